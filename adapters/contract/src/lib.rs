@@ -1,0 +1,1 @@
+//! The protocol-neutral contract between the agent and adapter workers.

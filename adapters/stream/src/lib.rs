@@ -1,0 +1,1 @@
+//! The byte-stream adapter worker for ssh, web and tcp resources.

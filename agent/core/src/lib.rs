@@ -1,0 +1,1 @@
+//! The node agent's machines: snapshots, renewal, spool and workload supervision.

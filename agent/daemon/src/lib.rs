@@ -1,0 +1,1 @@
+//! The node agent: an actor system around the agent machines.

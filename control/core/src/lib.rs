@@ -1,0 +1,1 @@
+//! Projections, authorization, the snapshot compiler and token issuance.

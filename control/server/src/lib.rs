@@ -1,0 +1,1 @@
+//! The control plane server: REST, SSE and its actors.

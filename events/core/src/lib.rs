@@ -1,0 +1,1 @@
+//! Aggregates, the log's port and the in-memory log.

@@ -1,0 +1,1 @@
+//! Path choice, relay flows and admission, as pure machines.

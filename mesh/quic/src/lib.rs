@@ -1,0 +1,1 @@
+//! The QUIC endpoint that drives the mesh machines.

@@ -1,0 +1,1 @@
+//! The message bus port with its in-process and NATS implementations.

@@ -1,0 +1,94 @@
+//! Messages on the bus: signed, because the bus is not trusted.
+//!
+//! The bus carries doorbells and observations, never truth: a lost message costs time and
+//! nothing else. Each message names its audience, so it cannot be replayed to another; its
+//! (sender, incarnation, sequence) is accepted once.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Capability, ClusterId, IncarnationId, NodeId, Timestamp, observation::Spooled, signed::Payload,
+};
+
+/// How long a message is acceptable after it was made.
+pub const MESSAGE_TTL_MS: u64 = 30_000;
+/// The most observations in one message.
+pub const MAX_OBSERVATIONS: usize = 64;
+
+/// From a node to the control plane, signed with the node's identity key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeMessage {
+    pub cluster: ClusterId,
+    pub sender: NodeId,
+    pub incarnation: IncarnationId,
+    /// Rises by at least one with each message of this incarnation.
+    pub sequence: u64,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub body: NodeBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NodeBody {
+    Heartbeat(Heartbeat),
+    /// Resent until [`ControlBody::ObservationsRecorded`] covers them.
+    Observations(Vec<Spooled>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub agent_version: String,
+    pub snapshot_version: u64,
+    pub capabilities: BTreeSet<Capability>,
+    pub open_sessions: u32,
+    pub draining: bool,
+}
+
+impl Payload for NodeMessage {
+    const TYPE: &'static str = "application/vnd.rap.node-message.v1+msgpack";
+    const MAX_BYTES: usize = 64 * 1024;
+}
+
+/// From the control plane to one node, signed with a control key of the node's snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlMessage {
+    pub cluster: ClusterId,
+    pub audience: NodeId,
+    pub incarnation: IncarnationId,
+    pub sequence: u64,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub body: ControlBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControlBody {
+    /// A doorbell: the node asks for what it lacks.
+    SnapshotAvailable { version: u64 },
+    /// Every observation up to and including this one is in the log.
+    ObservationsRecorded { through: u64 },
+}
+
+impl Payload for ControlMessage {
+    const TYPE: &'static str = "application/vnd.rap.control-message.v1+msgpack";
+    const MAX_BYTES: usize = 4 * 1024;
+}
+
+/// The subject on which a node speaks.
+pub fn up_subject(cluster: ClusterId, node: NodeId) -> String {
+    format!("rap.{cluster}.node.{node}.up")
+}
+
+/// The subject on which a node listens.
+pub fn down_subject(cluster: ClusterId, node: NodeId) -> String {
+    format!("rap.{cluster}.node.{node}.down")
+}
+
+/// The subject on which the control plane hears every node of a cluster.
+pub fn all_up_subjects(cluster: ClusterId) -> String {
+    format!("rap.{cluster}.node.*.up")
+}

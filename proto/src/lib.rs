@@ -1,0 +1,29 @@
+//! The fabric's vocabulary: ids, time, signed envelopes and wire messages.
+//!
+//! Everything that two programs of the fabric say to each other is declared here and nowhere
+//! else, so that a format has one definition, one version and one set of golden bytes. The crate
+//! is pure: it opens no socket, reads no clock and draws no random number.
+
+pub mod bus;
+pub mod codec;
+pub mod digest;
+pub mod id;
+pub mod key;
+pub mod name;
+pub mod observation;
+pub mod refusal;
+pub mod secret;
+pub mod signed;
+pub mod snapshot;
+pub mod term;
+pub mod time;
+pub mod token;
+pub mod wire;
+
+pub use digest::Digest;
+pub use id::*;
+pub use key::{KeyId, PublicKey, Signer};
+pub use name::Name;
+pub use refusal::RefusalCode;
+pub use term::{Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind};
+pub use time::{Moment, Timestamp};

@@ -1,0 +1,59 @@
+//! Between a client and its entry, on ALPN `rap-client/1`.
+//!
+//! The client opens one bidirectional stream and sends [`Hello`]; the entry answers
+//! [`HelloReply`]. That stream stays open for [`ClientControl`] and [`EntryControl`]. Each
+//! further bidirectional stream is one channel: [`OpenChannel`], [`ChannelReply`], raw bytes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ChannelKind, Lane, Timestamp, observation::EndReason, refusal::Refusal, token::Proof};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    #[serde(with = "serde_bytes")]
+    pub token: Vec<u8>,
+    pub proof: Proof,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HelloReply {
+    Accepted { expires_at: Timestamp },
+    Refused(Refusal),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientControl {
+    /// A newer token of the same session.
+    Refresh(Hello),
+    /// The client is done; the session ends as `client_closed`.
+    Close,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryControl {
+    Refreshed { expires_at: Timestamp },
+    RefreshRefused(Refusal),
+    /// The entry is leaving; open no new channels here.
+    Draining,
+    /// The session is over.
+    Ended { reason: EndReason },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenChannel {
+    pub channel: ChannelKind,
+    pub lane: Lane,
+    /// W3C Trace Context, when the client traces.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelReply {
+    Opened,
+    Refused(Refusal),
+}

@@ -1,0 +1,100 @@
+//! Between an agent and the control plane over HTTPS: MessagePack bodies under `/node/v1`.
+//!
+//! | Call | Authenticated by | Body | Answer |
+//! |---|---|---|---|
+//! | `POST /node/v1/enroll` | the join secret, as bearer | [`EnrollRequest`] | [`EnrollReply`] |
+//! | `POST /node/v1/enroll/poll` | a signature of the new key | [`PollRequest`] | [`EnrollReply`] |
+//! | `POST /node/v1/renew` | mutual TLS | [`RenewRequest`] | [`Credentials`] |
+//! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Capability, ClusterId, Digest, Name, NodeId, PublicKey, Timestamp};
+
+/// The largest body in either direction, but for snapshots.
+pub const MAX_BODY_BYTES: usize = 32 * 1024;
+/// The most addresses that a node may say it listens on.
+pub const MAX_ADDRESSES: usize = 8;
+
+pub const CONTENT_TYPE: &str = "application/msgpack";
+/// The label under which both ends export the value that binds an enrollment to its connection.
+pub const ENROLL_EXPORTER_LABEL: &[u8] = b"EXPORTER-rap-enroll-v1";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrollRequest {
+    /// PKCS #10, DER. Only its public key is used.
+    #[serde(with = "serde_bytes")]
+    pub csr: Vec<u8>,
+    /// The identity key's signature over the connection's exported value.
+    #[serde(with = "serde_bytes")]
+    pub binding: [u8; 64],
+    pub name: Name,
+    pub addresses: Vec<SocketAddr>,
+    pub capabilities: BTreeSet<Capability>,
+    /// The public half of the agent's bus key, in NATS' text form (`U…`).
+    pub bus_key: String,
+    pub agent_version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnrollReply {
+    /// Waiting for an approver, who compares `fingerprint` with what the host shows.
+    Pending { node: NodeId, cluster: ClusterId, fingerprint: Digest },
+    Enrolled(Box<Credentials>),
+    Rejected,
+}
+
+/// Signed with the identity key over [`PollRequest::message`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollRequest {
+    pub node: NodeId,
+    pub at: Timestamp,
+    #[serde(with = "serde_bytes")]
+    pub signature: [u8; 64],
+}
+
+impl PollRequest {
+    pub fn message(node: NodeId, at: Timestamp) -> Vec<u8> {
+        format!("rap enroll poll v1 {node} {at}").into_bytes()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewRequest {
+    #[serde(with = "serde_bytes")]
+    pub csr: Vec<u8>,
+    /// The counter of the certificate in use; another value means that the identity was copied.
+    pub renewal: u64,
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Everything that an enrolled agent needs to work, none of it secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub renewal: u64,
+    /// DER, leaf first.
+    pub certificates: Vec<serde_bytes::ByteBuf>,
+    pub expires_at: Timestamp,
+    pub control_keys: Vec<PublicKey>,
+    pub bus: Option<BusCredentials>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BusCredentials {
+    pub servers: Vec<String>,
+    /// The NATS user token of the agent's bus key.
+    pub jwt: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRequest {
+    /// The version in use, zero for none. Answered 304 when there is no newer one.
+    pub have: u64,
+    /// The sections that need not be sent.
+    pub sections: BTreeSet<Digest>,
+}

@@ -1,0 +1,1 @@
+//! The deterministic world, its scenarios and its checkers.
