@@ -1,0 +1,44 @@
+//! Certificates as PEM text (RFC 7468), for files and for API replies.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+
+/// The most certificates that [`decode`] reads.
+pub const MAX_CERTIFICATES: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    #[error("not certificates in PEM")]
+    Malformed,
+    #[error("no certificate in the text")]
+    Empty,
+    #[error("more than {MAX_CERTIFICATES} certificates")]
+    TooMany,
+}
+
+/// One block per certificate (DER), in the given order.
+pub fn encode<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
+    certificates.into_iter().map(encode_one).collect()
+}
+
+/// The certificates (DER) of a PEM text, in its order; other blocks are passed over.
+pub fn decode(text: &str) -> Result<Vec<Vec<u8>>, PemError> {
+    let mut certificates = Vec::new();
+    for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+        if certificates.len() == MAX_CERTIFICATES {
+            return Err(PemError::TooMany);
+        }
+        certificates.push(certificate.map_err(|_| PemError::Malformed)?.to_vec());
+    }
+    if certificates.is_empty() { Err(PemError::Empty) } else { Ok(certificates) }
+}
+
+fn encode_one(der: &[u8]) -> String {
+    let body = STANDARD.encode(der);
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in body.as_bytes().chunks(64) {
+        text.extend(line.iter().copied().map(char::from));
+        text.push('\n');
+    }
+    text + "-----END CERTIFICATE-----\n"
+}
