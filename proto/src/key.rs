@@ -4,7 +4,9 @@ use std::fmt;
 
 use p256::{
     EncodedPoint,
-    ecdsa::{Signature, SigningKey, VerifyingKey, signature::Signer as _, signature::Verifier as _},
+    ecdsa::{
+        Signature, SigningKey, VerifyingKey, signature::Signer as _, signature::Verifier as _,
+    },
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -25,6 +27,8 @@ pub type KeyId = Digest;
 
 /// A P-256 public key, known to be a point on the curve. 33 bytes compressed on the wire.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, pattern = "^[0-9a-f]{66}$"))]
 pub struct PublicKey(VerifyingKey);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -138,8 +142,7 @@ impl LocalKey {
 
     /// PKCS #8 DER, wiped from memory when dropped.
     pub fn to_der(&self) -> Zeroizing<Vec<u8>> {
-        let document =
-            self.0.to_pkcs8_der().expect("a P-256 key always has a PKCS #8 form");
+        let document = self.0.to_pkcs8_der().expect("a P-256 key always has a PKCS #8 form");
         Zeroizing::new(document.as_bytes().to_vec())
     }
 }

@@ -4,6 +4,7 @@
 //! else, so that a format has one definition, one version and one set of golden bytes. The crate
 //! is pure: it opens no socket, reads no clock and draws no random number.
 
+pub mod api;
 pub mod bus;
 pub mod codec;
 pub mod digest;
@@ -25,5 +26,7 @@ pub use id::*;
 pub use key::{KeyId, PublicKey, Signer};
 pub use name::Name;
 pub use refusal::RefusalCode;
-pub use term::{Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind};
+pub use term::{
+    Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind,
+};
 pub use time::{Moment, Timestamp};

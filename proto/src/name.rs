@@ -12,6 +12,11 @@ pub const MAX_NAME_BYTES: usize = 63;
 /// It holds no quote, space, slash, dot or control character, so it can stand in a host name, a
 /// file name, a configuration file, a URL or a shell line without being escaped.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(
+    feature = "openapi",
+    schema(value_type = String, pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+)]
 #[serde(transparent)]
 pub struct Name(String);
 

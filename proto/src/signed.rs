@@ -12,7 +12,11 @@
 //!
 //! [DSSE]: https://github.com/secure-systems-lab/dsse/blob/master/protocol.md
 
-use std::{collections::{BTreeMap, BTreeSet}, marker::PhantomData, ops::Deref};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    marker::PhantomData,
+    ops::Deref,
+};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

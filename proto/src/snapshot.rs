@@ -76,6 +76,7 @@ pub struct Assignment {
 
 /// A role and the organizations for which it was assigned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RoleScope {
     pub role: NodeRole,
     /// `None` means every organization: a node of the platform.

@@ -117,3 +117,16 @@ terms! {
     /// An opaque, reliable byte stream in both directions.
     Stream = "stream",
 }
+
+terms! {
+    /// What an API token lets a program do, within what its user may do.
+    ApiScope, "API scope":
+    /// Look at everything that the user may see, but for the audit log.
+    Read = "read",
+    /// Ask for access to resources.
+    Connect = "connect",
+    /// Change what the user may change.
+    Manage = "manage",
+    /// Read the audit log.
+    Audit = "audit",
+}

@@ -9,6 +9,8 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 ///
 /// RFC 3339 text in JSON (`2026-11-23T08:30:00.250Z`), an integer in MessagePack.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(value_type = String, format = "date-time"))]
 pub struct Timestamp(i64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +81,11 @@ impl FromStr for Timestamp {
         let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ParseTimestampError)?;
         let millis = time.to_offset(UtcOffset::UTC).unix_timestamp_nanos() / 1_000_000;
         let millis = i64::try_from(millis).map_err(|_| ParseTimestampError)?;
-        if (0..=GREATEST_MS).contains(&millis) { Ok(Self(millis)) } else { Err(ParseTimestampError) }
+        if (0..=GREATEST_MS).contains(&millis) {
+            Ok(Self(millis))
+        } else {
+            Err(ParseTimestampError)
+        }
     }
 }
 

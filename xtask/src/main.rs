@@ -1,1 +1,48 @@
-fn main() {}
+//! The commands that a developer and a newcomer type: `cargo xtask <command>`.
+
+mod bench;
+mod demo;
+mod fuzz;
+mod packages;
+mod shell;
+mod sim;
+mod test;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask <command>
+
+  demo                     build and start a whole fabric on this machine, to try it
+  test [STEP…]             everything that CI runs; steps can be named one by one
+  ci                       the same as test
+  sim [--seed N] [--seeds N] [--minutes M]
+                           deterministic simulation; a failing seed prints how to repeat it
+  fuzz [--seconds N] [TARGET…]
+                           coverage-guided fuzzing of every decoder
+  bench                    measure, and write docs/benchmarks.md
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments.split_first() {
+        Some((&"demo", rest)) => demo::run(rest),
+        Some((&("test" | "ci"), rest)) => test::run(rest),
+        Some((&"sim", rest)) => sim::run(rest),
+        Some((&"fuzz", rest)) => fuzz::run(rest),
+        Some((&"bench", rest)) => bench::run(rest),
+        Some((&("help" | "--help" | "-h"), _)) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        _ => Err(format!("no such command\n\n{USAGE}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -34,12 +34,16 @@ pub enum ClientControl {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryControl {
-    Refreshed { expires_at: Timestamp },
+    Refreshed {
+        expires_at: Timestamp,
+    },
     RefreshRefused(Refusal),
     /// The entry is leaving; open no new channels here.
     Draining,
     /// The session is over.
-    Ended { reason: EndReason },
+    Ended {
+        reason: EndReason,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

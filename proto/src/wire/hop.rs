@@ -16,17 +16,28 @@ pub const FLOW_TTL_MS: u64 = 30_000;
 pub enum Request {
     /// Relay between the asker and `target`. The asker sends from `from_port` of the address
     /// that this hop connection comes from.
-    SetUpFlow { target: NodeId, lane: Lane, from_port: u16 },
+    SetUpFlow {
+        target: NodeId,
+        lane: Lane,
+        from_port: u16,
+    },
     /// Keep a flow of this asker for another [`FLOW_TTL_MS`].
-    RefreshFlow { flow: u64 },
-    CloseFlow { flow: u64 },
+    RefreshFlow {
+        flow: u64,
+    },
+    CloseFlow {
+        flow: u64,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {
     /// Send to `port` of the relay's address.
-    FlowReady { flow: u64, port: u16 },
+    FlowReady {
+        flow: u64,
+        port: u16,
+    },
     Done,
     Refused(Refusal),
 }

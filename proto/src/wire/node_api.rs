@@ -42,7 +42,11 @@ pub struct EnrollRequest {
 #[serde(rename_all = "snake_case")]
 pub enum EnrollReply {
     /// Waiting for an approver, who compares `fingerprint` with what the host shows.
-    Pending { node: NodeId, cluster: ClusterId, fingerprint: Digest },
+    Pending {
+        node: NodeId,
+        cluster: ClusterId,
+        fingerprint: Digest,
+    },
     Enrolled(Box<Credentials>),
     Rejected,
 }

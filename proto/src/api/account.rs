@@ -1,0 +1,156 @@
+use std::collections::BTreeSet;
+
+use super::{SecretText, bodies};
+use crate::{
+    ApiTokenId, ClusterId, Digest, LoginId, Name, OrganizationId, OrganizationRole, PlatformRole,
+    Timestamp, UserId, term::terms,
+};
+
+/// The shortest password, in characters.
+pub const MIN_PASSWORD_CHARS: usize = 12;
+/// The longest password, in bytes.
+pub const MAX_PASSWORD_BYTES: usize = 256;
+/// The longest label of a login or a token, in characters.
+pub const MAX_LABEL_CHARS: usize = 64;
+
+terms! {
+    /// What an API token may be used for; never more than its user may do.
+    TokenScope, "token scope":
+    /// Reading.
+    Read = "read",
+    /// Changing, and reading.
+    Write = "write",
+    /// Requesting access to resources.
+    Connect = "connect",
+}
+
+bodies! {
+    /// `POST /setup`: the installation's first platform owner.
+    pub struct Setup {
+        /// What the server printed at its first start (`rapsetup_…`).
+        pub setup_code: SecretText,
+        pub name: Name,
+        pub password: SecretText,
+    }
+
+    /// `POST /logins`.
+    pub struct NewLogin {
+        pub name: Name,
+        pub password: SecretText,
+        /// What the login is called in lists, such as a host name.
+        #[serde(default)]
+        pub device: Option<String>,
+    }
+
+    /// The reply to `POST /setup`, `POST /logins` and `POST /invitations/accept`.
+    pub struct LoggedIn {
+        pub login: LoginId,
+        pub user: UserId,
+        pub name: Name,
+        /// The bearer token (`raps_…`), shown this once.
+        pub secret: SecretText,
+        pub expires_at: Timestamp,
+    }
+
+    /// `POST /invitations/accept`: a new user chooses the first password.
+    pub struct AcceptInvitation {
+        /// The invitation's secret (`rapi_…`).
+        pub invitation: SecretText,
+        pub password: SecretText,
+    }
+
+    /// `GET /me`: who the caller is.
+    pub struct Me {
+        pub user: UserId,
+        pub name: Name,
+        pub cluster: ClusterId,
+        pub platform_role: Option<PlatformRole>,
+        pub organizations: Vec<MyOrganization>,
+        /// What an API token is limited to; absent for a login.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub scopes: Option<BTreeSet<TokenScope>>,
+        /// When the caller's credential ends.
+        pub expires_at: Option<Timestamp>,
+    }
+
+    pub struct MyOrganization {
+        pub id: OrganizationId,
+        pub name: Name,
+        pub role: OrganizationRole,
+    }
+
+    /// `GET /cluster`: what every logged-in caller may know of it.
+    pub struct Cluster {
+        pub id: ClusterId,
+        /// The SHA-256 of the CA certificate, which join lines carry.
+        pub ca_fingerprint: Digest,
+        /// The CA certificate, PEM.
+        pub authorities: String,
+        pub version: String,
+        /// The last log position that the server has folded.
+        pub position: u64,
+    }
+
+    /// `POST /users`.
+    pub struct NewUser {
+        pub name: Name,
+        /// When absent, the reply holds an invitation for the user to choose one.
+        #[serde(default)]
+        pub password: Option<SecretText>,
+    }
+
+    pub struct UserCreated {
+        pub user: User,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub invitation: Option<SecretText>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub invitation_expires_at: Option<Timestamp>,
+    }
+
+    pub struct User {
+        pub id: UserId,
+        pub name: Name,
+        pub platform_role: Option<PlatformRole>,
+        pub disabled: bool,
+        /// Whether a password was chosen.
+        pub active: bool,
+        pub created_at: Timestamp,
+        pub revision: u64,
+    }
+
+    /// `PUT /users/{user}/platform-role`.
+    pub struct SetPlatformRole {
+        pub role: PlatformRole,
+    }
+
+    /// `PUT /me/password`: ends every other login of the caller.
+    pub struct ChangePassword {
+        pub current: SecretText,
+        pub new: SecretText,
+    }
+
+    /// `POST /api-tokens`.
+    pub struct NewApiToken {
+        pub name: Name,
+        pub scopes: BTreeSet<TokenScope>,
+        /// Lifetime in seconds; at most a year.
+        pub ttl_seconds: u64,
+    }
+
+    pub struct ApiTokenCreated {
+        pub token: ApiToken,
+        /// The bearer token (`rapa_…`), shown this once.
+        pub secret: SecretText,
+    }
+
+    pub struct ApiToken {
+        pub id: ApiTokenId,
+        pub name: Name,
+        pub user: UserId,
+        pub scopes: BTreeSet<TokenScope>,
+        pub created_at: Timestamp,
+        pub expires_at: Timestamp,
+        pub revoked: bool,
+        pub revision: u64,
+    }
+}

@@ -1,0 +1,67 @@
+//! The bodies of the REST API under `/api/v1`: JSON, camelCase, RFC 3339 times.
+//!
+//! The server and every client share these types, so a field has one name and one meaning. Lists
+//! are pages ([`Page`]), failures are problem documents ([`Problem`]), and whatever can be changed
+//! carries the `revision` that its `ETag` repeats. Commands carry an `Idempotency-Key`, changes of
+//! existing objects an `If-Match`; replies carry the log position that they reflect in
+//! `Rap-Position`.
+//!
+//! In a path or a body, a [`Reference`] names a thing by its id or by its name.
+
+mod account;
+mod audit;
+mod node;
+mod organization;
+mod page;
+mod policy;
+mod problem;
+mod reference;
+mod resource;
+mod secret_text;
+mod session;
+
+pub use account::*;
+pub use audit::*;
+pub use node::*;
+pub use organization::*;
+pub use page::*;
+pub use policy::*;
+pub use problem::*;
+pub use reference::*;
+pub use resource::*;
+pub use secret_text::SecretText;
+pub use session::*;
+
+/// Where the API lives on the control server.
+pub const API_PREFIX: &str = "/api/v1";
+/// Chosen by the client, one per command; repeating it repeats nothing.
+pub const IDEMPOTENCY_KEY_HEADER: &str = "idempotency-key";
+/// The log position that a reply reflects; hand it back as `min_position` to read what you wrote.
+pub const POSITION_HEADER: &str = "rap-position";
+/// Ties a reply to the server's log lines.
+pub const REQUEST_ID_HEADER: &str = "rap-request-id";
+/// The longest `Idempotency-Key`, in characters; printable ASCII.
+pub const MAX_IDEMPOTENCY_KEY: usize = 128;
+/// The largest request body, in bytes.
+pub const MAX_API_BODY_BYTES: usize = 64 * 1024;
+/// Items in a page when the client does not say.
+pub const DEFAULT_PAGE_SIZE: usize = 100;
+/// The most items in a page, whatever the client says.
+pub const MAX_PAGE_SIZE: usize = 500;
+/// The longest that a read waits for `min_position`, in milliseconds.
+pub const MAX_POSITION_WAIT_MS: u64 = 5_000;
+
+/// Derives what every body has in common.
+macro_rules! bodies {
+    ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident : $type:ty),* $(,)? })*) => {$(
+        $(#[$meta])*
+        #[derive(Debug, Clone, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
+    )*};
+}
+pub(crate) use bodies;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use super::{Reference, SecretText, bodies};
+use crate::{
+    Capability, Digest, JoinTokenId, Name, NodeId, OrganizationId, PoolId, Timestamp,
+    snapshot::RoleScope, term::terms,
+};
+
+/// The longest life of a join token, in seconds.
+pub const MAX_JOIN_TOKEN_SECONDS: u64 = 3_600;
+
+terms! {
+    NodeState, "node state":
+    /// Waiting for an approver.
+    Pending = "pending",
+    Approved = "approved",
+    Rejected = "rejected",
+    Revoked = "revoked",
+}
+
+bodies! {
+    pub struct Node {
+        pub id: NodeId,
+        pub name: Name,
+        pub state: NodeState,
+        /// Of the identity key: what the host shows too.
+        pub fingerprint: Digest,
+        #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+        pub addresses: Vec<SocketAddr>,
+        pub capabilities: BTreeSet<Capability>,
+        pub roles: Vec<RoleScope>,
+        pub pools: Vec<PoolId>,
+        /// The organization whose join token enrolled it; absent for a platform node.
+        pub organization: Option<OrganizationId>,
+        pub draining: bool,
+        pub agent_version: String,
+        pub requested_at: Timestamp,
+        pub certificate_expires_at: Option<Timestamp>,
+        pub renewal: u64,
+        /// The newest configuration compiled for it.
+        pub snapshot_version: u64,
+        /// What it last said of itself; absent when it has not been heard since the server started.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub live: Option<NodeLive>,
+        pub revision: u64,
+    }
+
+    /// From the node's heartbeats: live facts, not history.
+    pub struct NodeLive {
+        pub last_seen: Timestamp,
+        pub snapshot_version: u64,
+        pub open_sessions: u32,
+        pub draining: bool,
+    }
+
+    /// `POST /nodes/{node}/approve`.
+    pub struct ApproveNode {
+        /// What the approver compared with the host; another value is refused.
+        pub fingerprint: Digest,
+    }
+
+    /// `PUT /nodes/{node}/roles`: replaces what it was assigned.
+    pub struct SetNodeRoles {
+        pub roles: Vec<RoleScope>,
+    }
+
+    /// `PUT /nodes/{node}/pools`: replaces the egress pools that it serves.
+    pub struct SetNodePools {
+        pub pools: BTreeSet<PoolId>,
+    }
+
+    /// `POST /nodes/{node}/revoke`.
+    pub struct RevokeNode {
+        pub reason: String,
+    }
+
+    /// `POST /join-tokens`.
+    pub struct NewJoinToken {
+        /// The organization that the node will belong to; absent for a node of the platform.
+        #[serde(default)]
+        pub organization: Option<Reference>,
+        /// The greatest roles that the node is given when it is approved.
+        pub roles: Vec<RoleScope>,
+        #[serde(default)]
+        pub pools: BTreeSet<PoolId>,
+        /// The only host name that it may be used by.
+        #[serde(default)]
+        pub host: Option<Name>,
+        /// Lifetime in seconds; at most [`MAX_JOIN_TOKEN_SECONDS`].
+        pub ttl_seconds: u64,
+        /// Whether the node is approved as soon as it asks.
+        #[serde(default)]
+        pub auto_approve: bool,
+    }
+
+    pub struct JoinTokenCreated {
+        pub token: JoinToken,
+        /// `rapj_…`, shown this once.
+        pub secret: SecretText,
+        /// Of the CA certificate; goes into the join line as `sha256:<hex>`.
+        pub ca_fingerprint: Digest,
+    }
+
+    pub struct JoinToken {
+        pub id: JoinTokenId,
+        pub organization: Option<OrganizationId>,
+        pub roles: Vec<RoleScope>,
+        pub pools: Vec<PoolId>,
+        pub host: Option<Name>,
+        pub auto_approve: bool,
+        pub expires_at: Timestamp,
+        /// The node that used it.
+        pub used_by: Option<NodeId>,
+        pub revoked: bool,
+        pub revision: u64,
+    }
+}

@@ -1,0 +1,51 @@
+use super::{Reference, bodies};
+use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind};
+
+bodies! {
+    /// Where a resource is, as seen from its egress pool.
+    pub struct TargetSpec {
+        /// A DNS name or an IP address.
+        pub host: String,
+        pub port: u16,
+        /// Whether loopback and link-local addresses may be dialled. Never metadata services.
+        #[serde(default)]
+        pub allow_local: bool,
+    }
+
+    /// `POST /organizations/{organization}/resources`.
+    pub struct NewResource {
+        pub name: Name,
+        pub kind: ResourceKind,
+        pub target: TargetSpec,
+        /// The egress pool that it is reached from.
+        pub pool: Reference,
+    }
+
+    /// `PATCH /organizations/{organization}/resources/{resource}`: what is absent stays.
+    pub struct ChangeResource {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub target: Option<TargetSpec>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub pool: Option<Reference>,
+    }
+
+    pub struct Resource {
+        pub id: ResourceId,
+        pub organization: OrganizationId,
+        pub name: Name,
+        pub kind: ResourceKind,
+        pub target: TargetSpec,
+        pub pool: PoolId,
+        pub pool_name: Name,
+        pub revision: u64,
+    }
+
+    /// `GET /resources`: something that the caller may connect to. It tells no address.
+    pub struct Reachable {
+        pub id: ResourceId,
+        pub name: Name,
+        pub kind: ResourceKind,
+        pub organization: OrganizationId,
+        pub organization_name: Name,
+    }
+}

@@ -1,0 +1,232 @@
+//! Frozen bytes: a format that others have stored or speak does not change by accident.
+//!
+//! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use rap_proto::{
+    Capability, ClusterId, Digest, IncarnationId, Lane, NodeId, NodeRole, ResourceKind, Signer,
+    bus::{ControlBody, ControlMessage, Heartbeat, NodeBody, NodeMessage},
+    codec,
+    observation::{Claimed, EndReason, Observation, Spooled},
+    refusal::{Refusal, RefusalCode},
+    signed::seal,
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, Section as _,
+        StalePolicy, Target, Trust,
+    },
+    token::Proof,
+    wire::{client, hop, lane, node_api},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::fixtures::{NOW, claims, key};
+
+/// Checks that `value` still has its frozen bytes and that those read back as `value`.
+fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    let bytes = codec::encode(value);
+    check_bytes(name, &bytes);
+    assert_eq!(codec::decode::<T>(&bytes, bytes.len()).as_ref(), Ok(value), "{name}");
+}
+
+fn check_bytes(name: &str, bytes: &[u8]) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.hex"));
+    let mut text = String::new();
+    for line in bytes.chunks(32) {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        text.push('\n');
+    }
+    if std::env::var_os("RAP_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let frozen = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, frozen, "{name} no longer has the bytes of golden/{name}.hex");
+}
+
+#[test]
+fn tokens_and_signed_envelopes() {
+    check("access_claims.v1", &claims());
+    check("proof.v1", &Proof::make(b"token", [1; 32], &key(7)));
+    // RFC 6979 makes the signature a function of key and message, so it can be frozen too.
+    check_bytes("signed_access_token.v1", &seal(&claims(), &[&key(1)]));
+}
+
+#[test]
+fn snapshots() {
+    let scope = RoleScope {
+        role: NodeRole::EntryNode,
+        organizations: Some([claims().organization].into()),
+    };
+    check(
+        "manifest.v1",
+        &Manifest {
+            cluster: ClusterId::from_u128(2),
+            node: NodeId::from_u128(8),
+            authority_epoch: 1,
+            version: 42,
+            issued_at: NOW,
+            expires_at: claims().expires_at,
+            stale_policy: StalePolicy::KeepSessions,
+            sections: [(Trust::NAME.to_owned(), Digest::of(b"trust"))].into(),
+        },
+    );
+    check(
+        "section_assignment.v1",
+        &Assignment {
+            name: "entry-1".parse().unwrap(),
+            draining: false,
+            roles: vec![scope.clone()],
+            pools: [].into(),
+        },
+    );
+    check(
+        "section_trust.v1",
+        &Trust {
+            authorities: vec![serde_bytes::ByteBuf::from(b"certificate".to_vec())],
+            control_keys: vec![key(1).public_key()],
+            denied_nodes: [NodeId::from_u128(99)].into(),
+            denied_sessions: [claims().session].into(),
+        },
+    );
+    let peer = Peer {
+        node: NodeId::from_u128(9),
+        key: key(3).public_key().id(),
+        roles: vec![scope],
+        addresses: vec!["192.0.2.1:4433".parse().unwrap(), "[2001:db8::1]:4433".parse().unwrap()],
+    };
+    check("section_peers.v1", &Peers { peers: vec![peer] });
+    let resource = Resource {
+        id: claims().resource,
+        organization: claims().organization,
+        kind: ResourceKind::Ssh,
+        target: Target { host: "build.example".into(), port: 22, allow_local: false },
+        users: [claims().user].into(),
+    };
+    check("section_resources.v1", &Resources { resources: vec![resource] });
+}
+
+#[test]
+fn bus_messages() {
+    let message = |body| NodeMessage {
+        cluster: ClusterId::from_u128(2),
+        sender: NodeId::from_u128(8),
+        incarnation: IncarnationId::from_u128(1),
+        sequence: 3,
+        issued_at: NOW,
+        expires_at: claims().expires_at,
+        body,
+    };
+    let heartbeat = Heartbeat {
+        agent_version: "0.1.0".into(),
+        snapshot_version: 42,
+        capabilities: [Capability::RouteMesh].into(),
+        open_sessions: 1,
+        draining: false,
+    };
+    check("node_heartbeat.v1", &message(NodeBody::Heartbeat(heartbeat)));
+    let claimed = Claimed {
+        organization: claims().organization,
+        user: claims().user,
+        session: claims().session,
+        resource: claims().resource,
+    };
+    let session = claims().session;
+    let seen = [
+        Observation::SessionStarted { session },
+        Observation::SessionEnded {
+            session,
+            reason: EndReason::WorkerDied,
+            bytes_up: 1,
+            bytes_down: 2,
+        },
+        Observation::AccessRefused { code: RefusalCode::TokenExpired, claimed: Some(claimed) },
+    ];
+    let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
+    let observations = (1..).zip(seen).map(spooled).collect();
+    check("node_observations.v1", &message(NodeBody::Observations(observations)));
+    check(
+        "control_message.v1",
+        &ControlMessage {
+            cluster: ClusterId::from_u128(2),
+            audience: NodeId::from_u128(8),
+            incarnation: IncarnationId::from_u128(1),
+            sequence: 3,
+            issued_at: NOW,
+            expires_at: claims().expires_at,
+            body: ControlBody::ObservationsRecorded { through: 3 },
+        },
+    );
+}
+
+#[test]
+fn frames() {
+    let proof = Proof::make(b"token", [1; 32], &key(7));
+    let hello = client::Hello { token: b"token".to_vec(), proof: proof.clone() };
+    check("client_hello.v1", &hello);
+    check("client_refresh.v1", &client::ClientControl::Refresh(hello));
+    check("entry_ended.v1", &client::EntryControl::Ended { reason: EndReason::Terminated });
+    check(
+        "open_channel.v1",
+        &client::OpenChannel {
+            channel: rap_proto::ChannelKind::Stream,
+            lane: Lane::Bulk,
+            traceparent: None,
+        },
+    );
+    let refusal = Refusal::new(RefusalCode::AccessDenied, "no policy allows this");
+    check("channel_refused.v1", &client::ChannelReply::Refused(refusal));
+    check(
+        "open_flow.v1",
+        &lane::OpenFlow {
+            token: b"token".to_vec(),
+            proof,
+            channel: rap_proto::ChannelKind::Stream,
+            traceparent: None,
+        },
+    );
+    check("flow_opened.v1", &lane::FlowReply::Opened);
+    let target = NodeId::from_u128(9);
+    check(
+        "hop_set_up_flow.v1",
+        &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
+    );
+    check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
+}
+
+#[test]
+fn node_api_bodies() {
+    check(
+        "enroll_request.v1",
+        &node_api::EnrollRequest {
+            csr: b"csr".to_vec(),
+            binding: [7; 64],
+            name: "entry-1".parse().unwrap(),
+            addresses: vec!["192.0.2.1:4433".parse().unwrap()],
+            capabilities: [Capability::RouteMesh].into(),
+            bus_key: "UABC".into(),
+            agent_version: "0.1.0".into(),
+        },
+    );
+    let node = NodeId::from_u128(8);
+    let cluster = ClusterId::from_u128(2);
+    check(
+        "enroll_pending.v1",
+        &node_api::EnrollReply::Pending { node, cluster, fingerprint: Digest::of(b"key") },
+    );
+    check(
+        "credentials.v1",
+        &node_api::Credentials {
+            cluster,
+            node,
+            renewal: 1,
+            certificates: vec![serde_bytes::ByteBuf::from(b"leaf".to_vec())],
+            expires_at: NOW,
+            control_keys: vec![key(1).public_key()],
+            bus: None,
+        },
+    );
+    check(
+        "snapshot_request.v1",
+        &node_api::SnapshotRequest { have: 42, sections: [Digest::of(b"trust")].into() },
+    );
+}

@@ -1,0 +1,125 @@
+//! Words: what never stands in the code, each with its reason.
+
+use crate::{
+    Violation,
+    workspace::{Crate, Workspace},
+};
+
+/// Banned everywhere but in this crate.
+const BANNED: &[(&str, &str)] = &[
+    (".do_send(", "do_send ignores the mailbox's bound: use try_send or send"),
+    ("ctx.wait(", "ctx.wait stalls the mailbox: use spawn"),
+    ("thread::sleep", "sleeping is no synchronisation: wait for the event"),
+    ("#[ignore", "an ignored test proves nothing"),
+    ("SystemService", "registries break when several agents share a process: pass Addrs"),
+    ("ArbiterService", "registries break when several agents share a process: pass Addrs"),
+    ("todo!(", "unfinished work is left out, not left in"),
+    ("unimplemented!(", "unfinished work is left out, not left in"),
+    ("TODO", "unfinished work goes into an issue"),
+    ("FIXME", "unfinished work goes into an issue"),
+    ("unsafe {", "unsafe code is forbidden"),
+];
+
+/// Banned in core crates, outside their tests.
+const IMPURE: &[(&str, &str)] = &[
+    ("Instant::now", "core code takes `now` as an argument"),
+    ("SystemTime", "core code takes `now` as an argument"),
+    ("std::fs", "core code opens no file"),
+    ("std::net::Tcp", "core code opens no socket"),
+    ("std::net::Udp", "core code opens no socket"),
+    ("std::env", "core code reads no environment"),
+    ("std::thread", "core code starts no thread"),
+    ("HashMap", "iteration order leaks: use BTreeMap"),
+    ("HashSet", "iteration order leaks: use BTreeSet"),
+];
+
+/// Parts of type and file names that say nothing.
+const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Util", "Common", "Misc"];
+
+/// Files with a name that says nothing.
+const EMPTY_FILES: &[&str] = &["util", "utils", "common", "helper", "helpers", "misc", "manager"];
+
+pub fn check(workspace: &Workspace) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (path, text) in &workspace.sources {
+        if path.starts_with("simulations/tidy/") {
+            continue;
+        }
+        let core = workspace
+            .crates
+            .iter()
+            .filter(|this| path.starts_with(&format!("{}/src/", this.folder)))
+            .any(|this: &Crate| this.tier == "core");
+        found.extend(check_file(path, text, core));
+    }
+    found
+}
+
+fn check_file(path: &str, text: &str, core: bool) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let stem = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".rs");
+    if EMPTY_FILES.contains(&stem) {
+        found.push(Violation::new(path, format!("the file name {stem:?} says nothing")));
+    }
+    let mut in_tests = path.contains("/tests/") || path.ends_with("tests.rs");
+    for (number, line) in text.lines().enumerate() {
+        in_tests |= line == "mod tests {";
+        let place = || format!("{path}:{}", number + 1);
+        let impure = if core && !in_tests { IMPURE } else { &[] };
+        for (word, reason) in BANNED.iter().chain(impure) {
+            if line.contains(word) {
+                found.push(Violation::new(place(), format!("{word}: {reason}")));
+            }
+        }
+        if let Some(name) = defined_type(line)
+            && EMPTY_NAMES.iter().any(|part| name.contains(part))
+        {
+            found.push(Violation::new(place(), format!("the name {name} says nothing")));
+        }
+    }
+    found
+}
+
+/// The name of the type that a line defines.
+fn defined_type(line: &str) -> Option<&str> {
+    let line = line.trim_start();
+    let line = ["pub(crate) ", "pub(super) ", "pub "]
+        .iter()
+        .find_map(|visibility| line.strip_prefix(visibility))
+        .unwrap_or(line);
+    let rest =
+        ["struct ", "enum ", "trait ", "type "].iter().find_map(|kind| line.strip_prefix(kind))?;
+    rest.split(|c: char| !c.is_alphanumeric()).next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(path: &str, text: &str, core: bool) -> usize {
+        check_file(path, text, core).len()
+    }
+
+    #[test]
+    fn every_banned_word_is_found() {
+        for (word, _) in BANNED {
+            assert_eq!(rules("a/src/b.rs", word, false), 1, "{word}");
+        }
+    }
+
+    #[test]
+    fn impurity_is_found_in_core_outside_its_tests() {
+        for (word, _) in IMPURE {
+            assert_eq!(rules("a/src/b.rs", word, true), 1, "{word}");
+            assert_eq!(rules("a/src/b.rs", word, false), 0, "{word}");
+            assert_eq!(rules("a/src/b.rs", &format!("mod tests {{\n{word}"), true), 0, "{word}");
+        }
+    }
+
+    #[test]
+    fn empty_names_are_found() {
+        assert_eq!(rules("a/src/b.rs", "pub struct SessionManager {", false), 1);
+        assert_eq!(rules("a/src/utils.rs", "", false), 1);
+        assert_eq!(rules("a/src/b.rs", "pub struct Session {", false), 0);
+    }
+}

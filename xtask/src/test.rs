@@ -1,0 +1,114 @@
+//! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first.
+
+use std::{process::Command, time::Instant};
+
+use crate::{
+    fuzz, packages,
+    shell::{self, Outcome},
+    sim,
+};
+
+/// The cargo-deny that checks licences, sources and bans.
+const CARGO_DENY_VERSION: &str = "0.20.2";
+
+const STEPS: &[(&str, fn() -> Outcome)] = &[
+    ("packages", packages::ensure),
+    ("format", format),
+    ("lint", lint),
+    ("docs", docs),
+    ("build", build),
+    ("unit", unit),
+    ("sim", simulate),
+    ("e2e", end_to_end),
+    ("fuzz", || fuzz::run(&[])),
+    ("deny", deny),
+];
+
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    for name in arguments {
+        if !STEPS.iter().any(|(step, _)| step == name) {
+            let known: Vec<_> = STEPS.iter().map(|(step, _)| *step).collect();
+            return Err(format!("no step {name:?}; the steps are: {}", known.join(", ")));
+        }
+    }
+    for (name, step) in STEPS {
+        if !arguments.is_empty() && !arguments.contains(name) {
+            continue;
+        }
+        println!("== {name}");
+        let start = Instant::now();
+        step()?;
+        println!("== {name}: passed in {} s", start.elapsed().as_secs());
+    }
+    Ok(())
+}
+
+fn format() -> Outcome {
+    shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))
+}
+
+fn lint() -> Outcome {
+    shell::run(&mut shell::cargo([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "--deny=warnings",
+    ]))
+}
+
+fn docs() -> Outcome {
+    let mut command = shell::cargo(["doc", "--quiet", "--workspace", "--no-deps", "--locked"]);
+    shell::run(command.env("RUSTDOCFLAGS", "--deny=warnings"))
+}
+
+fn build() -> Outcome {
+    shell::run(&mut shell::cargo(["build", "--quiet", "--workspace", "--bins", "--locked"]))
+}
+
+fn unit() -> Outcome {
+    shell::run(&mut shell::cargo([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--exclude=rap-e2e",
+        "--locked",
+    ]))
+}
+
+fn simulate() -> Outcome {
+    sim::run(&["--seeds", "1000"])
+}
+
+fn end_to_end() -> Outcome {
+    shell::run(&mut shell::cargo([
+        "test",
+        "--package=rap-e2e",
+        "--locked",
+        "--",
+        "--test-threads=1",
+        "--nocapture",
+    ]))
+}
+
+/// The advisory database lives on the network and moves; CI checks what this tree itself says.
+fn deny() -> Outcome {
+    let tools = shell::target_dir().join("tools");
+    let installed = tools.join("bin").join("cargo-deny");
+    let program = if shell::answers("cargo-deny", "--version") {
+        "cargo-deny".into()
+    } else {
+        if !installed.exists() {
+            println!("installing cargo-deny {CARGO_DENY_VERSION}");
+            let mut install = shell::cargo(["install", "--quiet", "--locked", "cargo-deny"]);
+            install.args(["--version", CARGO_DENY_VERSION, "--no-default-features", "--root"]);
+            shell::run(install.arg(&tools))?;
+        }
+        installed
+    };
+    let mut check = Command::new(program);
+    check.current_dir(shell::root());
+    shell::run(check.args(["--offline", "check", "bans", "licenses", "sources"]))
+}
