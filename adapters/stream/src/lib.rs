@@ -1,1 +1,17 @@
 //! The byte-stream adapter worker for ssh, web and tcp resources.
+//!
+//! A process of its own that the node agent starts: it holds no credential, knows no user and no
+//! policy, and dials what the agent asks for within the address rules of the adapter contract.
+//! One Unix connection is one channel. The worker lives as long as its control connection.
+
+mod channel;
+mod control;
+mod frames;
+mod socket;
+mod splice;
+mod stop;
+mod target;
+mod worker;
+
+pub use socket::SocketError;
+pub use worker::{Options, WorkerError, run};

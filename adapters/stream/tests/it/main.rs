@@ -1,0 +1,7 @@
+//! The worker against real sockets.
+#![allow(clippy::unwrap_used)]
+
+mod agent;
+mod channels;
+mod life;
+mod refusals;
