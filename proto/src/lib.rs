@@ -27,6 +27,6 @@ pub use key::{KeyId, PublicKey, Signer};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{
-    Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind,
+    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind,
 };
 pub use time::{Moment, Timestamp};

@@ -1,1 +1,32 @@
 //! Aggregates, the log's port and the in-memory log.
+//!
+//! Every change of authority is an event, and this crate is the only place where events are
+//! decided. One folder per aggregate holds its commands, its events, its state and its rules;
+//! [`handler`] runs any of them over any [`log::Log`]. What is stored is described by
+//! [`catalogue`], and how a stored event of an older schema is read is part of its codec.
+//!
+//! The crate is pure: time, ids and randomness are arguments.
+
+pub mod aggregate;
+pub mod api_token;
+pub mod catalogue;
+pub mod cluster;
+pub mod join_token;
+pub mod keys;
+pub mod log;
+pub mod login;
+pub mod membership;
+pub mod node;
+pub mod node_report;
+pub mod organization;
+pub mod policy;
+pub mod pool;
+pub mod resource;
+pub mod sensitive;
+pub mod session;
+pub mod user;
+
+pub use aggregate::{Aggregate, EventCodec};
+pub use catalogue::DomainEvent;
+pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
+pub use sensitive::Sensitive;

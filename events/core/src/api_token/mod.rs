@@ -1,0 +1,12 @@
+//! An API token: a program's access in the name of a user. Its stream's id is its own.
+
+mod command;
+mod decide;
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use command::*;
+pub use event::*;
+pub use state::*;

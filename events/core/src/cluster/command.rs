@@ -1,0 +1,44 @@
+use rap_proto::{ClusterId, Digest, PublicKey, UserId};
+
+/// The most keys that sign for one cluster.
+pub const MAX_CONTROL_KEYS: usize = 8;
+/// The largest CA certificate, in bytes of DER.
+pub const MAX_CERTIFICATE_BYTES: usize = 4_096;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClusterCommand {
+    Bootstrap {
+        cluster: ClusterId,
+        ca_certificate: Vec<u8>,
+        control_keys: Vec<PublicKey>,
+        setup_code: Digest,
+    },
+    ReplaceSetupCode {
+        setup_code: Digest,
+    },
+    /// `presented` is the digest of the code that the new owner typed.
+    CompleteSetup {
+        presented: Digest,
+        owner: UserId,
+    },
+    AddControlKey {
+        key: PublicKey,
+    },
+    RenewSnapshots,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterRejection {
+    #[error("the cluster is bootstrapped already")]
+    AlreadyBootstrapped,
+    #[error("the cluster is not bootstrapped")]
+    NotBootstrapped,
+    #[error("the setup was completed before")]
+    SetupAlreadyCompleted,
+    #[error("not the setup code of this installation")]
+    WrongSetupCode,
+    #[error("a cluster has 1 to {MAX_CONTROL_KEYS} control keys")]
+    ControlKeyCount,
+    #[error("a CA certificate has 1 to {MAX_CERTIFICATE_BYTES} bytes")]
+    CertificateSize,
+}

@@ -1,0 +1,53 @@
+use rap_proto::{ClusterId, Digest, PublicKey, UserId};
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::{Sensitive, aggregate::events};
+
+events! {
+    /// What happened to the cluster.
+    ClusterEvent:
+    Bootstrapped(ClusterBootstrapped) = "cluster.bootstrapped" / 1;
+    SetupCodeReplaced(SetupCodeReplaced) = "cluster.setup_code_replaced" / 1;
+    SetupCompleted(SetupCompleted) = "cluster.setup_completed" / 1;
+    ControlKeyAdded(ControlKeyAdded) = "cluster.control_key_added" / 1;
+    SnapshotsRenewed(SnapshotsRenewed) = "cluster.snapshots_renewed" / 1;
+}
+
+/// The control plane was started for the first time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterBootstrapped {
+    pub cluster: ClusterId,
+    /// The cluster's CA certificate, DER.
+    pub ca_certificate: ByteBuf,
+    /// The keys that sign snapshots and access tokens.
+    pub control_keys: Vec<PublicKey>,
+    /// The digest of the one-time setup code.
+    pub setup_code: Sensitive<Digest>,
+}
+
+/// A new setup code was printed before anybody used the old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetupCodeReplaced {
+    pub setup_code: Sensitive<Digest>,
+}
+
+/// The holder of the setup code became the first platform owner. The code is worthless from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetupCompleted {
+    pub owner: UserId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ControlKeyAdded {
+    pub key: PublicKey,
+}
+
+/// Every node's snapshot is signed anew, so that none grows stale while nothing changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotsRenewed {}

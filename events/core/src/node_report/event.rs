@@ -1,0 +1,41 @@
+use rap_proto::{RefusalCode, Timestamp, observation::SnapshotRefusal};
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::events;
+
+events! {
+    /// What a node reported.
+    NodeReportEvent:
+    AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 1;
+    SnapshotRefused(SnapshotRefused) = "node_report.snapshot_refused" / 1;
+    WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
+}
+
+/// The node refused somebody whose claims could not be verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnclaimedAccessRefused {
+    pub sequence: u64,
+    pub observed_at: Timestamp,
+    pub code: RefusalCode,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotRefused {
+    pub sequence: u64,
+    pub observed_at: Timestamp,
+    pub version: u64,
+    pub code: SnapshotRefusal,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerExited {
+    pub sequence: u64,
+    pub observed_at: Timestamp,
+    /// Such as `stream`.
+    pub kind: String,
+    /// How many sessions ended with it.
+    pub sessions: u32,
+}

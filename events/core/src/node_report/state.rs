@@ -1,0 +1,5 @@
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NodeReport {
+    /// The greatest recorded sequence; 0 for none.
+    pub through: u64,
+}

@@ -1,0 +1,43 @@
+use rap_proto::{Name, OrganizationId};
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::events;
+
+events! {
+    /// What happened to an organization.
+    OrganizationEvent:
+    Created(OrganizationCreated) = "organization.created" / 1;
+    Renamed(OrganizationRenamed) = "organization.renamed" / 1;
+    Suspended(OrganizationSuspended) = "organization.suspended" / 1;
+    Resumed(OrganizationResumed) = "organization.resumed" / 1;
+    Removed(OrganizationRemoved) = "organization.removed" / 1;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationCreated {
+    pub organization: OrganizationId,
+    pub name: Name,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationRenamed {
+    pub name: Name,
+}
+
+/// Nobody gets new access in it, and its sessions end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationSuspended {
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationResumed {}
+
+/// Final: everything in it is unreachable from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationRemoved {}

@@ -1,0 +1,12 @@
+//! An organization: a tenancy boundary. Its stream's id is its own.
+
+mod command;
+mod decide;
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use command::*;
+pub use event::*;
+pub use state::*;

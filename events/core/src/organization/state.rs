@@ -1,0 +1,17 @@
+use rap_proto::{Name, OrganizationId};
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Organization {
+    pub id: Option<OrganizationId>,
+    pub name: Option<Name>,
+    pub standing: Standing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    #[default]
+    Absent,
+    Active,
+    Suspended,
+    Removed,
+}

@@ -1,0 +1,12 @@
+//! A resource: what a user may reach. Its stream's id is its own.
+
+mod command;
+mod decide;
+mod event;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use command::*;
+pub use event::*;
+pub use state::*;

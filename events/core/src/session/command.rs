@@ -1,0 +1,76 @@
+use rap_proto::{
+    AttachmentId, OrganizationId, PublicKey, RefusalCode, ResourceId, ResourceKind, UserId,
+    observation::EndReason,
+};
+
+use super::{Grant, Seen, TerminationCause};
+
+/// How long after its last token expired a session is concluded to be over when no node said so:
+/// the longest that a node's report is waited for.
+pub const CONCLUDE_AFTER_MS: u64 = 120_000;
+/// The most policies that a grant names.
+pub const MAX_GRANT_POLICIES: usize = 64;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionCommand {
+    Request {
+        organization: OrganizationId,
+        user: UserId,
+        asked: String,
+        resource: Option<ResourceId>,
+        client_key: PublicKey,
+        outcome: Outcome,
+    },
+    /// A newer token of the same session, for the same key.
+    Refresh {
+        user: UserId,
+        client_key: PublicKey,
+        grant: Grant,
+    },
+    Terminate {
+        cause: TerminationCause,
+    },
+    RecordStarted {
+        seen: Seen,
+    },
+    RecordRefused {
+        seen: Seen,
+        code: RefusalCode,
+    },
+    RecordEnded {
+        seen: Seen,
+        reason: EndReason,
+        bytes_up: u64,
+        bytes_down: u64,
+    },
+    /// Its last token expired [`CONCLUDE_AFTER_MS`] ago and no node said that it ended.
+    Conclude,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Authorized { resource: ResourceId, kind: ResourceKind, attachment: AttachmentId, grant: Grant },
+    Denied { code: RefusalCode, reason: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionRejection {
+    #[error("the session exists already")]
+    AlreadyExists,
+    #[error("there is no such session")]
+    NotFound,
+    #[error("the session belongs to another user or key")]
+    NotTheHolder,
+    #[error("the session was denied, terminated or has ended")]
+    Over,
+    #[error("the session's access can still be used")]
+    StillAlive,
+    #[error("the node has no part in the session")]
+    ForeignNode,
+    #[error("a grant names 1 to 16 entries and 1 to 16 egresses, and policies within their limit")]
+    GrantSize,
+    #[error("a grant's times are out of order or too far apart")]
+    GrantLifetime,
+    #[error("a text is at most 256 bytes without control characters")]
+    TextNotPlain,
+}

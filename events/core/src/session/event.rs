@@ -1,0 +1,132 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use rap_proto::{
+    AttachmentId, MessageId, NodeId, OrganizationId, PolicyId, PublicKey, RefusalCode, ResourceId,
+    ResourceKind, Timestamp, UserId, observation::EndReason,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::events;
+
+events! {
+    /// What happened to a session.
+    SessionEvent:
+    Requested(SessionRequested) = "session.requested" / 1;
+    Denied(SessionDenied) = "session.denied" / 1;
+    Authorized(SessionAuthorized) = "session.authorized" / 1;
+    Refreshed(SessionRefreshed) = "session.refreshed" / 1;
+    Started(SessionStarted) = "session.started" / 1;
+    AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
+    Terminated(SessionTerminated) = "session.terminated" / 1;
+    Ended(SessionEnded) = "session.ended" / 1;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequested {
+    pub organization: OrganizationId,
+    pub user: UserId,
+    /// What the user asked for: a name or an id, as typed.
+    pub asked: String,
+    /// The resource of that name, if there is one.
+    pub resource: Option<ResourceId>,
+    pub client_key: PublicKey,
+}
+
+/// Follows `requested` in the same append.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionDenied {
+    pub code: RefusalCode,
+    /// For the auditor; the user is told no more than the code.
+    pub reason: String,
+}
+
+/// Follows `requested` in the same append: an access token was issued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionAuthorized {
+    pub resource: ResourceId,
+    pub kind: ResourceKind,
+    pub attachment: AttachmentId,
+    pub grant: Grant,
+}
+
+/// What one access token permits, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The id of the access token.
+    pub token: MessageId,
+    pub entries: BTreeSet<NodeId>,
+    /// The nodes that may reach the resource, and the snapshot version that each must have.
+    pub egresses: BTreeMap<NodeId, u64>,
+    pub connect_by: Timestamp,
+    pub expires_at: Timestamp,
+    /// The policies that permitted it.
+    pub policies: BTreeSet<PolicyId>,
+}
+
+/// The session got a newer access token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRefreshed {
+    pub grant: Grant,
+}
+
+/// A node saw the first channel reach the resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionStarted {
+    pub seen: Seen,
+}
+
+/// A node refused somebody who showed a token of this session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionAccessRefused {
+    pub seen: Seen,
+    pub code: RefusalCode,
+}
+
+/// Which node observed something, when by its own clock, and the place in its spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    pub node: NodeId,
+    pub sequence: u64,
+    pub at: Timestamp,
+}
+
+/// Authority ended it; nodes close it as soon as they learn of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionTerminated {
+    pub cause: TerminationCause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminationCause {
+    /// Its user or somebody with authority asked for it.
+    Requested,
+    /// No policy permits it any more.
+    AccessWithdrawn,
+    /// The user was disabled or is no member any more.
+    UserLeft,
+    /// The resource was removed or is somewhere else.
+    ResourceChanged,
+    /// The organization was suspended or removed.
+    OrganizationClosed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionEnded {
+    pub reason: EndReason,
+    /// From the client to the resource.
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+    /// Who saw it end; `None` when authority concluded it from time.
+    pub seen: Option<Seen>,
+}

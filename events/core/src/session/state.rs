@@ -1,0 +1,31 @@
+use std::collections::BTreeSet;
+
+use rap_proto::{NodeId, OrganizationId, PublicKey, Timestamp, UserId};
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Session {
+    pub phase: Phase,
+    pub organization: Option<OrganizationId>,
+    pub user: Option<UserId>,
+    pub client_key: Option<PublicKey>,
+    /// Every node that any of its tokens named: those that may report on it.
+    pub nodes: BTreeSet<NodeId>,
+    /// When its newest token expires.
+    pub expires_at: Timestamp,
+    /// Whether a node saw it start.
+    pub started: bool,
+    /// Whether a node saw it end.
+    pub end_seen: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    #[default]
+    Absent,
+    Requested,
+    Denied,
+    /// Authorized, and perhaps started.
+    Alive,
+    Terminated,
+    Ended,
+}

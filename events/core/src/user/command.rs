@@ -1,0 +1,56 @@
+use rap_proto::{Digest, Name, PlatformRole, Timestamp};
+
+/// How long an invitation may be open: 7 days.
+pub const MAX_INVITATION_MS: u64 = 7 * 24 * 3_600_000;
+/// The longest password verifier, in bytes.
+pub const MAX_VERIFIER_BYTES: usize = 512;
+
+#[derive(Clone, PartialEq, Eq)]
+pub enum UserCommand {
+    /// Claims [`crate::keys::user_name`].
+    Create {
+        name: Name,
+        display_name: String,
+    },
+    Invite {
+        secret: Digest,
+        expires_at: Timestamp,
+    },
+    /// `presented` is the digest of the secret that was shown.
+    AcceptInvitation {
+        presented: Digest,
+        verifier: String,
+    },
+    /// The old password was verified, or the caller may set it without.
+    ChangePassword {
+        verifier: String,
+    },
+    GrantPlatformRole {
+        role: PlatformRole,
+    },
+    RevokePlatformRole {
+        role: PlatformRole,
+    },
+    Disable {
+        reason: String,
+    },
+    Enable,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UserRejection {
+    #[error("the user exists already")]
+    AlreadyExists,
+    #[error("there is no such user")]
+    NotFound,
+    #[error("the user is disabled")]
+    Disabled,
+    #[error("the invitation is not valid: used, replaced, expired or never made")]
+    InvitationInvalid,
+    #[error("an invitation is open for 7 days at most")]
+    InvitationTooLong,
+    #[error("not an Argon2id verifier")]
+    NotAVerifier,
+    #[error("a text is at most 256 bytes without control characters")]
+    TextNotPlain,
+}

@@ -1,0 +1,67 @@
+use rap_proto::{Digest, Name, PlatformRole, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::{Sensitive, aggregate::events};
+
+events! {
+    /// What happened to a user's account.
+    UserEvent:
+    Created(UserCreated) = "user.created" / 1;
+    Invited(UserInvited) = "user.invited" / 1;
+    PasswordChanged(PasswordChanged) = "user.password_changed" / 1;
+    PlatformRoleGranted(PlatformRoleGranted) = "user.platform_role_granted" / 1;
+    PlatformRoleRevoked(PlatformRoleRevoked) = "user.platform_role_revoked" / 1;
+    Disabled(UserDisabled) = "user.disabled" / 1;
+    Enabled(UserEnabled) = "user.enabled" / 1;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserCreated {
+    /// What the user types to log in.
+    pub name: Name,
+    /// What others see; may be empty.
+    pub display_name: String,
+}
+
+/// A secret was handed out with which the user may choose a password once. A newer invitation
+/// replaces an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserInvited {
+    pub secret: Sensitive<Digest>,
+    pub expires_at: Timestamp,
+}
+
+/// The invitation that was open, if one was, is used up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PasswordChanged {
+    /// An Argon2id hash in the PHC string format.
+    pub verifier: Sensitive<String>,
+    /// Whether an invitation stood in for the old password.
+    pub by_invitation: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformRoleGranted {
+    pub role: PlatformRole,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformRoleRevoked {
+    pub role: PlatformRole,
+}
+
+/// The user can do nothing until enabled; logins, tokens and sessions end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserDisabled {
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserEnabled {}
