@@ -1,9 +1,9 @@
 use std::collections::BTreeSet;
 
-use super::{SecretText, bodies};
+use super::{Reference, SecretText, bodies};
 use crate::{
-    ApiTokenId, ClusterId, Digest, LoginId, Name, OrganizationId, OrganizationRole, PlatformRole,
-    Timestamp, UserId, term::terms,
+    ApiScope, ApiTokenId, ClusterId, Digest, LoginId, Name, OrganizationId, OrganizationRole,
+    PlatformRole, Timestamp, UserId,
 };
 
 /// The shortest password, in characters.
@@ -12,17 +12,6 @@ pub const MIN_PASSWORD_CHARS: usize = 12;
 pub const MAX_PASSWORD_BYTES: usize = 256;
 /// The longest label of a login or a token, in characters.
 pub const MAX_LABEL_CHARS: usize = 64;
-
-terms! {
-    /// What an API token may be used for; never more than its user may do.
-    TokenScope, "token scope":
-    /// Reading.
-    Read = "read",
-    /// Changing, and reading.
-    Write = "write",
-    /// Requesting access to resources.
-    Connect = "connect",
-}
 
 bodies! {
     /// `POST /setup`: the installation's first platform owner.
@@ -64,11 +53,11 @@ bodies! {
         pub user: UserId,
         pub name: Name,
         pub cluster: ClusterId,
-        pub platform_role: Option<PlatformRole>,
+        pub platform_roles: BTreeSet<PlatformRole>,
         pub organizations: Vec<MyOrganization>,
         /// What an API token is limited to; absent for a login.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub scopes: Option<BTreeSet<TokenScope>>,
+        pub scopes: Option<BTreeSet<ApiScope>>,
         /// When the caller's credential ends.
         pub expires_at: Option<Timestamp>,
     }
@@ -94,6 +83,9 @@ bodies! {
     /// `POST /users`.
     pub struct NewUser {
         pub name: Name,
+        /// What others see.
+        #[serde(default)]
+        pub display_name: String,
         /// When absent, the reply holds an invitation for the user to choose one.
         #[serde(default)]
         pub password: Option<SecretText>,
@@ -110,7 +102,9 @@ bodies! {
     pub struct User {
         pub id: UserId,
         pub name: Name,
-        pub platform_role: Option<PlatformRole>,
+        /// What others see; may be empty.
+        pub display_name: String,
+        pub platform_roles: BTreeSet<PlatformRole>,
         pub disabled: bool,
         /// Whether a password was chosen.
         pub active: bool,
@@ -118,9 +112,19 @@ bodies! {
         pub revision: u64,
     }
 
-    /// `PUT /users/{user}/platform-role`.
-    pub struct SetPlatformRole {
-        pub role: PlatformRole,
+    /// `POST /users/{user}/disable` and `POST /organizations/{organization}/suspend`.
+    pub struct Because {
+        /// For the auditor.
+        #[serde(default)]
+        pub reason: String,
+    }
+
+    /// The reply to `POST /users/{user}/invite`.
+    pub struct Invited {
+        /// `rapi_…`, shown this once; the one before it is worthless from now.
+        pub invitation: SecretText,
+        pub expires_at: Timestamp,
+        pub revision: u64,
     }
 
     /// `PUT /me/password`: ends every other login of the caller.
@@ -131,8 +135,12 @@ bodies! {
 
     /// `POST /api-tokens`.
     pub struct NewApiToken {
-        pub name: Name,
-        pub scopes: BTreeSet<TokenScope>,
+        /// What it is for.
+        pub label: String,
+        /// The one organization that it works in; absent for all of its user's.
+        #[serde(default)]
+        pub organization: Option<Reference>,
+        pub scopes: BTreeSet<ApiScope>,
         /// Lifetime in seconds; at most a year.
         pub ttl_seconds: u64,
     }
@@ -145,9 +153,10 @@ bodies! {
 
     pub struct ApiToken {
         pub id: ApiTokenId,
-        pub name: Name,
+        pub label: String,
+        pub organization: Option<OrganizationId>,
         pub user: UserId,
-        pub scopes: BTreeSet<TokenScope>,
+        pub scopes: BTreeSet<ApiScope>,
         pub created_at: Timestamp,
         pub expires_at: Timestamp,
         pub revoked: bool,

@@ -7,6 +7,41 @@
 //! `Rap-Position`.
 //!
 //! In a path or a body, a [`Reference`] names a thing by its id or by its name.
+//!
+//! Below, `o` is `/organizations/{organization}`; "+" marks what needs `If-Match`, the revision in
+//! quotes. Creating answers 201, deleting 204, every other change [`Changed`].
+//!
+//! | Route | Body | Answer |
+//! |---|---|---|
+//! | `POST /setup` | [`Setup`] | [`LoggedIn`] |
+//! | `POST /logins`, `DELETE /logins/current` | [`NewLogin`] | [`LoggedIn`] |
+//! | `POST /invitations/accept` | [`AcceptInvitation`] | [`LoggedIn`] |
+//! | `GET /me`, `PUT /me/password` | [`ChangePassword`] | [`Me`] |
+//! | `GET /cluster` | | [`Cluster`] |
+//! | `GET`, `POST /users`, `GET /users/{user}` | [`NewUser`] | [`User`], [`UserCreated`] |
+//! | `POST /users/{user}/invite`+ | | [`Invited`] |
+//! | `POST /users/{user}/disable`+, `POST /users/{user}/enable`+ | [`Because`] | |
+//! | `PUT`+, `DELETE /users/{user}/platform-roles/{role}`+ | | |
+//! | `GET`, `POST /organizations`, `GET`, `PATCH`+, `DELETE o`+ | [`NewOrganization`], [`RenameOrganization`] | [`Organization`] |
+//! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
+//! | `GET o/members`, `GET`, `PUT`, `DELETE o/members/{user}`+ | [`SetMember`] | [`Member`] |
+//! | `GET`, `POST o/pools`, `GET`, `DELETE o/pools/{pool}`+ | [`NewPool`] | [`Pool`] |
+//! | `GET`, `POST o/resources`, `GET`, `PATCH`+, `DELETE o/resources/{resource}`+ | [`NewResource`], [`ChangeResource`] | [`Resource`] |
+//! | `GET`, `POST o/policies`, `GET`, `PUT`+, `DELETE o/policies/{policy}`+ | [`NewPolicy`], [`ChangePolicy`] | [`Policy`] |
+//! | `GET /resources` | | [`Reachable`]: what the caller may connect to |
+//! | `GET`, `POST /sessions`, `GET`, `DELETE /sessions/{session}` | [`RequestAccess`] | [`Session`], [`Access`] |
+//! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
+//! | `POST /nodes/{node}/approve`+, `/reject`+, `/revoke`+, `/drain`+, `/undrain`+ | [`ApproveNode`], [`Because`] | |
+//! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
+//! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
+//! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
+//! | `GET /audit`, `GET /audit/replay` | | [`AuditEvent`], [`Replay`] |
+//! | `GET /events` | | server-sent [`AuditEvent`]s, `id: <cluster>:<position>` |
+//! | `GET /openapi.json` | | this, as OpenAPI 3.1 |
+//!
+//! Lists take [`PageQuery`]; `GET /sessions` and `GET /audit` also `organization`, and `GET /audit`
+//! the times `since` and `until`. `PUT o/members/{user}` creates without and changes with
+//! `If-Match`. Every `GET` takes `min_position`.
 
 mod account;
 mod audit;

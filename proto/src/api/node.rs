@@ -69,11 +69,6 @@ bodies! {
         pub pools: BTreeSet<PoolId>,
     }
 
-    /// `POST /nodes/{node}/revoke`.
-    pub struct RevokeNode {
-        pub reason: String,
-    }
-
     /// `POST /join-tokens`.
     pub struct NewJoinToken {
         /// The organization that the node will belong to; absent for a node of the platform.

@@ -18,6 +18,7 @@ bodies! {
     pub struct Organization {
         pub id: OrganizationId,
         pub name: Name,
+        pub suspended: bool,
         pub created_at: Timestamp,
         pub revision: u64,
     }

@@ -24,6 +24,8 @@ bodies! {
     /// `PATCH /organizations/{organization}/resources/{resource}`: what is absent stays.
     pub struct ChangeResource {
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub kind: Option<ResourceKind>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         pub target: Option<TargetSpec>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub pool: Option<Reference>,

@@ -12,6 +12,8 @@ terms! {
     Requested = "requested",
     Denied = "denied",
     Started = "started",
+    /// Ended by authority; no node has confirmed it yet.
+    Terminated = "terminated",
     Ended = "ended",
 }
 
