@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, ClusterId, Digest, Name, NodeId, PublicKey, Timestamp};
+use crate::{Capability, ClusterId, Digest, Name, NodeId, PublicKey, Timestamp, term::terms};
 
 /// The largest body in either direction, but for snapshots.
 pub const MAX_BODY_BYTES: usize = 32 * 1024;
@@ -101,4 +101,35 @@ pub struct SnapshotRequest {
     pub have: u64,
     /// The sections that need not be sent.
     pub sections: BTreeSet<Digest>,
+}
+
+terms! {
+    /// Why control refused a node's call: what the agent acts on, whatever the HTTP status.
+    NodeApiCode, "node API refusal":
+    /// 400: the body is not in the expected form, or a value is outside its alphabet.
+    Malformed = "malformed",
+    /// 401: the join secret is unknown, expired or withdrawn.
+    TokenInvalid = "token_invalid",
+    /// 409: the join secret was used before.
+    TokenUsed = "token_used",
+    /// 403: the join secret does not permit this host name.
+    NotPermitted = "not_permitted",
+    /// 401: the certificate, signature or connection binding does not hold.
+    NotTrusted = "not_trusted",
+    /// 404: there is no such node.
+    UnknownNode = "unknown_node",
+    /// 403: the node was revoked, or its enrollment rejected. The agent stops for good.
+    Revoked = "revoked",
+    /// 409: another holder of this identity renewed it; both are locked until an admin decides.
+    IdentityCopied = "identity_copied",
+    /// 429 or 503: try again later.
+    Unavailable = "unavailable",
+}
+
+/// The body of every answer that is neither 200 nor 304.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeApiRefusal {
+    pub code: NodeApiCode,
+    /// For the person who reads the agent's log; names nothing that the host may not know.
+    pub message: String,
 }
