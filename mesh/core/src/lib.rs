@@ -1,1 +1,16 @@
-//! Path choice, relay flows and admission, as pure machines.
+//! The mesh's decisions: who is admitted, which path is tried, which flows a relay carries, and
+//! why a session ended.
+//!
+//! The crate is pure. The shell `rap-mesh` owns sockets, connections and clocks; it asks here
+//! and does what it is told.
+
+pub mod admission;
+pub mod ended;
+pub mod flows;
+pub mod paths;
+pub mod refusals;
+pub mod sessions;
+pub mod view;
+
+pub use admission::Caller;
+pub use view::{Sections, View};

@@ -1,0 +1,149 @@
+//! The flows that a relay carries: bounded, owned by the node that asked, and gone by themselves
+//! when nobody refreshes or uses them.
+//!
+//! Inputs: set-ups that [`crate::admission::admit_set_up`] allowed, refreshes, closes, traffic
+//! and time. Output: which flows have to end. The shell calls [`FlowTable::expire`] at
+//! [`FlowTable::poll_timeout`] and drops the sockets of what it returns.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_proto::{Lane, Moment, NodeId, RefusalCode, wire::hop::FLOW_TTL_MS};
+
+/// The most flows that one relay carries.
+pub const MAX_FLOWS: usize = 4096;
+/// The most flows that one node may have at one relay.
+pub const MAX_FLOWS_PER_ASKER: usize = 256;
+/// A flow without datagrams in either direction ends after this, refreshed or not: a living
+/// lane sends keep-alives far more often.
+pub const FLOW_IDLE_MS: u64 = 30_000;
+
+/// How large a table is; a relay uses [`Limits::RELAY`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub flows: usize,
+    pub flows_per_asker: usize,
+}
+
+impl Limits {
+    pub const RELAY: Self = Self { flows: MAX_FLOWS, flows_per_asker: MAX_FLOWS_PER_ASKER };
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flow {
+    pub asker: NodeId,
+    pub target: NodeId,
+    pub lane: Lane,
+    expires: Moment,
+    last_used: Moment,
+}
+
+/// INVARIANT: `per_asker` counts exactly the flows in `flows`, and holds no zero.
+#[derive(Debug, Clone)]
+pub struct FlowTable {
+    limits: Limits,
+    flows: BTreeMap<u64, Flow>,
+    per_asker: BTreeMap<NodeId, usize>,
+    next: u64,
+}
+
+impl FlowTable {
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, flows: BTreeMap::new(), per_asker: BTreeMap::new(), next: 1 }
+    }
+
+    /// Adds a flow and returns its number, which is never used again.
+    pub fn set_up(
+        &mut self,
+        now: Moment,
+        asker: NodeId,
+        target: NodeId,
+        lane: Lane,
+    ) -> Result<u64, RefusalCode> {
+        let own = self.per_asker.get(&asker).copied().unwrap_or(0);
+        if self.flows.len() >= self.limits.flows || own >= self.limits.flows_per_asker {
+            return Err(RefusalCode::LimitReached);
+        }
+        let id = self.next;
+        self.next += 1;
+        let expires = now + Duration::from_millis(FLOW_TTL_MS);
+        self.flows.insert(id, Flow { asker, target, lane, expires, last_used: now });
+        *self.per_asker.entry(asker).or_insert(0) += 1;
+        Ok(id)
+    }
+
+    /// Keeps a flow for another [`FLOW_TTL_MS`], when it is the asker's.
+    pub fn refresh(&mut self, now: Moment, asker: NodeId, id: u64) -> Result<(), RefusalCode> {
+        let flow = self
+            .flows
+            .get_mut(&id)
+            .filter(|flow| flow.asker == asker)
+            .ok_or(RefusalCode::PathUnavailable)?;
+        flow.expires = now + Duration::from_millis(FLOW_TTL_MS);
+        Ok(())
+    }
+
+    /// Notes that datagrams were forwarded at `at`.
+    pub fn used(&mut self, at: Moment, id: u64) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.last_used = flow.last_used.max(at);
+        }
+    }
+
+    /// Removes a flow, when it is the asker's. False when there was none.
+    pub fn close(&mut self, asker: NodeId, id: u64) -> bool {
+        let own = self.flows.get(&id).is_some_and(|flow| flow.asker == asker);
+        if own {
+            self.remove(id);
+        }
+        own
+    }
+
+    /// Removes a flow whose sockets failed.
+    pub fn remove(&mut self, id: u64) {
+        let Some(flow) = self.flows.remove(&id) else { return };
+        let count = self.per_asker.get_mut(&flow.asker).expect("INVARIANT of the table");
+        *count -= 1;
+        if *count == 0 {
+            self.per_asker.remove(&flow.asker);
+        }
+    }
+
+    /// Removes and returns the flows whose time is over.
+    pub fn expire(&mut self, now: Moment) -> Vec<u64> {
+        self.remove_where(|flow| flow.deadline() <= now)
+    }
+
+    /// Removes and returns the flows that `keep` does not want, as under a new view.
+    pub fn retain(&mut self, keep: impl Fn(&Flow) -> bool) -> Vec<u64> {
+        self.remove_where(|flow| !keep(flow))
+    }
+
+    /// When the next flow's time is over.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.flows.values().map(Flow::deadline).min()
+    }
+
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    fn remove_where(&mut self, over: impl Fn(&Flow) -> bool) -> Vec<u64> {
+        let ids: Vec<u64> =
+            self.flows.iter().filter(|(_, flow)| over(flow)).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| self.remove(*id));
+        ids
+    }
+}
+
+impl Flow {
+    fn deadline(&self) -> Moment {
+        self.expires.min(self.last_used + Duration::from_millis(FLOW_IDLE_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests;

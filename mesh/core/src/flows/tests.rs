@@ -1,0 +1,155 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+const SMALL: Limits = Limits { flows: 6, flows_per_asker: 3 };
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_u128(u128::from(number))
+}
+
+fn at(millis: u64) -> Moment {
+    Moment::from_micros(millis * 1000)
+}
+
+#[test]
+fn a_flow_ends_when_nobody_refreshes_it() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let flow = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();
+    table.used(at(FLOW_TTL_MS - 1), flow);
+    assert_eq!(table.expire(at(FLOW_TTL_MS - 1)), []);
+    assert_eq!(table.expire(at(FLOW_TTL_MS)), [flow]);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_flow_that_is_refreshed_but_not_used_ends_as_well() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let flow = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();
+    table.refresh(at(FLOW_TTL_MS - 1), node(1), flow).unwrap();
+    assert_eq!(table.poll_timeout(), Some(at(FLOW_IDLE_MS)));
+    assert_eq!(table.expire(at(FLOW_IDLE_MS)), [flow]);
+}
+
+#[test]
+fn a_refreshed_and_used_flow_lives_on() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let flow = table.set_up(at(0), node(1), node(2), Lane::Interactive).unwrap();
+    for round in 1..100 {
+        let now = at(round * 10_000);
+        table.refresh(now, node(1), flow).unwrap();
+        table.used(now, flow);
+        assert_eq!(table.expire(now), []);
+    }
+}
+
+#[test]
+fn only_its_asker_refreshes_or_closes_a_flow() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let flow = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();
+    assert_eq!(table.refresh(at(1), node(2), flow), Err(RefusalCode::PathUnavailable));
+    assert!(!table.close(node(2), flow));
+    assert!(table.close(node(1), flow));
+    assert!(!table.close(node(1), flow));
+}
+
+#[test]
+fn an_asker_and_the_relay_have_limits() {
+    let mut table = FlowTable::new(SMALL);
+    for _ in 0..3 {
+        table.set_up(at(0), node(1), node(9), Lane::Bulk).unwrap();
+    }
+    let refused = table.set_up(at(0), node(1), node(9), Lane::Bulk);
+    assert_eq!(refused, Err(RefusalCode::LimitReached));
+    for _ in 0..3 {
+        table.set_up(at(0), node(2), node(9), Lane::Bulk).unwrap();
+    }
+    let refused = table.set_up(at(0), node(3), node(9), Lane::Bulk);
+    assert_eq!(refused, Err(RefusalCode::LimitReached));
+}
+
+#[test]
+fn a_revoked_asker_loses_its_flows() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let lost = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();
+    let kept = table.set_up(at(0), node(3), node(2), Lane::Bulk).unwrap();
+    assert_eq!(table.retain(|flow| flow.asker != node(1)), [lost]);
+    assert_eq!(table.refresh(at(1), node(3), kept), Ok(()));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    SetUp(u8),
+    Refresh(u8, u64),
+    Used(u64),
+    Close(u8, u64),
+    Pass(u64),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        (0..4_u8).prop_map(Step::SetUp),
+        (0..4_u8, 1..20_u64).prop_map(|(asker, flow)| Step::Refresh(asker, flow)),
+        (1..20_u64).prop_map(Step::Used),
+        (0..4_u8, 1..20_u64).prop_map(|(asker, flow)| Step::Close(asker, flow)),
+        (0..FLOW_TTL_MS).prop_map(Step::Pass),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+proptest! {
+    /// The table against the plainest model of it: a list of (flow, asker, refreshed, used).
+    #[test]
+    fn the_table_keeps_its_limits_and_its_times(steps in steps()) {
+        let mut table = FlowTable::new(SMALL);
+        let mut model: Vec<(u64, u8, u64, u64)> = Vec::new();
+        let (mut now, mut last_id) = (0, 0);
+        for step in steps {
+            match step {
+                Step::SetUp(asker) => {
+                    let own = model.iter().filter(|flow| flow.1 == asker).count();
+                    let allowed = model.len() < SMALL.flows && own < SMALL.flows_per_asker;
+                    let made = table.set_up(at(now), node(asker), node(99), Lane::Bulk);
+                    prop_assert_eq!(made.is_ok(), allowed);
+                    if let Ok(id) = made {
+                        prop_assert!(id > last_id, "numbers are never used again");
+                        last_id = id;
+                        model.push((id, asker, now, now));
+                    }
+                }
+                Step::Refresh(asker, id) => {
+                    let found = model.iter_mut().find(|flow| flow.0 == id && flow.1 == asker);
+                    let done = table.refresh(at(now), node(asker), id);
+                    prop_assert_eq!(done.is_ok(), found.is_some());
+                    if let Some(flow) = found { flow.2 = now; }
+                }
+                Step::Used(id) => {
+                    table.used(at(now), id);
+                    model.iter_mut().filter(|flow| flow.0 == id).for_each(|flow| flow.3 = now);
+                }
+                Step::Close(asker, id) => {
+                    let before = model.len();
+                    model.retain(|flow| !(flow.0 == id && flow.1 == asker));
+                    prop_assert_eq!(table.close(node(asker), id), model.len() < before);
+                }
+                Step::Pass(millis) => {
+                    now += millis;
+                    let over = |flow: &(u64, u8, u64, u64)| {
+                        now >= flow.2 + FLOW_TTL_MS || now >= flow.3 + FLOW_IDLE_MS
+                    };
+                    let expected: Vec<u64> =
+                        model.iter().filter(|flow| over(flow)).map(|flow| flow.0).collect();
+                    model.retain(|flow| !over(flow));
+                    prop_assert_eq!(table.expire(at(now)), expected);
+                }
+            }
+            prop_assert_eq!(table.len(), model.len());
+            prop_assert_eq!(table.per_asker.values().sum::<usize>(), model.len());
+            prop_assert!(table.per_asker.values().all(|count| *count > 0));
+            let next = model.iter().map(|f| (f.2 + FLOW_TTL_MS).min(f.3 + FLOW_IDLE_MS)).min();
+            prop_assert_eq!(table.poll_timeout(), next.map(at));
+        }
+    }
+}

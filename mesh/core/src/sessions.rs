@@ -1,0 +1,252 @@
+//! Sessions as an entry and an egress count them: limits, bytes, and the one exact reason of an
+//! end.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, observation::EndReason};
+
+/// The most sessions that one node serves.
+pub const MAX_SESSIONS: usize = 16_384;
+/// The most client connections of one session at one entry.
+pub const MAX_CONNECTIONS_PER_SESSION: u32 = 4;
+/// A client that leaves this soon after its last flow ended left because of that end.
+pub const LAST_FLOW_GRACE: Duration = Duration::from_secs(5);
+/// How long an egress remembers that it reported a session as started: longer than any token.
+pub const STARTED_MEMORY: Duration = Duration::from_secs(1_800);
+
+/// How a client connection ended, before anything else is considered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It said that it is done, or closed the connection.
+    Clean,
+    /// It timed out, was reset, or broke the protocol.
+    Lost,
+}
+
+/// The end of a session at this entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub session: SessionId,
+    pub reason: EndReason,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+}
+
+/// An entry's sessions. A session lives from its first client connection to its last.
+#[derive(Debug, Clone, Default)]
+pub struct EntrySessions {
+    sessions: BTreeMap<SessionId, EntrySession>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct EntrySession {
+    connections: u32,
+    open: BTreeMap<ChannelKind, u32>,
+    bytes_up: u64,
+    bytes_down: u64,
+    last_flow: Option<(Moment, EndReason)>,
+    decided: Option<EndReason>,
+}
+
+impl EntrySessions {
+    /// A client connected.
+    pub fn attach(&mut self, session: SessionId) -> Result<(), RefusalCode> {
+        let full = self.sessions.len() >= MAX_SESSIONS;
+        match self.sessions.get_mut(&session) {
+            Some(known) if known.connections >= MAX_CONNECTIONS_PER_SESSION => {
+                Err(RefusalCode::LimitReached)
+            }
+            Some(known) => {
+                known.connections += 1;
+                Ok(())
+            }
+            None if full => Err(RefusalCode::LimitReached),
+            None => {
+                self.sessions
+                    .insert(session, EntrySession { connections: 1, ..EntrySession::default() });
+                Ok(())
+            }
+        }
+    }
+
+    /// A channel is about to open; `max_open` is what the token permits of its kind.
+    pub fn open_channel(
+        &mut self,
+        session: SessionId,
+        channel: ChannelKind,
+        max_open: u32,
+    ) -> Result<(), RefusalCode> {
+        let known = self.sessions.get_mut(&session).ok_or(RefusalCode::SessionTerminated)?;
+        take_place(&mut known.open, channel, max_open)
+    }
+
+    /// A channel that was opened here ended, also when it was refused further on.
+    pub fn close_channel(&mut self, session: SessionId, channel: ChannelKind) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            give_place(&mut known.open, channel);
+        }
+    }
+
+    /// A channel that had reached its resource ended, for this reason.
+    pub fn flow_ended(
+        &mut self,
+        now: Moment,
+        session: SessionId,
+        reason: EndReason,
+        bytes_up: u64,
+        bytes_down: u64,
+    ) {
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        known.last_flow = Some((now, reason));
+        known.bytes_up = known.bytes_up.saturating_add(bytes_up);
+        known.bytes_down = known.bytes_down.saturating_add(bytes_down);
+    }
+
+    /// Somebody with authority ends the session; the first decision stands.
+    pub fn decide(&mut self, session: SessionId, reason: EndReason) {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.decided.get_or_insert(reason);
+        }
+    }
+
+    /// A client connection is gone. Returns the session's end when it was the last.
+    pub fn detach(
+        &mut self,
+        now: Moment,
+        session: SessionId,
+        departure: Departure,
+    ) -> Option<Ended> {
+        let known = self.sessions.get_mut(&session)?;
+        known.connections = known.connections.saturating_sub(1);
+        if known.connections > 0 {
+            return None;
+        }
+        let known = self.sessions.remove(&session)?;
+        Some(Ended {
+            session,
+            reason: known.reason(now, departure),
+            bytes_up: known.bytes_up,
+            bytes_down: known.bytes_down,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+}
+
+impl EntrySession {
+    fn reason(&self, now: Moment, departure: Departure) -> EndReason {
+        if let Some(reason) = self.decided {
+            return reason;
+        }
+        if departure == Departure::Lost {
+            return EndReason::ClientLost;
+        }
+        match self.last_flow {
+            Some((at, reason)) if now.since(at) <= LAST_FLOW_GRACE => reason,
+            _ => EndReason::ClientClosed,
+        }
+    }
+}
+
+/// An egress' sessions. A session is reported as started once, with its first flow.
+#[derive(Debug, Clone, Default)]
+pub struct EgressSessions {
+    sessions: BTreeMap<SessionId, EgressSession>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct EgressSession {
+    open: BTreeMap<ChannelKind, u32>,
+    started: bool,
+    last_used: Moment,
+}
+
+impl EgressSessions {
+    /// A flow is about to open.
+    pub fn open_flow(
+        &mut self,
+        now: Moment,
+        session: SessionId,
+        channel: ChannelKind,
+        max_open: u32,
+    ) -> Result<(), RefusalCode> {
+        if !self.sessions.contains_key(&session) && self.sessions.len() >= MAX_SESSIONS {
+            self.forget(now);
+            if self.sessions.len() >= MAX_SESSIONS {
+                return Err(RefusalCode::LimitReached);
+            }
+        }
+        let known = self.sessions.entry(session).or_default();
+        known.last_used = now;
+        take_place(&mut known.open, channel, max_open)
+    }
+
+    /// A flow reached its resource. True for the first of its session.
+    pub fn flow_reached(&mut self, session: SessionId) -> bool {
+        self.sessions
+            .get_mut(&session)
+            .is_some_and(|known| !std::mem::replace(&mut known.started, true))
+    }
+
+    /// A flow ended, or never reached its resource.
+    pub fn close_flow(&mut self, now: Moment, session: SessionId, channel: ChannelKind) {
+        let Some(known) = self.sessions.get_mut(&session) else { return };
+        give_place(&mut known.open, channel);
+        known.last_used = now;
+        if known.open.is_empty() && !known.started {
+            self.sessions.remove(&session);
+        }
+    }
+
+    /// Sessions with an open flow.
+    pub fn active(&self) -> usize {
+        self.sessions.values().filter(|known| !known.open.is_empty()).count()
+    }
+
+    /// Drops what is idle for longer than [`STARTED_MEMORY`]; if nothing is, the longest idle one.
+    fn forget(&mut self, now: Moment) {
+        let idle = |known: &EgressSession| known.open.is_empty();
+        self.sessions
+            .retain(|_, known| !idle(known) || now.since(known.last_used) < STARTED_MEMORY);
+        if self.sessions.len() >= MAX_SESSIONS {
+            let oldest = self
+                .sessions
+                .iter()
+                .filter(|(_, known)| idle(known))
+                .min_by_key(|(_, known)| known.last_used)
+                .map(|(session, _)| *session);
+            oldest.map(|session| self.sessions.remove(&session));
+        }
+    }
+}
+
+fn take_place(
+    open: &mut BTreeMap<ChannelKind, u32>,
+    channel: ChannelKind,
+    max_open: u32,
+) -> Result<(), RefusalCode> {
+    let count = open.get(&channel).copied().unwrap_or(0);
+    if count >= max_open {
+        return Err(RefusalCode::LimitReached);
+    }
+    open.insert(channel, count + 1);
+    Ok(())
+}
+
+fn give_place(open: &mut BTreeMap<ChannelKind, u32>, channel: ChannelKind) {
+    if let Some(count) = open.get_mut(&channel) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            open.remove(&channel);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

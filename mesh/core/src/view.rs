@@ -1,0 +1,96 @@
+//! What a node currently knows and may do: one verified snapshot in the shape the mesh asks it.
+
+use std::collections::BTreeMap;
+
+use rap_proto::{
+    ClusterId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    signed::Trusted,
+    snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
+};
+
+/// The sections of one snapshot, decoded.
+#[derive(Debug, Clone)]
+pub struct Sections {
+    pub assignment: Assignment,
+    pub trust: Trust,
+    pub peers: Peers,
+    /// Empty on a node that serves no egress pool.
+    pub resources: Resources,
+}
+
+/// One accepted snapshot. It never changes; a newer snapshot is another view.
+#[derive(Debug, Clone)]
+pub struct View {
+    pub cluster: ClusterId,
+    /// The node whose snapshot this is.
+    pub node: NodeId,
+    pub authority_epoch: u64,
+    pub version: u64,
+    pub expires_at: Timestamp,
+    pub stale_policy: StalePolicy,
+    pub assignment: Assignment,
+    pub trust: Trust,
+    peers: BTreeMap<NodeId, Peer>,
+    resources: BTreeMap<ResourceId, Resource>,
+    control_keys: Trusted,
+}
+
+impl View {
+    /// From a manifest and sections that the caller has verified.
+    pub fn new(manifest: &Manifest, sections: Sections) -> Self {
+        let Sections { assignment, trust, peers, resources } = sections;
+        Self {
+            cluster: manifest.cluster,
+            node: manifest.node,
+            authority_epoch: manifest.authority_epoch,
+            version: manifest.version,
+            expires_at: manifest.expires_at,
+            stale_policy: manifest.stale_policy,
+            control_keys: Trusted::new(trust.control_keys.iter().copied(), 1),
+            assignment,
+            trust,
+            peers: peers.peers.into_iter().map(|peer| (peer.node, peer)).collect(),
+            resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
+        }
+    }
+
+    /// The keys that sign access tokens; one signature is enough.
+    pub fn control_keys(&self) -> &Trusted {
+        &self.control_keys
+    }
+
+    /// Whether nothing new may be accepted any more.
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        now > self.expires_at
+    }
+
+    /// Whether running sessions have to end because the snapshot is stale.
+    pub fn must_stop(&self, now: Timestamp) -> bool {
+        self.is_stale(now) && self.stale_policy == StalePolicy::Stop
+    }
+
+    pub fn is_denied(&self, node: NodeId) -> bool {
+        self.trust.denied_nodes.contains(&node)
+    }
+
+    /// A peer that this node may speak with: known, and not revoked.
+    pub fn peer(&self, node: NodeId) -> Option<&Peer> {
+        self.peers.get(&node).filter(|peer| !self.is_denied(peer.node))
+    }
+
+    pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {
+        self.resources.get(&resource)
+    }
+
+    /// The relays that may carry flows of `organization`, by id.
+    pub fn relays(&self, organization: OrganizationId) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(move |peer| {
+            !self.is_denied(peer.node) && peer_has_role(peer, NodeRole::RelayNode, organization)
+        })
+    }
+}
+
+/// Whether a peer was assigned `role` for `organization`.
+pub fn peer_has_role(peer: &Peer, role: NodeRole, organization: OrganizationId) -> bool {
+    peer.roles.iter().any(|scope| scope.role == role && scope.covers(organization))
+}
