@@ -110,5 +110,5 @@ fn deny() -> Outcome {
     };
     let mut check = Command::new(program);
     check.current_dir(shell::root());
-    shell::run(check.args(["--offline", "check", "bans", "licenses", "sources"]))
+    shell::run(check.args(["check", "bans", "licenses", "sources"]))
 }

@@ -1,0 +1,110 @@
+//! `cargo xtask bench`: measures, and writes `docs/benchmarks.md`.
+//!
+//! Each program prints lines of `figure<TAB>value<TAB>unit`. The programs run in turn, several
+//! rounds, so that a slow minute of the machine falls on all of them; what is reported is the
+//! median, and what is claimed is a ratio between two figures of the same rounds.
+
+mod machine;
+mod report;
+
+use std::{collections::BTreeMap, fs, process::Command};
+
+use crate::shell::{self, Outcome};
+
+const ROUNDS: usize = 5;
+
+/// Programs that measure, by how cargo builds and where it puts them.
+const PROGRAMS: &[Program] = &[
+    Program {
+        build: &["--package=rap-mesh", "--example=mesh_bench"],
+        path: "release/examples/mesh_bench",
+    },
+    Program {
+        build: &["--package=rap-log-postgres", "--example=append_rate"],
+        path: "release/examples/append_rate",
+    },
+    Program {
+        build: &[
+            "--package=rap-e2e",
+            "--package=rap",
+            "--package=rap-control",
+            "--package=rap-node-agent",
+            "--package=rap-stream-worker",
+            "--bins",
+        ],
+        path: "release/rap-e2e-bench",
+    },
+];
+
+struct Program {
+    build: &'static [&'static str],
+    path: &'static str,
+}
+
+/// All values of a figure, one a round, and its unit.
+#[derive(Debug, Default)]
+pub(crate) struct Figure {
+    values: Vec<f64>,
+    unit: String,
+}
+
+impl Figure {
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+}
+
+pub(crate) type Figures = BTreeMap<String, Figure>;
+
+pub(crate) fn run(_arguments: &[&str]) -> Outcome {
+    for program in PROGRAMS {
+        shell::run(shell::cargo(["build", "--quiet", "--release"]).args(program.build))?;
+    }
+    let mut figures = Figures::new();
+    for round in 1..=ROUNDS {
+        for program in PROGRAMS {
+            eprintln!("round {round} of {ROUNDS}: {}", program.path);
+            let mut command = Command::new(shell::target_dir().join(program.path));
+            command.env("RAP_BIN_DIR", shell::target_dir().join("release"));
+            collect(&shell::output(&mut command)?, &mut figures)?;
+        }
+    }
+    let path = shell::root().join("docs/benchmarks.md");
+    let text = report::write(&machine::describe(), ROUNDS, &figures);
+    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    println!("wrote {}", path.display());
+    Ok(())
+}
+
+fn collect(output: &str, figures: &mut Figures) -> Outcome {
+    for line in output.lines() {
+        let mut parts = line.split('\t');
+        let (Some(name), Some(value), Some(unit)) = (parts.next(), parts.next(), parts.next())
+        else {
+            return Err(format!("not a figure: {line:?}"));
+        };
+        let value = value.parse().map_err(|_| format!("not a number: {line:?}"))?;
+        let figure = figures.entry(name.to_owned()).or_default();
+        figure.values.push(value);
+        unit.clone_into(&mut figure.unit);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_collected_over_rounds_and_their_median_is_taken() {
+        let mut figures = Figures::new();
+        for value in ["3", "1", "2"] {
+            collect(&format!("rate\t{value}\tMB/s"), &mut figures).expect("a figure");
+        }
+        assert!((figures["rate"].median() - 2.0).abs() < f64::EPSILON);
+        assert!(collect("rate 3", &mut figures).is_err());
+        assert!(collect("rate\tfast\tMB/s", &mut figures).is_err());
+    }
+}
