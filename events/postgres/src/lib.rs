@@ -1,1 +1,136 @@
 //! The event log on PostgreSQL.
+//!
+//! One database holds one log. Any number of processes may append to it and read it: the one
+//! row of `log_head` orders them, and its lock is held through the commit, so positions have no
+//! gaps and what a reader sees at a position never changes. A lock held through the commit would
+//! allow one commit at a time, so each process appends in batches: see [`appender`].
+//!
+//! Nothing here rests on sequences, advisory locks or stored procedures, and failures are told
+//! apart by SQLSTATE and constraint, never by a message's text.
+
+mod appender;
+mod batch;
+mod connect;
+mod failure;
+pub mod private;
+mod read;
+mod statements;
+mod tail;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use rap_events::log::{
+    Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId,
+};
+use rap_proto::CommandId;
+use sqlx::PgPool;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
+
+pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
+pub use connect::{ConnectError, MAX_CONNECTIONS};
+
+/// The log of one cluster. While the database is away, calls answer `Unavailable`; when it is
+/// back they work again.
+#[derive(Debug)]
+pub struct PostgresLog {
+    pool: PgPool,
+    queue: mpsc::Sender<appender::Request>,
+    head: watch::Receiver<u64>,
+    tail: JoinHandle<()>,
+}
+
+impl PostgresLog {
+    /// Connects to `url` (`postgres://user@host/database`; a Unix socket's folder stands
+    /// percent-encoded in the host's place), brings the schema up to date and starts the
+    /// appender and the tail on the current tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        let (pool, config) = connect::open(url).await?;
+        let known = read::head(&pool).await.map_err(|error| match error {
+            ReadError::Unavailable(reason) => ConnectError::Unavailable(reason),
+            ReadError::Corrupt { detail, .. } => ConnectError::Schema(detail),
+        })?;
+        let (publish, head) = watch::channel(known);
+        let publish = Arc::new(publish);
+        let (queue, requests) = mpsc::channel(MAX_QUEUED_APPENDS);
+        tokio::spawn(appender::run(pool.clone(), requests, Arc::clone(&publish)));
+        let tail = tokio::spawn(tail::run(config, publish));
+        Ok(Self { pool, queue, head, tail })
+    }
+
+    /// Lets what was begun finish, and closes every connection. Later calls answer `Unavailable`.
+    pub async fn close(&self) {
+        self.tail.abort();
+        self.pool.close().await;
+    }
+
+    async fn enqueue(&self, append: Append) -> Result<Appended, AppendError> {
+        append.check()?;
+        let (answer, outcome) = oneshot::channel();
+        let stopped = || AppendError::Unavailable("the log was closed".to_owned());
+        self.queue
+            .send(appender::Request { append, answer })
+            .await
+            .map_err(|_| stopped())?;
+        // The appender answers every request that it took; it only vanishes with its runtime.
+        outcome.await.map_err(|_| AppendError::OutcomeUnknown)?
+    }
+}
+
+impl Log for PostgresLog {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(self.enqueue(append))
+    }
+
+    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
+        Box::pin(read::log(&self.pool, after, limit))
+    }
+
+    fn read_stream<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after_revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Envelope>, ReadError>> {
+        Box::pin(read::stream(&self.pool, stream, after_revision, limit))
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        Box::pin(read::head(&self.pool))
+    }
+
+    fn wait_beyond(&self, position: u64) -> BoxFuture<'_, Result<u64, ReadError>> {
+        let mut head = self.head.clone();
+        Box::pin(async move {
+            let reached = head.wait_for(|head| *head > position).await;
+            reached
+                .map(|head| *head)
+                .map_err(|_| ReadError::Unavailable("the log was closed".to_owned()))
+        })
+    }
+
+    fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
+        Box::pin(read::command(&self.pool, id))
+    }
+}
+
+impl Drop for PostgresLog {
+    fn drop(&mut self) {
+        self.tail.abort();
+    }
+}
+
+/// Tells everyone who waits how far the log has come. Heads arrive from the appender and from
+/// the tail in any order; only a greater one counts.
+fn publish(heads: &watch::Sender<u64>, head: u64) {
+    heads.send_if_modified(|known| {
+        let rises = head > *known;
+        if rises {
+            *known = head;
+        }
+        rises
+    });
+}

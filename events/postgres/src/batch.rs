@@ -1,0 +1,141 @@
+//! Decides which appends of a batch are stored, and as which rows. Pure: the statements around
+//! it read what it needs and write what it made, all under the lock of the head.
+//!
+//! Each append is checked against the state that the ones before it leave behind, in the order
+//! that the log's port prescribes. One that fails changes nothing and disturbs no other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rap_events::log::{Append, AppendError, Appended, NewEvent, StoredCommand, StreamId};
+use rap_proto::{CommandId, codec};
+use uuid::Uuid;
+
+/// What the database held about a batch's commands, streams and keys when the head was locked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) head: u64,
+    pub(crate) commands: BTreeMap<CommandId, StoredCommand>,
+    /// Streams without events are absent.
+    pub(crate) streams: BTreeMap<StreamId, u64>,
+    pub(crate) claims: BTreeSet<String>,
+}
+
+/// One row of `events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EventRow {
+    pub(crate) position: u64,
+    pub(crate) stream: StreamId,
+    pub(crate) revision: u64,
+    pub(crate) event: NewEvent,
+    pub(crate) actor: Vec<u8>,
+    pub(crate) command: CommandId,
+    pub(crate) causation: Option<u64>,
+    pub(crate) recorded_at: i64,
+}
+
+/// What is to be written. `found` moves along as appends are admitted.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    found: Found,
+    pub(crate) events: Vec<EventRow>,
+    /// The new last revision of each stream that grew.
+    pub(crate) streams: BTreeMap<StreamId, u64>,
+    pub(crate) commands: Vec<(CommandId, StoredCommand)>,
+    /// Each key that was claimed or released: who holds it in the end, if anyone.
+    pub(crate) keys: BTreeMap<String, Option<Uuid>>,
+}
+
+impl Batch {
+    pub(crate) fn new(found: Found) -> Self {
+        Self { found, ..Self::default() }
+    }
+
+    pub(crate) fn head(&self) -> u64 {
+        self.found.head
+    }
+
+    /// Stores an append in the batch, or says why not.
+    pub(crate) fn admit(&mut self, append: &Append) -> Result<Appended, AppendError> {
+        if let Some(stored) = self.found.commands.get(&append.command) {
+            return replay(stored, append);
+        }
+        self.check_revisions(append)?;
+        self.check_keys(append)?;
+        Ok(self.store(append))
+    }
+
+    fn check_revisions(&self, append: &Append) -> Result<(), AppendError> {
+        for write in &append.writes {
+            let actual = self.found.streams.get(&write.stream).copied().unwrap_or(0);
+            if actual != write.expected {
+                return Err(AppendError::Conflict { stream: write.stream.clone(), actual });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_keys(&self, append: &Append) -> Result<(), AppendError> {
+        let mut taken_now = BTreeSet::new();
+        for key in &append.claim {
+            let free = !self.found.claims.contains(key) || append.release.contains(key);
+            if !free || !taken_now.insert(key) {
+                return Err(AppendError::Claimed { key: key.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, append: &Append) -> Appended {
+        let first = self.found.head + 1;
+        let actor = codec::encode(&append.actor);
+        for write in &append.writes {
+            for (event, revision) in write.events.iter().zip(write.expected + 1..) {
+                self.found.head += 1;
+                self.events.push(EventRow {
+                    position: self.found.head,
+                    stream: write.stream.clone(),
+                    revision,
+                    event: event.clone(),
+                    actor: actor.clone(),
+                    command: append.command,
+                    causation: append.causation,
+                    recorded_at: append.at.unix_millis(),
+                });
+            }
+            if !write.events.is_empty() {
+                let revision = write.expected + write.events.len() as u64;
+                self.found.streams.insert(write.stream.clone(), revision);
+                self.streams.insert(write.stream.clone(), revision);
+            }
+        }
+        self.move_keys(append);
+        let last = self.found.head;
+        let (request_hash, reply) = (append.request_hash, append.reply.clone());
+        let stored = StoredCommand { request_hash, first, last, reply: reply.clone() };
+        self.found.commands.insert(append.command, stored.clone());
+        self.commands.push((append.command, stored));
+        Appended { first, last, replayed: false, reply }
+    }
+
+    fn move_keys(&mut self, append: &Append) {
+        for key in &append.release {
+            self.found.claims.remove(key);
+            self.keys.insert(key.clone(), None);
+        }
+        for key in &append.claim {
+            self.found.claims.insert(key.clone());
+            self.keys.insert(key.clone(), Some(append.command.uuid()));
+        }
+    }
+}
+
+fn replay(stored: &StoredCommand, append: &Append) -> Result<Appended, AppendError> {
+    if stored.request_hash != append.request_hash {
+        return Err(AppendError::CommandReused);
+    }
+    let reply = stored.reply.clone();
+    Ok(Appended { first: stored.first, last: stored.last, replayed: true, reply })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! Connecting, and bringing the schema up to date.
+
+use std::{str::FromStr as _, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, PgPool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::failure::{self, Failure};
+
+/// The most connections of one process: one for its appender, the others for its readers.
+pub const MAX_CONNECTIONS: u32 = 8;
+/// How long a call waits for a connection before it answers that the log is unavailable.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Limits in the server, in its own notation: a process that hangs must not hold the head.
+const SESSION_LIMITS: [(&str, &str); 3] = [
+    ("statement_timeout", "10s"),
+    ("lock_timeout", "10s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
+/// How often migrating is tried when another process migrates at the same time.
+const MAX_MIGRATION_TRIES: u32 = 10;
+const MIGRATION_DELAY: Duration = Duration::from_millis(200);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is not repeated: it can hold a password.
+    #[error("the database's URL cannot be read; its form is postgres://user@host:port/database")]
+    Url,
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    #[error("the database's schema cannot be used: {0}")]
+    Schema(String),
+}
+
+/// A pool for the appender and the readers, and the configuration of the tail's own connection.
+pub(crate) async fn open(url: &str) -> Result<(PgPool, tokio_postgres::Config), ConnectError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| ConnectError::Url)?
+        .application_name("rap-control")
+        .options(SESSION_LIMITS)
+        .disable_statement_logging();
+    let mut tail = tokio_postgres::Config::from_str(url).map_err(|_| ConnectError::Url)?;
+    tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
+    let pool = PgPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_with(options)
+        .await
+        .map_err(|error| ConnectError::Unavailable(failure::describe(&error)))?;
+    migrate(&pool).await?;
+    Ok((pool, tail))
+}
+
+async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
+    let mut migrations = sqlx::migrate!("../../migrations");
+    // The lock it would take is an advisory one, which not every PostgreSQL-compatible database
+    // has. Each migration is a transaction; of two processes one fails and finds it done.
+    migrations.set_locking(false);
+    let mut tries = 1;
+    loop {
+        match migrations.run(pool).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries < MAX_MIGRATION_TRIES && raced(&error) => {
+                tries += 1;
+                tokio::time::sleep(MIGRATION_DELAY).await;
+            }
+            Err(error) => return Err(schema_error(&error)),
+        }
+    }
+}
+
+/// Whether another process made the same change first. The codes: duplicate object, table,
+/// column or schema; unique violation (of the migration's own row, or of the catalogue).
+fn raced(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let known = ["42710", "42P07", "42701", "42P06", "23505"];
+    code.is_some_and(|code| known.contains(&&*code))
+        || matches!(failure::classify(error), Failure::Contended)
+}
+
+fn schema_error(error: &MigrateError) -> ConnectError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            match failure::classify(error) {
+                Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
+                Failure::Contended | Failure::Refused(_) => {
+                    ConnectError::Schema(failure::describe(error))
+                }
+            }
+        }
+        MigrateError::VersionMissing(version) => {
+            ConnectError::Schema(format!("a newer release made it (its migration {version})"))
+        }
+        MigrateError::VersionMismatch(version) => {
+            ConnectError::Schema(format!("its migration {version} differs from this release's"))
+        }
+        MigrateError::Dirty(version) => {
+            ConnectError::Schema(format!("its migration {version} was interrupted"))
+        }
+        other => ConnectError::Schema(other.to_string()),
+    }
+}

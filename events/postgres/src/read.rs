@@ -1,0 +1,116 @@
+//! Reading: events in order, the head, and what became of a command.
+
+use bytes::Bytes;
+use rap_events::log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId};
+use rap_proto::{CommandId, OrganizationId, Timestamp, codec};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use crate::{failure, statements};
+
+const READ_LOG: &str = "\
+    SELECT position, category, stream, revision, event_type, schema, payload, organization, \
+           actor, command, causation, recorded_at \
+    FROM events WHERE position > $1 ORDER BY position LIMIT $2";
+const READ_STREAM: &str = "\
+    SELECT position, category, stream, revision, event_type, schema, payload, organization, \
+           actor, command, causation, recorded_at \
+    FROM events WHERE category = $1 AND stream = $2 AND revision > $3 \
+    ORDER BY revision LIMIT $4";
+const READ_HEAD: &str = "SELECT position FROM log_head";
+
+/// The largest stored actor that is decoded.
+const MAX_ACTOR_BYTES: usize = 4 * 1024;
+
+pub(crate) async fn head(pool: &PgPool) -> Result<u64, ReadError> {
+    let position: i64 =
+        sqlx::query_scalar(READ_HEAD).fetch_one(pool).await.map_err(|error| read_error(&error))?;
+    Ok(position.cast_unsigned())
+}
+
+pub(crate) async fn log(
+    pool: &PgPool,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Envelope>, ReadError> {
+    let Ok(behind) = i64::try_from(after) else { return Ok(Vec::new()) };
+    let query = sqlx::query(READ_LOG).bind(behind).bind(bounded(limit));
+    let rows = query.fetch_all(pool).await.map_err(|error| read_error(&error))?;
+    let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
+    check_gapless(after, &envelopes, |envelope| envelope.position)?;
+    Ok(envelopes)
+}
+
+pub(crate) async fn stream(
+    pool: &PgPool,
+    stream: &StreamId,
+    after_revision: u64,
+    limit: usize,
+) -> Result<Vec<Envelope>, ReadError> {
+    let Ok(behind) = i64::try_from(after_revision) else { return Ok(Vec::new()) };
+    let query = sqlx::query(READ_STREAM).bind(&stream.category).bind(stream.id);
+    let query = query.bind(behind).bind(bounded(limit));
+    let rows = query.fetch_all(pool).await.map_err(|error| read_error(&error))?;
+    let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
+    check_gapless(after_revision, &envelopes, |envelope| envelope.revision)?;
+    Ok(envelopes)
+}
+
+pub(crate) async fn command(
+    pool: &PgPool,
+    id: CommandId,
+) -> Result<Option<StoredCommand>, ReadError> {
+    let mut connection = pool.acquire().await.map_err(|error| read_error(&error))?;
+    let found = statements::find_commands(&mut connection, [id].into_iter()).await;
+    Ok(found.map_err(|error| read_error(&error))?.remove(&id))
+}
+
+fn bounded(limit: usize) -> i64 {
+    i64::try_from(limit.min(MAX_READ_EVENTS)).unwrap_or(i64::MAX)
+}
+
+/// A gap can only be corruption: the head's lock lets nothing commit out of order.
+fn check_gapless(
+    after: u64,
+    envelopes: &[Envelope],
+    place: fn(&Envelope) -> u64,
+) -> Result<(), ReadError> {
+    for (envelope, expected) in envelopes.iter().zip(after + 1..) {
+        if place(envelope) != expected {
+            let detail = format!("{} follows {} where {expected} is due", place(envelope), expected - 1);
+            return Err(ReadError::Corrupt { position: envelope.position, detail });
+        }
+    }
+    Ok(())
+}
+
+fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
+    let position = row.try_get::<i64, _>(0).map_err(|error| read_error(&error))?.cast_unsigned();
+    let corrupt = |detail: String| ReadError::Corrupt { position, detail };
+    let column = |error: sqlx::Error| corrupt(error.to_string());
+    let schema: i32 = row.try_get(5).map_err(column)?;
+    let actor: Vec<u8> = row.try_get(8).map_err(column)?;
+    Ok(Envelope {
+        position,
+        stream: StreamId::new(
+            row.try_get::<String, _>(1).map_err(column)?,
+            row.try_get(2).map_err(column)?,
+        ),
+        revision: row.try_get::<i64, _>(3).map_err(column)?.cast_unsigned(),
+        event_type: row.try_get(4).map_err(column)?,
+        schema: u16::try_from(schema).map_err(|_| corrupt(format!("schema {schema}")))?,
+        payload: Bytes::from(row.try_get::<Vec<u8>, _>(6).map_err(column)?),
+        organization: row
+            .try_get::<Option<Uuid>, _>(7)
+            .map_err(column)?
+            .map(OrganizationId::from_uuid),
+        actor: codec::decode(&actor, MAX_ACTOR_BYTES).map_err(|error| corrupt(error.to_string()))?,
+        command: CommandId::from_uuid(row.try_get(9).map_err(column)?),
+        causation: row.try_get::<Option<i64>, _>(10).map_err(column)?.map(i64::cast_unsigned),
+        at: Timestamp::from_unix_millis(row.try_get(11).map_err(column)?),
+    })
+}
+
+fn read_error(error: &sqlx::Error) -> ReadError {
+    ReadError::Unavailable(failure::describe(error))
+}
