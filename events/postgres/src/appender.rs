@@ -52,7 +52,10 @@ type Outcome = Result<Appended, AppendError>;
 enum StoreError {
     Before(Failure),
     /// Lost at the commit; `outcomes` hold if it happened.
-    AtCommit { outcomes: Vec<Outcome>, head: u64 },
+    AtCommit {
+        outcomes: Vec<Outcome>,
+        head: u64,
+    },
 }
 
 /// Serves requests until the queue's other end is gone.
@@ -112,7 +115,8 @@ impl Appender {
                 let mut outcomes = Vec::with_capacity(appends.len());
                 for append in appends {
                     let alone = self.store_together(&[append]).await;
-                    outcomes.extend(alone.unwrap_or_else(|failure| vec![Err(unavailable(failure))]));
+                    outcomes
+                        .extend(alone.unwrap_or_else(|failure| vec![Err(unavailable(failure))]));
                 }
                 outcomes
             }

@@ -12,13 +12,8 @@ pub(crate) enum Failure {
 }
 
 /// The constraints that only another writer can make this one violate.
-const CONTENDED_CONSTRAINTS: [&str; 5] = [
-    "events_position_key",
-    "events_revision_key",
-    "streams_key",
-    "commands_key",
-    "claims_key",
-];
+const CONTENDED_CONSTRAINTS: [&str; 5] =
+    ["events_position_key", "events_revision_key", "streams_key", "commands_key", "claims_key"];
 
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION_FAILURE: &str = "40001";
@@ -34,8 +29,7 @@ pub(crate) fn classify(error: &sqlx::Error) -> Failure {
         return Failure::Unavailable(describe(error));
     };
     let code = database.code().unwrap_or_default();
-    classify_code(&code, database.constraint())
-        .unwrap_or_else(|kind| kind(describe(error)))
+    classify_code(&code, database.constraint()).unwrap_or_else(|kind| kind(describe(error)))
 }
 
 type WithReason = fn(String) -> Failure;
@@ -44,7 +38,9 @@ fn classify_code(code: &str, constraint: Option<&str>) -> Result<Failure, WithRe
     let class = code.get(..2).unwrap_or_default();
     match code {
         SERIALIZATION_FAILURE | DEADLOCK_DETECTED => Ok(Failure::Contended),
-        UNIQUE_VIOLATION if constraint.is_some_and(|name| CONTENDED_CONSTRAINTS.contains(&name)) => {
+        UNIQUE_VIOLATION
+            if constraint.is_some_and(|name| CONTENDED_CONSTRAINTS.contains(&name)) =>
+        {
             Ok(Failure::Contended)
         }
         READ_ONLY => Err(Failure::Unavailable),
@@ -86,7 +82,8 @@ mod tests {
 
     #[test]
     fn codes_and_constraints_decide() {
-        let (away, refused) = (Failure::Unavailable(String::new()), Failure::Refused(String::new()));
+        let (away, refused) =
+            (Failure::Unavailable(String::new()), Failure::Refused(String::new()));
         check("40001", None, &Failure::Contended);
         check("40P01", None, &Failure::Contended);
         check("23505", Some("claims_key"), &Failure::Contended);

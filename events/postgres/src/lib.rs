@@ -3,7 +3,8 @@
 //! One database holds one log. Any number of processes may append to it and read it: the one
 //! row of `log_head` orders them, and its lock is held through the commit, so positions have no
 //! gaps and what a reader sees at a position never changes. A lock held through the commit would
-//! allow one commit at a time, so each process appends in batches: see [`appender`].
+//! allow one commit at a time, so each process appends in
+//! batches, of whatever queued up during its last commit.
 //!
 //! Nothing here rests on sequences, advisory locks or stored procedures, and failures are told
 //! apart by SQLSTATE and constraint, never by a message's text.
@@ -71,10 +72,7 @@ impl PostgresLog {
         append.check()?;
         let (answer, outcome) = oneshot::channel();
         let stopped = || AppendError::Unavailable("the log was closed".to_owned());
-        self.queue
-            .send(appender::Request { append, answer })
-            .await
-            .map_err(|_| stopped())?;
+        self.queue.send(appender::Request { append, answer }).await.map_err(|_| stopped())?;
         // The appender answers every request that it took; it only vanishes with its runtime.
         outcome.await.map_err(|_| AppendError::OutcomeUnknown)?
     }

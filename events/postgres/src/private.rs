@@ -82,7 +82,9 @@ pub enum PrivateError {
         path.display()
     )]
     Unreachable { account: String, path: PathBuf },
-    #[error("PostgreSQL refuses to run as root, and this host has neither an account `postgres` nor `nobody`")]
+    #[error(
+        "PostgreSQL refuses to run as root, and this host has neither an account `postgres` nor `nobody`"
+    )]
     NoAccount,
     #[error("{program} could not be started: {source}")]
     Program { program: &'static str, source: io::Error },
@@ -167,10 +169,10 @@ impl PrivatePostgres {
         Ok(self.database_url(name))
     }
 
-    /// Kills the server as a power cut would: every process at once, nothing flushed.
+    /// Kills every process of the server: nothing is said to anyone and nothing flushed.
     pub async fn kill(&mut self) {
-        if let Some(postmaster) = orphan::postmaster(&self.data()) {
-            orphan::signal(postmaster, rustix::process::Signal::KILL);
+        for process in orphan::processes(&self.data()) {
+            orphan::signal(process, rustix::process::Signal::KILL);
         }
         self.wait().await;
     }

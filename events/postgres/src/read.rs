@@ -77,7 +77,8 @@ fn check_gapless(
 ) -> Result<(), ReadError> {
     for (envelope, expected) in envelopes.iter().zip(after + 1..) {
         if place(envelope) != expected {
-            let detail = format!("{} follows {} where {expected} is due", place(envelope), expected - 1);
+            let detail =
+                format!("{} follows {} where {expected} is due", place(envelope), expected - 1);
             return Err(ReadError::Corrupt { position: envelope.position, detail });
         }
     }
@@ -104,7 +105,8 @@ fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
             .try_get::<Option<Uuid>, _>(7)
             .map_err(column)?
             .map(OrganizationId::from_uuid),
-        actor: codec::decode(&actor, MAX_ACTOR_BYTES).map_err(|error| corrupt(error.to_string()))?,
+        actor: codec::decode(&actor, MAX_ACTOR_BYTES)
+            .map_err(|error| corrupt(error.to_string()))?,
         command: CommandId::from_uuid(row.try_get(9).map_err(column)?),
         causation: row.try_get::<Option<i64>, _>(10).map_err(column)?.map(i64::cast_unsigned),
         at: Timestamp::from_unix_millis(row.try_get(11).map_err(column)?),

@@ -97,7 +97,8 @@ async fn find_claims(
     if keys.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let rows: Vec<String> = sqlx::query_scalar(FIND_CLAIMS).bind(keys).fetch_all(connection).await?;
+    let rows: Vec<String> =
+        sqlx::query_scalar(FIND_CLAIMS).bind(keys).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
 }
 

@@ -21,6 +21,22 @@ pub(super) fn postmaster(data: &Path) -> Option<Pid> {
     (works_in == fs::canonicalize(data).ok()?).then_some(pid)
 }
 
+/// Every process that works in this cluster, the first of them first.
+pub(super) fn processes(data: &Path) -> Vec<Pid> {
+    let (Ok(data), Ok(entries)) = (fs::canonicalize(data), fs::read_dir("/proc")) else {
+        return Vec::new();
+    };
+    let mut found: Vec<Pid> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)?;
+            (fs::read_link(entry.path().join("cwd")).ok()? == data).then_some(pid)
+        })
+        .collect();
+    found.sort_by_key(|pid| pid.as_raw_nonzero());
+    found
+}
+
 pub(super) fn signal(process: Pid, signal: Signal) {
     // It may just have ended, which is what every signal here asks for.
     let _ = kill_process(process, signal);

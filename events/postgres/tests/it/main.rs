@@ -1,4 +1,11 @@
 //! Tests of the log against real, private PostgreSQL servers.
 #![allow(clippy::unwrap_used)]
 
+mod crash;
+mod lost_commit;
+mod outage;
 mod private;
+mod schema;
+mod support;
+mod tail;
+mod writers;

@@ -5,18 +5,7 @@ use std::fs;
 use rap_log_postgres::private::{Durability, PrivateError, PrivatePostgres};
 use tokio_postgres::NoTls;
 
-async fn execute(url: &str, sql: &str) -> Vec<String> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    let running = tokio::spawn(connection);
-    let messages = client.simple_query(sql).await.unwrap();
-    drop(client);
-    running.await.unwrap().unwrap();
-    let rows = messages.iter().filter_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap().to_owned()),
-        _ => None,
-    });
-    rows.collect()
-}
+use crate::support::execute;
 
 #[tokio::test]
 async fn what_was_committed_survives_stop_kill_and_start() {

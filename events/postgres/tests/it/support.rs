@@ -1,0 +1,102 @@
+//! Servers, appends and the checks that every test ends with.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bytes::Bytes;
+use rap_events::log::{
+    Actor, Append, Envelope, Log, MAX_READ_EVENTS, NewEvent, StreamId, StreamWrite,
+};
+use rap_log_postgres::{
+    PostgresLog,
+    private::{Durability, PrivatePostgres},
+};
+use rap_proto::{CommandId, Digest, Timestamp};
+use tempfile::TempDir;
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+/// A server in a temporary folder.
+pub(crate) struct Server {
+    // In this order: the server is stopped before its folder is removed.
+    pub(crate) postgres: PrivatePostgres,
+    folder: TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start(durability: Durability) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let postgres = PrivatePostgres::start(folder.path(), durability).await.unwrap();
+        Self { postgres, folder }
+    }
+
+    /// Where the server's socket is.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("run/.s.PGSQL.5432")
+    }
+
+    pub(crate) async fn log(&self) -> PostgresLog {
+        PostgresLog::connect(&self.postgres.url()).await.unwrap()
+    }
+}
+
+/// An append of one event to a stream of its own.
+pub(crate) fn append(command: u128) -> Append {
+    append_to(command, command, 0, 1)
+}
+
+pub(crate) fn append_to(command: u128, stream: u128, expected: u64, events: usize) -> Append {
+    let event = NewEvent {
+        event_type: "thing.happened".to_owned(),
+        schema: 1,
+        payload: Bytes::from(command.to_be_bytes().to_vec()),
+        organization: None,
+    };
+    let stream = StreamId::new("thing", Uuid::from_u128(stream));
+    Append {
+        command: CommandId::from_u128(command),
+        request_hash: Digest::of(&command.to_be_bytes()),
+        actor: Actor::System { process: "test".to_owned() },
+        causation: None,
+        at: Timestamp::from_unix_millis(1_000),
+        writes: vec![StreamWrite { stream, expected, events: vec![event; events] }],
+        claim: Vec::new(),
+        release: Vec::new(),
+        reply: Bytes::from(format!("reply {command}")),
+    }
+}
+
+/// The whole log, read in pages. Reading itself halts at a gap.
+pub(crate) async fn read_all(log: &dyn Log) -> Vec<Envelope> {
+    let mut events: Vec<Envelope> = Vec::new();
+    loop {
+        let after = events.last().map_or(0, |event| event.position);
+        let page = log.read(after, MAX_READ_EVENTS).await.unwrap();
+        if page.is_empty() {
+            return events;
+        }
+        events.extend(page);
+    }
+}
+
+/// Positions 1 to n, and how often each command's events are there.
+pub(crate) fn check_gapless(events: &[Envelope]) -> BTreeMap<CommandId, usize> {
+    let mut times = BTreeMap::new();
+    for (event, position) in events.iter().zip(1..) {
+        assert_eq!(event.position, position);
+        *times.entry(event.command).or_insert(0) += 1;
+    }
+    times
+}
+
+pub(crate) async fn execute(url: &str, sql: &str) -> Vec<String> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    let running = tokio::spawn(connection);
+    let messages = client.simple_query(sql).await.unwrap();
+    drop(client);
+    running.await.unwrap().unwrap();
+    let rows = messages.iter().filter_map(|message| match message {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    rows.collect()
+}
