@@ -20,7 +20,7 @@ pub trait Aggregate: Default + Clone + Debug + PartialEq + Send + 'static {
     /// The category of its streams and the first word of its events' types.
     const CATEGORY: &'static str;
 
-    type Command: Send;
+    type Command: Clone + Send;
     type Event: EventCodec + Send;
     /// Why the rules said no. Never a fault of the world.
     type Rejection: std::error::Error + Send + Sync + 'static;

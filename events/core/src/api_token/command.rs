@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 use rap_proto::{ApiScope, Digest, OrganizationId, Timestamp, UserId};
 
+use crate::Sensitive;
+
 /// How long an API token may live: 366 days.
 pub const MAX_API_TOKEN_MS: u64 = 366 * 24 * 3_600_000;
 
@@ -9,7 +11,7 @@ pub const MAX_API_TOKEN_MS: u64 = 366 * 24 * 3_600_000;
 pub enum ApiTokenCommand {
     Create {
         user: UserId,
-        secret: Digest,
+        secret: Sensitive<Digest>,
         label: String,
         scopes: BTreeSet<ApiScope>,
         organization: Option<OrganizationId>,

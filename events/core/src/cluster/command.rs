@@ -1,5 +1,7 @@
 use rap_proto::{ClusterId, Digest, PublicKey, UserId};
 
+use crate::Sensitive;
+
 /// The most keys that sign for one cluster.
 pub const MAX_CONTROL_KEYS: usize = 8;
 /// The largest CA certificate, in bytes of DER.
@@ -11,14 +13,14 @@ pub enum ClusterCommand {
         cluster: ClusterId,
         ca_certificate: Vec<u8>,
         control_keys: Vec<PublicKey>,
-        setup_code: Digest,
+        setup_code: Sensitive<Digest>,
     },
     ReplaceSetupCode {
-        setup_code: Digest,
+        setup_code: Sensitive<Digest>,
     },
     /// `presented` is the digest of the code that the new owner typed.
     CompleteSetup {
-        presented: Digest,
+        presented: Sensitive<Digest>,
         owner: UserId,
     },
     AddControlKey {

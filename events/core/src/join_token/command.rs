@@ -2,13 +2,15 @@ use std::collections::BTreeSet;
 
 use rap_proto::{Digest, Name, NodeId, OrganizationId, PoolId, Timestamp, snapshot::RoleScope};
 
+use crate::Sensitive;
+
 /// How long a join token may live: one hour.
 pub const MAX_JOIN_TOKEN_MS: u64 = 3_600_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinTokenCommand {
     Create {
-        secret: Digest,
+        secret: Sensitive<Digest>,
         roles: Vec<RoleScope>,
         pools: BTreeSet<PoolId>,
         organization: Option<OrganizationId>,
@@ -19,7 +21,7 @@ pub enum JoinTokenCommand {
     /// `presented` is the digest of the secret that the host showed, `name` what it asks to be
     /// called, `node` the id that it gets.
     Use {
-        presented: Digest,
+        presented: Sensitive<Digest>,
         node: NodeId,
         name: Name,
     },

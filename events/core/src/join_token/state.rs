@@ -1,4 +1,4 @@
-use rap_proto::{Digest, Name, NodeId, OrganizationId, Timestamp};
+use rap_proto::{Digest, Name, NodeId, Timestamp};
 
 use crate::{Sensitive, node::Offer};
 
@@ -21,9 +21,5 @@ impl JoinToken {
     /// What the host gets, or `None` before the token was created.
     pub fn offer(&self) -> Option<&Offer> {
         self.created.as_ref().map(|created| &created.offer)
-    }
-
-    pub fn organization(&self) -> Option<OrganizationId> {
-        self.offer().and_then(|offer| offer.organization)
     }
 }

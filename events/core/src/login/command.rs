@@ -1,6 +1,7 @@
 use rap_proto::{Digest, Timestamp, UserId};
 
 use super::LoginCloseReason;
+use crate::Sensitive;
 
 /// How long a login may last: 30 days.
 pub const MAX_LOGIN_MS: u64 = 30 * 24 * 3_600_000;
@@ -10,7 +11,7 @@ pub enum LoginCommand {
     /// The password was verified.
     Open {
         user: UserId,
-        secret: Digest,
+        secret: Sensitive<Digest>,
         expires_at: Timestamp,
         device: String,
     },

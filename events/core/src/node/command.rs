@@ -12,7 +12,7 @@ pub const RENEWAL_RETRY_MS: u64 = 300_000;
 /// The most role scopes of one node or join token, each role once.
 pub const MAX_ROLES: usize = 16;
 /// The most organizations that one role scope names.
-pub const MAX_SCOPE_ORGANIZATIONS: usize = 256;
+pub const MAX_SCOPE_ORGANIZATIONS: usize = 128;
 /// The most egress pools that one node serves.
 pub const MAX_POOLS: usize = 256;
 

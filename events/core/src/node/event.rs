@@ -71,6 +71,7 @@ pub struct CertificateIssued {
     pub renewal: u64,
     #[serde(with = "serde_bytes")]
     pub serial: [u8; 16],
+    pub issued_at: Timestamp,
     pub expires_at: Timestamp,
 }
 

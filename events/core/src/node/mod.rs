@@ -6,10 +6,12 @@
 mod command;
 mod decide;
 mod event;
+mod scope;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::*;
 pub use event::*;
+pub(crate) use scope::ScopeFault;
 pub use state::*;

@@ -33,5 +33,6 @@ pub enum Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certificate {
     pub renewal: u64,
+    pub issued_at: Timestamp,
     pub expires_at: Timestamp,
 }

@@ -1,1 +1,54 @@
+use rap_proto::{OrganizationId, Timestamp};
 
+use super::{
+    NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, Report, SnapshotRefused,
+    UnclaimedAccessRefused, WorkerExited,
+};
+use crate::{Aggregate, aggregate::is_plain_text};
+
+impl Aggregate for NodeReport {
+    const CATEGORY: &'static str = "node_report";
+    type Command = NodeReportCommand;
+    type Event = NodeReportEvent;
+    type Rejection = NodeReportRejection;
+
+    fn decide(
+        &self,
+        command: NodeReportCommand,
+        _: Timestamp,
+    ) -> Result<Vec<NodeReportEvent>, NodeReportRejection> {
+        let NodeReportCommand::Record { organization, sequence, observed_at, report } = command;
+        if sequence <= self.through {
+            return Ok(Vec::new());
+        }
+        let event = match report {
+            Report::AccessRefused { code } => {
+                UnclaimedAccessRefused { organization, sequence, observed_at, code }.into()
+            }
+            Report::SnapshotRefused { version, code } => {
+                SnapshotRefused { organization, sequence, observed_at, version, code }.into()
+            }
+            Report::WorkerExited { kind, sessions } => {
+                if !is_plain_text(&kind) {
+                    return Err(NodeReportRejection::TextNotPlain);
+                }
+                WorkerExited { organization, sequence, observed_at, kind, sessions }.into()
+            }
+        };
+        Ok(vec![event])
+    }
+
+    fn evolve(&mut self, event: &NodeReportEvent) {
+        let (organization, sequence) = match event {
+            NodeReportEvent::AccessRefused(refused) => (refused.organization, refused.sequence),
+            NodeReportEvent::SnapshotRefused(refused) => (refused.organization, refused.sequence),
+            NodeReportEvent::WorkerExited(exited) => (exited.organization, exited.sequence),
+        };
+        self.organization = organization;
+        self.through = self.through.max(sequence);
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        self.organization
+    }
+}

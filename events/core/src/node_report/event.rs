@@ -1,4 +1,4 @@
-use rap_proto::{RefusalCode, Timestamp, observation::SnapshotRefusal};
+use rap_proto::{OrganizationId, RefusalCode, Timestamp, observation::SnapshotRefusal};
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::events;
@@ -15,7 +15,11 @@ events! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnclaimedAccessRefused {
+    /// Whose node it is; `None` for the platform's.
+    pub organization: Option<OrganizationId>,
+    /// The observation's place in the node's spool.
     pub sequence: u64,
+    /// By the node's clock.
     pub observed_at: Timestamp,
     pub code: RefusalCode,
 }
@@ -23,7 +27,11 @@ pub struct UnclaimedAccessRefused {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotRefused {
+    /// Whose node it is; `None` for the platform's.
+    pub organization: Option<OrganizationId>,
+    /// The observation's place in the node's spool.
     pub sequence: u64,
+    /// By the node's clock.
     pub observed_at: Timestamp,
     pub version: u64,
     pub code: SnapshotRefusal,
@@ -32,7 +40,11 @@ pub struct SnapshotRefused {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerExited {
+    /// Whose node it is; `None` for the platform's.
+    pub organization: Option<OrganizationId>,
+    /// The observation's place in the node's spool.
     pub sequence: u64,
+    /// By the node's clock.
     pub observed_at: Timestamp,
     /// Such as `stream`.
     pub kind: String,

@@ -1,1 +1,70 @@
+use rap_proto::{OrganizationId, Timestamp};
 
+use super::{
+    Organization, OrganizationCommand, OrganizationCreated, OrganizationEvent,
+    OrganizationRejection, OrganizationRemoved, OrganizationRenamed, OrganizationResumed,
+    OrganizationSuspended, Standing,
+};
+use crate::{Aggregate, aggregate::is_plain_text};
+
+impl Aggregate for Organization {
+    const CATEGORY: &'static str = "organization";
+    type Command = OrganizationCommand;
+    type Event = OrganizationEvent;
+    type Rejection = OrganizationRejection;
+
+    fn decide(
+        &self,
+        command: OrganizationCommand,
+        _: Timestamp,
+    ) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
+        match (&command, self.standing) {
+            (OrganizationCommand::Create { .. }, Standing::Absent) => {}
+            (OrganizationCommand::Create { .. }, _) => {
+                return Err(OrganizationRejection::AlreadyExists);
+            }
+            (OrganizationCommand::Remove, Standing::Removed) => return Ok(Vec::new()),
+            (_, Standing::Absent | Standing::Removed) => {
+                return Err(OrganizationRejection::NotFound);
+            }
+            (_, Standing::Active | Standing::Suspended) => {}
+        }
+        let suspended = self.standing == Standing::Suspended;
+        let event = match command {
+            OrganizationCommand::Create { organization, name } => {
+                OrganizationCreated { organization, name }.into()
+            }
+            OrganizationCommand::Rename { name } if self.name.as_ref() == Some(&name) => {
+                return Ok(Vec::new());
+            }
+            OrganizationCommand::Rename { name } => OrganizationRenamed { name }.into(),
+            OrganizationCommand::Suspend { .. } if suspended => return Ok(Vec::new()),
+            OrganizationCommand::Suspend { reason } if is_plain_text(&reason) => {
+                OrganizationSuspended { reason }.into()
+            }
+            OrganizationCommand::Suspend { .. } => return Err(OrganizationRejection::TextNotPlain),
+            OrganizationCommand::Resume if !suspended => return Ok(Vec::new()),
+            OrganizationCommand::Resume => OrganizationResumed {}.into(),
+            OrganizationCommand::Remove => OrganizationRemoved {}.into(),
+        };
+        Ok(vec![event])
+    }
+
+    fn evolve(&mut self, event: &OrganizationEvent) {
+        match event {
+            OrganizationEvent::Created(created) => {
+                self.id = Some(created.organization);
+                self.name = Some(created.name.clone());
+                self.standing = Standing::Active;
+            }
+            OrganizationEvent::Renamed(renamed) => self.name = Some(renamed.name.clone()),
+            OrganizationEvent::Suspended(_) => self.standing = Standing::Suspended,
+            OrganizationEvent::Resumed(_) => self.standing = Standing::Active,
+            OrganizationEvent::Removed(_) => self.standing = Standing::Removed,
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        self.id
+    }
+}

@@ -8,6 +8,11 @@ use super::{Grant, Seen, TerminationCause};
 /// How long after its last token expired a session is concluded to be over when no node said so:
 /// the longest that a node's report is waited for.
 pub const CONCLUDE_AFTER_MS: u64 = 120_000;
+/// The same for a session that a node saw start: 24 hours, because control may be the one that
+/// was away while the session went on.
+pub const CONCLUDE_STARTED_AFTER_MS: u64 = 24 * 3_600_000;
+/// The most refusals that are recorded for one session; the rest is noise of an attack.
+pub const MAX_REFUSALS: u32 = 64;
 /// The most policies that a grant names.
 pub const MAX_GRANT_POLICIES: usize = 64;
 
@@ -43,7 +48,8 @@ pub enum SessionCommand {
         bytes_up: u64,
         bytes_down: u64,
     },
-    /// Its last token expired [`CONCLUDE_AFTER_MS`] ago and no node said that it ended.
+    /// Its last token expired [`CONCLUDE_AFTER_MS`] ago ([`CONCLUDE_STARTED_AFTER_MS`], if it was
+    /// started) and no node said that it ended.
     Conclude,
 }
 

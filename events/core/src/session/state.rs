@@ -2,6 +2,8 @@ use std::collections::BTreeSet;
 
 use rap_proto::{NodeId, OrganizationId, PublicKey, Timestamp, UserId};
 
+use super::Seen;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Session {
     pub phase: Phase,
@@ -14,8 +16,11 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// Whether a node saw it start.
     pub started: bool,
-    /// Whether a node saw it end.
-    pub end_seen: bool,
+    /// Who saw it end last, if it was not started again since.
+    pub ended_by: Option<Seen>,
+    pub terminated: bool,
+    /// How many refusals were recorded.
+    pub refusals: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,11 +1,13 @@
 use rap_proto::{Digest, Name, PlatformRole, Timestamp};
 
+use crate::Sensitive;
+
 /// How long an invitation may be open: 7 days.
 pub const MAX_INVITATION_MS: u64 = 7 * 24 * 3_600_000;
 /// The longest password verifier, in bytes.
 pub const MAX_VERIFIER_BYTES: usize = 512;
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserCommand {
     /// Claims [`crate::keys::user_name`].
     Create {
@@ -13,17 +15,17 @@ pub enum UserCommand {
         display_name: String,
     },
     Invite {
-        secret: Digest,
+        secret: Sensitive<Digest>,
         expires_at: Timestamp,
     },
     /// `presented` is the digest of the secret that was shown.
     AcceptInvitation {
-        presented: Digest,
-        verifier: String,
+        presented: Sensitive<Digest>,
+        verifier: Sensitive<String>,
     },
     /// The old password was verified, or the caller may set it without.
     ChangePassword {
-        verifier: String,
+        verifier: Sensitive<String>,
     },
     GrantPlatformRole {
         role: PlatformRole,
