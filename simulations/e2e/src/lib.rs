@@ -1,1 +1,29 @@
-//! End-to-end tests with real processes, clients and network namespaces.
+//! A whole fabric of real programs on a small internet of its own, for tests and benchmarks.
+//!
+//! ```text
+//!              control (PostgreSQL, NATS, rap-control)
+//!            /     |        |       \            management: everyone reaches control,
+//!      client    entry    relay    egress        and control forwards nothing
+//!         └────────┘└──────┘└───────┘└── office (sshd, nginx)
+//! ```
+//!
+//! Each name is a network namespace with one address. The relay's kernel would forward packets
+//! between entry and egress but its packet filter drops them, so the only way between the two is
+//! the relay's agent; and the only neighbour of the office is the egress.
+//!
+//! [`Fabric::start`] does what an administrator does, with the programs that an administrator
+//! uses. Everything ends and goes when its owner is dropped, after a panic too.
+
+mod fabric;
+mod lab;
+mod office;
+mod person;
+mod process;
+mod until;
+
+pub use fabric::{Fabric, Node};
+pub use lab::{Lab, Space};
+pub use office::Office;
+pub use person::{Person, Run};
+pub use process::Process;
+pub use until::until;
