@@ -1,1 +1,30 @@
-//! The node agent's machines: snapshots, renewal, spool and workload supervision.
+//! The node agent's machines: what an agent decides, without a clock, file or socket.
+//!
+//! | Machine | Decides | Its shell performs |
+//! |---|---|---|
+//! | [`snapshot::SnapshotStore`] | which snapshot this node acts on | disk writes, applying it |
+//! | [`fetch::Fetcher`] | when to ask for a newer snapshot | the request |
+//! | [`renewal::Renewal`] | when to renew the certificate | the request |
+//! | [`spool::Spool`] | which observations are kept, sent, sent again | disk appends, messages |
+//! | [`link::Link`] | which bus messages to believe; heartbeats | the bus |
+//! | [`workload::Workload`] | when a worker is started, killed, restarted | processes |
+//! | [`guardian::Guardian`] | what a dead actor means | restarting it, or leaving |
+//!
+//! Every one implements [`Machine`]: feed an input, drain the effects, arm one timer.
+
+pub mod capability;
+pub mod disk;
+pub mod fetch;
+pub mod guardian;
+pub mod jitter;
+pub mod link;
+pub mod machine;
+pub mod record;
+pub mod renewal;
+pub mod replay;
+pub mod snapshot;
+pub mod spool;
+pub mod standing;
+pub mod workload;
+
+pub use machine::Machine;
