@@ -78,6 +78,11 @@ impl View {
         self.peers.get(&node).filter(|peer| !self.is_denied(peer.node))
     }
 
+    /// Whether both views know the same peers at the same addresses.
+    pub fn same_peers(&self, other: &Self) -> bool {
+        self.peers == other.peers
+    }
+
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {
         self.resources.get(&resource)
     }

@@ -1,1 +1,38 @@
 //! The QUIC endpoint that drives the mesh machines.
+//!
+//! One UDP socket serves everything a node may be: an entry for clients, an egress that reaches
+//! resources, a relay that forwards other nodes' datagrams without being able to read them. The
+//! role decides nothing here: each request is checked against the newest [`View`], and every
+//! check is in `rap-mesh-core`.
+//!
+//! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`] and its first view, then
+//!   [`MeshEndpoint::apply`] with each newer one, and reads [`MeshEvent`]s.
+//! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
+
+pub mod client;
+mod clock;
+mod dialer;
+mod egress;
+mod endpoint;
+mod entry;
+mod event;
+mod frames;
+mod hops;
+mod lanes;
+mod mesh;
+mod pool;
+mod race;
+mod relay;
+mod splice;
+mod status;
+mod tls;
+mod transport;
+mod watch;
+
+pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
+pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
+pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
+pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT};
+pub use rap_mesh_core::{Sections, View};
+pub use rap_pki::tls::{Identity, TlsError};
+pub use status::{LaneStatus, MeshStatus, Path};

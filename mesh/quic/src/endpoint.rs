@@ -1,0 +1,262 @@
+//! One node's endpoint: binding, accepting, new views, renewal, leaving.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
+};
+use rap_mesh_core::{View, ended::Close};
+use rap_pki::{
+    PeerIdentity,
+    tls::{Identity, TlsError},
+};
+use rap_proto::{
+    Lane, NodeId, RefusalCode,
+    observation::EndReason,
+    wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Dialer, MeshEvents, MeshStatus,
+    clock::Clock,
+    egress, entry,
+    event::EventSender,
+    hops::Hops,
+    lanes::Lanes,
+    mesh::{Mesh, close, locked},
+    relay::{self, Relay},
+    tls::NodeConfigs,
+};
+
+/// Handshakes that run at once; more are refused.
+const MAX_HANDSHAKES: usize = 512;
+/// A handshake that is not complete by then is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most connections at once; more are refused.
+const MAX_CONNECTIONS: usize = 16_384;
+/// From this many connections on, a stranger has to prove its address first (RFC 9000, 8.1.2).
+const RETRY_FROM_CONNECTIONS: usize = 1024;
+/// What the socket asks the kernel for, in each direction.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+
+pub struct MeshOptions {
+    /// The one UDP socket of the node.
+    pub listen: SocketAddr,
+    /// The node's certificate chain and key.
+    pub identity: Identity,
+    pub dialer: Arc<dyn Dialer>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error("cannot listen on {address}: {error}")]
+    Socket { address: SocketAddr, error: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate and the snapshot belong to different nodes.
+    #[error("the certificate does not belong to node {expected}")]
+    WrongIdentity { expected: NodeId },
+}
+
+/// A running endpoint. Clones are the same endpoint; it stops when the last one is dropped.
+#[derive(Clone)]
+pub struct MeshEndpoint {
+    running: Arc<Running>,
+}
+
+struct Running {
+    mesh: Arc<Mesh>,
+    identity: Mutex<Identity>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.mesh.leaving.cancel();
+        self.mesh.endpoint.close(crate::mesh::code(Close::Ended(EndReason::NodeLeft).code()), b"");
+    }
+}
+
+impl MeshEndpoint {
+    /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
+    /// endpoint's tasks run there.
+    pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
+        let MeshOptions { listen, identity, dialer } = options;
+        check_identity(&identity, &view)?;
+        let configs = NodeConfigs::build(&identity, &view)?;
+        let endpoint = socket(listen)
+            .and_then(|socket| {
+                let server = Some(configs.server.clone());
+                Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
+            })
+            .map_err(|error| BindError::Socket { address: listen, error })?;
+        let (events, receiver) = EventSender::channel();
+        let mesh = Arc::new(Mesh {
+            endpoint,
+            clock: Clock::start(),
+            views: watch::Sender::new(Arc::new(view)),
+            configs: RwLock::new(Arc::new(configs)),
+            dialer,
+            events,
+            entry: Mutex::default(),
+            egress: Mutex::default(),
+            lanes: Lanes::default(),
+            hops: Hops::default(),
+            relay: Relay::default(),
+            leaving: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+        });
+        mesh.spawn(accept(mesh.clone()));
+        mesh.spawn(relay::sweep(mesh.clone()));
+        let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
+        Ok((Self { running }, receiver))
+    }
+
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.running.mesh.endpoint.local_addr()
+    }
+
+    /// Acts by a newer snapshot from now on. What it no longer allows ends at once: sessions
+    /// that were ended or lost their grant, connections of revoked nodes, relayed flows.
+    pub fn apply(&self, view: View) -> Result<(), TlsError> {
+        let view = Arc::new(view);
+        let before = self.running.mesh.views.send_replace(view.clone());
+        if before.trust.authorities != view.trust.authorities {
+            self.configure(&locked(&self.running.identity).clone(), &view)?;
+        }
+        self.running.mesh.lanes.apply(&self.running.mesh, &before, &view);
+        self.running.mesh.hops.apply(&view);
+        self.running.mesh.relay.apply(&self.running.mesh, &view);
+        Ok(())
+    }
+
+    /// Shows a renewed certificate from now on. Running connections keep theirs.
+    pub fn renew(&self, identity: Identity) -> Result<(), BindError> {
+        let view = self.running.mesh.view();
+        check_identity(&identity, &view)?;
+        self.configure(&identity, &view)?;
+        *locked(&self.running.identity) = identity;
+        Ok(())
+    }
+
+    pub fn status(&self) -> MeshStatus {
+        MeshStatus {
+            entry_sessions: locked(&self.running.mesh.entry).len(),
+            egress_sessions: locked(&self.running.mesh.egress).active(),
+            relayed_flows: self.running.mesh.relay.flows(),
+            lanes: self.running.mesh.lanes.status(),
+            dropped_events: self.running.mesh.events.dropped(),
+        }
+    }
+
+    /// Leaves: ends every session as `node_left`, reports each end, and closes the socket. Takes
+    /// at most `grace` for the reports, so the events have to be read meanwhile.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.running.mesh.leaving.cancel();
+        self.running.mesh.tasks.close();
+        let _ = timeout(grace, self.running.mesh.tasks.wait()).await;
+        let code = crate::mesh::code(Close::Ended(EndReason::NodeLeft).code());
+        self.running.mesh.endpoint.close(code, b"");
+        self.running.mesh.relay.clear();
+        let _ = timeout(grace, self.running.mesh.endpoint.wait_idle()).await;
+    }
+
+    fn configure(&self, identity: &Identity, view: &View) -> Result<(), TlsError> {
+        let configs = NodeConfigs::build(identity, view)?;
+        self.running.mesh.endpoint.set_server_config(Some(configs.server.clone()));
+        *self.running.mesh.configs.write().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(configs);
+        Ok(())
+    }
+}
+
+fn check_identity(identity: &Identity, view: &View) -> Result<(), BindError> {
+    let own = identity.chain.first().and_then(|leaf| PeerIdentity::from_leaf(leaf).ok());
+    let fits = own.is_some_and(|own| own.node == view.node && own.cluster == view.cluster);
+    if fits { Ok(()) } else { Err(BindError::WrongIdentity { expected: view.node }) }
+}
+
+fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    if listen.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // The kernel gives as much as its own limits allow; less is slower but works.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&listen.into())?;
+    Ok(socket.into())
+}
+
+async fn accept(mesh: Arc<Mesh>) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = mesh.leaving.cancelled() => return,
+            incoming = mesh.endpoint.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { return };
+        let open = mesh.endpoint.open_connections();
+        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+            incoming.refuse();
+            continue;
+        };
+        if open >= MAX_CONNECTIONS {
+            incoming.refuse();
+        } else if open >= RETRY_FROM_CONNECTIONS
+            && incoming.may_retry()
+            && !incoming.remote_address_validated()
+        {
+            // The only error is that the address was validated already, which was just ruled out.
+            let _ = incoming.retry();
+        } else {
+            let task_mesh = mesh.clone();
+            mesh.spawn(async move {
+                let connection = handshake(incoming).await;
+                drop(permit);
+                if let Some(connection) = connection {
+                    serve(task_mesh, connection).await;
+                }
+            });
+        }
+    }
+}
+
+async fn handshake(incoming: Incoming) -> Option<Connection> {
+    let connecting = incoming.accept().ok()?;
+    match timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => Some(connection),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "handshake failed");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+async fn serve(mesh: Arc<Mesh>, connection: Connection) {
+    let Some(data) = connection.handshake_data() else { return };
+    let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
+    match protocol.as_deref() {
+        Some(CLIENT_ALPN) => entry::serve(mesh, connection).await,
+        Some(HOP_ALPN) => relay::serve(mesh, connection).await,
+        Some(alpn) => match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == alpn) {
+            Some(lane) => egress::serve(mesh, connection, *lane).await,
+            None => close(&connection, Close::Refused(RefusalCode::Malformed)),
+        },
+        None => close(&connection, Close::Refused(RefusalCode::Malformed)),
+    }
+}

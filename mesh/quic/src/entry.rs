@@ -1,0 +1,234 @@
+//! The entry: clients' connections, their tokens and channels.
+
+mod channel;
+mod control;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use rap_mesh_core::{
+    admission::{Presented, admit_client, claimed, client_must_end, open_token},
+    ended::Close,
+    refusals::refusal,
+    sessions::Departure,
+};
+use rap_proto::{
+    RefusalCode,
+    observation::{Claimed, EndReason, Observation},
+    token::{AccessClaims, EXPORTER_LABEL, Proof},
+    wire::client::{EntryControl, Hello, HelloReply},
+};
+use tokio::{sync::watch, task::JoinSet, time::timeout};
+
+use crate::{
+    frames::{HELLO_TIMEOUT, read_frame, write_frame},
+    mesh::{Mesh, close, close_refused, locked},
+    transport::MAX_CLIENT_STREAMS,
+    watch::until,
+};
+
+/// How long a client that said it is done may take to let its channels run out.
+const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// How long channels may take to end once they were told.
+const CUT_LINGER: Duration = Duration::from_secs(1);
+
+/// A token that was accepted, as it was shown.
+pub(crate) struct Admitted {
+    pub(crate) claims: AccessClaims,
+    pub(crate) token: Vec<u8>,
+    pub(crate) proof: Proof,
+}
+
+/// One connected client.
+struct Client {
+    mesh: Arc<Mesh>,
+    connection: Connection,
+    exported: [u8; 32],
+    admitted: Mutex<Arc<Admitted>>,
+    /// Set once, when every channel has to end.
+    over: watch::Sender<Option<EndReason>>,
+}
+
+impl Client {
+    fn admitted(&self) -> Arc<Admitted> {
+        locked(&self.admitted).clone()
+    }
+
+    /// Waits until the session is over for all its channels.
+    async fn over(&self) -> EndReason {
+        let mut over = self.over.subscribe();
+        let reason = over.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
+        reason.unwrap_or(EndReason::ClientLost)
+    }
+
+    /// The first reason stands.
+    fn end(&self, reason: EndReason) {
+        self.over.send_if_modified(|over| {
+            let first = over.is_none();
+            over.get_or_insert(reason);
+            first
+        });
+    }
+}
+
+/// Serves one client until it leaves or has to.
+pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
+    let mut exported = [0; 32];
+    let export = connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"");
+    let first = timeout(HELLO_TIMEOUT, first_stream(&connection)).await.ok().flatten();
+    let (Ok(()), Some((mut send, recv, hello))) = (export, first) else {
+        mesh.refused(RefusalCode::Malformed, None);
+        return close(&connection, Close::Refused(RefusalCode::Malformed));
+    };
+    let admitted = match admit(&mesh, hello, &exported) {
+        Ok(admitted) => admitted,
+        Err((code, claimed)) => {
+            mesh.refused(code, claimed);
+            let reply = HelloReply::Refused(refusal(code));
+            if write_frame(&mut send, &reply).await.is_ok() {
+                // Nothing follows the refusal.
+                let _ = send.finish();
+            }
+            return close_refused(&connection, code).await;
+        }
+    };
+    let expires_at = admitted.claims.expires_at;
+    let session = admitted.claims.session;
+    let client = Arc::new(Client {
+        mesh: mesh.clone(),
+        connection,
+        exported,
+        admitted: Mutex::new(Arc::new(admitted)),
+        over: watch::Sender::new(None),
+    });
+    let accepted = write_frame(&mut send, &HelloReply::Accepted { expires_at }).await;
+    let departure = match accepted {
+        Ok(()) => run(&client, send, recv).await,
+        Err(_) => Departure::Lost,
+    };
+    let ended = locked(&mesh.entry).detach(mesh.clock.moment(), session, departure);
+    let over = *client.over.borrow();
+    let reason = ended.map(|ended| ended.reason).or(over).unwrap_or(EndReason::ClientClosed);
+    close(&client.connection, Close::Ended(reason));
+    if let Some(ended) = ended {
+        let observation = Observation::SessionEnded {
+            session,
+            reason: ended.reason,
+            bytes_up: ended.bytes_up,
+            bytes_down: ended.bytes_down,
+        };
+        mesh.events.session(mesh.clock.now(), observation).await;
+    }
+}
+
+async fn first_stream(connection: &Connection) -> Option<(SendStream, RecvStream, Hello)> {
+    let (send, mut recv) = connection.accept_bi().await.ok()?;
+    let hello = read_frame(&mut recv).await.ok()?;
+    Some((send, recv, hello))
+}
+
+fn admit(
+    mesh: &Mesh,
+    hello: Hello,
+    exported: &[u8; 32],
+) -> Result<Admitted, (RefusalCode, Option<Claimed>)> {
+    let view = mesh.view();
+    let Hello { token, proof } = hello;
+    let claims = open_token(&view, &token).map_err(|code| (code, None))?.into_inner();
+    let presented = Presented { claims: &claims, token: &token, proof: &proof };
+    let refused = |code| (code, Some(claimed(&claims)));
+    admit_client(&view, presented, exported, mesh.clock.now()).map_err(refused)?;
+    if mesh.leaving.is_cancelled() {
+        return Err(refused(RefusalCode::NodeDraining));
+    }
+    locked(&mesh.entry).attach(claims.session).map_err(refused)?;
+    Ok(Admitted { claims, token, proof })
+}
+
+/// Serves channels until the client leaves or its session has to end.
+async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Departure {
+    let mesh = &client.mesh;
+    let mut channels = JoinSet::new();
+    let mut control = control::Control { client: client.clone(), send };
+    let departure = {
+        let control = control.serve(recv);
+        let must_end =
+            until(mesh, |view, now| client_must_end(view, &client.admitted().claims, now));
+        let over = client.over();
+        tokio::pin!(control, must_end, over);
+        loop {
+            tokio::select! {
+                biased;
+                // Only a flow that was ended by authority sets this while the client is served.
+                reason = &mut over => break Left::Decided(reason),
+                reason = &mut must_end => break Left::Decided(reason),
+                () = mesh.leaving.cancelled() => break Left::Decided(EndReason::NodeLeft),
+                how = &mut control => break how,
+                stream = client.connection.accept_bi() => match stream {
+                    Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
+                        channels.spawn(channel::serve(client.clone(), send, recv));
+                    }
+                    // More than the transport allows do not arrive.
+                    Ok(_) => {}
+                    Err(error) => break departed(&error),
+                },
+                Some(_) = channels.join_next() => {}
+            }
+        }
+    };
+    leave(client, departure, &mut control, channels).await
+}
+
+/// How serving a client ended.
+#[derive(Debug, Clone, Copy)]
+enum Left {
+    /// The client said that it is done.
+    Done,
+    /// The client closed the connection.
+    Closed,
+    Lost,
+    /// Authority, or this node's leaving.
+    Decided(EndReason),
+}
+
+fn departed(error: &ConnectionError) -> Left {
+    match error {
+        ConnectionError::ApplicationClosed(_) => Left::Closed,
+        _ => Left::Lost,
+    }
+}
+
+/// Ends the channels, and tells the client and the session's book why.
+async fn leave(
+    client: &Client,
+    left: Left,
+    control: &mut control::Control,
+    mut channels: JoinSet<()>,
+) -> Departure {
+    let (reason, departure) = match left {
+        Left::Done => {
+            let run_out = async { while channels.join_next().await.is_some() {} };
+            // What has not run out by then is cut below.
+            let _ = timeout(CLOSE_LINGER, run_out).await;
+            (EndReason::ClientClosed, Departure::Clean)
+        }
+        Left::Closed => (EndReason::ClientClosed, Departure::Clean),
+        Left::Lost => (EndReason::ClientLost, Departure::Lost),
+        Left::Decided(reason) => {
+            let session = client.admitted().claims.session;
+            locked(&client.mesh.entry).decide(session, reason);
+            // The connection's close code says the same, should this not arrive.
+            let _ = timeout(CUT_LINGER, control.say(&EntryControl::Ended { reason })).await;
+            (reason, Departure::Clean)
+        }
+    };
+    client.end(reason);
+    let cut = async { while channels.join_next().await.is_some() {} };
+    if timeout(CUT_LINGER, cut).await.is_err() {
+        channels.shutdown().await;
+    }
+    departure
+}

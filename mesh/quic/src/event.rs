@@ -1,0 +1,67 @@
+//! What the mesh tells the agent.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use rap_proto::{
+    RefusalCode, Timestamp,
+    observation::{Claimed, Observation},
+};
+use tokio::sync::mpsc;
+
+/// How many events wait for the agent. When it is full, refusals are counted and dropped, and
+/// sessions wait with their reports.
+pub const EVENT_QUEUE: usize = 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MeshEvent {
+    /// For the audit: `SessionStarted` (from an egress), `SessionEnded` (from an entry) or
+    /// `AccessRefused` (from whichever node decided it).
+    Observed { at: Timestamp, observation: Observation },
+    /// A token asks for a newer snapshot than this node has: fetch now. Repeated for as long as
+    /// somebody waits.
+    SnapshotWanted { version: u64 },
+}
+
+pub type MeshEvents = mpsc::Receiver<MeshEvent>;
+
+#[derive(Clone)]
+pub(crate) struct EventSender {
+    queue: mpsc::Sender<MeshEvent>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl EventSender {
+    pub(crate) fn channel() -> (Self, MeshEvents) {
+        let (queue, events) = mpsc::channel(EVENT_QUEUE);
+        (Self { queue, dropped: Arc::default() }, events)
+    }
+
+    /// Reports a session's start or end; waits while the queue is full.
+    pub(crate) async fn session(&self, at: Timestamp, observation: Observation) {
+        // An agent that no longer listens is shutting down.
+        let _ = self.queue.send(MeshEvent::Observed { at, observation }).await;
+    }
+
+    pub(crate) fn refused(&self, at: Timestamp, code: RefusalCode, claimed: Option<Claimed>) {
+        tracing::info!(code = code.as_str(), session = ?claimed.as_ref().map(|c| c.session), "refused");
+        let observation = Observation::AccessRefused { code, claimed };
+        self.droppable(MeshEvent::Observed { at, observation });
+    }
+
+    pub(crate) fn snapshot_wanted(&self, version: u64) {
+        self.droppable(MeshEvent::SnapshotWanted { version });
+    }
+
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn droppable(&self, event: MeshEvent) {
+        if self.queue.try_send(event).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}

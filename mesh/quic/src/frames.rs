@@ -1,0 +1,56 @@
+//! Frames on QUIC streams, as `rap_proto::wire` declares them.
+
+use std::time::Duration;
+
+use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
+use rap_proto::{codec::DecodeError, wire};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// How long a peer may take to send the first frame of a connection or stream.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the answer to a channel's open may take: path, checks and the target's answer.
+pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadFrameError {
+    #[error("the stream ended: {0}")]
+    Stream(#[from] ReadExactError),
+    #[error("not the expected message: {0}")]
+    Malformed(#[from] DecodeError),
+    #[error("no message came in time")]
+    TimedOut,
+}
+
+pub(crate) async fn read_frame<T: DeserializeOwned>(
+    stream: &mut RecvStream,
+) -> Result<T, ReadFrameError> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).await?;
+    let mut body = vec![0; wire::frame_length(head)?];
+    stream.read_exact(&mut body).await?;
+    Ok(wire::unframe(&body)?)
+}
+
+/// The same, within `limit`.
+pub(crate) async fn read_frame_within<T: DeserializeOwned>(
+    stream: &mut RecvStream,
+    limit: Duration,
+) -> Result<T, ReadFrameError> {
+    match tokio::time::timeout(limit, read_frame(stream)).await {
+        Ok(read) => read,
+        Err(_) => Err(ReadFrameError::TimedOut),
+    }
+}
+
+pub(crate) async fn write_frame<T: Serialize>(
+    stream: &mut SendStream,
+    message: &T,
+) -> Result<(), WriteError> {
+    stream.write_all(&wire::frame(message)).await
+}
+
+/// A trace context that is passed on must look like one (W3C Trace Context, section 3.2).
+pub(crate) fn traceparent(text: Option<String>) -> Option<String> {
+    let allowed = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
+    text.filter(|text| text.len() == 55 && text.bytes().all(allowed))
+}

@@ -1,0 +1,176 @@
+//! The asker's side of a relay: hop connections, and the flows that were set up over them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quinn::Connection;
+use rap_mesh_core::{
+    View,
+    ended::Close,
+    paths::{ATTEMPT_STAGGER, DIRECT_DIAL_TIMEOUT},
+    refusals::refusal,
+};
+use rap_pki::node_server_name;
+use rap_proto::{
+    Lane, NodeId, RefusalCode,
+    refusal::Refusal,
+    snapshot::Peer,
+    wire::hop::{Reply, Request},
+};
+use tokio::time::timeout;
+
+use crate::{
+    frames::{read_frame, write_frame},
+    mesh::{Mesh, close},
+    pool::{Pool, Pooled},
+    race::race,
+    tls::caller,
+};
+
+/// The most relays that one node is connected to.
+const MAX_HOPS: usize = 256;
+/// How long a relay may take to answer a request.
+const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Hops {
+    pool: Pool<NodeId, Hop>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Hop(Connection);
+
+impl Pooled for Hop {
+    fn is_usable(&self) -> bool {
+        self.0.close_reason().is_none()
+    }
+}
+
+impl Default for Hops {
+    fn default() -> Self {
+        Self { pool: Pool::new(MAX_HOPS) }
+    }
+}
+
+/// A flow at a relay. Dropping it tells the relay.
+pub(crate) struct RelayedFlow {
+    mesh: Arc<Mesh>,
+    hop: Hop,
+    flow: u64,
+    pub(crate) relay: NodeId,
+    /// Where to send, instead of to the target.
+    pub(crate) address: SocketAddr,
+}
+
+impl Hops {
+    /// Ends the connections to relays that the view no longer trusts.
+    pub(crate) fn apply(&self, view: &View) {
+        for (relay, hop) in self.pool.ready() {
+            if view.peer(relay).is_none() {
+                close(&hop.0, Close::Refused(RefusalCode::PeerNotTrusted));
+            }
+        }
+    }
+}
+
+/// Asks `relay` for a flow between this node and `target`.
+pub(crate) async fn set_up(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    target: NodeId,
+    lane: Lane,
+) -> Result<RelayedFlow, Refusal> {
+    let hop = connected(mesh, relay).await?;
+    let local = mesh.endpoint.local_addr().map_err(|_| refusal(RefusalCode::PathUnavailable))?;
+    let request = Request::SetUpFlow { target, lane, from_port: local.port() };
+    match ask(&hop, &request).await? {
+        Reply::FlowReady { flow, port } => {
+            let address = SocketAddr::new(hop.0.remote_address().ip(), port);
+            Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
+        }
+        Reply::Refused(refusal) => Err(refusal),
+        Reply::Done => Err(refusal(RefusalCode::Malformed)),
+    }
+}
+
+impl RelayedFlow {
+    /// Keeps the flow alive, over a new hop connection when the old one was lost.
+    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
+        let hop = connected(&self.mesh, self.relay).await?;
+        match ask(&hop, &Request::RefreshFlow { flow: self.flow }).await? {
+            Reply::Done => Ok(()),
+            Reply::Refused(refusal) => Err(refusal),
+            Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+        }
+    }
+
+    /// Resolves when the hop connection that set the flow up is lost.
+    pub(crate) async fn hop_lost(&self) {
+        self.hop.0.closed().await;
+    }
+}
+
+impl Drop for RelayedFlow {
+    fn drop(&mut self) {
+        let (hop, flow) = (self.hop.clone(), self.flow);
+        if hop.is_usable() {
+            self.mesh.spawn(async move {
+                // When this fails, the flow ends by its time to live.
+                let _ = ask(&hop, &Request::CloseFlow { flow }).await;
+            });
+        }
+    }
+}
+
+async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
+    let dialling = mesh.clone();
+    let dial = move || async move {
+        let view = dialling.view();
+        let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
+        dial(&dialling, peer).await.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
+    };
+    Ok(mesh.hops.pool.get(mesh, relay, dial).await?.value)
+}
+
+async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
+    let configs = mesh.configs();
+    let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
+        let attempt = connect(mesh, configs.hop.clone(), *address, peer);
+        (ATTEMPT_STAGGER * place, attempt)
+    });
+    race(attempts.collect()).await.map(Hop).ok()
+}
+
+/// Connects to a peer and makes sure that it is the one that the view means.
+pub(crate) async fn connect(
+    mesh: &Mesh,
+    config: quinn::ClientConfig,
+    address: SocketAddr,
+    peer: &Peer,
+) -> Result<Connection, ()> {
+    let name = node_server_name(peer.node);
+    let connecting = mesh.endpoint.connect_with(config, address, &name).map_err(drop)?;
+    let connection = match timeout(DIRECT_DIAL_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::debug!(node = %peer.node, %error, "no connection");
+            return Err(());
+        }
+        Err(_) => return Err(()),
+    };
+    if caller(&connection).is_some_and(|it| it.node == peer.node && it.key == peer.key) {
+        return Ok(connection);
+    }
+    close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
+    Err(())
+}
+
+async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
+    let exchange = async {
+        let (mut send, mut recv) = hop.0.open_bi().await.ok()?;
+        write_frame(&mut send, request).await.ok()?;
+        // The request is complete; a relay that reads on finds the end.
+        send.finish().ok()?;
+        read_frame(&mut recv).await.ok()
+    };
+    let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();
+    reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
+}

@@ -1,0 +1,172 @@
+//! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
+//! all flows.
+
+mod dial;
+mod request;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quinn::{Connection, ConnectionError};
+use rap_mesh_core::{
+    View,
+    ended::{Close, DONE},
+    paths::{Candidate, PathBook},
+};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, wire::hop::FLOW_TTL_MS};
+
+pub(crate) use request::{Flow, open_flow};
+
+use crate::{
+    LaneStatus, Path,
+    hops::RelayedFlow,
+    mesh::{Mesh, close, code, locked},
+    pool::{Pool, Pooled},
+};
+
+/// The most lane connections of one entry.
+const MAX_LANES: usize = 2048;
+/// A lane that carried no flow for this long is closed.
+const LANE_UNUSED: Duration = Duration::from_secs(600);
+/// A relayed flow is refreshed several times in its life.
+const ATTEND_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneKey {
+    pub(crate) egress: NodeId,
+    /// Tenants share no connection: one's queue is not another's delay.
+    pub(crate) organization: OrganizationId,
+    pub(crate) lane: Lane,
+}
+
+pub(crate) struct Lanes {
+    pool: Pool<LaneKey, Arc<LaneConnection>>,
+    paths: Mutex<PathBook>,
+}
+
+pub(crate) struct LaneConnection {
+    key: LaneKey,
+    connection: Connection,
+    candidate: Candidate,
+    relayed: Option<RelayedFlow>,
+    /// New flows go elsewhere; running ones stay.
+    retired: AtomicBool,
+    open_flows: AtomicUsize,
+    /// [`rap_proto::Moment`] in microseconds.
+    last_used: AtomicU64,
+}
+
+impl Pooled for Arc<LaneConnection> {
+    fn is_usable(&self) -> bool {
+        !self.retired.load(Ordering::Relaxed) && self.connection.close_reason().is_none()
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self { pool: Pool::new(MAX_LANES), paths: Mutex::default() }
+    }
+}
+
+impl Lanes {
+    /// Ends lanes to nodes, and over relays, that the view no longer trusts.
+    pub(crate) fn apply(&self, mesh: &Mesh, before: &View, view: &View) {
+        for (key, lane) in self.pool.ready() {
+            let over_untrusted =
+                lane.relayed.as_ref().is_some_and(|flow| view.peer(flow.relay).is_none());
+            if view.peer(key.egress).is_none() || over_untrusted {
+                close(&lane.connection, Close::Refused(RefusalCode::PeerNotTrusted));
+            }
+        }
+        if !before.same_peers(view) {
+            locked(&mesh.lanes.paths).clear();
+        }
+    }
+
+    pub(crate) fn status(&self) -> Vec<LaneStatus> {
+        let lanes = self.pool.ready().into_iter();
+        lanes.map(|(_, lane)| lane.status()).collect()
+    }
+}
+
+impl LaneConnection {
+    fn status(&self) -> LaneStatus {
+        let LaneKey { egress, organization, lane } = self.key;
+        let path = match self.candidate {
+            Candidate::Direct(address) => Path::Direct { address },
+            Candidate::Relay(relay) => Path::Relayed { relay },
+        };
+        LaneStatus { egress, organization, lane, path, rtt: self.connection.rtt() }
+    }
+
+    fn retire(&self, mesh: &Mesh) {
+        self.retired.store(true, Ordering::Relaxed);
+        locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, self.candidate);
+    }
+
+    fn is_unused(&self, mesh: &Mesh) -> bool {
+        let last = rap_proto::Moment::from_micros(self.last_used.load(Ordering::Relaxed));
+        self.open_flows.load(Ordering::Relaxed) == 0
+            && mesh.clock.moment().since(last) >= LANE_UNUSED
+    }
+}
+
+/// Looks after a lane until its connection is gone.
+async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>) {
+    let error = tokio::select! {
+        error = lane.connection.closed() => error,
+        () = leave_when_asked(&mesh, &lane) => lane.connection.closed().await,
+        () = keep(&mesh, &lane) => lane.connection.closed().await,
+    };
+    if matches!(error, ConnectionError::TimedOut | ConnectionError::Reset) {
+        tracing::info!(egress = %lane.key.egress, lane = %lane.key.lane, "lane lost");
+        lane.retire(&mesh);
+    }
+    mesh.lanes.pool.remove_if(lane.key, |pooled| Arc::ptr_eq(pooled, &lane));
+}
+
+async fn leave_when_asked(mesh: &Mesh, lane: &LaneConnection) {
+    mesh.leaving.cancelled().await;
+    // Flows first learn why they end; see `entry`.
+    while lane.open_flows.load(Ordering::Relaxed) > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    lane.connection.close(code(DONE), b"");
+}
+
+/// Refreshes the flow at the relay, retires the lane when the relay is lost, and closes the lane
+/// when nobody has used it for long.
+async fn keep(mesh: &Mesh, lane: &LaneConnection) {
+    let mut ticks = tokio::time::interval(ATTEND_EVERY);
+    ticks.tick().await;
+    let hop_lost = async {
+        match &lane.relayed {
+            Some(flow) => flow.hop_lost().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::pin!(hop_lost);
+    let mut hop_is_lost = false;
+    loop {
+        tokio::select! {
+            () = &mut hop_lost, if !hop_is_lost => {
+                hop_is_lost = true;
+                lane.retire(mesh);
+            }
+            _ = ticks.tick() => {
+                if lane.is_unused(mesh) {
+                    lane.connection.close(code(DONE), b"");
+                    return;
+                }
+                if let Some(flow) = &lane.relayed && flow.refresh().await.is_err() {
+                    lane.retire(mesh);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Opening a flow to one of the egresses that a token names.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use quinn::{ConnectionError, RecvStream, SendStream};
+use rap_mesh_core::{
+    ended::Close,
+    paths::egress_order,
+    refusals::{refusal, worth_trying_elsewhere},
+};
+use rap_proto::{
+    RefusalCode,
+    refusal::Refusal,
+    token::{AccessClaims, Proof},
+    wire::{
+        self,
+        client::OpenChannel,
+        lane::{FlowReply, OpenFlow},
+    },
+};
+use tokio::time::timeout;
+
+use super::{LaneConnection, LaneKey, dial::dial};
+use crate::{
+    frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame, traceparent},
+    mesh::Mesh,
+};
+
+/// A flow that reached its resource.
+pub(crate) struct Flow {
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    // Counted as open for as long as it lives.
+    _place: Place,
+}
+
+struct Place {
+    mesh: Arc<Mesh>,
+    lane: Arc<LaneConnection>,
+}
+
+/// Why no flow was opened, and who decided that: what an egress refused, it reported itself.
+#[derive(Debug)]
+pub(crate) struct FlowRefused {
+    pub(crate) refusal: Refusal,
+    pub(crate) by_egress: bool,
+}
+
+/// Asks the token's egresses in the session's order until one opens the flow, or refuses it for
+/// a reason that is the same everywhere.
+pub(crate) async fn open_flow(
+    mesh: &Arc<Mesh>,
+    claims: &AccessClaims,
+    token: &[u8],
+    proof: &Proof,
+    open: OpenChannel,
+) -> Result<Flow, FlowRefused> {
+    let OpenChannel { channel, lane, traceparent: trace } = open;
+    let message = OpenFlow {
+        token: token.to_vec(),
+        proof: proof.clone(),
+        channel,
+        traceparent: traceparent(trace),
+    };
+    let message = wire::frame(&message);
+    let ask_all = async {
+        let mut refused = here(refusal(RefusalCode::PathUnavailable));
+        for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
+            let key = LaneKey { egress, organization: claims.organization, lane };
+            match ask(mesh, key, &message).await {
+                Ok(flow) => return Ok(flow),
+                Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
+                Err(other) if refused.by_egress && !other.by_egress => {}
+                Err(other) => refused = other,
+            }
+        }
+        Err(refused)
+    };
+    let late = || Err(here(refusal(RefusalCode::PathUnavailable)));
+    timeout(CHANNEL_REPLY_TIMEOUT, ask_all).await.unwrap_or_else(|_| late())
+}
+
+async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
+    let pick = || mesh.lanes.pool.get(mesh, key, || dial(mesh.clone(), key));
+    let first = pick().await.map_err(here)?;
+    match request(mesh, &first.value, message).await {
+        // A warm lane can have died unnoticed; nothing of the flow exists yet, so ask anew.
+        Err(Failed::Lane) if first.reused => {
+            first.value.retired.store(true, Ordering::Relaxed);
+            let second = pick().await.map_err(here)?;
+            request(mesh, &second.value, message).await.map_err(Failed::into_refused)
+        }
+        outcome => outcome.map_err(Failed::into_refused),
+    }
+}
+
+enum Failed {
+    Lane,
+    Refused(FlowRefused),
+}
+
+impl Failed {
+    fn into_refused(self) -> FlowRefused {
+        match self {
+            Self::Lane => here(refusal(RefusalCode::PathUnavailable)),
+            Self::Refused(refused) => refused,
+        }
+    }
+}
+
+async fn request(
+    mesh: &Arc<Mesh>,
+    lane: &Arc<LaneConnection>,
+    message: &[u8],
+) -> Result<Flow, Failed> {
+    let place = Place::take(mesh, lane);
+    let (mut send, mut recv) =
+        lane.connection.open_bi().await.map_err(|error| lane_failed(&error))?;
+    let lost = || match lane.connection.close_reason() {
+        Some(error) => lane_failed(&error),
+        None => Failed::Lane,
+    };
+    send.write_all(message).await.map_err(|_| lost())?;
+    match read_frame(&mut recv).await {
+        Ok(FlowReply::Opened) => Ok(Flow { send, recv, _place: place }),
+        Ok(FlowReply::Refused(refusal)) => {
+            Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
+        }
+        Err(ReadFrameError::Malformed(_)) => {
+            Err(Failed::Refused(here(refusal(RefusalCode::Malformed))))
+        }
+        Err(_) => Err(lost()),
+    }
+}
+
+/// An egress that wants nothing of this node closes the whole lane, and says why.
+fn lane_failed(error: &ConnectionError) -> Failed {
+    if let ConnectionError::ApplicationClosed(close) = error
+        && let Some(Close::Refused(code)) = Close::from_code(close.error_code.into_inner())
+    {
+        return Failed::Refused(FlowRefused { refusal: refusal(code), by_egress: true });
+    }
+    Failed::Lane
+}
+
+const fn here(refusal: Refusal) -> FlowRefused {
+    FlowRefused { refusal, by_egress: false }
+}
+
+impl Place {
+    fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Self {
+        lane.open_flows.fetch_add(1, Ordering::Relaxed);
+        Self { mesh: mesh.clone(), lane: lane.clone() }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.lane.last_used.store(self.mesh.clock.moment().micros(), Ordering::Relaxed);
+        self.lane.open_flows.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,80 @@
+//! What all parts of one endpoint share.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use quinn::{Connection, VarInt};
+use rap_mesh_core::{
+    View,
+    ended::Close,
+    sessions::{EgressSessions, EntrySessions},
+};
+use rap_proto::{RefusalCode, observation::Claimed};
+use tokio::{runtime::Handle, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Dialer, clock::Clock, event::EventSender, hops::Hops, lanes::Lanes, relay::Relay,
+    tls::NodeConfigs,
+};
+
+/// How long a refused peer gets to read the refusal before its connection is closed.
+const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+
+pub(crate) struct Mesh {
+    pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) clock: Clock,
+    pub(crate) views: watch::Sender<Arc<View>>,
+    pub(crate) configs: RwLock<Arc<NodeConfigs>>,
+    pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) events: EventSender,
+    pub(crate) entry: Mutex<EntrySessions>,
+    pub(crate) egress: Mutex<EgressSessions>,
+    pub(crate) lanes: Lanes,
+    pub(crate) hops: Hops,
+    pub(crate) relay: Relay,
+    /// Cancelled when the node leaves: sessions end, nothing new is accepted.
+    pub(crate) leaving: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) runtime: Handle,
+}
+
+impl Mesh {
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.views.borrow().clone()
+    }
+
+    pub(crate) fn configs(&self) -> Arc<NodeConfigs> {
+        self.configs.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    pub(crate) fn refused(&self, code: RefusalCode, claimed: Option<Claimed>) {
+        self.events.refused(self.clock.now(), code, claimed);
+    }
+}
+
+/// Locks state whose every change is complete in itself, so that a panic elsewhere in the
+/// process does not make it unusable.
+pub(crate) fn locked<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn code(code: u64) -> VarInt {
+    VarInt::from_u64(code).expect("every code of ours is small")
+}
+
+pub(crate) fn close(connection: &Connection, close: Close) {
+    connection.close(code(close.code()), b"");
+}
+
+/// Closes a connection whose peer was sent its refusal on a stream.
+pub(crate) async fn close_refused(connection: &Connection, refused: RefusalCode) {
+    let _ = tokio::time::timeout(REFUSAL_LINGER, connection.closed()).await;
+    close(connection, Close::Refused(refused));
+}

@@ -1,0 +1,240 @@
+//! The relay: flows of other nodes' datagrams, set up over authenticated hops and forwarded
+//! blind.
+
+mod forward;
+mod socket;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quinn::{Connection, RecvStream, SendStream};
+use rap_mesh_core::{
+    Caller, View,
+    admission::{admit_set_up, may_stay_connected, relay_may_continue},
+    ended::Close,
+    flows::{FlowTable, Limits},
+    refusals::refusal,
+};
+use rap_proto::{
+    Lane, NodeId, RefusalCode,
+    wire::hop::{Reply, Request},
+};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
+    mesh::{Mesh, close, locked},
+    tls::caller,
+    transport::adjust_accepted_hop,
+    watch::until,
+};
+use forward::Forwarding;
+
+/// How often flows are looked at for their end.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// INVARIANT: every flow that runs is in the table; what the table drops is stopped at once.
+pub(crate) struct Relay {
+    state: Mutex<State>,
+}
+
+struct State {
+    table: FlowTable,
+    running: BTreeMap<u64, Running>,
+}
+
+struct Running {
+    forwarding: Arc<Forwarding>,
+    // Stops the forwarding when dropped.
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        let table = FlowTable::new(Limits::RELAY);
+        Self { state: Mutex::new(State { table, running: BTreeMap::new() }) }
+    }
+}
+
+impl Relay {
+    pub(crate) fn flows(&self) -> usize {
+        locked(&self.state).running.len()
+    }
+
+    /// Ends the flows that a view does not allow.
+    pub(crate) fn apply(&self, mesh: &Mesh, view: &View) {
+        let now = mesh.clock.now();
+        let mut state = locked(&self.state);
+        let over =
+            state.table.retain(|flow| relay_may_continue(view, flow.asker, flow.target, now));
+        state.stop(&over);
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut state = locked(&self.state);
+        let over = state.table.retain(|_| false);
+        state.stop(&over);
+    }
+
+    fn sweep(&self, mesh: &Mesh) {
+        let mut state = locked(&self.state);
+        let State { table, running } = &mut *state;
+        for (id, flow) in running.iter() {
+            table.used(flow.forwarding.last_used(), *id);
+        }
+        let over = table.expire(mesh.clock.moment());
+        state.stop(&over);
+    }
+}
+
+impl State {
+    fn stop(&mut self, over: &[u64]) {
+        for id in over {
+            tracing::debug!(flow = id, "relayed flow ended");
+            self.running.remove(id);
+        }
+    }
+}
+
+/// Ends flows whose time is over, for as long as the node runs.
+pub(crate) async fn sweep(mesh: Arc<Mesh>) {
+    let mut ticks = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            () = mesh.leaving.cancelled() => return,
+            _ = ticks.tick() => {
+                mesh.relay.sweep(&mesh);
+                mesh.relay.apply(&mesh, &mesh.view());
+            }
+        }
+    }
+}
+
+/// Serves one hop connection until it is gone or its node is no longer trusted.
+pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
+    adjust_accepted_hop(&connection);
+    let Some(caller) = caller(&connection) else {
+        mesh.refused(RefusalCode::PeerNotTrusted, None);
+        return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
+    };
+    let distrusted = until(&mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
+    tokio::pin!(distrusted);
+    let mut requests = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut distrusted => {
+                mesh.refused(RefusalCode::PeerNotTrusted, None);
+                return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
+            }
+            () = mesh.leaving.cancelled() => return,
+            stream = connection.accept_bi() => match stream {
+                Ok((send, recv)) => {
+                    let origin = Origin::of(&connection);
+                    requests.spawn(answer(mesh.clone(), caller, origin, send, recv));
+                }
+                Err(_) => return,
+            },
+            Some(_) = requests.join_next() => {}
+        }
+    }
+}
+
+/// Where an asker's connection comes from, and which of our addresses it reached.
+#[derive(Clone, Copy)]
+struct Origin {
+    asker: IpAddr,
+    own: Option<IpAddr>,
+}
+
+impl Origin {
+    fn of(connection: &Connection) -> Self {
+        let asker = connection.remote_address().ip().to_canonical();
+        Self { asker, own: connection.local_ip().map(|own| own.to_canonical()) }
+    }
+}
+
+async fn answer(
+    mesh: Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
+    let Ok(request) = read_frame_within::<Request>(&mut recv, HELLO_TIMEOUT).await else { return };
+    let reply = match handle(&mesh, caller, origin, &request) {
+        Ok(reply) => reply,
+        Err(code) => {
+            if let Request::SetUpFlow { .. } = request {
+                mesh.refused(code, None);
+            }
+            Reply::Refused(refusal(code))
+        }
+    };
+    if write_frame(&mut send, &reply).await.is_ok() {
+        // One request, one reply.
+        let _ = send.finish();
+    }
+}
+
+fn handle(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    request: &Request,
+) -> Result<Reply, RefusalCode> {
+    match *request {
+        Request::SetUpFlow { target, lane, from_port } => {
+            set_up(mesh, caller, SocketAddr::new(origin.asker, from_port), origin.own, target, lane)
+        }
+        Request::RefreshFlow { flow } => {
+            let mut state = locked(&mesh.relay.state);
+            state.table.refresh(mesh.clock.moment(), caller.node, flow)?;
+            Ok(Reply::Done)
+        }
+        Request::CloseFlow { flow } => {
+            let mut state = locked(&mesh.relay.state);
+            if state.table.close(caller.node, flow) {
+                state.stop(&[flow]);
+            }
+            Ok(Reply::Done)
+        }
+    }
+}
+
+fn set_up(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    asker: SocketAddr,
+    own: Option<IpAddr>,
+    target: NodeId,
+    lane: Lane,
+) -> Result<Reply, RefusalCode> {
+    if asker.port() == 0 {
+        return Err(RefusalCode::Malformed);
+    }
+    let view = mesh.view();
+    let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
+    let mut state = locked(&mesh.relay.state);
+    let id = state.table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
+    let opened = Forwarding::open(asker, own, &peer.addresses, mesh.clock);
+    let (forwarding, port) = match opened {
+        Ok((forwarding, port)) => (Arc::new(forwarding), port),
+        Err(error) => {
+            tracing::warn!(%error, %target, "no sockets for a relayed flow");
+            state.table.remove(id);
+            return Err(RefusalCode::PathUnavailable);
+        }
+    };
+    let task = mesh.runtime.spawn(forwarding.clone().run());
+    let running = Running { forwarding, _task: AbortOnDropHandle::new(task) };
+    state.running.insert(id, running);
+    tracing::debug!(flow = id, asker = %caller.node, %target, %lane, "relayed flow set up");
+    Ok(Reply::FlowReady { flow: id, port })
+}

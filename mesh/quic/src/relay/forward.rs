@@ -1,0 +1,91 @@
+//! Forwarding one flow: two connected sockets, datagrams from each sent on by the other. Nothing
+//! is added, read or kept.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rap_proto::Moment;
+
+use super::socket::{Batch, FlowSocket};
+use crate::clock::Clock;
+
+/// Batches that one flow forwards before others get their turn.
+const BATCHES_PER_TURN: usize = 8;
+
+pub(super) struct Forwarding {
+    asker: FlowSocket,
+    target: FlowSocket,
+    clock: Clock,
+    /// [`Moment`] in microseconds.
+    last_used: AtomicU64,
+}
+
+impl Forwarding {
+    /// Opens both sockets, the target's towards the first of its addresses that has a route.
+    /// Returns the port that the asker sends to.
+    pub(super) fn open(
+        asker: SocketAddr,
+        own: Option<IpAddr>,
+        target: &[SocketAddr],
+        clock: Clock,
+    ) -> io::Result<(Self, u16)> {
+        let asker = FlowSocket::connect(own, asker)?;
+        let port = asker.local_port()?;
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in target {
+            match FlowSocket::connect(None, *address) {
+                Ok(target) => {
+                    let last_used = AtomicU64::new(clock.moment().micros());
+                    return Ok((Self { asker, target, clock, last_used }, port));
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    pub(super) fn last_used(&self) -> Moment {
+        Moment::from_micros(self.last_used.load(Ordering::Relaxed))
+    }
+
+    /// Forwards both ways until it is dropped, or a socket fails for good.
+    pub(super) async fn run(self: Arc<Self>) {
+        let stopped = tokio::select! {
+            stopped = self.forward(&self.asker, &self.target) => stopped,
+            stopped = self.forward(&self.target, &self.asker) => stopped,
+        };
+        if let Err(error) = stopped {
+            tracing::warn!(%error, "a relayed flow's socket failed");
+        }
+    }
+
+    async fn forward(&self, from: &FlowSocket, to: &FlowSocket) -> io::Result<()> {
+        let mut batch = Batch::new();
+        loop {
+            from.readable().await?;
+            for _ in 0..BATCHES_PER_TURN {
+                match from.receive(&mut batch) {
+                    Ok(()) => to.send(&batch).await?,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // The other side's port is closed for now (ICMP); it may open again.
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                    Err(error) if is_passing(&error) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            self.last_used.store(self.clock.moment().micros(), Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// A route that is missing at the moment.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable)
+}

@@ -1,0 +1,209 @@
+//! Between a QUIC stream and a resource's byte stream, at the egress.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use futures_util::future::{BoxFuture, Shared};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use rap_proto::observation::EndReason;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    time::timeout,
+};
+
+use super::{CopyEnd, Counters, Halves, done, lost_because, natural, reason_of};
+use crate::{
+    ByteStream,
+    mesh::{code, locked},
+};
+
+/// What is read from a resource at once.
+const BUFFER: usize = 64 * 1024;
+/// A buffer with less room than this is replaced.
+const MIN_ROOM: usize = 8 * 1024;
+/// How long the supervisor may take to notice that the worker, whose stream just closed in both
+/// directions, is dead.
+const WORKER_EXIT_WAIT: Duration = Duration::from_millis(500);
+/// The same when the client had closed before: then the stream closes in any case.
+const WORKER_EXIT_GLANCE: Duration = Duration::from_millis(10);
+
+type Death = Shared<BoxFuture<'static, ()>>;
+
+/// Copies both ways until both directions are closed, one of them is cut, the worker dies, or
+/// `over` says so. Returns why the flow ended.
+pub(crate) async fn splice_target(
+    lane: &mut Halves<'_>,
+    target: Box<dyn ByteStream>,
+    worker_died: Death,
+    counters: &Counters,
+    over: impl Future<Output = EndReason>,
+) -> EndReason {
+    let reader = Half(Arc::new(Mutex::new(target)));
+    let writer = Half(reader.0.clone());
+    let up_open = AtomicBool::new(true);
+    let cut = {
+        let up = upwards(lane.recv, writer, &counters.up);
+        let down = downwards(reader, lane.send, &counters.down, worker_died.clone(), &up_open);
+        tokio::pin!(up, down, over, worker_died);
+        let mut down_open = true;
+        let mut first = None;
+        loop {
+            let end = tokio::select! {
+                biased;
+                reason = &mut over => break reason,
+                () = &mut worker_died => break EndReason::WorkerDied,
+                end = &mut up, if up_open.load(Ordering::Relaxed) => {
+                    up_open.store(false, Ordering::Relaxed);
+                    first.get_or_insert(match &end {
+                        CopyEnd::Stopped(reason) => reason.unwrap_or(EndReason::TargetClosed),
+                        _ => EndReason::ClientClosed,
+                    });
+                    end
+                }
+                end = &mut down, if down_open => {
+                    down_open = false;
+                    first.get_or_insert(match &end {
+                        CopyEnd::Stopped(_) => EndReason::ClientClosed,
+                        _ => EndReason::TargetClosed,
+                    });
+                    end
+                }
+            };
+            if let CopyEnd::Cut(reason) = end {
+                break reason;
+            }
+            if !up_open.load(Ordering::Relaxed) && !down_open {
+                return natural(first);
+            }
+        }
+    };
+    lane.cut(cut);
+    cut
+}
+
+async fn upwards(from: &mut RecvStream, mut to: Half, count: &AtomicU64) -> CopyEnd {
+    loop {
+        let chunk = match from.read_chunk(BUFFER, true).await {
+            Ok(Some(chunk)) => chunk.bytes,
+            Ok(None) => {
+                // A target that is gone meanwhile shows it in the other direction.
+                let _ = to.shutdown().await;
+                return CopyEnd::Finished;
+            }
+            Err(ReadError::Reset(code)) => {
+                return CopyEnd::Cut(reason_of(code).unwrap_or(EndReason::ClientClosed));
+            }
+            Err(ReadError::ConnectionLost(error)) => {
+                return CopyEnd::Cut(lost_because(&error, EndReason::PathLost));
+            }
+            Err(_) => return CopyEnd::Cut(EndReason::PathLost),
+        };
+        if to.write_all(&chunk).await.is_err() {
+            let reason = EndReason::TargetClosed;
+            // What the target still sends is passed on; only this direction ends here.
+            let _ = from.stop(code(rap_mesh_core::ended::ended_code(reason)));
+            return CopyEnd::Stopped(Some(reason));
+        }
+        count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    }
+}
+
+async fn downwards(
+    mut from: Half,
+    to: &mut SendStream,
+    count: &AtomicU64,
+    worker_died: Death,
+    up_open: &AtomicBool,
+) -> CopyEnd {
+    let stopped = to.stopped();
+    tokio::pin!(stopped);
+    let mut buffer = BytesMut::new();
+    loop {
+        if buffer.capacity() < MIN_ROOM {
+            buffer.reserve(BUFFER);
+        }
+        let read = tokio::select! {
+            biased;
+            read = from.read_buf(&mut buffer) => read,
+            Ok(Some(code)) = &mut stopped => return CopyEnd::Stopped(reason_of(code)),
+        };
+        match read {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(_) => {
+                return CopyEnd::Cut(broken(worker_died, up_open.load(Ordering::Relaxed)).await);
+            }
+        }
+        let bytes = buffer.split().freeze();
+        let length = bytes.len() as u64;
+        match to.write_chunk(bytes).await {
+            Ok(()) => count.fetch_add(length, Ordering::Relaxed),
+            Err(WriteError::Stopped(code)) => return CopyEnd::Stopped(reason_of(code)),
+            Err(WriteError::ConnectionLost(error)) => {
+                return CopyEnd::Cut(lost_because(&error, EndReason::PathLost));
+            }
+            Err(_) => return CopyEnd::Cut(EndReason::PathLost),
+        };
+    }
+    if locked(&from.0).other_side_is_gone()
+        && broken(worker_died, up_open.load(Ordering::Relaxed)).await == EndReason::WorkerDied
+    {
+        return CopyEnd::Cut(EndReason::WorkerDied);
+    }
+    if to.finish().is_err() {
+        // The receiver stopped listening, which changes nothing now.
+        let _ = to.reset(done());
+    }
+    CopyEnd::Finished
+}
+
+/// Why a stream broke in both directions: the worker died, or the target reset it.
+async fn broken(worker_died: Death, up_open: bool) -> EndReason {
+    let wait = if up_open { WORKER_EXIT_WAIT } else { WORKER_EXIT_GLANCE };
+    match timeout(wait, worker_died).await {
+        Ok(()) => EndReason::WorkerDied,
+        Err(_) => EndReason::TargetClosed,
+    }
+}
+
+/// One direction of a resource's stream. Both are polled by the same task, so nobody waits for
+/// the lock.
+struct Half(Arc<Mutex<Box<dyn ByteStream>>>);
+
+impl AsyncRead for Half {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut **locked(&self.0)).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Half {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut **locked(&self.0)).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut **locked(&self.0)).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut **locked(&self.0)).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,35 @@
+//! What a node's operator and its heartbeats are told of the mesh.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rap_proto::{Lane, NodeId, OrganizationId};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshStatus {
+    /// Sessions with a client connected to this entry.
+    pub entry_sessions: usize,
+    /// Sessions with a flow open at this egress.
+    pub egress_sessions: usize,
+    /// Flows of other nodes that this relay carries.
+    pub relayed_flows: usize,
+    /// The lane connections that this entry keeps warm.
+    pub lanes: Vec<LaneStatus>,
+    /// Events that were dropped because the agent did not read them.
+    pub dropped_events: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LaneStatus {
+    pub egress: NodeId,
+    pub organization: OrganizationId,
+    pub lane: Lane,
+    pub path: Path,
+    pub rtt: Duration,
+}
+
+/// How a lane reaches its egress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    Direct { address: SocketAddr },
+    Relayed { relay: NodeId },
+}

@@ -1,0 +1,93 @@
+//! The QUIC configurations that follow from a node's identity and the cluster's authorities.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rap_mesh_core::{Caller, View};
+use rap_pki::{
+    PeerIdentity,
+    tls::{self, ClientAuth, Identity, Roots, TlsError},
+};
+use rap_proto::{
+    Lane,
+    wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
+};
+use rustls_pki_types::CertificateDer;
+
+use crate::transport;
+
+/// Handshakes that are buffered before the endpoint looks at them.
+const MAX_INCOMING: usize = 1024;
+
+/// One identity under one set of authorities.
+pub(crate) struct NodeConfigs {
+    pub(crate) server: quinn::ServerConfig,
+    pub(crate) interactive: quinn::ClientConfig,
+    pub(crate) bulk: quinn::ClientConfig,
+    pub(crate) hop: quinn::ClientConfig,
+}
+
+impl NodeConfigs {
+    pub(crate) fn build(identity: &Identity, view: &View) -> Result<Self, TlsError> {
+        let authorities: Vec<&[u8]> =
+            view.trust.authorities.iter().map(|der| der.as_slice()).collect();
+        let roots = tls::roots(&authorities)?;
+        let lane = |lane| dialled(&roots, identity, lane_alpn(lane), transport::dialled_lane(lane));
+        Ok(Self {
+            server: accepted(&roots, identity)?,
+            interactive: lane(Lane::Interactive)?,
+            bulk: lane(Lane::Bulk)?,
+            hop: dialled(&roots, identity, HOP_ALPN, transport::dialled_hop())?,
+        })
+    }
+
+    pub(crate) const fn lane(&self, lane: Lane) -> &quinn::ClientConfig {
+        match lane {
+            Lane::Interactive => &self.interactive,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+}
+
+/// A client's configuration: it trusts the cluster and shows no certificate.
+pub(crate) fn client_config(authorities: &[Vec<u8>]) -> Result<quinn::ClientConfig, TlsError> {
+    let config = tls::client(tls::roots(authorities)?, None, &[CLIENT_ALPN])?;
+    Ok(quic_client(config, transport::dialled_client()))
+}
+
+/// The node at the other end, when it showed a node certificate.
+pub(crate) fn caller(connection: &quinn::Connection) -> Option<Caller> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    let PeerIdentity { cluster, node, key, .. } = PeerIdentity::from_leaf(chain.first()?).ok()?;
+    Some(Caller { cluster, node, key })
+}
+
+fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {
+    let alpn = [CLIENT_ALPN, HOP_ALPN, lane_alpn(Lane::Interactive), lane_alpn(Lane::Bulk)];
+    let config = tls::server(identity, ClientAuth::Optional(roots.clone()), &alpn)?;
+    let crypto = QuicServerConfig::try_from(config)
+        .expect("the ring provider has the suite that QUIC's first packets use");
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(transport::accepted()).max_incoming(MAX_INCOMING);
+    Ok(config)
+}
+
+fn dialled(
+    roots: &Roots,
+    identity: &Identity,
+    alpn: &[u8],
+    transport: Arc<quinn::TransportConfig>,
+) -> Result<quinn::ClientConfig, TlsError> {
+    Ok(quic_client(tls::client(roots.clone(), Some(identity), &[alpn])?, transport))
+}
+
+fn quic_client(
+    config: rustls::ClientConfig,
+    transport: Arc<quinn::TransportConfig>,
+) -> quinn::ClientConfig {
+    let crypto = QuicClientConfig::try_from(config)
+        .expect("the ring provider has the suite that QUIC's first packets use");
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport);
+    config
+}

@@ -1,0 +1,101 @@
+//! The transport settings of each kind of connection.
+//!
+//! The side that dials decides: idle timeouts are the smaller of both sides' (RFC 9000, section
+//! 10.1), and the accepting side adjusts its windows when it knows the lane.
+
+use std::{sync::Arc, time::Duration};
+
+use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
+use rap_proto::Lane;
+
+/// A client may lose its network for this long before its session counts as lost.
+pub(crate) const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A lane that is silent for this long is lost; it is kept warm far more often.
+pub(crate) const LANE_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+const LANE_KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// A relay that died is noticed after this.
+pub(crate) const HOP_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+const HOP_KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// Channels that one client may have open.
+pub(crate) const MAX_CLIENT_STREAMS: u32 = 257;
+/// Flows on one lane connection.
+pub(crate) const MAX_LANE_STREAMS: u32 = 4096;
+/// Requests that one node may have in flight at a relay.
+const MAX_HOP_STREAMS: u32 = 64;
+
+/// The first estimate of a round trip: nodes and their clients are seldom as far apart as the
+/// 333 ms of RFC 9002, and a lost first packet should not look like a dead path.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// What one stream may have in flight towards us.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// What a whole interactive lane may: little, so that its queue stays short.
+const INTERACTIVE_WINDOW: u32 = 8 * 1024 * 1024;
+const BULK_WINDOW: u32 = 32 * 1024 * 1024;
+/// Above the sum of the peer's windows, so that one stalled stream never blocks another.
+const SEND_WINDOW: u64 = 64 * 1024 * 1024;
+
+/// For every connection that is accepted.
+pub(crate) fn accepted() -> Arc<TransportConfig> {
+    let mut config = base(CLIENT_IDLE_TIMEOUT);
+    config.max_concurrent_bidi_streams(VarInt::from_u32(MAX_CLIENT_STREAMS));
+    Arc::new(config)
+}
+
+/// The accepting side of a lane, once its ALPN is known.
+pub(crate) fn adjust_accepted_lane(connection: &Connection, lane: Lane) {
+    connection.set_receive_window(VarInt::from_u32(window(lane)));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_LANE_STREAMS));
+}
+
+/// The accepting side of a hop.
+pub(crate) fn adjust_accepted_hop(connection: &Connection) {
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_HOP_STREAMS));
+}
+
+pub(crate) fn dialled_lane(lane: Lane) -> Arc<TransportConfig> {
+    let mut config = base(LANE_IDLE_TIMEOUT);
+    config
+        .keep_alive_interval(Some(LANE_KEEP_ALIVE))
+        .receive_window(VarInt::from_u32(window(lane)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+    Arc::new(config)
+}
+
+pub(crate) fn dialled_hop() -> Arc<TransportConfig> {
+    let mut config = base(HOP_IDLE_TIMEOUT);
+    config
+        .keep_alive_interval(Some(HOP_KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+    Arc::new(config)
+}
+
+pub(crate) fn dialled_client() -> Arc<TransportConfig> {
+    let mut config = base(CLIENT_IDLE_TIMEOUT);
+    config
+        .keep_alive_interval(Some(CLIENT_KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+    Arc::new(config)
+}
+
+const fn window(lane: Lane) -> u32 {
+    match lane {
+        Lane::Interactive => INTERACTIVE_WINDOW,
+        Lane::Bulk => BULK_WINDOW,
+    }
+}
+
+fn base(idle: Duration) -> TransportConfig {
+    let idle = IdleTimeout::try_from(idle).expect("a few seconds fit");
+    let mut config = TransportConfig::default();
+    config
+        .max_idle_timeout(Some(idle))
+        .initial_rtt(INITIAL_RTT)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
+        .send_window(SEND_WINDOW)
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    config
+}

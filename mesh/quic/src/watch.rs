@@ -1,0 +1,55 @@
+//! Waiting for a view that changes something.
+
+use std::{sync::Arc, time::Duration};
+
+use rap_mesh_core::View;
+use rap_proto::{Timestamp, snapshot::StalePolicy};
+use tokio::{sync::watch, time::timeout};
+
+use crate::mesh::Mesh;
+
+/// How long a request waits for the snapshot that its token was issued under.
+pub(crate) const SNAPSHOT_WAIT: Duration = Duration::from_secs(2);
+
+/// Resolves when `check` finds something in the current view or a later one, or when the view
+/// goes stale and running sessions have to stop.
+pub(crate) async fn until<T>(mesh: &Mesh, check: impl Fn(&View, Timestamp) -> Option<T>) -> T {
+    let mut views = mesh.views.subscribe();
+    loop {
+        let view: Arc<View> = views.borrow_and_update().clone();
+        let now = mesh.clock.now();
+        if let Some(found) = check(&view, now) {
+            return found;
+        }
+        tokio::select! {
+            () = changed(&mut views) => {}
+            () = stale(&view, now) => {}
+        }
+    }
+}
+
+/// Waits until the view has reached `version`, asking the agent for it. False when it did not
+/// come in time.
+pub(crate) async fn wait_for_version(mesh: &Mesh, version: u64) -> bool {
+    let mut views = mesh.views.subscribe();
+    if views.borrow().version >= version {
+        return true;
+    }
+    mesh.events.snapshot_wanted(version);
+    let arrived = views.wait_for(|view| view.version >= version);
+    matches!(timeout(SNAPSHOT_WAIT, arrived).await, Ok(Ok(_)))
+}
+
+pub(crate) async fn changed(views: &mut watch::Receiver<Arc<View>>) {
+    if views.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn stale(view: &View, now: Timestamp) {
+    if view.stale_policy == StalePolicy::KeepSessions {
+        return std::future::pending().await;
+    }
+    let beyond = Duration::from_millis(1);
+    tokio::time::sleep(view.expires_at.since(now) + beyond).await;
+}
