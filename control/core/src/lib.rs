@@ -1,1 +1,31 @@
-//! Projections, authorization, the snapshot compiler and token issuance.
+//! Projections, authorization, the snapshot compiler and the issue of access tokens.
+//!
+//! Everything that the control plane decides from the log is decided here, by pure functions over
+//! one [`State`]:
+//!
+//! - [`state`] folds the log; [`State::to_bytes`] proves that a replay equals the live state.
+//! - [`authorization`] says who may do what, and with which rule; what somebody may not know of is
+//!   answered as if it were absent.
+//! - [`access`] applies the access policies, chooses entries and egresses, and builds the claims
+//!   of an access token.
+//! - [`snapshot`] compiles what one node is told, and knows which nodes an event concerns.
+//! - [`process`] says what follows from the state and the time: sessions to conclude, sessions to
+//!   terminate, logins to close, snapshots to renew.
+//! - [`observation`] turns what nodes report into commands, once.
+//! - [`audit`] shows an event to people without its secrets.
+//!
+//! The crate reads no clock, draws no random number, opens nothing: `now`, ids and what is known
+//! of the nodes' health are arguments.
+
+pub mod access;
+pub mod audit;
+pub mod authorization;
+pub mod observation;
+pub mod process;
+pub mod snapshot;
+pub mod state;
+
+pub use access::{AccessIds, AccessRequest, Authorized, Denied, Liveness, authorize_session};
+pub use authorization::{Action, Decision, Principal, Rule, Target, authorize};
+pub use snapshot::{Compiled, NotCompiled, compile};
+pub use state::{Corrupt, State};

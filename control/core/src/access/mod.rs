@@ -1,0 +1,18 @@
+//! Who may reach what, from where: access policies, the choice of nodes, and the access token's
+//! claims.
+//!
+//! What no policy permits is denied. Whoever asks is told only a code; why is for the auditor.
+
+mod grant;
+mod nodes;
+mod policy;
+
+pub use grant::{
+    AccessIds, AccessRequest, Asked, Authorized, CHANNELS_PER_SESSION, Denied, authorize_session,
+};
+pub use nodes::{LIVENESS_MS, Live, Liveness};
+pub use policy::{Explanation, Obstacle, Withdrawn, explain, permits, reachable};
+pub(crate) use policy::{permitted_users, withdrawn};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! An event as people read it: who did what, when, in which organization; never a secret.
+//!
+//! The payload's fields keep their names. Fields that hold digests of secrets or password
+//! verifiers are left out. For an organization's auditor, so is what would show the topology:
+//! which nodes a session went through, and which node of the platform reported.
+
+mod payload;
+
+use rap_events::{Actor, DomainEvent, Envelope, aggregate::EventError, catalogue::redacted_fields};
+use rap_proto::{
+    NodeId, OrganizationId,
+    api::{AuditActor, AuditEvent},
+};
+use serde_json::Value;
+
+use crate::{
+    authorization::{Action, Principal, Target, authorize},
+    state::State,
+};
+
+/// The fields that name nodes: shown to the platform's auditors only.
+const TOPOLOGY_FIELDS: &[&str] = &["entries", "egresses", "node"];
+
+/// For whom an event is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The platform: the events of no organization, or of all.
+    Platform { everything: bool },
+    /// One organization: its own events.
+    Organization(OrganizationId),
+}
+
+impl Audience {
+    /// The widest audience that a principal belongs to: of one organization when it is named,
+    /// else of the platform. `None` when it may read no audit log there.
+    pub fn of(
+        state: &State,
+        principal: &Principal,
+        organization: Option<OrganizationId>,
+    ) -> Option<Self> {
+        let may = |action, target| authorize(state, principal, action, target).is_allowed();
+        match organization {
+            Some(id) => may(Action::ReadOrganizationAudit, Target::Organization(id))
+                .then_some(Self::Organization(id)),
+            None => may(Action::ReadPlatformAudit, Target::Platform)
+                .then(|| Self::Platform { everything: may(Action::ReplayAudit, Target::Platform) }),
+        }
+    }
+
+    /// Whether the event is this audience's to see.
+    pub fn sees(self, envelope: &Envelope) -> bool {
+        match self {
+            Self::Platform { everything: true } => true,
+            Self::Platform { everything: false } => envelope.organization.is_none(),
+            Self::Organization(id) => envelope.organization == Some(id),
+        }
+    }
+}
+
+/// Shows an event to an audience that may see it; `None` when it may not.
+///
+/// `is_own` says whether a node is the organization's own.
+pub fn show(
+    envelope: &Envelope,
+    audience: Audience,
+    is_own: impl Fn(NodeId) -> bool,
+) -> Result<Option<AuditEvent>, EventError> {
+    if !audience.sees(envelope) {
+        return Ok(None);
+    }
+    let event = DomainEvent::from_envelope(envelope)?;
+    let kind = event.kind();
+    let mut shown = payload::to_json(&event.encode()).map_err(|error| EventError::Malformed {
+        event_type: envelope.event_type.clone(),
+        schema: envelope.schema,
+        error,
+    })?;
+    for field in redacted_fields(kind.event_type) {
+        remove(&mut shown, field);
+    }
+    let hides = matches!(audience, Audience::Organization(_));
+    if hides && envelope.stream.category == "session" {
+        hide_topology(&mut shown);
+    }
+    Ok(Some(AuditEvent {
+        position: envelope.position,
+        category: envelope.stream.category.clone(),
+        stream: envelope.stream.id,
+        revision: envelope.revision,
+        event_type: kind.event_type.to_owned(),
+        schema: kind.schema,
+        organization: envelope.organization,
+        actor: actor(&envelope.actor, |node| !hides || is_own(node)),
+        command: envelope.command,
+        causation: envelope.causation.filter(|_| !hides),
+        at: envelope.at,
+        payload: shown,
+    }))
+}
+
+fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {
+    match actor {
+        Actor::Setup => AuditActor::Setup,
+        Actor::User { user, login } => AuditActor::User { user: *user, login: *login },
+        Actor::ApiToken { user, token } => AuditActor::ApiToken { user: *user, token: *token },
+        Actor::Node(node) if may_name(*node) => AuditActor::Node { node: *node },
+        Actor::Node(_) => AuditActor::System { process: "node".to_owned() },
+        Actor::System { process } => AuditActor::System { process: process.clone() },
+    }
+}
+
+fn remove(value: &mut Value, field: &str) {
+    if let Value::Object(fields) = value {
+        fields.remove(field);
+    }
+}
+
+fn hide_topology(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !TOPOLOGY_FIELDS.contains(&name.as_str()));
+            fields.values_mut().for_each(hide_topology);
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_topology),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! Who may do what: one table of actions and holders, asked for every request.
+//!
+//! [`authorize`] answers for a principal, an action and a target. A rule is a pair of an action and
+//! a [`Holder`], such as *the organization's admins may change its policies*; what no rule allows
+//! is refused. Somebody who may not read a target is answered as if it were absent
+//! ([`Decision::Hidden`]); a refusal is admitted only to those who may know of it
+//! ([`Decision::Denied`]).
+//!
+//! Platform roles do not reach into organizations: a platform owner or admin who is no member
+//! sees that an organization exists and can suspend it, and sees none of its resources, policies,
+//! sessions or members. API tokens narrow what their user may do and never widen it.
+
+mod action;
+mod facts;
+mod holders;
+mod principal;
+
+use std::fmt;
+
+use rap_proto::{
+    ApiTokenId, JoinTokenId, LoginId, NodeId, OrganizationId, PolicyId, PoolId, ResourceId,
+    SessionId, UserId,
+};
+
+pub use action::Action;
+pub use holders::Holder;
+pub use principal::Principal;
+
+use crate::state::State;
+use facts::Facts;
+
+/// What an action is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The platform as a whole: also for creating what belongs to no organization.
+    Platform,
+    /// An organization: also for creating what belongs to it.
+    Organization(OrganizationId),
+    User(UserId),
+    /// The membership of a user, there or not.
+    Membership(OrganizationId, UserId),
+    Login(LoginId),
+    ApiToken(ApiTokenId),
+    JoinToken(JoinTokenId),
+    Node(NodeId),
+    Pool(PoolId),
+    Resource(ResourceId),
+    Policy(PolicyId),
+    Session(SessionId),
+}
+
+/// The answer to whoever asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    Allowed(Rule),
+    /// Refused, and the principal may know of the target: 403 with the rule's name.
+    Denied(Refusal),
+    /// Absent, or not to be known of: 404 either way.
+    Hidden,
+}
+
+/// The rule that allowed something: `resource.create/organization_admin`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    pub action: Action,
+    pub holder: Holder,
+}
+
+/// The rule that refused something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// No holder of the action is the principal.
+    NotHeld(Action),
+    /// The API token's scopes leave the action out.
+    TokenScope(Action),
+    /// The organization is suspended; it can only be looked at.
+    OrganizationSuspended,
+    /// An organization keeps at least one owner who can act.
+    LastOwner,
+    /// The platform keeps at least one owner who can act.
+    LastPlatformOwner,
+}
+
+impl Decision {
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed(_))
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.action, self.holder)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotHeld(action) => write!(f, "{action}/not_held"),
+            Self::TokenScope(action) => write!(f, "{action}/token_scope"),
+            Self::OrganizationSuspended => f.write_str("organization_suspended"),
+            Self::LastOwner => f.write_str("organization_keeps_an_owner"),
+            Self::LastPlatformOwner => f.write_str("platform_keeps_an_owner"),
+        }
+    }
+}
+
+/// Whether `principal` may do `action` to `target`.
+///
+/// The principal was authenticated: [`State::principal_of_login`] and
+/// [`State::principal_of_api_token`] make one. Whether its account is still active is looked at
+/// here again.
+pub fn authorize(state: &State, principal: &Principal, action: Action, target: Target) -> Decision {
+    let Some(facts) = Facts::of(state, target) else { return Decision::Hidden };
+    if !principal.is_active(state) {
+        return Decision::Hidden;
+    }
+    match decide(state, principal, action, &facts) {
+        Ok(holder) => Decision::Allowed(Rule { action, holder }),
+        Err(refusal) if knows(state, principal, target, &facts) => Decision::Denied(refusal),
+        Err(_) => Decision::Hidden,
+    }
+}
+
+fn decide(
+    state: &State,
+    principal: &Principal,
+    action: Action,
+    facts: &Facts,
+) -> Result<Holder, Refusal> {
+    let holder = action
+        .holders()
+        .iter()
+        .copied()
+        .find(|holder| holder.is(state, principal, facts))
+        .ok_or(Refusal::NotHeld(action))?;
+    if !principal.scopes_allow(action) {
+        return Err(Refusal::TokenScope(action));
+    }
+    if facts.suspended && !action.only_reads() && !holder.is_of_platform() {
+        return Err(Refusal::OrganizationSuspended);
+    }
+    if action.takes_ownership() && facts.is_last_owner {
+        return Err(Refusal::LastOwner);
+    }
+    if action.takes_platform_ownership() && facts.is_last_platform_owner {
+        return Err(Refusal::LastPlatformOwner);
+    }
+    Ok(holder)
+}
+
+/// Whether the principal may know that the target exists.
+fn knows(state: &State, principal: &Principal, target: Target, facts: &Facts) -> bool {
+    let Some(reading) = Action::reading(target) else {
+        // That there is a platform is no secret.
+        return true;
+    };
+    // Whoever may connect to a resource knows of it.
+    let using = matches!(target, Target::Resource(_)).then_some(Action::UseResource);
+    [Some(reading), using]
+        .into_iter()
+        .flatten()
+        .flat_map(Action::holders)
+        .any(|holder| holder.is(state, principal, facts))
+}
+
+#[cfg(test)]
+mod tests;

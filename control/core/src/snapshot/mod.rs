@@ -1,0 +1,55 @@
+//! What one node is told: the scoped configuration that control signs for it.
+//!
+//! A snapshot is a function of the state and the node alone. Its version is the position of the
+//! last event that touched the node, and its times are that event's, so any program that folds the
+//! log compiles the same bytes. The scope is the least that the node's roles need:
+//!
+//! | the node is | it learns of |
+//! |---|---|
+//! | an entry | the egresses and relays that share an organization with it |
+//! | a relay | the entries and egresses that share an organization with it |
+//! | an egress | the entries that share an organization with it; the resources of its pools, each with the users that may reach it |
+//!
+//! Nothing in a snapshot names anybody: it holds ids, keys and addresses, and of organizations only
+//! the ids that the node's own scope holds.
+
+mod compile;
+mod scope;
+mod touched;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_proto::{
+    Digest, NodeId,
+    snapshot::{MAX_SECTION_BYTES, Manifest},
+};
+
+pub use compile::compile;
+pub(crate) use touched::touched;
+
+/// How long a node accepts new sessions under one snapshot.
+pub const SNAPSHOT_TTL: Duration = Duration::from_secs(24 * 3_600);
+/// How often all snapshots are renewed when nothing else touches them.
+pub const SNAPSHOT_RENEWAL: Duration = Duration::from_secs(6 * 3_600);
+/// The authority epoch of a cluster that was never promoted, merged or split.
+pub const FIRST_AUTHORITY_EPOCH: u64 = 1;
+
+/// A node's snapshot before it is signed: the manifest, and each section's bytes by their digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compiled {
+    pub manifest: Manifest,
+    pub sections: BTreeMap<Digest, Vec<u8>>,
+}
+
+/// Why there is no snapshot for a node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotCompiled {
+    /// Unknown, pending, rejected or revoked: the node is told nothing.
+    #[error("{0} is not an approved node of this cluster")]
+    NotApproved(NodeId),
+    /// The node serves more than fits: divide its pools among more nodes.
+    #[error("the section {section} of {actual} bytes exceeds {MAX_SECTION_BYTES}")]
+    SectionTooLarge { section: &'static str, actual: usize },
+    #[error("the cluster is not bootstrapped")]
+    NotBootstrapped,
+}

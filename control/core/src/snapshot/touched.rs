@@ -1,0 +1,100 @@
+//! Which nodes' snapshots an event may change.
+//!
+//! INVARIANT: when the sections of a node differ before and after an event, the node is named
+//! here, before or after. Naming one too many costs a manifest; naming one too few would let two
+//! different snapshots carry one version.
+
+use std::collections::BTreeSet;
+
+use rap_events::{
+    DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, organization::OrganizationEvent,
+    resource::ResourceEvent, session::SessionEvent, user::UserEvent,
+};
+use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId};
+
+use super::scope::visible_roles;
+use crate::state::State;
+
+/// The nodes that the event concerns as far as `state` knows. Asked before and after it is folded.
+pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -> BTreeSet<NodeId> {
+    let id = envelope.stream.id;
+    match event {
+        DomainEvent::Cluster(event) => match event {
+            ClusterEvent::Bootstrapped(_)
+            | ClusterEvent::ControlKeyAdded(_)
+            | ClusterEvent::SnapshotsRenewed(_) => {
+                state.nodes().approved().map(|node| node.id).collect()
+            }
+            ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => BTreeSet::new(),
+        },
+        DomainEvent::Organization(event) => match event {
+            OrganizationEvent::Created(_) | OrganizationEvent::Renamed(_) => BTreeSet::new(),
+            OrganizationEvent::Suspended(_)
+            | OrganizationEvent::Resumed(_)
+            | OrganizationEvent::Removed(_) => servers(state, OrganizationId::from_uuid(id)),
+        },
+        DomainEvent::User(event) => match event {
+            UserEvent::Disabled(_) | UserEvent::Enabled(_) => state
+                .users()
+                .organizations_of(UserId::from_uuid(id))
+                .flat_map(|organization| servers(state, organization))
+                .collect(),
+            _ => BTreeSet::new(),
+        },
+        DomainEvent::Membership(_) | DomainEvent::Policy(_) => {
+            envelope.organization.map(|id| servers(state, id)).unwrap_or_default()
+        }
+        DomainEvent::Node(event) => node(state, event, NodeId::from_uuid(id)),
+        DomainEvent::Pool(_) => pool(state, PoolId::from_uuid(id)).collect(),
+        DomainEvent::Resource(event) => {
+            let held = state.resources().get(ResourceId::from_uuid(id)).map(|held| held.pool);
+            let named = match event {
+                ResourceEvent::Created(event) => Some(event.pool),
+                ResourceEvent::Changed(event) => Some(event.pool),
+                ResourceEvent::Removed(_) => None,
+            };
+            held.into_iter().chain(named).flat_map(|id| pool(state, id)).collect()
+        }
+        DomainEvent::Session(SessionEvent::Terminated(_)) => {
+            state.sessions().denied_at(SessionId::from_uuid(id)).collect()
+        }
+        DomainEvent::Session(_)
+        | DomainEvent::Login(_)
+        | DomainEvent::ApiToken(_)
+        | DomainEvent::JoinToken(_)
+        | DomainEvent::NodeReport(_) => BTreeSet::new(),
+    }
+}
+
+/// The nodes that serve an egress pool of the organization.
+fn servers(state: &State, organization: OrganizationId) -> BTreeSet<NodeId> {
+    state.pools().of(organization).flat_map(|found| pool(state, found.id)).collect()
+}
+
+fn pool(state: &State, id: PoolId) -> impl Iterator<Item = NodeId> {
+    state.nodes().in_pool(id).map(|node| node.id)
+}
+
+fn node(state: &State, event: &NodeEvent, id: NodeId) -> BTreeSet<NodeId> {
+    match event {
+        NodeEvent::Requested(_)
+        | NodeEvent::Rejected(_)
+        | NodeEvent::CertificateIssued(_)
+        | NodeEvent::CapabilitiesReported(_) => BTreeSet::new(),
+        NodeEvent::PoolsAssigned(_)
+        | NodeEvent::DrainingStarted(_)
+        | NodeEvent::DrainingEnded(_) => BTreeSet::from([id]),
+        NodeEvent::Approved(_)
+        | NodeEvent::RolesAssigned(_)
+        | NodeEvent::AddressesChanged(_)
+        | NodeEvent::Revoked(_) => {
+            let Some(changed) = state.nodes().get(id) else { return BTreeSet::new() };
+            let viewers = state
+                .nodes()
+                .approved()
+                .filter(|viewer| !visible_roles(viewer, changed).is_empty())
+                .map(|viewer| viewer.id);
+            viewers.chain([id]).collect()
+        }
+    }
+}
