@@ -86,6 +86,12 @@ bodies! {
         /// What others see.
         #[serde(default)]
         pub display_name: String,
+        /// Makes the user a member from the start; what an organization's admins must say.
+        #[serde(default)]
+        pub organization: Option<Reference>,
+        /// The role in `organization`; `organization_user` when absent.
+        #[serde(default)]
+        pub role: Option<OrganizationRole>,
         /// When absent, the reply holds an invitation for the user to choose one.
         #[serde(default)]
         pub password: Option<SecretText>,

@@ -21,6 +21,8 @@ terms! {
     Unauthenticated = "unauthenticated",
     /// The name, the password, the code or the secret is wrong.
     WrongCredentials = "wrong_credentials",
+    /// The caller may know of it, and may not do this; `rule` says which rule says so.
+    Forbidden = "forbidden",
     /// There is no such thing, or the caller may not know of it.
     NotFound = "not_found",
     MethodNotAllowed = "method_not_allowed",
@@ -82,7 +84,7 @@ impl ProblemCode {
         match self {
             Self::MalformedRequest | Self::IdempotencyKeyMissing => 400,
             Self::Unauthenticated | Self::WrongCredentials => 401,
-            Self::AccessDenied => 403,
+            Self::AccessDenied | Self::Forbidden => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::IdempotencyKeyInFlight
@@ -114,6 +116,7 @@ impl ProblemCode {
             Self::IdempotencyKeyReused => "The Idempotency-Key was used for another request",
             Self::Unauthenticated => "Log in first",
             Self::WrongCredentials => "The credentials are wrong",
+            Self::Forbidden => "You may not do this",
             Self::NotFound => "There is no such thing, or you may not see it",
             Self::MethodNotAllowed => "Nothing here answers that method",
             Self::Rejected => "A rule says no",
