@@ -1,3 +1,421 @@
 //! A fabric set up as an administrator does it, by typing commands.
-pub struct Fabric;
-pub struct Node;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use rap_log_postgres::private::{Durability, PrivatePostgres};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{Lab, Office, Person, Process, Run, Space, person, until};
+
+/// How long a program may take to start, and the fabric to take up a change.
+const PATIENCE: Duration = Duration::from_secs(30);
+const CONTROL_PORT: u16 = 8443;
+const NATS_PORT: u16 = 4222;
+const NODE_PORT: u16 = 4433;
+/// Every person's.
+const PASSWORD: &str = "a password for tests only";
+/// Two cores do not carry two fabrics at once.
+static TURN: Mutex<()> = Mutex::const_new(());
+
+/// The nodes, by the host that they run on.
+pub const NODES: [Space; 3] = [Space::Entry, Space::Relay, Space::Egress];
+
+/// A running fabric with two organizations:
+///
+/// - `acme` has the resources `demo-ssh` and `demo-web` in the pool `office`, the user `alice`,
+///   who may reach both, and the user `carol`, who may reach nothing;
+/// - `beta` has the user `bob`.
+pub struct Fabric {
+    // Dropped in this order: programs before what they use, and the folder last.
+    agents: BTreeMap<Space, Process>,
+    control: Option<Process>,
+    nats: Option<Process>,
+    postgres: PrivatePostgres,
+    office: Office,
+    /// The platform's owner, who may do everything and reach nothing.
+    pub owner: Person,
+    pub alice: Person,
+    pub carol: Person,
+    pub bob: Person,
+    lab: Arc<Lab>,
+    site: Site,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Where things are.
+#[derive(Debug)]
+struct Site {
+    lab: Arc<Lab>,
+    dir: TempDir,
+    programs: PathBuf,
+    database: String,
+}
+
+impl Fabric {
+    /// Starts everything, or says why this machine does not let us.
+    ///
+    /// # Panics
+    /// When a program fails.
+    pub async fn start() -> Result<Self, String> {
+        let turn = TURN.lock().await;
+        let lab = Arc::new(Lab::build()?);
+        let dir = tempfile::Builder::new().prefix("rap-e2e-").tempdir().expect("a folder for us");
+        // PostgreSQL and nginx run as other users.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our folder");
+        fs::create_dir(dir.path().join("logs")).expect("our folder");
+        let postgres = PrivatePostgres::start(&dir.path().join("postgres"), Durability::Safe)
+            .await
+            .map_err(|error| error.to_string())?;
+        let site = Site { lab: lab.clone(), dir, programs: programs(), database: postgres.url() };
+        let office = Office::open(&lab, site.dir.path(), &site.logs());
+        let nats = site.start_nats().await;
+        let mut control = site.start_control();
+        let code = control.says("its setup code", PATIENCE, |line| word(line, "rapsetup_")).await;
+        let ca = control.says("its CA's fingerprint", PATIENCE, |line| word(line, "sha256:")).await;
+        let person = |name: &str| site.person(name, &ca);
+        let mut fabric = Self {
+            agents: BTreeMap::new(),
+            control: Some(control),
+            nats: Some(nats),
+            postgres,
+            office,
+            owner: person("owner"),
+            alice: person("alice"),
+            carol: person("carol"),
+            bob: person("bob"),
+            lab,
+            site,
+            _turn: turn,
+        };
+        fabric.set_up(&code).await;
+        for space in NODES {
+            fabric.enroll(space).await;
+        }
+        fabric.create_resources().await;
+        fabric.settle().await;
+        Ok(fabric)
+    }
+
+    pub fn lab(&self) -> &Arc<Lab> {
+        &self.lab
+    }
+
+    pub fn office(&self) -> &Office {
+        &self.office
+    }
+
+    /// The agent that runs on a host.
+    pub fn agent(&mut self, space: Space) -> &mut Process {
+        self.agents.get_mut(&space).expect("every node has an agent")
+    }
+
+    /// The folder in which the agent of a host keeps its state.
+    pub fn agent_state(&self, space: Space) -> PathBuf {
+        self.site.agent_state(space)
+    }
+
+    /// The folder in which control keeps its keys.
+    pub fn control_state(&self) -> PathBuf {
+        self.site.control_state()
+    }
+
+    pub fn control_url(&self) -> String {
+        control_url()
+    }
+
+    /// The folder for the output of programs.
+    pub fn logs(&self) -> PathBuf {
+        self.site.logs()
+    }
+
+    /// A folder of the test's own.
+    pub fn scratch(&self) -> PathBuf {
+        let dir = self.site.dir.path().join("scratch");
+        fs::create_dir_all(&dir).expect("our folder");
+        dir
+    }
+
+    /// Starts the agent of a host that has joined.
+    pub fn start_agent(&mut self, space: Space) {
+        let agent = self.site.start_agent(space);
+        self.agents.insert(space, agent);
+    }
+
+    /// Runs `rap-node-agent` on a host to its end.
+    pub async fn node_agent(&self, space: Space, arguments: &[&str]) -> Run {
+        let mut command = self.site.command(space, "rap-node-agent");
+        command.args(arguments);
+        person::run(command, "").await
+    }
+
+    /// Kills control, NATS and PostgreSQL at once.
+    pub async fn kill_authority(&mut self) {
+        for program in [self.control.take(), self.nats.take()] {
+            program.expect("it runs").kill().await;
+        }
+        self.postgres.kill().await;
+    }
+
+    /// Starts control, NATS and PostgreSQL again and waits until they answer.
+    pub async fn restart_authority(&mut self) {
+        self.postgres.restart().await.expect("PostgreSQL recovers");
+        self.nats = Some(self.site.start_nats().await);
+        self.control = Some(self.site.start_control());
+        self.await_control().await;
+    }
+
+    /// Waits until every node that is not revoked has said that it runs on the newest snapshot.
+    pub async fn settle(&self) {
+        until("every node has the newest snapshot", PATIENCE, async || {
+            let nodes = self.owner.rap(&["node", "ls", "-o", "json"]).await.json();
+            let nodes = items(&nodes);
+            let approved = nodes.iter().filter(|node| node["state"] == "approved");
+            let current = |node: &&Value| {
+                node["live"]["snapshotVersion"].as_u64() >= node["snapshotVersion"].as_u64()
+            };
+            approved.clone().all(|node| current(&node)).then_some(()).filter(|()| {
+                // A cluster without nodes has no newest snapshot.
+                approved.count() > 0
+            })
+        })
+        .await;
+    }
+
+    /// The log's events, oldest first.
+    pub async fn audit(&self) -> Vec<Value> {
+        items(&self.owner.rap(&["audit", "log", "-o", "json"]).await.json())
+    }
+
+    /// The first event for which `pick` is true, once it is there.
+    pub async fn event(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Value {
+        until(what, PATIENCE, async || self.audit().await.into_iter().find(&pick)).await
+    }
+
+    /// The id of a thing that `rap <noun> get <name>` shows.
+    pub async fn id(&self, noun: &str, name: &str) -> String {
+        let words = ["--organization", "acme", noun, "get", name, "-o", "json"];
+        let shown = self.owner.rap(&words).await.json();
+        shown["id"].as_str().unwrap_or_else(|| panic!("no id in {shown}")).to_owned()
+    }
+
+    /// Creates a join token and returns the words behind `rap-node-agent` of its join line.
+    pub async fn join_line(&self, arguments: &[&str]) -> Vec<String> {
+        let created = [&["token", "join", "create"], arguments].concat();
+        let printed = self.owner.rap(&created).await.ok();
+        let line = printed.lines().find_map(|line| line.split_once("rap-node-agent join "));
+        let (_, line) = line.unwrap_or_else(|| panic!("no join line in:\n{printed}"));
+        ["join"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect()
+    }
+
+    async fn await_control(&self) {
+        until("control answers", PATIENCE, async || {
+            (self.owner.rap(&["status", "--check"]).await.code == 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn set_up(&self, code: &str) {
+        let words = ["setup", "--user", "owner", "--code", code, "--password-stdin"];
+        self.owner.rap_with_input(&words, PASSWORD).await.ok();
+        for organization in ["acme", "beta"] {
+            self.owner.rap(&["org", "create", organization]).await.ok();
+        }
+        for (person, name, organization) in [
+            (&self.alice, "alice", "acme"),
+            (&self.carol, "carol", "acme"),
+            (&self.bob, "bob", "beta"),
+        ] {
+            let words = ["user", "create", name, "--password-stdin"];
+            self.owner.rap_with_input(&words, PASSWORD).await.ok();
+            let words = ["org", "set-member", organization, name, "organization_user"];
+            self.owner.rap(&words).await.ok();
+            let words = ["login", "--user", name, "--password-stdin"];
+            person.rap_with_input(&words, PASSWORD).await.ok();
+        }
+        self.owner.rap(&["--organization", "acme", "pool", "create", "office"]).await.ok();
+    }
+
+    /// The entry is approved by hand, the others by their token.
+    async fn enroll(&mut self, space: Space) {
+        let words: &[&str] = match space {
+            Space::Entry => &["--role", "entry-node", "--host", "entry"],
+            Space::Relay => &["--role", "relay-node", "--auto-approve"],
+            _ => &[
+                "--organization",
+                "acme",
+                "--role",
+                "stream-worker",
+                "--pool",
+                "office",
+                "--auto-approve",
+            ],
+        };
+        let line = self.join_line(words).await;
+        let mut command = self.site.command(space, "rap-node-agent");
+        command.args(&line).args(self.site.join_options(space, &self.agent_state(space)));
+        let mut joining = Process::start(&format!("join-{}", space.name()), command, &self.logs());
+        if space == Space::Entry {
+            let fingerprint = joining.says("its fingerprint", PATIENCE, fingerprint).await;
+            let words = ["node", "approve", space.name(), "--fingerprint", &fingerprint];
+            self.owner.rap(&words).await.ok();
+        }
+        let joined = until("the node has joined", PATIENCE, async || joining.ended()).await;
+        assert!(joined.success(), "{space:?} did not join: {}", joining.output());
+        self.start_agent(space);
+    }
+
+    async fn create_resources(&self) {
+        let office = Space::Office.address();
+        for (name, kind, port) in [("demo-ssh", "ssh", 22), ("demo-web", "web", 80)] {
+            let target = format!("{office}:{port}");
+            let words = [
+                "--organization",
+                "acme",
+                "resource",
+                "create",
+                name,
+                "--kind",
+                kind,
+                "--target",
+                &target,
+                "--pool",
+                "office",
+            ];
+            self.owner.rap(&words).await.ok();
+        }
+        let words = [
+            "--organization",
+            "acme",
+            "policy",
+            "create",
+            "staff",
+            "--user",
+            "alice",
+            "--resource",
+            "demo-ssh",
+            "--resource",
+            "demo-web",
+        ];
+        self.owner.rap(&words).await.ok();
+    }
+}
+
+impl Site {
+    fn logs(&self) -> PathBuf {
+        self.dir.path().join("logs")
+    }
+
+    fn control_state(&self) -> PathBuf {
+        self.dir.path().join("control")
+    }
+
+    fn agent_state(&self, space: Space) -> PathBuf {
+        self.dir.path().join(format!("agent-{}", space.name()))
+    }
+
+    fn person(&self, name: &str, ca: &str) -> Person {
+        let home = self.dir.path().join("home").join(name);
+        let variables = [("RAP_CONTROL", control_url()), ("RAP_CA", ca.to_owned())];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value));
+        Person::new(self.lab.clone(), home, &self.programs, variables.into())
+    }
+
+    fn command(&self, space: Space, program: &str) -> Command {
+        let path = self.programs.join(program);
+        assert!(path.is_file(), "{} is missing: cargo build --workspace --bins", path.display());
+        self.lab.command(space, &path.to_string_lossy())
+    }
+
+    async fn start_nats(&self) -> Process {
+        let mut configure = self.command(Space::Control, "rap-control");
+        configure.args(["nats-config", "--state-dir"]).arg(self.control_state());
+        configure.arg("--listen").arg(format!("{}:{NATS_PORT}", Space::Control.address()));
+        configure.arg("--accounts").arg(self.dir.path().join("nats-accounts"));
+        let config = self.dir.path().join("nats.conf");
+        fs::write(&config, person::run(configure, "").await.ok()).expect("our folder");
+        let mut command = self.lab.command(Space::Control, "/usr/sbin/nats-server");
+        command.arg("-c").arg(config);
+        Process::start("nats", command, &self.logs())
+    }
+
+    fn start_control(&self) -> Process {
+        let mut command = self.command(Space::Control, "rap-control");
+        command.args(["run", "--state-dir"]).arg(self.control_state());
+        command.args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
+        command.args(["--name", &Space::Control.address().to_string()]);
+        command.args(["--nats", &format!("nats://{}:{NATS_PORT}", Space::Control.address())]);
+        command.env("RAP_DATABASE_URL", &self.database);
+        Process::start("control", command, &self.logs())
+    }
+
+    fn start_agent(&self, space: Space) -> Process {
+        let mut command = self.command(space, "rap-node-agent");
+        command.args(["run", "--state-dir"]).arg(self.agent_state(space));
+        command.args(["--listen", &format!("0.0.0.0:{NODE_PORT}")]);
+        command.args(["--advertise", &format!("{}:{NODE_PORT}", space.address())]);
+        command.arg("--worker").arg(self.programs.join("rap-stream-worker"));
+        Process::start(&format!("agent-{}", space.name()), command, &self.logs())
+    }
+
+    /// What follows a join line on a host.
+    fn join_options(&self, space: Space, state: &Path) -> Vec<String> {
+        let (listen, own) =
+            (format!("0.0.0.0:{NODE_PORT}"), format!("{}:{NODE_PORT}", space.address()));
+        let state = state.to_string_lossy();
+        let words = [
+            "--name",
+            space.name(),
+            "--listen",
+            &listen,
+            "--advertise",
+            &own,
+            "--state-dir",
+            &state,
+        ];
+        words.map(str::to_owned).into()
+    }
+}
+
+/// The items of a list, whether it came bare or as a page.
+pub fn items(list: &Value) -> Vec<Value> {
+    let bare = list.as_array().or_else(|| list["items"].as_array());
+    bare.cloned().unwrap_or_else(|| panic!("not a list: {list}"))
+}
+
+fn control_url() -> String {
+    format!("https://{}:{CONTROL_PORT}", Space::Control.address())
+}
+
+/// The folder of the fabric's programs.
+fn programs() -> PathBuf {
+    std::env::var_os("RAP_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
+        let own = std::env::current_exe().expect("a running program has a file");
+        let folder = own.parent().expect("a file has a folder");
+        let folder = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+        folder.expect("a folder has a parent").to_owned()
+    })
+}
+
+/// The word in `line` that begins so.
+fn word(line: &str, prefix: &str) -> Option<String> {
+    let start = line.find(prefix)?;
+    let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':');
+    Some(line[start..].chars().take_while(|c| letter(*c)).collect())
+}
+
+/// The 64 hexadecimal digits in `line`.
+fn fingerprint(line: &str) -> Option<String> {
+    let words = line.split(|c: char| !c.is_ascii_alphanumeric());
+    let digits = |word: &&str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    words.into_iter().find(digits).map(str::to_owned)
+}

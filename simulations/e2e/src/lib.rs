@@ -21,9 +21,9 @@ mod person;
 mod process;
 mod until;
 
-pub use fabric::{Fabric, Node};
+pub use fabric::{Fabric, NODES, items};
 pub use lab::{Lab, Space};
-pub use office::Office;
-pub use person::{Person, Run};
+pub use office::{Office, PAGE};
+pub use person::{Person, Run, Talk};
 pub use process::Process;
 pub use until::until;

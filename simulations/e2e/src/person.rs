@@ -3,7 +3,6 @@
 use std::{
     ffi::OsStr,
     fs,
-    io::Write as _,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -11,9 +10,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStdin, ChildStdout},
+    time::timeout,
+};
 
-use crate::{Lab, Space};
+use crate::{Lab, Process, Space};
 
 /// How long one command may take.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -25,6 +28,15 @@ pub struct Person {
     home: PathBuf,
     programs: PathBuf,
     variables: Vec<(String, String)>,
+}
+
+/// A command in the foreground: one types lines and reads lines.
+#[derive(Debug)]
+pub struct Talk {
+    words: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
 }
 
 /// What became of a command.
@@ -89,11 +101,70 @@ impl Person {
         run(command, input).await
     }
 
+    /// Starts a program and talks to it.
+    pub fn talk(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Talk {
+        let mut command = self.command(program);
+        command.args(arguments);
+        let words = words(&command);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        let child = command.kill_on_drop(true).spawn();
+        let mut child = child.unwrap_or_else(|error| panic!("`{words}`: {error}"));
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        Talk { words, child, stdin, stdout: BufReader::new(stdout.expect("it is a pipe")) }
+    }
+
+    /// Starts a program that runs beside the test; its output is `<name>.log` in `logs`.
+    pub fn start(&self, name: &str, program: &str, arguments: &[&str], logs: &Path) -> Process {
+        let mut command = self.command(program);
+        command.args(arguments);
+        Process::start(name, command, logs)
+    }
+
     /// Runs a program to its end.
     pub async fn run(&self, program: &str, arguments: &[impl AsRef<OsStr>]) -> Run {
         let mut command = self.command(program);
         command.args(arguments);
         run(command, "").await
+    }
+}
+
+impl Talk {
+    /// Types a line.
+    pub async fn type_line(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(format!("{line}\n").as_bytes()).await.expect("somebody reads it");
+    }
+
+    /// The next line that it prints, `None` at its end.
+    ///
+    /// # Panics
+    /// When none comes within `patience`.
+    pub async fn line(&mut self, patience: Duration) -> Option<String> {
+        let mut line = String::new();
+        let read = timeout(patience, self.stdout.read_line(&mut line)).await;
+        let read = read.unwrap_or_else(|_| panic!("`{}` is silent for {patience:?}", self.words));
+        (read.expect("a pipe can be read") > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// Closes its standard input and waits for its end.
+    ///
+    /// # Panics
+    /// When it has not ended within `patience`.
+    pub async fn finish(mut self, patience: Duration) -> Run {
+        drop(self.stdin.take());
+        let mut errors = self.child.stderr.take().expect("standard error is a pipe");
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        let reading = futures_util::future::join3(
+            self.stdout.read_to_string(&mut stdout),
+            errors.read_to_string(&mut stderr),
+            self.child.wait(),
+        );
+        let ended = timeout(patience, reading).await;
+        let (_, _, status) =
+            ended.unwrap_or_else(|_| panic!("`{}` goes on for {patience:?}", self.words));
+        let status = status.expect("a child can be waited for");
+        Run { words: self.words, code: status.code().unwrap_or(255), stdout, stderr }
     }
 }
 
@@ -142,17 +213,15 @@ impl std::fmt::Display for Run {
 /// # Panics
 /// When it cannot be started, or takes too long.
 pub(crate) async fn run(mut command: Command, input: &str) -> Run {
-    let words: Vec<_> = command.get_args().skip(6).map(OsStr::to_string_lossy).collect();
-    let words = words.join(" ");
-    let (reader, mut writer) = std::io::pipe().expect("pipes are to be had");
-    command.stdin(reader).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let words = words(&command);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut command = tokio::process::Command::from(command);
     let child = command.kill_on_drop(true).spawn();
-    let child = child.unwrap_or_else(|error| panic!("`{words}`: {error}"));
-    // The command holds the pipe's other end, which would keep it open.
-    drop(command);
-    writer.write_all(input.as_bytes()).expect("a little input fits into a pipe");
-    drop(writer);
+    let mut child = child.unwrap_or_else(|error| panic!("`{words}`: {error}"));
+    let mut stdin = child.stdin.take().expect("standard input is a pipe");
+    // Whoever does not read its input may close it.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
     let output = timeout(PATIENCE, child.wait_with_output()).await;
     let output = output.unwrap_or_else(|_| panic!("`{words}` took more than {PATIENCE:?}"));
     let output = output.expect("a child can be waited for");
@@ -162,4 +231,10 @@ pub(crate) async fn run(mut command: Command, input: &str) -> Run {
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// A command's words behind those that put it on its host.
+fn words(command: &Command) -> String {
+    let words = command.get_args().skip_while(|word| *word != "--").skip(1);
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
