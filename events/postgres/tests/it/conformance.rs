@@ -1,0 +1,21 @@
+//! The suite that every log must pass.
+
+use std::sync::Arc;
+
+use rap_events::conformance::cases;
+use rap_log_postgres::{PostgresLog, private::Durability};
+
+use crate::support::Server;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_conforms() {
+    let server = Server::start(Durability::Fast).await;
+    for (number, case) in cases().into_iter().enumerate() {
+        let url = server.postgres.create_database(&format!("case_{number}")).await.unwrap();
+        let log = Arc::new(PostgresLog::connect(&url).await.unwrap());
+        // Names the case when it panics.
+        println!("{}", case.name);
+        (case.run)(log.clone()).await;
+        log.close().await;
+    }
+}
