@@ -46,6 +46,11 @@ impl Office {
         self.dir.join("user_key")
     }
 
+    /// One line for each request that the web server has answered.
+    pub fn web_log(&self) -> PathBuf {
+        self.dir.join("web.log")
+    }
+
     /// A folder of the office's disk.
     pub fn files(&self) -> PathBuf {
         self.dir.join("files")
@@ -92,7 +97,7 @@ fn start_nginx(lab: &Lab, dir: &Path, logs: &Path) -> Process {
     }
     let config = format!(
         "daemon off;\npid {dir}/nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n\
-         access_log off;\nclient_body_temp_path {dir}/body;\nproxy_temp_path {dir}/proxy;\n\
+         access_log {dir}/web.log;\nclient_body_temp_path {dir}/body;\nproxy_temp_path {dir}/proxy;\n\
          fastcgi_temp_path {dir}/fastcgi;\nuwsgi_temp_path {dir}/uwsgi;\nscgi_temp_path {dir}/scgi;\n\
          server {{\nlisten 80;\nroot {dir}/pages;\n\
          location /events {{ proxy_pass http://127.0.0.1:{EVENTS_PORT}; proxy_buffering off; }}\n\

@@ -1,19 +1,44 @@
 //! The fabric's real programs on a network of their own, against Debian's servers and clients.
 #![allow(clippy::unwrap_used)]
 
+mod denied;
+mod everyday;
 mod network;
+mod outage;
+mod ticket;
+mod worker;
 
-use std::sync::Arc;
+use rap_e2e::{Fabric, Person};
 
-use rap_e2e::Lab;
-
-/// The network, or `None` and a line that says which test was left out and why.
-fn lab(test: &str) -> Option<Arc<Lab>> {
-    match Lab::build() {
-        Ok(lab) => Some(Arc::new(lab)),
+/// The fabric, or `None` and a line that says which test was left out and why.
+async fn fabric(test: &str) -> Option<Fabric> {
+    match Fabric::start().await {
+        Ok(fabric) => Some(fabric),
         Err(reason) => {
-            println!("SKIPPED {test}: no network namespaces here: {reason}");
+            skip(test, &reason);
             None
         }
     }
+}
+
+fn skip(test: &str, reason: &str) {
+    println!("SKIPPED {test}: {reason}");
+}
+
+/// Says how far a test is.
+fn step(text: &str) {
+    println!("  {text}");
+}
+
+/// The words of `rap ssh` to the office, in front of the command's.
+fn ssh_words(fabric: &Fabric) -> Vec<String> {
+    let key = fabric.office().user_key().to_string_lossy().into_owned();
+    ["ssh", "-i", &key, "root@demo-ssh", "--"].map(str::to_owned).into()
+}
+
+/// Runs a command in the office over `rap ssh`.
+async fn ssh(fabric: &Fabric, person: &Person, command: &str) -> rap_e2e::Run {
+    let mut words = ssh_words(fabric);
+    words.push(command.to_owned());
+    person.run("rap", &words).await
 }

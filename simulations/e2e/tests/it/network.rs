@@ -13,7 +13,10 @@ const PORT: u16 = 7000;
 
 #[tokio::test]
 async fn the_relay_is_the_only_way_to_the_egress_and_the_egress_to_the_office() {
-    let Some(lab) = super::lab("network") else { return };
+    let lab = match Lab::build() {
+        Ok(lab) => lab,
+        Err(reason) => return super::skip("network", &reason),
+    };
     let logs = tempfile::tempdir().unwrap();
     let office = Office::open(&lab, logs.path(), logs.path());
     let _listeners = [Space::Entry, Space::Relay, Space::Egress].map(|at| lab.listen(at, PORT));
