@@ -1,1 +1,46 @@
-fn main() {}
+//! The program `rap`: access client, admin commands and the development fabric.
+
+mod api;
+mod args;
+mod command;
+mod config;
+#[cfg(feature = "dev")]
+mod dev;
+mod failure;
+mod home;
+mod link;
+mod output;
+mod profile;
+mod prompt;
+mod random;
+
+use std::{io, process::ExitCode};
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use crate::{args::Cli, failure::Failure};
+
+fn main() -> ExitCode {
+    #[cfg(feature = "dev")]
+    if dev::is_worker_process() {
+        return rap_stream_worker::program::main();
+    }
+    let cli = Cli::parse();
+    if let Err(failure) = start_log(&cli.global.log) {
+        return failure.report();
+    }
+    match command::run(cli) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn start_log(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        Failure::usage(format!("the log filter is wrong: {error}"))
+            .hint("write it as in --log debug or --log rap_mesh=trace")
+    })?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+    Ok(())
+}

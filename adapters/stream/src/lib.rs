@@ -7,6 +7,7 @@
 mod channel;
 mod control;
 mod frames;
+pub mod program;
 mod socket;
 mod splice;
 mod stop;

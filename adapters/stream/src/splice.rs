@@ -61,7 +61,7 @@ pub(crate) async fn splice(mut agent: UnixStream, mut target: TcpStream) -> Ende
                     Err(_) => break false,
                 },
                 _ = hang_up.tick(), if up_clean.is_some() => {
-                    if agent_descriptor.as_ref().is_ok_and(|found| is_hung_up(found)) {
+                    if agent_descriptor.as_ref().is_ok_and(is_hung_up) {
                         break false;
                     }
                 }

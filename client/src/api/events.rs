@@ -1,0 +1,171 @@
+//! The stream of new events (server-sent events), resumed where it broke.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rap_proto::api::{AuditEvent, Problem, ProblemCode};
+use reqwest::{Method, header};
+
+use super::{Api, decode, transport};
+use crate::failure::{Exit, Failure};
+
+/// The longest line of the stream, in bytes.
+const MAX_LINE_BYTES: usize = 1024 * 1024;
+/// The pause before a broken stream is opened again.
+const RESUME_PAUSE: Duration = Duration::from_secs(1);
+/// How often in a row a stream is opened again without a single event having come.
+const MAX_RESUMES: u32 = 30;
+
+/// New events, from a position on, without end.
+pub(crate) struct Events<'a> {
+    api: &'a Api,
+    /// The id of the last event that was seen.
+    last_id: String,
+    query: Vec<(&'static str, String)>,
+    response: Option<reqwest::Response>,
+    buffer: Vec<u8>,
+    failures: u32,
+}
+
+impl Api {
+    /// Follows the log after `last_id`, which is `<cluster>:<position>`.
+    pub(crate) fn events(&self, last_id: String, query: Vec<(&'static str, String)>) -> Events<'_> {
+        Events { api: self, last_id, query, response: None, buffer: Vec::new(), failures: 0 }
+    }
+}
+
+impl Events<'_> {
+    /// The next event. Fails only when it cannot be had: the access was withdrawn, or the control
+    /// plane stays away.
+    pub(crate) async fn next(&mut self) -> Result<AuditEvent, Failure> {
+        loop {
+            match self.read().await {
+                Ok(Some(event)) => {
+                    self.failures = 0;
+                    return Ok(event);
+                }
+                Ok(None) => {}
+                Err(failure) if failure.exit == Exit::Unavailable => {
+                    self.failures += 1;
+                    if self.failures > MAX_RESUMES {
+                        return Err(failure);
+                    }
+                    tracing::debug!(%failure, "the event stream is opened again");
+                    tokio::time::sleep(RESUME_PAUSE).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// The next event of the open stream; `None` when the stream ended.
+    async fn read(&mut self) -> Result<Option<AuditEvent>, Failure> {
+        let mut data = String::new();
+        let mut id = None;
+        while let Some(line) = self.line().await? {
+            if line.is_empty() {
+                if let Some(id) = id.take() {
+                    self.last_id = id;
+                }
+                if !data.is_empty() {
+                    return decode(data.as_bytes()).map(Some);
+                }
+            } else if let Some(value) = field(&line, "data") {
+                data.push_str(value);
+            } else if let Some(value) = field(&line, "id") {
+                id = Some(value.to_owned());
+            } else if field(&line, "event").is_some_and(|name| name != "message" && name != "event")
+            {
+                // A bookmark: it moves the position and carries no event.
+                data.clear();
+            }
+        }
+        self.response = None;
+        self.buffer.clear();
+        Ok(None)
+    }
+
+    async fn line(&mut self) -> Result<Option<String>, Failure> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                let text = String::from_utf8_lossy(&line);
+                return Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()));
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(Failure::new(Exit::Limit, "an event is too large"));
+            }
+            match self.chunk().await? {
+                Some(chunk) => self.buffer.extend_from_slice(&chunk),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        let Self { api, response, .. } = self;
+        let lost = |error: &reqwest::Error| transport::failure(error, &api.control, &api.ca);
+        let open = match response {
+            Some(open) => open,
+            None => {
+                let request = api
+                    .request(Method::GET, "/events")
+                    .query(&self.query)
+                    .header(header::ACCEPT, "text/event-stream")
+                    .header("last-event-id", &self.last_id);
+                let fresh = request.send().await.map_err(|error| lost(&error))?;
+                if !fresh.status().is_success() {
+                    return Err(refused(fresh).await);
+                }
+                response.insert(fresh)
+            }
+        };
+        let chunk = open.chunk().await;
+        if !matches!(chunk, Ok(Some(_))) {
+            self.response = None;
+            self.buffer.clear();
+        }
+        match chunk {
+            Ok(chunk) => Ok(chunk.map(|bytes| bytes.to_vec())),
+            Err(error) => Err(lost(&error)),
+        }
+    }
+}
+
+async fn refused(response: reqwest::Response) -> Failure {
+    let status = response.status();
+    let mut body = Vec::new();
+    let mut stream = response.bytes_stream();
+    while let Some(Ok(chunk)) = stream.next().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_LINE_BYTES {
+            break;
+        }
+    }
+    match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) if problem.code() == Some(ProblemCode::PositionTooOld) => {
+            Failure::from(problem).hint("start again without --since, or from a later time")
+        }
+        Ok(problem) => problem.into(),
+        Err(_) => Failure::unavailable(format!("the control plane answered {status}")),
+    }
+}
+
+/// The value of a line such as `data: …`, if it is that field's.
+fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let value = line.strip_prefix(name)?.strip_prefix(':')?;
+    Some(value.strip_prefix(' ').unwrap_or(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_the_stream() {
+        assert_eq!(field("data: {}", "data"), Some("{}"));
+        assert_eq!(field("data:{}", "data"), Some("{}"));
+        assert_eq!(field("database: x", "data"), None);
+        assert_eq!(field(": keep-alive", "data"), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! The REST API from a client's side: one connection pool, the bodies of `rap_proto::api`.
+//!
+//! Every command carries an `Idempotency-Key` of its own, so a command whose outcome is unknown
+//! is simply repeated. Reads ask for at least the log position of the last write.
+
+mod events;
+mod transport;
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rap_proto::api::{
+    API_PREFIX, IDEMPOTENCY_KEY_HEADER, MAX_PAGE_SIZE, POSITION_HEADER, Page, Problem, ProblemCode,
+    SecretText,
+};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    args::{CaFingerprint, ControlUrl},
+    failure::{Exit, Failure},
+    random,
+};
+
+/// How often a request is sent before its failure is believed.
+const MAX_ATTEMPTS: u32 = 4;
+/// The pause before the second attempt; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The most pages that one list is followed through.
+const MAX_PAGES: usize = 2_000;
+/// The largest reply, in bytes.
+const MAX_REPLY_BYTES: usize = 32 * 1024 * 1024;
+
+pub(crate) struct Api {
+    http: reqwest::Client,
+    control: ControlUrl,
+    ca: CaFingerprint,
+    bearer: Option<SecretText>,
+    /// The last log position that a reply reflected.
+    position: AtomicU64,
+}
+
+impl Api {
+    pub(crate) fn new(
+        control: ControlUrl,
+        ca: CaFingerprint,
+        bearer: Option<SecretText>,
+    ) -> Result<Self, Failure> {
+        let http = transport::client(ca.0)?;
+        Ok(Self { http, control, ca, bearer, position: AtomicU64::new(0) })
+    }
+
+    pub(crate) fn control(&self) -> &ControlUrl {
+        &self.control
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.get_with(path, &[]).await
+    }
+
+    pub(crate) async fn get_with<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        let position = self.position.load(Ordering::Relaxed);
+        let build = || {
+            let mut request = self.request(Method::GET, path).query(query);
+            if position > 0 {
+                request = request.query(&[("min_position", position)]);
+            }
+            request
+        };
+        decode(&self.send(build).await?)
+    }
+
+    /// Every item of a list, page by page.
+    pub(crate) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Vec<T>, Failure> {
+        let mut items = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..MAX_PAGES {
+            let mut page_query = query.to_vec();
+            page_query.push(("limit", MAX_PAGE_SIZE.to_string()));
+            page_query.extend(after.take().map(|after| ("after", after)));
+            let page: Page<T> = self.get_with(path, &page_query).await?;
+            items.extend(page.items);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(items),
+            }
+        }
+        Err(Failure::new(Exit::Limit, format!("the list has more than {MAX_PAGES} pages"))
+            .hint("ask for less of it"))
+    }
+
+    /// One page of a list, with the cursor of the next.
+    pub(crate) async fn page<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<Page<T>, Failure> {
+        self.get_with(path, query).await
+    }
+
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, Failure> {
+        decode(&self.command(Method::POST, path, None, Some(body)).await?)
+    }
+
+    /// Changes something that has a revision.
+    pub(crate) async fn change<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        revision: Option<u64>,
+        body: Option<&B>,
+    ) -> Result<T, Failure> {
+        decode(&self.command(method, path, revision, body).await?)
+    }
+
+    pub(crate) async fn delete(&self, path: &str, revision: Option<u64>) -> Result<(), Failure> {
+        self.command(Method::DELETE, path, revision, None::<&()>).await.map(drop)
+    }
+
+    /// A command whose reply, if any, does not matter.
+    pub(crate) async fn put<B: Serialize>(
+        &self,
+        path: &str,
+        revision: Option<u64>,
+        body: Option<&B>,
+    ) -> Result<(), Failure> {
+        self.command(Method::PUT, path, revision, body).await.map(drop)
+    }
+
+    async fn command<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        revision: Option<u64>,
+        body: Option<&B>,
+    ) -> Result<Vec<u8>, Failure> {
+        let key = random::hex();
+        self.send(|| {
+            let mut request =
+                self.request(method.clone(), path).header(IDEMPOTENCY_KEY_HEADER, &key);
+            if let Some(revision) = revision {
+                request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+            }
+            match body {
+                Some(body) => request.json(body),
+                None => request,
+            }
+        })
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{API_PREFIX}{path}", self.control);
+        let request = self.http.request(method, url);
+        match &self.bearer {
+            Some(bearer) => request.bearer_auth(bearer.reveal()),
+            None => request,
+        }
+    }
+
+    /// Sends until something answers that is worth believing.
+    async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Vec<u8>, Failure> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..MAX_ATTEMPTS {
+            match self.attempt(build()).await {
+                Ok(reply) => return Ok(reply),
+                Err(Attempt { failure, again: false }) => return Err(failure),
+                Err(Attempt { failure, again: true }) => {
+                    tracing::debug!(%failure, "the request is repeated");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+        self.attempt(build()).await.map_err(|attempt| attempt.failure)
+    }
+
+    async fn attempt(&self, request: RequestBuilder) -> Result<Vec<u8>, Attempt> {
+        let lost = |error: &reqwest::Error| Attempt {
+            failure: transport::failure(error, &self.control, &self.ca),
+            again: !transport::is_distrust(error),
+        };
+        let mut response = request.send().await.map_err(|error| lost(&error))?;
+        let status = response.status();
+        let position = response.headers().get(POSITION_HEADER);
+        if let Some(position) = position.and_then(|value| value.to_str().ok()?.parse().ok()) {
+            self.position.fetch_max(position, Ordering::Relaxed);
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
+            if body.len() + chunk.len() > MAX_REPLY_BYTES {
+                let failure = Failure::new(Exit::Limit, "the reply is too large");
+                return Err(Attempt { failure, again: false });
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+    }
+}
+
+/// A request that failed, and whether sending it again could help.
+struct Attempt {
+    failure: Failure,
+    again: bool,
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> Attempt {
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(problem) => {
+            let again = matches!(
+                problem.code(),
+                Some(
+                    ProblemCode::Unavailable
+                        | ProblemCode::OutcomeUnknown
+                        | ProblemCode::PositionNotReached
+                        | ProblemCode::IdempotencyKeyInFlight
+                )
+            );
+            Attempt { failure: problem.into(), again }
+        }
+        Err(_) => {
+            let failure = Failure::unavailable(format!("the control plane answered {status}"))
+                .hint("is that address really the control plane's?");
+            Attempt { failure, again: status.is_server_error() }
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(reply: &[u8]) -> Result<T, Failure> {
+    // A change without an answer of its own has an empty body.
+    let reply = if reply.is_empty() { b"null" } else { reply };
+    serde_json::from_slice(reply).map_err(|error| {
+        tracing::debug!(%error, "the reply is not the expected one");
+        Failure::new(Exit::Failed, "the control plane's reply cannot be read")
+            .hint("use the same version of rap as the control plane's")
+    })
+}

@@ -1,0 +1,401 @@
+//! Commands of administrators: one noun each, with the verbs ls, get, create and rm.
+
+use clap::{ArgGroup, Args, Subcommand};
+use rap_proto::{
+    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, ResourceKind,
+    api::Reference,
+};
+
+use super::{RoleArgument, Span, When};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OrgCommand {
+    /// List the organizations that you may see.
+    Ls,
+    /// Show one organization.
+    Get {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+    },
+    /// Create an organization.
+    #[command(after_help = "\
+Example:
+  rap org create acme --owner alice")]
+    Create {
+        name: Name,
+        /// Its first owner.
+        #[arg(long)]
+        owner: Option<Reference>,
+    },
+    /// Give an organization another name.
+    Rename {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+        name: Name,
+    },
+    /// Stop everything of an organization, until it is resumed.
+    Suspend {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+        /// Why, for the auditor.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Take a suspension back.
+    Resume {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+    },
+    /// Remove an organization.
+    Rm {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+    },
+    /// List an organization's members.
+    Members {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+    },
+    /// Make a user a member, or give a member another role.
+    #[command(after_help = "\
+Example:
+  rap org set-member acme alice organization_admin")]
+    SetMember {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+        user: Reference,
+        role: OrganizationRole,
+    },
+    /// End a membership.
+    RmMember {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+        user: Reference,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// List the users that you may see.
+    Ls,
+    /// Show one user.
+    Get { user: Reference },
+    /// Create a user.
+    ///
+    /// Prints an invitation, with which the user chooses a password: rap login --invitation.
+    /// With --organization the user is a member of it from the start.
+    #[command(after_help = "\
+Examples:
+  rap user create alice
+  rap user create bob --organization acme --role organization_admin
+  rap user create alice --password-stdin < secret-file")]
+    Create {
+        name: Name,
+        /// What others see.
+        #[arg(long, default_value = "")]
+        display_name: String,
+        /// The role in the organization that --organization names.
+        #[arg(long, requires = "organization")]
+        role: Option<OrganizationRole>,
+        /// Read a first password from standard input, instead of an invitation.
+        #[arg(long)]
+        password_stdin: bool,
+    },
+    /// Issue a new invitation; the one before it is worthless from now.
+    Invite { user: Reference },
+    /// Let a user do nothing any more; every login and session ends.
+    Disable {
+        user: Reference,
+        /// Why, for the auditor.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Take a disabling back.
+    Enable { user: Reference },
+    /// Give a user a role on the platform.
+    Grant { user: Reference, role: PlatformRole },
+    /// Take a role on the platform away.
+    Ungrant { user: Reference, role: PlatformRole },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes that you may see.
+    Ls,
+    /// Show one node.
+    Get { node: Reference },
+    /// Approve a node that waits.
+    ///
+    /// Compare the fingerprint with the one that the host printed: that is what proves that it
+    /// is the host you mean.
+    #[command(after_help = "\
+Example:
+  rap node approve edge-1 --fingerprint 4f0c…")]
+    Approve {
+        node: Reference,
+        /// What the host shows, 64 hexadecimal digits.
+        #[arg(long)]
+        fingerprint: rap_proto::Digest,
+    },
+    /// Turn a waiting node away.
+    Reject {
+        node: Reference,
+        /// Why, for the auditor.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Assign roles: they replace those that the node had.
+    #[command(after_help = "\
+Examples:
+  rap node roles edge-1 entry-node relay-node
+  rap node roles office-1 stream-worker@acme,beta
+  rap node roles edge-1 --none")]
+    Roles {
+        node: Reference,
+        /// A role, with the organizations that it is for; without any it is for all.
+        #[arg(value_name = "ROLE[@ORG,…]", required_unless_present = "none")]
+        roles: Vec<RoleArgument>,
+        /// Take every role away.
+        #[arg(long, conflicts_with = "roles")]
+        none: bool,
+    },
+    /// Assign egress pools of the organization: they replace those that the node had.
+    #[command(after_help = "\
+Example:
+  rap node pools office-1 office --organization acme")]
+    Pools {
+        node: Reference,
+        #[arg(required_unless_present = "none")]
+        pools: Vec<Reference>,
+        /// Take every pool away.
+        #[arg(long, conflicts_with = "pools")]
+        none: bool,
+    },
+    /// Let a node take on nothing new.
+    Drain { node: Reference },
+    /// End the draining.
+    Undrain { node: Reference },
+    /// Trust a node no longer; its connections are closed everywhere. There is no way back.
+    #[command(visible_alias = "rm")]
+    Revoke {
+        node: Reference,
+        /// Why, for the auditor.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PoolCommand {
+    /// List the organization's egress pools.
+    Ls,
+    /// Show one egress pool.
+    Get { pool: Reference },
+    /// Create an egress pool.
+    Create { name: Name },
+    /// Remove an egress pool.
+    Rm { pool: Reference },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ResourceCommand {
+    /// List the organization's resources and where they are.
+    Ls,
+    /// Show one resource.
+    Get { resource: Reference },
+    /// Create a resource.
+    #[command(after_help = "\
+Examples:
+  rap resource create build-1 --kind ssh --target build-1.corp:22 --pool office
+  rap resource create wiki --kind web --target 10.1.2.3:80 --pool office")]
+    Create {
+        name: Name,
+        #[arg(long)]
+        kind: ResourceKind,
+        /// Its address as the pool's nodes see it.
+        #[arg(long, value_name = "HOST:PORT")]
+        target: TargetArgument,
+        /// The egress pool that it is reached from.
+        #[arg(long)]
+        pool: Reference,
+        /// Let the address be loopback or link-local. Metadata services stay refused.
+        #[arg(long)]
+        allow_local: bool,
+    },
+    /// Change a resource; what is not said stays.
+    Set {
+        resource: Reference,
+        #[arg(long)]
+        kind: Option<ResourceKind>,
+        /// Its address as the pool's nodes see it.
+        #[arg(long, value_name = "HOST:PORT")]
+        target: Option<TargetArgument>,
+        #[arg(long)]
+        pool: Option<Reference>,
+        /// Whether the address may be loopback or link-local.
+        #[arg(long, requires = "target", value_name = "true|false", num_args = 0..=1,
+            default_missing_value = "true")]
+        allow_local: Option<bool>,
+    },
+    /// Remove a resource; its sessions end.
+    Rm { resource: Reference },
+}
+
+/// `HOST:PORT`, with brackets around an IPv6 address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetArgument {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+impl std::str::FromStr for TargetArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "it is written HOST:PORT, as in db.corp:5432 or [fd00::5]:22".to_owned();
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if bare.is_none() && host.contains(':') {
+            return Err(wrong());
+        }
+        let host = bare.unwrap_or(host);
+        let port = port.parse().map_err(|_| wrong())?;
+        if host.is_empty() || port == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PolicyCommand {
+    /// List the organization's access policies.
+    Ls,
+    /// Show one access policy.
+    Get { policy: Reference },
+    /// Create an access policy: who may reach what.
+    #[command(after_help = POLICY_EXAMPLES)]
+    Create {
+        name: Name,
+        #[command(flatten)]
+        rules: Rules,
+    },
+    /// Replace the rules of an access policy.
+    #[command(after_help = POLICY_EXAMPLES)]
+    Set {
+        policy: Reference,
+        #[command(flatten)]
+        rules: Rules,
+    },
+    /// Remove an access policy; sessions that only it allowed end.
+    Rm { policy: Reference },
+}
+
+const POLICY_EXAMPLES: &str = "\
+Examples:
+  rap policy create builders --user alice --user bob --resource build-1
+  rap policy create everyone-web --role organization_user --kind web";
+
+/// (a user listed, or a member with a listed role) and (a resource listed, or of a listed kind).
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("who").args(["users", "roles"]).required(true).multiple(true),
+    group = ArgGroup::new("what").args(["resources", "kinds"]).required(true).multiple(true))]
+pub(crate) struct Rules {
+    /// A user; can be repeated.
+    #[arg(long = "user", value_name = "NAME")]
+    pub(crate) users: Vec<Reference>,
+    /// Every member with this role; can be repeated.
+    #[arg(long = "role", value_name = "ROLE")]
+    pub(crate) roles: Vec<OrganizationRole>,
+    /// A resource; can be repeated.
+    #[arg(long = "resource", value_name = "NAME")]
+    pub(crate) resources: Vec<Reference>,
+    /// Every resource of this kind; can be repeated.
+    #[arg(long = "kind", value_name = "KIND")]
+    pub(crate) kinds: Vec<ResourceKind>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Join tokens: each lets one host ask for enrollment, once.
+    #[command(subcommand)]
+    Join(JoinTokenCommand),
+    /// API tokens: each lets a program act as you, within scopes.
+    #[command(subcommand)]
+    Api(ApiTokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JoinTokenCommand {
+    /// List join tokens.
+    Ls,
+    /// Create a join token and print the line to type on the host.
+    #[command(after_help = "\
+Examples:
+  rap token join create --role entry-node --role relay-node --host edge-1
+  rap token join create --role stream-worker --organization acme --pool office")]
+    Create {
+        /// A role that the node is given when it is approved; can be repeated.
+        #[arg(long = "role", value_name = "ROLE[@ORG,…]", required = true)]
+        roles: Vec<RoleArgument>,
+        /// An egress pool of the organization that the node will serve; can be repeated.
+        #[arg(long = "pool", value_name = "NAME")]
+        pools: Vec<Reference>,
+        /// The only host name that may use it.
+        #[arg(long)]
+        host: Option<Name>,
+        /// How long it can be used; at most 1h.
+        #[arg(long, default_value = "1h")]
+        ttl: Span,
+        /// Approve the node as soon as it asks.
+        #[arg(long)]
+        auto_approve: bool,
+    },
+    /// Revoke a join token.
+    Rm { token: JoinTokenId },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ApiTokenCommand {
+    /// List API tokens.
+    Ls,
+    /// Create an API token; it is shown once. Programs give it to rap as RAP_TOKEN.
+    #[command(after_help = "\
+Example:
+  rap token api create 'nightly backup' --scope connect --ttl 30d")]
+    Create {
+        /// What it is for.
+        label: String,
+        /// What it may do; can be repeated.
+        #[arg(long = "scope", required = true)]
+        scopes: Vec<ApiScope>,
+        /// How long it can be used; at most 365d.
+        #[arg(long, default_value = "30d")]
+        ttl: Span,
+    },
+    /// Revoke an API token.
+    Rm { token: ApiTokenId },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print the log's events.
+    #[command(after_help = "\
+Examples:
+  rap audit log --since 1h
+  rap audit log --since 2026-11-23T08:00:00Z --until 2026-11-23T09:00:00Z -o json
+  rap audit log --follow                new ones as they happen")]
+    Log {
+        /// Only events at or after this time, or not older than this.
+        #[arg(long, value_name = "TIME|AGE")]
+        since: Option<When>,
+        /// Only events before this time.
+        #[arg(long, value_name = "TIME|AGE", conflicts_with = "follow")]
+        until: Option<When>,
+        /// Go on with new events as they happen. In JSON: one object a line.
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Rebuild every projection from the log's beginning and compare it with the live ones.
+    Replay,
+}

@@ -1,0 +1,111 @@
+#![allow(clippy::unwrap_used)]
+
+use std::time::Duration;
+
+use clap::CommandFactory as _;
+use rap_proto::{NodeRole, Timestamp};
+
+use super::*;
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+fn parse(line: &str) -> Result<Cli, String> {
+    let words = std::iter::once("rap").chain(line.split_whitespace());
+    Cli::try_parse_from(words).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_the_guide_says_parses() {
+    let lines = [
+        "login --control https://control.example --ca sha256:0000000000000000000000000000000000000000000000000000000000000000 --user alice",
+        "logout",
+        "setup --user owner --code rapsetup_x",
+        "ls -o json",
+        "ssh demo-ssh -- uname -a",
+        "ssh root@demo-ssh -L 1:localhost:2 -t",
+        "proxy demo-ssh.rap",
+        "ssh-config --offline",
+        "connect demo-web --listen 127.0.0.1:8088",
+        "status --check",
+        "sessions ls --all",
+        "org create acme --owner alice",
+        "org set-member acme alice organization_user",
+        "user create alice --password-stdin",
+        "node roles office-1 stream-worker@acme,beta entry-node",
+        "node drain office-1",
+        "node revoke office-1 --reason lost",
+        "pool create office --organization acme",
+        "resource create wiki --kind web --target 10.1.2.3:80 --pool office",
+        "resource set wiki --target [fd00::1]:80 --allow-local",
+        "policy create builders --user alice --resource build-1",
+        "token join create --role entry-node --ttl 10m --auto-approve",
+        "token api create backup --scope connect --scope read --ttl 30d",
+        "audit log --since 15m --follow",
+        "completions bash",
+    ];
+    for line in lines {
+        parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let lines = [
+        "",
+        "ssh",
+        "ssh Build_1",
+        "ssh -oProxyCommand=evil",
+        "ssh @name",
+        "login --control http://control.example",
+        "login --control https://user@control.example",
+        "login --control https://control.example/path",
+        "login --ca sha256:12",
+        "policy create p --user alice",
+        "policy create p --resource r",
+        "node roles office-1",
+        "node roles office-1 stream-master",
+        "resource create r --kind ssh --target host --pool p",
+        "resource create r --kind ssh --target fd00::1:22 --pool p",
+        "audit log --since yesterday",
+        "audit log --until 1h --follow",
+    ];
+    for line in lines {
+        assert!(parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn control_urls_get_their_port() {
+    let check = |text: &str, expected: &str| {
+        assert_eq!(text.parse::<ControlUrl>().unwrap().to_string(), expected);
+    };
+    check("https://control.example", "https://control.example:8443");
+    check("https://control.example/", "https://control.example:8443");
+    check("https://control.example:443", "https://control.example:443");
+    check("https://[::1]:9000", "https://[::1]:9000");
+}
+
+#[test]
+fn times_and_spans() {
+    assert_eq!("15m".parse(), Ok(Span(Duration::from_secs(900))));
+    assert_eq!("2d".parse(), Ok(Span(Duration::from_secs(172_800))));
+    for bad in ["", "m", "15", "1.5h", "-1s", "9999999999s", "1é"] {
+        assert!(bad.parse::<Span>().is_err(), "{bad}");
+    }
+    let now = Timestamp::from_unix_millis(1_000_000);
+    assert_eq!("10s".parse::<When>().unwrap().resolve(now), Timestamp::from_unix_millis(990_000));
+    let at: Timestamp = "2026-11-23T08:30:00Z".parse().unwrap();
+    assert_eq!("2026-11-23T08:30:00Z".parse::<When>().unwrap().resolve(now), at);
+}
+
+#[test]
+fn roles_with_and_without_organizations() {
+    let role: RoleArgument = "stream-worker@acme,beta".parse().unwrap();
+    assert_eq!(role.role, NodeRole::StreamWorker);
+    assert_eq!(role.organizations.len(), 2);
+    assert!("entry-node".parse::<RoleArgument>().unwrap().organizations.is_empty());
+    assert!("entry-node@".parse::<RoleArgument>().is_err());
+}

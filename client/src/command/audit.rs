@@ -1,0 +1,132 @@
+//! `rap audit`: the log as an auditor reads it.
+
+use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
+
+use super::{Context, now};
+use crate::{
+    api::Api,
+    args::{AuditCommand, Format, When},
+    failure::{Exit, Failure},
+    output::{self, Row},
+};
+
+impl Row for AuditEvent {
+    const COLUMNS: &'static [&'static str] = &["POSITION", "TIME", "EVENT", "ACTOR", "STREAM"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.position.to_string(),
+            self.at.to_string(),
+            self.event_type.clone(),
+            actor(&self.actor),
+            format!("{}#{}", self.stream, self.revision),
+        ]
+    }
+}
+
+pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<(), Failure> {
+    let api = context.api()?;
+    match command {
+        AuditCommand::Log { since, until, follow } => {
+            log(context, &api, since, until, follow).await
+        }
+        AuditCommand::Replay => {
+            let replay: Replay = api.get("/audit/replay").await?;
+            context.one(&replay)?;
+            if replay.equal {
+                Ok(())
+            } else {
+                Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
+                    .hint("keep the server's state and its log, and restart it: it folds anew"))
+            }
+        }
+    }
+}
+
+async fn log(
+    context: &Context,
+    api: &Api,
+    since: Option<When>,
+    until: Option<When>,
+    follow: bool,
+) -> Result<(), Failure> {
+    let mut query = Vec::new();
+    if let Some(organization) = context.config.organization() {
+        query.push(("organization", organization.to_string()));
+    }
+    let filter = query.clone();
+    query.extend(since.map(|since| ("since", since.resolve(now()).to_string())));
+    query.extend(until.map(|until| ("until", until.resolve(now()).to_string())));
+    if !follow {
+        return context.list(&api.list::<AuditEvent>("/audit", &query).await?);
+    }
+    let cluster: Cluster = api.get("/cluster").await?;
+    // Without a start, only what happens from now on is shown.
+    let mut last = cluster.position;
+    if since.is_some() {
+        last = past(context, api, &query).await?.unwrap_or(last);
+    }
+    let mut events = api.events(format!("{}:{last}", cluster.id), filter);
+    loop {
+        let event = tokio::select! {
+            event = events.next() => event?,
+            _ = tokio::signal::ctrl_c() => return Ok(()),
+        };
+        print_line(context.format(), &event)?;
+    }
+}
+
+/// Prints what the log holds already, page by page; the position of the last event.
+async fn past(
+    context: &Context,
+    api: &Api,
+    query: &[(&'static str, String)],
+) -> Result<Option<u64>, Failure> {
+    let mut last = None;
+    let mut after: Option<String> = None;
+    loop {
+        let mut page_query = query.to_vec();
+        page_query.push(("limit", MAX_PAGE_SIZE.to_string()));
+        page_query.extend(after.take().map(|after| ("after", after)));
+        let page: Page<AuditEvent> = api.page("/audit", &page_query).await?;
+        for event in &page.items {
+            print_line(context.format(), event)?;
+            last = Some(event.position);
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(last),
+        }
+    }
+}
+
+/// One event as one line, so that a reader can follow.
+fn print_line(format: Format, event: &AuditEvent) -> Result<(), Failure> {
+    let text = match format {
+        Format::Table => {
+            let subject = serde_json::to_string(&event.payload).unwrap_or_default();
+            format!(
+                "{:>6}  {}  {:<32}  {}  {subject}\n",
+                event.position,
+                event.at,
+                event.event_type,
+                actor(&event.actor)
+            )
+        }
+        Format::Json => serde_json::to_string(event).unwrap_or_default() + "\n",
+        Format::Yaml => {
+            format!("---\n{}", serde_yaml_ng::to_string(event).unwrap_or_default())
+        }
+    };
+    output::print(&text)
+}
+
+fn actor(actor: &AuditActor) -> String {
+    match actor {
+        AuditActor::Setup => "setup".to_owned(),
+        AuditActor::User { user, .. } => format!("user {user}"),
+        AuditActor::ApiToken { user, .. } => format!("token of {user}"),
+        AuditActor::Node { node } => format!("node {node}"),
+        AuditActor::System { process } => format!("system {process}"),
+    }
+}

@@ -1,0 +1,98 @@
+//! `rap connect`: a local port that leads to a resource.
+
+use std::sync::Arc;
+
+use rap_mesh::client::end_reason;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+};
+use tokio_util::task::TaskTracker;
+
+use super::Context;
+use crate::{
+    args::Connect,
+    failure::{self, Failure},
+    link::{self, Link},
+};
+
+/// The most local connections at once; further ones wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+pub(super) async fn run(context: &Context, arguments: &Connect) -> Result<(), Failure> {
+    let link = Arc::new(context.link(&arguments.name.0).await?);
+    let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
+        Failure::io(format!("cannot listen on {}", arguments.listen), &error)
+            .hint("choose another port, or 0 for any free one")
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::io("the listener has no address", &error))?;
+    context.did(&format!("listening on {address}; Ctrl-C ends it"))?;
+    let tasks = TaskTracker::new();
+    let result = tokio::select! {
+        result = accept(&listener, &link, arguments, &tasks) => result,
+        () = interrupted() => Ok(()),
+    };
+    drop(listener);
+    link.close().await;
+    result
+}
+
+async fn accept(
+    listener: &TcpListener,
+    link: &Arc<Link>,
+    arguments: &Connect,
+    tasks: &TaskTracker,
+) -> Result<(), Failure> {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
+        let (stream, _) = listener
+            .accept()
+            .await
+            .map_err(|error| Failure::io("no connection can be accepted", &error))?;
+        let (link, lane) = (Arc::clone(link), arguments.lane);
+        tasks.spawn(async move {
+            if let Err(failure) = serve(&link, stream, lane).await {
+                eprintln!("{failure}");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve(
+    link: &Link,
+    stream: TcpStream,
+    lane: Option<rap_proto::Lane>,
+) -> Result<(), Failure> {
+    // Small messages must not wait for larger ones.
+    let _ = stream.set_nodelay(true);
+    let channel = link.channel(lane).await?;
+    match link::pump(stream, channel).await {
+        Ok(()) => Ok(()),
+        Err(error) => match end_reason(&error) {
+            Some(reason) => Err(failure::of_end(reason)),
+            // The local program went away, which is its right.
+            None => Ok(()),
+        },
+    }
+}
+
+/// Resolves on Ctrl-C, or when the service manager asks to stop.
+async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,75 @@
+//! `rap status`.
+
+use std::{process::ExitCode, time::Instant};
+
+use rap_proto::{
+    ClusterId, Name, PlatformRole, Timestamp,
+    api::{Cluster, Me, Reachable},
+};
+use serde::Serialize;
+
+use super::{Context, now};
+use crate::{
+    api::Api,
+    args::{CaFingerprint, ControlUrl, Status},
+    failure::Failure,
+};
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Report {
+    control: ControlUrl,
+    ca: CaFingerprint,
+    cluster: ClusterId,
+    control_version: String,
+    client_version: &'static str,
+    /// How long the control plane took to answer, in milliseconds.
+    answered_in_ms: u64,
+    user: Name,
+    platform_roles: Vec<PlatformRole>,
+    organizations: Vec<String>,
+    login_expires_at: Option<Timestamp>,
+    reachable_resources: usize,
+    /// The control plane's clock is not asked; this is this machine's.
+    now: Timestamp,
+}
+
+pub(super) async fn run(context: &Context, arguments: &Status) -> Result<ExitCode, Failure> {
+    match report(context).await {
+        Ok(_) if arguments.check => Ok(ExitCode::SUCCESS),
+        Err(_) if arguments.check => Ok(ExitCode::FAILURE),
+        Ok(report) => {
+            context.one(&report)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+async fn report(context: &Context) -> Result<Report, Failure> {
+    let caller = context.caller()?;
+    let api = Api::new(caller.control.clone(), caller.ca, Some(caller.bearer))?;
+    let asked = Instant::now();
+    let cluster: Cluster = api.get("/cluster").await?;
+    let answered_in_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let me: Me = api.get("/me").await?;
+    let reachable: Vec<Reachable> = api.list("/resources", &[]).await?;
+    Ok(Report {
+        control: caller.control,
+        ca: caller.ca,
+        cluster: cluster.id,
+        control_version: cluster.version,
+        client_version: env!("CARGO_PKG_VERSION"),
+        answered_in_ms,
+        user: me.name,
+        platform_roles: me.platform_roles.into_iter().collect(),
+        organizations: me
+            .organizations
+            .iter()
+            .map(|organization| format!("{} ({})", organization.name, organization.role))
+            .collect(),
+        login_expires_at: me.expires_at,
+        reachable_resources: reachable.len(),
+        now: now(),
+    })
+}

@@ -1,0 +1,264 @@
+//! A session to one resource: authorized by the control plane, carried by an entry.
+//!
+//! The link asks for access, connects, keeps the grant fresh in the background, and connects anew
+//! when the session is lost; what is open on a lost session ends with it.
+
+mod pump;
+
+use std::{sync::Arc, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rap_mesh::client::{
+    self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
+    OpenError, RefreshError, SessionEnd,
+};
+use rap_proto::{
+    ChannelKind, Lane, RefusalCode, ResourceKind, SessionId, Signer as _,
+    api::{Access, Reference, RequestAccess},
+    key::LocalKey,
+    signed::Unverified,
+    token::AccessClaims,
+};
+use tokio::sync::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) use pump::pump;
+
+use crate::{
+    api::Api,
+    command,
+    failure::{self, Exit, Failure},
+};
+
+/// How often opening is tried again while a node has not got its newest configuration.
+const MAX_CATCH_UPS: u32 = 6;
+/// The pause before the first of them; it doubles with each further one.
+const FIRST_CATCH_UP: Duration = Duration::from_millis(50);
+/// The shortest pause between two refreshes.
+const MIN_REFRESH: Duration = Duration::from_secs(5);
+
+/// Who asks for what.
+pub(crate) struct Request {
+    pub(crate) api: Api,
+    pub(crate) organization: Option<Reference>,
+    pub(crate) resource: Reference,
+    pub(crate) key: LocalKey,
+}
+
+pub(crate) struct Link {
+    request: Arc<Request>,
+    state: Mutex<Live>,
+}
+
+/// The session of the moment.
+struct Live {
+    session: ClientSession,
+    kind: ResourceKind,
+    /// Ends with the session that it keeps fresh.
+    _refresher: AbortOnDropHandle<()>,
+}
+
+impl Link {
+    /// Asks for access and connects.
+    pub(crate) async fn open(request: Request) -> Result<Self, Failure> {
+        let request = Arc::new(request);
+        let live = connect(&request).await?;
+        Ok(Self { request, state: Mutex::new(live) })
+    }
+
+    /// Opens one channel; with a new session when the last one is over.
+    pub(crate) async fn channel(&self, lane: Option<Lane>) -> Result<Channel, Failure> {
+        let mut pause = FIRST_CATCH_UP;
+        let mut last = Failure::unavailable("the session was lost");
+        for _ in 0..MAX_CATCH_UPS {
+            let (session, kind) = self.live().await?;
+            let lane = lane.unwrap_or(match kind {
+                ResourceKind::Ssh => Lane::Interactive,
+                ResourceKind::Web | ResourceKind::Tcp => Lane::Bulk,
+            });
+            let channel = OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None };
+            match session.open(channel).await {
+                Ok(channel) => return Ok(channel),
+                Err(OpenError::Refused(refusal)) => {
+                    let passing = is_passing(refusal.code);
+                    last = refusal.into();
+                    if !passing {
+                        break;
+                    }
+                }
+                Err(OpenError::Over(end)) => {
+                    last = of_end(end);
+                    if last.exit == Exit::Denied {
+                        break;
+                    }
+                }
+            }
+            tracing::debug!(failure = %last, "the channel is tried again");
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        Err(last)
+    }
+
+    /// Resolves when the session of the moment is over.
+    pub(crate) async fn ended(&self) -> SessionEnd {
+        let session = self.state.lock().await.session.clone();
+        session.ended().await
+    }
+
+    /// Ends the session, once what was written has arrived.
+    pub(crate) async fn close(&self) {
+        let session = self.state.lock().await.session.clone();
+        session.close().await;
+    }
+
+    /// The session of the moment; while one task connects anew, the others wait for it.
+    async fn live(&self) -> Result<(ClientSession, ResourceKind), Failure> {
+        let mut state = self.state.lock().await;
+        let over = futures_util::FutureExt::now_or_never(state.session.ended()).is_some();
+        if over || state.session.is_draining() {
+            *state = connect(&self.request).await?;
+        }
+        Ok((state.session.clone(), state.kind))
+    }
+}
+
+/// What the end of a session means for whoever wanted to use it.
+pub(crate) fn of_end(end: SessionEnd) -> Failure {
+    match end {
+        SessionEnd::Ended(reason) => failure::of_end(reason),
+        SessionEnd::EntryLost => Failure::unavailable(end.to_string()).hint("connect again"),
+    }
+}
+
+/// Whether the same request can succeed in a moment, without anybody doing anything.
+fn is_passing(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::SnapshotBehind | RefusalCode::WorkerUnavailable)
+}
+
+async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
+    let mut pause = FIRST_CATCH_UP;
+    for _ in 1..MAX_CATCH_UPS {
+        match attempt(request).await {
+            Err(Failed::Passing(failure)) => {
+                tracing::debug!(%failure, "the connection is tried again");
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            outcome => return outcome.map_err(Failed::into_failure),
+        }
+    }
+    attempt(request).await.map_err(Failed::into_failure)
+}
+
+enum Failed {
+    Passing(Failure),
+    Final(Failure),
+}
+
+impl Failed {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Passing(failure) | Self::Final(failure) => failure,
+        }
+    }
+}
+
+async fn attempt(request: &Arc<Request>) -> Result<Live, Failed> {
+    let access = ask(request, None).await.map_err(Failed::Final)?;
+    let unreadable = || {
+        Failed::Final(
+            Failure::new(Exit::Failed, "the access token cannot be read")
+                .hint("use the same version of rap as the control plane's"),
+        )
+    };
+    let token = token_bytes(&access).ok_or_else(unreadable)?;
+    let kind = kind_of(&token).ok_or_else(unreadable)?;
+    let authorities = rap_pki::pem::decode(&access.authorities).map_err(|_| unreadable())?;
+    let entries = access.entries.iter().map(|entry| EntryAddress {
+        server_name: entry.server_name.clone(),
+        addresses: entry.addresses.clone(),
+    });
+    let options = ConnectOptions {
+        entries: entries.collect(),
+        authorities,
+        token,
+        key: Arc::new(request.key.clone()),
+    };
+    let session = client::connect(options).await.map_err(|error| match error {
+        ConnectError::Refused(refusal) if is_passing(refusal.code) => {
+            Failed::Passing(refusal.into())
+        }
+        ConnectError::Refused(refusal) => Failed::Final(refusal.into()),
+        other => Failed::Final(
+            Failure::unavailable(other.to_string())
+                .hint("the entry speaks QUIC over UDP: check that the network lets it through"),
+        ),
+    })?;
+    tracing::debug!(session = %access.session, entry = %session.entry(), "connected");
+    let refresher = tokio::spawn(keep_fresh(Arc::clone(request), access.session, session.clone()));
+    Ok(Live { session, kind, _refresher: AbortOnDropHandle::new(refresher) })
+}
+
+async fn ask(request: &Request, session: Option<SessionId>) -> Result<Access, Failure> {
+    let body = RequestAccess {
+        organization: request.organization.clone(),
+        resource: request.resource.clone(),
+        client_key: request.key.public_key(),
+        session,
+    };
+    request.api.post("/sessions", &body).await
+}
+
+/// Shows the entry a newer token each time half of the grant is over, until the session ends. A
+/// control plane that is away is asked again: what is open stays open without it.
+async fn keep_fresh(request: Arc<Request>, id: SessionId, session: ClientSession) {
+    loop {
+        let left = session.expires_at().since(command::now());
+        let pause = (left / 2).max(MIN_REFRESH);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            _ = session.ended() => return,
+        }
+        match refresh(&request, id, &session).await {
+            Ok(()) => {}
+            Err(Failed::Passing(failure)) => tracing::warn!(%failure, "not refreshed yet"),
+            Err(Failed::Final(failure)) => {
+                tracing::warn!(%failure, "the access is not renewed");
+                return;
+            }
+        }
+    }
+}
+
+async fn refresh(request: &Request, id: SessionId, session: &ClientSession) -> Result<(), Failed> {
+    let access = ask(request, Some(id)).await.map_err(|failure| match failure.exit {
+        Exit::Unavailable => Failed::Passing(failure),
+        _ => Failed::Final(failure),
+    })?;
+    let Some(token) = token_bytes(&access) else {
+        return Err(Failed::Final(Failure::new(Exit::Failed, "the access token cannot be read")));
+    };
+    match session.refresh(token).await {
+        Ok(_) => Ok(()),
+        Err(RefreshError::Refused(refusal)) if is_passing(refusal.code) => {
+            Err(Failed::Passing(refusal.into()))
+        }
+        Err(RefreshError::TimedOut) => {
+            Err(Failed::Passing(Failure::unavailable("the entry did not answer in time")))
+        }
+        Err(RefreshError::Refused(refusal)) => Err(Failed::Final(refusal.into())),
+        Err(RefreshError::Over(end)) => Err(Failed::Final(Failure::unavailable(end.to_string()))),
+    }
+}
+
+fn token_bytes(access: &Access) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(access.token.reveal()).ok()
+}
+
+/// What the token says of the resource. The client trusts the control plane that it came from;
+/// the nodes are who verify it.
+fn kind_of(token: &[u8]) -> Option<ResourceKind> {
+    let claims = Unverified::<AccessClaims>::parse(token).ok()?.peek().ok()?;
+    Some(claims.kind)
+}
