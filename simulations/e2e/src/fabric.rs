@@ -67,8 +67,17 @@ impl Fabric {
     /// # Panics
     /// When a program fails.
     pub async fn start() -> Result<Self, String> {
+        Self::start_on(|_| Ok(())).await
+    }
+
+    /// The same on a network that `change` has changed first.
+    ///
+    /// # Panics
+    /// When a program fails.
+    pub async fn start_on(change: impl FnOnce(&Lab) -> Result<(), String>) -> Result<Self, String> {
         let turn = TURN.lock().await;
         let lab = Arc::new(Lab::build()?);
+        change(&lab)?;
         let dir = tempfile::Builder::new().prefix("rap-e2e-").tempdir().expect("a folder for us");
         // PostgreSQL and nginx run as other users.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our folder");

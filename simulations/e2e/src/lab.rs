@@ -99,6 +99,26 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Lets the client's packets reach relay and egress through the kernels in between, as a
+    /// jump host needs it.
+    pub fn let_client_pass(&self) -> Result<(), String> {
+        let steps = [
+            (Client, Relay, Entry),
+            (Client, Egress, Entry),
+            (Relay, Client, Entry),
+            (Egress, Client, Relay),
+        ];
+        for (from, to, over) in steps {
+            self.route(from, to, &self.neighbour(from, over)?)?;
+        }
+        self.run(Entry, "sysctl", &["-qw", "net.ipv4.ip_forward=1"])
+    }
+
+    /// Takes the relay's packet filter away, so that entry and egress reach each other.
+    pub fn open_relay(&self) -> Result<(), String> {
+        self.run(Relay, "nft", &["flush ruleset"])
+    }
+
     /// A command that runs on a host. It dies with this process' thread that starts it.
     pub fn command(&self, space: Space, program: &str) -> Command {
         let mut command = Command::new("ip");

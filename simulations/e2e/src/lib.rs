@@ -23,7 +23,7 @@ mod until;
 
 pub use fabric::{Fabric, NODES, items};
 pub use lab::{Lab, Space};
-pub use office::{Office, PAGE};
+pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};
 pub use process::Process;
 pub use until::until;

@@ -34,11 +34,17 @@ impl Office {
     pub fn open(lab: &Lab, dir: &Path, logs: &Path) -> Self {
         let dir = dir.join("office");
         fs::create_dir_all(dir.join("files")).expect("the test's folder is ours");
-        let (sshd, nginx) = (start_sshd(lab, &dir, logs), start_nginx(lab, &dir, logs));
+        let (sshd, nginx) =
+            (start_sshd(lab, Space::Office, &dir, logs), start_nginx(lab, &dir, logs));
         let listener = lab.listen(Space::Office, EVENTS_PORT);
         let listener = TcpListener::from_std(listener).expect("a listening socket");
         let events = tokio::spawn(serve_events(listener));
         Self { dir, _sshd: sshd, _nginx: nginx, events }
+    }
+
+    /// The folder with the configuration and keys of its servers.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The private key that opens the ssh account `root`.
@@ -63,8 +69,12 @@ impl Drop for Office {
     }
 }
 
-fn start_sshd(lab: &Lab, dir: &Path, logs: &Path) -> Process {
+/// Starts an `sshd` on a host's port 22. The keys in `dir` are made when they are not there.
+pub fn start_sshd(lab: &Lab, space: Space, dir: &Path, logs: &Path) -> Process {
     for name in ["host_key", "user_key"] {
+        if dir.join(name).exists() {
+            continue;
+        }
         let made = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"])
             .arg(dir.join(name))
@@ -81,9 +91,9 @@ fn start_sshd(lab: &Lab, dir: &Path, logs: &Path) -> Process {
     );
     fs::write(dir.join("sshd_config"), config).expect("the test's folder is ours");
     let _ = fs::create_dir(SSHD_FOLDER);
-    let mut command = lab.command(Space::Office, "/usr/sbin/sshd");
+    let mut command = lab.command(space, "/usr/sbin/sshd");
     command.args(["-D", "-e", "-f"]).arg(dir.join("sshd_config"));
-    Process::start("sshd", command, logs)
+    Process::start(&format!("sshd-{}", space.name()), command, logs)
 }
 
 fn start_nginx(lab: &Lab, dir: &Path, logs: &Path) -> Process {

@@ -1,0 +1,191 @@
+//! Measures the fabric's programs against OpenSSH over the same network, for `cargo xtask bench`.
+//!
+//! Prints lines of `figure<TAB>value<TAB>unit`; whatever else there is to say goes to standard
+//! error. Packets of both sides take the same way, client–entry–relay–egress–office:
+//!
+//! | Figure | Fabric | Figure | OpenSSH |
+//! |---|---|---|---|
+//! | `forward_direct` | entry to egress, the relay's kernel routes | `forward_ssh_l` | `ssh -L` on the egress |
+//! | `forward_one_hop` | entry to egress through the relay's agent | `forward_ssh_j` | `ssh -J relay -L` on the egress |
+//! | `open_session` | `rap proxy`, to the target's first byte | `open_ssh_j` | `ssh -J relay -W`, to the same |
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rap_e2e::{Fabric, Lab, Process, Space, start_sshd, until};
+
+/// The port of the office on which whoever connects gets [`TRANSFER_BYTES`].
+const SOURCE_PORT: u16 = 7001;
+const TRANSFER_BYTES: usize = 256 << 20;
+/// The client's port that `ssh -L` listens on.
+const FORWARD_PORT: u16 = 7002;
+/// How often each figure is measured in one run; the best transfer and the median opening count.
+const TRANSFERS: usize = 3;
+const OPENINGS: usize = 7;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    for direct in [true, false] {
+        let change = |lab: &Lab| {
+            lab.let_client_pass()?;
+            if direct { lab.open_relay() } else { Ok(()) }
+        };
+        match Fabric::start_on(change).await {
+            Ok(fabric) => measure(&fabric, direct).await,
+            Err(reason) => return eprintln!("SKIPPED: {reason}"),
+        }
+    }
+}
+
+async fn measure(fabric: &Fabric, direct: bool) {
+    let lab = fabric.lab();
+    let _source = lab.inside(Space::Office, || serve(&bound(SOURCE_PORT)));
+    let _servers = [Space::Relay, Space::Egress]
+        .map(|space| start_sshd(lab, space, fabric.office().dir(), &fabric.logs()));
+    let (egress, relay) = (Space::Egress.address(), Space::Relay.address());
+    let target = format!("{}:{SOURCE_PORT}", Space::Office.address());
+
+    let (mut through, address) = connect(fabric, &target).await;
+    let ours = best_rate(lab, address).await;
+    through.stop(PATIENCE).await;
+
+    let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
+    let forward = format!("-L127.0.0.1:{FORWARD_PORT}:{target}");
+    let words = [jump, &[forward, "-N".to_owned(), egress.to_string()]].concat();
+    let _ssh = ssh(fabric, &words);
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FORWARD_PORT));
+    let theirs = best_rate(lab, address).await;
+    let names = if direct {
+        ["forward_direct", "forward_ssh_l"]
+    } else {
+        ["forward_one_hop", "forward_ssh_j"]
+    };
+    print_figure(names[0], ours, "MB/s");
+    print_figure(names[1], theirs, "MB/s");
+
+    if !direct {
+        let mut proxy = fabric.alice.command("rap");
+        proxy.args(["proxy", "demo-ssh"]);
+        print_figure("open_session", median_opening(proxy), "ms");
+        let mut through = ssh_command(fabric);
+        through.args([format!("-J{relay}"), format!("-W{}:22", Space::Office.address())]);
+        through.arg(egress.to_string());
+        print_figure("open_ssh_j", median_opening(through), "ms");
+    }
+}
+
+fn print_figure(name: &str, value: f64, unit: &str) {
+    println!("{name}\t{value:.2}\t{unit}");
+}
+
+/// Makes the source a resource of the fabric and leads a local port to it.
+async fn connect(fabric: &Fabric, target: &str) -> (Process, SocketAddr) {
+    let organization = ["--organization", "acme"];
+    let resource =
+        ["resource", "create", "source", "--kind", "tcp", "--target", target, "--pool", "office"];
+    let policy = ["policy", "create", "bench", "--user", "alice", "--resource", "source"];
+    for words in [resource.as_slice(), &policy] {
+        fabric.owner.rap(&[&organization, words].concat()).await.ok();
+    }
+    fabric.settle().await;
+    let words = ["connect", "source", "--listen", "127.0.0.1:0"];
+    let mut through = fabric.alice.start("connect-source", "rap", &words, &fabric.logs());
+    let address = through
+        .says("where it listens", PATIENCE, |line| {
+            let (_, rest) = line.split_once("listening on ")?;
+            rest.split([';', ' ']).next()?.parse().ok()
+        })
+        .await;
+    (through, address)
+}
+
+/// An `ssh` with the keys of the office's account.
+fn ssh_command(fabric: &Fabric) -> Command {
+    let mut command = fabric.alice.command("ssh");
+    // A jump host is reached by another ssh, which knows only what a file says.
+    let config = fabric.scratch().join("bench_config");
+    let text = format!(
+        "Host *\n  User root\n  IdentityFile {}\n  StrictHostKeyChecking no\n  \
+         UserKnownHostsFile /dev/null\n  LogLevel ERROR\n",
+        fabric.office().user_key().display()
+    );
+    std::fs::write(&config, text).expect("our folder");
+    command.arg("-F").arg(config);
+    command
+}
+
+fn ssh(fabric: &Fabric, words: &[String]) -> Process {
+    let mut command = ssh_command(fabric);
+    command.args(words);
+    Process::start("ssh", command, &fabric.logs())
+}
+
+/// The best of some transfers, in MB/s, through a port of the client.
+async fn best_rate(lab: &Lab, address: SocketAddr) -> f64 {
+    until("the forwarded port answers", PATIENCE, async || {
+        transfer(lab, address).ok().filter(|rate| *rate > 0.0)
+    })
+    .await;
+    let rates = (0..TRANSFERS).map(|_| transfer(lab, address).expect("it answered before"));
+    rates.fold(0.0, f64::max)
+}
+
+fn transfer(lab: &Lab, address: SocketAddr) -> io::Result<f64> {
+    let receive = lab.inside(Space::Client, move || {
+        let begun = Instant::now();
+        let mut stream = TcpStream::connect(address)?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut received = 0;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                count => received += count,
+            }
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let complete = received == TRANSFER_BYTES;
+        Ok(if complete { TRANSFER_BYTES as f64 / seconds / 1e6 } else { 0.0 })
+    });
+    receive.join().expect("reading does not panic")
+}
+
+fn bound(port: u16) -> TcpListener {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a fresh namespace has free ports")
+}
+
+/// Sends everybody who connects the same bytes, until the process ends.
+fn serve(listener: &TcpListener) {
+    let block = vec![0; 1 << 20];
+    for stream in listener.incoming() {
+        let Ok(mut stream) = stream else { return };
+        for _ in 0..TRANSFER_BYTES / block.len() {
+            if stream.write_all(&block).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// The median time, in ms, from starting a command to the first byte that it prints.
+fn median_opening(mut command: Command) -> f64 {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut times: Vec<f64> = (0..OPENINGS)
+        .map(|_| {
+            let begun = Instant::now();
+            let mut child = command.spawn().expect("the program was started before");
+            let mut stdout = child.stdout.take().expect("it is a pipe");
+            stdout.read_exact(&mut [0]).expect("the target speaks first");
+            let time = begun.elapsed().as_secs_f64() * 1e3;
+            let _ = child.kill();
+            let _ = child.wait();
+            time
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    times[OPENINGS / 2]
+}
