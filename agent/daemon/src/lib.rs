@@ -2,15 +2,45 @@
 //!
 //! ```text
 //! join(JoinOptions, on_pending) -> Joined        keys, CSR, approval, certificate; once per host
-//! run(RunOptions, shutdown, on_ready)            this thread becomes the agent until shutdown
+//! run(RunOptions, shutdown, on_event)            this thread becomes the agent until shutdown
 //! start(RunOptions) -> RunningAgent              the same on a thread of its own
-//!     .ready().await   -> Ready { node, address }
+//!     .ready().await   -> Ready { node, cluster }
+//!     .status()        -> StatusReport
 //!     .stop().await                              graceful, bounded by `drain_limit`
+//! status(state_dir) -> StatusReport              asks a running agent over its Unix socket
 //! ```
 //!
 //! Several agents run in one process, each with its own actix system: nothing in this crate is
-//! global to the process.
+//! global to the process but [`telemetry::init`], which only a program calls.
 
+mod actors;
+mod board;
+mod clock;
+pub mod config;
+mod control;
+mod dialer;
+mod disk;
+mod host;
+mod join;
 pub mod options;
+mod random;
+mod run;
+mod shell;
+mod state;
+pub mod telemetry;
+mod worker;
 
+pub use actors::status::{StatusError, status};
+pub use board::{
+    AgentState, CertificateStatus, ControlStatus, LaneReport, MeshReport, SnapshotStatus,
+    SpoolStatus, StatusReport, WorkerStatus,
+};
+pub use control::CallError;
+pub use disk::OpenDiskError;
+pub use join::{JoinError, join};
 pub use options::{BusChoice, ControlUrl, JoinOptions, Joined, RunOptions};
+pub use run::{Ready, RunError, RunEvent, RunningAgent, run, start};
+pub use state::{CredentialsError, StateError};
+
+/// The version that this agent reports.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

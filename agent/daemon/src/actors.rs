@@ -1,0 +1,98 @@
+//! The agent's actors. Each is the shell of one machine; they know each other by [`Slot`]s, and
+//! any one of them can die and be started again without the others.
+
+pub(crate) mod fetcher;
+pub(crate) mod identity;
+pub(crate) mod link;
+pub(crate) mod mesh;
+pub(crate) mod snapshots;
+pub(crate) mod spool;
+pub(crate) mod status;
+pub(crate) mod telemetry;
+pub(crate) mod workload;
+
+use std::sync::Arc;
+
+use actix::Message;
+use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
+
+use crate::{
+    RunOptions,
+    actors::{
+        fetcher::FetcherActor, identity::IdentityActor, link::LinkActor, mesh::MeshActor,
+        snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
+        telemetry::TelemetryActor, workload::WorkloadActor,
+    },
+    board::Board,
+    options::ControlUrl,
+    shell::Slot,
+    state::State,
+};
+
+/// What every actor is made from.
+#[derive(Clone)]
+pub(crate) struct Parts {
+    pub(crate) options: Arc<RunOptions>,
+    pub(crate) control: ControlUrl,
+    pub(crate) ca: rap_proto::Digest,
+    pub(crate) cluster: rap_proto::ClusterId,
+    pub(crate) node: rap_proto::NodeId,
+    pub(crate) state: State,
+    pub(crate) board: Board,
+}
+
+/// Where each actor is found.
+#[derive(Clone, Default)]
+pub(crate) struct Crew {
+    pub(crate) identity: Slot<IdentityActor>,
+    pub(crate) snapshots: Slot<SnapshotActor>,
+    pub(crate) fetcher: Slot<FetcherActor>,
+    pub(crate) link: Slot<LinkActor>,
+    pub(crate) spool: Slot<SpoolActor>,
+    pub(crate) workload: Slot<WorkloadActor>,
+    pub(crate) mesh: Slot<MeshActor>,
+    pub(crate) status: Slot<StatusActor>,
+    pub(crate) telemetry: Slot<TelemetryActor>,
+}
+
+/// Newer credentials, already checked and kept.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Renewed(pub(crate) Arc<HeldCredentials>);
+
+/// The node is no longer part of the cluster.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Revoked(pub(crate) RevokedBy);
+
+/// Dies as a mistake in an actor would: for tests of the guardian.
+#[cfg(test)]
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Die;
+
+#[cfg(test)]
+macro_rules! mortal {
+    ($($actor:ty),* $(,)?) => {$(
+        impl actix::Handler<Die> for $actor {
+            type Result = ();
+
+            fn handle(&mut self, _: Die, _: &mut Self::Context) {
+                panic!("told to die by a test");
+            }
+        }
+    )*};
+}
+
+#[cfg(test)]
+mortal!(
+    FetcherActor,
+    IdentityActor,
+    LinkActor,
+    MeshActor,
+    SnapshotActor,
+    SpoolActor,
+    StatusActor,
+    TelemetryActor,
+    WorkloadActor,
+);

@@ -1,0 +1,247 @@
+//! Feeds the mesh with snapshots and certificates, and carries what it saw to the spool.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+
+use actix::{Actor, AsyncContext as _, Context, Handler, Message};
+use rap_agent_core::snapshot::Snapshot;
+use rap_mesh::{
+    Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshOptions, Path, Sections, View,
+};
+use rap_proto::{key::LocalKey, wire::node_api::Credentials};
+
+use crate::{
+    actors::{
+        Crew, Parts, Renewed, Revoked,
+        fetcher::Doorbell,
+        snapshots::TellAgain,
+        spool::{Observe, SpoolActor},
+    },
+    board::{LaneReport, MeshReport},
+    shell::{MAILBOX, Slot},
+};
+
+/// How often the report of the mesh is renewed.
+const REPORT: Duration = Duration::from_secs(1);
+/// How long to wait before a port that was taken is tried again.
+const BIND_RETRY: Duration = Duration::from_secs(2);
+/// How long a closing endpoint may take to report its sessions' ends.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(3);
+/// How long an event waits for a spool that is being started again.
+const SPOOL_RETRY: Duration = Duration::from_millis(200);
+
+/// The snapshot to act on from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Apply(pub(crate) Arc<Snapshot>);
+
+/// Accept nothing new, as before leaving.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drain;
+
+/// The endpoint, kept apart from its actor: the actor's death ends no session.
+pub(crate) type Hull = Rc<RefCell<Option<MeshEndpoint>>>;
+
+pub(crate) struct MeshActor {
+    parts: Parts,
+    crew: Crew,
+    hull: Hull,
+    dialer: Arc<dyn Dialer>,
+    snapshot: Option<Arc<Snapshot>>,
+    draining: bool,
+    closed: bool,
+}
+
+impl MeshActor {
+    pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull, dialer: Arc<dyn Dialer>) -> Self {
+        Self { parts, crew, hull, dialer, snapshot: None, draining: false, closed: false }
+    }
+
+    fn apply(&mut self, ctx: &mut Context<Self>) {
+        let Some(snapshot) = self.snapshot.clone() else { return };
+        if self.closed {
+            return;
+        }
+        let view = view_of(&snapshot, self.draining);
+        let endpoint = self.hull.borrow().clone();
+        match endpoint {
+            None => self.bind(view, ctx),
+            Some(endpoint) => {
+                if let Err(error) = endpoint.apply(view) {
+                    tracing::error!(%error, "the mesh cannot use the snapshot's authorities");
+                    self.failed(error.to_string());
+                }
+            }
+        }
+        self.report();
+    }
+
+    fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
+        let bound = self.identity().and_then(|identity| {
+            let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
+            MeshEndpoint::bind(MeshOptions { listen, identity, dialer }, view)
+                .map_err(|error| error.to_string())
+        });
+        match bound {
+            Ok((endpoint, events)) => {
+                tracing::info!(listen = ?endpoint.local_addr().ok(), "the mesh is listening");
+                *self.hull.borrow_mut() = Some(endpoint);
+                self.parts.board.update(|report| report.mesh.last_error = None);
+                actix_rt::spawn(carry(events, self.crew.clone()));
+            }
+            Err(error) => {
+                tracing::error!(error, "the mesh cannot listen");
+                self.failed(error);
+                ctx.run_later(BIND_RETRY, Self::apply);
+            }
+        }
+    }
+
+    fn identity(&self) -> Result<Identity, String> {
+        let held = self.parts.state.credentials().map_err(|error| error.to_string())?;
+        let held = held.ok_or("the credentials are gone")?;
+        Ok(identity_of(&held.credentials, &self.parts.state.key))
+    }
+
+    fn failed(&self, error: String) {
+        self.parts.board.update(|report| report.mesh.last_error = Some(error));
+    }
+
+    fn report(&self) {
+        let status = match &*self.hull.borrow() {
+            Some(endpoint) => report_of(endpoint),
+            None => MeshReport::default(),
+        };
+        self.parts.board.update(|report| {
+            let last_error = report.mesh.last_error.take();
+            report.mesh = MeshReport { last_error, ..status };
+        });
+    }
+}
+
+pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
+    let status = endpoint.status();
+    let lanes = status.lanes.iter().map(|lane| LaneReport {
+        egress: lane.egress,
+        lane: lane.lane,
+        relay: match lane.path {
+            Path::Direct { .. } => None,
+            Path::Relayed { relay } => Some(relay),
+        },
+        rtt_ms: u64::try_from(lane.rtt.as_millis()).unwrap_or(u64::MAX),
+    });
+    MeshReport {
+        listening: endpoint.local_addr().ok(),
+        last_error: None,
+        entry_sessions: status.entry_sessions,
+        egress_sessions: status.egress_sessions,
+        relayed_flows: status.relayed_flows,
+        lanes: lanes.collect(),
+        dropped_events: status.dropped_events,
+    }
+}
+
+fn view_of(snapshot: &Snapshot, draining: bool) -> View {
+    let mut assignment = snapshot.assignment.clone();
+    assignment.draining |= draining;
+    let sections = Sections {
+        assignment,
+        trust: snapshot.trust.clone(),
+        peers: snapshot.peers.clone(),
+        resources: snapshot.resources.clone(),
+    };
+    View::new(&snapshot.manifest, sections)
+}
+
+fn identity_of(credentials: &Credentials, key: &LocalKey) -> Identity {
+    let chain = credentials.certificates.iter().map(|der| der.to_vec()).collect();
+    Identity { chain, key: key.clone() }
+}
+
+/// Carries events for as long as the endpoint lives, whichever actors die meanwhile.
+async fn carry(mut events: MeshEvents, crew: Crew) {
+    while let Some(event) = events.recv().await {
+        match event {
+            MeshEvent::SnapshotWanted { version } => crew.fetcher.tell(Doorbell { version }),
+            MeshEvent::Observed { at, observation } => {
+                observe(&crew.spool, &observation, at).await;
+            }
+        }
+    }
+}
+
+/// Waits while the spool is busy or being started again: sessions' ends must not be lost.
+async fn observe(
+    spool: &Slot<SpoolActor>,
+    observation: &rap_proto::observation::Observation,
+    at: rap_proto::Timestamp,
+) {
+    loop {
+        if let Some(addr) = spool.addr()
+            && addr.send(Observe { observation: observation.clone(), at }).await.is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(SPOOL_RETRY).await;
+    }
+}
+
+impl Actor for MeshActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        ctx.run_interval(REPORT, |actor, _| actor.report());
+        self.crew.snapshots.tell(TellAgain);
+    }
+}
+
+impl Handler<Apply> for MeshActor {
+    type Result = ();
+
+    fn handle(&mut self, Apply(snapshot): Apply, ctx: &mut Self::Context) {
+        // Told again by whoever was started afresh: nothing to do.
+        let same = self.snapshot.as_ref().is_some_and(|held| held.digest == snapshot.digest);
+        self.snapshot = Some(snapshot);
+        if !same {
+            self.apply(ctx);
+        }
+    }
+}
+
+impl Handler<Renewed> for MeshActor {
+    type Result = ();
+
+    fn handle(&mut self, Renewed(held): Renewed, _: &mut Self::Context) {
+        let endpoint = self.hull.borrow().clone();
+        let Some(endpoint) = endpoint else { return };
+        let identity = identity_of(&held.credentials, &self.parts.state.key);
+        if let Err(error) = endpoint.renew(identity) {
+            tracing::error!(%error, "the mesh cannot use the new certificate");
+            self.failed(error.to_string());
+        }
+    }
+}
+
+impl Handler<Drain> for MeshActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, ctx: &mut Self::Context) {
+        self.draining = true;
+        if self.hull.borrow().is_some() {
+            self.apply(ctx);
+        }
+    }
+}
+
+impl Handler<Revoked> for MeshActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Revoked, _: &mut Self::Context) {
+        self.closed = true;
+        if let Some(endpoint) = self.hull.borrow_mut().take() {
+            actix_rt::spawn(async move { endpoint.shut_down(CLOSE_GRACE).await });
+        }
+        self.report();
+    }
+}

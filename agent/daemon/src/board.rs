@@ -1,0 +1,164 @@
+//! What the agent says of itself: each actor keeps its own part up to date, and the status
+//! socket, the heartbeat and the library's caller read the whole.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rap_proto::{Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The state of an agent, as `rap-node-agent status` shows it. No part of it is secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusReport {
+    pub name: Name,
+    pub agent_version: String,
+    pub started_at: Timestamp,
+    pub state: AgentState,
+    pub node: Option<NodeId>,
+    pub cluster: Option<ClusterId>,
+    /// What an approver compares: the SHA-256 of the node's public key.
+    pub fingerprint: Digest,
+    pub certificate: Option<CertificateStatus>,
+    pub snapshot: Option<SnapshotStatus>,
+    pub control: ControlStatus,
+    pub bus_connected: bool,
+    pub mesh: MeshReport,
+    pub worker: WorkerStatus,
+    pub spool: SpoolStatus,
+    pub capabilities: BTreeSet<Capability>,
+    /// How often an actor had to be started again.
+    pub actor_restarts: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentState {
+    /// Waiting for somebody to approve the enrollment.
+    Pending,
+    /// Running, and control has not sent a snapshot yet.
+    Starting,
+    Running,
+    /// The snapshot's life ended: nothing new is accepted until control can be reached.
+    Stale,
+    /// Asked to stop; open sessions may finish.
+    Draining,
+    /// The node is no longer part of the cluster. Final.
+    Revoked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateStatus {
+    pub renewal: u64,
+    pub expires_at: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStatus {
+    pub version: u64,
+    pub authority_epoch: u64,
+    pub issued_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub roles: BTreeSet<NodeRole>,
+    pub draining: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlStatus {
+    pub reachable: bool,
+    pub last_answer_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshReport {
+    /// `None` until there is a snapshot to serve by, or when the port could not be opened.
+    pub listening: Option<SocketAddr>,
+    pub last_error: Option<String>,
+    pub entry_sessions: usize,
+    pub egress_sessions: usize,
+    pub relayed_flows: usize,
+    pub lanes: Vec<LaneReport>,
+    pub dropped_events: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneReport {
+    pub egress: NodeId,
+    pub lane: rap_proto::Lane,
+    /// The relay that the lane goes through; `None` when it goes directly.
+    pub relay: Option<NodeId>,
+    pub rtt_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerStatus {
+    pub serving: bool,
+    pub process: Option<u32>,
+    pub restarts: u64,
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SpoolStatus {
+    /// Observations that control has not confirmed.
+    pub waiting: usize,
+    /// Observations that did not fit.
+    pub left_out: u64,
+}
+
+/// The report, shared by the actors of one agent.
+#[derive(Debug, Clone)]
+pub(crate) struct Board(Arc<Mutex<StatusReport>>);
+
+impl Board {
+    pub(crate) fn new(name: Name, fingerprint: Digest, started_at: Timestamp) -> Self {
+        Self(Arc::new(Mutex::new(StatusReport {
+            name,
+            agent_version: crate::VERSION.to_owned(),
+            started_at,
+            state: AgentState::Pending,
+            node: None,
+            cluster: None,
+            fingerprint,
+            certificate: None,
+            snapshot: None,
+            control: ControlStatus::default(),
+            bus_connected: false,
+            mesh: MeshReport::default(),
+            worker: WorkerStatus::default(),
+            spool: SpoolStatus::default(),
+            capabilities: BTreeSet::new(),
+            actor_restarts: 0,
+        })))
+    }
+
+    pub(crate) fn read(&self) -> StatusReport {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn update(&self, change: impl FnOnce(&mut StatusReport)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Moves to another state, unless the present one is final or on the way out.
+    pub(crate) fn enter(&self, state: AgentState) {
+        self.update(|report| {
+            let leaving = matches!(report.state, AgentState::Revoked)
+                || (report.state == AgentState::Draining && state != AgentState::Revoked);
+            if !leaving {
+                report.state = state;
+            }
+        });
+    }
+}

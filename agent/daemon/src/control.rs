@@ -1,0 +1,275 @@
+//! The node API's client: HTTP/1.1 over TLS 1.3 to the one control plane that was pinned.
+//!
+//! The connection is made here and not by an HTTP library, because an enrollment signs a value
+//! that only its own TLS connection can export. It is kept for the next call.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    client::conn::http1::SendRequest,
+    header::{AUTHORIZATION, CONTENT_TYPE as CONTENT_TYPE_HEADER, HOST},
+};
+use hyper_util::rt::TokioIo;
+use rap_pki::{
+    csr,
+    tls::{self, Identity},
+};
+use rap_proto::{
+    Digest, NodeId, Signer, Timestamp, codec,
+    key::LocalKey,
+    secret::{JoinSecret, Secret},
+    snapshot::Bundle,
+    wire::node_api::{
+        CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
+        MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
+    },
+};
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::ControlUrl;
+
+/// The protocol of both ends; the server may serve browsers on the same port.
+const ALPN: &[&[u8]] = &[b"http/1.1"];
+/// How long one call may take, connection included.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest answer to a snapshot request.
+const MAX_BUNDLE_BYTES: usize = 32 * 1024 * 1024;
+
+/// What a call that failed means to its caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// Try again later; nothing is known about the node's standing.
+    #[error("control cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("control answered, but not in the node API's form: {0}")]
+    Answer(String),
+    #[error("control refused: {} ({})", .0.message, .0.code)]
+    Refused(NodeApiRefusal),
+}
+
+impl CallError {
+    pub(crate) fn code(&self) -> Option<NodeApiCode> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.code),
+            Self::Unreachable(_) | Self::Answer(_) => None,
+        }
+    }
+}
+
+/// One client of the control plane, for one caller at a time.
+pub(crate) struct ControlClient {
+    control: ControlUrl,
+    tls: TlsConnector,
+    kept: Option<Connection>,
+}
+
+struct Connection {
+    requests: SendRequest<Full<Bytes>>,
+    exported: [u8; 32],
+}
+
+/// What an agent says of itself when it enrolls.
+pub(crate) struct Enrolling<'a> {
+    pub key: &'a LocalKey,
+    pub token: &'a Secret<JoinSecret>,
+    pub request: EnrollRequest,
+}
+
+impl ControlClient {
+    /// Trusts the control plane whose chain holds the CA certificate of this fingerprint.
+    pub(crate) fn pinned(control: ControlUrl, ca: Digest) -> Self {
+        Self::with(control, tls::pinned_client(ca, ALPN))
+    }
+
+    /// Trusts the CA of the node's own chain, and presents that chain.
+    pub(crate) fn authenticated(
+        control: ControlUrl,
+        credentials: &Credentials,
+        key: &LocalKey,
+    ) -> Result<Self, tls::TlsError> {
+        let chain: Vec<Vec<u8>> = credentials.certificates.iter().map(|der| der.to_vec()).collect();
+        let roots = tls::roots(chain.get(1..).unwrap_or_default())?;
+        let identity = Identity { chain, key: key.clone() };
+        Ok(Self::with(control, tls::client(roots, Some(&identity), ALPN)?))
+    }
+
+    fn with(control: ControlUrl, config: ClientConfig) -> Self {
+        Self { control, tls: TlsConnector::from(Arc::new(config)), kept: None }
+    }
+
+    pub(crate) async fn enroll(
+        &mut self,
+        enrolling: Enrolling<'_>,
+    ) -> Result<EnrollReply, CallError> {
+        let Enrolling { key, token, mut request } = enrolling;
+        let call = async {
+            let mut connection = self.connect().await?;
+            request.csr = csr::make(key);
+            request.binding = key.sign(&connection.exported);
+            let bearer = format!("Bearer {}", token.reveal());
+            let message = self.request("/node/v1/enroll", &request, Some(bearer));
+            let (status, body) = exchange(&mut connection, message, MAX_BODY_BYTES).await?;
+            read(status, &body)
+        };
+        bounded(call).await
+    }
+
+    pub(crate) async fn poll(
+        &mut self,
+        node: NodeId,
+        at: Timestamp,
+        key: &LocalKey,
+    ) -> Result<EnrollReply, CallError> {
+        let signature = key.sign(&PollRequest::message(node, at));
+        let request = PollRequest { node, at, signature };
+        let (status, body) = self.call("/node/v1/enroll/poll", &request, MAX_BODY_BYTES).await?;
+        read(status, &body)
+    }
+
+    pub(crate) async fn renew(&mut self, request: &RenewRequest) -> Result<Credentials, CallError> {
+        let (status, body) = self.call("/node/v1/renew", request, MAX_BODY_BYTES).await?;
+        read(status, &body)
+    }
+
+    /// `None` when there is no newer snapshot.
+    pub(crate) async fn snapshot(
+        &mut self,
+        request: &SnapshotRequest,
+    ) -> Result<Option<Bundle>, CallError> {
+        let (status, body) = self.call("/node/v1/snapshot", request, MAX_BUNDLE_BYTES).await?;
+        if status == StatusCode::NOT_MODIFIED {
+            return Ok(None);
+        }
+        if status != StatusCode::OK {
+            return Err(refusal(status, &body));
+        }
+        codec::decode(&body, MAX_BUNDLE_BYTES)
+            .map(Some)
+            .map_err(|error| CallError::Answer(error.to_string()))
+    }
+
+    /// One call over the kept connection, or over a new one when that is gone.
+    async fn call<T: Serialize>(
+        &mut self,
+        path: &'static str,
+        body: &T,
+        limit: usize,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        let call = async {
+            if let Some(mut kept) = self.kept.take()
+                && kept.requests.ready().await.is_ok()
+            {
+                let message = self.request(path, body, None);
+                // Every call may be repeated: a snapshot or poll changes nothing, and a renewal
+                // whose answer was lost is answered the same way again.
+                if let Ok(answer) = exchange(&mut kept, message, limit).await {
+                    self.kept = Some(kept);
+                    return Ok(answer);
+                }
+            }
+            let mut connection = self.connect().await?;
+            let message = self.request(path, body, None);
+            let answer = exchange(&mut connection, message, limit).await?;
+            self.kept = Some(connection);
+            Ok(answer)
+        };
+        bounded(call).await
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
+        let (host, port) = (self.control.host().to_owned(), self.control.port());
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let dial = async {
+            let stream = TcpStream::connect((host, port)).await?;
+            stream.set_nodelay(true)?;
+            self.tls.connect(name, stream).await
+        };
+        let stream = timeout(CONNECT_TIMEOUT, dial)
+            .await
+            .map_err(|_| CallError::Unreachable("no answer in time".to_owned()))?
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let exported = stream
+            .get_ref()
+            .1
+            .export_keying_material([0; 32], ENROLL_EXPORTER_LABEL, None)
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let (requests, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+        // Ends when the sender is dropped or the server closes.
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "the connection to control ended");
+            }
+        });
+        Ok(Connection { requests, exported })
+    }
+
+    fn request<T: Serialize>(
+        &self,
+        path: &'static str,
+        body: &T,
+        bearer: Option<String>,
+    ) -> Request<Full<Bytes>> {
+        let host = self.control.to_string();
+        let host = host.trim_start_matches("https://");
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(path)
+            .header(HOST, host)
+            .header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
+        if let Some(bearer) = bearer {
+            request = request.header(AUTHORIZATION, bearer);
+        }
+        request
+            .body(Full::new(Bytes::from(codec::encode(body))))
+            .expect("the URL's alphabet is that of a header")
+    }
+}
+
+async fn exchange(
+    connection: &mut Connection,
+    request: Request<Full<Bytes>>,
+    limit: usize,
+) -> Result<(StatusCode, Bytes), CallError> {
+    let answer = connection
+        .requests
+        .send_request(request)
+        .await
+        .map_err(|error| CallError::Unreachable(error.to_string()))?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), limit)
+        .collect()
+        .await
+        .map_err(|error| CallError::Answer(error.to_string()))?;
+    Ok((status, body.to_bytes()))
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+    timeout(CALL_TIMEOUT, call)
+        .await
+        .unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))
+}
+
+fn read<T: DeserializeOwned>(status: StatusCode, body: &Bytes) -> Result<T, CallError> {
+    if status != StatusCode::OK {
+        return Err(refusal(status, body));
+    }
+    codec::decode(body, MAX_BODY_BYTES).map_err(|error| CallError::Answer(error.to_string()))
+}
+
+fn refusal(status: StatusCode, body: &Bytes) -> CallError {
+    match codec::decode::<NodeApiRefusal>(body, MAX_BODY_BYTES) {
+        Ok(refusal) => CallError::Refused(refusal),
+        Err(_) => CallError::Answer(format!("HTTP status {}", status.as_u16())),
+    }
+}
