@@ -7,7 +7,7 @@
 //! Three failures never mix: the rules said no ([`ExecuteError::Rejected`], and `Claimed` for a
 //! name that is taken), the world failed (the other variants), we are wrong (a panic).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use rap_proto::{CommandId, Digest, Timestamp};
@@ -117,8 +117,8 @@ impl<A: Aggregate> Loaded<A> {
 }
 
 /// What one command has read and decided so far.
-pub struct Unit<'l> {
-    log: &'l dyn Log,
+pub struct Unit {
+    log: Arc<dyn Log>,
     at: Timestamp,
     writes: BTreeMap<StreamId, Write>,
     claim: Vec<String>,
@@ -132,40 +132,45 @@ struct Write {
 
 /// Runs one command on one aggregate, with an empty reply.
 pub async fn run<A: Aggregate>(
-    log: &dyn Log,
+    log: &Arc<dyn Log>,
     request: &Request,
     id: Uuid,
     command: A::Command,
 ) -> Result<Appended, ExecuteError<A::Rejection>> {
-    execute(log, request, async |unit: &mut Unit<'_>| {
-        let mut loaded = unit.load::<A>(id).await?;
-        unit.decide(&mut loaded, command.clone()).map_err(Stop::Rejected)?;
-        Ok(Bytes::new())
+    execute(log, request, |mut unit| {
+        let command = command.clone();
+        async move {
+            let mut loaded = unit.load::<A>(id).await?;
+            unit.decide(&mut loaded, command).map_err(Stop::Rejected)?;
+            Ok((unit, Bytes::new()))
+        }
     })
     .await
 }
 
-/// Runs one command whose work reads, decides and returns the reply to store. The work is
-/// repeated when a stream moved meanwhile, so it changes nothing but its unit.
-pub async fn execute<R>(
-    log: &dyn Log,
+/// Runs one command whose work reads, decides, and gives its unit back with the reply to store.
+/// The work is repeated when a stream moved meanwhile, so it changes nothing but its unit.
+pub async fn execute<R, F>(
+    log: &Arc<dyn Log>,
     request: &Request,
-    mut work: impl AsyncFnMut(&mut Unit<'_>) -> Result<Bytes, Stop<R>>,
-) -> Result<Appended, ExecuteError<R>> {
+    mut work: impl FnMut(Unit) -> F,
+) -> Result<Appended, ExecuteError<R>>
+where
+    F: Future<Output = Result<(Unit, Bytes), Stop<R>>>,
+{
     let mut conflict = None;
     for _ in 0..=MAX_CONFLICT_RETRIES {
-        let mut unit = Unit::new(log, request.at);
-        let reply = match work(&mut unit).await {
-            Ok(reply) => reply,
+        let (unit, reply) = match work(Unit::new(Arc::clone(log), request.at)).await {
+            Ok(decided) => decided,
             // A repeated command is often rejected because its first run changed the state.
             Err(stop) => {
-                return match find(log, request).await? {
+                return match find(log.as_ref(), request).await? {
                     Some(stored) => Ok(stored),
                     None => Err(stop.into()),
                 };
             }
         };
-        match append(log, request, unit.into_append(request, reply)).await {
+        match unit.commit(request, reply).await {
             Err(AppendError::Conflict { stream, .. }) => conflict = Some(stream),
             Ok(appended) => return Ok(appended),
             Err(error) => return Err(error.into()),
@@ -210,8 +215,10 @@ fn replayed(stored: crate::log::StoredCommand) -> Appended {
     Appended { first, last, replayed: true, reply }
 }
 
-impl<'l> Unit<'l> {
-    fn new(log: &'l dyn Log, at: Timestamp) -> Self {
+impl Unit {
+    /// A unit that decides nothing yet. [`execute`] makes one for each try; whoever makes one
+    /// itself repeats the work on a conflict.
+    pub fn new(log: Arc<dyn Log>, at: Timestamp) -> Self {
         Self { log, at, writes: BTreeMap::new(), claim: Vec::new(), release: Vec::new() }
     }
 
@@ -225,7 +232,7 @@ impl<'l> Unit<'l> {
         &mut self,
         kept: Loaded<A>,
     ) -> Result<Loaded<A>, LoadError> {
-        let mut loaded = fold(self.log, kept).await?;
+        let mut loaded = fold(self.log.as_ref(), kept).await?;
         let write = self
             .writes
             .entry(A::stream(loaded.id))
@@ -238,13 +245,12 @@ impl<'l> Unit<'l> {
         Ok(loaded)
     }
 
-    /// Lets the aggregate decide, takes its events into `loaded` and into the append, and
-    /// returns how many there were.
+    /// Lets the aggregate decide, and takes its events into `loaded` and into the append.
     pub fn decide<A: Aggregate>(
         &mut self,
         loaded: &mut Loaded<A>,
         command: A::Command,
-    ) -> Result<usize, A::Rejection> {
+    ) -> Result<Vec<A::Event>, A::Rejection> {
         let events = loaded.state.decide(command, self.at)?;
         let write = self
             .writes
@@ -255,7 +261,7 @@ impl<'l> Unit<'l> {
             loaded.revision += 1;
             write.events.push(event.to_new_event(loaded.state.organization()));
         }
-        Ok(events.len())
+        Ok(events)
     }
 
     /// The key must be free, and is taken with the append. See [`crate::keys`].
@@ -270,6 +276,13 @@ impl<'l> Unit<'l> {
     /// When the command was given.
     pub fn at(&self) -> Timestamp {
         self.at
+    }
+
+    /// Stores everything at once under the command of `request`, and finds out what happened
+    /// when the log does not say.
+    pub async fn commit(self, request: &Request, reply: Bytes) -> Result<Appended, AppendError> {
+        let log = Arc::clone(&self.log);
+        append(log.as_ref(), request, self.into_append(request, reply)).await
     }
 
     fn into_append(self, request: &Request, reply: Bytes) -> Append {

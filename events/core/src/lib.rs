@@ -30,6 +30,9 @@ pub mod sensitive;
 pub mod session;
 pub mod user;
 
+#[cfg(test)]
+mod tests;
+
 pub use aggregate::{Aggregate, EventCodec};
 pub use catalogue::DomainEvent;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};

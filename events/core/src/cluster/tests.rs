@@ -1,1 +1,91 @@
+#![allow(clippy::unwrap_used)]
 
+use rap_proto::PublicKey;
+
+use super::*;
+use crate::tests::{
+    given::given,
+    samples::{ALICE, BOB, CLUSTER, bootstrapped, key, secret},
+};
+
+fn bootstrap(keys: Vec<PublicKey>, certificate: Vec<u8>) -> ClusterCommand {
+    ClusterCommand::Bootstrap {
+        cluster: CLUSTER,
+        ca_certificate: certificate,
+        control_keys: keys,
+        setup_code: secret("setup"),
+    }
+}
+
+fn complete(code: &str) -> ClusterCommand {
+    ClusterCommand::CompleteSetup { presented: secret(code), owner: ALICE }
+}
+
+#[test]
+fn a_cluster_is_bootstrapped_once() {
+    let command = bootstrap(vec![key(1)], vec![0x30, 0x82]);
+    given::<Cluster>([]).when(command.clone()).then([bootstrapped().into()]);
+    given::<Cluster>([bootstrapped().into()])
+        .when(command)
+        .rejected(ClusterRejection::AlreadyBootstrapped);
+    for command in [complete("setup"), ClusterCommand::RenewSnapshots] {
+        given::<Cluster>([]).when(command).rejected(ClusterRejection::NotBootstrapped);
+    }
+}
+
+#[test]
+fn a_bootstrap_keeps_the_limits() {
+    let keys = |count: usize| (1..=count).map(|n| key(n as u8)).collect::<Vec<_>>();
+    let decide = |keys, bytes: usize| given::<Cluster>([]).when(bootstrap(keys, vec![0; bytes]));
+    decide(keys(0), 9).rejected(ClusterRejection::ControlKeyCount);
+    decide(keys(MAX_CONTROL_KEYS + 1), 9).rejected(ClusterRejection::ControlKeyCount);
+    decide(keys(1), 0).rejected(ClusterRejection::CertificateSize);
+    decide(keys(1), MAX_CERTIFICATE_BYTES + 1).rejected(ClusterRejection::CertificateSize);
+
+    let full = ClusterBootstrapped { control_keys: keys(MAX_CONTROL_KEYS), ..bootstrapped() };
+    let add = |key| ClusterCommand::AddControlKey { key };
+    given::<Cluster>([full.clone().into()]).when(add(key(1))).nothing();
+    given::<Cluster>([full.into()]).when(add(key(99))).rejected(ClusterRejection::ControlKeyCount);
+    let added = ControlKeyAdded { key: key(99) };
+    let state = given::<Cluster>([bootstrapped().into()]).when(add(key(99))).then([added.into()]);
+    assert_eq!(state.control_keys, [key(1), key(99)]);
+}
+
+#[test]
+fn the_setup_code_works_once() {
+    let completed = SetupCompleted { owner: ALICE };
+    let state = given::<Cluster>([bootstrapped().into()])
+        .when(complete("setup"))
+        .then([completed.clone().into()]);
+    assert_eq!((state.owner, state.setup_code), (Some(ALICE), None));
+
+    given::<Cluster>([bootstrapped().into()])
+        .when(complete("guess"))
+        .rejected(ClusterRejection::WrongSetupCode);
+    let again = ClusterCommand::CompleteSetup { presented: secret("setup"), owner: BOB };
+    for command in [again, ClusterCommand::ReplaceSetupCode { setup_code: secret("new") }] {
+        given::<Cluster>([bootstrapped().into(), completed.clone().into()])
+            .when(command)
+            .rejected(ClusterRejection::SetupAlreadyCompleted);
+    }
+}
+
+#[test]
+fn a_replaced_setup_code_is_worthless() {
+    let replaced = SetupCodeReplaced { setup_code: secret("new") };
+    given::<Cluster>([bootstrapped().into()])
+        .when(ClusterCommand::ReplaceSetupCode { setup_code: secret("new") })
+        .then([replaced.clone().into()]);
+    let events: [ClusterEvent; 2] = [bootstrapped().into(), replaced.into()];
+    given::<Cluster>(events.clone())
+        .when(complete("setup"))
+        .rejected(ClusterRejection::WrongSetupCode);
+    given::<Cluster>(events).when(complete("new")).then([SetupCompleted { owner: ALICE }.into()]);
+}
+
+#[test]
+fn snapshots_are_renewed_each_time() {
+    given::<Cluster>([bootstrapped().into()])
+        .when(ClusterCommand::RenewSnapshots)
+        .then([SnapshotsRenewed {}.into()]);
+}

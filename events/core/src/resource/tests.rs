@@ -1,1 +1,102 @@
+#![allow(clippy::unwrap_used)]
 
+use rap_proto::{ResourceKind, snapshot::Target};
+
+use super::*;
+use crate::{
+    Aggregate as _,
+    tests::{
+        given::given,
+        samples::{ACME, POOL, name, resource_created, target},
+    },
+};
+
+fn created() -> ResourceEvent {
+    resource_created().into()
+}
+
+fn create(target: Target) -> ResourceCommand {
+    ResourceCommand::Create {
+        organization: ACME,
+        name: name("demo-ssh"),
+        kind: ResourceKind::Ssh,
+        target,
+        pool: POOL,
+    }
+}
+
+fn change(kind: ResourceKind, target: Target) -> ResourceCommand {
+    ResourceCommand::Change { kind, target, pool: POOL }
+}
+
+fn at(host: &str, port: u16) -> Target {
+    Target { host: host.to_owned(), port, allow_local: false }
+}
+
+#[test]
+fn a_resource_is_created_once() {
+    let state = given::<Resource>([]).when(create(target())).then([created()]);
+    assert_eq!(state.organization(), Some(ACME));
+    for events in [vec![created()], vec![created(), ResourceRemoved {}.into()]] {
+        given::<Resource>(events).when(create(target())).rejected(ResourceRejection::AlreadyExists);
+    }
+}
+
+#[test]
+fn a_host_is_a_dns_name_or_an_address() {
+    let longest = format!("{}.{}", vec!["a".repeat(62); 4].join("."), "b");
+    assert_eq!(longest.len(), MAX_HOST_BYTES);
+    for host in ["web", "a.b-c.example", "_db.zone", "192.0.2.1", "2001:db8::1", &longest] {
+        let expected = ResourceCreated { target: at(host, 22), ..resource_created() };
+        given::<Resource>([]).when(create(at(host, 22))).then([expected.into()]);
+    }
+    let too_long = format!("{longest}b");
+    for host in [
+        "",
+        ".",
+        "a..b",
+        "a.",
+        "-a",
+        "a-",
+        "a b",
+        "a/b",
+        "a\nb",
+        "a\"b",
+        "ü.example",
+        "[::1]",
+        "192.0.2.1:22",
+        "2130706433",
+        "0x7f000001",
+        "127.1",
+        &too_long,
+        &"a".repeat(64),
+    ] {
+        given::<Resource>([]).when(create(at(host, 22))).rejected(ResourceRejection::HostInvalid);
+    }
+    given::<Resource>([]).when(create(at("web", 0))).rejected(ResourceRejection::PortInvalid);
+}
+
+#[test]
+fn a_resource_is_changed() {
+    let (ssh, tcp) = (ResourceKind::Ssh, ResourceKind::Tcp);
+    let changed = ResourceChanged { kind: tcp, target: at("db", 5432), pool: POOL };
+    let state =
+        given::<Resource>([created()]).when(change(tcp, at("db", 5432))).then([changed.into()]);
+    assert_eq!(state.created.unwrap().target, at("db", 5432));
+    given::<Resource>([created()]).when(change(ssh, target())).nothing();
+    given::<Resource>([created()])
+        .when(change(ssh, at("a b", 22)))
+        .rejected(ResourceRejection::HostInvalid);
+    for events in [vec![], vec![created(), ResourceRemoved {}.into()]] {
+        given::<Resource>(events).when(change(ssh, target())).rejected(ResourceRejection::NotFound);
+    }
+}
+
+#[test]
+fn a_resource_is_removed_once() {
+    let removed: ResourceEvent = ResourceRemoved {}.into();
+    let remove = ResourceCommand::Remove;
+    given::<Resource>([]).when(remove.clone()).rejected(ResourceRejection::NotFound);
+    given::<Resource>([created()]).when(remove.clone()).then([removed.clone()]);
+    given::<Resource>([created(), removed]).when(remove).nothing();
+}

@@ -1,1 +1,115 @@
+#![allow(clippy::unwrap_used)]
 
+use rap_proto::{PlatformRole, Timestamp};
+
+use super::*;
+use crate::tests::{
+    given::{Given, NOW, given},
+    samples::{MINUTE_MS, after, name, secret, verifier},
+};
+
+const WEEK_MS: i64 = 7 * 24 * 60 * MINUTE_MS;
+
+fn created() -> UserEvent {
+    UserCreated { name: name("alice"), display_name: "Alice".to_owned() }.into()
+}
+
+fn invited() -> UserEvent {
+    UserInvited { secret: secret("invite"), expires_at: after(MINUTE_MS) }.into()
+}
+
+fn disabled() -> UserEvent {
+    UserDisabled { reason: "left".to_owned() }.into()
+}
+
+fn changed(by_invitation: bool) -> UserEvent {
+    PasswordChanged { verifier: verifier(), by_invitation }.into()
+}
+
+fn user(events: &[UserEvent]) -> Given<User> {
+    given([&[created()], events].concat())
+}
+
+fn accept(code: &str) -> UserCommand {
+    UserCommand::AcceptInvitation { presented: secret(code), verifier: verifier() }
+}
+
+#[test]
+fn a_user_is_created_once() {
+    let create = |display_name: &str| UserCommand::Create {
+        name: name("alice"),
+        display_name: display_name.to_owned(),
+    };
+    given::<User>([]).when(create("Alice")).then([created()]);
+    given::<User>([]).when(create("A\u{7}")).rejected(UserRejection::TextNotPlain);
+    user(&[]).when(create("Alice")).rejected(UserRejection::AlreadyExists);
+}
+
+#[test]
+fn an_invitation_lets_a_password_be_chosen_once() {
+    let state = user(&[invited()]).when(accept("invite")).then([changed(true)]);
+    assert_eq!((state.verifier, state.invitation), (Some(verifier()), None));
+    let invalid = UserRejection::InvitationInvalid;
+    user(&[]).when(accept("invite")).rejected(invalid);
+    user(&[invited()]).when(accept("guess")).rejected(invalid);
+    user(&[invited(), changed(true)]).when(accept("invite")).rejected(invalid);
+    user(&[invited(), changed(false)]).when(accept("invite")).rejected(invalid);
+    user(&[invited()]).at(after(MINUTE_MS)).when(accept("invite")).rejected(invalid);
+    let newer = UserInvited { secret: secret("newer"), expires_at: after(MINUTE_MS) };
+    user(&[invited(), newer.into()]).when(accept("invite")).rejected(invalid);
+    user(&[invited(), disabled()]).when(accept("invite")).rejected(UserRejection::Disabled);
+    let enabled = UserEnabled {}.into();
+    user(&[invited(), disabled(), enabled]).when(accept("invite")).rejected(invalid);
+}
+
+#[test]
+fn an_invitation_is_open_for_a_week_at_most() {
+    let invite = |expires_at: Timestamp| UserCommand::Invite { secret: secret("i"), expires_at };
+    for expires_at in [NOW, after(-1), after(WEEK_MS + 1)] {
+        user(&[]).when(invite(expires_at)).rejected(UserRejection::InvitationTooLong);
+    }
+    let longest = UserInvited { secret: secret("i"), expires_at: after(WEEK_MS) };
+    user(&[]).when(invite(after(WEEK_MS))).then([longest.into()]);
+}
+
+#[test]
+fn only_an_argon2id_verifier_is_stored() {
+    let change = |text: &str| UserCommand::ChangePassword { verifier: text.to_owned().into() };
+    let long = format!("$argon2id${}", "a".repeat(MAX_VERIFIER_BYTES));
+    for text in ["", "hunter2", "$argon2i$v=19$x", "$argon2id$ with space", &long] {
+        user(&[]).when(change(text)).rejected(UserRejection::NotAVerifier);
+    }
+    user(&[]).when(change(verifier().expose())).then([changed(false)]);
+}
+
+#[test]
+fn platform_roles_are_granted_and_revoked() {
+    let role = PlatformRole::Owner;
+    let granted: UserEvent = PlatformRoleGranted { role }.into();
+    let grant = UserCommand::GrantPlatformRole { role };
+    let revoke = UserCommand::RevokePlatformRole { role };
+    user(&[]).when(grant.clone()).then([granted.clone()]);
+    user(&[granted.clone()]).when(grant.clone()).nothing();
+    user(&[]).when(revoke.clone()).nothing();
+    let revoked = PlatformRoleRevoked { role }.into();
+    user(&[granted.clone(), disabled()]).when(revoke.clone()).then([revoked]);
+    user(&[disabled()]).when(grant.clone()).rejected(UserRejection::Disabled);
+    for command in [grant, revoke] {
+        given::<User>([]).when(command).rejected(UserRejection::NotFound);
+    }
+}
+
+#[test]
+fn a_user_is_disabled_and_enabled() {
+    let disable = UserCommand::Disable { reason: "left".to_owned() };
+    let state = user(&[invited()]).when(disable.clone()).then([disabled()]);
+    assert!(state.disabled && state.invitation.is_none());
+    user(&[disabled()]).when(disable.clone()).nothing();
+    user(&[disabled()]).when(UserCommand::Enable).then([UserEnabled {}.into()]);
+    user(&[]).when(UserCommand::Enable).nothing();
+    let change = UserCommand::ChangePassword { verifier: verifier() };
+    user(&[disabled()]).when(change).rejected(UserRejection::Disabled);
+    given::<User>([]).when(disable).rejected(UserRejection::NotFound);
+    let two_lines = UserCommand::Disable { reason: "a\nb".to_owned() };
+    user(&[]).when(two_lines).rejected(UserRejection::TextNotPlain);
+}

@@ -1,0 +1,90 @@
+//! Frozen bytes of every event type and schema: what is in a log can be read for ever.
+//!
+//! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
+
+use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
+
+use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, codec};
+use serde::Serialize;
+
+use super::samples::{ACME, POOL, every_event, name, resource_created};
+use crate::{DomainEvent, aggregate::EventKind, catalogue::catalogue, resource::ResourceEvent};
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+fn file_name(kind: EventKind) -> String {
+    format!("{}.v{}.hex", kind.event_type, kind.schema)
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for line in bytes.chunks(32) {
+        line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+        text.push('\n');
+    }
+    text
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<char> = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// `bytes` are what the file holds, and read as `expected`.
+fn check(kind: EventKind, bytes: &[u8], expected: &DomainEvent) {
+    let path = folder().join(file_name(kind));
+    if std::env::var_os("RAP_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, to_hex(bytes)).unwrap();
+    }
+    let frozen = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(to_hex(bytes), frozen, "{} changed its bytes", file_name(kind));
+    let read = DomainEvent::decode(kind.event_type, kind.schema, &from_hex(&frozen));
+    assert_eq!(read.as_ref(), Ok(expected), "{}", file_name(kind));
+}
+
+#[test]
+fn every_event_keeps_its_bytes() {
+    for event in every_event() {
+        check(event.kind(), &event.encode(), &event);
+    }
+}
+
+/// `resource.created` as it was written before a resource could allow local addresses.
+#[derive(Serialize)]
+struct ResourceCreatedV1 {
+    organization: OrganizationId,
+    name: Name,
+    kind: ResourceKind,
+    host: String,
+    port: u16,
+    pool: PoolId,
+}
+
+#[test]
+fn resource_created_is_upcast_from_schema_1() {
+    let old = ResourceCreatedV1 {
+        organization: ACME,
+        name: name("demo-ssh"),
+        kind: ResourceKind::Ssh,
+        host: "office.acme.example".to_owned(),
+        port: 22,
+        pool: POOL,
+    };
+    let kind = EventKind { event_type: "resource.created", schema: 1 };
+    let upcast = ResourceEvent::Created(resource_created()).into();
+    check(kind, &codec::encode(&old), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+#[test]
+fn every_schema_has_frozen_bytes_and_nothing_else_has() {
+    let expected: BTreeSet<_> = catalogue().into_iter().map(file_name).collect();
+    let files: BTreeSet<_> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert_eq!(files, expected);
+}

@@ -1,0 +1,13 @@
+//! The crate's tests over all aggregates, and the fixtures that their own tests use.
+
+#![allow(clippy::unwrap_used)]
+
+mod catalogue;
+mod executor;
+pub(crate) mod given;
+mod golden;
+mod handler;
+mod keys;
+mod memory;
+mod replay;
+pub(crate) mod samples;

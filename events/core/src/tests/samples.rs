@@ -1,0 +1,321 @@
+//! One sample of every event, with every optional part present.
+
+use rap_proto::{
+    ApiScope, AttachmentId, Capability, ClusterId, Digest, JoinTokenId, MessageId, Name, NodeId,
+    NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId, PoolId, PublicKey,
+    RefusalCode, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    key::LocalKey,
+    observation::{EndReason, SnapshotRefusal},
+    snapshot::{RoleScope, Target},
+};
+use serde_bytes::ByteBuf;
+
+use super::given::NOW;
+use crate::{
+    DomainEvent, Sensitive, api_token::*, cluster::*, join_token::*, login::*, membership::*,
+    node::*, node_report::*, organization::*, policy::*, pool::*, resource::*, session::*, user::*,
+};
+
+pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
+pub(crate) const ACME: OrganizationId = OrganizationId::from_u128(2);
+pub(crate) const GLOBEX: OrganizationId = OrganizationId::from_u128(3);
+pub(crate) const ALICE: UserId = UserId::from_u128(4);
+pub(crate) const BOB: UserId = UserId::from_u128(5);
+pub(crate) const ENTRY: NodeId = NodeId::from_u128(6);
+pub(crate) const EGRESS: NodeId = NodeId::from_u128(7);
+pub(crate) const POOL: PoolId = PoolId::from_u128(8);
+pub(crate) const SSH: ResourceId = ResourceId::from_u128(9);
+pub(crate) const POLICY: PolicyId = PolicyId::from_u128(10);
+pub(crate) const TOKEN: JoinTokenId = JoinTokenId::from_u128(11);
+
+pub(crate) const MINUTE_MS: i64 = 60_000;
+
+pub(crate) fn after(millis: i64) -> Timestamp {
+    Timestamp::from_unix_millis(NOW.unix_millis() + millis)
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn key(seed: u8) -> PublicKey {
+    LocalKey::from_random(&[seed; 32]).unwrap().public_key()
+}
+
+pub(crate) fn secret(text: &str) -> Sensitive<Digest> {
+    Sensitive::new(Digest::of(text.as_bytes()))
+}
+
+pub(crate) fn verifier() -> Sensitive<String> {
+    Sensitive::new("$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g".to_owned())
+}
+
+pub(crate) fn role(role: NodeRole, organizations: &[OrganizationId]) -> RoleScope {
+    RoleScope { role, organizations: Some(organizations.iter().copied().collect()) }
+}
+
+pub(crate) fn offer() -> Offer {
+    Offer {
+        organization: Some(ACME),
+        roles: vec![role(NodeRole::StreamWorker, &[ACME])],
+        pools: [POOL].into(),
+        auto_approve: false,
+    }
+}
+
+pub(crate) fn target() -> Target {
+    Target { host: "office.acme.example".to_owned(), port: 22, allow_local: false }
+}
+
+pub(crate) fn spec() -> PolicySpec {
+    PolicySpec {
+        users: [ALICE].into(),
+        roles: [OrganizationRole::Admin].into(),
+        resources: [SSH].into(),
+        kinds: [ResourceKind::Web].into(),
+    }
+}
+
+pub(crate) fn grant() -> Grant {
+    Grant {
+        token: MessageId::from_u128(20),
+        entries: [ENTRY].into(),
+        egresses: [(EGRESS, 42)].into(),
+        connect_by: after(2 * MINUTE_MS),
+        expires_at: after(10 * MINUTE_MS),
+        policies: [POLICY].into(),
+    }
+}
+
+pub(crate) fn seen(node: NodeId, sequence: u64) -> Seen {
+    Seen { node, sequence, at: after(MINUTE_MS) }
+}
+
+pub(crate) fn bootstrapped() -> ClusterBootstrapped {
+    ClusterBootstrapped {
+        cluster: CLUSTER,
+        ca_certificate: ByteBuf::from([0x30, 0x82]),
+        control_keys: vec![key(1)],
+        setup_code: secret("setup"),
+    }
+}
+
+pub(crate) fn join_token_created() -> JoinTokenCreated {
+    let Offer { organization, roles, pools, auto_approve } = offer();
+    JoinTokenCreated {
+        secret: secret("join"),
+        roles,
+        pools,
+        organization,
+        host_name: Some(name("egress-1")),
+        expires_at: after(60 * MINUTE_MS),
+        auto_approve,
+    }
+}
+
+pub(crate) fn node_requested() -> NodeRequested {
+    NodeRequested {
+        name: name("egress-1"),
+        key: key(2),
+        addresses: vec!["192.0.2.7:4433".parse().unwrap(), "[2001:db8::7]:4433".parse().unwrap()],
+        capabilities: [Capability::RouteMesh, Capability::EgressPrivateNetwork].into(),
+        bus_key: "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4".to_owned(),
+        agent_version: "0.1.0".to_owned(),
+        join_token: TOKEN,
+        offer: offer(),
+    }
+}
+
+pub(crate) fn certificate(renewal: u64) -> CertificateIssued {
+    let expires_at = after(24 * 60 * MINUTE_MS);
+    CertificateIssued { renewal, serial: [7; 16], issued_at: NOW, expires_at }
+}
+
+pub(crate) fn resource_created() -> ResourceCreated {
+    ResourceCreated {
+        organization: ACME,
+        name: name("demo-ssh"),
+        kind: ResourceKind::Ssh,
+        target: target(),
+        pool: POOL,
+    }
+}
+
+pub(crate) fn session_requested() -> SessionRequested {
+    SessionRequested {
+        organization: ACME,
+        user: ALICE,
+        asked: "demo-ssh".to_owned(),
+        resource: Some(SSH),
+        client_key: key(3),
+    }
+}
+
+pub(crate) fn session_authorized() -> SessionAuthorized {
+    SessionAuthorized {
+        resource: SSH,
+        kind: ResourceKind::Ssh,
+        attachment: AttachmentId::from_u128(21),
+        grant: grant(),
+    }
+}
+
+/// One event of every type, in the order of the catalogue.
+pub(crate) fn every_event() -> Vec<DomainEvent> {
+    [cluster(), people(), nodes(), reports(), things(), sessions()].concat()
+}
+
+fn cluster() -> Vec<DomainEvent> {
+    let cluster: [ClusterEvent; 5] = [
+        bootstrapped().into(),
+        SetupCodeReplaced { setup_code: secret("another setup") }.into(),
+        SetupCompleted { owner: ALICE }.into(),
+        ControlKeyAdded { key: key(4) }.into(),
+        SnapshotsRenewed {}.into(),
+    ];
+    let organization: [OrganizationEvent; 5] = [
+        OrganizationCreated { organization: ACME, name: name("acme") }.into(),
+        OrganizationRenamed { name: name("acme-ltd") }.into(),
+        OrganizationSuspended { reason: "unpaid".to_owned() }.into(),
+        OrganizationResumed {}.into(),
+        OrganizationRemoved {}.into(),
+    ];
+    cluster.into_iter().map(Into::into).chain(organization.into_iter().map(Into::into)).collect()
+}
+
+fn people() -> Vec<DomainEvent> {
+    let role = OrganizationRole::Admin;
+    let expires_at = after(MINUTE_MS);
+    let user: [UserEvent; 7] = [
+        UserCreated { name: name("alice"), display_name: "Alice Ä.".to_owned() }.into(),
+        UserInvited { secret: secret("invite"), expires_at }.into(),
+        PasswordChanged { verifier: verifier(), by_invitation: true }.into(),
+        PlatformRoleGranted { role: PlatformRole::Owner }.into(),
+        PlatformRoleRevoked { role: PlatformRole::Owner }.into(),
+        UserDisabled { reason: "left".to_owned() }.into(),
+        UserEnabled {}.into(),
+    ];
+    let membership: [MembershipEvent; 3] = [
+        MembershipGranted { organization: ACME, user: ALICE, role }.into(),
+        MembershipChanged { organization: ACME, user: ALICE, role }.into(),
+        MembershipRevoked { organization: ACME, user: ALICE }.into(),
+    ];
+    let device = "laptop".to_owned();
+    let login: [LoginEvent; 2] = [
+        LoginOpened { user: ALICE, secret: secret("login"), expires_at, device }.into(),
+        LoginClosed { reason: LoginCloseReason::SignedOut }.into(),
+    ];
+    let api_token: [ApiTokenEvent; 2] = [
+        ApiTokenCreated {
+            user: ALICE,
+            secret: secret("api"),
+            label: "backup".to_owned(),
+            scopes: [ApiScope::Read, ApiScope::Audit].into(),
+            organization: Some(ACME),
+            expires_at,
+        }
+        .into(),
+        ApiTokenRevoked {}.into(),
+    ];
+    let user = user.into_iter().map(DomainEvent::from);
+    user.chain(membership.into_iter().map(Into::into))
+        .chain(login.into_iter().map(Into::into))
+        .chain(api_token.into_iter().map(Into::into))
+        .collect()
+}
+
+fn nodes() -> Vec<DomainEvent> {
+    let join_token: [JoinTokenEvent; 3] = [
+        join_token_created().into(),
+        JoinTokenUsed { node: EGRESS }.into(),
+        JoinTokenRevoked {}.into(),
+    ];
+    let node: [NodeEvent; 11] = [
+        node_requested().into(),
+        NodeApproved { automatic: true }.into(),
+        NodeRejected { reason: "unknown host".to_owned() }.into(),
+        certificate(1).into(),
+        RolesAssigned { roles: offer().roles }.into(),
+        PoolsAssigned { pools: [POOL].into() }.into(),
+        CapabilitiesReported {
+            capabilities: [Capability::RouteMesh].into(),
+            agent_version: "0.1.1".to_owned(),
+        }
+        .into(),
+        AddressesChanged { addresses: vec!["192.0.2.8:4433".parse().unwrap()] }.into(),
+        DrainingStarted {}.into(),
+        DrainingEnded {}.into(),
+        NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
+    ];
+    join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
+}
+
+fn reports() -> Vec<DomainEvent> {
+    let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
+    let report: [NodeReportEvent; 3] = [
+        UnclaimedAccessRefused {
+            organization,
+            sequence,
+            observed_at,
+            code: RefusalCode::TokenUntrusted,
+        }
+        .into(),
+        SnapshotRefused {
+            organization,
+            sequence,
+            observed_at,
+            version: 41,
+            code: SnapshotRefusal::Rollback,
+        }
+        .into(),
+        WorkerExited {
+            organization,
+            sequence,
+            observed_at,
+            kind: "stream".to_owned(),
+            sessions: 2,
+        }
+        .into(),
+    ];
+    report.into_iter().map(Into::into).collect()
+}
+
+fn things() -> Vec<DomainEvent> {
+    let pool: [PoolEvent; 2] =
+        [PoolCreated { organization: ACME, name: name("office") }.into(), PoolRemoved {}.into()];
+    let resource: [ResourceEvent; 3] = [
+        resource_created().into(),
+        ResourceChanged { kind: ResourceKind::Tcp, target: target(), pool: POOL }.into(),
+        ResourceRemoved {}.into(),
+    ];
+    let policy: [PolicyEvent; 3] = [
+        PolicyCreated { organization: ACME, name: name("admins"), spec: spec() }.into(),
+        PolicyChanged { spec: spec() }.into(),
+        PolicyRemoved {}.into(),
+    ];
+    let pool = pool.into_iter().map(DomainEvent::from);
+    pool.chain(resource.into_iter().map(Into::into))
+        .chain(policy.into_iter().map(Into::into))
+        .collect()
+}
+
+fn sessions() -> Vec<DomainEvent> {
+    let code = RefusalCode::TokenExpired;
+    let session: [SessionEvent; 8] = [
+        session_requested().into(),
+        SessionDenied { code: RefusalCode::AccessDenied, reason: "no policy".to_owned() }.into(),
+        session_authorized().into(),
+        SessionRefreshed { grant: grant() }.into(),
+        SessionStarted { seen: seen(ENTRY, 1) }.into(),
+        SessionAccessRefused { seen: seen(ENTRY, 2), code }.into(),
+        SessionTerminated { cause: TerminationCause::AccessWithdrawn }.into(),
+        SessionEnded {
+            reason: EndReason::ClientClosed,
+            bytes_up: 300,
+            bytes_down: 70_000,
+            seen: Some(seen(ENTRY, 3)),
+        }
+        .into(),
+    ];
+    session.into_iter().map(Into::into).collect()
+}
