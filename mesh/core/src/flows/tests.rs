@@ -19,7 +19,7 @@ fn a_flow_ends_when_nobody_refreshes_it() {
     let mut table = FlowTable::new(Limits::RELAY);
     let flow = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();
     table.used(at(FLOW_TTL_MS - 1), flow);
-    assert_eq!(table.expire(at(FLOW_TTL_MS - 1)), []);
+    assert!(table.expire(at(FLOW_TTL_MS - 1)).is_empty());
     assert_eq!(table.expire(at(FLOW_TTL_MS)), [flow]);
     assert!(table.is_empty());
 }
@@ -41,7 +41,7 @@ fn a_refreshed_and_used_flow_lives_on() {
         let now = at(round * 10_000);
         table.refresh(now, node(1), flow).unwrap();
         table.used(now, flow);
-        assert_eq!(table.expire(now), []);
+        assert!(table.expire(now).is_empty());
     }
 }
 

@@ -1,0 +1,345 @@
+//! One test cluster on loopback: its CA, control key, nodes, and the snapshot that each would get.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rap_mesh::{
+    Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshOptions, Sections, View,
+    client::{
+        self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
+    },
+};
+use rap_pki::{ClusterAuthority, node_server_name};
+use rap_proto::{
+    AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
+    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    key::LocalKey,
+    observation::Observation,
+    refusal::Refusal,
+    signed,
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
+        Trust,
+    },
+    token::{AccessClaims, ChannelGrant},
+};
+use tokio::time::timeout;
+
+use crate::targets::TestDialer;
+
+pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
+pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_u128(0x01);
+pub(crate) const USER: UserId = UserId::from_u128(0x05);
+pub(crate) const RESOURCE: ResourceId = ResourceId::from_u128(0x4e);
+pub(crate) const SESSION: SessionId = SessionId::from_u128(0x5e);
+
+pub(crate) const ENTRY: NodeId = NodeId::from_u128(0xe1);
+pub(crate) const EGRESS: NodeId = NodeId::from_u128(0xe2);
+pub(crate) const RELAY: NodeId = NodeId::from_u128(0xa1);
+pub(crate) const RELAY_2: NodeId = NodeId::from_u128(0xa2);
+
+/// Nothing in these tests takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
+pub(crate) fn key(seed: u8) -> LocalKey {
+    LocalKey::from_random(&[seed; 32]).unwrap()
+}
+
+/// The key that test tokens are bound to.
+pub(crate) fn client_key() -> LocalKey {
+    key(77)
+}
+
+pub(crate) struct Node {
+    pub(crate) endpoint: MeshEndpoint,
+    pub(crate) events: MeshEvents,
+    key: LocalKey,
+}
+
+/// What the snapshots of all nodes are made from.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) version: u64,
+    pub(crate) expires_at: Timestamp,
+    pub(crate) stale_policy: StalePolicy,
+    pub(crate) roles: BTreeMap<NodeId, Vec<RoleScope>>,
+    pub(crate) draining: BTreeSet<NodeId>,
+    pub(crate) denied_nodes: BTreeSet<NodeId>,
+    pub(crate) denied_sessions: BTreeSet<SessionId>,
+    pub(crate) users: BTreeSet<UserId>,
+    pub(crate) target: SocketAddr,
+    /// How one node sees another's address, where that is not the real one.
+    pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
+}
+
+pub(crate) struct Fabric {
+    authority: ClusterAuthority,
+    pub(crate) control: LocalKey,
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) plan: Plan,
+    pub(crate) dialer: Arc<TestDialer>,
+    // Where packets to a dead address go: bound, so that nobody answers, not even the kernel.
+    dead: std::net::UdpSocket,
+}
+
+pub(crate) fn platform(role: NodeRole) -> RoleScope {
+    RoleScope { role, organizations: None }
+}
+
+fn own(role: NodeRole) -> RoleScope {
+    RoleScope { role, organizations: Some(BTreeSet::from([ORGANIZATION])) }
+}
+
+impl Fabric {
+    /// Starts an entry, an egress and `relays`. The resource is at `target`.
+    pub(crate) fn start(relays: &[NodeId], target: SocketAddr) -> Self {
+        let authority = ClusterAuthority::create(CLUSTER, &key(1), [1; 16], now());
+        let mut roles = BTreeMap::from([
+            (ENTRY, vec![own(NodeRole::EntryNode)]),
+            (EGRESS, vec![own(NodeRole::StreamWorker)]),
+        ]);
+        roles.extend(relays.iter().map(|relay| (*relay, vec![platform(NodeRole::RelayNode)])));
+        let plan = Plan {
+            version: 10,
+            expires_at: now() + Duration::from_secs(3600),
+            stale_policy: StalePolicy::KeepSessions,
+            roles,
+            draining: BTreeSet::new(),
+            denied_nodes: BTreeSet::new(),
+            denied_sessions: BTreeSet::new(),
+            users: BTreeSet::from([USER]),
+            target,
+            addresses: BTreeMap::new(),
+        };
+        let mut fabric = Self {
+            authority,
+            control: key(2),
+            nodes: BTreeMap::new(),
+            plan,
+            dialer: Arc::new(TestDialer::default()),
+            dead: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
+        };
+        let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
+        for (id, seed) in ids.into_iter().zip(10..) {
+            fabric.start_node(id, seed);
+        }
+        fabric.publish();
+        fabric
+    }
+
+    fn start_node(&mut self, id: NodeId, seed: u8) {
+        let key = key(seed);
+        let options = MeshOptions {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            identity: self.identity(id, &key, 0),
+            dialer: self.dialer.clone(),
+        };
+        let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
+        self.nodes.insert(id, Node { endpoint, events, key });
+    }
+
+    pub(crate) fn identity(&self, id: NodeId, key: &LocalKey, renewal: u64) -> Identity {
+        let lifetime = Duration::from_secs(3600);
+        let leaf = self.authority.issue_node(
+            CLUSTER,
+            id,
+            &key.public_key(),
+            [7; 16],
+            renewal,
+            now(),
+            lifetime,
+        );
+        Identity { chain: vec![leaf], key: key.clone() }
+    }
+
+    /// Shows one node a certificate of its own key again.
+    pub(crate) fn renewed_identity(&self, id: NodeId) -> Identity {
+        self.identity(id, &self.nodes[&id].key, 1)
+    }
+
+    /// The address that nobody answers at.
+    pub(crate) fn dead_address(&self) -> SocketAddr {
+        self.dead.local_addr().unwrap()
+    }
+
+    /// From now on the entry cannot reach the egress directly.
+    pub(crate) fn cut_direct_path(&mut self) {
+        self.plan.addresses.insert((ENTRY, EGRESS), self.dead_address());
+        self.publish();
+    }
+
+    pub(crate) fn address(&self, id: NodeId) -> SocketAddr {
+        self.nodes[&id].endpoint.local_addr().unwrap()
+    }
+
+    /// Gives every node its snapshot.
+    pub(crate) fn publish(&self) {
+        for id in self.nodes.keys() {
+            self.publish_to(*id);
+        }
+    }
+
+    pub(crate) fn publish_to(&self, id: NodeId) {
+        self.nodes[&id].endpoint.apply(self.view(id)).unwrap();
+    }
+
+    pub(crate) fn view(&self, id: NodeId) -> View {
+        let manifest = Manifest {
+            cluster: CLUSTER,
+            node: id,
+            authority_epoch: 1,
+            version: self.plan.version,
+            issued_at: now(),
+            expires_at: self.plan.expires_at,
+            stale_policy: self.plan.stale_policy,
+            sections: BTreeMap::new(),
+        };
+        let assignment = Assignment {
+            name: "node".parse().unwrap(),
+            draining: self.plan.draining.contains(&id),
+            roles: self.plan.roles.get(&id).cloned().unwrap_or_default(),
+            pools: BTreeSet::new(),
+        };
+        let trust = Trust {
+            authorities: vec![self.authority.certificate_der().to_vec().into()],
+            control_keys: vec![self.control.public_key()],
+            denied_nodes: self.plan.denied_nodes.clone(),
+            denied_sessions: self.plan.denied_sessions.clone(),
+        };
+        let peers = self.nodes.iter().filter(|(peer, _)| **peer != id).map(|(peer, node)| Peer {
+            node: *peer,
+            key: node.key.public_key().id(),
+            roles: self.plan.roles.get(peer).cloned().unwrap_or_default(),
+            addresses: vec![
+                self.plan.addresses.get(&(id, *peer)).copied().unwrap_or(self.address(*peer)),
+            ],
+        });
+        let resource = Resource {
+            id: RESOURCE,
+            organization: ORGANIZATION,
+            kind: ResourceKind::Tcp,
+            target: Target {
+                host: self.plan.target.ip().to_string(),
+                port: self.plan.target.port(),
+                allow_local: true,
+            },
+            users: self.plan.users.clone(),
+        };
+        let resources = if id == EGRESS { vec![resource] } else { Vec::new() };
+        View::new(
+            &manifest,
+            Sections {
+                assignment,
+                trust,
+                peers: Peers { peers: peers.collect() },
+                resources: Resources { resources },
+            },
+        )
+    }
+
+    /// Claims that every check accepts.
+    pub(crate) fn claims(&self) -> AccessClaims {
+        let lanes = BTreeSet::from([Lane::Interactive, Lane::Bulk]);
+        AccessClaims {
+            id: MessageId::from_u128(1),
+            cluster: CLUSTER,
+            authority_epoch: 1,
+            organization: ORGANIZATION,
+            user: USER,
+            session: SESSION,
+            attachment: AttachmentId::from_u128(1),
+            resource: RESOURCE,
+            kind: ResourceKind::Tcp,
+            entries: BTreeSet::from([ENTRY]),
+            egresses: BTreeMap::from([(EGRESS, self.plan.version)]),
+            channels: BTreeMap::from([(ChannelKind::Stream, ChannelGrant { lanes, max_open: 32 })]),
+            not_before: now(),
+            connect_by: now() + Duration::from_secs(120),
+            expires_at: now() + Duration::from_secs(600),
+            client_key: client_key().public_key(),
+        }
+    }
+
+    pub(crate) fn token(&self, claims: &AccessClaims) -> Vec<u8> {
+        signed::seal(claims, &[&self.control])
+    }
+
+    pub(crate) async fn connect_with(
+        &self,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        let entry = EntryAddress {
+            server_name: node_server_name(ENTRY),
+            addresses: vec![self.address(ENTRY)],
+        };
+        let options = ConnectOptions {
+            entries: vec![entry],
+            authorities: vec![self.authority.certificate_der().to_vec()],
+            token,
+            key: Arc::new(key),
+        };
+        timeout(PATIENCE, client::connect(options)).await.unwrap()
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        claims: &AccessClaims,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_with(self.token(claims), client_key()).await
+    }
+
+    pub(crate) async fn session(&self) -> ClientSession {
+        self.connect(&self.claims()).await.unwrap()
+    }
+
+    /// The next event of one node.
+    pub(crate) async fn event(&mut self, id: NodeId) -> MeshEvent {
+        let events = &mut self.nodes.get_mut(&id).unwrap().events;
+        timeout(PATIENCE, events.recv()).await.expect("an event comes").unwrap()
+    }
+
+    pub(crate) async fn observation(&mut self, id: NodeId) -> Observation {
+        match self.event(id).await {
+            MeshEvent::Observed { observation, .. } => observation,
+            other => panic!("expected an observation, got {other:?}"),
+        }
+    }
+
+    /// The next event of a node is the refusal `code`, with or without verified claims.
+    pub(crate) async fn expect_refusal(&mut self, id: NodeId, code: RefusalCode, claimed: bool) {
+        match self.observation(id).await {
+            Observation::AccessRefused { code: seen, claimed: seen_claims } => {
+                assert_eq!(seen, code);
+                assert_eq!(seen_claims.is_some(), claimed, "{seen_claims:?}");
+            }
+            other => panic!("expected a refusal, got {other:?}"),
+        }
+    }
+}
+
+pub(crate) const fn stream(lane: Lane) -> OpenChannel {
+    OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None }
+}
+
+pub(crate) async fn open(session: &ClientSession, lane: Lane) -> Channel {
+    timeout(PATIENCE, session.open(stream(lane))).await.unwrap().unwrap()
+}
+
+/// The refusal of a channel.
+pub(crate) async fn open_refused(session: &ClientSession) -> Refusal {
+    let opened = timeout(PATIENCE, session.open(stream(Lane::Interactive))).await.unwrap();
+    match opened {
+        Err(client::OpenError::Refused(refusal)) => refusal,
+        other => panic!("expected a refusal, got {other:?}"),
+    }
+}

@@ -1,0 +1,120 @@
+//! Bytes through the fabric.
+
+use rap_mesh::{Path, client::ClientSession};
+use rap_proto::{
+    Digest, Lane,
+    observation::{EndReason, Observation},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::{
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, SESSION, open, stream},
+    targets::{counter, echo},
+};
+
+/// Sends `bytes`, closes that direction, and reads everything that comes back.
+async fn exchange(session: &ClientSession, lane: Lane, bytes: Vec<u8>) -> Vec<u8> {
+    let (mut writer, mut reader) = open(session, lane).await.split();
+    let writing = async move {
+        writer.write_all(&bytes).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut received = Vec::new();
+    let (read, ()) = tokio::join!(reader.read_to_end(&mut received), writing);
+    read.unwrap();
+    received
+}
+
+/// Bytes that no two positions share.
+fn pattern(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u64;
+    let next = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_le_bytes()
+    });
+    next.flatten().take(length).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_go_both_ways_and_the_session_is_accounted() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    assert_eq!(exchange(&session, Lane::Interactive, b"hello".to_vec()).await, b"hello");
+    assert_eq!(exchange(&session, Lane::Bulk, b"world!".to_vec()).await, b"world!");
+    let started = fabric.observation(EGRESS).await;
+    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    session.close().await;
+    let reason = EndReason::ClientClosed;
+    let ended =
+        Observation::SessionEnded { session: SESSION, reason, bytes_up: 11, bytes_down: 11 };
+    assert_eq!(fabric.observation(ENTRY).await, ended);
+    assert_eq!(fabric.nodes[&ENTRY].endpoint.status().entry_sessions, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_lane_is_a_connection_of_its_own_and_direct_where_that_works() {
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let session = fabric.session().await;
+    for lane in [Lane::Interactive, Lane::Bulk, Lane::Interactive] {
+        exchange(&session, lane, b"x".to_vec()).await;
+    }
+    let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
+    assert_eq!(lanes.len(), 2, "{lanes:?}");
+    let direct = Path::Direct { address: fabric.address(EGRESS) };
+    assert!(lanes.iter().all(|lane| lane.egress == EGRESS && lane.path == direct), "{lanes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_direction_closes_and_the_other_goes_on() {
+    let fabric = Fabric::start(&[], counter().await);
+    let session = fabric.session().await;
+    let answer = exchange(&session, Lane::Interactive, vec![7; 100_000]).await;
+    assert_eq!(answer, b"100000", "the target answered after our end reached it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_channels_run_in_parallel() {
+    let fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..20_usize {
+        let session = session.clone();
+        tasks.spawn(async move {
+            let bytes = pattern(50_000 + number);
+            assert_eq!(exchange(&session, Lane::Interactive, bytes.clone()).await, bytes);
+        });
+    }
+    timeout(PATIENCE, tasks.join_all()).await.unwrap();
+    assert_eq!(fabric.nodes[&ENTRY].endpoint.status().lanes.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sixty_four_mebibytes_pass_one_hop_unchanged() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let sent = pattern(64 * 1024 * 1024);
+    let digest = Digest::of(&sent);
+    let received = exchange(&session, Lane::Bulk, sent).await;
+    assert_eq!(Digest::of(&received), digest);
+    let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
+    assert!(lanes.iter().all(|lane| lane.path == Path::Relayed { relay: RELAY }), "{lanes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_context_reaches_the_dialer_when_it_is_one() {
+    let fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for text in [trace, "forged\r\nheader: 1"] {
+        let mut request = stream(Lane::Interactive);
+        request.traceparent = Some(text.to_owned());
+        session.open(request).await.unwrap();
+    }
+    let requests = fabric.dialer.requests.lock().unwrap();
+    let seen: Vec<_> = requests.iter().map(|request| request.traceparent.as_deref()).collect();
+    assert_eq!(seen, [Some(trace), None]);
+}

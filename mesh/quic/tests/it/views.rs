@@ -1,0 +1,155 @@
+//! What a newer snapshot ends, and what it leaves alone.
+
+use std::time::Duration;
+
+use rap_mesh::client::{ClientSession, SessionEnd, end_reason};
+use rap_proto::{
+    Lane,
+    observation::{EndReason, Observation},
+    snapshot::StalePolicy,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::timeout,
+};
+
+use crate::{
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, Plan, RELAY, SESSION, now, open},
+    targets::echo,
+};
+
+/// Changes the snapshots under an open channel and expects the session to end with `reason`.
+async fn check_ends(change: impl FnOnce(&mut Plan), at: rap_proto::NodeId, reason: EndReason) {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    change(&mut fabric.plan);
+    fabric.publish_to(at);
+    let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(end_reason(&cut), Some(reason), "{cut}");
+    assert_eq!(timeout(PATIENCE, session.ended()).await.unwrap(), SessionEnd::Ended(reason));
+    let ended = Observation::SessionEnded { session: SESSION, reason, bytes_up: 1, bytes_down: 1 };
+    assert_eq!(fabric.observation(ENTRY).await, ended);
+}
+
+async fn echoing(session: &ClientSession) -> rap_mesh::client::Channel {
+    let mut channel = open(session, Lane::Interactive).await;
+    channel.write_u8(1).await.unwrap();
+    assert_eq!(channel.read_u8().await.unwrap(), 1);
+    channel
+}
+
+#[tokio::test]
+async fn an_ended_session_closes_at_the_entry() {
+    check_ends(|plan| plan.denied_sessions = [SESSION].into(), ENTRY, EndReason::Terminated).await;
+}
+
+#[tokio::test]
+async fn an_ended_session_closes_at_the_egress() {
+    check_ends(|plan| plan.denied_sessions = [SESSION].into(), EGRESS, EndReason::Terminated).await;
+}
+
+#[tokio::test]
+async fn a_user_who_lost_the_resource_loses_the_session() {
+    check_ends(|plan| plan.users.clear(), EGRESS, EndReason::Terminated).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_lost_its_role_lets_its_clients_go() {
+    let unassigned = |plan: &mut Plan| {
+        plan.roles.insert(ENTRY, Vec::new());
+    };
+    check_ends(unassigned, ENTRY, EndReason::NodeLeft).await;
+}
+
+#[tokio::test]
+async fn a_stale_snapshot_that_says_stop_ends_what_runs() {
+    let stop = |plan: &mut Plan| {
+        plan.stale_policy = StalePolicy::Stop;
+        plan.expires_at = now() + Duration::from_millis(300);
+    };
+    check_ends(stop, ENTRY, EndReason::NodeLeft).await;
+}
+
+#[tokio::test]
+async fn a_stale_snapshot_that_says_keep_leaves_what_runs() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    fabric.plan.expires_at = now() - Duration::from_secs(1);
+    fabric.publish();
+    channel.write_u8(2).await.unwrap();
+    assert_eq!(channel.read_u8().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_new_view_that_changes_nothing_for_a_session_leaves_it() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    for version in 11..20 {
+        fabric.plan.version = version;
+        fabric.publish();
+    }
+    channel.write_u8(2).await.unwrap();
+    assert_eq!(channel.read_u8().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_revoked_entry_loses_its_flows_at_the_egress() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    fabric.plan.denied_nodes = [ENTRY].into();
+    fabric.publish_to(EGRESS);
+    let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(end_reason(&cut), Some(EndReason::NodeLeft), "{cut}");
+}
+
+#[tokio::test]
+async fn a_revoked_relay_carries_nothing_any_more() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 1);
+    fabric.plan.denied_nodes = [ENTRY].into();
+    fabric.publish_to(RELAY);
+    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 0);
+    fabric.plan.denied_nodes = [RELAY].into();
+    fabric.publish_to(ENTRY);
+    let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(end_reason(&cut), Some(EndReason::PathLost), "{cut}");
+}
+
+#[tokio::test]
+async fn a_draining_entry_says_so_and_keeps_what_runs() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    let mut channel = echoing(&session).await;
+    fabric.plan.draining = [ENTRY].into();
+    fabric.publish();
+    let told = async {
+        while !session.is_draining() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
+    channel.write_u8(2).await.unwrap();
+    assert_eq!(channel.read_u8().await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_from_then_on() {
+    let fabric = Fabric::start(&[], echo().await);
+    let before = fabric.session().await;
+    let mut channel = echoing(&before).await;
+    for id in [ENTRY, EGRESS] {
+        fabric.nodes[&id].endpoint.renew(fabric.renewed_identity(id)).unwrap();
+    }
+    channel.write_u8(2).await.unwrap();
+    assert_eq!(channel.read_u8().await.unwrap(), 2);
+    echoing(&fabric.session().await).await;
+    let foreign = fabric.renewed_identity(EGRESS);
+    assert!(fabric.nodes[&ENTRY].endpoint.renew(foreign).is_err(), "another node's certificate");
+}
