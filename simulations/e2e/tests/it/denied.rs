@@ -3,6 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use futures_util::future::join;
+use rap_agent_core::record::{self, HeldManifest};
 use rap_e2e::{Fabric, Space};
 use rap_proto::RefusalCode;
 use serde_json::Value;
@@ -148,8 +149,11 @@ async fn a_node_without_its_role(fabric: &Fabric) {
 
 async fn snapshots_that_were_meddled_with(fabric: &mut Fabric) {
     step("older snapshot, tampered snapshot");
-    let manifest = fabric.agent_state(Space::Egress).join("manifest");
+    let state = fabric.agent_state(Space::Egress);
+    let manifest = state.join("manifest");
     let older = fs::read(&manifest).unwrap();
+    let sections = fabric.scratch().join("older-sections");
+    copy_files(&state.join("sections"), &sections);
     let words = ["--organization", "acme", "resource", "create", "more", "--kind", "tcp"];
     let target = ["--target", "10.91.0.5:9", "--pool", "office"];
     fabric.owner.rap(&[words.as_slice(), &target].concat()).await.ok();
@@ -158,17 +162,32 @@ async fn snapshots_that_were_meddled_with(fabric: &mut Fabric) {
 
     fabric.agent(Space::Egress).stop(PATIENCE).await;
     fs::write(&manifest, &older).unwrap();
+    copy_files(&sections, &state.join("sections"));
     fabric.start_agent(Space::Egress);
     snapshot_refusal(fabric, "rollback").await;
     works_again(fabric, &manifest, &older).await;
 
     fabric.agent(Space::Egress).stop(PATIENCE).await;
-    let mut tampered = fs::read(&manifest).unwrap();
-    let middle = tampered.len() / 2;
-    tampered[middle] ^= 1;
+    let tampered = tamper(&fs::read(&manifest).unwrap());
     fs::write(&manifest, &tampered).unwrap();
     fabric.start_agent(Space::Egress);
+    snapshot_refusal(fabric, "not_trusted").await;
     works_again(fabric, &manifest, &tampered).await;
+}
+
+/// A manifest's file with another signature, and the checksum that belongs to it.
+fn tamper(file: &[u8]) -> Vec<u8> {
+    let mut held: HeldManifest = record::decode(file).unwrap();
+    *held.manifest.last_mut().unwrap() ^= 1;
+    record::encode(&held)
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
 }
 
 async fn snapshot_refusal(fabric: &Fabric, code: &str) {
