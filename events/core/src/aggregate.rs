@@ -117,6 +117,7 @@ macro_rules! events {
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
+        #[allow(clippy::large_enum_variant, reason = "an event lives until it is encoded or folded")]
         pub enum $name {
             $($(#[$variant_doc])* $variant($payload),)*
         }

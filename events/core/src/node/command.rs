@@ -17,6 +17,7 @@ pub const MAX_SCOPE_ORGANIZATIONS: usize = 128;
 pub const MAX_POOLS: usize = 256;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a command lives until it is decided")]
 pub enum NodeCommand {
     /// Goes with [`crate::join_token::JoinTokenCommand::Use`] in one append, and claims
     /// [`crate::keys::node_name`] and [`crate::keys::node_key`]. Approves at once when the offer

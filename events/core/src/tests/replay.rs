@@ -166,7 +166,7 @@ fn user_command(kind: u8, argument: u8, now: Timestamp) -> UserCommand {
         1 => UserCommand::Invite { secret: secret("invite"), expires_at: later(now, argument) },
         2 => UserCommand::AcceptInvitation { presented: secret("invite"), verifier: verifier() },
         3 => UserCommand::ChangePassword {
-            verifier: if argument % 2 == 0 { verifier() } else { text(argument).into() },
+            verifier: if argument.is_multiple_of(2) { verifier() } else { text(argument).into() },
         },
         4 => UserCommand::GrantPlatformRole { role },
         5 => UserCommand::RevokePlatformRole { role },
@@ -206,7 +206,7 @@ fn api_token_command(kind: u8, argument: u8, now: Timestamp) -> ApiTokenCommand 
             secret: secret("api"),
             label: text(argument / 8),
             scopes: ApiScope::ALL.iter().copied().take(usize::from(argument % 4)).collect(),
-            organization: (argument % 2 == 0).then_some(ACME),
+            organization: argument.is_multiple_of(2).then_some(ACME),
             expires_at: later(now, argument),
         },
         _ => ApiTokenCommand::Revoke,
@@ -219,10 +219,14 @@ fn join_token_command(kind: u8, argument: u8, now: Timestamp) -> JoinTokenComman
             secret: secret("join"),
             roles: vec![role(NodeRole::EntryNode, &[ACME]), role(NodeRole::StreamWorker, &[ACME])],
             pools: [POOL].into(),
-            organization: (argument % 2 == 0).then_some(if argument > 128 { GLOBEX } else { ACME }),
-            host_name: (argument % 3 == 0).then(|| name("egress-1")),
+            organization: argument.is_multiple_of(2).then_some(if argument > 128 {
+                GLOBEX
+            } else {
+                ACME
+            }),
+            host_name: argument.is_multiple_of(3).then(|| name("egress-1")),
             expires_at: later(now, argument),
-            auto_approve: argument % 2 == 0,
+            auto_approve: argument.is_multiple_of(2),
         },
         1 | 2 => JoinTokenCommand::Use {
             presented: secret(pick(&["join", "other"], argument / 64)),
@@ -245,7 +249,7 @@ fn node_command(kind: u8, argument: u8, now: Timestamp) -> NodeCommand {
                 bus_key: text(argument),
                 agent_version: requested.agent_version,
                 join_token: TOKEN,
-                offer: Offer { auto_approve: argument % 2 == 0, ..offer() },
+                offer: Offer { auto_approve: argument.is_multiple_of(2), ..offer() },
             }
         }
         3 => NodeCommand::Approve,
@@ -307,7 +311,7 @@ fn resource_command(kind: u8, argument: u8, _: Timestamp) -> ResourceCommand {
     let target = Target {
         host: pick(&["office.example", "192.0.2.1", "no host", "::1"], argument).to_owned(),
         port: u16::from(argument),
-        allow_local: argument % 2 == 0,
+        allow_local: argument.is_multiple_of(2),
     };
     match kind % 5 {
         0 => ResourceCommand::Create {
