@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn what_is_not_allowed_fails_clearly_and_changes_nothing() {
-    let Some(mut fabric) = super::fabric("denied").await else { return };
+    let test = "denied::what_is_not_allowed_fails_clearly_and_changes_nothing";
+    let Some(mut fabric) = super::fabric(test).await else { return };
     let nobodys = requests_to_the_office(&fabric);
     assert_eq!(nobodys, 0);
     people_without_a_policy(&fabric).await;

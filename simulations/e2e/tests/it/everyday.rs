@@ -13,7 +13,8 @@ const PARALLEL_REQUESTS: usize = 20;
 
 #[tokio::test]
 async fn everyday_programs_work_through_the_fabric() {
-    let Some(fabric) = super::fabric("everyday").await else { return };
+    let test = "everyday::everyday_programs_work_through_the_fabric";
+    let Some(fabric) = super::fabric(test).await else { return };
     step("rap ls, rap ssh");
     let listed = fabric.alice.rap(&["ls"]).await.ok();
     assert!(listed.contains("demo-ssh") && listed.contains("demo-web"), "{listed}");

@@ -5,13 +5,17 @@ mod denied;
 mod everyday;
 mod network;
 mod outage;
+mod rootless;
 mod ticket;
 mod worker;
 
 use rap_e2e::{Fabric, Person};
 
-/// The fabric, or `None` and a line that says which test was left out and why.
+/// The fabric for the test of this name, or `None` when the test is done or cannot be done here.
 async fn fabric(test: &str) -> Option<Fabric> {
+    if rootless::is_for_a_child(test) {
+        return None;
+    }
     match Fabric::start().await {
         Ok(fabric) => Some(fabric),
         Err(reason) => {
@@ -21,6 +25,7 @@ async fn fabric(test: &str) -> Option<Fabric> {
     }
 }
 
+/// Says which test was left out and why.
 fn skip(test: &str, reason: &str) {
     println!("SKIPPED {test}: {reason}");
 }

@@ -12,7 +12,8 @@ const ECHO: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn sessions_outlive_the_authority_plane_and_the_log_misses_nothing() {
-    let Some(mut fabric) = super::fabric("outage").await else { return };
+    let test = "outage::sessions_outlive_the_authority_plane_and_the_log_misses_nothing";
+    let Some(mut fabric) = super::fabric(test).await else { return };
     let mut words = ssh_words(&fabric);
     words.push("while read line; do echo \"heard $line\"; done".to_owned());
     let mut talk = fabric.alice.talk("rap", &words);

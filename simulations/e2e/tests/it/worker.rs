@@ -14,7 +14,8 @@ const RECOVERY: Duration = Duration::from_secs(2);
 
 #[tokio::test]
 async fn a_killed_worker_ends_its_sessions_and_is_back_within_two_seconds() {
-    let Some(fabric) = super::fabric("worker").await else { return };
+    let test = "worker::a_killed_worker_ends_its_sessions_and_is_back_within_two_seconds";
+    let Some(fabric) = super::fabric(test).await else { return };
     let mut words = ssh_words(&fabric);
     words.push("cat".to_owned());
     let mut talk = fabric.alice.talk("rap", &words);
