@@ -24,6 +24,8 @@ pub mod observation;
 pub mod process;
 pub mod snapshot;
 pub mod state;
+#[cfg(test)]
+mod world;
 
 pub use access::{AccessIds, AccessRequest, Authorized, Denied, Liveness, authorize_session};
 pub use authorization::{Action, Decision, Principal, Rule, Target, authorize};

@@ -1,1 +1,368 @@
+#![allow(clippy::unwrap_used)]
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rap_events::{
+    membership::{Membership, MembershipCommand},
+    node::{Node, NodeCommand},
+    organization::{Organization, OrganizationCommand},
+    policy::{Policy, PolicyCommand, PolicySpec},
+    resource::{Resource, ResourceCommand},
+    session::{SessionCommand, TerminationCause},
+    user::{User, UserCommand},
+};
+use rap_proto::{
+    AttachmentId, MessageId, NodeId, NodeRole, OrganizationRole, PolicyId, RefusalCode,
+    ResourceKind, SessionId,
+    snapshot::{RoleScope, Target},
+    token::{CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
+};
+
+use super::{
+    AccessIds, AccessRequest, Asked, Authorized, Denied, LIVENESS_MS, Live, Liveness, Obstacle,
+    authorize_session, explain, permits, reachable,
+};
+use crate::{
+    snapshot::compile,
+    world::{Platform, Tenant, key, name, uuid},
+};
+
+fn request(tenant: Tenant) -> AccessRequest {
+    AccessRequest {
+        organization: tenant.id,
+        user: tenant.user,
+        asked: Asked::Id(tenant.resource),
+        client_key: key(77),
+        refresh: None,
+    }
+}
+
+fn ids(n: u128) -> AccessIds {
+    AccessIds {
+        token: MessageId::from_uuid(uuid(n)),
+        session: SessionId::from_uuid(uuid(n)),
+        attachment: AttachmentId::from_uuid(uuid(n)),
+    }
+}
+
+fn ask(
+    platform: &Platform,
+    live: &Liveness,
+    request: &AccessRequest,
+) -> Result<Authorized, Denied> {
+    authorize_session(platform.state(), live, request, ids(0x7000), platform.world.now)
+}
+
+fn code(platform: &Platform, request: &AccessRequest) -> RefusalCode {
+    ask(platform, &Liveness::new(), request).unwrap_err().code
+}
+
+fn drain(platform: &mut Platform, node: NodeId) {
+    platform.must::<Node>(node.uuid(), NodeCommand::StartDraining);
+}
+
+#[test]
+fn the_claims_say_what_was_granted() {
+    let platform = Platform::new();
+    let (acme, now) = (platform.acme, platform.world.now);
+    let authorized = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
+    let claims = &authorized.claims;
+    assert_eq!(claims.entries, BTreeSet::from([platform.entry]));
+    let floor = compile(platform.state(), acme.egress).unwrap().manifest.version;
+    assert_eq!(claims.egresses, BTreeMap::from([(acme.egress, floor)]));
+    assert_eq!((claims.user, claims.organization), (acme.user, acme.id));
+    assert_eq!((claims.resource, claims.kind), (acme.resource, ResourceKind::Ssh));
+    assert_eq!(claims.client_key, key(77));
+    assert_eq!(claims.connect_by, now + Duration::from_millis(CONNECT_TTL_MS));
+    assert_eq!(claims.expires_at, now + Duration::from_millis(GRANT_TTL_MS));
+    assert_eq!(authorized.grant.policies, BTreeSet::from([acme.policy]));
+    assert_eq!(claims.check_connect(now), Ok(()));
+}
+
+#[test]
+fn a_resource_is_asked_for_by_name_within_its_organization() {
+    let platform = Platform::new();
+    let named = |text| AccessRequest { asked: Asked::Name(name(text)), ..request(platform.acme) };
+    assert!(ask(&platform, &Liveness::new(), &named("acme-ssh")).is_ok());
+    assert_eq!(code(&platform, &named("globex-ssh")), RefusalCode::AccessDenied);
+}
+
+#[test]
+fn what_no_policy_permits_is_denied() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let by_admin = AccessRequest { user: acme.admin, ..request(acme) };
+    let denied = ask(&platform, &Liveness::new(), &by_admin).unwrap_err();
+    assert_eq!(denied.code, RefusalCode::AccessDenied);
+    assert_eq!(denied.resource, Some(acme.resource));
+    assert_eq!(denied.reason, "no policy permits it; 1 permit it to others");
+    platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::AccessDenied);
+}
+
+#[test]
+fn another_organizations_resource_is_denied_like_an_absent_one() {
+    let platform = Platform::new();
+    let asked = |id| AccessRequest { asked: Asked::Id(id), ..request(platform.acme) };
+    let foreign = ask(&platform, &Liveness::new(), &asked(platform.globex.resource)).unwrap_err();
+    let absent = rap_proto::ResourceId::from_uuid(uuid(0xdead));
+    assert_eq!(ask(&platform, &Liveness::new(), &asked(absent)).unwrap_err(), foreign);
+    let as_if_there =
+        AccessRequest { organization: platform.globex.id, ..asked(platform.globex.resource) };
+    assert_eq!(code(&platform, &as_if_there), RefusalCode::AccessDenied);
+}
+
+#[test]
+fn each_obstacle_is_named_to_the_auditor_and_to_nobody_else() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let obstacle = |platform: &Platform| {
+        assert_eq!(code(platform, &request(acme)), RefusalCode::AccessDenied);
+        explain(platform.state(), acme.id, acme.user, acme.resource).obstacle
+    };
+    let membership = rap_events::keys::membership_id(acme.id, acme.user);
+    platform.must::<Organization>(
+        acme.id.uuid(),
+        OrganizationCommand::Suspend { reason: String::new() },
+    );
+    assert_eq!(obstacle(&platform), Some(Obstacle::OrganizationClosed));
+    platform.must::<Organization>(acme.id.uuid(), OrganizationCommand::Resume);
+    platform.must::<User>(acme.user.uuid(), UserCommand::Disable { reason: String::new() });
+    assert_eq!(obstacle(&platform), Some(Obstacle::UserInactive));
+    platform.must::<User>(acme.user.uuid(), UserCommand::Enable);
+    platform.must::<Membership>(membership, MembershipCommand::Revoke);
+    assert_eq!(obstacle(&platform), Some(Obstacle::NotAMember));
+    platform.world.member(acme.id, acme.user, OrganizationRole::User);
+    platform.must::<Resource>(acme.resource.uuid(), ResourceCommand::Remove);
+    assert_eq!(obstacle(&platform), Some(Obstacle::NoSuchResource));
+}
+
+#[test]
+fn a_policy_matches_the_user_by_id_or_role_and_the_resource_by_id_or_kind() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let user = BTreeSet::from([acme.user]);
+    let role = BTreeSet::from([OrganizationRole::User]);
+    let resource = BTreeSet::from([acme.resource]);
+    let kind = BTreeSet::from([ResourceKind::Ssh]);
+    let none = PolicySpec::default;
+    for (spec, permitted) in [
+        (PolicySpec { users: user.clone(), resources: resource.clone(), ..none() }, true),
+        (PolicySpec { users: user.clone(), kinds: kind.clone(), ..none() }, true),
+        (PolicySpec { roles: role.clone(), resources: resource.clone(), ..none() }, true),
+        (PolicySpec { roles: role.clone(), kinds: kind.clone(), ..none() }, true),
+        (PolicySpec { users: user, kinds: BTreeSet::from([ResourceKind::Web]), ..none() }, false),
+        (PolicySpec { users: BTreeSet::from([acme.admin]), kinds: kind, ..none() }, false),
+        (
+            PolicySpec {
+                roles: BTreeSet::from([OrganizationRole::Owner]),
+                resources: resource,
+                ..none()
+            },
+            false,
+        ),
+    ] {
+        platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Change { spec: spec.clone() });
+        let found = permits(platform.state(), acme.id, acme.user, acme.resource);
+        assert_eq!(found, permitted, "{spec:?}");
+        let reached = reachable(platform.state(), acme.id, acme.user).count();
+        assert_eq!(reached, usize::from(permitted));
+        // What the egress is told agrees with what control decides.
+        let compiled = compile(platform.state(), acme.egress).unwrap();
+        let told = compiled.sections.values().flatten().copied().collect::<Vec<u8>>();
+        let id = acme.user.uuid();
+        assert_eq!(told.windows(16).any(|part| part == id.as_bytes()), permitted);
+    }
+}
+
+#[test]
+fn a_policy_of_another_organization_permits_nothing() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
+    let spec = PolicySpec {
+        users: BTreeSet::from([acme.user]),
+        resources: BTreeSet::from([acme.resource]),
+        ..PolicySpec::default()
+    };
+    platform.must::<Policy>(globex.policy.uuid(), PolicyCommand::Change { spec });
+    assert!(!permits(platform.state(), acme.id, acme.user, acme.resource));
+    assert!(!permits(platform.state(), globex.id, acme.user, acme.resource));
+}
+
+#[test]
+fn a_draining_node_is_chosen_for_no_new_session() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    drain(&mut platform, acme.egress);
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::NodeDraining);
+    platform.must::<Node>(acme.egress.uuid(), NodeCommand::EndDraining);
+    let says_so = Live { seen_at: platform.world.now, snapshot_version: 0, draining: true };
+    let live = Liveness::from([(platform.entry, says_so)]);
+    let denied = ask(&platform, &live, &request(acme)).unwrap_err();
+    assert_eq!(denied.code, RefusalCode::NodeDraining);
+    assert!(ask(&platform, &Liveness::new(), &request(acme)).is_ok());
+}
+
+#[test]
+fn a_node_without_the_role_or_the_pool_is_never_chosen() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    platform.must::<Node>(acme.egress.uuid(), NodeCommand::AssignRoles { roles: Vec::new() });
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::RoleNotAssigned);
+    let pools = BTreeSet::new();
+    platform.must::<Node>(acme.egress.uuid(), NodeCommand::AssignPools { pools });
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::PathUnavailable);
+    let only_globex = Some(BTreeSet::from([platform.globex.id]));
+    let roles = vec![RoleScope { role: NodeRole::EntryNode, organizations: only_globex }];
+    platform.must::<Node>(platform.entry.uuid(), NodeCommand::AssignRoles { roles });
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::RoleNotAssigned);
+}
+
+#[test]
+fn a_revoked_node_is_never_chosen() {
+    let mut platform = Platform::new();
+    let revoke = NodeCommand::Revoke { note: String::new() };
+    platform.must::<Node>(platform.entry.uuid(), revoke);
+    assert_eq!(code(&platform, &request(platform.acme)), RefusalCode::RoleNotAssigned);
+}
+
+fn more_entries(platform: &mut Platform, count: u128) -> Vec<NodeId> {
+    let roles = vec![RoleScope { role: NodeRole::EntryNode, organizations: None }];
+    (0..count)
+        .map(|n| platform.world.node(0x40 + n, &format!("entry-{n}"), None, roles.clone(), &[]))
+        .collect()
+}
+
+#[test]
+fn nodes_that_were_heard_of_come_first_and_silent_ones_are_kept_as_a_last_resort() {
+    let mut platform = Platform::new();
+    let added = more_entries(&mut platform, 6);
+    let now = platform.world.now;
+    let heard = |ago| Live {
+        seen_at: now - Duration::from_millis(ago),
+        snapshot_version: 0,
+        draining: false,
+    };
+    let live = Liveness::from([(added[3], heard(0)), (added[4], heard(LIVENESS_MS + 1))]);
+    let chosen = ask(&platform, &live, &request(platform.acme)).unwrap().entries;
+    assert_eq!(chosen[0], added[3]);
+    assert_eq!(chosen.len(), 7);
+}
+
+#[test]
+fn a_token_names_no_more_nodes_than_it_may() {
+    let mut platform = Platform::new();
+    more_entries(&mut platform, MAX_AUDIENCE as u128 + 4);
+    let authorized = ask(&platform, &Liveness::new(), &request(platform.acme)).unwrap();
+    assert_eq!(authorized.claims.entries.len(), MAX_AUDIENCE);
+    assert_eq!(authorized.entries.len(), MAX_AUDIENCE);
+}
+
+#[test]
+fn sessions_spread_over_equal_nodes() {
+    let mut platform = Platform::new();
+    more_entries(&mut platform, 3);
+    let first = |n| {
+        let (state, now) = (platform.state(), platform.world.now);
+        let live = Liveness::new();
+        authorize_session(state, &live, &request(platform.acme), ids(n), now).unwrap().entries[0]
+    };
+    let chosen: BTreeSet<NodeId> = (0..64).map(first).collect();
+    assert_eq!(chosen.len(), 4);
+}
+
+fn refresh(tenant: Tenant) -> AccessRequest {
+    AccessRequest { refresh: Some(tenant.session), ..request(tenant) }
+}
+
+#[test]
+fn a_refresh_keeps_the_session_its_attachment_and_its_draining_nodes() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    drain(&mut platform, acme.egress);
+    let entry = platform.entry;
+    drain(&mut platform, entry);
+    platform.world.advance(300_000);
+    let refreshed = platform.world.request(&refresh(acme), SessionId::from_uuid(uuid(1))).unwrap();
+    assert!(refreshed.refreshed);
+    assert_eq!(refreshed.claims.session, acme.session);
+    assert_eq!(refreshed.claims.attachment.uuid(), acme.session.uuid());
+    assert_eq!(refreshed.claims.entries, BTreeSet::from([platform.entry]));
+    let expires_at = platform.world.now + Duration::from_millis(GRANT_TTL_MS);
+    let session = platform.state().sessions().get(acme.session).unwrap();
+    assert_eq!(session.grant.as_ref().unwrap().expires_at, expires_at);
+}
+
+#[test]
+fn a_refresh_is_for_the_holder_of_a_living_session() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let other_key = AccessRequest { client_key: key(78), ..refresh(acme) };
+    assert_eq!(code(&platform, &other_key), RefusalCode::AccessDenied);
+    let other_session = AccessRequest { refresh: Some(globex.session), ..refresh(acme) };
+    assert_eq!(code(&platform, &other_session), RefusalCode::AccessDenied);
+    let denied = ask(&platform, &Liveness::new(), &other_key);
+    assert_eq!(other_key.command(&denied), None, "it leaves no trace in the session");
+
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(acme.session, terminate);
+    assert_eq!(code(&platform, &refresh(acme)), RefusalCode::SessionTerminated);
+}
+
+#[test]
+fn a_refresh_does_not_follow_a_resource_to_another_place() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let target = Target { host: "elsewhere.acme.example".to_owned(), port: 22, allow_local: false };
+    platform.must::<Resource>(
+        acme.resource.uuid(),
+        ResourceCommand::Change { kind: ResourceKind::Ssh, target, pool: acme.pool },
+    );
+    assert_eq!(code(&platform, &refresh(acme)), RefusalCode::SessionTerminated);
+    assert!(ask(&platform, &Liveness::new(), &request(acme)).is_ok());
+}
+
+#[test]
+fn a_denial_is_recorded_with_what_was_asked() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let by_admin = AccessRequest { user: acme.admin, ..request(acme) };
+    let session = SessionId::from_uuid(uuid(0x7001));
+    platform.world.request(&by_admin, session).unwrap_err();
+    let recorded = platform.state().sessions().get(session).unwrap();
+    assert_eq!(recorded.denial, Some(RefusalCode::AccessDenied));
+    assert_eq!(recorded.resource, Some(acme.resource));
+    assert!(recorded.grant.is_none() && recorded.nodes.is_empty());
+    let last = platform.world.log.last().unwrap();
+    assert_eq!((last.event_type.as_str(), last.organization), ("session.denied", Some(acme.id)));
+}
+
+#[test]
+fn the_floor_rises_with_what_an_egress_is_told_and_not_with_renewals() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let floor = |platform: &Platform| {
+        let authorized = ask(platform, &Liveness::new(), &request(acme)).unwrap();
+        authorized.claims.egresses[&acme.egress]
+    };
+    let before = floor(&platform);
+    let cluster = platform.cluster.uuid();
+    platform.must::<rap_events::cluster::Cluster>(
+        cluster,
+        rap_events::cluster::ClusterCommand::RenewSnapshots,
+    );
+    assert_eq!(floor(&platform), before);
+    let policy = PolicyId::from_uuid(uuid(0x7002));
+    let spec = PolicySpec {
+        users: BTreeSet::from([acme.admin]),
+        kinds: BTreeSet::from([ResourceKind::Ssh]),
+        ..PolicySpec::default()
+    };
+    let create = PolicyCommand::Create { organization: acme.id, name: name("more"), spec };
+    platform.must::<Policy>(policy.uuid(), create);
+    assert_eq!(floor(&platform), platform.state().position());
+}

@@ -1,1 +1,122 @@
+#![allow(clippy::unwrap_used)]
 
+use rap_events::{
+    Envelope,
+    catalogue::{REDACTED_FIELDS, redacted_fields},
+    session::{Seen, SessionCommand},
+};
+use rap_proto::{Digest, PublicKey, api::AuditEvent};
+
+use super::{Audience, show};
+use crate::world::{PHC, Platform, digest, key, person};
+
+fn find<'a>(platform: &'a Platform, event_type: &str) -> &'a Envelope {
+    platform.world.log.iter().find(|envelope| envelope.event_type == event_type).unwrap()
+}
+
+fn shown(platform: &Platform, event_type: &str, audience: Audience) -> Option<AuditEvent> {
+    let own = platform.acme.egress;
+    show(find(platform, event_type), audience, |node| node == own).unwrap()
+}
+
+const EVERYTHING: Audience = Audience::Platform { everything: true };
+
+#[test]
+fn an_event_shows_who_did_what_when_and_where() {
+    let platform = Platform::new();
+    let event = shown(&platform, "resource.created", EVERYTHING).unwrap();
+    assert_eq!(event.category, "resource");
+    assert_eq!(event.stream, platform.acme.resource.uuid());
+    assert_eq!(event.organization, Some(platform.acme.id));
+    assert_eq!(event.at, platform.world.now);
+    assert_eq!(
+        event.payload,
+        serde_json::json!({
+            "organization": platform.acme.id.to_string(),
+            "name": "acme-ssh",
+            "kind": "ssh",
+            "target": { "host": "ssh.acme.example", "port": 22, "allow_local": false },
+            "pool": platform.acme.pool.to_string(),
+        })
+    );
+}
+
+#[test]
+fn times_are_rfc_3339_keys_are_hexadecimal_and_serials_are_no_ids() {
+    let platform = Platform::new();
+    let login = shown(&platform, "login.opened", EVERYTHING).unwrap();
+    let expires_at = platform.world.now + std::time::Duration::from_secs(7 * 86_400);
+    assert_eq!(login.payload["expires_at"], expires_at.to_string());
+    let issued = shown(&platform, "node.certificate_issued", EVERYTHING).unwrap();
+    assert_eq!(issued.payload["serial"], "20".repeat(16));
+    let session = shown(&platform, "session.requested", EVERYTHING).unwrap();
+    let client_key: PublicKey =
+        serde_json::from_value(session.payload["client_key"].clone()).unwrap();
+    assert_eq!(client_key, key(77));
+}
+
+#[test]
+fn no_secret_is_shown_in_any_event() {
+    let platform = Platform::new();
+    let secrets: Vec<String> = ["setup", "login of root", "token of root", "join acme"]
+        .iter()
+        .map(|text| digest(text))
+        .map(|digest: Digest| digest.to_string())
+        .chain([PHC.to_owned()])
+        .collect();
+    for envelope in &platform.world.log {
+        let event = show(envelope, EVERYTHING, |_| true).unwrap().unwrap();
+        let text = event.payload.to_string();
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{} shows {secret}", envelope.event_type);
+        }
+        for field in redacted_fields(&envelope.event_type) {
+            assert!(event.payload.get(field).is_none());
+        }
+    }
+    assert!(REDACTED_FIELDS.len() >= 7);
+}
+
+#[test]
+fn an_auditor_sees_the_events_of_the_own_organization_only() {
+    let platform = Platform::new();
+    let of_acme = Audience::Organization(platform.acme.id);
+    for envelope in &platform.world.log {
+        let event = show(envelope, of_acme, |_| true).unwrap();
+        assert_eq!(event.is_some(), envelope.organization == Some(platform.acme.id));
+        let of_platform = Audience::Platform { everything: false };
+        let event = show(envelope, of_platform, |_| true).unwrap();
+        assert_eq!(event.is_some(), envelope.organization.is_none());
+    }
+}
+
+#[test]
+fn an_organizations_auditor_is_shown_no_topology() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let seen = Seen { node: acme.egress, sequence: 1, at: platform.world.now };
+    platform.world.session(acme.session, SessionCommand::RecordStarted { seen });
+    let of_acme = Audience::Organization(acme.id);
+    for event_type in ["session.authorized", "session.started"] {
+        let event = shown(&platform, event_type, of_acme).unwrap();
+        let text = serde_json::to_string(&event).unwrap();
+        assert!(!text.contains(&platform.entry.to_string()), "{text}");
+        assert!(!text.contains("egresses") && !text.contains("entries"), "{text}");
+    }
+    let event = shown(&platform, "session.authorized", EVERYTHING).unwrap();
+    assert!(event.payload["grant"]["egresses"][acme.egress.to_string()].is_number());
+}
+
+#[test]
+fn audiences_follow_from_authorization() {
+    let platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let of = |user, organization| Audience::of(platform.state(), &person(user), organization);
+    assert_eq!(of(acme.owner, Some(acme.id)), Some(Audience::Organization(acme.id)));
+    assert_eq!(of(acme.user, Some(acme.id)), None);
+    assert_eq!(of(globex.owner, Some(acme.id)), None);
+    assert_eq!(of(acme.owner, None), None);
+    assert_eq!(of(platform.owner, None), Some(EVERYTHING));
+    assert_eq!(of(platform.admin, None), Some(Audience::Platform { everything: false }));
+    assert_eq!(of(platform.admin, Some(acme.id)), None);
+}

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    Digest, NodeId, NodeRole, OrganizationId, UserId,
+    Digest, NodeId, NodeRole, OrganizationId, PoolId, UserId,
     snapshot::{
         Assignment, MAX_SECTION_BYTES, Manifest, Peer, Peers, Resource, Resources, Section,
         StalePolicy, Trust,
@@ -18,6 +18,15 @@ use crate::{
 ///
 /// The section `resources` is there only for nodes that serve an egress pool.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
+    compile_within(state, node, MAX_SECTION_BYTES)
+}
+
+/// The same with another limit for each section.
+pub(super) fn compile_within(
+    state: &State,
+    node: NodeId,
+    limit: usize,
+) -> Result<Compiled, NotCompiled> {
     let cluster = state.cluster().id.ok_or(NotCompiled::NotBootstrapped)?;
     let node = state
         .nodes()
@@ -25,7 +34,7 @@ pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
         .filter(|found| found.is_approved())
         .ok_or(NotCompiled::NotApproved(node))?;
 
-    let mut sections = Sections::default();
+    let mut sections = Sections { limit, names: BTreeMap::new(), bytes: BTreeMap::new() };
     sections.add(&assignment(state, node))?;
     sections.add(&trust(state, node))?;
     sections.add(&peers(state, node))?;
@@ -47,8 +56,8 @@ pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     })
 }
 
-#[derive(Default)]
 struct Sections {
+    limit: usize,
     names: BTreeMap<String, Digest>,
     bytes: BTreeMap<Digest, Vec<u8>>,
 }
@@ -56,8 +65,9 @@ struct Sections {
 impl Sections {
     fn add<S: Section>(&mut self, section: &S) -> Result<(), NotCompiled> {
         let bytes = section.to_bytes();
-        if bytes.len() > MAX_SECTION_BYTES {
-            return Err(NotCompiled::SectionTooLarge { section: S::NAME, actual: bytes.len() });
+        if bytes.len() > self.limit {
+            let (section, actual, limit) = (S::NAME, bytes.len(), self.limit);
+            return Err(NotCompiled::SectionTooLarge { section, actual, limit });
         }
         let digest = Digest::of(&bytes);
         self.names.insert(S::NAME.to_owned(), digest);
@@ -67,12 +77,15 @@ impl Sections {
 }
 
 fn assignment(state: &State, node: &Node) -> Assignment {
-    let exists = |pool: &&rap_proto::PoolId| state.pools().get(**pool).is_some();
+    let serves = |id: &&PoolId| {
+        let pool = state.pools().get(**id);
+        pool.is_some_and(|pool| node.serves(NodeRole::StreamWorker, pool.organization))
+    };
     Assignment {
         name: node.name.clone(),
         draining: node.draining,
         roles: node.roles.clone(),
-        pools: node.pools.iter().filter(exists).copied().collect(),
+        pools: node.pools.iter().filter(serves).copied().collect(),
     }
 }
 

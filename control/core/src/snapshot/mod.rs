@@ -19,10 +19,7 @@ mod touched;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_proto::{
-    Digest, NodeId,
-    snapshot::{MAX_SECTION_BYTES, Manifest},
-};
+use rap_proto::{Digest, NodeId, snapshot::Manifest};
 
 pub use compile::compile;
 pub(crate) use touched::touched;
@@ -48,8 +45,11 @@ pub enum NotCompiled {
     #[error("{0} is not an approved node of this cluster")]
     NotApproved(NodeId),
     /// The node serves more than fits: divide its pools among more nodes.
-    #[error("the section {section} of {actual} bytes exceeds {MAX_SECTION_BYTES}")]
-    SectionTooLarge { section: &'static str, actual: usize },
+    #[error("the section {section} of {actual} bytes exceeds {limit}")]
+    SectionTooLarge { section: &'static str, actual: usize, limit: usize },
     #[error("the cluster is not bootstrapped")]
     NotBootstrapped,
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,8 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             };
             held.into_iter().chain(named).flat_map(|id| pool(state, id)).collect()
         }
-        DomainEvent::Session(SessionEvent::Terminated(_)) => {
+        // A terminated session that starts again after its end was forgotten is denied again.
+        DomainEvent::Session(SessionEvent::Terminated(_) | SessionEvent::Started(_)) => {
             state.sessions().denied_at(SessionId::from_uuid(id)).collect()
         }
         DomainEvent::Session(_)

@@ -21,6 +21,9 @@ mod sessions;
 mod stamp;
 mod users;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use rap_events::Envelope;

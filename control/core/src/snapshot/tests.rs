@@ -1,0 +1,325 @@
+#![allow(clippy::unwrap_used)]
+
+mod histories;
+
+use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
+
+use rap_events::{
+    cluster::{Cluster, ClusterCommand},
+    node::{Node, NodeCommand},
+    organization::{Organization, OrganizationCommand},
+    policy::{Policy, PolicyCommand},
+    session::{Seen, SessionCommand, TerminationCause},
+    user::{User, UserCommand},
+};
+use rap_proto::{
+    NodeId, NodeRole, codec,
+    observation::EndReason,
+    snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
+};
+
+use super::{Compiled, NotCompiled, SNAPSHOT_TTL, compile, compile::compile_within};
+use crate::{
+    State,
+    state::DENIAL_KEPT_MS,
+    world::{Platform, Tenant, key, uuid},
+};
+
+fn section<S: Section>(state: &State, node: NodeId) -> Option<S> {
+    let compiled = compile(state, node).unwrap();
+    let digest = compiled.manifest.sections.get(S::NAME)?;
+    Some(S::from_bytes(&compiled.sections[digest]).unwrap())
+}
+
+/// Everything that a node is sent, in one piece.
+pub(super) fn all_bytes(compiled: &Compiled) -> Vec<u8> {
+    let sections = compiled.sections.values().flatten().copied();
+    codec::encode(&compiled.manifest).into_iter().chain(sections).collect()
+}
+
+pub(super) fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// What of a tenant must stand in no other tenant's snapshot.
+pub(super) fn marks(tenant: Tenant, called: &str) -> Vec<Vec<u8>> {
+    let ids = [
+        tenant.id.uuid(),
+        tenant.owner.uuid(),
+        tenant.admin.uuid(),
+        tenant.user.uuid(),
+        tenant.pool.uuid(),
+        tenant.resource.uuid(),
+        tenant.policy.uuid(),
+        tenant.egress.uuid(),
+        tenant.session.uuid(),
+    ];
+    let ids = ids.iter().map(|id| id.as_bytes().to_vec());
+    ids.chain([called.as_bytes().to_vec()]).collect()
+}
+
+fn version(platform: &Platform, node: NodeId) -> u64 {
+    compile(platform.state(), node).unwrap().manifest.version
+}
+
+#[test]
+fn an_organizations_node_is_told_nothing_of_another_organization() {
+    let platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    for (node, foreign, called) in [(acme.egress, globex, "globex"), (globex.egress, acme, "acme")]
+    {
+        let bytes = all_bytes(&compile(platform.state(), node).unwrap());
+        for mark in marks(foreign, called) {
+            assert!(!holds(&bytes, &mark), "{called} in the other's snapshot: {mark:02x?}");
+        }
+    }
+    let own = all_bytes(&compile(platform.state(), acme.egress).unwrap());
+    assert!(holds(&own, acme.resource.uuid().as_bytes()), "its own resource is there");
+}
+
+#[test]
+fn a_shared_peers_scope_shows_only_the_organizations_that_both_serve() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let both = Some(BTreeSet::from([acme.id, globex.id]));
+    platform.must::<Node>(
+        platform.entry.uuid(),
+        NodeCommand::AssignRoles {
+            roles: vec![RoleScope { role: NodeRole::EntryNode, organizations: both }],
+        },
+    );
+    let peers: Peers = section(platform.state(), acme.egress).unwrap();
+    let only = Some(BTreeSet::from([acme.id]));
+    let roles = vec![RoleScope { role: NodeRole::EntryNode, organizations: only }];
+    assert_eq!(peers.peers.iter().map(|peer| &peer.roles).collect::<Vec<_>>(), vec![&roles]);
+    let bytes = all_bytes(&compile(platform.state(), acme.egress).unwrap());
+    assert!(!holds(&bytes, globex.id.uuid().as_bytes()));
+}
+
+#[test]
+fn each_role_learns_of_the_peers_that_it_speaks_with() {
+    let platform = Platform::new();
+    let peers = |node| -> BTreeSet<NodeId> {
+        let peers: Peers = section(platform.state(), node).unwrap();
+        peers.peers.iter().map(|peer| peer.node).collect()
+    };
+    let (acme, globex) = (platform.acme.egress, platform.globex.egress);
+    assert_eq!(peers(platform.entry), BTreeSet::from([platform.relay, acme, globex]));
+    assert_eq!(peers(platform.relay), BTreeSet::from([platform.entry, acme, globex]));
+    assert_eq!(peers(acme), BTreeSet::from([platform.entry]));
+}
+
+#[test]
+fn a_relay_and_an_entry_are_told_of_no_resource_and_no_user() {
+    let platform = Platform::new();
+    let acme = platform.acme;
+    for node in [platform.entry, platform.relay] {
+        assert!(section::<Resources>(platform.state(), node).is_none());
+        let bytes = all_bytes(&compile(platform.state(), node).unwrap());
+        for id in [acme.resource.uuid(), acme.user.uuid(), acme.pool.uuid(), acme.policy.uuid()] {
+            assert!(!holds(&bytes, id.as_bytes()));
+        }
+        assert!(!holds(&bytes, b"ssh.acme.example"));
+    }
+}
+
+#[test]
+fn an_egress_is_told_the_users_that_a_policy_permits() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let users = |platform: &Platform| -> BTreeSet<rap_proto::UserId> {
+        let found: Resources = section(platform.state(), acme.egress).unwrap();
+        found.resources.into_iter().flat_map(|resource| resource.users).collect()
+    };
+    assert_eq!(users(&platform), BTreeSet::from([acme.user]));
+    let disable = UserCommand::Disable { reason: String::new() };
+    platform.must::<User>(acme.user.uuid(), disable);
+    assert_eq!(users(&platform), BTreeSet::new());
+    platform.must::<User>(acme.user.uuid(), UserCommand::Enable);
+    platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
+    assert_eq!(users(&platform), BTreeSet::new());
+}
+
+#[test]
+fn a_pool_without_the_role_gives_no_resources() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let pools = BTreeSet::from([acme.pool, globex.pool]);
+    platform.must::<Node>(acme.egress.uuid(), NodeCommand::AssignPools { pools });
+    let found: Resources = section(platform.state(), acme.egress).unwrap();
+    let ids: Vec<_> = found.resources.iter().map(|resource| resource.id).collect();
+    assert_eq!(ids, vec![acme.resource], "the role covers acme only");
+    platform.must::<Node>(acme.egress.uuid(), NodeCommand::AssignRoles { roles: Vec::new() });
+    assert!(section::<Resources>(platform.state(), acme.egress).is_none());
+}
+
+#[test]
+fn a_suspended_organization_is_reached_by_nobody() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let suspend = OrganizationCommand::Suspend { reason: String::new() };
+    platform.must::<Organization>(acme.id.uuid(), suspend);
+    let found: Resources = section(platform.state(), acme.egress).unwrap();
+    assert!(found.resources.is_empty());
+    platform.must::<Organization>(acme.id.uuid(), OrganizationCommand::Resume);
+    let found: Resources = section(platform.state(), acme.egress).unwrap();
+    assert_eq!(found.resources.len(), 1);
+}
+
+#[test]
+fn only_an_approved_node_has_a_snapshot() {
+    let mut platform = Platform::new();
+    let egress = platform.acme.egress;
+    let unknown = NodeId::from_uuid(uuid(0xdead));
+    let refused = |platform: &Platform, node| compile(platform.state(), node).unwrap_err();
+    assert_eq!(refused(&platform, unknown), NotCompiled::NotApproved(unknown));
+    platform.must::<Node>(egress.uuid(), NodeCommand::Revoke { note: String::new() });
+    assert_eq!(refused(&platform, egress), NotCompiled::NotApproved(egress));
+}
+
+#[test]
+fn a_revoked_node_is_no_peer_and_is_denied_where_it_was_known() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme.egress, platform.globex.egress);
+    let before = version(&platform, globex);
+    platform.must::<Node>(acme.uuid(), NodeCommand::Revoke { note: String::new() });
+    let trust: Trust = section(platform.state(), platform.entry).unwrap();
+    assert_eq!(trust.denied_nodes, BTreeSet::from([acme]));
+    let peers: Peers = section(platform.state(), platform.entry).unwrap();
+    assert!(peers.peers.iter().all(|peer| peer.node != acme));
+    let trust: Trust = section(platform.state(), globex).unwrap();
+    assert!(trust.denied_nodes.is_empty(), "another organization never knew it");
+    assert_eq!(version(&platform, globex), before);
+    assert_eq!(version(&platform, platform.entry), platform.state().position());
+}
+
+#[test]
+fn a_terminated_session_is_denied_at_its_nodes_until_it_ended_and_its_token_expired() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let denied = |platform: &Platform, node| -> usize {
+        let trust: Trust = section(platform.state(), node).unwrap();
+        trust.denied_sessions.len()
+    };
+    let renew = |platform: &mut Platform| {
+        platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+    };
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(acme.session, terminate);
+    assert_eq!(denied(&platform, acme.egress), 1);
+    assert_eq!(denied(&platform, platform.entry), 1);
+    assert_eq!(denied(&platform, platform.relay), 0);
+    assert_eq!(denied(&platform, platform.globex.egress), 0);
+
+    platform.world.advance(3_600_000);
+    renew(&mut platform);
+    assert_eq!(denied(&platform, acme.egress), 1, "no node said that it ended");
+    let seen = Seen { node: acme.egress, sequence: 1, at: platform.world.now };
+    let reason = EndReason::Terminated;
+    platform.world.session(
+        acme.session,
+        SessionCommand::RecordEnded { seen, reason, bytes_up: 0, bytes_down: 0 },
+    );
+    renew(&mut platform);
+    assert_eq!(denied(&platform, acme.egress), 0);
+
+    let globex = platform.globex;
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(globex.session, terminate);
+    platform.world.advance(DENIAL_KEPT_MS + 1);
+    renew(&mut platform);
+    assert_eq!(denied(&platform, globex.egress), 0, "no list grows for ever");
+}
+
+#[test]
+fn a_version_is_the_position_of_the_last_event_that_touched_the_node() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let before = version(&platform, globex.egress);
+    platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
+    assert_eq!(version(&platform, acme.egress), platform.state().position());
+    assert_eq!(version(&platform, globex.egress), before, "it concerns acme's egress only");
+    let (entry, relay) = (version(&platform, platform.entry), version(&platform, platform.relay));
+    assert!(entry < platform.state().position() && relay < platform.state().position());
+    platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+    for node in [platform.entry, platform.relay, acme.egress, globex.egress] {
+        assert_eq!(version(&platform, node), platform.state().position());
+    }
+}
+
+#[test]
+fn a_renewal_changes_the_times_and_no_section() {
+    let mut platform = Platform::new();
+    let egress = platform.acme.egress;
+    let before = compile(platform.state(), egress).unwrap();
+    let content = platform.state().nodes().get(egress).unwrap().content_version;
+    platform.world.advance(6 * 3_600_000);
+    platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+    let after = compile(platform.state(), egress).unwrap();
+    assert_eq!(after.sections, before.sections);
+    assert_eq!(after.manifest.issued_at, platform.world.now);
+    assert_eq!(after.manifest.expires_at, platform.world.now + SNAPSHOT_TTL);
+    assert_eq!(platform.state().nodes().get(egress).unwrap().content_version, content);
+}
+
+#[test]
+fn a_snapshot_does_not_depend_on_what_came_after_its_version() {
+    let mut platform = Platform::new();
+    let before = compile(platform.state(), platform.acme.egress).unwrap();
+    platform.world.advance(1_000);
+    platform.world.person(0x900, "newcomer");
+    platform.must::<Policy>(platform.globex.policy.uuid(), PolicyCommand::Remove);
+    assert_eq!(compile(platform.state(), platform.acme.egress).unwrap(), before);
+    assert_eq!(compile(&platform.world.replay(), platform.acme.egress).unwrap(), before);
+}
+
+#[test]
+fn draining_and_a_new_key_reach_the_nodes() {
+    let mut platform = Platform::new();
+    platform.must::<Node>(platform.entry.uuid(), NodeCommand::StartDraining);
+    let own: Assignment = section(platform.state(), platform.entry).unwrap();
+    assert!(own.draining);
+    platform
+        .must::<Cluster>(platform.cluster.uuid(), ClusterCommand::AddControlKey { key: key(2) });
+    for node in [platform.entry, platform.relay, platform.acme.egress] {
+        let trust: Trust = section(platform.state(), node).unwrap();
+        assert_eq!(trust.control_keys, vec![key(1), key(2)]);
+    }
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_is_refused() {
+    let platform = Platform::new();
+    let compiled = compile(platform.state(), platform.entry).unwrap();
+    let actual = compiled.sections.values().map(Vec::len).max().unwrap();
+    let within = |limit| compile_within(platform.state(), platform.entry, limit);
+    assert_eq!(within(actual).unwrap(), compiled);
+    let limit = actual - 1;
+    let expected = NotCompiled::SectionTooLarge { section: "peers", actual, limit };
+    assert_eq!(within(limit).unwrap_err(), expected);
+}
+
+#[test]
+fn the_compiled_bytes_are_frozen() {
+    let platform = Platform::new();
+    let mut actual = String::new();
+    for (title, node) in [
+        ("entry", platform.entry),
+        ("relay", platform.relay),
+        ("egress of acme", platform.acme.egress),
+    ] {
+        let compiled = compile(platform.state(), node).unwrap();
+        writeln!(actual, "{title}\nmanifest {}", hex(&codec::encode(&compiled.manifest))).unwrap();
+        for (name, digest) in &compiled.manifest.sections {
+            writeln!(actual, "{name} {}", hex(&compiled.sections[digest])).unwrap();
+        }
+        assert!(
+            compiled.manifest.expires_at.since(platform.world.now) == Duration::from_secs(86_400)
+        );
+    }
+    assert!(actual == include_str!("golden.txt"), "the bytes are now:\n{actual}");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
