@@ -126,6 +126,7 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
         Some(name) => name,
         None => host_name()?,
     };
+    let shown = name.clone();
     let options = JoinOptions {
         control: arguments.control,
         ca: arguments.ca,
@@ -141,7 +142,8 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
     let joined = runtime.block_on(join(options, |node, fingerprint| {
         say(&format!(
             "Node {node} waits for approval. Its key's fingerprint is\n\n    {fingerprint}\n\n\
-             An administrator compares it and runs `rap node approve {node}`."
+             An administrator approves exactly this host with\n\n    \
+             rap node approve {shown} --fingerprint {fingerprint}\n"
         ));
     }))?;
     match joined {

@@ -56,6 +56,12 @@ pub enum CallError {
 }
 
 impl CallError {
+    /// Whether control said, over the pinned connection, that this node is none any more. Of an
+    /// identity that was copied nobody knows which holder is the right one: both stop.
+    pub(crate) fn means_revoked(&self) -> bool {
+        matches!(self.code(), Some(NodeApiCode::Revoked | NodeApiCode::IdentityCopied))
+    }
+
     pub(crate) fn code(&self) -> Option<NodeApiCode> {
         match self {
             Self::Refused(refusal) => Some(refusal.code),

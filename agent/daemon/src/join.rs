@@ -6,7 +6,7 @@ use rap_agent_core::{capability::capabilities, record::Enrollment};
 use rap_proto::{
     ClusterId, Digest, NodeId,
     bus::Heartbeat,
-    wire::node_api::{Credentials, EnrollReply, EnrollRequest, MAX_ADDRESSES, NodeApiCode},
+    wire::node_api::{Credentials, EnrollReply, EnrollRequest, MAX_ADDRESSES},
 };
 use tokio::time::{Instant, sleep};
 
@@ -194,7 +194,7 @@ async fn ask(
         }
         Ok(EnrollReply::Pending { .. }) => Ok(false),
         Ok(EnrollReply::Rejected) => Err(JoinError::Rejected),
-        Err(error) if error.code() == Some(NodeApiCode::Revoked) => Err(JoinError::Rejected),
+        Err(error) if error.means_revoked() => Err(JoinError::Rejected),
         Err(error) => Err(error.into()),
     }
 }

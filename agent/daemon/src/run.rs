@@ -144,11 +144,15 @@ async fn serve(
             let node = enrollment.node.ok_or(RunError::NotJoined)?;
             board.update(|report| report.node = Some(node));
             on_event(RunEvent::Pending { node, fingerprint: state.fingerprint() });
-            let approval =
-                pin!(join::await_approval(&mut state, &enrollment, control.clone(), node));
-            match select(approval, shutdown.as_mut()).await {
-                Either::Left((outcome, _)) => outcome?,
-                Either::Right(_) => return Ok(()),
+            let approved = {
+                let waiting = join::await_approval(&mut state, &enrollment, control.clone(), node);
+                match select(pin!(waiting), shutdown.as_mut()).await {
+                    Either::Left((outcome, _)) => Some(outcome?),
+                    Either::Right(_) => None,
+                }
+            };
+            if approved.is_none() {
+                return Ok(());
             }
             state.credentials()?.ok_or(RunError::NotJoined)?
         }
@@ -334,7 +338,10 @@ pub fn start(options: RunOptions) -> Result<RunningAgent, RunError> {
         .spawn(move || {
             // A dropped sender means that nobody holds the agent any more.
             let shutdown = async move { drop(stopped.await) };
-            run_with(options, shutdown, |event| drop(sender.send_replace(Some(event))), &shared)
+            let tell = |event| {
+                sender.send_replace(Some(event));
+            };
+            run_with(options, shutdown, tell, &shared)
         })
         .map_err(RunError::Thread)?;
     Ok(RunningAgent { stop: Some(stop), events, board, thread: Some(thread) })
@@ -373,3 +380,6 @@ impl RunningAgent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,11 +10,7 @@ use rap_agent_core::{
     fetch::{Answer, Effect, Fetcher, Input},
     standing::RevokedBy,
 };
-use rap_proto::{
-    Digest,
-    snapshot::Bundle,
-    wire::node_api::{NodeApiCode, SnapshotRequest},
-};
+use rap_proto::{Digest, snapshot::Bundle, wire::node_api::SnapshotRequest};
 
 use crate::{
     actors::{
@@ -107,7 +103,7 @@ impl FetcherActor {
                 Answer::Delivered
             }
             Ok(None) => Answer::NotModified,
-            Err(error) if error.code() == Some(NodeApiCode::Revoked) => {
+            Err(error) if error.means_revoked() => {
                 self.crew.identity.tell(Revoked(RevokedBy::Control));
                 Answer::Revoked
             }

@@ -11,7 +11,7 @@ use rap_agent_core::{
     standing::{RevokedBy, Standing},
 };
 use rap_pki::csr;
-use rap_proto::wire::node_api::{Credentials, EnrollReply, NodeApiCode, RenewRequest};
+use rap_proto::wire::node_api::{Credentials, EnrollReply, RenewRequest};
 
 use crate::{
     AgentState,
@@ -68,7 +68,7 @@ impl IdentityActor {
     fn answered(&mut self, outcome: Result<Credentials, CallError>, ctx: &mut Context<Self>) {
         let outcome = match outcome {
             Ok(credentials) => self.keep(credentials),
-            Err(error) if error.code() == Some(NodeApiCode::Revoked) => {
+            Err(error) if error.means_revoked() => {
                 self.revoke(RevokedBy::Control, ctx);
                 return;
             }

@@ -1,0 +1,545 @@
+//! A control plane for one node: the node API of `rap_proto::wire::node_api` and the bus, with
+//! its decisions in the test's hands.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::{SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rap_bus::{Bus as _, LocalBus};
+use rap_node_agent::{BusChoice, JoinOptions, RunOptions, RunningAgent, StatusReport};
+use rap_pki::{
+    ClusterAuthority, PeerIdentity, csr,
+    tls::{self, ClientAuth, Identity},
+};
+use rap_proto::{
+    ClusterId, Digest, IncarnationId, NodeId, NodeRole, PublicKey, Signer as _, Timestamp,
+    bus::{
+        ControlBody, ControlMessage, Heartbeat, MESSAGE_TTL_MS, NodeBody, NodeMessage,
+        all_up_subjects, down_subject,
+    },
+    codec,
+    key::LocalKey,
+    observation::{Observation, Spooled},
+    secret::{JoinSecret, Secret},
+    signed::{self, Trusted},
+    snapshot::{Assignment, Bundle, Manifest, RoleScope, Section as _, StalePolicy, Trust},
+    wire::node_api::{
+        Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest, MAX_BODY_BYTES,
+        NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
+    },
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, task::JoinSet, time::Instant};
+use tokio_rustls::TlsAcceptor;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap())
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn random_key() -> LocalKey {
+    LocalKey::from_random(&random()).unwrap()
+}
+
+/// Waits for something that becomes true, without counting on how long it takes.
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}: it did not happen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub(crate) struct Control {
+    shared: Arc<Shared>,
+    pub(crate) bus: Arc<LocalBus>,
+    address: SocketAddr,
+    serving: JoinSet<()>,
+    listening: JoinSet<()>,
+    directory: tempfile::TempDir,
+}
+
+struct Shared {
+    cluster: ClusterId,
+    authority: ClusterAuthority,
+    server: (Vec<u8>, LocalKey),
+    key: LocalKey,
+    desk: Mutex<Desk>,
+}
+
+/// What the test decides and sees.
+pub(crate) struct Desk {
+    pub(crate) auto_approve: bool,
+    pub(crate) rejected: bool,
+    /// Every call of the node is answered with this.
+    pub(crate) refuses: Option<NodeApiCode>,
+    pub(crate) certificate_life: Duration,
+    pub(crate) snapshot: Option<(u64, Bundle)>,
+    /// Whether observations are confirmed.
+    pub(crate) records: bool,
+    pub(crate) node: Option<Node>,
+    pub(crate) heartbeats: Vec<Heartbeat>,
+    pub(crate) observations: BTreeMap<u64, Spooled>,
+    /// How often an observation arrived that was there already.
+    pub(crate) repeated: usize,
+    pub(crate) renewals: u64,
+    pub(crate) polls: u64,
+    pub(crate) snapshot_requests: u64,
+    token_used: bool,
+}
+
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) key: PublicKey,
+    pub(crate) request: EnrollRequest,
+}
+
+/// What a snapshot says; the test changes it to what it needs.
+pub(crate) struct Making {
+    pub(crate) manifest: Manifest,
+    pub(crate) assignment: Assignment,
+    pub(crate) trust: Trust,
+    pub(crate) signer: LocalKey,
+}
+
+impl Making {
+    pub(crate) fn bundle(mut self) -> Bundle {
+        let sections =
+            [(Assignment::NAME, self.assignment.to_bytes()), (Trust::NAME, self.trust.to_bytes())];
+        for (name, bytes) in &sections {
+            self.manifest.sections.insert((*name).to_owned(), Digest::of(bytes));
+        }
+        Bundle {
+            manifest: signed::seal(&self.manifest, &[&self.signer]),
+            sections: sections.map(|(_, bytes)| bytes.into()).to_vec(),
+        }
+    }
+}
+
+impl Control {
+    pub(crate) async fn start() -> Self {
+        let (cluster, ca_key) = (ClusterId::from_u128(7), random_key());
+        let authority = ClusterAuthority::create(cluster, &ca_key, random(), now());
+        let server_key = random_key();
+        let names = ["127.0.0.1".to_owned()];
+        let day = Duration::from_secs(86_400);
+        let certificate =
+            authority.issue_server(&names, &server_key.public_key(), random(), now(), day).unwrap();
+        let desk = Desk {
+            auto_approve: true,
+            rejected: false,
+            refuses: None,
+            certificate_life: day,
+            snapshot: None,
+            records: true,
+            node: None,
+            heartbeats: Vec::new(),
+            observations: BTreeMap::new(),
+            repeated: 0,
+            renewals: 0,
+            polls: 0,
+            snapshot_requests: 0,
+            token_used: false,
+        };
+        let shared = Arc::new(Shared {
+            cluster,
+            authority,
+            server: (certificate, server_key),
+            key: random_key(),
+            desk: Mutex::new(desk),
+        });
+        let bus = Arc::new(LocalBus::new());
+        let mut listening = JoinSet::new();
+        let heard = bus.subscribe(all_up_subjects(cluster)).await.unwrap();
+        listening.spawn(hear(shared.clone(), bus.clone(), heard));
+        let mut control = Self {
+            shared,
+            bus,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            serving: JoinSet::new(),
+            listening,
+            directory: tempfile::tempdir().unwrap(),
+        };
+        control.serve().await;
+        control
+    }
+
+    /// Listens again, at the same address.
+    pub(crate) async fn serve(&mut self) {
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        self.address = listener.local_addr().unwrap();
+        self.serving.spawn(accept(listener, self.shared.clone()));
+    }
+
+    /// The control plane and the bus are gone.
+    pub(crate) async fn go_away(&mut self) {
+        self.bus.set_disconnected(true);
+        self.serving.shutdown().await;
+    }
+
+    pub(crate) async fn come_back(&mut self) {
+        self.bus.set_disconnected(false);
+        self.serve().await;
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.shared.desk.lock().unwrap()
+    }
+
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("node")
+    }
+
+    pub(crate) fn join_options(&self) -> JoinOptions {
+        JoinOptions {
+            control: format!("https://{}", self.address).parse().unwrap(),
+            ca: self.shared.authority.fingerprint(),
+            token: token(),
+            name: "edge-1".parse().unwrap(),
+            listen: free_port(),
+            advertise: Vec::new(),
+            state_dir: self.state_dir(),
+            wait: PATIENCE,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn run_options(&self) -> RunOptions {
+        RunOptions {
+            state_dir: self.state_dir(),
+            listen: free_port(),
+            advertise: Vec::new(),
+            worker: PathBuf::from("/nonexistent"),
+            bus: BusChoice::Local(self.bus.clone()),
+            drain_limit: Duration::ZERO,
+        }
+    }
+
+    /// Joins and starts one agent.
+    pub(crate) async fn agent(&self) -> RunningAgent {
+        rap_node_agent::join(self.join_options(), |_, _| {}).await.unwrap();
+        self.run().await
+    }
+
+    pub(crate) async fn run(&self) -> RunningAgent {
+        let mut agent = rap_node_agent::start(self.run_options()).unwrap();
+        agent.ready().await.unwrap();
+        agent
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.desk().node.as_ref().unwrap().id
+    }
+
+    pub(crate) fn making(&self, version: u64) -> Making {
+        Making {
+            manifest: Manifest {
+                cluster: self.shared.cluster,
+                node: self.node(),
+                authority_epoch: 1,
+                version,
+                issued_at: now(),
+                expires_at: now() + Duration::from_secs(3_600),
+                stale_policy: StalePolicy::KeepSessions,
+                sections: BTreeMap::new(),
+            },
+            assignment: Assignment {
+                name: "edge-1".parse().unwrap(),
+                draining: false,
+                roles: vec![RoleScope { role: NodeRole::EntryNode, organizations: None }],
+                pools: BTreeSet::new(),
+            },
+            trust: Trust {
+                authorities: vec![self.shared.authority.certificate_der().to_vec().into()],
+                control_keys: vec![self.shared.key.public_key()],
+                denied_nodes: BTreeSet::new(),
+                denied_sessions: BTreeSet::new(),
+            },
+            signer: self.shared.key.clone(),
+        }
+    }
+
+    /// Publishes a snapshot and rings.
+    pub(crate) async fn offer(&self, version: u64, bundle: Bundle) {
+        self.desk().snapshot = Some((version, bundle));
+        self.ring(version).await;
+    }
+
+    pub(crate) async fn ring(&self, version: u64) {
+        let body = ControlBody::SnapshotAvailable { version };
+        say(&self.shared, &self.bus, self.node(), body, &self.shared.key).await;
+    }
+
+    /// Rings with a signature that is not control's.
+    pub(crate) async fn ring_falsely(&self, version: u64) {
+        let body = ControlBody::SnapshotAvailable { version };
+        say(&self.shared, &self.bus, self.node(), body, &random_key()).await;
+    }
+
+    /// Every observation that arrived, in the order of their sequence.
+    pub(crate) fn observed(&self) -> Vec<Observation> {
+        self.desk().observations.values().map(|one| one.observation.clone()).collect()
+    }
+}
+
+pub(crate) fn token() -> Secret<JoinSecret> {
+    Secret::from_random([42; 32])
+}
+
+pub(crate) fn free_port() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub(crate) fn report(agent: &RunningAgent) -> StatusReport {
+    agent.status().unwrap()
+}
+
+/// Every file below a directory, but for sockets.
+pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else if path.is_file() {
+            found.push(path);
+        }
+    }
+    found
+}
+
+async fn say(shared: &Shared, bus: &LocalBus, node: NodeId, body: ControlBody, signer: &LocalKey) {
+    let message = ControlMessage {
+        cluster: shared.cluster,
+        audience: node,
+        incarnation: IncarnationId::from_u128(1),
+        sequence: u64::from_le_bytes(random()) >> 8,
+        issued_at: now(),
+        expires_at: now() + Duration::from_millis(MESSAGE_TTL_MS),
+        body,
+    };
+    // A fresh incarnation each time: the sequence above is drawn, not counted.
+    let message = ControlMessage { incarnation: IncarnationId::new(now(), random()), ..message };
+    let bytes = signed::seal(&message, &[signer]);
+    let _ = bus.publish(down_subject(shared.cluster, node), bytes.into()).await;
+}
+
+async fn hear(shared: Arc<Shared>, bus: Arc<LocalBus>, mut heard: rap_bus::Subscription) {
+    while let Some(event) = heard.next().await {
+        let node = {
+            let desk = shared.desk.lock().unwrap();
+            desk.node.as_ref().map(|node| (node.id, node.key))
+        };
+        let Some((id, key)) = node else { continue };
+        let message = signed::open::<NodeMessage>(&event.payload, &Trusted::one(key)).unwrap();
+        assert_eq!((message.sender, message.cluster), (id, shared.cluster));
+        let confirm = {
+            let mut desk = shared.desk.lock().unwrap();
+            match message.into_inner().body {
+                NodeBody::Heartbeat(heartbeat) => {
+                    desk.heartbeats.push(heartbeat);
+                    None
+                }
+                NodeBody::Observations(batch) => {
+                    let through = batch.last().map(|last| last.sequence);
+                    for one in batch {
+                        let known = desk.observations.insert(one.sequence, one.clone());
+                        assert!(known.as_ref().is_none_or(|known| *known == one));
+                        desk.repeated += usize::from(known.is_some());
+                    }
+                    through.filter(|_| desk.records)
+                }
+            }
+        };
+        if let Some(through) = confirm {
+            let body = ControlBody::ObservationsRecorded { through };
+            say(&shared, &bus, id, body, &shared.key).await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let (certificate, key) = shared.server.clone();
+    let authority = shared.authority.certificate_der().to_vec();
+    let roots = tls::roots(&[&authority]).unwrap();
+    let identity = Identity { chain: vec![certificate, authority], key };
+    let config = tls::server(&identity, ClientAuth::Optional(roots), &[b"http/1.1"]).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (acceptor, shared) = (acceptor.clone(), shared.clone());
+        connections.spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            let session = stream.get_ref().1;
+            let leaf = session.peer_certificates().and_then(<[_]>::first);
+            let peer = leaf.and_then(|leaf| PeerIdentity::from_leaf(leaf).ok());
+            let exported =
+                session.export_keying_material([0; 32], ENROLL_EXPORTER_LABEL, None).unwrap();
+            let service = service_fn(move |request| {
+                let shared = shared.clone();
+                async move { Ok::<_, Infallible>(answer(&shared, peer, exported, request).await) }
+            });
+            let http = hyper::server::conn::http1::Builder::new();
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        });
+    }
+}
+
+type Answer = Result<Option<Vec<u8>>, NodeApiCode>;
+
+async fn answer(
+    shared: &Shared,
+    peer: Option<PeerIdentity>,
+    exported: [u8; 32],
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let bearer = head.headers.get("authorization").and_then(|value| value.to_str().ok());
+    let refuses = shared.desk.lock().unwrap().refuses;
+    let answer = match (refuses, head.uri.path()) {
+        (Some(code), _) => Err(code),
+        (None, "/node/v1/enroll") => enroll(shared, exported, bearer, &body),
+        (None, "/node/v1/enroll/poll") => poll(shared, &body),
+        (None, path) => match authenticated(shared, peer) {
+            Err(code) => Err(code),
+            Ok(peer) if path == "/node/v1/renew" => renew(shared, peer, &body),
+            Ok(_) => snapshot(shared, &body),
+        },
+    };
+    let (status, body) = match answer {
+        Ok(Some(body)) => (StatusCode::OK, body),
+        Ok(None) => (StatusCode::NOT_MODIFIED, Vec::new()),
+        Err(code) => {
+            let refusal = NodeApiRefusal { code, message: "as the test says".to_owned() };
+            (StatusCode::FORBIDDEN, codec::encode(&refusal))
+        }
+    };
+    Response::builder().status(status).body(Full::new(body.into())).unwrap()
+}
+
+fn ok<T: Serialize>(value: &T) -> Answer {
+    Ok(Some(codec::encode(value)))
+}
+
+fn enroll(shared: &Shared, exported: [u8; 32], bearer: Option<&str>, body: &[u8]) -> Answer {
+    let shown = bearer.and_then(|text| text.strip_prefix("Bearer "));
+    let shown = shown.and_then(|text| Secret::<JoinSecret>::parse(text).ok());
+    if shown.is_none_or(|shown| shown.digest() != token().digest()) {
+        return Err(NodeApiCode::TokenInvalid);
+    }
+    let request: EnrollRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
+    let key = csr::public_key(&request.csr).map_err(|_| NodeApiCode::Malformed)?;
+    if !key.verifies(&exported, &request.binding) {
+        return Err(NodeApiCode::NotTrusted);
+    }
+    let mut desk = shared.desk.lock().unwrap();
+    if std::mem::replace(&mut desk.token_used, true) {
+        return Err(NodeApiCode::TokenUsed);
+    }
+    desk.node = Some(Node { id: NodeId::new(now(), random()), key, request });
+    ok(&status(shared, &desk))
+}
+
+fn poll(shared: &Shared, body: &[u8]) -> Answer {
+    let request: PollRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
+    let mut desk = shared.desk.lock().unwrap();
+    desk.polls += 1;
+    let node = desk.node.as_ref().ok_or(NodeApiCode::UnknownNode)?;
+    let message = PollRequest::message(request.node, request.at);
+    if node.id != request.node || !node.key.verifies(&message, &request.signature) {
+        return Err(NodeApiCode::NotTrusted);
+    }
+    ok(&status(shared, &desk))
+}
+
+fn status(shared: &Shared, desk: &Desk) -> EnrollReply {
+    let node = desk.node.as_ref().unwrap();
+    if desk.rejected {
+        EnrollReply::Rejected
+    } else if desk.auto_approve {
+        EnrollReply::Enrolled(Box::new(credentials(shared, desk)))
+    } else {
+        let (cluster, fingerprint) = (shared.cluster, node.key.id());
+        EnrollReply::Pending { node: node.id, cluster, fingerprint }
+    }
+}
+
+fn credentials(shared: &Shared, desk: &Desk) -> Credentials {
+    let node = desk.node.as_ref().unwrap();
+    let life = desk.certificate_life;
+    let leaf = shared.authority.issue_node(
+        shared.cluster,
+        node.id,
+        &node.key,
+        random(),
+        desk.renewals,
+        now(),
+        life,
+    );
+    Credentials {
+        cluster: shared.cluster,
+        node: node.id,
+        renewal: desk.renewals,
+        certificates: vec![leaf.into(), shared.authority.certificate_der().to_vec().into()],
+        expires_at: now() + life,
+        control_keys: vec![shared.key.public_key()],
+        bus: None,
+    }
+}
+
+fn authenticated(shared: &Shared, peer: Option<PeerIdentity>) -> Result<PeerIdentity, NodeApiCode> {
+    let desk = shared.desk.lock().unwrap();
+    let node = desk.node.as_ref().ok_or(NodeApiCode::UnknownNode)?;
+    peer.filter(|peer| peer.node == node.id && peer.key == node.key.id())
+        .ok_or(NodeApiCode::NotTrusted)
+}
+
+fn renew(shared: &Shared, peer: PeerIdentity, body: &[u8]) -> Answer {
+    let request: RenewRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
+    let mut desk = shared.desk.lock().unwrap();
+    assert_eq!(request.renewal, peer.renewal);
+    assert_eq!(csr::public_key(&request.csr).unwrap().id(), peer.key);
+    if request.renewal != desk.renewals {
+        return Err(NodeApiCode::IdentityCopied);
+    }
+    desk.renewals += 1;
+    ok(&credentials(shared, &desk))
+}
+
+fn snapshot(shared: &Shared, body: &[u8]) -> Answer {
+    let request: SnapshotRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
+    let mut desk = shared.desk.lock().unwrap();
+    desk.snapshot_requests += 1;
+    let Some((_, bundle)) = &desk.snapshot else { return Ok(None) };
+    let mut bundle = bundle.clone();
+    bundle.sections.retain(|bytes| !request.sections.contains(&Digest::of(bytes)));
+    ok(&bundle)
+}

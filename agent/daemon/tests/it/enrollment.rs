@@ -1,0 +1,152 @@
+//! A host becomes a node: approval, interruption, and everything that must fail.
+
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+use rap_node_agent::{AgentState, CallError, JoinError, Joined, RunError, join, start};
+use rap_proto::{Digest, wire::node_api::NodeApiCode};
+
+use crate::control::{Control, PATIENCE, files, report, token, until};
+
+fn multi() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn refused(error: JoinError) -> Option<NodeApiCode> {
+    match error {
+        JoinError::Control(CallError::Refused(refusal)) => Some(refusal.code),
+        _ => None,
+    }
+}
+
+#[test]
+fn an_approved_host_gets_its_certificate_and_keeps_no_token() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().auto_approve = false;
+        let options = control.join_options();
+        let mut told = None;
+        let joining = join(options, |node, fingerprint| told = Some((node, fingerprint)));
+        let approving = async {
+            until("it asks for approval", || control.desk().polls > 0).await;
+            control.desk().auto_approve = true;
+        };
+        let (joined, ()) = tokio::join!(joining, approving);
+        let node = control.node();
+        assert_eq!(joined.unwrap(), Joined::Enrolled { node });
+        let key = control.desk().node.as_ref().unwrap().key;
+        assert_eq!(told, Some((node, key.id())), "what the approver compares");
+        let request = control.desk().node.as_ref().unwrap().request.clone();
+        assert!(request.bus_key.starts_with('U') && !request.addresses.is_empty());
+        assert!(!request.capabilities.is_empty());
+
+        let secret = token().reveal();
+        for file in files(&control.state_dir()) {
+            let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} is private", file.display());
+            let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
+            assert!(!text.contains(&secret), "{} holds the token", file.display());
+        }
+        let again = join(control.join_options(), |_, _| {}).await.unwrap_err();
+        assert!(matches!(again, JoinError::AlreadyJoined { node: found } if found == node));
+    });
+}
+
+#[test]
+fn an_interrupted_enrollment_goes_on_without_a_second_token() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().auto_approve = false;
+        let short = || {
+            let mut options = control.join_options();
+            options.wait = Duration::ZERO;
+            options
+        };
+        let first = join(short(), |_, _| {}).await.unwrap();
+        let Joined::Pending { node, .. } = first else { panic!("{first:?}") };
+        let second = join(short(), |_, _| {}).await.unwrap();
+        assert!(matches!(second, Joined::Pending { node: found, .. } if found == node));
+        let mut elsewhere = short();
+        elsewhere.control = "https://other.example".parse().unwrap();
+        let error = join(elsewhere, |_, _| {}).await.unwrap_err();
+        assert!(matches!(error, JoinError::PendingElsewhere { .. }));
+
+        let mut agent = start(control.run_options()).unwrap();
+        until("the agent waits", || {
+            agent.status().is_some_and(|report| report.state == AgentState::Pending)
+        })
+        .await;
+        control.desk().auto_approve = true;
+        assert_eq!(agent.ready().await.unwrap().node, node);
+        agent.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_second_use_of_a_token_and_a_wrong_one_are_refused() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        join(control.join_options(), |_, _| {}).await.unwrap();
+        let mut second = control.join_options();
+        second.state_dir = control.state_dir().with_extension("second");
+        let error = join(second, |_, _| {}).await.unwrap_err();
+        assert_eq!(refused(error), Some(NodeApiCode::TokenUsed));
+        let mut wrong = control.join_options();
+        wrong.state_dir = control.state_dir().with_extension("wrong");
+        wrong.token = rap_proto::secret::Secret::from_random([1; 32]);
+        let error = join(wrong, |_, _| {}).await.unwrap_err();
+        assert_eq!(refused(error), Some(NodeApiCode::TokenInvalid));
+    });
+}
+
+#[test]
+fn the_token_is_not_shown_to_a_server_of_another_authority() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        let mut options = control.join_options();
+        options.ca = Digest::of(b"another authority");
+        let error = join(options, |_, _| {}).await.unwrap_err();
+        assert!(matches!(error, JoinError::Control(CallError::Unreachable(_))), "{error}");
+        assert!(control.desk().node.is_none());
+        join(control.join_options(), |_, _| {}).await.expect("the token was not used");
+    });
+}
+
+#[test]
+fn a_rejection_is_final() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().auto_approve = false;
+        let rejecting = async {
+            until("it asks for approval", || control.desk().polls > 0).await;
+            control.desk().rejected = true;
+        };
+        let (joined, ()) = tokio::join!(join(control.join_options(), |_, _| {}), rejecting);
+        assert!(matches!(joined, Err(JoinError::Rejected)));
+        let mut agent = start(control.run_options()).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, agent.ready()).await.unwrap();
+        assert!(matches!(ended, Err(RunError::Enrollment(JoinError::Rejected))));
+    });
+}
+
+#[test]
+fn a_host_that_never_joined_says_so() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        let mut agent = start(control.run_options()).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, agent.ready()).await.unwrap();
+        assert!(matches!(ended, Err(RunError::NotJoined)));
+    });
+}
+
+#[test]
+fn one_state_directory_serves_one_agent() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        let agent = control.agent().await;
+        let mut second = start(control.run_options()).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, second.ready()).await.unwrap();
+        assert!(matches!(ended, Err(RunError::State(_))));
+        assert_eq!(report(&agent).state, AgentState::Starting);
+        agent.stop().await.unwrap();
+    });
+}
