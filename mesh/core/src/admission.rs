@@ -290,3 +290,6 @@ fn share_an_organization(scopes: [&RoleScope; 3]) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

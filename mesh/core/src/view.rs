@@ -1,9 +1,9 @@
 //! What a node currently knows and may do: one verified snapshot in the shape the mesh asks it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use rap_proto::{
-    ClusterId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
     signed::Trusted,
     snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
 };
@@ -52,6 +52,14 @@ impl View {
             peers: peers.peers.into_iter().map(|peer| (peer.node, peer)).collect(),
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }
+    }
+
+    /// Adds this node as its own peer: a node that is both entry and egress reaches itself the
+    /// way it reaches any other, and is checked no less.
+    pub fn add_self(&mut self, key: KeyId, address: SocketAddr) {
+        let roles = self.assignment.roles.clone();
+        let own = Peer { node: self.node, key, roles, addresses: vec![address] };
+        self.peers.insert(self.node, own);
     }
 
     /// The keys that sign access tokens; one signature is enough.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest};
 /// Opens byte streams to resources. Called only after every check passed.
 pub trait Dialer: Send + Sync + 'static {
     /// Connects to the resource's target. Whoever implements it bounds the time that it takes;
-    /// the mesh gives up after [`crate::CHANNEL_REPLY_TIMEOUT`].
+    /// the mesh gives up after [`crate::TARGET_DIAL_TIMEOUT`].
     fn dial(&self, request: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>>;
 }
 

@@ -25,7 +25,7 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     DialRequest, Dialed,
     frames::{
-        CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame_within, traceparent,
+        HELLO_TIMEOUT, ReadFrameError, TARGET_DIAL_TIMEOUT, read_frame_within, traceparent,
         write_frame,
     },
     mesh::{Mesh, close, locked},
@@ -155,7 +155,7 @@ async fn open(served: &Served, recv: &mut RecvStream) -> Result<Opened, Refusal>
         channel,
         traceparent: traceparent(request.traceparent),
     };
-    let dialled = timeout(CHANNEL_REPLY_TIMEOUT, mesh.dialer.dial(asked)).await;
+    let dialled = timeout(TARGET_DIAL_TIMEOUT, mesh.dialer.dial(asked)).await;
     let dialed = dialled
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
         .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use rap_pki::{
     tls::{Identity, TlsError},
 };
 use rap_proto::{
-    Lane, NodeId, RefusalCode,
+    Lane, NodeId, RefusalCode, Signer as _,
     observation::EndReason,
     wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
@@ -101,6 +101,7 @@ impl MeshEndpoint {
                 Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
             })
             .map_err(|error| BindError::Socket { address: listen, error })?;
+        let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
         let mesh = Arc::new(Mesh {
             endpoint,
@@ -131,6 +132,7 @@ impl MeshEndpoint {
     /// Acts by a newer snapshot from now on. What it no longer allows ends at once: sessions
     /// that were ended or lost their grant, connections of revoked nodes, relayed flows.
     pub fn apply(&self, view: View) -> Result<(), TlsError> {
+        let view = with_self(view, &locked(&self.running.identity), &self.running.mesh.endpoint);
         let view = Arc::new(view);
         let before = self.running.mesh.views.send_replace(view.clone());
         if before.trust.authorities != view.trust.authorities {
@@ -147,6 +149,8 @@ impl MeshEndpoint {
         let view = self.running.mesh.view();
         check_identity(&identity, &view)?;
         self.configure(&identity, &view)?;
+        let view = with_self((*view).clone(), &identity, &self.running.mesh.endpoint);
+        self.running.mesh.views.send_replace(Arc::new(view));
         *locked(&self.running.identity) = identity;
         Ok(())
     }
@@ -186,6 +190,19 @@ fn check_identity(identity: &Identity, view: &View) -> Result<(), BindError> {
     let own = identity.chain.first().and_then(|leaf| PeerIdentity::from_leaf(leaf).ok());
     let fits = own.is_some_and(|own| own.node == view.node && own.cluster == view.cluster);
     if fits { Ok(()) } else { Err(BindError::WrongIdentity { expected: view.node }) }
+}
+
+/// The view with this node as a peer of its own, at the address where it reaches itself.
+fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
+    if let Ok(mut address) = endpoint.local_addr() {
+        match address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+        view.add_self(identity.key.public_key().id(), address);
+    }
+    view
 }
 
 fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {

@@ -65,3 +65,20 @@ impl EventSender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn refusals_that_nobody_reads_are_counted_and_dropped() {
+        let (sender, mut events) = EventSender::channel();
+        for _ in 0..EVENT_QUEUE + 3 {
+            sender.refused(Timestamp::default(), RefusalCode::AccessDenied, None);
+        }
+        assert_eq!(sender.dropped(), 3);
+        assert!(events.recv().await.is_some());
+        sender.snapshot_wanted(1);
+        assert_eq!(sender.dropped(), 3, "there was room again");
+    }
+}

@@ -8,7 +8,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// How long a peer may take to send the first frame of a connection or stream.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the answer to a channel's open may take: path, checks and the target's answer.
+/// How long an egress waits for a resource to be dialled.
+pub const TARGET_DIAL_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long the answer to a channel's open may take: path, checks and the target's answer. More
+/// than an egress takes, so that its reason is what the client learns.
 pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, thiserror::Error)]
@@ -53,4 +56,19 @@ pub(crate) async fn write_frame<T: Serialize>(
 pub(crate) fn traceparent(text: Option<String>) -> Option<String> {
     let allowed = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-';
     text.filter(|text| text.len() == 55 && text.bytes().all(allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::traceparent;
+
+    #[test]
+    fn only_a_trace_context_is_passed_on() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned();
+        assert_eq!(traceparent(Some(good.clone())), Some(good.clone()));
+        for bad in [good.to_uppercase(), format!("{good}0"), String::new(), good.replace('7', "\n")]
+        {
+            assert_eq!(traceparent(Some(bad)), None);
+        }
+    }
 }

@@ -7,7 +7,7 @@ mod request;
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,8 @@ use rap_mesh_core::{
     paths::{Candidate, PathBook},
 };
 use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, wire::hop::FLOW_TTL_MS};
+
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use request::{Flow, open_flow};
 
@@ -55,7 +57,7 @@ pub(crate) struct LaneConnection {
     candidate: Candidate,
     relayed: Option<RelayedFlow>,
     /// New flows go elsewhere; running ones stay.
-    retired: AtomicBool,
+    retired: CancellationToken,
     open_flows: AtomicUsize,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
@@ -63,7 +65,7 @@ pub(crate) struct LaneConnection {
 
 impl Pooled for Arc<LaneConnection> {
     fn is_usable(&self) -> bool {
-        !self.retired.load(Ordering::Relaxed) && self.connection.close_reason().is_none()
+        !self.retired.is_cancelled() && self.connection.close_reason().is_none()
     }
 }
 
@@ -105,7 +107,7 @@ impl LaneConnection {
     }
 
     fn retire(&self, mesh: &Mesh) {
-        self.retired.store(true, Ordering::Relaxed);
+        self.retired.cancel();
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, self.candidate);
     }
 

@@ -55,7 +55,8 @@ pub(crate) fn adjust_accepted_hop(connection: &Connection) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_HOP_STREAMS));
 }
 
-pub(crate) fn dialled_lane(lane: Lane) -> Arc<TransportConfig> {
+/// The dialling side of a lane: what an entry uses, and whoever measures lanes.
+pub fn dialled_lane(lane: Lane) -> Arc<TransportConfig> {
     let mut config = base(LANE_IDLE_TIMEOUT);
     config
         .keep_alive_interval(Some(LANE_KEEP_ALIVE))

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize},
+    atomic::{AtomicU64, AtomicUsize},
 };
 
 use quinn::Connection;
@@ -13,6 +13,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{LaneConnection, LaneKey, attend};
 use crate::{
@@ -54,7 +55,7 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
         connection: won.connection,
         candidate: won.candidate,
         relayed: won.relayed,
-        retired: AtomicBool::new(false),
+        retired: CancellationToken::new(),
         open_flows: AtomicUsize::new(0),
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });

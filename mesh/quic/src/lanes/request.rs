@@ -84,9 +84,9 @@ async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, Flo
     let pick = || mesh.lanes.pool.get(mesh, key, || dial(mesh.clone(), key));
     let first = pick().await.map_err(here)?;
     match request(mesh, &first.value, message).await {
-        // A warm lane can have died unnoticed; nothing of the flow exists yet, so ask anew.
-        Err(Failed::Lane) if first.reused => {
-            first.value.retired.store(true, Ordering::Relaxed);
+        // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
+        Err(Failed::Lane) if first.reused || first.value.retired.is_cancelled() => {
+            first.value.retired.cancel();
             let second = pick().await.map_err(here)?;
             request(mesh, &second.value, message).await.map_err(Failed::into_refused)
         }
@@ -121,7 +121,13 @@ async fn request(
         None => Failed::Lane,
     };
     send.write_all(message).await.map_err(|_| lost())?;
-    match read_frame(&mut recv).await {
+    let reply = tokio::select! {
+        biased;
+        reply = read_frame(&mut recv) => reply,
+        // The relay is gone: the answer may never come.
+        () = lane.retired.cancelled() => return Err(Failed::Lane),
+    };
+    match reply {
         Ok(FlowReply::Opened) => Ok(Flow { send, recv, _place: place }),
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))

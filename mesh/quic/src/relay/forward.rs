@@ -89,3 +89,6 @@ impl Forwarding {
 fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable)
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,7 @@ pub(crate) struct Plan {
     pub(crate) denied_sessions: BTreeSet<SessionId>,
     pub(crate) users: BTreeSet<UserId>,
     pub(crate) target: SocketAddr,
+    pub(crate) resources_at: BTreeSet<NodeId>,
     /// How one node sees another's address, where that is not the real one.
     pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
 }
@@ -118,6 +119,7 @@ impl Fabric {
             denied_sessions: BTreeSet::new(),
             users: BTreeSet::from([USER]),
             target,
+            resources_at: BTreeSet::from([EGRESS]),
             addresses: BTreeMap::new(),
         };
         let mut fabric = Self {
@@ -234,7 +236,8 @@ impl Fabric {
             },
             users: self.plan.users.clone(),
         };
-        let resources = if id == EGRESS { vec![resource] } else { Vec::new() };
+        let resources =
+            if self.plan.resources_at.contains(&id) { vec![resource] } else { Vec::new() };
         View::new(
             &manifest,
             Sections {

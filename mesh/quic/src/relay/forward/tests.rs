@@ -1,0 +1,96 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use tokio::{net::UdpSocket, time::timeout};
+
+use super::*;
+
+async fn host() -> UdpSocket {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+}
+
+/// A running flow between two hosts, and the ports of the relay that each speaks with.
+async fn flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Forwarding>, SocketAddr, SocketAddr) {
+    let addresses = [target.local_addr().unwrap()];
+    let opened =
+        Forwarding::open(asker.local_addr().unwrap(), None, &addresses, Clock::start()).unwrap();
+    let (forwarding, port) = (Arc::new(opened.0), opened.1);
+    tokio::spawn(forwarding.clone().run());
+    let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, forwarding.target.local_port().unwrap()));
+    (forwarding, near, far)
+}
+
+async fn received(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = vec![0; 65_536];
+    let receiving = socket.recv_from(&mut buffer);
+    let (length, from) = timeout(Duration::from_secs(5), receiving).await.unwrap().unwrap();
+    (buffer[..length].to_vec(), from)
+}
+
+#[tokio::test]
+async fn datagrams_go_both_ways_unchanged_and_apart() {
+    let (asker, target) = (host().await, host().await);
+    let (forwarding, near, far) = flow(&asker, &target).await;
+    for number in 0..50_u8 {
+        asker.send_to(&vec![number; 100 + usize::from(number)], near).await.unwrap();
+    }
+    for number in 0..50_u8 {
+        let (bytes, from) = received(&target).await;
+        assert_eq!((bytes, from), (vec![number; 100 + usize::from(number)], far));
+    }
+    target.send_to(b"back", far).await.unwrap();
+    assert_eq!(received(&asker).await, (b"back".to_vec(), near));
+    assert!(forwarding.last_used() > Moment::default());
+}
+
+#[tokio::test]
+async fn what_comes_from_elsewhere_is_dropped() {
+    let (asker, target, stranger) = (host().await, host().await, host().await);
+    let (_forwarding, near, far) = flow(&asker, &target).await;
+    for port in [near, far] {
+        stranger.send_to(b"spoofed", port).await.unwrap();
+    }
+    asker.send_to(b"true", near).await.unwrap();
+    assert_eq!(received(&target).await.0, b"true", "the stranger's came first, but not through");
+    target.send_to(b"back", far).await.unwrap();
+    assert_eq!(received(&asker).await.0, b"back");
+}
+
+#[tokio::test]
+async fn a_flow_survives_a_target_that_is_away_for_a_while() {
+    let (asker, target) = (host().await, host().await);
+    let (_forwarding, near, _) = flow(&asker, &target).await;
+    let address = target.local_addr().unwrap();
+    drop(target);
+    for _ in 0..3 {
+        asker.send_to(b"lost", near).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let target = UdpSocket::bind(address).await.unwrap();
+    let arrives = async {
+        loop {
+            asker.send_to(b"again", near).await.unwrap();
+            let again = timeout(Duration::from_millis(50), received(&target)).await;
+            if again.is_ok_and(|(bytes, _)| bytes == b"again") {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), arrives).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_target_without_a_route_is_passed_over() {
+    let (asker, target) = (host().await, host().await);
+    let unroutable: SocketAddr = "255.255.255.255:9".parse().unwrap();
+    let addresses = [unroutable, target.local_addr().unwrap()];
+    let (forwarding, port) =
+        Forwarding::open(asker.local_addr().unwrap(), None, &addresses, Clock::start()).unwrap();
+    tokio::spawn(Arc::new(forwarding).run());
+    asker.send_to(b"through", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    assert_eq!(received(&target).await.0, b"through");
+    let none = Forwarding::open(asker.local_addr().unwrap(), None, &[unroutable], Clock::start());
+    assert!(none.is_err());
+}
