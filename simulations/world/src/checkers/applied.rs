@@ -1,0 +1,56 @@
+//! A node applies only what control signed for it, and never anything older than it applied
+//! before, whatever it lost in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rap_agent_core::snapshot::Snapshot;
+use rap_proto::{Digest, NodeId};
+
+use super::Violation;
+
+const NAME: &str = "applied";
+
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What control signed: the hash of each manifest, by the node and version in it.
+    signed: BTreeSet<(NodeId, u64, Digest)>,
+    newest: BTreeMap<NodeId, u64>,
+}
+
+impl Applied {
+    /// Control signed this manifest. It signs one content for each version of a node.
+    pub fn signed(&mut self, node: NodeId, version: u64, digest: Digest) -> Result<(), Violation> {
+        let least = (node, version, Digest::from_bytes([0; 32]));
+        let greatest = (node, version, Digest::from_bytes([0xff; 32]));
+        if self.signed.range(least..=greatest).any(|(_, _, known)| *known != digest) {
+            let detail = format!("control signed two contents as version {version} of {node}");
+            return Err(Violation::new(NAME, detail));
+        }
+        self.signed.insert((node, version, digest));
+        Ok(())
+    }
+
+    /// The node with this id acts on this snapshot from now.
+    pub fn applied(&mut self, node: NodeId, snapshot: &Snapshot) -> Result<(), Violation> {
+        let version = snapshot.manifest.version;
+        if !self.signed.contains(&(node, version, snapshot.digest)) {
+            let detail = format!(
+                "{node} applied version {version} of {}, which control did not sign for it",
+                snapshot.manifest.node
+            );
+            return Err(Violation::new(NAME, detail));
+        }
+        let newest = self.newest.entry(node).or_default();
+        if version < *newest {
+            let detail = format!("{node} applied version {version} after {newest}");
+            return Err(Violation::new(NAME, detail));
+        }
+        *newest = version;
+        Ok(())
+    }
+
+    /// The newest version that the node applied.
+    pub fn newest(&self, node: NodeId) -> u64 {
+        self.newest.get(&node).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,96 @@
+//! What a node observed and made durable is recorded by control exactly once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rap_events::{
+    DomainEvent, Envelope, node_report::NodeReportEvent, session::SessionEvent,
+};
+use rap_proto::{
+    CommandId, Digest, NodeId,
+    codec,
+    observation::Spooled,
+};
+
+use super::Violation;
+
+const NAME: &str = "recorded";
+
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// What each place in a node's spool held when it was sent.
+    sent: BTreeMap<(NodeId, u64), Digest>,
+}
+
+impl Recorded {
+    /// A node sends a batch. A place in its spool never means two things.
+    pub fn sent(&mut self, node: NodeId, batch: &[Spooled]) -> Result<(), Violation> {
+        for one in batch {
+            let content = Digest::of(&codec::encode(one));
+            let known = self.sent.entry((node, one.sequence)).or_insert(content);
+            if *known != content {
+                let detail = format!("{node} sent two observations as number {}", one.sequence);
+                return Err(Violation::new(NAME, detail));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn count(&self) -> usize {
+        self.sent.len()
+    }
+
+    /// Nothing in the log was recorded twice, or never observed.
+    pub fn log(&self, events: &[Envelope]) -> Result<(), Violation> {
+        let mut seen = BTreeSet::new();
+        for envelope in events {
+            let Some((node, sequence)) = place(envelope)? else { continue };
+            if !self.sent.contains_key(&(node, sequence)) {
+                let detail = format!("number {sequence} of {node} was recorded, but never sent");
+                return Err(Violation::new(NAME, detail));
+            }
+            if !seen.insert((node, sequence)) {
+                let detail = format!("number {sequence} of {node} was recorded twice");
+                return Err(Violation::new(NAME, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// When everything works again, every observation that was sent went through control:
+    /// `known` says whether the log has its command. (Not every one makes an event: a session's
+    /// second start is no news.) Whoever was revoked is not listened to any more.
+    pub fn complete(
+        &self,
+        heard: impl Fn(NodeId) -> bool,
+        known: impl Fn(CommandId) -> bool,
+    ) -> Result<(), Violation> {
+        for (node, sequence) in self.sent.keys().filter(|(node, _)| heard(*node)) {
+            if !known(rap_events::keys::observation_command(*node, *sequence)) {
+                let detail = format!("number {sequence} of {node} was sent and never recorded");
+                return Err(Violation::new(NAME, detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which node observed what the event tells, and the number in its spool.
+fn place(envelope: &Envelope) -> Result<Option<(NodeId, u64)>, Violation> {
+    let event = DomainEvent::from_envelope(envelope)
+        .map_err(|error| Violation::new(NAME, error.to_string()))?;
+    let seen = match event {
+        DomainEvent::Session(SessionEvent::Started(event)) => Some(event.seen),
+        DomainEvent::Session(SessionEvent::AccessRefused(event)) => Some(event.seen),
+        DomainEvent::Session(SessionEvent::Ended(event)) => event.seen,
+        DomainEvent::NodeReport(event) => {
+            let sequence = match event {
+                NodeReportEvent::AccessRefused(event) => event.sequence,
+                NodeReportEvent::SnapshotRefused(event) => event.sequence,
+                NodeReportEvent::WorkerExited(event) => event.sequence,
+            };
+            return Ok(Some((NodeId::from_uuid(envelope.stream.id), sequence)));
+        }
+        _ => None,
+    };
+    Ok(seen.map(|seen| (seen.node, seen.sequence)))
+}

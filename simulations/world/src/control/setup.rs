@@ -1,0 +1,122 @@
+//! What is there before anything goes wrong: the cluster, the tenants, and one join token for
+//! each node that is to come.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use rap_events::{
+    Sensitive,
+    cluster::{Cluster, ClusterCommand},
+    join_token::{JoinToken, JoinTokenCommand},
+    membership::{Membership, MembershipCommand},
+    organization::{Organization, OrganizationCommand},
+    policy::{Policy, PolicyCommand, PolicySpec},
+    pool::{Pool, PoolCommand},
+    resource::{Resource, ResourceCommand},
+    user::{User, UserCommand},
+    keys::membership_id,
+};
+use rap_proto::{
+    Digest, JoinTokenId, Moment, OrganizationRole, ResourceKind, Signer as _, UserId,
+    snapshot::{RoleScope, Target},
+};
+
+use super::Control;
+use crate::{
+    cast::{self, Tenant},
+    turn::calendar,
+};
+
+impl Control {
+    /// Founds everything. Nothing of it can be refused: a refusal is a mistake of the world.
+    pub fn found(&mut self, now: Moment) {
+        let bootstrap = ClusterCommand::Bootstrap {
+            cluster: cast::CLUSTER,
+            ca_certificate: b"the certificate of this world".to_vec(),
+            control_keys: vec![self.key.public_key()],
+            setup_code: Sensitive::new(Digest::of(b"setup")),
+        };
+        self.run::<Cluster>(now, cast::CLUSTER.uuid(), bootstrap).expect("a fresh log");
+        for (index, tenant) in self.tenants.clone().iter().enumerate() {
+            self.found_tenant(now, index, tenant);
+        }
+        self.make_join_tokens(now);
+    }
+
+    fn found_tenant(&mut self, now: Moment, index: usize, tenant: &Tenant) {
+        let Tenant { organization, name, users, pool, resources, policy } = tenant.clone();
+        let create = OrganizationCommand::Create { organization, name };
+        self.run::<Organization>(now, organization.uuid(), create).expect("new");
+        for (number, user) in users.iter().enumerate() {
+            let name = cast::name(&format!("user-{index}-{number}"));
+            let create = UserCommand::Create { name, display_name: String::new() };
+            self.run::<User>(now, user.uuid(), create).expect("new");
+            self.grant_membership(now, tenant, *user);
+        }
+        let create = PoolCommand::Create { organization, name: cast::name("office") };
+        self.run::<Pool>(now, pool.uuid(), create).expect("new");
+        for (number, resource) in resources.iter().enumerate() {
+            let create = ResourceCommand::Create {
+                organization,
+                name: cast::name(&format!("resource-{number}")),
+                kind: ResourceKind::Ssh,
+                target: target(index, 22),
+                pool,
+            };
+            self.run::<Resource>(now, resource.uuid(), create).expect("new");
+        }
+        let name = cast::name("first-user-only");
+        let create = PolicyCommand::Create { organization, name, spec: policy_for(tenant, 1) };
+        self.run::<Policy>(now, policy.uuid(), create).expect("new");
+    }
+
+    pub(super) fn grant_membership(&mut self, now: Moment, tenant: &Tenant, user: UserId) {
+        let organization = tenant.organization;
+        let role = OrganizationRole::User;
+        let grant = MembershipCommand::Grant { organization, user, role };
+        let id = membership_id(organization, user);
+        self.run::<Membership>(now, id, grant).expect("granting again is no news");
+    }
+
+    fn make_join_tokens(&mut self, now: Moment) {
+        for host in self.hosts.clone() {
+            let id = JoinTokenId::from_u128(0x900 + host.token as u128);
+            let secret = join_secret(host.token);
+            if self.tokens.insert(secret, id).is_some() {
+                continue;
+            }
+            let tenant = host.tenant.map(|index| &self.tenants[index]);
+            let organization = tenant.map(|tenant| tenant.organization);
+            let create = JoinTokenCommand::Create {
+                secret: Sensitive::new(secret),
+                roles: vec![RoleScope {
+                    role: host.role,
+                    organizations: organization.map(|id| BTreeSet::from([id])),
+                }],
+                pools: tenant.map(|tenant| tenant.pool).into_iter().collect(),
+                organization,
+                host_name: None,
+                expires_at: calendar(now) + Duration::from_secs(3_600),
+                auto_approve: host.auto_approve,
+            };
+            self.run::<JoinToken>(now, id.uuid(), create).expect("new");
+        }
+    }
+}
+
+/// The digest of a join token's secret, which whoever was given the token knows.
+pub fn join_secret(token: usize) -> Digest {
+    Digest::of(&[b'j', u8::try_from(token).unwrap_or(u8::MAX)])
+}
+
+pub(super) fn target(tenant: usize, port: u16) -> Target {
+    Target { host: cast::canary(tenant), port, allow_local: false }
+}
+
+/// A policy that lets the first `users` of a tenant reach everything.
+pub(super) fn policy_for(tenant: &Tenant, users: usize) -> PolicySpec {
+    PolicySpec {
+        users: tenant.users.iter().take(users).copied().collect(),
+        kinds: BTreeSet::from([ResourceKind::Ssh]),
+        ..PolicySpec::default()
+    }
+}

@@ -1,0 +1,66 @@
+//! Planted bugs. A checker that finds none of them checks nothing.
+
+use std::{fmt, str::FromStr};
+
+macro_rules! mutations {
+    ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
+        /// A mistake that the world makes on purpose, in place of a shell that would make it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Mutation {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Mutation {
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+    };
+}
+
+mutations! {
+    /// An agent says that a snapshot is durable before it is.
+    SnapshotNotPersisted = "snapshot-not-persisted",
+    /// An agent forgets its floor when a snapshot is offered.
+    FloorForgotten = "floor-forgotten",
+    /// An agent takes a snapshot for the node that the snapshot names.
+    AnyNodesSnapshot = "any-nodes-snapshot",
+    /// An agent believes the signer that a snapshot came with.
+    UnsignedSnapshot = "unsigned-snapshot",
+    /// An agent waits for doorbells only.
+    PollIgnored = "poll-ignored",
+    /// Control confirms observations and records them a little later.
+    ConfirmedBeforeRecorded = "confirmed-before-recorded",
+    /// An agent starts without the spool that it left.
+    SpoolForgotten = "spool-forgotten",
+    /// Control sends a node the resources of another.
+    ScopeWidened = "scope-widened",
+    /// Control starts from a state that lacks the last event.
+    EventForgotten = "event-forgotten",
+    /// An egress believes the entry and checks nothing.
+    AdmittedUnchecked = "admitted-unchecked",
+    /// An egress keeps what is open when a newer snapshot does not permit it any more.
+    WithdrawalIgnored = "withdrawal-ignored",
+    /// Control lets a join token be used again.
+    JoinTokenReused = "join-token-reused",
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such planted bug")]
+pub struct UnknownMutation;
+
+impl FromStr for Mutation {
+    type Err = UnknownMutation;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL.iter().copied().find(|known| known.as_str() == text).ok_or(UnknownMutation)
+    }
+}

@@ -1,0 +1,70 @@
+//! What the network does to a message: nothing, delay, loss, or two of it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{chance::Chance, faults::FaultMix};
+
+/// A party of the world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Party {
+    Control,
+    Node(usize),
+    Client,
+}
+
+/// What a message travels on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carriage {
+    /// A request or an answer over a connection: it may be lost with the connection, but the
+    /// transport delivers nothing twice.
+    Connection,
+    /// The bus: lossy, and it may repeat itself.
+    Bus,
+}
+
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Pairs that do not see each other, and how many partitions say so.
+    cut: BTreeMap<(Party, Party), u32>,
+}
+
+impl Network {
+    pub fn cut(&mut self, one: Party, other: Party) {
+        *self.cut.entry(pair(one, other)).or_default() += 1;
+    }
+
+    pub fn heal(&mut self, one: Party, other: Party) {
+        if let Some(count) = self.cut.get_mut(&pair(one, other)) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    pub fn heal_all(&mut self) {
+        self.cut.clear();
+    }
+
+    /// When each copy of a message arrives.
+    pub fn deliveries(
+        &self,
+        from: Party,
+        to: Party,
+        carriage: Carriage,
+        mix: &FaultMix,
+        chance: &mut Chance,
+    ) -> Vec<Duration> {
+        let lost = chance.happens(mix.loss);
+        let repeated = carriage == Carriage::Bus && chance.happens(mix.duplication);
+        let (least, greatest) = mix.latency;
+        let (first, second) = (chance.between(least, greatest), chance.between(least, greatest));
+        let severed = self.cut.get(&pair(from, to)).is_some_and(|count| *count > 0);
+        match () {
+            () if lost || severed => Vec::new(),
+            () if repeated => vec![first, second],
+            () => vec![first],
+        }
+    }
+}
+
+fn pair(one: Party, other: Party) -> (Party, Party) {
+    (one.min(other), one.max(other))
+}

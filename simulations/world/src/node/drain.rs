@@ -1,0 +1,215 @@
+//! Performing what the machines ask for.
+
+use rap_agent_core::{
+    Machine as _,
+    disk::{Disk as _, StateFile},
+    fetch, link,
+    record::HeldCredentials,
+    snapshot::{self, Floor, Plan, Snapshot, SnapshotStore},
+    spool,
+};
+use rap_mesh_core::{Sections, View};
+use rap_proto::{
+    bus::NodeBody,
+    observation::Observation,
+    signed::{self, Unverified},
+    snapshot::{Bundle, Manifest},
+};
+use std::sync::Arc;
+
+use super::{Phase, PowerCut, SimNode, identity};
+use crate::{message::Message, mutation::Mutation, network::Party, turn::Turn};
+
+/// The most effects of one turn: more means that two machines keep each other busy.
+const MAX_EFFECTS: usize = 10_000;
+
+enum Effect {
+    Store(snapshot::Effect),
+    Fetch(fetch::Effect),
+    Link(link::Effect),
+    Spool(spool::Effect),
+}
+
+impl SimNode {
+    /// Gives a bundle to the snapshot store; false when it was refused.
+    pub(super) fn offer(&mut self, turn: &mut Turn<'_>, bundle: Bundle) -> Result<bool, PowerCut> {
+        let at = self.calendar(turn.now);
+        self.plant(turn, &bundle);
+        let Phase::Working(agent) = &mut self.phase else { return Ok(false) };
+        agent.store.handle_input(turn.now, snapshot::Input::Offered { bundle, at });
+        let mut taken = true;
+        while let Some(effect) = self.poll_store() {
+            taken &= !matches!(effect, snapshot::Effect::Refused { .. });
+            self.perform_store(turn, effect)?;
+        }
+        Ok(taken)
+    }
+
+    /// Bugs that replace the store by one that believes more.
+    fn plant(&mut self, turn: &Turn<'_>, bundle: &Bundle) {
+        let floor_forgotten = turn.planted(Mutation::FloorForgotten);
+        let any_node = turn.planted(Mutation::AnyNodesSnapshot);
+        let unsigned = turn.planted(Mutation::UnsignedSnapshot);
+        if !floor_forgotten && !any_node && !unsigned {
+            return;
+        }
+        let Some(held) = self.held_credentials() else { return };
+        let mut identity = identity(&held.credentials);
+        let envelope = Unverified::<Manifest>::parse(&bundle.manifest);
+        if let (true, Ok(manifest)) = (any_node, envelope.and_then(|found| found.peek())) {
+            identity.node = manifest.node;
+        }
+        if unsigned {
+            identity.control_keys.push(crate::attack::impostor());
+        }
+        let Phase::Working(agent) = &mut self.phase else { return };
+        let floor = if floor_forgotten { Floor::nothing() } else { agent.store.floor() };
+        agent.store = SnapshotStore::new(identity, floor);
+    }
+
+    fn held_credentials(&self) -> Option<HeldCredentials> {
+        let bytes = self.disk.read(StateFile::Credentials).ok()??;
+        rap_agent_core::record::decode(&bytes).ok()
+    }
+
+    pub(super) fn drain(&mut self, turn: &mut Turn<'_>) -> Result<(), PowerCut> {
+        for _ in 0..MAX_EFFECTS {
+            let Some(effect) = self.poll() else { return Ok(()) };
+            match effect {
+                Effect::Store(effect) => self.perform_store(turn, effect)?,
+                Effect::Fetch(fetch::Effect::Ask(request)) => self.ask(turn, request),
+                Effect::Link(effect) => self.perform_link(turn, effect),
+                Effect::Spool(effect) => self.perform_spool(turn, effect)?,
+            }
+        }
+        panic!("{} is busy with itself", self.host.name);
+    }
+
+    fn poll(&mut self) -> Option<Effect> {
+        let Phase::Working(agent) = &mut self.phase else { return None };
+        None.or_else(|| agent.store.poll_effect().map(Effect::Store))
+            .or_else(|| agent.fetcher.poll_effect().map(Effect::Fetch))
+            .or_else(|| agent.link.poll_effect().map(Effect::Link))
+            .or_else(|| agent.spool.poll_effect().map(Effect::Spool))
+    }
+
+    fn poll_store(&mut self) -> Option<snapshot::Effect> {
+        match &mut self.phase {
+            Phase::Working(agent) => agent.store.poll_effect(),
+            _ => None,
+        }
+    }
+
+    fn ask(&mut self, turn: &mut Turn<'_>, request: rap_proto::wire::node_api::SnapshotRequest) {
+        let Phase::Working(agent) = &mut self.phase else { return };
+        // A new question: an answer to an older one comes over a connection that is gone.
+        agent.ask += 1;
+        let (node, ask) = (agent.id, agent.ask);
+        turn.send(Party::Control, Message::AskSnapshot { node, ask, request });
+    }
+
+    fn perform_store(
+        &mut self,
+        turn: &mut Turn<'_>,
+        effect: snapshot::Effect,
+    ) -> Result<(), PowerCut> {
+        match effect {
+            snapshot::Effect::Persist(plan) => self.persist(turn, &plan),
+            snapshot::Effect::Apply { snapshot, .. } => {
+                self.apply(turn, &snapshot);
+                Ok(())
+            }
+            snapshot::Effect::Refused { version, code } => {
+                turn.note(format_args!("{} refuses version {version}: {code}", self.host.name));
+                self.observe(turn, Observation::SnapshotRefused { version, code });
+                Ok(())
+            }
+            snapshot::Effect::Expired(_) => Ok(()),
+            snapshot::Effect::Denied => self.leave(turn),
+        }
+    }
+
+    fn persist(&mut self, turn: &mut Turn<'_>, plan: &Plan) -> Result<(), PowerCut> {
+        let at = self.calendar(turn.now);
+        if !turn.planted(Mutation::SnapshotNotPersisted) {
+            snapshot::persist(&mut self.disk, plan).map_err(|_| PowerCut)?;
+            snapshot::forget_unused(&mut self.disk, &plan.keep).map_err(|_| PowerCut)?;
+        }
+        let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
+        agent.store.handle_input(turn.now, snapshot::Input::Persisted { at });
+        let scoped = turn.checkers.scope.disk(&self.host, &self.disk);
+        turn.judge(scoped);
+        Ok(())
+    }
+
+    fn apply(&mut self, turn: &mut Turn<'_>, snapshot: &Arc<Snapshot>) {
+        let Phase::Working(agent) = &mut self.phase else { return };
+        let id = agent.id;
+        turn.note(format_args!("{} applies {}", self.host.name, snapshot.manifest.version));
+        let applied = turn.checkers.applied.applied(id, snapshot);
+        turn.judge(applied);
+        let scoped = turn.checkers.scope.snapshot(&self.host, &self.tenants, snapshot);
+        turn.judge(scoped);
+
+        let keys = link::Input::ControlKeys(agent.store.control_keys());
+        agent.link.handle_input(turn.now, keys);
+        let (version, sections) = agent.store.holding();
+        agent.fetcher.handle_input(turn.now, fetch::Input::Holding { version, sections });
+        let sections = Sections {
+            assignment: snapshot.assignment.clone(),
+            trust: snapshot.trust.clone(),
+            peers: snapshot.peers.clone(),
+            resources: snapshot.resources.clone(),
+        };
+        agent.view = Some((View::new(&snapshot.manifest, sections), snapshot.clone()));
+        if !turn.planted(Mutation::WithdrawalIgnored) {
+            self.end_what_is_withdrawn(turn);
+        }
+        let kept = turn.checkers.admission.after_apply(id, snapshot);
+        turn.judge(kept);
+    }
+
+    fn perform_link(&mut self, turn: &mut Turn<'_>, effect: link::Effect) {
+        let Phase::Working(agent) = &mut self.phase else { return };
+        match effect {
+            link::Effect::Publish(message) => {
+                let bytes = signed::seal(&*message, &[&self.key]);
+                turn.publish(Party::Control, Message::Up(bytes));
+            }
+            link::Effect::Doorbell { version } => {
+                agent.fetcher.handle_input(turn.now, fetch::Input::Doorbell { version });
+            }
+            link::Effect::Recorded { through } => {
+                agent.spool.handle_input(turn.now, spool::Input::Recorded { through });
+            }
+            // Heartbeats decide nothing here.
+            link::Effect::Beat | link::Effect::Ignored(_) => {}
+        }
+    }
+
+    fn perform_spool(&mut self, turn: &mut Turn<'_>, effect: spool::Effect) -> Result<(), PowerCut> {
+        let at = self.calendar(turn.now);
+        let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
+        match effect {
+            spool::Effect::Write(write) => {
+                let written = match write {
+                    spool::Write::Append(bytes) => self.disk.append(StateFile::Spool, &bytes),
+                    spool::Write::Replace(bytes) => self.disk.replace(StateFile::Spool, &bytes),
+                };
+                written.map_err(|_| PowerCut)?;
+                agent.spool.handle_input(turn.now, spool::Input::Written);
+            }
+            spool::Effect::Send(batch) => {
+                let id = agent.id;
+                let sent = turn.checkers.recorded.sent(id, &batch);
+                turn.judge(sent);
+                let body = NodeBody::Observations(batch);
+                agent.link.handle_input(turn.now, link::Input::Say { body, at });
+            }
+            spool::Effect::LeftOut(count) => {
+                turn.note(format_args!("{} leaves out {count} observations", self.host.name));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,4 @@
+//! Tests of the world itself.
+#![allow(clippy::unwrap_used)]
+
+mod seeds;
