@@ -25,6 +25,8 @@ pub struct Verdict {
     pub action: Recording,
 }
 
+// A batch is small and short-lived: a box for each would cost more than the room.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recording {
     /// Give this command to the session's stream.

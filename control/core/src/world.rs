@@ -304,19 +304,7 @@ impl World {
         let own = |what: &str| name(&format!("{called}-{what}"));
         let create = OrganizationCommand::Create { organization: id, name: name(called) };
         self.must::<Organization>(id.uuid(), create);
-        let people = [
-            (OrganizationRole::Owner, "owner"),
-            (OrganizationRole::Admin, "admin"),
-            (OrganizationRole::User, "user"),
-        ];
-        let people: Vec<UserId> = (1..)
-            .zip(people)
-            .map(|(n, (role, what))| {
-                let user = self.person(base + n, &format!("{called}-{what}"));
-                self.member(id, user, role);
-                user
-            })
-            .collect();
+        let people = self.people(base, called, id);
         let pool = PoolId::from_uuid(uuid(base + 0x10));
         let create = PoolCommand::Create { organization: id, name: own("pool") };
         self.must::<Pool>(pool.uuid(), create);
@@ -324,34 +312,7 @@ impl World {
         let roles = vec![RoleScope { role: NodeRole::StreamWorker, organizations: Some(only) }];
         let egress =
             self.node(base + 0x20, own("egress").as_str(), Some(id), roles.clone(), &[pool]);
-        let resource = ResourceId::from_uuid(uuid(base + 0x30));
-        self.must::<Resource>(
-            resource.uuid(),
-            ResourceCommand::Create {
-                organization: id,
-                name: own("ssh"),
-                kind: ResourceKind::Ssh,
-                target: Target {
-                    host: format!("ssh.{called}.example"),
-                    port: 22,
-                    allow_local: false,
-                },
-                pool,
-            },
-        );
-        let policy = PolicyId::from_uuid(uuid(base + 0x40));
-        self.must::<Policy>(
-            policy.uuid(),
-            PolicyCommand::Create {
-                organization: id,
-                name: own("policy"),
-                spec: PolicySpec {
-                    users: BTreeSet::from([people[2]]),
-                    kinds: BTreeSet::from([ResourceKind::Ssh]),
-                    ..PolicySpec::default()
-                },
-            },
-        );
+        let (resource, policy) = self.reachable(base, called, id, pool, people[2]);
         let join_token = JoinTokenId::from_uuid(uuid(base + 0x50));
         self.must::<JoinToken>(
             join_token.uuid(),
@@ -380,6 +341,62 @@ impl World {
         assert!(self.state.nodes().get(entry).is_some(), "an entry precedes the tenants");
         self.connect(tenant, tenant.user, tenant.session).unwrap();
         tenant
+    }
+
+    fn people(&mut self, base: u128, called: &str, id: OrganizationId) -> Vec<UserId> {
+        let people = [
+            (OrganizationRole::Owner, "owner"),
+            (OrganizationRole::Admin, "admin"),
+            (OrganizationRole::User, "user"),
+        ];
+        (1..)
+            .zip(people)
+            .map(|(n, (role, what))| {
+                let user = self.person(base + n, &format!("{called}-{what}"));
+                self.member(id, user, role);
+                user
+            })
+            .collect()
+    }
+
+    /// An ssh server that a policy lets one user reach.
+    fn reachable(
+        &mut self,
+        base: u128,
+        called: &str,
+        id: OrganizationId,
+        pool: PoolId,
+        user: UserId,
+    ) -> (ResourceId, PolicyId) {
+        let resource = ResourceId::from_uuid(uuid(base + 0x30));
+        self.must::<Resource>(
+            resource.uuid(),
+            ResourceCommand::Create {
+                organization: id,
+                name: name(&format!("{called}-ssh")),
+                kind: ResourceKind::Ssh,
+                target: Target {
+                    host: format!("ssh.{called}.example"),
+                    port: 22,
+                    allow_local: false,
+                },
+                pool,
+            },
+        );
+        let policy = PolicyId::from_uuid(uuid(base + 0x40));
+        self.must::<Policy>(
+            policy.uuid(),
+            PolicyCommand::Create {
+                organization: id,
+                name: name(&format!("{called}-policy")),
+                spec: PolicySpec {
+                    users: BTreeSet::from([user]),
+                    kinds: BTreeSet::from([ResourceKind::Ssh]),
+                    ..PolicySpec::default()
+                },
+            },
+        );
+        (resource, policy)
     }
 
     /// Asks for access to the tenant's resource and records the outcome.

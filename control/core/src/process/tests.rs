@@ -148,7 +148,8 @@ fn a_session_whose_access_is_withdrawn_is_terminated() {
         let change = ResourceCommand::Change { kind: ResourceKind::Ssh, target, pool };
         platform.must::<Resource>(platform.acme.resource.uuid(), change);
     };
-    let cases: [(&dyn Fn(&mut Platform), TerminationCause); 6] = [
+    type Change<'a> = &'a dyn Fn(&mut Platform);
+    let cases: [(Change<'_>, TerminationCause); 6] = [
         (&suspend, TerminationCause::OrganizationClosed),
         (&remove_policy, TerminationCause::AccessWithdrawn),
         (&disable, TerminationCause::UserLeft),
