@@ -1,1 +1,35 @@
-//! The control plane server: REST, SSE and its actors.
+//! The control plane's server: a REST API over the event log, and the actors around it.
+//!
+//! ```text
+//! serve(ControlOptions, shutdown).await -> Running { address, cluster, ca_fingerprint, setup_code }
+//!     Running::stopped().await           after `shutdown` resolved
+//! ```
+//!
+//! The server runs on a thread and an actix system of its own, so any program can hold one or
+//! several. It decides nothing itself: aggregates decide commands (`rap-events`), pure folds and
+//! tables decide who may and what follows (`rap-control-core`).
+
+mod actors;
+mod app;
+mod bootstrap;
+mod clock;
+pub mod config;
+mod connection;
+mod custody;
+mod http;
+mod in_flight;
+mod live;
+mod metrics;
+mod node_api;
+mod options;
+mod password;
+mod server;
+pub mod telemetry;
+mod throttle;
+mod voice;
+mod work;
+
+pub use clock::now;
+pub use custody::CustodyError;
+pub use options::{BusChoice, ControlOptions, DEFAULT_PORT, LogChoice, nats_authority};
+pub use server::{Running, ServeError, serve};

@@ -1,0 +1,9 @@
+//! One actor per concern. They hold no decision of their own: projections, processes and rules
+//! are pure code elsewhere. Each can die alone; the guardian starts it again.
+
+pub(crate) mod doorbell;
+pub(crate) mod guardian;
+pub(crate) mod observer;
+pub(crate) mod processes;
+pub(crate) mod projection;
+pub(crate) mod revocations;

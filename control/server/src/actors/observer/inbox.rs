@@ -1,0 +1,192 @@
+//! Decides which bus messages are believed: signed by the node that they name, for this cluster,
+//! on that node's own subject, fresh, and not heard before.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_bus::BusEvent;
+use rap_control_core::State;
+use rap_proto::{
+    ClusterId, IncarnationId, NodeId, Timestamp,
+    bus::{MESSAGE_TTL_MS, NodeMessage, up_subject},
+    signed::{Trusted, Unverified},
+    token::CLOCK_SKEW_MS,
+};
+
+/// The runs of one agent whose messages are told apart; the one that spoke longest ago is
+/// forgotten first.
+pub(crate) const MAX_INCARNATIONS: usize = 4;
+/// The most nodes whose messages are told apart.
+pub(crate) const MAX_SENDERS: usize = 100_000;
+/// How far messages may overtake each other.
+pub(crate) const WINDOW: u64 = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    senders: BTreeMap<NodeId, Vec<Run>>,
+}
+
+/// What was heard of one run of an agent.
+#[derive(Debug)]
+struct Run {
+    incarnation: IncarnationId,
+    greatest: u64,
+    /// Bit `n`: whether `greatest - n` was heard.
+    heard: u64,
+    last: Timestamp,
+}
+
+/// Why a message is not believed; the word is a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Disbelief {
+    #[error("not a node's message")]
+    Malformed,
+    #[error("of another cluster")]
+    WrongCluster,
+    #[error("not on the sender's own subject")]
+    WrongSubject,
+    #[error("of no approved node")]
+    UnknownSender,
+    #[error("not signed by its sender")]
+    NotSigned,
+    #[error("too old, or from the future")]
+    NotFresh,
+    #[error("heard before")]
+    Replayed,
+}
+
+impl Disbelief {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::WrongCluster => "wrong_cluster",
+            Self::WrongSubject => "wrong_subject",
+            Self::UnknownSender => "unknown_sender",
+            Self::NotSigned => "not_signed",
+            Self::NotFresh => "not_fresh",
+            Self::Replayed => "replayed",
+        }
+    }
+}
+
+impl Inbox {
+    pub(crate) fn accept(
+        &mut self,
+        state: &State,
+        cluster: ClusterId,
+        event: &BusEvent,
+        now: Timestamp,
+    ) -> Result<NodeMessage, Disbelief> {
+        let sealed =
+            Unverified::<NodeMessage>::parse(&event.payload).map_err(|_| Disbelief::Malformed)?;
+        let claimed = sealed.peek().map_err(|_| Disbelief::Malformed)?;
+        if claimed.cluster != cluster {
+            return Err(Disbelief::WrongCluster);
+        }
+        if event.subject != up_subject(cluster, claimed.sender) {
+            return Err(Disbelief::WrongSubject);
+        }
+        let sender = state
+            .nodes()
+            .get(claimed.sender)
+            .filter(|node| node.is_approved())
+            .ok_or(Disbelief::UnknownSender)?;
+        let message = sealed
+            .verify(&Trusted::one(sender.key))
+            .map_err(|_| Disbelief::NotSigned)?
+            .into_inner();
+        check_times(&message, now)?;
+        self.hear(&message, now)?;
+        Ok(message)
+    }
+
+    fn hear(&mut self, message: &NodeMessage, now: Timestamp) -> Result<(), Disbelief> {
+        if self.senders.len() >= MAX_SENDERS && !self.senders.contains_key(&message.sender) {
+            self.senders.pop_first();
+        }
+        let runs = self.senders.entry(message.sender).or_default();
+        if let Some(run) = runs.iter_mut().find(|run| run.incarnation == message.incarnation) {
+            return run.hear(message.sequence, now);
+        }
+        if runs.len() >= MAX_INCARNATIONS {
+            let oldest = (0..runs.len()).min_by_key(|at| runs[*at].last);
+            oldest.map(|at| runs.swap_remove(at));
+        }
+        runs.push(Run {
+            incarnation: message.incarnation,
+            greatest: message.sequence,
+            heard: 1,
+            last: now,
+        });
+        Ok(())
+    }
+}
+
+impl Run {
+    fn hear(&mut self, sequence: u64, now: Timestamp) -> Result<(), Disbelief> {
+        self.last = now;
+        if sequence > self.greatest {
+            let ahead = sequence - self.greatest;
+            self.heard = if ahead < WINDOW { self.heard << ahead | 1 } else { 1 };
+            self.greatest = sequence;
+            return Ok(());
+        }
+        let behind = self.greatest - sequence;
+        if behind >= WINDOW || self.heard >> behind & 1 == 1 {
+            return Err(Disbelief::Replayed);
+        }
+        self.heard |= 1 << behind;
+        Ok(())
+    }
+}
+
+fn check_times(message: &NodeMessage, now: Timestamp) -> Result<(), Disbelief> {
+    let skew = Duration::from_millis(CLOCK_SKEW_MS);
+    let lifetime = message.expires_at.since(message.issued_at);
+    let fresh = message.issued_at <= now + skew
+        && now <= message.expires_at + skew
+        && lifetime <= Duration::from_millis(MESSAGE_TTL_MS);
+    if fresh { Ok(()) } else { Err(Disbelief::NotFresh) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn run() -> Run {
+        let incarnation = IncarnationId::from_u128(1);
+        Run { incarnation, greatest: 10, heard: 1, last: Timestamp::default() }
+    }
+
+    #[test]
+    fn each_sequence_is_heard_once_within_the_window() {
+        let (mut run, now) = (run(), Timestamp::default());
+        assert_eq!(run.hear(10, now), Err(Disbelief::Replayed));
+        assert_eq!(run.hear(8, now), Ok(()));
+        assert_eq!(run.hear(8, now), Err(Disbelief::Replayed));
+        assert_eq!(run.hear(12, now), Ok(()));
+        assert_eq!(run.hear(11, now), Ok(()));
+        assert_eq!(run.hear(10, now), Err(Disbelief::Replayed));
+        assert_eq!(run.hear(12 + WINDOW, now), Ok(()));
+        assert_eq!(run.hear(12, now), Err(Disbelief::Replayed));
+    }
+
+    #[test]
+    fn a_sender_has_a_bounded_number_of_runs() {
+        let mut inbox = Inbox::default();
+        let message = |incarnation, sequence| NodeMessage {
+            cluster: ClusterId::from_u128(1),
+            sender: NodeId::from_u128(2),
+            incarnation: IncarnationId::from_u128(incarnation),
+            sequence,
+            issued_at: Timestamp::default(),
+            expires_at: Timestamp::default(),
+            body: rap_proto::bus::NodeBody::Observations(Vec::new()),
+        };
+        for incarnation in 0..10 {
+            inbox.hear(&message(incarnation, 1), Timestamp::default()).unwrap();
+        }
+        assert_eq!(inbox.senders[&NodeId::from_u128(2)].len(), MAX_INCARNATIONS);
+    }
+}

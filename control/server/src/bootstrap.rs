@@ -1,0 +1,83 @@
+//! From the log and the state directory to a cluster that can be served.
+
+use bytes::Bytes;
+use rap_control_core::State;
+use rap_events::{
+    Actor, Log,
+    cluster::{self, ClusterCommand},
+    keys,
+};
+use rap_proto::{
+    CommandId, Digest, Signer as _,
+    secret::{Secret, SetupCode},
+};
+
+use crate::{
+    actors::projection::replay,
+    clock,
+    custody::Custody,
+    http::failure::Failure,
+    server::ServeError,
+    work::{Identity, Work},
+};
+
+/// Folds the log; makes the cluster's first event when there is none, and a new setup code as
+/// long as nobody used one. The code is known to nobody but the caller.
+pub(crate) async fn bootstrap(
+    log: std::sync::Arc<dyn Log>,
+    custody: &Custody,
+) -> Result<(State, Option<Secret<SetupCode>>), ServeError> {
+    let state = fold(log.as_ref()).await?;
+    match state.cluster().id {
+        Some(id) if id != custody.cluster => return Err(ServeError::OtherCluster),
+        Some(_) if !state.cluster().control_keys.contains(&custody.control.public_key()) => {
+            return Err(ServeError::OtherKeys);
+        }
+        Some(_) if state.cluster().is_set_up() => return Ok((state, None)),
+        Some(_) | None => {}
+    }
+    let code = Secret::<SetupCode>::from_random(clock::random());
+    let command = match state.cluster().id {
+        None => ClusterCommand::Bootstrap {
+            cluster: custody.cluster,
+            ca_certificate: custody.authority.certificate_der().to_vec(),
+            control_keys: vec![custody.control.public_key()],
+            setup_code: code.digest().into(),
+        },
+        Some(_) => ClusterCommand::ReplaceSetupCode { setup_code: code.digest().into() },
+    };
+    let first = state.cluster().id.is_none();
+    append(log.clone(), custody, command, first).await.map_err(|failure| match failure {
+        Failure::Problem(problem) => ServeError::Bootstrap(problem.detail),
+        Failure::Conflict => ServeError::Bootstrap("another server started at once".to_owned()),
+    })?;
+    Ok((fold(log.as_ref()).await?, Some(code)))
+}
+
+async fn append(
+    log: std::sync::Arc<dyn Log>,
+    custody: &Custody,
+    command: ClusterCommand,
+    first: bool,
+) -> Result<(), Failure> {
+    let now = clock::now();
+    let mut work = Work::new(log, now);
+    let mut cluster = work.load::<cluster::Cluster>(custody.cluster.uuid()).await?;
+    work.decide(&mut cluster, command)?;
+    if first {
+        work.claim(keys::cluster(custody.cluster));
+    }
+    let id = CommandId::new(now, clock::random());
+    let identity = Identity {
+        command: id,
+        request_hash: Digest::of(id.uuid().as_bytes()),
+        actor: Actor::Setup,
+        causation: None,
+    };
+    work.commit(identity, Bytes::new()).await.map(|_| ())
+}
+
+async fn fold(log: &dyn Log) -> Result<State, ServeError> {
+    let head = log.head().await.map_err(|error| ServeError::Log(error.to_string()))?;
+    replay(log, head).await.map_err(|error| ServeError::Log(error.to_string()))
+}

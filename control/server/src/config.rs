@@ -1,0 +1,213 @@
+//! The program's configuration: flag, then `RAP_CONTROL_*`, then the file, then the default.
+
+use std::{
+    env, fs, io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use serde::Deserialize;
+
+use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, LogChoice};
+
+/// Read when it exists; another one is named by `--config`.
+pub const DEFAULT_FILE: &str = "/etc/rap/control.toml";
+const DEFAULT_STATE_DIR: &str = "/var/lib/rap-control";
+/// The largest configuration file, in bytes.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+/// The most names and servers that may be configured.
+const MAX_ENTRIES: usize = 16;
+const DEFAULT_WORKERS: usize = 2;
+const MAX_WORKERS: usize = 64;
+
+/// What flags and the environment say; clap reads both.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// The configuration file [default: /etc/rap/control.toml, when it exists]
+    #[arg(long, env = "RAP_CONTROL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: [::]:8443]
+    #[arg(long, env = "RAP_CONTROL_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where the cluster's keys are [default: /var/lib/rap-control]
+    #[arg(long, env = "RAP_CONTROL_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The event log: postgres://user@host:port/database
+    #[arg(long, env = "RAP_CONTROL_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<String>,
+    /// A NATS server, nats://host:port; repeat or separate by commas
+    #[arg(long, env = "RAP_CONTROL_NATS", value_name = "URL", value_delimiter = ',')]
+    pub nats: Vec<String>,
+    /// The NATS servers as nodes reach them, when that differs
+    #[arg(long, env = "RAP_CONTROL_NATS_ADVERTISED", value_name = "URL", value_delimiter = ',')]
+    pub nats_advertised: Vec<String>,
+    /// A DNS name or IP address under which clients and nodes reach this server
+    #[arg(long = "name", env = "RAP_CONTROL_NAMES", value_name = "NAME", value_delimiter = ',')]
+    pub names: Vec<String>,
+    /// Threads that answer requests [default: 2]
+    #[arg(long, env = "RAP_CONTROL_WORKERS", value_name = "COUNT")]
+    pub workers: Option<usize>,
+}
+
+/// What the file says; every key is optional.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    state_dir: Option<PathBuf>,
+    database: Option<String>,
+    #[serde(default)]
+    nats: Vec<String>,
+    #[serde(default)]
+    nats_advertised: Vec<String>,
+    #[serde(default)]
+    names: Vec<String>,
+    workers: Option<usize>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{path}: {error}")]
+    Io { path: PathBuf, error: io::Error },
+    #[error("{path}: {message}")]
+    Malformed { path: PathBuf, message: String },
+    #[error("{path}: larger than {MAX_FILE_BYTES} bytes")]
+    TooLarge { path: PathBuf },
+    #[error("`{setting}` is not set: {hint}")]
+    Missing { setting: &'static str, hint: &'static str },
+    #[error("`{setting}`: {message}")]
+    Invalid { setting: &'static str, message: String },
+}
+
+/// Merges flags, environment, file and defaults, and checks the result.
+pub fn load(flags: Flags) -> Result<ControlOptions, ConfigError> {
+    let file = match &flags.config {
+        Some(path) => read(path)?,
+        None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
+        None => File::default(),
+    };
+    merge(flags, file)
+}
+
+fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
+    let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
+    let database = flags.database.or(file.database).ok_or(ConfigError::Missing {
+        setting: "database",
+        hint: "postgres://user@host:port/database; `rap dev` runs without one",
+    })?;
+    let servers = list(flags.nats, file.nats);
+    if servers.is_empty() {
+        return Err(ConfigError::Missing {
+            setting: "nats",
+            hint: "nats://host:port; `rap-control nats-config` prints that server's configuration",
+        });
+    }
+    let advertised = list(flags.nats_advertised, file.nats_advertised);
+    let names = list(flags.names, file.names);
+    let names = if names.is_empty() { own_names() } else { names };
+    for (setting, entries) in
+        [("nats", &servers), ("nats_advertised", &advertised), ("names", &names)]
+    {
+        if entries.len() > MAX_ENTRIES {
+            let message = format!("at most {MAX_ENTRIES} of them");
+            return Err(ConfigError::Invalid { setting, message });
+        }
+    }
+    if names.is_empty() {
+        return Err(ConfigError::Missing {
+            setting: "names",
+            hint: "the DNS names or addresses under which this server is reached",
+        });
+    }
+    let workers = flags.workers.or(file.workers).unwrap_or(DEFAULT_WORKERS);
+    if workers == 0 || workers > MAX_WORKERS {
+        let message = format!("from 1 to {MAX_WORKERS}");
+        return Err(ConfigError::Invalid { setting: "workers", message });
+    }
+    let everywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), DEFAULT_PORT);
+    Ok(ControlOptions {
+        listen: flags.listen.or(file.listen).unwrap_or(everywhere),
+        state_dir: flags
+            .state_dir
+            .or(file.state_dir)
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+        log: LogChoice::Postgres(database),
+        bus: BusChoice::Nats { servers, advertised },
+        names,
+        workers,
+    })
+}
+
+fn read(path: &Path) -> Result<File, ConfigError> {
+    let failed = |error| ConfigError::Io { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(failed)?.len() > MAX_FILE_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    toml::from_str(&text).map_err(|error| {
+        // The message alone: the full error quotes the line, which may hold a password.
+        let message = error.message().to_owned();
+        ConfigError::Malformed { path: path.to_owned(), message }
+    })
+}
+
+fn own_names() -> Vec<String> {
+    let host = env::var("HOSTNAME").ok().or_else(|| fs::read_to_string("/etc/hostname").ok());
+    host.map(|name| name.trim().to_ascii_lowercase())
+        .filter(|name| !name.is_empty())
+        .into_iter()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn file(text: &str) -> File {
+        toml::from_str(text).unwrap()
+    }
+
+    const FULL: &str = r#"
+        listen = "127.0.0.1:1"
+        state_dir = "/file"
+        database = "postgres://file"
+        nats = ["nats://file:4222"]
+        names = ["file.example"]
+    "#;
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let flags = Flags {
+            listen: Some("127.0.0.1:2".parse().unwrap()),
+            names: vec!["flag.example".to_owned()],
+            ..Flags::default()
+        };
+        let options = merge(flags, file(FULL)).unwrap();
+        assert_eq!(options.listen.port(), 2);
+        assert_eq!(options.names, ["flag.example"]);
+        assert_eq!(options.state_dir, Path::new("/file"));
+        assert_eq!(options.workers, DEFAULT_WORKERS);
+        let minimal = "database = \"postgres://x\"\nnats = [\"nats://x:1\"]\nnames = [\"x\"]";
+        let options = merge(Flags::default(), file(minimal)).unwrap();
+        assert_eq!(options.listen.port(), DEFAULT_PORT);
+        assert_eq!(options.state_dir, Path::new(DEFAULT_STATE_DIR));
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let missing = merge(Flags::default(), File::default()).unwrap_err();
+        assert!(matches!(missing, ConfigError::Missing { setting: "database", .. }));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.toml");
+        fs::write(&path, "databse = \"postgres://canary\"").unwrap();
+        let malformed = read(&path).unwrap_err().to_string();
+        assert!(malformed.contains("databse") && !malformed.contains("canary"), "{malformed}");
+        fs::write(&path, "x".repeat(MAX_FILE_BYTES as usize + 1)).unwrap();
+        assert!(matches!(read(&path), Err(ConfigError::TooLarge { .. })));
+        let many = Flags { names: vec!["n".to_owned(); MAX_ENTRIES + 1], ..Flags::default() };
+        assert!(matches!(merge(many, file(FULL)), Err(ConfigError::Invalid { .. })));
+    }
+}

@@ -1,0 +1,132 @@
+//! The log as auditors read it, and the proof that the projections follow from it.
+
+use rap_control_core::{
+    Action, Target,
+    audit::{self, Audience},
+};
+use rap_events::log::MAX_READ_EVENTS;
+use rap_proto::{
+    NodeId, OrganizationId, Timestamp,
+    api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay},
+};
+
+use super::{
+    call::Call,
+    endpoint::QueryParameter,
+    failure::{Failure, internal, not_found},
+    page, reference,
+};
+use crate::actors::projection::{ReplayError, replay};
+
+/// The most events that are looked at for one page: behind them the page ends early, with a
+/// cursor from which the next one goes on.
+const MAX_SCANNED: usize = 20_000;
+
+pub(super) const QUERY: &[QueryParameter] = &[
+    QueryParameter { name: "after", description: "The `next` of the page before." },
+    QueryParameter { name: "limit", description: "At most this many items." },
+    QueryParameter {
+        name: "organization",
+        description: "Only events of this organization, by id or name.",
+    },
+    QueryParameter { name: "since", description: "Only events at or after this time." },
+    QueryParameter { name: "until", description: "Only events before this time." },
+];
+
+/// A page of the log, oldest first.
+pub(super) async fn list(call: Call) -> Result<Page<AuditEvent>, Failure> {
+    let audience = audience(&call)?;
+    let limit = page::limit(&call)?;
+    let mut position = call.query_value::<u64>("after")?.unwrap_or(0);
+    let since = call.query_value::<Timestamp>("since")?;
+    let until = call.query_value::<Timestamp>("until")?;
+    let through = call.state.position();
+    let mut items = Vec::new();
+    let mut scanned = 0;
+    while items.len() < limit && position < through && scanned < MAX_SCANNED {
+        let events = call.app.log.read(position, MAX_READ_EVENTS).await?;
+        if events.is_empty() {
+            break;
+        }
+        for envelope in events {
+            if items.len() == limit || envelope.position > through {
+                break;
+            }
+            position = envelope.position;
+            scanned += 1;
+            let in_time = since.is_none_or(|since| envelope.at >= since)
+                && until.is_none_or(|until| envelope.at < until);
+            if in_time && let Some(shown) = show(&call, audience, &envelope)? {
+                items.push(shown);
+            }
+        }
+    }
+    let next = (position < through).then(|| position.to_string());
+    Ok(Page { items, next })
+}
+
+/// For whom the caller reads: the organization that was named, the platform, or the caller's
+/// only organization.
+pub(super) fn audience(call: &Call) -> Result<Audience, Failure> {
+    let principal = call.principal()?;
+    let named = match call.query_value::<Reference>("organization")? {
+        None => None,
+        Some(named) => Some(reference::organization(&call.state, &named).ok_or_else(not_found)?.id),
+    };
+    if let Some(audience) = Audience::of(&call.state, principal, named) {
+        return Ok(audience);
+    }
+    let target = named.map_or(Target::Platform, Target::Organization);
+    let only: Vec<OrganizationId> = principal.organizations(&call.state);
+    if let ([only], None) = (only.as_slice(), named)
+        && let Some(audience) = Audience::of(&call.state, principal, Some(*only))
+    {
+        return Ok(audience);
+    }
+    let action = match named {
+        Some(_) => Action::ReadOrganizationAudit,
+        None => Action::ReadPlatformAudit,
+    };
+    call.allow(action, target)?;
+    Err(not_found().into())
+}
+
+pub(super) fn show(
+    call: &Call,
+    audience: Audience,
+    envelope: &rap_events::Envelope,
+) -> Result<Option<AuditEvent>, Failure> {
+    let is_own = |node: NodeId| match audience {
+        Audience::Platform { .. } => true,
+        Audience::Organization(id) => {
+            call.state.nodes().get(node).is_some_and(|node| node.organization == Some(id))
+        }
+    };
+    audit::show(envelope, audience, is_own).map_err(|error| {
+        tracing::error!(%error, "a stored event cannot be shown");
+        internal().into()
+    })
+}
+
+/// Rebuilds every projection from position 0 and compares it with the live ones.
+pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
+    call.allow(Action::ReplayAudit, Target::Platform)?;
+    let live = &call.state;
+    let rebuilt =
+        replay(call.app.log.as_ref(), live.position()).await.map_err(|error| match error {
+            ReplayError::Read(error) => Failure::from(error),
+            error => {
+                tracing::error!(%error, "the log cannot be replayed");
+                let problem = Problem::new(ProblemCode::Internal, error.to_string());
+                Failure::Problem(problem.rule("audit.replay"))
+            }
+        })?;
+    let equal = rebuilt.to_bytes() == live.to_bytes();
+    Ok(Replay {
+        equal,
+        position: live.position(),
+        digest: rebuilt.digest(),
+        live_digest: live.digest(),
+        events: rebuilt.position(),
+    })
+}

@@ -1,0 +1,31 @@
+//! The REST API: one list of routes, one way for every request, one file per kind of thing.
+
+mod answer;
+pub(crate) mod body;
+mod call;
+pub(crate) mod caller;
+mod dispatch;
+mod endpoint;
+pub(crate) mod failure;
+mod openapi;
+mod page;
+mod routes;
+
+mod account;
+mod api_tokens;
+mod audit;
+mod events;
+mod join_tokens;
+mod members;
+mod node_roles;
+mod nodes;
+mod organizations;
+mod platform;
+mod policies;
+mod pools;
+mod reference;
+mod resources;
+mod sessions;
+mod users;
+
+pub(crate) use routes::register;

@@ -1,0 +1,75 @@
+//! What load balancers and monitoring ask for: no login, and nothing about anybody.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::HttpResponse;
+use rap_control_core::state::{NodeStanding, SessionPhase};
+
+use crate::{app::App, clock, metrics::Gauge};
+
+/// How far the projections may be behind the log while the server is ready.
+const MAX_LAG: u64 = 10_000;
+/// A node that was heard within this time counts as live.
+const LIVE: Duration = Duration::from_millis(rap_control_core::access::LIVENESS_MS);
+
+/// The process answers.
+pub(super) async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().content_type("text/plain").body("ok\n")
+}
+
+/// The log can be read, the projections are near its end, and every actor lives.
+pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
+    let position = app.state().position();
+    let unready = |reason: &'static str| {
+        HttpResponse::ServiceUnavailable().content_type("text/plain").body(reason)
+    };
+    match app.log.head().await {
+        Err(_) => unready("the log cannot be read\n"),
+        Ok(head) if head > position + MAX_LAG => unready("the projections are behind\n"),
+        Ok(_) if !*app.healthy.borrow() => unready("an actor is down\n"),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain").body("ready\n"),
+    }
+}
+
+pub(super) async fn metrics(app: Arc<App>) -> HttpResponse {
+    let text = app.metrics.render(&gauges(&app));
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
+}
+
+fn gauges(app: &App) -> Vec<Gauge> {
+    let state = app.state();
+    let plain = |name, help, value: u64| Gauge { name, help, labels: String::new(), value };
+    let mut gauges = vec![plain(
+        "rap_control_folded_position",
+        "The last log position in the projections.",
+        state.position(),
+    )];
+    for (standing, word) in [
+        (NodeStanding::Pending, "pending"),
+        (NodeStanding::Approved, "approved"),
+        (NodeStanding::Rejected, "rejected"),
+        (NodeStanding::Revoked, "revoked"),
+    ] {
+        let count = state.nodes().iter().filter(|node| node.standing == standing).count();
+        gauges.push(Gauge {
+            name: "rap_control_nodes",
+            help: "Nodes by state.",
+            labels: format!("state=\"{word}\""),
+            value: count as u64,
+        });
+    }
+    let live = app.live.heard_since(clock::now() - LIVE) as u64;
+    gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
+    for (phase, word) in
+        [(SessionPhase::Authorized, "authorized"), (SessionPhase::Started, "started")]
+    {
+        let count = state.sessions().open().filter(|session| session.phase == phase).count();
+        gauges.push(Gauge {
+            name: "rap_control_open_sessions",
+            help: "Open sessions by phase.",
+            labels: format!("phase=\"{word}\""),
+            value: count as u64,
+        });
+    }
+    gauges
+}

@@ -1,0 +1,188 @@
+//! Resources: what users may reach, as admins see them, and as users do.
+
+use rap_control_core::{Action, Target, access, state::Resource as Found};
+use rap_events::{
+    Aggregate as _, StreamId, keys, pool,
+    resource::{self, ResourceCommand},
+};
+use rap_proto::{
+    OrganizationId, PoolId, ResourceId,
+    api::{ChangeResource, Changed, NewResource, Page, Reachable, Reference, Resource, TargetSpec},
+    snapshot,
+};
+
+use super::{
+    answer::Done,
+    call::Call,
+    endpoint::{Gone, Nothing},
+    failure::{Failure, invalid, not_found},
+    page,
+    reference::{self, organization_of},
+};
+use crate::work::Work;
+
+pub(super) async fn list(call: Call) -> Result<Page<Resource>, Failure> {
+    let organization = organization_of(&call)?;
+    call.allow(Action::ReadResource, Target::Organization(organization))?;
+    let resources = call.state.resources().of(organization);
+    page::of(&call, resources, |r| r.name.to_string(), |r| show(&call, r))
+}
+
+pub(super) async fn get(call: Call) -> Result<Resource, Failure> {
+    let (_, id) = target(&call)?;
+    call.allow(Action::ReadResource, Target::Resource(id))?;
+    call.state.resources().get(id).map(|r| show(&call, r)).ok_or_else(|| not_found().into())
+}
+
+/// What the caller may connect to, in every organization.
+pub(super) async fn reachable(call: Call) -> Result<Page<Reachable>, Failure> {
+    call.allow(Action::ReadCluster, Target::Platform)?;
+    let principal = call.principal()?;
+    let user = principal.user().ok_or_else(not_found)?;
+    let mut found: Vec<Reachable> = principal
+        .organizations(&call.state)
+        .into_iter()
+        .filter_map(|id| call.state.organizations().get(id))
+        .flat_map(|organization| {
+            access::reachable(&call.state, organization.id, user)
+                .filter(|resource| call.may(Action::UseResource, Target::Resource(resource.id)))
+                .map(|resource| Reachable {
+                    id: resource.id,
+                    name: resource.name.clone(),
+                    kind: resource.kind,
+                    organization: organization.id,
+                    organization_name: organization.name.clone(),
+                })
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    found.sort_by_key(|resource| resource.id);
+    page::of(&call, found.into_iter(), |resource| resource.id, |resource| resource)
+}
+
+pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resource>, Failure> {
+    let organization = organization_of(&call)?;
+    call.allow(Action::CreateResource, Target::Organization(organization))?;
+    reference::check_name(&body.name)?;
+    let mut work = call.work();
+    let pool = pool_of(&call, &mut work, organization, &body.pool).await?;
+    check_local(&call, &body.target, pool)?;
+    let id = call.fresh(ResourceId::new);
+    let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
+    let command = ResourceCommand::Create {
+        organization,
+        name: body.name.clone(),
+        kind: body.kind,
+        target: to_target(&body.target),
+        pool,
+    };
+    work.decide(&mut loaded, command)?;
+    work.claim(keys::resource_name(organization, &body.name));
+    let answer = Resource {
+        id,
+        organization,
+        name: body.name,
+        kind: body.kind,
+        target: body.target,
+        pool,
+        pool_name: pool_name(&call, pool)?,
+        revision: loaded.revision,
+    };
+    call.commit(work, answer).await
+}
+
+pub(super) async fn change(call: Call, body: ChangeResource) -> Result<Done<Changed>, Failure> {
+    let (organization, id) = target(&call)?;
+    call.allow(Action::ChangeResource, Target::Resource(id))?;
+    let mut work = call.work();
+    let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
+    call.check_revision(loaded.revision)?;
+    let created = loaded.state.created.clone().ok_or_else(not_found)?;
+    let pool = match &body.pool {
+        None => created.pool,
+        Some(named) => pool_of(&call, &mut work, organization, named).await?,
+    };
+    let spec = body.target.unwrap_or(from_target(&created.target));
+    check_local(&call, &spec, pool)?;
+    let command = ResourceCommand::Change {
+        kind: body.kind.unwrap_or(created.kind),
+        target: to_target(&spec),
+        pool,
+    };
+    work.decide(&mut loaded, command)?;
+    call.commit(work, Changed { revision: loaded.revision }).await
+}
+
+pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
+    let (organization, id) = target(&call)?;
+    call.allow(Action::RemoveResource, Target::Resource(id))?;
+    let mut work = call.work();
+    let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
+    call.check_revision(loaded.revision)?;
+    let name = loaded.state.created.as_ref().map(|created| created.name.clone());
+    work.decide(&mut loaded, ResourceCommand::Remove)?;
+    if let Some(name) = name {
+        work.release(keys::resource_name(organization, &name));
+    }
+    call.commit(work, Gone {}).await
+}
+
+/// The pool that a body names. It must still be there when the command is appended.
+async fn pool_of(
+    call: &Call,
+    work: &mut Work,
+    organization: OrganizationId,
+    named: &Reference,
+) -> Result<PoolId, Failure> {
+    let absent = || invalid("pool", "pool_exists", "the organization has no such egress pool");
+    let found = reference::pool(&call.state, organization, named).ok_or_else(absent)?;
+    let loaded = work.load::<pool::Pool>(found.id.uuid()).await?;
+    if loaded.state.removed {
+        return Err(absent());
+    }
+    work.hold_at(StreamId::new(pool::Pool::CATEGORY, found.id.uuid()), loaded.revision);
+    Ok(found.id)
+}
+
+/// Dialling a node's own network is more than an organization may allow on others' nodes.
+fn check_local(call: &Call, target: &TargetSpec, pool: PoolId) -> Result<(), Failure> {
+    if target.allow_local {
+        call.allow(Action::AllowLocalTarget, Target::Pool(pool))?;
+    }
+    Ok(())
+}
+
+fn target(call: &Call) -> Result<(OrganizationId, ResourceId), Failure> {
+    let organization = organization_of(call)?;
+    let named = call.reference("resource")?;
+    let found = reference::resource(&call.state, organization, &named).ok_or_else(not_found)?;
+    Ok((organization, found.id))
+}
+
+fn pool_name(call: &Call, pool: PoolId) -> Result<rap_proto::Name, Failure> {
+    call.state.pools().get(pool).map(|pool| pool.name.clone()).ok_or_else(|| not_found().into())
+}
+
+fn to_target(spec: &TargetSpec) -> snapshot::Target {
+    let TargetSpec { host, port, allow_local } = spec.clone();
+    snapshot::Target { host, port, allow_local }
+}
+
+fn from_target(target: &snapshot::Target) -> TargetSpec {
+    let snapshot::Target { host, port, allow_local } = target.clone();
+    TargetSpec { host, port, allow_local }
+}
+
+fn show(call: &Call, resource: &Found) -> Resource {
+    let pool = call.state.pools().get(resource.pool);
+    Resource {
+        id: resource.id,
+        organization: resource.organization,
+        name: resource.name.clone(),
+        kind: resource.kind,
+        target: from_target(&resource.target),
+        pool: resource.pool,
+        pool_name: pool.map_or_else(|| resource.name.clone(), |pool| pool.name.clone()),
+        revision: resource.stamp.revision,
+    }
+}

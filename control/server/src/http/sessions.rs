@@ -1,0 +1,189 @@
+//! Sessions: a user asks for access, and what became of it.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use rap_control_core::{
+    AccessIds, AccessRequest, Action, Target,
+    access::Asked,
+    authorize_session,
+    state::{Session as Found, SessionPhase},
+};
+use rap_events::session::{self, SessionCommand, TerminationCause};
+use rap_pki::node_server_name;
+use rap_proto::{
+    AttachmentId, MessageId, NodeId, OrganizationId, RefusalCode, SessionId,
+    api::{
+        Access, EntryPoint, Page, Problem, ProblemCode, Reference, RequestAccess, SecretText,
+        Session, SessionState,
+    },
+    signed,
+};
+
+use super::{
+    answer::{Answer, Done},
+    call::Call,
+    endpoint::{Gone, Nothing},
+    failure::{Failure, invalid, not_found},
+    page, reference,
+};
+
+/// Asks for access to a resource. The decision is recorded either way; whoever is denied learns
+/// no more than that, and the same whether there is such a resource or not.
+pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Access>, Failure> {
+    let user = call.principal()?.user().ok_or_else(not_found)?;
+    let organization = organization_of(&call, &body)?;
+    match body.session {
+        None => call.allow(Action::RequestSession, Target::Organization(organization))?,
+        Some(session) => call.allow(Action::RefreshSession, Target::Session(session))?,
+    }
+    let request = AccessRequest {
+        organization,
+        user,
+        asked: match &body.resource {
+            Reference::Id(id) => Asked::Id(rap_proto::ResourceId::from_uuid(*id)),
+            Reference::Name(name) => Asked::Name(name.clone()),
+        },
+        client_key: body.client_key,
+        refresh: body.session,
+    };
+    let ids = AccessIds {
+        token: call.fresh(MessageId::new),
+        session: call.fresh(SessionId::new),
+        attachment: call.fresh(AttachmentId::new),
+    };
+    let live = call.app.live.liveness();
+    let outcome = authorize_session(&call.state, &live, &request, ids, call.now);
+    let command = request.command(&outcome);
+    let stream = outcome.as_ref().map_or(ids.session, |authorized| authorized.claims.session);
+    let mut work = call.work();
+    if let Some(command) = command {
+        let mut loaded = work.load::<session::Session>(stream.uuid()).await?;
+        work.decide(&mut loaded, command)?;
+    }
+    let answer = match outcome {
+        Ok(authorized) => {
+            let claims = authorized.claims;
+            let token = signed::seal(&claims, &[&call.app.custody.control]);
+            Access {
+                session: claims.session,
+                attachment: claims.attachment,
+                resource: claims.resource,
+                token: SecretText::new(URL_SAFE_NO_PAD.encode(token)),
+                connect_by: claims.connect_by,
+                expires_at: claims.expires_at,
+                entries: entries(&call, &authorized.entries),
+                authorities: authorities(&call),
+            }
+        }
+        Err(denied) => {
+            call.app.metrics.count("sessions", "denied");
+            call.commit(work, Gone {}).await?;
+            return Err(refused(denied.code).into());
+        }
+    };
+    call.app.metrics.count("sessions", "authorized");
+    call.commit(work, answer).await
+}
+
+fn refused(code: RefusalCode) -> Problem {
+    let detail = match code {
+        RefusalCode::SessionTerminated => "the session is over",
+        RefusalCode::NodeDraining | RefusalCode::PathUnavailable | RefusalCode::RoleNotAssigned => {
+            "no node can serve this at the moment"
+        }
+        _ => "no policy lets you reach this, or there is no such resource",
+    };
+    Problem::new(ProblemCode::AccessDenied, detail).rule(code.as_str())
+}
+
+impl Answer for Access {}
+
+fn entries(call: &Call, nodes: &[NodeId]) -> Vec<EntryPoint> {
+    let nodes = nodes.iter().filter_map(|id| call.state.nodes().get(*id));
+    nodes
+        .map(|node| EntryPoint {
+            node: node.id,
+            server_name: node_server_name(node.id),
+            addresses: node.addresses.clone(),
+        })
+        .collect()
+}
+
+fn authorities(call: &Call) -> String {
+    rap_pki::pem::encode([call.app.custody.authority.certificate_der()])
+}
+
+/// The organization that the body names, or the only one that the caller is a member of.
+fn organization_of(call: &Call, body: &RequestAccess) -> Result<OrganizationId, Failure> {
+    if let Some(named) = &body.organization {
+        let found = reference::organization(&call.state, named);
+        return found.map(|found| found.id).ok_or_else(|| not_found().into());
+    }
+    match call.principal()?.organizations(&call.state).as_slice() {
+        [only] => Ok(*only),
+        [] => Err(not_found().into()),
+        _ => Err(invalid("organization", "organization_named", "say in which organization")),
+    }
+}
+
+pub(super) async fn list(call: Call) -> Result<Page<Session>, Failure> {
+    call.allow(Action::ReadCluster, Target::Platform)?;
+    let organization = match call.query_value::<Reference>("organization")? {
+        None => None,
+        Some(named) => {
+            let found = reference::organization(&call.state, &named).ok_or_else(not_found)?;
+            call.allow(Action::ReadOrganization, Target::Organization(found.id))?;
+            Some(found.id)
+        }
+    };
+    let seen = call
+        .state
+        .sessions()
+        .iter()
+        .filter(|session| organization.is_none_or(|only| session.organization == only))
+        .filter(|session| call.may(Action::ReadSession, Target::Session(session.id)));
+    page::of(&call, seen, |session| session.id, |session| show(&call, session))
+}
+
+pub(super) async fn get(call: Call) -> Result<Session, Failure> {
+    let id: SessionId = call.param("session")?;
+    call.allow(Action::ReadSession, Target::Session(id))?;
+    call.state.sessions().get(id).map(|s| show(&call, s)).ok_or_else(|| not_found().into())
+}
+
+/// Ends a session by authority. Its nodes learn of it through their snapshots.
+pub(super) async fn terminate(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
+    let id: SessionId = call.param("session")?;
+    call.allow(Action::TerminateSession, Target::Session(id))?;
+    let mut work = call.work();
+    let mut loaded = work.load::<session::Session>(id.uuid()).await?;
+    let cause = TerminationCause::Requested;
+    work.decide(&mut loaded, SessionCommand::Terminate { cause })?;
+    call.commit(work, Gone {}).await
+}
+
+fn show(call: &Call, session: &Found) -> Session {
+    let named = session.resource.and_then(|id| call.state.resources().get(id));
+    Session {
+        id: session.id,
+        organization: session.organization,
+        user: session.user,
+        user_name: call.state.users().get(session.user).map(|user| user.name.clone()),
+        resource: session.resource,
+        resource_name: named.map(|resource| resource.name.clone()),
+        state: match session.phase {
+            SessionPhase::Requested | SessionPhase::Authorized => SessionState::Requested,
+            SessionPhase::Denied => SessionState::Denied,
+            SessionPhase::Started => SessionState::Started,
+            SessionPhase::Terminated => SessionState::Terminated,
+            SessionPhase::Ended => SessionState::Ended,
+        },
+        requested_at: session.stamp.created_at,
+        started_at: session.started_at,
+        ended_at: session.ended.map(|ended| ended.at),
+        end_reason: session.ended.map(|ended| ended.reason),
+        denial: session.denial,
+        bytes_up: session.ended.map_or(0, |ended| ended.bytes_up),
+        bytes_down: session.ended.map_or(0, |ended| ended.bytes_down),
+        revision: session.stamp.revision,
+    }
+}

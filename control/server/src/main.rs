@@ -1,0 +1,110 @@
+//! `rap-control`: the control plane as a program.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use rap_bus::nats_authority::{Revocations, ServerOptions};
+use rap_control::{
+    config::{self, Flags},
+    serve, telemetry,
+};
+
+/// The control plane of the Secure Access Fabric.
+#[derive(Debug, Parser)]
+#[command(name = "rap-control", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API until SIGTERM or SIGINT
+    Run(Flags),
+    /// Read the configuration, say what is wrong with it, and change nothing
+    CheckConfig(Flags),
+    /// Print a nats-server configuration that trusts this cluster
+    NatsConfig {
+        /// Where the cluster's keys are
+        #[arg(long, env = "RAP_CONTROL_STATE_DIR", default_value = "/var/lib/rap-control")]
+        state_dir: PathBuf,
+        /// Where the server listens
+        #[arg(long, default_value = "127.0.0.1:4222")]
+        listen: std::net::SocketAddr,
+        /// Where the server keeps account tokens
+        #[arg(long, default_value = "/var/lib/nats/rap")]
+        resolver_dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Run(flags) => run(flags),
+        Command::CheckConfig(flags) => check(flags),
+        Command::NatsConfig { state_dir, listen, resolver_dir } => {
+            nats_config(&state_dir, listen, resolver_dir)
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("rap-control: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn check(flags: Flags) -> Result<(), String> {
+    let options = config::load(flags).map_err(|error| error.to_string())?;
+    println!("listen     {}", options.listen);
+    println!("state_dir  {}", options.state_dir.display());
+    println!("names      {}", options.names.join(", "));
+    println!("workers    {}", options.workers);
+    Ok(())
+}
+
+fn run(flags: Flags) -> Result<(), String> {
+    let options = config::load(flags).map_err(|error| error.to_string())?;
+    actix_rt::System::new().block_on(async {
+        let _telemetry = telemetry::start("rap-control");
+        let stop = stop_signal().map_err(|error| error.to_string())?;
+        let mut running = serve(options, stop).await.map_err(|error| error.to_string())?;
+        tracing::info!(address = %running.address, cluster = %running.cluster, "serving");
+        println!("CA fingerprint  sha256:{}", running.ca_fingerprint);
+        if let Some(code) = running.setup_code.take() {
+            println!("Setup code      {}", code.reveal());
+            println!("It is shown this once and makes the first platform owner.");
+        }
+        // Without a service manager there is nobody to tell.
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+        running.stopped().await.map_err(|error| error.to_string())
+    })
+}
+
+fn nats_config(
+    state_dir: &std::path::Path,
+    listen: std::net::SocketAddr,
+    resolver_dir: PathBuf,
+) -> Result<(), String> {
+    let authority = rap_control::nats_authority(state_dir).map_err(|error| error.to_string())?;
+    let options = ServerOptions { listen, accounts: resolver_dir, tls: None };
+    let text = authority
+        .server_config(&options, &Revocations::new(), rap_control::now())
+        .map_err(|error| error.to_string())?;
+    print!("{text}");
+    Ok(())
+}
+
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Stopping]);
+    })
+}

@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use rap_control_core::state::{JoinToken, Node, NodeStanding};
+use rap_events::{
+    Actor,
+    join_token::{self, JoinTokenCommand, JoinTokenRejection},
+    keys,
+    node::{self, NodeCommand, Offer},
+};
+use rap_pki::csr;
+use rap_proto::{
+    CommandId, Digest, NodeId, PublicKey,
+    wire::node_api::{EnrollReply, EnrollRequest, NodeApiCode, PollRequest},
+};
+
+use super::{NodeAnswer, NodeCall, NodeStop, credentials, refusal::Refused};
+use crate::{
+    clock,
+    work::{Identity, Work},
+};
+
+/// How far a poll's time may be from ours: an old one could be somebody's recording.
+const POLL_TOLERANCE: Duration = Duration::from_secs(120);
+/// How long the reply waits until the projections know the new node.
+const FOLD_WAIT: Duration = Duration::from_secs(5);
+
+/// A host with a join secret becomes a node: pending, or enrolled at once.
+pub(super) async fn enroll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
+    let invalid = || Refused::new(NodeApiCode::TokenInvalid, "the join token opens nothing");
+    let secret = call.bearer.as_ref().ok_or_else(invalid)?.digest();
+    let request: EnrollRequest = call.parse()?;
+    let key = bound_key(&call, &request)?;
+    let token = call.state.join_tokens().presented(&secret).ok_or_else(invalid)?;
+    // A host that lost the answer asks again, with the same key.
+    if let Some(known) = call.state.nodes().with_key(&key) {
+        if token.used_by == Some(known.id) {
+            return status(&call, known).await;
+        }
+        return Err(used().into());
+    }
+    let node = request_enrollment(&call, token, secret, key, request).await?;
+    let state = call
+        .app
+        .wait_for(node.1, FOLD_WAIT)
+        .await
+        .ok_or_else(|| Refused::new(NodeApiCode::Unavailable, "the projections are behind"))?;
+    let call = NodeCall { state: state.clone(), ..call };
+    let node = state.nodes().get(node.0).ok_or_else(invalid)?;
+    status(&call, node).await
+}
+
+/// A host asks what became of its request.
+pub(super) async fn poll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
+    let untrusted = || Refused::new(NodeApiCode::NotTrusted, "the signature does not hold");
+    let request: PollRequest = call.parse()?;
+    let apart = call.now.since(request.at).max(request.at.since(call.now));
+    let node = call.state.nodes().get(request.node).ok_or_else(untrusted)?;
+    let message = PollRequest::message(request.node, request.at);
+    if apart > POLL_TOLERANCE || !node.key.verifies(&message, &request.signature) {
+        return Err(untrusted().into());
+    }
+    status(&call, node).await
+}
+
+async fn status(call: &NodeCall, node: &Node) -> Result<NodeAnswer, NodeStop> {
+    let reply = match node.standing {
+        NodeStanding::Pending => EnrollReply::Pending {
+            node: node.id,
+            cluster: call.app.custody.cluster,
+            fingerprint: node.key.id(),
+        },
+        NodeStanding::Rejected => EnrollReply::Rejected,
+        NodeStanding::Revoked => {
+            super::refusal::check_standing(node)?;
+            EnrollReply::Rejected
+        }
+        NodeStanding::Approved => {
+            EnrollReply::Enrolled(Box::new(credentials::issue(call, node).await?))
+        }
+    };
+    Ok(NodeAnswer::of(&reply))
+}
+
+/// The key of the request, held by whoever is at the other end of this very connection.
+fn bound_key(call: &NodeCall, request: &EnrollRequest) -> Result<PublicKey, Refused> {
+    let key = csr::public_key(&request.csr)
+        .map_err(|error| Refused::new(NodeApiCode::Malformed, &error.to_string()))?;
+    let exported = call
+        .tls
+        .exported
+        .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS exported no value"))?;
+    if !key.verifies(&exported, &request.binding) {
+        return Err(Refused::new(
+            NodeApiCode::NotTrusted,
+            "the key is not bound to this connection",
+        ));
+    }
+    Ok(key)
+}
+
+/// Uses the token and makes the node, in one append: of two at once, one wins.
+async fn request_enrollment(
+    call: &NodeCall,
+    token: &JoinToken,
+    presented: Digest,
+    key: PublicKey,
+    request: EnrollRequest,
+) -> Result<(NodeId, u64), NodeStop> {
+    let id = NodeId::new(call.now, clock::random());
+    let mut work = Work::new(call.app.log.clone(), call.now);
+    let mut loaded = work.load::<join_token::JoinToken>(token.id.uuid()).await?;
+    let name = request.name.clone();
+    work.try_decide(
+        &mut loaded,
+        JoinTokenCommand::Use { presented: presented.into(), node: id, name },
+    )
+    .map_err(token_refused)?;
+    let mut node = work.load::<node::Node>(id.uuid()).await?;
+    work.claim(keys::node_name(&request.name));
+    work.claim(keys::node_key(&key.id()));
+    let request_hash = Digest::of(&call.body);
+    let command = NodeCommand::Request {
+        name: request.name,
+        key,
+        addresses: request.addresses,
+        capabilities: request.capabilities,
+        bus_key: request.bus_key,
+        agent_version: request.agent_version,
+        join_token: token.id,
+        offer: Offer {
+            organization: token.organization,
+            roles: token.roles.clone(),
+            pools: token.pools.clone(),
+            auto_approve: token.auto_approve,
+        },
+    };
+    work.decide(&mut node, command)?;
+    let identity = Identity {
+        command: CommandId::new(call.now, clock::random()),
+        request_hash,
+        actor: Actor::Node(id),
+        causation: None,
+    };
+    let appended = work.commit(identity, Bytes::new()).await?;
+    Ok((id, appended.last))
+}
+
+fn token_refused(rejection: JoinTokenRejection) -> Refused {
+    match rejection {
+        JoinTokenRejection::AlreadyUsed => used(),
+        JoinTokenRejection::HostNameMismatch => {
+            Refused::new(NodeApiCode::NotPermitted, "the join token is for another host name")
+        }
+        other => Refused::new(NodeApiCode::TokenInvalid, &other.to_string()),
+    }
+}
+
+fn used() -> Refused {
+    Refused::new(NodeApiCode::TokenUsed, "the join token was used")
+}

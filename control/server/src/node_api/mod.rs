@@ -1,0 +1,203 @@
+//! `/node/v1`: what agents ask for, in MessagePack. A bearer token of a person opens nothing
+//! here, and a node's certificate opens nothing anywhere else.
+
+pub(crate) mod bus_credentials;
+mod credentials;
+mod enroll;
+mod refusal;
+mod renew;
+mod snapshot;
+
+use std::{sync::Arc, time::Instant};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{Method, StatusCode, header},
+    web::{self, Payload, ServiceConfig},
+};
+use bytes::Bytes;
+use rap_control_core::{State, state::Node};
+use rap_proto::{
+    Digest, Timestamp, codec,
+    secret::{JoinSecret, Secret},
+    wire::node_api::{CONTENT_TYPE, MAX_BODY_BYTES, NodeApiCode},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tracing::Instrument as _;
+
+use self::refusal::Refused;
+use crate::{
+    app::App,
+    clock,
+    connection::PeerTls,
+    http::{body, failure::Failure},
+    work::MAX_CONFLICT_RETRIES,
+};
+
+/// One call of an agent.
+pub(crate) struct NodeCall {
+    pub(crate) app: Arc<App>,
+    pub(crate) state: Arc<State>,
+    pub(crate) now: Timestamp,
+    pub(crate) tls: PeerTls,
+    pub(crate) bearer: Option<Secret<JoinSecret>>,
+    pub(crate) body: Bytes,
+}
+
+/// What an agent gets.
+pub(crate) enum NodeAnswer {
+    Body(Vec<u8>),
+    NotModified,
+}
+
+impl NodeAnswer {
+    fn of<T: Serialize>(value: &T) -> Self {
+        Self::Body(codec::encode(value))
+    }
+}
+
+/// Why a call stops: the agent is told, or it is tried again.
+pub(crate) enum NodeStop {
+    Refused(Refused),
+    Conflict,
+}
+
+impl From<Refused> for NodeStop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<Failure> for NodeStop {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Conflict => Self::Conflict,
+            Failure::Problem(problem) => Self::Refused(Refused::from_problem(&problem)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Route {
+    Enroll,
+    Poll,
+    Renew,
+    Snapshot,
+}
+
+impl Route {
+    const ALL: [Self; 4] = [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot];
+
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Enroll => "/node/v1/enroll",
+            Self::Poll => "/node/v1/enroll/poll",
+            Self::Renew => "/node/v1/renew",
+            Self::Snapshot => "/node/v1/snapshot",
+        }
+    }
+}
+
+pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
+    for route in Route::ALL {
+        let app = Arc::clone(app);
+        let handler = move |request: HttpRequest, payload: Payload| {
+            handle(Arc::clone(&app), route, request, payload)
+        };
+        config.service(web::resource(route.path()).route(web::post().to(handler)));
+    }
+}
+
+async fn handle(
+    app: Arc<App>,
+    route: Route,
+    request: HttpRequest,
+    mut payload: Payload,
+) -> HttpResponse {
+    let request_id = Digest::from_bytes(clock::random()).short();
+    let span = tracing::info_span!("node request", route = route.path(), request = %request_id);
+    let started = Instant::now();
+    let answer = run(&app, route, &request, &mut payload).instrument(span).await;
+    let response = match answer {
+        Ok(NodeAnswer::Body(body)) => {
+            HttpResponse::Ok().insert_header((header::CONTENT_TYPE, CONTENT_TYPE)).body(body)
+        }
+        Ok(NodeAnswer::NotModified) => HttpResponse::new(StatusCode::NOT_MODIFIED),
+        Err(refused) => refused.response(),
+    };
+    let status = response.status().as_u16();
+    app.metrics.request(&Method::POST, route.path(), status, started.elapsed());
+    response
+}
+
+async fn run(
+    app: &Arc<App>,
+    route: Route,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<NodeAnswer, Refused> {
+    let body = body::read(request, payload, MAX_BODY_BYTES)
+        .await
+        .map_err(|problem| Refused::from_problem(&problem))?;
+    let tls = request
+        .conn_data::<PeerTls>()
+        .cloned()
+        .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS is needed"))?;
+    let bearer = crate::http::caller::bearer(request).and_then(|text| Secret::parse(text).ok());
+    for _ in 0..MAX_CONFLICT_RETRIES {
+        let call = NodeCall {
+            app: Arc::clone(app),
+            state: app.state(),
+            now: clock::now(),
+            tls: tls.clone(),
+            bearer: bearer.as_ref().map(|secret: &Secret<JoinSecret>| {
+                // The secret is no `Clone` on purpose; a repeated decision parses its text again.
+                Secret::parse(&secret.reveal()).expect("a secret's text parses")
+            }),
+            body: body.clone(),
+        };
+        let outcome = match route {
+            Route::Enroll => enroll::enroll(call).await,
+            Route::Poll => enroll::poll(call).await,
+            Route::Renew => renew::renew(call).await,
+            Route::Snapshot => snapshot::snapshot(call),
+        };
+        match outcome {
+            Ok(answer) => return Ok(answer),
+            Err(NodeStop::Refused(refused)) => return Err(refused),
+            Err(NodeStop::Conflict) => {}
+        }
+    }
+    Err(Refused::new(NodeApiCode::Unavailable, "others changed the same thing; repeat"))
+}
+
+impl NodeCall {
+    fn parse<T: DeserializeOwned>(&self) -> Result<T, Refused> {
+        codec::decode(&self.body, MAX_BODY_BYTES)
+            .map_err(|_| Refused::new(NodeApiCode::Malformed, "the body cannot be read"))
+    }
+
+    /// The node whose certificate TLS verified: of this cluster, with the key that was enrolled,
+    /// approved and not revoked.
+    fn node(&self) -> Result<&Node, Refused> {
+        let untrusted = |message| Refused::new(NodeApiCode::NotTrusted, message);
+        let identity = self
+            .tls
+            .identity
+            .filter(|identity| identity.cluster == self.app.custody.cluster)
+            .ok_or_else(|| untrusted("a node's certificate is needed"))?;
+        if identity.not_after < self.now {
+            return Err(untrusted("the certificate has expired"));
+        }
+        let node = self
+            .state
+            .nodes()
+            .get(identity.node)
+            .ok_or_else(|| Refused::new(NodeApiCode::UnknownNode, "there is no such node"))?;
+        if node.key.id() != identity.key {
+            return Err(untrusted("the certificate is not of the enrolled key"));
+        }
+        refusal::check_standing(node)?;
+        Ok(node)
+    }
+}

@@ -1,0 +1,40 @@
+use rap_control_core::{NotCompiled, compile};
+use rap_proto::{
+    signed,
+    snapshot::{Bundle, MAX_SECTIONS},
+    wire::node_api::{NodeApiCode, SnapshotRequest},
+};
+use serde_bytes::ByteBuf;
+
+use super::{NodeAnswer, NodeCall, NodeStop, refusal::Refused};
+
+/// The node's configuration, signed: only the sections that it lacks.
+pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
+    let node = call.node()?;
+    let request: SnapshotRequest = call.parse()?;
+    if request.sections.len() > MAX_SECTIONS {
+        return Err(Refused::new(NodeApiCode::Malformed, "too many sections").into());
+    }
+    if node.version <= request.have {
+        return Ok(NodeAnswer::NotModified);
+    }
+    let compiled = compile(&call.state, node.id).map_err(|error| {
+        tracing::error!(%error, "a snapshot cannot be compiled");
+        match error {
+            NotCompiled::NotApproved(_) => {
+                Refused::new(NodeApiCode::NotPermitted, "the node waits for approval")
+            }
+            NotCompiled::SectionTooLarge { .. } | NotCompiled::NotBootstrapped => {
+                Refused::new(NodeApiCode::Unavailable, "there is no configuration yet")
+            }
+        }
+    })?;
+    let sections = compiled
+        .sections
+        .into_iter()
+        .filter(|(digest, _)| !request.sections.contains(digest))
+        .map(|(_, bytes)| ByteBuf::from(bytes))
+        .collect();
+    let manifest = signed::seal(&compiled.manifest, &[&call.app.custody.control]);
+    Ok(NodeAnswer::of(&Bundle { manifest, sections }))
+}

@@ -1,0 +1,319 @@
+//! Starts and stops everything: the thread, the actors, the listener.
+
+use std::{
+    future::Future,
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, RwLock},
+    thread,
+    time::Duration,
+};
+
+use actix::Actor as _;
+use actix_web::{App as WebApp, HttpServer};
+use rap_bus::{Bus, NatsBus, NatsOptions};
+use rap_control_core::State;
+use rap_events::Log;
+use rap_log_postgres::PostgresLog;
+use rap_pki::{
+    InvalidServerName,
+    tls::{self, ClientAuth, Identity, TlsError},
+};
+use rap_proto::{
+    ClusterId, Digest, IncarnationId, Signer as _,
+    secret::{Secret, SetupCode},
+};
+use rustls::{
+    ServerConfig,
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio::sync::{oneshot, watch};
+
+use crate::{
+    actors::{
+        doorbell::Doorbell,
+        guardian::{Guardian, Ward},
+        observer::Observer,
+        processes::Processes,
+        projection::Projection,
+        revocations::RevocationKeeper,
+    },
+    app::{App, Foundations},
+    bootstrap, clock, connection,
+    custody::{Custody, CustodyError},
+    http, node_api,
+    node_api::bus_credentials::BusIssuer,
+    options::{BusChoice, ControlOptions, LogChoice},
+};
+
+/// The life of the server's own certificate, and how often it is replaced.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
+const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(10 * 24 * 3_600);
+/// The most connections of one worker thread.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long requests may go on after a stop was asked for.
+const DRAIN_SECONDS: u64 = 2;
+
+/// A server that answers. It stops when its `shutdown` resolves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    pub cluster: ClusterId,
+    /// The SHA-256 of the CA certificate (DER), for join lines and pinned clients.
+    pub ca_fingerprint: Digest,
+    /// The CA certificate (DER).
+    pub ca_certificate: Vec<u8>,
+    /// Opens the set-up, once. `None` when the installation has its first owner.
+    pub setup_code: Option<Secret<SetupCode>>,
+    stopped: oneshot::Receiver<Result<(), ServeError>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
+    #[error("the log: {0}")]
+    Log(String),
+    #[error("the bus: {0}")]
+    Bus(String),
+    #[error("the log belongs to another cluster than the state directory")]
+    OtherCluster,
+    #[error("the cluster does not know the control key in the state directory")]
+    OtherKeys,
+    #[error("the cluster cannot be started: {0}")]
+    Bootstrap(String),
+    #[error(transparent)]
+    Name(#[from] InvalidServerName),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("the server's thread cannot be started: {0}")]
+    Thread(std::io::Error),
+    #[error("the server failed: {0}")]
+    Failed(std::io::Error),
+    #[error("the server's thread ended without a word")]
+    Vanished,
+}
+
+/// What the thread tells once it answers.
+struct Ready {
+    address: SocketAddr,
+    cluster: ClusterId,
+    ca_certificate: Vec<u8>,
+    setup_code: Option<Secret<SetupCode>>,
+}
+
+/// Starts a server and returns when it answers.
+pub async fn serve(
+    options: ControlOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Running, ServeError> {
+    let (ready_sender, ready) = oneshot::channel();
+    let (stopped_sender, mut stopped) = oneshot::channel();
+    thread::Builder::new()
+        .name("rap-control".to_owned())
+        .spawn(move || {
+            let outcome = actix_rt::System::new().block_on(run(options, shutdown, ready_sender));
+            // Nobody may wait for it any more.
+            let _ = stopped_sender.send(outcome);
+        })
+        .map_err(ServeError::Thread)?;
+    let Ok(Ready { address, cluster, ca_certificate, setup_code }) = ready.await else {
+        return Err(match (&mut stopped).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) | Err(_) => ServeError::Vanished,
+        });
+    };
+    let ca_fingerprint = Digest::of(&ca_certificate);
+    Ok(Running { address, cluster, ca_fingerprint, ca_certificate, setup_code, stopped })
+}
+
+impl Running {
+    /// Waits until the server has stopped.
+    pub async fn stopped(self) -> Result<(), ServeError> {
+        self.stopped.await.unwrap_or(Err(ServeError::Vanished))
+    }
+}
+
+async fn run(
+    options: ControlOptions,
+    shutdown: impl Future<Output = ()>,
+    ready: oneshot::Sender<Ready>,
+) -> Result<(), ServeError> {
+    let custody = Custody::open(&options.state_dir, clock::now())?;
+    let log = open_log(&options.log).await?;
+    let (state, setup_code) = bootstrap::bootstrap(Arc::clone(&log), &custody).await?;
+    let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
+
+    let certificate = Arc::new(Certificate::issue(&custody, &options.names)?);
+    let tls = tls_config(&custody, &options.names, Arc::clone(&certificate))?;
+    let listener = TcpListener::bind(options.listen)
+        .map_err(|error| ServeError::Listen { address: options.listen, error })?;
+    let address = listener.local_addr().map_err(ServeError::Failed)?;
+
+    let (cluster, ca_certificate) = (custody.cluster, custody.authority.certificate_der().to_vec());
+    let (states_sender, states) = watch::channel(Arc::new(state));
+    let (healthy_sender, healthy) = watch::channel(true);
+    let app = Arc::new(App::new(Foundations {
+        custody,
+        log,
+        bus,
+        bus_issuer,
+        incarnation: IncarnationId::new(clock::now(), clock::random()),
+        healthy,
+        states,
+    }));
+    let _guardian = Guardian::new(wards(&app, Arc::new(states_sender)), healthy_sender).start();
+    let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
+
+    let served = Arc::clone(&app);
+    let server = HttpServer::new(move || {
+        let app = Arc::clone(&served);
+        WebApp::new().configure(move |config| {
+            node_api::register(config, &app);
+            http::register(config, &app);
+        })
+    })
+    .workers(options.workers.max(1))
+    .max_connections(MAX_CONNECTIONS)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
+    .on_connect(connection::remember)
+    .listen_rustls_0_23(listener, tls)
+    .map_err(|error| ServeError::Listen { address, error })?
+    .run();
+    let handle = server.handle();
+    let mut server = actix_rt::spawn(server);
+    // The starter may have lost interest; then `shutdown` says so too.
+    let _ = ready.send(Ready { address, cluster, ca_certificate, setup_code });
+    let outcome = tokio::select! {
+        biased;
+        ended = &mut server => ended,
+        () = shutdown => {
+            handle.stop(true).await;
+            server.await
+        }
+    };
+    renewal.abort();
+    match outcome {
+        Ok(served) => served.map_err(ServeError::Failed),
+        Err(_) => Err(ServeError::Vanished),
+    }
+}
+
+fn wards(app: &Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Vec<Ward> {
+    let log = Arc::clone(&app.log);
+    let [doorbell, processes, observer, revocations] = std::array::from_fn(|_| Arc::clone(app));
+    vec![
+        Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
+        Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
+        Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
+        Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
+    ]
+}
+
+async fn open_log(choice: &LogChoice) -> Result<Arc<dyn Log>, ServeError> {
+    match choice {
+        LogChoice::Local(log) => Ok(Arc::clone(log)),
+        LogChoice::Postgres(url) => {
+            let log = PostgresLog::connect(url).await;
+            Ok(Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?))
+        }
+    }
+}
+
+async fn open_bus(
+    choice: &BusChoice,
+    custody: &Custody,
+) -> Result<(Arc<dyn Bus>, Option<BusIssuer>), ServeError> {
+    match choice {
+        BusChoice::Local(bus) => Ok((Arc::clone(bus), None)),
+        BusChoice::Nats { servers, advertised } => {
+            let authority = Arc::new(custody.nats_authority());
+            let options = NatsOptions {
+                servers: servers.clone(),
+                credentials: authority.control_credentials(clock::now()),
+                tls: None,
+            };
+            let bus = NatsBus::connect(options)
+                .await
+                .map_err(|error| ServeError::Bus(error.to_string()))?;
+            let advertised = if advertised.is_empty() { servers } else { advertised };
+            let issuer = BusIssuer::new(authority, servers.clone(), advertised.clone());
+            Ok((Arc::new(bus), Some(issuer)))
+        }
+    }
+}
+
+/// The server's own certificate of the moment: replaced while connections go on.
+#[derive(Debug)]
+struct Certificate(RwLock<Arc<CertifiedKey>>);
+
+impl Certificate {
+    fn issue(custody: &Custody, names: &[String]) -> Result<Self, ServeError> {
+        certified(custody, names).map(|key| Self(RwLock::new(key)))
+    }
+
+    fn replace(&self, key: Arc<CertifiedKey>) {
+        *self.0.write().expect("no holder of the lock panics") = key;
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().expect("no holder of the lock panics")))
+    }
+}
+
+fn identity(custody: &Custody, names: &[String]) -> Result<Identity, InvalidServerName> {
+    let key = custody.tls.public_key();
+    let leaf = custody.authority.issue_server(
+        names,
+        &key,
+        clock::random(),
+        clock::now(),
+        CERTIFICATE_LIFETIME,
+    )?;
+    let chain = vec![leaf, custody.authority.certificate_der().to_vec()];
+    Ok(Identity { chain, key: custody.tls.clone() })
+}
+
+fn certified(custody: &Custody, names: &[String]) -> Result<Arc<CertifiedKey>, ServeError> {
+    let identity = identity(custody, names)?;
+    let chain = identity.chain.into_iter().map(rustls_pki_types::CertificateDer::from).collect();
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(rustls_pki_types::PrivatePkcs8KeyDer::from(
+        identity.key.to_der().to_vec(),
+    ));
+    let certified = CertifiedKey::from_der(chain, key, &tls::provider())
+        .map_err(|error| ServeError::Tls(TlsError::Identity(error)))?;
+    Ok(Arc::new(certified))
+}
+
+/// Nodes present a certificate, people do not; a wrong one ends the handshake.
+fn tls_config(
+    custody: &Custody,
+    names: &[String],
+    certificate: Arc<Certificate>,
+) -> Result<ServerConfig, ServeError> {
+    let roots = tls::roots(&[custody.authority.certificate_der()])?;
+    let identity = identity(custody, names)?;
+    let mut config = tls::server(&identity, ClientAuth::Optional(roots), &[b"http/1.1"])?;
+    config.cert_resolver = certificate;
+    Ok(config)
+}
+
+async fn renew(app: Arc<App>, names: Vec<String>, certificate: Arc<Certificate>) {
+    loop {
+        tokio::time::sleep(CERTIFICATE_RENEWAL).await;
+        match certified(&app.custody, &names) {
+            Ok(key) => certificate.replace(key),
+            Err(error) => tracing::error!(%error, "the server's certificate is not renewed"),
+        }
+    }
+}
