@@ -153,7 +153,7 @@ impl Node {
         let renewal = match self.certificate {
             None | Some(Certificate { renewal: 1, .. }) => 1,
             // A host that was off for longer than its certificate lived starts again with its key.
-            Some(old) if old.expires_at < now => old.renewal + 1,
+            Some(old) if old.expires_at < now => old.renewal.saturating_add(1),
             Some(_) => return Err(NodeRejection::AlreadyEnrolled),
         };
         certificate(renewal, serial, expires_at, now)
@@ -170,8 +170,8 @@ impl Node {
         let newest = self.certificate.ok_or(NodeRejection::NotEnrolled)?;
         let retried = now.since(newest.issued_at) <= Duration::from_millis(RENEWAL_RETRY_MS);
         if renewal == newest.renewal {
-            certificate(renewal + 1, serial, expires_at, now)
-        } else if renewal + 1 == newest.renewal && retried {
+            certificate(renewal.saturating_add(1), serial, expires_at, now)
+        } else if renewal.checked_add(1) == Some(newest.renewal) && retried {
             certificate(newest.renewal, serial, expires_at, now)
         } else {
             let note = format!("renewal {} is in use, {renewal} was shown", newest.renewal);

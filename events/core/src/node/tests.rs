@@ -202,7 +202,7 @@ fn a_lost_answer_can_be_asked_for_again_for_five_minutes() {
 
 #[test]
 fn a_copied_identity_locks_both_holders() {
-    for shown in [0, 1, 4] {
+    for shown in [0, 1, 4, u64::MAX] {
         let note = format!("renewal 3 is in use, {shown} was shown");
         let state = approved(&[certificate(3).into()])
             .when(renew(shown))

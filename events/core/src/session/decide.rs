@@ -91,7 +91,7 @@ impl Aggregate for Session {
                     self.phase = if self.terminated { Phase::Terminated } else { Phase::Alive };
                 }
             }
-            SessionEvent::AccessRefused(_) => self.refusals += 1,
+            SessionEvent::AccessRefused(_) => self.refusals = self.refusals.saturating_add(1),
             SessionEvent::Terminated(_) => {
                 self.terminated = true;
                 self.phase = Phase::Terminated;

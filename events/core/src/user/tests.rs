@@ -89,7 +89,7 @@ fn platform_roles_are_granted_and_revoked() {
     let grant = UserCommand::GrantPlatformRole { role };
     let revoke = UserCommand::RevokePlatformRole { role };
     user(&[]).when(grant.clone()).then([granted.clone()]);
-    user(&[granted.clone()]).when(grant.clone()).nothing();
+    user(std::slice::from_ref(&granted)).when(grant.clone()).nothing();
     user(&[]).when(revoke.clone()).nothing();
     let revoked = PlatformRoleRevoked { role }.into();
     user(&[granted.clone(), disabled()]).when(revoke.clone()).then([revoked]);

@@ -1,0 +1,22 @@
+//! What a client and its entry say to each other.
+
+use rap_proto::wire::{
+    MAX_FRAME_BYTES,
+    client::{ChannelReply, ClientControl, EntryControl, Hello, HelloReply, OpenChannel},
+};
+
+use crate::round_trip::{check, choose};
+
+pub fn target(data: &[u8]) {
+    choose(
+        &[
+            check::<Hello, MAX_FRAME_BYTES>,
+            check::<HelloReply, MAX_FRAME_BYTES>,
+            check::<ClientControl, MAX_FRAME_BYTES>,
+            check::<EntryControl, MAX_FRAME_BYTES>,
+            check::<OpenChannel, MAX_FRAME_BYTES>,
+            check::<ChannelReply, MAX_FRAME_BYTES>,
+        ],
+        data,
+    );
+}

@@ -1,0 +1,17 @@
+//! One module per target.
+
+pub mod access_claims;
+pub mod adapter;
+pub mod agent_disk;
+pub mod api;
+pub mod bus;
+pub mod certificates;
+pub mod client_wire;
+pub mod codec;
+pub mod events;
+pub mod history;
+pub mod node_api;
+pub mod node_wire;
+pub mod signed;
+pub mod snapshot;
+pub mod text;
