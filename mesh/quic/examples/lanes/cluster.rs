@@ -1,0 +1,162 @@
+//! The same small cluster in every process: all keys come from fixed seeds.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rap_mesh::{Identity, Sections, View};
+use rap_pki::ClusterAuthority;
+use rap_proto::{
+    AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
+    ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    key::LocalKey,
+    signed,
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
+        Trust,
+    },
+    token::{AccessClaims, ChannelGrant},
+};
+
+const CLUSTER: ClusterId = ClusterId::from_u128(1);
+const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
+const USER: UserId = UserId::from_u128(3);
+const RESOURCE: ResourceId = ResourceId::from_u128(4);
+
+pub(crate) const ENTRY: NodeId = NodeId::from_u128(11);
+pub(crate) const EGRESS: NodeId = NodeId::from_u128(12);
+pub(crate) const RELAY: NodeId = NodeId::from_u128(13);
+
+const NODES: [(NodeId, NodeRole, u8); 3] = [
+    (ENTRY, NodeRole::EntryNode, 11),
+    (EGRESS, NodeRole::StreamWorker, 12),
+    (RELAY, NodeRole::RelayNode, 13),
+];
+
+/// Certificates live for long enough for any measurement.
+const LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+pub(crate) struct Cluster {
+    authority: ClusterAuthority,
+    made_at: Timestamp,
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+fn key(seed: u8) -> LocalKey {
+    LocalKey::from_random(&[seed; 32]).expect("small numbers are valid scalars")
+}
+
+pub(crate) fn client_key() -> LocalKey {
+    key(3)
+}
+
+impl Cluster {
+    /// Processes that give the same time get the same cluster, byte for byte.
+    pub(crate) fn new(made_at: Timestamp) -> Self {
+        Self { authority: ClusterAuthority::create(CLUSTER, &key(1), [1; 16], made_at), made_at }
+    }
+
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        self.authority.certificate_der().to_vec()
+    }
+
+    pub(crate) fn identity(&self, node: NodeId) -> Identity {
+        let key = key(seed(node));
+        let public = key.public_key();
+        let leaf =
+            self.authority.issue_node(CLUSTER, node, &public, [2; 16], 0, self.made_at, LIFETIME);
+        Identity { chain: vec![leaf], key }
+    }
+
+    /// The snapshot of `node`, with the addresses that it needs to know.
+    pub(crate) fn view(&self, node: NodeId, addresses: &BTreeMap<NodeId, SocketAddr>) -> View {
+        let manifest = Manifest {
+            cluster: CLUSTER,
+            node,
+            authority_epoch: 1,
+            version: 1,
+            issued_at: self.made_at,
+            expires_at: self.made_at + LIFETIME,
+            stale_policy: StalePolicy::KeepSessions,
+            sections: BTreeMap::new(),
+        };
+        let peers =
+            NODES.iter().filter(|(peer, ..)| *peer != node).map(|(peer, role, seed)| Peer {
+                node: *peer,
+                key: key(*seed).public_key().id(),
+                roles: vec![everywhere(*role)],
+                addresses: addresses.get(peer).copied().into_iter().collect(),
+            });
+        let sections = Sections {
+            assignment: Assignment {
+                name: "measured".parse().expect("a plain word"),
+                draining: false,
+                roles: NODES
+                    .iter()
+                    .filter(|(own, ..)| *own == node)
+                    .map(|(_, role, _)| everywhere(*role))
+                    .collect(),
+                pools: BTreeSet::new(),
+            },
+            trust: Trust {
+                authorities: vec![self.authority().into()],
+                control_keys: vec![key(2).public_key()],
+                denied_nodes: BTreeSet::new(),
+                denied_sessions: BTreeSet::new(),
+            },
+            peers: Peers { peers: peers.collect() },
+            resources: Resources { resources: vec![resource()] },
+        };
+        View::new(&manifest, sections)
+    }
+
+    /// A token for `session`, by the cluster's control key.
+    pub(crate) fn token(&self, session: u128) -> Vec<u8> {
+        let lanes = BTreeSet::from([Lane::Interactive, Lane::Bulk]);
+        let grant = ChannelGrant { lanes, max_open: 64 };
+        let claims = AccessClaims {
+            id: MessageId::from_u128(session),
+            cluster: CLUSTER,
+            authority_epoch: 1,
+            organization: ORGANIZATION,
+            user: USER,
+            session: SessionId::from_u128(session),
+            attachment: AttachmentId::from_u128(session),
+            resource: RESOURCE,
+            kind: ResourceKind::Tcp,
+            entries: BTreeSet::from([ENTRY]),
+            egresses: BTreeMap::from([(EGRESS, 1)]),
+            channels: BTreeMap::from([(ChannelKind::Stream, grant)]),
+            not_before: now(),
+            connect_by: now() + Duration::from_secs(120),
+            expires_at: now() + Duration::from_secs(600),
+            client_key: client_key().public_key(),
+        };
+        signed::seal(&claims, &[&key(2)])
+    }
+}
+
+fn seed(node: NodeId) -> u8 {
+    let found = NODES.iter().find(|(known, ..)| *known == node);
+    found.expect("one of the three").2
+}
+
+fn everywhere(role: NodeRole) -> RoleScope {
+    RoleScope { role, organizations: None }
+}
+
+fn resource() -> Resource {
+    Resource {
+        id: RESOURCE,
+        organization: ORGANIZATION,
+        kind: ResourceKind::Tcp,
+        target: Target { host: "measured".to_owned(), port: 1, allow_local: true },
+        users: BTreeSet::from([USER]),
+    }
+}
