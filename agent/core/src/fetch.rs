@@ -77,11 +77,6 @@ impl Fetcher {
         }
     }
 
-    /// Whether the last attempt reached control.
-    pub fn reaches_control(&self) -> bool {
-        self.backoff.failures() == 0
-    }
-
     fn ask(&mut self, now: Moment) {
         let Some((version, sections)) = &self.held else { return };
         if self.revoked || self.asked_at.is_some() {
@@ -96,7 +91,9 @@ impl Fetcher {
     fn answered(&mut self, now: Moment, answer: Answer) {
         self.asked_at = None;
         let delay = match answer {
-            Answer::Delivered | Answer::NotModified => {
+            // Whether it was worth anything shows when it is held, or refused.
+            Answer::Delivered => self.jitter.around(POLL, 33),
+            Answer::NotModified => {
                 self.backoff.reset();
                 self.jitter.around(POLL, 33)
             }
@@ -131,7 +128,11 @@ impl Machine for Fetcher {
                 }
             }
             Input::Holding { version, sections } => {
-                let first = self.held.replace((version, sections)).is_none();
+                let before = self.held.replace((version, sections));
+                let first = before.is_none();
+                if before.is_some_and(|(before, _)| before < version) {
+                    self.backoff.reset();
+                }
                 if first || version < self.announced {
                     self.ask(now);
                 }
@@ -222,7 +223,6 @@ mod tests {
         }
         assert!(gaps[0] < Duration::from_secs(1) && gaps[9] >= Duration::from_secs(20));
         assert!(gaps.iter().all(|gap| *gap <= Duration::from_secs(36)));
-        assert!(!fetcher.reaches_control());
         assert_eq!(asked(&mut fetcher), Some(1));
         now = fetcher.poll_timeout().unwrap();
         fetcher.handle_timeout(now);
@@ -246,6 +246,26 @@ mod tests {
         assert_eq!(asked(&mut fetcher), Some(1));
         fetcher.handle_input(soon, Input::Answered(Answer::NotModified));
         assert!(fetcher.poll_timeout().unwrap().since(soon) >= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn what_is_delivered_and_refused_backs_off_until_something_is_held() {
+        let mut fetcher = Fetcher::new(5);
+        fetcher.handle_input(START, holding(1));
+        let mut now = START;
+        for _ in 0..8 {
+            assert_eq!(asked(&mut fetcher), Some(1));
+            fetcher.handle_input(now, Input::Answered(Answer::Delivered));
+            fetcher.handle_input(now, Input::Answered(Answer::Failed));
+            now = fetcher.poll_timeout().unwrap();
+            fetcher.handle_timeout(now);
+        }
+        assert_eq!(asked(&mut fetcher), Some(1));
+        fetcher.handle_input(now, Input::Answered(Answer::Failed));
+        assert!(fetcher.poll_timeout().unwrap().since(now) >= Duration::from_secs(20));
+        fetcher.handle_input(now, holding(2));
+        fetcher.handle_input(now, Input::Answered(Answer::Failed));
+        assert!(fetcher.poll_timeout().unwrap().since(now) < Duration::from_secs(1));
     }
 
     #[test]

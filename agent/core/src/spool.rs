@@ -176,17 +176,14 @@ impl Spool {
         if through >= self.durable_below {
             return;
         }
-        let before = self.kept.len();
         self.kept.retain(|one| one.sequence > through);
         if self.sent_through.is_some_and(|sent| sent <= through) {
             self.sent_through = None;
             self.resend = None;
             self.backoff.reset();
         }
-        if self.kept.len() < before && self.kept.is_empty() && self.file_bytes > COMPACT_BYTES {
-            self.rewrite = true;
-            self.write();
-        } else if self.file_bytes > MAX_FILE_BYTES / 2 {
+        let useless = self.kept.is_empty() && self.file_bytes > COMPACT_BYTES;
+        if useless || self.file_bytes > MAX_FILE_BYTES / 2 {
             self.rewrite = true;
             self.write();
         }

@@ -217,6 +217,7 @@ pub(crate) fn heartbeat(report: &crate::StatusReport) -> Heartbeat {
         capabilities: report.capabilities.clone(),
         open_sessions: u32::try_from(report.mesh.entry_sessions + report.mesh.egress_sessions)
             .unwrap_or(u32::MAX),
-        draining: report.state == crate::AgentState::Draining,
+        draining: report.state == crate::AgentState::Draining
+            || report.snapshot.as_ref().is_some_and(|snapshot| snapshot.draining),
     }
 }

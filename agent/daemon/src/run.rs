@@ -22,7 +22,7 @@ use rap_mesh::MeshEndpoint;
 use rap_proto::{ClusterId, Digest, NodeId};
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
@@ -280,12 +280,20 @@ impl Agent {
         }
     }
 
+    /// One heartbeat with the new state, so that control sends nobody here any more.
+    async fn say_so(&self) {
+        if let Some(link) = self.crew.link.addr() {
+            // Without a bus, or a link actor, there is nobody to tell.
+            let _ = timeout(LAST_WORDS, link.send(BeatNow)).await;
+        }
+    }
+
     /// Accepts nothing new, lets sessions finish within the limit, then closes in order: mesh,
     /// worker, and the last observations.
     async fn leave(&self) {
         self.parts.board.enter(AgentState::Draining);
-        self.crew.link.tell(BeatNow);
         self.crew.mesh.tell(Drain);
+        self.say_so().await;
         let endpoint = self.hull.borrow().clone();
         if let Some(endpoint) = endpoint {
             let limit = self.parts.options.drain_limit.min(MAX_DRAIN_LIMIT);

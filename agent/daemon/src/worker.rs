@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    env,
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
@@ -39,6 +40,8 @@ const CONNECT_EVERY: Duration = Duration::from_millis(10);
 /// The orders that wait for a worker.
 pub(crate) const ORDERS: usize = 8;
 
+/// The only part of the agent's environment that a worker sees.
+const LOG: &str = "RAP_LOG";
 /// What the name of a worker's directory starts with.
 const PREFIX: &str = "w-";
 
@@ -145,6 +148,8 @@ impl Process {
         let child = Command::new(program)
             .arg("--socket")
             .arg(&socket)
+            .env_clear()
+            .envs(env::var_os(LOG).map(|filter| (LOG, filter)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true)

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{
-    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, SpawnHandle,
-    StreamHandler, WrapFuture as _,
+    Actor, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message, ResponseFuture,
+    SpawnHandle, StreamHandler, WrapFuture as _,
 };
 use bytes::Bytes;
 use rap_agent_core::link::{Effect, Input, Link};
@@ -19,6 +19,8 @@ use rap_proto::{
     signed,
     wire::node_api::{BusCredentials, Credentials},
 };
+
+use tokio::sync::oneshot;
 
 use crate::{
     BusChoice,
@@ -41,7 +43,7 @@ pub(crate) struct ControlKeys(pub(crate) Vec<PublicKey>);
 #[rtype(result = "()")]
 pub(crate) struct Say(pub(crate) NodeBody);
 
-/// One more heartbeat at once: the last one before leaving, or the first one of a drain.
+/// One heartbeat now; answered when it has left.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct BeatNow;
@@ -63,6 +65,8 @@ pub(crate) struct LinkActor {
     listening: Option<SpawnHandle>,
     watching: Option<SpawnHandle>,
     revoked: bool,
+    /// Resolves when the newest message has left.
+    leaving: Option<oneshot::Receiver<()>>,
 }
 
 impl LinkActor {
@@ -80,6 +84,7 @@ impl LinkActor {
             listening: None,
             watching: None,
             revoked: false,
+            leaving: None,
         }
     }
 
@@ -161,17 +166,20 @@ impl LinkActor {
         self.crew.spool.tell(spool::Link { up: connected });
     }
 
-    fn publish(&self, message: &NodeMessage, ctx: &mut Context<Self>) {
+    fn publish(&mut self, message: &NodeMessage, ctx: &mut Context<Self>) {
         let Some(bus) = self.bus.clone() else { return };
         let bytes = Bytes::from(signed::seal(message, &[&self.parts.state.key]));
         let subject = up_subject(self.parts.cluster, self.parts.node);
-        let publish = async move { bus.publish(subject, bytes).await };
-        let publish = publish.into_actor(self).map(|outcome, _, _| {
-            if let Err(error) = outcome {
+        let (left, leaving) = oneshot::channel();
+        self.leaving = Some(leaving);
+        let publish = async move {
+            if let Err(error) = bus.publish(subject, bytes).await {
                 tracing::debug!(%error, "a message was not sent; it is repeated if it matters");
             }
-        });
-        ctx.spawn(publish);
+            // Most messages are not waited for.
+            let _ = left.send(());
+        };
+        ctx.spawn(publish.into_actor(self));
     }
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
@@ -254,10 +262,18 @@ impl Handler<BusState> for LinkActor {
 }
 
 impl Handler<BeatNow> for LinkActor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, _: BeatNow, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: BeatNow, ctx: &mut Self::Context) -> Self::Result {
+        self.leaving = None;
         self.beat(ctx);
+        let leaving = self.leaving.take();
+        Box::pin(async move {
+            if let Some(leaving) = leaving {
+                // An error means that the actor ended first, and the message with it.
+                let _ = leaving.await;
+            }
+        })
     }
 }
 

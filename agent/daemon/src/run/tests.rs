@@ -21,7 +21,6 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    time::timeout,
 };
 
 use super::*;

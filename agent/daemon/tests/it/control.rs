@@ -73,7 +73,7 @@ pub(crate) struct Control {
     pub(crate) bus: Arc<LocalBus>,
     address: SocketAddr,
     serving: JoinSet<()>,
-    listening: JoinSet<()>,
+    _listening: JoinSet<()>,
     directory: tempfile::TempDir,
 }
 
@@ -175,7 +175,7 @@ impl Control {
             bus,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             serving: JoinSet::new(),
-            listening,
+            _listening: listening,
             directory: tempfile::tempdir().unwrap(),
         };
         control.serve().await;
@@ -338,14 +338,13 @@ async fn say(shared: &Shared, bus: &LocalBus, node: NodeId, body: ControlBody, s
     let message = ControlMessage {
         cluster: shared.cluster,
         audience: node,
-        incarnation: IncarnationId::from_u128(1),
-        sequence: u64::from_le_bytes(random()) >> 8,
+        // Each message is the first one of an incarnation, so that nothing has to be counted.
+        incarnation: IncarnationId::new(now(), random()),
+        sequence: 1,
         issued_at: now(),
         expires_at: now() + Duration::from_millis(MESSAGE_TTL_MS),
         body,
     };
-    // A fresh incarnation each time: the sequence above is drawn, not counted.
-    let message = ControlMessage { incarnation: IncarnationId::new(now(), random()), ..message };
     let bytes = signed::seal(&message, &[signer]);
     let _ = bus.publish(down_subject(shared.cluster, node), bytes.into()).await;
 }

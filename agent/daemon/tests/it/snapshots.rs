@@ -70,7 +70,7 @@ fn wrong_snapshots_are_refused_with_their_reason_and_observed() {
             change(&mut making);
             making.bundle()
         };
-        let mut tampered = control.making(12).bundle();
+        let mut tampered = change(12, |m| m.assignment.draining = true);
         *tampered.sections[0].last_mut().unwrap() ^= 1;
         let cases = [
             (6, change(6, |m| m.signer = random_key()), SnapshotRefusal::NotTrusted),
