@@ -25,6 +25,7 @@ pub mod process;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]
+#[path = "tests/world.rs"]
 mod world;
 
 pub use access::{AccessIds, AccessRequest, Authorized, Denied, Liveness, authorize_session};

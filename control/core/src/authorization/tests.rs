@@ -11,7 +11,9 @@ use rap_events::{
 use rap_proto::{ApiScope, OrganizationId, OrganizationRole, PlatformRole, UserId};
 
 use super::{Action, Decision, Principal, Refusal, Target, authorize};
-use crate::world::{Platform, Tenant, digest, login_id, name, person, token_id, uuid};
+use crate::world::{
+    Platform, Tenant, check_golden, digest, login_id, name, person, token_id, uuid,
+};
 
 /// What an action is asked about in these tests, within one tenant.
 fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
@@ -113,9 +115,7 @@ fn table(platform: &Platform) -> String {
 
 #[test]
 fn every_action_and_role_decide_as_the_table_says() {
-    let actual = table(&Platform::new());
-    let expected = include_str!("golden.txt");
-    assert!(actual == expected, "the table is now:\n{actual}");
+    check_golden("authorization.txt", &table(&Platform::new()));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{Compiled, NotCompiled, SNAPSHOT_TTL, compile, compile::compile_withi
 use crate::{
     State,
     state::DENIAL_KEPT_MS,
-    world::{Platform, Tenant, key, uuid},
+    world::{Platform, Tenant, check_golden, key, uuid},
 };
 
 fn section<S: Section>(state: &State, node: NodeId) -> Option<S> {
@@ -317,7 +317,7 @@ fn the_compiled_bytes_are_frozen() {
             compiled.manifest.expires_at.since(platform.world.now) == Duration::from_secs(86_400)
         );
     }
-    assert!(actual == include_str!("golden.txt"), "the bytes are now:\n{actual}");
+    check_golden("snapshot.txt", &actual);
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+};
 
 use rap_events::{
     Actor, Aggregate, Envelope, EventCodec, StreamId,
@@ -62,6 +66,16 @@ pub(crate) fn name(text: &str) -> Name {
 pub(crate) fn key(n: u128) -> PublicKey {
     let random = Digest::of(&n.to_be_bytes());
     LocalKey::from_random(random.as_bytes()).unwrap().public_key()
+}
+
+/// Compares with a frozen file; `RAP_UPDATE_GOLDEN=1` writes it anew.
+pub(crate) fn check_golden(file: &str, actual: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden").join(file);
+    if std::env::var_os("RAP_UPDATE_GOLDEN").is_some() {
+        fs::write(&path, actual).unwrap();
+    }
+    let frozen = fs::read_to_string(&path).unwrap_or_default();
+    assert!(actual == frozen, "golden/{file} should now say:\n{actual}");
 }
 
 pub(crate) fn digest(text: &str) -> Digest {
