@@ -24,7 +24,7 @@ use crate::{args::Cli, failure::Failure};
 fn main() -> ExitCode {
     #[cfg(feature = "dev")]
     if dev::is_worker_process() {
-        return rap_stream_worker::program::main();
+        return dev::work();
     }
     let cli = Cli::parse();
     if let Err(failure) = start_log(&cli.global.log) {

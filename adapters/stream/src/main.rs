@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    rap_stream_worker::program::main()
+    rap_stream_worker::program::main("info")
 }

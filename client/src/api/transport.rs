@@ -34,11 +34,13 @@ pub(super) fn is_distrust(error: &reqwest::Error) -> bool {
 
 pub(super) fn failure(error: &reqwest::Error, control: &ControlUrl, ca: &CaFingerprint) -> Failure {
     if is_distrust(error) {
-        return Failure::unavailable(format!("{control} is not of the cluster with the CA {ca}"))
-            .hint("ask whoever runs the fabric for the address and the fingerprint");
+        return Failure::unavailable(format!(
+            "the server at {control} is not of the cluster with the CA {ca}"
+        ))
+        .hint("ask whoever runs the fabric for the address and the fingerprint");
     }
     let cause = root(error);
-    Failure::unavailable(format!("{control} cannot be reached: {cause}"))
+    Failure::unavailable(format!("the control plane at {control} cannot be reached: {cause}"))
         .hint("check the address and the network; rap status shows what is configured")
 }
 

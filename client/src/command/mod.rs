@@ -52,7 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Ssh(arguments) => Err(ssh::run(&context, &arguments)),
         #[cfg(feature = "dev")]
-        Command::Dev(arguments) => crate::dev::run(arguments),
+        Command::Dev(arguments) => crate::dev::run(&context, &arguments),
         command => start(context, command),
     }
 }

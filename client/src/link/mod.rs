@@ -4,6 +4,7 @@
 //! when the session is lost; what is open on a lost session ends with it.
 
 mod pump;
+mod trace;
 
 use std::{sync::Arc, time::Duration};
 
@@ -76,7 +77,8 @@ impl Link {
                 ResourceKind::Ssh => Lane::Interactive,
                 ResourceKind::Web | ResourceKind::Tcp => Lane::Bulk,
             });
-            let channel = OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None };
+            let traceparent = Some(trace::context());
+            let channel = OpenChannel { channel: ChannelKind::Stream, lane, traceparent };
             match session.open(channel).await {
                 Ok(channel) => return Ok(channel),
                 Err(OpenError::Refused(refusal)) => {

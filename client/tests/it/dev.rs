@@ -1,0 +1,293 @@
+//! `rap dev` end to end, with nothing but this program.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::program::{Person, RAP, Run, run};
+
+/// A development fabric is ready within that, also on a busy machine.
+const READY: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `rap dev`.
+struct Fabric {
+    child: Child,
+    home: PathBuf,
+    ready: serde_json::Value,
+}
+
+impl Fabric {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = Person::new().command(RAP);
+        command.args(["dev", "-o", "json"]).args(arguments);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let told = thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stderr.read_to_string(&mut text);
+            text
+        });
+        let stdout = child.stdout.take().unwrap();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            let mut text = String::new();
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                text.push_str(&line);
+                if line == "}" {
+                    let _ = sender.send(text);
+                    return;
+                }
+            }
+        });
+        let Ok(text) = receiver.recv_timeout(READY) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("rap dev is not ready: {}", told.join().unwrap());
+        };
+        let ready: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let home = PathBuf::from(ready["home"].as_str().unwrap());
+        Self { child, home, ready }
+    }
+
+    fn alice(&self) -> Person {
+        Person::at(self.home.clone())
+    }
+
+    fn admin(&self, words: &[&str]) -> Run {
+        self.alice().rap(&[&["--profile", "admin"], words].concat())
+    }
+
+    fn has_ssh(&self) -> bool {
+        self.ready["resources"].as_array().unwrap().iter().any(|name| name == "demo-ssh")
+    }
+
+    /// Asks it to end as Ctrl-C does, and waits for that.
+    fn stop(mut self) {
+        signal(&self.child, Signal::INT);
+        let status = wait(&mut self.child);
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Fabric {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    kill_process(id, signal).unwrap();
+}
+
+fn wait(child: &mut Child) -> std::process::ExitStatus {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "the program does not end");
+        thread::yield_now();
+    }
+}
+
+/// `rap connect` to a resource.
+struct Forward {
+    child: Child,
+    address: String,
+}
+
+impl Forward {
+    fn start(person: &Person, resource: &str) -> Self {
+        let mut command = person.command(RAP);
+        let mut child = command
+            .args(["connect", resource, "--listen", "127.0.0.1:0"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}"));
+        let address = address.split(';').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+impl Drop for Forward {
+    fn drop(&mut self) {
+        signal(&self.child, Signal::TERM);
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_newcomer_reaches_the_demo_and_nothing_stays_behind() {
+    let fabric = Fabric::start(&[]);
+    let alice = fabric.alice();
+    let root = fabric.home.parent().unwrap().to_owned();
+
+    log_in(&fabric);
+    let listed = alice.rap(&["ls"]).ok();
+    assert!(listed.starts_with("NAME"), "{listed}");
+    assert!(listed.contains("demo-web") && listed.contains("web"), "{listed}");
+    assert_eq!(alice.rap(&["status", "--check"]).code, 0);
+
+    browse(&alice);
+    if fabric.has_ssh() {
+        use_ssh(&alice, &root);
+    } else {
+        eprintln!("skipped the ssh part: {}", fabric.ready);
+    }
+    administer(&fabric);
+    withdraw(&fabric);
+
+    fabric.stop();
+    assert!(!root.exists(), "{} stayed behind", root.display());
+}
+
+fn log_in(fabric: &Fabric) {
+    let alice = fabric.alice();
+    alice.rap(&["logout"]).ok();
+    alice.rap(&["ls"]).fails(3);
+    let said = fabric.alice().with("RAP_PASSWORD", "not this one").rap(&["login", "-u", "alice"]);
+    assert!(said.fails(3).contains("credentials"), "a wrong password is told");
+    let password = fabric.ready["password"].as_str().unwrap();
+    fabric.alice().with("RAP_PASSWORD", password).rap(&["login", "--user", "alice"]).ok();
+}
+
+fn browse(alice: &Person) {
+    let forward = Forward::start(alice, "demo-web");
+    for _ in 0..3 {
+        let page = forward.get("/");
+        assert!(page.starts_with("HTTP/1.1 200") && page.contains("It works"), "{page}");
+    }
+    let requests: Vec<_> = thread::scope(|scope| {
+        let one = || forward.get("/");
+        let started: Vec<_> = (0..20).map(|_| scope.spawn(one)).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(requests.iter().all(|page| page.contains("It works")));
+    // An event arrives while the stream goes on.
+    let mut stream = TcpStream::connect(&forward.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "GET /events HTTP/1.1\r\nHost: demo\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "data: tick 1"));
+}
+
+fn use_ssh(alice: &Person, root: &Path) {
+    let kernel = run(Command::new("uname").arg("-a")).ok();
+    assert_eq!(alice.rap(&["ssh", "demo-ssh", "--", "uname", "-a"]).ok(), kernel);
+    assert_eq!(alice.rap(&["ssh", "demo-ssh", "--", "exit 7"]).code, 7);
+
+    let config = root.join("ssh_config");
+    std::fs::write(&config, alice.rap(&["ssh-config"]).ok()).unwrap();
+    let (sent, back) = (root.join("sent"), root.join("back"));
+    let content: Vec<u8> = (0..3_000_000_u32).map(|at| (at * 7 % 251) as u8).collect();
+    std::fs::write(&sent, &content).unwrap();
+    let there = root.join("there");
+    for (from, to) in [
+        (sent.display().to_string(), format!("demo-ssh.rap:{}", there.display())),
+        (format!("demo-ssh:{}", there.display()), back.display().to_string()),
+    ] {
+        run(alice.command("scp").args(["-q", "-F"]).arg(&config).args([from, to])).ok();
+    }
+    assert!(std::fs::read(&back).unwrap() == content, "the file came back changed");
+}
+
+fn administer(fabric: &Fabric) {
+    let nodes = fabric.admin(&["node", "ls"]).ok();
+    for node in ["entry", "relay", "egress"] {
+        assert!(nodes.contains(node), "{nodes}");
+    }
+    fabric.alice().rap(&["audit", "log"]);
+    let nodes: serde_json::Value =
+        serde_json::from_str(&fabric.admin(&["node", "ls", "-o", "json"]).ok()).unwrap();
+    assert_eq!(nodes.as_array().unwrap().len(), 3);
+    let yaml = fabric.admin(&["resource", "get", "demo-web", "-o", "yaml"]).ok();
+    assert!(yaml.contains("allowLocal: true"), "{yaml}");
+
+    let created = fabric.admin(&["pool", "create", "attic"]).ok();
+    assert!(created.contains("attic"), "{created}");
+    fabric.admin(&["pool", "create", "attic"]).fails(6);
+    fabric.admin(&["pool", "rm", "attic"]).ok();
+    fabric.admin(&["pool", "get", "attic"]).fails(5);
+    fabric.alice().rap(&["pool", "create", "mine"]).fails(4);
+
+    let line = fabric.admin(&["token", "join", "create", "--role", "relay-node"]).ok();
+    assert!(line.contains("rap-node-agent join --control https://") && line.contains("rapj_"));
+    let log = fabric.admin(&["audit", "log", "--since", "1h"]).ok();
+    for event in ["organization.created", "node.approved", "session.started"] {
+        assert!(log.contains(event), "{event} is not in\n{log}");
+    }
+    let replay = fabric.admin(&["audit", "replay", "-o", "json"]).ok();
+    assert!(replay.contains("\"equal\": true"), "{replay}");
+    follow_the_log(fabric);
+}
+
+fn follow_the_log(fabric: &Fabric) {
+    let mut command = fabric.alice().command(RAP);
+    command.args(["--profile", "admin", "audit", "log", "--follow", "--since", "1h", "-o", "json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let stdout = child.stdout.take().unwrap();
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if sender.send(event).is_err() {
+                return;
+            }
+        }
+    });
+    let first = receiver.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(first["position"], 1, "what the log holds comes first");
+    fabric.admin(&["org", "create", "second"]).ok();
+    let mut last = 1;
+    loop {
+        let event = receiver.recv_timeout(PATIENCE).expect("the new event comes");
+        assert_eq!(event["position"].as_u64().unwrap(), last + 1, "no event is left out");
+        last += 1;
+        if event["type"] == "organization.created"
+            && event["payload"].to_string().contains("second")
+        {
+            break;
+        }
+    }
+    signal(&child, Signal::INT);
+    assert!(wait(&mut child).success());
+}
+
+/// Without its policy the resource is out of reach, and the sessions on it end.
+fn withdraw(fabric: &Fabric) {
+    let alice = fabric.alice();
+    let forward = Forward::start(&alice, "demo-web");
+    assert!(forward.get("/").contains("It works"));
+    fabric.admin(&["policy", "rm", "alice-demo"]).ok();
+    let said = alice.rap(&["connect", "demo-web"]).fails(4);
+    assert!(said.contains("policy"), "{said}");
+    assert!(!alice.rap(&["ls"]).ok().contains("demo-web"));
+    let deadline = Instant::now() + PATIENCE;
+    while fabric.admin(&["sessions", "ls"]).ok().contains("demo-web") {
+        assert!(Instant::now() < deadline, "the session goes on");
+    }
+}

@@ -1,0 +1,8 @@
+//! The program as a person and a script meet it.
+#![allow(clippy::unwrap_used)]
+
+#[cfg(feature = "dev")]
+mod dev;
+mod help;
+mod offline;
+mod program;
