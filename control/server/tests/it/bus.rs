@@ -1,0 +1,166 @@
+use std::{collections::BTreeSet, time::Duration};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use rap_bus::Bus as _;
+use rap_proto::{
+    Capability, IncarnationId, Timestamp,
+    bus::{
+        ControlBody, ControlMessage, Heartbeat, NodeBody, NodeMessage, down_subject, up_subject,
+    },
+    key::LocalKey,
+    observation::{Observation, Spooled},
+    signed::{self, Trusted},
+};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    node::{self, Host},
+    world::{Api, World, tenant},
+};
+
+fn heartbeat() -> NodeBody {
+    NodeBody::Heartbeat(Heartbeat {
+        agent_version: "1.2.3".to_owned(),
+        snapshot_version: 3,
+        capabilities: BTreeSet::from([Capability::AcceptClientIngress]),
+        open_sessions: 2,
+        draining: false,
+    })
+}
+
+fn message(world: &World, host: &Host, sequence: u64, body: NodeBody) -> NodeMessage {
+    let now = rap_control::now();
+    NodeMessage {
+        cluster: world.running.cluster,
+        sender: host.node(),
+        incarnation: IncarnationId::from_u128(1),
+        sequence,
+        issued_at: now,
+        expires_at: now + Duration::from_secs(30),
+        body,
+    }
+}
+
+async fn say(world: &World, host: &Host, message: &NodeMessage, key: &LocalKey) {
+    let payload = Bytes::from(signed::seal(message, &[key]));
+    let subject = up_subject(world.running.cluster, host.node());
+    world.bus.publish(subject, payload).await.unwrap();
+}
+
+async fn metric(api: &Api, name: &str) -> u64 {
+    let text = api.send(Method::GET, "/metrics", Default::default()).await.text;
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+/// Waits until a metric reaches a value: the server's actors work at their own pace.
+async fn reaches(api: &Api, name: &str, value: u64) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while metric(api, name).await < value {
+        assert!(tokio::time::Instant::now() < deadline, "{name} stays below {value}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn heartbeats_show_a_node_live_and_changed_capabilities_are_history() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
+    let anonymous = world.anonymous();
+    let first = message(&world, &host, 1, heartbeat());
+    say(&world, &host, &first, &host.key).await;
+    reaches(&anonymous, "rap_control_bus_messages_total{outcome=\"accepted\"}", 1).await;
+    let path = format!("/nodes/edge?min_position={}", world.head().await);
+    let mut shown = acme.api.get(&path).await;
+    while shown.json["live"].is_null() || shown.json["capabilities"] == json!([]) {
+        shown = acme.api.get("/nodes/edge").await;
+    }
+    assert_eq!(shown.json["live"]["openSessions"], 2);
+    assert_eq!(shown.json["capabilities"], json!(["can_accept_client_ingress"]));
+
+    // Heard before, forged, misplaced, expired: each is counted and believed by nobody.
+    let head = world.head().await;
+    say(&world, &host, &first, &host.key).await;
+    let forged = message(&world, &host, 2, heartbeat());
+    say(&world, &host, &forged, &node::fresh_key()).await;
+    let old = NodeMessage {
+        issued_at: Timestamp::from_unix_millis(1),
+        expires_at: Timestamp::from_unix_millis(2),
+        ..message(&world, &host, 3, heartbeat())
+    };
+    say(&world, &host, &old, &host.key).await;
+    let misplaced = NodeMessage {
+        sender: rap_proto::NodeId::from_u128(9),
+        ..message(&world, &host, 4, heartbeat())
+    };
+    say(&world, &host, &misplaced, &host.key).await;
+    for word in ["replayed", "not_signed", "not_fresh", "wrong_subject"] {
+        let name = format!("rap_control_bus_messages_total{{outcome=\"{word}\"}}");
+        reaches(&anonymous, &name, 1).await;
+    }
+    assert_eq!(world.head().await, head);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn observations_are_recorded_once_and_acknowledged() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
+    let control = Trusted::new(host.credentials().unwrap().control_keys.clone(), 1);
+    let subject = down_subject(world.running.cluster, host.node());
+    let mut down = world.bus.subscribe(subject).await.unwrap();
+    let key = serde_json::to_value(rap_proto::Signer::public_key(&node::fresh_key())).unwrap();
+    let access =
+        acme.api.post("/sessions", json!({"resource": "acme-ssh", "clientKey": key})).await;
+    let session = access.json["session"].as_str().unwrap();
+    let spooled = NodeBody::Observations(vec![Spooled {
+        sequence: 1,
+        at: rap_control::now(),
+        observation: Observation::SessionStarted { session: session.parse().unwrap() },
+    }]);
+    for sequence in [1, 2] {
+        let message = message(&world, &host, sequence, spooled.clone());
+        say(&world, &host, &message, &host.key).await;
+        loop {
+            let event = down.next().await.unwrap();
+            let heard = signed::open::<ControlMessage>(&event.payload, &control).unwrap();
+            assert_eq!(heard.audience, host.node());
+            if heard.body == (ControlBody::ObservationsRecorded { through: 1 }) {
+                break;
+            }
+        }
+    }
+    let path = format!("/sessions/{session}?min_position={}", world.head().await);
+    assert_eq!(acme.api.get(&path).await.json["state"], "started");
+    let audit = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert_eq!(audit.text.matches("session.started").count(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_doorbell_rings_when_a_nodes_configuration_changes() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
+    let control = Trusted::new(host.credentials().unwrap().control_keys.clone(), 1);
+    let subject = down_subject(world.running.cluster, host.node());
+    let mut down = world.bus.subscribe(subject).await.unwrap();
+    let revision = acme.api.get("/nodes/edge").await.revision();
+    let drained = acme.api.change(Method::POST, "/nodes/edge/drain", None, revision).await;
+    assert_eq!(drained.status, 200, "{}", drained.text);
+    loop {
+        let event = down.next().await.unwrap();
+        let heard = signed::open::<ControlMessage>(&event.payload, &control).unwrap();
+        if heard.body == (ControlBody::SnapshotAvailable { version: drained.position() }) {
+            break;
+        }
+    }
+    world.stop().await;
+}

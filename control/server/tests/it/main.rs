@@ -1,0 +1,14 @@
+//! The control server as its callers see it: over TLS on loopback, with a log and a bus in memory.
+#![allow(clippy::unwrap_used)]
+
+mod accounts;
+mod bus;
+mod commands;
+mod enrollment;
+mod events;
+mod limits;
+mod node;
+mod objects;
+mod sessions;
+mod tenancy;
+mod world;

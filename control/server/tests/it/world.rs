@@ -1,0 +1,268 @@
+//! A running server and its clients.
+
+use std::{sync::Arc, time::Duration};
+
+use rap_bus::LocalBus;
+use rap_control::{BusChoice, ControlOptions, LogChoice, Running, serve};
+use rap_events::{Log as _, memory::MemoryLog};
+use rap_pki::tls;
+use reqwest::{Method, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+pub(crate) struct World {
+    pub(crate) running: Running,
+    pub(crate) log: Arc<MemoryLog>,
+    pub(crate) bus: LocalBus,
+    pub(crate) base: String,
+    pub(crate) client: reqwest::Client,
+    stop: oneshot::Sender<()>,
+    dir: tempfile::TempDir,
+}
+
+/// What a request carries beside its method and path.
+#[derive(Default, Clone)]
+pub(crate) struct With {
+    pub(crate) body: Option<Value>,
+    pub(crate) key: Option<String>,
+    pub(crate) if_match: Option<u64>,
+}
+
+/// A caller: anonymous, or with a bearer token.
+#[derive(Clone)]
+pub(crate) struct Api {
+    client: reqwest::Client,
+    base: String,
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+    pub(crate) json: Value,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_over(dir, Arc::new(MemoryLog::new())).await
+    }
+
+    /// Starts over keys and events that are there already.
+    pub(crate) async fn start_over(dir: tempfile::TempDir, log: Arc<MemoryLog>) -> Self {
+        let bus = LocalBus::new();
+        let options = ControlOptions {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            state_dir: dir.path().join("control"),
+            log: LogChoice::Local(log.clone()),
+            bus: BusChoice::Local(Arc::new(bus.clone())),
+            names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            workers: 1,
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move {
+            let _ = stopped.await;
+        };
+        let running = serve(options, shutdown).await.unwrap();
+        let config = tls::pinned_client(running.ca_fingerprint, &[b"http/1.1"]);
+        let client = reqwest::Client::builder()
+            .use_preconfigured_tls(config)
+            .timeout(Duration::from_secs(20))
+            .build()
+            .unwrap();
+        let base = format!("https://localhost:{}", running.address.port());
+        Self { running, log, bus, base, client, stop, dir }
+    }
+
+    pub(crate) async fn stop(self) -> (tempfile::TempDir, Arc<MemoryLog>) {
+        drop(self.stop);
+        self.running.stopped().await.unwrap();
+        (self.dir, self.log)
+    }
+
+    pub(crate) fn anonymous(&self) -> Api {
+        Api { client: self.client.clone(), base: self.base.clone(), token: None }
+    }
+
+    /// The first platform owner.
+    pub(crate) async fn set_up(&self) -> Api {
+        let code = self.running.setup_code.as_ref().unwrap().reveal();
+        let body = json!({"setupCode": code, "name": "root", "password": PASSWORD});
+        let reply = self.anonymous().post("/setup", body).await;
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        self.anonymous().with_token(reply.json["secret"].as_str().unwrap())
+    }
+
+    /// An account with a password, logged in.
+    pub(crate) async fn user(&self, admin: &Api, name: &str) -> (Api, String) {
+        let body = json!({"name": name, "password": PASSWORD});
+        let created = admin.post("/users", body).await;
+        assert_eq!(created.status, 201, "{}", created.text);
+        let id = created.json["user"]["id"].as_str().unwrap().to_owned();
+        (self.log_in(name).await, id)
+    }
+
+    pub(crate) async fn log_in(&self, name: &str) -> Api {
+        let body = json!({"name": name, "password": PASSWORD});
+        let reply = self.anonymous().post("/logins", body).await;
+        assert_eq!(reply.status, 201, "{}", reply.text);
+        self.anonymous().with_token(reply.json["secret"].as_str().unwrap())
+    }
+
+    pub(crate) async fn head(&self) -> u64 {
+        self.log.head().await.unwrap()
+    }
+}
+
+impl Api {
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        self.send(Method::GET, path, With::default()).await
+    }
+
+    /// With an idempotency key of its own.
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
+        self.command(Method::POST, path, Some(body), None).await
+    }
+
+    /// Changes what exists, over the revision that it has now.
+    pub(crate) async fn change(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        revision: u64,
+    ) -> Reply {
+        self.command(method, path, body, Some(revision)).await
+    }
+
+    async fn command(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        if_match: Option<u64>,
+    ) -> Reply {
+        let key = Some(fresh_key());
+        self.send(method, path, With { body, key, if_match }).await
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, with: With) -> Reply {
+        let path = match path {
+            "/metrics" => path.to_owned(),
+            _ if path.starts_with("/api/") => path.to_owned(),
+            _ => format!("/api/v1{path}"),
+        };
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(key) = with.key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(revision) = with.if_match {
+            request = request.header("If-Match", format!("\"{revision}\""));
+        }
+        if let Some(body) = with.body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let json = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Reply { status, headers, text, json }
+    }
+}
+
+impl Reply {
+    pub(crate) fn position(&self) -> u64 {
+        self.headers["rap-position"].to_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn revision(&self) -> u64 {
+        self.headers["etag"].to_str().unwrap().trim_matches('"').parse().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> String {
+        self.json["id"].as_str().unwrap_or_else(|| panic!("{}", self.text)).to_owned()
+    }
+
+    /// The problem's code, after its form was checked.
+    pub(crate) fn problem(&self) -> &str {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{}", self.text);
+        assert_eq!(self.json["status"], self.status.as_u16());
+        for field in ["title", "detail", "requestId"] {
+            assert!(self.json[field].is_string(), "{}", self.text);
+        }
+        self.json["type"].as_str().unwrap().strip_prefix("urn:rap:problem:").unwrap()
+    }
+}
+
+pub(crate) fn fresh_key() -> String {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).unwrap();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An organization with an owner and one of everything.
+pub(crate) struct Tenant {
+    pub(crate) api: Api,
+    pub(crate) name: String,
+    pub(crate) owner: String,
+    pub(crate) organization: String,
+    pub(crate) pool: String,
+    pub(crate) resource: String,
+    pub(crate) policy: String,
+    pub(crate) api_token: String,
+    pub(crate) join_token: String,
+    pub(crate) join_secret: String,
+}
+
+pub(crate) async fn tenant(world: &World, root: &Api, name: &str) -> Tenant {
+    let owner_name = format!("{name}-owner");
+    let (api, owner) = world.user(root, &owner_name).await;
+    let body = json!({"name": name, "owner": owner_name});
+    let organization = root.post("/organizations", body).await.id();
+    let within = |path: &str| format!("/organizations/{organization}{path}");
+    let pool = api.post(&within("/pools"), json!({"name": format!("{name}-pool")})).await.id();
+    let resource = json!({
+        "name": format!("{name}-ssh"), "kind": "ssh", "pool": pool,
+        "target": {"host": format!("{name}.internal"), "port": 22},
+    });
+    let resource = api.post(&within("/resources"), resource).await.id();
+    let policy = json!({
+        "name": format!("{name}-policy"),
+        "rules": {"users": [owner_name], "resources": [format!("{name}-ssh")]},
+    });
+    let policy = api.post(&within("/policies"), policy).await.id();
+    let token = json!({"label": format!("{name}-label"), "scopes": ["read"], "ttlSeconds": 600});
+    let api_token = api.post("/api-tokens", token).await.json["token"]["id"].to_string();
+    let join = json!({
+        "organization": name, "ttlSeconds": 600, "autoApprove": true, "pools": [pool],
+        "roles": [
+            {"role": "entry-node", "organizations": [organization]},
+            {"role": "stream-worker", "organizations": [organization]},
+        ],
+    });
+    let join = api.post("/join-tokens", join).await;
+    assert_eq!(join.status, 201, "{}", join.text);
+    Tenant {
+        api,
+        name: name.to_owned(),
+        owner,
+        organization,
+        pool,
+        resource,
+        policy,
+        api_token: api_token.trim_matches('"').to_owned(),
+        join_token: join.json["token"]["id"].as_str().unwrap().to_owned(),
+        join_secret: join.json["secret"].as_str().unwrap().to_owned(),
+    }
+}
