@@ -60,6 +60,7 @@ terms! {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{title}: {detail}")]
+#[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// `urn:rap:problem:` and a code that never changes its meaning.
     #[serde(rename = "type")]
