@@ -11,6 +11,13 @@ pub trait Dialer: Send + Sync + 'static {
     /// Connects to the resource's target. Whoever implements it bounds the time that it takes;
     /// the mesh gives up after [`crate::TARGET_DIAL_TIMEOUT`].
     fn dial(&self, request: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>>;
+
+    /// Makes a span of the mesh part of the client's trace, and returns the trace context to pass
+    /// on: the span's own. Where nobody traces, the context is passed on as it came.
+    fn continue_trace(&self, span: &tracing::Span, traceparent: Option<String>) -> Option<String> {
+        let _ = span;
+        traceparent
+    }
 }
 
 /// What is to be dialled, and for whom.

@@ -21,13 +21,11 @@ use rap_proto::{
     wire::lane::{FlowReply, OpenFlow},
 };
 use tokio::{task::JoinSet, time::timeout};
+use tracing::Instrument as _;
 
 use crate::{
     DialRequest, Dialed,
-    frames::{
-        HELLO_TIMEOUT, ReadFrameError, TARGET_DIAL_TIMEOUT, read_frame_within, traceparent,
-        write_frame,
-    },
+    frames::{HELLO_TIMEOUT, ReadFrameError, TARGET_DIAL_TIMEOUT, read_frame_within, write_frame},
     mesh::{Mesh, close, locked},
     splice::{Counters, Halves, splice_target},
     tls::caller,
@@ -72,6 +70,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
                 let _ = timeout(CUT_LINGER, ended).await;
                 break;
             }
+            Some(_) = flows.join_next() => {}
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) if flows.len() < MAX_LANE_STREAMS as usize => {
                     flows.spawn(serve_flow(served.clone(), send, recv));
@@ -80,7 +79,6 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
                 Ok(_) => {}
                 Err(_) => break,
             },
-            Some(_) = flows.join_next() => {}
         }
     }
     flows.shutdown().await;
@@ -149,13 +147,15 @@ async fn open(served: &Served, recv: &mut RecvStream) -> Result<Opened, Refusal>
     let resource = admit(served, &request, &claims).await.map_err(refused)?;
     let channel = request.channel;
     let place = Place::take(mesh, &claims, channel).map_err(refused)?;
+    let span = tracing::info_span!("flow", session = %claims.session, lane = %served.lane);
     let asked = DialRequest {
         session: claims.session,
         resource,
         channel,
-        traceparent: traceparent(request.traceparent),
+        traceparent: mesh.continue_trace(&span, request.traceparent),
     };
-    let dialled = timeout(TARGET_DIAL_TIMEOUT, mesh.dialer.dial(asked)).await;
+    let dialling = mesh.dialer.dial(asked).instrument(span);
+    let dialled = timeout(TARGET_DIAL_TIMEOUT, dialling).await;
     let dialed = dialled
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
         .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;

@@ -22,11 +22,10 @@ use rap_proto::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
-    runtime::Handle,
     sync::{Semaphore, watch},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     Dialer, MeshEvents, MeshStatus,
@@ -35,7 +34,7 @@ use crate::{
     event::EventSender,
     hops::Hops,
     lanes::Lanes,
-    mesh::{Mesh, close, locked},
+    mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
     tls::NodeConfigs,
 };
@@ -116,8 +115,7 @@ impl MeshEndpoint {
             hops: Hops::default(),
             relay: Relay::default(),
             leaving: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-            runtime: Handle::current(),
+            tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
         mesh.spawn(relay::sweep(mesh.clone()));
@@ -138,7 +136,7 @@ impl MeshEndpoint {
         if before.trust.authorities != view.trust.authorities {
             self.configure(&locked(&self.running.identity).clone(), &view)?;
         }
-        self.running.mesh.lanes.apply(&self.running.mesh, &before, &view);
+        self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);
         self.running.mesh.relay.apply(&self.running.mesh, &view);
         Ok(())
@@ -169,8 +167,7 @@ impl MeshEndpoint {
     /// at most `grace` for the reports, so the events have to be read meanwhile.
     pub async fn shut_down(&self, grace: Duration) {
         self.running.mesh.leaving.cancel();
-        self.running.mesh.tasks.close();
-        let _ = timeout(grace, self.running.mesh.tasks.wait()).await;
+        let _ = timeout(grace, self.running.mesh.tasks.end()).await;
         let code = crate::mesh::code(Close::Ended(EndReason::NodeLeft).code());
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();

@@ -167,6 +167,7 @@ async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Depart
                 reason = &mut must_end => break Left::Decided(reason),
                 () = mesh.leaving.cancelled() => break Left::Decided(EndReason::NodeLeft),
                 how = &mut control => break how,
+                Some(_) = channels.join_next() => {}
                 stream = client.connection.accept_bi() => match stream {
                     Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
                         channels.spawn(channel::serve(client.clone(), send, recv));
@@ -175,7 +176,6 @@ async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Depart
                     Ok(_) => {}
                     Err(error) => break departed(&error),
                 },
-                Some(_) = channels.join_next() => {}
             }
         }
     };

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::Connection;
+use quinn::{Connection, ConnectionError};
 use rap_mesh_core::{
     View,
     ended::Close,
@@ -102,9 +102,10 @@ impl RelayedFlow {
         }
     }
 
-    /// Resolves when the hop connection that set the flow up is lost.
-    pub(crate) async fn hop_lost(&self) {
-        self.hop.0.closed().await;
+    /// Resolves when the hop connection that set the flow up is lost. True when the relay closed
+    /// it: then the flow is gone as well.
+    pub(crate) async fn hop_lost(&self) -> bool {
+        matches!(self.hop.0.closed().await, ConnectionError::ApplicationClosed(_))
     }
 }
 
@@ -127,7 +128,7 @@ async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
         let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
         dial(&dialling, peer).await.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
     };
-    Ok(mesh.hops.pool.get(mesh, relay, dial).await?.value)
+    Ok(mesh.hops.pool.get(&mesh.tasks, relay, dial).await?.value)
 }
 
 async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {

@@ -18,7 +18,9 @@ use rap_mesh_core::{
     ended::{Close, DONE},
     paths::{Candidate, PathBook},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, wire::hop::FLOW_TTL_MS};
+use rap_proto::{
+    Lane, NodeId, OrganizationId, RefusalCode, observation::EndReason, wire::hop::FLOW_TTL_MS,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +31,7 @@ use crate::{
     hops::RelayedFlow,
     mesh::{Mesh, close, code, locked},
     pool::{Pool, Pooled},
+    watch::until,
 };
 
 /// The most lane connections of one entry.
@@ -76,17 +79,10 @@ impl Default for Lanes {
 }
 
 impl Lanes {
-    /// Ends lanes to nodes, and over relays, that the view no longer trusts.
-    pub(crate) fn apply(&self, mesh: &Mesh, before: &View, view: &View) {
-        for (key, lane) in self.pool.ready() {
-            let over_untrusted =
-                lane.relayed.as_ref().is_some_and(|flow| view.peer(flow.relay).is_none());
-            if view.peer(key.egress).is_none() || over_untrusted {
-                close(&lane.connection, Close::Refused(RefusalCode::PeerNotTrusted));
-            }
-        }
+    /// What failed may work at other addresses.
+    pub(crate) fn apply(&self, before: &View, view: &View) {
         if !before.same_peers(view) {
-            locked(&mesh.lanes.paths).clear();
+            locked(&self.paths).clear();
         }
     }
 
@@ -123,6 +119,7 @@ async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>) {
     let error = tokio::select! {
         error = lane.connection.closed() => error,
         () = leave_when_asked(&mesh, &lane) => lane.connection.closed().await,
+        () = distrusted(&mesh, &lane) => lane.connection.closed().await,
         () = keep(&mesh, &lane) => lane.connection.closed().await,
     };
     if matches!(error, ConnectionError::TimedOut | ConnectionError::Reset) {
@@ -141,6 +138,17 @@ async fn leave_when_asked(mesh: &Mesh, lane: &LaneConnection) {
     lane.connection.close(code(DONE), b"");
 }
 
+/// Ends a lane to a node, or over a relay, that the view no longer trusts.
+async fn distrusted(mesh: &Mesh, lane: &LaneConnection) {
+    let relay = lane.relayed.as_ref().map(|flow| flow.relay);
+    until(mesh, |view, _| {
+        let trusted = |node| view.peer(node).is_some();
+        (!trusted(lane.key.egress) || !relay.is_none_or(trusted)).then_some(())
+    })
+    .await;
+    close(&lane.connection, Close::Refused(RefusalCode::PeerNotTrusted));
+}
+
 /// Refreshes the flow at the relay, retires the lane when the relay is lost, and closes the lane
 /// when nobody has used it for long.
 async fn keep(mesh: &Mesh, lane: &LaneConnection) {
@@ -156,9 +164,14 @@ async fn keep(mesh: &Mesh, lane: &LaneConnection) {
     let mut hop_is_lost = false;
     loop {
         tokio::select! {
-            () = &mut hop_lost, if !hop_is_lost => {
+            flow_is_gone = &mut hop_lost, if !hop_is_lost => {
                 hop_is_lost = true;
                 lane.retire(mesh);
+                if flow_is_gone {
+                    // Better now than after a long silence.
+                    close(&lane.connection, Close::Ended(EndReason::PathLost));
+                    return;
+                }
             }
             _ = ticks.tick() => {
                 if lane.is_unused(mesh) {

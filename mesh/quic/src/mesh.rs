@@ -12,12 +12,13 @@ use rap_mesh_core::{
     sessions::{EgressSessions, EntrySessions},
 };
 use rap_proto::{RefusalCode, observation::Claimed};
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Span;
 
 use crate::{
-    Dialer, clock::Clock, event::EventSender, hops::Hops, lanes::Lanes, relay::Relay,
-    tls::NodeConfigs,
+    Dialer, clock::Clock, event::EventSender, frames::traceparent, hops::Hops, lanes::Lanes,
+    relay::Relay, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -37,8 +38,34 @@ pub(crate) struct Mesh {
     pub(crate) relay: Relay,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.
     pub(crate) leaving: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) runtime: Handle,
+    pub(crate) tasks: Tasks,
+}
+
+/// The endpoint's tasks, which it waits for when it leaves. They run where it was bound.
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    runtime: Handle,
+}
+
+impl Tasks {
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub(crate) fn new() -> Self {
+        Self { tracker: TaskTracker::new(), runtime: Handle::current() }
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tracker.spawn_on(task, &self.runtime)
+    }
+
+    /// Waits until every task has ended.
+    pub(crate) async fn end(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
 }
 
 impl Mesh {
@@ -51,7 +78,12 @@ impl Mesh {
     }
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn_on(task, &self.runtime);
+        self.tasks.spawn(task);
+    }
+
+    /// The trace context to pass on from `span`; see [`Dialer::continue_trace`].
+    pub(crate) fn continue_trace(&self, span: &Span, received: Option<String>) -> Option<String> {
+        self.dialer.continue_trace(span, traceparent(received))
     }
 
     pub(crate) fn refused(&self, code: RefusalCode, claimed: Option<Claimed>) {

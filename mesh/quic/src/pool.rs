@@ -13,7 +13,7 @@ use futures_util::{
 use rap_mesh_core::refusals::refusal;
 use rap_proto::{RefusalCode, refusal::Refusal};
 
-use crate::mesh::{Mesh, locked};
+use crate::mesh::{Tasks, locked};
 
 /// Something pooled; once it is not usable, the next request dials anew.
 pub(crate) trait Pooled: Clone + Send + Sync + 'static {
@@ -46,14 +46,14 @@ impl<K: Ord + Copy + Send + 'static, V: Pooled> Pool<K, V> {
     /// goes on when the asker goes away, and whoever asks meanwhile waits for the same one.
     pub(crate) async fn get<F>(
         &self,
-        mesh: &Mesh,
+        tasks: &Tasks,
         key: K,
         dial: impl FnOnce() -> F,
     ) -> Result<Pick<V>, Refusal>
     where
         F: Future<Output = Result<V, Refusal>> + Send + 'static,
     {
-        let dialling = match self.ready_or_dialling(mesh, key, dial)? {
+        let dialling = match self.ready_or_dialling(tasks, key, dial)? {
             Slot::Ready(value) => return Ok(Pick { value, reused: true }),
             Slot::Dialling(dialling) => dialling,
         };
@@ -78,7 +78,7 @@ impl<K: Ord + Copy + Send + 'static, V: Pooled> Pool<K, V> {
 
     fn ready_or_dialling<F>(
         &self,
-        mesh: &Mesh,
+        tasks: &Tasks,
         key: K,
         dial: impl FnOnce() -> F,
     ) -> Result<Slot<V>, Refusal>
@@ -88,8 +88,11 @@ impl<K: Ord + Copy + Send + 'static, V: Pooled> Pool<K, V> {
         let mut slots = locked(&self.slots);
         match slots.get(&key) {
             Some(Slot::Ready(value)) if value.is_usable() => return Ok(Slot::Ready(value.clone())),
-            Some(Slot::Dialling(dialling)) => return Ok(Slot::Dialling(dialling.clone())),
-            Some(Slot::Ready(_)) => {}
+            Some(Slot::Dialling(dialling)) if dialling.peek().is_none() => {
+                return Ok(Slot::Dialling(dialling.clone()));
+            }
+            // Not usable any more, or dialled by a task that panicked.
+            Some(_) => {}
             None if slots.len() >= self.limit => {
                 slots.retain(|_, slot| !matches!(slot, Slot::Ready(value) if !value.is_usable()));
                 if slots.len() >= self.limit {
@@ -99,18 +102,15 @@ impl<K: Ord + Copy + Send + 'static, V: Pooled> Pool<K, V> {
             None => {}
         }
         let (shared, dialled) = (self.slots.clone(), dial());
-        let task = mesh.tasks.spawn_on(
-            async move {
-                let outcome = dialled.await;
-                let mut slots = locked(&shared);
-                match &outcome {
-                    Ok(value) => slots.insert(key, Slot::Ready(value.clone())),
-                    Err(_) => slots.remove(&key),
-                };
-                outcome
-            },
-            &mesh.runtime,
-        );
+        let task = tasks.spawn(async move {
+            let outcome = dialled.await;
+            let mut slots = locked(&shared);
+            match &outcome {
+                Ok(value) => slots.insert(key, Slot::Ready(value.clone())),
+                Err(_) => slots.remove(&key),
+            };
+            outcome
+        });
         let dialling = async move {
             task.await.unwrap_or_else(|_| Err(refusal(RefusalCode::PathUnavailable)))
         };
@@ -119,3 +119,6 @@ impl<K: Ord + Copy + Send + 'static, V: Pooled> Pool<K, V> {
         Ok(Slot::Dialling(dialling))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,6 +134,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
                 return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
             }
             () = mesh.leaving.cancelled() => return,
+            Some(_) = requests.join_next() => {}
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
                     let origin = Origin::of(&connection);
@@ -141,7 +142,6 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
                 }
                 Err(_) => return,
             },
-            Some(_) = requests.join_next() => {}
         }
     }
 }
@@ -232,7 +232,7 @@ fn set_up(
             return Err(RefusalCode::PathUnavailable);
         }
     };
-    let task = mesh.runtime.spawn(forwarding.clone().run());
+    let task = mesh.tasks.spawn(forwarding.clone().run());
     let running = Running { forwarding, _task: AbortOnDropHandle::new(task) };
     state.running.insert(id, running);
     tracing::debug!(flow = id, asker = %caller.node, %target, %lane, "relayed flow set up");

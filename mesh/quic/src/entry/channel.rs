@@ -14,6 +14,8 @@ use rap_proto::{
     wire::client::{ChannelReply, OpenChannel},
 };
 
+use tracing::Instrument as _;
+
 use super::{Admitted, Client};
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
@@ -64,7 +66,7 @@ async fn open(
         mesh.refused(code, Some(claimed(claims)));
         refusal(code)
     };
-    let request: OpenChannel = match read_frame_within(recv, HELLO_TIMEOUT).await {
+    let mut request: OpenChannel = match read_frame_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
         Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => {
             return Err(refused(RefusalCode::Malformed));
@@ -77,7 +79,10 @@ async fn open(
     let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
     locked(&mesh.entry).open_channel(claims.session, channel, max_open).map_err(refused)?;
     let account = Account::open(mesh.clone(), claims.session, channel);
-    match open_flow(mesh, claims, &admitted.token, &admitted.proof, request).await {
+    let span = tracing::info_span!("channel", session = %claims.session, %lane);
+    request.traceparent = mesh.continue_trace(&span, request.traceparent);
+    let opening = open_flow(mesh, claims, &admitted.token, &admitted.proof, request);
+    match opening.instrument(span).await {
         Ok(flow) => Ok((flow, account)),
         Err(other) => {
             if !other.by_egress {

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{LaneConnection, LaneKey, dial::dial};
 use crate::{
-    frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame, traceparent},
+    frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     mesh::Mesh,
 };
 
@@ -55,13 +55,8 @@ pub(crate) async fn open_flow(
     proof: &Proof,
     open: OpenChannel,
 ) -> Result<Flow, FlowRefused> {
-    let OpenChannel { channel, lane, traceparent: trace } = open;
-    let message = OpenFlow {
-        token: token.to_vec(),
-        proof: proof.clone(),
-        channel,
-        traceparent: traceparent(trace),
-    };
+    let OpenChannel { channel, lane, traceparent } = open;
+    let message = OpenFlow { token: token.to_vec(), proof: proof.clone(), channel, traceparent };
     let message = wire::frame(&message);
     let ask_all = async {
         let mut refused = here(refusal(RefusalCode::PathUnavailable));
@@ -81,7 +76,7 @@ pub(crate) async fn open_flow(
 }
 
 async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
-    let pick = || mesh.lanes.pool.get(mesh, key, || dial(mesh.clone(), key));
+    let pick = || mesh.lanes.pool.get(&mesh.tasks, key, || dial(mesh.clone(), key));
     let first = pick().await.map_err(here)?;
     match request(mesh, &first.value, message).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
