@@ -5,13 +5,15 @@ use std::{process::Command, time::Instant};
 use crate::{
     fuzz, packages,
     shell::{self, Outcome},
-    sim,
 };
 
 /// The cargo-deny that checks licences, sources and bans.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
-const STEPS: &[(&str, fn() -> Outcome)] = &[
+/// A name to choose it by, and what it does.
+type Step = (&'static str, fn() -> Outcome);
+
+const STEPS: &[Step] = &[
     ("packages", packages::ensure),
     ("format", format),
     ("lint", lint),
@@ -65,7 +67,7 @@ fn docs() -> Outcome {
 }
 
 fn build() -> Outcome {
-    shell::run(&mut shell::cargo(["build", "--quiet", "--workspace", "--bins", "--locked"]))
+    shell::run(&mut shell::cargo(["build", "--quiet", "--workspace", "--all-targets", "--locked"]))
 }
 
 fn unit() -> Outcome {
@@ -78,8 +80,11 @@ fn unit() -> Outcome {
     ]))
 }
 
+/// With the program that the build step made: building it alone would choose other features of
+/// its dependencies and compile them again.
 fn simulate() -> Outcome {
-    sim::run(&["--seeds", "1000"])
+    let program = shell::target_dir().join("debug").join("rap-sim");
+    shell::run(Command::new(program).args(["--seeds", "1000"]))
 }
 
 fn end_to_end() -> Outcome {
