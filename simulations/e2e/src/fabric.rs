@@ -32,9 +32,9 @@ pub const NODES: [Space; 3] = [Space::Entry, Space::Relay, Space::Egress];
 
 /// A running fabric with two organizations:
 ///
-/// - `acme` has the resources `demo-ssh` and `demo-web` in the pool `office`, the user `alice`,
-///   who may reach both, and the user `carol`, who may reach nothing;
-/// - `beta` has the user `bob`.
+/// - `acme` has the resources `demo-ssh` and `demo-web` in the pool `office`, the owner `ada`, the
+///   user `alice`, who may reach both resources, and the user `carol`, who may reach nothing;
+/// - `beta` has the owner `bob`.
 pub struct Fabric {
     // Dropped in this order: programs before what they use, and the folder last.
     agents: BTreeMap<Space, Process>,
@@ -42,8 +42,9 @@ pub struct Fabric {
     nats: Option<Process>,
     postgres: PrivatePostgres,
     office: Office,
-    /// The platform's owner, who may do everything and reach nothing.
+    /// The platform's owner, who sees no organization from within.
     pub owner: Person,
+    pub ada: Person,
     pub alice: Person,
     pub carol: Person,
     pub bob: Person,
@@ -99,6 +100,7 @@ impl Fabric {
             postgres,
             office,
             owner: person("owner"),
+            ada: person("ada"),
             alice: person("alice"),
             carol: person("carol"),
             bob: person("bob"),
@@ -200,9 +202,15 @@ impl Fabric {
         .await;
     }
 
-    /// The log's events, oldest first.
+    /// The log's events, oldest first: what the platform's owner and the owners of the two
+    /// organizations see.
     pub async fn audit(&self) -> Vec<Value> {
-        items(&self.owner.rap(&["audit", "log", "-o", "json"]).await.json())
+        let mut events = Vec::new();
+        for person in [&self.owner, &self.ada, &self.bob] {
+            events.extend(items(&person.rap(&["audit", "log", "-o", "json"]).await.json()));
+        }
+        events.sort_by_key(|event| event["position"].as_u64());
+        events
     }
 
     /// The first event for which `pick` is true, once it is there.
@@ -212,15 +220,15 @@ impl Fabric {
 
     /// The id of a thing that `rap <noun> get <name>` shows.
     pub async fn id(&self, noun: &str, name: &str) -> String {
-        let words = ["--organization", "acme", noun, "get", name, "-o", "json"];
-        let shown = self.owner.rap(&words).await.json();
+        let shown = self.ada.rap(&[noun, "get", name, "-o", "json"]).await.json();
         shown["id"].as_str().unwrap_or_else(|| panic!("no id in {shown}")).to_owned()
     }
 
-    /// Creates a join token and returns the words behind `rap-node-agent` of its join line.
-    pub async fn join_line(&self, arguments: &[&str]) -> Vec<String> {
+    /// Has `person` create a join token and returns the words behind `rap-node-agent` of its join
+    /// line.
+    pub async fn join_line(&self, person: &Person, arguments: &[&str]) -> Vec<String> {
         let created = [&["token", "join", "create"], arguments].concat();
-        let printed = self.owner.rap(&created).await.ok();
+        let printed = person.rap(&created).await.ok();
         let line = printed.lines().find_map(|line| line.split_once("rap-node-agent join "));
         let (_, line) = line.unwrap_or_else(|| panic!("no join line in:\n{printed}"));
         ["join"].into_iter().chain(line.split_whitespace()).map(str::to_owned).collect()
@@ -236,40 +244,46 @@ impl Fabric {
     async fn set_up(&self, code: &str) {
         let words = ["setup", "--user", "owner", "--code", code, "--password-stdin"];
         self.owner.rap_with_input(&words, PASSWORD).await.ok();
-        for organization in ["acme", "beta"] {
-            self.owner.rap(&["org", "create", organization]).await.ok();
-        }
-        for (person, name, organization) in [
-            (&self.alice, "alice", "acme"),
-            (&self.carol, "carol", "acme"),
-            (&self.bob, "bob", "beta"),
-        ] {
+        let people = [
+            (&self.ada, "ada"),
+            (&self.alice, "alice"),
+            (&self.carol, "carol"),
+            (&self.bob, "bob"),
+        ];
+        for (person, name) in people {
             let words = ["user", "create", name, "--password-stdin"];
             self.owner.rap_with_input(&words, PASSWORD).await.ok();
-            let words = ["org", "set-member", organization, name, "organization_user"];
-            self.owner.rap(&words).await.ok();
             let words = ["login", "--user", name, "--password-stdin"];
             person.rap_with_input(&words, PASSWORD).await.ok();
         }
-        self.owner.rap(&["--organization", "acme", "pool", "create", "office"]).await.ok();
+        for (organization, owner) in [("acme", "ada"), ("beta", "bob")] {
+            self.owner.rap(&["org", "create", organization, "--owner", owner]).await.ok();
+        }
+        for user in ["alice", "carol"] {
+            self.ada.rap(&["org", "set-member", "acme", user, "organization_user"]).await.ok();
+        }
+        self.ada.rap(&["pool", "create", "office"]).await.ok();
     }
 
     /// The entry is approved by hand, the others by their token.
     async fn enroll(&mut self, space: Space) {
-        let words: &[&str] = match space {
-            Space::Entry => &["--role", "entry-node", "--host", "entry"],
-            Space::Relay => &["--role", "relay-node", "--auto-approve"],
-            _ => &[
-                "--organization",
-                "acme",
-                "--role",
-                "stream-worker",
-                "--pool",
-                "office",
-                "--auto-approve",
-            ],
+        let (person, words): (_, &[&str]) = match space {
+            Space::Entry => (&self.owner, &["--role", "entry-node", "--host", "entry"]),
+            Space::Relay => (&self.owner, &["--role", "relay-node", "--auto-approve"]),
+            _ => {
+                let words = &[
+                    "--organization",
+                    "acme",
+                    "--role",
+                    "stream-worker",
+                    "--pool",
+                    "office",
+                    "--auto-approve",
+                ];
+                (&self.ada, words)
+            }
         };
-        let line = self.join_line(words).await;
+        let line = self.join_line(person, words).await;
         let mut command = self.site.command(space, "rap-node-agent");
         command.args(&line).args(self.site.join_options(space, &self.agent_state(space)));
         let mut joining = Process::start(&format!("join-{}", space.name()), command, &self.logs());
@@ -288,23 +302,11 @@ impl Fabric {
         for (name, kind, port) in [("demo-ssh", "ssh", 22), ("demo-web", "web", 80)] {
             let target = format!("{office}:{port}");
             let words = [
-                "--organization",
-                "acme",
-                "resource",
-                "create",
-                name,
-                "--kind",
-                kind,
-                "--target",
-                &target,
-                "--pool",
-                "office",
+                "resource", "create", name, "--kind", kind, "--target", &target, "--pool", "office",
             ];
-            self.owner.rap(&words).await.ok();
+            self.ada.rap(&words).await.ok();
         }
         let words = [
-            "--organization",
-            "acme",
             "policy",
             "create",
             "staff",
@@ -315,7 +317,7 @@ impl Fabric {
             "--resource",
             "demo-web",
         ];
-        self.owner.rap(&words).await.ok();
+        self.ada.rap(&words).await.ok();
     }
 }
 
@@ -346,12 +348,14 @@ impl Site {
     }
 
     async fn start_nats(&self) -> Process {
-        let mut configure = self.command(Space::Control, "rap-control");
-        configure.args(["nats-config", "--state-dir"]).arg(self.control_state());
-        configure.arg("--listen").arg(format!("{}:{NATS_PORT}", Space::Control.address()));
-        configure.arg("--accounts").arg(self.dir.path().join("nats-accounts"));
         let config = self.dir.path().join("nats.conf");
-        fs::write(&config, person::run(configure, "").await.ok()).expect("our folder");
+        if !config.exists() {
+            let mut configure = self.command(Space::Control, "rap-control");
+            configure.args(["nats-config", "--state-dir"]).arg(self.control_state());
+            configure.arg("--listen").arg(format!("{}:{NATS_PORT}", Space::Control.address()));
+            configure.arg("--resolver-dir").arg(self.dir.path().join("nats-accounts"));
+            fs::write(&config, person::run(configure, "").await.ok()).expect("our folder");
+        }
         let mut command = self.lab.command(Space::Control, "/usr/sbin/nats-server");
         command.arg("-c").arg(config);
         Process::start("nats", command, &self.logs())
@@ -363,7 +367,7 @@ impl Site {
         command.args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
         command.args(["--name", &Space::Control.address().to_string()]);
         command.args(["--nats", &format!("nats://{}:{NATS_PORT}", Space::Control.address())]);
-        command.env("RAP_DATABASE_URL", &self.database);
+        command.env("RAP_CONTROL_DATABASE", &self.database);
         Process::start("control", command, &self.logs())
     }
 

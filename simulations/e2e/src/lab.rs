@@ -16,8 +16,13 @@ const FOLDER: &str = "/run/netns";
 /// What every name begins with; the process id follows.
 const PREFIX: &str = "rap";
 /// The rules of the relay's kernel: it forwards nothing by itself.
-const RELAY_FILTER: &str =
-    "table inet guard { chain forward { type filter hook forward priority 0; policy drop; } }";
+const RELAY_FILTER: &str = "\
+table inet guard {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+    }
+}
+";
 
 /// A host of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -85,12 +85,11 @@ fn print_figure(name: &str, value: f64, unit: &str) {
 
 /// Makes the source a resource of the fabric and leads a local port to it.
 async fn connect(fabric: &Fabric, target: &str) -> (Process, SocketAddr) {
-    let organization = ["--organization", "acme"];
     let resource =
         ["resource", "create", "source", "--kind", "tcp", "--target", target, "--pool", "office"];
     let policy = ["policy", "create", "bench", "--user", "alice", "--resource", "source"];
     for words in [resource.as_slice(), &policy] {
-        fabric.owner.rap(&[&organization, words].concat()).await.ok();
+        fabric.ada.rap(words).await.ok();
     }
     fabric.settle().await;
     let words = ["connect", "source", "--listen", "127.0.0.1:0"];

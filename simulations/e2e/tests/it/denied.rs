@@ -98,7 +98,7 @@ async fn refusal(fabric: &Fabric, code: RefusalCode) {
 async fn two_hosts_with_one_join_token(fabric: &Fabric) {
     step("one join token, two hosts at once");
     let before = nodes(fabric).await.len();
-    let line = fabric.join_line(&["--role", "relay-node", "--auto-approve"]).await;
+    let line = fabric.join_line(&fabric.owner, &["--role", "relay-node", "--auto-approve"]).await;
     let host = async |space: Space, name: &str| {
         let state = fabric.scratch().join(name).to_string_lossy().into_owned();
         let address = format!("{}:4999", space.address());
@@ -124,9 +124,11 @@ async fn a_node_without_its_role(fabric: &Fabric) {
     let words = ["token", "api", "create", "roles", "--scope", "connect", "-o", "json"];
     let bearer = fabric.alice.rap(&words).await.json();
     let bearer = bearer["secret"].as_str().unwrap();
-    for (name, role) in [("entry", "entry-node"), ("egress", "stream-worker@acme")] {
+    let nodes =
+        [(&fabric.owner, "entry", "entry-node"), (&fabric.ada, "egress", "stream-worker@acme")];
+    for (person, name, role) in nodes {
         let ticket = Ticket::request(fabric, bearer, "demo-web").await;
-        fabric.owner.rap(&["node", "roles", name, "--none"]).await.ok();
+        person.rap(&["node", "roles", name, "--none"]).await.ok();
         fabric.settle().await;
         let shown = ticket.show(fabric).await;
         let (by_entry, in_channel) = (
@@ -135,14 +137,7 @@ async fn a_node_without_its_role(fabric: &Fabric) {
         );
         assert!(shown == by_entry || shown == in_channel, "{name}: {shown:?}");
         refusal(fabric, RefusalCode::RoleNotAssigned).await;
-        fabric.owner.rap(&["node", "roles", name, role]).await.ok();
-        if name == "egress" {
-            fabric
-                .owner
-                .rap(&["--organization", "acme", "node", "pools", name, "office"])
-                .await
-                .ok();
-        }
+        person.rap(&["node", "roles", name, role]).await.ok();
         fabric.settle().await;
     }
     assert_eq!(ssh(fabric, &fabric.alice, "echo again").await.ok(), "again\n");
@@ -155,9 +150,18 @@ async fn snapshots_that_were_meddled_with(fabric: &mut Fabric) {
     let older = fs::read(&manifest).unwrap();
     let sections = fabric.scratch().join("older-sections");
     copy_files(&state.join("sections"), &sections);
-    let words = ["--organization", "acme", "resource", "create", "more", "--kind", "tcp"];
-    let target = ["--target", "10.91.0.5:9", "--pool", "office"];
-    fabric.owner.rap(&[words.as_slice(), &target].concat()).await.ok();
+    let words = [
+        "resource",
+        "create",
+        "more",
+        "--kind",
+        "tcp",
+        "--target",
+        "10.91.0.6:9",
+        "--pool",
+        "office",
+    ];
+    fabric.ada.rap(&words).await.ok();
     fabric.settle().await;
     assert_ne!(fs::read(&manifest).unwrap(), older);
 
