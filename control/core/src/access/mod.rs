@@ -11,7 +11,7 @@ pub use grant::{
     AccessIds, AccessRequest, Asked, Authorized, CHANNELS_PER_SESSION, Denied, authorize_session,
 };
 pub use nodes::{LIVENESS_MS, Live, Liveness};
-pub use policy::{Explanation, Obstacle, Withdrawn, explain, permits, reachable};
+pub use policy::{Explanation, Obstacle, explain, permits, reachable};
 pub(crate) use policy::{permitted_users, withdrawn};
 
 #[cfg(test)]

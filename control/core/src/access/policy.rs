@@ -31,10 +31,10 @@ pub enum Obstacle {
 
 /// Why a session that was authorized would not be authorized any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Withdrawn {
-    pub cause: TerminationCause,
+pub(crate) struct Withdrawn {
+    pub(crate) cause: TerminationCause,
     /// The position since which it is so, where that is known.
-    pub since: Option<u64>,
+    pub(crate) since: Option<u64>,
 }
 
 impl Explanation {
