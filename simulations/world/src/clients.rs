@@ -54,7 +54,10 @@ impl Clients {
         // A stranger asks in the name of his own organization or of the foreign one.
         let confused = foreign && self.chance.happens(500);
         let organization = self.tenants[if confused { 1 - own } else { own }].organization;
-        let user = *self.chance.pick(&self.tenants[own].users).expect("every tenant has users");
+        // The first user is the one whom policies permit.
+        let users = &self.tenants[own].users;
+        let common = if self.chance.happens(600) { &users[..1] } else { &users[..] };
+        let user = *self.chance.pick(common).expect("every tenant has users");
         let key = control::key(&mut self.chance);
         self.next_request += 1;
         let request = self.next_request;

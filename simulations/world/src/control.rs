@@ -6,10 +6,7 @@ mod answers;
 mod enroll;
 mod setup;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use rap_agent_core::replay::ReplayWindow;
@@ -137,9 +134,8 @@ impl Control {
             listening_since: now,
         });
         turn.note(format_args!("control starts at {}", events.len()));
-        let replayed = self.state().map_or(Ok(()), |live| {
-            turn.checkers.replay.check(live, &self.events())
-        });
+        let replayed =
+            self.state().map_or(Ok(()), |live| turn.checkers.replay.check(live, &self.events()));
         turn.judge(replayed);
         self.settle(turn);
     }

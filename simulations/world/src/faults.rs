@@ -39,7 +39,8 @@ impl FaultMix {
             duplication: chance.below(worst),
             latency: (
                 Duration::from_millis(1),
-                chance.between(Duration::from_millis(2), seconds(if quiet_network { 1 } else { 5 })),
+                chance
+                    .between(Duration::from_millis(2), seconds(if quiet_network { 1 } else { 5 })),
             ),
             partition_every: sometimes(chance, 5, 40),
             partition_lasts: chance.between(seconds(1), seconds(30)),

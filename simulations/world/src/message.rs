@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use rap_proto::{
-    Digest, Lane, Name, NodeId, PublicKey, RefusalCode, ResourceId, SessionId, UserId,
-    OrganizationId,
+    Digest, Lane, Name, NodeId, OrganizationId, PublicKey, RefusalCode, ResourceId, SessionId,
+    UserId,
     observation::EndReason,
     snapshot::Bundle,
     token::Proof,
@@ -17,26 +17,49 @@ use rap_proto::{
 pub enum Message {
     Enroll(Box<Enroll>),
     Enrolled(EnrollAnswer),
-    AskSnapshot { node: NodeId, ask: u64, request: SnapshotRequest },
-    Snapshot { ask: u64, answer: SnapshotAnswer },
+    AskSnapshot {
+        node: NodeId,
+        ask: u64,
+        request: SnapshotRequest,
+    },
+    Snapshot {
+        ask: u64,
+        answer: SnapshotAnswer,
+    },
     /// A sealed `NodeMessage` on the bus.
     Up(Vec<u8>),
     /// A sealed `ControlMessage` on the bus.
     Down(Vec<u8>),
     AskAccess(Box<AskAccess>),
-    Access { request: u64, outcome: Result<Granted, RefusalCode> },
+    Access {
+        request: u64,
+        outcome: Result<Granted, RefusalCode>,
+    },
     Hello(Box<Hello>),
     /// The entry's answer to a client.
-    Welcome { request: u64, outcome: Result<(), RefusalCode> },
+    Welcome {
+        request: u64,
+        outcome: Result<(), RefusalCode>,
+    },
     OpenFlow(Box<OpenFlow>),
     /// The egress' answer to an entry.
-    FlowOpened { request: u64, outcome: Result<(), RefusalCode> },
+    FlowOpened {
+        request: u64,
+        outcome: Result<(), RefusalCode>,
+    },
     /// The client is done.
-    Close { session: SessionId },
+    Close {
+        session: SessionId,
+    },
     /// The entry tells the egress that the session's flow is over.
-    CloseFlow { session: SessionId },
+    CloseFlow {
+        session: SessionId,
+    },
     /// The egress tells the entry.
-    FlowEnded { session: SessionId, reason: EndReason },
+    FlowEnded {
+        session: SessionId,
+        reason: EndReason,
+    },
 }
 
 #[derive(Debug, Clone)]

@@ -20,12 +20,8 @@ use rap_mesh_core::{
     sessions::{EgressSessions, EntrySessions},
 };
 use rap_proto::{
-    Moment, NodeId, PublicKey, SessionId, Signer as _, Timestamp,
-    key::LocalKey,
-    observation::Observation,
-    snapshot::Bundle,
-    token::AccessClaims,
-    wire::node_api::Credentials,
+    Moment, NodeId, PublicKey, SessionId, Signer as _, Timestamp, key::LocalKey,
+    observation::Observation, snapshot::Bundle, token::AccessClaims, wire::node_api::Credentials,
 };
 
 use crate::{
@@ -55,7 +51,9 @@ pub struct SimNode {
 enum Phase {
     /// Without power.
     Off,
-    Joining { ask_at: Moment },
+    Joining {
+        ask_at: Moment,
+    },
     /// Control said no, or the node was revoked; until the next start.
     Stopped,
     Working(Box<Agent>),
@@ -219,7 +217,9 @@ impl SimNode {
                 agent.store.handle_timeout(turn.now);
                 // A machine whose timer is never handled asks for it again and again.
                 if turn.planted(Mutation::PollIgnored) {
-                    agent.fetcher.handle_input(turn.now, fetch::Input::Answered(fetch::Answer::NotModified));
+                    agent
+                        .fetcher
+                        .handle_input(turn.now, fetch::Input::Answered(fetch::Answer::NotModified));
                 } else {
                     agent.fetcher.handle_timeout(turn.now);
                 }

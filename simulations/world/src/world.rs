@@ -8,9 +8,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rap_control_core::state::NodeStanding;
-use rap_proto::Moment;
-
 use crate::{
     attack::{Attacker, Attempt},
     cast::{self, Places},
@@ -27,9 +24,10 @@ use crate::{
     trace::Trace,
     turn::{Sent, Turn},
 };
+use rap_control_core::state::NodeStanding;
 
 /// How long things go wrong.
-pub const SAFETY: Duration = Duration::from_secs(90);
+pub const SAFETY: Duration = Duration::from_secs(80);
 /// How long things then have to come right: longer than the longest backoff and poll together.
 pub const LIVENESS: Duration = Duration::from_secs(150);
 /// More events than this in one run: the world runs in circles.
@@ -56,6 +54,8 @@ pub struct World {
     mutation: Option<Mutation>,
     scheduler: Scheduler<Event>,
     chance: Chance,
+    /// The first phase's faults.
+    drawn: FaultMix,
     mix: FaultMix,
     failing: bool,
     network: Network,
@@ -93,8 +93,10 @@ impl World {
             nodes.iter().map(|node| (cast::node_id(&node.public_key()), node.index)).collect();
         let places = Arc::new(places);
         nodes.iter_mut().for_each(|node| node.meet(places.clone()));
+        let drawn = mix.clone();
         Self {
             mutation,
+            drawn,
             scheduler: Scheduler::default(),
             chance,
             mix,
@@ -119,7 +121,7 @@ impl World {
         self.advance(LIVENESS);
         self.judge_the_end();
         End {
-            mix: self.mix,
+            mix: self.drawn,
             welcomed: self.clients.welcomed(),
             nodes: self.nodes.iter().filter(|node| node.is_working()).count(),
             checkers: self.checkers,
@@ -183,24 +185,23 @@ impl World {
             Event::Act => {
                 let act = *self.chance.pick(Act::USUAL).expect("there are acts");
                 self.turn(|world, turn| world.control.act(turn, act));
-                self.again(Event::Act, 2, 9);
+                self.again(Event::Act, 3, 12);
             }
             Event::Approve => {
                 self.turn(|world, turn| world.control.act(turn, Act::Approve));
-                self.again(Event::Approve, 2, 8);
+                self.again(Event::Approve, 3, 10);
             }
             Event::Revoke => self.turn(|world, turn| world.control.act(turn, Act::Revoke)),
             Event::Ask => {
                 self.turn(|world, turn| world.clients.ask(turn));
-                self.again(Event::Ask, 2, 7);
+                self.again(Event::Ask, 2, 9);
             }
             Event::Attack => self.attack(),
         }
     }
 
     fn again(&mut self, event: Event, least: u64, greatest: u64) {
-        let delay =
-            self.chance.between(Duration::from_secs(least), Duration::from_secs(greatest));
+        let delay = self.chance.between(Duration::from_secs(least), Duration::from_secs(greatest));
         self.scheduler.after(delay, event);
     }
 
@@ -251,20 +252,19 @@ impl World {
     }
 
     fn cut(&mut self) {
-        let place = |chance: &mut Chance, nodes: usize| {
-            match usize::try_from(chance.below(nodes as u64 + 2)).unwrap_or(0) {
-                index if index < nodes => Party::Node(index),
-                index if index == nodes => Party::Control,
-                _ => Party::Client,
-            }
+        let place = |chance: &mut Chance, nodes: usize| match usize::try_from(
+            chance.below(nodes as u64 + 2),
+        )
+        .unwrap_or(0)
+        {
+            index if index < nodes => Party::Node(index),
+            index if index == nodes => Party::Control,
+            _ => Party::Client,
         };
         let nodes = self.nodes.len();
         // Control is what most of them need.
-        let one = if self.chance.happens(500) {
-            Party::Control
-        } else {
-            place(&mut self.chance, nodes)
-        };
+        let one =
+            if self.chance.happens(500) { Party::Control } else { place(&mut self.chance, nodes) };
         let other = place(&mut self.chance, nodes);
         self.network.cut(one, other);
         self.trace.note(self.scheduler.now(), format_args!("{one:?} and {other:?} are cut off"));
@@ -298,18 +298,14 @@ impl World {
         let now = self.scheduler.now();
         self.trace.note(now, format_args!("nothing fails any more"));
         self.failing = false;
-        self.mix_stops();
+        self.network.heal_all();
+        self.mix.stop();
         self.boot(Party::Control);
         self.turn(|world, turn| world.control.make_peace(turn));
         for index in 0..self.nodes.len() {
             self.nodes[index].steady();
             self.boot(Party::Node(index));
         }
-    }
-
-    fn mix_stops(&mut self) {
-        self.network.heal_all();
-        self.mix.stop();
     }
 
     fn node_turn(&mut self, index: usize, what: impl FnOnce(&mut SimNode, &mut Turn<'_>)) {
@@ -410,10 +406,5 @@ impl World {
             newest: found.filter(|node| node.is_approved()).map(|node| node.version),
             revoked: found.is_some_and(|node| node.standing == NodeStanding::Revoked),
         }
-    }
-
-    /// Virtual time.
-    pub fn now(&self) -> Moment {
-        self.scheduler.now()
     }
 }

@@ -47,7 +47,8 @@ fn main() -> ExitCode {
         (None, Some(_)) => u64::MAX - first,
         (None, None) => DEFAULT_SEEDS,
     };
-    let deadline = arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
+    let deadline =
+        arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
     search(first, seeds, deadline, arguments.plant)
 }
 
@@ -72,7 +73,10 @@ fn search(first: u64, seeds: u64, deadline: Option<Instant>, plant: Option<Mutat
             None
         };
         let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        running.into_iter().filter_map(|worker| worker.join().expect("a run does not panic")).collect()
+        running
+            .into_iter()
+            .filter_map(|worker| worker.join().expect("a run does not panic"))
+            .collect()
     });
     for report in &reports {
         println!("{report}\n");

@@ -44,9 +44,8 @@ impl Admission {
 
     /// An egress let somebody through to the resource.
     pub fn flow(&mut self, flow: &Flow, snapshot: &Snapshot) -> Result<(), Violation> {
-        let violated = |what: &str| {
-            Err(Violation::new(NAME, format!("{} admitted {what}", flow.egress)))
-        };
+        let violated =
+            |what: &str| Err(Violation::new(NAME, format!("{} admitted {what}", flow.egress)));
         let Some(claims) = self.issued.get(&Digest::of(&flow.token)) else {
             return violated("a token that control did not issue");
         };

@@ -2,14 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::{
-    DomainEvent, Envelope, node_report::NodeReportEvent, session::SessionEvent,
-};
-use rap_proto::{
-    CommandId, Digest, NodeId,
-    codec,
-    observation::Spooled,
-};
+use rap_events::{DomainEvent, Envelope, node_report::NodeReportEvent, session::SessionEvent};
+use rap_proto::{CommandId, Digest, NodeId, codec, observation::Spooled};
 
 use super::Violation;
 

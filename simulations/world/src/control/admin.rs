@@ -44,16 +44,21 @@ impl Act {
         Self::TakeMembership,
         Self::GiveMembership,
         Self::GiveMembership,
+        Self::GiveMembership,
         Self::MoveResource,
         Self::Suspend,
+        Self::Resume,
         Self::Resume,
         Self::Resume,
         Self::Disable,
         Self::Enable,
         Self::Enable,
+        Self::Enable,
         Self::Drain,
         Self::Undrain,
         Self::Undrain,
+        Self::Undrain,
+        Self::Terminate,
         Self::Terminate,
         Self::Renew,
     ];
@@ -141,7 +146,8 @@ impl Control {
     }
 
     fn pick_node(&mut self, act: Act) -> Option<NodeId> {
-        let wanted = if act == Act::Approve { NodeStanding::Pending } else { NodeStanding::Approved };
+        let wanted =
+            if act == Act::Approve { NodeStanding::Pending } else { NodeStanding::Approved };
         let state = &self.running.as_ref()?.state;
         let nodes: Vec<NodeId> = state
             .nodes()
@@ -171,8 +177,7 @@ impl Control {
             // Resuming what goes on anyway is no news.
             let _ = self.run::<Organization>(turn.now, id, OrganizationCommand::Resume);
         }
-        loop {
-            let Some(node) = self.pick_node(Act::Approve) else { break };
+        while let Some(node) = self.pick_node(Act::Approve) {
             if self.run::<Node>(turn.now, node.uuid(), NodeCommand::Approve).is_err() {
                 break;
             }

@@ -5,12 +5,7 @@ use rap_control_core::{
     AccessIds, AccessRequest, Compiled, Liveness, NotCompiled, access::Asked, authorize_session,
     compile, observation, state::NodeStanding,
 };
-use rap_events::{
-    Actor,
-    handler::Request,
-    node_report::NodeReport,
-    session::Session,
-};
+use rap_events::{Actor, handler::Request, node_report::NodeReport, session::Session};
 use rap_proto::{
     AttachmentId, CommandId, Digest, MessageId, NodeId, SessionId, Timestamp,
     bus::{ControlBody, NodeBody, NodeMessage},
@@ -44,9 +39,13 @@ impl Control {
             return;
         };
         let answer = match compile(state, node) {
-            Ok(compiled) if compiled.manifest.version <= request.have => SnapshotAnswer::NotModified,
+            Ok(compiled) if compiled.manifest.version <= request.have => {
+                SnapshotAnswer::NotModified
+            }
             Ok(compiled) => SnapshotAnswer::Newer(self.bundle(turn, node, compiled, request)),
-            Err(NotCompiled::NotApproved(_)) if standing(state, node) == Some(NodeStanding::Revoked) => {
+            Err(NotCompiled::NotApproved(_))
+                if standing(state, node) == Some(NodeStanding::Revoked) =>
+            {
                 SnapshotAnswer::Revoked
             }
             Err(_) => SnapshotAnswer::Unavailable,
@@ -161,14 +160,12 @@ impl Control {
             at: calendar(turn.now),
         };
         let outcome = match action {
-            observation::Recording::Session { id, request_hash, session, command } => {
-                self.run_as::<Session>(&request(id, request_hash), session.uuid(), command)
-                    .map_err(|error| error.to_string())
-            }
-            observation::Recording::Report { id, request_hash, command } => {
-                self.run_as::<NodeReport>(&request(id, request_hash), node.uuid(), command)
-                    .map_err(|error| error.to_string())
-            }
+            observation::Recording::Session { id, request_hash, session, command } => self
+                .run_as::<Session>(&request(id, request_hash), session.uuid(), command)
+                .map_err(|error| error.to_string()),
+            observation::Recording::Report { id, request_hash, command } => self
+                .run_as::<NodeReport>(&request(id, request_hash), node.uuid(), command)
+                .map_err(|error| error.to_string()),
             observation::Recording::Known => Ok(()),
             observation::Recording::Foreign { session } => {
                 Err(format!("{node} speaks of the foreign session {session}"))

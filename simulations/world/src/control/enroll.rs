@@ -11,10 +11,7 @@ use rap_events::{
     keys,
     node::{CERTIFICATE_MS, Node, NodeCommand},
 };
-use rap_proto::{
-    CommandId, Digest, JoinTokenId, NodeId, Signer as _,
-    wire::node_api::Credentials,
-};
+use rap_proto::{CommandId, Digest, JoinTokenId, NodeId, Signer as _, wire::node_api::Credentials};
 
 use super::{Control, at_once};
 use crate::{
@@ -34,8 +31,10 @@ impl Control {
             None => self.request(turn, enroll, node).then_some(NodeStanding::Pending),
         };
         self.fold(turn);
-        let approved =
-            self.state().and_then(|state| state.nodes().get(node)).is_some_and(|it| it.is_approved());
+        let approved = self
+            .state()
+            .and_then(|state| state.nodes().get(node))
+            .is_some_and(|it| it.is_approved());
         let answer = match standing {
             _ if approved => EnrollAnswer::Enrolled(Box::new(self.credentials(turn, node))),
             Some(NodeStanding::Pending) => EnrollAnswer::Pending,

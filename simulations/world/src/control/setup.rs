@@ -7,13 +7,13 @@ use rap_events::{
     Sensitive,
     cluster::{Cluster, ClusterCommand},
     join_token::{JoinToken, JoinTokenCommand},
+    keys::membership_id,
     membership::{Membership, MembershipCommand},
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicySpec},
     pool::{Pool, PoolCommand},
     resource::{Resource, ResourceCommand},
     user::{User, UserCommand},
-    keys::membership_id,
 };
 use rap_proto::{
     Digest, JoinTokenId, Moment, OrganizationRole, ResourceKind, Signer as _, UserId,

@@ -1,5 +1,7 @@
 //! Performing what the machines ask for.
 
+use std::{collections::BTreeSet, sync::Arc};
+
 use rap_agent_core::{
     Machine as _,
     disk::{Disk as _, StateFile},
@@ -10,12 +12,12 @@ use rap_agent_core::{
 };
 use rap_mesh_core::{Sections, View};
 use rap_proto::{
+    Digest,
     bus::NodeBody,
     observation::Observation,
     signed::{self, Unverified},
     snapshot::{Bundle, Manifest},
 };
-use std::sync::Arc;
 
 use super::{Phase, PowerCut, SimNode, identity};
 use crate::{message::Message, mutation::Mutation, network::Party, turn::Turn};
@@ -45,26 +47,33 @@ impl SimNode {
         Ok(taken)
     }
 
-    /// Bugs that replace the store by one that believes more.
+    /// Bugs that make the store believe more: where one of them matters, the store is replaced by
+    /// one that lacks the check in question.
     fn plant(&mut self, turn: &Turn<'_>, bundle: &Bundle) {
-        let floor_forgotten = turn.planted(Mutation::FloorForgotten);
-        let any_node = turn.planted(Mutation::AnyNodesSnapshot);
-        let unsigned = turn.planted(Mutation::UnsignedSnapshot);
-        if !floor_forgotten && !any_node && !unsigned {
-            return;
-        }
+        let Some(mutation) = turn.mutation else { return };
         let Some(held) = self.held_credentials() else { return };
-        let mut identity = identity(&held.credentials);
-        let envelope = Unverified::<Manifest>::parse(&bundle.manifest);
-        if let (true, Ok(manifest)) = (any_node, envelope.and_then(|found| found.peek())) {
-            identity.node = manifest.node;
-        }
-        if unsigned {
-            identity.control_keys.push(crate::attack::impostor());
-        }
         let Phase::Working(agent) = &mut self.phase else { return };
-        let floor = if floor_forgotten { Floor::nothing() } else { agent.store.floor() };
-        agent.store = SnapshotStore::new(identity, floor);
+        let envelope = Unverified::<Manifest>::parse(&bundle.manifest);
+        let Ok(manifest) = envelope.and_then(|found| found.peek()) else { return };
+        let mut identity = identity(&held.credentials);
+        let mut floor = agent.store.floor();
+        match mutation {
+            Mutation::FloorForgotten if manifest.version < floor.version => {
+                floor = Floor::nothing();
+            }
+            Mutation::AnyNodesSnapshot if manifest.node != identity.node => {
+                identity.node = manifest.node;
+            }
+            Mutation::UnsignedSnapshot if manifest.version > floor.version => {
+                identity.control_keys.push(crate::attack::impostor());
+            }
+            _ => return,
+        }
+        // Only if it can be taken at all: a refusal here would be the plant's and not the bug's.
+        let sent = bundle.sections.iter().map(|bytes| Digest::of(bytes)).collect::<BTreeSet<_>>();
+        if manifest.sections.values().all(|digest| sent.contains(digest)) {
+            agent.store = SnapshotStore::new(identity, floor);
+        }
     }
 
     fn held_credentials(&self) -> Option<HeldCredentials> {
@@ -131,7 +140,8 @@ impl SimNode {
 
     fn persist(&mut self, turn: &mut Turn<'_>, plan: &Plan) -> Result<(), PowerCut> {
         let at = self.calendar(turn.now);
-        if !turn.planted(Mutation::SnapshotNotPersisted) {
+        let forgets = turn.planted(Mutation::SnapshotNotPersisted) && self.chance.happens(500);
+        if !forgets {
             snapshot::persist(&mut self.disk, plan).map_err(|_| PowerCut)?;
             snapshot::forget_unused(&mut self.disk, &plan.keep).map_err(|_| PowerCut)?;
         }
@@ -187,7 +197,11 @@ impl SimNode {
         }
     }
 
-    fn perform_spool(&mut self, turn: &mut Turn<'_>, effect: spool::Effect) -> Result<(), PowerCut> {
+    fn perform_spool(
+        &mut self,
+        turn: &mut Turn<'_>,
+        effect: spool::Effect,
+    ) -> Result<(), PowerCut> {
         let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
         match effect {

@@ -7,14 +7,13 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ChannelKind, Lane, NodeId, RefusalCode, SessionId, Signer as _,
-    observation::{EndReason, Observation},
+    observation::{Claimed, EndReason, Observation},
     token::{AccessClaims, Proof},
 };
 
 use super::{Client, Flow, Phase, SimNode};
 use crate::{
-    cast,
-    checkers,
+    cast, checkers,
     message::{Hello, Message, OpenFlow},
     mutation::Mutation,
     network::Party,
@@ -39,8 +38,8 @@ impl SimNode {
                 let open = OpenFlow { request, caller, caller_key, token, proof, lane };
                 self.tell_node(turn, egress, Message::OpenFlow(Box::new(open)));
             }
-            Err((code, claims)) => {
-                self.refused(turn, code, claims.as_ref());
+            Err((code, claimed)) => {
+                self.refused(turn, code, claimed);
                 turn.send(Party::Client, Message::Welcome { request, outcome: Err(code) });
             }
         }
@@ -52,14 +51,13 @@ impl SimNode {
         token: &[u8],
         proof: &Proof,
         exported: &[u8; 32],
-    ) -> Result<(AccessClaims, NodeId), (RefusalCode, Option<AccessClaims>)> {
+    ) -> Result<(AccessClaims, NodeId), (RefusalCode, Option<Claimed>)> {
         let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else {
             return Err((RefusalCode::SnapshotStale, None));
         };
         let Some((view, _)) = &agent.view else { return Err((RefusalCode::SnapshotStale, None)) };
-        let claims =
-            admission::open_token(view, token).map_err(|code| (code, None))?.into_inner();
+        let claims = admission::open_token(view, token).map_err(|code| (code, None))?.into_inner();
         let presented = Presented { claims: &claims, token, proof };
         let admitted = admission::admit_client(view, presented, exported, at)
             .and_then(|()| admission::admit_channel(view, &claims, CHANNEL, LANE, at))
@@ -75,7 +73,7 @@ impl SimNode {
             });
         match admitted {
             Ok(egress) => Ok((claims, egress)),
-            Err(code) => Err((code, Some(claims))),
+            Err(code) => Err((code, Some(admission::claimed(&claims)))),
         }
     }
 
@@ -88,8 +86,8 @@ impl SimNode {
                 self.opened(turn, whom, &token, &proof, claims, started);
                 Ok(())
             }
-            Err((code, claims)) => {
-                self.refused(turn, code, claims.as_ref());
+            Err((code, claimed)) => {
+                self.refused(turn, code, claimed);
                 Err(code)
             }
         };
@@ -103,14 +101,13 @@ impl SimNode {
         token: &[u8],
         proof: &Proof,
         lane: Lane,
-    ) -> Result<(AccessClaims, bool), (RefusalCode, Option<AccessClaims>)> {
+    ) -> Result<(AccessClaims, bool), (RefusalCode, Option<Claimed>)> {
         let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else {
             return Err((RefusalCode::SnapshotStale, None));
         };
         let Some((view, _)) = &agent.view else { return Err((RefusalCode::SnapshotStale, None)) };
-        let claims =
-            admission::open_token(view, token).map_err(|code| (code, None))?.into_inner();
+        let claims = admission::open_token(view, token).map_err(|code| (code, None))?.into_inner();
         let presented = Presented { claims: &claims, token, proof };
         let checked = admission::admit_flow(view, caller, presented, CHANNEL, lane, at).map(|_| ());
         let checked = checked.or_else(|code| {
@@ -121,7 +118,7 @@ impl SimNode {
             .and_then(|()| agent.egress.open_flow(turn.now, session, CHANNEL, max_open(&claims)));
         match counted {
             Ok(()) => Ok((claims, agent.egress.flow_reached(session))),
-            Err(code) => Err((code, Some(claims))),
+            Err(code) => Err((code, Some(admission::claimed(&claims)))),
         }
     }
 
@@ -249,9 +246,8 @@ impl SimNode {
         }
     }
 
-    fn refused(&mut self, turn: &mut Turn<'_>, code: RefusalCode, claims: Option<&AccessClaims>) {
+    fn refused(&mut self, turn: &mut Turn<'_>, code: RefusalCode, claimed: Option<Claimed>) {
         turn.note(format_args!("{} refuses: {code}", self.host.name));
-        let claimed = claims.map(admission::claimed);
         self.observe(turn, Observation::AccessRefused { code, claimed });
     }
 

@@ -1,4 +1,5 @@
 //! Tests of the world itself.
 #![allow(clippy::unwrap_used)]
 
+mod actors;
 mod seeds;

@@ -53,7 +53,8 @@ fn every_invariant_holds_in_a_thousand_seeds() {
 #[test]
 fn one_seed_is_one_history() {
     for seed in 0..10 {
-        let (one, other) = (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
+        let (one, other) =
+            (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
         assert_eq!((one.digest, one.trace_lines), (other.digest, other.trace_lines), "{seed}");
     }
 }
