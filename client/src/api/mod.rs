@@ -196,6 +196,7 @@ impl Api {
         };
         let mut response = request.send().await.map_err(|error| lost(&error))?;
         let status = response.status();
+        tracing::debug!(path = response.url().path(), %status, "the control plane answered");
         let position = response.headers().get(POSITION_HEADER);
         if let Some(position) = position.and_then(|value| value.to_str().ok()?.parse().ok()) {
             self.position.fetch_max(position, Ordering::Relaxed);

@@ -17,13 +17,16 @@ pub(crate) enum OrgCommand {
         #[arg(value_name = "ORGANIZATION")]
         org: Reference,
     },
-    /// Create an organization.
+    /// Create an organization; without --owner it is yours.
+    ///
+    /// What is in an organization is its owners' and administrators' affair: a role on the
+    /// platform alone does not let anybody see to its members, resources and policies.
     #[command(after_help = "\
 Example:
   rap org create acme --owner alice")]
     Create {
         name: Name,
-        /// Its first owner.
+        /// Its first owner, instead of you.
         #[arg(long)]
         owner: Option<Reference>,
     },

@@ -1,7 +1,8 @@
 //! `rap org`.
 
 use rap_proto::api::{
-    Because, Changed, Member, NewOrganization, Organization, RenameOrganization, SetMember,
+    Because, Changed, Me, Member, NewOrganization, Organization, Reference, RenameOrganization,
+    SetMember,
 };
 use reqwest::Method;
 
@@ -41,7 +42,11 @@ pub(super) async fn run(context: &Context, command: OrgCommand) -> Result<(), Fa
             context.one(&api.get::<Organization>(&format!("/organizations/{org}")).await?)
         }
         OrgCommand::Create { name, owner } => {
-            let body = NewOrganization { name, owner };
+            let owner = match owner {
+                Some(owner) => owner,
+                None => Reference::Id(api.get::<Me>("/me").await?.user.uuid()),
+            };
+            let body = NewOrganization { name, owner: Some(owner) };
             context.one(&api.post::<_, Organization>("/organizations", &body).await?)
         }
         OrgCommand::Rename { org, name } => {

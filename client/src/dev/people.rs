@@ -61,7 +61,7 @@ impl People {
             &owner,
             "/organizations",
             &name(ORGANIZATION),
-            &NewOrganization { name: name(ORGANIZATION), owner: None },
+            &NewOrganization { name: name(ORGANIZATION), owner: Some(name(OWNER).into()) },
         )
         .await?;
         user(&owner, &remembered.user_password).await?;
