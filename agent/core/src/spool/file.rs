@@ -23,6 +23,8 @@ pub const MAX_FRAME_BYTES: usize = 1024;
 pub const MAX_FILE_BYTES: usize = 4 * (HEAD_BYTES + MAX_SPOOLED * (FRAME_HEAD_BYTES + 1024));
 /// How far the sequence is moved when a file was not whole: further than such a file can count.
 const GAP: u64 = 1 << 20;
+/// No spool ever counts this far: a file that says so was not written by an agent.
+const GREATEST_SEQUENCE: u64 = 1 << 62;
 
 /// What a file holds.
 #[derive(Debug, PartialEq)]
@@ -76,6 +78,9 @@ pub(super) fn read(bytes: &[u8]) -> Found {
         return lost_head();
     }
     let base = u64::from_be_bytes(stated[5..].try_into().expect("eight bytes follow the magic"));
+    if base > GREATEST_SEQUENCE {
+        return lost_head();
+    }
     let mut found = Found { kept: Vec::new(), next_sequence: base, whole: true };
     while !rest.is_empty() {
         let Some((one, after)) = read_frame(rest, found.next_sequence) else {
@@ -109,7 +114,7 @@ fn read_frame(bytes: &[u8], at_least: u64) -> Option<(Spooled, &[u8])> {
         return None;
     }
     let one: Spooled = codec::decode(body, MAX_FRAME_BYTES).ok()?;
-    (one.sequence >= at_least).then_some((one, rest))
+    (at_least..=GREATEST_SEQUENCE).contains(&one.sequence).then_some((one, rest))
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 16] {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorContext as _, AsyncContext as _, Context, WrapFuture as _};
+use actix::{Actor, AsyncContext as _, Context, WrapFuture as _};
 use rustix::process::geteuid;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,6 +21,8 @@ use crate::{StatusReport, board::Board, shell::MAILBOX};
 const MAX_REPORT_BYTES: u64 = 1024 * 1024;
 /// How long one answer may take; they are given one after the other.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait before the socket is opened again.
+const LISTEN_RETRY: Duration = Duration::from_secs(60);
 /// How long to wait after the system refused to accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +42,21 @@ pub(crate) struct StatusActor {
 impl StatusActor {
     pub(crate) fn new(run_dir: &Path, board: Board) -> Self {
         Self { socket: socket_in(run_dir), board }
+    }
+
+    /// An agent whose status cannot be asked for still serves, so this is tried again quietly.
+    fn open(&mut self, ctx: &mut Context<Self>) {
+        match listen(&self.socket) {
+            Ok(listener) => {
+                let serving = serve(listener, self.board.clone());
+                ctx.spawn(serving.into_actor(self));
+            }
+            Err(error) => {
+                let path = self.socket.display();
+                tracing::error!(%error, %path, "the status socket cannot be opened");
+                ctx.run_later(LISTEN_RETRY, Self::open);
+            }
+        }
     }
 }
 
@@ -109,17 +126,7 @@ impl Actor for StatusActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
-        match listen(&self.socket) {
-            Ok(listener) => {
-                let serving = serve(listener, self.board.clone());
-                ctx.spawn(serving.into_actor(self));
-            }
-            Err(error) => {
-                let path = self.socket.display();
-                tracing::error!(%error, %path, "the status socket cannot be opened");
-                ctx.stop();
-            }
-        }
+        self.open(ctx);
     }
 }
 

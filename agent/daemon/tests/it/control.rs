@@ -15,7 +15,10 @@ use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rap_bus::{Bus as _, LocalBus};
+use rap_bus::{
+    Bus, LocalBus, NatsAuthority, NatsBus, NatsOptions, nats_authority::Revocations,
+    private::PrivateNats,
+};
 use rap_node_agent::{BusChoice, JoinOptions, RunOptions, RunningAgent, StatusReport};
 use rap_pki::{
     ClusterAuthority, PeerIdentity, csr,
@@ -34,14 +37,15 @@ use rap_proto::{
     signed::{self, Trusted},
     snapshot::{Assignment, Bundle, Manifest, RoleScope, Section as _, StalePolicy, Trust},
     wire::node_api::{
-        Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest, MAX_BODY_BYTES,
-        NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
+        BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
+        MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
     },
 };
 use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
 
+const CLUSTER: ClusterId = ClusterId::from_u128(7);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn now() -> Timestamp {
@@ -70,14 +74,23 @@ pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 pub(crate) struct Control {
     shared: Arc<Shared>,
-    pub(crate) bus: Arc<LocalBus>,
+    bus: Arc<dyn Bus>,
+    wire: Wire,
     address: SocketAddr,
     serving: JoinSet<()>,
     _listening: JoinSet<()>,
     directory: tempfile::TempDir,
 }
 
+/// What carries the bus.
+enum Wire {
+    Local(Arc<LocalBus>),
+    Nats(Box<PrivateNats>),
+}
+
 struct Shared {
+    /// With the servers' addresses, when the bus is NATS.
+    nats: Option<(NatsAuthority, String)>,
     cluster: ClusterId,
     authority: ClusterAuthority,
     server: (Vec<u8>, LocalKey),
@@ -86,6 +99,7 @@ struct Shared {
 }
 
 /// What the test decides and sees.
+#[derive(Default)]
 pub(crate) struct Desk {
     pub(crate) auto_approve: bool,
     pub(crate) rejected: bool,
@@ -136,47 +150,65 @@ impl Making {
 
 impl Control {
     pub(crate) async fn start() -> Self {
-        let (cluster, ca_key) = (ClusterId::from_u128(7), random_key());
+        let local = Arc::new(LocalBus::new());
+        let directory = tempfile::tempdir().unwrap();
+        Self::start_on(directory, Wire::Local(local.clone()), local, None).await
+    }
+
+    /// With a real nats-server of its own.
+    pub(crate) async fn start_with_nats() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("nats");
+        std::fs::create_dir(&folder).unwrap();
+        let authority = NatsAuthority::derive(CLUSTER, &random());
+        let server =
+            PrivateNats::start(&folder, &authority, &Revocations::new(), now()).await.unwrap();
+        let options = NatsOptions {
+            servers: vec![server.url()],
+            credentials: authority.control_credentials(now()),
+            tls: None,
+        };
+        let bus = NatsBus::connect(options).await.unwrap();
+        bus.wait_connected(PATIENCE).await.unwrap();
+        let url = server.url();
+        let wire = Wire::Nats(Box::new(server));
+        Self::start_on(directory, wire, Arc::new(bus), Some((authority, url))).await
+    }
+
+    async fn start_on(
+        directory: tempfile::TempDir,
+        wire: Wire,
+        bus: Arc<dyn Bus>,
+        nats: Option<(NatsAuthority, String)>,
+    ) -> Self {
+        let (cluster, ca_key) = (CLUSTER, random_key());
         let authority = ClusterAuthority::create(cluster, &ca_key, random(), now());
         let server_key = random_key();
         let names = ["127.0.0.1".to_owned()];
         let day = Duration::from_secs(86_400);
         let certificate =
             authority.issue_server(&names, &server_key.public_key(), random(), now(), day).unwrap();
-        let desk = Desk {
-            auto_approve: true,
-            rejected: false,
-            refuses: None,
-            certificate_life: day,
-            snapshot: None,
-            records: true,
-            node: None,
-            heartbeats: Vec::new(),
-            observations: BTreeMap::new(),
-            repeated: 0,
-            renewals: 0,
-            polls: 0,
-            snapshot_requests: 0,
-            token_used: false,
-        };
+        let desk =
+            Desk { auto_approve: true, records: true, certificate_life: day, ..Desk::default() };
         let shared = Arc::new(Shared {
+            nats,
             cluster,
             authority,
             server: (certificate, server_key),
             key: random_key(),
             desk: Mutex::new(desk),
         });
-        let bus = Arc::new(LocalBus::new());
         let mut listening = JoinSet::new();
         let heard = bus.subscribe(all_up_subjects(cluster)).await.unwrap();
         listening.spawn(hear(shared.clone(), bus.clone(), heard));
         let mut control = Self {
             shared,
             bus,
+            wire,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             serving: JoinSet::new(),
             _listening: listening,
-            directory: tempfile::tempdir().unwrap(),
+            directory,
         };
         control.serve().await;
         control
@@ -196,12 +228,18 @@ impl Control {
 
     /// The control plane and the bus are gone.
     pub(crate) async fn go_away(&mut self) {
-        self.bus.set_disconnected(true);
+        match &mut self.wire {
+            Wire::Local(bus) => bus.set_disconnected(true),
+            Wire::Nats(server) => server.kill().await,
+        }
         self.serving.shutdown().await;
     }
 
     pub(crate) async fn come_back(&mut self) {
-        self.bus.set_disconnected(false);
+        match &mut self.wire {
+            Wire::Local(bus) => bus.set_disconnected(false),
+            Wire::Nats(server) => server.restart().await.unwrap(),
+        }
         self.serve().await;
     }
 
@@ -236,7 +274,10 @@ impl Control {
             listen: free_port(),
             advertise: Vec::new(),
             worker: PathBuf::from("/nonexistent"),
-            bus: BusChoice::Local(self.bus.clone()),
+            bus: match &self.wire {
+                Wire::Local(bus) => BusChoice::Local(bus.clone()),
+                Wire::Nats(_) => BusChoice::Credentials,
+            },
             drain_limit: Duration::ZERO,
         }
     }
@@ -293,13 +334,13 @@ impl Control {
 
     pub(crate) async fn ring(&self, version: u64) {
         let body = ControlBody::SnapshotAvailable { version };
-        say(&self.shared, &self.bus, self.node(), body, &self.shared.key).await;
+        say(&self.shared, &*self.bus, self.node(), body, &self.shared.key).await;
     }
 
     /// Rings with a signature that is not control's.
     pub(crate) async fn ring_falsely(&self, version: u64) {
         let body = ControlBody::SnapshotAvailable { version };
-        say(&self.shared, &self.bus, self.node(), body, &random_key()).await;
+        say(&self.shared, &*self.bus, self.node(), body, &random_key()).await;
     }
 
     /// Every observation that arrived, in the order of their sequence.
@@ -334,7 +375,7 @@ pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-async fn say(shared: &Shared, bus: &LocalBus, node: NodeId, body: ControlBody, signer: &LocalKey) {
+async fn say(shared: &Shared, bus: &dyn Bus, node: NodeId, body: ControlBody, signer: &LocalKey) {
     let message = ControlMessage {
         cluster: shared.cluster,
         audience: node,
@@ -349,7 +390,7 @@ async fn say(shared: &Shared, bus: &LocalBus, node: NodeId, body: ControlBody, s
     let _ = bus.publish(down_subject(shared.cluster, node), bytes.into()).await;
 }
 
-async fn hear(shared: Arc<Shared>, bus: Arc<LocalBus>, mut heard: rap_bus::Subscription) {
+async fn hear(shared: Arc<Shared>, bus: Arc<dyn Bus>, mut heard: rap_bus::Subscription) {
     while let Some(event) = heard.next().await {
         let node = {
             let desk = shared.desk.lock().unwrap();
@@ -378,7 +419,7 @@ async fn hear(shared: Arc<Shared>, bus: Arc<LocalBus>, mut heard: rap_bus::Subsc
         };
         if let Some(through) = confirm {
             let body = ControlBody::ObservationsRecorded { through };
-            say(&shared, &bus, id, body, &shared.key).await;
+            say(&shared, &*bus, id, body, &shared.key).await;
         }
     }
 }
@@ -510,7 +551,10 @@ fn credentials(shared: &Shared, desk: &Desk) -> Credentials {
         certificates: vec![leaf.into(), shared.authority.certificate_der().to_vec().into()],
         expires_at: now() + life,
         control_keys: vec![shared.key.public_key()],
-        bus: None,
+        bus: shared.nats.as_ref().map(|(authority, url)| BusCredentials {
+            servers: vec![url.clone()],
+            jwt: authority.node_jwt(node.id, &node.request.bus_key, now(), now() + life).unwrap(),
+        }),
     }
 }
 

@@ -169,3 +169,31 @@ fn several_agents_share_one_process() {
         two.stop().await.unwrap();
     });
 }
+
+#[test]
+fn over_nats_the_node_has_its_own_token_and_outlives_the_server() {
+    multi().block_on(async {
+        let mut control = Control::start_with_nats().await;
+        control.desk().records = false;
+        let agent = control.agent().await;
+        until("it is connected", || report(&agent).bus_connected).await;
+        control.offer(3, control.making(3).bundle()).await;
+        until("the doorbell was heard", || report(&agent).state == AgentState::Running).await;
+        until("it beats", || !control.desk().heartbeats.is_empty()).await;
+        let mut wrong = control.making(4);
+        wrong.signer = random_key();
+        control.offer(4, wrong.bundle()).await;
+        until("it was observed", || control.desk().observations.len() == 1).await;
+
+        control.go_away().await;
+        until("it notices", || !report(&agent).bus_connected).await;
+        assert_eq!(report(&agent).state, AgentState::Running, "and goes on");
+        assert_eq!(report(&agent).spool.waiting, 1);
+        control.desk().snapshot = None;
+        control.desk().records = true;
+        control.come_back().await;
+        until("nothing was lost", || report(&agent).spool.waiting == 0).await;
+        assert!(control.desk().repeated > 0);
+        agent.stop().await.unwrap();
+    });
+}
