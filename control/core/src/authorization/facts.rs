@@ -20,7 +20,7 @@ pub(super) struct Facts {
     pub(super) has_platform_role: bool,
     /// Whether that person never chose a password.
     pub(super) has_no_password: bool,
-    /// Whether that person, besides, is a member of one organization only.
+    /// Whether that person, besides, was made as a member of one organization and is in no other.
     pub(super) is_newcomer: bool,
     /// The role of the membership that it is.
     pub(super) membership: Option<OrganizationRole>,
@@ -116,7 +116,8 @@ impl Facts {
             has_no_password: user.verifier.is_none(),
             is_newcomer: user.verifier.is_none()
                 && user.platform_roles.is_empty()
-                && organizations.len() == 1,
+                && organizations.len() == 1
+                && organizations.iter().all(|id| state.users().is_native(*id, user.id)),
             is_last_platform_owner: user.platform_roles.contains(&PlatformRole::Owner)
                 && state.users().is_last_platform_owner(user.id),
             organizations,

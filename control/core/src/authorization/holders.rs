@@ -29,7 +29,8 @@ pub enum Holder {
     Member,
     /// An admin, where the membership is a user's or is none yet.
     OrganizationAdminOverUsers,
-    /// An owner or admin, where the person is new and in no other organization.
+    /// An owner or admin, where the person was made in the organization, chose no password yet,
+    /// and is in no other: whose account it cannot take over.
     OrganizationOwnerOfNewcomers,
     OrganizationAdminOfNewcomers,
     /// An owner, where every node of the pool is the organization's.

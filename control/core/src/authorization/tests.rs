@@ -215,6 +215,40 @@ fn a_platform_admin_makes_no_platform_admins_and_takes_over_no_account() {
 }
 
 #[test]
+fn only_an_account_that_was_made_in_the_organization_is_invited_by_it() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let create =
+        |called: &str| UserCommand::Create { name: name(called), display_name: String::new() };
+    let (native, adopted) = (UserId::from_uuid(uuid(0x901)), UserId::from_uuid(uuid(0x902)));
+    let ask = |platform: &Platform, user| {
+        let (action, target) = (Action::InviteUser, Target::User(user));
+        authorize(platform.state(), &person(acme.admin), action, target).is_allowed()
+    };
+    // Made for somebody by the platform, and pulled into the organization before its first login.
+    platform.must::<User>(adopted.uuid(), create("adopted"));
+    platform.world.member(acme.id, adopted, OrganizationRole::User);
+    assert!(!ask(&platform, adopted), "that account would be taken over");
+
+    platform.world.in_one_command(|world| {
+        world.member(acme.id, native, OrganizationRole::User);
+        world.must::<User>(native.uuid(), create("native"));
+    });
+    assert!(ask(&platform, native));
+    let membership = rap_events::keys::membership_id(platform.globex.id, native);
+    platform.world.member(platform.globex.id, native, OrganizationRole::User);
+    assert!(!ask(&platform, native), "two organizations would share the account");
+    platform.must::<rap_events::membership::Membership>(
+        membership,
+        rap_events::membership::MembershipCommand::Revoke,
+    );
+    let change = UserCommand::ChangePassword { verifier: crate::world::PHC.to_owned().into() };
+    assert!(ask(&platform, native));
+    platform.must::<User>(native.uuid(), change);
+    assert!(!ask(&platform, native), "the account is its user's now");
+}
+
+#[test]
 fn a_new_organization_gets_its_first_owner_from_the_platform() {
     let mut platform = Platform::new();
     let fresh = OrganizationId::from_uuid(uuid(0x300));

@@ -34,7 +34,8 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             | OrganizationEvent::Removed(_) => servers(state, OrganizationId::from_uuid(id)),
         },
         DomainEvent::User(event) => match event {
-            UserEvent::Disabled(_) | UserEvent::Enabled(_) => state
+            // A membership can stand before its user's creation in the same append.
+            UserEvent::Created(_) | UserEvent::Disabled(_) | UserEvent::Enabled(_) => state
                 .users()
                 .organizations_of(UserId::from_uuid(id))
                 .flat_map(|organization| servers(state, organization))

@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::{Actor, Envelope, Sensitive, membership::MembershipEvent, user::UserEvent};
 use rap_proto::{
-    Digest, LoginId, Name, OrganizationId, OrganizationRole, PlatformRole, Timestamp, UserId,
+    CommandId, Digest, LoginId, Name, OrganizationId, OrganizationRole, PlatformRole, Timestamp,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,8 @@ pub struct User {
     pub invitation: Option<Invitation>,
     pub platform_roles: BTreeSet<PlatformRole>,
     pub disabled: bool,
+    /// The command that created the account.
+    pub created_by: CommandId,
     pub stamp: Stamp,
 }
 
@@ -51,6 +54,8 @@ pub struct Membership {
     pub user: UserId,
     /// `None` after a revocation.
     pub role: Option<OrganizationRole>,
+    /// The command that first granted it.
+    pub created_by: CommandId,
     pub stamp: Stamp,
 }
 
@@ -111,6 +116,14 @@ impl Users {
         self.get(user).is_some_and(|user| !user.disabled)
     }
 
+    /// Whether the account was made as a member of this organization, by one command.
+    pub fn is_native(&self, organization: OrganizationId, user: UserId) -> bool {
+        let membership = self.membership(organization, user);
+        membership
+            .zip(self.get(user))
+            .is_some_and(|(membership, user)| membership.created_by == user.created_by)
+    }
+
     /// Whether nobody was ever a member of the organization.
     pub fn never_had_members(&self, organization: OrganizationId) -> bool {
         !self.memberships.contains_key(&organization)
@@ -144,6 +157,7 @@ impl Users {
                 invitation: None,
                 platform_roles: BTreeSet::new(),
                 disabled: false,
+                created_by: envelope.command,
                 stamp: Stamp::first(envelope)?,
             };
             self.by_name.insert(user.name.clone(), id);
@@ -199,7 +213,9 @@ impl Users {
             }
             None => {
                 let stamp = Stamp::first(envelope)?;
-                members.insert(user, Membership { organization, user, role, stamp });
+                let created_by = envelope.command;
+                let membership = Membership { organization, user, role, created_by, stamp };
+                members.insert(user, membership);
             }
         }
         let organizations = self.organizations.entry(user).or_default();

@@ -53,6 +53,7 @@ pub(crate) struct World {
     /// Where in the log each stream's events are.
     streams: BTreeMap<StreamId, Vec<usize>>,
     commands: u64,
+    holds_command: bool,
 }
 
 pub(crate) fn uuid(n: u128) -> Uuid {
@@ -105,7 +106,9 @@ impl World {
             aggregate.evolve(&A::Event::from_envelope(&self.log[*at]).unwrap());
         }
         let events = aggregate.decide(command, self.now)?;
-        self.commands += 1;
+        if !self.holds_command {
+            self.commands += 1;
+        }
         for event in &events {
             aggregate.evolve(event);
             let new = event.to_new_event(aggregate.organization());
@@ -133,6 +136,14 @@ impl World {
     pub(crate) fn must<A: Aggregate>(&mut self, id: Uuid, command: A::Command) {
         let actor = Actor::System { process: "test".to_owned() };
         self.give::<A>(id, &actor, command).unwrap();
+    }
+
+    /// All that `work` gives belongs to one command, as in one append.
+    pub(crate) fn in_one_command(&mut self, work: impl FnOnce(&mut Self)) {
+        self.commands += 1;
+        self.holds_command = true;
+        work(self);
+        self.holds_command = false;
     }
 
     pub(crate) fn replay(&self) -> State {

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::{all_bytes, compile, holds, marks};
 use crate::{
     process::{Clock, due},
-    world::{Platform, Tenant, key, uuid},
+    world::{Platform, Tenant, key, name, uuid},
 };
 
 /// One random command: which, about whom, and how.
@@ -101,6 +101,7 @@ impl History {
                 let suspend = OrganizationCommand::Suspend { reason };
                 self.try_give::<Organization>(tenant.id.uuid(), suspend);
             }
+            3 if how.is_multiple_of(4) => self.new_member(tenant, how),
             1 if how == 1 => {
                 self.try_give::<Organization>(tenant.id.uuid(), OrganizationCommand::Remove);
             }
@@ -115,6 +116,22 @@ impl History {
                 self.try_give::<Membership>(membership, MembershipCommand::Change { role });
             }
         }
+    }
+
+    /// As one append stores it: the membership's stream before the user's.
+    fn new_member(&mut self, tenant: Tenant, how: u8) {
+        let user = UserId::from_uuid(uuid(0x6000 + u128::from(how)));
+        let role = OrganizationRole::User;
+        let grant = MembershipCommand::Grant { organization: tenant.id, user, role };
+        self.try_give::<Membership>(membership_id(tenant.id, user), grant);
+        let before = compiled(&self.platform);
+        let position = self.platform.state().position();
+        let name = name(&format!("made-{how}"));
+        self.try_give::<User>(
+            user.uuid(),
+            UserCommand::Create { name, display_name: String::new() },
+        );
+        check_versions(&self.platform, &before, position);
     }
 
     fn nodes(&mut self, (command, who, how): Step) {
@@ -207,8 +224,10 @@ fn user(tenant: Tenant, how: u8) -> UserId {
     [tenant.owner, tenant.admin, tenant.user][usize::from(how) % 3]
 }
 
+type Snapshots = BTreeMap<NodeId, (BTreeMap<String, Digest>, u64)>;
+
 /// The sections' digests and the version of every node that has a snapshot.
-fn compiled(platform: &Platform) -> BTreeMap<NodeId, (BTreeMap<String, Digest>, u64)> {
+fn compiled(platform: &Platform) -> Snapshots {
     platform
         .state()
         .nodes()
@@ -218,6 +237,15 @@ fn compiled(platform: &Platform) -> BTreeMap<NodeId, (BTreeMap<String, Digest>, 
             (node.id, (manifest.sections, manifest.version))
         })
         .collect()
+}
+
+/// Fails when a node's snapshot changed after `position` without a version of its own.
+fn check_versions(platform: &Platform, before: &Snapshots, position: u64) {
+    for (node, (sections, version)) in compiled(platform) {
+        let Some((old_sections, old_version)) = before.get(&node) else { continue };
+        assert!(version >= *old_version, "versions only rise");
+        assert!(*old_sections == sections || version > position, "new content, old version");
+    }
 }
 
 proptest! {
@@ -232,12 +260,7 @@ proptest! {
             let position = history.platform.state().position();
             let before = compiled(&history.platform);
             history.step(step);
-            for (node, (sections, version)) in compiled(&history.platform) {
-                let Some((old_sections, old_version)) = before.get(&node) else { continue };
-                prop_assert!(version >= *old_version, "versions only rise");
-                let same = *old_sections == sections;
-                prop_assert!(same || version > position, "{:?}: new content, old version", step);
-            }
+            check_versions(&history.platform, &before, position);
             let platform = &history.platform;
             let tenants = [(platform.acme, platform.globex, "globex"), (platform.globex, platform.acme, "acme")];
             for (own, foreign, called) in tenants {
