@@ -169,7 +169,7 @@ impl History {
             }
             17 if rarely => self.try_give::<Resource>(resource, ResourceCommand::Remove),
             18 | 19 => {
-                let roles = OrganizationRole::ALL.iter().copied().take(usize::from(how) % 3);
+                let roles = OrganizationRole::ALL.iter().copied().take(usize::from(how) % 4);
                 let spec = PolicySpec {
                     users: BTreeSet::from([user(tenant, how)]),
                     roles: roles.collect(),
