@@ -5,7 +5,7 @@
 use std::{alloc::System, sync::OnceLock};
 
 use cap::Cap;
-use rap_fuzz::{Target, allocation_bound};
+use rap_fuzz::Target;
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -28,6 +28,6 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let before = ALLOCATOR.total_allocated();
     (target.run)(data);
     let spent = ALLOCATOR.total_allocated() - before;
-    let bound = allocation_bound(data.len());
+    let bound = target.allocation_bound(data.len());
     assert!(spent <= bound, "{} bytes of input allocated {spent}, above {bound}", data.len());
 });
