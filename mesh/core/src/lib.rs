@@ -9,6 +9,7 @@ pub mod ended;
 pub mod flows;
 pub mod paths;
 pub mod refusals;
+pub mod reports;
 pub mod sessions;
 pub mod view;
 

@@ -109,6 +109,7 @@ impl MeshEndpoint {
             configs: RwLock::new(Arc::new(configs)),
             dialer,
             events,
+            reports: Mutex::default(),
             entry: Mutex::default(),
             egress: Mutex::default(),
             lanes: Lanes::default(),

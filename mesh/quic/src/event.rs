@@ -55,13 +55,18 @@ impl EventSender {
         self.droppable(MeshEvent::SnapshotWanted { version });
     }
 
+    /// Counts an event that is not reported.
+    pub(crate) fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
     fn droppable(&self, event: MeshEvent) {
         if self.queue.try_send(event).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.drop_one();
         }
     }
 }

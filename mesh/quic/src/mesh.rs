@@ -9,6 +9,7 @@ use quinn::{Connection, VarInt};
 use rap_mesh_core::{
     View,
     ended::Close,
+    reports::ReportGate,
     sessions::{EgressSessions, EntrySessions},
 };
 use rap_proto::{RefusalCode, observation::Claimed};
@@ -31,6 +32,7 @@ pub(crate) struct Mesh {
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
     pub(crate) events: EventSender,
+    pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,
     pub(crate) egress: Mutex<EgressSessions>,
     pub(crate) lanes: Lanes,
@@ -86,7 +88,11 @@ impl Mesh {
         self.dialer.continue_trace(span, traceparent(received))
     }
 
+    /// Reports a refusal for the audit, unless there were too many of its kind.
     pub(crate) fn refused(&self, code: RefusalCode, claimed: Option<Claimed>) {
+        if !locked(&self.reports).admit(self.clock.moment(), claimed.is_some()) {
+            return self.events.drop_one();
+        }
         self.events.refused(self.clock.now(), code, claimed);
     }
 }

@@ -14,7 +14,7 @@ pub struct MeshStatus {
     pub relayed_flows: usize,
     /// The lane connections that this entry keeps warm.
     pub lanes: Vec<LaneStatus>,
-    /// Events that were dropped because the agent did not read them.
+    /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
 }
 

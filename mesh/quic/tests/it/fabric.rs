@@ -138,6 +138,19 @@ impl Fabric {
         fabric
     }
 
+    /// Ends a node at once, without a word to anybody, and starts it again in `runtime`; when
+    /// that is dropped, it ends the same way.
+    pub(crate) fn move_node(&mut self, id: NodeId, seed: u8, runtime: &tokio::runtime::Runtime) {
+        let _inside = runtime.enter();
+        self.start_node(id, seed);
+        self.publish();
+    }
+
+    pub(crate) fn add_node(&mut self, id: NodeId, seed: u8) {
+        self.start_node(id, seed);
+        self.publish();
+    }
+
     fn start_node(&mut self, id: NodeId, seed: u8) {
         let key = key(seed);
         let options = MeshOptions {
@@ -177,6 +190,10 @@ impl Fabric {
     pub(crate) fn cut_direct_path(&mut self) {
         self.plan.addresses.insert((ENTRY, EGRESS), self.dead_address());
         self.publish();
+    }
+
+    pub(crate) fn authority(&self) -> Vec<u8> {
+        self.authority.certificate_der().to_vec()
     }
 
     pub(crate) fn address(&self, id: NodeId) -> SocketAddr {
@@ -287,7 +304,7 @@ impl Fabric {
         };
         let options = ConnectOptions {
             entries: vec![entry],
-            authorities: vec![self.authority.certificate_der().to_vec()],
+            authorities: vec![self.authority()],
             token,
             key: Arc::new(key),
         };

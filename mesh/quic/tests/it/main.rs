@@ -6,6 +6,7 @@ mod ends;
 mod fabric;
 mod limits;
 mod paths;
+mod raw;
 mod refusals;
 mod targets;
 mod traffic;
