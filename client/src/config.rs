@@ -105,6 +105,12 @@ impl Config {
         self.organization.as_ref().or(in_files).cloned()
     }
 
+    /// The organization that a flag or the environment names: what files say is where somebody
+    /// usually works, and does not narrow a command that goes without an organization.
+    pub(crate) fn asked_organization(&self) -> Option<Reference> {
+        self.organization.clone()
+    }
+
     pub(crate) fn format(&self) -> Format {
         let in_files = self.files.output.map(|name| match name {
             OutputName::Table => Format::Table,

@@ -51,7 +51,7 @@ async fn log(
     follow: bool,
 ) -> Result<(), Failure> {
     let mut query = Vec::new();
-    if let Some(organization) = context.config.organization() {
+    if let Some(organization) = context.config.asked_organization() {
         query.push(("organization", organization.to_string()));
     }
     let filter = query.clone();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rap_mesh::client::end_reason;
+use rap_proto::observation::EndReason;
 use tokio::{
     net::{TcpListener, TcpStream},
     signal::unix::{SignalKind, signal},
@@ -74,9 +75,9 @@ async fn serve(
     match link::pump(stream, channel).await {
         Ok(()) => Ok(()),
         Err(error) => match end_reason(&error) {
+            // This command is ending, or the local program went away, which is its right.
+            Some(EndReason::ClientClosed) | None => Ok(()),
             Some(reason) => Err(failure::of_end(reason)),
-            // The local program went away, which is its right.
-            None => Ok(()),
         },
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, command: SessionsCommand) -> Result<(
         SessionsCommand::Ls { all } => {
             let query: Vec<(&str, String)> = context
                 .config
-                .organization()
+                .asked_organization()
                 .map(|organization| ("organization", organization.to_string()))
                 .into_iter()
                 .collect();

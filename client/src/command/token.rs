@@ -67,7 +67,9 @@ async fn join(context: &Context, api: &Api, command: JoinTokenCommand) -> Result
     match command {
         JoinTokenCommand::Ls => context.list(&api.list::<JoinToken>("/join-tokens", &[]).await?),
         JoinTokenCommand::Create { roles, pools, host, ttl, auto_approve } => {
-            let organization = context.config.organization();
+            // Pools are an organization's, so naming them means the usual one.
+            let usual = || context.config.organization().filter(|_| !pools.is_empty());
+            let organization = context.config.asked_organization().or_else(usual);
             let only = match &organization {
                 Some(organization) => Some(node::organization_id(api, organization).await?),
                 None => None,
@@ -106,7 +108,7 @@ async fn api_token(context: &Context, api: &Api, command: ApiTokenCommand) -> Re
         ApiTokenCommand::Create { label, scopes, ttl } => {
             let body = NewApiToken {
                 label,
-                organization: context.config.organization(),
+                organization: context.config.asked_organization(),
                 scopes: scopes.into_iter().collect(),
                 ttl_seconds: ttl.0.as_secs(),
             };

@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> Result<(), F
                 name,
                 display_name,
                 password,
-                organization: context.config.organization(),
+                organization: context.config.asked_organization(),
                 role,
             };
             created(context, &api.post("/users", &body).await?)

@@ -291,3 +291,51 @@ fn withdraw(fabric: &Fabric) {
         assert!(Instant::now() < deadline, "the session goes on");
     }
 }
+
+/// The other half of the promise: with a folder, everything is there again.
+#[test]
+fn a_kept_fabric_survives_a_restart() {
+    if let Some(missing) = missing_program() {
+        eprintln!("skipped a_kept_fabric_survives_a_restart: {missing} is not installed");
+        return;
+    }
+    let folder = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
+        .tempdir()
+        .unwrap();
+    let place = folder.path().join("fabric");
+    let arguments = ["--data-dir", place.to_str().unwrap()];
+    let first = Fabric::start(&arguments);
+    let said = first.ready.clone();
+    first.admin(&["pool", "create", "attic"]).ok();
+    let nodes = |fabric: &Fabric| {
+        let listed = fabric.admin(&["node", "ls", "-o", "json"]).ok();
+        let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+        let ids = listed.as_array().unwrap().iter().map(|node| node["id"].to_string());
+        ids.collect::<Vec<_>>()
+    };
+    let before = nodes(&first);
+    first.stop();
+
+    let again = Fabric::start(&arguments);
+    assert_eq!(again.ready, said, "addresses and passwords are the same");
+    assert_eq!(nodes(&again), before);
+    assert!(again.admin(&["pool", "ls"]).ok().contains("attic"));
+    browse(&again.alice());
+    if again.has_ssh() {
+        assert_eq!(again.alice().rap(&["ssh", "demo-ssh", "--", "echo", "again"]).ok(), "again\n");
+    }
+    let replay = again.admin(&["audit", "replay", "-o", "json"]).ok();
+    assert!(replay.contains("\"equal\": true"), "{replay}");
+    again.stop();
+}
+
+fn missing_program() -> Option<&'static str> {
+    let nats = Path::new("/usr/sbin/nats-server").is_file();
+    let postgres = Path::new("/usr/lib/postgresql").is_dir();
+    match (nats, postgres) {
+        (false, _) => Some("nats-server"),
+        (_, false) => Some("postgresql"),
+        _ => None,
+    }
+}
