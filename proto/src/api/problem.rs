@@ -67,16 +67,16 @@ pub struct Problem {
     pub kind: String,
     pub title: String,
     pub status: u16,
-    pub detail: String,
+    pub detail: Box<str>,
     /// The rule that failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub rule: Option<Box<str>>,
     /// The field of the request that broke it, as a JSON path without the dollar sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
+    pub field: Option<Box<str>>,
     /// Ties this to the server's log lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<String>,
+    pub request_id: Option<Box<str>>,
 }
 
 impl ProblemCode {
@@ -147,7 +147,7 @@ impl Problem {
             kind: format!("{PROBLEM_TYPE_PREFIX}{code}"),
             title: code.title().to_owned(),
             status: code.status(),
-            detail: detail.into(),
+            detail: detail.into().into_boxed_str(),
             rule: None,
             field: None,
             request_id: None,
@@ -156,13 +156,13 @@ impl Problem {
 
     #[must_use]
     pub fn rule(mut self, rule: impl Into<String>) -> Self {
-        self.rule = Some(rule.into());
+        self.rule = Some(rule.into().into_boxed_str());
         self
     }
 
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(field.into().into_boxed_str());
         self
     }
 

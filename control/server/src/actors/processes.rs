@@ -44,9 +44,9 @@ impl Actor for Processes {
                 if !give_all(&app).await {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
-                match tokio::time::timeout(INTERVAL, states.changed()).await {
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) | Err(_) => {}
+                let waited = tokio::time::timeout(INTERVAL, states.changed()).await;
+                if matches!(waited, Ok(Err(_))) {
+                    return;
                 }
             }
         }));

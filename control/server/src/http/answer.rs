@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rap_proto::{
-    api::{self, Page, SecretText},
+    api::{self, Page, Problem, SecretText},
     codec,
     secret::{ApiSecret, InviteSecret, JoinSecret, LoginSecret, SecretKind},
 };
@@ -34,13 +34,18 @@ pub(crate) struct Reply {
     pub(crate) revision: Option<u64>,
     /// The log position that a command reached; `None` of a read.
     pub(crate) position: Option<u64>,
+    /// Whether the command recorded that it was refused; the body is then a problem.
+    pub(crate) refused: bool,
 }
 
 /// What the log keeps of a reply, under the command's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredReply {
+    /// JSON of an answer, or of a problem when the command recorded a refusal.
     body: String,
     revision: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    refused: bool,
 }
 
 /// A command that was appended.
@@ -72,23 +77,30 @@ impl<T: Serialize> Shown for Listed<T> {
 
 impl Reply {
     pub(crate) fn read<S: Shown>(shown: &S) -> Self {
-        Self { body: json(shown), revision: shown.etag(), position: None }
+        Self { body: json(shown), revision: shown.etag(), position: None, refused: false }
     }
 
     pub(crate) fn command<R: Answer>(answer: &R) -> Self {
         let body = if is_gone::<R>() { String::new() } else { json(answer) };
-        Self { body, revision: answer.revision(), position: None }
+        Self { body, revision: answer.revision(), position: None, refused: false }
+    }
+
+    /// Of a command that changes nothing but the record of its refusal.
+    pub(crate) fn refusal(problem: &Problem) -> Self {
+        Self { body: json(problem), revision: None, position: None, refused: true }
     }
 
     pub(crate) fn to_stored(&self) -> Bytes {
-        let stored = StoredReply { body: self.body.clone(), revision: self.revision };
+        let Self { body, revision, refused, .. } = self.clone();
+        let stored = StoredReply { body, revision, refused };
         Bytes::from(codec::encode(&stored))
     }
 
     pub(crate) fn from_stored(bytes: &[u8], position: u64) -> Result<Self, Failure> {
         let stored: StoredReply = codec::decode(bytes, rap_events::log::MAX_PAYLOAD_BYTES)
             .map_err(|_| Failure::Problem(internal()))?;
-        Ok(Self { body: stored.body, revision: stored.revision, position: Some(position) })
+        let StoredReply { body, revision, refused } = stored;
+        Ok(Self { body, revision, position: Some(position), refused })
     }
 }
 
@@ -207,8 +219,12 @@ mod tests {
 
     #[test]
     fn the_stored_form_is_frozen() {
-        let reply =
-            Reply { body: r#"{"revision":7}"#.to_owned(), revision: Some(7), position: None };
+        let reply = Reply {
+            body: r#"{"revision":7}"#.to_owned(),
+            revision: Some(7),
+            position: None,
+            refused: false,
+        };
         let stored = reply.to_stored();
         let mut golden = b"\x82\xa4body\xae".to_vec();
         golden.extend(br#"{"revision":7}"#);
@@ -216,5 +232,11 @@ mod tests {
         assert_eq!(stored, golden);
         let read = Reply::from_stored(&golden, 9).unwrap();
         assert_eq!(read, Reply { position: Some(9), ..reply });
+
+        let problem = Problem::new(api::ProblemCode::AccessDenied, "no");
+        let refusal = Reply::refusal(&problem);
+        let read = Reply::from_stored(&refusal.to_stored(), 9).unwrap();
+        assert!(read.refused);
+        assert_eq!(serde_json::from_str::<Problem>(&read.body).unwrap(), problem);
     }
 }

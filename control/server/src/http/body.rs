@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(problem.field.as_deref(), Some("target.port"));
         assert!(!format!("{problem:?}").contains("canary"));
         let missing = parse::<NewLogin>(br#"{"name":"root"}"#).unwrap_err();
-        assert_eq!(missing.detail, "missing field `password`");
+        assert_eq!(&*missing.detail, "missing field `password`");
         assert!(parse::<NewLogin>(br#"{"name":"a","password":"b"} x"#).is_err());
     }
 }

@@ -177,8 +177,27 @@ impl Call {
     ) -> Result<Done<R>, Failure> {
         self.hold_authority(&mut work);
         let identity = self.identity.clone().ok_or_else(internal)?;
-        let reply = Reply::command(&answer);
-        let appended = work.commit(Identity { actor, ..identity }, reply.to_stored()).await?;
+        self.append(work, Identity { actor, ..identity }, &Reply::command(&answer)).await
+    }
+
+    /// Appends the record of a refusal; a repetition is refused in the same words.
+    pub(crate) async fn refuse<R: Answer>(
+        &self,
+        mut work: Work,
+        problem: &Problem,
+    ) -> Result<Done<R>, Failure> {
+        self.hold_authority(&mut work);
+        let identity = self.identity.clone().ok_or_else(internal)?;
+        self.append(work, identity, &Reply::refusal(problem)).await
+    }
+
+    async fn append<R: Answer>(
+        &self,
+        work: Work,
+        identity: Identity,
+        reply: &Reply,
+    ) -> Result<Done<R>, Failure> {
+        let appended = work.commit(identity, reply.to_stored()).await?;
         let reply = Reply::from_stored(&appended.reply, appended.last)?;
         Ok(Done { reply, body: std::marker::PhantomData })
     }

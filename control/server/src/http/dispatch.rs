@@ -64,6 +64,7 @@ pub(crate) async fn handle(
     let status = response.status().as_u16();
     span.record("status", status);
     app.metrics.request(&endpoint.method, endpoint.path, status, started.elapsed());
+    span.in_scope(|| tracing::debug!(elapsed = ?started.elapsed(), "answered"));
     if let Ok(value) = header::HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(header::HeaderName::from_static(REQUEST_ID_HEADER), value);
     }
@@ -157,6 +158,10 @@ async fn command(
     };
     if let Some(position) = reply.position {
         call.app.wait_for(position, FOLD_WAIT).await;
+    }
+    if reply.refused {
+        let problem: Problem = serde_json::from_str(&reply.body).map_err(|_| internal())?;
+        return Err(problem.into());
     }
     let body = (endpoint.complete)(&call, &reply.body)?;
     Ok(respond(endpoint.status, &Reply { body, ..reply }))
@@ -299,7 +304,7 @@ pub(crate) fn problem_response(failure: Failure, request_id: &str) -> HttpRespon
         )
         .rule("max_conflict_retries"),
     };
-    problem.request_id = Some(request_id.to_owned());
+    problem.request_id = Some(request_id.into());
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     response

@@ -76,8 +76,7 @@ pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Acce
         }
         Err(denied) => {
             call.app.metrics.count("sessions", "denied");
-            call.commit(work, Gone {}).await?;
-            return Err(refused(denied.code).into());
+            return call.refuse(work, &refused(denied.code)).await;
         }
     };
     call.app.metrics.count("sessions", "authorized");

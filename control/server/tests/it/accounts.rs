@@ -13,8 +13,10 @@ async fn the_setup_code_makes_one_owner_and_is_worthless_then() {
     let short = json!({"setupCode": code, "name": "root", "password": "short"});
     let refused = anonymous.post("/setup", short).await;
     assert_eq!(refused.problem(), "validation_failed");
-    assert_eq!((refused.json["field"].as_str(), refused.json["rule"].as_str()),
-        (Some("password"), Some("password_too_short")));
+    assert_eq!(
+        (refused.json["field"].as_str(), refused.json["rule"].as_str()),
+        (Some("password"), Some("password_too_short"))
+    );
 
     let root = world.set_up().await;
     let me = root.get("/me").await;

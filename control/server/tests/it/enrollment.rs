@@ -131,8 +131,7 @@ async fn certificates_are_renewed_and_a_copied_identity_locks_both() {
     let path = format!("/nodes/{}", host.node());
     root.get(&format!("{path}?min_position={}", world.head().await)).await;
     assert_eq!(root.get(&path).await.json["state"], "revoked");
-    let honest =
-        node::call(&world, &third, &host.key, "/node/v1/renew", &renewal(&host, 3)).await;
+    let honest = node::call(&world, &third, &host.key, "/node/v1/renew", &renewal(&host, 3)).await;
     assert_eq!(honest.refusal(), NodeApiCode::IdentityCopied);
     world.stop().await;
 }
@@ -155,9 +154,10 @@ async fn a_node_fetches_its_signed_configuration_and_only_what_it_lacks() {
     assert_eq!(bundle.sections.len(), manifest.sections.len());
     let sections = bundle.sections.iter().map(|bytes| rap_proto::Digest::of(bytes));
     let known: std::collections::BTreeSet<_> = sections.collect();
-    let assignment = bundle.sections.iter().find(|bytes| {
-        rap_proto::Digest::of(bytes) == manifest.sections[Assignment::NAME]
-    });
+    let assignment = bundle
+        .sections
+        .iter()
+        .find(|bytes| rap_proto::Digest::of(bytes) == manifest.sections[Assignment::NAME]);
     let assignment = Assignment::from_bytes(assignment.unwrap()).unwrap();
     assert_eq!(assignment.roles.len(), 2);
 

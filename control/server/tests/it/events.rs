@@ -113,12 +113,14 @@ async fn a_stream_ends_with_the_authority_to_see_it() {
     let (_, second) = world.user(&root, "second").await;
     let path = format!("/organizations/acme/members/{second}");
     let role = Some(json!({"role": "organization_owner"}));
-    let granted =
-        acme.api.send(Method::PUT, &path, crate::world::With {
-            body: role,
-            key: Some(crate::world::fresh_key()),
-            if_match: None,
-        }).await;
+    let granted = acme
+        .api
+        .send(
+            Method::PUT,
+            &path,
+            crate::world::With { body: role, key: Some(crate::world::fresh_key()), if_match: None },
+        )
+        .await;
     assert_eq!(granted.status, 200, "{}", granted.text);
     let second = world.log_in("second").await;
     let mut stream = messages(subscribe(&world, &second, "?organization=acme", None).await);
@@ -128,5 +130,23 @@ async fn a_stream_ends_with_the_authority_to_see_it() {
     while let Some(message) = stream.next().await {
         assert_ne!(message.event, "pool.created");
     }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn streams_are_counted_and_the_last_one_too_many_is_refused() {
+    const MAX_SUBSCRIBERS: usize = 256;
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let mut open = Vec::new();
+    for _ in 0..MAX_SUBSCRIBERS {
+        open.push(subscribe(&world, &root, "", None).await);
+    }
+    assert!(open.iter().all(|response| response.status() == 200));
+    let refused = subscribe(&world, &root, "", None).await;
+    assert_eq!(refused.status(), 429);
+    let problem: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+    assert_eq!(problem["rule"], "max_subscribers");
+    drop(open);
     world.stop().await;
 }

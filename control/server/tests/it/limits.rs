@@ -11,9 +11,8 @@ async fn a_large_body_is_refused_before_anybody_is_asked_who_he_is() {
     let refused = world.anonymous().send(Method::POST, "/users", with).await;
     assert_eq!((refused.status.as_u16(), refused.problem()), (413, "body_too_large"));
     // The same without a length that announces it.
-    let chunks = futures_util::stream::iter(
-        (0..70).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])),
-    );
+    let chunks =
+        futures_util::stream::iter((0..70).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
     let reply = world
         .client
         .post(format!("{}/api/v1/users", world.base))

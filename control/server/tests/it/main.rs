@@ -9,6 +9,7 @@ mod events;
 mod limits;
 mod node;
 mod objects;
+mod servers;
 mod sessions;
 mod tenancy;
 mod world;

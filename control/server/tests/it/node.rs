@@ -7,8 +7,8 @@ use rap_proto::{
     NodeId, Signer as _, Timestamp, codec,
     key::LocalKey,
     wire::node_api::{
-        CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
-        NodeApiCode, NodeApiRefusal, PollRequest,
+        CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest, NodeApiCode,
+        NodeApiRefusal, PollRequest,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -81,11 +81,8 @@ pub(crate) async fn enroll_with(
 ) -> Host {
     let config = tls::pinned_client(world.running.ca_fingerprint, &[b"http/1.1"]);
     let mut stream = connect(world, config).await.unwrap();
-    let exported = stream
-        .get_ref()
-        .1
-        .export_keying_material([0; 32], ENROLL_EXPORTER_LABEL, None)
-        .unwrap();
+    let exported =
+        stream.get_ref().1.export_keying_material([0; 32], ENROLL_EXPORTER_LABEL, None).unwrap();
     let mut request = EnrollRequest {
         csr: csr::make(&key),
         binding: key.sign(&exported),

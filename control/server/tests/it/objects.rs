@@ -15,9 +15,8 @@ async fn organizations_members_pools_resources_and_policies_live_and_go() {
     // By name as by id.
     let by_name = api.get("/organizations/acme").await;
     assert_eq!(by_name.id(), acme.organization);
-    let renamed = api
-        .change(Method::PATCH, "/organizations/acme", Some(json!({"name": "apex"})), 1)
-        .await;
+    let renamed =
+        api.change(Method::PATCH, "/organizations/acme", Some(json!({"name": "apex"})), 1).await;
     assert_eq!((renamed.status.as_u16(), renamed.json["revision"].as_u64()), (200, Some(2)));
     assert_eq!(api.get("/organizations/acme").await.problem(), "not_found");
 
@@ -58,8 +57,10 @@ async fn organizations_members_pools_resources_and_policies_live_and_go() {
     let path = "/organizations/apex/suspend";
     assert_eq!(root.change(Method::POST, path, body, 2).await.status, 200);
     let frozen = api.post("/organizations/apex/pools", json!({"name": "p"})).await;
-    assert_eq!((frozen.problem(), frozen.json["rule"].as_str()),
-        ("forbidden", Some("organization_suspended")));
+    assert_eq!(
+        (frozen.problem(), frozen.json["rule"].as_str()),
+        ("forbidden", Some("organization_suspended"))
+    );
     let removed = root.change(Method::DELETE, "/organizations/apex", None, 3).await;
     assert_eq!(removed.status, 204, "{}", removed.text);
     // The name is free again.

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     node,
-    world::{World, fresh_key, tenant, With},
+    world::{With, World, fresh_key, tenant},
 };
 
 fn client_key() -> String {
@@ -54,8 +54,10 @@ async fn a_permitted_user_gets_a_token_that_the_cluster_signed() {
     assert_eq!(acme.api.get(&path).await.json["state"], "terminated");
     let over = json!({"resource": "acme-ssh", "clientKey": key, "session": session});
     let refused = acme.api.post("/sessions", over).await;
-    assert_eq!((refused.problem(), refused.json["rule"].as_str()),
-        ("access_denied", Some("session_terminated")));
+    assert_eq!(
+        (refused.problem(), refused.json["rule"].as_str()),
+        ("access_denied", Some("session_terminated"))
+    );
     world.stop().await;
 }
 
@@ -70,9 +72,15 @@ async fn what_is_denied_and_what_is_absent_answer_alike_and_are_recorded() {
     let bob = world.log_in("bob").await;
     let mut refusals = Vec::new();
     for resource in ["acme-ssh", "no-such-thing"] {
-        let refused =
-            bob.post("/sessions", json!({"resource": resource, "clientKey": client_key()})).await;
+        let body = Some(json!({"resource": resource, "clientKey": client_key()}));
+        let with = With { body, key: Some(fresh_key()), if_match: None };
+        let refused = bob.send(Method::POST, "/sessions", with.clone()).await;
         assert_eq!(refused.problem(), "access_denied");
+        let again = bob.send(Method::POST, "/sessions", with).await;
+        assert_eq!(
+            (again.problem(), &again.json["rule"]),
+            ("access_denied", &refused.json["rule"])
+        );
         refusals.push((refused.json["detail"].clone(), refused.json["rule"].clone()));
     }
     assert_eq!(refusals[0], refusals[1]);
@@ -98,8 +106,7 @@ async fn a_withdrawn_policy_ends_the_session_by_authority() {
     let mut position = removed.position();
     loop {
         position += 1;
-        let shown =
-            acme.api.get(&format!("/sessions/{session}?min_position={position}")).await;
+        let shown = acme.api.get(&format!("/sessions/{session}?min_position={position}")).await;
         if shown.json["state"] == "terminated" {
             break;
         }

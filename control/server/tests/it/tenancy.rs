@@ -23,10 +23,8 @@ const OWN: &[&str] = &[
     "/api/v1/openapi.json",
 ];
 /// Routes that the platform's roles have to themselves; who is none of them is told so.
-const PLATFORM: &[(&str, &str)] = &[
-    ("POST", "/api/v1/organizations"),
-    ("GET", "/api/v1/audit/replay"),
-];
+const PLATFORM: &[(&str, &str)] =
+    &[("POST", "/api/v1/organizations"), ("GET", "/api/v1/audit/replay")];
 
 struct Target<'a> {
     tenant: &'a Tenant,
@@ -39,7 +37,8 @@ impl Target<'_> {
     fn fill(&self, path: &str, by_name: bool) -> String {
         let own = |id: &str, name: String| if by_name { name } else { id.to_owned() };
         let tenant = self.tenant;
-        let token = if path.contains("join-tokens") { &tenant.join_token } else { &tenant.api_token };
+        let token =
+            if path.contains("join-tokens") { &tenant.join_token } else { &tenant.api_token };
         path.replace("{organization}", &own(&tenant.organization, tenant.name.clone()))
             .replace("{user}", &own(&tenant.owner, format!("{}-owner", tenant.name)))
             .replace("{pool}", &own(&tenant.pool, format!("{}-pool", tenant.name)))
@@ -61,34 +60,52 @@ impl Target<'_> {
         let bodies: BTreeMap<(&str, &str), Value> = BTreeMap::from([
             (("POST", "/users"), json!({"name": "eve", "organization": organization})),
             (("POST", "/users/{user}/disable"), json!({"reason": ""})),
-            (("POST", "/api-tokens"), json!({
-                "label": "l", "scopes": ["read"], "ttlSeconds": 60, "organization": organization,
-            })),
+            (
+                ("POST", "/api-tokens"),
+                json!({
+                    "label": "l", "scopes": ["read"], "ttlSeconds": 60, "organization": organization,
+                }),
+            ),
             (("POST", "/organizations"), json!({"name": "mine"})),
             (("PATCH", "/organizations/{organization}"), json!({"name": "mine"})),
             (("POST", "/organizations/{organization}/suspend"), json!({"reason": ""})),
-            (("PUT", "/organizations/{organization}/members/{user}"),
-                json!({"role": "organization_user"})),
+            (
+                ("PUT", "/organizations/{organization}/members/{user}"),
+                json!({"role": "organization_user"}),
+            ),
             (("POST", "/organizations/{organization}/pools"), json!({"name": "p"})),
-            (("POST", "/organizations/{organization}/resources"), json!({
-                "name": "r", "kind": "ssh", "pool": tenant.pool, "target": target,
-            })),
-            (("PATCH", "/organizations/{organization}/resources/{resource}"),
-                json!({"target": target})),
-            (("POST", "/organizations/{organization}/policies"),
-                json!({"name": "p", "rules": rules})),
+            (
+                ("POST", "/organizations/{organization}/resources"),
+                json!({
+                    "name": "r", "kind": "ssh", "pool": tenant.pool, "target": target,
+                }),
+            ),
+            (
+                ("PATCH", "/organizations/{organization}/resources/{resource}"),
+                json!({"target": target}),
+            ),
+            (
+                ("POST", "/organizations/{organization}/policies"),
+                json!({"name": "p", "rules": rules}),
+            ),
             (("PUT", "/organizations/{organization}/policies/{policy}"), json!({"rules": rules})),
-            (("POST", "/sessions"), json!({
-                "organization": organization, "resource": tenant.resource, "clientKey": key,
-            })),
+            (
+                ("POST", "/sessions"),
+                json!({
+                    "organization": organization, "resource": tenant.resource, "clientKey": key,
+                }),
+            ),
             (("POST", "/nodes/{node}/approve"), json!({"fingerprint": "0".repeat(64)})),
             (("POST", "/nodes/{node}/reject"), json!({"reason": ""})),
             (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
             (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
             (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
-            (("POST", "/join-tokens"), json!({
-                "organization": organization, "roles": [], "ttlSeconds": 60,
-            })),
+            (
+                ("POST", "/join-tokens"),
+                json!({
+                    "organization": organization, "roles": [], "ttlSeconds": 60,
+                }),
+            ),
         ]);
         bodies.get(&(method, path.trim_start_matches("/api/v1"))).cloned()
     }
@@ -97,8 +114,16 @@ impl Target<'_> {
     fn traces(&self) -> Vec<String> {
         let tenant = self.tenant;
         let mut traces: Vec<String> = [
-            &tenant.organization, &tenant.owner, &tenant.pool, &tenant.resource, &tenant.policy,
-            &tenant.api_token, &tenant.join_token, &self.node, &self.session, &tenant.join_secret,
+            &tenant.organization,
+            &tenant.owner,
+            &tenant.pool,
+            &tenant.resource,
+            &tenant.policy,
+            &tenant.api_token,
+            &tenant.join_token,
+            &self.node,
+            &self.session,
+            &tenant.join_secret,
         ]
         .map(Clone::clone)
         .into();

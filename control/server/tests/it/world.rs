@@ -55,11 +55,17 @@ impl World {
     /// Starts over keys and events that are there already.
     pub(crate) async fn start_over(dir: tempfile::TempDir, log: Arc<MemoryLog>) -> Self {
         let bus = LocalBus::new();
+        let (log_choice, bus_choice) =
+            (LogChoice::Local(log.clone()), BusChoice::Local(Arc::new(bus.clone())));
+        Self { log, bus, ..Self::start_with(dir, log_choice, bus_choice).await }
+    }
+
+    pub(crate) async fn start_with(dir: tempfile::TempDir, log: LogChoice, bus: BusChoice) -> Self {
         let options = ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             state_dir: dir.path().join("control"),
-            log: LogChoice::Local(log.clone()),
-            bus: BusChoice::Local(Arc::new(bus.clone())),
+            log,
+            bus,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             workers: 1,
         };
@@ -75,6 +81,7 @@ impl World {
             .build()
             .unwrap();
         let base = format!("https://localhost:{}", running.address.port());
+        let (log, bus) = Default::default();
         Self { running, log, bus, base, client, stop, dir }
     }
 

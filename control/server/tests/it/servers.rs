@@ -1,0 +1,98 @@
+//! The same server on a real PostgreSQL and a real NATS.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use rap_bus::{
+    Bus as _, NatsBus, NatsCredentials, NatsOptions, nats_authority::BusKey, private::PrivateNats,
+};
+use rap_control::{BusChoice, LogChoice, nats_authority};
+use rap_log_postgres::private::{Durability, PrivatePostgres};
+use rap_proto::{
+    bus::{ControlBody, ControlMessage, down_subject},
+    signed::{self, Trusted},
+};
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    node,
+    world::{With, World, fresh_key, tenant},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
+    let dir = tempfile::tempdir().unwrap();
+    let state_dir = dir.path().join("control");
+    let postgres =
+        PrivatePostgres::start(&dir.path().join("postgres"), Durability::Fast).await.unwrap();
+    let database = postgres.create_database("control").await.unwrap();
+    let authority = nats_authority(&state_dir).unwrap();
+    let nats_dir = dir.path().join("nats");
+    let nats = PrivateNats::start(&nats_dir, &authority, &[].into(), rap_control::now());
+    let nats = nats.await.unwrap();
+    let log = || LogChoice::Postgres(database.clone());
+    let bus = || BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new() };
+
+    let world = World::start_with(dir, log(), bus()).await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let bus_key = BusKey::from_random([7; 32]);
+    let public = bus_key.public();
+    let key = node::fresh_key();
+    let tamper = |request: &mut rap_proto::wire::node_api::EnrollRequest| {
+        request.bus_key.clone_from(&public);
+    };
+    let host = node::enroll_with(&world, &acme.join_secret, "edge", key, tamper).await;
+    let credentials = host.credentials().unwrap();
+    let issued = credentials.bus.clone().unwrap();
+    assert_eq!(issued.servers, [nats.url()]);
+    let options = NatsOptions {
+        servers: issued.servers,
+        credentials: NatsCredentials {
+            jwt: issued.jwt,
+            key: bus_key,
+            inbox_prefix: format!("_INBOX_{}", host.node()),
+        },
+        tls: None,
+    };
+    let heard = NatsBus::connect(options).await.unwrap();
+    heard.wait_connected(PATIENCE).await.unwrap();
+    let mut connected = heard.connected();
+    let subject = down_subject(world.running.cluster, host.node());
+    let mut down = heard.subscribe(subject).await.unwrap();
+    let revision = acme.api.get("/nodes/edge").await.revision();
+    let drained = acme.api.change(Method::POST, "/nodes/edge/drain", None, revision).await;
+    let control = Trusted::new(credentials.control_keys.clone(), 1);
+    loop {
+        let event = tokio::time::timeout(PATIENCE, down.next()).await.unwrap().unwrap();
+        let message = signed::open::<ControlMessage>(&event.payload, &control).unwrap();
+        if message.body == (ControlBody::SnapshotAvailable { version: drained.position() }) {
+            break;
+        }
+    }
+
+    // A revoked node is cut off from the bus at once.
+    let revoke = format!("/nodes/{}/revoke", host.node());
+    let revision = acme.api.get("/nodes/edge").await.revision();
+    let body = Some(json!({"reason": "lost"}));
+    let revoked = acme.api.change(Method::POST, &revoke, body, revision).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    let cut = connected.wait_for(|connected| !connected);
+    tokio::time::timeout(PATIENCE, cut).await.unwrap().unwrap();
+
+    let with = With { body: Some(json!({"name": "beta"})), key: Some(fresh_key()), if_match: None };
+    let created = root.send(Method::POST, "/organizations", with.clone()).await;
+    let (dir, ..) = world.stop().await;
+    let world = World::start_with(dir, log(), bus()).await;
+    let root = world.anonymous().with_token(root.token.as_ref().unwrap());
+    let repeated = root.send(Method::POST, "/organizations", with).await;
+    assert_eq!((repeated.status, repeated.text), (created.status, created.text));
+    let replay = root.get("/audit/replay").await;
+    assert_eq!(replay.json["equal"], true, "{}", replay.text);
+    let (dir, ..) = world.stop().await;
+    postgres.stop().await;
+    drop((nats, dir));
+}
