@@ -1,8 +1,10 @@
-//! Measures how many events a second the log stores, with one writer and with many, and prints
-//! `writers events_per_second`. Bounded to a few seconds. The commit waits for the disk.
+//! Measures how many events a second the log stores, with one writer and with many, and prints a
+//! line for each: name, figure and unit, with tabs between. Bounded to a few seconds. The commit
+//! waits for the disk.
 //!
-//! Arguments: the folder for the private server (default: a temporary one below the current
-//! folder, because /tmp may be memory), and the seconds for each measurement (default 3).
+//! Arguments: the folder for the private server (default: a temporary one; where /tmp is memory
+//! the figures say nothing, so name one on a disk), and the seconds for each measurement
+//! (default 3).
 
 use std::{
     env,
@@ -64,7 +66,8 @@ async fn measure(server: &PrivatePostgres, span: Duration) -> Result<(), Box<dyn
             writer.await??;
         }
         let rate = stored.load(Ordering::Relaxed) as f64 / begun.elapsed().as_secs_f64();
-        println!("{writers} {rate:.0}");
+        let plural = if writers == 1 { "" } else { "s" };
+        println!("append_{writers}_writer{plural}\t{rate:.0}\tevents/s");
         log.close().await;
     }
     Ok(())

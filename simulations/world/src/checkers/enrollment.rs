@@ -16,7 +16,8 @@ impl Enrollment {
     pub fn log(&self, events: &[Envelope]) -> Result<(), Violation> {
         let mut by_token: BTreeMap<JoinTokenId, NodeId> = BTreeMap::new();
         let mut by_key: BTreeMap<KeyId, NodeId> = BTreeMap::new();
-        for envelope in events {
+        let requests = events.iter().filter(|envelope| envelope.event_type == "node.requested");
+        for envelope in requests {
             let event = DomainEvent::from_envelope(envelope)
                 .map_err(|error| Violation::new(NAME, error.to_string()))?;
             let DomainEvent::Node(NodeEvent::Requested(requested)) = event else { continue };

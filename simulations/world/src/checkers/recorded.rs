@@ -70,6 +70,9 @@ impl Recorded {
 
 /// Which node observed what the event tells, and the number in its spool.
 fn place(envelope: &Envelope) -> Result<Option<(NodeId, u64)>, Violation> {
+    if !matches!(envelope.stream.category.as_str(), "session" | "node_report") {
+        return Ok(None);
+    }
     let event = DomainEvent::from_envelope(envelope)
         .map_err(|error| Violation::new(NAME, error.to_string()))?;
     let seen = match event {

@@ -1,6 +1,6 @@
 //! Performing what the machines ask for.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use rap_agent_core::{
     Machine as _,
@@ -12,7 +12,7 @@ use rap_agent_core::{
 };
 use rap_mesh_core::{Sections, View};
 use rap_proto::{
-    Digest,
+    Timestamp,
     bus::NodeBody,
     observation::Observation,
     signed::{self, Unverified},
@@ -36,7 +36,7 @@ impl SimNode {
     /// Gives a bundle to the snapshot store; false when it was refused.
     pub(super) fn offer(&mut self, turn: &mut Turn<'_>, bundle: Bundle) -> Result<bool, PowerCut> {
         let at = self.calendar(turn.now);
-        self.plant(turn, &bundle);
+        self.plant(turn, &bundle, at);
         let Phase::Working(agent) = &mut self.phase else { return Ok(false) };
         agent.store.handle_input(turn.now, snapshot::Input::Offered { bundle, at });
         let mut taken = true;
@@ -49,7 +49,7 @@ impl SimNode {
 
     /// Bugs that make the store believe more: where one of them matters, the store is replaced by
     /// one that lacks the check in question.
-    fn plant(&mut self, turn: &Turn<'_>, bundle: &Bundle) {
+    fn plant(&mut self, turn: &Turn<'_>, bundle: &Bundle, at: Timestamp) {
         let Some(mutation) = turn.mutation else { return };
         let Some(held) = self.held_credentials() else { return };
         let Phase::Working(agent) = &mut self.phase else { return };
@@ -61,7 +61,9 @@ impl SimNode {
             Mutation::FloorForgotten if manifest.version < floor.version => {
                 floor = Floor::nothing();
             }
-            Mutation::AnyNodesSnapshot if manifest.node != identity.node => {
+            Mutation::AnyNodesSnapshot
+                if manifest.node != identity.node && manifest.version > floor.version =>
+            {
                 identity.node = manifest.node;
             }
             Mutation::UnsignedSnapshot if manifest.version > floor.version => {
@@ -69,9 +71,11 @@ impl SimNode {
             }
             _ => return,
         }
-        // Only if it can be taken at all: a refusal here would be the plant's and not the bug's.
-        let sent = bundle.sections.iter().map(|bytes| Digest::of(bytes)).collect::<BTreeSet<_>>();
-        if manifest.sections.values().all(|digest| sent.contains(digest)) {
+        // Only if it is taken then: a refusal here would be the plant's and not the bug's.
+        let mut probe = SnapshotStore::new(identity.clone(), floor);
+        let bundle = bundle.clone();
+        probe.handle_input(turn.now, snapshot::Input::Offered { bundle, at });
+        if matches!(probe.poll_effect(), Some(snapshot::Effect::Persist(_))) {
             agent.store = SnapshotStore::new(identity, floor);
         }
     }

@@ -8,8 +8,8 @@ use std::{
 
 use rap_simulations::{Mutation, Options, Report, run};
 
-/// What CI runs.
-const SEEDS: u64 = 1_000;
+/// A first look; `cargo xtask test` runs a thousand.
+const SEEDS: u64 = 150;
 /// Within how many of those seeds each planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 200;
 
@@ -37,7 +37,7 @@ fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
 }
 
 #[test]
-fn every_invariant_holds_in_a_thousand_seeds() {
+fn every_invariant_holds_in_many_seeds() {
     let reports = search(SEEDS, None);
     for report in &reports {
         assert!(report.violation.is_none(), "\n{report}");
