@@ -9,6 +9,8 @@ use reqwest::{Method, header};
 use super::{Api, decode, transport};
 use crate::failure::{Exit, Failure};
 
+/// The name of the messages that only say how far the log is.
+const BOOKMARK: &str = "bookmark";
 /// The longest line of the stream, in bytes.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// The pause before a broken stream is opened again.
@@ -62,22 +64,21 @@ impl Events<'_> {
     async fn read(&mut self) -> Result<Option<AuditEvent>, Failure> {
         let mut data = String::new();
         let mut id = None;
+        let mut name = String::new();
         while let Some(line) = self.line().await? {
-            if line.is_empty() {
-                if let Some(id) = id.take() {
-                    self.last_id = id;
-                }
-                if !data.is_empty() {
-                    return decode(data.as_bytes()).map(Some);
-                }
-            } else if let Some(value) = field(&line, "data") {
+            if let Some(value) = field(&line, "data") {
                 data.push_str(value);
             } else if let Some(value) = field(&line, "id") {
                 id = Some(value.to_owned());
-            } else if field(&line, "event").is_some_and(|name| name != "message" && name != "event")
-            {
-                // A bookmark: it moves the position and carries no event.
-                data.clear();
+            } else if let Some(value) = field(&line, "event") {
+                value.clone_into(&mut name);
+            } else if line.is_empty() {
+                self.last_id = id.take().unwrap_or_else(|| std::mem::take(&mut self.last_id));
+                let data = std::mem::take(&mut data);
+                // A bookmark moves the position and carries no event.
+                if std::mem::take(&mut name) != BOOKMARK && !data.is_empty() {
+                    return decode(data.as_bytes()).map(Some);
+                }
             }
         }
         self.response = None;

@@ -19,14 +19,14 @@ const READY: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running `rap dev`.
-struct Fabric {
+pub(crate) struct Fabric {
     child: Child,
     home: PathBuf,
     ready: serde_json::Value,
 }
 
 impl Fabric {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut command = Person::new().command(RAP);
         command.args(["dev", "-o", "json"]).args(arguments);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,7 +59,7 @@ impl Fabric {
         Self { child, home, ready }
     }
 
-    fn alice(&self) -> Person {
+    pub(crate) fn alice(&self) -> Person {
         Person::at(self.home.clone())
     }
 
@@ -67,7 +67,7 @@ impl Fabric {
         self.alice().rap(&[&["--profile", "admin"], words].concat())
     }
 
-    fn has_ssh(&self) -> bool {
+    pub(crate) fn has_ssh(&self) -> bool {
         self.ready["resources"].as_array().unwrap().iter().any(|name| name == "demo-ssh")
     }
 

@@ -3,6 +3,8 @@
 
 #[cfg(feature = "dev")]
 mod dev;
+#[cfg(feature = "dev")]
+mod guide;
 mod help;
 mod offline;
 mod program;
