@@ -50,8 +50,12 @@ pub enum Effect {
     Serve(Generation),
     Ping(Generation),
     Kill(Generation),
-    /// This process opens nothing more; every channel through it is dead.
-    Lost(Generation),
+    /// This process opens nothing more; every channel through it is dead. `asked` when it ends
+    /// because no worker is wanted any more.
+    Lost {
+        generation: Generation,
+        asked: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +118,7 @@ impl Workload {
     fn gone(&mut self, now: Moment) {
         match self.phase {
             Phase::Serving { since, .. } => {
-                self.effects.push_back(Effect::Lost(self.generation));
+                self.lost();
                 if now.since(since) >= HEALTHY_AFTER {
                     self.backoff.reset();
                 }
@@ -131,9 +135,14 @@ impl Workload {
         }
     }
 
+    fn lost(&mut self) {
+        let (generation, asked) = (self.generation, !self.wanted);
+        self.effects.push_back(Effect::Lost { generation, asked });
+    }
+
     fn kill(&mut self) {
         if matches!(self.phase, Phase::Serving { .. }) {
-            self.effects.push_back(Effect::Lost(self.generation));
+            self.lost();
         }
         self.effects.push_back(Effect::Kill(self.generation));
         self.phase = Phase::Ending;
@@ -240,6 +249,10 @@ mod tests {
         workload
     }
 
+    fn lost(generation: u64, asked: bool) -> Effect {
+        Effect::Lost { generation: Generation(generation), asked }
+    }
+
     fn time_out(workload: &mut Workload) -> (Moment, Vec<Effect>) {
         let at = workload.poll_timeout().unwrap();
         workload.handle_timeout(at);
@@ -250,7 +263,7 @@ mod tests {
     fn a_dead_worker_is_back_well_within_two_seconds() {
         let mut workload = serving();
         let died = feed(&mut workload, START, Input::Exited(Generation(1)));
-        assert_eq!(died, [Effect::Lost(Generation(1))]);
+        assert_eq!(died, [lost(1, false)]);
         let (at, effects) = time_out(&mut workload);
         assert!(at.since(START) < Duration::from_millis(100));
         assert_eq!(effects, [Effect::Spawn(Generation(2))]);
@@ -292,7 +305,7 @@ mod tests {
         assert_eq!(effects, [Effect::Ping(Generation(1))]);
         feed(&mut serving, asked, Input::Pong(Generation(1)));
         assert_eq!(time_out(&mut serving).1, [Effect::Ping(Generation(1))]);
-        let killed = [Effect::Lost(Generation(1)), Effect::Kill(Generation(1))];
+        let killed = [lost(1, false), Effect::Kill(Generation(1))];
         assert_eq!(time_out(&mut serving).1, killed);
     }
 
@@ -300,7 +313,7 @@ mod tests {
     fn an_unwanted_worker_is_ended_and_stays_so() {
         let mut workload = serving();
         let ended = feed(&mut workload, START, Input::Wanted(false));
-        assert_eq!(ended, [Effect::Lost(Generation(1)), Effect::Kill(Generation(1))]);
+        assert_eq!(ended, [lost(1, true), Effect::Kill(Generation(1))]);
         assert_eq!(feed(&mut workload, START, Input::Exited(Generation(1))), []);
         assert_eq!((workload.phase(), workload.restarts()), (Phase::Stopped, 0));
         let again = feed(&mut workload, START, Input::Wanted(true));
@@ -353,7 +366,7 @@ mod tests {
                             prop_assert!(serves.is_none());
                             serves = Some(generation);
                         }
-                        Effect::Lost(generation) => {
+                        Effect::Lost { generation, .. } => {
                             prop_assert_eq!(serves.take(), Some(generation));
                         }
                         Effect::Ping(generation) | Effect::Kill(generation) => {

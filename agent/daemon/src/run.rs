@@ -36,7 +36,7 @@ use crate::{
         snapshots::SnapshotActor,
         spool::SpoolActor,
         status::StatusActor,
-        telemetry::TelemetryActor,
+        telemetry::{self, TelemetryActor},
         workload::{Needed, ServingSender, WorkloadActor},
     },
     board::Board,
@@ -194,6 +194,8 @@ impl Agent {
             report.cluster = Some(cluster);
         });
         board.enter(AgentState::Starting);
+        // Before the first heartbeat: it must not say that this host can do nothing.
+        telemetry::look(&options, &board);
         let options = Arc::new(options);
         let parts = Parts { options, control, ca: enrollment.ca, cluster, node, state, board };
         let hull = Rc::new(RefCell::new(None));
@@ -231,7 +233,7 @@ impl Agent {
                 let run_dir = parts.state.disk.run_dir();
                 own.status.set(StatusActor::new(&run_dir, parts.board).start());
             }
-            ActorName::Telemetry => own.telemetry.set(TelemetryActor::new(parts).start()),
+            ActorName::Telemetry => own.telemetry.set(TelemetryActor::new(parts, crew).start()),
         }
     }
 

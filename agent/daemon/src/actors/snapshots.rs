@@ -16,7 +16,7 @@ use crate::{
     actors::{
         Crew, Parts, Renewed, Revoked,
         fetcher::{Holding, NotTaken},
-        link::ControlKeys,
+        link::{BeatNow, ControlKeys},
         mesh::Apply,
         spool::Observe,
         workload::Needed,
@@ -117,6 +117,8 @@ impl SnapshotActor {
             self.parts.board.enter(AgentState::Running);
         }
         self.tell_applied(snapshot);
+        // Control waits for nodes to have what it published.
+        self.crew.link.tell(BeatNow);
     }
 
     fn tell_applied(&self, snapshot: &Arc<Snapshot>) {

@@ -98,9 +98,12 @@ impl WorkloadActor {
         }
     }
 
-    fn lost(&mut self) {
+    fn lost(&mut self, asked: bool) {
         self.serving.send_replace(None);
         let Some(handle) = self.ready.take() else { return };
+        if asked {
+            return;
+        }
         let sessions = handle.sessions();
         tracing::error!(sessions, "the stream worker is gone");
         let observation = Observation::WorkerExited { kind: KIND.to_owned(), sessions };
@@ -149,8 +152,8 @@ impl Shell for WorkloadActor {
             }
             Effect::Ping(_) => self.order(Order::Ping),
             Effect::Kill(_) => self.order(Order::Kill),
-            Effect::Lost(_) => {
-                self.lost();
+            Effect::Lost { asked, .. } => {
+                self.lost(asked);
                 self.report(|worker| worker.serving = false);
             }
         }

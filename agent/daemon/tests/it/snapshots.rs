@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use rap_node_agent::{AgentState, RunError, start};
 use rap_proto::{
     ClusterId, NodeId,
+    bus::Heartbeat,
     observation::{Observation, SnapshotRefusal},
 };
 
@@ -30,10 +31,12 @@ fn a_doorbell_brings_the_next_snapshot_at_once() {
         assert_eq!(report(&agent).state, AgentState::Running);
         control.offer(4, control.making(4).bundle()).await;
         until("version 4 is applied", || version(&agent) == 4).await;
-        until("the heartbeat says so", || {
-            control.desk().heartbeats.last().is_some_and(|beat| !beat.capabilities.is_empty())
+        until("a heartbeat says so", || {
+            control.desk().heartbeats.last().is_some_and(|beat| beat.snapshot_version == 4)
         })
         .await;
+        let said_nothing = |beat: &Heartbeat| beat.capabilities.is_empty();
+        assert!(!control.desk().heartbeats.iter().any(said_nothing));
         agent.stop().await.unwrap();
     });
 }
