@@ -68,10 +68,10 @@ fn one_record_is_not_taken_for_another() {
     assert_eq!(decode::<HeldManifest>(&bytes), Err(RecordError::WrongKind));
 }
 
-/// Compares with the golden bytes; `UPDATE_GOLDEN=1` writes them instead.
+/// Compares with the golden bytes; `RAP_UPDATE_GOLDEN=1` writes them instead.
 pub(crate) fn check_golden(name: &str, bytes: &[u8]) {
     let path = format!("{}/golden/{name}.hex", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+    if std::env::var_os("RAP_UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, hex(bytes) + "\n").unwrap();
     }
     assert_eq!(hex(bytes), std::fs::read_to_string(&path).unwrap().trim(), "{name}");
