@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use rap_bus::{
-    Bus as _, NatsBus, NatsCredentials, NatsOptions, nats_authority::BusKey, private::PrivateNats,
+    Bus as _, NatsBus, NatsCredentials, NatsOptions,
+    nats_authority::{BusKey, Revocations},
+    private::PrivateNats,
 };
 use rap_control::{BusChoice, LogChoice, nats_authority};
 use rap_log_postgres::private::{Durability, PrivatePostgres};
@@ -31,7 +33,8 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let database = postgres.create_database("control").await.unwrap();
     let authority = nats_authority(&state_dir).unwrap();
     let nats_dir = dir.path().join("nats");
-    let nats = PrivateNats::start(&nats_dir, &authority, &[].into(), rap_control::now());
+    let nobody = Revocations::new();
+    let nats = PrivateNats::start(&nats_dir, &authority, &nobody, rap_control::now());
     let nats = nats.await.unwrap();
     let log = || LogChoice::Postgres(database.clone());
     let bus = || BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new() };
