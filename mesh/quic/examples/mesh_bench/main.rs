@@ -2,11 +2,11 @@
 //! channel takes to open.
 //!
 //! ```text
-//! cargo run --release -p rap-mesh --example lanes -- [SECONDS_PER_RUN] [RUNS]
+//! cargo run --release -p rap-mesh --example mesh_bench -- [SECONDS_PER_RUN] [RUNS]
 //! ```
 //!
 //! Every receiver is a process of its own, as is the relay; this process sends. Runs of the
-//! kinds are interleaved, and the medians are printed as `name value unit`, one a line.
+//! kinds are interleaved, and the medians are printed as name, tab, value, tab, unit.
 
 mod cluster;
 mod opening;
@@ -35,7 +35,7 @@ fn main() -> Outcome<()> {
             let number = |place: usize, otherwise| {
                 arguments.get(place).map_or(Ok(otherwise), |text| text.parse::<u32>())
             };
-            runtime.block_on(measure(number(0, 3)?, number(1, 5)?))
+            runtime.block_on(measure(number(0, 3)?, number(1, 1)?))
         }
     }
 }
@@ -53,16 +53,13 @@ async fn measure(seconds: u32, runs: u32) -> Outcome<()> {
         direct_rates.push(sender::direct(&cluster, egress.address, time).await?);
         hop_rates.push(sender::one_hop(&cluster, relay.address, time).await?);
     }
-    let (stock, direct, hop) = (median(stock_rates), median(direct_rates), median(hop_rates));
-    println!("stock_quinn_throughput {stock:.0} Mbit/s");
-    println!("lane_direct_throughput {direct:.0} Mbit/s");
-    println!("lane_one_hop_throughput {hop:.0} Mbit/s");
-    println!("lane_direct_to_stock_quinn {:.2} ratio", direct / stock);
-    println!("lane_one_hop_to_direct {:.2} ratio", hop / direct);
+    figure("mesh_stock_quinn", median(stock_rates), "Mbit/s");
+    figure("mesh_direct", median(direct_rates), "Mbit/s");
+    figure("mesh_one_hop", median(hop_rates), "Mbit/s");
     let opened = opening::measure(&cluster, egress.address).await?;
-    println!("channel_open_cold {:.2} ms", millis(opened.cold));
-    println!("channel_open_warm_p50 {:.2} ms", millis(opened.warm_p50));
-    println!("channel_open_warm_p99 {:.2} ms", millis(opened.warm_p99));
+    figure("mesh_open_cold", millis(opened.cold), "ms");
+    figure("mesh_open_warm_p50", millis(opened.warm_p50), "ms");
+    figure("mesh_open_warm_p99", millis(opened.warm_p99), "ms");
     Ok(())
 }
 
@@ -91,6 +88,10 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn figure(name: &str, value: f64, unit: &str) {
+    println!("{name}\t{value:.3}\t{unit}");
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
