@@ -10,6 +10,7 @@ use std::{
 
 use quinn::{Connection, ConnectionError, RecvStream, SendStream};
 use rap_mesh_core::{
+    View,
     admission::{Presented, admit_client, claimed, client_must_end, open_token},
     ended::Close,
     refusals::refusal,
@@ -27,7 +28,7 @@ use crate::{
     frames::{HELLO_TIMEOUT, read_frame, write_frame},
     mesh::{Mesh, close, close_refused, locked},
     transport::MAX_CLIENT_STREAMS,
-    watch::until,
+    watch::{SNAPSHOT_WAIT, catch_up, until},
 };
 
 /// How long a client that said it is done may take to let its channels run out.
@@ -83,7 +84,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
         mesh.refused(RefusalCode::Malformed, None);
         return close(&connection, Close::Refused(RefusalCode::Malformed));
     };
-    let admitted = match admit(&mesh, hello, &exported) {
+    let admitted = match admit_or_catch_up(&mesh, &hello, &exported).await {
         Ok(admitted) => admitted,
         Err((code, claimed)) => {
             mesh.refused(code, claimed);
@@ -130,22 +131,40 @@ async fn first_stream(connection: &Connection) -> Option<(SendStream, RecvStream
     Some((send, recv, hello))
 }
 
+/// Why a client was refused, and its claims when their signature was verified.
+type Refused = (RefusalCode, Option<Claimed>);
+
+async fn admit_or_catch_up(
+    mesh: &Mesh,
+    hello: &Hello,
+    exported: &[u8; 32],
+) -> Result<Admitted, Refused> {
+    let view = mesh.view();
+    match admit(mesh, &view, hello, exported) {
+        Err((RefusalCode::RoleNotAssigned, _))
+            if catch_up(mesh, view.version, SNAPSHOT_WAIT).await =>
+        {
+            admit(mesh, &mesh.view(), hello, exported)
+        }
+        outcome => outcome,
+    }
+}
+
 fn admit(
     mesh: &Mesh,
-    hello: Hello,
+    view: &View,
+    Hello { token, proof }: &Hello,
     exported: &[u8; 32],
-) -> Result<Admitted, (RefusalCode, Option<Claimed>)> {
-    let view = mesh.view();
-    let Hello { token, proof } = hello;
-    let claims = open_token(&view, &token).map_err(|code| (code, None))?.into_inner();
-    let presented = Presented { claims: &claims, token: &token, proof: &proof };
+) -> Result<Admitted, Refused> {
+    let claims = open_token(view, token).map_err(|code| (code, None))?.into_inner();
+    let presented = Presented { claims: &claims, token, proof };
     let refused = |code| (code, Some(claimed(&claims)));
-    admit_client(&view, presented, exported, mesh.clock.now()).map_err(refused)?;
+    admit_client(view, presented, exported, mesh.clock.now()).map_err(refused)?;
     if mesh.leaving.is_cancelled() {
         return Err(refused(RefusalCode::NodeDraining));
     }
     locked(&mesh.entry).attach(claims.session).map_err(refused)?;
-    Ok(Admitted { claims, token, proof })
+    Ok(Admitted { claims, token: token.clone(), proof: proof.clone() })
 }
 
 /// Serves channels until the client leaves or its session has to end.

@@ -31,12 +31,14 @@ use crate::{
     mesh::{Mesh, close, locked},
     tls::caller,
     transport::adjust_accepted_hop,
-    watch::until,
+    watch::{catch_up, until},
 };
 use forward::Forwarding;
 
 /// How often flows are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// How long a set-up waits for a newer snapshot; the asker itself waits hardly longer.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// INVARIANT: every flow that runs is in the table; what the table drops is stopped at once.
 pub(crate) struct Relay {
@@ -168,7 +170,14 @@ async fn answer(
     mut recv: RecvStream,
 ) {
     let Ok(request) = read_frame_within::<Request>(&mut recv, HELLO_TIMEOUT).await else { return };
-    let reply = match handle(&mesh, caller, origin, &request) {
+    let version = mesh.view().version;
+    let mut outcome = handle(&mesh, caller, origin, &request);
+    if outcome.as_ref().is_err_and(|code| may_be_outdated(*code))
+        && catch_up(&mesh, version, CATCH_UP_WAIT).await
+    {
+        outcome = handle(&mesh, caller, origin, &request);
+    }
+    let reply = match outcome {
         Ok(reply) => reply,
         Err(code) => {
             if let Request::SetUpFlow { .. } = request {
@@ -181,6 +190,11 @@ async fn answer(
         // One request, one reply.
         let _ = send.finish();
     }
+}
+
+/// A node that was assigned a moment ago is not known here yet.
+fn may_be_outdated(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::PeerNotTrusted | RefusalCode::RoleNotAssigned)
 }
 
 fn handle(

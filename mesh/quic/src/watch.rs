@@ -40,7 +40,16 @@ pub(crate) async fn wait_for_version(mesh: &Mesh, version: u64) -> bool {
     matches!(timeout(SNAPSHOT_WAIT, arrived).await, Ok(Ok(_)))
 }
 
-pub(crate) async fn changed(views: &mut watch::Receiver<Arc<View>>) {
+/// Waits a little for a snapshot newer than `version`, asking the agent for it: what was assigned
+/// a moment ago may be on its way. False when none came.
+pub(crate) async fn catch_up(mesh: &Mesh, version: u64, limit: Duration) -> bool {
+    let mut views = mesh.views.subscribe();
+    mesh.events.snapshot_wanted(version + 1);
+    let newer = views.wait_for(|view| view.version > version);
+    matches!(timeout(limit, newer).await, Ok(Ok(_)))
+}
+
+async fn changed(views: &mut watch::Receiver<Arc<View>>) {
     if views.changed().await.is_err() {
         std::future::pending().await
     }

@@ -9,7 +9,7 @@ use rap_mesh_core::{
     refusals::{refusal, worth_trying_elsewhere},
 };
 use rap_proto::{
-    RefusalCode,
+    Lane, RefusalCode,
     refusal::Refusal,
     token::{AccessClaims, Proof},
     wire::{
@@ -24,6 +24,7 @@ use super::{LaneConnection, LaneKey, dial::dial};
 use crate::{
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     mesh::Mesh,
+    watch::{SNAPSHOT_WAIT, catch_up},
 };
 
 /// A flow that reached its resource.
@@ -58,21 +59,40 @@ pub(crate) async fn open_flow(
     let OpenChannel { channel, lane, traceparent } = open;
     let message = OpenFlow { token: token.to_vec(), proof: proof.clone(), channel, traceparent };
     let message = wire::frame(&message);
-    let ask_all = async {
-        let mut refused = here(refusal(RefusalCode::PathUnavailable));
-        for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
-            let key = LaneKey { egress, organization: claims.organization, lane };
-            match ask(mesh, key, &message).await {
-                Ok(flow) => return Ok(flow),
-                Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
-                Err(other) if refused.by_egress && !other.by_egress => {}
-                Err(other) => refused = other,
+    let asking = async {
+        let version = mesh.view().version;
+        match ask_all(mesh, claims, lane, &message).await {
+            Err(refused) if refused.may_be_outdated() => {
+                if catch_up(mesh, version, SNAPSHOT_WAIT).await {
+                    ask_all(mesh, claims, lane, &message).await
+                } else {
+                    Err(refused)
+                }
             }
+            outcome => outcome,
         }
-        Err(refused)
     };
     let late = || Err(here(refusal(RefusalCode::PathUnavailable)));
-    timeout(CHANNEL_REPLY_TIMEOUT, ask_all).await.unwrap_or_else(|_| late())
+    timeout(CHANNEL_REPLY_TIMEOUT, asking).await.unwrap_or_else(|_| late())
+}
+
+async fn ask_all(
+    mesh: &Arc<Mesh>,
+    claims: &AccessClaims,
+    lane: Lane,
+    message: &[u8],
+) -> Result<Flow, FlowRefused> {
+    let mut refused = here(refusal(RefusalCode::PathUnavailable));
+    for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
+        let key = LaneKey { egress, organization: claims.organization, lane };
+        match ask(mesh, key, message).await {
+            Ok(flow) => return Ok(flow),
+            Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
+            Err(other) if refused.by_egress && !other.by_egress => {}
+            Err(other) => refused = other,
+        }
+    }
+    Err(refused)
 }
 
 async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
@@ -86,6 +106,15 @@ async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, Flo
             request(mesh, &second.value, message).await.map_err(Failed::into_refused)
         }
         outcome => outcome.map_err(Failed::into_refused),
+    }
+}
+
+impl FlowRefused {
+    /// An egress that was assigned a moment ago is not known here yet.
+    fn may_be_outdated(&self) -> bool {
+        let code = self.refusal.code;
+        !self.by_egress
+            && matches!(code, RefusalCode::PeerNotTrusted | RefusalCode::RoleNotAssigned)
     }
 }
 

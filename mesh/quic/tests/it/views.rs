@@ -153,3 +153,44 @@ async fn a_renewed_certificate_is_shown_from_then_on() {
     let foreign = fabric.renewed_identity(EGRESS);
     assert!(fabric.nodes[&ENTRY].endpoint.renew(foreign).is_err(), "another node's certificate");
 }
+
+/// Opens a channel while `late` has not heard of some roles yet; it asks, hears, and serves.
+async fn check_catches_up(late: rap_proto::NodeId, unheard: rap_proto::NodeId) {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let roles = fabric.plan.roles.insert(unheard, Vec::new()).unwrap();
+    fabric.publish_to(late);
+    fabric.plan.roles.insert(unheard, roles);
+    fabric.plan.version = 11;
+    let mut claims = fabric.claims();
+    claims.egresses = [(EGRESS, 10)].into();
+    let connecting = async {
+        let session = fabric.connect(&claims).await.unwrap();
+        echoing(&session).await;
+    };
+    let endpoint = fabric.nodes[&late].endpoint.clone();
+    let view = fabric.view(late);
+    let fetching = async move {
+        // As an agent would, once it was asked.
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        endpoint.apply(view).unwrap();
+    };
+    tokio::join!(connecting, fetching);
+    let asked = rap_mesh::MeshEvent::SnapshotWanted { version: 11 };
+    assert_eq!(fabric.event(late).await, asked);
+}
+
+#[tokio::test]
+async fn an_entry_that_was_just_assigned_catches_up() {
+    check_catches_up(ENTRY, ENTRY).await;
+}
+
+#[tokio::test]
+async fn an_entry_that_does_not_know_the_egress_yet_catches_up() {
+    check_catches_up(ENTRY, EGRESS).await;
+}
+
+#[tokio::test]
+async fn a_relay_that_does_not_know_the_entry_yet_catches_up() {
+    check_catches_up(RELAY, ENTRY).await;
+}
