@@ -81,8 +81,11 @@ impl Fabric {
 
 impl Drop for Fabric {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // A failed test leaves nothing behind either.
+            signal(&self.child, Signal::TERM);
+            let _ = self.child.wait();
+        }
     }
 }
 
