@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const CONTROL_PORT: u16 = 8443;
 const NATS_PORT: u16 = 4222;
 const NODE_PORT: u16 = 4433;
+/// What the name of a fabric's folder begins with; the process id follows.
+const FOLDER_PREFIX: &str = "rap-e2e-";
 /// Every person's.
 const PASSWORD: &str = "a password for tests only";
 /// Two cores do not carry two fabrics at once.
@@ -79,7 +81,9 @@ impl Fabric {
         let turn = TURN.lock().await;
         let lab = Arc::new(Lab::build()?);
         change(&lab)?;
-        let dir = tempfile::Builder::new().prefix("rap-e2e-").tempdir().expect("a folder for us");
+        sweep();
+        let prefix = format!("{FOLDER_PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a folder for us");
         // PostgreSQL and nginx run as other users.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our folder");
         fs::create_dir(dir.path().join("logs")).expect("our folder");
@@ -399,6 +403,19 @@ impl Site {
             &state,
         ];
         words.map(str::to_owned).into()
+    }
+}
+
+/// Removes the folders that killed processes left behind.
+fn sweep() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(FOLDER_PREFIX).and_then(|rest| rest.split('-').next());
+        let Some(owner) = owner.and_then(|owner| owner.parse::<u32>().ok()) else { continue };
+        if !fs::exists(format!("/proc/{owner}")).unwrap_or(true) {
+            // Another user's is for that user to remove.
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 
