@@ -122,6 +122,7 @@ fn build() -> Result<PathBuf, String> {
     let mut command = shell::cargo(["build", "--quiet", "--locked", "--package=rap-fuzz"]);
     command.args(["--features=libfuzzer", "--bin=rap-fuzz", "--target", PLATFORM]);
     command.env("CARGO_TARGET_DIR", &target_dir).env("RUSTFLAGS", COVERAGE);
+    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "2");
     shell::run(&mut command)?;
     Ok(target_dir.join(PLATFORM).join("debug/rap-fuzz"))
 }
