@@ -1,6 +1,7 @@
 //! `rap audit`: the log as an auditor reads it.
 
 use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, now};
 use crate::{
@@ -60,17 +61,24 @@ async fn log(
     if !follow {
         return context.list(&api.list::<AuditEvent>("/audit", &query).await?);
     }
+    // Made once: a signal that comes while an event is printed would be lost on a later one.
+    let mut interrupt = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::io("signals cannot be awaited", &error))?;
     let cluster: Cluster = api.get("/cluster").await?;
     // Without a start, only what happens from now on is shown.
     let mut last = cluster.position;
     if since.is_some() {
-        last = past(context, api, &query).await?.unwrap_or(last);
+        let printed = tokio::select! {
+            printed = past(context, api, &query) => printed?,
+            _ = interrupt.recv() => return Ok(()),
+        };
+        last = printed.unwrap_or(last);
     }
     let mut events = api.events(format!("{}:{last}", cluster.id), filter);
     loop {
         let event = tokio::select! {
             event = events.next() => event?,
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
         };
         print_line(context.format(), &event)?;
     }

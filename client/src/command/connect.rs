@@ -1,6 +1,6 @@
 //! `rap connect`: a local port that leads to a resource.
 
-use std::sync::Arc;
+use std::{future::Future, pin::pin, sync::Arc};
 
 use rap_mesh::client::end_reason;
 use rap_proto::observation::EndReason;
@@ -22,7 +22,11 @@ use crate::{
 const MAX_CONNECTIONS: usize = 256;
 
 pub(super) async fn run(context: &Context, arguments: &Connect) -> Result<(), Failure> {
-    let link = Arc::new(context.link(&arguments.name.0).await?);
+    let mut stopping = pin!(asked_to_stop()?);
+    let link = tokio::select! {
+        link = context.link(&arguments.name.0) => Arc::new(link?),
+        () = &mut stopping => return Ok(()),
+    };
     let listener = TcpListener::bind(arguments.listen).await.map_err(|error| {
         Failure::io(format!("cannot listen on {}", arguments.listen), &error)
             .hint("choose another port, or 0 for any free one")
@@ -34,7 +38,7 @@ pub(super) async fn run(context: &Context, arguments: &Connect) -> Result<(), Fa
     let tasks = TaskTracker::new();
     let result = tokio::select! {
         result = accept(&listener, &link, arguments, &tasks) => result,
-        () = interrupted() => Ok(()),
+        () = &mut stopping => Ok(()),
     };
     drop(listener);
     link.close().await;
@@ -82,18 +86,15 @@ async fn serve(
     }
 }
 
-/// Resolves on Ctrl-C, or when the service manager asks to stop.
-async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
+/// Resolves on Ctrl-C, or when the service manager asks to stop, from this call on.
+fn asked_to_stop() -> Result<impl Future<Output = ()>, Failure> {
+    let failed = |error: std::io::Error| Failure::io("signals cannot be awaited", &error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
+    })
 }

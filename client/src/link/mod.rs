@@ -140,8 +140,10 @@ fn is_passing(code: RefusalCode) -> bool {
 
 async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
     let mut pause = FIRST_CATCH_UP;
+    // A further attempt is one more on the same session, not another session.
+    let mut session = None;
     for _ in 1..MAX_CATCH_UPS {
-        match attempt(request).await {
+        match attempt(request, &mut session).await {
             Err(Failed::Passing(failure)) => {
                 tracing::debug!(%failure, "the connection is tried again");
                 tokio::time::sleep(pause).await;
@@ -150,7 +152,7 @@ async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
             outcome => return outcome.map_err(Failed::into_failure),
         }
     }
-    attempt(request).await.map_err(Failed::into_failure)
+    attempt(request, &mut session).await.map_err(Failed::into_failure)
 }
 
 enum Failed {
@@ -166,8 +168,9 @@ impl Failed {
     }
 }
 
-async fn attempt(request: &Arc<Request>) -> Result<Live, Failed> {
-    let access = ask(request, None).await.map_err(Failed::Final)?;
+async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Result<Live, Failed> {
+    let access = ask(request, *session).await.map_err(Failed::Final)?;
+    *session = Some(access.session);
     let unreadable = || {
         Failed::Final(
             Failure::new(Exit::Failed, "the access token cannot be read")

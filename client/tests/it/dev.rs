@@ -17,6 +17,7 @@ use crate::program::{Person, RAP, Run, run};
 /// A development fabric is ready within that, also on a busy machine.
 const READY: Duration = Duration::from_secs(90);
 const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(20);
 
 /// A running `rap dev`.
 pub(crate) struct Fabric {
@@ -94,6 +95,7 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(id, signal).unwrap();
 }
 
+#[track_caller]
 fn wait(child: &mut Child) -> std::process::ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -101,7 +103,7 @@ fn wait(child: &mut Child) -> std::process::ExitStatus {
             return status;
         }
         assert!(Instant::now() < deadline, "the program does not end");
-        thread::yield_now();
+        thread::park_timeout(POLL);
     }
 }
 
@@ -290,8 +292,14 @@ fn withdraw(fabric: &Fabric) {
     assert!(said.contains("policy"), "{said}");
     assert!(!alice.rap(&["ls"]).ok().contains("demo-web"));
     let deadline = Instant::now() + PATIENCE;
-    while fabric.admin(&["sessions", "ls"]).ok().contains("demo-web") {
-        assert!(Instant::now() < deadline, "the session goes on");
+    let started = |line: &str| line.contains("demo-web") && line.contains("started");
+    loop {
+        let open = fabric.admin(&["sessions", "ls"]).ok();
+        if !open.lines().any(started) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the session goes on:\n{open}");
+        thread::park_timeout(POLL);
     }
 }
 
