@@ -62,7 +62,8 @@ fn lint() -> Outcome {
 }
 
 fn docs() -> Outcome {
-    let mut command = shell::cargo(["doc", "--quiet", "--workspace", "--no-deps", "--locked"]);
+    let mut command =
+        shell::cargo(["doc", "--quiet", "--workspace", "--lib", "--no-deps", "--locked"]);
     shell::run(command.env("RUSTDOCFLAGS", "--deny=warnings"))
 }
 
@@ -80,11 +81,14 @@ fn unit() -> Outcome {
     ]))
 }
 
-/// With the program that the build step made: building it alone would choose other features of
-/// its dependencies and compile them again.
+/// Fixed seeds, and a block of others that follows from the commit. With the program that the
+/// build step made: building it alone would choose other features and compile them again.
 fn simulate() -> Outcome {
     let program = shell::target_dir().join("debug").join("rap-sim");
-    shell::run(Command::new(program).args(["--seeds", "1000"]))
+    shell::run(Command::new(&program).args(["--seeds", "1000"]))?;
+    let mut head = Command::new("git");
+    let commit = shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))?;
+    shell::run(Command::new(program).args(["--seeds", "200", "--commit", &commit]))
 }
 
 fn end_to_end() -> Outcome {

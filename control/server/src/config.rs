@@ -27,7 +27,7 @@ pub struct Flags {
     /// The configuration file [default: /etc/rap/control.toml, when it exists]
     #[arg(long, env = "RAP_CONTROL_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to listen [default: [::]:8443]
+    /// Where to listen; without it, port 8443 of every address
     #[arg(long, env = "RAP_CONTROL_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
     /// Where the cluster's keys are [default: /var/lib/rap-control]
