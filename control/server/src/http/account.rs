@@ -61,15 +61,12 @@ pub(super) async fn set_up(call: Call, body: Setup) -> Result<Done<LoggedIn>, Fa
 
 /// A name and a password become a login.
 pub(super) async fn log_in(call: Call, body: NewLogin) -> Result<Done<LoggedIn>, Failure> {
-    let delay = call.app.throttle.delay(&body.name, call.now);
-    if !delay.is_zero() {
-        call.app.metrics.count("logins", "throttled");
-        let detail = format!("too many wrong passwords; wait {} s", delay.as_secs().max(1));
-        return Err(Problem::new(ProblemCode::LimitReached, detail).rule("login_attempts").into());
-    }
+    may_guess(&call, &body.name)?;
     let user = call.state.users().named(&body.name).filter(|user| !user.disabled);
     let verifier = user.and_then(|user| user.verifier.as_ref()).map(|v| v.expose().clone());
-    if !call.app.passwords.verify(body.password.clone(), verifier).await? {
+    let matches = call.app.passwords.verify(body.password.clone(), verifier).await?;
+    may_guess(&call, &body.name)?;
+    if !matches {
         call.app.throttle.failed(&body.name, call.now);
         call.app.metrics.count("logins", "refused");
         return Err(wrong("name or password").into());
@@ -84,6 +81,18 @@ pub(super) async fn log_in(call: Call, body: NewLogin) -> Result<Done<LoggedIn>,
     let answer = open_login(&call, &mut work, (user.id, body.name), device).await?;
     let actor = Actor::User { user: user.id, login: answer.login };
     call.commit_as(actor, work, answer).await
+}
+
+/// Asked before a password is verified, and again before the answer: guesses that were sent
+/// together all pass the first time, and none of them may learn more than one after another.
+fn may_guess(call: &Call, name: &Name) -> Result<(), Failure> {
+    let delay = call.app.throttle.delay(name, call.now);
+    if delay.is_zero() {
+        return Ok(());
+    }
+    call.app.metrics.count("logins", "throttled");
+    let detail = format!("too many wrong passwords; wait {} s", delay.as_secs().max(1));
+    Err(Problem::new(ProblemCode::LimitReached, detail).rule("login_attempts").into())
 }
 
 /// A new user chooses the first password, and is logged in.
@@ -179,14 +188,11 @@ pub(super) async fn change_password(
     call.allow(Action::ChangePassword, Target::User(id))?;
     password::check(&body.new, "new")?;
     let user = call.state.users().get(id).ok_or_else(not_found)?;
-    let delay = call.app.throttle.delay(&user.name, call.now);
-    if !delay.is_zero() {
-        return Err(Problem::new(ProblemCode::LimitReached, "too many wrong passwords; wait")
-            .rule("login_attempts")
-            .into());
-    }
+    may_guess(&call, &user.name)?;
     let stored = user.verifier.as_ref().map(|verifier| verifier.expose().clone());
-    if !call.app.passwords.verify(body.current.clone(), stored).await? {
+    let matches = call.app.passwords.verify(body.current.clone(), stored).await?;
+    may_guess(&call, &user.name)?;
+    if !matches {
         call.app.throttle.failed(&user.name, call.now);
         return Err(wrong("current password").into());
     }

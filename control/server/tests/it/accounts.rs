@@ -73,6 +73,22 @@ async fn logins_open_close_and_slow_down_guessing() {
 }
 
 #[tokio::test]
+async fn guesses_sent_together_learn_no_more_than_one_after_another() {
+    let world = World::start().await;
+    let guess = json!({"name": "nobody", "password": "a wrong password"});
+    let guesses = (0..20).map(|_| {
+        let anonymous = world.anonymous();
+        let guess = guess.clone();
+        async move { anonymous.post("/logins", guess).await.problem().to_owned() }
+    });
+    let answers = futures_util::future::join_all(guesses).await;
+    let answered = answers.iter().filter(|problem| *problem == "wrong_credentials").count();
+    // As many as are free, and those that were verified at the same time as the last of these.
+    assert!(answered <= 5 + 2, "{answered} guesses were answered");
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn an_invitation_is_a_first_password_once() {
     let world = World::start().await;
     let root = world.set_up().await;
