@@ -15,9 +15,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::program::{Person, RAP, Run, run};
 
 /// A development fabric is ready within that, also on a busy machine.
-const READY: Duration = Duration::from_secs(90);
-const PATIENCE: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const READY: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// A running `rap dev`.
 pub(crate) struct Fabric {
@@ -90,13 +90,13 @@ impl Drop for Fabric {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     kill_process(id, signal).unwrap();
 }
 
 #[track_caller]
-fn wait(child: &mut Child) -> std::process::ExitStatus {
+pub(crate) fn wait(child: &mut Child) -> std::process::ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -341,7 +341,7 @@ fn a_kept_fabric_survives_a_restart() {
     again.stop();
 }
 
-fn missing_program() -> Option<&'static str> {
+pub(crate) fn missing_program() -> Option<&'static str> {
     let nats = Path::new("/usr/sbin/nats-server").is_file();
     let postgres = Path::new("/usr/lib/postgresql").is_dir();
     match (nats, postgres) {

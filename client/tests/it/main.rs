@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 #[cfg(feature = "dev")]
+mod canary;
+#[cfg(feature = "dev")]
 mod dev;
 #[cfg(feature = "dev")]
 mod guide;
