@@ -4,6 +4,7 @@
 //! a test that shows it a planted one: a rule that cannot fail is a defect. The test
 //! `the_workspace_is_tidy` runs them all.
 
+pub mod citations;
 pub mod migrations;
 pub mod sizes;
 pub mod tiers;
@@ -35,6 +36,7 @@ mod tests {
             sizes::check(&workspace),
             words::check(&workspace),
             migrations::check(&workspace),
+            citations::check(&workspace),
         ]
         .concat();
         let lines: Vec<_> =

@@ -8,6 +8,9 @@ use std::{
 
 use serde::Deserialize;
 
+/// The documents that say which test shows what.
+const CITING: [&str; 2] = ["docs/threat-model.md", "docs/attacks.md"];
+
 /// Everything that the rules look at.
 #[derive(Debug, Default)]
 pub struct Workspace {
@@ -17,6 +20,8 @@ pub struct Workspace {
     /// SQL files by name, and the list of their hashes.
     pub migrations: BTreeMap<String, Vec<u8>>,
     pub migration_hashes: String,
+    /// Documents that cite tests, by their path from the root.
+    pub citing: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone)]
@@ -62,6 +67,8 @@ impl Workspace {
             }
         }
         workspace.migration_hashes = text(&root.join("migrations/hashes.txt"));
+        workspace.citing =
+            CITING.map(|document| (document.to_owned(), text(&root.join(document)))).into();
         workspace
     }
 }
