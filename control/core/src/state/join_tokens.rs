@@ -81,6 +81,7 @@ impl JoinTokens {
             JoinTokenEvent::Created(_) => {}
             JoinTokenEvent::Used(event) => token.used_by = Some(event.node),
             JoinTokenEvent::Revoked(_) => token.revoked = true,
+            JoinTokenEvent::UseRefused(_) => {}
         }
         Ok(())
     }

@@ -167,7 +167,7 @@ impl Users {
         let user = created(self.by_id.get_mut(&id), envelope)?;
         user.stamp.advance(envelope)?;
         match event {
-            UserEvent::Created(_) => {}
+            UserEvent::Created(_) | UserEvent::AccessRefused(_) => {}
             UserEvent::Invited(event) => {
                 forget_invitation(&mut self.by_invitation, user);
                 self.by_invitation.insert(*event.secret.expose(), id);

@@ -7,10 +7,13 @@ use rap_control_core::{
     authorize_session,
     state::{Session as Found, SessionPhase},
 };
-use rap_events::session::{self, SessionCommand, TerminationCause};
+use rap_events::{
+    session::{self, SessionCommand, TerminationCause},
+    user::{self, RefusedAction, UserCommand},
+};
 use rap_pki::node_server_name;
 use rap_proto::{
-    AttachmentId, MessageId, NodeId, OrganizationId, RefusalCode, SessionId,
+    AttachmentId, MessageId, NodeId, OrganizationId, RefusalCode, SessionId, UserId,
     api::{
         Access, EntryPoint, Page, Problem, ProblemCode, Reference, RequestAccess, SecretText,
         Session, SessionState,
@@ -30,11 +33,11 @@ use super::{
 /// no more than that, and the same whether there is such a resource or not.
 pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Access>, Failure> {
     let user = call.principal()?.user().ok_or_else(not_found)?;
-    let organization = organization_of(&call, &body)?;
-    match body.session {
-        None => call.allow(Action::RequestSession, Target::Organization(organization))?,
-        Some(session) => call.allow(Action::RefreshSession, Target::Session(session))?,
-    }
+    let organization = match permitted(&call, &body) {
+        Ok(organization) => organization,
+        Err(Failure::Problem(problem)) => return stranger(&call, user, &body, problem).await,
+        Err(conflict) => return Err(conflict),
+    };
     let request = AccessRequest {
         organization,
         user,
@@ -81,6 +84,41 @@ pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Acce
     };
     call.app.metrics.count("sessions", "authorized");
     call.commit(work, answer).await
+}
+
+/// The organization to ask in, where the caller may ask.
+fn permitted(call: &Call, body: &RequestAccess) -> Result<OrganizationId, Failure> {
+    let organization = organization_of(call, body)?;
+    match body.session {
+        None => call.allow(Action::RequestSession, Target::Organization(organization))?,
+        Some(session) => call.allow(Action::RefreshSession, Target::Session(session))?,
+    }
+    Ok(organization)
+}
+
+/// Whoever asks where there is nothing to ask for is refused on the own account's record, the
+/// same whether there is such an organization or not. No organization sees that record.
+async fn stranger(
+    call: &Call,
+    user: UserId,
+    body: &RequestAccess,
+    problem: Problem,
+) -> Result<Done<Access>, Failure> {
+    if !matches!(problem.code(), Some(ProblemCode::NotFound | ProblemCode::Forbidden)) {
+        return Err(problem.into());
+    }
+    call.app.metrics.count("sessions", "refused");
+    let action = match body.session {
+        None => RefusedAction::RequestSession,
+        Some(_) => RefusedAction::RefreshSession,
+    };
+    let mut work = call.work();
+    let mut loaded = work.load::<user::User>(user.uuid()).await?;
+    // Beyond the day's limit nothing is decided, and then nothing is stored.
+    if work.decide(&mut loaded, UserCommand::RecordAccessRefused { action })?.is_empty() {
+        return Err(problem.into());
+    }
+    call.refuse(work, &problem).await
 }
 
 fn refused(code: RefusalCode) -> Problem {

@@ -14,7 +14,9 @@ use rap_proto::{
     wire::node_api::{EnrollReply, EnrollRequest, NodeApiCode, PollRequest},
 };
 
-use super::{NodeAnswer, NodeCall, NodeStop, credentials, refusal::Refused};
+use super::{
+    NodeAnswer, NodeCall, NodeStop, credentials, refusal::Refused, refused_use::RefusedUse,
+};
 use crate::{
     clock,
     work::{Identity, Work},
@@ -31,12 +33,18 @@ pub(super) async fn enroll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     let secret = call.bearer.as_ref().ok_or_else(invalid)?.digest();
     let request: EnrollRequest = call.parse()?;
     let key = bound_key(&call, &request)?;
-    let token = call.state.join_tokens().presented(&secret).ok_or_else(invalid)?;
+    let Some(token) = call.state.join_tokens().presented(&secret) else {
+        call.app.metrics.count("enrollments", "unknown_token");
+        return Err(invalid().into());
+    };
     // A host that lost the answer asks again, with the same key.
     if let Some(known) = call.state.nodes().with_key(&key) {
         if token.used_by == Some(known.id) {
             return status(&call, known).await;
         }
+        let (name, known) = (request.name, Some(known.id));
+        let refused = RefusedUse { token: token.id, presented: secret, name, known };
+        refused.record(&call).await;
         return Err(used().into());
     }
     let node = request_enrollment(&call, token, secret, key, request).await?;
@@ -111,11 +119,12 @@ async fn request_enrollment(
     let mut work = Work::new(call.app.log.clone(), call.now);
     let mut loaded = work.load::<join_token::JoinToken>(token.id.uuid()).await?;
     let name = request.name.clone();
-    work.try_decide(
-        &mut loaded,
-        JoinTokenCommand::Use { presented: presented.into(), node: id, name },
-    )
-    .map_err(token_refused)?;
+    let using = JoinTokenCommand::Use { presented: presented.into(), node: id, name };
+    if let Err(rejection) = work.try_decide(&mut loaded, using) {
+        let (name, known) = (request.name, None);
+        RefusedUse { token: token.id, presented, name, known }.record(call).await;
+        return Err(token_refused(rejection).into());
+    }
     let mut node = work.load::<node::Node>(id.uuid()).await?;
     work.claim(keys::node_name(&request.name));
     work.claim(keys::node_key(&key.id()));

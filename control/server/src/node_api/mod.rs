@@ -5,6 +5,7 @@ pub(crate) mod bus_credentials;
 mod credentials;
 mod enroll;
 mod refusal;
+mod refused_use;
 mod renew;
 mod snapshot;
 

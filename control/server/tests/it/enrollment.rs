@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use rap_events::join_token::MAX_RECORDED_REFUSALS;
 use rap_pki::PeerIdentity;
 use rap_proto::{
     Signer as _,
@@ -8,12 +9,22 @@ use rap_proto::{
     wire::node_api::{Credentials, EnrollReply, NodeApiCode, RenewRequest, SnapshotRequest},
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     node::{self, Host},
     world::{Api, World, tenant},
 };
+
+/// The payloads of the events of one type that the platform's auditor sees.
+async fn audited(world: &World, root: &Api, event_type: &str) -> Vec<Value> {
+    let path = format!("/audit?limit=500&min_position={}", world.head().await);
+    let audit = root.get(&path).await;
+    assert_eq!(audit.status, 200, "{}", audit.text);
+    let events = audit.json["items"].as_array().unwrap().iter();
+    let found = events.filter(|event| event["type"] == event_type);
+    found.map(|event| event["payload"].clone()).collect()
+}
 
 async fn join_secret(root: &Api, auto_approve: bool) -> String {
     let body = json!({
@@ -78,11 +89,52 @@ async fn of_two_hosts_with_one_token_one_wins() {
         [hosts.0, hosts.1].into_iter().partition(|host| host.reply.is_ok());
     assert_eq!((won.len(), lost.len()), (1, 1));
     assert_eq!(lost[0].refusal(), NodeApiCode::TokenUsed);
+    let nodes = root.get("/nodes").await.json["items"].clone();
+    let loser = if nodes[0]["name"] == "first" { "second" } else { "first" };
+    let expected = [json!({"reason": "used", "name": loser})];
+    assert_eq!(audited(&world, &root, "join_token.use_refused").await, expected);
     assert_eq!(root.get("/nodes").await.json["items"].as_array().unwrap().len(), 1);
     // The winner may ask again, with its key: the answer was lost on the way.
     let key = won[0].key.clone();
     let again = node::enroll_with(&world, &secret, "first", key, |_| {}).await;
     assert_eq!(again.node(), won[0].node());
+    let audited = audited(&world, &root, "join_token.use_refused").await;
+    assert_eq!(audited, expected, "its own token is no refused one");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn refused_uses_of_a_token_are_recorded_up_to_a_limit() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (secret, other) = (join_secret(&root, true).await, join_secret(&root, true).await);
+    let first = node::enroll(&world, &secret, "first").await;
+    // The key of a node that came with another token; then hosts with keys of their own.
+    let known = node::enroll_with(&world, &other, "twin", first.key.clone(), |_| {}).await;
+    assert_eq!(known.refusal(), NodeApiCode::TokenUsed);
+    let head = world.head().await;
+    for _ in 0..MAX_RECORDED_REFUSALS {
+        assert_eq!(node::enroll(&world, &secret, "late").await.refusal(), NodeApiCode::TokenUsed);
+    }
+    let full = world.head().await;
+    assert_eq!(full, head + u64::from(MAX_RECORDED_REFUSALS));
+    assert_eq!(node::enroll(&world, &secret, "late").await.refusal(), NodeApiCode::TokenUsed);
+    assert_eq!(world.head().await, full, "an attacker fills no log");
+    let recorded = audited(&world, &root, "join_token.use_refused").await;
+    assert_eq!(recorded[0], json!({"reason": "key_enrolled", "name": "twin"}));
+    assert!(recorded[1..].iter().all(|payload| payload["reason"] == "used"));
+
+    // An organization's token is in its own audit.
+    let revoke = format!("/join-tokens/{}", acme.join_token);
+    assert_eq!(acme.api.change(Method::DELETE, &revoke, None, 1).await.status, 204);
+    let refused = node::enroll(&world, &acme.join_secret, "late").await;
+    assert_eq!(refused.refusal(), NodeApiCode::TokenInvalid);
+    let path = format!("/audit?organization=acme&limit=500&min_position={}", world.head().await);
+    let text = acme.api.get(&path).await.text;
+    assert_eq!(text.matches("join_token.use_refused").count(), 1, "{text}");
+    assert!(text.contains(r#""reason":"revoked""#), "{text}");
+    assert_eq!(root.get("/nodes").await.json["items"].as_array().unwrap().len(), 1);
     world.stop().await;
 }
 

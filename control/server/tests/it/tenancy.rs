@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rap_events::{Log as _, user::MAX_RECORDED_REFUSALS};
 use rap_proto::Signer as _;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -175,7 +176,66 @@ async fn walk(world: &World, document: &Value, caller: &Tenant, other: &Target<'
         }
     }
     assert!(walked > 80, "only {walked} requests");
-    assert_eq!(world.head().await, head, "something was written");
+    // By id and by name the caller asked for a session: that is on the caller's own record.
+    let written = world.log.read(head, 100).await.unwrap();
+    assert_eq!(written.len(), 2, "{written:?}");
+    for event in written {
+        assert_eq!((&*event.event_type, event.organization), ("user.access_refused", None));
+        assert_eq!(event.stream.id.to_string(), caller.owner);
+    }
+}
+
+#[tokio::test]
+async fn a_strangers_request_for_a_session_is_on_a_record_that_no_organization_sees() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
+    let ask = async |organization: &str| {
+        let key = node::fresh_key().public_key();
+        let resource = "acme-ssh";
+        let body = json!({"organization": organization, "resource": resource, "clientKey": key});
+        let with = With { body: Some(body), key: Some(fresh_key()), if_match: None };
+        let refused = zulu.api.send(Method::POST, "/sessions", with.clone()).await;
+        let again = zulu.api.send(Method::POST, "/sessions", with).await;
+        for reply in [&refused, &again] {
+            assert_eq!(reply.problem(), "not_found");
+            assert_eq!(reply.json["detail"], "nothing that you may see is here");
+            assert_eq!(reply.json.get("rule"), None);
+        }
+    };
+    let head = world.head().await;
+    for (asked, organization) in (1..).zip(["acme", "no-such-organization"]) {
+        ask(organization).await;
+        assert_eq!(world.head().await, head + asked, "{organization}: one event");
+    }
+    for reader in [&acme, &zulu] {
+        let audit = reader.api.get(&format!("/audit?organization={}&limit=500", reader.name)).await;
+        assert_eq!(audit.status, 200, "{}", audit.text);
+        assert!(!audit.text.contains("access_refused"), "{}", audit.text);
+    }
+    let audit = root.get(&format!("/audit?limit=500&after={head}")).await;
+    let events = audit.json["items"].as_array().unwrap();
+    assert_eq!(events.len(), 2, "{}", audit.text);
+    for event in events {
+        assert_eq!(event["type"], "user.access_refused");
+        assert_eq!(event["payload"]["action"], "request_session");
+        assert_eq!(event["actor"]["user"], zulu.owner);
+        assert!(!event.to_string().contains("acme"), "{event}");
+    }
+
+    // Twice the limit, should a day end meanwhile.
+    let mut recorded = 2;
+    loop {
+        let before = world.head().await;
+        ask("acme").await;
+        if world.head().await == before {
+            break;
+        }
+        recorded += 1;
+        assert!(recorded <= 2 * MAX_RECORDED_REFUSALS);
+    }
+    assert!(recorded >= MAX_RECORDED_REFUSALS);
+    world.stop().await;
 }
 
 async fn check(

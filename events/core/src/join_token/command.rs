@@ -6,6 +6,8 @@ use crate::Sensitive;
 
 /// How long a join token may live: one hour.
 pub const MAX_JOIN_TOKEN_MS: u64 = 3_600_000;
+/// How many refused uses of one token are recorded: a host that goes on trying fills no log.
+pub const MAX_RECORDED_REFUSALS: u32 = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JoinTokenCommand {
@@ -24,6 +26,14 @@ pub enum JoinTokenCommand {
         presented: Sensitive<Digest>,
         node: NodeId,
         name: Name,
+    },
+    /// A host that showed the secret was refused; why follows from the token. `key_enrolled` says
+    /// that its key was a node's already. Nothing follows for a token that it could have used, and
+    /// beyond [`MAX_RECORDED_REFUSALS`].
+    RecordRefusal {
+        presented: Sensitive<Digest>,
+        name: Name,
+        key_enrolled: bool,
     },
     Revoke,
 }

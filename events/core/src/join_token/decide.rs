@@ -4,7 +4,8 @@ use rap_proto::{Digest, Name, OrganizationId, Timestamp};
 
 use super::{
     Created, JoinToken, JoinTokenCommand, JoinTokenCreated, JoinTokenEvent, JoinTokenRejection,
-    JoinTokenRevoked, JoinTokenUsed, MAX_JOIN_TOKEN_MS,
+    JoinTokenRevoked, JoinTokenUseRefused, JoinTokenUsed, MAX_JOIN_TOKEN_MS, MAX_RECORDED_REFUSALS,
+    UseRefusal,
 };
 use crate::{
     Aggregate, Sensitive,
@@ -56,6 +57,17 @@ impl Aggregate for JoinToken {
                 self.require_usable(&presented, &name, now)?;
                 Ok(vec![JoinTokenUsed { node }.into()])
             }
+            JoinTokenCommand::RecordRefusal { presented, name, key_enrolled } => {
+                let reason = match self.require_usable(&presented, &name, now) {
+                    Ok(()) if key_enrolled => UseRefusal::KeyEnrolled,
+                    Ok(()) => return Ok(Vec::new()),
+                    Err(rejection) => rejection.of_a_use().ok_or(rejection)?,
+                };
+                if self.refusals >= MAX_RECORDED_REFUSALS {
+                    return Ok(Vec::new());
+                }
+                Ok(vec![JoinTokenUseRefused { reason, name }.into()])
+            }
             JoinTokenCommand::Revoke => match self {
                 Self { created: None, .. } => Err(JoinTokenRejection::NotFound),
                 Self { used_by: Some(_), .. } => Err(JoinTokenRejection::AlreadyUsed),
@@ -82,6 +94,7 @@ impl Aggregate for JoinToken {
             }
             JoinTokenEvent::Used(used) => self.used_by = Some(used.node),
             JoinTokenEvent::Revoked(_) => self.revoked = true,
+            JoinTokenEvent::UseRefused(_) => self.refusals += 1,
         }
     }
 
@@ -113,6 +126,23 @@ impl JoinToken {
         match &created.host_name {
             Some(expected) if expected != name => Err(JoinTokenRejection::HostNameMismatch),
             _ => Ok(()),
+        }
+    }
+}
+
+impl JoinTokenRejection {
+    /// Why a host whose secret was right could not use it; `None` for what says nothing of that.
+    fn of_a_use(self) -> Option<UseRefusal> {
+        match self {
+            Self::AlreadyUsed => Some(UseRefusal::Used),
+            Self::Expired => Some(UseRefusal::Expired),
+            Self::Revoked => Some(UseRefusal::Revoked),
+            Self::HostNameMismatch => Some(UseRefusal::WrongHostName),
+            Self::AlreadyExists
+            | Self::NotFound
+            | Self::LifetimeOutOfRange
+            | Self::ScopeTooLarge
+            | Self::ForeignOrganization => None,
         }
     }
 }

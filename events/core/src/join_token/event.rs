@@ -11,6 +11,7 @@ events! {
     Created(JoinTokenCreated) = "join_token.created" / 1;
     Used(JoinTokenUsed) = "join_token.used" / 1;
     Revoked(JoinTokenRevoked) = "join_token.revoked" / 1;
+    UseRefused(JoinTokenUseRefused) = "join_token.use_refused" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,3 +40,25 @@ pub struct JoinTokenUsed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JoinTokenRevoked {}
+
+/// A host showed the secret and did not become a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenUseRefused {
+    pub reason: UseRefusal,
+    /// What the host asked to be called.
+    pub name: Name,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UseRefusal {
+    /// Another host used the token before.
+    Used,
+    Revoked,
+    Expired,
+    /// The token is for a host of another name.
+    WrongHostName,
+    /// The host's key is a node's already.
+    KeyEnrolled,
+}

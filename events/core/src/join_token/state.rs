@@ -7,6 +7,8 @@ pub struct JoinToken {
     pub created: Option<Created>,
     pub used_by: Option<NodeId>,
     pub revoked: bool,
+    /// How many refused uses were recorded.
+    pub refusals: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

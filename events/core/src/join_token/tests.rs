@@ -136,3 +136,50 @@ fn a_join_token_is_revoked_before_its_use() {
     given::<JoinToken>([created(), revoked()]).when(revoke.clone()).nothing();
     given::<JoinToken>([created(), used()]).when(revoke).rejected(JoinTokenRejection::AlreadyUsed);
 }
+
+fn refusal(code: &str, host: &str, key_enrolled: bool) -> JoinTokenCommand {
+    JoinTokenCommand::RecordRefusal { presented: secret(code), name: name(host), key_enrolled }
+}
+
+fn refused(reason: UseRefusal, host: &str) -> JoinTokenEvent {
+    JoinTokenUseRefused { reason, name: name(host) }.into()
+}
+
+#[test]
+fn a_refused_use_is_recorded_with_its_reason() {
+    let hour = after(HOUR_MS);
+    for (events, at, host, key_enrolled, reason) in [
+        (vec![used()], NOW, "egress-1", false, UseRefusal::Used),
+        (vec![used(), revoked()], hour, "egress-2", true, UseRefusal::Used),
+        (vec![revoked()], NOW, "egress-1", false, UseRefusal::Revoked),
+        (vec![], hour, "egress-1", false, UseRefusal::Expired),
+        (vec![], NOW, "egress-2", false, UseRefusal::WrongHostName),
+        (vec![], NOW, "egress-1", true, UseRefusal::KeyEnrolled),
+    ] {
+        let events = [vec![created()], events].concat();
+        let before = events.iter().fold(JoinToken::default(), |mut state, event| {
+            state.evolve(event);
+            state
+        });
+        let command = refusal("join", host, key_enrolled);
+        let state = given::<JoinToken>(events).at(at).when(command).then([refused(reason, host)]);
+        assert_eq!(state, JoinToken { refusals: 1, ..before }, "nothing else changed");
+    }
+    // Who could have used it, and who did not know the secret, leaves no trace here.
+    given::<JoinToken>([created()]).when(refusal("join", "egress-1", false)).nothing();
+    for (events, code) in [(vec![], "join"), (vec![created(), used()], "guess")] {
+        given::<JoinToken>(events)
+            .when(refusal(code, "egress-1", true))
+            .rejected(JoinTokenRejection::NotFound);
+    }
+}
+
+#[test]
+fn only_so_many_refused_uses_are_recorded() {
+    let refusals = |count: u32| (0..count).map(|_| refused(UseRefusal::Used, "egress-2"));
+    let token = |count| given::<JoinToken>([created(), used()].into_iter().chain(refusals(count)));
+    let command = refusal("join", "egress-2", false);
+    let state = token(MAX_RECORDED_REFUSALS - 1).when(command.clone()).then(refusals(1));
+    assert_eq!(state.refusals, MAX_RECORDED_REFUSALS);
+    token(MAX_RECORDED_REFUSALS).when(command).nothing();
+}

@@ -161,7 +161,7 @@ fn organization_command(kind: u8, argument: u8, _: Timestamp) -> OrganizationCom
 
 fn user_command(kind: u8, argument: u8, now: Timestamp) -> UserCommand {
     let role = pick(PlatformRole::ALL, argument);
-    match kind % 8 {
+    match kind % 9 {
         0 => UserCommand::Create { name: name("alice"), display_name: text(argument) },
         1 => UserCommand::Invite { secret: secret("invite"), expires_at: later(now, argument) },
         2 => UserCommand::AcceptInvitation { presented: secret("invite"), verifier: verifier() },
@@ -171,7 +171,10 @@ fn user_command(kind: u8, argument: u8, now: Timestamp) -> UserCommand {
         4 => UserCommand::GrantPlatformRole { role },
         5 => UserCommand::RevokePlatformRole { role },
         6 => UserCommand::Disable { reason: text(argument) },
-        _ => UserCommand::Enable,
+        7 => UserCommand::Enable,
+        _ => UserCommand::RecordAccessRefused {
+            action: pick(&[RefusedAction::RequestSession, RefusedAction::RefreshSession], argument),
+        },
     }
 }
 
@@ -214,7 +217,7 @@ fn api_token_command(kind: u8, argument: u8, now: Timestamp) -> ApiTokenCommand 
 }
 
 fn join_token_command(kind: u8, argument: u8, now: Timestamp) -> JoinTokenCommand {
-    match kind % 4 {
+    match kind % 5 {
         0 => JoinTokenCommand::Create {
             secret: secret("join"),
             roles: vec![role(NodeRole::EntryNode, &[ACME]), role(NodeRole::StreamWorker, &[ACME])],
@@ -232,6 +235,11 @@ fn join_token_command(kind: u8, argument: u8, now: Timestamp) -> JoinTokenComman
             presented: secret(pick(&["join", "other"], argument / 64)),
             node: EGRESS,
             name: name(pick(&["egress-1", "egress-2"], argument)),
+        },
+        3 => JoinTokenCommand::RecordRefusal {
+            presented: secret(pick(&["join", "other"], argument / 64)),
+            name: name(pick(&["egress-1", "egress-2"], argument)),
+            key_enrolled: argument.is_multiple_of(3),
         },
         _ => JoinTokenCommand::Revoke,
     }

@@ -186,7 +186,7 @@ fn cluster() -> Vec<DomainEvent> {
 fn people() -> Vec<DomainEvent> {
     let role = OrganizationRole::Admin;
     let expires_at = after(MINUTE_MS);
-    let user: [UserEvent; 7] = [
+    let user: [UserEvent; 8] = [
         UserCreated { name: name("alice"), display_name: "Alice Ä.".to_owned() }.into(),
         UserInvited { secret: secret("invite"), expires_at }.into(),
         PasswordChanged { verifier: verifier(), by_invitation: true }.into(),
@@ -194,6 +194,7 @@ fn people() -> Vec<DomainEvent> {
         PlatformRoleRevoked { role: PlatformRole::Owner }.into(),
         UserDisabled { reason: "left".to_owned() }.into(),
         UserEnabled {}.into(),
+        UserAccessRefused { action: RefusedAction::RequestSession, refused_at: NOW }.into(),
     ];
     let membership: [MembershipEvent; 3] = [
         MembershipGranted { organization: ACME, user: ALICE, role }.into(),
@@ -225,10 +226,11 @@ fn people() -> Vec<DomainEvent> {
 }
 
 fn nodes() -> Vec<DomainEvent> {
-    let join_token: [JoinTokenEvent; 3] = [
+    let join_token: [JoinTokenEvent; 4] = [
         join_token_created().into(),
         JoinTokenUsed { node: EGRESS }.into(),
         JoinTokenRevoked {}.into(),
+        JoinTokenUseRefused { reason: UseRefusal::Used, name: name("egress-2") }.into(),
     ];
     let node: [NodeEvent; 11] = [
         node_requested().into(),

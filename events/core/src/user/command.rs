@@ -1,11 +1,15 @@
 use rap_proto::{Digest, Name, PlatformRole, Timestamp};
 
+use super::RefusedAction;
 use crate::Sensitive;
 
 /// How long an invitation may be open: 7 days.
 pub const MAX_INVITATION_MS: u64 = 7 * 24 * 3_600_000;
 /// The longest password verifier, in bytes.
 pub const MAX_VERIFIER_BYTES: usize = 512;
+/// How many refusals of one user are recorded within one day (UTC): whoever goes on asking fills
+/// no log.
+pub const MAX_RECORDED_REFUSALS: u32 = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserCommand {
@@ -37,6 +41,11 @@ pub enum UserCommand {
         reason: String,
     },
     Enable,
+    /// The user asked for what is not there, or is not for that user. Nothing follows beyond
+    /// [`MAX_RECORDED_REFUSALS`] of a day.
+    RecordAccessRefused {
+        action: RefusedAction,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -3,9 +3,9 @@ use std::time::Duration;
 use rap_proto::{Digest, OrganizationId, Timestamp};
 
 use super::{
-    Invitation, MAX_INVITATION_MS, MAX_VERIFIER_BYTES, PasswordChanged, PlatformRoleGranted,
-    PlatformRoleRevoked, User, UserCommand, UserCreated, UserDisabled, UserEnabled, UserEvent,
-    UserInvited, UserRejection,
+    Invitation, MAX_INVITATION_MS, MAX_RECORDED_REFUSALS, MAX_VERIFIER_BYTES, PasswordChanged,
+    PlatformRoleGranted, PlatformRoleRevoked, User, UserAccessRefused, UserCommand, UserCreated,
+    UserDisabled, UserEnabled, UserEvent, UserInvited, UserRejection,
 };
 use crate::{Aggregate, Sensitive, aggregate::is_plain_text};
 
@@ -77,6 +77,13 @@ impl Aggregate for User {
                 }
                 UserEnabled {}.into()
             }
+            UserCommand::RecordAccessRefused { action } => {
+                self.require_existing()?;
+                if self.refusals.and(now).count > MAX_RECORDED_REFUSALS {
+                    return Ok(Vec::new());
+                }
+                UserAccessRefused { action, refused_at: now }.into()
+            }
         };
         Ok(vec![event])
     }
@@ -106,6 +113,9 @@ impl Aggregate for User {
                 self.invitation = None;
             }
             UserEvent::Enabled(_) => self.disabled = false,
+            UserEvent::AccessRefused(refused) => {
+                self.refusals = self.refusals.and(refused.refused_at);
+            }
         }
     }
 

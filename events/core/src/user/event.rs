@@ -13,6 +13,7 @@ events! {
     PlatformRoleRevoked(PlatformRoleRevoked) = "user.platform_role_revoked" / 1;
     Disabled(UserDisabled) = "user.disabled" / 1;
     Enabled(UserEnabled) = "user.enabled" / 1;
+    AccessRefused(UserAccessRefused) = "user.access_refused" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,3 +66,19 @@ pub struct UserDisabled {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserEnabled {}
+
+/// The user asked for something that is not there, or is not that user's to have. What it was
+/// called is left out: a foreign organization's names are in nobody else's record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserAccessRefused {
+    pub action: RefusedAction,
+    pub refused_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedAction {
+    RequestSession,
+    RefreshSession,
+}

@@ -113,3 +113,28 @@ fn a_user_is_disabled_and_enabled() {
     let two_lines = UserCommand::Disable { reason: "a\nb".to_owned() };
     user(&[]).when(two_lines).rejected(UserRejection::TextNotPlain);
 }
+
+fn refused(at: Timestamp) -> UserEvent {
+    UserAccessRefused { action: RefusedAction::RequestSession, refused_at: at }.into()
+}
+
+#[test]
+fn only_so_many_refusals_of_a_day_are_recorded() {
+    const DAY_MS: i64 = 24 * 60 * MINUTE_MS;
+    let command = || UserCommand::RecordAccessRefused { action: RefusedAction::RequestSession };
+    given::<User>([]).when(command()).rejected(UserRejection::NotFound);
+    let state = user(&[]).when(command()).then([refused(NOW)]);
+    let expected = Refusals { day: NOW.unix_millis() / DAY_MS, count: 1 };
+    assert_eq!(state.refusals, expected);
+
+    let noon = Timestamp::from_unix_millis(expected.day * DAY_MS + DAY_MS / 2);
+    let half_a_day = std::time::Duration::from_millis(DAY_MS as u64 / 2);
+    let most = vec![refused(noon); MAX_RECORDED_REFUSALS as usize];
+    user(&most[1..]).at(noon).when(command()).then([refused(noon)]);
+    for same_day in [noon, noon - half_a_day, noon - half_a_day * 3] {
+        user(&most).at(same_day).when(command()).nothing();
+    }
+    let midnight = noon + half_a_day;
+    let state = user(&most).at(midnight).when(command()).then([refused(midnight)]);
+    assert_eq!(state.refusals, Refusals { day: expected.day + 1, count: 1 });
+}
