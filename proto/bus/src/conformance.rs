@@ -116,6 +116,9 @@ async fn refuses_what_is_no_subject(parties: &Parties) {
 async fn unsubscribes_by_dropping(parties: &Parties) {
     drop(parties.listen(0).await);
     parties.ring(0, "heard by nobody").await;
+    // Subscribing returns once everything that the same party sent before has gone its way;
+    // only then is it certain that nobody was there to hear it.
+    drop(subscribe(&*parties.control, bus::all_up_subjects(parties.cluster)).await);
     let mut later = parties.listen(0).await;
     parties.ring(0, "heard").await;
     assert_eq!(next(&mut later).await.payload, "heard");
