@@ -56,6 +56,10 @@ impl Dialer for WorkerDialer {
         let traceparent = telemetry::continue_trace(&span, request.traceparent.as_deref());
         dial(self.serving.clone(), request, traceparent).instrument(span).boxed()
     }
+
+    fn continue_trace(&self, span: &tracing::Span, traceparent: Option<String>) -> Option<String> {
+        telemetry::continue_trace(span, traceparent.as_deref())
+    }
 }
 
 async fn dial(
