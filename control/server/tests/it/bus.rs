@@ -152,8 +152,7 @@ async fn the_doorbell_rings_when_a_nodes_configuration_changes() {
     let control = Trusted::new(host.credentials().unwrap().control_keys.clone(), 1);
     let subject = down_subject(world.running.cluster, host.node());
     let mut down = world.bus.subscribe(subject).await.unwrap();
-    let revision = acme.api.get("/nodes/edge").await.revision();
-    let drained = acme.api.change(Method::POST, "/nodes/edge/drain", None, revision).await;
+    let drained = acme.api.change_current(Method::POST, "/nodes/edge", "/drain").await;
     assert_eq!(drained.status, 200, "{}", drained.text);
     loop {
         let event = down.next().await.unwrap();

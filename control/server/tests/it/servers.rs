@@ -71,20 +71,20 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let mut down = heard.subscribe(subject).await.unwrap();
     let control = Trusted::new(credentials.control_keys.clone(), 1);
     // A doorbell may be lost, so a single one proves nothing when it does not come.
-    let mut changes = ["drain", "undrain"].iter().cycle().take(MAX_RINGS);
-    loop {
+    let mut changes = ["/drain", "/undrain"].iter().cycle().take(MAX_RINGS);
+    let version = loop {
         let change = changes.next().expect("one doorbell of many is heard");
-        let revision = acme.api.get("/nodes/edge").await.revision();
-        let path = format!("/nodes/edge/{change}");
-        let version = acme.api.change(Method::POST, &path, None, revision).await.position();
+        let changed = acme.api.change_current(Method::POST, "/nodes/edge", change).await;
+        let version = changed.position();
         if tokio::time::timeout(RING, rung(&mut down, &control, version)).await.is_ok() {
-            break;
+            break version;
         }
-    }
+    };
 
     // A revoked node is cut off from the bus at once.
     let revoke = format!("/nodes/{}/revoke", host.node());
-    let revision = acme.api.get("/nodes/edge").await.revision();
+    let settled = format!("/nodes/edge?min_position={version}");
+    let revision = acme.api.get(&settled).await.revision();
     let body = Some(json!({"reason": "lost"}));
     let revoked = acme.api.change(Method::POST, &revoke, body, revision).await;
     assert_eq!(revoked.status, 200, "{}", revoked.text);

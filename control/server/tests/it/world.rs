@@ -125,6 +125,9 @@ impl World {
     }
 }
 
+/// How often a thing that moves is read again.
+const MAX_READINGS: usize = 20;
+
 impl Api {
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
@@ -148,6 +151,20 @@ impl Api {
         revision: u64,
     ) -> Reply {
         self.command(method, path, body, Some(revision)).await
+    }
+
+    /// Changes what the fabric changes as well: when it moved since it was read, it is read again,
+    /// as the answer 412 asks for.
+    pub(crate) async fn change_current(&self, method: Method, path: &str, action: &str) -> Reply {
+        let whole = format!("{path}{action}");
+        for _ in 0..MAX_READINGS {
+            let revision = self.get(path).await.revision();
+            let reply = self.change(method.clone(), &whole, None, revision).await;
+            if reply.status != 412 {
+                return reply;
+            }
+        }
+        panic!("{path} does not come to rest");
     }
 
     async fn command(
