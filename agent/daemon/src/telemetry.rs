@@ -82,6 +82,9 @@ fn exporter(endpoint: &str) -> Result<(SdkTracerProvider, Runtime), TelemetryErr
         .thread_name("otlp")
         .enable_all()
         .build()?;
+    // The exporter's HTTP client takes the process' provider. There is one already when a program
+    // made it; that one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let entered = runtime.enter();
     let exporter = SpanExporter::builder()
         .with_http()

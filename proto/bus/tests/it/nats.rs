@@ -158,8 +158,10 @@ async fn it_lives_through_the_servers_death() {
     let subject = bus::up_subject(CLUSTER, node(1));
 
     server.nats.kill().await;
-    let mut states = own.connected();
-    timeout(PATIENCE, states.wait_for(|connected| !connected)).await.unwrap().unwrap();
+    for bus in [&own, &control] {
+        let mut states = bus.connected();
+        timeout(PATIENCE, states.wait_for(|connected| !connected)).await.unwrap().unwrap();
+    }
     let begun = Instant::now();
     for _ in 0..5000 {
         assert_eq!(own.publish(subject.clone(), Bytes::new()).await, Err(BusError::Disconnected));
