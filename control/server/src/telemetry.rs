@@ -3,7 +3,7 @@
 //! `RAP_LOG` filters like `RUST_LOG`; `RAP_LOG_FORMAT=json` writes JSON lines. Traces go out when
 //! `OTEL_EXPORTER_OTLP_ENDPOINT` (or its `_TRACES_` form) is set.
 
-use std::{env, time::Duration};
+use std::env;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::SpanExporter;
@@ -15,9 +15,6 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::{
     EnvFilter, Layer as _, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
-
-/// How long the last spans may take.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Flushes what was not sent yet when dropped.
 #[derive(Debug, Default)]
@@ -74,7 +71,8 @@ impl Drop for Telemetry {
             if let Err(error) = provider.shutdown() {
                 eprintln!("some traces were not exported: {error}");
             }
-            runtime.shutdown_timeout(EXPORT_TIMEOUT);
+            // Everything was sent by now, and this may be dropped where waiting is not allowed.
+            runtime.shutdown_background();
         }
     }
 }
