@@ -10,6 +10,7 @@ use crate::{
 const PURE: &[&str] = &[
     "base64",
     "bytes",
+    "ed25519-dalek",
     "futures-util", // the log's port returns boxed futures; only their types are used
     "p256",
     "rmp-serde",
@@ -17,8 +18,10 @@ const PURE: &[&str] = &[
     "serde_bytes",
     "serde_json",
     "sha2",
+    "signed_note",
     "subtle",
     "thiserror",
+    "tlog_tiles",
     "time", // built without its clock
     "utoipa",
     "uuid", // built without its random source
@@ -30,20 +33,30 @@ const EDGES: &[(&str, &[&str])] = &[
     ("rap-proto", &[]),
     ("rap-pki", &["rap-proto"]),
     ("rap-bus", &["rap-proto"]),
-    ("rap-events", &["rap-proto"]),
-    ("rap-log-postgres", &["rap-proto", "rap-events"]),
-    ("rap-control-core", &["rap-proto", "rap-events"]),
+    ("rap-tlog", &["rap-proto"]),
+    ("rap-events", &["rap-proto", "rap-tlog"]),
+    ("rap-log-postgres", &["rap-proto", "rap-tlog", "rap-events"]),
+    ("rap-control-core", &["rap-proto", "rap-tlog", "rap-events"]),
     (
         "rap-control",
-        &["rap-proto", "rap-pki", "rap-bus", "rap-events", "rap-log-postgres", "rap-control-core"],
+        &[
+            "rap-proto",
+            "rap-tlog",
+            "rap-pki",
+            "rap-bus",
+            "rap-events",
+            "rap-log-postgres",
+            "rap-control-core",
+        ],
     ),
     ("rap-mesh-core", &["rap-proto"]),
     ("rap-mesh", &["rap-proto", "rap-pki", "rap-mesh-core"]),
-    ("rap-agent-core", &["rap-proto"]),
+    ("rap-agent-core", &["rap-proto", "rap-tlog"]),
     (
         "rap-node-agent",
         &[
             "rap-proto",
+            "rap-tlog",
             "rap-pki",
             "rap-bus",
             "rap-mesh-core",
