@@ -13,6 +13,8 @@ pub mod catalogue;
 pub mod cluster;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod entry;
+pub mod export;
 pub mod handler;
 pub mod join_token;
 pub mod keys;
@@ -28,6 +30,7 @@ pub mod pool;
 pub mod resource;
 pub mod sensitive;
 pub mod session;
+pub mod tree;
 pub mod user;
 
 #[cfg(test)]
@@ -38,3 +41,4 @@ pub use catalogue::DomainEvent;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
 pub use memory::MemoryLog;
 pub use sensitive::Sensitive;
+pub use tree::Tree;

@@ -21,12 +21,14 @@ use rap_proto::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::tree::Tree;
+
 /// The most events in one append, over all its streams.
 pub const MAX_EVENTS_PER_APPEND: usize = 256;
 /// The most streams that one append writes to or only checks.
 pub const MAX_STREAMS_PER_APPEND: usize = 64;
-/// The largest payload of one event, and the largest reply of one command, in bytes. With its
-/// envelope an event stays below 65,535 bytes, the largest entry of a transparency log.
+/// The largest payload of one event, and the largest reply of one command, in bytes. Payloads are
+/// exported in bundles, whose lengths have two bytes.
 pub const MAX_PAYLOAD_BYTES: usize = 65_000;
 /// The most keys that one append claims and releases together.
 pub const MAX_KEYS_PER_APPEND: usize = 64;
@@ -210,7 +212,7 @@ pub enum ReadError {
 }
 
 /// One cluster's log.
-pub trait Log: Send + Sync + 'static {
+pub trait Log: Tree + Send + Sync + 'static {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>>;
 
     /// The events behind position `after`, in order, at most `limit` and at most

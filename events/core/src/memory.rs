@@ -8,11 +8,16 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use rap_proto::CommandId;
+use rap_proto::{CommandId, Digest};
+use rap_tlog::Frontier;
 
-use crate::log::{
-    Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
-    StreamId, StreamWrite,
+use crate::{
+    entry,
+    log::{
+        Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
+        StreamId, StreamWrite,
+    },
+    tree::Tree,
 };
 
 /// The most calls of [`Log::wait_beyond`] that wait at once.
@@ -27,6 +32,9 @@ pub struct MemoryLog {
 struct State {
     /// INVARIANT: the event at index `n` has position `n + 1`.
     events: Vec<Envelope>,
+    frontier: Frontier,
+    /// The hashes of the tree, by level.
+    hashes: BTreeMap<u8, Vec<Digest>>,
     /// Each stream's events, as indexes. INVARIANT: the entry at index `n` has revision `n + 1`.
     streams: BTreeMap<StreamId, Vec<usize>>,
     keys: BTreeSet<String>,
@@ -88,6 +96,23 @@ impl Log for MemoryLog {
     }
 }
 
+impl Tree for MemoryLog {
+    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
+        ready(Ok(self.state().frontier.clone()))
+    }
+
+    fn hashes(
+        &self,
+        level: u8,
+        first: u64,
+        count: u16,
+    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
+        let state = self.state();
+        let hashes = state.hashes.get(&level).map_or(&[][..], Vec::as_slice);
+        ready(Ok(hashes.iter().skip(index(first)).take(usize::from(count)).copied().collect()))
+    }
+}
+
 impl State {
     fn head(&self) -> u64 {
         self.events.len() as u64
@@ -137,7 +162,7 @@ impl State {
             for event in events {
                 let indexes = self.streams.entry(stream.clone()).or_default();
                 indexes.push(self.events.len());
-                self.events.push(Envelope {
+                let envelope = Envelope {
                     position: self.events.len() as u64 + 1,
                     stream: stream.clone(),
                     revision: indexes.len() as u64,
@@ -149,7 +174,9 @@ impl State {
                     command,
                     causation,
                     at,
-                });
+                };
+                self.grow(entry::leaf(&envelope));
+                self.events.push(envelope);
             }
         }
         release.iter().for_each(|key| {
@@ -160,6 +187,13 @@ impl State {
         let stored = StoredCommand { request_hash, first, last, reply: reply.clone() };
         self.commands.insert(command, stored);
         Appended { first, last, replayed: false, reply }
+    }
+
+    fn grow(&mut self, leaf: Digest) {
+        self.hashes.entry(0).or_default().push(leaf);
+        for tile in self.frontier.push(leaf) {
+            self.hashes.entry(tile.level + 1).or_default().push(tile.root);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     batch::Batch,
     failure::{self, Failure},
-    publish, statements,
+    publish, statements, tree,
 };
 
 /// The most appends that wait for the appender; more wait at its door.
@@ -207,17 +207,19 @@ async fn store_on(
 ) -> Result<(Vec<Outcome>, u64), StoreError> {
     let prepared = async {
         let mut transaction = connection.begin().await?;
-        let head = statements::lock_head(&mut transaction).await?;
+        let mut head = statements::lock_head(&mut transaction).await?;
+        tree::catch_up(&mut transaction, &mut head).await?;
+        let position = head.position;
         let found = statements::find(&mut transaction, head, appends).await?;
         let mut batch = Batch::new(found);
         let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
         if batch.commands.is_empty() {
             // Repetitions and conflicts only: there is nothing to commit.
             transaction.rollback().await?;
-            return Ok((None, outcomes, head));
+            return Ok((None, outcomes, position));
         }
         statements::write(&mut transaction, &batch).await?;
-        Ok((Some(transaction), outcomes, batch.head()))
+        Ok((Some(transaction), outcomes, batch.head().position))
     };
     let (transaction, outcomes, head) = match timeout(BATCH_DEADLINE, prepared).await {
         Ok(prepared) => prepared.map_err(|error| before(&error))?,

@@ -6,14 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::log::{Append, AppendError, Appended, NewEvent, StoredCommand, StreamId};
-use rap_proto::{CommandId, codec};
+use rap_events::{
+    entry,
+    log::{Append, AppendError, Appended, Envelope, StoredCommand, StreamId},
+};
+use rap_proto::{CommandId, Digest, codec};
+use rap_tlog::Completed;
 use uuid::Uuid;
+
+use crate::statements::Head;
 
 /// What the database held about a batch's commands, streams and keys when the head was locked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    pub(crate) head: u64,
+    pub(crate) head: Head,
     pub(crate) commands: BTreeMap<CommandId, StoredCommand>,
     /// Streams without events are absent.
     pub(crate) streams: BTreeMap<StreamId, u64>,
@@ -23,14 +29,10 @@ pub(crate) struct Found {
 /// One row of `events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct EventRow {
-    pub(crate) position: u64,
-    pub(crate) stream: StreamId,
-    pub(crate) revision: u64,
-    pub(crate) event: NewEvent,
+    pub(crate) envelope: Envelope,
+    /// MessagePack.
     pub(crate) actor: Vec<u8>,
-    pub(crate) command: CommandId,
-    pub(crate) causation: Option<u64>,
-    pub(crate) recorded_at: i64,
+    pub(crate) leaf: Digest,
 }
 
 /// What is to be written. `found` moves along as appends are admitted.
@@ -38,6 +40,8 @@ pub(crate) struct EventRow {
 pub(crate) struct Batch {
     found: Found,
     pub(crate) events: Vec<EventRow>,
+    /// The tiles of the tree that the events complete.
+    pub(crate) completed: Vec<Completed>,
     /// The new last revision of each stream that grew.
     pub(crate) streams: BTreeMap<StreamId, u64>,
     pub(crate) commands: Vec<(CommandId, StoredCommand)>,
@@ -50,8 +54,9 @@ impl Batch {
         Self { found, ..Self::default() }
     }
 
-    pub(crate) fn head(&self) -> u64 {
-        self.found.head
+    /// Behind everything that was admitted.
+    pub(crate) fn head(&self) -> &Head {
+        &self.found.head
     }
 
     /// Stores an append in the batch, or says why not.
@@ -86,21 +91,28 @@ impl Batch {
     }
 
     fn store(&mut self, append: &Append) -> Appended {
-        let first = self.found.head + 1;
+        let first = self.found.head.position + 1;
         let actor = codec::encode(&append.actor);
         for write in &append.writes {
             for (event, revision) in write.events.iter().zip(write.expected + 1..) {
-                self.found.head += 1;
-                self.events.push(EventRow {
-                    position: self.found.head,
+                self.found.head.position += 1;
+                let event = event.clone();
+                let envelope = Envelope {
+                    position: self.found.head.position,
                     stream: write.stream.clone(),
                     revision,
-                    event: event.clone(),
-                    actor: actor.clone(),
+                    event_type: event.event_type,
+                    schema: event.schema,
+                    payload: event.payload,
+                    organization: event.organization,
+                    actor: append.actor.clone(),
                     command: append.command,
                     causation: append.causation,
-                    recorded_at: append.at.unix_millis(),
-                });
+                    at: append.at,
+                };
+                let leaf = entry::leaf(&envelope);
+                self.completed.extend(self.found.head.frontier.push(leaf));
+                self.events.push(EventRow { envelope, actor: actor.clone(), leaf });
             }
             if !write.events.is_empty() {
                 let revision = write.expected + write.events.len() as u64;
@@ -109,7 +121,7 @@ impl Batch {
             }
         }
         self.move_keys(append);
-        let last = self.found.head;
+        let last = self.found.head.position;
         let (request_hash, reply) = (append.request_hash, append.reply.clone());
         let stored = StoredCommand { request_hash, first, last, reply: reply.clone() };
         self.found.commands.insert(append.command, stored.clone());

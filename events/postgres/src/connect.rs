@@ -8,7 +8,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use crate::failure::{self, Failure};
+use crate::{
+    failure::{self, Failure},
+    tree,
+};
 
 /// The most connections of one process: one for its appender, the others for its readers.
 pub const MAX_CONNECTIONS: u32 = 8;
@@ -51,6 +54,10 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, tokio_postgres::Config), 
         .await
         .map_err(|error| ConnectError::Unavailable(failure::describe(&error)))?;
     migrate(&pool).await?;
+    tree::complete(&pool).await.map_err(|error| match failure::classify(&error) {
+        Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
+        Failure::Contended | Failure::Refused(_) => ConnectError::Schema(failure::describe(&error)),
+    })?;
     Ok((pool, tail))
 }
 

@@ -17,14 +17,17 @@ pub mod private;
 mod read;
 mod statements;
 mod tail;
+mod tree;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rap_events::log::{
-    Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId,
+use rap_events::{
+    log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
+    tree::Tree,
 };
-use rap_proto::CommandId;
+use rap_proto::{CommandId, Digest};
+use rap_tlog::Frontier;
 use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -84,7 +87,7 @@ impl Log for PostgresLog {
     }
 
     fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
-        Box::pin(read::log(&self.pool, after, limit))
+        Box::pin(read::page(&self.pool, after, limit))
     }
 
     fn read_stream<'a>(
@@ -112,6 +115,21 @@ impl Log for PostgresLog {
 
     fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
         Box::pin(read::command(&self.pool, id))
+    }
+}
+
+impl Tree for PostgresLog {
+    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
+        Box::pin(tree::read_frontier(&self.pool))
+    }
+
+    fn hashes(
+        &self,
+        level: u8,
+        first: u64,
+        count: u16,
+    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
+        Box::pin(tree::read_hashes(&self.pool, level, first, count))
     }
 }
 

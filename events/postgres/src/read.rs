@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rap_events::log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId};
 use rap_proto::{CommandId, OrganizationId, Timestamp, codec};
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgExecutor, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use crate::{failure, statements};
@@ -28,14 +28,15 @@ pub(crate) async fn head(pool: &PgPool) -> Result<u64, ReadError> {
     Ok(position.cast_unsigned())
 }
 
-pub(crate) async fn log(
-    pool: &PgPool,
+/// A page of the log, on a connection or over the pool.
+pub(crate) async fn page(
+    executor: impl PgExecutor<'_>,
     after: u64,
     limit: usize,
 ) -> Result<Vec<Envelope>, ReadError> {
     let Ok(behind) = i64::try_from(after) else { return Ok(Vec::new()) };
     let query = sqlx::query(READ_LOG).bind(behind).bind(bounded(limit));
-    let rows = query.fetch_all(pool).await.map_err(|error| read_error(&error))?;
+    let rows = query.fetch_all(executor).await.map_err(|error| read_error(&error))?;
     let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
     check_gapless(after, &envelopes, |envelope| envelope.position)?;
     Ok(envelopes)

@@ -5,15 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use rap_events::log::{Append, StoredCommand, StreamId};
 use rap_proto::{CommandId, Digest};
+use rap_tlog::Frontier;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::batch::{Batch, Found};
+use crate::{
+    batch::{Batch, Found},
+    tree,
+};
 
 /// The channel of the one notification that each batch sends.
 pub(crate) const CHANNEL: &str = "rap_log";
 
-const LOCK_HEAD: &str = "SELECT position FROM log_head FOR UPDATE";
+const LOCK_HEAD: &str = "SELECT position, leaves, frontier FROM log_head FOR UPDATE";
 const FIND_COMMANDS: &str = "\
     SELECT command, request_hash, first_position, last_position, reply \
     FROM commands WHERE command = ANY($1)";
@@ -23,10 +27,10 @@ const FIND_STREAMS: &str = "\
 const FIND_CLAIMS: &str = "SELECT claim FROM claims WHERE claim = ANY($1)";
 const INSERT_EVENTS: &str = "\
     INSERT INTO events (position, category, stream, revision, event_type, schema, payload, \
-                        organization, actor, command, causation, recorded_at) \
+                        organization, actor, command, causation, recorded_at, leaf) \
     SELECT * FROM UNNEST($1::bigint[], $2::text[], $3::uuid[], $4::bigint[], $5::text[], \
                          $6::integer[], $7::bytea[], $8::uuid[], $9::bytea[], $10::uuid[], \
-                         $11::bigint[], $12::bigint[])";
+                         $11::bigint[], $12::bigint[], $13::bytea[])";
 const UPDATE_STREAMS: &str = "\
     INSERT INTO streams (category, stream, revision) \
     SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[]) \
@@ -38,14 +42,30 @@ const DELETE_CLAIMS: &str = "DELETE FROM claims WHERE claim = ANY($1)";
 const INSERT_CLAIMS: &str = "\
     INSERT INTO claims (claim, command) SELECT * FROM UNNEST($1::text[], $2::uuid[])";
 const MOVE_HEAD: &str = "\
-    WITH moved AS (UPDATE log_head SET position = $1 RETURNING position) \
-    SELECT pg_notify($2, position::text) FROM moved";
+    WITH moved AS (UPDATE log_head SET position = $1, leaves = $1, frontier = $2 \
+                   RETURNING position) \
+    SELECT pg_notify($3, position::text) FROM moved";
+
+/// How far the log has come, and its tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) position: u64,
+    pub(crate) frontier: Frontier,
+}
+
+impl Head {
+    /// Whether every event has its leaf.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.frontier.size() == self.position
+    }
+}
 
 /// Locks the head until the transaction ends, and returns it. A statement of its own: what the
 /// next ones see must have been committed before the lock was granted.
-pub(crate) async fn lock_head(connection: &mut PgConnection) -> sqlx::Result<u64> {
-    let position: i64 = sqlx::query_scalar(LOCK_HEAD).fetch_one(connection).await?;
-    Ok(position.cast_unsigned())
+pub(crate) async fn lock_head(connection: &mut PgConnection) -> sqlx::Result<Head> {
+    let row = sqlx::query(LOCK_HEAD).fetch_one(connection).await?;
+    let position = row.try_get::<i64, _>(0)?.cast_unsigned();
+    Ok(Head { position, frontier: tree::frontier(&row, 1, 2)? })
 }
 
 /// What is stored about the given commands.
@@ -61,7 +81,7 @@ pub(crate) async fn find_commands(
 /// What the database holds about everything that the appends name.
 pub(crate) async fn find(
     connection: &mut PgConnection,
-    head: u64,
+    head: Head,
     appends: &[&Append],
 ) -> sqlx::Result<Found> {
     let commands = appends.iter().map(|append| append.command);
@@ -111,27 +131,31 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx:
     }
     insert_events(&mut *connection, batch).await?;
     update_streams(&mut *connection, batch).await?;
-    let head = batch.head().cast_signed();
-    sqlx::query(MOVE_HEAD).bind(head).bind(CHANNEL).execute(connection).await?;
+    tree::insert_tile_roots(&mut *connection, &batch.completed).await?;
+    let Head { position, frontier } = batch.head();
+    let query = sqlx::query(MOVE_HEAD).bind(position.cast_signed()).bind(frontier.to_bytes());
+    query.bind(CHANNEL).execute(connection).await?;
     Ok(())
 }
 
 async fn insert_events(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
     let rows = &batch.events;
-    let positions: Vec<i64> = rows.iter().map(|row| row.position.cast_signed()).collect();
-    let categories: Vec<&str> = rows.iter().map(|row| row.stream.category.as_str()).collect();
-    let streams: Vec<Uuid> = rows.iter().map(|row| row.stream.id).collect();
-    let revisions: Vec<i64> = rows.iter().map(|row| row.revision.cast_signed()).collect();
-    let types: Vec<&str> = rows.iter().map(|row| row.event.event_type.as_str()).collect();
-    let schemas: Vec<i32> = rows.iter().map(|row| i32::from(row.event.schema)).collect();
-    let payloads: Vec<&[u8]> = rows.iter().map(|row| &*row.event.payload).collect();
+    let events = || rows.iter().map(|row| &row.envelope);
+    let positions: Vec<i64> = events().map(|event| event.position.cast_signed()).collect();
+    let categories: Vec<&str> = events().map(|event| event.stream.category.as_str()).collect();
+    let streams: Vec<Uuid> = events().map(|event| event.stream.id).collect();
+    let revisions: Vec<i64> = events().map(|event| event.revision.cast_signed()).collect();
+    let types: Vec<&str> = events().map(|event| event.event_type.as_str()).collect();
+    let schemas: Vec<i32> = events().map(|event| i32::from(event.schema)).collect();
+    let payloads: Vec<&[u8]> = events().map(|event| &*event.payload).collect();
     let organizations: Vec<Option<Uuid>> =
-        rows.iter().map(|row| row.event.organization.map(|id| id.uuid())).collect();
+        events().map(|event| event.organization.map(|id| id.uuid())).collect();
     let actors: Vec<&[u8]> = rows.iter().map(|row| &*row.actor).collect();
-    let commands: Vec<Uuid> = rows.iter().map(|row| row.command.uuid()).collect();
+    let commands: Vec<Uuid> = events().map(|event| event.command.uuid()).collect();
     let causes: Vec<Option<i64>> =
-        rows.iter().map(|row| row.causation.map(u64::cast_signed)).collect();
-    let times: Vec<i64> = rows.iter().map(|row| row.recorded_at).collect();
+        events().map(|event| event.causation.map(u64::cast_signed)).collect();
+    let times: Vec<i64> = events().map(|event| event.at.unix_millis()).collect();
+    let leaves: Vec<&[u8]> = rows.iter().map(|row| &row.leaf.as_bytes()[..]).collect();
     sqlx::query(INSERT_EVENTS)
         .bind(positions)
         .bind(categories)
@@ -145,6 +169,7 @@ async fn insert_events(connection: &mut PgConnection, batch: &Batch) -> sqlx::Re
         .bind(commands)
         .bind(causes)
         .bind(times)
+        .bind(leaves)
         .execute(connection)
         .await?;
     Ok(())

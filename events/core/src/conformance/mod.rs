@@ -5,6 +5,7 @@
 mod append;
 mod atomic;
 mod read;
+mod tree;
 
 use std::sync::Arc;
 
@@ -60,6 +61,12 @@ cases! {
         a_stream_is_read_without_the_others,
         waiting_ends_with_the_next_event,
         waiting_for_the_past_ends_at_once;
+    tree:
+        the_tree_grows_with_the_log,
+        what_stores_nothing_leaves_the_tree,
+        full_tiles_become_hashes_of_the_next_level,
+        tiles_hold_what_was_stored,
+        every_event_and_every_earlier_tree_is_proven;
 }
 
 /// Runs every case; `fresh` makes an empty log for each.

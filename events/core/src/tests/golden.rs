@@ -84,7 +84,9 @@ fn every_schema_has_frozen_bytes_and_nothing_else_has() {
     let expected: BTreeSet<_> = catalogue().into_iter().map(file_name).collect();
     let files: BTreeSet<_> = fs::read_dir(folder())
         .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .map(Result::unwrap)
+        .filter(|entry| entry.path().is_file())
+        .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     assert_eq!(files, expected);
 }

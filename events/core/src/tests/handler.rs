@@ -8,6 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture, future::join};
 use rap_proto::{CommandId, Digest, NodeId};
+use rap_tlog::Frontier;
 use uuid::Uuid;
 
 use super::{
@@ -29,6 +30,7 @@ use crate::{
     memory::MemoryLog,
     node::{Node, NodeCommand, NodeRejection, NodeRequested},
     organization::{Organization, OrganizationCommand, OrganizationRejection},
+    tree::Tree,
 };
 
 fn request(id: u128) -> Request {
@@ -313,6 +315,21 @@ struct Rendezvous {
     readers: AtomicUsize,
 }
 
+impl Tree for Rendezvous {
+    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
+        self.log.frontier()
+    }
+
+    fn hashes(
+        &self,
+        level: u8,
+        first: u64,
+        count: u16,
+    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
+        self.log.hashes(level, first, count)
+    }
+}
+
 impl Log for Rendezvous {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         self.log.append(append)
@@ -374,6 +391,21 @@ impl Scripted {
     ) -> Arc<Self> {
         let script = Mutex::new(Box::new(script) as Script);
         Arc::new(Self { log: MemoryLog::new(), scripted, appends: AtomicUsize::new(0), script })
+    }
+}
+
+impl Tree for Scripted {
+    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
+        self.log.frontier()
+    }
+
+    fn hashes(
+        &self,
+        level: u8,
+        first: u64,
+        count: u16,
+    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
+        self.log.hashes(level, first, count)
     }
 }
 

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod catalogue;
+mod entry;
 mod executor;
+mod export;
 pub(crate) mod given;
 mod golden;
 mod handler;

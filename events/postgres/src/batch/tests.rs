@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use rap_events::log::{Actor, StreamWrite};
+use rap_events::log::{Actor, NewEvent, StreamWrite};
 use rap_proto::{Digest, Timestamp};
 
 use super::*;
@@ -30,6 +30,13 @@ fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
     }
 }
 
+/// A head whose tree has the same leaf everywhere.
+fn at(position: u64) -> Head {
+    let mut head = Head { position, ..Head::default() };
+    (0..position).for_each(|_| drop(head.frontier.push(Digest::default())));
+    head
+}
+
 fn keys(mut append: Append, claim: &[&str], release: &[&str]) -> Append {
     append.claim = claim.iter().map(|&key| key.to_owned()).collect();
     append.release = release.iter().map(|&key| key.to_owned()).collect();
@@ -38,14 +45,19 @@ fn keys(mut append: Append, claim: &[&str], release: &[&str]) -> Append {
 
 #[test]
 fn each_append_sees_the_ones_before_it() {
-    let mut batch = Batch::new(Found { head: 10, ..Found::default() });
+    let mut batch = Batch::new(Found { head: at(10), ..Found::default() });
     let first = batch.admit(&append(1, 1, 0, 2)).unwrap();
     assert_eq!((first.first, first.last, first.replayed), (11, 12, false));
     let stale = batch.admit(&append(2, 1, 0, 1)).unwrap_err();
     assert_eq!(stale, AppendError::Conflict { stream: stream(1), actual: 2 });
     let second = batch.admit(&append(3, 1, 2, 1)).unwrap();
     assert_eq!((second.first, second.last), (13, 13));
-    let places: Vec<_> = batch.events.iter().map(|row| (row.position, row.revision)).collect();
+    let places: Vec<_> = batch
+        .events
+        .iter()
+        .map(|row| &row.envelope)
+        .map(|event| (event.position, event.revision))
+        .collect();
     assert_eq!(places, [(11, 1), (12, 2), (13, 3)]);
     assert_eq!(batch.streams, [(stream(1), 3)].into());
 }
@@ -55,7 +67,7 @@ fn a_refused_append_leaves_nothing_behind() {
     let mut batch = Batch::new(Found { claims: ["a".to_owned()].into(), ..Found::default() });
     let claimed = batch.admit(&keys(append(1, 1, 0, 1), &["b", "a"], &[])).unwrap_err();
     assert_eq!(claimed, AppendError::Claimed { key: "a".to_owned() });
-    assert_eq!((batch.head(), batch.events.len(), batch.keys.len()), (0, 0, 0));
+    assert_eq!((batch.head().position, batch.events.len(), batch.keys.len()), (0, 0, 0));
     assert!(batch.commands.is_empty());
     batch.admit(&keys(append(2, 1, 0, 1), &["b"], &[])).unwrap();
 }
@@ -92,8 +104,21 @@ fn a_key_cannot_be_claimed_twice_at_once() {
 
 #[test]
 fn an_append_without_events_is_remembered_at_the_head() {
-    let mut batch = Batch::new(Found { head: 7, ..Found::default() });
+    let mut batch = Batch::new(Found { head: at(7), ..Found::default() });
     let appended = batch.admit(&append(1, 1, 0, 0)).unwrap();
     assert_eq!((appended.first, appended.last), (8, 7));
-    assert_eq!((batch.head(), batch.commands.len(), batch.streams.len()), (7, 1, 0));
+    assert_eq!((batch.head().position, batch.commands.len(), batch.streams.len()), (7, 1, 0));
+}
+
+#[test]
+fn the_tree_moves_with_what_is_admitted_and_with_nothing_else() {
+    let mut batch = Batch::new(Found { head: at(254), ..Found::default() });
+    batch.admit(&append(1, 1, 0, 3)).unwrap();
+    batch.admit(&append(2, 1, 0, 1)).unwrap_err();
+    let mut expected = at(254).frontier;
+    let completed: Vec<_> = batch.events.iter().flat_map(|row| expected.push(row.leaf)).collect();
+    assert_eq!(batch.head().frontier, expected);
+    assert_eq!(completed.iter().map(|tile| (tile.level, tile.index)).collect::<Vec<_>>(), [(0, 0)]);
+    assert_eq!(batch.completed, completed);
+    assert!(batch.events.iter().all(|row| row.leaf == entry::leaf(&row.envelope)));
 }

@@ -9,4 +9,5 @@ mod private;
 mod schema;
 mod support;
 mod tail;
+mod tree;
 mod writers;
