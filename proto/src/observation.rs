@@ -24,6 +24,8 @@ pub enum Observation {
     AccessRefused { code: RefusalCode, claimed: Option<Claimed> },
     /// A snapshot was offered that this node did not accept.
     SnapshotRefused { version: u64, code: SnapshotRefusal },
+    /// A tree head was shown that this node did not accept; it had seen one of `known` events.
+    LogRefused { size: u64, known: u64, code: LogRefusal },
     /// An adapter worker ended, and how many sessions ended with it.
     WorkerExited { kind: String, sessions: u32 },
 }
@@ -71,4 +73,17 @@ terms! {
     /// The same version with other content: somebody signed twice.
     Equivocation = "equivocation",
     MissingSection = "missing_section",
+    /// The log that it follows from was rewritten.
+    LogRefused = "log_refused",
+}
+
+terms! {
+    /// Why a node did not accept a tree head.
+    LogRefusal, "log refusal":
+    Malformed = "malformed",
+    NotTrusted = "not_trusted",
+    /// The log is shorter than it was.
+    Shorter = "shorter",
+    /// The log did not grow out of the one that was seen.
+    Forked = "forked",
 }

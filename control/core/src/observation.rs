@@ -102,6 +102,10 @@ fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
             let refused = Report::SnapshotRefused { version: *version, code: *code };
             return report(state, spooled, node, refused);
         }
+        Observation::LogRefused { size, known, code } => {
+            let refused = Report::LogRefused { size: *size, known: *known, code: *code };
+            return report(state, spooled, node, refused);
+        }
         Observation::WorkerExited { kind, sessions } => {
             let exited = Report::WorkerExited { kind: kind.clone(), sessions: *sessions };
             return report(state, spooled, node, exited);

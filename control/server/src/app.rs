@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use rap_bus::Bus;
 use rap_control_core::State;
 use rap_events::Log;
-use rap_proto::{IncarnationId, Timestamp};
+use rap_proto::{IncarnationId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
 use crate::{
@@ -36,6 +36,8 @@ pub(crate) struct App {
     states: watch::Receiver<Arc<State>>,
     /// Milliseconds since 1970: since when the nodes have been heard without a break.
     listening_since: AtomicI64,
+    /// Set once and for good: the log is not the one that nodes saw.
+    refuted: OnceLock<LogRefusal>,
 }
 
 /// What [`App::new`] is made of, beside what it makes itself.
@@ -68,7 +70,19 @@ impl App {
             healthy,
             states,
             listening_since: AtomicI64::new(i64::MAX),
+            refuted: OnceLock::new(),
         }
+    }
+
+    /// Proven by a tree head that a node presented: nothing more is built upon this log.
+    pub(crate) fn refute(&self, code: LogRefusal, known: u64, size: u64) {
+        if self.refuted.set(code).is_ok() {
+            tracing::error!(%code, known, size, "the log is not the one that nodes saw; frozen");
+        }
+    }
+
+    pub(crate) fn refuted(&self) -> Option<LogRefusal> {
+        self.refuted.get().copied()
     }
 
     pub(crate) fn listening_from(&self, at: Timestamp) {

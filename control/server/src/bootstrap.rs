@@ -79,5 +79,5 @@ async fn append(
 
 async fn fold(log: &dyn Log) -> Result<State, ServeError> {
     let head = log.head().await.map_err(|error| ServeError::Log(error.to_string()))?;
-    replay(log, head).await.map_err(|error| ServeError::Log(error.to_string()))
+    replay(log, head, None).await.map_err(|error| ServeError::Log(error.to_string()))
 }

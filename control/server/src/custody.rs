@@ -24,6 +24,7 @@ use rap_proto::{
     key::LocalKey,
     secret::{Secret, SecretKind},
 };
+use rap_tlog::HeadKey;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::clock;
@@ -106,6 +107,12 @@ impl Custody {
     pub(crate) fn nats_authority(&self) -> NatsAuthority {
         let parts = [b"rap nats secret v1".as_slice(), &self.derivation.0];
         NatsAuthority::derive(self.cluster, Digest::of_parts(&parts).as_bytes())
+    }
+
+    /// The Ed25519 key of the log's tree heads.
+    pub(crate) fn head_key(&self) -> HeadKey {
+        let parts = [b"rap tree head ed25519 v1".as_slice(), &self.derivation.0];
+        HeadKey::from_seed(Digest::of_parts(&parts).as_bytes())
     }
 
     fn load(dir: &Path) -> Result<Self, CustodyError> {

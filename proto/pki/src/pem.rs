@@ -1,4 +1,4 @@
-//! Certificates as PEM text (RFC 7468), for files and for API replies.
+//! Certificates and public keys as PEM text (RFC 7468), for files and for API replies.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
@@ -18,7 +18,12 @@ pub enum PemError {
 
 /// One block per certificate (DER), in the given order.
 pub fn encode<'a>(certificates: impl IntoIterator<Item = &'a [u8]>) -> String {
-    certificates.into_iter().map(encode_one).collect()
+    certificates.into_iter().map(|der| block("CERTIFICATE", der)).collect()
+}
+
+/// A public key, by its `SubjectPublicKeyInfo` (DER).
+pub fn encode_public_key(spki: &[u8]) -> String {
+    block("PUBLIC KEY", spki)
 }
 
 /// The certificates (DER) of a PEM text, in its order; other blocks are passed over.
@@ -33,12 +38,12 @@ pub fn decode(text: &str) -> Result<Vec<Vec<u8>>, PemError> {
     if certificates.is_empty() { Err(PemError::Empty) } else { Ok(certificates) }
 }
 
-fn encode_one(der: &[u8]) -> String {
+fn block(label: &str, der: &[u8]) -> String {
     let body = STANDARD.encode(der);
-    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    let mut text = format!("-----BEGIN {label}-----\n");
     for line in body.as_bytes().chunks(64) {
         text.extend(line.iter().copied().map(char::from));
         text.push('\n');
     }
-    text + "-----END CERTIFICATE-----\n"
+    text + &format!("-----END {label}-----\n")
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -55,16 +57,60 @@ pub struct AuditEvent {
 }
 
 bodies! {
-    /// `GET /audit/replay`: every projection rebuilt from position 0, against the live ones.
+    /// `GET /audit/replay`: every projection rebuilt from position 0, and what it was compared
+    /// with.
     pub struct Replay {
-        /// Whether both are the same, byte for byte.
+        /// Whether nothing differs: the rebuilt projections from the live ones, where both are
+        /// of the same position, and every event from what the log's tree commits to.
         pub equal: bool,
-        /// The last position that both have folded.
+        /// The position up to which events were folded.
         pub position: u64,
         /// The SHA-256 of the rebuilt projections.
         pub digest: Digest,
-        pub live_digest: Digest,
+        /// Of the live projections; absent in a replay of an earlier position.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub live_digest: Option<Digest>,
         /// How many events were folded.
         pub events: u64,
+        /// The root of the Merkle tree over these events.
+        pub root: Digest,
+        /// The first position from which on the tree commits to something else.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub altered: Option<u64>,
+        /// What the node that was asked for was to know then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub snapshot: Option<ReplayedSnapshot>,
+    }
+
+    /// A node's snapshot of an earlier moment, compiled again.
+    pub struct ReplayedSnapshot {
+        pub node: NodeId,
+        pub version: u64,
+        pub issued_at: Timestamp,
+        /// The SHA-256 of the manifest, as the node's own state names it.
+        pub digest: Digest,
+        /// The SHA-256 of each section, by its name.
+        pub sections: BTreeMap<String, Digest>,
+    }
+
+    /// `GET /log/keys`: what the log's tree heads are checked with.
+    pub struct LogKeys {
+        /// In the form of C2SP signed notes: `<name>+<key id>+<base64>`.
+        pub keys: Vec<String>,
+        /// The P-256 key among them, as PEM.
+        pub p256_pem: String,
+    }
+
+    /// `GET /log/proof/{position}`: that one event is in the log.
+    pub struct Inclusion {
+        pub position: u64,
+        /// The bytes that the tree commits to, in base64.
+        pub entry: String,
+        /// The size of the tree that the proof is for: the checkpoint's.
+        pub size: u64,
+        /// RFC 6962, section 2.1.1: the leaf's neighbours, from the lowest up.
+        pub proof: Vec<Digest>,
+        /// The signed tree head.
+        pub checkpoint: String,
     }
 }

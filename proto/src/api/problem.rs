@@ -51,6 +51,8 @@ terms! {
     PositionNotReached = "position_not_reached",
     /// The log cannot be reached; nothing was changed.
     Unavailable = "unavailable",
+    /// Nothing may be changed now: `rule` says why. Reading works.
+    AuthorityFrozen = "authority_frozen",
     /// It is not known whether the change was made; repeat with the same `Idempotency-Key`.
     OutcomeUnknown = "outcome_unknown",
     Internal = "internal",
@@ -103,7 +105,10 @@ impl ProblemCode {
             Self::PreconditionRequired => 428,
             Self::LimitReached => 429,
             Self::Internal => 500,
-            Self::PositionNotReached | Self::Unavailable | Self::OutcomeUnknown => 503,
+            Self::PositionNotReached
+            | Self::Unavailable
+            | Self::AuthorityFrozen
+            | Self::OutcomeUnknown => 503,
         }
     }
 
@@ -135,6 +140,7 @@ impl ProblemCode {
             Self::PositionTooOld => "Positions that old are no longer served",
             Self::PositionNotReached => "The position was not reached in time",
             Self::Unavailable => "The log cannot be reached",
+            Self::AuthorityFrozen => "Nothing may be changed now",
             Self::OutcomeUnknown => "It is not known whether the change was made",
             Self::Internal => "The server failed",
         }

@@ -5,6 +5,7 @@
 //! | `POST /node/v1/enroll` | the join secret, as bearer | [`EnrollRequest`] | [`EnrollReply`] |
 //! | `POST /node/v1/enroll/poll` | a signature of the new key | [`PollRequest`] | [`EnrollReply`] |
 //! | `POST /node/v1/renew` | mutual TLS | [`RenewRequest`] | [`Credentials`] |
+//! | `POST /node/v1/tree` | mutual TLS | [`TreeRequest`] | [`TreeReply`] |
 //! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
 
 use std::{collections::BTreeSet, net::SocketAddr};
@@ -101,6 +102,23 @@ pub struct SnapshotRequest {
     pub have: u64,
     /// The sections that need not be sent.
     pub sections: BTreeSet<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeRequest {
+    /// The newest signed tree head that the node saw; empty for none.
+    #[serde(with = "serde_bytes")]
+    pub known: Vec<u8>,
+}
+
+/// The log's tree as it is now, and that it grew out of the one that the node saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeReply {
+    /// The signed tree head.
+    #[serde(with = "serde_bytes")]
+    pub head: Vec<u8>,
+    /// RFC 6962, section 2.1.2; empty from the empty tree.
+    pub consistency: Vec<Digest>,
 }
 
 terms! {

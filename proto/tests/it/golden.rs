@@ -229,4 +229,7 @@ fn node_api_bodies() {
         "snapshot_request.v1",
         &node_api::SnapshotRequest { have: 42, sections: [Digest::of(b"trust")].into() },
     );
+    check("tree_request.v1", &node_api::TreeRequest { known: b"a note\n".to_vec() });
+    let consistency = vec![Digest::of(b"one"), Digest::of(b"two")];
+    check("tree_reply.v1", &node_api::TreeReply { head: b"a note\n".to_vec(), consistency });
 }

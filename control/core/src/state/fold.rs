@@ -62,6 +62,7 @@ fn observed(event: &DomainEvent, envelope: &Envelope) -> Option<(NodeId, u64)> {
             let sequence = match event {
                 NodeReportEvent::AccessRefused(event) => event.sequence,
                 NodeReportEvent::SnapshotRefused(event) => event.sequence,
+                NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
             };
             return Some((NodeId::from_uuid(envelope.stream.id), sequence));

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message};
 use rap_control_core::{Corrupt, State};
-use rap_events::{Envelope, Log, log::ReadError};
+use rap_events::{Envelope, Log, log::ReadError, tree::TreeCheck};
 use tokio::sync::watch;
 
 /// The most events that are folded between two publications.
@@ -118,8 +118,12 @@ async fn next_batch(log: &dyn Log, after: u64) -> Result<Vec<Envelope>, ReadErro
     }
 }
 
-/// Folds the log from the beginning up to its present head.
-pub(crate) async fn replay(log: &dyn Log, through: u64) -> Result<State, ReplayError> {
+/// Folds the log from the beginning through a position; `check` is shown every event.
+pub(crate) async fn replay(
+    log: &dyn Log,
+    through: u64,
+    mut check: Option<&mut TreeCheck>,
+) -> Result<State, ReplayError> {
     let mut state = State::default();
     while state.position() < through {
         let room = usize::try_from(through - state.position()).unwrap_or(MAX_BATCH);
@@ -129,6 +133,9 @@ pub(crate) async fn replay(log: &dyn Log, through: u64) -> Result<State, ReplayE
         }
         for envelope in &events {
             state.fold(envelope)?;
+        }
+        if let Some(check) = &mut check {
+            check.follow(log, &events).await?;
         }
         // A long log is folded in turns with everything else that this thread does.
         tokio::task::yield_now().await;

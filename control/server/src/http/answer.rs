@@ -148,7 +148,7 @@ macro_rules! revised {
     )*};
 }
 
-plain!(Gone, api::Me, api::Cluster, api::Replay);
+plain!(Gone, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion);
 revised!(
     api::Changed,
     api::User,

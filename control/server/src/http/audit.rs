@@ -1,13 +1,15 @@
 //! The log as auditors read it, and the proof that the projections follow from it.
 
 use rap_control_core::{
-    Action, Target,
+    Action, State, Target,
     audit::{self, Audience},
+    compile,
 };
-use rap_events::log::MAX_READ_EVENTS;
+use rap_events::{log::MAX_READ_EVENTS, tree::TreeCheck};
 use rap_proto::{
-    NodeId, OrganizationId, Timestamp,
-    api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay},
+    Digest, NodeId, OrganizationId, Timestamp,
+    api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay, ReplayedSnapshot},
+    codec,
 };
 
 use super::{
@@ -31,6 +33,14 @@ pub(super) const QUERY: &[QueryParameter] = &[
     },
     QueryParameter { name: "since", description: "Only events at or after this time." },
     QueryParameter { name: "until", description: "Only events before this time." },
+];
+
+pub(super) const REPLAY_QUERY: &[QueryParameter] = &[
+    QueryParameter { name: "as_of", description: "Only events up to this position." },
+    QueryParameter {
+        name: "node",
+        description: "Compile this node's snapshot again, by id or name.",
+    },
 ];
 
 /// A page of the log, oldest first.
@@ -108,25 +118,59 @@ pub(super) fn show(
     })
 }
 
-/// Rebuilds every projection from position 0 and compares it with the live ones.
+/// Rebuilds every projection from position 0, as of now or of an earlier position, and compares
+/// what there is to compare: the live projections, and the log's tree.
 pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
     call.allow(Action::ReplayAudit, Target::Platform)?;
-    let live = &call.state;
-    let rebuilt =
-        replay(call.app.log.as_ref(), live.position()).await.map_err(|error| match error {
-            ReplayError::Read(error) => Failure::from(error),
-            error => {
-                tracing::error!(%error, "the log cannot be replayed");
-                let problem = Problem::new(ProblemCode::Internal, error.to_string());
-                Failure::Problem(problem.rule("audit.replay"))
-            }
-        })?;
-    let equal = rebuilt.to_bytes() == live.to_bytes();
+    let (live, log) = (&call.state, call.app.log.as_ref());
+    let position = call.query_value::<u64>("as_of")?.unwrap_or_else(|| live.position());
+    if position > live.position() {
+        let problem = Problem::new(ProblemCode::ValidationFailed, "the log has not come that far");
+        return Err(problem.field("as_of").into());
+    }
+    let mut check = TreeCheck::default();
+    let rebuilt = replay(log, position, Some(&mut check)).await.map_err(unreplayed)?;
+    let (root, altered) = check.finish(log).await?;
+    let snapshot = match call.query_value::<Reference>("node")? {
+        Some(named) => Some(snapshot_of(&rebuilt, &named)?),
+        None => None,
+    };
+    let live_digest = (position == live.position()).then(|| live.digest());
+    let digest = rebuilt.digest();
     Ok(Replay {
-        equal,
-        position: live.position(),
-        digest: rebuilt.digest(),
-        live_digest: live.digest(),
+        equal: altered.is_none() && live_digest.is_none_or(|live| live == digest),
+        position,
+        digest,
+        live_digest,
         events: rebuilt.position(),
+        root,
+        altered,
+        snapshot,
     })
+}
+
+fn snapshot_of(state: &State, named: &Reference) -> Result<ReplayedSnapshot, Failure> {
+    let node = reference::node(state, named).ok_or_else(not_found)?.id;
+    let compiled = compile(state, node).map_err(|error| {
+        Failure::from(Problem::new(ProblemCode::Rejected, error.to_string()).field("node"))
+    })?;
+    let manifest = compiled.manifest;
+    Ok(ReplayedSnapshot {
+        node,
+        version: manifest.version,
+        issued_at: manifest.issued_at,
+        digest: Digest::of(&codec::encode(&manifest)),
+        sections: manifest.sections,
+    })
+}
+
+fn unreplayed(error: ReplayError) -> Failure {
+    match error {
+        ReplayError::Read(error) => error.into(),
+        error => {
+            tracing::error!(%error, "the log cannot be replayed");
+            let problem = Problem::new(ProblemCode::Internal, error.to_string());
+            Failure::Problem(problem.rule("audit.replay"))
+        }
+    }
 }

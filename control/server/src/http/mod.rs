@@ -26,6 +26,7 @@ mod pools;
 mod reference;
 mod resources;
 mod sessions;
+pub(crate) mod tree;
 mod users;
 
 pub(crate) use routes::register;

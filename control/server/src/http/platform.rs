@@ -26,6 +26,7 @@ pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
     match app.log.head().await {
         Err(_) => unready("the log cannot be read\n"),
         Ok(head) if head > position + MAX_LAG => unready("the projections are behind\n"),
+        Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw\n"),
         Ok(_) if !*app.healthy.borrow() => unready("an actor is down\n"),
         Ok(_) => HttpResponse::Ok().content_type("text/plain").body("ready\n"),
     }

@@ -16,7 +16,7 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, members, nodes, openapi, organizations, platform, policies, pools, resources,
-    sessions, users,
+    sessions, tree, users,
 };
 use crate::app::App;
 
@@ -219,7 +219,28 @@ fn log() -> Vec<Endpoint> {
     });
     vec![
         list("/api/v1/audit", "Read the audit log", audit::list).query(audit::QUERY),
-        get("/api/v1/audit/replay", "Prove the projections by a replay", audit::compare),
+        get("/api/v1/audit/replay", "Prove the projections by a replay", audit::compare)
+            .query(audit::REPLAY_QUERY),
+        get("/api/v1/log/keys", "What tree heads are checked with", tree::keys),
+        get("/api/v1/log/proof/{position}", "Prove that an event is in the log", tree::prove),
+        Endpoint {
+            answer: AnswerDoc::Other("text/plain"),
+            ..raw(Method::GET, "/api/v1/log/checkpoint", "The signed tree head", {
+                Rc::new(|call, _| Box::pin(tree::checkpoint(call)))
+            })
+        },
+        Endpoint {
+            answer: AnswerDoc::Other("application/octet-stream"),
+            ..raw(Method::GET, "/api/v1/log/tile/{tile}", "A tile of the tree or of entries", {
+                Rc::new(|call, _| Box::pin(tree::tile(call)))
+            })
+        },
+        Endpoint {
+            answer: AnswerDoc::Other("application/octet-stream"),
+            ..raw(Method::GET, "/api/v1/log/payloads/{tile}", "The payloads of an entry tile", {
+                Rc::new(|call, _| Box::pin(tree::payloads(call)))
+            })
+        },
         Endpoint {
             answer: AnswerDoc::Other("text/event-stream"),
             query: events::QUERY,
@@ -241,7 +262,7 @@ pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
     paths.sort_by_key(|path| (path.matches('{').count(), *path));
     paths.dedup();
     for path in paths {
-        let mut resource = web::resource(path);
+        let mut resource = web::resource(pattern(path));
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.path == path) {
             let (app, served) = (Arc::clone(app), endpoint.clone());
             let handler = move |request: HttpRequest, payload: Payload| {
@@ -257,6 +278,11 @@ pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
         .route("/readyz", web::get().to(move || platform::readyz(Arc::clone(&ready))))
         .route("/metrics", web::get().to(move || platform::metrics(Arc::clone(&metered))))
         .default_service(web::to(nothing_here));
+}
+
+/// A tile's path has several segments.
+fn pattern(path: &str) -> String {
+    path.replace("{tile}", "{tile:.+}")
 }
 
 async fn wrong_method() -> HttpResponse {

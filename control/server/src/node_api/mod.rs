@@ -8,6 +8,7 @@ mod refusal;
 mod refused_use;
 mod renew;
 mod snapshot;
+mod tree;
 
 use std::{sync::Arc, time::Instant};
 
@@ -84,10 +85,11 @@ enum Route {
     Poll,
     Renew,
     Snapshot,
+    Tree,
 }
 
 impl Route {
-    const ALL: [Self; 4] = [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot];
+    const ALL: [Self; 5] = [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Tree];
 
     const fn path(self) -> &'static str {
         match self {
@@ -95,6 +97,7 @@ impl Route {
             Self::Poll => "/node/v1/enroll/poll",
             Self::Renew => "/node/v1/renew",
             Self::Snapshot => "/node/v1/snapshot",
+            Self::Tree => "/node/v1/tree",
         }
     }
 }
@@ -162,6 +165,7 @@ async fn run(
             Route::Poll => enroll::poll(call).await,
             Route::Renew => renew::renew(call).await,
             Route::Snapshot => snapshot::snapshot(call),
+            Route::Tree => tree::tree(call).await,
         };
         match outcome {
             Ok(answer) => return Ok(answer),

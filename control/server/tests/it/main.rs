@@ -12,4 +12,5 @@ mod objects;
 mod servers;
 mod sessions;
 mod tenancy;
+mod tree;
 mod world;

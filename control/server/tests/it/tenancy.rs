@@ -24,8 +24,15 @@ const OWN: &[&str] = &[
     "/api/v1/openapi.json",
 ];
 /// Routes that the platform's roles have to themselves; who is none of them is told so.
-const PLATFORM: &[(&str, &str)] =
-    &[("POST", "/api/v1/organizations"), ("GET", "/api/v1/audit/replay")];
+const PLATFORM: &[(&str, &str)] = &[
+    ("POST", "/api/v1/organizations"),
+    ("GET", "/api/v1/audit/replay"),
+    ("GET", "/api/v1/log/keys"),
+    ("GET", "/api/v1/log/checkpoint"),
+    ("GET", "/api/v1/log/tile/{tile}"),
+    ("GET", "/api/v1/log/payloads/{tile}"),
+    ("GET", "/api/v1/log/proof/{position}"),
+];
 
 struct Target<'a> {
     tenant: &'a Tenant,

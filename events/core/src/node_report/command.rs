@@ -1,4 +1,7 @@
-use rap_proto::{OrganizationId, RefusalCode, Timestamp, observation::SnapshotRefusal};
+use rap_proto::{
+    OrganizationId, RefusalCode, Timestamp,
+    observation::{LogRefusal, SnapshotRefusal},
+};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeReportCommand {
@@ -16,6 +19,7 @@ pub enum NodeReportCommand {
 pub enum Report {
     AccessRefused { code: RefusalCode },
     SnapshotRefused { version: u64, code: SnapshotRefusal },
+    LogRefused { size: u64, known: u64, code: LogRefusal },
     WorkerExited { kind: String, sessions: u32 },
 }
 

@@ -1,8 +1,8 @@
 use rap_proto::{OrganizationId, Timestamp};
 
 use super::{
-    NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, Report, SnapshotRefused,
-    UnclaimedAccessRefused, WorkerExited,
+    LogRefused, NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, Report,
+    SnapshotRefused, UnclaimedAccessRefused, WorkerExited,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -28,6 +28,9 @@ impl Aggregate for NodeReport {
             Report::SnapshotRefused { version, code } => {
                 SnapshotRefused { organization, sequence, observed_at, version, code }.into()
             }
+            Report::LogRefused { size, known, code } => {
+                LogRefused { organization, sequence, observed_at, size, known, code }.into()
+            }
             Report::WorkerExited { kind, sessions } => {
                 if !is_plain_text(&kind) {
                     return Err(NodeReportRejection::TextNotPlain);
@@ -42,6 +45,7 @@ impl Aggregate for NodeReport {
         let (organization, sequence) = match event {
             NodeReportEvent::AccessRefused(refused) => (refused.organization, refused.sequence),
             NodeReportEvent::SnapshotRefused(refused) => (refused.organization, refused.sequence),
+            NodeReportEvent::LogRefused(refused) => (refused.organization, refused.sequence),
             NodeReportEvent::WorkerExited(exited) => (exited.organization, exited.sequence),
         };
         self.organization = organization;

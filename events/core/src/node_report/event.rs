@@ -1,4 +1,7 @@
-use rap_proto::{OrganizationId, RefusalCode, Timestamp, observation::SnapshotRefusal};
+use rap_proto::{
+    OrganizationId, RefusalCode, Timestamp,
+    observation::{LogRefusal, SnapshotRefusal},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::events;
@@ -8,6 +11,7 @@ events! {
     NodeReportEvent:
     AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 1;
     SnapshotRefused(SnapshotRefused) = "node_report.snapshot_refused" / 1;
+    LogRefused(LogRefused) = "node_report.log_refused" / 1;
     WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
 }
 
@@ -35,6 +39,23 @@ pub struct SnapshotRefused {
     pub observed_at: Timestamp,
     pub version: u64,
     pub code: SnapshotRefusal,
+}
+
+/// The node was shown a log that did not grow out of the one that it had seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogRefused {
+    /// Whose node it is; `None` for the platform's.
+    pub organization: Option<OrganizationId>,
+    /// The observation's place in the node's spool.
+    pub sequence: u64,
+    /// By the node's clock.
+    pub observed_at: Timestamp,
+    /// How many events the log that it was shown has; zero when that could not be believed.
+    pub size: u64,
+    /// How many events the log had that it had seen.
+    pub known: u64,
+    pub code: LogRefusal,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

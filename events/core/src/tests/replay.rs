@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rap_proto::{
     ApiScope, Capability, CommandId, Digest, NodeRole, OrganizationRole, PlatformRole, PoolId,
     RefusalCode, ResourceKind, Timestamp,
-    observation::{EndReason, SnapshotRefusal},
+    observation::{EndReason, LogRefusal, SnapshotRefusal},
     snapshot::Target,
 };
 use uuid::Uuid;
@@ -217,7 +217,7 @@ fn api_token_command(kind: u8, argument: u8, now: Timestamp) -> ApiTokenCommand 
 }
 
 fn join_token_command(kind: u8, argument: u8, now: Timestamp) -> JoinTokenCommand {
-    match kind % 5 {
+    match kind % 4 {
         0 => JoinTokenCommand::Create {
             secret: secret("join"),
             roles: vec![role(NodeRole::EntryNode, &[ACME]), role(NodeRole::StreamWorker, &[ACME])],
@@ -295,13 +295,18 @@ fn node_command(kind: u8, argument: u8, now: Timestamp) -> NodeCommand {
 }
 
 fn node_report_command(kind: u8, argument: u8, now: Timestamp) -> NodeReportCommand {
-    let report = match kind % 3 {
+    let report = match kind % 5 {
         0 => Report::AccessRefused { code: pick(RefusalCode::ALL, argument) },
         1 => Report::SnapshotRefused {
             version: argument.into(),
             code: pick(SnapshotRefusal::ALL, argument),
         },
-        _ => Report::WorkerExited { kind: text(argument), sessions: argument.into() },
+        2 => Report::WorkerExited { kind: text(argument), sessions: argument.into() },
+        _ => Report::LogRefused {
+            size: argument.into(),
+            known: u64::from(argument) + 1,
+            code: pick(LogRefusal::ALL, argument),
+        },
     };
     let sequence = u64::from(argument);
     NodeReportCommand::Record { organization: Some(ACME), sequence, observed_at: now, report }

@@ -5,7 +5,7 @@ use rap_proto::{
     NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId, PoolId, PublicKey,
     RefusalCode, ResourceId, ResourceKind, Signer, Timestamp, UserId,
     key::LocalKey,
-    observation::{EndReason, SnapshotRefusal},
+    observation::{EndReason, LogRefusal, SnapshotRefusal},
     snapshot::{RoleScope, Target},
 };
 use serde_bytes::ByteBuf;
@@ -254,7 +254,7 @@ fn nodes() -> Vec<DomainEvent> {
 
 fn reports() -> Vec<DomainEvent> {
     let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
-    let report: [NodeReportEvent; 3] = [
+    let report: [NodeReportEvent; 4] = [
         UnclaimedAccessRefused {
             organization,
             sequence,
@@ -268,6 +268,15 @@ fn reports() -> Vec<DomainEvent> {
             observed_at,
             version: 41,
             code: SnapshotRefusal::Rollback,
+        }
+        .into(),
+        LogRefused {
+            organization,
+            sequence,
+            observed_at,
+            size: 40,
+            known: 41,
+            code: LogRefusal::Shorter,
         }
         .into(),
         WorkerExited {

@@ -1,0 +1,270 @@
+//! The log's tree over the API, and what happens to a log that is not the one that nodes saw.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use rap_events::{
+    Append, Envelope, Log as _,
+    export::Verification,
+    log::{MAX_READ_EVENTS, NewEvent, StreamWrite},
+    memory::MemoryLog,
+};
+use rap_proto::{
+    Digest,
+    key::LocalKey,
+    observation::LogRefusal,
+    wire::node_api::{Credentials, NodeApiCode, TreeReply, TreeRequest},
+};
+use rap_tlog::{
+    ProofFile, TreeHead, VerifierKey,
+    proof::check_consistency,
+    tile::{bundle_from_bytes, hashes_from_bytes},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::{
+    node::{call, enroll},
+    world::{Api, World, tenant},
+};
+
+async fn bytes(world: &World, api: &Api, path: &str) -> (StatusCode, Vec<u8>) {
+    let request = world.client.get(format!("{}/api/v1{path}", world.base));
+    let response = request.bearer_auth(api.token.as_ref().unwrap()).send().await.unwrap();
+    (response.status(), response.bytes().await.unwrap().to_vec())
+}
+
+async fn ok(world: &World, api: &Api, path: &str) -> Vec<u8> {
+    let (status, body) = bytes(world, api, path).await;
+    assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
+    body
+}
+
+async fn keys(api: &Api) -> Vec<VerifierKey> {
+    let keys = api.get("/log/keys").await.json["keys"].clone();
+    keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn whoever_may_replay_the_log_can_mirror_and_verify_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    tenant(&world, &root, "acme").await;
+    let keys = keys(&root).await;
+    assert_eq!(keys.len(), 2);
+    let note = ok(&world, &root, "/log/checkpoint").await;
+    let head = TreeHead::open(&note, world.running.cluster, &keys).unwrap();
+    for key in &keys {
+        let alone = TreeHead::open(&note, world.running.cluster, std::slice::from_ref(key));
+        assert_eq!(alone.as_ref(), Ok(&head), "either line suffices");
+    }
+    assert_eq!(head.size, world.head().await);
+    let width = head.size;
+    let leaves = ok(&world, &root, &format!("/log/tile/0/000.p/{width}")).await;
+    let leaves = hashes_from_bytes(&leaves).unwrap();
+    let entries = ok(&world, &root, &format!("/log/tile/entries/000.p/{width}")).await;
+    let payloads = ok(&world, &root, &format!("/log/payloads/000.p/{width}")).await;
+    let entries = bundle_from_bytes(&entries).unwrap();
+    let payloads = bundle_from_bytes(&payloads).unwrap();
+    let mut verification = Verification::new(head.clone(), None);
+    let mut withheld = Vec::new();
+    for ((entry, leaf), payload) in entries.iter().zip(&leaves).zip(&payloads) {
+        let shown = (!payload.is_empty()).then_some(*payload);
+        let entry = verification.take(entry, Some(leaf), shown).unwrap();
+        withheld.extend(shown.is_none().then_some(entry.event_type));
+    }
+    assert_eq!(verification.finish(), Ok(head));
+    assert!(withheld.contains(&"user.password_changed".to_owned()), "{withheld:?}");
+    assert!(!withheld.contains(&"organization.created".to_owned()), "{withheld:?}");
+}
+
+#[tokio::test]
+async fn one_event_is_proven_and_what_is_not_there_is_not() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let keys = keys(&root).await;
+    let proven = root.get("/log/proof/1").await.json;
+    let file = ProofFile {
+        index: 0,
+        entry: STANDARD.decode(proven["entry"].as_str().unwrap()).unwrap(),
+        hashes: serde_json::from_value(proven["proof"].clone()).unwrap(),
+        checkpoint: proven["checkpoint"].as_str().unwrap().as_bytes().to_vec(),
+    };
+    let head = file.check(world.running.cluster, &keys).unwrap();
+    assert_eq!(head.size, proven["size"]);
+    for path in [
+        "/log/proof/0",
+        "/log/proof/999",
+        "/log/proof/x",
+        "/log/tile/0/000",
+        "/log/tile/9/000",
+        "/log/tile/0/000.p/999",
+        "/log/tile/entries/001.p/1",
+        "/log/payloads/001.p/1",
+        "/log/payloads/entries/000.p/1",
+    ] {
+        assert_eq!(bytes(&world, &root, path).await.0, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_is_shown_any_of_the_tree() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (nobody, _) = world.user(&root, "nobody").await;
+    for path in [
+        "/log/keys",
+        "/log/checkpoint",
+        "/log/tile/0/000.p/1",
+        "/log/tile/entries/000.p/1",
+        "/log/payloads/000.p/1",
+        "/log/proof/1",
+        "/audit/replay?as_of=1",
+    ] {
+        for api in [&acme.api, &nobody] {
+            let status = bytes(&world, api, path).await.0;
+            assert!(status == 404 || status == 403, "{path}: {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    enroll(&world, &acme.join_secret, "edge-1").await;
+    let then = world.head().await;
+    let path = format!("/audit/replay?as_of={then}&node=edge-1");
+    let first = root.get(&path).await.json;
+    assert_eq!((&first["equal"], &first["events"]), (&json!(true), &json!(then)));
+    assert!(first["snapshot"]["version"].as_u64().unwrap() <= then);
+
+    let rename = json!({"name": "acme-2"});
+    let organization = format!("/organizations/{}", acme.organization);
+    let revision = root.get(&organization).await.revision();
+    acme.api.change(Method::PATCH, &organization, Some(rename), revision).await;
+    let suspend = json!({"reason": "unpaid"});
+    let revision = root.get(&organization).await.revision();
+    let path_of = format!("{organization}/suspend");
+    let suspended = root.change(Method::POST, &path_of, Some(suspend), revision).await;
+    assert_eq!(suspended.status, 200, "{}", suspended.text);
+    let again = root.get(&path).await.json;
+    let stays =
+        |of: &serde_json::Value| (of["digest"].clone(), of["root"].clone(), of["snapshot"].clone());
+    assert_eq!(stays(&again), stays(&first), "what was known then does not change");
+    assert_eq!(again["liveDigest"], serde_json::Value::Null);
+    let now = root.get("/audit/replay?node=edge-1").await.json;
+    assert_ne!(now["snapshot"]["digest"], first["snapshot"]["digest"]);
+    assert_eq!(now["digest"], now["liveDigest"]);
+    let future = root.get("/audit/replay?as_of=100000").await;
+    assert_eq!(future.problem(), "validation_failed");
+}
+
+/// The first `size` events of a log, as an old backup has them.
+async fn copy(log: &MemoryLog, size: u64) -> Arc<MemoryLog> {
+    let copy = Arc::new(MemoryLog::new());
+    let events = log.read(0, MAX_READ_EVENTS).await.unwrap();
+    for event in events.into_iter().filter(|event| event.position <= size) {
+        copy.append(again(event)).await.unwrap();
+    }
+    copy
+}
+
+/// The append that stores the event again; commands are of no matter here.
+fn again(event: Envelope) -> Append {
+    let new = NewEvent {
+        event_type: event.event_type,
+        schema: event.schema,
+        payload: event.payload,
+        organization: event.organization,
+    };
+    let (stream, expected) = (event.stream, event.revision - 1);
+    Append {
+        command: rap_proto::CommandId::from_u128(u128::from(event.position)),
+        request_hash: Digest::default(),
+        actor: event.actor,
+        causation: event.causation,
+        at: event.at,
+        writes: vec![StreamWrite { stream, expected, events: vec![new] }],
+        claim: Vec::new(),
+        release: Vec::new(),
+        reply: Bytes::new(),
+    }
+}
+
+/// A node that saw the tree of `seen` events.
+struct Watcher {
+    credentials: Credentials,
+    key: LocalKey,
+    seen: TreeReply,
+}
+
+impl Watcher {
+    async fn ask(&self, world: &World, known: &[u8]) -> crate::node::Answer {
+        let request = TreeRequest { known: known.to_vec() };
+        call(world, &self.credentials, &self.key, "/node/v1/tree", &request).await
+    }
+}
+
+/// A world with a node that saw everything, and its owner.
+async fn watched() -> (World, Api, Watcher) {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = enroll(&world, &acme.join_secret, "edge-1").await;
+    let (credentials, key) = (host.credentials().unwrap().clone(), host.key.clone());
+    let none = TreeReply { head: Vec::new(), consistency: Vec::new() };
+    let mut watcher = Watcher { credentials, key, seen: none };
+    root.post("/organizations", json!({"name": "later"})).await;
+    watcher.seen = watcher.ask(&world, b"").await.read();
+    (world, root, watcher)
+}
+
+#[tokio::test]
+async fn a_node_is_shown_that_the_log_only_grew() {
+    let (world, root, watcher) = watched().await;
+    let key = VerifierKey::p256(world.running.cluster, watcher.credentials.control_keys[0]);
+    let open = |head: &[u8]| {
+        TreeHead::open(head, world.running.cluster, std::slice::from_ref(&key)).unwrap()
+    };
+    let before = open(&watcher.seen.head);
+    root.post("/organizations", json!({"name": "even-later"})).await;
+    let reply: TreeReply = watcher.ask(&world, &watcher.seen.head).await.read();
+    let after = open(&reply.head);
+    assert!(after.size > before.size);
+    let (earlier, later) = ((before.size, &before.root), (after.size, &after.root));
+    check_consistency(&reply.consistency, earlier, later).unwrap();
+
+    let forged = watcher.ask(&world, b"not a head\n").await;
+    assert_eq!(forged.refusal(), NodeApiCode::Malformed);
+    let created = root.post("/organizations", json!({"name": "still-open"})).await;
+    assert_eq!(created.status, 201, "what a node makes up freezes nothing");
+}
+
+#[tokio::test]
+async fn a_log_that_nodes_saw_longer_or_otherwise_is_frozen() {
+    for (goes_on, code) in [(false, LogRefusal::Shorter), (true, LogRefusal::Forked)] {
+        let (world, root, watcher) = watched().await;
+        let size = world.head().await;
+        let (dir, log) = world.stop().await;
+        let older = copy(&log, size - 2).await;
+        let world = World::start_over(dir, older).await;
+        let root = world.anonymous().with_token(root.token.as_ref().unwrap());
+        if goes_on {
+            for name in ["another", "and-another", "and-one-more"] {
+                let created = root.post("/organizations", json!({"name": name})).await;
+                assert_eq!(created.status, 201, "nobody knows yet: {}", created.text);
+            }
+        }
+        watcher.ask(&world, &watcher.seen.head).await;
+        let refused = root.post("/organizations", json!({"name": "after"})).await;
+        assert_eq!(refused.problem(), "authority_frozen");
+        assert_eq!(refused.json["rule"], format!("log_{code}"));
+        assert_eq!(root.get("/organizations").await.status, 200, "reading goes on");
+        let ready = world.client.get(format!("{}/readyz", world.base)).send().await.unwrap();
+        assert_eq!(ready.status(), 503);
+    }
+}
