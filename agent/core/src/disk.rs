@@ -32,6 +32,8 @@ pub enum StateFile {
     Spool,
     /// [`Standing`](crate::standing::Standing).
     Standing,
+    /// [`Witnessed`](crate::witness::Witnessed).
+    TreeHead,
 }
 
 impl StateFile {
@@ -47,6 +49,7 @@ impl StateFile {
             Self::Section(digest) => format!("sections/{digest}"),
             Self::Spool => "spool".to_owned(),
             Self::Standing => "standing".to_owned(),
+            Self::TreeHead => "tree_head".to_owned(),
         }
     }
 

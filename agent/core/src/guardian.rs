@@ -21,6 +21,7 @@ pub enum ActorName {
     Identity,
     Snapshots,
     Fetcher,
+    Witness,
     Link,
     Spool,
     Workload,
@@ -30,10 +31,11 @@ pub enum ActorName {
 }
 
 impl ActorName {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Identity,
         Self::Snapshots,
         Self::Fetcher,
+        Self::Witness,
         Self::Link,
         Self::Spool,
         Self::Workload,
@@ -47,6 +49,7 @@ impl ActorName {
             Self::Identity => "identity",
             Self::Snapshots => "snapshots",
             Self::Fetcher => "fetcher",
+            Self::Witness => "witness",
             Self::Link => "link",
             Self::Spool => "spool",
             Self::Workload => "workload",

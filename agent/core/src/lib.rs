@@ -6,6 +6,7 @@
 //! | [`fetch::Fetcher`] | when to ask for a newer snapshot | the request |
 //! | [`renewal::Renewal`] | when to renew the certificate | the request |
 //! | [`spool::Spool`] | which observations are kept, sent, sent again | disk appends, messages |
+//! | [`witness::Witness`] | whether the log only grows | the request, disk writes |
 //! | [`link::Link`] | which bus messages to believe; heartbeats | the bus |
 //! | [`workload::Workload`] | when a worker is started, killed, restarted | processes |
 //! | [`guardian::Guardian`] | what a dead actor means | restarting it, or leaving |
@@ -25,6 +26,7 @@ pub mod replay;
 pub mod snapshot;
 pub mod spool;
 pub mod standing;
+pub mod witness;
 pub mod workload;
 
 pub use machine::Machine;

@@ -91,6 +91,9 @@ pub enum Input {
     PersistFailed,
     /// Newer credentials name these control keys.
     ControlKeys(Vec<PublicKey>),
+    /// The log that control shows was rewritten: nothing of it is taken any more, and what is
+    /// applied gives no new authority.
+    LogRefused { at: Timestamp },
 }
 
 #[derive(Debug)]
@@ -120,6 +123,7 @@ pub struct SnapshotStore {
     expires: Option<Moment>,
     /// A poll brings a wrong snapshot again and again; it is reported once.
     last_refused: Option<(u64, SnapshotRefusal)>,
+    suspended: bool,
     effects: VecDeque<Effect>,
 }
 
@@ -138,6 +142,7 @@ impl SnapshotStore {
             candidate: None,
             expires: None,
             last_refused: None,
+            suspended: false,
             effects: VecDeque::new(),
         }
     }
@@ -187,6 +192,10 @@ impl SnapshotStore {
         if self.candidate.is_some() {
             return;
         }
+        if self.suspended {
+            let code = SnapshotRefusal::LogRefused;
+            return self.refuse(check::Refused { version: 0, code });
+        }
         let empty = BTreeMap::new();
         let held = self.active.as_ref().map_or(&empty, |active| &active.sections);
         let known = self.known(Freshness::Fresh);
@@ -199,6 +208,26 @@ impl SnapshotStore {
             }
             Err(refusal) => self.refuse(refusal),
         }
+    }
+
+    /// As if the snapshot's life had ended: what is running goes on as its stale policy says.
+    fn suspend(&mut self, at: Timestamp) {
+        if std::mem::replace(&mut self.suspended, true) {
+            return;
+        }
+        self.candidate = None;
+        self.end_life(at);
+    }
+
+    fn end_life(&mut self, at: Timestamp) {
+        let Some(active) = &mut self.active else { return };
+        let snapshot = Arc::make_mut(&mut active.snapshot);
+        snapshot.manifest.expires_at = snapshot.manifest.expires_at.min(at);
+        let policy = snapshot.manifest.stale_policy;
+        let snapshot = active.snapshot.clone();
+        self.expires = None;
+        self.effects.push_back(Effect::Apply { snapshot, freshness: Freshness::Any });
+        self.effects.push_back(Effect::Expired(policy));
     }
 
     fn known(&self, freshness: Freshness) -> check::Known {
@@ -234,6 +263,9 @@ impl SnapshotStore {
         if denied {
             self.effects.push_back(Effect::Denied);
         }
+        if self.suspended {
+            self.end_life(at);
+        }
     }
 }
 
@@ -253,6 +285,7 @@ impl Machine for SnapshotStore {
             }
             Input::PersistFailed => self.candidate = None,
             Input::ControlKeys(keys) => self.identity.control_keys = keys,
+            Input::LogRefused { at } => self.suspend(at),
         }
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod snapshots;
 pub(crate) mod spool;
 pub(crate) mod status;
 pub(crate) mod telemetry;
+pub(crate) mod witness;
 pub(crate) mod workload;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::{
     actors::{
         fetcher::FetcherActor, identity::IdentityActor, link::LinkActor, mesh::MeshActor,
         snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
-        telemetry::TelemetryActor, workload::WorkloadActor,
+        telemetry::TelemetryActor, witness::WitnessActor, workload::WorkloadActor,
     },
     board::Board,
     options::ControlUrl,
@@ -47,6 +48,7 @@ pub(crate) struct Crew {
     pub(crate) identity: Slot<IdentityActor>,
     pub(crate) snapshots: Slot<SnapshotActor>,
     pub(crate) fetcher: Slot<FetcherActor>,
+    pub(crate) witness: Slot<WitnessActor>,
     pub(crate) link: Slot<LinkActor>,
     pub(crate) spool: Slot<SpoolActor>,
     pub(crate) workload: Slot<WorkloadActor>,
@@ -94,5 +96,6 @@ mortal!(
     SpoolActor,
     StatusActor,
     TelemetryActor,
+    WitnessActor,
     WorkloadActor,
 );

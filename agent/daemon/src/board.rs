@@ -7,7 +7,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rap_proto::{Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp};
+use rap_proto::{
+    Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp, observation::LogRefusal,
+};
 use serde::{Deserialize, Serialize};
 
 /// The state of an agent, as `rap-node-agent status` shows it. No part of it is secret.
@@ -24,6 +26,9 @@ pub struct StatusReport {
     pub fingerprint: Digest,
     pub certificate: Option<CertificateStatus>,
     pub snapshot: Option<SnapshotStatus>,
+    /// The newest tree head of the log that this node saw.
+    #[serde(default)]
+    pub log: LogStatus,
     pub control: ControlStatus,
     pub bus_connected: bool,
     pub mesh: MeshReport,
@@ -44,6 +49,8 @@ pub enum AgentState {
     Running,
     /// The snapshot's life ended: nothing new is accepted until control can be reached.
     Stale,
+    /// The log that control shows was rewritten: nothing new is accepted until a person looked.
+    Suspended,
     /// Asked to stop; open sessions may finish.
     Draining,
     /// The node is no longer part of the cluster. Final.
@@ -66,6 +73,16 @@ pub struct SnapshotStatus {
     pub expires_at: Timestamp,
     pub roles: BTreeSet<NodeRole>,
     pub draining: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LogStatus {
+    /// How many events the log had; zero before the first look.
+    pub size: u64,
+    pub root: Digest,
+    /// Why this node takes nothing from control any more.
+    pub refuted: Option<LogRefusal>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -133,6 +150,7 @@ impl Board {
             fingerprint,
             certificate: None,
             snapshot: None,
+            log: LogStatus::default(),
             control: ControlStatus::default(),
             bus_connected: false,
             mesh: MeshReport::default(),
@@ -154,9 +172,15 @@ impl Board {
     /// Moves to another state, unless the present one is final or on the way out.
     pub(crate) fn enter(&self, state: AgentState) {
         self.update(|report| {
-            let leaving = matches!(report.state, AgentState::Revoked)
-                || (report.state == AgentState::Draining && state != AgentState::Revoked);
-            if !leaving {
+            let stays = match report.state {
+                AgentState::Revoked => true,
+                AgentState::Draining => state != AgentState::Revoked,
+                AgentState::Suspended => {
+                    !matches!(state, AgentState::Revoked | AgentState::Draining)
+                }
+                _ => false,
+            };
+            if !stays {
                 report.state = state;
             }
         });

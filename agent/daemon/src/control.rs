@@ -25,6 +25,7 @@ use rap_proto::{
     wire::node_api::{
         CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
         MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
+        TreeReply, TreeRequest,
     },
 };
 use rustls::ClientConfig;
@@ -142,6 +143,11 @@ impl ControlClient {
 
     pub(crate) async fn renew(&mut self, request: &RenewRequest) -> Result<Credentials, CallError> {
         let (status, body) = self.call("/node/v1/renew", request, MAX_BODY_BYTES).await?;
+        read(status, &body)
+    }
+
+    pub(crate) async fn tree(&mut self, request: &TreeRequest) -> Result<TreeReply, CallError> {
+        let (status, body) = self.call("/node/v1/tree", request, MAX_BODY_BYTES).await?;
         read(status, &body)
     }
 

@@ -37,6 +37,7 @@ use crate::{
         spool::SpoolActor,
         status::StatusActor,
         telemetry::{self, TelemetryActor},
+        witness::WitnessActor,
         workload::{Needed, ServingSender, WorkloadActor},
     },
     board::Board,
@@ -219,6 +220,7 @@ impl Agent {
             ActorName::Identity => own.identity.set(IdentityActor::new(parts, crew).start()),
             ActorName::Snapshots => own.snapshots.set(SnapshotActor::new(parts, crew).start()),
             ActorName::Fetcher => own.fetcher.set(FetcherActor::new(parts, crew).start()),
+            ActorName::Witness => own.witness.set(WitnessActor::new(parts, crew).start()),
             ActorName::Link => own.link.set(LinkActor::new(parts, crew).start()),
             ActorName::Spool => own.spool.set(SpoolActor::new(parts, crew).start()),
             ActorName::Workload => {
@@ -242,6 +244,7 @@ impl Agent {
             ActorName::Identity => self.crew.identity.alive(),
             ActorName::Snapshots => self.crew.snapshots.alive(),
             ActorName::Fetcher => self.crew.fetcher.alive(),
+            ActorName::Witness => self.crew.witness.alive(),
             ActorName::Link => self.crew.link.alive(),
             ActorName::Spool => self.crew.spool.alive(),
             ActorName::Workload => self.crew.workload.alive(),

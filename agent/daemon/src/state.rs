@@ -7,6 +7,7 @@ use rap_agent_core::{
     record::{self, Enrollment, HeldCredentials, Record, RecordError},
     snapshot::Floor,
     standing::Standing,
+    witness::Witnessed,
 };
 use rap_bus::BusKey;
 use rap_pki::PeerIdentity;
@@ -79,6 +80,15 @@ impl State {
 
     pub(crate) fn standing(&self) -> Result<Standing, StateError> {
         Ok(read(&self.disk, StateFile::Standing)?.unwrap_or(Standing::Good))
+    }
+
+    /// The newest tree head that this node saw.
+    pub(crate) fn witnessed(&self) -> Result<Option<Witnessed>, StateError> {
+        read(&self.disk, StateFile::TreeHead)
+    }
+
+    pub(crate) fn keep_witnessed(&mut self, witnessed: &Witnessed) -> Result<(), StateError> {
+        Ok(self.disk.replace(StateFile::TreeHead, &record::encode(witnessed))?)
     }
 
     pub(crate) fn keep_enrollment(&mut self, enrollment: &Enrollment) -> Result<(), StateError> {

@@ -2,7 +2,9 @@
 use std::fmt::Debug;
 
 use super::*;
-use crate::{snapshot::Floor, standing::Standing};
+use rap_proto::observation::LogRefusal;
+
+use crate::{snapshot::Floor, standing::Standing, witness::Witnessed};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -52,6 +54,11 @@ pub(crate) fn credentials() -> HeldCredentials {
     }
 }
 
+fn witnessed() -> Witnessed {
+    let refuted = Some(LogRefusal::Shorter);
+    Witnessed { size: 5, root: Digest::from_bytes([6; 32]), note: vec![7; 8], refuted }
+}
+
 #[test]
 fn torn_and_damaged_records_are_noticed() {
     check(&enrollment());
@@ -59,6 +66,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&HeldManifest { manifest: vec![7; 40] });
     check(&Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) });
     check(&Standing::Good);
+    check(&witnessed());
     check(&Standing::revoked_by_control(Timestamp::from_unix_millis(5)));
 }
 
@@ -86,5 +94,6 @@ fn the_formats_are_frozen() {
     check_golden("floor", &encode(&floor));
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));
+    check_golden("tree_head", &encode(&witnessed()));
     check_golden("standing-revoked", &encode(&Standing::revoked_by_control(at)));
 }

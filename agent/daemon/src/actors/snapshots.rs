@@ -31,6 +31,11 @@ use crate::{
 #[rtype(result = "()")]
 pub(crate) struct Offered(pub(crate) Bundle);
 
+/// The log that control shows was rewritten.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Suspended;
+
 /// Some actor was started afresh and asks to be told again.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -61,6 +66,10 @@ impl SnapshotActor {
             Identity { cluster: self.parts.cluster, node: self.parts.node, control_keys };
         self.machine = SnapshotStore::new(identity, floor);
         self.loaded = true;
+        let witnessed = self.parts.state.witnessed().map_err(|error| error.to_string())?;
+        if witnessed.is_some_and(|witnessed| witnessed.refuted.is_some()) {
+            self.feed(Input::LogRefused { at: Clock.now() }, ctx);
+        }
         if let Some(kept) = kept {
             self.feed(Input::Restore { kept, at: Clock.now() }, ctx);
         }
@@ -72,6 +81,7 @@ impl SnapshotActor {
         let (version, sections) = self.machine.holding();
         self.crew.fetcher.tell(Holding { version, sections });
         self.crew.link.tell(ControlKeys(self.machine.control_keys()));
+        self.crew.witness.tell(ControlKeys(self.machine.control_keys()));
     }
 
     fn persist(&mut self, plan: Plan, ctx: &mut Context<Self>) {
@@ -177,6 +187,14 @@ impl Handler<Offered> for SnapshotActor {
         if self.loaded {
             self.feed(Input::Offered { bundle, at: Clock.now() }, ctx);
         }
+    }
+}
+
+impl Handler<Suspended> for SnapshotActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Suspended, ctx: &mut Self::Context) {
+        self.feed(Input::LogRefused { at: Clock.now() }, ctx);
     }
 }
 

@@ -113,6 +113,7 @@ async fn kill_by_name(crew: &Crew, name: ActorName) {
         ActorName::Identity => kill(crew.identity.addr()).await,
         ActorName::Snapshots => kill(crew.snapshots.addr()).await,
         ActorName::Fetcher => kill(crew.fetcher.addr()).await,
+        ActorName::Witness => kill(crew.witness.addr()).await,
         ActorName::Link => kill(crew.link.addr()).await,
         ActorName::Spool => kill(crew.spool.addr()).await,
         ActorName::Workload => kill(crew.workload.addr()).await,

@@ -39,8 +39,10 @@ use rap_proto::{
     wire::node_api::{
         BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
         MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
+        TreeReply, TreeRequest,
     },
 };
+use rap_tlog::{Frontier, HeadKey, TreeHead, VerifierKey, proof};
 use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_rustls::TlsAcceptor;
@@ -107,6 +109,8 @@ pub(crate) struct Desk {
     pub(crate) refuses: Option<NodeApiCode>,
     pub(crate) certificate_life: Duration,
     pub(crate) snapshot: Option<(u64, Bundle)>,
+    /// The leaves of the log that the node is shown.
+    pub(crate) log: Vec<Digest>,
     /// Whether observations are confirmed.
     pub(crate) records: bool,
     pub(crate) node: Option<Node>,
@@ -471,6 +475,7 @@ async fn answer(
         (None, path) => match authenticated(shared, peer) {
             Err(code) => Err(code),
             Ok(peer) if path == "/node/v1/renew" => renew(shared, peer, &body),
+            Ok(_) if path == "/node/v1/tree" => tree(shared, &body),
             Ok(_) => snapshot(shared, &body),
         },
     };
@@ -575,6 +580,25 @@ fn renew(shared: &Shared, peer: PeerIdentity, body: &[u8]) -> Answer {
     }
     desk.renewals += 1;
     ok(&credentials(shared, &desk))
+}
+
+/// The tree over the desk's leaves, with the proof that an honest control plane would give.
+fn tree(shared: &Shared, body: &[u8]) -> Answer {
+    let request: TreeRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
+    let leaves = shared.desk.lock().unwrap().log.clone();
+    let key = VerifierKey::p256(shared.cluster, shared.key.public_key());
+    let known = TreeHead::open(&request.known, shared.cluster, &[key]);
+    let mut frontier = Frontier::default();
+    leaves.iter().for_each(|leaf| drop(frontier.push(*leaf)));
+    let earlier = known.map_or(0, |known| known.size).min(frontier.size());
+    let tile = |id: rap_tlog::TileId| (id, leaves[..usize::from(id.width)].to_vec());
+    let plan = proof::plan_consistency(earlier, frontier.size()).unwrap();
+    let tiles = plan.into_iter().map(tile).collect();
+    let consistency = proof::prove_consistency(earlier, frontier.size(), &tiles).unwrap();
+    let (cluster, size, root) = (shared.cluster, frontier.size(), frontier.root());
+    let ed25519 = HeadKey::from_seed(&[2; 32]);
+    let head = TreeHead { cluster, size, root }.sign(&shared.key, &ed25519);
+    ok(&TreeReply { head, consistency })
 }
 
 fn snapshot(shared: &Shared, body: &[u8]) -> Answer {

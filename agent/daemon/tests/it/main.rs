@@ -8,3 +8,4 @@ mod enrollment;
 mod life;
 mod program;
 mod snapshots;
+mod tree;

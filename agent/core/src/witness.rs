@@ -1,0 +1,249 @@
+//! Whether the log that control shows only grows.
+//!
+//! A node keeps the newest tree head that it saw. It presents that one when it asks for a newer
+//! one, and what it gets must have grown out of it. A log that became shorter, or another one, is
+//! a log that somebody rewrote: the node says so, and takes nothing from that control plane any
+//! more until a person looked.
+//!
+//! Inputs: what is kept, answers, outcomes of writes, control keys. Effects: at most one
+//! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
+//! [`Effect::Suspend`] ends authority.
+//!
+//! INVARIANT: a head is durable before the node says that it saw it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use rap_proto::{
+    ClusterId, Digest, Moment, PublicKey,
+    observation::LogRefusal,
+    wire::node_api::{TreeReply, TreeRequest},
+};
+use rap_tlog::{OpenHeadError, TreeHead, VerifierKey, head::MAX_HEAD_BYTES, proof};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Machine,
+    jitter::{Backoff, Jitter},
+    record::Record,
+};
+
+/// How long a node goes without asking; spread by a third.
+pub const POLL: Duration = Duration::from_secs(60);
+/// How long an answer may take.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const GREATEST_RETRY: Duration = Duration::from_secs(60);
+
+/// The newest tree head, as it was signed, and whether what came after it was refuted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Witnessed {
+    pub size: u64,
+    pub root: Digest,
+    /// Empty before the first.
+    #[serde(with = "serde_bytes")]
+    pub note: Vec<u8>,
+    /// A log that did not grow out of this one was seen: final, until this file is removed.
+    pub refuted: Option<LogRefusal>,
+}
+
+impl Record for Witnessed {
+    const KIND: u8 = 6;
+    const MAX_BYTES: usize = 8 * 1024;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// What was found on disk, once and before everything else.
+    Restore(Option<Witnessed>),
+    /// The keys that may sign for this node's cluster.
+    ControlKeys(Vec<PublicKey>),
+    Answered(TreeReply),
+    /// Control could not be reached, or answered nonsense.
+    Failed,
+    /// The last [`Effect::Persist`] is durable.
+    Persisted,
+    /// It is not: the head counts as not seen.
+    PersistFailed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    Ask(TreeRequest),
+    /// Write this, durably, and answer with [`Input::Persisted`].
+    Persist(Witnessed),
+    /// A head was seen and is durable.
+    Saw {
+        size: u64,
+        root: Digest,
+    },
+    /// To be observed.
+    Refused {
+        size: u64,
+        known: u64,
+        code: LogRefusal,
+    },
+    /// Nothing that control says has authority any more.
+    Suspend(LogRefusal),
+}
+
+pub struct Witness {
+    cluster: ClusterId,
+    keys: Vec<VerifierKey>,
+    known: Witnessed,
+    candidate: Option<Witnessed>,
+    asked: bool,
+    next: Option<Moment>,
+    last_refused: Option<(u64, LogRefusal)>,
+    backoff: Backoff,
+    jitter: Jitter,
+    effects: VecDeque<Effect>,
+}
+
+impl Witness {
+    pub fn new(cluster: ClusterId, seed: u64) -> Self {
+        Self {
+            cluster,
+            keys: Vec::new(),
+            known: Witnessed::default(),
+            candidate: None,
+            asked: false,
+            next: None,
+            last_refused: None,
+            backoff: Backoff::new(FIRST_RETRY, GREATEST_RETRY),
+            jitter: Jitter::new(seed),
+            effects: VecDeque::new(),
+        }
+    }
+
+    fn ask(&mut self, now: Moment) {
+        self.asked = true;
+        self.next = Some(now + ANSWER_LIMIT);
+        self.effects.push_back(Effect::Ask(TreeRequest { known: self.known.note.clone() }));
+    }
+
+    fn wait(&mut self, now: Moment, delay: Duration) {
+        self.asked = false;
+        self.next = Some(now + delay);
+    }
+
+    fn answered(&mut self, now: Moment, reply: TreeReply) {
+        let delay = self.jitter.around(POLL, 33);
+        match self.judge(&reply) {
+            Ok(head) => {
+                self.backoff.reset();
+                self.last_refused = None;
+                self.wait(now, delay);
+                if head.size > self.known.size && self.candidate.is_none() {
+                    let (size, root, note) = (head.size, head.root, reply.head);
+                    self.keep(Witnessed { size, root, note, refuted: None });
+                }
+            }
+            Err((size, code)) => {
+                let known = self.known.size;
+                if self.last_refused.replace((size, code)) != Some((size, code)) {
+                    self.effects.push_back(Effect::Refused { size, known, code });
+                }
+                self.wait(now, delay);
+                if matches!(code, LogRefusal::Shorter | LogRefusal::Forked) {
+                    // What is on its way to the disk must not overwrite this.
+                    self.candidate = None;
+                    self.keep(Witnessed { refuted: Some(code), ..self.known.clone() });
+                    self.suspend(code);
+                }
+            }
+        }
+    }
+
+    /// The head that was shown, if it grew out of the known one.
+    fn judge(&self, reply: &TreeReply) -> Result<TreeHead, (u64, LogRefusal)> {
+        if reply.head.len() > MAX_HEAD_BYTES {
+            return Err((0, LogRefusal::Malformed));
+        }
+        let head = TreeHead::open(&reply.head, self.cluster, &self.keys).map_err(|error| {
+            let code = match error {
+                OpenHeadError::Malformed => LogRefusal::Malformed,
+                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
+            };
+            (0, code)
+        })?;
+        if head.size < self.known.size {
+            return Err((head.size, LogRefusal::Shorter));
+        }
+        let known = (self.known.size, &self.known.root);
+        proof::check_consistency(&reply.consistency, known, (head.size, &head.root))
+            .map_err(|_| (head.size, LogRefusal::Forked))?;
+        Ok(head)
+    }
+
+    fn keep(&mut self, witnessed: Witnessed) {
+        self.candidate = Some(witnessed.clone());
+        self.effects.push_back(Effect::Persist(witnessed));
+    }
+
+    fn suspend(&mut self, code: LogRefusal) {
+        self.known.refuted = Some(code);
+        self.next = None;
+        self.effects.push_back(Effect::Suspend(code));
+    }
+
+    fn restore(&mut self, now: Moment, kept: Option<Witnessed>) {
+        self.known = kept.unwrap_or_default();
+        match self.known.refuted {
+            Some(code) => self.suspend(code),
+            None => self.ask(now),
+        }
+    }
+}
+
+impl Machine for Witness {
+    type Input = Input;
+    type Effect = Effect;
+
+    fn handle_input(&mut self, now: Moment, input: Input) {
+        match input {
+            Input::Restore(kept) => self.restore(now, kept),
+            Input::ControlKeys(keys) => {
+                let key = |key| VerifierKey::p256(self.cluster, key);
+                self.keys = keys.into_iter().map(key).collect();
+            }
+            // An answer that came too late; the next one tells more.
+            Input::Answered(_) | Input::Failed if !self.asked || self.known.refuted.is_some() => {}
+            Input::Answered(reply) => self.answered(now, reply),
+            Input::Failed => {
+                let delay = self.backoff.next_delay(&mut self.jitter);
+                self.wait(now, delay);
+            }
+            Input::Persisted => {
+                if let Some(durable) = self.candidate.take()
+                    && durable.refuted.is_none()
+                {
+                    self.effects.push_back(Effect::Saw { size: durable.size, root: durable.root });
+                    self.known = durable;
+                }
+            }
+            Input::PersistFailed => self.candidate = None,
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Moment) {
+        if self.next.is_none_or(|at| now < at) {
+            return;
+        }
+        if self.asked {
+            self.handle_input(now, Input::Failed);
+        } else {
+            self.ask(now);
+        }
+    }
+
+    fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Moment> {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests;

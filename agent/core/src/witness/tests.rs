@@ -1,0 +1,182 @@
+#![allow(clippy::unwrap_used)]
+
+use rap_proto::{Signer as _, key::LocalKey};
+use rap_tlog::{Frontier, HeadKey, leaf_hash};
+
+use super::*;
+
+const START: Moment = Moment::from_micros(0);
+const CLUSTER: ClusterId = ClusterId::from_u128(1);
+
+fn control() -> LocalKey {
+    LocalKey::from_random(&[1; 32]).unwrap()
+}
+
+/// A log of few leaves; `story` makes it another one.
+struct Log(Vec<Digest>);
+
+impl Log {
+    fn of(size: u8, story: u8) -> Self {
+        Self((0..size).map(|n| leaf_hash(&[n, if n < 2 { 0 } else { story }])).collect())
+    }
+
+    fn frontier(&self, size: usize) -> Frontier {
+        let mut frontier = Frontier::default();
+        self.0[..size].iter().for_each(|leaf| drop(frontier.push(*leaf)));
+        frontier
+    }
+
+    /// What control answers to somebody who saw `earlier` events.
+    fn reply(&self, earlier: u64) -> TreeReply {
+        let frontier = self.frontier(self.0.len());
+        let size = frontier.size();
+        let head = TreeHead { cluster: CLUSTER, size, root: frontier.root() };
+        let plan = proof::plan_consistency(earlier.min(size), size).unwrap();
+        let tile = |id: rap_tlog::TileId| (id, self.0[..usize::from(id.width)].to_vec());
+        let tiles = plan.into_iter().map(tile).collect();
+        let consistency = proof::prove_consistency(earlier.min(size), size, &tiles).unwrap();
+        TreeReply { head: head.sign(&control(), &HeadKey::from_seed(&[2; 32])), consistency }
+    }
+}
+
+fn witness(kept: Option<Witnessed>) -> Witness {
+    let mut witness = Witness::new(CLUSTER, 1);
+    witness.handle_input(START, Input::ControlKeys(vec![control().public_key()]));
+    witness.handle_input(START, Input::Restore(kept));
+    witness
+}
+
+fn effects(witness: &mut Witness) -> Vec<Effect> {
+    std::iter::from_fn(|| witness.poll_effect()).collect()
+}
+
+/// Lets the next question be asked, answers it, and makes what follows durable.
+fn ask(witness: &mut Witness, reply: TreeReply) -> Vec<Effect> {
+    if !witness.asked {
+        let next = witness.poll_timeout().unwrap();
+        witness.handle_timeout(next);
+    }
+    let asked = effects(witness);
+    assert!(matches!(asked[..], [Effect::Ask(_)]), "{asked:?}");
+    witness.handle_input(START, Input::Answered(reply));
+    let mut followed = effects(witness);
+    if followed.iter().any(|effect| matches!(effect, Effect::Persist(_))) {
+        witness.handle_input(START, Input::Persisted);
+        followed.extend(effects(witness));
+    }
+    followed
+}
+
+#[test]
+fn a_growing_log_is_seen_and_kept_before_it_is_said() {
+    let mut witness = witness(None);
+    let mut earlier = 0;
+    for size in [1, 3, 3, 8, 21] {
+        let log = Log::of(size, 0);
+        let followed = ask(&mut witness, log.reply(earlier));
+        if u64::from(size) == earlier {
+            assert_eq!(followed, []);
+            continue;
+        }
+        let root = log.frontier(size.into()).root();
+        let [Effect::Persist(kept), Effect::Saw { size: seen, root: saw }] = &followed[..] else {
+            panic!("{followed:?}");
+        };
+        assert_eq!((kept.size, kept.root, *seen, *saw), (size.into(), root, size.into(), root));
+        earlier = size.into();
+    }
+}
+
+#[test]
+fn it_presents_what_it_kept_also_after_a_restart() {
+    let mut first = witness(None);
+    let followed = ask(&mut first, Log::of(5, 0).reply(0));
+    let [Effect::Persist(kept), ..] = &followed[..] else { panic!("{followed:?}") };
+    let mut again = witness(Some(kept.clone()));
+    assert_eq!(effects(&mut again), [Effect::Ask(TreeRequest { known: kept.note.clone() })]);
+}
+
+#[test]
+fn a_shorter_and_another_log_suspend_the_node_for_good() {
+    for (rewritten, size, code) in [
+        (Log::of(4, 0).reply(4), 4, LogRefusal::Shorter),
+        (Log::of(9, 7).reply(5), 9, LogRefusal::Forked),
+        (Log::of(5, 7).reply(5), 5, LogRefusal::Forked),
+        (TreeReply { consistency: vec![], ..Log::of(9, 0).reply(5) }, 9, LogRefusal::Forked),
+    ] {
+        let mut first = witness(None);
+        ask(&mut first, Log::of(5, 0).reply(0));
+        let followed = ask(&mut first, rewritten);
+        let [
+            Effect::Refused { size: of, known: 5, code: why },
+            Effect::Persist(kept),
+            Effect::Suspend(by),
+        ] = &followed[..]
+        else {
+            panic!("{followed:?}")
+        };
+        assert_eq!((*of, *why, *by, kept.size, kept.refuted), (size, code, code, 5, Some(code)));
+        assert_eq!(first.poll_timeout(), None, "it asks no more");
+
+        let mut again = witness(Some(kept.clone()));
+        assert_eq!(effects(&mut again), [Effect::Suspend(code)]);
+        assert_eq!(again.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn what_is_not_signed_is_refused_once_and_changes_nothing() {
+    let mut witness = witness(None);
+    ask(&mut witness, Log::of(5, 0).reply(0));
+    let stranger = LocalKey::from_random(&[9; 32]).unwrap();
+    let head = TreeHead { cluster: CLUSTER, size: 9, root: Digest::of(b"root") };
+    let foreign = head.sign(&stranger, &HeadKey::from_seed(&[9; 32]));
+    let endless = vec![b'a'; MAX_HEAD_BYTES + 1];
+    for (head, code) in [
+        (foreign, LogRefusal::NotTrusted),
+        (b"no head".to_vec(), LogRefusal::Malformed),
+        (endless, LogRefusal::Malformed),
+    ] {
+        let reply = TreeReply { head, consistency: vec![] };
+        let expected = Effect::Refused { size: 0, known: 5, code };
+        let followed = ask(&mut witness, reply.clone());
+        assert!(followed == [expected] || code == LogRefusal::Malformed, "{followed:?}");
+        assert_eq!(ask(&mut witness, reply), [], "a poll brings it again and again");
+    }
+    let followed = ask(&mut witness, Log::of(6, 0).reply(5));
+    assert!(matches!(followed[..], [Effect::Persist(_), Effect::Saw { size: 6, .. }]));
+}
+
+#[test]
+fn a_head_that_could_not_be_kept_was_not_seen() {
+    let mut witness = witness(None);
+    effects(&mut witness);
+    witness.handle_input(START, Input::Answered(Log::of(5, 0).reply(0)));
+    effects(&mut witness);
+    witness.handle_input(START, Input::PersistFailed);
+    assert_eq!(effects(&mut witness), []);
+    let followed = ask(&mut witness, Log::of(4, 0).reply(0));
+    assert!(matches!(followed[..], [Effect::Persist(_), Effect::Saw { size: 4, .. }]));
+}
+
+#[test]
+fn failures_back_off_and_a_late_answer_counts_for_nothing() {
+    let mut witness = witness(None);
+    effects(&mut witness);
+    let mut now = START;
+    let mut gaps = Vec::new();
+    for _ in 0..10 {
+        witness.handle_input(now, Input::Failed);
+        let next = witness.poll_timeout().unwrap();
+        gaps.push(next.since(now));
+        now = next;
+        witness.handle_timeout(now);
+        assert!(matches!(effects(&mut witness)[..], [Effect::Ask(_)]));
+    }
+    assert!(gaps[0] <= Duration::from_secs(2) && gaps[9] >= Duration::from_secs(30));
+    now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    assert_eq!(effects(&mut witness), [], "no answer: it backs off first");
+    witness.handle_input(now, Input::Answered(Log::of(5, 0).reply(0)));
+    assert_eq!(effects(&mut witness), []);
+}
