@@ -123,6 +123,7 @@ fn exit_of_problem(code: ProblemCode) -> Exit {
         ProblemCode::Unavailable
         | ProblemCode::OutcomeUnknown
         | ProblemCode::PositionNotReached
+        | ProblemCode::AuthorityFrozen
         | ProblemCode::IdempotencyKeyInFlight => Exit::Unavailable,
         ProblemCode::MalformedRequest
         | ProblemCode::IdempotencyKeyMissing

@@ -76,6 +76,11 @@ impl Api {
         decode(&self.send(build).await?)
     }
 
+    /// What is not JSON.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
+        self.send(|| self.request(Method::GET, path)).await
+    }
+
     /// Every item of a list, page by page.
     pub(crate) async fn list<T: DeserializeOwned>(
         &self,

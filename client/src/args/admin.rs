@@ -1,10 +1,14 @@
 //! Commands of administrators: one noun each, with the verbs ls, get, create and rm.
 
+use std::path::PathBuf;
+
 use clap::{ArgGroup, Args, Subcommand};
 use rap_proto::{
     ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, ResourceKind,
     api::Reference,
 };
+
+use rap_tlog::VerifierKey;
 
 use super::{RoleArgument, Span, When};
 
@@ -399,6 +403,53 @@ Examples:
         #[arg(long, short)]
         follow: bool,
     },
-    /// Rebuild every projection from the log's beginning and compare it with the live ones.
-    Replay,
+    /// Rebuild every projection from the log's beginning, and compare it with the live ones and
+    /// every event with the log's tree.
+    #[command(after_help = "\
+Examples:
+  rap audit replay
+  rap audit replay --as-of 120                    the state of that moment
+  rap audit replay --as-of 120 --node egress-1    and what the node was to know then")]
+    Replay {
+        /// Only events up to this position.
+        #[arg(long, value_name = "POSITION")]
+        as_of: Option<u64>,
+        /// Compile this node's snapshot of that moment again.
+        #[arg(long, value_name = "NAME|ID")]
+        node: Option<Reference>,
+    },
+    /// Copy the whole log into a folder that can be verified offline.
+    #[command(after_help = "\
+The folder has the layout of C2SP tlog-tiles, which other programs verify as well. Exporting into
+it again fetches what is new. Payloads that hold password verifiers or digests of secrets are
+withheld; their hashes are there.")]
+    Export {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Verify an exported log, or one proof, without asking anybody.
+    #[command(after_help = "\
+Examples:
+  rap audit verify ./log
+  rap audit verify ./log --known ./log-of-last-month       it is the same log, grown
+  rap audit verify 41.tlog-proof --key rap.cluster/…+…")]
+    Verify {
+        /// What `rap audit export` or `rap audit prove` wrote.
+        #[arg(value_name = "DIR|FILE")]
+        path: PathBuf,
+        /// A key of the log that you know from elsewhere; by default the export's own.
+        #[arg(long, value_name = "KEY")]
+        key: Vec<VerifierKey>,
+        /// A checkpoint, or another export, that this log must begin with.
+        #[arg(long, value_name = "DIR|FILE")]
+        known: Option<PathBuf>,
+    },
+    /// Print the proof that one event is in the log.
+    #[command(after_help = "\
+Example:
+  rap audit prove 41 > 41.tlog-proof")]
+    Prove {
+        #[arg(value_name = "POSITION")]
+        position: u64,
+    },
 }

@@ -247,7 +247,46 @@ fn administer(fabric: &Fabric) {
     }
     let replay = fabric.admin(&["audit", "replay", "-o", "json"]).ok();
     assert!(replay.contains("\"equal\": true"), "{replay}");
+    audit_offline(fabric);
     follow_the_log(fabric);
+}
+
+/// The log is taken away, verified without the fabric, and a changed copy is found out.
+fn audit_offline(fabric: &Fabric) {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let at = log.to_str().unwrap();
+    fabric.admin(&["audit", "export", at]).ok();
+    let offline = |words: &[&str]| Person::new().rap(&[&["audit", "verify"], words].concat());
+    let said = offline(&[at, "-o", "json"]).ok();
+    assert!(said.contains("\"payloads\""), "{said}");
+
+    fabric.admin(&["org", "create", "between"]).ok();
+    let grown = folder.path().join("grown");
+    fabric.admin(&["audit", "export", grown.to_str().unwrap()]).ok();
+    offline(&[grown.to_str().unwrap(), "--known", at]).ok();
+    let said = offline(&[at, "--known", grown.to_str().unwrap()]).fails(1);
+    assert!(said.contains("ends before position"), "{said}");
+
+    let proof = folder.path().join("3.tlog-proof");
+    std::fs::write(&proof, fabric.admin(&["audit", "prove", "3"]).ok()).unwrap();
+    let keys = std::fs::read_to_string(log.join("keys")).unwrap();
+    let key = keys.lines().last().unwrap();
+    let said = offline(&[proof.to_str().unwrap(), "--key", key, "-o", "json"]).ok();
+    assert!(said.contains("\"position\": 3"), "{said}");
+
+    let entries = std::fs::read_dir(log.join("tile/entries/000.p")).unwrap();
+    let bundle = entries.last().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&bundle).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(bundle, bytes).unwrap();
+    let said = offline(&[at]).fails(1);
+    assert!(said.contains("is not what the tree commits to"), "{said}");
+
+    let replay = fabric.admin(&["audit", "replay", "--node", "egress", "-o", "json"]).ok();
+    assert!(replay.contains("\"sections\""), "{replay}");
+    let then = fabric.admin(&["audit", "replay", "--as-of", "3", "-o", "json"]).ok();
+    assert!(then.contains("\"events\": 3") && !then.contains("liveDigest"), "{then}");
 }
 
 fn follow_the_log(fabric: &Fabric) {

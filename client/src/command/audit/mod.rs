@@ -1,5 +1,10 @@
 //! `rap audit`: the log as an auditor reads it.
 
+mod export;
+mod folder;
+mod prove;
+mod verify;
+
 use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,21 +31,40 @@ impl Row for AuditEvent {
 }
 
 pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<(), Failure> {
-    let api = context.api()?;
     match command {
         AuditCommand::Log { since, until, follow } => {
-            log(context, &api, since, until, follow).await
+            log(context, &context.api()?, since, until, follow).await
         }
-        AuditCommand::Replay => {
-            let replay: Replay = api.get("/audit/replay").await?;
-            context.one(&replay)?;
-            if replay.equal {
-                Ok(())
-            } else {
-                Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
-                    .hint("keep the server's state and its log, and restart it: it folds anew"))
-            }
+        AuditCommand::Replay { as_of, node } => {
+            let mut query = Vec::new();
+            query.extend(as_of.map(|position| ("as_of", position.to_string())));
+            query.extend(node.map(|node| ("node", node.to_string())));
+            replay(context, &context.api()?, &query).await
         }
+        AuditCommand::Export { folder } => export::run(context, &context.api()?, &folder).await,
+        AuditCommand::Prove { position } => prove::run(&context.api()?, position).await,
+        AuditCommand::Verify { path, key, known } => {
+            verify::run(context, &path, &key, known.as_deref())
+        }
+    }
+}
+
+async fn replay(
+    context: &Context,
+    api: &Api,
+    query: &[(&'static str, String)],
+) -> Result<(), Failure> {
+    let replay: Replay = api.get_with("/audit/replay", query).await?;
+    context.one(&replay)?;
+    match replay.altered {
+        _ if replay.equal => Ok(()),
+        Some(position) => Err(Failure::new(
+            Exit::Failed,
+            format!("from position {position} on, the log is not what its tree commits to"),
+        )
+        .hint("keep the database as it is, and compare it with exports and with what nodes saw")),
+        None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
+            .hint("keep the server's state and its log, and restart it: it folds anew")),
     }
 }
 
