@@ -7,6 +7,7 @@ mod packages;
 mod shell;
 mod sim;
 mod test;
+mod verifier;
 
 use std::process::ExitCode;
 

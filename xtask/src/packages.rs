@@ -16,6 +16,8 @@ const NEEDED: &[(&str, &[&str], &str)] = &[
     ("curl", &["/usr/bin/curl"], "a real client"),
     ("rsync", &["/usr/bin/rsync"], "a real client"),
     ("git", &["/usr/bin/git", "/usr/local/bin/git"], "a real client"),
+    ("openssl", &["/usr/bin/openssl"], "checks the log's signatures"),
+    ("python3-venv", &["/usr/share/doc/python3-venv"], "the log's other verifier"),
     ("g++", &["/usr/bin/g++"], "the fuzzer's runtime"),
 ];
 

@@ -5,6 +5,7 @@ use std::{process::Command, time::Instant};
 use crate::{
     fuzz, packages,
     shell::{self, Outcome},
+    verifier,
 };
 
 /// The cargo-deny that checks licences, sources and bans.
@@ -92,14 +93,15 @@ fn simulate() -> Outcome {
 }
 
 fn end_to_end() -> Outcome {
-    shell::run(&mut shell::cargo([
+    let mut command = shell::cargo([
         "test",
         "--package=rap-e2e",
         "--locked",
         "--",
         "--test-threads=1",
         "--nocapture",
-    ]))
+    ]);
+    shell::run(command.env("RAP_AICS_TLOG", verifier::ensure()?))
 }
 
 /// The advisory database lives on the network and moves; CI checks what this tree itself says.

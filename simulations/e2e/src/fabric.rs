@@ -430,7 +430,7 @@ fn control_url() -> String {
 }
 
 /// The folder of the fabric's programs.
-fn programs() -> PathBuf {
+pub fn programs() -> PathBuf {
     std::env::var_os("RAP_BIN_DIR").map(PathBuf::from).unwrap_or_else(|| {
         let own = std::env::current_exe().expect("a running program has a file");
         let folder = own.parent().expect("a file has a folder");

@@ -21,7 +21,7 @@ mod person;
 mod process;
 mod until;
 
-pub use fabric::{Fabric, NODES, items};
+pub use fabric::{Fabric, NODES, items, programs};
 pub use lab::{Lab, Space};
 pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};

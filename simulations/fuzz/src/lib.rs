@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("agent_disk", targets::agent_disk::target),
     Target::new("certificates", targets::certificates::target),
     Target::new("text", targets::text::target),
+    Target::new("tree", targets::tree::target),
 ];
 
 pub fn find(name: &str) -> Option<&'static Target> {

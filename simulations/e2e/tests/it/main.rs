@@ -5,6 +5,7 @@ mod denied;
 mod everyday;
 mod network;
 mod outage;
+mod proof;
 mod rootless;
 mod ticket;
 mod worker;

@@ -8,6 +8,7 @@ use rap_agent_core::{
     snapshot::Floor,
     spool::{self, MAX_SPOOLED, Spool},
     standing::Standing,
+    witness::Witnessed,
 };
 use rap_proto::{Digest, Moment, bus::MAX_OBSERVATIONS};
 
@@ -28,6 +29,8 @@ pub fn target(data: &[u8]) {
             sealed_record::<Standing>,
             restore,
             sealed_spool,
+            record::<Witnessed>,
+            sealed_record::<Witnessed>,
         ],
         data,
     );

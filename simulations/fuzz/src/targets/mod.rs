@@ -15,3 +15,4 @@ pub mod node_wire;
 pub mod signed;
 pub mod snapshot;
 pub mod text;
+pub mod tree;

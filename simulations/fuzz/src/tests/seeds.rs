@@ -47,6 +47,9 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("agent_disk", 4, "agent/core/golden/standing-good"),
     ("agent_disk", 4, "agent/core/golden/standing-revoked"),
     ("agent_disk", 10, "agent/core/golden/spool"),
+    ("agent_disk", 12, "agent/core/golden/tree_head"),
+    ("tree", 8, "proto/golden/tree_request.v1"),
+    ("tree", 9, "proto/golden/tree_reply.v1"),
 ];
 
 /// Target, the choice within it, a name, and the text.
@@ -60,6 +63,10 @@ const TEXTS: &[(&str, u8, &str, &str)] = &[
     ("text", 9, "reference", "0192F0C1-2345-7ABC-8DEF-0123456789AB"),
     ("text", 10, "join_secret", "rapj_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"),
     ("text", 14, "setup_code", "rapsetup_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"),
+    ("tree", 0, "head", include_str!("../../../../proto/tlog/golden/head.txt")),
+    ("tree", 1, "key", "rap.cluster/x+1"),
+    ("tree", 2, "proof", include_str!("../../../../proto/tlog/golden/proof.txt")),
+    ("tree", 3, "path", "tile/entries/x001/x234/067.p/8"),
     ("adapter", 5, "host", "office.acme.example"),
     ("adapter", 5, "address", "2001:db8::1"),
     (

@@ -83,6 +83,7 @@ fn place(envelope: &Envelope) -> Result<Option<(NodeId, u64)>, Violation> {
             let sequence = match event {
                 NodeReportEvent::AccessRefused(event) => event.sequence,
                 NodeReportEvent::SnapshotRefused(event) => event.sequence,
+                NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
             };
             return Ok(Some((NodeId::from_uuid(envelope.stream.id), sequence)));

@@ -1,0 +1,254 @@
+//! An exported log of 100,000 events, audited by `rap` and by programs that are not ours:
+//! `aics-tlog`, which reads C2SP transparency logs, and `openssl`.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use rap_e2e::programs;
+use rap_events::{
+    Actor, Append, Log, MemoryLog, StreamId,
+    log::{NewEvent, StreamWrite},
+    tree::{Tree as _, read_tile},
+};
+use rap_pki::pem;
+use rap_proto::{ClusterId, CommandId, Digest, Signer as _, Timestamp, key::LocalKey};
+use rap_tlog::{
+    HeadKey, TileId, TreeHead, VerifierKey,
+    tile::{Content, WIDTH, bundle_from_bytes, bundle_to_bytes},
+};
+use uuid::Uuid;
+
+const SIZE: u64 = 100_000;
+const APPEND: u64 = 250;
+const STREAMS: u64 = 40;
+const CLUSTER: ClusterId = ClusterId::from_u128(11);
+/// Where `cargo xtask test` puts the other verifier.
+const VERIFIER: &str = "RAP_AICS_TLOG";
+
+fn control() -> LocalKey {
+    LocalKey::from_random(&[1; 32]).unwrap()
+}
+
+fn ed25519() -> HeadKey {
+    HeadKey::from_seed(&[2; 32])
+}
+
+fn keys() -> [VerifierKey; 2] {
+    [VerifierKey::p256(CLUSTER, control().public_key()), VerifierKey::ed25519(CLUSTER, &ed25519())]
+}
+
+/// The payload at a position, in one history or another.
+fn payload(position: u64, fork: Option<u64>) -> Bytes {
+    let story = fork.is_some_and(|fork| position >= fork);
+    Bytes::from(format!("event {position}, story {story}").into_bytes())
+}
+
+/// Many streams in turn; from `fork` on another history.
+async fn log(fork: Option<u64>) -> MemoryLog {
+    let log = MemoryLog::new();
+    for first in (1..=SIZE).step_by(usize::try_from(APPEND).unwrap()) {
+        let number = first / APPEND;
+        let event = |position| NewEvent {
+            event_type: "thing.happened".to_owned(),
+            schema: 1,
+            payload: payload(position, fork),
+            organization: None,
+        };
+        let write = StreamWrite {
+            stream: StreamId::new("thing", Uuid::from_u128(u128::from(number % STREAMS))),
+            expected: number / STREAMS * APPEND,
+            events: (first..first + APPEND).map(event).collect(),
+        };
+        let append = Append {
+            command: CommandId::from_u128(u128::from(number)),
+            request_hash: Digest::default(),
+            actor: Actor::Setup,
+            causation: None,
+            at: Timestamp::from_unix_millis(i64::try_from(first).unwrap()),
+            writes: vec![write],
+            claim: Vec::new(),
+            release: Vec::new(),
+            reply: Bytes::new(),
+        };
+        log.append(append).await.unwrap();
+    }
+    log
+}
+
+/// Writes what `rap audit export` writes, of the first `size` events.
+async fn export(log: &MemoryLog, size: u64, folder: &Path) {
+    let write = |path: &str, bytes: &[u8]| {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let levels =
+        TileId::levels(size).flat_map(|level| TileId::all(Content::Hashes { level }, size));
+    for tile in levels.chain(TileId::all(Content::Entries, size)) {
+        write(&tile.path(), &read_tile(log, tile).await.unwrap());
+    }
+    for tile in TileId::all(Content::Entries, size) {
+        let events = log.read(tile.first(), usize::from(tile.width)).await.unwrap();
+        let bundle = bundle_to_bytes(events.iter().map(|event| &event.payload[..])).unwrap();
+        write(&tile.path().replace("tile/entries", "payloads"), &bundle);
+    }
+    write("checkpoint", &head(log, size).await.sign(&control(), &ed25519()));
+    write("keys", keys().map(|key| key.to_string() + "\n").concat().as_bytes());
+    write("control.pem", pem::encode_public_key(&control().public_key().to_spki()).as_bytes());
+}
+
+async fn head(log: &MemoryLog, size: u64) -> TreeHead {
+    let mut frontier = rap_tlog::Frontier::default();
+    while frontier.size() < size {
+        let leaves = log.hashes(0, frontier.size(), WIDTH).await.unwrap();
+        for leaf in leaves.into_iter().take(usize::try_from(size - frontier.size()).unwrap()) {
+            frontier.push(leaf);
+        }
+    }
+    TreeHead { cluster: CLUSTER, size, root: frontier.root() }
+}
+
+/// `rap audit verify`: what it printed, and whether it was content.
+fn verify(folder: &Path, known: Option<&Path>) -> (bool, String) {
+    let mut command = Command::new(programs().join("rap"));
+    command.args(["audit", "verify", "-o", "json"]).arg(folder).env("RAP_HOME", folder);
+    command.args(keys().iter().flat_map(|key| ["--key".to_owned(), key.to_string()]));
+    if let Some(known) = known {
+        command.arg("--known").arg(known);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    (output.status.success(), text)
+}
+
+/// The other verifier, told the Ed25519 key only; `None` where it was not installed.
+fn other(words: &[&str]) -> Option<bool> {
+    let program = env::var_os(VERIFIER)?;
+    let [_, key] = keys();
+    let mut command = Command::new(program);
+    let output = command.args(words).args(["--log-key", &key.to_string()]).output().unwrap();
+    println!("  {}", String::from_utf8_lossy(&output.stdout).trim());
+    Some(output.status.success())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// The first full bundle of entries that holds `position`, changed.
+fn change_entries(folder: &Path, position: u64, change: impl FnOnce(&mut Vec<Vec<u8>>, usize)) {
+    let index = (position - 1) / u64::from(WIDTH);
+    let tile = TileId { content: Content::Entries, index, width: WIDTH };
+    let path = folder.join(tile.path());
+    let bytes = fs::read(&path).unwrap();
+    let mut entries: Vec<Vec<u8>> =
+        bundle_from_bytes(&bytes).unwrap().into_iter().map(<[u8]>::to_vec).collect();
+    change(&mut entries, usize::try_from((position - 1) % u64::from(WIDTH)).unwrap());
+    fs::write(path, bundle_to_bytes(entries.iter().map(Vec::as_slice)).unwrap()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exported_log_is_audited_by_programs_that_are_not_ours() {
+    let home = tempfile::tempdir().unwrap();
+    let (folder, earlier) = (home.path().join("log"), home.path().join("earlier"));
+    let log = log(None).await;
+    export(&log, SIZE, &folder).await;
+    fs::write(&earlier, head(&log, 70_001).await.sign(&control(), &ed25519())).unwrap();
+
+    let (intact, said) = verify(&folder, Some(&earlier));
+    assert!(intact && said.contains("\"size\": 100000"), "{said}");
+    check_with_openssl(&folder);
+
+    let tiles = ["--tiles", text(&folder)];
+    let Some(checkpoint) = other(&["verify-checkpoint", tiles[0], tiles[1]]) else {
+        return crate::skip("aics-tlog", "run by cargo xtask test, which installs it");
+    };
+    assert!(checkpoint);
+    let grew = ["verify-consistency", tiles[0], tiles[1], "--old-checkpoint", text(&earlier)];
+    assert_eq!(other(&grew), Some(true));
+    for index in ["0", "65536", "99999"] {
+        let leaf = home.path().join(format!("leaf-{index}"));
+        let event = &log.read(index.parse().unwrap(), 1).await.unwrap()[0];
+        fs::write(&leaf, rap_events::entry::encode(event)).unwrap();
+        let included = ["verify-inclusion", tiles[0], tiles[1], "--index", index, "--leaf"];
+        assert_eq!(other(&[&included[..], &[text(&leaf)]].concat()), Some(true), "{index}");
+    }
+    // It can say no.
+    let wrong = home.path().join("leaf-0");
+    let included = ["verify-inclusion", tiles[0], tiles[1], "--index", "1", "--leaf"];
+    assert_eq!(other(&[&included[..], &[text(&wrong)]].concat()), Some(false));
+}
+
+/// The P-256 line of the checkpoint, over the text above the empty line.
+fn check_with_openssl(folder: &Path) {
+    let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
+    let (signed, signatures) = note.split_once("\n\n").unwrap();
+    let line = signatures.lines().next().unwrap();
+    let signature = STANDARD.decode(line.rsplit(' ').next().unwrap()).unwrap();
+    let [message, der] = ["message", "signature"].map(|name| folder.join(name));
+    fs::write(&message, format!("{signed}\n")).unwrap();
+    // Four bytes of key id stand before the signature.
+    fs::write(&der, &signature[4..]).unwrap();
+    let check = || {
+        let mut command = Command::new("openssl");
+        command.args(["dgst", "-sha256", "-verify"]).arg(folder.join("control.pem"));
+        command.arg("-signature").arg(&der).arg(&message).output().unwrap().status.success()
+    };
+    assert!(check(), "openssl accepts the P-256 line");
+    fs::write(&message, format!("{signed}.\n")).unwrap();
+    assert!(!check(), "and no other text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_to_change_an_exported_log_is_found_and_named_by_position() {
+    let home = tempfile::tempdir().unwrap();
+    let log = log(None).await;
+    let fresh = async |name: &str, size: u64| -> PathBuf {
+        let folder = home.path().join(name);
+        export(&log, size, &folder).await;
+        folder
+    };
+    let found = |folder: &Path, known: Option<&Path>, position: &str| {
+        let (intact, said) = verify(folder, known);
+        assert!(!intact && said.contains(position), "{position} is not in: {said}");
+    };
+
+    let flipped = fresh("flipped", SIZE).await;
+    change_entries(&flipped, 70_001, |entries, at| *entries[at].last_mut().unwrap() ^= 1);
+    found(&flipped, None, "position 70001");
+
+    let removed = fresh("removed", SIZE).await;
+    change_entries(&removed, 4_242, |entries, at| {
+        entries.remove(at);
+        entries.push(Vec::new());
+    });
+    found(&removed, None, "position 4242");
+
+    let reordered = fresh("reordered", SIZE).await;
+    change_entries(&reordered, 50_001, |entries, at| entries.swap(at, at + 1));
+    found(&reordered, None, "position 50001");
+
+    let payloads = fresh("payload", SIZE).await;
+    let path = payloads.join("payloads/003");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[2] ^= 1;
+    fs::write(path, bytes).unwrap();
+    found(&payloads, None, "position 769");
+
+    // A shorter log with a head of its own is intact, but not the one that was known.
+    let whole = fresh("whole", SIZE).await;
+    let truncated = fresh("truncated", 90_000).await;
+    assert!(verify(&truncated, None).0);
+    found(&truncated, Some(&whole), "position 90001");
+
+    let other = crate::proof::log(Some(60_000)).await;
+    let forked = home.path().join("forked");
+    export(&other, SIZE, &forked).await;
+    assert!(verify(&forked, None).0, "it is a log of its own");
+    found(&forked, Some(&whole), "position 60000");
+}
