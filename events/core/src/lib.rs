@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod handler;
 pub mod join_token;
 pub mod keys;
+pub mod lease;
 pub mod log;
 pub mod login;
 pub mod membership;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use aggregate::{Aggregate, EventCodec};
 pub use catalogue::DomainEvent;
+pub use lease::LeaseTable;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
 pub use memory::MemoryLog;
 pub use sensitive::Sensitive;

@@ -13,6 +13,7 @@ mod appender;
 mod batch;
 mod connect;
 mod failure;
+mod leases;
 pub mod private;
 mod read;
 mod statements;
@@ -21,8 +22,9 @@ mod tail;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use rap_events::log::{
-    Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId,
+use rap_events::{
+    lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
+    log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
 };
 use rap_proto::CommandId;
 use sqlx::PgPool;
@@ -30,6 +32,8 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+
+use uuid::Uuid;
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
 pub use connect::{ConnectError, MAX_CONNECTIONS};
@@ -112,6 +116,21 @@ impl Log for PostgresLog {
 
     fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
         Box::pin(read::command(&self.pool, id))
+    }
+}
+
+impl LeaseTable for PostgresLog {
+    fn renew(&self, renewals: Vec<Renewal>) -> BoxFuture<'_, Result<Renewals, LeaseTableError>> {
+        Box::pin(leases::renew(&self.pool, renewals))
+    }
+
+    fn read_leases<'a>(
+        &'a self,
+        category: &'a str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
+        Box::pin(leases::read(&self.pool, category, after, limit))
     }
 }
 

@@ -8,7 +8,10 @@ use rap_proto::{CommandId, Digest};
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::batch::{Batch, Found};
+use crate::{
+    batch::{Batch, Found},
+    leases,
+};
 
 /// The channel of the one notification that each batch sends.
 pub(crate) const CHANNEL: &str = "rap_log";
@@ -67,8 +70,9 @@ pub(crate) async fn find(
     let commands = appends.iter().map(|append| append.command);
     let commands = find_commands(&mut *connection, commands).await?;
     let streams = find_streams(&mut *connection, appends).await?;
-    let claims = find_claims(connection, appends).await?;
-    Ok(Found { head, commands, streams, claims })
+    let claims = find_claims(&mut *connection, appends).await?;
+    let leases = leases::find(connection, appends).await?;
+    Ok(Found { head, commands, streams, claims, leases })
 }
 
 async fn find_streams(
@@ -106,6 +110,7 @@ async fn find_claims(
 pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
     insert_commands(&mut *connection, batch).await?;
     move_claims(&mut *connection, batch).await?;
+    leases::write(&mut *connection, batch).await?;
     if batch.events.is_empty() {
         return Ok(());
     }

@@ -63,7 +63,7 @@ async fn give_all(app: &App) -> bool {
         match give(app, step).await {
             Ok(position) => last = Some(position),
             // Somebody else did it, or it is not due any more: the next question tells.
-            Err(Failure::Conflict) => all = false,
+            Err(Failure::Conflict | Failure::LeaseLost) => all = false,
             Err(Failure::Problem(problem)) => {
                 tracing::warn!(%problem, rule = ?problem.rule, "a process' command failed");
                 all = false;

@@ -4,6 +4,7 @@
 
 mod append;
 mod atomic;
+pub mod lease;
 mod read;
 
 use std::sync::Arc;
@@ -99,6 +100,8 @@ fn command(id: u128, writes: Vec<StreamWrite>) -> Append {
         writes,
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::new(),
     }
 }

@@ -6,7 +6,7 @@ mod catalogue;
 mod executor;
 pub(crate) mod given;
 mod golden;
-mod handler;
+pub(crate) mod handler;
 mod keys;
 mod memory;
 mod replay;
