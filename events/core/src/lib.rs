@@ -16,6 +16,7 @@ pub mod conformance;
 pub mod handler;
 pub mod join_token;
 pub mod keys;
+pub mod leadership;
 pub mod lease;
 pub mod log;
 pub mod login;
@@ -30,6 +31,7 @@ pub mod resource;
 pub mod sensitive;
 pub mod session;
 pub mod user;
+pub mod vpn_connection;
 
 #[cfg(test)]
 mod tests;

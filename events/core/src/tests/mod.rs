@@ -9,5 +9,5 @@ mod golden;
 pub(crate) mod handler;
 mod keys;
 mod memory;
-mod replay;
+pub(crate) mod replay;
 pub(crate) mod samples;
