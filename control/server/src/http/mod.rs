@@ -27,5 +27,6 @@ mod reference;
 mod resources;
 mod sessions;
 mod users;
+mod vpn_connections;
 
 pub(crate) use routes::register;

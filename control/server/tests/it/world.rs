@@ -253,6 +253,7 @@ pub(crate) struct Tenant {
     pub(crate) pool: String,
     pub(crate) resource: String,
     pub(crate) policy: String,
+    pub(crate) connection: String,
     pub(crate) api_token: String,
     pub(crate) join_token: String,
     pub(crate) join_secret: String,
@@ -275,6 +276,8 @@ pub(crate) async fn tenant(world: &World, root: &Api, name: &str) -> Tenant {
         "rules": {"users": [owner_name], "resources": [format!("{name}-ssh")]},
     });
     let policy = api.post(&within("/policies"), policy).await.id();
+    let connection = json!({"name": format!("{name}-vpn"), "class": "fast"});
+    let connection = api.post(&within("/vpn-connections"), connection).await.id();
     let token = json!({"label": format!("{name}-label"), "scopes": ["read"], "ttlSeconds": 600});
     let api_token = api.post("/api-tokens", token).await.json["token"]["id"].to_string();
     let join = json!({
@@ -294,6 +297,7 @@ pub(crate) async fn tenant(world: &World, root: &Api, name: &str) -> Tenant {
         pool,
         resource,
         policy,
+        connection,
         api_token: api_token.trim_matches('"').to_owned(),
         join_token: join.json["token"]["id"].as_str().unwrap().to_owned(),
         join_secret: join.json["secret"].as_str().unwrap().to_owned(),
