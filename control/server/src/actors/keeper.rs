@@ -126,9 +126,8 @@ async fn perform(app: &App, effect: Effect) -> Input {
             Err(Failure::Problem(problem)) => unanswered(&problem),
         },
         Effect::GiveBack { generation } => match resign(app, generation).await {
-            Ok(()) => Input::Refused,
-            // It was lost already: that is as good.
-            Err(Failure::Conflict | Failure::LeaseLost) => Input::Refused,
+            // Given back or lost before: either way it is another's to take.
+            Ok(()) | Err(Failure::Conflict | Failure::LeaseLost) => Input::Refused,
             Err(Failure::Problem(problem)) => unanswered(&problem),
         },
     }
