@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use rap_events::{Envelope, leadership::LeadershipEvent};
 use rap_proto::{Duty, ReplicaId, Timestamp};
@@ -45,10 +45,9 @@ impl Leaderships {
                     generation: event.generation,
                     granted_at: event.granted_at,
                 };
-                if !self.0.contains_key(&id) {
-                    let stamp = Stamp::first(envelope)?;
-                    let first = Leadership { duty: event.duty, leader: Some(leader), stamp };
-                    self.0.insert(id, first);
+                if let Entry::Vacant(first) = self.0.entry(id) {
+                    let (duty, stamp) = (event.duty, Stamp::first(envelope)?);
+                    first.insert(Leadership { duty, leader: Some(leader), stamp });
                     return Ok(());
                 }
                 Some(leader)

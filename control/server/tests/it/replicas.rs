@@ -149,7 +149,8 @@ async fn any_replica_answers_anything_and_waits_for_what_another_wrote() {
     assert_eq!(first.running.ca_fingerprint, second.running.ca_fingerprint);
     let beside = at(&second, &root);
     for (turn, name) in ["one", "two", "three", "four"].iter().enumerate() {
-        let (writer, reader) = if turn % 2 == 0 { (&root, &beside) } else { (&beside, &root) };
+        let (writer, reader) =
+            if turn.is_multiple_of(2) { (&root, &beside) } else { (&beside, &root) };
         let body = Some(json!({ "name": name }));
         let with = With { body, key: Some(fresh_key()), if_match: None };
         let created = writer.send(Method::POST, "/organizations", with.clone()).await;
@@ -334,11 +335,11 @@ async fn a_rolling_restart_under_load_loses_no_acknowledged_command() {
             tokio::spawn(write(writer, apis, stop, acknowledged.clone()))
         })
         .collect();
-    for place in 0..worlds.len() {
+    for (place, world) in worlds.iter_mut().enumerate() {
         progress(&mut seen).await;
         let fresh = cluster.replica().await;
-        let old = std::mem::replace(&mut worlds[place], fresh);
-        apis.lock().unwrap()[place] = at(&worlds[place], &root);
+        apis.lock().unwrap()[place] = at(&fresh, &root);
+        let old = std::mem::replace(world, fresh);
         old.stop().await;
         progress(&mut seen).await;
     }

@@ -256,7 +256,7 @@ fn random_command(
             valid_until: at + std::time::Duration::from_secs(4),
         },
         1 => VpnConnectionCommand::ReleaseLease {
-            generation: greatest.saturating_sub(u64::from(argument % 4 == 0)),
+            generation: greatest.saturating_sub(u64::from(argument.is_multiple_of(4))),
             reason: ReleaseReason::Drained,
             released_at: at,
         },

@@ -142,7 +142,7 @@ async fn crossed_batches_of_renewals_and_grants_wait_for_each_other_in_one_order
         let log = Arc::clone(&logs[turn % 2]);
         tokio::spawn(async move {
             let mut numbers: Vec<u128> = (1..=50).collect();
-            if turn % 2 == 0 {
+            if turn.is_multiple_of(2) {
                 numbers.reverse();
             }
             let holder = Uuid::from_u128(7);
