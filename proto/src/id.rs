@@ -102,4 +102,8 @@ ids! {
     CommandId,
     /// One signed bus message or token.
     MessageId,
+    /// One connection that one node at a time carries.
+    VpnConnectionId,
+    /// One run of a control server: one replica of the control plane.
+    ReplicaId,
 }

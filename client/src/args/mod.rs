@@ -5,6 +5,7 @@ mod admin;
 #[cfg(feature = "dev")]
 mod dev;
 mod values;
+mod vpn;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub(crate) use admin::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
 pub(crate) use values::*;
+pub(crate) use vpn::*;
 
 /// What every `--help` ends with.
 const EXIT_CODES: &str = "\
@@ -146,6 +148,9 @@ pub(crate) enum Command {
     /// Access policies: who may reach what. What no policy allows is denied.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Connections that one node at a time carries.
+    #[command(subcommand)]
+    Vpn(VpnCommand),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]
     Token(TokenCommand),

@@ -13,6 +13,7 @@ mod ssh;
 mod status;
 mod token;
 mod user;
+mod vpn;
 
 use std::{
     env, io,
@@ -87,6 +88,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Pool(command) => resource::pool(context, command).await,
         Command::Resource(command) => resource::run(context, command).await,
         Command::Policy(command) => policy::run(context, command).await,
+        Command::Vpn(command) => vpn::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Ssh(_) | Command::Completions(_) => Ok(()),

@@ -92,7 +92,7 @@ impl Control {
 fn in_memory() -> Backing {
     let bus: Arc<dyn rap_bus::Bus> = Arc::new(LocalBus::new());
     Backing {
-        log: LogChoice::Local(Arc::new(MemoryLog::default())),
+        log: LogChoice::Local(Arc::new(MemoryLog::with_clock(command::now))),
         bus: BusChoice::Local(Arc::clone(&bus)),
         agent_bus: rap_node_agent::BusChoice::Local(bus),
         servers: None,

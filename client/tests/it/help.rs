@@ -31,7 +31,8 @@ fn commands_teach_with_examples() {
 
 #[test]
 fn every_command_has_help() {
-    let nouns = ["org", "user", "node", "pool", "resource", "policy", "token", "audit", "sessions"];
+    let nouns =
+        ["org", "user", "node", "pool", "resource", "policy", "vpn", "token", "audit", "sessions"];
     for noun in nouns {
         let text = Person::new().rap(&[noun, "--help"]).ok();
         assert!(text.contains("Usage: rap"), "{noun}: {text}");

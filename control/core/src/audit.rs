@@ -2,7 +2,7 @@
 //!
 //! The payload's fields keep their names. Fields that hold digests of secrets or password
 //! verifiers are left out. For an organization's auditor, so is what would show the topology:
-//! which nodes a session went through, and which node of the platform reported.
+//! which nodes a session went through or a connection is on, and which node of the platform reported.
 
 mod payload;
 
@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// The fields that name nodes: shown to the platform's auditors only.
-const TOPOLOGY_FIELDS: &[&str] = &["entries", "egresses", "node"];
+const TOPOLOGY_FIELDS: &[&str] = &["entries", "egresses", "node", "nodes"];
+/// The categories whose events name them.
+const TOPOLOGY_CATEGORIES: &[&str] = &["session", "vpn_connection"];
 
 /// For whom an event is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +81,7 @@ pub fn show(
         remove(&mut shown, field);
     }
     let hides = matches!(audience, Audience::Organization(_));
-    if hides && envelope.stream.category == "session" {
+    if hides && TOPOLOGY_CATEGORIES.contains(&envelope.stream.category.as_str()) {
         hide_topology(&mut shown);
     }
     Ok(Some(AuditEvent {

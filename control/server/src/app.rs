@@ -10,19 +10,23 @@ use std::{
 
 use rap_bus::Bus;
 use rap_control_core::State;
-use rap_events::Log;
-use rap_proto::{IncarnationId, Timestamp, observation::LogRefusal};
+use rap_events::{LeaseTable, Log};
+use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
 use crate::{
-    custody::Custody, in_flight::InFlight, live::LiveNodes, metrics::Metrics,
-    node_api::bus_credentials::BusIssuer, password::Passwords, throttle::LoginThrottle,
-    voice::Voice,
+    custody::Custody, in_flight::InFlight, leadership::Leadership, live::LiveNodes,
+    metrics::Metrics, node_api::bus_credentials::BusIssuer, password::Passwords,
+    throttle::LoginThrottle, voice::Voice,
 };
 
 pub(crate) struct App {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) leases: Arc<dyn LeaseTable>,
+    /// Which of the replicas this one is.
+    pub(crate) replica: ReplicaId,
+    pub(crate) leadership: Leadership,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
     pub(crate) voice: Voice,
@@ -44,6 +48,9 @@ pub(crate) struct App {
 pub(crate) struct Foundations {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) leases: Arc<dyn LeaseTable>,
+    pub(crate) replica: ReplicaId,
+    pub(crate) leadership: Leadership,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
     pub(crate) incarnation: IncarnationId,
@@ -53,12 +60,25 @@ pub(crate) struct Foundations {
 
 impl App {
     pub(crate) fn new(foundations: Foundations) -> Self {
-        let Foundations { custody, log, bus, bus_issuer, incarnation, healthy, states } =
-            foundations;
+        let Foundations {
+            custody,
+            log,
+            leases,
+            replica,
+            leadership,
+            bus,
+            bus_issuer,
+            incarnation,
+            healthy,
+            states,
+        } = foundations;
         let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
         Self {
             custody,
             log,
+            leases,
+            replica,
+            leadership,
             bus,
             bus_issuer,
             voice,

@@ -49,7 +49,9 @@ pub(crate) async fn bootstrap(
     let first = state.cluster().id.is_none();
     append(log.clone(), custody, command, first).await.map_err(|failure| match failure {
         Failure::Problem(problem) => ServeError::Bootstrap(problem.detail.into()),
-        Failure::Conflict => ServeError::Bootstrap("another server started at once".to_owned()),
+        Failure::Conflict | Failure::LeaseLost => {
+            ServeError::Bootstrap("another server started at once".to_owned())
+        }
     })?;
     Ok((fold(log.as_ref()).await?, Some(code)))
 }

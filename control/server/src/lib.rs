@@ -18,6 +18,7 @@ mod connection;
 mod custody;
 mod http;
 mod in_flight;
+mod leadership;
 mod live;
 mod metrics;
 mod node_api;

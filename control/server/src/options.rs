@@ -8,7 +8,7 @@ use std::{
 };
 
 use rap_bus::{Bus, NatsAuthority};
-use rap_events::Log;
+use rap_events::MemoryLog;
 
 use crate::{
     clock,
@@ -37,7 +37,7 @@ pub struct ControlOptions {
 #[derive(Clone)]
 pub enum LogChoice {
     /// A log within this process, which ends with it.
-    Local(Arc<dyn Log>),
+    Local(Arc<MemoryLog>),
     /// `postgres://user@host:port/database`.
     Postgres(String),
 }

@@ -12,14 +12,14 @@ use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_control_core::State;
-use rap_events::Log;
+use rap_events::{LeaseTable, Log};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
     InvalidServerName,
     tls::{self, ClientAuth, Identity, TlsError},
 };
 use rap_proto::{
-    ClusterId, Digest, IncarnationId, Signer as _,
+    ClusterId, Digest, IncarnationId, ReplicaId, Signer as _,
     secret::{Secret, SetupCode},
 };
 use rustls::{
@@ -27,12 +27,13 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     actors::{
         doorbell::Doorbell,
         guardian::{Guardian, Ward},
+        keeper::LeadershipKeeper,
         observer::Observer,
         processes::Processes,
         projection::Projection,
@@ -41,7 +42,9 @@ use crate::{
     app::{App, Foundations},
     bootstrap, clock, connection,
     custody::{Custody, CustodyError},
-    http, node_api,
+    http,
+    leadership::{Desk, leadership},
+    node_api,
     node_api::bus_credentials::BusIssuer,
     options::{BusChoice, ControlOptions, LogChoice},
 };
@@ -55,6 +58,8 @@ const MAX_CONNECTIONS: usize = 10_000;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests may go on after a stop was asked for.
 const DRAIN_SECONDS: u64 = 2;
+/// How long a start waits to learn who leads, and a stop to give the lead back.
+const LEADERSHIP_WAIT: Duration = Duration::from_secs(2);
 
 /// A server that answers. It stops when its `shutdown` resolves.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
     pub cluster: ClusterId,
+    /// Which of the cluster's control servers it is; another one after each start.
+    pub replica: ReplicaId,
     /// The SHA-256 of the CA certificate (DER), for join lines and pinned clients.
     pub ca_fingerprint: Digest,
     /// The CA certificate (DER).
@@ -103,6 +110,7 @@ pub enum ServeError {
 struct Ready {
     address: SocketAddr,
     cluster: ClusterId,
+    replica: ReplicaId,
     ca_certificate: Vec<u8>,
     setup_code: Option<Secret<SetupCode>>,
 }
@@ -122,14 +130,14 @@ pub async fn serve(
             let _ = stopped_sender.send(outcome);
         })
         .map_err(ServeError::Thread)?;
-    let Ok(Ready { address, cluster, ca_certificate, setup_code }) = ready.await else {
+    let Ok(Ready { address, cluster, replica, ca_certificate, setup_code }) = ready.await else {
         return Err(match (&mut stopped).await {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => ServeError::Vanished,
         });
     };
     let ca_fingerprint = Digest::of(&ca_certificate);
-    Ok(Running { address, cluster, ca_fingerprint, ca_certificate, setup_code, stopped })
+    Ok(Running { address, cluster, replica, ca_fingerprint, ca_certificate, setup_code, stopped })
 }
 
 impl Running {
@@ -145,7 +153,7 @@ async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
-    let log = open_log(&options.log).await?;
+    let (log, leases) = open_log(&options.log).await?;
     let (state, setup_code) = bootstrap::bootstrap(Arc::clone(&log), &custody).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
 
@@ -158,16 +166,25 @@ async fn run(
     let (cluster, ca_certificate) = (custody.cluster, custody.authority.certificate_der().to_vec());
     let (states_sender, states) = watch::channel(Arc::new(state));
     let (healthy_sender, healthy) = watch::channel(true);
+    let replica = ReplicaId::new(clock::now(), clock::random());
+    let (leadership, desk) = leadership();
     let app = Arc::new(App::new(Foundations {
         custody,
         log,
+        leases,
+        replica,
+        leadership,
         bus,
         bus_issuer,
         incarnation: IncarnationId::new(clock::now(), clock::random()),
         healthy,
         states,
     }));
-    let _guardian = Guardian::new(wards(&app, Arc::new(states_sender)), healthy_sender).start();
+    let wards = wards(&app, Arc::new(states_sender), Arc::new(Mutex::new(desk)));
+    let _guardian = Guardian::new(wards, healthy_sender).start();
+    // So that what follows from a start is in the log before anybody is served. A server that
+    // does not learn it in time serves all the same, and leads later.
+    let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
 
     let served = Arc::clone(&app);
@@ -190,7 +207,7 @@ async fn run(
     let handle = server.handle();
     let mut server = actix_rt::spawn(server);
     // The starter may have lost interest; then `shutdown` says so too.
-    let _ = ready.send(Ready { address, cluster, ca_certificate, setup_code });
+    let _ = ready.send(Ready { address, cluster, replica, ca_certificate, setup_code });
     let outcome = tokio::select! {
         biased;
         ended = &mut server => ended,
@@ -200,17 +217,28 @@ async fn run(
         }
     };
     renewal.abort();
+    if tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.resign()).await.is_err() {
+        tracing::warn!("the duties were not given back in time; they move when the lease ends");
+    }
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
     }
 }
 
-fn wards(app: &Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Vec<Ward> {
+fn wards(
+    app: &Arc<App>,
+    states: Arc<watch::Sender<Arc<State>>>,
+    desk: Arc<Mutex<Desk>>,
+) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [doorbell, processes, observer, revocations] = std::array::from_fn(|_| Arc::clone(app));
+    let [doorbell, processes, observer, revocations, keeper] =
+        std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("leadership", move || {
+            LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&desk))
+        }),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
@@ -218,12 +246,14 @@ fn wards(app: &Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Vec<Ward> {
     ]
 }
 
-async fn open_log(choice: &LogChoice) -> Result<Arc<dyn Log>, ServeError> {
+/// The log, and the leases beside it.
+async fn open_log(choice: &LogChoice) -> Result<(Arc<dyn Log>, Arc<dyn LeaseTable>), ServeError> {
     match choice {
-        LogChoice::Local(log) => Ok(Arc::clone(log)),
+        LogChoice::Local(log) => Ok((log.clone(), log.clone())),
         LogChoice::Postgres(url) => {
             let log = PostgresLog::connect(url).await;
-            Ok(Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?))
+            let log = Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?);
+            Ok((log.clone(), log))
         }
     }
 }

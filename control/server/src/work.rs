@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rap_events::{
     Actor, Aggregate, Append, AppendError, EventCodec as _, Log, StreamId,
     handler::{Loaded, fold},
+    lease::{LeaseChange, LeaseGuard},
     log::{Appended, StreamWrite},
 };
 use rap_proto::{CommandId, Digest, Timestamp};
@@ -33,11 +34,21 @@ pub(crate) struct Work {
     writes: Vec<StreamWrite>,
     claim: Vec<String>,
     release: Vec<String>,
+    leases: Vec<LeaseChange>,
+    guards: Vec<LeaseGuard>,
 }
 
 impl Work {
     pub(crate) fn new(log: Arc<dyn Log>, now: Timestamp) -> Self {
-        Self { log, now, writes: Vec::new(), claim: Vec::new(), release: Vec::new() }
+        Self {
+            log,
+            now,
+            writes: Vec::new(),
+            claim: Vec::new(),
+            release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
+        }
     }
 
     pub(crate) async fn load<A: Aggregate>(&self, id: Uuid) -> Result<Loaded<A>, Failure> {
@@ -96,6 +107,16 @@ impl Work {
         self.release.push(key);
     }
 
+    /// Gives or ends a lease together with the events.
+    pub(crate) fn change_lease(&mut self, change: LeaseChange) {
+        self.leases.push(change);
+    }
+
+    /// Nothing is stored unless this lease is held.
+    pub(crate) fn guard(&mut self, guard: LeaseGuard) {
+        self.guards.push(guard);
+    }
+
     pub(crate) async fn commit(
         self,
         identity: Identity,
@@ -111,6 +132,8 @@ impl Work {
             writes: self.writes,
             claim: self.claim,
             release: self.release,
+            leases: self.leases,
+            guards: self.guards,
             reply,
         };
         match self.log.append(append).await {

@@ -5,6 +5,7 @@ use crate::{
     api_token::ApiTokenEvent,
     cluster::ClusterEvent,
     join_token::JoinTokenEvent,
+    leadership::LeadershipEvent,
     log::Envelope,
     login::LoginEvent,
     membership::MembershipEvent,
@@ -16,6 +17,7 @@ use crate::{
     resource::ResourceEvent,
     session::SessionEvent,
     user::UserEvent,
+    vpn_connection::VpnConnectionEvent,
 };
 
 macro_rules! domain {
@@ -82,6 +84,8 @@ domain! {
     "resource" => Resource(ResourceEvent),
     "policy" => Policy(PolicyEvent),
     "session" => Session(SessionEvent),
+    "vpn_connection" => VpnConnection(VpnConnectionEvent),
+    "leadership" => Leadership(LeadershipEvent),
 }
 
 /// The payload fields that hold something [`crate::Sensitive`]: show `…` in their place.

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     Aggregate, EventCodec,
     aggregate::EventError,
+    lease::{LeaseChange, LeaseGuard},
     log::{
         Actor, Append, AppendError, Appended, Log, MAX_READ_EVENTS, NewEvent, ReadError, StreamId,
         StreamWrite,
@@ -59,6 +60,9 @@ pub enum ExecuteError<R> {
     /// What was decided does not fit into one append.
     #[error(transparent)]
     Oversized(AppendError),
+    /// A lease is not as the command needs it; nothing changed.
+    #[error(transparent)]
+    Lease(AppendError),
     /// Nothing was stored. Trying later is safe.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
@@ -123,6 +127,8 @@ pub struct Unit {
     writes: BTreeMap<StreamId, Write>,
     claim: Vec<String>,
     release: Vec<String>,
+    leases: Vec<LeaseChange>,
+    guards: Vec<LeaseGuard>,
 }
 
 struct Write {
@@ -219,7 +225,15 @@ impl Unit {
     /// A unit that decides nothing yet. [`execute`] makes one for each try; whoever makes one
     /// itself repeats the work on a conflict.
     pub fn new(log: Arc<dyn Log>, at: Timestamp) -> Self {
-        Self { log, at, writes: BTreeMap::new(), claim: Vec::new(), release: Vec::new() }
+        Self {
+            log,
+            at,
+            writes: BTreeMap::new(),
+            claim: Vec::new(),
+            release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
+        }
     }
 
     /// Folds a stream, with what this unit already decided about it.
@@ -273,6 +287,16 @@ impl Unit {
         self.release.push(key);
     }
 
+    /// Gives or ends a lease with the append.
+    pub fn change_lease(&mut self, change: LeaseChange) {
+        self.leases.push(change);
+    }
+
+    /// The append is stored only while this lease is held.
+    pub fn guard(&mut self, guard: LeaseGuard) {
+        self.guards.push(guard);
+    }
+
     /// When the command was given.
     pub fn at(&self) -> Timestamp {
         self.at
@@ -299,6 +323,8 @@ impl Unit {
             writes: writes.collect(),
             claim: self.claim,
             release: self.release,
+            leases: self.leases,
+            guards: self.guards,
             reply,
         }
     }
@@ -349,6 +375,9 @@ impl<R> From<AppendError> for ExecuteError<R> {
             AppendError::CommandReused => Self::CommandReused,
             AppendError::Unavailable(problem) => Self::Unavailable(problem),
             AppendError::OutcomeUnknown => Self::OutcomeUnknown,
+            AppendError::LeaseHeld { .. }
+            | AppendError::LeaseGeneration { .. }
+            | AppendError::LeaseLost { .. } => Self::Lease(error),
             AppendError::TooLarge { .. } | AppendError::StreamTwice { .. } => {
                 Self::Oversized(error)
             }

@@ -37,6 +37,15 @@ pub fn policy_name(organization: OrganizationId, name: &Name) -> String {
     format!("policy-name/{organization}/{name}")
 }
 
+pub fn vpn_connection_name(organization: OrganizationId, name: &Name) -> String {
+    format!("vpn-connection-name/{organization}/{name}")
+}
+
+/// The id of the one leadership stream of a duty.
+pub fn leadership_id(duty: rap_proto::Duty) -> Uuid {
+    hashed_id(&[b"leadership", duty.as_str().as_bytes()])
+}
+
 /// The id of the one membership stream that a user has in an organization: a UUID of version 8
 /// (RFC 9562) made from the hash of both.
 pub fn membership_id(organization: OrganizationId, user: UserId) -> Uuid {

@@ -18,6 +18,8 @@ pub mod export;
 pub mod handler;
 pub mod join_token;
 pub mod keys;
+pub mod leadership;
+pub mod lease;
 pub mod log;
 pub mod login;
 pub mod membership;
@@ -32,12 +34,14 @@ pub mod sensitive;
 pub mod session;
 pub mod tree;
 pub mod user;
+pub mod vpn_connection;
 
 #[cfg(test)]
 mod tests;
 
 pub use aggregate::{Aggregate, EventCodec};
 pub use catalogue::DomainEvent;
+pub use lease::LeaseTable;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
 pub use memory::MemoryLog;
 pub use sensitive::Sensitive;

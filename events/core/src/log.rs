@@ -12,6 +12,9 @@
 //! 3. Each stream's revision: [`AppendError::Conflict`] names the first that moved.
 //! 4. The keys: those in `release` are freed first, then those in `claim` are taken;
 //!    [`AppendError::Claimed`] names the first that is taken. Freeing a free key does nothing.
+//! 5. The guards: [`AppendError::LeaseLost`] names the first lease that its generation does not
+//!    hold.
+//! 6. The lease changes, in order: see [`LeaseChange`].
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -21,7 +24,13 @@ use rap_proto::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::tree::Tree;
+use crate::{
+    lease::{
+        LeaseChange, LeaseGuard, LeaseRow, MAX_LEASE_CHANGES_PER_APPEND,
+        MAX_LEASE_GUARDS_PER_APPEND, MAX_LEASE_TTL_MS,
+    },
+    tree::Tree,
+};
 
 /// The most events in one append, over all its streams.
 pub const MAX_EVENTS_PER_APPEND: usize = 256;
@@ -114,6 +123,10 @@ pub struct Append {
     pub claim: Vec<String>,
     /// Keys that are freed.
     pub release: Vec<String>,
+    /// Leases that are given or end with it.
+    pub leases: Vec<LeaseChange>,
+    /// Leases that must be held, or nothing is stored.
+    pub guards: Vec<LeaseGuard>,
     /// Stored with the command id and returned when the command is repeated.
     pub reply: Bytes,
 }
@@ -170,6 +183,16 @@ pub enum AppendError {
     /// The caller named one stream twice.
     #[error("{stream} is written to twice in one append")]
     StreamTwice { stream: StreamId },
+    /// Somebody may still hold the lease: wait until its time is over, or until it ends.
+    #[error("{lease} is held until {}, by generation {}", held.valid_until, held.generation)]
+    LeaseHeld { lease: StreamId, held: LeaseRow },
+    /// Read the lease again: there was a generation as high before.
+    #[error("{lease} had generation {greatest} before")]
+    LeaseGeneration { lease: StreamId, greatest: u64 },
+    /// Stop acting under this generation: it does not hold the lease. `held` is what the table
+    /// says instead, if anything.
+    #[error("generation {generation} does not hold {lease}")]
+    LeaseLost { lease: StreamId, generation: u64, held: Option<LeaseRow> },
     /// Nothing was written; trying again later is safe.
     #[error("the log is unavailable: {0}")]
     Unavailable(String),
@@ -187,6 +210,9 @@ pub enum Limit {
     ReplyBytes,
     Keys,
     KeyBytes,
+    LeaseChanges,
+    LeaseGuards,
+    LeaseTtlMs,
 }
 
 impl std::fmt::Display for Limit {
@@ -198,6 +224,9 @@ impl std::fmt::Display for Limit {
             Self::ReplyBytes => "bytes of a reply",
             Self::Keys => "keys in one append",
             Self::KeyBytes => "bytes of a key or name",
+            Self::LeaseChanges => "lease changes in one append",
+            Self::LeaseGuards => "lease guards in one append",
+            Self::LeaseTtlMs => "milliseconds of a lease",
         })
     }
 }
@@ -255,7 +284,23 @@ impl Append {
                 within(Limit::PayloadBytes, event.payload.len(), MAX_PAYLOAD_BYTES)?;
             }
         }
+        self.check_leases()?;
         self.check_streams_differ()
+    }
+
+    fn check_leases(&self) -> Result<(), AppendError> {
+        within(Limit::LeaseChanges, self.leases.len(), MAX_LEASE_CHANGES_PER_APPEND)?;
+        within(Limit::LeaseGuards, self.guards.len(), MAX_LEASE_GUARDS_PER_APPEND)?;
+        let changed = self.leases.iter().map(LeaseChange::lease);
+        for lease in changed.chain(self.guards.iter().map(|guard| &guard.lease)) {
+            within(Limit::KeyBytes, lease.category.len(), MAX_KEY_BYTES)?;
+        }
+        for change in &self.leases {
+            if let LeaseChange::Grant { ttl_ms, .. } = change {
+                within(Limit::LeaseTtlMs, *ttl_ms as usize, MAX_LEASE_TTL_MS as usize)?;
+            }
+        }
+        Ok(())
     }
 
     fn check_streams_differ(&self) -> Result<(), AppendError> {

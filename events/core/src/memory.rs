@@ -1,5 +1,7 @@
 //! A log in memory, for tests, simulations and `rap dev`. What it holds ends with it.
 
+mod leases;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::Pin,
@@ -8,11 +10,12 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use rap_proto::{CommandId, Digest};
+use rap_proto::{CommandId, Digest, Timestamp};
 use rap_tlog::Frontier;
 
 use crate::{
     entry,
+    lease::{self, LeaseRow},
     log::{
         Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
         StreamId, StreamWrite,
@@ -26,6 +29,22 @@ pub const MAX_WAITERS: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct MemoryLog {
     state: Mutex<State>,
+    clock: Clock,
+}
+
+/// What the leases' time runs by.
+struct Clock(Box<dyn Fn() -> Timestamp + Send + Sync>);
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self(Box::new(Timestamp::default))
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clock({})", (self.0)())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -39,13 +58,24 @@ struct State {
     streams: BTreeMap<StreamId, Vec<usize>>,
     keys: BTreeSet<String>,
     commands: BTreeMap<CommandId, StoredCommand>,
+    leases: BTreeMap<StreamId, LeaseRow>,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }
 
 impl MemoryLog {
+    /// A log whose leases never expire: no clock runs.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A log whose leases expire by `clock`.
+    pub fn with_clock(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self { clock: Clock(Box::new(clock)), ..Self::default() }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock.0)()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -58,7 +88,7 @@ impl Log for MemoryLog {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let (result, waiters) = {
             let mut state = self.state();
-            let result = state.append(append);
+            let result = state.append(append, self.now());
             let wake = result.as_ref().is_ok_and(|appended| !appended.replayed);
             (result, if wake { std::mem::take(&mut state.waiters) } else { BTreeMap::new() })
         };
@@ -118,7 +148,7 @@ impl State {
         self.events.len() as u64
     }
 
-    fn append(&mut self, append: Append) -> Result<Appended, AppendError> {
+    fn append(&mut self, append: Append, now: Timestamp) -> Result<Appended, AppendError> {
         append.check()?;
         if let Some(stored) = self.commands.get(&append.command) {
             if stored.request_hash != append.request_hash {
@@ -129,6 +159,8 @@ impl State {
         }
         self.check_revisions(&append.writes)?;
         self.check_keys(&append)?;
+        let leases = lease::apply(&append, &self.leases, now)?;
+        self.leases.extend(leases);
         Ok(self.store(append))
     }
 
@@ -156,8 +188,19 @@ impl State {
     /// Everything was checked; from here nothing fails.
     fn store(&mut self, append: Append) -> Appended {
         let first = self.head() + 1;
-        let Append { command, request_hash, actor, causation, at, writes, claim, release, reply } =
-            append;
+        let Append {
+            command,
+            request_hash,
+            actor,
+            causation,
+            at,
+            writes,
+            claim,
+            release,
+            reply,
+            leases: _,
+            guards: _,
+        } = append;
         for StreamWrite { stream, events, .. } in writes {
             for event in events {
                 let indexes = self.streams.entry(stream.clone()).or_default();

@@ -100,6 +100,8 @@ async fn write(
             writes: vec![write],
             claim: Vec::new(),
             release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
             reply: Bytes::new(),
         })
         .await?;

@@ -8,13 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::{
     entry,
+    lease::{self, LeaseRow},
     log::{Append, AppendError, Appended, Envelope, StoredCommand, StreamId},
 };
 use rap_proto::{CommandId, Digest, codec};
 use rap_tlog::Completed;
 use uuid::Uuid;
 
-use crate::statements::Head;
+use crate::{leases::FoundLeases, statements::Head};
 
 /// What the database held about a batch's commands, streams and keys when the head was locked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +25,7 @@ pub(crate) struct Found {
     /// Streams without events are absent.
     pub(crate) streams: BTreeMap<StreamId, u64>,
     pub(crate) claims: BTreeSet<String>,
+    pub(crate) leases: FoundLeases,
 }
 
 /// One row of `events`.
@@ -47,6 +49,8 @@ pub(crate) struct Batch {
     pub(crate) commands: Vec<(CommandId, StoredCommand)>,
     /// Each key that was claimed or released: who holds it in the end, if anyone.
     pub(crate) keys: BTreeMap<String, Option<Uuid>>,
+    /// Each lease that was given or ended, as it stands in the end.
+    pub(crate) leases: BTreeMap<StreamId, LeaseRow>,
 }
 
 impl Batch {
@@ -66,7 +70,16 @@ impl Batch {
         }
         self.check_revisions(append)?;
         self.check_keys(append)?;
+        let leases = lease::apply(append, &self.found.leases.rows, self.found.leases.now)?;
+        self.move_leases(leases);
         Ok(self.store(append))
+    }
+
+    fn move_leases(&mut self, changed: BTreeMap<StreamId, LeaseRow>) {
+        for (lease, row) in changed {
+            self.found.leases.rows.insert(lease.clone(), row);
+            self.leases.insert(lease, row);
+        }
     }
 
     fn check_revisions(&self, append: &Append) -> Result<(), AppendError> {

@@ -12,8 +12,14 @@ pub(crate) enum Failure {
 }
 
 /// The constraints that only another writer can make this one violate.
-const CONTENDED_CONSTRAINTS: [&str; 5] =
-    ["events_position_key", "events_revision_key", "streams_key", "commands_key", "claims_key"];
+const CONTENDED_CONSTRAINTS: [&str; 6] = [
+    "events_position_key",
+    "events_revision_key",
+    "streams_key",
+    "commands_key",
+    "claims_key",
+    "leases_key",
+];
 
 const UNIQUE_VIOLATION: &str = "23505";
 const SERIALIZATION_FAILURE: &str = "40001";

@@ -13,6 +13,7 @@ mod appender;
 mod batch;
 mod connect;
 mod failure;
+mod leases;
 pub mod private;
 mod read;
 mod statements;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use rap_events::{
+    lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
     tree::Tree,
 };
@@ -33,6 +35,8 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
 };
+
+use uuid::Uuid;
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
 pub use connect::{ConnectError, MAX_CONNECTIONS};
@@ -130,6 +134,21 @@ impl Tree for PostgresLog {
         count: u16,
     ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
         Box::pin(tree::read_hashes(&self.pool, level, first, count))
+    }
+}
+
+impl LeaseTable for PostgresLog {
+    fn renew(&self, renewals: Vec<Renewal>) -> BoxFuture<'_, Result<Renewals, LeaseTableError>> {
+        Box::pin(leases::renew(&self.pool, renewals))
+    }
+
+    fn read_leases<'a>(
+        &'a self,
+        category: &'a str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
+        Box::pin(leases::read(&self.pool, category, after, limit))
     }
 }
 

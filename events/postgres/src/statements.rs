@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Found},
-    tree,
+    leases, tree,
 };
 
 /// The channel of the one notification that each batch sends.
@@ -87,8 +87,9 @@ pub(crate) async fn find(
     let commands = appends.iter().map(|append| append.command);
     let commands = find_commands(&mut *connection, commands).await?;
     let streams = find_streams(&mut *connection, appends).await?;
-    let claims = find_claims(connection, appends).await?;
-    Ok(Found { head, commands, streams, claims })
+    let claims = find_claims(&mut *connection, appends).await?;
+    let leases = leases::find(connection, appends).await?;
+    Ok(Found { head, commands, streams, claims, leases })
 }
 
 async fn find_streams(
@@ -126,6 +127,7 @@ async fn find_claims(
 pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
     insert_commands(&mut *connection, batch).await?;
     move_claims(&mut *connection, batch).await?;
+    leases::write(&mut *connection, batch).await?;
     if batch.events.is_empty() {
         return Ok(());
     }

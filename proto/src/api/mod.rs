@@ -28,6 +28,8 @@
 //! | `GET`, `POST o/pools`, `GET`, `DELETE o/pools/{pool}`+ | [`NewPool`] | [`Pool`] |
 //! | `GET`, `POST o/resources`, `GET`, `PATCH`+, `DELETE o/resources/{resource}`+ | [`NewResource`], [`ChangeResource`] | [`Resource`] |
 //! | `GET`, `POST o/policies`, `GET`, `PUT`+, `DELETE o/policies/{policy}`+ | [`NewPolicy`], [`ChangePolicy`] | [`Policy`] |
+//! | `GET`, `POST o/vpn-connections`, `GET`, `DELETE o/vpn-connections/{connection}`+ | [`NewVpnConnection`] | [`VpnConnection`] |
+//! | `PUT o/vpn-connections/{connection}/nodes`+, `POST …/enable`+, `…/disable`+, `…/drain`+ | [`SetVpnConnectionNodes`] | |
 //! | `GET /resources` | | [`Reachable`]: what the caller may connect to |
 //! | `GET`, `POST /sessions`, `GET`, `DELETE /sessions/{session}` | [`RequestAccess`] | [`Session`], [`Access`] |
 //! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
@@ -56,6 +58,7 @@ mod reference;
 mod resource;
 mod secret_text;
 mod session;
+mod vpn_connection;
 
 pub use account::*;
 pub use audit::*;
@@ -68,6 +71,7 @@ pub use reference::*;
 pub use resource::*;
 pub use secret_text::SecretText;
 pub use session::*;
+pub use vpn_connection::*;
 
 /// Where the API lives on the control server.
 pub const API_PREFIX: &str = "/api/v1";

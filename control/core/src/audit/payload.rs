@@ -65,7 +65,7 @@ fn field((name, value): (Any, Any)) -> (String, Value) {
 }
 
 fn is_time(name: &str) -> bool {
-    name == "at" || name == "connect_by" || name.ends_with("_at")
+    name == "at" || name == "connect_by" || name == "valid_until" || name.ends_with("_at")
 }
 
 fn time(millis: i64) -> Value {

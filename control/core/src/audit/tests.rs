@@ -103,6 +103,10 @@ fn an_organizations_auditor_is_shown_no_topology() {
         assert!(!text.contains(&platform.entry.to_string()), "{text}");
         assert!(!text.contains("egresses") && !text.contains("entries"), "{text}");
     }
+    for event_type in ["vpn_connection.created", "vpn_connection.lease_granted"] {
+        let text = serde_json::to_string(&shown(&platform, event_type, of_acme).unwrap()).unwrap();
+        assert!(!text.contains(&acme.egress.to_string()), "{text}");
+    }
     let event = shown(&platform, "session.authorized", EVERYTHING).unwrap();
     assert!(event.payload["grant"]["egresses"][acme.egress.to_string()].is_number());
 }

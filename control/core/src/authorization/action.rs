@@ -147,6 +147,13 @@ actions! {
     ChangePolicy = "policy.change", Manage, [OrganizationOwner, OrganizationAdmin];
     RemovePolicy = "policy.remove", Manage, [OrganizationOwner, OrganizationAdmin];
 
+    // Connections. Target: `Organization` to create and list, else `VpnConnection`.
+    CreateVpnConnection = "vpn_connection.create", Manage, [OrganizationOwner, OrganizationAdmin];
+    ReadVpnConnection = "vpn_connection.read", Read, [OrganizationOwner, OrganizationAdmin];
+    ChangeVpnConnection = "vpn_connection.change", Manage, [OrganizationOwner, OrganizationAdmin];
+    DrainVpnConnection = "vpn_connection.drain", Manage, [OrganizationOwner, OrganizationAdmin];
+    RemoveVpnConnection = "vpn_connection.remove", Manage, [OrganizationOwner, OrganizationAdmin];
+
     // Sessions. Target: `Organization` to request, else `Session`.
     /// Whether a policy permits it is for the access decision, which is recorded either way.
     RequestSession = "session.request", Connect, [Member];
@@ -194,6 +201,7 @@ impl Action {
             Target::Resource(_) => Self::ReadResource,
             Target::Policy(_) => Self::ReadPolicy,
             Target::Session(_) => Self::ReadSession,
+            Target::VpnConnection(_) => Self::ReadVpnConnection,
         })
     }
 

@@ -75,6 +75,9 @@ impl Facts {
             Target::Policy(id) => {
                 Self::of_organization(state, state.policies().get(id)?.organization)
             }
+            Target::VpnConnection(id) => {
+                Self::of_organization(state, state.vpn_connections().get(id)?.organization)
+            }
             Target::Session(id) => {
                 let session = state.sessions().get(id)?;
                 let person = Some(session.user);

@@ -19,7 +19,7 @@ use std::fmt;
 
 use rap_proto::{
     ApiTokenId, JoinTokenId, LoginId, NodeId, OrganizationId, PolicyId, PoolId, ResourceId,
-    SessionId, UserId,
+    SessionId, UserId, VpnConnectionId,
 };
 
 pub use action::Action;
@@ -47,6 +47,7 @@ pub enum Target {
     Resource(ResourceId),
     Policy(PolicyId),
     Session(SessionId),
+    VpnConnection(VpnConnectionId),
 }
 
 /// The answer to whoever asks.

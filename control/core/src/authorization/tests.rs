@@ -39,6 +39,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::CreatePool
         | A::CreateResource
         | A::CreatePolicy
+        | A::CreateVpnConnection
         | A::RequestSession => Target::Organization(tenant.id),
         A::ReadMembership | A::GrantOwner | A::GrantAdmin | A::GrantUser | A::RevokeMembership => {
             Target::Membership(tenant.id, tenant.user)
@@ -69,6 +70,10 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
             Target::Resource(tenant.resource)
         }
         A::ReadPolicy | A::ChangePolicy | A::RemovePolicy => Target::Policy(tenant.policy),
+        A::ReadVpnConnection
+        | A::ChangeVpnConnection
+        | A::DrainVpnConnection
+        | A::RemoveVpnConnection => Target::VpnConnection(tenant.connection),
         A::RefreshSession | A::ReadSession | A::TerminateSession => Target::Session(tenant.session),
     }
 }

@@ -10,10 +10,12 @@ use rap_events::{
     DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, organization::OrganizationEvent,
     resource::ResourceEvent, session::SessionEvent, user::UserEvent,
 };
-use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId};
+use rap_proto::{
+    NodeId, NodeRole, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId,
+};
 
 use super::scope::visible_roles;
-use crate::state::State;
+use crate::state::{Node, State};
 
 /// The nodes that the event concerns as far as `state` knows. Asked before and after it is folded.
 pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -> BTreeSet<NodeId> {
@@ -60,17 +62,29 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         DomainEvent::Session(SessionEvent::Terminated(_) | SessionEvent::Started(_)) => {
             state.sessions().denied_at(SessionId::from_uuid(id)).collect()
         }
+        DomainEvent::VpnConnection(_) => carriers(state, VpnConnectionId::from_uuid(id)),
         DomainEvent::Session(_)
         | DomainEvent::Login(_)
         | DomainEvent::ApiToken(_)
         | DomainEvent::JoinToken(_)
-        | DomainEvent::NodeReport(_) => BTreeSet::new(),
+        | DomainEvent::NodeReport(_)
+        | DomainEvent::Leadership(_) => BTreeSet::new(),
     }
 }
 
 /// The nodes that serve an egress pool of the organization.
 fn servers(state: &State, organization: OrganizationId) -> BTreeSet<NodeId> {
     state.pools().of(organization).flat_map(|found| pool(state, found.id)).collect()
+}
+
+/// The nodes that may carry a connection. A node that holds its lease and may no longer is told
+/// by the event that took the permission away.
+fn carriers(state: &State, id: VpnConnectionId) -> BTreeSet<NodeId> {
+    let Some(connection) = state.vpn_connections().get(id) else { return BTreeSet::new() };
+    let carries = |node: &&Node| {
+        connection.allows(node.id) && node.serves(NodeRole::VpnConnector, connection.organization)
+    };
+    state.nodes().approved().filter(carries).map(|node| node.id).collect()
 }
 
 fn pool(state: &State, id: PoolId) -> impl Iterator<Item = NodeId> {

@@ -49,6 +49,8 @@ impl State {
             DomainEvent::Resource(event) => self.resources.fold(event, envelope),
             DomainEvent::Policy(event) => self.policies.fold(event, envelope),
             DomainEvent::Session(event) => self.sessions.fold(event, envelope),
+            DomainEvent::VpnConnection(event) => self.vpn_connections.fold(event, envelope),
+            DomainEvent::Leadership(event) => self.leaderships.fold(event, envelope),
             // Reports change nothing but how far they were recorded; the audit log shows them.
             DomainEvent::NodeReport(_) => Ok(()),
         }

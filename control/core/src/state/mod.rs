@@ -10,6 +10,7 @@ mod cluster;
 mod corrupt;
 mod fold;
 mod join_tokens;
+mod leaderships;
 mod logins;
 mod names;
 mod nodes;
@@ -20,6 +21,7 @@ mod resources;
 mod sessions;
 mod stamp;
 mod users;
+mod vpn_connections;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use api_tokens::{ApiToken, ApiTokens};
 pub use cluster::Cluster;
 pub use corrupt::Corrupt;
 pub use join_tokens::{JoinToken, JoinTokens};
+pub use leaderships::{Leader, Leadership, Leaderships};
 pub use logins::{Login, Logins};
 pub use nodes::{Node, NodeStanding, Nodes, REVOKED_KEPT_MS};
 pub use organizations::{Organization, OrganizationStanding, Organizations};
@@ -46,6 +49,7 @@ pub use sessions::{
 };
 pub use stamp::Stamp;
 pub use users::{Invitation, Membership, PasswordChange, User, Users};
+pub use vpn_connections::{HeldLease, VpnConnection, VpnConnections};
 
 /// The largest serialized state, in bytes.
 pub const MAX_STATE_BYTES: usize = 1024 * 1024 * 1024;
@@ -66,6 +70,8 @@ pub struct State {
     pub(crate) resources: Resources,
     pub(crate) policies: Policies,
     pub(crate) sessions: Sessions,
+    pub(crate) vpn_connections: VpnConnections,
+    pub(crate) leaderships: Leaderships,
 }
 
 impl State {
@@ -122,6 +128,14 @@ impl State {
 
     pub fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    pub fn vpn_connections(&self) -> &VpnConnections {
+        &self.vpn_connections
+    }
+
+    pub fn leaderships(&self) -> &Leaderships {
+        &self.leaderships
     }
 
     /// Takes in the next event of the log.

@@ -23,11 +23,13 @@ use rap_events::{
     resource::{Resource, ResourceCommand},
     session::{Session, SessionCommand},
     user::{User, UserCommand},
+    vpn_connection::{VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
     ApiScope, ApiTokenId, AttachmentId, Capability, ClusterId, CommandId, Digest, JoinTokenId,
-    LoginId, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole, PlatformRole,
-    PolicyId, PoolId, PublicKey, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    LeaseClass, LoginId, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
+    PlatformRole, PolicyId, PoolId, PublicKey, ResourceId, ResourceKind, SessionId, Signer,
+    Timestamp, UserId, VpnConnectionId,
     key::LocalKey,
     snapshot::{RoleScope, Target},
 };
@@ -169,6 +171,7 @@ pub(crate) struct Tenant {
     pub(crate) egress: NodeId,
     pub(crate) session: SessionId,
     pub(crate) join_token: JoinTokenId,
+    pub(crate) connection: VpnConnectionId,
 }
 
 /// Two tenants on one platform.
@@ -227,6 +230,8 @@ impl Platform {
         let relay = world.node(0x21, "relay", None, platform_wide(NodeRole::RelayNode), &[]);
         let acme = world.tenant(0x100, "acme", entry);
         let globex = world.tenant(0x200, "globex", entry);
+        world.connection(acme, "acme-vpn");
+        world.connection(globex, "globex-vpn");
         Self { world, cluster, owner, admin, entry, relay, acme, globex }
     }
 
@@ -362,10 +367,35 @@ impl World {
             egress,
             session: SessionId::from_uuid(uuid(base + 0x60)),
             join_token,
+            connection: VpnConnectionId::from_uuid(uuid(base + 0x70)),
         };
         assert!(self.state.nodes().get(entry).is_some(), "an entry precedes the tenants");
         self.connect(tenant, tenant.user, tenant.session).unwrap();
         tenant
+    }
+
+    /// A connection that the tenant's egress carries under generation 1.
+    fn connection(&mut self, tenant: Tenant, called: &str) {
+        let connection = tenant.connection.uuid();
+        self.must::<VpnConnection>(
+            connection,
+            VpnConnectionCommand::Create {
+                organization: tenant.id,
+                name: name(called),
+                class: LeaseClass::Fast,
+                nodes: BTreeSet::from([tenant.egress]),
+                enabled: true,
+            },
+        );
+        self.must::<VpnConnection>(
+            connection,
+            VpnConnectionCommand::GrantLease {
+                node: tenant.egress,
+                generation: 1,
+                granted_at: self.now,
+                valid_until: self.now + std::time::Duration::from_secs(4),
+            },
+        );
     }
 
     fn people(&mut self, base: u128, called: &str, id: OrganizationId) -> Vec<UserId> {

@@ -1,5 +1,8 @@
 //! Gives the commands that follow from the state and the time: what is due is decided elsewhere,
 //! and giving it twice stores it once.
+//!
+//! Only the replica that leads gives any. Each append is guarded by the leader's lease: a leader
+//! that does not know yet that another took over changes nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,6 +16,7 @@ use crate::{
     app::App,
     clock,
     http::failure::Failure,
+    leadership::Term,
     work::{Identity, Work},
 };
 
@@ -40,12 +44,18 @@ impl Actor for Processes {
         let app = Arc::clone(&self.app);
         ctx.spawn(actix::fut::wrap_future(async move {
             let mut states = app.states();
+            let mut standing = app.leadership.changes();
             loop {
                 if !give_all(&app).await {
                     tokio::time::sleep(RETRY_DELAY).await;
                 }
-                let waited = tokio::time::timeout(INTERVAL, states.changed()).await;
-                if matches!(waited, Ok(Err(_))) {
+                let changed = tokio::select! {
+                    biased;
+                    changed = states.changed() => changed.is_ok(),
+                    changed = standing.changed() => changed.is_ok(),
+                    () = tokio::time::sleep(INTERVAL) => true,
+                };
+                if !changed {
                     return;
                 }
             }
@@ -53,17 +63,26 @@ impl Actor for Processes {
     }
 }
 
-/// Gives every step that is due; `false` when one of them failed.
+/// Gives every step that is due, as long as this replica leads; `false` when one of them failed.
 async fn give_all(app: &App) -> bool {
     let clock = Clock { now: clock::now(), listening_since: app.listening_since() };
+    if app.leadership.term().is_none() {
+        return true;
+    }
     let steps = process::due(&app.state(), clock);
     let mut all = true;
     let mut last = None;
     for step in steps {
-        match give(app, step).await {
+        let Some(term) = app.leadership.term() else { break };
+        match give(app, term, step).await {
             Ok(position) => last = Some(position),
             // Somebody else did it, or it is not due any more: the next question tells.
             Err(Failure::Conflict) => all = false,
+            Err(Failure::LeaseLost) => {
+                app.leadership.lost(term.generation);
+                app.metrics.count("processes", "lease_lost");
+                break;
+            }
             Err(Failure::Problem(problem)) => {
                 tracing::warn!(%problem, rule = ?problem.rule, "a process' command failed");
                 all = false;
@@ -76,7 +95,7 @@ async fn give_all(app: &App) -> bool {
     all
 }
 
-async fn give(app: &App, step: Step) -> Result<u64, Failure> {
+async fn give(app: &App, term: Term, step: Step) -> Result<u64, Failure> {
     let identity = Identity {
         command: step.id,
         request_hash: step.request_hash(),
@@ -85,19 +104,20 @@ async fn give(app: &App, step: Step) -> Result<u64, Failure> {
     };
     match step.command {
         ProcessCommand::Cluster(id, command) => {
-            run::<cluster::Cluster>(app, identity, id.uuid(), command).await
+            run::<cluster::Cluster>(app, term, identity, id.uuid(), command).await
         }
         ProcessCommand::Login(id, command) => {
-            run::<login::Login>(app, identity, id.uuid(), command).await
+            run::<login::Login>(app, term, identity, id.uuid(), command).await
         }
         ProcessCommand::Session(id, command) => {
-            run::<session::Session>(app, identity, id.uuid(), command).await
+            run::<session::Session>(app, term, identity, id.uuid(), command).await
         }
     }
 }
 
 async fn run<A: Aggregate>(
     app: &App,
+    term: Term,
     identity: Identity,
     stream: Uuid,
     command: A::Command,
@@ -105,5 +125,6 @@ async fn run<A: Aggregate>(
     let mut work = Work::new(Arc::clone(&app.log), clock::now());
     let mut loaded = work.load::<A>(stream).await?;
     work.decide(&mut loaded, command)?;
+    work.guard(term.guard());
     Ok(work.commit(identity, Bytes::new()).await?.last)
 }

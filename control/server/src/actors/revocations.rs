@@ -1,5 +1,6 @@
 //! Tells the NATS servers which nodes' bus keys are void, so that a revoked node is cut off from
-//! the bus too. Only with NATS.
+//! the bus too. Only with NATS, and only by the replica that leads: two could tell an older list
+//! over a newer one.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -29,6 +30,11 @@ impl RevocationKeeper {
     }
 
     fn tell(&mut self, ctx: &mut Context<Self>) {
+        if self.app.leadership.term().is_none() {
+            // Another replica tells now; what the servers know by then is not known here.
+            self.told = None;
+            return;
+        }
         if self.telling || self.told.as_ref() == Some(&self.wanted) {
             return;
         }

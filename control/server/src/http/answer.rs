@@ -157,6 +157,7 @@ revised!(
     api::Pool,
     api::Resource,
     api::Policy,
+    api::VpnConnection,
     api::Node,
     api::JoinToken,
     api::ApiToken,

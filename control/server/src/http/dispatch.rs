@@ -30,7 +30,7 @@ use super::{
     call::{Call, Parts, unauthenticated},
     caller,
     endpoint::{Answered, Condition, Endpoint, Guard, Kind},
-    failure::{Failure, internal},
+    failure::{Failure, contended, internal},
 };
 use crate::{
     app::App,
@@ -303,11 +303,7 @@ pub(crate) fn respond(status: u16, reply: &Reply) -> HttpResponse {
 pub(crate) fn problem_response(failure: Failure, request_id: &str) -> HttpResponse {
     let mut problem = match failure {
         Failure::Problem(problem) => problem,
-        Failure::Conflict => Problem::new(
-            ProblemCode::Conflict,
-            "others changed the same thing too often meanwhile; repeat",
-        )
-        .rule("max_conflict_retries"),
+        Failure::Conflict | Failure::LeaseLost => contended(),
     };
     problem.request_id = Some(request_id.into());
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

@@ -68,7 +68,7 @@ impl Drop for Seat {
 
 pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
     let audience = audit::audience(&call)?;
-    let position = start(&call)?;
+    let position = start(&call).await?;
     let seat = Seat::take(&call)?;
     let opening = Bytes::from(": the log from here on\n\n");
     let subscription =
@@ -87,24 +87,28 @@ pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
 
 /// Behind `Last-Event-ID`, or at the present end. An id of another log, or from the future of
 /// this one, is of no log that this server ever had.
-fn start(call: &Call) -> Result<u64, Failure> {
+async fn start(call: &Call) -> Result<u64, Failure> {
     let Some(id) = &call.last_event_id else { return Ok(call.state.position()) };
     let parsed = id.split_once(':').and_then(|(cluster, position)| {
         Some((cluster.parse::<ClusterId>().ok()?, position.parse::<u64>().ok()?))
     });
-    match parsed {
-        Some((cluster, position))
-            if cluster == call.app.custody.cluster && position <= call.state.position() =>
-        {
-            Ok(position)
-        }
-        Some(_) => Err(Problem::new(ProblemCode::PositionTooOld, "not a position of this log")
-            .rule("last_event_id")
-            .into()),
-        None => Err(Problem::new(ProblemCode::MalformedRequest, "not an id of this stream")
+    let Some((cluster, position)) = parsed else {
+        return Err(Problem::new(ProblemCode::MalformedRequest, "not an id of this stream")
             .field("Last-Event-ID")
-            .into()),
+            .into());
+    };
+    if cluster != call.app.custody.cluster || !is_past(call, position).await? {
+        return Err(Problem::new(ProblemCode::PositionTooOld, "not a position of this log")
+            .rule("last_event_id")
+            .into());
     }
+    Ok(position)
+}
+
+/// Whether this log came as far as `position`. Another replica may have shown it to the client
+/// before this one folded it, so the log itself is asked.
+async fn is_past(call: &Call, position: u64) -> Result<bool, Failure> {
+    Ok(position <= call.state.position() || position <= call.app.log.head().await?)
 }
 
 impl Subscription {

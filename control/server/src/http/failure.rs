@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     Problem(Problem),
     /// Somebody else wrote to the same stream first: decide again.
     Conflict,
+    /// Another replica does this by now: stop.
+    LeaseLost,
 }
 
 impl From<Problem> for Failure {
@@ -45,7 +47,10 @@ impl From<LoadError> for Failure {
 impl From<AppendError> for Failure {
     fn from(error: AppendError) -> Self {
         let problem = match error {
-            AppendError::Conflict { .. } => return Self::Conflict,
+            AppendError::Conflict { .. }
+            | AppendError::LeaseHeld { .. }
+            | AppendError::LeaseGeneration { .. } => return Self::Conflict,
+            AppendError::LeaseLost { .. } => return Self::LeaseLost,
             AppendError::Claimed { key } => claimed(&key),
             AppendError::CommandReused => Problem::new(
                 ProblemCode::IdempotencyKeyReused,
@@ -71,6 +76,12 @@ impl From<AppendError> for Failure {
         };
         Self::Problem(problem)
     }
+}
+
+/// What a caller is told of a lost race, or of a lease that moved on.
+pub(crate) fn contended() -> Problem {
+    Problem::new(ProblemCode::Conflict, "others changed the same thing too often meanwhile; repeat")
+        .rule("max_conflict_retries")
 }
 
 /// The claim's key tells which rule of uniqueness it was; what holds it is not told.
@@ -146,7 +157,7 @@ mod tests {
     fn problem(failure: Failure) -> Problem {
         match failure {
             Failure::Problem(problem) => problem,
-            Failure::Conflict => unreachable!("no conflict here"),
+            other => unreachable!("a problem, not {other:?}"),
         }
     }
 

@@ -28,5 +28,6 @@ mod resources;
 mod sessions;
 pub(crate) mod tree;
 mod users;
+mod vpn_connections;
 
 pub(crate) use routes::register;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::HttpResponse;
 use rap_control_core::state::{NodeStanding, SessionPhase};
+use rap_proto::Duty;
 
 use crate::{app::App, clock, metrics::Gauge};
 
@@ -45,6 +46,12 @@ fn gauges(app: &App) -> Vec<Gauge> {
         "The last log position in the projections.",
         state.position(),
     )];
+    gauges.push(Gauge {
+        name: "rap_control_leading",
+        help: "Whether this replica leads a duty.",
+        labels: format!("duty=\"{}\"", Duty::Processes),
+        value: u64::from(app.leadership.term().is_some()),
+    });
     for (standing, word) in [
         (NodeStanding::Pending, "pending"),
         (NodeStanding::Approved, "approved"),

@@ -3,10 +3,11 @@
 
 use rap_control_core::{
     State,
-    state::{Node, Organization, Policy, Pool, Resource, User},
+    state::{Node, Organization, Policy, Pool, Resource, User, VpnConnection},
 };
 use rap_proto::{
-    Name, NodeId, OrganizationId, PolicyId, PoolId, ResourceId, UserId, api::Reference,
+    Name, NodeId, OrganizationId, PolicyId, PoolId, ResourceId, UserId, VpnConnectionId,
+    api::Reference,
 };
 
 use super::{
@@ -73,6 +74,18 @@ pub(crate) fn policy<'a>(
         Reference::Name(name) => state.policies().named(organization, name),
     };
     found.filter(|policy| policy.organization == organization)
+}
+
+pub(crate) fn vpn_connection<'a>(
+    state: &'a State,
+    organization: OrganizationId,
+    reference: &Reference,
+) -> Option<&'a VpnConnection> {
+    let found = match reference {
+        Reference::Id(id) => state.vpn_connections().get(VpnConnectionId::from_uuid(*id)),
+        Reference::Name(name) => state.vpn_connections().named(organization, name),
+    };
+    found.filter(|connection| connection.organization == organization)
 }
 
 /// The organization of the path.

@@ -16,7 +16,7 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, members, nodes, openapi, organizations, platform, policies, pools, resources,
-    sessions, tree, users,
+    sessions, tree, users, vpn_connections,
 };
 use crate::app::App;
 
@@ -31,7 +31,7 @@ const SESSION_QUERY: &[QueryParameter] = &[
 
 /// Every route under `/api/v1`.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [accounts(), tenancy(), access(), fleet(), log()].concat()
+    [accounts(), tenancy(), access(), connections(), fleet(), log()].concat()
 }
 
 fn accounts() -> Vec<Endpoint> {
@@ -162,6 +162,51 @@ fn access() -> Vec<Endpoint> {
         command(post, "/api/v1/sessions", "Ask for access to a resource", sessions::request),
         get("/api/v1/sessions/{session}", "Show a session", sessions::get),
         command(delete, "/api/v1/sessions/{session}", "End a session", sessions::terminate),
+    ]
+}
+
+fn connections() -> Vec<Endpoint> {
+    let connections_path = "/api/v1/organizations/{organization}/vpn-connections";
+    let connection = "/api/v1/organizations/{organization}/vpn-connections/{connection}";
+    vec![
+        list(connections_path, "List connections", vpn_connections::list),
+        command(Method::POST, connections_path, "Create a connection", vpn_connections::create),
+        get(connection, "Show a connection", vpn_connections::get),
+        command(
+            Method::DELETE,
+            connection,
+            "Remove a connection that nobody carries",
+            vpn_connections::remove,
+        )
+        .conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/organizations/{organization}/vpn-connections/{connection}/nodes",
+            "Say which nodes may carry a connection",
+            vpn_connections::set_nodes,
+        )
+        .conditional(),
+        command(
+            Method::POST,
+            "/api/v1/organizations/{organization}/vpn-connections/{connection}/enable",
+            "Want a connection",
+            vpn_connections::enable,
+        )
+        .conditional(),
+        command(
+            Method::POST,
+            "/api/v1/organizations/{organization}/vpn-connections/{connection}/disable",
+            "Want a connection no more",
+            vpn_connections::disable,
+        )
+        .conditional(),
+        command(
+            Method::POST,
+            "/api/v1/organizations/{organization}/vpn-connections/{connection}/drain",
+            "Ask the node that carries a connection to hand over",
+            vpn_connections::drain,
+        )
+        .conditional(),
     ]
 }
 

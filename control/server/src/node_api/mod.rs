@@ -73,7 +73,7 @@ impl From<Refused> for NodeStop {
 impl From<Failure> for NodeStop {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Conflict => Self::Conflict,
+            Failure::Conflict | Failure::LeaseLost => Self::Conflict,
             Failure::Problem(problem) => Self::Refused(Refused::from_problem(&problem)),
         }
     }

@@ -7,18 +7,23 @@ use serde_json::{Value, json};
 use crate::world::{Api, World, tenant};
 
 #[derive(Debug, Clone)]
-struct Message {
-    id: String,
-    event: String,
-    data: Value,
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) event: String,
+    pub(crate) data: Value,
 }
 
-struct Subscription {
+pub(crate) struct Subscription {
     chunks: std::pin::Pin<Box<dyn Stream<Item = reqwest::Result<bytes::Bytes>> + Send>>,
     buffer: String,
 }
 
-async fn subscribe(world: &World, api: &Api, query: &str, last: Option<&str>) -> reqwest::Response {
+pub(crate) async fn subscribe(
+    world: &World,
+    api: &Api,
+    query: &str,
+    last: Option<&str>,
+) -> reqwest::Response {
     let mut request = world
         .client
         .get(format!("{}/api/v1/events{query}", world.base))
@@ -29,7 +34,7 @@ async fn subscribe(world: &World, api: &Api, query: &str, last: Option<&str>) ->
     request.send().await.unwrap()
 }
 
-fn messages(response: reqwest::Response) -> Subscription {
+pub(crate) fn messages(response: reqwest::Response) -> Subscription {
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     Subscription { chunks: Box::pin(response.bytes_stream()), buffer: String::new() }
@@ -37,7 +42,7 @@ fn messages(response: reqwest::Response) -> Subscription {
 
 impl Subscription {
     /// The next message; `None` when the stream ended.
-    async fn next(&mut self) -> Option<Message> {
+    pub(crate) async fn next(&mut self) -> Option<Message> {
         loop {
             while let Some((block, rest)) =
                 self.buffer.split_once("\n\n").map(|(a, b)| (a.to_owned(), b.to_owned()))

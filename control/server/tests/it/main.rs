@@ -9,6 +9,8 @@ mod events;
 mod limits;
 mod node;
 mod objects;
+mod relay;
+mod replicas;
 mod servers;
 mod sessions;
 mod tenancy;

@@ -134,3 +134,43 @@ async fn pages_cover_everything_once() {
     }
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_is_wanted_changed_and_removed_by_its_organization() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let beta = tenant(&world, &root, "beta").await;
+    let own = crate::node::enroll(&world, &acme.join_secret, "acme-edge").await.node();
+    crate::node::enroll(&world, &beta.join_secret, "beta-edge").await;
+    let api = &acme.api;
+    let connections = "/organizations/acme/vpn-connections";
+    let body =
+        json!({"name": "office", "class": "steady", "nodes": ["acme-edge"], "enabled": true});
+    let created = api.post(connections, body.clone()).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    assert_eq!(created.json["nodes"], json!([own.to_string()]));
+    assert_eq!((&created.json["held"], &created.json["generation"]), (&json!(false), &json!(0)));
+    assert_eq!(api.post(connections, body).await.problem(), "name_taken");
+    let foreign = json!({"name": "other", "class": "fast", "nodes": ["beta-edge"]});
+    let refused = api.post(connections, foreign).await;
+    assert_eq!(refused.json["rule"], "node_exists", "{}", refused.text);
+
+    let path = "/organizations/acme/vpn-connections/office";
+    let shown = api.get(path).await;
+    assert_eq!((shown.id(), shown.revision()), (created.id(), 1));
+    let disabled = api.change(Method::POST, &format!("{path}/disable"), None, 1).await;
+    assert_eq!((disabled.status.as_u16(), disabled.revision()), (200, 2));
+    assert_eq!(api.get(path).await.json["enabled"], false);
+    let enabled = api.change(Method::POST, &format!("{path}/enable"), None, 2).await;
+    assert_eq!(enabled.revision(), 3);
+    let any = Some(json!({"nodes": []}));
+    assert_eq!(api.change(Method::PUT, &format!("{path}/nodes"), any, 3).await.revision(), 4);
+    // Nobody carries it: there is nobody to ask.
+    assert_eq!(api.change(Method::POST, &format!("{path}/drain"), None, 4).await.revision(), 4);
+    assert_eq!(api.change(Method::DELETE, path, None, 4).await.status, 204);
+    assert_eq!(api.get(path).await.problem(), "not_found");
+    let listed = api.get(connections).await;
+    assert_eq!(listed.json["items"].as_array().unwrap().len(), 1, "the tenant's own");
+    world.stop().await;
+}

@@ -52,6 +52,7 @@ impl Target<'_> {
             .replace("{pool}", &own(&tenant.pool, format!("{}-pool", tenant.name)))
             .replace("{resource}", &own(&tenant.resource, format!("{}-ssh", tenant.name)))
             .replace("{policy}", &own(&tenant.policy, format!("{}-policy", tenant.name)))
+            .replace("{connection}", &own(&tenant.connection, format!("{}-vpn", tenant.name)))
             .replace("{node}", &own(&self.node, format!("{}-edge", tenant.name)))
             .replace("{session}", &self.session)
             .replace("{token}", token)
@@ -98,6 +99,14 @@ impl Target<'_> {
             ),
             (("PUT", "/organizations/{organization}/policies/{policy}"), json!({"rules": rules})),
             (
+                ("POST", "/organizations/{organization}/vpn-connections"),
+                json!({"name": "v", "class": "fast"}),
+            ),
+            (
+                ("PUT", "/organizations/{organization}/vpn-connections/{connection}/nodes"),
+                json!({"nodes": []}),
+            ),
+            (
                 ("POST", "/sessions"),
                 json!({
                     "organization": organization, "resource": tenant.resource, "clientKey": key,
@@ -127,6 +136,7 @@ impl Target<'_> {
             &tenant.pool,
             &tenant.resource,
             &tenant.policy,
+            &tenant.connection,
             &tenant.api_token,
             &tenant.join_token,
             &self.node,

@@ -49,7 +49,7 @@ pub(crate) struct Reply {
 impl World {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self::start_over(dir, Arc::new(MemoryLog::new())).await
+        Self::start_over(dir, Arc::new(MemoryLog::with_clock(rap_control::now))).await
     }
 
     /// Starts over keys and events that are there already.
@@ -89,6 +89,10 @@ impl World {
         drop(self.stop);
         self.running.stopped().await.unwrap();
         (self.dir, self.log)
+    }
+
+    pub(crate) fn state_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("control")
     }
 
     pub(crate) fn anonymous(&self) -> Api {
@@ -179,6 +183,11 @@ impl Api {
     }
 
     pub(crate) async fn send(&self, method: Method, path: &str, with: With) -> Reply {
+        self.try_send(method, path, with).await.expect("the server answers")
+    }
+
+    /// `None` when the server does not answer.
+    pub(crate) async fn try_send(&self, method: Method, path: &str, with: With) -> Option<Reply> {
         let path = match path {
             "/metrics" => path.to_owned(),
             _ if path.starts_with("/api/") => path.to_owned(),
@@ -197,11 +206,11 @@ impl Api {
         if let Some(body) = with.body {
             request = request.json(&body);
         }
-        let response = request.send().await.unwrap();
+        let response = request.send().await.ok()?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        let text = response.text().await.ok()?;
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Reply { status, headers, text, json }
+        Some(Reply { status, headers, text, json })
     }
 }
 
@@ -244,6 +253,7 @@ pub(crate) struct Tenant {
     pub(crate) pool: String,
     pub(crate) resource: String,
     pub(crate) policy: String,
+    pub(crate) connection: String,
     pub(crate) api_token: String,
     pub(crate) join_token: String,
     pub(crate) join_secret: String,
@@ -266,6 +276,8 @@ pub(crate) async fn tenant(world: &World, root: &Api, name: &str) -> Tenant {
         "rules": {"users": [owner_name], "resources": [format!("{name}-ssh")]},
     });
     let policy = api.post(&within("/policies"), policy).await.id();
+    let connection = json!({"name": format!("{name}-vpn"), "class": "fast"});
+    let connection = api.post(&within("/vpn-connections"), connection).await.id();
     let token = json!({"label": format!("{name}-label"), "scopes": ["read"], "ttlSeconds": 600});
     let api_token = api.post("/api-tokens", token).await.json["token"]["id"].to_string();
     let join = json!({
@@ -285,6 +297,7 @@ pub(crate) async fn tenant(world: &World, root: &Api, name: &str) -> Tenant {
         pool,
         resource,
         policy,
+        connection,
         api_token: api_token.trim_matches('"').to_owned(),
         join_token: join.json["token"]["id"].as_str().unwrap().to_owned(),
         join_secret: join.json["secret"].as_str().unwrap().to_owned(),

@@ -4,6 +4,7 @@
 
 mod append;
 mod atomic;
+pub mod lease;
 mod read;
 mod tree;
 
@@ -106,6 +107,8 @@ fn command(id: u128, writes: Vec<StreamWrite>) -> Append {
         writes,
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::new(),
     }
 }

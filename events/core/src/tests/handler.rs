@@ -161,18 +161,25 @@ async fn create_join_token(log: &dyn Log) {
     log.append(append_of(write)).await.unwrap();
 }
 
-fn append_of(write: StreamWrite) -> Append {
+/// An append that does nothing.
+pub(crate) fn empty_append() -> Append {
     Append {
         command: CommandId::from_u128(99),
         request_hash: Digest::default(),
         actor: Actor::Setup,
         causation: None,
         at: NOW,
-        writes: vec![write],
+        writes: Vec::new(),
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::new(),
     }
+}
+
+fn append_of(write: StreamWrite) -> Append {
+    Append { writes: vec![write], ..empty_append() }
 }
 
 #[test]

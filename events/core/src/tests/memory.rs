@@ -1,20 +1,54 @@
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     task::{Context, Waker},
 };
 
 use futures_util::{FutureExt as _, future::join};
+use rap_proto::Timestamp;
 
 use super::executor::block_on;
 use crate::{
-    conformance,
-    log::{Log, ReadError},
+    LeaseTable as _,
+    conformance::{self, lease::Leased},
+    lease::{LeaseChange, Renewal, RenewalOutcome},
+    log::{Append, Log, ReadError, StreamId},
     memory::{MAX_WAITERS, MemoryLog},
 };
 
 #[test]
 fn the_memory_log_conforms() {
     block_on(conformance::run_all(async || Arc::new(MemoryLog::new()) as Arc<dyn Log>));
+}
+
+#[test]
+fn the_memory_logs_leases_conform() {
+    block_on(conformance::lease::run_all(async || {
+        let clock = Arc::new(AtomicI64::new(1_000));
+        let read = Arc::clone(&clock);
+        let now = move || Timestamp::from_unix_millis(read.load(Ordering::SeqCst));
+        let log = Arc::new(MemoryLog::with_clock(now));
+        let pass = move |millis: u64| {
+            clock.fetch_add(i64::try_from(millis).unwrap(), Ordering::SeqCst);
+            std::future::ready(()).boxed()
+        };
+        Leased { log: log.clone(), table: log, pass: Box::new(pass) }
+    }));
+}
+
+#[test]
+fn without_a_clock_no_lease_expires() {
+    let log = MemoryLog::new();
+    let lease = StreamId::new("lease", uuid::Uuid::from_u128(1));
+    let holder = uuid::Uuid::from_u128(2);
+    let change = LeaseChange::Grant { lease: lease.clone(), generation: 1, holder, ttl_ms: 1 };
+    let append = Append { leases: vec![change], ..super::handler::empty_append() };
+    block_on(log.append(append)).unwrap();
+    let renewal = Renewal { lease, generation: 1, holder };
+    let renewed = block_on(log.renew(vec![renewal])).unwrap();
+    assert_eq!(renewed.outcomes, [RenewalOutcome::Renewed { remaining_ms: 1 }]);
 }
 
 #[test]

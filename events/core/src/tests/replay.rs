@@ -6,8 +6,8 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use proptest::prelude::*;
 use rap_proto::{
-    ApiScope, Capability, CommandId, Digest, NodeRole, OrganizationRole, PlatformRole, PoolId,
-    RefusalCode, ResourceKind, Timestamp,
+    ApiScope, Capability, CommandId, Digest, Duty, LeaseClass, NodeId, NodeRole, OrganizationRole,
+    PlatformRole, PoolId, RefusalCode, ResourceKind, Timestamp,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
     snapshot::Target,
 };
@@ -20,6 +20,7 @@ use crate::{
     cluster::*,
     handler::{Loaded, Request, Unit, fold},
     join_token::*,
+    leadership::*,
     log::Actor,
     login::*,
     membership::*,
@@ -31,6 +32,7 @@ use crate::{
     resource::*,
     session::*,
     user::*,
+    vpn_connection::*,
 };
 
 /// One step: which command, which of its few arguments, and how much later it comes.
@@ -118,6 +120,8 @@ replay_equals_live! {
     resource: Resource = resource_command;
     policy: Policy = policy_command;
     session: Session = session_command;
+    vpn_connection: VpnConnection = vpn_connection_command;
+    leadership: Leadership = leadership_command;
 }
 
 fn pick<T: Copy>(from: &[T], argument: u8) -> T {
@@ -398,5 +402,70 @@ fn session_command(kind: u8, argument: u8, now: Timestamp) -> SessionCommand {
             bytes_down: 1 << (argument % 64),
         },
         _ => SessionCommand::Conclude,
+    }
+}
+
+/// A time around `now`: earlier, the same, or later.
+pub(crate) fn around(now: Timestamp, argument: u8) -> Timestamp {
+    now + std::time::Duration::from_millis(u64::from(argument) * 40)
+        - std::time::Duration::from_secs(3)
+}
+
+pub(crate) fn vpn_connection_command(
+    kind: u8,
+    argument: u8,
+    now: Timestamp,
+) -> VpnConnectionCommand {
+    let node = pick(&[ENTRY, EGRESS, NodeId::from_u128(99)], argument);
+    let generation = u64::from(argument % 7);
+    match kind % 12 {
+        0 => VpnConnectionCommand::Create {
+            organization: ACME,
+            name: name("office"),
+            class: pick(&[LeaseClass::Fast, LeaseClass::Steady], argument),
+            nodes: (0..u128::from(argument)).map(NodeId::from_u128).collect(),
+            enabled: true,
+        },
+        1 => VpnConnectionCommand::AllowNodes {
+            nodes: if argument > 128 { [node].into() } else { BTreeSet::new() },
+        },
+        2 => VpnConnectionCommand::Enable,
+        3 if argument > 200 => VpnConnectionCommand::Disable,
+        4 if argument > 250 => VpnConnectionCommand::Remove,
+        3..=7 => {
+            let granted_at = around(now, argument);
+            let valid_until = granted_at + std::time::Duration::from_secs(4);
+            VpnConnectionCommand::GrantLease { node, generation, granted_at, valid_until }
+        }
+        8 => VpnConnectionCommand::ReleaseLease {
+            generation,
+            reason: ReleaseReason::Drained,
+            released_at: around(now, argument),
+        },
+        9 | 10 => VpnConnectionCommand::FenceLease {
+            generation,
+            reason: FenceReason::Expired,
+            valid_until: around(now, argument),
+        },
+        _ => VpnConnectionCommand::RequestDrain,
+    }
+}
+
+fn leadership_command(kind: u8, argument: u8, now: Timestamp) -> LeadershipCommand {
+    let generation = u64::from(argument % 7);
+    let at = around(now, argument);
+    match kind % 3 {
+        0 => LeadershipCommand::Release {
+            generation,
+            reason: LeadershipEnd::Expired,
+            released_at: at,
+        },
+        _ => LeadershipCommand::Grant {
+            duty: Duty::Processes,
+            replica: REPLICA,
+            generation,
+            granted_at: at,
+            valid_until: at + std::time::Duration::from_secs(4),
+        },
     }
 }

@@ -1,9 +1,9 @@
 //! One sample of every event, with every optional part present.
 
 use rap_proto::{
-    ApiScope, AttachmentId, Capability, ClusterId, Digest, JoinTokenId, MessageId, Name, NodeId,
-    NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId, PoolId, PublicKey,
-    RefusalCode, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, JoinTokenId, LeaseClass,
+    MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId,
+    PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
     snapshot::{RoleScope, Target},
@@ -12,8 +12,9 @@ use serde_bytes::ByteBuf;
 
 use super::given::NOW;
 use crate::{
-    DomainEvent, Sensitive, api_token::*, cluster::*, join_token::*, login::*, membership::*,
-    node::*, node_report::*, organization::*, policy::*, pool::*, resource::*, session::*, user::*,
+    DomainEvent, Sensitive, api_token::*, cluster::*, join_token::*, leadership::*, login::*,
+    membership::*, node::*, node_report::*, organization::*, policy::*, pool::*, resource::*,
+    session::*, user::*, vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -27,6 +28,8 @@ pub(crate) const POOL: PoolId = PoolId::from_u128(8);
 pub(crate) const SSH: ResourceId = ResourceId::from_u128(9);
 pub(crate) const POLICY: PolicyId = PolicyId::from_u128(10);
 pub(crate) const TOKEN: JoinTokenId = JoinTokenId::from_u128(11);
+
+pub(crate) const REPLICA: ReplicaId = ReplicaId::from_u128(12);
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
 
@@ -162,7 +165,7 @@ pub(crate) fn session_authorized() -> SessionAuthorized {
 
 /// One event of every type, in the order of the catalogue.
 pub(crate) fn every_event() -> Vec<DomainEvent> {
-    [cluster(), people(), nodes(), reports(), things(), sessions()].concat()
+    [cluster(), people(), nodes(), reports(), things(), sessions(), leases()].concat()
 }
 
 fn cluster() -> Vec<DomainEvent> {
@@ -329,4 +332,51 @@ fn sessions() -> Vec<DomainEvent> {
         .into(),
     ];
     session.into_iter().map(Into::into).collect()
+}
+
+pub(crate) fn vpn_connection_created() -> VpnConnectionCreated {
+    VpnConnectionCreated {
+        organization: ACME,
+        name: name("office"),
+        class: LeaseClass::Fast,
+        nodes: [EGRESS].into(),
+        enabled: true,
+    }
+}
+
+pub(crate) fn lease_granted(generation: u64, from_ms: i64) -> LeaseGranted {
+    let (granted_at, valid_until) = (after(from_ms), after(from_ms + 4_000));
+    LeaseGranted { node: EGRESS, generation, granted_at, valid_until }
+}
+
+pub(crate) fn leadership_granted(generation: u64, from_ms: i64) -> LeadershipGranted {
+    LeadershipGranted {
+        duty: Duty::Processes,
+        replica: REPLICA,
+        generation,
+        granted_at: after(from_ms),
+        valid_until: after(from_ms + 4_000),
+    }
+}
+
+fn leases() -> Vec<DomainEvent> {
+    let connection: [VpnConnectionEvent; 9] = [
+        vpn_connection_created().into(),
+        NodesAllowed { nodes: [ENTRY, EGRESS].into() }.into(),
+        VpnConnectionEnabled {}.into(),
+        VpnConnectionDisabled {}.into(),
+        lease_granted(7, 0).into(),
+        LeaseReleased { generation: 7, reason: ReleaseReason::Drained, released_at: NOW }.into(),
+        LeaseFenced { generation: 7, reason: FenceReason::Expired, valid_until: after(4_000) }
+            .into(),
+        DrainRequested { generation: 7 }.into(),
+        VpnConnectionRemoved {}.into(),
+    ];
+    let leadership: [LeadershipEvent; 2] = [
+        leadership_granted(3, 0).into(),
+        LeadershipReleased { generation: 3, reason: LeadershipEnd::Resigned, released_at: NOW }
+            .into(),
+    ];
+    let connection = connection.into_iter().map(DomainEvent::from);
+    connection.chain(leadership.into_iter().map(Into::into)).collect()
 }

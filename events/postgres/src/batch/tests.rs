@@ -26,6 +26,8 @@ fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
         writes: vec![StreamWrite { stream: stream(id), expected, events: vec![event; events] }],
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
     }
 }

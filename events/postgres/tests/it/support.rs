@@ -61,6 +61,8 @@ pub(crate) fn append_to(command: u128, stream: u128, expected: u64, events: usiz
         writes: vec![StreamWrite { stream, expected, events: vec![event; events] }],
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
     }
 }

@@ -73,6 +73,8 @@ async fn log(fork: Option<u64>) -> MemoryLog {
             writes: vec![write],
             claim: Vec::new(),
             release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
             reply: Bytes::new(),
         };
         log.append(append).await.unwrap();

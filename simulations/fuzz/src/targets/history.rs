@@ -3,9 +3,9 @@
 
 use rap_events::{
     Aggregate, EventCodec, api_token::ApiToken, catalogue::catalogue, cluster::Cluster,
-    join_token::JoinToken, login::Login, membership::Membership, node::Node,
-    node_report::NodeReport, organization::Organization, policy::Policy, pool::Pool,
-    resource::Resource, session::Session, user::User,
+    join_token::JoinToken, leadership::Leadership, login::Login, membership::Membership,
+    node::Node, node_report::NodeReport, organization::Organization, policy::Policy, pool::Pool,
+    resource::Resource, session::Session, user::User, vpn_connection::VpnConnection,
 };
 
 /// The most events of one history.
@@ -28,6 +28,8 @@ pub fn target(data: &[u8]) {
     fold::<Resource>(&history);
     fold::<Policy>(&history);
     fold::<Session>(&history);
+    fold::<VpnConnection>(&history);
+    fold::<Leadership>(&history);
 }
 
 struct Stored<'a> {

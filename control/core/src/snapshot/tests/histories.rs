@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use rap_events::{
     Actor, Aggregate,
     cluster::{Cluster, ClusterCommand},
-    keys::membership_id,
+    keys::{leadership_id, membership_id},
+    leadership::{Leadership, LeadershipCommand, LeadershipEnd},
     membership::{Membership, MembershipCommand},
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
@@ -15,9 +16,11 @@ use rap_events::{
     resource::{Resource, ResourceCommand},
     session::{Seen, Session, SessionCommand, TerminationCause},
     user::{User, UserCommand},
+    vpn_connection::{FenceReason, ReleaseReason, VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
-    Digest, NodeId, NodeRole, OrganizationRole, ResourceKind, SessionId, Timestamp, UserId,
+    Digest, Duty, NodeId, NodeRole, OrganizationRole, ReplicaId, ResourceKind, SessionId,
+    Timestamp, UserId,
     observation::EndReason,
     snapshot::{RoleScope, Target},
 };
@@ -32,7 +35,7 @@ use crate::{
 /// One random command: which, about whom, and how.
 type Step = (u8, u8, u8);
 
-const COMMANDS: u8 = 30;
+const COMMANDS: u8 = 34;
 
 struct History {
     platform: Platform,
@@ -65,7 +68,12 @@ impl History {
             (None, 1) => Some(BTreeSet::from([globex.id])),
             (None, _) => None,
         };
-        let roles = [NodeRole::EntryNode, NodeRole::RelayNode, NodeRole::StreamWorker];
+        let roles = [
+            NodeRole::EntryNode,
+            NodeRole::RelayNode,
+            NodeRole::StreamWorker,
+            NodeRole::VpnConnector,
+        ];
         let chosen = roles.iter().enumerate().filter(|(at, _)| n >> 2 & 1 << at != 0);
         chosen
             .map(|(_, role)| RoleScope { role: *role, organizations: organizations.clone() })
@@ -87,6 +95,8 @@ impl History {
                     self.try_give::<Cluster>(cluster, add);
                 }
             }
+            30..=32 => self.connections(step),
+            33 => self.leaders(step),
             _ => self.perform_due(),
         }
     }
@@ -209,6 +219,57 @@ impl History {
         };
         self.sequence = sequence;
         self.try_give::<Session>(session.uuid(), command);
+    }
+
+    fn connections(&mut self, (command, who, how): Step) {
+        let tenant = self.tenant(who);
+        let now = self.platform.world.now;
+        let found = self.platform.state().vpn_connections().get(tenant.connection);
+        let generation = found.map_or(0, |connection| connection.generation);
+        let command = match (command, how % 8) {
+            (30, 0) => VpnConnectionCommand::Remove,
+            (30, 1) => VpnConnectionCommand::Disable,
+            (30, 2 | 3) => VpnConnectionCommand::AllowNodes { nodes: BTreeSet::new() },
+            (30, _) => VpnConnectionCommand::Enable,
+            (31, 0..=4) => VpnConnectionCommand::GrantLease {
+                node: self.node(how),
+                generation: generation + 1,
+                granted_at: now,
+                valid_until: now + std::time::Duration::from_secs(4),
+            },
+            (31, _) => VpnConnectionCommand::RequestDrain,
+            (_, 0..=3) => {
+                let (reason, released_at) = (ReleaseReason::Drained, now);
+                VpnConnectionCommand::ReleaseLease { generation, reason, released_at }
+            }
+            _ => {
+                let (reason, valid_until) = (FenceReason::Expired, now);
+                VpnConnectionCommand::FenceLease { generation, reason, valid_until }
+            }
+        };
+        self.try_give::<VpnConnection>(tenant.connection.uuid(), command);
+    }
+
+    fn leaders(&mut self, (_, who, how): Step) {
+        let now = self.platform.world.now;
+        let stream = leadership_id(Duty::Processes);
+        let found = self.platform.state().leaderships().of(Duty::Processes);
+        let leader = found.and_then(|leadership| leadership.leader);
+        let command = match leader {
+            Some(leader) => LeadershipCommand::Release {
+                generation: leader.generation,
+                reason: LeadershipEnd::Expired,
+                released_at: now,
+            },
+            None => LeadershipCommand::Grant {
+                duty: Duty::Processes,
+                replica: ReplicaId::from_u128(who.into()),
+                generation: found.map_or(1, |found| found.stamp.revision + u64::from(how % 2)),
+                granted_at: now,
+                valid_until: now + std::time::Duration::from_secs(4),
+            },
+        };
+        self.try_give::<Leadership>(stream, command);
     }
 
     fn perform_due(&mut self) {
