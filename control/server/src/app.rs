@@ -15,8 +15,13 @@ use rap_proto::{IncarnationId, Timestamp};
 use tokio::sync::watch;
 
 use crate::{
-    custody::Custody, in_flight::InFlight, live::LiveNodes, metrics::Metrics,
-    node_api::bus_credentials::BusIssuer, password::Passwords, throttle::LoginThrottle,
+    custody::Custody,
+    in_flight::InFlight,
+    live::{LiveNodes, MAX_LIVE_NODES},
+    metrics::Metrics,
+    node_api::bus_credentials::BusIssuer,
+    password::Passwords,
+    throttle::LoginThrottle,
     voice::Voice,
 };
 
@@ -63,7 +68,7 @@ impl App {
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),
             in_flight: InFlight::default(),
-            live: LiveNodes::default(),
+            live: LiveNodes::new(MAX_LIVE_NODES),
             metrics: Metrics::default(),
             healthy,
             states,
