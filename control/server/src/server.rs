@@ -33,6 +33,7 @@ use crate::{
     actors::{
         doorbell::Doorbell,
         guardian::{Guardian, Ward},
+        guesses::GuessRecorder,
         observer::Observer,
         processes::Processes,
         projection::Projection,
@@ -208,13 +209,15 @@ async fn run(
 
 fn wards(app: &Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [doorbell, processes, observer, revocations] = std::array::from_fn(|_| Arc::clone(app));
+    let [doorbell, processes, observer, revocations, guesses] =
+        std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
+        Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
     ]
 }
 

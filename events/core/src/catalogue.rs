@@ -4,6 +4,7 @@ use crate::{
     aggregate::{EventCodec, EventError, EventKind},
     api_token::ApiTokenEvent,
     cluster::ClusterEvent,
+    guessing::GuessingEvent,
     join_token::JoinTokenEvent,
     log::Envelope,
     login::LoginEvent,
@@ -82,6 +83,7 @@ domain! {
     "resource" => Resource(ResourceEvent),
     "policy" => Policy(PolicyEvent),
     "session" => Session(SessionEvent),
+    "guessing" => Guessing(GuessingEvent),
 }
 
 /// The payload fields that hold something [`crate::Sensitive`]: show `…` in their place.

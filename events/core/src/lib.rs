@@ -13,6 +13,7 @@ pub mod catalogue;
 pub mod cluster;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+pub mod guessing;
 pub mod handler;
 pub mod join_token;
 pub mod keys;

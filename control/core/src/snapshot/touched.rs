@@ -64,7 +64,8 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         | DomainEvent::Login(_)
         | DomainEvent::ApiToken(_)
         | DomainEvent::JoinToken(_)
-        | DomainEvent::NodeReport(_) => BTreeSet::new(),
+        | DomainEvent::NodeReport(_)
+        | DomainEvent::Guessing(_) => BTreeSet::new(),
     }
 }
 

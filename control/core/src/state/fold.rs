@@ -50,7 +50,7 @@ impl State {
             DomainEvent::Policy(event) => self.policies.fold(event, envelope),
             DomainEvent::Session(event) => self.sessions.fold(event, envelope),
             // Reports change nothing but how far they were recorded; the audit log shows them.
-            DomainEvent::NodeReport(_) => Ok(()),
+            DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }
     }
 }

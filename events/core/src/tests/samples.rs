@@ -12,8 +12,9 @@ use serde_bytes::ByteBuf;
 
 use super::given::NOW;
 use crate::{
-    DomainEvent, Sensitive, api_token::*, cluster::*, join_token::*, login::*, membership::*,
-    node::*, node_report::*, organization::*, policy::*, pool::*, resource::*, session::*, user::*,
+    DomainEvent, Sensitive, api_token::*, cluster::*, guessing::*, join_token::*, login::*,
+    membership::*, node::*, node_report::*, organization::*, policy::*, pool::*, resource::*,
+    session::*, user::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -162,7 +163,13 @@ pub(crate) fn session_authorized() -> SessionAuthorized {
 
 /// One event of every type, in the order of the catalogue.
 pub(crate) fn every_event() -> Vec<DomainEvent> {
-    [cluster(), people(), nodes(), reports(), things(), sessions()].concat()
+    [cluster(), people(), nodes(), reports(), things(), sessions(), guesses()].concat()
+}
+
+fn guesses() -> Vec<DomainEvent> {
+    let accounts = [(ALICE, 5), (BOB, 300)].into();
+    let noticed: GuessingEvent = GuessingNoticed { accounts, unnamed: 7, noticed_at: NOW }.into();
+    vec![noticed.into()]
 }
 
 fn cluster() -> Vec<DomainEvent> {

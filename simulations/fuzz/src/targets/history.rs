@@ -3,7 +3,7 @@
 
 use rap_events::{
     Aggregate, EventCodec, api_token::ApiToken, catalogue::catalogue, cluster::Cluster,
-    join_token::JoinToken, login::Login, membership::Membership, node::Node,
+    guessing::Guessing, join_token::JoinToken, login::Login, membership::Membership, node::Node,
     node_report::NodeReport, organization::Organization, policy::Policy, pool::Pool,
     resource::Resource, session::Session, user::User,
 };
@@ -28,6 +28,7 @@ pub fn target(data: &[u8]) {
     fold::<Resource>(&history);
     fold::<Policy>(&history);
     fold::<Session>(&history);
+    fold::<Guessing>(&history);
 }
 
 struct Stored<'a> {
