@@ -15,4 +15,5 @@ mod target;
 mod worker;
 
 pub use socket::SocketError;
-pub use worker::{Options, WorkerError, run};
+pub use target::MAX_RESOLUTIONS;
+pub use worker::{MAX_PENDING, Options, WorkerError, run};

@@ -17,7 +17,7 @@ use tokio::{
 
 /// How many names are resolved at once. A resolver that hangs holds its thread, so this is what
 /// bounds them.
-const MAX_RESOLUTIONS: usize = 64;
+pub const MAX_RESOLUTIONS: usize = 64;
 /// After how long without a byte the target is asked whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);

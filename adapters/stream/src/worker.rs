@@ -17,8 +17,9 @@ use crate::{
     target::Dialler,
 };
 
-/// How many connections may be between accept and their first frame.
-const MAX_PENDING: usize = 64;
+/// How many connections may be between accept and their first frame; further ones wait in the
+/// listener's queue.
+pub const MAX_PENDING: usize = 64;
 /// How long tasks may take to notice that they were cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to wait after the system refused to accept, such as for want of descriptors.

@@ -33,6 +33,17 @@ const MAX_PAGES: usize = 2_000;
 /// The largest reply, in bytes.
 const MAX_REPLY_BYTES: usize = 32 * 1024 * 1024;
 
+/// How much of an answer is taken in.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    pages: usize,
+    page_size: usize,
+    reply_bytes: usize,
+}
+
+const LIMITS: Limits =
+    Limits { pages: MAX_PAGES, page_size: MAX_PAGE_SIZE, reply_bytes: MAX_REPLY_BYTES };
+
 pub(crate) struct Api {
     http: reqwest::Client,
     control: ControlUrl,
@@ -40,6 +51,7 @@ pub(crate) struct Api {
     bearer: Option<SecretText>,
     /// The last log position that a reply reflected.
     position: AtomicU64,
+    limits: Limits,
 }
 
 impl Api {
@@ -49,7 +61,7 @@ impl Api {
         bearer: Option<SecretText>,
     ) -> Result<Self, Failure> {
         let http = transport::client(ca.0)?;
-        Ok(Self { http, control, ca, bearer, position: AtomicU64::new(0) })
+        Ok(Self { http, control, ca, bearer, position: AtomicU64::new(0), limits: LIMITS })
     }
 
     pub(crate) fn control(&self) -> &ControlUrl {
@@ -89,9 +101,9 @@ impl Api {
     ) -> Result<Vec<T>, Failure> {
         let mut items = Vec::new();
         let mut after: Option<String> = None;
-        for _ in 0..MAX_PAGES {
+        for _ in 0..self.limits.pages {
             let mut page_query = query.to_vec();
-            page_query.push(("limit", MAX_PAGE_SIZE.to_string()));
+            page_query.push(("limit", self.limits.page_size.to_string()));
             page_query.extend(after.take().map(|after| ("after", after)));
             let page: Page<T> = self.get_with(path, &page_query).await?;
             items.extend(page.items);
@@ -100,7 +112,8 @@ impl Api {
                 None => return Ok(items),
             }
         }
-        Err(Failure::new(Exit::Limit, format!("the list has more than {MAX_PAGES} pages"))
+        let items = self.limits.pages * self.limits.page_size;
+        Err(Failure::new(Exit::Limit, format!("the list has more than {items} items"))
             .hint("ask for less of it"))
     }
 
@@ -208,7 +221,7 @@ impl Api {
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
-            if body.len() + chunk.len() > MAX_REPLY_BYTES {
+            if body.len() + chunk.len() > self.limits.reply_bytes {
                 let failure = Failure::new(Exit::Limit, "the reply is too large");
                 return Err(Attempt { failure, again: false });
             }
@@ -255,3 +268,6 @@ fn decode<T: DeserializeOwned>(reply: &[u8]) -> Result<T, Failure> {
             .hint("use the same version of rap as the control plane's")
     })
 }
+
+#[cfg(all(test, feature = "dev"))]
+mod tests;

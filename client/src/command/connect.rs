@@ -18,8 +18,9 @@ use crate::{
     link::{self, Link},
 };
 
-/// The most local connections at once; further ones wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 256;
+/// The most local connections at once; further ones wait in the listener's queue. Somewhat fewer
+/// than the 256 channels of a session, because the entry lets go of a channel a little later.
+const MAX_CONNECTIONS: usize = 240;
 
 pub(super) async fn run(context: &Context, arguments: &Connect) -> Result<(), Failure> {
     let mut stopping = pin!(asked_to_stop()?);

@@ -1,7 +1,7 @@
 //! `rap dev` end to end, with nothing but this program.
 
 use std::{
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -136,6 +136,21 @@ impl Forward {
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
+
+    /// Asks for the stream of events, whose answer never ends.
+    fn follow(&self) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET /events HTTP/1.1\r\nHost: demo\r\n\r\n").unwrap();
+        stream
+    }
+}
+
+#[track_caller]
+fn is_answered(stream: &mut TcpStream) {
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200");
 }
 
 impl Drop for Forward {
@@ -158,6 +173,7 @@ fn a_newcomer_reaches_the_demo_and_nothing_stays_behind() {
     assert_eq!(alice.rap(&["status", "--check"]).code, 0);
 
     browse(&alice);
+    crowd(&alice);
     if fabric.has_ssh() {
         use_ssh(&alice, &root);
     } else {
@@ -193,11 +209,23 @@ fn browse(alice: &Person) {
     });
     assert!(requests.iter().all(|page| page.contains("It works")));
     // An event arrives while the stream goes on.
-    let mut stream = TcpStream::connect(&forward.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET /events HTTP/1.1\r\nHost: demo\r\n\r\n").unwrap();
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let mut lines = BufReader::new(forward.follow()).lines().map_while(Result::ok);
     assert!(lines.any(|line| line == "data: tick 1"));
+}
+
+/// More local connections than one program carries: one too many waits for its turn.
+fn crowd(alice: &Person) {
+    const MOST: usize = 240;
+    let forward = Forward::start(alice, "demo-web");
+    let mut streams: Vec<_> = (0..MOST).map(|_| forward.follow()).collect();
+    streams.iter_mut().for_each(is_answered);
+    let mut waiting = forward.follow();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let early = waiting.read(&mut [0]);
+    assert!(early.is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it was answered");
+    waiting.set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(streams.pop());
+    is_answered(&mut waiting);
 }
 
 fn use_ssh(alice: &Person, root: &Path) {

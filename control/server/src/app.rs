@@ -15,9 +15,15 @@ use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
 use crate::{
-    custody::Custody, in_flight::InFlight, leadership::Leadership, live::LiveNodes,
-    metrics::Metrics, node_api::bus_credentials::BusIssuer, password::Passwords,
-    throttle::LoginThrottle, voice::Voice,
+    custody::Custody,
+    in_flight::InFlight,
+    leadership::Leadership,
+    live::{LiveNodes, MAX_LIVE_NODES},
+    metrics::Metrics,
+    node_api::bus_credentials::BusIssuer,
+    password::Passwords,
+    throttle::LoginThrottle,
+    voice::Voice,
 };
 
 pub(crate) struct App {
@@ -85,7 +91,7 @@ impl App {
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),
             in_flight: InFlight::default(),
-            live: LiveNodes::default(),
+            live: LiveNodes::new(MAX_LIVE_NODES),
             metrics: Metrics::default(),
             healthy,
             states,

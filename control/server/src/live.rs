@@ -9,13 +9,21 @@ use rap_proto::{NodeId, Timestamp, api::NodeLive, bus::Heartbeat};
 /// The most nodes that are remembered.
 pub(crate) const MAX_LIVE_NODES: usize = 100_000;
 
-#[derive(Debug, Default)]
-pub(crate) struct LiveNodes(Mutex<BTreeMap<NodeId, NodeLive>>);
+#[derive(Debug)]
+pub(crate) struct LiveNodes {
+    limit: usize,
+    nodes: Mutex<BTreeMap<NodeId, NodeLive>>,
+}
 
 impl LiveNodes {
+    /// Remembers at most `limit` nodes; the one that spoke longest ago is forgotten first.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, nodes: Mutex::default() }
+    }
+
     pub(crate) fn heard(&self, node: NodeId, heartbeat: &Heartbeat, at: Timestamp) {
         let mut nodes = self.lock();
-        if nodes.len() >= MAX_LIVE_NODES && !nodes.contains_key(&node) {
+        if nodes.len() >= self.limit && !nodes.contains_key(&node) {
             let oldest = nodes.iter().min_by_key(|(_, live)| live.last_seen).map(|(id, _)| *id);
             oldest.and_then(|id| nodes.remove(&id));
         }
@@ -48,6 +56,35 @@ impl LiveNodes {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeLive>> {
-        self.0.lock().expect("no holder of the lock panics")
+        self.nodes.lock().expect("no holder of the lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn so_many_nodes_are_remembered_and_the_quietest_is_forgotten_first() {
+        let live = LiveNodes::new(2);
+        let at = |seconds: i64| Timestamp::from_unix_millis(seconds * 1000);
+        let [first, second, third] = [1, 2, 3].map(NodeId::from_u128);
+        let heartbeat = Heartbeat {
+            agent_version: String::new(),
+            snapshot_version: 1,
+            capabilities: BTreeSet::new(),
+            open_sessions: 0,
+            draining: false,
+        };
+        live.heard(first, &heartbeat, at(1));
+        live.heard(second, &heartbeat, at(2));
+        live.heard(first, &heartbeat, at(3));
+        assert_eq!(live.heard_since(at(0)), 2, "whoever is known takes no other place");
+        live.heard(third, &heartbeat, at(4));
+        assert_eq!(live.get(second), None);
+        assert_eq!(live.get(first).map(|live| live.last_seen), Some(at(3)));
+        assert_eq!(live.liveness().into_keys().collect::<Vec<_>>(), [first, third]);
     }
 }

@@ -33,6 +33,7 @@ use crate::{
     actors::{
         doorbell::Doorbell,
         guardian::{Guardian, Ward},
+        guesses::GuessRecorder,
         keeper::LeadershipKeeper,
         observer::Observer,
         processes::Processes,
@@ -232,7 +233,7 @@ fn wards(
     desk: Arc<Mutex<Desk>>,
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [doorbell, processes, observer, revocations, keeper] =
+    let [doorbell, processes, observer, revocations, keeper, guesses] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
@@ -243,6 +244,7 @@ fn wards(
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
+        Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
     ]
 }
 

@@ -4,6 +4,7 @@ use crate::{
     aggregate::{EventCodec, EventError, EventKind},
     api_token::ApiTokenEvent,
     cluster::ClusterEvent,
+    guessing::GuessingEvent,
     join_token::JoinTokenEvent,
     leadership::LeadershipEvent,
     log::Envelope,
@@ -86,6 +87,7 @@ domain! {
     "session" => Session(SessionEvent),
     "vpn_connection" => VpnConnection(VpnConnectionEvent),
     "leadership" => Leadership(LeadershipEvent),
+    "guessing" => Guessing(GuessingEvent),
 }
 
 /// The payload fields that hold something [`crate::Sensitive`]: show `…` in their place.

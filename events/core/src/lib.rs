@@ -15,6 +15,7 @@ pub mod cluster;
 pub mod conformance;
 pub mod entry;
 pub mod export;
+pub mod guessing;
 pub mod handler;
 pub mod join_token;
 pub mod keys;

@@ -29,7 +29,7 @@ use crate::{
     mesh::{Mesh, close, locked},
     splice::{Counters, Halves, splice_target},
     tls::caller,
-    transport::{MAX_LANE_STREAMS, adjust_accepted_lane},
+    transport::adjust_accepted_lane,
     watch::{until, wait_for_version},
 };
 use tokens::TokenCache;
@@ -46,7 +46,8 @@ struct Served {
 
 /// Serves one lane connection until it is gone or its entry is no longer trusted.
 pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
-    adjust_accepted_lane(&connection, lane);
+    let most = mesh.limits.lane_streams;
+    adjust_accepted_lane(&connection, lane, most);
     let Some(caller) = caller(&connection) else {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
@@ -72,16 +73,24 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
             }
             Some(_) = flows.join_next() => {}
             stream = connection.accept_bi() => match stream {
-                Ok((send, recv)) if flows.len() < MAX_LANE_STREAMS as usize => {
+                Ok((send, recv)) if flows.len() < most as usize => {
                     flows.spawn(serve_flow(served.clone(), send, recv));
                 }
-                // More than the transport allows do not arrive.
-                Ok(_) => {}
+                Ok((send, _)) => refuse_flow(send),
                 Err(_) => break,
             },
         }
     }
     flows.shutdown().await;
+}
+
+/// Answers a flow too many: one whose predecessor gave its stream back and is not quite done, or
+/// one of an entry that keeps to no limit. What cannot be said at once is left unsaid.
+fn refuse_flow(mut send: SendStream) {
+    let refused = FlowReply::Refused(refusal(RefusalCode::LimitReached));
+    if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
+        let _ = send.finish();
+    }
 }
 
 async fn serve_flow(served: Arc<Served>, mut send: SendStream, mut recv: RecvStream) {

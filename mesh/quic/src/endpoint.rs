@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dialer, MeshEvents, MeshStatus,
+    Dialer, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
     egress, entry,
     event::EventSender,
@@ -39,14 +39,8 @@ use crate::{
     tls::NodeConfigs,
 };
 
-/// Handshakes that run at once; more are refused.
-const MAX_HANDSHAKES: usize = 512;
 /// A handshake that is not complete by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The most connections at once; more are refused.
-const MAX_CONNECTIONS: usize = 16_384;
-/// From this many connections on, a stranger has to prove its address first (RFC 9000, 8.1.2).
-const RETRY_FROM_CONNECTIONS: usize = 1024;
 /// What the socket asks the kernel for, in each direction.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
@@ -56,6 +50,7 @@ pub struct MeshOptions {
     /// The node's certificate chain and key.
     pub identity: Identity,
     pub dialer: Arc<dyn Dialer>,
+    pub limits: MeshLimits,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +86,7 @@ impl MeshEndpoint {
     /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
     /// endpoint's tasks run there.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
-        let MeshOptions { listen, identity, dialer } = options;
+        let MeshOptions { listen, identity, dialer, limits } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
         let endpoint = socket(listen)
@@ -108,6 +103,7 @@ impl MeshEndpoint {
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
             dialer,
+            limits,
             events,
             reports: Mutex::default(),
             entry: Mutex::default(),
@@ -216,7 +212,7 @@ fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 async fn accept(mesh: Arc<Mesh>) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Arc::new(Semaphore::new(mesh.limits.handshakes));
     loop {
         let incoming = tokio::select! {
             biased;
@@ -224,29 +220,29 @@ async fn accept(mesh: Arc<Mesh>) {
             incoming = mesh.endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { return };
+        let under_way = mesh.limits.handshakes.saturating_sub(handshakes.available_permits());
         let open = mesh.endpoint.open_connections();
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
+        if mesh.limits.ask_for_proof(under_way, open) && !incoming.remote_address_validated() {
+            // Only an address that was validated cannot be asked, which was just ruled out.
+            let _ = incoming.retry();
+            continue;
+        }
+        // Handshakes that have not begun yet are not among the connections, but bounded.
+        let place = (open < mesh.limits.connections)
+            .then(|| handshakes.clone().try_acquire_owned().ok())
+            .flatten();
+        let Some(place) = place else {
             incoming.refuse();
             continue;
         };
-        if open >= MAX_CONNECTIONS {
-            incoming.refuse();
-        } else if open >= RETRY_FROM_CONNECTIONS
-            && incoming.may_retry()
-            && !incoming.remote_address_validated()
-        {
-            // The only error is that the address was validated already, which was just ruled out.
-            let _ = incoming.retry();
-        } else {
-            let task_mesh = mesh.clone();
-            mesh.spawn(async move {
-                let connection = handshake(incoming).await;
-                drop(permit);
-                if let Some(connection) = connection {
-                    serve(task_mesh, connection).await;
-                }
-            });
-        }
+        let task_mesh = mesh.clone();
+        mesh.spawn(async move {
+            let connection = handshake(incoming).await;
+            drop(place);
+            if let Some(connection) = connection {
+                serve(task_mesh, connection).await;
+            }
+        });
     }
 }
 

@@ -191,8 +191,7 @@ async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Depart
                     Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
                         channels.spawn(channel::serve(client.clone(), send, recv));
                     }
-                    // More than the transport allows do not arrive.
-                    Ok(_) => {}
+                    Ok((send, _)) => channel::refuse(send),
                     Err(error) => break departed(&error),
                 },
             }

@@ -20,8 +20,6 @@ const HOP_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// Channels that one client may have open.
 pub(crate) const MAX_CLIENT_STREAMS: u32 = 257;
-/// Flows on one lane connection.
-pub(crate) const MAX_LANE_STREAMS: u32 = 4096;
 /// Requests that one node may have in flight at a relay.
 const MAX_HOP_STREAMS: u32 = 64;
 
@@ -45,9 +43,9 @@ pub(crate) fn accepted() -> Arc<TransportConfig> {
 }
 
 /// The accepting side of a lane, once its ALPN is known.
-pub(crate) fn adjust_accepted_lane(connection: &Connection, lane: Lane) {
+pub(crate) fn adjust_accepted_lane(connection: &Connection, lane: Lane, streams: u32) {
     connection.set_receive_window(VarInt::from_u32(window(lane)));
-    connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_LANE_STREAMS));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
 }
 
 /// The accepting side of a hop.

@@ -4,4 +4,6 @@
 mod agent;
 mod channels;
 mod life;
+mod limits;
 mod refusals;
+mod resolver;

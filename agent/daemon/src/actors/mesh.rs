@@ -5,7 +5,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshOptions, Path, Sections, View,
+    Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Path, Sections,
+    View,
 };
 use rap_proto::{key::LocalKey, wire::node_api::Credentials};
 
@@ -79,7 +80,8 @@ impl MeshActor {
     fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
         let bound = self.identity().and_then(|identity| {
             let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
-            MeshEndpoint::bind(MeshOptions { listen, identity, dialer }, view)
+            let limits = MeshLimits::default();
+            MeshEndpoint::bind(MeshOptions { listen, identity, dialer, limits }, view)
                 .map_err(|error| error.to_string())
         });
         match bound {

@@ -3,10 +3,12 @@ use std::{
     time::Duration,
 };
 
-use rap_events::session::{Grant, MAX_GRANT_POLICIES, Outcome, SessionCommand};
+use rap_events::session::{
+    Grant, MAX_GRANT_POLICIES, Outcome, SessionAuthorized, SessionCommand, SessionRequested,
+};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, Name, NodeId, OrganizationId, PolicyId,
-    PublicKey, RefusalCode, ResourceId, SessionId, Timestamp, UserId,
+    PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
     token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS},
 };
 
@@ -163,37 +165,71 @@ pub fn authorize_session(
         policies,
     };
     let attachment = session.and_then(|session| session.attachment).unwrap_or(ids.attachment);
-    let claims = claims(cluster, request, resource, &grant, (session_id, attachment), now);
+    let holder = Holder {
+        organization: request.organization,
+        user: request.user,
+        client_key: request.client_key,
+        resource: resource.id,
+        kind: resource.kind,
+        session: session_id,
+        attachment,
+    };
+    let claims = claims(cluster, holder, &grant);
     Ok(Authorized { claims, grant, entries, refreshed: session.is_some() })
 }
 
-fn claims(
+/// The claims that were signed when an access token was issued, from what the log says of its
+/// session: how it was requested and first authorized, and the grant of that very token.
+pub fn granted_claims(
     cluster: ClusterId,
-    request: &AccessRequest,
-    resource: &Resource,
+    session: SessionId,
+    requested: &SessionRequested,
+    authorized: &SessionAuthorized,
     grant: &Grant,
-    (session, attachment): (SessionId, AttachmentId),
-    now: Timestamp,
 ) -> AccessClaims {
+    let holder = Holder {
+        organization: requested.organization,
+        user: requested.user,
+        client_key: requested.client_key,
+        resource: authorized.resource,
+        kind: authorized.kind,
+        session,
+        attachment: authorized.attachment,
+    };
+    claims(cluster, holder, grant)
+}
+
+/// Whose access token it is, and for what: the same for every token of a session.
+struct Holder {
+    organization: OrganizationId,
+    user: UserId,
+    client_key: PublicKey,
+    resource: ResourceId,
+    kind: ResourceKind,
+    session: SessionId,
+    attachment: AttachmentId,
+}
+
+fn claims(cluster: ClusterId, holder: Holder, grant: &Grant) -> AccessClaims {
     let stream =
         ChannelGrant { lanes: Lane::ALL.iter().copied().collect(), max_open: CHANNELS_PER_SESSION };
     AccessClaims {
         id: grant.token,
         cluster,
         authority_epoch: FIRST_AUTHORITY_EPOCH,
-        organization: request.organization,
-        user: request.user,
-        session,
-        attachment,
-        resource: resource.id,
-        kind: resource.kind,
+        organization: holder.organization,
+        user: holder.user,
+        session: holder.session,
+        attachment: holder.attachment,
+        resource: holder.resource,
+        kind: holder.kind,
         entries: grant.entries.clone(),
         egresses: grant.egresses.clone(),
         channels: BTreeMap::from([(ChannelKind::Stream, stream)]),
-        not_before: now,
+        not_before: grant.expires_at - Duration::from_millis(GRANT_TTL_MS),
         connect_by: grant.connect_by,
         expires_at: grant.expires_at,
-        client_key: request.client_key,
+        client_key: holder.client_key,
     }
 }
 

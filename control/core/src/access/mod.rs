@@ -9,6 +9,7 @@ mod policy;
 
 pub use grant::{
     AccessIds, AccessRequest, Asked, Authorized, CHANNELS_PER_SESSION, Denied, authorize_session,
+    granted_claims,
 };
 pub use nodes::{LIVENESS_MS, Live, Liveness};
 pub use policy::{Explanation, Obstacle, explain, permits, reachable};

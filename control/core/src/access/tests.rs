@@ -11,7 +11,7 @@ use rap_events::{
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicySpec},
     resource::{Resource, ResourceCommand},
-    session::{SessionCommand, TerminationCause},
+    session::{Grant, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause},
     user::{User, UserCommand},
 };
 use rap_proto::{
@@ -23,7 +23,7 @@ use rap_proto::{
 
 use super::{
     AccessIds, AccessRequest, Asked, Authorized, Denied, LIVENESS_MS, Live, Liveness, Obstacle,
-    authorize_session, explain, permits, reachable,
+    authorize_session, explain, granted_claims, permits, reachable,
 };
 use crate::{
     snapshot::compile,
@@ -80,6 +80,32 @@ fn the_claims_say_what_was_granted() {
     assert_eq!(claims.expires_at, now + Duration::from_millis(GRANT_TTL_MS));
     assert_eq!(authorized.grant.policies, BTreeSet::from([acme.policy]));
     assert_eq!(claims.check_connect(now), Ok(()));
+}
+
+#[test]
+fn the_log_says_what_was_signed() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let first = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
+    let refreshed = platform.world.request(&refresh(acme), acme.session).unwrap();
+    let (resource, kind) = (first.claims.resource, first.claims.kind);
+    for (Authorized { claims, grant, .. }, asked) in
+        [(first, request(acme)), (refreshed, refresh(acme))]
+    {
+        let requested = SessionRequested {
+            organization: asked.organization,
+            user: asked.user,
+            asked: String::new(),
+            resource: Some(resource),
+            client_key: asked.client_key,
+        };
+        let attachment = claims.attachment;
+        let opening = Grant { token: MessageId::from_uuid(uuid(1)), ..grant.clone() };
+        let authorized = SessionAuthorized { resource, kind, attachment, grant: opening };
+        let cluster = claims.cluster;
+        let said = granted_claims(cluster, claims.session, &requested, &authorized, &grant);
+        assert_eq!(said, claims);
+    }
 }
 
 #[test]

@@ -68,6 +68,7 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         | DomainEvent::ApiToken(_)
         | DomainEvent::JoinToken(_)
         | DomainEvent::NodeReport(_)
+        | DomainEvent::Guessing(_)
         | DomainEvent::Leadership(_) => BTreeSet::new(),
     }
 }

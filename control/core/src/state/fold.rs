@@ -52,7 +52,7 @@ impl State {
             DomainEvent::VpnConnection(event) => self.vpn_connections.fold(event, envelope),
             DomainEvent::Leadership(event) => self.leaderships.fold(event, envelope),
             // Reports change nothing but how far they were recorded; the audit log shows them.
-            DomainEvent::NodeReport(_) => Ok(()),
+            DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod doorbell;
 pub(crate) mod guardian;
+pub(crate) mod guesses;
 pub(crate) mod keeper;
 pub(crate) mod observer;
 pub(crate) mod processes;

@@ -27,7 +27,7 @@ use rap_proto::{
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::inbox::Inbox;
+use self::inbox::{Inbox, MAX_SENDERS};
 use crate::{
     app::App,
     clock,
@@ -50,7 +50,7 @@ pub(crate) struct Observer {
 
 impl Observer {
     pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app, inbox: Inbox::default(), lanes: Vec::new() }
+        Self { app, inbox: Inbox::new(MAX_SENDERS), lanes: Vec::new() }
     }
 }
 

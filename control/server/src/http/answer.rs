@@ -1,6 +1,7 @@
 //! Replies: how they are made, stored with their command, and made whole again.
 
 use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
 use rap_proto::{
     api::{self, Page, Problem, SecretText},
     codec,
@@ -22,8 +23,11 @@ pub(crate) trait Answer: Serialize + DeserializeOwned + ToSchema + 'static {
         None
     }
 
-    /// Puts in what is never stored, derived from the command: the same each time.
-    fn complete(&mut self, _call: &Call) {}
+    /// Puts in what is never stored, made from the command, whose last event is at `position`:
+    /// the same each time.
+    async fn complete(self, _call: &Call, _position: u64) -> Result<Self, Failure> {
+        Ok(self)
+    }
 }
 
 /// A reply before headers are made from it.
@@ -104,17 +108,26 @@ impl Reply {
     }
 }
 
-pub(crate) fn complete<R: Answer>(call: &Call, body: &str) -> Result<String, Failure> {
-    if is_gone::<R>() {
-        return Ok(String::new());
-    }
-    let mut answer: R = serde_json::from_str(body).map_err(|_| Failure::Problem(internal()))?;
-    answer.complete(call);
-    Ok(json(&answer))
+pub(crate) fn complete<R: Answer>(
+    call: Call,
+    body: String,
+    position: u64,
+) -> LocalBoxFuture<'static, Result<String, Failure>> {
+    Box::pin(async move {
+        if is_gone::<R>() {
+            return Ok(String::new());
+        }
+        let answer: R = serde_json::from_str(&body).map_err(|_| Failure::Problem(internal()))?;
+        Ok(json(&answer.complete(&call, position).await?))
+    })
 }
 
-pub(crate) fn complete_nothing(_: &Call, body: &str) -> Result<String, Failure> {
-    Ok(body.to_owned())
+pub(crate) fn complete_nothing(
+    _: Call,
+    body: String,
+    _: u64,
+) -> LocalBoxFuture<'static, Result<String, Failure>> {
+    Box::pin(std::future::ready(Ok(body)))
 }
 
 /// Stands where a secret will be put, in what is stored.
@@ -165,8 +178,8 @@ revised!(
 );
 
 impl Answer for api::LoggedIn {
-    fn complete(&mut self, call: &Call) {
-        self.secret = derived::<LoginSecret>(call);
+    async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
+        Ok(Self { secret: derived::<LoginSecret>(call), ..self })
     }
 }
 
@@ -175,10 +188,9 @@ impl Answer for api::UserCreated {
         Some(self.user.revision)
     }
 
-    fn complete(&mut self, call: &Call) {
-        if self.invitation.is_some() {
-            self.invitation = Some(derived::<InviteSecret>(call));
-        }
+    async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
+        let invitation = self.invitation.map(|_| derived::<InviteSecret>(call));
+        Ok(Self { invitation, ..self })
     }
 }
 
@@ -187,8 +199,8 @@ impl Answer for api::Invited {
         Some(self.revision)
     }
 
-    fn complete(&mut self, call: &Call) {
-        self.invitation = derived::<InviteSecret>(call);
+    async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
+        Ok(Self { invitation: derived::<InviteSecret>(call), ..self })
     }
 }
 
@@ -197,8 +209,8 @@ impl Answer for api::ApiTokenCreated {
         Some(self.token.revision)
     }
 
-    fn complete(&mut self, call: &Call) {
-        self.secret = derived::<ApiSecret>(call);
+    async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
+        Ok(Self { secret: derived::<ApiSecret>(call), ..self })
     }
 }
 
@@ -207,8 +219,8 @@ impl Answer for api::JoinTokenCreated {
         Some(self.token.revision)
     }
 
-    fn complete(&mut self, call: &Call) {
-        self.secret = derived::<JoinSecret>(call);
+    async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
+        Ok(Self { secret: derived::<JoinSecret>(call), ..self })
     }
 }
 

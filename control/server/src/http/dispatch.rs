@@ -168,7 +168,8 @@ async fn command(
         let problem: Problem = serde_json::from_str(&reply.body).map_err(|_| internal())?;
         return Err(problem.into());
     }
-    let body = (endpoint.complete)(&call, &reply.body)?;
+    let position = reply.position.unwrap_or_default();
+    let body = (endpoint.complete)(call.clone(), reply.body.clone(), position).await?;
     Ok(respond(endpoint.status, &Reply { body, ..reply }))
 }
 

@@ -78,8 +78,10 @@ pub(crate) enum Answered {
 
 pub(crate) type Runner =
     Rc<dyn Fn(Call, Bytes) -> LocalBoxFuture<'static, Result<Answered, Failure>>>;
-/// Puts the secrets, which are not stored, back into a stored reply.
-pub(crate) type Completer = fn(&super::call::Call, &str) -> Result<String, Failure>;
+/// Puts the secrets, which are not stored, back into the stored reply of the command that is at
+/// this position.
+pub(crate) type Completer =
+    fn(Call, String, u64) -> LocalBoxFuture<'static, Result<String, Failure>>;
 
 #[derive(Clone)]
 pub(crate) struct Endpoint {

@@ -3,12 +3,14 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rap_control_core::{
     AccessIds, AccessRequest, Action, Target,
-    access::Asked,
+    access::{Asked, granted_claims},
     authorize_session,
     state::{Session as Found, SessionPhase},
 };
 use rap_events::{
-    session::{self, SessionCommand, TerminationCause},
+    Aggregate as _, DomainEvent,
+    handler::LoadError,
+    session::{self, SessionCommand, SessionEvent, TerminationCause},
     user::{self, RefusedAction, UserCommand},
 };
 use rap_pki::node_server_name;
@@ -19,15 +21,19 @@ use rap_proto::{
         Session, SessionState,
     },
     signed,
+    token::AccessClaims,
 };
 
 use super::{
-    answer::{Answer, Done},
+    answer::{Answer, Done, blank},
     call::Call,
     endpoint::{Gone, Nothing},
-    failure::{Failure, invalid, not_found},
+    failure::{Failure, internal, invalid, not_found},
     page, reference,
 };
+
+/// An authorized session begins with its request and its authorization.
+const OPENING_EVENTS: usize = 2;
 
 /// Asks for access to a resource. The decision is recorded either way; whoever is denied learns
 /// no more than that, and the same whether there is such a resource or not.
@@ -65,12 +71,11 @@ pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Acce
     let answer = match outcome {
         Ok(authorized) => {
             let claims = authorized.claims;
-            let token = signed::seal(&claims, &[&call.app.custody.control]);
             Access {
                 session: claims.session,
                 attachment: claims.attachment,
                 resource: claims.resource,
-                token: SecretText::new(URL_SAFE_NO_PAD.encode(token)),
+                token: blank(),
                 connect_by: claims.connect_by,
                 expires_at: claims.expires_at,
                 entries: entries(&call, &authorized.entries),
@@ -132,7 +137,45 @@ fn refused(code: RefusalCode) -> Problem {
     Problem::new(ProblemCode::AccessDenied, detail).rule(code.as_str())
 }
 
-impl Answer for Access {}
+impl Answer for Access {
+    /// Signs the access token, at the first answer as at each repetition: by what the log says was
+    /// granted, and by nothing that is kept beside it.
+    async fn complete(self, call: &Call, position: u64) -> Result<Self, Failure> {
+        let claims = granted(call, self.session, position).await?;
+        let token = signed::seal(&claims, &[&call.app.custody.control]);
+        Ok(Self { token: SecretText::new(URL_SAFE_NO_PAD.encode(token)), ..self })
+    }
+}
+
+/// The claims of the token whose grant is at `position`.
+async fn granted(call: &Call, id: SessionId, position: u64) -> Result<AccessClaims, Failure> {
+    let log = &call.app.log;
+    let stream = session::Session::stream(id.uuid());
+    let opening = log.read_stream(&stream, 0, OPENING_EVENTS).await?;
+    let latest = log.read(position.saturating_sub(1), 1).await?;
+    let (mut requested, mut authorized, mut grant) = (None, None, None);
+    for envelope in opening.iter().chain(&latest).filter(|envelope| envelope.stream == stream) {
+        match DomainEvent::from_envelope(envelope).map_err(LoadError::from)? {
+            DomainEvent::Session(SessionEvent::Requested(event)) => requested = Some(event),
+            DomainEvent::Session(SessionEvent::Authorized(event)) => {
+                if envelope.position == position {
+                    grant = Some(event.grant.clone());
+                }
+                authorized = Some(event);
+            }
+            DomainEvent::Session(SessionEvent::Refreshed(event))
+                if envelope.position == position =>
+            {
+                grant = Some(event.grant);
+            }
+            _ => {}
+        }
+    }
+    let (requested, authorized) = requested.zip(authorized).ok_or_else(internal)?;
+    let grant = grant.ok_or_else(internal)?;
+    let cluster = call.app.custody.cluster;
+    Ok(granted_claims(cluster, id, &requested, &authorized, &grant))
+}
 
 fn entries(call: &Call, nodes: &[NodeId]) -> Vec<EntryPoint> {
     let nodes = nodes.iter().filter_map(|id| call.state.nodes().get(*id));

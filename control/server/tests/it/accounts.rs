@@ -1,5 +1,6 @@
+use rap_events::Log as _;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::world::{PASSWORD, With, World};
 
@@ -70,6 +71,64 @@ async fn logins_open_close_and_slow_down_guessing() {
     assert_eq!(slowed.problem(), "limit_reached");
     assert_eq!(slowed.json["rule"], "login_attempts");
     world.stop().await;
+}
+
+/// What a guesser and an auditor see of six wrong passwords for an account.
+struct Guessed {
+    answers: Vec<Value>,
+    /// How many events the log has more.
+    events: u64,
+    noticed: Value,
+    root: String,
+}
+
+async fn guessed(name: &str) -> Guessed {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let account = root.get("/users/root").await;
+    let before = account.position();
+    let mut answers = Vec::new();
+    let guess = json!({"name": name, "password": "canary wrong password"});
+    for _ in 0..6 {
+        let mut answer = world.anonymous().post("/logins", guess.clone()).await.json;
+        answer.as_object_mut().unwrap().remove("requestId");
+        answers.push(answer);
+    }
+    let after = world.log.wait_beyond(before).await.unwrap();
+    // Whatever else is guessed within the interval makes no further event.
+    for other in ["one", "two"] {
+        let guess = json!({"name": other, "password": "canary wrong password"});
+        for _ in 0..5 {
+            world.anonymous().post("/logins", guess.clone()).await;
+        }
+    }
+    let last = root.post("/organizations", json!({"name": "acme"})).await.position();
+    let audit = root.get(&format!("/audit?limit=500&min_position={last}")).await;
+    let events = audit.json["items"].as_array().unwrap();
+    let noticed: Vec<_> = events.iter().filter(|e| e["type"] == "guessing.noticed").collect();
+    assert_eq!(noticed.len(), 1, "{}", audit.text);
+    assert!(!audit.text.contains("canary"));
+    let same = root.get("/users/root").await;
+    assert_eq!(same.headers["etag"], account.headers["etag"], "a stranger changes no account");
+    let root = account.json["id"].as_str().unwrap().to_owned();
+    let guessed = Guessed { answers, events: after - before, noticed: noticed[0].clone(), root };
+    world.stop().await;
+    guessed
+}
+
+#[tokio::test]
+async fn guessing_is_on_record_and_tells_nobody_who_exists() {
+    let known = guessed("root").await;
+    let unknown = guessed("nobody").await;
+    assert_eq!(known.answers, unknown.answers);
+    assert_eq!((known.events, unknown.events), (1, 1));
+    let wrong = |guessed: &Guessed| {
+        let payload = &guessed.noticed["payload"];
+        (payload["accounts"].clone(), payload["unnamed"].clone())
+    };
+    assert_eq!(wrong(&known), (json!({&known.root: 5}), json!(0)));
+    assert_eq!(wrong(&unknown), (json!({}), json!(5)));
+    assert_eq!(known.noticed["actor"]["process"], "logins");
 }
 
 #[tokio::test]

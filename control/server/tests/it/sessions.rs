@@ -38,14 +38,24 @@ async fn a_permitted_user_gets_a_token_that_the_cluster_signed() {
     assert!(claims.entries.contains(&host.node()) && claims.egresses.contains_key(&host.node()));
     assert_eq!(access.json["entries"][0]["addresses"], json!(["127.0.0.1:4433"]));
     assert!(access.json["authorities"].as_str().unwrap().starts_with("-----BEGIN CERT"));
-    let repeated = acme.api.send(Method::POST, "/sessions", with).await;
-    assert_eq!(repeated.text, access.text);
 
     let session = access.json["session"].as_str().unwrap();
     let refresh = json!({"resource": "acme-ssh", "clientKey": key, "session": session});
-    let newer = acme.api.post("/sessions", refresh).await;
+    let refreshing = With { body: Some(refresh), key: Some(fresh_key()), if_match: None };
+    let newer = acme.api.send(Method::POST, "/sessions", refreshing.clone()).await;
     assert_eq!(newer.status, 201, "{}", newer.text);
     assert_eq!(newer.json["session"], session);
+    assert_ne!(newer.json["token"], access.json["token"]);
+    // A repetition gets its own token again, which nothing has kept.
+    let repeated = acme.api.send(Method::POST, "/sessions", with).await;
+    assert_eq!((repeated.status, repeated.text), (access.status, access.text.clone()));
+    let repeated = acme.api.send(Method::POST, "/sessions", refreshing).await;
+    assert_eq!((repeated.status, &repeated.text), (newer.status, &newer.text));
+    let log = format!("{:?}", world.log);
+    for stored in [&access.json, &newer.json] {
+        assert!(log.contains(stored["attachment"].as_str().unwrap()), "the reply is kept");
+        assert!(!log.contains(stored["token"].as_str().unwrap()), "the token is not");
+    }
     let stolen = json!({"resource": "acme-ssh", "clientKey": client_key(), "session": session});
     assert_eq!(acme.api.post("/sessions", stolen).await.problem(), "access_denied");
 

@@ -191,6 +191,8 @@ fn again(event: Envelope) -> Append {
         writes: vec![StreamWrite { stream, expected, events: vec![new] }],
         claim: Vec::new(),
         release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
         reply: Bytes::new(),
     }
 }

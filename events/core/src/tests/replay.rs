@@ -18,6 +18,7 @@ use crate::{
     Aggregate, EventCodec, Log, MemoryLog,
     api_token::*,
     cluster::*,
+    guessing::*,
     handler::{Loaded, Request, Unit, fold},
     join_token::*,
     leadership::*,
@@ -122,6 +123,7 @@ replay_equals_live! {
     session: Session = session_command;
     vpn_connection: VpnConnection = vpn_connection_command;
     leadership: Leadership = leadership_command;
+    guessing: Guessing = guessing_command;
 }
 
 fn pick<T: Copy>(from: &[T], argument: u8) -> T {
@@ -314,6 +316,11 @@ fn node_report_command(kind: u8, argument: u8, now: Timestamp) -> NodeReportComm
     };
     let sequence = u64::from(argument);
     NodeReportCommand::Record { organization: Some(ACME), sequence, observed_at: now, report }
+}
+
+fn guessing_command(kind: u8, argument: u8, _: Timestamp) -> GuessingCommand {
+    let accounts = [(ALICE, u32::from(argument % 3)), (BOB, u32::from(kind % 2))].into();
+    GuessingCommand::Notice { accounts, unnamed: u32::from(argument % 4) }
 }
 
 fn pool_command(kind: u8, _: u8, _: Timestamp) -> PoolCommand {

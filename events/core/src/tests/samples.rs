@@ -12,9 +12,9 @@ use serde_bytes::ByteBuf;
 
 use super::given::NOW;
 use crate::{
-    DomainEvent, Sensitive, api_token::*, cluster::*, join_token::*, leadership::*, login::*,
-    membership::*, node::*, node_report::*, organization::*, policy::*, pool::*, resource::*,
-    session::*, user::*, vpn_connection::*,
+    DomainEvent, Sensitive, api_token::*, cluster::*, guessing::*, join_token::*, leadership::*,
+    login::*, membership::*, node::*, node_report::*, organization::*, policy::*, pool::*,
+    resource::*, session::*, user::*, vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -165,7 +165,13 @@ pub(crate) fn session_authorized() -> SessionAuthorized {
 
 /// One event of every type, in the order of the catalogue.
 pub(crate) fn every_event() -> Vec<DomainEvent> {
-    [cluster(), people(), nodes(), reports(), things(), sessions(), leases()].concat()
+    [cluster(), people(), nodes(), reports(), things(), sessions(), leases(), guesses()].concat()
+}
+
+fn guesses() -> Vec<DomainEvent> {
+    let accounts = [(ALICE, 5), (BOB, 300)].into();
+    let noticed: GuessingEvent = GuessingNoticed { accounts, unnamed: 7, noticed_at: NOW }.into();
+    vec![noticed.into()]
 }
 
 fn cluster() -> Vec<DomainEvent> {

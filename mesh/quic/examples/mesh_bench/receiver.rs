@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use quinn::crypto::rustls::QuicServerConfig;
-use rap_mesh::{ByteStream, DialRequest, Dialed, Dialer, MeshEndpoint, MeshOptions};
+use rap_mesh::{ByteStream, DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions};
 use rap_pki::tls::{self, ClientAuth};
 use rap_proto::{NodeId, Timestamp, refusal::Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -54,6 +54,7 @@ async fn serve_node(
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: cluster.identity(node),
         dialer: Arc::new(Counting),
+        limits: MeshLimits::default(),
     };
     let (endpoint, mut events) = MeshEndpoint::bind(options, cluster.view(node, addresses))?;
     println!("{}", endpoint.local_addr()?);

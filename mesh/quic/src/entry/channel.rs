@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use quinn::{RecvStream, SendStream};
 use rap_mesh_core::{
     admission::{admit_channel, claimed},
@@ -52,6 +53,15 @@ pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: R
     if reason == EndReason::Terminated {
         // The egress withdrew the access: nothing of this session may go on.
         client.end(reason);
+    }
+}
+
+/// Answers a channel too many: one whose predecessor gave its stream back and is not quite done.
+/// What cannot be said at once is left unsaid.
+pub(super) fn refuse(mut send: SendStream) {
+    let refused = ChannelReply::Refused(refusal(RefusalCode::LimitReached));
+    if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
+        let _ = send.finish();
     }
 }
 

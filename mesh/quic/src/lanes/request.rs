@@ -137,7 +137,8 @@ async fn request(
     lane: &Arc<LaneConnection>,
     message: &[u8],
 ) -> Result<Flow, Failed> {
-    let place = Place::take(mesh, lane);
+    let place = Place::take(mesh, lane)
+        .ok_or_else(|| Failed::Refused(here(refusal(RefusalCode::LimitReached))))?;
     let (mut send, mut recv) =
         lane.connection.open_bi().await.map_err(|error| lane_failed(&error))?;
     let lost = || match lane.connection.close_reason() {
@@ -178,9 +179,12 @@ const fn here(refusal: Refusal) -> FlowRefused {
 }
 
 impl Place {
-    fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Self {
-        lane.open_flows.fetch_add(1, Ordering::Relaxed);
-        Self { mesh: mesh.clone(), lane: lane.clone() }
+    /// `None` when the lane carries as many flows as it may: the egress would not take another.
+    fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Option<Self> {
+        let most = mesh.limits.lane_streams as usize;
+        let one_more = |open: usize| (open < most).then_some(open + 1);
+        lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self { mesh: mesh.clone(), lane: lane.clone() })
     }
 }
 

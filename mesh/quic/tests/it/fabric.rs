@@ -8,7 +8,7 @@ use std::{
 };
 
 use rap_mesh::{
-    Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshOptions, Sections, View,
+    Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections, View,
     client::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
@@ -88,6 +88,7 @@ pub(crate) struct Fabric {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) plan: Plan,
     pub(crate) dialer: Arc<TestDialer>,
+    limits: MeshLimits,
     // Where packets to a dead address go: bound, so that nobody answers, not even the kernel.
     dead: std::net::UdpSocket,
 }
@@ -103,6 +104,11 @@ fn own(role: NodeRole) -> RoleScope {
 impl Fabric {
     /// Starts an entry, an egress and `relays`. The resource is at `target`.
     pub(crate) fn start(relays: &[NodeId], target: SocketAddr) -> Self {
+        Self::start_within(MeshLimits::default(), relays, target)
+    }
+
+    /// The same, of endpoints with these limits.
+    pub(crate) fn start_within(limits: MeshLimits, relays: &[NodeId], target: SocketAddr) -> Self {
         let authority = ClusterAuthority::create(CLUSTER, &key(1), [1; 16], now());
         let mut roles = BTreeMap::from([
             (ENTRY, vec![own(NodeRole::EntryNode)]),
@@ -128,6 +134,7 @@ impl Fabric {
             nodes: BTreeMap::new(),
             plan,
             dialer: Arc::new(TestDialer::default()),
+            limits,
             dead: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         };
         let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
@@ -157,6 +164,7 @@ impl Fabric {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: self.identity(id, &key, 0),
             dialer: self.dialer.clone(),
+            limits: self.limits,
         };
         let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
         self.nodes.insert(id, Node { endpoint, events, key });

@@ -3,6 +3,7 @@
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream, crypto::rustls::QuicClientConfig};
+use rap_mesh::Identity;
 use rap_mesh_core::{ended::Close, reports::UNVERIFIED};
 use rap_pki::{node_server_name, tls};
 use rap_proto::{
@@ -23,14 +24,25 @@ use crate::{
 };
 
 /// Connects, in whichever runtime polls it.
-fn dial(
+pub(crate) fn dial(
     fabric: &Fabric,
     node: NodeId,
     alpn: &[u8],
     idle: Duration,
 ) -> impl Future<Output = Connection> + Send + 'static {
+    dial_as(fabric, None, node, alpn, idle)
+}
+
+/// The same, with a node's certificate.
+pub(crate) fn dial_as(
+    fabric: &Fabric,
+    identity: Option<Identity>,
+    node: NodeId,
+    alpn: &[u8],
+    idle: Duration,
+) -> impl Future<Output = Connection> + Send + 'static {
     let roots = tls::roots(&[fabric.authority()]).unwrap();
-    let config = tls::client(roots, None, &[alpn]).unwrap();
+    let config = tls::client(roots, identity.as_ref(), &[alpn]).unwrap();
     let mut transport = quinn::TransportConfig::default();
     transport.max_idle_timeout(Some(idle.try_into().unwrap()));
     let crypto = QuicClientConfig::try_from(config).unwrap();
@@ -54,11 +66,11 @@ async fn introduce(fabric: &Fabric, connection: &Connection) -> (SendStream, Rec
     (send, recv)
 }
 
-async fn write<T: Serialize>(send: &mut SendStream, message: &T) {
+pub(crate) async fn write<T: Serialize>(send: &mut SendStream, message: &T) {
     send.write_all(&wire::frame(message)).await.unwrap();
 }
 
-async fn read<T: DeserializeOwned>(recv: &mut RecvStream) -> T {
+pub(crate) async fn read<T: DeserializeOwned>(recv: &mut RecvStream) -> T {
     let mut head = [0; 4];
     recv.read_exact(&mut head).await.unwrap();
     let mut body = vec![0; wire::frame_length(head).unwrap()];
@@ -82,7 +94,7 @@ async fn expect_end(fabric: &mut Fabric, expected: EndReason) {
     }
 }
 
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 #[tokio::test]
 async fn a_client_that_vanishes_is_reported_as_lost() {

@@ -6,7 +6,7 @@ use futures_util::future::join;
 use rap_agent_core::record::{self, HeldManifest};
 use rap_e2e::{Fabric, Space};
 use rap_proto::RefusalCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     ssh, step,
@@ -48,12 +48,36 @@ async fn people_without_a_policy(fabric: &Fabric) {
         said.push((run.code, run.stderr.replace(name, "NAME")));
     }
     assert_eq!(said[0], said[1]);
+    strangers_requests(fabric, "bob", said.len()).await;
     fabric.bob.rap(&["connect", "demo-web"]).await.fails(4);
 }
 
-async fn denial(fabric: &Fabric, user: &str) {
+/// Each request where there is nothing to ask for is on the stranger's own record, and says no
+/// more of what was asked for than the stranger was told.
+async fn strangers_requests(fabric: &Fabric, user: &str, number: usize) {
+    let id = user_id(fabric, user).await;
+    let recorded = |event: &Value| event["type"] == "user.access_refused" && event["stream"] == *id;
+    let events = rap_e2e::until("the stranger's requests are on record", PATIENCE, async || {
+        let found: Vec<_> = fabric.audit().await.into_iter().filter(&recorded).collect();
+        (found.len() >= number).then_some(found)
+    })
+    .await;
+    assert_eq!(events.len(), number, "{events:?}");
+    for event in events {
+        assert_eq!(event["payload"]["action"], "request_session", "{event}");
+        assert_eq!(event["actor"]["user"], *id, "{event}");
+        assert!(event["organization"].is_null(), "{event}");
+        assert!(!event.to_string().contains("demo-web"), "{event}");
+    }
+}
+
+async fn user_id(fabric: &Fabric, user: &str) -> String {
     let shown = fabric.owner.rap(&["user", "get", user, "-o", "json"]).await.json();
-    let id = shown["id"].as_str().unwrap().to_owned();
+    shown["id"].as_str().unwrap().to_owned()
+}
+
+async fn denial(fabric: &Fabric, user: &str) {
+    let id = user_id(fabric, user).await;
     let denied =
         |event: &Value| event["type"] == "session.denied" && event.to_string().contains(&id);
     fabric.event("the denial is on record", denied).await;
@@ -108,7 +132,8 @@ async fn two_hosts_with_one_join_token(fabric: &Fabric) {
         fabric.node_agent(space, &words).await
     };
     let (one, other) = join(host(Space::Relay, "first"), host(Space::Egress, "second")).await;
-    let (winner, loser) = if one.code == 0 { (one, other) } else { (other, one) };
+    let first_won = one.code == 0;
+    let (winner, loser) = if first_won { (one, other) } else { (other, one) };
     winner.ok();
     assert_ne!(loser.code, 0, "{loser}");
     assert!(loser.stderr.contains("token"), "{loser}");
@@ -117,6 +142,10 @@ async fn two_hosts_with_one_join_token(fabric: &Fabric) {
     let used =
         fabric.audit().await.iter().filter(|event| event["type"] == "join_token.used").count();
     assert_eq!(used, before + 1, "each token was used once");
+    let loser = if first_won { "second" } else { "first" };
+    let refused = |event: &Value| event["type"] == "join_token.use_refused";
+    let event = fabric.event("the refused use is on record", refused).await;
+    assert_eq!(event["payload"], json!({ "reason": "used", "name": loser }), "{event}");
 }
 
 async fn a_node_without_its_role(fabric: &Fabric) {

@@ -3,9 +3,10 @@
 
 use rap_events::{
     Aggregate, EventCodec, api_token::ApiToken, catalogue::catalogue, cluster::Cluster,
-    join_token::JoinToken, leadership::Leadership, login::Login, membership::Membership,
-    node::Node, node_report::NodeReport, organization::Organization, policy::Policy, pool::Pool,
-    resource::Resource, session::Session, user::User, vpn_connection::VpnConnection,
+    guessing::Guessing, join_token::JoinToken, leadership::Leadership, login::Login,
+    membership::Membership, node::Node, node_report::NodeReport, organization::Organization,
+    policy::Policy, pool::Pool, resource::Resource, session::Session, user::User,
+    vpn_connection::VpnConnection,
 };
 
 /// The most events of one history.
@@ -30,6 +31,7 @@ pub fn target(data: &[u8]) {
     fold::<Session>(&history);
     fold::<VpnConnection>(&history);
     fold::<Leadership>(&history);
+    fold::<Guessing>(&history);
 }
 
 struct Stored<'a> {

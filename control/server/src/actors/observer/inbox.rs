@@ -15,14 +15,21 @@ use rap_proto::{
 /// The runs of one agent whose messages are told apart; the one that spoke longest ago is
 /// forgotten first.
 pub(crate) const MAX_INCARNATIONS: usize = 4;
-/// The most nodes whose messages are told apart.
+/// The most nodes whose messages are told apart. When there are so many, those are forgotten
+/// whose messages would be too old to be replayed, and what a further one says is not believed.
 pub(crate) const MAX_SENDERS: usize = 100_000;
+/// How often the senders are looked through for those that can be forgotten.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after it was heard a message would still be fresh.
+const MEMORY: Duration = Duration::from_millis(MESSAGE_TTL_MS + 2 * CLOCK_SKEW_MS);
 /// How far messages may overtake each other.
 pub(crate) const WINDOW: u64 = 64;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Inbox {
+    limit: usize,
     senders: BTreeMap<NodeId, Vec<Run>>,
+    swept: Timestamp,
 }
 
 /// What was heard of one run of an agent.
@@ -52,6 +59,8 @@ pub(crate) enum Disbelief {
     NotFresh,
     #[error("heard before")]
     Replayed,
+    #[error("too many nodes speak")]
+    LimitReached,
 }
 
 impl Disbelief {
@@ -64,11 +73,16 @@ impl Disbelief {
             Self::NotSigned => "not_signed",
             Self::NotFresh => "not_fresh",
             Self::Replayed => "replayed",
+            Self::LimitReached => "limit_reached",
         }
     }
 }
 
 impl Inbox {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { limit, senders: BTreeMap::new(), swept: Timestamp::default() }
+    }
+
     pub(crate) fn accept(
         &mut self,
         state: &State,
@@ -100,8 +114,8 @@ impl Inbox {
     }
 
     fn hear(&mut self, message: &NodeMessage, now: Timestamp) -> Result<(), Disbelief> {
-        if self.senders.len() >= MAX_SENDERS && !self.senders.contains_key(&message.sender) {
-            self.senders.pop_first();
+        if !self.senders.contains_key(&message.sender) && !self.has_room(now) {
+            return Err(Disbelief::LimitReached);
         }
         let runs = self.senders.entry(message.sender).or_default();
         if let Some(run) = runs.iter_mut().find(|run| run.incarnation == message.incarnation) {
@@ -118,6 +132,18 @@ impl Inbox {
             last: now,
         });
         Ok(())
+    }
+}
+
+impl Inbox {
+    /// Whether one more sender can be told apart. Nobody is forgotten whose messages somebody
+    /// could say again.
+    fn has_room(&mut self, now: Timestamp) -> bool {
+        if self.senders.len() >= self.limit && now >= self.swept + SWEEP_INTERVAL {
+            self.swept = now;
+            self.senders.retain(|_, runs| runs.iter().any(|run| now <= run.last + MEMORY));
+        }
+        self.senders.len() < self.limit
     }
 }
 
@@ -172,21 +198,44 @@ mod tests {
         assert_eq!(run.hear(12, now), Err(Disbelief::Replayed));
     }
 
-    #[test]
-    fn a_sender_has_a_bounded_number_of_runs() {
-        let mut inbox = Inbox::default();
-        let message = |incarnation, sequence| NodeMessage {
+    fn message(sender: u128, incarnation: u128, sequence: u64) -> NodeMessage {
+        NodeMessage {
             cluster: ClusterId::from_u128(1),
-            sender: NodeId::from_u128(2),
+            sender: NodeId::from_u128(sender),
             incarnation: IncarnationId::from_u128(incarnation),
             sequence,
             issued_at: Timestamp::default(),
             expires_at: Timestamp::default(),
             body: rap_proto::bus::NodeBody::Observations(Vec::new()),
-        };
+        }
+    }
+
+    #[test]
+    fn a_sender_has_a_bounded_number_of_runs() {
+        let mut inbox = Inbox::new(MAX_SENDERS);
         for incarnation in 0..10 {
-            inbox.hear(&message(incarnation, 1), Timestamp::default()).unwrap();
+            inbox.hear(&message(2, incarnation, 1), Timestamp::default()).unwrap();
         }
         assert_eq!(inbox.senders[&NodeId::from_u128(2)].len(), MAX_INCARNATIONS);
+    }
+
+    #[test]
+    fn a_sender_too_many_is_not_believed_and_makes_nobody_replayable() {
+        let mut inbox = Inbox::new(2);
+        let start = Timestamp::from_unix_millis(1_000_000);
+        inbox.hear(&message(1, 1, 1), start).unwrap();
+        inbox.hear(&message(2, 1, 1), start + SWEEP_INTERVAL).unwrap();
+        let late = start + MEMORY;
+        assert_eq!(inbox.hear(&message(3, 1, 1), late), Err(Disbelief::LimitReached));
+        for known in [1, 2] {
+            assert_eq!(inbox.hear(&message(known, 1, 1), late), Err(Disbelief::Replayed));
+        }
+        inbox.hear(&message(2, 1, 2), late).unwrap();
+        // The first one's messages are too old by now to be believed again.
+        let later = late + MEMORY - SWEEP_INTERVAL;
+        inbox.hear(&message(2, 1, 3), later).unwrap();
+        assert_eq!(inbox.hear(&message(3, 1, 1), later), Err(Disbelief::LimitReached));
+        inbox.hear(&message(3, 1, 1), late + MEMORY + SWEEP_INTERVAL).unwrap();
+        assert_eq!(inbox.senders.len(), 2);
     }
 }

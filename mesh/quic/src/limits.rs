@@ -1,0 +1,41 @@
+//! How much one endpoint takes on.
+
+/// Handshakes that run at once; more are refused.
+pub const MAX_HANDSHAKES: usize = 512;
+/// From this many handshakes on, a stranger has to prove its address first (RFC 9000, 8.1.2):
+/// whoever only pretends to be elsewhere takes none of the last places.
+const PROOF_FROM_HANDSHAKES: usize = 64;
+/// The most connections at once; more are refused.
+pub const MAX_CONNECTIONS: usize = 16_384;
+/// From this many connections on, a stranger has to prove its address first.
+const PROOF_FROM_CONNECTIONS: usize = 1024;
+/// Flows on one lane connection; more are refused.
+pub const MAX_LANE_STREAMS: u32 = 4096;
+
+/// The limits of one endpoint. Lower ones are for small machines and for tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeshLimits {
+    pub handshakes: usize,
+    pub proof_from_handshakes: usize,
+    pub connections: usize,
+    pub proof_from_connections: usize,
+    pub lane_streams: u32,
+}
+
+impl Default for MeshLimits {
+    fn default() -> Self {
+        Self {
+            handshakes: MAX_HANDSHAKES,
+            proof_from_handshakes: PROOF_FROM_HANDSHAKES,
+            connections: MAX_CONNECTIONS,
+            proof_from_connections: PROOF_FROM_CONNECTIONS,
+            lane_streams: MAX_LANE_STREAMS,
+        }
+    }
+}
+
+impl MeshLimits {
+    pub(crate) const fn ask_for_proof(&self, handshakes: usize, connections: usize) -> bool {
+        handshakes >= self.proof_from_handshakes || connections >= self.proof_from_connections
+    }
+}
