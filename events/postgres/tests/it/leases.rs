@@ -39,7 +39,7 @@ async fn the_leases_conform() {
 
 const GENERATIONS: u64 = 60;
 /// Short, so that grants and renewals meet at the very end of a lease.
-const TTL_MS: u32 = 5;
+const TTL_MS: u32 = 20;
 /// How often each holder renews before it falls silent.
 const RENEWALS: usize = 4;
 
