@@ -12,6 +12,7 @@
 //! - [`process`] says what follows from the state and the time: sessions to conclude, sessions to
 //!   terminate, logins to close, snapshots to renew.
 //! - [`observation`] turns what nodes report into commands, once.
+//! - [`rate`] says whether somebody asks too often.
 //! - [`audit`] shows an event to people without its secrets.
 //!
 //! The crate reads no clock, draws no random number, opens nothing: `now`, ids and what is known
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod authorization;
 pub mod observation;
 pub mod process;
+pub mod rate;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]
