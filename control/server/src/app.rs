@@ -15,9 +15,9 @@ use rap_proto::{IncarnationId, Timestamp};
 use tokio::sync::watch;
 
 use crate::{
-    custody::Custody, in_flight::InFlight, live::LiveNodes, metrics::Metrics,
-    node_api::bus_credentials::BusIssuer, password::Passwords, throttle::LoginThrottle,
-    voice::Voice,
+    custody::Custody, feed::Feed, in_flight::InFlight, live::LiveNodes, metrics::Metrics,
+    node_api::bus_credentials::BusIssuer, options::Limits, password::Passwords, rates::RateLimiter,
+    throttle::LoginThrottle, voice::Voice,
 };
 
 pub(crate) struct App {
@@ -28,7 +28,9 @@ pub(crate) struct App {
     pub(crate) voice: Voice,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
+    pub(crate) rates: RateLimiter,
     pub(crate) in_flight: InFlight,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) live: LiveNodes,
     pub(crate) metrics: Metrics,
     /// Whether every actor lives.
@@ -47,12 +49,14 @@ pub(crate) struct Foundations {
     pub(crate) incarnation: IncarnationId,
     pub(crate) healthy: watch::Receiver<bool>,
     pub(crate) states: watch::Receiver<Arc<State>>,
+    pub(crate) limits: Limits,
 }
 
 impl App {
     pub(crate) fn new(foundations: Foundations) -> Self {
-        let Foundations { custody, log, bus, bus_issuer, incarnation, healthy, states } =
+        let Foundations { custody, log, bus, bus_issuer, incarnation, healthy, states, limits } =
             foundations;
+        let feed = Arc::new(Feed::new(states.borrow().position(), limits.streams));
         let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
         Self {
             custody,
@@ -62,7 +66,9 @@ impl App {
             voice,
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),
+            rates: RateLimiter::new(limits.rates),
             in_flight: InFlight::default(),
+            feed,
             live: LiveNodes::default(),
             metrics: Metrics::default(),
             healthy,

@@ -32,6 +32,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     actors::{
         doorbell::Doorbell,
+        feeder::Feeder,
         guardian::{Guardian, Ward},
         observer::Observer,
         processes::Processes,
@@ -166,11 +167,13 @@ async fn run(
         incarnation: IncarnationId::new(clock::now(), clock::random()),
         healthy,
         states,
+        limits: options.limits,
     }));
     let _guardian = Guardian::new(wards(&app, Arc::new(states_sender)), healthy_sender).start();
+    let unread = options.limits.unread;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
 
-    let served = Arc::clone(&app);
+    let (served, feed) = (Arc::clone(&app), Arc::clone(&app.feed));
     let server = HttpServer::new(move || {
         let app = Arc::clone(&served);
         WebApp::new().configure(move |config| {
@@ -183,7 +186,8 @@ async fn run(
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
-    .on_connect(connection::remember)
+    .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
+    .on_connect(move |connection, extensions| connection::remember(connection, extensions, unread))
     .listen_rustls_0_23(listener, tls)
     .map_err(|error| ServeError::Listen { address, error })?
     .run();
@@ -195,6 +199,8 @@ async fn run(
         biased;
         ended = &mut server => ended,
         () = shutdown => {
+            // Streams would outlast the drain; whoever follows goes on at another replica.
+            feed.close();
             handle.stop(true).await;
             server.await
         }
@@ -208,9 +214,11 @@ async fn run(
 
 fn wards(app: &Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [doorbell, processes, observer, revocations] = std::array::from_fn(|_| Arc::clone(app));
+    let [feeder, doorbell, processes, observer, revocations] =
+        std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),

@@ -6,13 +6,13 @@ use rap_control_core::{
 };
 use rap_events::log::MAX_READ_EVENTS;
 use rap_proto::{
-    NodeId, OrganizationId, Timestamp,
+    OrganizationId, Timestamp,
     api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay},
 };
 
 use super::{
-    call::Call,
-    endpoint::QueryParameter,
+    call::{Call, Position},
+    endpoint::{Form, LIMIT, Parameter, after},
     failure::{Failure, internal, not_found},
     page, reference,
 };
@@ -22,22 +22,27 @@ use crate::actors::projection::{ReplayError, replay};
 /// cursor from which the next one goes on.
 const MAX_SCANNED: usize = 20_000;
 
-pub(super) const QUERY: &[QueryParameter] = &[
-    QueryParameter { name: "after", description: "The `next` of the page before." },
-    QueryParameter { name: "limit", description: "At most this many items." },
-    QueryParameter {
+pub(super) const QUERY: &[Parameter] = &[
+    after(Form::Position),
+    LIMIT,
+    Parameter {
         name: "organization",
+        form: Form::Reference,
         description: "Only events of this organization, by id or name.",
     },
-    QueryParameter { name: "since", description: "Only events at or after this time." },
-    QueryParameter { name: "until", description: "Only events before this time." },
+    Parameter {
+        name: "since",
+        form: Form::Time,
+        description: "Only events at or after this time.",
+    },
+    Parameter { name: "until", form: Form::Time, description: "Only events before this time." },
 ];
 
 /// A page of the log, oldest first.
 pub(super) async fn list(call: Call) -> Result<Page<AuditEvent>, Failure> {
     let audience = audience(&call)?;
     let limit = page::limit(&call)?;
-    let mut position = call.query_value::<u64>("after")?.unwrap_or(0);
+    let mut position = call.query_value::<Position>("after")?.map_or(0, |after| after.0);
     let since = call.query_value::<Timestamp>("since")?;
     let until = call.query_value::<Timestamp>("until")?;
     let through = call.state.position();
@@ -91,18 +96,12 @@ pub(super) fn audience(call: &Call) -> Result<Audience, Failure> {
     Err(not_found().into())
 }
 
-pub(super) fn show(
+fn show(
     call: &Call,
     audience: Audience,
     envelope: &rap_events::Envelope,
 ) -> Result<Option<AuditEvent>, Failure> {
-    let is_own = |node: NodeId| match audience {
-        Audience::Platform { .. } => true,
-        Audience::Organization(id) => {
-            call.state.nodes().get(node).is_some_and(|node| node.organization == Some(id))
-        }
-    };
-    audit::show(envelope, audience, is_own).map_err(|error| {
+    audit::show_over(&call.state, envelope, audience).map_err(|error| {
         tracing::error!(%error, "a stored event cannot be shown");
         internal().into()
     })
