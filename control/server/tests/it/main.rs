@@ -9,6 +9,7 @@ mod events;
 mod limits;
 mod node;
 mod objects;
+mod pages;
 mod rates;
 mod servers;
 mod sessions;
