@@ -16,6 +16,11 @@ const NEEDED: &[(&str, &[&str], &str)] = &[
     ("curl", &["/usr/bin/curl"], "a real client"),
     ("rsync", &["/usr/bin/rsync"], "a real client"),
     ("git", &["/usr/bin/git", "/usr/local/bin/git"], "a real client"),
+    (
+        "python3-venv",
+        &["/usr/lib/python3.11/ensurepip/__init__.py", "/usr/lib/python3.13/ensurepip/__init__.py"],
+        "checking the API against its document",
+    ),
     ("g++", &["/usr/bin/g++"], "the fuzzer's runtime"),
 ];
 

@@ -54,6 +54,7 @@ mod reference;
 mod resource;
 mod secret_text;
 mod session;
+mod whole;
 
 pub use account::*;
 pub use audit::*;
