@@ -104,8 +104,8 @@ pub(crate) fn message(cluster: ClusterId, event: &AuditEvent) -> Bytes {
     Bytes::from(format!("id: {cluster}:{position}\nevent: {name}\ndata: {data}\n\n"))
 }
 
-/// Behind `Last-Event-ID`, or at the present end. An id of another log, one from the future of
-/// this one, and one that is too far back get the same answer: begin anew.
+/// Behind `Last-Event-ID`, or at the present end. What is no id, an id of another log, one from the
+/// future of this one, and one that is too far back get the same answer: begin anew.
 fn start(call: &Call) -> Result<u64, Failure> {
     let Some(id) = &call.last_event_id else { return Ok(call.state.position()) };
     let parsed = id.split_once(':').and_then(|(cluster, position)| {
@@ -123,9 +123,7 @@ fn start(call: &Call) -> Result<u64, Failure> {
             gone("resume_events", "too far back; read the audit log up to its end, and begin there")
         }
         Some((_, position)) => Ok(position),
-        None => Err(Problem::new(ProblemCode::MalformedRequest, "not an id of this stream")
-            .field("Last-Event-ID")
-            .into()),
+        None => gone("last_event_id", "not an id of this stream"),
     }
 }
 
