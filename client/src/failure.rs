@@ -119,7 +119,9 @@ fn exit_of_problem(code: ProblemCode) -> Exit {
         | ProblemCode::AlreadySetUp
         | ProblemCode::ValidationFailed
         | ProblemCode::PreconditionFailed => Exit::Rejected,
-        ProblemCode::LimitReached | ProblemCode::BodyTooLarge => Exit::Limit,
+        ProblemCode::LimitReached | ProblemCode::RateLimited | ProblemCode::BodyTooLarge => {
+            Exit::Limit
+        }
         ProblemCode::Unavailable
         | ProblemCode::OutcomeUnknown
         | ProblemCode::PositionNotReached
@@ -159,6 +161,7 @@ fn hint_of_problem(code: ProblemCode) -> Option<&'static str> {
         ProblemCode::NotFound => "check the name, and --organization",
         ProblemCode::NameTaken => "choose another name",
         ProblemCode::Conflict | ProblemCode::PreconditionFailed => "look again, then repeat",
+        ProblemCode::RateLimited => "do less at once, or wait a little",
         ProblemCode::AlreadySetUp => "log in instead: rap login",
         ProblemCode::Unavailable | ProblemCode::OutcomeUnknown => "try again in a moment",
         ProblemCode::Internal => "its log says more under the request's id",

@@ -7,6 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// The longest name, in bytes: one DNS label.
 pub const MAX_NAME_BYTES: usize = 63;
 
+/// The form of a name, as a regular expression. An id has this form as well.
+pub const NAME_PATTERN: &str = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$";
+
 /// A name such as `demo-ssh`: a DNS label of RFC 1123, in lower case.
 ///
 /// It holds no quote, space, slash, dot or control character, so it can stand in a host name, a

@@ -1,6 +1,7 @@
 //! The commands that a developer and a newcomer type: `cargo xtask <command>`.
 
 mod bench;
+mod contract;
 mod demo;
 mod fuzz;
 mod packages;

@@ -17,7 +17,11 @@ const NEEDED: &[(&str, &[&str], &str)] = &[
     ("rsync", &["/usr/bin/rsync"], "a real client"),
     ("git", &["/usr/bin/git", "/usr/local/bin/git"], "a real client"),
     ("openssl", &["/usr/bin/openssl"], "checks the log's signatures"),
-    ("python3-venv", &["/usr/share/doc/python3-venv"], "the log's other verifier"),
+    (
+        "python3-venv",
+        &["/usr/lib/python3.11/ensurepip/__init__.py", "/usr/lib/python3.13/ensurepip/__init__.py"],
+        "the log's other verifier, and checking the API against its document",
+    ),
     ("g++", &["/usr/bin/g++"], "the fuzzer's runtime"),
 ];
 

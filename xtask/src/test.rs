@@ -3,7 +3,7 @@
 use std::{process::Command, time::Instant};
 
 use crate::{
-    fuzz, packages,
+    contract, fuzz, packages,
     shell::{self, Outcome},
     verifier,
 };
@@ -21,6 +21,7 @@ const STEPS: &[Step] = &[
     ("docs", docs),
     ("build", build),
     ("unit", unit),
+    ("contract", contract::run),
     ("sim", simulate),
     ("e2e", end_to_end),
     ("fuzz", || fuzz::run(&[])),

@@ -7,6 +7,7 @@ mod events;
 mod transport;
 
 use std::{
+    num::NonZeroU32,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -28,6 +29,8 @@ use crate::{
 const MAX_ATTEMPTS: u32 = 4;
 /// The pause before the second attempt; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest that a request waits because the control plane said so; more is told to the user.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(15);
 /// The most pages that one list is followed through.
 const MAX_PAGES: usize = 2_000;
 /// The largest reply, in bytes.
@@ -193,16 +196,23 @@ impl Api {
     /// Sends until something answers that is worth believing.
     async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Vec<u8>, Failure> {
         let mut pause = FIRST_PAUSE;
+        let mut was_limited = false;
         for _ in 1..MAX_ATTEMPTS {
-            match self.attempt(build()).await {
+            let (failure, wait) = match self.attempt(build()).await {
                 Ok(reply) => return Ok(reply),
-                Err(Attempt { failure, again: false }) => return Err(failure),
-                Err(Attempt { failure, again: true }) => {
-                    tracing::debug!(%failure, "the request is repeated");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
+                Err(Attempt { failure, again: Again::Never }) => return Err(failure),
+                Err(Attempt { failure, again: Again::Soon }) => (failure, pause),
+                Err(Attempt { failure, again: Again::After(wait) }) => {
+                    if was_limited || wait > MAX_RETRY_AFTER {
+                        return Err(failure);
+                    }
+                    was_limited = true;
+                    (failure, wait)
                 }
-            }
+            };
+            tracing::debug!(%failure, ?wait, "the request is repeated");
+            tokio::time::sleep(wait).await;
+            pause *= 2;
         }
         self.attempt(build()).await.map_err(|attempt| attempt.failure)
     }
@@ -210,7 +220,7 @@ impl Api {
     async fn attempt(&self, request: RequestBuilder) -> Result<Vec<u8>, Attempt> {
         let lost = |error: &reqwest::Error| Attempt {
             failure: transport::failure(error, &self.control, &self.ca),
-            again: !transport::is_distrust(error),
+            again: if transport::is_distrust(error) { Again::Never } else { Again::Soon },
         };
         let mut response = request.send().await.map_err(|error| lost(&error))?;
         let status = response.status();
@@ -223,7 +233,7 @@ impl Api {
         while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
             if body.len() + chunk.len() > self.limits.reply_bytes {
                 let failure = Failure::new(Exit::Limit, "the reply is too large");
-                return Err(Attempt { failure, again: false });
+                return Err(Attempt { failure, again: Again::Never });
             }
             body.extend_from_slice(&chunk);
         }
@@ -234,27 +244,40 @@ impl Api {
 /// A request that failed, and whether sending it again could help.
 struct Attempt {
     failure: Failure,
-    again: bool,
+    again: Again,
+}
+
+enum Again {
+    Never,
+    /// After a pause of our own.
+    Soon,
+    /// The control plane said when; it is believed once.
+    After(Duration),
 }
 
 fn refused(status: StatusCode, body: &[u8]) -> Attempt {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => {
-            let again = matches!(
-                problem.code(),
+            let again = match problem.code() {
                 Some(
                     ProblemCode::Unavailable
-                        | ProblemCode::OutcomeUnknown
-                        | ProblemCode::PositionNotReached
-                        | ProblemCode::IdempotencyKeyInFlight
-                )
-            );
+                    | ProblemCode::OutcomeUnknown
+                    | ProblemCode::PositionNotReached
+                    | ProblemCode::IdempotencyKeyInFlight,
+                ) => Again::Soon,
+                Some(ProblemCode::RateLimited) => {
+                    let seconds = problem.retry_after_seconds.map_or(1, NonZeroU32::get);
+                    Again::After(Duration::from_secs(seconds.into()))
+                }
+                _ => Again::Never,
+            };
             Attempt { failure: problem.into(), again }
         }
         Err(_) => {
             let failure = Failure::unavailable(format!("the control plane answered {status}"))
                 .hint("is that address really the control plane's?");
-            Attempt { failure, again: status.is_server_error() }
+            let again = if status.is_server_error() { Again::Soon } else { Again::Never };
+            Attempt { failure, again }
         }
     }
 }

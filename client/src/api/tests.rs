@@ -32,6 +32,7 @@ impl World {
             bus: BusChoice::Local(Arc::new(LocalBus::new())),
             names: vec!["localhost".to_owned()],
             workers: 1,
+            limits: rap_control::Limits::default(),
         };
         let stop = CancellationToken::new();
         let running = rap_control::serve(options, stop.clone().cancelled_owned()).await.unwrap();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rap_bus::{LocalBus, private::PrivateNats};
-use rap_control::{BusChoice, ControlOptions, LogChoice, Running};
+use rap_control::{BusChoice, ControlOptions, Limits, LogChoice, Running};
 use rap_events::MemoryLog;
 use rap_log_postgres::private::{Durability, PrivatePostgres};
 use rap_proto::api::SecretText;
@@ -65,7 +65,9 @@ impl Control {
         }
         let stop = CancellationToken::new();
         let state_dir = place.folder("control");
-        let options = ControlOptions { listen, state_dir, log, bus, names, workers: WORKERS };
+        let limits = Limits::default();
+        let workers = WORKERS;
+        let options = ControlOptions { listen, state_dir, log, bus, names, workers, limits };
         let running =
             rap_control::serve(options, stop.clone().cancelled_owned()).await.map_err(|error| {
                 Failure::unavailable(format!("the control plane does not start: {error}"))

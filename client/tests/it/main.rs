@@ -8,5 +8,7 @@ mod dev;
 #[cfg(feature = "dev")]
 mod guide;
 mod help;
+#[cfg(feature = "dev")]
+mod limited;
 mod offline;
 mod program;

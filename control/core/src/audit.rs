@@ -5,6 +5,7 @@
 //! which nodes a session went through or a connection is on, and which node of the platform reported.
 
 mod payload;
+mod window;
 
 use rap_events::{Actor, DomainEvent, Envelope, aggregate::EventError, catalogue::redacted_fields};
 use rap_proto::{
@@ -12,6 +13,8 @@ use rap_proto::{
     api::{AuditActor, AuditEvent},
 };
 use serde_json::Value;
+
+pub use window::{EventWindow, MAX_WINDOW_BYTES, MAX_WINDOW_EVENTS, Shown, Taken};
 
 use crate::{
     authorization::{Action, Principal, Target, authorize},
@@ -98,6 +101,20 @@ pub fn show(
         at: envelope.at,
         payload: shown,
     }))
+}
+
+/// [`show`] over a state, which knows whose each node is.
+pub fn show_over(
+    state: &State,
+    envelope: &Envelope,
+    audience: Audience,
+) -> Result<Option<AuditEvent>, EventError> {
+    show(envelope, audience, |node| match audience {
+        Audience::Platform { .. } => true,
+        Audience::Organization(id) => {
+            state.nodes().get(node).is_some_and(|node| node.organization == Some(id))
+        }
+    })
 }
 
 fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {

@@ -13,6 +13,7 @@
 //!   terminate, logins to close, snapshots to renew.
 //! - [`leadership`] says when one replica may do what only one of them does.
 //! - [`observation`] turns what nodes report into commands, once.
+//! - [`rate`] says whether somebody asks too often.
 //! - [`audit`] shows an event to people without its secrets.
 //!
 //! The crate reads no clock, draws no random number, opens nothing: `now`, ids and what is known
@@ -24,6 +25,7 @@ pub mod authorization;
 pub mod leadership;
 pub mod observation;
 pub mod process;
+pub mod rate;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]

@@ -16,12 +16,15 @@ use tokio::sync::watch;
 
 use crate::{
     custody::Custody,
+    feed::Feed,
     in_flight::InFlight,
     leadership::Leadership,
     live::{LiveNodes, MAX_LIVE_NODES},
     metrics::Metrics,
     node_api::bus_credentials::BusIssuer,
+    options::Limits,
     password::Passwords,
+    rates::RateLimiter,
     throttle::LoginThrottle,
     voice::Voice,
 };
@@ -38,7 +41,9 @@ pub(crate) struct App {
     pub(crate) voice: Voice,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
+    pub(crate) rates: RateLimiter,
     pub(crate) in_flight: InFlight,
+    pub(crate) feed: Arc<Feed>,
     pub(crate) live: LiveNodes,
     pub(crate) metrics: Metrics,
     /// Whether every actor lives.
@@ -62,6 +67,7 @@ pub(crate) struct Foundations {
     pub(crate) incarnation: IncarnationId,
     pub(crate) healthy: watch::Receiver<bool>,
     pub(crate) states: watch::Receiver<Arc<State>>,
+    pub(crate) limits: Limits,
 }
 
 impl App {
@@ -77,7 +83,9 @@ impl App {
             incarnation,
             healthy,
             states,
+            limits,
         } = foundations;
+        let feed = Arc::new(Feed::new(states.borrow().position(), limits.streams));
         let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
         Self {
             custody,
@@ -90,7 +98,9 @@ impl App {
             voice,
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),
+            rates: RateLimiter::new(limits.rates),
             in_flight: InFlight::default(),
+            feed,
             live: LiveNodes::new(MAX_LIVE_NODES),
             metrics: Metrics::default(),
             healthy,

@@ -7,9 +7,10 @@ use std::{
 };
 
 use clap::Args;
+use rap_control_core::rate::{ParseRateError, Rate, Rates};
 use serde::Deserialize;
 
-use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, LogChoice};
+use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, Limits, LogChoice};
 
 /// Read when it exists; another one is named by `--config`.
 pub const DEFAULT_FILE: &str = "/etc/rap/control.toml";
@@ -48,6 +49,18 @@ pub struct Flags {
     /// Threads that answer requests [default: 2]
     #[arg(long, env = "RAP_CONTROL_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
+    /// Requests a second and at once of one user [default: 50/200]
+    #[arg(long, env = "RAP_CONTROL_RATE_USER", value_name = "RATE")]
+    pub rate_user: Option<Rate>,
+    /// The same of one API token, within its user's [default: 25/100]
+    #[arg(long, env = "RAP_CONTROL_RATE_API_TOKEN", value_name = "RATE")]
+    pub rate_api_token: Option<Rate>,
+    /// The same of one address without a credential; raise it behind a proxy [default: 10/100]
+    #[arg(long, env = "RAP_CONTROL_RATE_ADDRESS", value_name = "RATE")]
+    pub rate_address: Option<Rate>,
+    /// The same of one node [default: 10/50]
+    #[arg(long, env = "RAP_CONTROL_RATE_NODE", value_name = "RATE")]
+    pub rate_node: Option<Rate>,
 }
 
 /// What the file says; every key is optional.
@@ -64,6 +77,10 @@ struct File {
     #[serde(default)]
     names: Vec<String>,
     workers: Option<usize>,
+    rate_user: Option<String>,
+    rate_api_token: Option<String>,
+    rate_address: Option<String>,
+    rate_node: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +108,7 @@ pub fn load(flags: Flags) -> Result<ControlOptions, ConfigError> {
 }
 
 fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
+    let limits = Limits { rates: rates(&flags, &file)?, ..Limits::default() };
     let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
     let database = flags.database.or(file.database).ok_or(ConfigError::Missing {
         setting: "database",
@@ -136,6 +154,30 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
         bus: BusChoice::Nats { servers, advertised },
         names,
         workers,
+        limits,
+    })
+}
+
+fn rates(flags: &Flags, file: &File) -> Result<Rates, ConfigError> {
+    let rate = |setting, flag: Option<Rate>, file: &Option<String>, default| match (flag, file) {
+        (Some(rate), _) => Ok(rate),
+        (None, Some(text)) => text.parse().map_err(|error: ParseRateError| ConfigError::Invalid {
+            setting,
+            message: error.to_string(),
+        }),
+        (None, None) => Ok(default),
+    };
+    let usual = Rates::default();
+    Ok(Rates {
+        user: rate("rate_user", flags.rate_user, &file.rate_user, usual.user)?,
+        api_token: rate(
+            "rate_api_token",
+            flags.rate_api_token,
+            &file.rate_api_token,
+            usual.api_token,
+        )?,
+        address: rate("rate_address", flags.rate_address, &file.rate_address, usual.address)?,
+        node: rate("rate_node", flags.rate_node, &file.rate_node, usual.node)?,
     })
 }
 
@@ -190,6 +232,7 @@ mod tests {
         assert_eq!(options.names, ["flag.example"]);
         assert_eq!(options.state_dir, Path::new("/file"));
         assert_eq!(options.workers, DEFAULT_WORKERS);
+        assert_eq!(options.limits.rates, Rates::default());
         let minimal = "database = \"postgres://x\"\nnats = [\"nats://x:1\"]\nnames = [\"x\"]";
         let options = merge(Flags::default(), file(minimal)).unwrap();
         assert_eq!(options.listen.port(), DEFAULT_PORT);
@@ -207,6 +250,10 @@ mod tests {
         assert!(malformed.contains("databse") && !malformed.contains("canary"), "{malformed}");
         fs::write(&path, "x".repeat(MAX_FILE_BYTES as usize + 1)).unwrap();
         assert!(matches!(read(&path), Err(ConfigError::TooLarge { .. })));
+        let rates = merge(Flags::default(), file(&format!("{FULL}\nrate_user = \"7/9\"")));
+        assert_eq!(rates.unwrap().limits.rates.user, "7/9".parse().unwrap());
+        let wrong = merge(Flags::default(), file(&format!("{FULL}\nrate_node = \"0/9\"")));
+        assert!(matches!(wrong, Err(ConfigError::Invalid { setting: "rate_node", .. })));
         let many = Flags { names: vec!["n".to_owned(); MAX_ENTRIES + 1], ..Flags::default() };
         assert!(matches!(merge(many, file(FULL)), Err(ConfigError::Invalid { .. })));
     }

@@ -16,6 +16,7 @@ mod clock;
 pub mod config;
 mod connection;
 mod custody;
+mod feed;
 mod http;
 mod in_flight;
 mod leadership;
@@ -24,6 +25,7 @@ mod metrics;
 mod node_api;
 mod options;
 mod password;
+mod rates;
 mod server;
 pub mod telemetry;
 mod throttle;
@@ -32,5 +34,9 @@ mod work;
 
 pub use clock::now;
 pub use custody::CustodyError;
-pub use options::{BusChoice, ControlOptions, DEFAULT_PORT, LogChoice, nats_authority};
+pub use options::{
+    BusChoice, ControlOptions, DEFAULT_PORT, Limits, LocalLog, LogChoice, StreamLimits,
+    nats_authority,
+};
+pub use rap_control_core::rate::{Rate, Rates};
 pub use server::{Running, ServeError, serve};

@@ -60,6 +60,9 @@ fn check(flags: Flags) -> Result<(), String> {
     println!("state_dir  {}", options.state_dir.display());
     println!("names      {}", options.names.join(", "));
     println!("workers    {}", options.workers);
+    let rates = options.limits.rates;
+    println!("rates      user {}, API token {}", rates.user, rates.api_token);
+    println!("           address {}, node {}", rates.address, rates.node);
     Ok(())
 }
 

@@ -1,15 +1,7 @@
 //! What `/metrics` says, in Prometheus' text format. Labels are route templates and closed lists
 //! of words: no organization, user, node or resource has a name here.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex, time::Duration};
 
 use actix_web::http::Method;
 
@@ -20,7 +12,6 @@ const MAX_SERIES: usize = 2_048;
 pub(crate) struct Metrics {
     requests: Mutex<BTreeMap<(String, &'static str, u16), Requests>>,
     words: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
-    pub(crate) subscribers: AtomicU64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -67,13 +58,7 @@ impl Metrics {
         self.render_requests(&mut text);
         self.render_words(&mut text);
         let mut last = "";
-        let subscribers = Gauge {
-            name: "rap_control_event_subscribers",
-            help: "Open event streams.",
-            labels: String::new(),
-            value: self.subscribers.load(Ordering::Relaxed),
-        };
-        for gauge in gauges.iter().chain([&subscribers]) {
+        for gauge in gauges {
             if gauge.name != last {
                 let _ = writeln!(text, "# HELP {} {}", gauge.name, gauge.help);
                 let _ = writeln!(text, "# TYPE {} gauge", gauge.name);

@@ -5,10 +5,12 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use rap_bus::{Bus, NatsAuthority};
-use rap_events::MemoryLog;
+use rap_control_core::rate::Rates;
+use rap_events::{LeaseTable, Log};
 
 use crate::{
     clock,
@@ -31,16 +33,70 @@ pub struct ControlOptions {
     pub names: Vec<String>,
     /// Threads that answer requests.
     pub workers: usize,
+    pub limits: Limits,
+}
+
+/// How much callers may ask for; each has a default.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How often each may ask.
+    pub rates: Rates,
+    pub streams: StreamLimits,
+    /// A connection whose other end takes nothing of what was sent is cut off after this long.
+    pub unread: Duration,
+}
+
+/// How much the event streams may hold and ask for.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamLimits {
+    /// Open streams, and those of one user, whatever the user shows: logins or API tokens.
+    pub open: usize,
+    pub open_per_user: usize,
+    /// How many events behind the end of the log a stream may begin.
+    pub resume_events: u64,
+    /// A bookmark is sent when nothing else was for this long; proxies are kept calm by it too.
+    pub keep_alive: Duration,
+}
+
+/// Open event streams of a server.
+const MAX_STREAMS: usize = 10_000;
+/// Open event streams of one user.
+const MAX_STREAMS_PER_USER: usize = 64;
+/// How far behind the end of the log a stream may begin.
+const MAX_RESUME_EVENTS: u64 = 100_000;
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const UNREAD: Duration = Duration::from_secs(30);
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rates: Rates::default(), streams: StreamLimits::default(), unread: UNREAD }
+    }
+}
+
+impl Default for StreamLimits {
+    fn default() -> Self {
+        Self {
+            open: MAX_STREAMS,
+            open_per_user: MAX_STREAMS_PER_USER,
+            resume_events: MAX_RESUME_EVENTS,
+            keep_alive: KEEP_ALIVE,
+        }
+    }
 }
 
 /// Where the events are.
 #[derive(Clone)]
 pub enum LogChoice {
     /// A log within this process, which ends with it.
-    Local(Arc<MemoryLog>),
+    Local(Arc<dyn LocalLog>),
     /// `postgres://user@host:port/database`.
     Postgres(String),
 }
+
+/// A log that also keeps its leases, such as [`rap_events::MemoryLog`].
+pub trait LocalLog: Log + LeaseTable {}
+
+impl<T: Log + LeaseTable> LocalLog for T {}
 
 /// What carries doorbells and observations.
 #[derive(Clone)]

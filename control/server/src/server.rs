@@ -32,6 +32,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 use crate::{
     actors::{
         doorbell::Doorbell,
+        feeder::Feeder,
         guardian::{Guardian, Ward},
         guesses::GuessRecorder,
         keeper::LeadershipKeeper,
@@ -180,7 +181,9 @@ async fn run(
         incarnation: IncarnationId::new(clock::now(), clock::random()),
         healthy,
         states,
+        limits: options.limits,
     }));
+    let unread = options.limits.unread;
     let wards = wards(&app, Arc::new(states_sender), Arc::new(Mutex::new(desk)));
     let _guardian = Guardian::new(wards, healthy_sender).start();
     // So that what follows from a start is in the log before anybody is served. A server that
@@ -188,7 +191,7 @@ async fn run(
     let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
 
-    let served = Arc::clone(&app);
+    let (served, feed) = (Arc::clone(&app), Arc::clone(&app.feed));
     let server = HttpServer::new(move || {
         let app = Arc::clone(&served);
         WebApp::new().configure(move |config| {
@@ -201,7 +204,8 @@ async fn run(
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
-    .on_connect(connection::remember)
+    .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
+    .on_connect(move |connection, extensions| connection::remember(connection, extensions, unread))
     .listen_rustls_0_23(listener, tls)
     .map_err(|error| ServeError::Listen { address, error })?
     .run();
@@ -213,6 +217,8 @@ async fn run(
         biased;
         ended = &mut server => ended,
         () = shutdown => {
+            // Streams would outlast the drain; whoever follows goes on at another replica.
+            feed.close();
             handle.stop(true).await;
             server.await
         }
@@ -233,10 +239,11 @@ fn wards(
     desk: Arc<Mutex<Desk>>,
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [doorbell, processes, observer, revocations, keeper, guesses] =
+    let [feeder, doorbell, processes, observer, revocations, keeper, guesses] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&desk))
         }),

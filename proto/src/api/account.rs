@@ -148,6 +148,8 @@ bodies! {
         pub organization: Option<Reference>,
         pub scopes: BTreeSet<ApiScope>,
         /// Lifetime in seconds; at most a year.
+        #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31536000))]
+        #[serde(deserialize_with = "super::whole::deserialize")]
         pub ttl_seconds: u64,
     }
 

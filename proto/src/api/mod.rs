@@ -59,6 +59,7 @@ mod resource;
 mod secret_text;
 mod session;
 mod vpn_connection;
+mod whole;
 
 pub use account::*;
 pub use audit::*;

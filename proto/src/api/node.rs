@@ -82,6 +82,8 @@ bodies! {
         #[serde(default)]
         pub host: Option<Name>,
         /// Lifetime in seconds; at most [`MAX_JOIN_TOKEN_SECONDS`].
+        #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 3600))]
+        #[serde(deserialize_with = "super::whole::deserialize")]
         pub ttl_seconds: u64,
         /// Whether the node is approved as soon as it asks.
         #[serde(default)]

@@ -1,3 +1,5 @@
+use std::{num::NonZeroU32, time::Duration};
+
 use serde::{Deserialize, Serialize};
 
 use crate::term::terms;
@@ -41,6 +43,8 @@ terms! {
     UnsupportedMediaType = "unsupported_media_type",
     /// A named limit was reached; `rule` names it.
     LimitReached = "limit_reached",
+    /// The caller asks too often; `rule` names whose rate it is, `retryAfterSeconds` when to repeat.
+    RateLimited = "rate_limited",
     /// No policy lets the caller reach this resource, or there is no such resource.
     AccessDenied = "access_denied",
     /// The certificate's renewal counter is not the expected one: the identity was copied.
@@ -76,6 +80,10 @@ pub struct Problem {
     /// The field of the request that broke it, as a JSON path without the dollar sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<Box<str>>,
+    /// Repeating it earlier is pointless; the same as the header `Retry-After`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>))]
+    pub retry_after_seconds: Option<NonZeroU32>,
     /// Ties this to the server's log lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Box<str>>,
@@ -103,7 +111,7 @@ impl ProblemCode {
             Self::UnsupportedMediaType => 415,
             Self::ValidationFailed | Self::IdempotencyKeyReused => 422,
             Self::PreconditionRequired => 428,
-            Self::LimitReached => 429,
+            Self::LimitReached | Self::RateLimited => 429,
             Self::Internal => 500,
             Self::PositionNotReached
             | Self::Unavailable
@@ -135,6 +143,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::LimitReached => "A limit was reached",
+            Self::RateLimited => "Too many requests",
             Self::AccessDenied => "Access denied",
             Self::RenewalMismatch => "The certificate's counter is not the expected one",
             Self::PositionTooOld => "Positions that old are no longer served",
@@ -156,6 +165,7 @@ impl Problem {
             detail: detail.into().into_boxed_str(),
             rule: None,
             field: None,
+            retry_after_seconds: None,
             request_id: None,
         }
     }
@@ -169,6 +179,15 @@ impl Problem {
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into_boxed_str());
+        self
+    }
+
+    /// Says when repeating it may help: in whole seconds, and in one at the earliest.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        self.retry_after_seconds = Some(NonZeroU32::new(seconds).unwrap_or(NonZeroU32::MIN));
         self
     }
 

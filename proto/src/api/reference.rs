@@ -75,6 +75,7 @@ impl utoipa::PartialSchema for Reference {
         utoipa::openapi::schema::ObjectBuilder::new()
             .schema_type(utoipa::openapi::schema::Type::String)
             .description(Some("An id (a hyphenated UUID) or a name."))
+            .pattern(Some(crate::name::NAME_PATTERN))
             .build()
             .into()
     }

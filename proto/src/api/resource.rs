@@ -6,6 +6,8 @@ bodies! {
     pub struct TargetSpec {
         /// A DNS name or an IP address.
         pub host: String,
+        #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
+        #[serde(deserialize_with = "super::whole::deserialize")]
         pub port: u16,
         /// Whether loopback and link-local addresses may be dialled. Never metadata services.
         #[serde(default)]

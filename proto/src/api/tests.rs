@@ -16,6 +16,30 @@ fn every_problem_has_a_status_of_failure_and_finds_its_code_again() {
 }
 
 #[test]
+fn the_time_to_repeat_is_whole_seconds_and_never_too_early() {
+    let seconds = |millis| {
+        let wait = std::time::Duration::from_millis(millis);
+        let problem = Problem::new(ProblemCode::RateLimited, "slower").retry_after(wait);
+        serde_json::to_value(&problem).unwrap()["retryAfterSeconds"].as_u64().unwrap()
+    };
+    assert_eq!([seconds(0), seconds(1), seconds(1_000), seconds(1_001)], [1, 1, 1, 2]);
+    let without = serde_json::to_value(Problem::new(ProblemCode::NotFound, "none")).unwrap();
+    assert!(without.get("retryAfterSeconds").is_none());
+}
+
+#[test]
+fn a_whole_number_may_have_a_point_and_nothing_behind_it() {
+    let port = |text: &str| {
+        let target = format!(r#"{{"host": "h", "port": {text}}}"#);
+        serde_json::from_str::<TargetSpec>(&target).ok().map(|target| target.port)
+    };
+    assert_eq!([port("22"), port("22.0"), port("6.5535e4")], [Some(22), Some(22), Some(65_535)]);
+    for text in ["22.5", "-1", "-1.0", "65536", "65536.0", "1e300", "\"22\"", "null"] {
+        assert_eq!(port(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_reference_is_an_id_or_a_name() {
     let id = OrganizationId::from_u128(7);
     let text = id.to_string();

@@ -2,6 +2,7 @@
 //! are pure code elsewhere. Each can die alone; the guardian starts it again.
 
 pub(crate) mod doorbell;
+pub(crate) mod feeder;
 pub(crate) mod guardian;
 pub(crate) mod guesses;
 pub(crate) mod keeper;

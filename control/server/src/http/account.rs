@@ -92,7 +92,8 @@ fn may_guess(call: &Call, name: &Name) -> Result<(), Failure> {
     }
     call.app.metrics.count("logins", "throttled");
     let detail = format!("too many wrong passwords; wait {} s", delay.as_secs().max(1));
-    Err(Problem::new(ProblemCode::LimitReached, detail).rule("login_attempts").into())
+    let problem = Problem::new(ProblemCode::RateLimited, detail).rule("login_attempts");
+    Err(problem.retry_after(delay).into())
 }
 
 /// A new user chooses the first password, and is logged in.

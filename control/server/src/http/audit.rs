@@ -7,14 +7,14 @@ use rap_control_core::{
 };
 use rap_events::{log::MAX_READ_EVENTS, tree::TreeCheck};
 use rap_proto::{
-    Digest, NodeId, OrganizationId, Timestamp,
+    Digest, OrganizationId, Timestamp,
     api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay, ReplayedSnapshot},
     codec,
 };
 
 use super::{
-    call::Call,
-    endpoint::QueryParameter,
+    call::{Call, Position},
+    endpoint::{Form, LIMIT, Parameter, after},
     failure::{Failure, internal, not_found},
     page, reference,
 };
@@ -24,21 +24,31 @@ use crate::actors::projection::{ReplayError, replay};
 /// cursor from which the next one goes on.
 const MAX_SCANNED: usize = 20_000;
 
-pub(super) const QUERY: &[QueryParameter] = &[
-    QueryParameter { name: "after", description: "The `next` of the page before." },
-    QueryParameter { name: "limit", description: "At most this many items." },
-    QueryParameter {
+pub(super) const QUERY: &[Parameter] = &[
+    after(Form::Position),
+    LIMIT,
+    Parameter {
         name: "organization",
+        form: Form::Reference,
         description: "Only events of this organization, by id or name.",
     },
-    QueryParameter { name: "since", description: "Only events at or after this time." },
-    QueryParameter { name: "until", description: "Only events before this time." },
+    Parameter {
+        name: "since",
+        form: Form::Time,
+        description: "Only events at or after this time.",
+    },
+    Parameter { name: "until", form: Form::Time, description: "Only events before this time." },
 ];
 
-pub(super) const REPLAY_QUERY: &[QueryParameter] = &[
-    QueryParameter { name: "as_of", description: "Only events up to this position." },
-    QueryParameter {
+pub(super) const REPLAY_QUERY: &[Parameter] = &[
+    Parameter {
+        name: "as_of",
+        form: Form::Position,
+        description: "Only events up to this position.",
+    },
+    Parameter {
         name: "node",
+        form: Form::Reference,
         description: "Compile this node's snapshot again, by id or name.",
     },
 ];
@@ -47,7 +57,7 @@ pub(super) const REPLAY_QUERY: &[QueryParameter] = &[
 pub(super) async fn list(call: Call) -> Result<Page<AuditEvent>, Failure> {
     let audience = audience(&call)?;
     let limit = page::limit(&call)?;
-    let mut position = call.query_value::<u64>("after")?.unwrap_or(0);
+    let mut position = call.query_value::<Position>("after")?.map_or(0, |after| after.0);
     let since = call.query_value::<Timestamp>("since")?;
     let until = call.query_value::<Timestamp>("until")?;
     let through = call.state.position();
@@ -101,18 +111,12 @@ pub(super) fn audience(call: &Call) -> Result<Audience, Failure> {
     Err(not_found().into())
 }
 
-pub(super) fn show(
+fn show(
     call: &Call,
     audience: Audience,
     envelope: &rap_events::Envelope,
 ) -> Result<Option<AuditEvent>, Failure> {
-    let is_own = |node: NodeId| match audience {
-        Audience::Platform { .. } => true,
-        Audience::Organization(id) => {
-            call.state.nodes().get(node).is_some_and(|node| node.organization == Some(id))
-        }
-    };
-    audit::show(envelope, audience, is_own).map_err(|error| {
+    audit::show_over(&call.state, envelope, audience).map_err(|error| {
         tracing::error!(%error, "a stored event cannot be shown");
         internal().into()
     })

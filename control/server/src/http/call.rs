@@ -26,6 +26,20 @@ const MAX_HELD_MEMBERSHIPS: usize = 16;
 /// How long a command that lost a race waits for the projections to see who won.
 const RACE_WAIT: Duration = Duration::from_millis(200);
 
+/// The greatest position that can be asked for: what an integer of the database holds.
+pub(crate) const MAX_POSITION: u64 = i64::MAX.unsigned_abs();
+
+/// A position of the log, as a query names it.
+pub(crate) struct Position(pub(crate) u64);
+
+impl std::str::FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        text.parse().ok().filter(|position| *position <= MAX_POSITION).map(Self).ok_or(())
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Call(Rc<Parts>);
 

@@ -1,8 +1,10 @@
-//! The way of every request, in this order: request id and span, the body's cap, who it is,
-//! the position it wants to see, the command's identity, and then the route's own handler.
+//! The way of every request, in this order: request id and span, the body's cap, who it is and how
+//! often it asks, the position it wants to see, the command's identity, and then the route's own
+//! handler.
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU32,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,10 +15,10 @@ use actix_web::{
     web::Payload,
 };
 use bytes::Bytes;
-use rap_control_core::{Principal, State};
+use rap_control_core::{Principal, State, rate::Payer};
 use rap_events::Actor;
 use rap_proto::{
-    CommandId, Digest,
+    CommandId, Digest, Timestamp,
     api::{
         IDEMPOTENCY_KEY_HEADER, MAX_API_BODY_BYTES, MAX_IDEMPOTENCY_KEY, MAX_POSITION_WAIT_MS,
         POSITION_HEADER, PROBLEM_CONTENT_TYPE, Problem, ProblemCode, REQUEST_ID_HEADER,
@@ -27,17 +29,19 @@ use tracing::Instrument as _;
 use super::{
     answer::Reply,
     body,
-    call::{Call, Parts, unauthenticated},
+    call::{Call, Parts, Position, unauthenticated},
     caller,
     endpoint::{Answered, Condition, Endpoint, Guard, Kind},
     failure::{Failure, contended, internal},
 };
 use crate::{
     app::App,
-    clock,
+    clock, connection,
     work::{Identity, MAX_CONFLICT_RETRIES},
 };
 
+/// No position that is further ahead of the projections is waited for: no reply has told it.
+const MAX_LEAD: u64 = 10_000;
 /// How long a command's reply waits for the projections to have folded it.
 const FOLD_WAIT: Duration = Duration::from_secs(2);
 
@@ -79,17 +83,7 @@ async fn run(
 ) -> Result<HttpResponse, Failure> {
     let body = body::read(request, payload, MAX_API_BODY_BYTES).await?;
     let now = clock::now();
-    let credential = caller::credential(request)?;
-    let principal = match &credential {
-        Some(credential) => Some(
-            caller::authenticate(&app.state(), credential, now)
-                .ok_or_else(|| Failure::Problem(unauthenticated()))?,
-        ),
-        None => None,
-    };
-    if endpoint.guard == Guard::Caller && principal.is_none() {
-        return Err(unauthenticated().into());
-    }
+    let principal = admitted(app, endpoint, request, now)?;
     body::check_content_type(request, &body, "application/json")?;
     let query = query_of(endpoint, request)?;
     let state = reach(app, &query).await?;
@@ -123,6 +117,31 @@ async fn run(
         Kind::Read => read(endpoint, call, body).await,
         Kind::Command(condition) => command(endpoint, call, body, condition).await,
     }
+}
+
+/// Who calls, once that is known and the rate permits it.
+///
+/// Whoever shows no valid credential pays by address, and so does everybody on a public route: a
+/// login of one's own is no licence to guess at others.
+fn admitted(
+    app: &App,
+    endpoint: &Endpoint,
+    request: &HttpRequest,
+    now: Timestamp,
+) -> Result<Option<Principal>, Failure> {
+    let shown = caller::credential(request).and_then(|credential| match credential {
+        Some(credential) => caller::authenticate(&app.state(), &credential, now)
+            .map(Some)
+            .ok_or_else(|| unauthenticated().into()),
+        None if endpoint.guard == Guard::Caller => Err(unauthenticated().into()),
+        None => Ok(None),
+    });
+    let payer = match &shown {
+        Ok(principal) if endpoint.guard == Guard::Caller => principal.as_ref(),
+        _ => None,
+    };
+    app.rates.admit(&Payer::of(payer, connection::address(request)), &app.metrics)?;
+    shown
 }
 
 async fn read(endpoint: &Endpoint, call: Call, body: Bytes) -> Result<HttpResponse, Failure> {
@@ -259,11 +278,12 @@ fn query_of(
 /// The projections, once they have folded `min_position`.
 async fn reach(app: &App, query: &BTreeMap<String, String>) -> Result<Arc<State>, Failure> {
     let Some(text) = query.get("min_position") else { return Ok(app.state()) };
-    let position: u64 = text.parse().map_err(|_| {
+    let Position(position) = text.parse().map_err(|()| {
         Problem::new(ProblemCode::MalformedRequest, "a position is a number").field("min_position")
     })?;
-    let wait = Duration::from_millis(MAX_POSITION_WAIT_MS);
-    app.wait_for(position, wait).await.ok_or_else(|| {
+    let reachable = position <= app.state().position().saturating_add(MAX_LEAD);
+    let wait = if reachable { MAX_POSITION_WAIT_MS } else { 0 };
+    app.wait_for(position, Duration::from_millis(wait)).await.ok_or_else(|| {
         Problem::new(ProblemCode::PositionNotReached, "the position was not reached in time")
             .rule("min_position")
             .into()
@@ -274,7 +294,8 @@ async fn reach(app: &App, query: &BTreeMap<String, String>) -> Result<Arc<State>
 fn if_match(request: &HttpRequest) -> Result<Option<u64>, Failure> {
     let Some(text) = header_text(request, "if-match") else { return Ok(None) };
     let digits = text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text);
-    let revision = digits.parse().map_err(|_| {
+    let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+    let revision = digits.parse().ok().filter(|_| plain).ok_or_else(|| {
         Problem::new(ProblemCode::MalformedRequest, "If-Match is one ETag of this API")
             .field("If-Match")
     })?;
@@ -314,7 +335,10 @@ pub(crate) fn problem_response(failure: Failure, request_id: &str) -> HttpRespon
         .insert_header((header::CACHE_CONTROL, "no-store"));
     match problem.status {
         401 => response.insert_header((header::WWW_AUTHENTICATE, "Bearer")),
-        429 | 503 => response.insert_header((header::RETRY_AFTER, "1")),
+        429 | 503 => {
+            let seconds = problem.retry_after_seconds.map_or(1, NonZeroU32::get);
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()))
+        }
         _ => &mut response,
     };
     response.body(serde_json::to_string(&problem).unwrap_or_default())

@@ -48,9 +48,29 @@ pub(crate) enum Condition {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct QueryParameter {
+pub(crate) struct Parameter {
     pub(crate) name: &'static str,
+    pub(crate) form: Form,
     pub(crate) description: &'static str,
+}
+
+/// What a parameter looks like: what is not of its form is malformed, or names nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Id,
+    /// An id or a name.
+    Reference,
+    /// A name, as the cursor of a list in the order of names.
+    Name,
+    PlatformRole,
+    Position,
+    PageSize,
+    Time,
+    IdempotencyKey,
+    Revision,
+    EventId,
+    /// A tile of the log's tree.
+    Tile,
 }
 
 /// How a body is described.
@@ -90,7 +110,9 @@ pub(crate) struct Endpoint {
     pub(crate) summary: &'static str,
     pub(crate) guard: Guard,
     pub(crate) kind: Kind,
-    pub(crate) query: &'static [QueryParameter],
+    pub(crate) query: &'static [Parameter],
+    /// Headers that this route alone looks at.
+    pub(crate) headers: &'static [Parameter],
     pub(crate) request: Option<BodyDoc>,
     pub(crate) status: u16,
     pub(crate) answer: AnswerDoc,
@@ -106,10 +128,16 @@ pub(crate) struct Nothing {}
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Gone {}
 
-pub(crate) const PAGE_QUERY: &[QueryParameter] = &[
-    QueryParameter { name: "after", description: "The `next` of the page before." },
-    QueryParameter { name: "limit", description: "At most this many items." },
-];
+/// Where the page begins, of a list whose cursor has this form.
+pub(crate) const fn after(form: Form) -> Parameter {
+    Parameter { name: "after", form, description: "The `next` of the page before." }
+}
+
+pub(crate) const LIMIT: Parameter =
+    Parameter { name: "limit", form: Form::PageSize, description: "At most this many items." };
+
+const PAGE_BY_ID: &[Parameter] = &[after(Form::Id), LIMIT];
+const PAGE_BY_NAME: &[Parameter] = &[after(Form::Name), LIMIT];
 
 /// A read of one thing.
 pub(crate) fn get<R, F, Fut>(path: &'static str, summary: &'static str, handler: F) -> Endpoint
@@ -129,7 +157,7 @@ where
     }
 }
 
-/// A read of a page.
+/// A read of a page, in the order of ids.
 pub(crate) fn list<R, F, Fut>(path: &'static str, summary: &'static str, handler: F) -> Endpoint
 where
     R: Serialize + ToSchema + 'static,
@@ -143,7 +171,7 @@ where
         )
     });
     Endpoint {
-        query: PAGE_QUERY,
+        query: PAGE_BY_ID,
         answer: AnswerDoc::PageOf(doc::<R>()),
         ..raw(Method::GET, path, summary, run)
     }
@@ -199,6 +227,7 @@ pub(crate) fn raw(
         guard: Guard::Caller,
         kind: Kind::Read,
         query: &[],
+        headers: &[],
         request: None,
         status: 200,
         answer: AnswerDoc::Empty,
@@ -220,7 +249,12 @@ impl Endpoint {
         Self { kind: Kind::Command(Condition::Optional), ..self }
     }
 
-    pub(crate) fn query(self, query: &'static [QueryParameter]) -> Self {
+    /// The list is in the order of names.
+    pub(crate) fn by_name(self) -> Self {
+        self.query(PAGE_BY_NAME)
+    }
+
+    pub(crate) fn query(self, query: &'static [Parameter]) -> Self {
         Self { query, ..self }
     }
 }

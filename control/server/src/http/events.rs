@@ -1,78 +1,90 @@
 //! `GET /events`: the audit log as it grows, as server-sent events.
 //!
 //! Each message's id is `<cluster>:<position>`; a client that comes back sends it as
-//! `Last-Event-ID` and misses nothing. What is sent is read from the log when the client is
-//! ready for it: a slow client holds one page of events and nothing more. Who may see an event is
-//! asked for each one, over the projections of that moment.
+//! `Last-Event-ID` and misses nothing. Messages come from the window that all streams share; one
+//! that is behind it reads the log page by page until it is not. Either way a stream holds little
+//! ([`MAX_READY_BYTES`], or one event), and takes more only when the client took that.
+//!
+//! Who may see an event is asked for each one, over the projections of that moment.
 
-use std::{collections::VecDeque, sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, sync::Arc};
 
 use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream;
-use rap_control_core::audit::Audience;
+use rap_control_core::{
+    Principal, State,
+    audit::{self, Audience, Taken},
+};
 use rap_proto::{
     ClusterId,
-    api::{Problem, ProblemCode},
+    api::{AuditEvent, Problem, ProblemCode},
 };
 
 use super::{
-    audit,
     call::Call,
-    endpoint::{Answered, QueryParameter},
+    endpoint::{Answered, Form, Parameter},
     failure::Failure,
 };
-use crate::clock;
+use crate::{app::App, clock, feed::Seat};
 
-/// The most streams that are open at once.
-pub(crate) const MAX_SUBSCRIBERS: u64 = 256;
-/// The most events that are held for one client.
-pub(crate) const MAX_BUFFERED: usize = 64;
-/// How often something is sent when nothing happens: a bookmark, which also keeps proxies calm.
-pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// The most bytes of messages that are ready for one client; one message above it is ready alone.
+const MAX_READY_BYTES: usize = 16 * 1024;
+/// The most events that are read at once for a stream behind the window.
+const MAX_PAGE_EVENTS: usize = 64;
 
-pub(super) const QUERY: &[QueryParameter] = &[QueryParameter {
+pub(super) const QUERY: &[Parameter] = &[Parameter {
     name: "organization",
+    form: Form::Reference,
     description: "Only events of this organization, by id or name.",
 }];
 
+pub(super) const HEADERS: &[Parameter] = &[Parameter {
+    name: "Last-Event-ID",
+    form: Form::EventId,
+    description: "The id of the last message that was seen: what follows it is sent.",
+}];
+
+/// One open stream. It holds no state of the projections: an old one would be kept alive by it.
 struct Subscription {
-    call: Call,
+    app: Arc<App>,
+    principal: Principal,
     audience: Audience,
-    /// The last position that was looked at.
-    position: u64,
-    ready: VecDeque<Bytes>,
     seat: Seat,
+    /// Messages with their positions.
+    ready: VecDeque<(u64, Bytes)>,
+    /// The last position that was looked at: everything before it was sent, or is ready.
+    looked: u64,
+    /// The last position of which the client was told.
+    told: u64,
+    /// The position of the projections over which the authority was asked for.
+    checked: u64,
 }
 
-/// One of the [`MAX_SUBSCRIBERS`].
-struct Seat(Call);
-
-impl Seat {
-    fn take(call: &Call) -> Result<Self, Failure> {
-        let seat = Self(call.clone());
-        if call.app.metrics.subscribers.fetch_add(1, Ordering::AcqRel) >= MAX_SUBSCRIBERS {
-            return Err(Problem::new(ProblemCode::LimitReached, "too many event streams")
-                .rule("max_subscribers")
-                .into());
-        }
-        Ok(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.app.metrics.subscribers.fetch_sub(1, Ordering::AcqRel);
-    }
+/// What came of looking for more.
+enum Found {
+    Messages,
+    /// Far enough without a message that the client should know.
+    Progress,
+    Nothing,
 }
 
 pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
-    let audience = audit::audience(&call)?;
+    let audience = super::audit::audience(&call)?;
     let position = start(&call).await?;
-    let seat = Seat::take(&call)?;
-    let opening = Bytes::from(": the log from here on\n\n");
-    let subscription =
-        Subscription { call, audience, position, ready: VecDeque::from([opening]), seat };
+    let principal = call.principal()?.clone();
+    let app = Arc::clone(&call.app);
+    let subscription = Subscription {
+        seat: Seat::take(&app.feed, &principal, audience)?,
+        app,
+        principal,
+        audience,
+        ready: VecDeque::from([(position, Bytes::from(": the log from here on\n\n"))]),
+        looked: position,
+        told: position,
+        checked: call.state.position(),
+    };
+    drop(call);
     let body = stream::unfold(subscription, |mut subscription| async move {
         let message = subscription.next().await?;
         Some((Ok::<_, actix_web::Error>(message), subscription))
@@ -85,22 +97,33 @@ pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
     Ok(Answered::Raw(response))
 }
 
-/// Behind `Last-Event-ID`, or at the present end. An id of another log, or from the future of
-/// this one, is of no log that this server ever had.
+/// One message; the same for everybody who sees the event in this form.
+pub(crate) fn message(cluster: ClusterId, event: &AuditEvent) -> Bytes {
+    let data = serde_json::to_string(event).expect("every event is expressible in JSON");
+    let (position, name) = (event.position, &event.event_type);
+    Bytes::from(format!("id: {cluster}:{position}\nevent: {name}\ndata: {data}\n\n"))
+}
+
+/// Behind `Last-Event-ID`, or at the present end. What is no id, an id of another log, one from the
+/// future of this one, and one that is too far back get the same answer: begin anew.
 async fn start(call: &Call) -> Result<u64, Failure> {
     let Some(id) = &call.last_event_id else { return Ok(call.state.position()) };
     let parsed = id.split_once(':').and_then(|(cluster, position)| {
         Some((cluster.parse::<ClusterId>().ok()?, position.parse::<u64>().ok()?))
     });
+    let gone = |rule: &str, detail: &str| {
+        Err(Problem::new(ProblemCode::PositionTooOld, detail).rule(rule).into())
+    };
     let Some((cluster, position)) = parsed else {
-        return Err(Problem::new(ProblemCode::MalformedRequest, "not an id of this stream")
-            .field("Last-Event-ID")
-            .into());
+        return gone("last_event_id", "not an id of this stream");
     };
     if cluster != call.app.custody.cluster || !is_past(call, position).await? {
-        return Err(Problem::new(ProblemCode::PositionTooOld, "not a position of this log")
-            .rule("last_event_id")
-            .into());
+        return gone("last_event_id", "not a position of this log");
+    }
+    let behind = call.state.position().saturating_sub(position);
+    if behind > call.app.feed.limits().resume_events {
+        let detail = "too far back; read the audit log up to its end, and begin there";
+        return gone("resume_events", detail);
     }
     Ok(position)
 }
@@ -112,69 +135,92 @@ async fn is_past(call: &Call, position: u64) -> Result<bool, Failure> {
 }
 
 impl Subscription {
+    /// The next message; `None` ends the stream.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(message) = self.ready.pop_front() {
+            let state = self.app.state();
+            if state.position() != self.checked {
+                self.still_allowed(&state)?;
+            }
+            drop(state);
+            if let Some((position, message)) = self.ready.pop_front() {
+                self.told = position;
                 return Some(message);
             }
-            let _ = &self.seat;
-            let mut states = self.call.app.states();
-            let grown = states.wait_for(|state| state.position() > self.position);
-            let state = match tokio::time::timeout(KEEP_ALIVE, grown).await {
-                Ok(Ok(state)) => state.clone(),
-                Ok(Err(_)) => return None,
-                Err(_) => {
-                    self.still_allowed()?;
-                    return Some(self.bookmark());
-                }
-            };
-            self.read(state.position()).await?;
-        }
-    }
-
-    /// Takes the next events, as far as the projections have folded them; the stream ends when
-    /// they cannot be read or the caller may not see them any more.
-    async fn read(&mut self, through: u64) -> Option<()> {
-        let events = self.call.app.log.read(self.position, MAX_BUFFERED).await.ok()?;
-        let skipped_from = self.position;
-        for envelope in events.into_iter().filter(|envelope| envelope.position <= through) {
-            self.still_allowed()?;
-            self.position = envelope.position;
-            if let Some(event) = audit::show(&self.call, self.audience, &envelope).ok()? {
-                let data = serde_json::to_string(&event).ok()?;
-                let text =
-                    format!("id: {}\nevent: {}\ndata: {data}\n\n", self.id(), event.event_type);
-                self.ready.push_back(Bytes::from(text));
+            match self.look().await? {
+                Found::Messages => continue,
+                Found::Progress => return Some(self.bookmark()),
+                Found::Nothing if self.app.feed.is_closed() => return None,
+                Found::Nothing => {}
+            }
+            let patience = self.app.feed.limits().keep_alive;
+            if tokio::time::timeout(patience, self.seat.woken()).await.is_err() {
+                let state = self.app.state();
+                self.still_allowed(&state)?;
+                return Some(self.bookmark());
             }
         }
-        if self.ready.is_empty() && self.position >= skipped_from + MAX_BUFFERED as u64 {
-            let bookmark = self.bookmark();
-            self.ready.push_back(bookmark);
-        }
-        Some(())
     }
 
-    /// Asks again with the projections of now: roles change, logins end.
-    fn still_allowed(&mut self) -> Option<()> {
-        let state = self.call.app.state();
-        let principal = self.call.principal.as_ref()?;
+    /// Takes more from the window, or from the log when the window begins later.
+    async fn look(&mut self) -> Option<Found> {
+        match self.app.feed.take(self.audience, self.looked, MAX_READY_BYTES) {
+            Taken::Behind => self.read_page().await,
+            Taken::Events { events, through } => {
+                self.looked = through;
+                self.ready.extend(events);
+                Some(if self.ready.is_empty() { Found::Nothing } else { Found::Messages })
+            }
+        }
+    }
+
+    /// Reads the log, as far as the projections have folded it. The stream ends when the log
+    /// cannot be read; the client comes back.
+    async fn read_page(&mut self) -> Option<Found> {
+        let app = Arc::clone(&self.app);
+        let _turn = app.feed.page_readers.acquire().await.ok()?;
+        let events = app.log.read(self.looked, MAX_PAGE_EVENTS).await.ok()?;
+        let state = app.state();
+        let mut bytes = 0;
+        for envelope in events.iter().filter(|envelope| envelope.position <= state.position()) {
+            let shown = audit::show_over(&state, envelope, self.audience).ok()?;
+            if let Some(message) = shown.map(|event| message(app.custody.cluster, &event)) {
+                bytes += message.len();
+                if bytes > MAX_READY_BYTES && !self.ready.is_empty() {
+                    break;
+                }
+                self.ready.push_back((envelope.position, message));
+            }
+            self.looked = envelope.position;
+        }
+        Some(if self.ready.is_empty() { Found::Progress } else { Found::Messages })
+    }
+
+    /// Asks again with the projections of now: roles change, logins end. `None` ends the stream;
+    /// a narrower or wider audience goes on from what the client was told.
+    fn still_allowed(&mut self, state: &State) -> Option<()> {
+        self.checked = state.position();
         let organization = match self.audience {
             Audience::Organization(id) => Some(id),
             Audience::Platform { .. } => None,
         };
-        if !state.still_holds(principal, clock::now()) {
+        if !state.still_holds(&self.principal, clock::now()) {
             return None;
         }
-        self.audience = Audience::of(&state, principal, organization)?;
+        let audience = Audience::of(state, &self.principal, organization)?;
+        if audience != self.audience {
+            self.audience = audience;
+            self.seat.turn_to(audience);
+            self.ready.clear();
+            self.looked = self.told;
+        }
         Some(())
     }
 
     /// Tells how far the log was looked at, so that coming back does not start far behind.
-    fn bookmark(&self) -> Bytes {
-        Bytes::from(format!("id: {}\nevent: bookmark\ndata: {{}}\n\n", self.id()))
-    }
-
-    fn id(&self) -> String {
-        format!("{}:{}", self.call.app.custody.cluster, self.position)
+    fn bookmark(&mut self) -> Bytes {
+        self.told = self.looked;
+        let id = format!("{}:{}", self.app.custody.cluster, self.looked);
+        Bytes::from(format!("id: {id}\nevent: bookmark\ndata: {{}}\n\n"))
     }
 }

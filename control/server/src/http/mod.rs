@@ -14,7 +14,7 @@ mod routes;
 mod account;
 mod api_tokens;
 mod audit;
-mod events;
+pub(crate) mod events;
 mod join_tokens;
 mod members;
 mod node_roles;

@@ -1,8 +1,12 @@
 //! The API's description, made from the same list of routes as the router.
 
-use rap_proto::api::{
-    API_PREFIX, IDEMPOTENCY_KEY_HEADER, MAX_IDEMPOTENCY_KEY, POSITION_HEADER, PROBLEM_CONTENT_TYPE,
-    Problem,
+use rap_proto::{
+    PlatformRole,
+    api::{
+        API_PREFIX, IDEMPOTENCY_KEY_HEADER, MAX_IDEMPOTENCY_KEY, MAX_PAGE_SIZE, POSITION_HEADER,
+        PROBLEM_CONTENT_TYPE, Problem,
+    },
+    name::NAME_PATTERN,
 };
 use utoipa::openapi::{
     Components, Content, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
@@ -11,11 +15,20 @@ use utoipa::openapi::{
     path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn},
     request_body::RequestBodyBuilder,
     response::{Response, ResponseBuilder},
-    schema::{ArrayBuilder, Schema, Type},
+    schema::{ArrayBuilder, KnownFormat, Schema, SchemaFormat, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
 };
 
-use super::endpoint::{AnswerDoc, BodyDoc, Condition, Endpoint, Guard, Kind, doc};
+use super::{
+    call::MAX_POSITION,
+    endpoint::{AnswerDoc, BodyDoc, Condition, Endpoint, Form, Guard, Kind, doc},
+};
+
+/// A tile's path behind its prefix, as C2SP `tlog-tiles` writes it.
+const TILE_PATTERN: &str = "^(([0-7]|entries)/)?(x[0-9]{3}/)*[0-9]{3}([.]p/[0-9]{1,3})?$";
+/// A cluster and a position.
+const EVENT_ID_PATTERN: &str =
+    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}:[0-9]{1,18}$";
 
 /// The document of all routes under `/api/v1`.
 pub(crate) fn document(endpoints: &[Endpoint]) -> OpenApi {
@@ -59,27 +72,31 @@ fn operation(endpoint: &Endpoint, components: &mut Components) -> Operation {
         .summary(Some(endpoint.summary))
         .tag(tag_of(endpoint.path));
     for name in path_parameters(endpoint.path) {
-        operation = operation.parameter(parameter(ParameterIn::Path, &name, None, true));
+        let schema = schema_of(form_of(&name));
+        operation = operation.parameter(parameter(ParameterIn::Path, &name, schema).build());
     }
     for query in endpoint.query {
-        let description = Some(query.description);
-        operation =
-            operation.parameter(parameter(ParameterIn::Query, query.name, description, false));
+        let parameter = parameter(ParameterIn::Query, query.name, schema_of(query.form));
+        operation = operation.parameter(parameter.description(Some(query.description)).build());
+    }
+    for header in endpoint.headers {
+        let parameter = parameter(ParameterIn::Header, header.name, schema_of(header.form));
+        operation = operation.parameter(parameter.description(Some(header.description)).build());
     }
     operation = match endpoint.kind {
-        Kind::Read => operation.parameter(parameter(
-            ParameterIn::Query,
-            "min_position",
-            Some("Answer only once this log position is reflected."),
-            false,
-        )),
+        Kind::Read => {
+            let schema = schema_of(Form::Position);
+            let position = parameter(ParameterIn::Query, "min_position", schema)
+                .description(Some("Answer only once this log position is reflected."));
+            operation.parameter(position.build())
+        }
         Kind::Command(condition) => command_headers(operation, condition),
     };
     if let Some(body) = &endpoint.request {
         let content = Content::new(Some(register(components, body)));
-        let request = RequestBodyBuilder::new()
-            .content("application/json", content)
-            .required(Some(Required::True));
+        let required = if needs_fields(body) { Required::True } else { Required::False };
+        let request =
+            RequestBodyBuilder::new().content("application/json", content).required(Some(required));
         operation = operation.request_body(Some(request.build()));
     }
     if endpoint.guard == Guard::Caller {
@@ -94,14 +111,19 @@ fn operation(endpoint: &Endpoint, components: &mut Components) -> Operation {
 fn command_headers(operation: OperationBuilder, condition: Condition) -> OperationBuilder {
     let description =
         format!("Of your own choice, at most {MAX_IDEMPOTENCY_KEY} characters, one per command.");
-    let key = parameter(ParameterIn::Header, IDEMPOTENCY_KEY_HEADER, Some(&description), true);
-    let operation = operation.parameter(key);
+    let key =
+        parameter(ParameterIn::Header, IDEMPOTENCY_KEY_HEADER, schema_of(Form::IdempotencyKey))
+            .required(Required::True)
+            .description(Some(description));
+    let operation = operation.parameter(key.build());
     if condition == Condition::None {
         return operation;
     }
-    let required = condition == Condition::Required;
-    let description = Some("The `ETag` of what you read.");
-    operation.parameter(parameter(ParameterIn::Header, "If-Match", description, required))
+    let required = if condition == Condition::Required { Required::True } else { Required::False };
+    let if_match = parameter(ParameterIn::Header, "If-Match", schema_of(Form::Revision))
+        .required(required)
+        .description(Some("The `ETag` of what you read."));
+    operation.parameter(if_match.build())
 }
 
 fn success(endpoint: &Endpoint, components: &mut Components) -> Response {
@@ -126,8 +148,14 @@ fn success(endpoint: &Endpoint, components: &mut Components) -> Response {
             response.content("application/json", content).build()
         }
         AnswerDoc::Other(content_type) => {
-            let any = ObjectBuilder::new().schema_type(Type::String).build();
-            let content = Content::new(Some(RefOr::T(Schema::Object(any))));
+            let mut shown = ObjectBuilder::new().schema_type(Type::Object);
+            if *content_type == "text/event-stream" {
+                // One message: its fields, as they are named in the stream.
+                for field in ["id", "event", "data"] {
+                    shown = shown.property(field, ObjectBuilder::new().schema_type(Type::String));
+                }
+            }
+            let content = Content::new(Some(RefOr::T(Schema::Object(shown.build()))));
             response.content(*content_type, content).build()
         }
     }
@@ -141,6 +169,11 @@ fn failure() -> Response {
         .build()
 }
 
+/// Whether a body must be sent: none is read as one without fields.
+fn needs_fields(body: &BodyDoc) -> bool {
+    !matches!((body.schema)(), RefOr::T(Schema::Object(object)) if object.required.is_empty())
+}
+
 /// Puts the body's schema and all that it refers to into the document.
 fn register(components: &mut Components, body: &BodyDoc) -> RefOr<Schema> {
     let mut schemas = vec![((body.name)().into_owned(), (body.schema)())];
@@ -151,19 +184,42 @@ fn register(components: &mut Components, body: &BodyDoc) -> RefOr<Schema> {
     Ref::from_schema_name((body.name)()).into()
 }
 
-fn parameter(
-    place: ParameterIn,
-    name: &str,
-    description: Option<&str>,
-    required: bool,
-) -> utoipa::openapi::path::Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(place)
-        .description(description)
-        .required(if required { Required::True } else { Required::False })
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
-        .build()
+/// A parameter; only those of a path are required, unless said otherwise.
+fn parameter(place: ParameterIn, name: &str, schema: ObjectBuilder) -> ParameterBuilder {
+    let required = if place == ParameterIn::Path { Required::True } else { Required::False };
+    ParameterBuilder::new().name(name).parameter_in(place).required(required).schema(Some(schema))
+}
+
+/// The form of what a path names.
+fn form_of(path_parameter: &str) -> Form {
+    match path_parameter {
+        "session" | "token" => Form::Id,
+        "role" => Form::PlatformRole,
+        "position" => Form::Position,
+        "tile" => Form::Tile,
+        _ => Form::Reference,
+    }
+}
+
+fn schema_of(form: Form) -> ObjectBuilder {
+    let text = ObjectBuilder::new().schema_type(Type::String);
+    let number = ObjectBuilder::new().schema_type(Type::Integer);
+    match form {
+        Form::Id => text.format(Some(SchemaFormat::Custom("uuid".to_owned()))),
+        Form::Reference | Form::Name => text.pattern(Some(NAME_PATTERN)),
+        Form::PlatformRole => {
+            text.enum_values(Some(PlatformRole::ALL.iter().map(|role| role.as_str())))
+        }
+        Form::Position => number.minimum(Some(0)).maximum(Some(MAX_POSITION)),
+        Form::PageSize => number.minimum(Some(1)).maximum(Some(MAX_PAGE_SIZE)),
+        Form::Time => text.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),
+        Form::IdempotencyKey => {
+            text.pattern(Some("^[!-~]+$")).min_length(Some(1)).max_length(Some(MAX_IDEMPOTENCY_KEY))
+        }
+        Form::EventId => text.pattern(Some(EVENT_ID_PATTERN)),
+        Form::Tile => text.pattern(Some(TILE_PATTERN)),
+        Form::Revision => text.pattern(Some(r#"^("[0-9]{1,18}"|[0-9]{1,18})$"#)),
+    }
 }
 
 fn method_of(endpoint: &Endpoint) -> HttpMethod {

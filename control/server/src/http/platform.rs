@@ -66,6 +66,8 @@ fn gauges(app: &App) -> Vec<Gauge> {
             value: count as u64,
         });
     }
+    gauges.extend(app.rates.gauges());
+    gauges.extend(app.feed.gauges());
     let live = app.live.heard_since(clock::now() - LIVE) as u64;
     gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
     for (phase, word) in

@@ -4,7 +4,10 @@ use std::{rc::Rc, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::Method,
+    http::{
+        Method,
+        header::{self, HeaderValue},
+    },
     web::{self, Payload, ServiceConfig},
 };
 use rap_proto::api::{Problem, ProblemCode};
@@ -12,7 +15,9 @@ use rap_proto::api::{Problem, ProblemCode};
 use super::{
     account, api_tokens, audit,
     dispatch::{self, problem_response},
-    endpoint::{AnswerDoc, Answered, Endpoint, QueryParameter, command, get, list, raw},
+    endpoint::{
+        AnswerDoc, Answered, Endpoint, Form, LIMIT, Parameter, after, command, get, list, raw,
+    },
     events,
     failure::{Failure, not_found},
     join_tokens, members, nodes, openapi, organizations, platform, policies, pools, resources,
@@ -20,11 +25,12 @@ use super::{
 };
 use crate::app::App;
 
-const SESSION_QUERY: &[QueryParameter] = &[
-    QueryParameter { name: "after", description: "The `next` of the page before." },
-    QueryParameter { name: "limit", description: "At most this many items." },
-    QueryParameter {
+const SESSION_QUERY: &[Parameter] = &[
+    after(Form::Id),
+    LIMIT,
+    Parameter {
         name: "organization",
+        form: Form::Reference,
         description: "Only sessions of this organization, by id or name.",
     },
 ];
@@ -143,16 +149,16 @@ fn access() -> Vec<Endpoint> {
     let policies_path = "/api/v1/organizations/{organization}/policies";
     let policy = "/api/v1/organizations/{organization}/policies/{policy}";
     vec![
-        list(pools_path, "List egress pools", pools::list),
+        list(pools_path, "List egress pools", pools::list).by_name(),
         command(post.clone(), pools_path, "Create an egress pool", pools::create),
         get(pool, "Show an egress pool", pools::get),
         command(delete.clone(), pool, "Remove an egress pool", pools::remove).conditional(),
-        list(resources_path, "List an organization's resources", resources::list),
+        list(resources_path, "List an organization's resources", resources::list).by_name(),
         command(post.clone(), resources_path, "Create a resource", resources::create),
         get(resource, "Show a resource", resources::get),
         command(Method::PATCH, resource, "Change a resource", resources::change).conditional(),
         command(delete.clone(), resource, "Remove a resource", resources::remove).conditional(),
-        list(policies_path, "List access policies", policies::list),
+        list(policies_path, "List access policies", policies::list).by_name(),
         command(post.clone(), policies_path, "Create an access policy", policies::create),
         get(policy, "Show an access policy", policies::get),
         command(Method::PUT, policy, "Change an access policy", policies::change).conditional(),
@@ -289,6 +295,7 @@ fn log() -> Vec<Endpoint> {
         Endpoint {
             answer: AnswerDoc::Other("text/event-stream"),
             query: events::QUERY,
+            headers: events::HEADERS,
             ..raw(Method::GET, "/api/v1/events", "Follow the audit log", subscribe)
         },
         Endpoint {
@@ -308,6 +315,9 @@ pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
     paths.dedup();
     for path in paths {
         let mut resource = web::resource(pattern(path));
+        let methods: Vec<&str> =
+            endpoints.iter().filter(|e| e.path == path).map(|e| e.method.as_str()).collect();
+        let allowed = methods.join(", ");
         for endpoint in endpoints.iter().filter(|endpoint| endpoint.path == path) {
             let (app, served) = (Arc::clone(app), endpoint.clone());
             let handler = move |request: HttpRequest, payload: Payload| {
@@ -315,7 +325,8 @@ pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
             };
             resource = resource.route(web::method(endpoint.method.clone()).to(handler));
         }
-        config.service(resource.default_service(web::to(wrong_method)));
+        let refuse = move || std::future::ready(wrong_method(&allowed));
+        config.service(resource.default_service(web::to(refuse)));
     }
     let (ready, metered) = (Arc::clone(app), Arc::clone(app));
     config
@@ -330,9 +341,14 @@ fn pattern(path: &str) -> String {
     path.replace("{tile}", "{tile:.+}")
 }
 
-async fn wrong_method() -> HttpResponse {
+fn wrong_method(allowed: &str) -> HttpResponse {
     let detail = "the OpenAPI document lists the methods";
-    problem_response(Problem::new(ProblemCode::MethodNotAllowed, detail).into(), "")
+    let problem = Problem::new(ProblemCode::MethodNotAllowed, detail);
+    let mut response = problem_response(problem.into(), "");
+    if let Ok(allowed) = HeaderValue::from_str(allowed) {
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
+    response
 }
 
 async fn nothing_here() -> HttpResponse {

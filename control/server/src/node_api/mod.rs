@@ -18,7 +18,7 @@ use actix_web::{
     web::{self, Payload, ServiceConfig},
 };
 use bytes::Bytes;
-use rap_control_core::{State, state::Node};
+use rap_control_core::{State, rate::Payer, state::Node};
 use rap_proto::{
     Digest, Timestamp, codec,
     secret::{JoinSecret, Secret},
@@ -31,7 +31,7 @@ use self::refusal::Refused;
 use crate::{
     app::App,
     clock,
-    connection::PeerTls,
+    connection::{self, PeerTls},
     http::{body, failure::Failure},
     work::MAX_CONFLICT_RETRIES,
 };
@@ -147,6 +147,7 @@ async fn run(
         .conn_data::<PeerTls>()
         .cloned()
         .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS is needed"))?;
+    admit(app, request, &tls)?;
     let bearer = crate::http::caller::bearer(request).and_then(|text| Secret::parse(text).ok());
     for _ in 0..MAX_CONFLICT_RETRIES {
         let call = NodeCall {
@@ -174,6 +175,17 @@ async fn run(
         }
     }
     Err(Refused::new(NodeApiCode::Unavailable, "others changed the same thing; repeat"))
+}
+
+/// A node pays for itself once its certificate says which one it is, everybody else by address.
+fn admit(app: &App, request: &HttpRequest, tls: &PeerTls) -> Result<(), Refused> {
+    let known = tls.identity.filter(|identity| identity.cluster == app.custody.cluster);
+    let payer = match known {
+        Some(identity) => Payer::Node(identity.node),
+        None => Payer::Address(connection::address(request)),
+    };
+    let admitted = app.rates.admit(&[payer], &app.metrics);
+    admitted.map_err(|problem| Refused::from_problem(&problem))
 }
 
 impl NodeCall {

@@ -1,3 +1,5 @@
+use std::num::NonZeroU32;
+
 use actix_web::{
     HttpResponse,
     http::{StatusCode, header},
@@ -12,11 +14,14 @@ use rap_proto::{
 
 /// A refusal on its way to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused(NodeApiRefusal);
+pub(crate) struct Refused {
+    refusal: NodeApiRefusal,
+    retry_after: Option<NonZeroU32>,
+}
 
 impl Refused {
     pub(crate) fn new(code: NodeApiCode, message: &str) -> Self {
-        Self(NodeApiRefusal { code, message: message.to_owned() })
+        Self { refusal: NodeApiRefusal { code, message: message.to_owned() }, retry_after: None }
     }
 
     /// What the agent is told of a failure that is not of its own making, or of a broken rule.
@@ -31,21 +36,25 @@ impl Refused {
             Some(ProblemCode::NameTaken | ProblemCode::Rejected) => NodeApiCode::NotPermitted,
             _ => NodeApiCode::Unavailable,
         };
-        Self::new(code, &problem.detail)
+        Self { retry_after: problem.retry_after_seconds, ..Self::new(code, &problem.detail) }
     }
 
     pub(crate) fn response(&self) -> HttpResponse {
-        let status = match self.0.code {
+        let status = match self.refusal.code {
             NodeApiCode::Malformed => StatusCode::BAD_REQUEST,
             NodeApiCode::TokenInvalid | NodeApiCode::NotTrusted => StatusCode::UNAUTHORIZED,
             NodeApiCode::TokenUsed | NodeApiCode::IdentityCopied => StatusCode::CONFLICT,
             NodeApiCode::NotPermitted | NodeApiCode::Revoked => StatusCode::FORBIDDEN,
             NodeApiCode::UnknownNode => StatusCode::NOT_FOUND,
+            NodeApiCode::Unavailable if self.retry_after.is_some() => StatusCode::TOO_MANY_REQUESTS,
             NodeApiCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
-        HttpResponse::build(status)
-            .insert_header((header::CONTENT_TYPE, CONTENT_TYPE))
-            .body(codec::encode(&self.0))
+        let mut response = HttpResponse::build(status);
+        response.insert_header((header::CONTENT_TYPE, CONTENT_TYPE));
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        response.body(codec::encode(&self.refusal))
     }
 }
 

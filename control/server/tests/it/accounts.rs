@@ -68,7 +68,7 @@ async fn logins_open_close_and_slow_down_guessing() {
         assert_eq!(refused.problem(), "wrong_credentials");
     }
     let slowed = world.anonymous().post("/logins", guess).await;
-    assert_eq!(slowed.problem(), "limit_reached");
+    assert_eq!(slowed.problem(), "rate_limited");
     assert_eq!(slowed.json["rule"], "login_attempts");
     world.stop().await;
 }

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use rap_control::{Limits, StreamLimits};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -83,7 +84,7 @@ async fn a_stream_resumes_behind_the_last_event_and_misses_nothing() {
     }
     let future = format!("{}:{}", world.running.cluster, 1_000_000);
     let foreign = "00000000-0000-0000-0000-000000000000:1";
-    for (id, status) in [(future.as_str(), 410), (foreign, 410), ("nonsense", 400)] {
+    for (id, status) in [(future.as_str(), 410), (foreign, 410), ("nonsense", 410)] {
         assert_eq!(subscribe(&world, &root, "", Some(id)).await.status(), status, "{id}");
     }
     world.stop().await;
@@ -139,19 +140,127 @@ async fn a_stream_ends_with_the_authority_to_see_it() {
 }
 
 #[tokio::test]
-async fn streams_are_counted_and_the_last_one_too_many_is_refused() {
-    const MAX_SUBSCRIBERS: usize = 256;
+async fn streams_are_counted_for_each_user_and_for_all() {
+    let streams = StreamLimits { open: 5, open_per_user: 3, ..StreamLimits::default() };
+    let world = World::start_within(Limits { streams, ..Limits::default() }).await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let open = async |api: &Api| subscribe(&world, api, "", None).await;
+    let refused = async |api: &Api| {
+        let refused = open(api).await;
+        assert_eq!(refused.status(), 429);
+        let problem: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+        assert_eq!(problem["type"], "urn:rap:problem:limit_reached");
+        problem["rule"].as_str().unwrap().to_owned()
+    };
+    let of_root = [open(&root).await, open(&root).await, open(&root).await];
+    assert!(of_root.iter().all(|response| response.status() == 200));
+    assert_eq!(refused(&root).await, "max_streams_per_user");
+    // Another login of the same user has no places of its own.
+    assert_eq!(refused(&world.log_in("root").await).await, "max_streams_per_user");
+    let of_acme = [open(&acme.api).await, open(&acme.api).await];
+    assert_eq!(refused(&acme.api).await, "max_streams");
+    drop((of_root, of_acme));
+    world.settles("rap_control_event_subscribers", |open| open == 0).await;
+    assert_eq!(open(&root).await.status(), 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_once_with_the_login_and_with_the_server() {
     let world = World::start().await;
     let root = world.set_up().await;
-    let mut open = Vec::new();
-    for _ in 0..MAX_SUBSCRIBERS {
-        open.push(subscribe(&world, &root, "", None).await);
+    let second = world.log_in("root").await;
+    let mut ended = messages(subscribe(&world, &second, "", None).await);
+    let mut goes_on = messages(subscribe(&world, &root, "", None).await);
+    let gone = second.change(Method::DELETE, "/logins/current", None, 0).await;
+    assert_eq!(gone.status, 204, "{}", gone.text);
+    assert!(ended.next().await.is_none());
+    assert_eq!(goes_on.next().await.unwrap().event, "login.closed");
+    world.stop().await;
+    assert!(goes_on.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_narrower_role_narrows_the_stream() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (_, id) = world.user(&root, "second").await;
+    let role = |method, role: &str| {
+        let (root, user) = (root.clone(), format!("/users/{id}"));
+        let path = format!("{user}/platform-roles/{role}");
+        async move {
+            let revision = root.get(&user).await.revision();
+            let changed = root.change(method, &path, None, revision).await;
+            assert!(changed.status.is_success(), "{}", changed.text);
+        }
+    };
+    role(Method::PUT, "platform_owner").await;
+    role(Method::PUT, "platform_admin").await;
+    let second = world.log_in("second").await;
+    let mut stream = messages(subscribe(&world, &second, "", None).await);
+    acme.api.post("/organizations/acme/pools", json!({"name": "seen"})).await;
+    loop {
+        if stream.next().await.unwrap().event == "pool.created" {
+            break;
+        }
     }
-    assert!(open.iter().all(|response| response.status() == 200));
-    let refused = subscribe(&world, &root, "", None).await;
-    assert_eq!(refused.status(), 429);
-    let problem: Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
-    assert_eq!(problem["rule"], "max_subscribers");
-    drop(open);
+    role(Method::DELETE, "platform_owner").await;
+    acme.api.post("/organizations/acme/pools", json!({"name": "unseen"})).await;
+    root.post("/organizations", json!({"name": "last"})).await;
+    root.post("/users", json!({"name": "third"})).await;
+    loop {
+        let message = stream.next().await.unwrap();
+        assert_ne!(message.event, "pool.created");
+        if message.event == "user.created" {
+            break;
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_quiet_stream_tells_how_far_it_is_and_one_from_too_far_back_begins_anew() {
+    let streams = StreamLimits {
+        keep_alive: Duration::from_millis(100),
+        resume_events: 30,
+        ..StreamLimits::default()
+    };
+    let world = World::start_within(Limits { streams, ..Limits::default() }).await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let mut stream = messages(subscribe(&world, &acme.api, "?organization=acme", None).await);
+    for number in 0..40 {
+        let created = root.post("/organizations", json!({"name": format!("other-{number}")}));
+        assert_eq!(created.await.status, 201);
+    }
+    let head = world.head().await;
+    let told = loop {
+        let message = stream.next().await.unwrap();
+        assert_eq!((message.event.as_str(), &message.data), ("bookmark", &json!({})));
+        let (_, position) = message.id.split_once(':').unwrap();
+        if position.parse::<u64>().unwrap() >= head {
+            break message.id;
+        }
+    };
+    drop(stream);
+    let mut stream =
+        messages(subscribe(&world, &acme.api, "?organization=acme", Some(&told)).await);
+    acme.api.post("/organizations/acme/pools", json!({"name": "next"})).await;
+    loop {
+        let message = stream.next().await.unwrap();
+        if message.event != "bookmark" {
+            assert_eq!(message.event, "pool.created");
+            break;
+        }
+    }
+    let old = format!("{}:{}", world.running.cluster, world.head().await - 40);
+    let gone = subscribe(&world, &root, "", Some(&old)).await;
+    assert_eq!(gone.status(), 410);
+    let problem: Value = serde_json::from_str(&gone.text().await.unwrap()).unwrap();
+    assert_eq!(problem["type"], "urn:rap:problem:position_too_old");
+    let near = format!("{}:{}", world.running.cluster, world.head().await - 20);
+    assert_eq!(subscribe(&world, &root, "", Some(&near)).await.status(), 200);
     world.stop().await;
 }

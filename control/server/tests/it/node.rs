@@ -27,6 +27,7 @@ pub(crate) struct Host {
 
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
@@ -155,5 +156,5 @@ pub(crate) async fn exchange<T: Serialize>(
     let split = reply.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
     let head = String::from_utf8(reply[..split].to_vec()).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer { status, body: reply[split + 4..].to_vec() }
+    Answer { status, head, body: reply[split + 4..].to_vec() }
 }

@@ -378,6 +378,7 @@ async fn a_replica_with_other_keys_is_refused() {
         bus: BusChoice::Local(Arc::new(cluster.bus.clone())),
         names: vec!["localhost".to_owned()],
         workers: 1,
+        limits: rap_control::Limits::default(),
     };
     let refused = rap_control::serve(options, std::future::pending()).await.unwrap_err();
     assert!(matches!(refused, rap_control::ServeError::OtherCluster), "{refused}");

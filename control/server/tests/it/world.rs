@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rap_bus::LocalBus;
-use rap_control::{BusChoice, ControlOptions, LogChoice, Running, serve};
+use rap_control::{BusChoice, ControlOptions, Limits, LogChoice, Running, serve};
 use rap_events::{Log as _, memory::MemoryLog};
 use rap_pki::tls;
 use reqwest::{Method, StatusCode, header::HeaderMap};
@@ -60,7 +60,25 @@ impl World {
         Self { log, bus, ..Self::start_with(dir, log_choice, bus_choice).await }
     }
 
+    /// Over a log and a bus in memory, with other limits than the usual ones.
+    pub(crate) async fn start_within(limits: Limits) -> Self {
+        let (dir, log, bus) =
+            (tempfile::tempdir().unwrap(), Arc::new(MemoryLog::new()), LocalBus::new());
+        let (log_choice, bus_choice) =
+            (LogChoice::Local(log.clone()), BusChoice::Local(Arc::new(bus.clone())));
+        Self { log, bus, ..Self::start_as(dir, log_choice, bus_choice, limits).await }
+    }
+
     pub(crate) async fn start_with(dir: tempfile::TempDir, log: LogChoice, bus: BusChoice) -> Self {
+        Self::start_as(dir, log, bus, Limits::default()).await
+    }
+
+    pub(crate) async fn start_as(
+        dir: tempfile::TempDir,
+        log: LogChoice,
+        bus: BusChoice,
+        limits: Limits,
+    ) -> Self {
         let options = ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             state_dir: dir.path().join("control"),
@@ -68,6 +86,7 @@ impl World {
             bus,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
             workers: 1,
+            limits,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move {
@@ -124,6 +143,21 @@ impl World {
         self.anonymous().with_token(reply.json["secret"].as_str().unwrap())
     }
 
+    /// Waits until a number of the metrics is as wanted.
+    pub(crate) async fn settles(&self, gauge: &str, wanted: impl Fn(u64) -> bool) {
+        let mut last = None;
+        for _ in 0..MAX_POLLS {
+            let metrics = self.anonymous().get("/metrics").await.text;
+            let line = metrics.lines().find_map(|line| line.strip_prefix(gauge));
+            last = line.and_then(|value| value.trim().parse().ok());
+            if last.is_some_and(&wanted) {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        panic!("{gauge} stays at {last:?}");
+    }
+
     pub(crate) async fn head(&self) -> u64 {
         self.log.head().await.unwrap()
     }
@@ -131,6 +165,9 @@ impl World {
 
 /// How often a thing that moves is read again.
 const MAX_READINGS: usize = 20;
+/// How often, and after which pauses, something that is bound to happen is looked for.
+const MAX_POLLS: usize = 600;
+const POLL: Duration = Duration::from_millis(50);
 
 impl Api {
     pub(crate) fn with_token(&self, token: &str) -> Self {

@@ -1,0 +1,297 @@
+//! Many who follow the log, and one who does not read.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, join_all};
+use rap_bus::LocalBus;
+use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
+use rap_events::{
+    Actor, Append, AppendError, Appended, Envelope, EventCodec as _, LeaseTable, Log, MemoryLog,
+    StreamId, Tree,
+    lease::{LeasePage, LeaseTableError, Renewal, Renewals},
+    log::{ReadError, StoredCommand, StreamWrite},
+    organization::{OrganizationEvent, OrganizationSuspended},
+};
+use rap_pki::tls;
+use rap_proto::{CommandId, Digest, OrganizationId};
+use rap_tlog::Frontier;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
+use uuid::Uuid;
+
+use crate::{
+    node::connect,
+    world::{Api, World},
+};
+
+/// How many follow at once: a fifth of what a server takes.
+const FOLLOWERS: usize = 2_000;
+/// As many events as one append holds, and so many that thousands can read them soon.
+const EVENTS: usize = rap_events::log::MAX_EVENTS_PER_APPEND;
+const FEW: usize = 20;
+/// The text within each event, so that events are of some weight.
+const REASON_BYTES: usize = 2_000;
+/// What one stream may hold: its own buffers, those of TLS, and the messages that are ready.
+const MAX_BYTES_PER_STREAM: usize = 160 * 1024;
+/// What all may hold together beside that, and what other tests of this process may.
+const SLACK_BYTES: usize = 512 * 1024 * 1024;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A log that counts how many events were read from it by position.
+struct CountingLog {
+    log: MemoryLog,
+    read: AtomicU64,
+}
+
+impl Tree for CountingLog {
+    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
+        self.log.frontier()
+    }
+
+    fn hashes(
+        &self,
+        level: u8,
+        first: u64,
+        count: u16,
+    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
+        self.log.hashes(level, first, count)
+    }
+}
+
+impl LeaseTable for CountingLog {
+    fn renew(&self, renewals: Vec<Renewal>) -> BoxFuture<'_, Result<Renewals, LeaseTableError>> {
+        self.log.renew(renewals)
+    }
+
+    fn read_leases<'a>(
+        &'a self,
+        category: &'a str,
+        after: Option<Uuid>,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
+        self.log.read_leases(category, after, limit)
+    }
+}
+
+impl Log for CountingLog {
+    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        self.log.append(append)
+    }
+
+    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
+        Box::pin(async move {
+            let events = self.log.read(after, limit).await?;
+            self.read.fetch_add(events.len() as u64, Ordering::Relaxed);
+            Ok(events)
+        })
+    }
+
+    fn read_stream<'a>(
+        &'a self,
+        stream: &'a StreamId,
+        after_revision: u64,
+        limit: usize,
+    ) -> BoxFuture<'a, Result<Vec<Envelope>, ReadError>> {
+        self.log.read_stream(stream, after_revision, limit)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.log.head()
+    }
+
+    fn wait_beyond(&self, position: u64) -> BoxFuture<'_, Result<u64, ReadError>> {
+        self.log.wait_beyond(position)
+    }
+
+    fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
+        self.log.command(id)
+    }
+}
+
+/// Appends events of an organization at once.
+async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
+    let id = OrganizationId::from_uuid(organization);
+    let stream = StreamId::new("organization", organization);
+    let mut expected = 0;
+    loop {
+        let events = log.read_stream(&stream, expected, 1_000).await.unwrap();
+        let Some(last) = events.last() else { break };
+        expected = last.revision;
+    }
+    let event = OrganizationEvent::from(OrganizationSuspended { reason: "x".repeat(REASON_BYTES) });
+    let mut command = [0; 10];
+    getrandom::fill(&mut command).unwrap();
+    let append = Append {
+        command: CommandId::new(rap_control::now(), command),
+        request_hash: Digest::of(b"burst"),
+        actor: Actor::Setup,
+        causation: None,
+        at: rap_control::now(),
+        writes: vec![StreamWrite {
+            stream,
+            expected,
+            events: vec![event.to_new_event(Some(id)); events],
+        }],
+        claim: Vec::new(),
+        release: Vec::new(),
+        leases: Vec::new(),
+        guards: Vec::new(),
+        reply: bytes::Bytes::new(),
+    };
+    log.append(append).await.unwrap();
+}
+
+async fn organization(root: &Api) -> Uuid {
+    root.post("/organizations", json!({"name": "noise"})).await.id().parse().unwrap()
+}
+
+/// One who follows the log over a connection of its own, and reads when asked to.
+struct Follower {
+    stream: TlsStream<TcpStream>,
+}
+
+impl Follower {
+    async fn open(world: &World, api: &Api) -> Self {
+        let config = tls::pinned_client(world.running.ca_fingerprint, &[b"http/1.1"]);
+        let mut stream = connect(world, config).await.unwrap();
+        let token = api.token.as_ref().unwrap();
+        let request = format!(
+            "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        Self { stream }
+    }
+
+    /// Reads until `count` events of the kind have come, and returns how many came in all.
+    async fn read(&mut self, kind: &str, count: usize) -> usize {
+        let wanted = format!("event: {kind}\n");
+        let (mut seen, mut tail) = (0, VecDeque::<u8>::new());
+        let mut chunk = [0; 16 * 1024];
+        while seen < count {
+            let length = self.stream.read(&mut chunk).await.unwrap();
+            assert!(length > 0, "the stream ended after {seen}");
+            tail.extend(&chunk[..length]);
+            let text = tail.make_contiguous();
+            seen += text.windows(wanted.len()).filter(|at| *at == wanted.as_bytes()).count();
+            let keep = text.len().min(wanted.len() - 1);
+            tail.drain(..tail.len() - keep);
+        }
+        seen
+    }
+}
+
+/// Both ends of every connection are files of this process.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = 2 * FOLLOWERS as u64 + 500;
+    assert!(limit.maximum.is_none_or(|most| most >= needed), "ulimit -Hn is below {needed}");
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+async fn read_all(followers: &mut [Follower], events: usize) {
+    let all = followers.iter_mut().map(|follower| follower.read("organization.suspended", events));
+    let seen = tokio::time::timeout(PATIENCE, join_all(all)).await.expect("all is read in time");
+    assert!(seen.iter().all(|seen| *seen == events));
+}
+
+/// The bytes of this process that are in memory.
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold_little() {
+    raise_file_limit();
+    let log = Arc::new(CountingLog { log: MemoryLog::new(), read: AtomicU64::new(0) });
+    let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
+    let streams = StreamLimits { open_per_user: FOLLOWERS, ..StreamLimits::default() };
+    let limits = Limits { rates, streams, unread: PATIENCE };
+    let bus = BusChoice::Local(Arc::new(LocalBus::new()));
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start_as(dir, LogChoice::Local(log.clone()), bus, limits).await;
+    let root = world.set_up().await;
+    let noise = organization(&root).await;
+    let mut followers = Vec::new();
+    for _ in 0..FOLLOWERS {
+        followers.push(Follower::open(&world, &root).await);
+    }
+    world.settles("rap_control_event_subscribers", |open| open == FOLLOWERS as u64).await;
+
+    // Everybody reads: everybody sees everything, and the log was read for all at once. The
+    // projections read each event, and so does the feeder.
+    let read = log.read.load(Ordering::Relaxed);
+    burst(log.as_ref(), noise, FEW).await;
+    read_all(&mut followers, FEW).await;
+    let read = log.read.load(Ordering::Relaxed) - read;
+    assert!(read < 4 * FEW as u64, "{read} events were read");
+
+    // Nobody reads: what is sent to all would be more than two gigabytes.
+    let before = resident_bytes();
+    burst(log.as_ref(), noise, EVENTS).await;
+    burst(log.as_ref(), noise, EVENTS).await;
+    let all = (FEW + 2 * EVENTS) as u64;
+    world.settles("rap_control_event_window_events", |events| events >= all).await;
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < FOLLOWERS * MAX_BYTES_PER_STREAM + SLACK_BYTES, "{grown} bytes");
+    read_all(&mut followers[..FEW], 2 * EVENTS).await;
+    drop(followers);
+    world.settles("rap_control_event_subscribers", |open| open == 0).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off_and_one_that_comes_back_misses_nothing() {
+    let limits = Limits { unread: Duration::from_secs(2), ..Limits::default() };
+    let world = World::start_within(limits).await;
+    let root = world.set_up().await;
+    let noise = organization(&root).await;
+    let mut silent = Follower::open(&world, &root).await;
+    let mut reads = Follower::open(&world, &root).await;
+    world.settles("rap_control_event_subscribers", |open| open == 2).await;
+    let bursts = 40;
+    for _ in 0..bursts {
+        burst(world.log.as_ref(), noise, EVENTS).await;
+        // Who falls behind the window reads the log: nothing is missed.
+        assert_eq!(reads.read("organization.suspended", EVENTS).await, EVENTS);
+    }
+    world.settles("rap_control_event_subscribers", |open| open == 1).await;
+    // It finds what was sent to it before, and then the end.
+    let mut rest = Vec::new();
+    let _ = tokio::time::timeout(PATIENCE, silent.stream.read_to_end(&mut rest)).await;
+    let text = String::from_utf8_lossy(&rest);
+    let (whole, _) = text.rsplit_once("\n\n").unwrap();
+    let last = whole.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap();
+    assert!(position(last) < world.head().await);
+    let request = world.client.get(format!("{}/api/v1/events", world.base));
+    let request = request.bearer_auth(root.token.as_ref().unwrap()).header("Last-Event-ID", last);
+    let mut back = request.send().await.unwrap();
+    assert_eq!(back.status(), 200);
+    let mut text = String::new();
+    let next = loop {
+        text.push_str(&String::from_utf8_lossy(&back.chunk().await.unwrap().unwrap()));
+        if let Some((id, _)) = text.split_once("id: ").and_then(|(_, rest)| rest.split_once('\n')) {
+            break id;
+        }
+    };
+    assert_eq!(position(next), position(last) + 1);
+    drop((reads, back));
+    world.stop().await;
+}
+
+fn position(id: &str) -> u64 {
+    id.split_once(':').unwrap().1.parse().unwrap()
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask test contract`: the API against its own OpenAPI document, with schemathesis.
+//!
+//! Schemathesis makes requests from the document, good ones and bad ones, and compares every
+//! answer with it: status, content type, headers, schema, and that bad requests are refused.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use crate::shell::{self, Outcome};
+
+/// The release of schemathesis that is installed, from PyPI into a folder below the target folder.
+const SCHEMATHESIS_VERSION: &str = "4.32.5";
+/// The same requests each time.
+const SEED: &str = "4711";
+/// How many requests are made for each operation at least, and how long one run takes at most.
+const MAX_EXAMPLES: &str = "30";
+const MAX_SECONDS: &str = "90";
+/// The one command that ends the login that it is called with: it has a run and a login of its own.
+const LOG_OUT: &str = "delete_logins_current";
+
+pub(crate) fn run() -> Outcome {
+    let program = installed()?;
+    let folder = shell::target_dir().join("contract");
+    // What an earlier run left is of another cluster.
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let server = Server::start(&folder)?;
+    check(&program, &server, &server.token, &["--exclude-operation-id", LOG_OUT])?;
+    check(&program, &server, &server.spare, &["--include-operation-id", LOG_OUT])
+}
+
+fn check(program: &Path, server: &Server, token: &str, chosen: &[&str]) -> Outcome {
+    let rules = shell::root().join("control/server/contract/schemathesis.toml");
+    let mut command = Command::new(program);
+    command.current_dir(&server.folder).env("RAP_CONTRACT_TOKEN", token);
+    command.arg(format!("--config-file={}", rules.display()));
+    command.args(["run", &format!("{}/api/v1/openapi.json", server.url)]);
+    command.arg(format!("--tls-verify={}", server.ca));
+    command.args(["--checks=all", "--workers=1", "--no-color", "--generation-database=none"]);
+    // How fast data is made says nothing of the API.
+    command.arg("--suppress-health-check=all");
+    command.args(["--seed", SEED, "--max-examples", MAX_EXAMPLES, "--max-time", MAX_SECONDS]);
+    shell::run(command.args(chosen))
+        .map_err(|error| format!("the API breaks its contract: {error}"))
+}
+
+/// The program, installed when it is not there.
+fn installed() -> Result<PathBuf, String> {
+    let folder =
+        shell::target_dir().join("tools").join(format!("schemathesis-{SCHEMATHESIS_VERSION}"));
+    let program = folder.join("bin/schemathesis");
+    if shell::answers(&program.to_string_lossy(), "--version") {
+        return Ok(program);
+    }
+    println!("installing schemathesis {SCHEMATHESIS_VERSION}");
+    let hint = |error: String| {
+        format!("schemathesis cannot be installed, which needs python3-venv and PyPI: {error}")
+    };
+    shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))
+        .map_err(hint)?;
+    let mut install = Command::new(folder.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check"]);
+    shell::run(install.arg(format!("schemathesis=={SCHEMATHESIS_VERSION}"))).map_err(hint)?;
+    Ok(program)
+}
+
+/// The example program `contract` of the server. It ends with its standard input.
+struct Server {
+    child: Child,
+    folder: PathBuf,
+    url: String,
+    ca: String,
+    token: String,
+    spare: String,
+}
+
+impl Server {
+    fn start(folder: &Path) -> Result<Self, String> {
+        let mut build = shell::cargo(["build", "--quiet", "--locked", "--package=rap-control"]);
+        shell::run(build.arg("--example=contract"))?;
+        let program = shell::target_dir().join("debug/examples/contract");
+        let mut child = Command::new(&program)
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", program.display()))?;
+        let mut line = String::new();
+        let told = child.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        let field = |name: &str| text_field(&line, name);
+        let fields = (field("url"), field("ca"), field("token"), field("spare"));
+        let (Some(Ok(_)), (Some(url), Some(ca), Some(token), Some(spare))) = (told, fields) else {
+            // It has said on standard error why.
+            let _ = child.wait();
+            return Err("the server to be checked does not start".to_owned());
+        };
+        Ok(Self { child, folder: folder.to_owned(), url, ca, token, spare })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // Whatever it says at its end, the checks are done.
+        let _ = self.child.wait();
+    }
+}
+
+/// The value of a field of flat JSON whose texts need no escapes.
+fn text_field(json: &str, name: &str) -> Option<String> {
+    let (_, rest) = json.split_once(&format!("\"{name}\":\""))?;
+    rest.split_once('"').map(|(value, _)| value.to_owned())
+}
