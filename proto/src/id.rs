@@ -102,4 +102,6 @@ ids! {
     CommandId,
     /// One signed bus message or token.
     MessageId,
+    /// One connection of a network, held by one node at a time.
+    VpnConnectionId,
 }

@@ -10,6 +10,7 @@ pub mod codec;
 pub mod digest;
 pub mod id;
 pub mod key;
+pub mod lease;
 pub mod name;
 pub mod observation;
 pub mod refusal;
@@ -24,6 +25,7 @@ pub mod wire;
 pub use digest::Digest;
 pub use id::*;
 pub use key::{KeyId, PublicKey, Signer};
+pub use lease::{Generation, LeaseClass, Leased};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{
