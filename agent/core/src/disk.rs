@@ -7,7 +7,7 @@
 
 mod sim;
 
-use rap_proto::Digest;
+use rap_proto::{Digest, VpnConnectionId};
 
 pub use sim::SimDisk;
 
@@ -32,6 +32,8 @@ pub enum StateFile {
     Spool,
     /// [`Standing`](crate::standing::Standing).
     Standing,
+    /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
+    LeaseFloor(VpnConnectionId),
 }
 
 impl StateFile {
@@ -47,6 +49,7 @@ impl StateFile {
             Self::Section(digest) => format!("sections/{digest}"),
             Self::Spool => "spool".to_owned(),
             Self::Standing => "standing".to_owned(),
+            Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
         }
     }
 

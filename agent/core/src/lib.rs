@@ -7,6 +7,7 @@
 //! | [`renewal::Renewal`] | when to renew the certificate | the request |
 //! | [`spool::Spool`] | which observations are kept, sent, sent again | disk appends, messages |
 //! | [`link::Link`] | which bus messages to believe; heartbeats | the bus |
+//! | [`lease::LeaseHolder`] | whether this node is active for a connection | floors, requests, the driver |
 //! | [`workload::Workload`] | when a worker is started, killed, restarted | processes |
 //! | [`guardian::Guardian`] | what a dead actor means | restarting it, or leaving |
 //!
@@ -17,6 +18,7 @@ pub mod disk;
 pub mod fetch;
 pub mod guardian;
 pub mod jitter;
+pub mod lease;
 pub mod link;
 pub mod machine;
 pub mod record;
