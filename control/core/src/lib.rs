@@ -11,6 +11,7 @@
 //! - [`snapshot`] compiles what one node is told, and knows which nodes an event concerns.
 //! - [`process`] says what follows from the state and the time: sessions to conclude, sessions to
 //!   terminate, logins to close, snapshots to renew.
+//! - [`lease`] decides which node holds which connection, and says why.
 //! - [`observation`] turns what nodes report into commands, once.
 //! - [`audit`] shows an event to people without its secrets.
 //!
@@ -20,6 +21,7 @@
 pub mod access;
 pub mod audit;
 pub mod authorization;
+pub mod lease;
 pub mod observation;
 pub mod process;
 pub mod snapshot;
