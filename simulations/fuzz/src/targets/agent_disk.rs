@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use rap_agent_core::{
     Machine as _,
+    lease::LeaseFloor,
     record::{self, Enrollment, HeldCredentials, HeldManifest, Record},
     snapshot::Floor,
     spool::{self, MAX_SPOOLED, Spool},
@@ -28,6 +29,8 @@ pub fn target(data: &[u8]) {
             sealed_record::<Standing>,
             restore,
             sealed_spool,
+            record::<LeaseFloor>,
+            sealed_record::<LeaseFloor>,
         ],
         data,
     );

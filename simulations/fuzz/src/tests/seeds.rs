@@ -47,6 +47,7 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("agent_disk", 4, "agent/core/golden/standing-good"),
     ("agent_disk", 4, "agent/core/golden/standing-revoked"),
     ("agent_disk", 10, "agent/core/golden/spool"),
+    ("agent_disk", 12, "agent/core/golden/lease-floor"),
 ];
 
 /// Target, the choice within it, a name, and the text.
