@@ -186,7 +186,8 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::SnapshotBehind
         | RefusalCode::SnapshotStale
         | RefusalCode::PathUnavailable
-        | RefusalCode::WorkerUnavailable => Exit::Unavailable,
+        | RefusalCode::WorkerUnavailable
+        | RefusalCode::LeaseSuperseded => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable
         | RefusalCode::TargetRefused => Exit::Target,
@@ -207,6 +208,7 @@ fn hint_of_refusal(code: RefusalCode) -> Option<&'static str> {
         RefusalCode::NodeDraining
         | RefusalCode::SnapshotBehind
         | RefusalCode::WorkerUnavailable
+        | RefusalCode::LeaseSuperseded
         | RefusalCode::PathUnavailable => "try again in a moment",
         RefusalCode::SnapshotStale | RefusalCode::RoleNotAssigned | RefusalCode::PeerNotTrusted => {
             "whoever runs the fabric can see why: rap node ls"

@@ -102,7 +102,7 @@ ids! {
     CommandId,
     /// One signed bus message or token.
     MessageId,
-    /// One connection that one node at a time carries.
+    /// One connection of a network, held by one node at a time.
     VpnConnectionId,
     /// One run of a control server: one replica of the control plane.
     ReplicaId,

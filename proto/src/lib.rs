@@ -25,7 +25,7 @@ pub mod wire;
 pub use digest::Digest;
 pub use id::*;
 pub use key::{KeyId, PublicKey, Signer};
-pub use lease::{Duty, LeaseClass};
+pub use lease::{Duty, Generation, LeaseClass, Leased};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{

@@ -46,6 +46,8 @@ terms! {
     TargetRefused = "target_refused",
     /// A limit was reached; the message names it.
     LimitReached = "limit_reached",
+    /// What was asked for belongs to a lease that another node holds by now.
+    LeaseSuperseded = "lease_superseded",
 }
 
 /// The longest message that is sent along with a code.

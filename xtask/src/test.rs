@@ -11,6 +11,10 @@ use crate::{
 /// The cargo-deny that checks licences, sources and bans.
 const CARGO_DENY_VERSION: &str = "0.20.2";
 
+/// Lease worlds are small: many seeds take as long as few of the other scenario.
+const LEASE_SEEDS: &str = "3000";
+const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
+
 /// A name to choose it by, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
@@ -87,10 +91,19 @@ fn unit() -> Outcome {
 /// build step made: building it alone would choose other features and compile them again.
 fn simulate() -> Outcome {
     let program = shell::target_dir().join("debug").join("rap-sim");
-    shell::run(Command::new(&program).args(["--seeds", "1000"]))?;
+    let fixed = |scenario, seeds| {
+        shell::run(Command::new(&program).args(["--scenario", scenario, "--seeds", seeds]))
+    };
+    fixed("fabric", "1000")?;
+    fixed("leases", LEASE_SEEDS)?;
     let mut head = Command::new("git");
     let commit = shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))?;
-    shell::run(Command::new(program).args(["--seeds", "200", "--commit", &commit]))
+    let block = |scenario, seeds| {
+        let arguments = ["--scenario", scenario, "--seeds", seeds, "--commit", &commit];
+        shell::run(Command::new(&program).args(arguments))
+    };
+    block("fabric", "200")?;
+    block("leases", LEASE_SEEDS_OF_A_COMMIT)
 }
 
 fn end_to_end() -> Outcome {

@@ -7,7 +7,7 @@
 
 mod sim;
 
-use rap_proto::Digest;
+use rap_proto::{Digest, VpnConnectionId};
 
 pub use sim::SimDisk;
 
@@ -34,6 +34,8 @@ pub enum StateFile {
     Standing,
     /// [`Witnessed`](crate::witness::Witnessed).
     TreeHead,
+    /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
+    LeaseFloor(VpnConnectionId),
 }
 
 impl StateFile {
@@ -50,6 +52,7 @@ impl StateFile {
             Self::Spool => "spool".to_owned(),
             Self::Standing => "standing".to_owned(),
             Self::TreeHead => "tree_head".to_owned(),
+            Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`spool::Spool`] | which observations are kept, sent, sent again | disk appends, messages |
 //! | [`witness::Witness`] | whether the log only grows | the request, disk writes |
 //! | [`link::Link`] | which bus messages to believe; heartbeats | the bus |
+//! | [`lease::LeaseHolder`] | whether this node is active for a connection | floors, requests, the driver |
 //! | [`workload::Workload`] | when a worker is started, killed, restarted | processes |
 //! | [`guardian::Guardian`] | what a dead actor means | restarting it, or leaving |
 //!
@@ -18,6 +19,7 @@ pub mod disk;
 pub mod fetch;
 pub mod guardian;
 pub mod jitter;
+pub mod lease;
 pub mod link;
 pub mod machine;
 pub mod record;

@@ -12,6 +12,7 @@
 //! - [`process`] says what follows from the state and the time: sessions to conclude, sessions to
 //!   terminate, logins to close, snapshots to renew.
 //! - [`leadership`] says when one replica may do what only one of them does.
+//! - [`lease`] decides which node holds which connection, and says why.
 //! - [`observation`] turns what nodes report into commands, once.
 //! - [`rate`] says whether somebody asks too often.
 //! - [`audit`] shows an event to people without its secrets.
@@ -23,6 +24,7 @@ pub mod access;
 pub mod audit;
 pub mod authorization;
 pub mod leadership;
+pub mod lease;
 pub mod observation;
 pub mod process;
 pub mod rate;

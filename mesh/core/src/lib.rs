@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod ended;
+pub mod fence;
 pub mod flows;
 pub mod paths;
 pub mod refusals;

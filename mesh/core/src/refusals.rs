@@ -30,6 +30,7 @@ const fn sentence(code: RefusalCode) -> &'static str {
         RefusalCode::TargetUnreachable => "the resource did not answer",
         RefusalCode::TargetRefused => "the resource refused the connection",
         RefusalCode::LimitReached => "a limit was reached",
+        RefusalCode::LeaseSuperseded => "another node holds this by now",
     }
 }
 

@@ -1,7 +1,8 @@
 //! The deterministic world, its scenarios and its checkers.
 //!
 //! Level 1 runs the real pure machines of control, agents and mesh under a scheduler of our own:
-//! one seed, one history. See [`world`] for the scenario and [`checkers`] for what must hold.
+//! one seed, one history. See [`world`] for one scenario, [`lease`] for the other, and [`checkers`]
+//! for what must hold.
 //! Level 2, real actors over a simulated network, is among this crate's tests.
 //!
 //! A failing seed is repeated by `cargo xtask sim --seed N`.
@@ -13,6 +14,7 @@ pub mod checkers;
 pub mod clients;
 pub mod control;
 pub mod faults;
+pub mod lease;
 pub mod message;
 pub mod mutation;
 pub mod network;
@@ -24,4 +26,4 @@ pub mod turn;
 pub mod world;
 
 pub use mutation::Mutation;
-pub use run::{Options, Report, run};
+pub use run::{Options, Report, SIMULATED, run};

@@ -1,7 +1,5 @@
 //! Planted bugs. A checker that finds none of them checks nothing.
 
-use std::{fmt, str::FromStr};
-
 macro_rules! mutations {
     ($($(#[$doc:meta])* $name:ident = $text:literal),* $(,)?) => {
         /// A mistake that the world makes on purpose, in place of a shell that would make it.
@@ -17,8 +15,24 @@ macro_rules! mutations {
                 match self { $(Self::$name => $text,)* }
             }
         }
+
+        impl ::std::fmt::Display for Mutation {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl ::std::str::FromStr for Mutation {
+            type Err = $crate::mutation::UnknownMutation;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let mut known = Self::ALL.iter().copied();
+                known.find(|one| one.as_str() == text).ok_or($crate::mutation::UnknownMutation)
+            }
+        }
     };
 }
+pub(crate) use mutations;
 
 mutations! {
     /// An agent says that a snapshot is durable before it is.
@@ -47,20 +61,6 @@ mutations! {
     JoinTokenReused = "join-token-reused",
 }
 
-impl fmt::Display for Mutation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("there is no such planted bug")]
 pub struct UnknownMutation;
-
-impl FromStr for Mutation {
-    type Err = UnknownMutation;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.iter().copied().find(|known| known.as_str() == text).ok_or(UnknownMutation)
-    }
-}

@@ -1,10 +1,15 @@
 //! One seed, from its number to a verdict.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use rap_proto::Digest;
 
-use crate::{checkers::Violation, faults::FaultMix, mutation::Mutation, world::World};
+use crate::{
+    checkers::Violation,
+    faults::FaultMix,
+    mutation::Mutation,
+    world::{LIVENESS, SAFETY, World},
+};
 
 /// Everything that a run follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +36,9 @@ pub struct Report {
     pub observations: usize,
     pub nodes: usize,
 }
+
+/// How long a run takes that finds nothing, in simulated time.
+pub const SIMULATED: Duration = Duration::from_secs(SAFETY.as_secs() + LIVENESS.as_secs());
 
 /// Runs the scenario once.
 pub fn run(options: Options) -> Report {

@@ -1,10 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use std::fmt::Debug;
 
+use rap_proto::Generation;
+
 use super::*;
 use rap_proto::observation::LogRefusal;
 
-use crate::{snapshot::Floor, standing::Standing, witness::Witnessed};
+use crate::{lease::LeaseFloor, snapshot::Floor, standing::Standing, witness::Witnessed};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -65,6 +67,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&credentials());
     check(&HeldManifest { manifest: vec![7; 40] });
     check(&Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) });
+    check(&LeaseFloor { generation: Generation::new(7) });
     check(&Standing::Good);
     check(&witnessed());
     check(&Standing::revoked_by_control(Timestamp::from_unix_millis(5)));
@@ -92,6 +95,7 @@ fn the_formats_are_frozen() {
     check_golden("enrollment", &encode(&enrollment()));
     check_golden("credentials", &encode(&credentials()));
     check_golden("floor", &encode(&floor));
+    check_golden("lease-floor", &encode(&LeaseFloor { generation: Generation::new(7) }));
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));
     check_golden("tree_head", &encode(&witnessed()));

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use rap_agent_core::{
     Machine as _,
+    lease::LeaseFloor,
     record::{self, Enrollment, HeldCredentials, HeldManifest, Record},
     snapshot::Floor,
     spool::{self, MAX_SPOOLED, Spool},
@@ -31,6 +32,8 @@ pub fn target(data: &[u8]) {
             sealed_spool,
             record::<Witnessed>,
             sealed_record::<Witnessed>,
+            record::<LeaseFloor>,
+            sealed_record::<LeaseFloor>,
         ],
         data,
     );

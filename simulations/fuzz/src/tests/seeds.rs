@@ -48,6 +48,7 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("agent_disk", 4, "agent/core/golden/standing-revoked"),
     ("agent_disk", 10, "agent/core/golden/spool"),
     ("agent_disk", 12, "agent/core/golden/tree_head"),
+    ("agent_disk", 14, "agent/core/golden/lease-floor"),
     ("tree", 8, "proto/golden/tree_request.v1"),
     ("tree", 9, "proto/golden/tree_reply.v1"),
 ];

@@ -1,0 +1,145 @@
+//! What this process saw of the table, on its own clock.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+};
+
+use rap_proto::{Generation, Moment, NodeId, Timestamp, VpnConnectionId};
+
+use super::{FLAP_WINDOW, Hold, MAX_LOSSES, Row, Table};
+
+/// Between the generations of two timelines lies more than any timeline uses up. A failover that
+/// lost a grant can then not lead to a second grant with the same number.
+const TIMELINE_BITS: u32 = 32;
+
+/// INVARIANT: `since` is no earlier than the last renewal that this process could know of.
+#[derive(Debug)]
+pub struct Watch {
+    timeline: Option<u64>,
+    /// The start, or the last change of the timeline: what happened before it may be unknown.
+    hold_from: Moment,
+    rows: BTreeMap<VpnConnectionId, Seen>,
+    /// Which connections the table knows less of than this process, or than a node.
+    behind: BTreeSet<VpnConnectionId>,
+    /// The timeline on which that was accepted; the next one that is read, if `accepting`.
+    accepted: Option<u64>,
+    accepting: bool,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    row: Option<Row>,
+    /// Since when the row has been as it is.
+    since: Moment,
+    highest: Generation,
+    losses: VecDeque<(Moment, NodeId)>,
+}
+
+impl Watch {
+    pub(super) fn new(now: Moment) -> Self {
+        Self {
+            timeline: None,
+            hold_from: now,
+            rows: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            accepted: None,
+            accepting: false,
+        }
+    }
+
+    /// Takes in what was read. `floors` is what the nodes say that they agreed to; connections
+    /// that are gone from the table and not `wanted` are forgotten.
+    pub(super) fn read(
+        &mut self,
+        now: Moment,
+        table: &Table,
+        floors: &BTreeMap<VpnConnectionId, Generation>,
+        wanted: impl Fn(&VpnConnectionId) -> bool,
+    ) {
+        if self.timeline.replace(table.timeline).is_some_and(|before| before != table.timeline) {
+            self.hold_from = now;
+        }
+        if mem::take(&mut self.accepting) {
+            self.accepted = self.timeline;
+        }
+        let known = floors.keys().filter(|connection| wanted(connection));
+        for connection in table.rows.keys().chain(known) {
+            self.rows.entry(*connection).or_default();
+        }
+        self.rows.retain(|connection, _| table.rows.contains_key(connection) || wanted(connection));
+        self.behind.clear();
+        for (connection, seen) in &mut self.rows {
+            let row = table.rows.get(connection).copied();
+            if seen.row != row {
+                seen.since = now;
+                seen.row = row;
+            }
+            let shown = row.map_or(Generation::NONE, |row| row.generation);
+            seen.highest = seen.highest.max(shown);
+            let floor = floors.get(connection).copied().unwrap_or_default();
+            if self.accepted != self.timeline && shown < seen.highest.max(floor) {
+                self.behind.insert(*connection);
+            }
+        }
+    }
+
+    pub fn hold_from(&self) -> Moment {
+        self.hold_from
+    }
+
+    pub(super) fn accept_loss(&mut self, now: Moment) {
+        self.accepting = true;
+        self.hold_from = now;
+    }
+
+    pub(super) fn lost(&mut self, now: Moment, connection: VpnConnectionId, node: NodeId) {
+        let seen = self.rows.entry(connection).or_default();
+        if seen.losses.len() >= MAX_LOSSES {
+            seen.losses.pop_front();
+        }
+        seen.losses.push_back((now, node));
+    }
+
+    /// Since when nothing was renewed or granted that this process could know of.
+    pub fn quiet_since(&self, connection: VpnConnectionId) -> Moment {
+        let since = self.rows.get(&connection).map_or(self.hold_from, |seen| seen.since);
+        since.max(self.hold_from)
+    }
+
+    /// Whether the table shows less of any connection than was granted. One that lost a grant may
+    /// have lost others, so this concerns them all.
+    pub fn went_back(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// When the connection may change its holder unplanned again.
+    pub fn damped_until(&self, connection: VpnConnectionId) -> Option<Moment> {
+        let losses = &self.rows.get(&connection)?.losses;
+        (losses.len() >= MAX_LOSSES).then(|| losses[0].0 + FLAP_WINDOW)
+    }
+
+    /// Whether the node lost this connection unplanned within [`FLAP_WINDOW`].
+    pub fn lost_lately(&self, now: Moment, connection: VpnConnectionId, node: NodeId) -> bool {
+        let Some(seen) = self.rows.get(&connection) else { return false };
+        seen.losses.iter().any(|(at, who)| *who == node && now.since(*at) < FLAP_WINDOW)
+    }
+
+    /// The next generation: above all that was seen, and above whatever an earlier timeline may
+    /// have granted unseen.
+    pub fn next_generation(&self, connection: VpnConnectionId, floor: Generation) -> Generation {
+        let highest = self.rows.get(&connection).map_or(Generation::NONE, |seen| seen.highest);
+        let base = self.timeline.unwrap_or(0).saturating_sub(1) << TIMELINE_BITS;
+        highest.max(floor).max(Generation::new(base)).next()
+    }
+}
+
+impl Row {
+    /// Whether the row says that nobody may be active under it, by the database's clock.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        match self.hold {
+            Hold::Held { valid_until, .. } => now >= valid_until,
+            Hold::Ended => true,
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What must always hold of leases. The checkers see what happens in true time and keep their own
+//! books; they share no code with what they check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_control_core::lease::Hold;
+use rap_proto::{Generation, LeaseClass, Moment, lease::DRIFT_PPM};
+
+use super::{admin::Wishes, database::Held};
+use crate::checkers::Violation;
+
+/// At most one node is active for a connection, at any instant; and the resource serves no
+/// generation after it served a newer one.
+pub const SINGLE_ACTIVE: &str = "single_active";
+/// Every grant's generation is above all before it, also those that a failover lost.
+pub const GENERATION_RISES: &str = "generation_rises";
+/// No run of an agent goes on with what an earlier run held.
+pub const FRESH_GRANT: &str = "fresh_grant";
+/// Nobody is active without a valid beat.
+pub const AUTHORITY: &str = "authority";
+/// No working holder loses its connection without a reason.
+pub const STICKINESS: &str = "stickiness";
+/// When nothing fails, every enabled connection has an active holder and keeps it.
+pub const LIVENESS: &str = "liveness";
+
+#[derive(Debug, Default)]
+pub struct Checkers {
+    books: Vec<Book>,
+    found: Option<Violation>,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    class: Option<LeaseClass>,
+    granted: Generation,
+    served: Generation,
+    renewed_at: Moment,
+    activated: BTreeMap<(usize, Generation), u32>,
+    moves: u64,
+}
+
+impl Checkers {
+    pub fn new(classes: &[LeaseClass]) -> Self {
+        let book = |class: &LeaseClass| Book { class: Some(*class), ..Book::default() };
+        Self { books: classes.iter().map(book).collect(), found: None }
+    }
+
+    pub fn found(&self) -> Option<&Violation> {
+        self.found.as_ref()
+    }
+
+    /// How often this connection was granted.
+    pub fn moves(&self, connection: usize) -> u64 {
+        self.books[connection].moves
+    }
+
+    /// Keeps the first violation: the ones after it follow from it.
+    pub fn violated(&mut self, checker: &'static str, detail: String) {
+        self.found.get_or_insert_with(|| Violation::new(checker, detail));
+    }
+
+    /// The nodes that touch a connection at this instant, each with its generation.
+    pub fn touching(&mut self, connection: usize, nodes: &[(usize, Generation)]) {
+        if let [one, other, ..] = nodes {
+            let detail = format!(
+                "connection {connection}: node {} under {} and node {} under {}",
+                one.0, one.1, other.0, other.1
+            );
+            self.violated(SINGLE_ACTIVE, detail);
+        }
+    }
+
+    pub fn served(&mut self, connection: usize, generation: Generation) {
+        let book = &mut self.books[connection];
+        if generation < book.served {
+            let served = book.served;
+            let detail = format!("connection {connection}: served {generation} after {served}");
+            self.violated(SINGLE_ACTIVE, detail);
+        } else {
+            book.served = generation;
+        }
+    }
+
+    pub fn renewed(&mut self, now: Moment, connection: usize) {
+        self.books[connection].renewed_at = now;
+    }
+
+    /// A grant was stored in the place of `before`.
+    pub fn granted(
+        &mut self,
+        now: Moment,
+        connection: usize,
+        node: usize,
+        generation: Generation,
+        before: Option<Held>,
+    ) {
+        let book = &mut self.books[connection];
+        let highest = book.granted;
+        let quiet = now.since(book.renewed_at);
+        book.granted = highest.max(generation);
+        book.renewed_at = now;
+        book.moves += 1;
+        if generation <= highest {
+            let detail = format!("connection {connection}: granted {generation} after {highest}");
+            self.violated(GENERATION_RISES, detail);
+            return;
+        }
+        let taken = before.filter(|held| matches!(held.row.hold, Hold::Held { .. }));
+        let least = self.books[connection].class.map_or(Duration::ZERO, shortest_life);
+        if let Some(held) = taken.filter(|_| quiet < least) {
+            let detail = format!(
+                "connection {connection}: node {node} takes over from node {}, which renewed {} ms \
+                 before",
+                held.node,
+                quiet.as_millis()
+            );
+            self.violated(STICKINESS, detail);
+        }
+    }
+
+    pub fn activated(
+        &mut self,
+        connection: usize,
+        node: usize,
+        generation: Generation,
+        incarnation: u32,
+    ) {
+        let first =
+            *self.books[connection].activated.entry((node, generation)).or_insert(incarnation);
+        if first != incarnation {
+            let detail = format!(
+                "connection {connection}: node {node} is active under {generation} again, after a \
+                 restart"
+            );
+            self.violated(FRESH_GRANT, detail);
+        }
+    }
+
+    pub fn without_beat(&mut self, connection: usize, node: usize) {
+        let detail = format!("connection {connection}: node {node} is active without a beat");
+        self.violated(AUTHORITY, detail);
+    }
+
+    /// A replica asks a holder for its lease, knowing this.
+    pub fn asked_for(&mut self, connection: usize, node: usize, known: &Wishes) {
+        let wish = &known.connections[connection];
+        let allowed = wish.enabled && wish.nodes.contains(&node);
+        if allowed && !known.draining.contains(&node) {
+            let detail = format!("connection {connection}: node {node} is asked for it, and works");
+            self.violated(STICKINESS, detail);
+        }
+    }
+}
+
+/// How long a lease lasts at least, in true time.
+fn shortest_life(class: LeaseClass) -> Duration {
+    let million = 1_000_000;
+    class.ttl() * million / (million + DRIFT_PPM) - Duration::from_millis(2)
+}

@@ -1,0 +1,60 @@
+//! What the parties say to each other. Connections go by their index.
+
+use std::collections::BTreeMap;
+
+use rap_agent_core::lease::{Answer, RequestId};
+use rap_control_core::lease::{ReadId, Readiness, Table};
+use rap_proto::{Generation, LeaseClass, VpnConnectionId};
+
+/// From a node to a replica.
+#[derive(Debug, Clone)]
+pub enum Up {
+    Renew { connection: usize, generation: Generation, asked: Asked },
+    Release { connection: usize, generation: Generation },
+    Report(BTreeMap<VpnConnectionId, Readiness>),
+}
+
+/// Which question of which run of an agent: answers come over a connection, which dies with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    pub request: RequestId,
+    pub incarnation: u32,
+}
+
+/// From a replica to a node.
+#[derive(Debug, Clone)]
+pub enum Down {
+    Answer { connection: usize, asked: Asked, answer: Answer },
+    Released { connection: usize, generation: Generation },
+    Offer { connection: usize, generation: Generation, class: LeaseClass },
+    AskRelease { connection: usize, generation: Generation },
+}
+
+/// From a replica to the database.
+#[derive(Debug, Clone)]
+pub enum Op {
+    Renew { node: usize, connection: usize, generation: Generation, asked: Asked },
+    Release { node: usize, connection: usize, generation: Generation },
+    Read { read: ReadId, boot: u32 },
+    Grant(Grant),
+    Fence { connection: usize, generation: Generation, revision: u64 },
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    pub connection: usize,
+    pub node: usize,
+    pub generation: Generation,
+    pub class: LeaseClass,
+    pub revision: Option<u64>,
+    pub timeline: u64,
+}
+
+/// From the database to a replica.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Renewed { node: usize, connection: usize, asked: Asked, answer: Answer },
+    Released { node: usize, connection: usize, generation: Generation },
+    Read { read: ReadId, boot: u32, table: Box<Table> },
+    Done { connection: usize },
+}

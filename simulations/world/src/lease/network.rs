@@ -1,0 +1,91 @@
+//! What the network does to a message, each direction of each pair by itself.
+
+use std::time::Duration;
+
+use crate::chance::Chance;
+
+use super::faults::FaultMix;
+
+/// The most nodes and replicas that a run draws.
+pub const MAX_NODES: usize = 5;
+/// See [`MAX_NODES`].
+pub const MAX_REPLICAS: usize = 3;
+const PARTIES: usize = MAX_NODES + MAX_REPLICAS + 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Party {
+    Node(usize),
+    Replica(usize),
+    Database,
+}
+
+#[derive(Debug, Default)]
+pub struct Network {
+    /// How many partitions say that nothing passes from one to another.
+    cut: [[u8; PARTIES]; PARTIES],
+    /// How many congestions say that everything takes its time from one to another.
+    slow: [[u8; PARTIES]; PARTIES],
+}
+
+impl Party {
+    fn place(self) -> usize {
+        match self {
+            Self::Node(index) => index,
+            Self::Replica(index) => MAX_NODES + index,
+            Self::Database => MAX_NODES + MAX_REPLICAS,
+        }
+    }
+}
+
+impl Network {
+    /// In one direction.
+    pub fn cut(&mut self, from: Party, to: Party) {
+        self.cut[from.place()][to.place()] += 1;
+    }
+
+    pub fn heal(&mut self, from: Party, to: Party) {
+        let count = &mut self.cut[from.place()][to.place()];
+        *count = count.saturating_sub(1);
+    }
+
+    /// In one direction.
+    pub fn congest(&mut self, from: Party, to: Party) {
+        self.slow[from.place()][to.place()] += 1;
+    }
+
+    pub fn relieve(&mut self, from: Party, to: Party) {
+        let count = &mut self.slow[from.place()][to.place()];
+        *count = count.saturating_sub(1);
+    }
+
+    pub fn heal_all(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn passes(&self, from: Party, to: Party) -> bool {
+        self.cut[from.place()][to.place()] == 0
+    }
+
+    /// When the message arrives, and when its double does.
+    pub fn deliveries(
+        &self,
+        from: Party,
+        to: Party,
+        mix: &FaultMix,
+        chance: &mut Chance,
+    ) -> [Option<Duration>; 2] {
+        if !self.passes(from, to) || chance.happens(mix.loss) {
+            return [None; 2];
+        }
+        let congested = self.slow[from.place()][to.place()] > 0;
+        let delay = |chance: &mut Chance| {
+            let (least, greatest) =
+                if congested || chance.happens(mix.slow) { mix.slow_latency } else { mix.latency };
+            chance.between(least, greatest)
+        };
+        // The database is spoken to over connections, which repeat nothing.
+        let repeats = from != Party::Database && to != Party::Database;
+        let double = repeats && chance.happens(mix.duplication);
+        [Some(delay(chance)), double.then(|| delay(chance))]
+    }
+}

@@ -1,0 +1,237 @@
+//! The lease scenario: many seeds hold, planted bugs do not, and a seed is one history.
+
+use std::{
+    num::NonZero,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use rap_proto::LeaseClass;
+use rap_simulations::lease::{
+    Coverage, Mutation, Options, Report,
+    checkers::{AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, SINGLE_ACTIVE, STICKINESS},
+    handover::{Departure, Handover, measure},
+    run,
+};
+
+/// A first look; `cargo xtask test` runs more.
+const SEEDS: u64 = 300;
+/// Within how many seeds each planted bug must be found: as many as CI runs.
+const SEEDS_FOR_A_BUG: u64 = 3_000;
+/// Seeds that failed once.
+const REGRESSIONS: &str = include_str!("../../regressions.txt");
+
+/// Runs seeds on every processor, until one fails.
+fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
+    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let worker = || {
+        let mut reports = Vec::new();
+        while !failed.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds {
+                break;
+            }
+            let mut report = run(Options { seed, mutation });
+            failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+            if report.violation.is_none() {
+                report.lines.clear();
+            }
+            reports.push(report);
+        }
+        reports
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        running.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn every_invariant_of_leases_holds_in_many_seeds() {
+    let reports = search(SEEDS, None);
+    let mut coverage = Coverage::default();
+    for report in &reports {
+        assert!(report.violation.is_none(), "\n{report}");
+        coverage.add(&report.coverage);
+    }
+    // A world in which nothing happens would hold as well.
+    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
+    assert!(sum(|report| report.grants) > 3 * SEEDS, "hardly anything was granted");
+    assert!(sum(|report| report.served) > 50 * SEEDS, "hardly anything was served");
+    for fault in [
+        "partition",
+        "one-way partition",
+        "congestion",
+        "node crash",
+        "torn write",
+        "replica crash",
+        "process pause",
+        "agent pause",
+        "packet loop pause",
+        "replica pause",
+        "database clock forward",
+        "database clock back",
+        "replica clock forward",
+        "failover",
+        "unsynced failover",
+        "two leaders",
+        "no beat",
+        "driver does not start",
+        "driver overdue",
+        "resource crash",
+        "duplicate",
+        "older generation refused",
+    ] {
+        assert!(coverage.faults.contains_key(fault), "no {fault}:\n{coverage}");
+    }
+    for (from, to) in [
+        ("acquiring", "standby"),
+        ("activating", "standby"),
+        ("active", "stopping"),
+        ("stopping", "standby"),
+    ] {
+        assert!(coverage.transitions.contains_key(&(from, to)), "no {from} to {to}:\n{coverage}");
+    }
+    for reason in ["never_granted", "released", "handed_over", "ran_out"] {
+        assert!(coverage.commands.contains_key(&("grant", reason)), "no {reason}:\n{coverage}");
+    }
+    for reason in ["running_out", "holding_off", "damped", "table_went_back", "nobody_ready"] {
+        assert!(coverage.reasons.contains_key(reason), "no {reason}:\n{coverage}");
+    }
+}
+
+#[test]
+fn another_node_takes_over_in_time() {
+    let slowest = |departure, of: fn(Handover) -> Duration| {
+        let took = (0..100).map(|seed| of(measure(seed, LeaseClass::Fast, departure).unwrap()));
+        took.max().unwrap()
+    };
+    let planned = slowest(Departure::Planned, |handover| handover.took);
+    assert!(planned < Duration::from_secs(1), "{planned:?}");
+    let unplanned = slowest(Departure::Unplanned, |handover| handover.down);
+    assert!(unplanned < Duration::from_secs(6), "{unplanned:?}");
+    println!("slowest of 100: planned {planned:?}, unplanned {unplanned:?}");
+}
+
+#[test]
+fn one_seed_of_leases_is_one_history() {
+    for seed in 0..20 {
+        let (one, other) =
+            (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
+        assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
+    }
+}
+
+#[test]
+fn leases_that_failed_once_hold() {
+    for line in REGRESSIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (scenario, seed) = line.split_once(' ').unwrap();
+        let seed = seed.parse().unwrap();
+        let report = match scenario {
+            "leases" => run(Options { seed, mutation: None }),
+            other => panic!("there is no scenario {other}"),
+        };
+        assert!(report.violation.is_none(), "\n{report}");
+    }
+}
+
+/// The bug is found, and by a checker that is there for it.
+fn check(mutation: Mutation, checkers: &[&str]) {
+    let found = search(SEEDS_FOR_A_BUG, Some(mutation));
+    let violation = found.iter().find_map(|report| report.violation.as_ref());
+    let Some(violation) = violation else { panic!("{mutation} was not found") };
+    println!("{mutation}: {violation}, after {} seeds", found.len());
+    assert!(checkers.contains(&violation.checker), "{mutation}: {violation}");
+}
+
+#[test]
+fn a_deadline_from_the_receipt_is_found() {
+    check(Mutation::DeadlineFromReceipt, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_missing_drift_margin_is_found() {
+    check(Mutation::NoDriftMargin, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_missing_wait_after_a_restart_is_found() {
+    check(Mutation::NoRestartWait, &[FRESH_GRANT, SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_lease_floor_that_was_not_kept_is_found() {
+    check(Mutation::FloorNotPersisted, &[FRESH_GRANT]);
+}
+
+#[test]
+fn a_stale_answer_that_counts_is_found() {
+    check(Mutation::StaleAnswerAccepted, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_replayed_grant_is_found() {
+    check(Mutation::ReplayedGrant, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_driver_that_nobody_waits_for_is_found() {
+    check(Mutation::DeactivateNotAwaited, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_packet_loop_that_relies_on_a_timer_is_found() {
+    check(Mutation::TimerOnly, &[SINGLE_ACTIVE, AUTHORITY]);
+}
+
+#[test]
+fn an_ignored_beat_is_found() {
+    check(Mutation::BeatIgnored, &[AUTHORITY]);
+}
+
+#[test]
+fn an_ignored_release_is_found() {
+    check(Mutation::ReleaseIgnored, &[LIVENESS]);
+}
+
+#[test]
+fn a_renewal_after_the_fence_is_found() {
+    check(Mutation::RenewAfterFence, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn an_unchecked_fence_is_found() {
+    check(Mutation::FenceNotChecked, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_mark_that_was_not_kept_is_found() {
+    check(Mutation::MarkNotPersisted, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_grant_by_the_own_clock_alone_is_found() {
+    check(Mutation::OwnClockOnly, &[SINGLE_ACTIVE, STICKINESS]);
+}
+
+#[test]
+fn a_grant_by_the_database_clock_alone_is_found() {
+    check(Mutation::DatabaseClockOnly, &[SINGLE_ACTIVE, STICKINESS]);
+}
+
+#[test]
+fn a_skipped_hold_off_is_found() {
+    check(Mutation::HoldOffSkipped, &[SINGLE_ACTIVE, GENERATION_RISES]);
+}
+
+#[test]
+fn a_connection_that_moves_back_is_found() {
+    check(Mutation::NotSticky, &[STICKINESS]);
+}
+
+#[test]
+fn a_generation_that_follows_a_lost_one_is_found() {
+    check(Mutation::GenerationFromRow, &[GENERATION_RISES]);
+}
