@@ -3,12 +3,13 @@
 use std::{
     fs, io,
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
 };
 
+use rustix::fs::{FlockOperation, flock};
 use tokio::{
     net::TcpStream,
     process::{Child, ChildStdin, Command},
@@ -20,6 +21,8 @@ use crate::{failure::Failure, home};
 const PROGRAMS: [&str; 2] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd"];
 /// Where Debian's sshd drops its privileges. Only root's needs it, and only root can make it.
 const PRIVILEGE_FOLDER: &str = "/run/sshd";
+/// How often the folder is made or found before it is given up.
+const MAX_HOLDS: usize = 16;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
@@ -43,8 +46,7 @@ pub(super) struct DemoSshd {
     child: Child,
     /// While this is open, the server runs.
     hold: Option<ChildStdin>,
-    /// The folder that was made for it, to be removed again.
-    made: Option<PathBuf>,
+    privilege: Option<PrivilegeFolder>,
     pub(super) user: String,
     pub(super) identity: PathBuf,
 }
@@ -74,7 +76,7 @@ impl DemoSshd {
         let config = folder.join("sshd_config");
         fs::write(&config, configuration(address, &host_key, &authorized, &user))
             .map_err(failed)?;
-        let made = make_privilege_folder().map_err(failed)?;
+        let privilege = PrivilegeFolder::hold().map_err(failed)?;
         let log = fs::File::create(folder.join("sshd.log")).map_err(failed)?;
         let mut child = Command::new("/bin/sh")
             .args(["-c", WATCH, "sh"])
@@ -89,7 +91,7 @@ impl DemoSshd {
             .spawn()
             .map_err(failed)?;
         let hold = child.stdin.take();
-        let mut server = Self { child, hold, made, user, identity };
+        let mut server = Self { child, hold, privilege, user, identity };
         if server.answers(address).await {
             Ok(Ok(server))
         } else {
@@ -121,8 +123,8 @@ impl DemoSshd {
             // An error means that it has ended meanwhile.
             let _ = self.child.kill().await;
         }
-        if let Some(made) = self.made.take() {
-            let _ = fs::remove_dir(made);
+        if let Some(privilege) = self.privilege.take() {
+            privilege.leave();
         }
     }
 }
@@ -168,14 +170,53 @@ async fn make_key(path: &Path) -> Result<(), String> {
     }
 }
 
-fn make_privilege_folder() -> io::Result<Option<PathBuf>> {
-    let folder = PathBuf::from(PRIVILEGE_FOLDER);
-    if !rustix::process::geteuid().is_root() || folder.is_dir() {
-        return Ok(None);
+/// sshd's own folder, which every server of this machine needs at each connection. Each fabric
+/// holds a lock on it, so that the one that made it removes it only when it is the last.
+struct PrivilegeFolder {
+    locked: fs::File,
+    made: bool,
+}
+
+impl PrivilegeFolder {
+    /// `None` where sshd needs none: it drops no privileges that it does not have.
+    fn hold() -> io::Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        for _ in 0..MAX_HOLDS {
+            let made = match fs::create_dir(PRIVILEGE_FOLDER) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) => return Err(error),
+            };
+            let opened = fs::File::open(PRIVILEGE_FOLDER);
+            if let Ok(locked) = opened
+                && flock(&locked, FlockOperation::LockShared).is_ok()
+                && is_still_there(&locked)
+            {
+                if made {
+                    fs::set_permissions(PRIVILEGE_FOLDER, fs::Permissions::from_mode(0o755))?;
+                }
+                return Ok(Some(Self { locked, made }));
+            }
+            // Another fabric left and removed it in between.
+        }
+        Err(io::Error::other(format!("{PRIVILEGE_FOLDER} comes and goes")))
     }
-    fs::create_dir_all(&folder)?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o755))?;
-    Ok(Some(folder))
+
+    fn leave(self) {
+        let alone = flock(&self.locked, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if self.made && alone {
+            let _ = fs::remove_dir(PRIVILEGE_FOLDER);
+        }
+    }
+}
+
+/// Whether the folder that was opened is the one that has the name now.
+fn is_still_there(opened: &fs::File) -> bool {
+    let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|known| known.ino()).ok();
+    let now = inode(fs::metadata(PRIVILEGE_FOLDER));
+    now.is_some() && now == inode(opened.metadata())
 }
 
 /// The name of the user that runs this program.

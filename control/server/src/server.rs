@@ -224,12 +224,16 @@ async fn run(
         }
     };
     renewal.abort();
-    if tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.resign()).await.is_err() {
-        tracing::warn!("the duties were not given back in time; they move when the lease ends");
-    }
+    resign(&app).await;
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
+    }
+}
+
+async fn resign(app: &App) {
+    if tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.resign()).await.is_err() {
+        tracing::warn!("the duties were not given back in time; they move when the lease ends");
     }
 }
 

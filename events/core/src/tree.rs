@@ -82,7 +82,8 @@ impl TreeCheck {
     }
 
     fn altered_at(&mut self, position: u64) {
-        self.altered = Some(self.altered.map_or(position, |first| first.min(position)));
+        // Behind the first difference the trees differ in any case.
+        self.altered.get_or_insert(position);
     }
 }
 

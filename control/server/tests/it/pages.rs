@@ -45,6 +45,7 @@ const LISTS: &[List] = &[
     list("/organizations/{organization}/pools", "id", false),
     list("/organizations/{organization}/resources", "id", false),
     list("/organizations/{organization}/policies", "id", false),
+    list("/organizations/{organization}/vpn-connections", "id", false),
     list("/resources", "id", false),
     list("/sessions", "id", false),
 ];
@@ -114,6 +115,8 @@ impl Scene {
         let rules = json!({"roles": ["organization_admin"], "resources": [resource]});
         let policy = json!({"name": name, "rules": rules});
         let policy = made(acme, &within("policies"), policy).await.id();
+        let connection = json!({"name": name, "class": "fast"});
+        let connection = made(acme, &within("vpn-connections"), connection).await.id();
         let key = node::fresh_key().public_key();
         let ask = json!({"organization": "acme", "resource": "acme-ssh", "clientKey": key});
         assert_eq!(self.stranger.post("/sessions", ask).await.problem(), "access_denied");
@@ -122,6 +125,7 @@ impl Scene {
             (true, format!("/organizations/{organization}")),
             (false, within(&format!("policies/{policy}"))),
             (false, within(&format!("resources/{resource}"))),
+            (false, within(&format!("vpn-connections/{connection}"))),
             (false, within(&format!("pools/{pool}"))),
             (false, format!("/api-tokens/{}", token.as_str().unwrap())),
             (true, format!("/join-tokens/{}", spare.as_str().unwrap())),

@@ -76,7 +76,12 @@ impl Cluster {
             copy(&shared, &own.path().join("control"));
         }
         let bus = BusChoice::Local(Arc::new(self.bus.clone()));
-        World::start_with(own, LogChoice::Postgres(url), bus).await
+        let rates = rap_control::Rates {
+            user: "100000/100000".parse().unwrap(),
+            ..rap_control::Rates::default()
+        };
+        let limits = rap_control::Limits { rates, ..rap_control::Limits::default() };
+        World::start_as(own, LogChoice::Postgres(url), bus, limits).await
     }
 
     fn log(&self) -> &PostgresLog {
