@@ -82,8 +82,9 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path) -> Result<Self, String> {
-        let mut build = shell::cargo(["build", "--quiet", "--locked", "--package=rap-control"]);
-        shell::run(build.arg("--example=contract"))?;
+        // As the build step builds it: alone it would get other features and be compiled again.
+        let mut build = shell::cargo(["build", "--quiet", "--locked", "--workspace"]);
+        shell::run(build.arg("--all-targets"))?;
         let program = shell::target_dir().join("debug/examples/contract");
         let mut child = Command::new(&program)
             .arg(folder)

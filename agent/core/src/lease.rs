@@ -10,7 +10,7 @@
 //! durable, then asks control to renew, and starts its driver when that is answered. Whoever
 //! receives an old or repeated offer finds out by the refusal of the renewal.
 //!
-//! Every `now` is a [`Moment`](rap_proto::Moment) of CLOCK_BOOTTIME: a clock that stands still
+//! Every `now` is a [`Moment`] of CLOCK_BOOTTIME: a clock that stands still
 //! while the host sleeps would let a holder wake up in the belief that no time has passed.
 
 pub mod floor;

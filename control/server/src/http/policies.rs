@@ -25,7 +25,7 @@ pub(super) async fn list(call: Call) -> Result<Page<Policy>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadPolicy, Target::Organization(organization))?;
     let policies = call.state.policies().of(organization);
-    page::of(&call, policies, |policy| policy.name.to_string(), |policy| show(&call, policy))
+    page::of(&call, policies, |policy| policy.name.clone(), |policy| show(&call, policy))
 }
 
 pub(super) async fn get(call: Call) -> Result<Policy, Failure> {

@@ -23,7 +23,7 @@ pub(super) async fn list(call: Call) -> Result<Page<Pool>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadPool, Target::Organization(organization))?;
     let pools = call.state.pools().of(organization);
-    page::of(&call, pools, |pool| pool.name.to_string(), |pool| show(&call, pool))
+    page::of(&call, pools, |pool| pool.name.clone(), |pool| show(&call, pool))
 }
 
 pub(super) async fn get(call: Call) -> Result<Pool, Failure> {

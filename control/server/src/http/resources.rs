@@ -25,7 +25,7 @@ pub(super) async fn list(call: Call) -> Result<Page<Resource>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadResource, Target::Organization(organization))?;
     let resources = call.state.resources().of(organization);
-    page::of(&call, resources, |r| r.name.to_string(), |r| show(&call, r))
+    page::of(&call, resources, |r| r.name.clone(), |r| show(&call, r))
 }
 
 pub(super) async fn get(call: Call) -> Result<Resource, Failure> {

@@ -26,7 +26,7 @@ pub(super) async fn list(call: Call) -> Result<Page<VpnConnection>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadVpnConnection, Target::Organization(organization))?;
     let connections = call.state.vpn_connections().of(organization);
-    page::of(&call, connections, |found| found.name.to_string(), |found| show(&call, found))
+    page::of(&call, connections, |found| found.name.clone(), |found| show(&call, found))
 }
 
 pub(super) async fn get(call: Call) -> Result<VpnConnection, Failure> {
