@@ -21,6 +21,9 @@ const MAX_EXAMPLES: &str = "30";
 const MAX_SECONDS: &str = "90";
 /// The one command that ends the login that it is called with: it has a run and a login of its own.
 const LOG_OUT: &str = "delete_logins_current";
+/// Its body has a point of a curve, and no schema says which numbers are one: what the document
+/// allows is then refused. The server's own tests ask it.
+const ASK_ACCESS: &str = "post_sessions";
 
 pub(crate) fn run() -> Outcome {
     let program = installed()?;
@@ -31,7 +34,12 @@ pub(crate) fn run() -> Outcome {
     }
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let server = Server::start(&folder)?;
-    check(&program, &server, &server.token, &["--exclude-operation-id", LOG_OUT])?;
+    check(
+        &program,
+        &server,
+        &server.token,
+        &["--exclude-operation-id", LOG_OUT, "--exclude-operation-id", ASK_ACCESS],
+    )?;
     check(&program, &server, &server.spare, &["--include-operation-id", LOG_OUT])
 }
 
