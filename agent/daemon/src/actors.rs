@@ -25,6 +25,7 @@ use crate::{
         telemetry::TelemetryActor, witness::WitnessActor, workload::WorkloadActor,
     },
     board::Board,
+    control::ControlClient,
     options::ControlUrl,
     shell::Slot,
     state::State,
@@ -40,6 +41,16 @@ pub(crate) struct Parts {
     pub(crate) node: rap_proto::NodeId,
     pub(crate) state: State,
     pub(crate) board: Board,
+}
+
+impl Parts {
+    /// A new client of the control plane, with the credentials of the moment.
+    pub(crate) fn control_client(&self) -> Result<ControlClient, String> {
+        let held = self.state.credentials().map_err(|error| error.to_string())?;
+        let held = held.ok_or("the credentials are gone")?;
+        ControlClient::authenticated(self.control.clone(), &held.credentials, &self.state.key)
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// Where each actor is found.

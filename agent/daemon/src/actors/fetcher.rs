@@ -59,14 +59,7 @@ impl FetcherActor {
     }
 
     fn client(&mut self) -> Result<ControlClient, String> {
-        if let Some(client) = self.client.take() {
-            return Ok(client);
-        }
-        let held = self.parts.state.credentials().map_err(|error| error.to_string())?;
-        let held = held.ok_or("the credentials are gone")?;
-        let (control, key) = (self.parts.control.clone(), &self.parts.state.key);
-        ControlClient::authenticated(control, &held.credentials, key)
-            .map_err(|error| error.to_string())
+        self.client.take().map_or_else(|| self.parts.control_client(), Ok)
     }
 
     fn ask(&mut self, request: SnapshotRequest, ctx: &mut Context<Self>) {
