@@ -54,8 +54,8 @@ impl View {
         }
     }
 
-    /// Adds this node as its own peer: a node that is both entry and egress reaches itself the
-    /// way it reaches any other, and is checked no less.
+    /// Adds this node as its own peer: a node that is both entry and egress is checked by itself
+    /// no less than any other would be.
     pub fn add_self(&mut self, key: KeyId, address: SocketAddr) {
         let roles = self.assignment.roles.clone();
         let own = Peer { node: self.node, key, roles, addresses: vec![address] };

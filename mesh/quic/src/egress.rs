@@ -1,36 +1,29 @@
 //! The egress: lane connections of entries, and their flows to resources.
 
+mod flow;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use quinn::{Connection, RecvStream, SendStream};
-use rap_mesh_core::{
-    Caller,
-    admission::{Presented, admit_flow, claimed, flow_must_end, may_stay_connected},
-    ended::Close,
-    refusals::refusal,
-};
+use rap_mesh_core::{admission::may_stay_connected, ended::Close, refusals::refusal};
 use rap_proto::{
-    ChannelKind, Lane, RefusalCode, SessionId,
-    observation::{EndReason, Observation},
+    Lane, RefusalCode,
     refusal::Refusal,
-    snapshot::Resource,
-    token::AccessClaims,
     wire::lane::{FlowReply, OpenFlow},
 };
 use tokio::{task::JoinSet, time::timeout};
-use tracing::Instrument as _;
+
+pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
-    DialRequest, Dialed,
-    frames::{HELLO_TIMEOUT, ReadFrameError, TARGET_DIAL_TIMEOUT, read_frame_within, write_frame},
-    mesh::{Mesh, close, locked},
-    splice::{Counters, Halves, splice_target},
+    frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
+    mesh::{Mesh, close},
+    splice::{Counters, Halves, Side},
     tls::caller,
     transport::adjust_accepted_lane,
-    watch::{until, wait_for_version},
+    watch::until,
 };
 use tokens::TokenCache;
 
@@ -39,8 +32,7 @@ const CUT_LINGER: Duration = Duration::from_secs(1);
 
 struct Served {
     mesh: Arc<Mesh>,
-    caller: Caller,
-    lane: Lane,
+    origin: Origin,
     tokens: TokenCache,
 }
 
@@ -52,7 +44,8 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
     };
-    let served = Arc::new(Served { mesh, caller, lane, tokens: TokenCache::default() });
+    let origin = Origin { caller, lane };
+    let served = Arc::new(Served { mesh, origin, tokens: TokenCache::default() });
     let mesh = &served.mesh;
     let distrusted = until(mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
     tokio::pin!(distrusted);
@@ -94,8 +87,8 @@ fn refuse_flow(mut send: SendStream) {
 }
 
 async fn serve_flow(served: Arc<Served>, mut send: SendStream, mut recv: RecvStream) {
-    let opened = match open(&served, &mut recv).await {
-        Ok(opened) => opened,
+    let reached = match open(&served, &mut recv).await {
+        Ok(reached) => reached,
         Err(refusal) => {
             if write_frame(&mut send, &FlowReply::Refused(refusal)).await.is_ok() {
                 // Nothing follows the refusal.
@@ -104,37 +97,14 @@ async fn serve_flow(served: Arc<Served>, mut send: SendStream, mut recv: RecvStr
             return;
         }
     };
-    let Opened { claims, dialed, place } = opened;
     if write_frame(&mut send, &FlowReply::Opened).await.is_err() {
         return;
     }
-    let mesh = &served.mesh;
-    let first = locked(&mesh.egress).flow_reached(place.session);
-    if first {
-        let started = Observation::SessionStarted { session: place.session };
-        mesh.events.session(mesh.clock.now(), started).await;
-    }
-    let over = async {
-        tokio::select! {
-            biased;
-            reason = until(mesh, |view, now| flow_must_end(view, &served.caller, &claims, now)) => reason,
-            () = mesh.leaving.cancelled() => EndReason::NodeLeft,
-        }
-    };
     let mut lane = Halves { send: &mut send, recv: &mut recv };
-    let Dialed { stream, worker_died } = dialed;
-    let counters = Counters::default();
-    let reason = splice_target(&mut lane, stream, worker_died.shared(), &counters, over).await;
-    tracing::debug!(session = %place.session, %reason, "flow ended");
+    reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
 }
 
-struct Opened {
-    claims: Arc<AccessClaims>,
-    dialed: Dialed,
-    place: Place,
-}
-
-async fn open(served: &Served, recv: &mut RecvStream) -> Result<Opened, Refusal> {
+async fn open(served: &Served, recv: &mut RecvStream) -> Result<Reached, Refusal> {
     let mesh = &served.mesh;
     let request: OpenFlow = match read_frame_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
@@ -149,77 +119,5 @@ async fn open(served: &Served, recv: &mut RecvStream) -> Result<Opened, Refusal>
         mesh.refused(code, None);
         refusal(code)
     })?;
-    let refused = |code| {
-        mesh.refused(code, Some(claimed(&claims)));
-        refusal(code)
-    };
-    let resource = admit(served, &request, &claims).await.map_err(refused)?;
-    let channel = request.channel;
-    let place = Place::take(mesh, &claims, channel).map_err(refused)?;
-    let span = tracing::info_span!("flow", session = %claims.session, lane = %served.lane);
-    let asked = DialRequest {
-        session: claims.session,
-        resource,
-        channel,
-        traceparent: mesh.continue_trace(&span, request.traceparent),
-    };
-    let dialling = mesh.dialer.dial(asked).instrument(span);
-    let dialled = timeout(TARGET_DIAL_TIMEOUT, dialling).await;
-    let dialed = dialled
-        .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
-        .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;
-    Ok(Opened { claims, dialed, place })
-}
-
-/// Checks a flow; when the snapshot is behind what the token was issued under, lets it catch up.
-async fn admit(
-    served: &Served,
-    request: &OpenFlow,
-    claims: &AccessClaims,
-) -> Result<Resource, RefusalCode> {
-    let mesh = &served.mesh;
-    let check = || {
-        let presented = Presented { claims, token: &request.token, proof: &request.proof };
-        let view = mesh.view();
-        let now = mesh.clock.now();
-        admit_flow(&view, &served.caller, presented, request.channel, served.lane, now).cloned()
-    };
-    match check() {
-        Err(RefusalCode::SnapshotBehind) => {
-            let floor = claims.egresses.get(&mesh.view().node).copied().unwrap_or(0);
-            if wait_for_version(mesh, floor).await {
-                check()
-            } else {
-                Err(RefusalCode::SnapshotBehind)
-            }
-        }
-        outcome => outcome,
-    }
-}
-
-/// A flow's place in its session's book, given back however it ends.
-struct Place {
-    mesh: Arc<Mesh>,
-    session: SessionId,
-    channel: ChannelKind,
-}
-
-impl Place {
-    fn take(
-        mesh: &Arc<Mesh>,
-        claims: &AccessClaims,
-        channel: ChannelKind,
-    ) -> Result<Self, RefusalCode> {
-        let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
-        let session = claims.session;
-        locked(&mesh.egress).open_flow(mesh.clock.moment(), session, channel, max_open)?;
-        Ok(Self { mesh: mesh.clone(), session, channel })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let now = self.mesh.clock.moment();
-        locked(&self.mesh.egress).close_flow(now, self.session, self.channel);
-    }
+    reach(mesh, served.origin, request, claims).await
 }

@@ -34,6 +34,13 @@ pub(crate) struct Halves<'a> {
     pub(crate) recv: &'a mut RecvStream,
 }
 
+/// Which end of a flow a QUIC stream is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Side {
+    Client,
+    Lane,
+}
+
 /// How one direction ended.
 enum CopyEnd {
     /// Its source closed it, and that was passed on.
@@ -51,6 +58,40 @@ impl Halves<'_> {
         // A direction that is closed already has nothing to be told.
         let _ = self.send.reset(code);
         let _ = self.recv.stop(code);
+    }
+}
+
+impl Side {
+    /// Why a flow ends whose stream on this side is reset without a reason.
+    const fn reset(self) -> EndReason {
+        match self {
+            Self::Client => EndReason::ClientClosed,
+            Self::Lane => EndReason::TargetClosed,
+        }
+    }
+
+    /// Why it ends when this side's connection is lost.
+    const fn lost(self) -> EndReason {
+        match self {
+            Self::Client => EndReason::ClientLost,
+            Self::Lane => EndReason::PathLost,
+        }
+    }
+
+    /// The same, when the connection's end may say more.
+    fn lost_because(self, error: &ConnectionError) -> EndReason {
+        match self {
+            // What a client says when it closes its connection is about itself.
+            Self::Client => self.lost(),
+            Self::Lane => lost_because(error, self.lost()),
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Lane,
+            Self::Lane => Self::Client,
+        }
     }
 }
 

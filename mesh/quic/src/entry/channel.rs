@@ -22,7 +22,7 @@ use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
     lanes::{Flow, open_flow},
     mesh::{Mesh, locked},
-    splice::{Counters, Halves, splice},
+    splice::{Counters, Halves, Side, splice},
 };
 
 pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: RecvStream) {
@@ -32,7 +32,7 @@ pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: R
         _ = client.over() => return,
         opened = open(&client, &admitted, &mut recv) => opened,
     };
-    let (mut flow, account) = match opened {
+    let (flow, account) = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
             if write_frame(&mut send, &ChannelReply::Refused(refusal)).await.is_ok() {
@@ -47,8 +47,14 @@ pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: R
         return;
     }
     let mut channel = Halves { send: &mut send, recv: &mut recv };
-    let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-    let reason = splice(&mut channel, &mut lane, &account.counters, client.over()).await;
+    let (counters, over) = (&account.counters, client.over());
+    let reason = match flow {
+        Flow::Lane(mut flow) => {
+            let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
+            splice(&mut channel, &mut lane, counters, over).await
+        }
+        Flow::Here(reached) => reached.pass(&mut channel, Side::Client, counters, over).await,
+    };
     account.reason = reason;
     if reason == EndReason::Terminated {
         // The egress withdrew the access: nothing of this session may go on.

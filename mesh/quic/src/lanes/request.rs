@@ -4,12 +4,13 @@ use std::sync::{Arc, atomic::Ordering};
 
 use quinn::{ConnectionError, RecvStream, SendStream};
 use rap_mesh_core::{
+    Caller,
     ended::Close,
     paths::egress_order,
     refusals::{refusal, worth_trying_elsewhere},
 };
 use rap_proto::{
-    Lane, RefusalCode,
+    Lane, NodeId, RefusalCode,
     refusal::Refusal,
     token::{AccessClaims, Proof},
     wire::{
@@ -22,13 +23,21 @@ use tokio::time::timeout;
 
 use super::{LaneConnection, LaneKey, dial::dial};
 use crate::{
+    egress::{Origin, Reached, reach},
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     mesh::Mesh,
     watch::{SNAPSHOT_WAIT, catch_up},
 };
 
 /// A flow that reached its resource.
-pub(crate) struct Flow {
+pub(crate) enum Flow {
+    Lane(LaneFlow),
+    /// This node is the egress, too: there is nothing to carry over a lane.
+    Here(Box<Reached>),
+}
+
+/// A flow on a lane.
+pub(crate) struct LaneFlow {
     pub(crate) send: SendStream,
     pub(crate) recv: RecvStream,
     // Counted as open for as long as it lives.
@@ -57,14 +66,14 @@ pub(crate) async fn open_flow(
     open: OpenChannel,
 ) -> Result<Flow, FlowRefused> {
     let OpenChannel { channel, lane, traceparent } = open;
-    let message = OpenFlow { token: token.to_vec(), proof: proof.clone(), channel, traceparent };
-    let message = wire::frame(&message);
+    let request = OpenFlow { token: token.to_vec(), proof: proof.clone(), channel, traceparent };
+    let asked = Asked { claims, lane, message: wire::frame(&request), request };
     let asking = async {
         let version = mesh.view().version;
-        match ask_all(mesh, claims, lane, &message).await {
+        match ask_all(mesh, &asked).await {
             Err(refused) if refused.may_be_outdated() => {
                 if catch_up(mesh, version, SNAPSHOT_WAIT).await {
-                    ask_all(mesh, claims, lane, &message).await
+                    ask_all(mesh, &asked).await
                 } else {
                     Err(refused)
                 }
@@ -76,16 +85,25 @@ pub(crate) async fn open_flow(
     timeout(CHANNEL_REPLY_TIMEOUT, asking).await.unwrap_or_else(|_| late())
 }
 
-async fn ask_all(
-    mesh: &Arc<Mesh>,
-    claims: &AccessClaims,
+/// One flow, as every egress is asked for it.
+struct Asked<'a> {
+    claims: &'a AccessClaims,
     lane: Lane,
-    message: &[u8],
-) -> Result<Flow, FlowRefused> {
+    request: OpenFlow,
+    /// The request as a frame.
+    message: Vec<u8>,
+}
+
+async fn ask_all(mesh: &Arc<Mesh>, asked: &Asked<'_>) -> Result<Flow, FlowRefused> {
+    let Asked { claims, lane, message, .. } = asked;
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
     for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
-        let key = LaneKey { egress, organization: claims.organization, lane };
-        match ask(mesh, key, message).await {
+        let key = LaneKey { egress, organization: claims.organization, lane: *lane };
+        let answer = match own_caller(mesh, egress) {
+            Some(caller) => ask_self(mesh, caller, asked).await,
+            None => ask(mesh, key, message).await,
+        };
+        match answer {
             Ok(flow) => return Ok(flow),
             Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
             Err(other) if refused.by_egress && !other.by_egress => {}
@@ -93,6 +111,26 @@ async fn ask_all(
         }
     }
     Err(refused)
+}
+
+/// This node as an egress would know it, when it is the egress itself.
+fn own_caller(mesh: &Mesh, egress: NodeId) -> Option<Caller> {
+    let view = mesh.view();
+    let own = view.peer(egress).filter(|peer| peer.node == view.node)?;
+    Some(Caller { cluster: view.cluster, node: view.node, key: own.key })
+}
+
+/// Does what the egress would do for another entry, with the same checks.
+async fn ask_self(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    asked: &Asked<'_>,
+) -> Result<Flow, FlowRefused> {
+    let origin = Origin { caller, lane: asked.lane };
+    let claims = Arc::new(asked.claims.clone());
+    let reached = reach(mesh, origin, asked.request.clone(), claims).await;
+    let flow = reached.map(|reached| Flow::Here(Box::new(reached)));
+    flow.map_err(|refusal| FlowRefused { refusal, by_egress: true })
 }
 
 async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
@@ -153,7 +191,7 @@ async fn request(
         () = lane.retired.cancelled() => return Err(Failed::Lane),
     };
     match reply {
-        Ok(FlowReply::Opened) => Ok(Flow { send, recv, _place: place }),
+        Ok(FlowReply::Opened) => Ok(Flow::Lane(LaneFlow { send, recv, _place: place })),
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use rap_proto::observation::EndReason;
 
-use super::{CopyEnd, Counters, Halves, lost_because, natural, reason_of};
+use super::{CopyEnd, Counters, Halves, Side, lost_because, natural, reason_of};
 
 /// How many received pieces are passed on at once.
 const PIECES: usize = 32;
@@ -62,37 +62,6 @@ pub(crate) async fn splice(
     cut
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Side {
-    Client,
-    Lane,
-}
-
-impl Side {
-    /// Why a flow ends whose stream on this side is reset without a reason.
-    const fn reset(self) -> EndReason {
-        match self {
-            Self::Client => EndReason::ClientClosed,
-            Self::Lane => EndReason::TargetClosed,
-        }
-    }
-
-    /// Why it ends when this side's connection is lost.
-    const fn lost(self) -> EndReason {
-        match self {
-            Self::Client => EndReason::ClientLost,
-            Self::Lane => EndReason::PathLost,
-        }
-    }
-
-    const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Lane,
-            Self::Lane => Self::Client,
-        }
-    }
-}
-
 async fn copy(
     from: &mut RecvStream,
     to: &mut SendStream,
@@ -139,11 +108,7 @@ fn stop(from: &mut RecvStream, code: quinn::VarInt) -> CopyEnd {
 fn read_cut(error: &ReadError, source: Side) -> EndReason {
     match error {
         ReadError::Reset(code) => reason_of(*code).unwrap_or(source.reset()),
-        ReadError::ConnectionLost(error) => match source {
-            // What a client says when it closes its connection is about itself.
-            Side::Client => source.lost(),
-            Side::Lane => lost_because(error, source.lost()),
-        },
+        ReadError::ConnectionLost(error) => source.lost_because(error),
         _ => source.lost(),
     }
 }

@@ -1,4 +1,4 @@
-//! Between a QUIC stream and a resource's byte stream, at the egress.
+//! Between a QUIC stream, of a lane or of a client, and a resource's byte stream, at the egress.
 
 use std::{
     future::Future,
@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CopyEnd, Counters, Halves, done, lost_because, natural, reason_of};
+use super::{CopyEnd, Counters, Halves, Side, done, natural, reason_of};
 use crate::{
     ByteStream,
     mesh::{code, locked},
@@ -42,7 +42,8 @@ type Death = Shared<BoxFuture<'static, ()>>;
 /// Copies both ways until both directions are closed, one of them is cut, the worker dies, or
 /// `over` says so. Returns why the flow ended.
 pub(crate) async fn splice_target(
-    lane: &mut Halves<'_>,
+    from: &mut Halves<'_>,
+    side: Side,
     target: Box<dyn ByteStream>,
     worker_died: Death,
     counters: &Counters,
@@ -52,8 +53,9 @@ pub(crate) async fn splice_target(
     let writer = Half(reader.0.clone());
     let up_open = AtomicBool::new(true);
     let cut = {
-        let up = upwards(lane.recv, writer, &counters.up);
-        let down = downwards(reader, lane.send, &counters.down, worker_died.clone(), &up_open);
+        let up = upwards(from.recv, side, writer, &counters.up);
+        let worker = Worker { died: worker_died.clone(), up_open: &up_open };
+        let down = downwards(reader, from.send, side, &counters.down, worker);
         tokio::pin!(up, down, over, worker_died);
         let mut down_open = true;
         let mut first = None;
@@ -87,11 +89,11 @@ pub(crate) async fn splice_target(
             }
         }
     };
-    lane.cut(cut);
+    from.cut(cut);
     cut
 }
 
-async fn upwards(from: &mut RecvStream, mut to: Half, count: &AtomicU64) -> CopyEnd {
+async fn upwards(from: &mut RecvStream, side: Side, mut to: Half, count: &AtomicU64) -> CopyEnd {
     loop {
         let chunk = match from.read_chunk(BUFFER, true).await {
             Ok(Some(chunk)) => chunk.bytes,
@@ -104,9 +106,9 @@ async fn upwards(from: &mut RecvStream, mut to: Half, count: &AtomicU64) -> Copy
                 return CopyEnd::Cut(reason_of(code).unwrap_or(EndReason::ClientClosed));
             }
             Err(ReadError::ConnectionLost(error)) => {
-                return CopyEnd::Cut(lost_because(&error, EndReason::PathLost));
+                return CopyEnd::Cut(side.lost_because(&error));
             }
-            Err(_) => return CopyEnd::Cut(EndReason::PathLost),
+            Err(_) => return CopyEnd::Cut(side.lost()),
         };
         if to.write_all(&chunk).await.is_err() {
             let reason = EndReason::TargetClosed;
@@ -121,9 +123,9 @@ async fn upwards(from: &mut RecvStream, mut to: Half, count: &AtomicU64) -> Copy
 async fn downwards(
     mut from: Half,
     to: &mut SendStream,
+    side: Side,
     count: &AtomicU64,
-    worker_died: Death,
-    up_open: &AtomicBool,
+    worker: Worker<'_>,
 ) -> CopyEnd {
     let stopped = to.stopped();
     tokio::pin!(stopped);
@@ -141,7 +143,7 @@ async fn downwards(
             Ok(0) => break,
             Ok(_) => {}
             Err(_) => {
-                return CopyEnd::Cut(broken(worker_died, up_open.load(Ordering::Relaxed)).await);
+                return CopyEnd::Cut(worker.broke().await);
             }
         }
         let bytes = buffer.split().freeze();
@@ -150,14 +152,12 @@ async fn downwards(
             Ok(()) => count.fetch_add(length, Ordering::Relaxed),
             Err(WriteError::Stopped(code)) => return CopyEnd::Stopped(reason_of(code)),
             Err(WriteError::ConnectionLost(error)) => {
-                return CopyEnd::Cut(lost_because(&error, EndReason::PathLost));
+                return CopyEnd::Cut(side.lost_because(&error));
             }
-            Err(_) => return CopyEnd::Cut(EndReason::PathLost),
+            Err(_) => return CopyEnd::Cut(side.lost()),
         };
     }
-    if locked(&from.0).other_side_is_gone()
-        && broken(worker_died, up_open.load(Ordering::Relaxed)).await == EndReason::WorkerDied
-    {
+    if locked(&from.0).other_side_is_gone() && worker.broke().await == EndReason::WorkerDied {
         return CopyEnd::Cut(EndReason::WorkerDied);
     }
     if to.finish().is_err() {
@@ -167,12 +167,22 @@ async fn downwards(
     CopyEnd::Finished
 }
 
-/// Why a stream broke in both directions: the worker died, or the target reset it.
-async fn broken(worker_died: Death, up_open: bool) -> EndReason {
-    let wait = if up_open { WORKER_EXIT_WAIT } else { WORKER_EXIT_GLANCE };
-    match timeout(wait, worker_died).await {
-        Ok(()) => EndReason::WorkerDied,
-        Err(_) => EndReason::TargetClosed,
+/// What is known of the worker behind a stream.
+struct Worker<'a> {
+    died: Death,
+    /// Whether the client may still send.
+    up_open: &'a AtomicBool,
+}
+
+impl Worker<'_> {
+    /// Why its stream broke in both directions: it died, or the target reset it.
+    async fn broke(self) -> EndReason {
+        let up_open = self.up_open.load(Ordering::Relaxed);
+        let wait = if up_open { WORKER_EXIT_WAIT } else { WORKER_EXIT_GLANCE };
+        match timeout(wait, self.died).await {
+            Ok(()) => EndReason::WorkerDied,
+            Err(_) => EndReason::TargetClosed,
+        }
     }
 }
 

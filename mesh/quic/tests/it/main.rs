@@ -5,6 +5,7 @@
 mod ends;
 mod fabric;
 mod limits;
+mod own;
 mod paths;
 mod raw;
 mod refusals;

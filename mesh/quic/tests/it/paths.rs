@@ -156,22 +156,6 @@ async fn a_closed_lane_frees_its_flow_at_the_relay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_entry_and_egress_reaches_itself() {
-    let mut fabric = Fabric::start(&[], echo().await);
-    let mut roles = fabric.plan.roles[&ENTRY].clone();
-    roles.push(crate::fabric::platform(NodeRole::StreamWorker));
-    fabric.plan.roles.insert(ENTRY, roles);
-    fabric.plan.resources_at.insert(ENTRY);
-    fabric.publish();
-    let mut claims = fabric.claims();
-    claims.egresses = [(ENTRY, fabric.plan.version)].into();
-    let session = fabric.connect(&claims).await.unwrap();
-    ping(&session, b"hello, me").await;
-    let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
-    assert_eq!(lanes[0].path, Path::Direct { address: fabric.address(ENTRY) });
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn when_a_relay_is_killed_new_flows_take_another_and_old_ones_end_clearly() {
     let mut fabric = Fabric::start(&[RELAY], echo().await);
     let doomed = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

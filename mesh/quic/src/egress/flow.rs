@@ -1,0 +1,161 @@
+//! One flow at its egress: checked, its resource dialled, its bytes passed.
+
+use std::{future::Future, sync::Arc};
+
+use rap_mesh_core::{
+    Caller,
+    admission::{Presented, admit_flow, claimed, flow_must_end},
+    refusals::refusal,
+};
+use rap_proto::{
+    ChannelKind, Lane, RefusalCode, SessionId,
+    observation::{EndReason, Observation},
+    refusal::Refusal,
+    snapshot::Resource,
+    token::AccessClaims,
+    wire::lane::OpenFlow,
+};
+use tokio::time::timeout;
+use tracing::Instrument as _;
+
+use futures_util::FutureExt as _;
+
+use crate::{
+    DialRequest, Dialed,
+    frames::TARGET_DIAL_TIMEOUT,
+    mesh::{Mesh, locked},
+    splice::{Counters, Halves, Side, splice_target},
+    watch::{until, wait_for_version},
+};
+
+/// The entry that a flow comes from, and the lane that it comes on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    pub(crate) caller: Caller,
+    pub(crate) lane: Lane,
+}
+
+/// A flow that reached its resource.
+pub(crate) struct Reached {
+    origin: Origin,
+    claims: Arc<AccessClaims>,
+    dialed: Dialed,
+    place: Place,
+}
+
+/// Checks a flow whose token's signature was verified, and dials its resource. Whatever is refused
+/// is reported.
+pub(crate) async fn reach(
+    mesh: &Arc<Mesh>,
+    origin: Origin,
+    request: OpenFlow,
+    claims: Arc<AccessClaims>,
+) -> Result<Reached, Refusal> {
+    let refused = |code| {
+        mesh.refused(code, Some(claimed(&claims)));
+        refusal(code)
+    };
+    let resource = admit(mesh, origin, &request, &claims).await.map_err(refused)?;
+    let channel = request.channel;
+    let place = Place::take(mesh, &claims, channel).map_err(refused)?;
+    let span = tracing::info_span!("flow", session = %claims.session, lane = %origin.lane);
+    let asked = DialRequest {
+        session: claims.session,
+        resource,
+        channel,
+        traceparent: mesh.continue_trace(&span, request.traceparent),
+    };
+    let dialling = mesh.dialer.dial(asked).instrument(span);
+    let dialled = timeout(TARGET_DIAL_TIMEOUT, dialling).await;
+    let dialed = dialled
+        .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
+        .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;
+    Ok(Reached { origin, claims, dialed, place })
+}
+
+impl Reached {
+    /// Passes bytes between `from` and the resource until both directions are closed, the access
+    /// is withdrawn, the node leaves, or `over` says so. Returns why the flow ended.
+    pub(crate) async fn pass(
+        self,
+        from: &mut Halves<'_>,
+        side: Side,
+        counters: &Counters,
+        over: impl Future<Output = EndReason>,
+    ) -> EndReason {
+        let Self { origin, claims, dialed, place } = self;
+        let mesh = &place.mesh;
+        let first = locked(&mesh.egress).flow_reached(place.session);
+        if first {
+            let started = Observation::SessionStarted { session: place.session };
+            mesh.events.session(mesh.clock.now(), started).await;
+        }
+        let over = async {
+            tokio::select! {
+                biased;
+                reason = over => reason,
+                reason = until(mesh, |view, now| flow_must_end(view, &origin.caller, &claims, now)) => reason,
+                () = mesh.leaving.cancelled() => EndReason::NodeLeft,
+            }
+        };
+        let Dialed { stream, worker_died } = dialed;
+        let worker_died = worker_died.shared();
+        let reason = splice_target(from, side, stream, worker_died, counters, over).await;
+        tracing::debug!(session = %place.session, %reason, "flow ended");
+        reason
+    }
+}
+
+/// Checks a flow; when the snapshot is behind what the token was issued under, lets it catch up.
+async fn admit(
+    mesh: &Mesh,
+    origin: Origin,
+    request: &OpenFlow,
+    claims: &AccessClaims,
+) -> Result<Resource, RefusalCode> {
+    let check = || {
+        let presented = Presented { claims, token: &request.token, proof: &request.proof };
+        let view = mesh.view();
+        let now = mesh.clock.now();
+        let Origin { caller, lane } = origin;
+        admit_flow(&view, &caller, presented, request.channel, lane, now).cloned()
+    };
+    match check() {
+        Err(RefusalCode::SnapshotBehind) => {
+            let floor = claims.egresses.get(&mesh.view().node).copied().unwrap_or(0);
+            if wait_for_version(mesh, floor).await {
+                check()
+            } else {
+                Err(RefusalCode::SnapshotBehind)
+            }
+        }
+        outcome => outcome,
+    }
+}
+
+/// A flow's place in its session's book, given back however it ends.
+struct Place {
+    mesh: Arc<Mesh>,
+    session: SessionId,
+    channel: ChannelKind,
+}
+
+impl Place {
+    fn take(
+        mesh: &Arc<Mesh>,
+        claims: &AccessClaims,
+        channel: ChannelKind,
+    ) -> Result<Self, RefusalCode> {
+        let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
+        let session = claims.session;
+        locked(&mesh.egress).open_flow(mesh.clock.moment(), session, channel, max_open)?;
+        Ok(Self { mesh: mesh.clone(), session, channel })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let now = self.mesh.clock.moment();
+        locked(&self.mesh.egress).close_flow(now, self.session, self.channel);
+    }
+}
