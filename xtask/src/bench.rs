@@ -20,10 +20,6 @@ const PROGRAMS: &[Program] = &[
         path: "release/examples/mesh_bench",
     },
     Program {
-        build: &["--package=rap-log-postgres", "--example=append_rate"],
-        path: "release/examples/append_rate",
-    },
-    Program {
         build: &[
             "--package=rap-e2e",
             "--package=rap",
@@ -34,6 +30,8 @@ const PROGRAMS: &[Program] = &[
         ],
         path: "release/rap-e2e-bench",
     },
+    // Built with the one before.
+    Program { build: &["--package=rap-e2e", "--bins"], path: "release/rap-log-bench" },
 ];
 
 struct Program {

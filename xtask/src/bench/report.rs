@@ -8,10 +8,16 @@ use crate::bench::Figures;
 const CLAIMS: &[(&str, &str, &str, Target)] = &[
     ("One lane, direct ÷ stock quinn", "mesh_direct", "mesh_stock_quinn", Target::AtLeast(0.9)),
     ("One blind hop ÷ direct", "mesh_one_hop", "mesh_direct", Target::AtLeast(0.6)),
-    ("TCP forward, direct ÷ `ssh -L`", "forward_direct", "forward_ssh_l", Target::AtLeast(1.1)),
+    ("TCP forward, one node ÷ `ssh -L`", "forward_one_node", "forward_ssh_l", Target::AtLeast(1.1)),
+    ("TCP forward, two nodes ÷ `ssh -L`", "forward_direct", "forward_ssh_l", Target::AtLeast(1.1)),
     ("TCP forward, one hop ÷ `ssh -J`", "forward_one_hop", "forward_ssh_j", Target::AtLeast(1.6)),
     ("Session open ÷ `ssh -J` connect", "open_session", "open_ssh_j", Target::AtMost(0.5)),
-    ("Append, 32 writers ÷ 1 writer", "append_32_writers", "append_1_writer", Target::AtLeast(5.0)),
+    ("Append ÷ plain rows, 1 writer", "append_1", "plain_1", Target::AtLeast(0.67)),
+    ("Append ÷ plain rows, 8 writers", "append_8", "plain_8", Target::AtLeast(1.0)),
+    ("Append ÷ plain rows, 32 writers", "append_32", "plain_32", Target::AtLeast(8.0)),
+    ("Append ÷ plain rows, 128 writers", "append_128", "plain_128", Target::AtLeast(8.0)),
+    ("One append ÷ a bare commit, median", "append_p50", "commit_p50", Target::AtMost(1.5)),
+    ("One append ÷ a bare commit, 99 %", "append_p99", "commit_p99", Target::AtMost(1.5)),
 ];
 
 enum Target {

@@ -5,7 +5,8 @@
 //!
 //! | Figure | Fabric | Figure | OpenSSH |
 //! |---|---|---|---|
-//! | `forward_direct` | entry to egress, the relay's kernel routes | `forward_ssh_l` | `ssh -L` on the egress |
+//! | `forward_one_node` | the egress is the client's entry, too | `forward_ssh_l` | `ssh -L` on the egress |
+//! | `forward_direct` | entry to egress, the relay's kernel routes | `forward_ssh_l` | the same |
 //! | `forward_one_hop` | entry to egress through the relay's agent | `forward_ssh_j` | `ssh -J relay -L` on the egress |
 //! | `open_session` | `rap proxy`, to the target's first byte | `open_ssh_j` | `ssh -J relay -W`, to the same |
 
@@ -50,9 +51,8 @@ async fn measure(fabric: &Fabric, direct: bool) {
     let (egress, relay) = (Space::Egress.address(), Space::Relay.address());
     let target = format!("{}:{SOURCE_PORT}", Space::Office.address());
 
-    let (mut through, address) = connect(fabric, &target).await;
-    let ours = best_rate(lab, address).await;
-    through.stop(PATIENCE).await;
+    share(fabric, &target).await;
+    let ours = forwarded_rate(fabric, "connect").await;
 
     let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
     let forward = format!("-L127.0.0.1:{FORWARD_PORT}:{target}");
@@ -68,7 +68,15 @@ async fn measure(fabric: &Fabric, direct: bool) {
     print_figure(names[0], ours, "MB/s");
     print_figure(names[1], theirs, "MB/s");
 
-    if !direct {
+    if direct {
+        // The client is to have one choice only.
+        fabric.owner.rap(&["node", "roles", "entry", "--none"]).await.ok();
+        let both = ["node", "roles", "egress", "entry-node@acme", "stream-worker@acme"];
+        fabric.ada.rap(&both).await.ok();
+        fabric.settle().await;
+        let rate = forwarded_rate(fabric, "connect-one-node").await;
+        print_figure("forward_one_node", rate, "MB/s");
+    } else {
         let mut proxy = fabric.alice.command("rap");
         proxy.args(["proxy", "demo-ssh"]);
         print_figure("open_session", median_opening(proxy), "ms");
@@ -83,8 +91,8 @@ fn print_figure(name: &str, value: f64, unit: &str) {
     println!("{name}\t{value:.2}\t{unit}");
 }
 
-/// Makes the source a resource of the fabric and leads a local port to it.
-async fn connect(fabric: &Fabric, target: &str) -> (Process, SocketAddr) {
+/// Makes the source a resource of the fabric.
+async fn share(fabric: &Fabric, target: &str) {
     let resource =
         ["resource", "create", "source", "--kind", "tcp", "--target", target, "--pool", "office"];
     let policy = ["policy", "create", "bench", "--user", "alice", "--resource", "source"];
@@ -92,15 +100,21 @@ async fn connect(fabric: &Fabric, target: &str) -> (Process, SocketAddr) {
         fabric.ada.rap(words).await.ok();
     }
     fabric.settle().await;
+}
+
+/// The best rate through a local port that leads to the source. `name` is the log's.
+async fn forwarded_rate(fabric: &Fabric, name: &str) -> f64 {
     let words = ["connect", "source", "--listen", "127.0.0.1:0"];
-    let mut through = fabric.alice.start("connect-source", "rap", &words, &fabric.logs());
+    let mut through = fabric.alice.start(name, "rap", &words, &fabric.logs());
     let address = through
         .says("where it listens", PATIENCE, |line| {
             let (_, rest) = line.split_once("listening on ")?;
             rest.split([';', ' ']).next()?.parse().ok()
         })
         .await;
-    (through, address)
+    let rate = best_rate(fabric.lab(), address).await;
+    through.stop(PATIENCE).await;
+    rate
 }
 
 /// An `ssh` with the keys of the office's account.

@@ -1,0 +1,69 @@
+//! Measures the log, and what control makes of it, for `cargo xtask bench`.
+//!
+//! Prints lines of `figure<TAB>value<TAB>unit`. Everything that touches a database runs on one
+//! private PostgreSQL whose commits wait for the disk.
+//!
+//! | Figure | What | Figure | Beside it |
+//! |---|---|---|---|
+//! | `append_N` | events a second of N writers, with the Merkle tree, a fold following | `plain_N` | one row a transaction, a connection for each writer |
+//! | `append_p50`, `append_p99` | one append after the other | `commit_p50`, `commit_p99` | one row committed after the other |
+//! | `replay_fold` | events a second from stored form into the state | | |
+//! | `leases_cpu`, `leases_missed` | 10,000 leases, each renewed every 3 s | | |
+//! | `snapshots_last` | one policy changed, 10,000 nodes: until the last snapshot is signed | | |
+//!
+//! The one argument is the folder for the server (default: a temporary one; where that is memory
+//! the figures of the database say nothing).
+
+mod append;
+mod leases;
+mod peer;
+mod platform;
+mod replay;
+mod snapshots;
+
+use std::{env, error::Error, path::PathBuf, time::Duration};
+
+use rap_log_postgres::private::{Durability, PrivatePostgres};
+
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const WRITERS: [u32; 4] = [1, 8, 32, 128];
+/// How long each rate is measured.
+const SPAN: Duration = Duration::from_secs(3);
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    replay::measure()?;
+    snapshots::measure()?;
+    let own = tempfile::tempdir()?;
+    let folder = env::args().nth(1).map_or_else(|| own.path().join("postgres"), PathBuf::from);
+    let server = PrivatePostgres::start(&folder, Durability::Safe).await?;
+    let outcome = on(&server).await;
+    server.stop().await;
+    outcome
+}
+
+async fn on(server: &PrivatePostgres) -> Outcome<()> {
+    for writers in WRITERS {
+        figure(
+            &format!("append_{writers}"),
+            append::rate(server, writers, SPAN).await?,
+            "events/s",
+        );
+        figure(&format!("plain_{writers}"), peer::rate(server, writers, SPAN).await?, "rows/s");
+    }
+    quantiles("append", append::times(server, SPAN).await?);
+    quantiles("commit", peer::times(server, SPAN).await?);
+    leases::measure(server).await
+}
+
+fn quantiles(name: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |share: usize| times[(times.len() - 1) * share / 100].as_secs_f64() * 1e3;
+    figure(&format!("{name}_p50"), at(50), "ms");
+    figure(&format!("{name}_p99"), at(99), "ms");
+}
+
+fn figure(name: &str, value: f64, unit: &str) {
+    println!("{name}\t{value:.3}\t{unit}");
+}
