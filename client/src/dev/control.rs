@@ -118,7 +118,7 @@ async fn kept(place: &Place) -> Result<Backing, Failure> {
         .map_err(|error| failed("nats-server", &error))?;
     Ok(Backing {
         log: LogChoice::Postgres(postgres.url()),
-        bus: BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new() },
+        bus: BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new(), ca: None },
         agent_bus: rap_node_agent::BusChoice::Credentials,
         servers: Some(Servers { postgres, nats }),
     })

@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use rap_control_core::rate::{ParseRateError, Rate, Rates};
+use rap_proto::wire::node_api::MAX_BUS_AUTHORITY_BYTES;
 use serde::Deserialize;
 
 use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, Limits, LogChoice};
@@ -34,12 +35,16 @@ pub struct Flags {
     /// Where the cluster's keys are [default: /var/lib/rap-control]
     #[arg(long, env = "RAP_CONTROL_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// The event log: postgres://user@host:port/database
+    /// The event log: postgres://user@host:port/database; on another machine with
+    /// ?sslmode=verify-full&sslrootcert=FILE
     #[arg(long, env = "RAP_CONTROL_DATABASE", value_name = "URL", hide_env_values = true)]
     pub database: Option<String>,
-    /// A NATS server, nats://host:port; repeat or separate by commas
+    /// A NATS server, nats://host:port or tls://host:port; repeat or separate by commas
     #[arg(long, env = "RAP_CONTROL_NATS", value_name = "URL", value_delimiter = ',')]
     pub nats: Vec<String>,
+    /// The CA certificates (PEM) of NATS servers at tls:// [default: the cluster's own CA]
+    #[arg(long, env = "RAP_CONTROL_NATS_CA", value_name = "FILE")]
+    pub nats_ca: Option<PathBuf>,
     /// The NATS servers as nodes reach them, when that differs
     #[arg(long, env = "RAP_CONTROL_NATS_ADVERTISED", value_name = "URL", value_delimiter = ',')]
     pub nats_advertised: Vec<String>,
@@ -74,6 +79,7 @@ struct File {
     nats: Vec<String>,
     #[serde(default)]
     nats_advertised: Vec<String>,
+    nats_ca: Option<PathBuf>,
     #[serde(default)]
     names: Vec<String>,
     workers: Option<usize>,
@@ -104,7 +110,38 @@ pub fn load(flags: Flags) -> Result<ControlOptions, ConfigError> {
         None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
         None => File::default(),
     };
-    merge(flags, file)
+    let options = merge(flags, file)?;
+    check(&options)?;
+    Ok(options)
+}
+
+/// What only the named files and addresses tell.
+fn check(options: &ControlOptions) -> Result<(), ConfigError> {
+    let invalid = |setting, message: String| Err(ConfigError::Invalid { setting, message });
+    if let LogChoice::Postgres(url) = &options.log
+        && let Err(error) = rap_log_postgres::check(url)
+    {
+        return invalid("database", error.to_string());
+    }
+    let BusChoice::Nats { servers, advertised, ca } = &options.bus else { return Ok(()) };
+    for (setting, servers) in [("nats", servers), ("nats_advertised", advertised)] {
+        if !servers.iter().all(|url| url.starts_with("nats://") || url.starts_with("tls://")) {
+            return invalid(setting, "nats://host:port or tls://host:port".to_owned());
+        }
+    }
+    let Some(path) = ca else { return Ok(()) };
+    if !servers.iter().any(|url| url.starts_with("tls://")) {
+        return invalid("nats_ca", "no server in `nats` is at tls://".to_owned());
+    }
+    match rap_pki::pem::read(path) {
+        Ok(all) if all.iter().map(Vec::len).sum::<usize>() > MAX_BUS_AUTHORITY_BYTES => {
+            let message =
+                format!("its certificates take more than {MAX_BUS_AUTHORITY_BYTES} bytes");
+            invalid("nats_ca", message)
+        }
+        Ok(_) => Ok(()),
+        Err(error) => invalid("nats_ca", format!("{}: {error}", path.display())),
+    }
 }
 
 fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
@@ -151,7 +188,7 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
             .or(file.state_dir)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
         log: LogChoice::Postgres(database),
-        bus: BusChoice::Nats { servers, advertised },
+        bus: BusChoice::Nats { servers, advertised, ca: flags.nats_ca.or(file.nats_ca) },
         names,
         workers,
         limits,
@@ -237,6 +274,50 @@ mod tests {
         let options = merge(Flags::default(), file(minimal)).unwrap();
         assert_eq!(options.listen.port(), DEFAULT_PORT);
         assert_eq!(options.state_dir, Path::new(DEFAULT_STATE_DIR));
+    }
+
+    #[test]
+    fn another_machine_has_to_prove_itself_and_the_setting_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = dir.path().join("ca.pem");
+        let key = crate::custody::new_key();
+        let authority = rap_pki::ClusterAuthority::create(
+            rap_proto::ClusterId::from_u128(1),
+            &key,
+            [1; 16],
+            crate::clock::now(),
+        );
+        fs::write(&ca, rap_pki::pem::encode([authority.certificate_der()])).unwrap();
+        let large = dir.path().join("large.pem");
+        let zeros = vec![0; MAX_BUS_AUTHORITY_BYTES + 1];
+        fs::write(&large, rap_pki::pem::encode([&*zeros])).unwrap();
+        let wrong = |flags: Flags| match merge(flags, file(FULL)).and_then(|all| check(&all)) {
+            Err(ConfigError::Invalid { setting, .. }) => Some(setting),
+            Err(other) => panic!("{other}"),
+            Ok(()) => None,
+        };
+        let verified = format!("postgres://x/y?sslmode=verify-full&sslrootcert={}", ca.display());
+        let flags = |database: &str, nats: &str, nats_ca: Option<&Path>| Flags {
+            database: Some(database.to_owned()),
+            nats: vec![nats.to_owned()],
+            nats_ca: nats_ca.map(Path::to_owned),
+            ..Flags::default()
+        };
+        let (local, plain, tls) = ("postgres://localhost/y", "nats://x:4222", "tls://x:4222");
+        let missing = dir.path().join("missing.pem");
+        for (database, nats, nats_ca, expected) in [
+            (local, plain, None, None),
+            (&*verified, tls, Some(&*ca), None),
+            (&*verified, tls, None, None),
+            ("postgres://x/y", plain, None, Some("database")),
+            ("postgres://x/y?sslmode=require", plain, None, Some("database")),
+            (local, "http://x", None, Some("nats")),
+            (local, plain, Some(&*ca), Some("nats_ca")),
+            (local, tls, Some(&*missing), Some("nats_ca")),
+            (local, tls, Some(&*large), Some("nats_ca")),
+        ] {
+            assert_eq!(wrong(flags(database, nats, nats_ca)), expected, "{database} {nats}");
+        }
     }
 
     #[test]

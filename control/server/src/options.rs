@@ -89,7 +89,7 @@ impl Default for StreamLimits {
 pub enum LogChoice {
     /// A log within this process, which ends with it.
     Local(Arc<dyn LocalLog>),
-    /// `postgres://user@host:port/database`.
+    /// `postgres://user@host:port/database`; see [`rap_log_postgres::PostgresLog::connect`].
     Postgres(String),
 }
 
@@ -105,10 +105,13 @@ pub enum BusChoice {
     Local(Arc<dyn Bus>),
     /// NATS servers that trust [`nats_authority`].
     Nats {
-        /// As this server reaches them, `nats://host:port`.
+        /// As this server reaches them, `nats://host:port` or `tls://host:port`.
         servers: Vec<String>,
         /// As nodes reach them; empty means the same.
         advertised: Vec<String>,
+        /// The CA certificates, in PEM, by which servers at `tls://` prove themselves; nodes are
+        /// told them. `None` means the cluster's own CA.
+        ca: Option<PathBuf>,
     },
 }
 

@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     net::{SocketAddr, TcpListener},
+    path::Path,
     sync::{Arc, RwLock},
     thread,
     time::Duration,
@@ -15,7 +16,7 @@ use rap_control_core::State;
 use rap_events::{LeaseTable, Log};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
-    InvalidServerName,
+    InvalidServerName, pem,
     tls::{self, ClientAuth, Identity, TlsError},
 };
 use rap_proto::{
@@ -47,7 +48,7 @@ use crate::{
     http,
     leadership::{Desk, leadership},
     node_api,
-    node_api::bus_credentials::BusIssuer,
+    node_api::bus_credentials::{BusIssuer, BusTrust},
     options::{BusChoice, ControlOptions, LogChoice},
 };
 
@@ -277,21 +278,35 @@ async fn open_bus(
 ) -> Result<(Arc<dyn Bus>, Option<BusIssuer>), ServeError> {
     match choice {
         BusChoice::Local(bus) => Ok((Arc::clone(bus), None)),
-        BusChoice::Nats { servers, advertised } => {
+        BusChoice::Nats { servers, advertised, ca } => {
             let authority = Arc::new(custody.nats_authority());
+            let trust = bus_trust(ca.as_deref(), custody)?;
             let options = NatsOptions {
                 servers: servers.clone(),
                 credentials: authority.control_credentials(clock::now()),
-                tls: None,
+                tls: Some(trust.tls.clone()),
             };
             let bus = NatsBus::connect(options)
                 .await
                 .map_err(|error| ServeError::Bus(error.to_string()))?;
             let advertised = if advertised.is_empty() { servers } else { advertised };
-            let issuer = BusIssuer::new(authority, servers.clone(), advertised.clone());
+            let issuer = BusIssuer::new(authority, servers.clone(), advertised.clone(), trust);
             Ok((Arc::new(bus), Some(issuer)))
         }
     }
+}
+
+fn bus_trust(ca: Option<&Path>, custody: &Custody) -> Result<BusTrust, ServeError> {
+    let authorities = match ca {
+        None => Vec::new(),
+        Some(path) => pem::read(path)
+            .map_err(|error| ServeError::Bus(format!("{}: {error}", path.display())))?,
+    };
+    let roots = match &*authorities {
+        [] => tls::roots(&[custody.authority.certificate_der()]),
+        named => tls::roots(named),
+    };
+    Ok(BusTrust { tls: tls::client(roots?, None, &[])?, authorities })
 }
 
 /// The server's own certificate of the moment: replaced while connections go on.

@@ -1,15 +1,12 @@
 //! Connecting, and bringing the schema up to date.
 
-use std::{str::FromStr as _, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, PgPool,
-    migrate::MigrateError,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, PgPool, migrate::MigrateError, postgres::PgPoolOptions};
 
 use crate::{
     failure::{self, Failure},
+    tls::Place,
     tree,
 };
 
@@ -32,21 +29,39 @@ pub enum ConnectError {
     /// The URL is not repeated: it can hold a password.
     #[error("the database's URL cannot be read; its form is postgres://user@host:port/database")]
     Url,
+    #[error(
+        "the database is on another machine, {host}: its URL needs \
+         ?sslmode=verify-full&sslrootcert=FILE, the CA certificates of its server"
+    )]
+    Insecure { host: String },
+    #[error(
+        "sslmode is `verify-full`, or `disable` for a server on this machine; no other is known"
+    )]
+    Mode,
+    #[error("sslmode=verify-full needs sslrootcert=FILE, the CA certificates of the server")]
+    NoAuthority,
+    #[error("sslrootcert: {}: {reason}", path.display())]
+    Authority { path: PathBuf, reason: String },
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
     #[error("the database's schema cannot be used: {0}")]
     Schema(String),
 }
 
-/// A pool for the appender and the readers, and the configuration of the tail's own connection.
-pub(crate) async fn open(url: &str) -> Result<(PgPool, tokio_postgres::Config), ConnectError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| ConnectError::Url)?
-        .application_name("rap-control")
-        .options(SESSION_LIMITS)
-        .disable_statement_logging();
-    let mut tail = tokio_postgres::Config::from_str(url).map_err(|_| ConnectError::Url)?;
-    tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
+/// Whether a log could be at `url`: its form, how its server proves itself, and the files for
+/// that. Connects to nothing.
+pub fn check(url: &str) -> Result<(), ConnectError> {
+    Place::read(url).map(drop)
+}
+
+/// A pool for the appender and the readers, and where the tail connects on its own.
+pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
+    let mut place = Place::read(url)?;
+    place.tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
+    place.check_server().await?;
+    let options = place.pool.clone();
+    let options =
+        options.application_name("rap-control").options(SESSION_LIMITS).disable_statement_logging();
     let pool = PgPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -58,7 +73,7 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, tokio_postgres::Config), 
         Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
         Failure::Contended | Failure::Refused(_) => ConnectError::Schema(failure::describe(&error)),
     })?;
-    Ok((pool, tail))
+    Ok((pool, place))
 }
 
 async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {

@@ -18,6 +18,7 @@ pub mod private;
 mod read;
 mod statements;
 mod tail;
+mod tls;
 mod tree;
 
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use tokio::{
 use uuid::Uuid;
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
-pub use connect::{ConnectError, MAX_CONNECTIONS};
+pub use connect::{ConnectError, MAX_CONNECTIONS, check};
 
 /// The log of one cluster. While the database is away, calls answer `Unavailable`; when it is
 /// back they work again.
@@ -53,10 +54,11 @@ pub struct PostgresLog {
 
 impl PostgresLog {
     /// Connects to `url` (`postgres://user@host/database`; a Unix socket's folder stands
-    /// percent-encoded in the host's place), brings the schema up to date and starts the
+    /// percent-encoded in the host's place; another machine has to prove itself by
+    /// `sslmode=verify-full` and `sslrootcert`), brings the schema up to date and starts the
     /// appender and the tail on the current tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        let (pool, config) = connect::open(url).await?;
+        let (pool, place) = connect::open(url).await?;
         let known = read::head(&pool).await.map_err(|error| match error {
             ReadError::Unavailable(reason) => ConnectError::Unavailable(reason),
             ReadError::Corrupt { detail, .. } => ConnectError::Schema(detail),
@@ -65,7 +67,7 @@ impl PostgresLog {
         let publish = Arc::new(publish);
         let (queue, requests) = mpsc::channel(MAX_QUEUED_APPENDS);
         tokio::spawn(appender::run(pool.clone(), requests, Arc::clone(&publish)));
-        let tail = tokio::spawn(tail::run(config, publish));
+        let tail = tokio::spawn(tail::run(place, publish));
         Ok(Self { pool, queue, head, tail })
     }
 

@@ -16,6 +16,7 @@ mod programs;
 use std::{
     fs, io,
     io::{Read as _, Seek as _},
+    net::IpAddr,
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -104,13 +105,36 @@ pub struct PrivatePostgres {
     durability: Durability,
     account: Account,
     programs: Programs,
+    listen: Option<Listen>,
     child: Option<Child>,
+}
+
+/// Where a server also listens with TLS, and by which files it proves itself.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// On PostgreSQL's own port.
+    pub addresses: Vec<IpAddr>,
+    /// In PEM: the server's certificate and those above it.
+    pub certificates: String,
+    /// In PEM.
+    pub key: String,
+    /// What the user `rap` has to show there. Plain: no quotes.
+    pub password: String,
 }
 
 impl PrivatePostgres {
     /// Starts a server on the cluster in `dir`, which is made first if it is not there. When this
     /// process is root, the server runs as `postgres` or `nobody`, and `dir` is given to it.
     pub async fn start(dir: &Path, durability: Durability) -> Result<Self, PrivateError> {
+        Self::start_with(dir, durability, None).await
+    }
+
+    /// The same, and reachable over TCP with TLS: a stand-in for a server on another machine.
+    pub async fn start_with(
+        dir: &Path,
+        durability: Durability,
+        listen: Option<Listen>,
+    ) -> Result<Self, PrivateError> {
         let programs = Programs::find().ok_or(PrivateError::NotInstalled)?;
         let account = Account::choose()?;
         account.make_folder(dir)?;
@@ -122,12 +146,14 @@ impl PrivatePostgres {
             return Err(PrivateError::Folder { what: "cannot use", path: dir, source });
         }
         account.make_folder(&socket)?;
-        let mut server = Self { dir, socket, durability, account, programs, child: None };
+        let mut server = Self { dir, socket, durability, account, programs, listen, child: None };
         if !server.data().join("PG_VERSION").exists() {
             server.initialize().await?;
         }
+        server.prepare_listening()?;
         server.launch().await?;
         server.create_database(USER).await?;
+        server.set_password().await?;
         Ok(server)
     }
 
@@ -266,7 +292,7 @@ impl PrivatePostgres {
         command.args(["-c", WATCH, "rap-private-postgres"]).arg(&self.programs.postgres);
         command.arg("-D").arg(self.data()).arg("-k").arg(&self.socket);
         for setting in self.settings() {
-            command.args(["-c", setting]);
+            command.args(["-c", &setting]);
         }
         self.account.apply(&mut command);
         // Its own group: a Ctrl-C at the terminal is for this process, which then stops it.
@@ -295,9 +321,41 @@ impl PrivatePostgres {
         }
     }
 
-    fn settings(&self) -> Vec<&'static str> {
+    /// Writes what the server proves itself by, and lets it believe a password over TLS.
+    fn prepare_listening(&self) -> Result<(), PrivateError> {
+        let Some(listen) = &self.listen else { return Ok(()) };
+        let hba = "local all all peer map=owner\nhostssl all all all scram-sha-256\n";
+        for (name, content) in [
+            ("pg_hba.conf", hba),
+            ("server.crt", &listen.certificates),
+            ("server.key", &listen.key),
+        ] {
+            self.account.write_file(&self.data().join(name), content)?;
+        }
+        Ok(())
+    }
+
+    async fn set_password(&self) -> Result<(), PrivateError> {
+        let Some(Listen { password, .. }) = &self.listen else { return Ok(()) };
+        let statement = format!("ALTER ROLE {USER} PASSWORD '{password}'");
+        let done = self.administrator().await?.batch_execute(&statement).await;
+        done.map_err(|error| PrivateError::NoAnswer(error.to_string()))
+    }
+
+    fn settings(&self) -> Vec<String> {
+        let listening = match &self.listen {
+            None => vec!["listen_addresses=".to_owned()],
+            Some(Listen { addresses, .. }) => {
+                let addresses: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+                vec![format!("listen_addresses={}", addresses.join(",")), "ssl=on".to_owned()]
+            }
+        };
+        let fixed = self.fixed_settings().into_iter().map(str::to_owned);
+        listening.into_iter().chain(fixed).collect()
+    }
+
+    fn fixed_settings(&self) -> Vec<&'static str> {
         let mut settings = vec![
-            "listen_addresses=",
             "unix_socket_permissions=0700",
             "max_connections=100",
             "shared_buffers=32MB",

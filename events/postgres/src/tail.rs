@@ -9,9 +9,13 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 
-use crate::{publish, statements::CHANNEL};
+use crate::{
+    publish,
+    statements::CHANNEL,
+    tls::{Place, Verified},
+};
 
 const POLL: Duration = Duration::from_secs(1);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -33,11 +37,11 @@ enum TailError {
 }
 
 /// Follows the head until it is aborted.
-pub(crate) async fn run(config: Config, heads: Arc<watch::Sender<u64>>) {
+pub(crate) async fn run(place: Place, heads: Arc<watch::Sender<u64>>) {
     let mut backoff = FIRST_BACKOFF;
     loop {
         let begun = Instant::now();
-        if let Err(error) = follow(&config, &heads).await {
+        if let Err(error) = follow(&place, &heads).await {
             tracing::warn!(%error, "the log's tail lost its connection");
         }
         if begun.elapsed() > GOOD_CONNECTION {
@@ -48,14 +52,34 @@ pub(crate) async fn run(config: Config, heads: Arc<watch::Sender<u64>>) {
     }
 }
 
-async fn follow(config: &Config, heads: &watch::Sender<u64>) -> Result<(), TailError> {
-    let (client, connection) = config.connect(NoTls).await?;
+async fn follow(place: &Place, heads: &watch::Sender<u64>) -> Result<(), TailError> {
+    match &place.tls {
+        None => {
+            let (client, connection) = place.tail.connect(NoTls).await?;
+            attend(&client, connection, heads).await
+        }
+        Some(tls) => {
+            let (client, connection) = place.tail.connect(Verified(Arc::clone(tls))).await?;
+            attend(&client, connection, heads).await
+        }
+    }
+}
+
+async fn attend<S, T>(
+    client: &Client,
+    connection: Connection<S, T>,
+    heads: &watch::Sender<u64>,
+) -> Result<(), TailError>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
     // One slot: several notifications ask for one look.
     let (wake, woken) = mpsc::channel(1);
     tokio::select! {
         biased;
         ended = drive(connection, &wake) => ended,
-        ended = look(&client, woken, heads) => ended,
+        ended = look(client, woken, heads) => ended,
     }
 }
 

@@ -1,5 +1,11 @@
 //! Certificates and public keys as PEM text (RFC 7468), for files and for API replies.
 
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::Path,
+};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -14,6 +20,31 @@ pub enum PemError {
     Empty,
     #[error("more than {MAX_CERTIFICATES} certificates")]
     TooMany,
+}
+
+/// The largest file that [`read`] takes, in bytes.
+pub const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// Why a file gives no certificates. The file's name is for the caller to tell.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("larger than {MAX_FILE_BYTES} bytes")]
+    TooLarge,
+    #[error(transparent)]
+    Pem(#[from] PemError),
+}
+
+/// The certificates (DER) of a PEM file that an operator names.
+pub fn read(path: &Path) -> Result<Vec<Vec<u8>>, ReadError> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(ReadError::TooLarge);
+    }
+    Ok(decode(&text)?)
 }
 
 /// One block per certificate (DER), in the given order.

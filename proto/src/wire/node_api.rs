@@ -16,6 +16,8 @@ use crate::{Capability, ClusterId, Digest, Name, NodeId, PublicKey, Timestamp, t
 
 /// The largest body in either direction, but for snapshots.
 pub const MAX_BODY_BYTES: usize = 32 * 1024;
+/// The most that the certificates of [`BusCredentials::authorities`] take together.
+pub const MAX_BUS_AUTHORITY_BYTES: usize = 16 * 1024;
 /// The most addresses that a node may say it listens on.
 pub const MAX_ADDRESSES: usize = 8;
 
@@ -94,6 +96,9 @@ pub struct BusCredentials {
     pub servers: Vec<String>,
     /// The NATS user token of the agent's bus key.
     pub jwt: String,
+    /// DER: by whom servers at `tls://` prove themselves. None means the cluster's own CA.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub authorities: Vec<serde_bytes::ByteBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

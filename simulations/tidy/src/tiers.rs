@@ -35,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("rap-bus", &["rap-proto"]),
     ("rap-tlog", &["rap-proto"]),
     ("rap-events", &["rap-proto", "rap-tlog"]),
-    ("rap-log-postgres", &["rap-proto", "rap-tlog", "rap-events"]),
+    ("rap-log-postgres", &["rap-proto", "rap-pki", "rap-tlog", "rap-events"]),
     ("rap-control-core", &["rap-proto", "rap-tlog", "rap-events"]),
     (
         "rap-control",

@@ -189,9 +189,9 @@ impl LinkActor {
 }
 
 fn nats_options(parts: &Parts, credentials: &Credentials, bus: BusCredentials) -> NatsOptions {
-    let chain = &credentials.certificates;
-    let roots = tls::roots(chain.get(1..).unwrap_or_default());
-    let tls = roots.and_then(|roots| tls::client(roots, None, &[])).ok();
+    let own = credentials.certificates.get(1..).unwrap_or_default();
+    let authorities = if bus.authorities.is_empty() { own } else { &bus.authorities };
+    let tls = tls::roots(authorities).and_then(|roots| tls::client(roots, None, &[])).ok();
     NatsOptions {
         servers: bus.servers,
         credentials: NatsCredentials {

@@ -559,6 +559,7 @@ fn credentials(shared: &Shared, desk: &Desk) -> Credentials {
         bus: shared.nats.as_ref().map(|(authority, url)| BusCredentials {
             servers: vec![url.clone()],
             jwt: authority.node_jwt(node.id, &node.request.bus_key, now(), now() + life).unwrap(),
+            authorities: Vec::new(),
         }),
     }
 }

@@ -15,6 +15,15 @@ pub(crate) struct BusIssuer {
     servers: Vec<String>,
     /// As nodes reach them.
     advertised: Vec<String>,
+    trust: BusTrust,
+}
+
+/// By whom the NATS servers prove themselves.
+#[derive(Clone)]
+pub(crate) struct BusTrust {
+    /// DER, for the nodes; none for the cluster's own CA.
+    pub(crate) authorities: Vec<Vec<u8>>,
+    pub(crate) tls: rustls::ClientConfig,
 }
 
 impl BusIssuer {
@@ -22,8 +31,9 @@ impl BusIssuer {
         authority: Arc<NatsAuthority>,
         servers: Vec<String>,
         advertised: Vec<String>,
+        trust: BusTrust,
     ) -> Self {
-        Self { authority, servers, advertised }
+        Self { authority, servers, advertised, trust }
     }
 
     /// `None` when the node's bus key is not one: it then works without the bus, by polling.
@@ -35,7 +45,8 @@ impl BusIssuer {
         expires_at: Timestamp,
     ) -> Option<BusCredentials> {
         let jwt = self.authority.node_jwt(node, bus_key, now, expires_at).ok()?;
-        Some(BusCredentials { servers: self.advertised.clone(), jwt })
+        let authorities = self.trust.authorities.iter().cloned().map(Into::into).collect();
+        Some(BusCredentials { servers: self.advertised.clone(), jwt, authorities })
     }
 
     pub(crate) fn tell_revoked(
@@ -46,7 +57,7 @@ impl BusIssuer {
         let options = NatsOptions {
             servers: self.servers.clone(),
             credentials: self.authority.system_credentials(now),
-            tls: None,
+            tls: Some(self.trust.tls.clone()),
         };
         update_account(options, self.authority.account_jwt(revoked, now))
     }

@@ -1,17 +1,25 @@
 //! The same server on a real PostgreSQL and a real NATS.
 
-use std::time::Duration;
+use std::{
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use rap_bus::{
-    Bus as _, NatsBus, NatsCredentials, NatsOptions, Subscription,
-    nats_authority::{BusKey, Revocations},
+    Bus as _, NatsAuthority, NatsBus, NatsCredentials, NatsOptions, Subscription,
+    nats_authority::{BusKey, Revocations, ServerOptions, TlsFiles},
     private::PrivateNats,
 };
 use rap_control::{BusChoice, LogChoice, nats_authority};
 use rap_log_postgres::private::{Durability, PrivatePostgres};
+use rap_pki::{ClusterAuthority, pem, tls};
 use rap_proto::{
+    ClusterId, Signer as _,
     bus::{ControlBody, ControlMessage, down_subject},
+    key::LocalKey,
     signed::{self, Trusted},
 };
 use reqwest::Method;
@@ -22,6 +30,7 @@ use crate::{
     world::{With, World, fresh_key, tenant},
 };
 
+const HOUR: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long one doorbell is waited for, and how many there are.
 const RING: Duration = Duration::from_secs(4);
@@ -36,11 +45,13 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let database = postgres.create_database("control").await.unwrap();
     let authority = nats_authority(&state_dir).unwrap();
     let nats_dir = dir.path().join("nats");
-    let nobody = Revocations::new();
-    let nats = PrivateNats::start(&nats_dir, &authority, &nobody, rap_control::now());
-    let nats = nats.await.unwrap();
+    let (nats, ca) = encrypted(&nats_dir, &authority).await;
     let log = || LogChoice::Postgres(database.clone());
-    let bus = || BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new() };
+    let bus = || BusChoice::Nats {
+        servers: vec![nats.url()],
+        advertised: Vec::new(),
+        ca: Some(ca.clone()),
+    };
 
     let world = World::start_with(dir, log(), bus()).await;
     let root = world.set_up().await;
@@ -55,6 +66,8 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let credentials = host.credentials().unwrap();
     let issued = credentials.bus.clone().unwrap();
     assert_eq!(issued.servers, [nats.url()]);
+    assert!(issued.servers[0].starts_with("tls://"));
+    let roots = tls::roots(&issued.authorities).unwrap();
     let options = NatsOptions {
         servers: issued.servers,
         credentials: NatsCredentials {
@@ -62,7 +75,7 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
             key: bus_key,
             inbox_prefix: format!("_INBOX_{}", host.node()),
         },
-        tls: None,
+        tls: Some(tls::client(roots, None, &[]).unwrap()),
     };
     let heard = NatsBus::connect(options).await.unwrap();
     heard.wait_connected(PATIENCE).await.unwrap();
@@ -103,6 +116,32 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let (dir, ..) = world.stop().await;
     postgres.stop().await;
     drop((nats, dir));
+}
+
+/// A NATS server that proves itself by another CA than the cluster's, and that CA's file.
+async fn encrypted(dir: &Path, authority: &NatsAuthority) -> (PrivateNats, PathBuf) {
+    let now = rap_control::now();
+    let [ca_key, key] = [1, 2].map(|seed| LocalKey::from_random(&[seed; 32]).unwrap());
+    let ca = ClusterAuthority::create(ClusterId::from_u128(9), &ca_key, [1; 16], now);
+    let names = ["127.0.0.1".to_owned()];
+    let leaf = ca.issue_server(&names, &key.public_key(), [2; 16], now, HOUR).unwrap();
+    fs::create_dir_all(dir).unwrap();
+    let file = |name: &str, content: &str| {
+        let path = dir.join(name);
+        fs::write(&path, content).unwrap();
+        path
+    };
+    let options = ServerOptions {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        accounts: dir.join("accounts"),
+        tls: Some(TlsFiles {
+            certificates: file("tls.crt", &pem::encode([&*leaf, ca.certificate_der()])),
+            key: file("tls.key", &key.to_pem()),
+        }),
+    };
+    let nobody = Revocations::new();
+    let nats = PrivateNats::start_with(dir, authority, &options, &nobody, now).await.unwrap();
+    (nats, file("ca.crt", &pem::encode([ca.certificate_der()])))
 }
 
 /// Waits until the control plane says that this snapshot is there.

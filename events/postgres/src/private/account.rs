@@ -2,8 +2,9 @@
 
 use std::{
     fs, io,
+    io::Write as _,
     os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, chown},
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown},
         process::CommandExt as _,
     },
     path::Path,
@@ -59,6 +60,17 @@ impl Account {
     pub(super) fn make_folder(&self, path: &Path) -> Result<(), PrivateError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.and_then(|()| self.give(path)).map_err(folder("cannot make", path))
+    }
+
+    /// Writes a file that only the server's account (and root) can read.
+    pub(super) fn write_file(&self, path: &Path, content: &str) -> Result<(), PrivateError> {
+        let write = || -> io::Result<()> {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(path)?.write_all(content.as_bytes())?;
+            self.give(path)
+        };
+        write().map_err(folder("cannot write", path))
     }
 
     fn give(&self, path: &Path) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod crash;
+mod encrypted;
 mod leases;
 mod lost_commit;
 mod outage;
