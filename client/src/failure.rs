@@ -187,7 +187,8 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::SnapshotStale
         | RefusalCode::PathUnavailable
         | RefusalCode::WorkerUnavailable
-        | RefusalCode::LeaseSuperseded => Exit::Unavailable,
+        | RefusalCode::LeaseSuperseded
+        | RefusalCode::AuthorityLost => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable
         | RefusalCode::TargetRefused => Exit::Target,

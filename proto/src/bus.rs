@@ -71,6 +71,8 @@ pub enum ControlBody {
     SnapshotAvailable { version: u64 },
     /// Every observation up to and including this one is in the log.
     ObservationsRecorded { through: u64 },
+    /// A doorbell: a beat that is worth hearing before the next poll.
+    BeatAvailable { sequence: u64 },
 }
 
 impl Payload for ControlMessage {

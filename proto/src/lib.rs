@@ -5,6 +5,7 @@
 //! is pure: it opens no socket, reads no clock and draws no random number.
 
 pub mod api;
+pub mod beat;
 pub mod bus;
 pub mod codec;
 pub mod digest;
@@ -22,6 +23,7 @@ pub mod time;
 pub mod token;
 pub mod wire;
 
+pub use beat::Authority;
 pub use digest::Digest;
 pub use id::*;
 pub use key::{KeyId, PublicKey, Signer};

@@ -48,6 +48,8 @@ terms! {
     LimitReached = "limit_reached",
     /// What was asked for belongs to a lease that another node holds by now.
     LeaseSuperseded = "lease_superseded",
+    /// The node has not heard for too long that control has a quorum.
+    AuthorityLost = "authority_lost",
 }
 
 /// The longest message that is sent along with a code.

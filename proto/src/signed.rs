@@ -128,6 +128,25 @@ pub fn seal<T: Payload>(value: &T, signers: &[&dyn Signer]) -> Vec<u8> {
     codec::encode(&Envelope { payload_type: T::TYPE.to_owned(), payload, signatures })
 }
 
+/// One signature over a payload's bytes that several signers sign apart; see [`join`].
+pub fn sign<T: Payload>(payload: &[u8], signer: &dyn Signer) -> [u8; 64] {
+    signer.sign(&pre_authentication_encoding(T::TYPE, payload))
+}
+
+/// The envelope around a payload's bytes and the signatures that were made of them with [`sign`].
+/// Nothing is checked here.
+pub fn join<T: Payload>(
+    payload: &[u8],
+    signatures: impl IntoIterator<Item = (KeyId, [u8; 64])>,
+) -> Vec<u8> {
+    let signatures = signatures
+        .into_iter()
+        .map(|(key, signature)| KeyedSignature { key, signature: signature.to_vec() })
+        .collect();
+    let (payload_type, payload) = (T::TYPE.to_owned(), payload.to_vec());
+    codec::encode(&Envelope { payload_type, payload, signatures })
+}
+
 /// Verifies and decodes an envelope of type `T`.
 pub fn open<T: Payload>(bytes: &[u8], trusted: &Trusted) -> Result<Verified<T>, OpenError> {
     let unverified = Unverified::<T>::parse(bytes)?;

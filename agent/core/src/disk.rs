@@ -34,6 +34,8 @@ pub enum StateFile {
     Standing,
     /// [`Witnessed`](crate::witness::Witnessed).
     TreeHead,
+    /// [`BeatFloor`](crate::beat::BeatFloor).
+    Beat,
     /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
     LeaseFloor(VpnConnectionId),
 }
@@ -52,6 +54,7 @@ impl StateFile {
             Self::Spool => "spool".to_owned(),
             Self::Standing => "standing".to_owned(),
             Self::TreeHead => "tree_head".to_owned(),
+            Self::Beat => "beat".to_owned(),
             Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
         }
     }

@@ -22,6 +22,7 @@ pub enum ActorName {
     Snapshots,
     Fetcher,
     Witness,
+    Beat,
     Link,
     Spool,
     Workload,
@@ -31,11 +32,12 @@ pub enum ActorName {
 }
 
 impl ActorName {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Identity,
         Self::Snapshots,
         Self::Fetcher,
         Self::Witness,
+        Self::Beat,
         Self::Link,
         Self::Spool,
         Self::Workload,
@@ -50,6 +52,7 @@ impl ActorName {
             Self::Snapshots => "snapshots",
             Self::Fetcher => "fetcher",
             Self::Witness => "witness",
+            Self::Beat => "beat",
             Self::Link => "link",
             Self::Spool => "spool",
             Self::Workload => "workload",

@@ -6,6 +6,7 @@
 //! | [`fetch::Fetcher`] | when to ask for a newer snapshot | the request |
 //! | [`renewal::Renewal`] | when to renew the certificate | the request |
 //! | [`spool::Spool`] | which observations are kept, sent, sent again | disk appends, messages |
+//! | [`beat::BeatListener`] | what control's word is worth | the request, disk writes |
 //! | [`witness::Witness`] | whether the log only grows | the request, disk writes |
 //! | [`link::Link`] | which bus messages to believe; heartbeats | the bus |
 //! | [`lease::LeaseHolder`] | whether this node is active for a connection | floors, requests, the driver |
@@ -14,6 +15,7 @@
 //!
 //! Every one implements [`Machine`]: feed an input, drain the effects, arm one timer.
 
+pub mod beat;
 pub mod capability;
 pub mod disk;
 pub mod fetch;

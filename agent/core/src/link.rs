@@ -46,6 +46,10 @@ pub enum Effect {
     Recorded {
         through: u64,
     },
+    /// An authority beat is worth hearing.
+    AuthorityBeat {
+        sequence: u64,
+    },
     Ignored(Ignored),
 }
 
@@ -162,6 +166,9 @@ impl Machine for Link {
                     Ok(ControlBody::SnapshotAvailable { version }) => Effect::Doorbell { version },
                     Ok(ControlBody::ObservationsRecorded { through }) => {
                         Effect::Recorded { through }
+                    }
+                    Ok(ControlBody::BeatAvailable { sequence }) => {
+                        Effect::AuthorityBeat { sequence }
                     }
                     Err(ignored) => Effect::Ignored(ignored),
                 };

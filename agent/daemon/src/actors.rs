@@ -1,6 +1,7 @@
 //! The agent's actors. Each is the shell of one machine; they know each other by [`Slot`]s, and
 //! any one of them can die and be started again without the others.
 
+pub(crate) mod beat;
 pub(crate) mod fetcher;
 pub(crate) mod identity;
 pub(crate) mod link;
@@ -20,8 +21,8 @@ use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
 use crate::{
     RunOptions,
     actors::{
-        fetcher::FetcherActor, identity::IdentityActor, link::LinkActor, mesh::MeshActor,
-        snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
+        beat::BeatActor, fetcher::FetcherActor, identity::IdentityActor, link::LinkActor,
+        mesh::MeshActor, snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
         telemetry::TelemetryActor, witness::WitnessActor, workload::WorkloadActor,
     },
     board::Board,
@@ -60,6 +61,7 @@ pub(crate) struct Crew {
     pub(crate) snapshots: Slot<SnapshotActor>,
     pub(crate) fetcher: Slot<FetcherActor>,
     pub(crate) witness: Slot<WitnessActor>,
+    pub(crate) beat: Slot<BeatActor>,
     pub(crate) link: Slot<LinkActor>,
     pub(crate) spool: Slot<SpoolActor>,
     pub(crate) workload: Slot<WorkloadActor>,
@@ -99,6 +101,7 @@ macro_rules! mortal {
 
 #[cfg(test)]
 mortal!(
+    BeatActor,
     FetcherActor,
     IdentityActor,
     LinkActor,

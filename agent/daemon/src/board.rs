@@ -8,7 +8,8 @@ use std::{
 };
 
 use rap_proto::{
-    Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp, observation::LogRefusal,
+    Authority, Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp,
+    observation::LogRefusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub struct StatusReport {
     /// The newest tree head of the log that this node saw.
     #[serde(default)]
     pub log: LogStatus,
+    /// What control's word is worth.
+    #[serde(default)]
+    pub authority: AuthorityStatus,
     pub control: ControlStatus,
     pub bus_connected: bool,
     pub mesh: MeshReport,
@@ -83,6 +87,19 @@ pub struct LogStatus {
     pub root: Digest,
     /// Why this node takes nothing from control any more.
     pub refuted: Option<LogRefusal>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityStatus {
+    pub standing: Authority,
+    /// Of the newest beat that counted; `None` before the first.
+    pub epoch: Option<u64>,
+    pub sequence: u64,
+    pub expires_at: Option<Timestamp>,
+    /// How many replicas may sign beats, and how many of them must; one alone is no quorum.
+    pub replicas: usize,
+    pub needed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -151,6 +168,7 @@ impl Board {
             certificate: None,
             snapshot: None,
             log: LogStatus::default(),
+            authority: AuthorityStatus::default(),
             control: ControlStatus::default(),
             bus_connected: false,
             mesh: MeshReport::default(),

@@ -10,13 +10,14 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
-    AgentState, BusChoice, ControlUrl, JoinOptions, Joined, RunEvent, RunOptions, StatusReport,
+    AgentState, AuthorityStatus, BusChoice, ControlUrl, JoinOptions, Joined, RunEvent, RunOptions,
+    StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
 };
 use rap_proto::{
-    Digest, Name,
+    Authority, Digest, Name,
     secret::{JoinSecret, Secret},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -274,6 +275,7 @@ fn table(report: &StatusReport) -> String {
                 format!("version {}, until {}", snapshot.version, snapshot.expires_at)
             })),
         ),
+        ("authority", authority(&report.authority)),
         ("roles", list(snapshot.iter().flat_map(|snapshot| &snapshot.roles), "-")),
         (
             "control",
@@ -304,6 +306,20 @@ fn table(report: &StatusReport) -> String {
         ("capabilities", list(report.capabilities.iter(), "-")),
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
+}
+
+fn authority(status: &AuthorityStatus) -> String {
+    let quorum = match status.replicas {
+        0 => String::new(),
+        1 => ", one replica: no quorum".to_owned(),
+        replicas => format!(", {} of {replicas} replicas make a quorum", status.needed),
+    };
+    match status.standing {
+        Authority::Unheard => "no beat was heard".to_owned(),
+        Authority::Healthy => format!("healthy, beat {}{quorum}", status.sequence),
+        Authority::Degraded { since } => format!("degraded since {since}{quorum}"),
+        Authority::Isolated { since } => format!("isolated, no beat since {since}{quorum}"),
+    }
 }
 
 fn list<T: ToString>(values: impl Iterator<Item = T>, empty: &str) -> String {

@@ -23,9 +23,9 @@ use rap_proto::{
     secret::{JoinSecret, Secret},
     snapshot::Bundle,
     wire::node_api::{
-        CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
-        MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
-        TreeReply, TreeRequest,
+        BeatReply, BeatRequest, CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply,
+        EnrollRequest, MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest,
+        SnapshotRequest, TreeReply, TreeRequest,
     },
 };
 use rustls::ClientConfig;
@@ -148,6 +148,11 @@ impl ControlClient {
 
     pub(crate) async fn tree(&mut self, request: &TreeRequest) -> Result<TreeReply, CallError> {
         let (status, body) = self.call("/node/v1/tree", request, MAX_BODY_BYTES).await?;
+        read(status, &body)
+    }
+
+    pub(crate) async fn beat(&mut self, request: &BeatRequest) -> Result<BeatReply, CallError> {
+        let (status, body) = self.call("/node/v1/beat", request, MAX_BODY_BYTES).await?;
         read(status, &body)
     }
 

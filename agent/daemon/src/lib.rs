@@ -32,8 +32,8 @@ mod worker;
 
 pub use actors::status::{StatusError, status};
 pub use board::{
-    AgentState, CertificateStatus, ControlStatus, LaneReport, MeshReport, SnapshotStatus,
-    SpoolStatus, StatusReport, WorkerStatus,
+    AgentState, AuthorityStatus, CertificateStatus, ControlStatus, LaneReport, MeshReport,
+    SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

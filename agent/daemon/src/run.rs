@@ -29,6 +29,7 @@ use crate::{
     AgentState, RunOptions, StatusReport,
     actors::{
         Crew, Parts,
+        beat::BeatActor,
         fetcher::FetcherActor,
         identity::IdentityActor,
         link::{BeatNow, LinkActor},
@@ -221,6 +222,7 @@ impl Agent {
             ActorName::Snapshots => own.snapshots.set(SnapshotActor::new(parts, crew).start()),
             ActorName::Fetcher => own.fetcher.set(FetcherActor::new(parts, crew).start()),
             ActorName::Witness => own.witness.set(WitnessActor::new(parts, crew).start()),
+            ActorName::Beat => own.beat.set(BeatActor::new(parts, crew).start()),
             ActorName::Link => own.link.set(LinkActor::new(parts, crew).start()),
             ActorName::Spool => own.spool.set(SpoolActor::new(parts, crew).start()),
             ActorName::Workload => {
@@ -245,6 +247,7 @@ impl Agent {
             ActorName::Snapshots => self.crew.snapshots.alive(),
             ActorName::Fetcher => self.crew.fetcher.alive(),
             ActorName::Witness => self.crew.witness.alive(),
+            ActorName::Beat => self.crew.beat.alive(),
             ActorName::Link => self.crew.link.alive(),
             ActorName::Spool => self.crew.spool.alive(),
             ActorName::Workload => self.crew.workload.alive(),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use rap_agent_core::{
+    beat::BeatFloor,
     disk::{Disk, DiskError, StateFile},
     record::{self, Enrollment, HeldCredentials, Record, RecordError},
     snapshot::Floor,
@@ -89,6 +90,15 @@ impl State {
 
     pub(crate) fn keep_witnessed(&mut self, witnessed: &Witnessed) -> Result<(), StateError> {
         Ok(self.disk.replace(StateFile::TreeHead, &record::encode(witnessed))?)
+    }
+
+    /// The newest authority beat that counted.
+    pub(crate) fn beat(&self) -> Result<Option<BeatFloor>, StateError> {
+        read(&self.disk, StateFile::Beat)
+    }
+
+    pub(crate) fn keep_beat(&mut self, floor: &BeatFloor) -> Result<(), StateError> {
+        Ok(self.disk.replace(StateFile::Beat, &record::encode(floor))?)
     }
 
     pub(crate) fn keep_enrollment(&mut self, enrollment: &Enrollment) -> Result<(), StateError> {

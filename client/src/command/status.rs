@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Instant};
 
 use rap_proto::{
     ClusterId, Name, PlatformRole, Timestamp,
-    api::{Cluster, Me, Reachable},
+    api::{AuthorityState, Cluster, Me, Reachable},
 };
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ struct Report {
     ca: CaFingerprint,
     cluster: ClusterId,
     control_version: String,
+    /// Whether more than half of the control plane's replicas agree.
+    authority: AuthorityState,
     client_version: &'static str,
     /// How long the control plane took to answer, in milliseconds.
     answered_in_ms: u64,
@@ -59,6 +61,7 @@ async fn report(context: &Context) -> Result<Report, Failure> {
         ca: caller.ca,
         cluster: cluster.id,
         control_version: cluster.version,
+        authority: cluster.authority,
         client_version: env!("CARGO_PKG_VERSION"),
         answered_in_ms,
         user: me.name,

@@ -40,6 +40,7 @@ const KEEPERS: &[(&str, &str)] = &[
     ("control/control.key", "signs snapshots and access tokens"),
     ("control/tls.key", "the server's certificate"),
     ("control/derivation.key", "repeats the secrets of repeated commands, and signs for the bus"),
+    ("control/replica.key", "signs one replica's votes for the authority beat"),
     ("entry/identity.pem", "a node's identity"),
     ("entry/bus.seed", "a node's key on the bus"),
     ("relay/identity.pem", "a node's identity"),

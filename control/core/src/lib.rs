@@ -14,6 +14,7 @@
 //! - [`leadership`] says when one replica may do what only one of them does.
 //! - [`lease`] decides which node holds which connection, and says why.
 //! - [`observation`] turns what nodes report into commands, once.
+//! - [`beat`] proposes, votes for and collects the authority beat.
 //! - [`rate`] says whether somebody asks too often.
 //! - [`audit`] shows an event to people without its secrets.
 //!
@@ -23,6 +24,7 @@
 pub mod access;
 pub mod audit;
 pub mod authorization;
+pub mod beat;
 pub mod leadership;
 pub mod lease;
 pub mod observation;

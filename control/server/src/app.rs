@@ -10,11 +10,12 @@ use std::{
 
 use rap_bus::Bus;
 use rap_control_core::State;
-use rap_events::{LeaseTable, Log};
+use rap_events::{BeatTable, LeaseTable, Log};
 use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
 use crate::{
+    beat::{AuthorityBeat, Frozen},
     custody::Custody,
     feed::Feed,
     in_flight::InFlight,
@@ -33,9 +34,11 @@ pub(crate) struct App {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
+    pub(crate) beats: Arc<dyn BeatTable>,
     /// Which of the replicas this one is.
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
+    pub(crate) beat: AuthorityBeat,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
     pub(crate) voice: Voice,
@@ -51,6 +54,7 @@ pub(crate) struct App {
     states: watch::Receiver<Arc<State>>,
     /// Milliseconds since 1970: since when the nodes have been heard without a break.
     listening_since: AtomicI64,
+    pub(crate) limits: Limits,
     /// Set once and for good: the log is not the one that nodes saw.
     refuted: OnceLock<LogRefusal>,
 }
@@ -60,8 +64,10 @@ pub(crate) struct Foundations {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
+    pub(crate) beats: Arc<dyn BeatTable>,
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
+    pub(crate) beat: AuthorityBeat,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
     pub(crate) incarnation: IncarnationId,
@@ -76,8 +82,10 @@ impl App {
             custody,
             log,
             leases,
+            beats,
             replica,
             leadership,
+            beat,
             bus,
             bus_issuer,
             incarnation,
@@ -91,8 +99,10 @@ impl App {
             custody,
             log,
             leases,
+            beats,
             replica,
             leadership,
+            beat,
             bus,
             bus_issuer,
             voice,
@@ -106,6 +116,7 @@ impl App {
             healthy,
             states,
             listening_since: AtomicI64::new(i64::MAX),
+            limits,
             refuted: OnceLock::new(),
         }
     }
@@ -119,6 +130,15 @@ impl App {
 
     pub(crate) fn refuted(&self) -> Option<LogRefusal> {
         self.refuted.get().copied()
+    }
+
+    /// Why nothing may be granted now; `None` when it may.
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
+        match self.refuted() {
+            Some(code) => Some(Frozen::LogRefused(code)),
+            None if self.beat.held().is_none() => Some(Frozen::NoQuorum),
+            None => None,
+        }
     }
 
     pub(crate) fn listening_from(&self, at: Timestamp) {

@@ -1,5 +1,7 @@
 //! From the log and the state directory to a cluster that can be served.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use rap_control_core::State;
 use rap_events::{
@@ -13,9 +15,10 @@ use rap_proto::{
 };
 
 use crate::{
-    actors::projection::replay,
+    actors::projection::resume,
     clock,
     custody::Custody,
+    fold_cache::{self, Folded, WORTH_EVENTS},
     http::failure::Failure,
     server::ServeError,
     work::{Identity, Work},
@@ -26,8 +29,14 @@ use crate::{
 pub(crate) async fn bootstrap(
     log: std::sync::Arc<dyn Log>,
     custody: &Custody,
+    dir: &Path,
 ) -> Result<(State, Option<Secret<SetupCode>>), ServeError> {
-    let state = fold(log.as_ref()).await?;
+    let kept = fold_cache::load(dir, custody.cluster, log.as_ref()).await.unwrap_or_default();
+    let before = kept.state.position();
+    let Folded { state, frontier } = fold(log.as_ref(), kept).await?;
+    if state.position() >= before + WORTH_EVENTS {
+        fold_cache::store(dir, custody.cluster, &state, &frontier);
+    }
     match state.cluster().id {
         Some(id) if id != custody.cluster => return Err(ServeError::OtherCluster),
         Some(_) if !state.cluster().control_keys.contains(&custody.control.public_key()) => {
@@ -53,7 +62,8 @@ pub(crate) async fn bootstrap(
             ServeError::Bootstrap("another server started at once".to_owned())
         }
     })?;
-    Ok((fold(log.as_ref()).await?, Some(code)))
+    let folded = fold(log.as_ref(), Folded { state, frontier }).await?;
+    Ok((folded.state, Some(code)))
 }
 
 async fn append(
@@ -79,7 +89,8 @@ async fn append(
     work.commit(identity, Bytes::new()).await.map(|_| ())
 }
 
-async fn fold(log: &dyn Log) -> Result<State, ServeError> {
+/// Goes on from what is folded to the log's end.
+async fn fold(log: &dyn Log, folded: Folded) -> Result<Folded, ServeError> {
     let head = log.head().await.map_err(|error| ServeError::Log(error.to_string()))?;
-    replay(log, head, None).await.map_err(|error| ServeError::Log(error.to_string()))
+    resume(log, head, folded).await.map_err(|error| ServeError::Log(error.to_string()))
 }

@@ -7,8 +7,10 @@
 //! | `control.key` | signs snapshots, access tokens and bus messages |
 //! | `tls.key` | of the server's own certificate, which is issued anew at each start |
 //! | `derivation.key` | 32 bytes, from which secrets that are shown once are derived |
+//! | `replica.key` | this replica's own: signs its votes for the authority beat |
 //!
-//! What exists is never overwritten: a lost file is restored from a backup, not replaced.
+//! What exists is never overwritten: a lost file is restored from a backup, not replaced. The one
+//! exception is `replica.key`: a replica without one makes its own, and a copied one is removed.
 
 use std::{
     fs,
@@ -53,6 +55,8 @@ pub(crate) struct Custody {
     pub(crate) authority: ClusterAuthority,
     pub(crate) control: LocalKey,
     pub(crate) tls: LocalKey,
+    /// Different on each replica.
+    pub(crate) replica: LocalKey,
     pub(crate) derivation: DerivationKey,
 }
 
@@ -139,6 +143,7 @@ impl Custody {
             authority,
             control: read_key(&dir.join("control.key"))?,
             tls: read_key(&dir.join("tls.key"))?,
+            replica: replica_key(&dir.join("replica.key"))?,
             derivation: DerivationKey(derivation),
         })
     }
@@ -155,8 +160,9 @@ impl Custody {
         write(&dir.join("control.key"), control.to_pem().as_bytes())?;
         write(&dir.join("tls.key"), tls.to_pem().as_bytes())?;
         write(&dir.join("derivation.key"), &derivation.0)?;
+        let replica = replica_key(&dir.join("replica.key"))?;
         write(&dir.join("complete"), b"")?;
-        Ok(Self { cluster, authority, control, tls, derivation })
+        Ok(Self { cluster, authority, control, tls, replica, derivation })
     }
 }
 
@@ -167,6 +173,18 @@ pub(crate) fn new_key() -> LocalKey {
         if let Some(key) = LocalKey::from_random(&bytes) {
             return key;
         }
+    }
+}
+
+/// The replica's own key, made when there is none.
+fn replica_key(path: &Path) -> Result<LocalKey, CustodyError> {
+    match read_key(path) {
+        Err(CustodyError::Missing { .. }) => {
+            let key = new_key();
+            write(path, key.to_pem().as_bytes())?;
+            Ok(key)
+        }
+        found => found,
     }
 }
 
@@ -233,6 +251,7 @@ mod tests {
         assert_eq!(made.cluster, read.cluster);
         assert_eq!(made.authority.fingerprint(), read.authority.fingerprint());
         assert_eq!(made.control.public_key(), read.control.public_key());
+        assert_eq!(made.replica.public_key(), read.replica.public_key());
         let command = CommandId::from_u128(1);
         let secrets = [&made, &read].map(|c| c.derivation.secret::<LoginSecret>(command).reveal());
         assert_eq!(secrets[0], secrets[1]);

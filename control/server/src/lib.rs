@@ -11,12 +11,14 @@
 
 mod actors;
 mod app;
+mod beat;
 mod bootstrap;
 mod clock;
 pub mod config;
 mod connection;
 mod custody;
 mod feed;
+mod fold_cache;
 mod http;
 mod in_flight;
 mod leadership;
@@ -26,6 +28,7 @@ mod node_api;
 mod options;
 mod password;
 mod rates;
+pub mod replica;
 mod server;
 pub mod telemetry;
 mod throttle;
@@ -38,5 +41,8 @@ pub use options::{
     BusChoice, ControlOptions, DEFAULT_PORT, Limits, LocalLog, LogChoice, StreamLimits,
     nats_authority,
 };
-pub use rap_control_core::rate::{Rate, Rates};
+pub use rap_control_core::{
+    beat::Pace,
+    rate::{Rate, Rates},
+};
 pub use server::{Running, ServeError, serve};

@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 use rap_bus::nats_authority::{Revocations, ServerOptions};
 use rap_control::{
     config::{self, Flags},
+    replica::{self, Change},
     serve, telemetry,
 };
 
@@ -23,6 +24,9 @@ enum Command {
     Run(Flags),
     /// Read the configuration, say what is wrong with it, and change nothing
     CheckConfig(Flags),
+    /// Say which replicas sign the authority beat, or change that, from a replica's own host
+    #[command(subcommand)]
+    Replica(Replica),
     /// Print a nats-server configuration that trusts this cluster
     NatsConfig {
         /// Where the cluster's keys are
@@ -37,10 +41,26 @@ enum Command {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Replica {
+    /// List the replicas, and how many of them make a quorum
+    Ls(Flags),
+    /// Add this host's replica
+    Add(Flags),
+    /// Remove a replica
+    Rm {
+        /// The replica's key, as `ls` shows it
+        key: rap_proto::KeyId,
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(flags) => run(flags),
         Command::CheckConfig(flags) => check(flags),
+        Command::Replica(command) => replica(command),
         Command::NatsConfig { state_dir, listen, resolver_dir } => {
             nats_config(&state_dir, listen, resolver_dir)
         }
@@ -82,6 +102,25 @@ fn run(flags: Flags) -> Result<(), String> {
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         running.stopped().await.map_err(|error| error.to_string())
     })
+}
+
+fn replica(command: Replica) -> Result<(), String> {
+    let (flags, change) = match command {
+        Replica::Ls(flags) => (flags, None),
+        Replica::Add(flags) => (flags, Some(Change::Add)),
+        Replica::Rm { key, flags } => (flags, Some(Change::Remove(key))),
+    };
+    let options = config::load(flags).map_err(|error| error.to_string())?;
+    let replicas = actix_rt::System::new()
+        .block_on(async {
+            match change {
+                None => replica::list(&options).await,
+                Some(change) => replica::change(&options, change).await,
+            }
+        })
+        .map_err(|error| error.to_string())?;
+    print!("{replicas}");
+    Ok(())
 }
 
 fn nats_config(

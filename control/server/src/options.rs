@@ -9,8 +9,8 @@ use std::{
 };
 
 use rap_bus::{Bus, NatsAuthority};
-use rap_control_core::rate::Rates;
-use rap_events::{LeaseTable, Log};
+use rap_control_core::{beat::Pace, rate::Rates};
+use rap_events::{BeatTable, LeaseTable, Log};
 
 use crate::{
     clock,
@@ -44,6 +44,8 @@ pub struct Limits {
     pub streams: StreamLimits,
     /// A connection whose other end takes nothing of what was sent is cut off after this long.
     pub unread: Duration,
+    /// How often the authority beat is made, and how long it is valid.
+    pub beat: Pace,
 }
 
 /// How much the event streams may hold and ask for.
@@ -69,7 +71,12 @@ const UNREAD: Duration = Duration::from_secs(30);
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { rates: Rates::default(), streams: StreamLimits::default(), unread: UNREAD }
+        Self {
+            rates: Rates::default(),
+            streams: StreamLimits::default(),
+            unread: UNREAD,
+            beat: Pace::default(),
+        }
     }
 }
 
@@ -93,10 +100,10 @@ pub enum LogChoice {
     Postgres(String),
 }
 
-/// A log that also keeps its leases, such as [`rap_events::MemoryLog`].
-pub trait LocalLog: Log + LeaseTable {}
+/// A log that also keeps its leases and votes, such as [`rap_events::MemoryLog`].
+pub trait LocalLog: Log + LeaseTable + BeatTable {}
 
-impl<T: Log + LeaseTable> LocalLog for T {}
+impl<T: Log + LeaseTable + BeatTable> LocalLog for T {}
 
 /// What carries doorbells and observations.
 #[derive(Clone)]

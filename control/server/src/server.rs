@@ -13,7 +13,7 @@ use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_control_core::State;
-use rap_events::{LeaseTable, Log};
+use rap_events::{BeatTable, LeaseTable, Log};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
     InvalidServerName, pem,
@@ -32,6 +32,7 @@ use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     actors::{
+        beats::BeatKeeper,
         doorbell::Doorbell,
         feeder::Feeder,
         guardian::{Guardian, Ward},
@@ -43,9 +44,10 @@ use crate::{
         revocations::RevocationKeeper,
     },
     app::{App, Foundations},
+    beat::{BeatSender, authority_beat},
     bootstrap, clock, connection,
     custody::{Custody, CustodyError},
-    http,
+    fold_cache, http,
     leadership::{Desk, leadership},
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
@@ -63,6 +65,10 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN_SECONDS: u64 = 2;
 /// How long a start waits to learn who leads, and a stop to give the lead back.
 const LEADERSHIP_WAIT: Duration = Duration::from_secs(2);
+/// How long a stop waits for the last events to be folded.
+const FOLD_WAIT: Duration = Duration::from_secs(1);
+/// How long a start waits for a beat of the replicas.
+const BEAT_WAIT: Duration = Duration::from_secs(2);
 
 /// A server that answers. It stops when its `shutdown` resolves.
 #[derive(Debug)]
@@ -156,8 +162,9 @@ async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
-    let (log, leases) = open_log(&options.log).await?;
-    let (state, setup_code) = bootstrap::bootstrap(Arc::clone(&log), &custody).await?;
+    let Opened { log, leases, beats } = open_log(&options.log).await?;
+    let (state, setup_code) =
+        bootstrap::bootstrap(Arc::clone(&log), &custody, &options.state_dir).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
 
     let certificate = Arc::new(Certificate::issue(&custody, &options.names)?);
@@ -171,12 +178,15 @@ async fn run(
     let (healthy_sender, healthy) = watch::channel(true);
     let replica = ReplicaId::new(clock::now(), clock::random());
     let (leadership, desk) = leadership();
+    let (beat, beat_sender) = authority_beat();
     let app = Arc::new(App::new(Foundations {
         custody,
         log,
         leases,
+        beats,
         replica,
         leadership,
+        beat,
         bus,
         bus_issuer,
         incarnation: IncarnationId::new(clock::now(), clock::random()),
@@ -185,11 +195,14 @@ async fn run(
         limits: options.limits,
     }));
     let unread = options.limits.unread;
-    let wards = wards(&app, Arc::new(states_sender), Arc::new(Mutex::new(desk)));
+    let desks = (Arc::new(Mutex::new(desk)), Arc::new(Mutex::new(beat_sender)));
+    let wards = wards(&app, Arc::new(states_sender), desks);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     // So that what follows from a start is in the log before anybody is served. A server that
     // does not learn it in time serves all the same, and leads later.
     let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
+    // Without a beat in time it serves all the same, and grants nothing.
+    let _ = tokio::time::timeout(BEAT_WAIT, app.beat.heard()).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
 
     let (served, feed) = (Arc::clone(&app), Arc::clone(&app.feed));
@@ -226,9 +239,21 @@ async fn run(
     };
     renewal.abort();
     resign(&app).await;
+    keep_fold(&app, &options.state_dir).await;
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
+    }
+}
+
+/// Leaves the state for the next start, when nobody writes to the log at this moment.
+async fn keep_fold(app: &App, dir: &std::path::Path) {
+    if app.refuted().is_some() {
+        return;
+    }
+    let Ok(frontier) = app.log.frontier().await else { return };
+    if let Some(state) = app.wait_for(frontier.size(), FOLD_WAIT).await {
+        fold_cache::store(dir, app.custody.cluster, &state, &frontier);
     }
 }
 
@@ -241,10 +266,10 @@ async fn resign(app: &App) {
 fn wards(
     app: &Arc<App>,
     states: Arc<watch::Sender<Arc<State>>>,
-    desk: Arc<Mutex<Desk>>,
+    (desk, beat): (Arc<Mutex<Desk>>, Arc<Mutex<BeatSender>>),
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [feeder, doorbell, processes, observer, revocations, keeper, guesses] =
+    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, beats] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
@@ -252,6 +277,7 @@ fn wards(
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&desk))
         }),
+        Ward::start("beats", move || BeatKeeper::new(Arc::clone(&beats), Arc::clone(&beat))),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
@@ -260,14 +286,22 @@ fn wards(
     ]
 }
 
-/// The log, and the leases beside it.
-async fn open_log(choice: &LogChoice) -> Result<(Arc<dyn Log>, Arc<dyn LeaseTable>), ServeError> {
+/// The log, and what stands beside it.
+pub(crate) struct Opened {
+    pub(crate) log: Arc<dyn Log>,
+    leases: Arc<dyn LeaseTable>,
+    beats: Arc<dyn BeatTable>,
+}
+
+pub(crate) async fn open_log(choice: &LogChoice) -> Result<Opened, ServeError> {
     match choice {
-        LogChoice::Local(log) => Ok((log.clone(), log.clone())),
+        LogChoice::Local(log) => {
+            Ok(Opened { log: log.clone(), leases: log.clone(), beats: log.clone() })
+        }
         LogChoice::Postgres(url) => {
             let log = PostgresLog::connect(url).await;
             let log = Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?);
-            Ok((log.clone(), log))
+            Ok(Opened { log: log.clone(), leases: log.clone(), beats: log })
         }
     }
 }

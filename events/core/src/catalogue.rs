@@ -3,6 +3,7 @@
 use crate::{
     aggregate::{EventCodec, EventError, EventKind},
     api_token::ApiTokenEvent,
+    authority::AuthorityEvent,
     cluster::ClusterEvent,
     guessing::GuessingEvent,
     join_token::JoinTokenEvent,
@@ -88,6 +89,7 @@ domain! {
     "vpn_connection" => VpnConnection(VpnConnectionEvent),
     "leadership" => Leadership(LeadershipEvent),
     "guessing" => Guessing(GuessingEvent),
+    "authority" => Authority(AuthorityEvent),
 }
 
 /// The payload fields that hold something [`crate::Sensitive`]: show `…` in their place.

@@ -9,6 +9,8 @@
 
 pub mod aggregate;
 pub mod api_token;
+pub mod authority;
+pub mod beat;
 pub mod catalogue;
 pub mod cluster;
 #[cfg(any(test, feature = "conformance"))]
@@ -41,6 +43,7 @@ pub mod vpn_connection;
 mod tests;
 
 pub use aggregate::{Aggregate, EventCodec};
+pub use beat::BeatTable;
 pub use catalogue::DomainEvent;
 pub use lease::LeaseTable;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};

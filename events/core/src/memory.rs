@@ -1,5 +1,6 @@
 //! A log in memory, for tests, simulations and `rap dev`. What it holds ends with it.
 
+mod beats;
 mod leases;
 
 use std::{
@@ -59,6 +60,7 @@ struct State {
     keys: BTreeSet<String>,
     commands: BTreeMap<CommandId, StoredCommand>,
     leases: BTreeMap<StreamId, LeaseRow>,
+    beats: beats::Beats,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }

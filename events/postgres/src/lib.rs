@@ -11,6 +11,7 @@
 
 mod appender;
 mod batch;
+mod beats;
 mod connect;
 mod failure;
 mod leases;
@@ -25,11 +26,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use rap_events::{
+    beat::{Ballot, BeatTable, BeatTableError, Proposal},
     lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
     tree::Tree,
 };
-use rap_proto::{CommandId, Digest};
+use rap_proto::{CommandId, Digest, KeyId};
 use rap_tlog::Frontier;
 use sqlx::PgPool;
 use tokio::{
@@ -151,6 +153,35 @@ impl LeaseTable for PostgresLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
         Box::pin(leases::read(&self.pool, category, after, limit))
+    }
+}
+
+impl BeatTable for PostgresLog {
+    fn read_ballot(&self) -> BoxFuture<'_, Result<Ballot, BeatTableError>> {
+        Box::pin(beats::read(&self.pool))
+    }
+
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        Box::pin(beats::propose(&self.pool, proposal))
+    }
+
+    fn vote(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        Box::pin(beats::vote(&self.pool, replica, sequence, payload))
+    }
+
+    fn sign(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+        signature: [u8; 64],
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        Box::pin(beats::sign(&self.pool, replica, sequence, payload, signature))
     }
 }
 

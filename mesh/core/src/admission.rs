@@ -140,6 +140,9 @@ pub fn admit_set_up<'v>(
     if view.is_stale(now) {
         return Err(RefusalCode::SnapshotStale);
     }
+    if view.authority.is_isolated() {
+        return Err(RefusalCode::AuthorityLost);
+    }
     let asker = trusted_peer(view, caller)?;
     if view.assignment.draining {
         return Err(RefusalCode::NodeDraining);
@@ -225,6 +228,10 @@ fn check_own(
 ) -> Result<(), RefusalCode> {
     if view.is_stale(now) {
         return Err(RefusalCode::SnapshotStale);
+    }
+    // What was authorized when control had no quorum any more was authorized by a minority.
+    if !view.authority.covers(claims.not_before) {
+        return Err(RefusalCode::AuthorityLost);
     }
     if view.is_denied(view.node) {
         return Err(RefusalCode::PeerNotTrusted);

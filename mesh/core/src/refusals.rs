@@ -31,6 +31,9 @@ const fn sentence(code: RefusalCode) -> &'static str {
         RefusalCode::TargetRefused => "the resource refused the connection",
         RefusalCode::LimitReached => "a limit was reached",
         RefusalCode::LeaseSuperseded => "another node holds this by now",
+        RefusalCode::AuthorityLost => {
+            "the node has not heard from a quorum of control for too long"
+        }
     }
 }
 
@@ -43,6 +46,7 @@ pub const fn worth_trying_elsewhere(code: RefusalCode) -> bool {
             | RefusalCode::NodeDraining
             | RefusalCode::SnapshotBehind
             | RefusalCode::SnapshotStale
+            | RefusalCode::AuthorityLost
             | RefusalCode::PathUnavailable
             | RefusalCode::WorkerUnavailable
             | RefusalCode::TokenWrongAudience

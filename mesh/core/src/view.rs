@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use rap_proto::{
-    ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
     signed::Trusted,
     snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
 };
@@ -28,6 +28,8 @@ pub struct View {
     pub version: u64,
     pub expires_at: Timestamp,
     pub stale_policy: StalePolicy,
+    /// What control's word is worth, as far as its beat tells.
+    pub authority: Authority,
     pub assignment: Assignment,
     pub trust: Trust,
     peers: BTreeMap<NodeId, Peer>,
@@ -46,6 +48,7 @@ impl View {
             version: manifest.version,
             expires_at: manifest.expires_at,
             stale_policy: manifest.stale_policy,
+            authority: Authority::default(),
             control_keys: Trusted::new(trust.control_keys.iter().copied(), 1),
             assignment,
             trust,
@@ -72,9 +75,10 @@ impl View {
         now > self.expires_at
     }
 
-    /// Whether running sessions have to end because the snapshot is stale.
+    /// Whether running sessions have to end because the snapshot is stale, or the node isolated.
     pub fn must_stop(&self, now: Timestamp) -> bool {
-        self.is_stale(now) && self.stale_policy == StalePolicy::Stop
+        let cut_off = self.is_stale(now) || self.authority.is_isolated();
+        cut_off && self.stale_policy == StalePolicy::Stop
     }
 
     pub fn is_denied(&self, node: NodeId) -> bool {

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::{Reference, SecretText, bodies};
 use crate::{
     ApiScope, ApiTokenId, ClusterId, Digest, LoginId, Name, OrganizationId, OrganizationRole,
-    PlatformRole, Timestamp, UserId,
+    PlatformRole, Timestamp, UserId, term::terms,
 };
 
 /// The shortest password, in characters.
@@ -12,6 +12,16 @@ pub const MIN_PASSWORD_CHARS: usize = 12;
 pub const MAX_PASSWORD_BYTES: usize = 256;
 /// The longest label of a login or a token, in characters.
 pub const MAX_LABEL_CHARS: usize = 64;
+
+terms! {
+    /// Whether more than half of the control plane's replicas agree that nothing was lost.
+    AuthorityState, "authority state":
+    Quorum = "quorum",
+    /// There is one replica: nobody would notice what it lost.
+    NoQuorum = "no_quorum",
+    /// Too few replicas see the database: only what takes authority away is done.
+    Frozen = "frozen",
+}
 
 bodies! {
     /// `POST /setup`: the installation's first platform owner.
@@ -78,6 +88,7 @@ bodies! {
         pub version: String,
         /// The last log position that the server has folded.
         pub position: u64,
+        pub authority: AuthorityState,
     }
 
     /// `POST /users`.

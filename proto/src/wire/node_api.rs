@@ -6,6 +6,7 @@
 //! | `POST /node/v1/enroll/poll` | a signature of the new key | [`PollRequest`] | [`EnrollReply`] |
 //! | `POST /node/v1/renew` | mutual TLS | [`RenewRequest`] | [`Credentials`] |
 //! | `POST /node/v1/tree` | mutual TLS | [`TreeRequest`] | [`TreeReply`] |
+//! | `POST /node/v1/beat` | mutual TLS | [`BeatRequest`] | [`BeatReply`] |
 //! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
 
 use std::{collections::BTreeSet, net::SocketAddr};
@@ -124,6 +125,23 @@ pub struct TreeReply {
     pub head: Vec<u8>,
     /// RFC 6962, section 2.1.2; empty from the empty tree.
     pub consistency: Vec<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatRequest {
+    /// The hash of the epoch statement that the node holds; it is not sent again.
+    pub statement: Option<Digest>,
+}
+
+/// The newest beat, and the epoch statement that it is signed under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeatReply {
+    /// Signed by the control key; empty when the node holds it.
+    #[serde(with = "serde_bytes")]
+    pub statement: Vec<u8>,
+    /// Signed by a quorum of the statement's replicas; empty before the first.
+    #[serde(with = "serde_bytes")]
+    pub beat: Vec<u8>,
 }
 
 terms! {

@@ -6,11 +6,13 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ClusterId, Digest, IncarnationId, Lane, NodeId, NodeRole, ResourceKind, Signer,
+    Timestamp,
+    beat::{Beat, EpochStatement},
     bus::{ControlBody, ControlMessage, Heartbeat, NodeBody, NodeMessage},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled},
     refusal::{Refusal, RefusalCode},
-    signed::seal,
+    signed::{self, seal},
     snapshot::{
         Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, Section as _,
         StalePolicy, Target, Trust,
@@ -156,6 +158,7 @@ fn bus_messages() {
             body: ControlBody::ObservationsRecorded { through: 3 },
         },
     );
+    check("control_beat_available.v1", &ControlBody::BeatAvailable { sequence: 7 });
 }
 
 #[test]
@@ -232,4 +235,38 @@ fn node_api_bodies() {
     check("tree_request.v1", &node_api::TreeRequest { known: b"a note\n".to_vec() });
     let consistency = vec![Digest::of(b"one"), Digest::of(b"two")];
     check("tree_reply.v1", &node_api::TreeReply { head: b"a note\n".to_vec(), consistency });
+    let statement = Some(Digest::of(b"statement"));
+    check("beat_request.v1", &node_api::BeatRequest { statement });
+    let (statement, beat) = (b"statement".to_vec(), b"beat".to_vec());
+    check("beat_reply.v1", &node_api::BeatReply { statement, beat });
+}
+
+#[test]
+fn beats() {
+    let statement = EpochStatement {
+        cluster: ClusterId::from_u128(2),
+        epoch: 1,
+        revision: 3,
+        replicas: [1, 2, 3].map(|seed| key(seed).public_key()).to_vec(),
+        threshold: 2,
+        previous: Some(Digest::of(b"statement")),
+    };
+    check("epoch_statement.v1", &statement);
+    let beat = Beat {
+        cluster: ClusterId::from_u128(2),
+        epoch: 1,
+        statement: Digest::of(&codec::encode(&statement)),
+        sequence: 7,
+        snapshot_floor: 42,
+        deny_version: 40,
+        issued_at: NOW,
+        expires_at: Timestamp::from_unix_millis(NOW.unix_millis() + 30_000),
+    };
+    check("beat.v1", &beat);
+    let payload = codec::encode(&beat);
+    let signed = |seed| (key(seed).public_key().id(), signed::sign::<Beat>(&payload, &key(seed)));
+    let envelope = signed::join::<Beat>(&payload, [signed(1), signed(3)]);
+    check_bytes("signed_beat.v1", &envelope);
+    assert_eq!(envelope, seal(&beat, &[&key(1), &key(3)]), "signed apart or together");
+    assert!(signed::open::<Beat>(&envelope, &statement.trusted()).is_ok());
 }

@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use rap_proto::Generation;
 
 use super::*;
-use rap_proto::observation::LogRefusal;
+use rap_proto::{beat::Beat, observation::LogRefusal};
 
-use crate::{lease::LeaseFloor, snapshot::Floor, standing::Standing, witness::Witnessed};
+use crate::{
+    beat::BeatFloor, lease::LeaseFloor, snapshot::Floor, standing::Standing, witness::Witnessed,
+};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -70,6 +72,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&LeaseFloor { generation: Generation::new(7) });
     check(&Standing::Good);
     check(&witnessed());
+    check(&beat_floor());
     check(&Standing::revoked_by_control(Timestamp::from_unix_millis(5)));
 }
 
@@ -88,6 +91,20 @@ pub(crate) fn check_golden(name: &str, bytes: &[u8]) {
     assert_eq!(hex(bytes), std::fs::read_to_string(&path).unwrap().trim(), "{name}");
 }
 
+fn beat_floor() -> BeatFloor {
+    let beat = Beat {
+        cluster: ClusterId::from_u128(2),
+        epoch: 1,
+        statement: Digest::from_bytes([3; 32]),
+        sequence: 7,
+        snapshot_floor: 42,
+        deny_version: 40,
+        issued_at: Timestamp::from_unix_millis(5),
+        expires_at: Timestamp::from_unix_millis(30_005),
+    };
+    BeatFloor { statement: b"statement".to_vec(), beat }
+}
+
 #[test]
 fn the_formats_are_frozen() {
     let floor = Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) };
@@ -99,5 +116,6 @@ fn the_formats_are_frozen() {
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));
     check_golden("tree_head", &encode(&witnessed()));
+    check_golden("beat", &encode(&beat_floor()));
     check_golden("standing-revoked", &encode(&Standing::revoked_by_control(at)));
 }

@@ -100,6 +100,7 @@ impl IdentityActor {
         let Some(held) = &self.held else { return };
         self.crew.fetcher.tell(Renewed(held.clone()));
         self.crew.witness.tell(Renewed(held.clone()));
+        self.crew.beat.tell(Renewed(held.clone()));
         self.crew.link.tell(Renewed(held.clone()));
         self.crew.mesh.tell(Renewed(held.clone()));
         self.crew.snapshots.tell(Renewed(held.clone()));

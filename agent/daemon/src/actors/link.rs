@@ -24,7 +24,9 @@ use tokio::sync::oneshot;
 
 use crate::{
     BusChoice,
-    actors::{Crew, Parts, Renewed, Revoked, fetcher::Doorbell, snapshots::TellAgain, spool},
+    actors::{
+        Crew, Parts, Renewed, Revoked, beat::Rung, fetcher::Doorbell, snapshots::TellAgain, spool,
+    },
     clock::Clock,
     join::heartbeat,
     random,
@@ -232,6 +234,7 @@ impl Shell for LinkActor {
             }
             Effect::Publish(message) => self.publish(&message, ctx),
             Effect::Doorbell { version } => self.crew.fetcher.tell(Doorbell { version }),
+            Effect::AuthorityBeat { sequence } => self.crew.beat.tell(Rung { sequence }),
             Effect::Recorded { through } => self.crew.spool.tell(spool::Recorded { through }),
             Effect::Ignored(reason) => tracing::warn!(%reason, "a bus message was ignored"),
         }

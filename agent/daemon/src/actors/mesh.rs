@@ -8,11 +8,12 @@ use rap_mesh::{
     Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Path, Sections,
     View,
 };
-use rap_proto::{key::LocalKey, wire::node_api::Credentials};
+use rap_proto::{Authority, key::LocalKey, wire::node_api::Credentials};
 
 use crate::{
     actors::{
         Crew, Parts, Renewed, Revoked,
+        beat::TellTrust,
         fetcher::Doorbell,
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
@@ -35,6 +36,11 @@ const SPOOL_RETRY: Duration = Duration::from_millis(200);
 #[rtype(result = "()")]
 pub(crate) struct Apply(pub(crate) Arc<Snapshot>);
 
+/// What control's word is worth from now on.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Trusts(pub(crate) Authority);
+
 /// Accept nothing new, as before leaving.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -49,13 +55,23 @@ pub(crate) struct MeshActor {
     hull: Hull,
     dialer: Arc<dyn Dialer>,
     snapshot: Option<Arc<Snapshot>>,
+    authority: Authority,
     draining: bool,
     closed: bool,
 }
 
 impl MeshActor {
     pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull, dialer: Arc<dyn Dialer>) -> Self {
-        Self { parts, crew, hull, dialer, snapshot: None, draining: false, closed: false }
+        Self {
+            parts,
+            crew,
+            hull,
+            dialer,
+            snapshot: None,
+            authority: Authority::default(),
+            draining: false,
+            closed: false,
+        }
     }
 
     fn apply(&mut self, ctx: &mut Context<Self>) {
@@ -63,7 +79,8 @@ impl MeshActor {
         if self.closed {
             return;
         }
-        let view = view_of(&snapshot, self.draining);
+        let mut view = view_of(&snapshot, self.draining);
+        view.authority = self.authority;
         let endpoint = self.hull.borrow().clone();
         match endpoint {
             None => self.bind(view, ctx),
@@ -194,6 +211,7 @@ impl Actor for MeshActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         ctx.run_interval(REPORT, |actor, _| actor.report());
+        self.crew.beat.tell(TellTrust);
         self.crew.snapshots.tell(TellAgain);
     }
 }
@@ -206,6 +224,16 @@ impl Handler<Apply> for MeshActor {
         let same = self.snapshot.as_ref().is_some_and(|held| held.digest == snapshot.digest);
         self.snapshot = Some(snapshot);
         if !same {
+            self.apply(ctx);
+        }
+    }
+}
+
+impl Handler<Trusts> for MeshActor {
+    type Result = ();
+
+    fn handle(&mut self, Trusts(authority): Trusts, ctx: &mut Self::Context) {
+        if std::mem::replace(&mut self.authority, authority) != authority {
             self.apply(ctx);
         }
     }

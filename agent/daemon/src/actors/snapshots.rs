@@ -82,6 +82,7 @@ impl SnapshotActor {
         self.crew.fetcher.tell(Holding { version, sections });
         self.crew.link.tell(ControlKeys(self.machine.control_keys()));
         self.crew.witness.tell(ControlKeys(self.machine.control_keys()));
+        self.crew.beat.tell(ControlKeys(self.machine.control_keys()));
     }
 
     fn persist(&mut self, plan: Plan, ctx: &mut Context<Self>) {

@@ -114,6 +114,7 @@ async fn kill_by_name(crew: &Crew, name: ActorName) {
         ActorName::Snapshots => kill(crew.snapshots.addr()).await,
         ActorName::Fetcher => kill(crew.fetcher.addr()).await,
         ActorName::Witness => kill(crew.witness.addr()).await,
+        ActorName::Beat => kill(crew.beat.addr()).await,
         ActorName::Link => kill(crew.link.addr()).await,
         ActorName::Spool => kill(crew.spool.addr()).await,
         ActorName::Workload => kill(crew.workload.addr()).await,

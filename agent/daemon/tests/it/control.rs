@@ -37,7 +37,7 @@ use rap_proto::{
     signed::{self, Trusted},
     snapshot::{Assignment, Bundle, Manifest, RoleScope, Section as _, StalePolicy, Trust},
     wire::node_api::{
-        BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
+        BeatReply, BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
         MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
         TreeReply, TreeRequest,
     },
@@ -111,6 +111,8 @@ pub(crate) struct Desk {
     pub(crate) snapshot: Option<(u64, Bundle)>,
     /// The leaves of the log that the node is shown.
     pub(crate) log: Vec<Digest>,
+    /// The newest authority beat, if control makes any.
+    pub(crate) beat: Option<BeatReply>,
     /// Whether observations are confirmed.
     pub(crate) records: bool,
     pub(crate) node: Option<Node>,
@@ -341,6 +343,11 @@ impl Control {
         say(&self.shared, &*self.bus, self.node(), body, &self.shared.key).await;
     }
 
+    pub(crate) async fn ring_beat(&self, sequence: u64) {
+        let body = ControlBody::BeatAvailable { sequence };
+        say(&self.shared, &*self.bus, self.node(), body, &self.shared.key).await;
+    }
+
     /// Rings with a signature that is not control's.
     pub(crate) async fn ring_falsely(&self, version: u64) {
         let body = ControlBody::SnapshotAvailable { version };
@@ -476,6 +483,7 @@ async fn answer(
             Err(code) => Err(code),
             Ok(peer) if path == "/node/v1/renew" => renew(shared, peer, &body),
             Ok(_) if path == "/node/v1/tree" => tree(shared, &body),
+            Ok(_) if path == "/node/v1/beat" => beat(shared),
             Ok(_) => snapshot(shared, &body),
         },
     };
@@ -600,6 +608,11 @@ fn tree(shared: &Shared, body: &[u8]) -> Answer {
     let ed25519 = HeadKey::from_seed(&[2; 32]);
     let head = TreeHead { cluster, size, root }.sign(&shared.key, &ed25519);
     ok(&TreeReply { head, consistency })
+}
+
+fn beat(shared: &Shared) -> Answer {
+    let beat = shared.desk.lock().unwrap().beat.clone();
+    ok(&beat.unwrap_or(BeatReply { statement: Vec::new(), beat: Vec::new() }))
 }
 
 fn snapshot(shared: &Shared, body: &[u8]) -> Answer {

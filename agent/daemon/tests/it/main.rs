@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod beat;
 mod control;
 mod enrollment;
 mod life;

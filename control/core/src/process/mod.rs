@@ -53,6 +53,11 @@ impl Step {
         Actor::System { process: self.process.to_owned() }
     }
 
+    /// Whether it prolongs what nodes may do, which has to wait while authority is frozen.
+    pub fn prolongs_authority(&self) -> bool {
+        matches!(self.command, ProcessCommand::Cluster(_, ClusterCommand::RenewSnapshots))
+    }
+
     /// The hash of the request: the same for the same id.
     pub fn request_hash(&self) -> Digest {
         Digest::of_parts(&[b"process", self.process.as_bytes(), self.id.uuid().as_bytes()])

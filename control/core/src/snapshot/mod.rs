@@ -28,8 +28,7 @@ pub(crate) use touched::touched;
 pub const SNAPSHOT_TTL: Duration = Duration::from_secs(24 * 3_600);
 /// How often all snapshots are renewed when nothing else touches them.
 pub const SNAPSHOT_RENEWAL: Duration = Duration::from_secs(6 * 3_600);
-/// The authority epoch of a cluster that was never promoted, merged or split.
-pub const FIRST_AUTHORITY_EPOCH: u64 = 1;
+pub use rap_proto::beat::FIRST_AUTHORITY_EPOCH;
 
 /// A node's snapshot before it is signed: the manifest, and each section's bytes by their digest.
 #[derive(Debug, Clone, PartialEq, Eq)]

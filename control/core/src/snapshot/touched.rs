@@ -69,6 +69,7 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         | DomainEvent::JoinToken(_)
         | DomainEvent::NodeReport(_)
         | DomainEvent::Guessing(_)
+        | DomainEvent::Authority(_)
         | DomainEvent::Leadership(_) => BTreeSet::new(),
     }
 }

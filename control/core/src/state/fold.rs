@@ -17,6 +17,7 @@ impl State {
         // Who saw the thing before, and who sees it now: both learn of the change.
         let mut nodes = touched(self, &event, envelope);
         self.apply(&event, envelope)?;
+        self.authority.notice(&event, envelope.position);
         if let Some((node, sequence)) = observed(&event, envelope) {
             self.nodes.observe(node, sequence);
         }
@@ -51,6 +52,10 @@ impl State {
             DomainEvent::Session(event) => self.sessions.fold(event, envelope),
             DomainEvent::VpnConnection(event) => self.vpn_connections.fold(event, envelope),
             DomainEvent::Leadership(event) => self.leaderships.fold(event, envelope),
+            DomainEvent::Authority(event) => {
+                self.authority.fold(event, envelope);
+                Ok(())
+            }
             // Reports change nothing but how far they were recorded; the audit log shows them.
             DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }

@@ -6,6 +6,7 @@
 //! that look at the events alone, never at a clock.
 
 mod api_tokens;
+mod authority;
 mod cluster;
 mod corrupt;
 mod fold;
@@ -33,6 +34,7 @@ use rap_proto::{Digest, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 
 pub use api_tokens::{ApiToken, ApiTokens};
+pub use authority::{Authority, Stated};
 pub use cluster::Cluster;
 pub use corrupt::Corrupt;
 pub use join_tokens::{JoinToken, JoinTokens};
@@ -51,6 +53,9 @@ pub use stamp::Stamp;
 pub use users::{Invitation, Membership, PasswordChange, User, Users};
 pub use vpn_connections::{HeldLease, VpnConnection, VpnConnections};
 
+/// The version of the fold: raised whenever the same events give other bytes than before, so that
+/// nothing that an earlier one left is taken for its own.
+pub const FOLD_VERSION: u32 = 1;
 /// The largest serialized state, in bytes.
 pub const MAX_STATE_BYTES: usize = 1024 * 1024 * 1024;
 
@@ -72,6 +77,7 @@ pub struct State {
     pub(crate) sessions: Sessions,
     pub(crate) vpn_connections: VpnConnections,
     pub(crate) leaderships: Leaderships,
+    pub(crate) authority: Authority,
 }
 
 impl State {
@@ -136,6 +142,10 @@ impl State {
 
     pub fn leaderships(&self) -> &Leaderships {
         &self.leaderships
+    }
+
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Takes in the next event of the log.

@@ -12,8 +12,11 @@ use rap_events::{
 };
 use rap_proto::{OrganizationRole, SessionId, observation::EndReason};
 
-use super::{Corrupt, REVOKED_KEPT_MS, SessionPhase, State, sessions::MAX_OVER_PER_ORGANIZATION};
-use crate::world::{Platform, digest, login_id, name, uuid};
+use super::{
+    Corrupt, FOLD_VERSION, REVOKED_KEPT_MS, SessionPhase, State,
+    sessions::MAX_OVER_PER_ORGANIZATION,
+};
+use crate::world::{Platform, check_golden, digest, login_id, name, uuid};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -38,6 +41,14 @@ fn a_checkpoint_folds_on_like_the_state_that_it_was_taken_from() {
         resumed.fold(envelope).unwrap();
     }
     assert_eq!(resumed.to_bytes(), platform.state().to_bytes());
+}
+
+#[test]
+fn a_fold_that_gives_other_bytes_has_another_version() {
+    let platform = Platform::new();
+    let text = format!("{FOLD_VERSION} {}\n", platform.state().digest());
+    // When this differs, raise FOLD_VERSION: caches of the version before must not be used.
+    check_golden("fold.txt", &text);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One actor per concern. They hold no decision of their own: projections, processes and rules
 //! are pure code elsewhere. Each can die alone; the guardian starts it again.
 
+pub(crate) mod beats;
 pub(crate) mod doorbell;
 pub(crate) mod feeder;
 pub(crate) mod guardian;

@@ -74,6 +74,9 @@ async fn give_all(app: &App) -> bool {
     let mut last = None;
     for step in steps {
         let Some(term) = app.leadership.term() else { break };
+        if step.prolongs_authority() && app.frozen().is_some() {
+            continue;
+        }
         match give(app, term, step).await {
             Ok(position) => last = Some(position),
             // Somebody else did it, or it is not due any more: the next question tells.

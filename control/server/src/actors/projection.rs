@@ -9,8 +9,10 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message};
 use rap_control_core::{Corrupt, State};
-use rap_events::{Envelope, Log, log::ReadError, tree::TreeCheck};
+use rap_events::{Envelope, Log, entry, log::ReadError, tree::TreeCheck};
 use tokio::sync::watch;
+
+use crate::fold_cache::Folded;
 
 /// The most events that are folded between two publications.
 pub(crate) const MAX_BATCH: usize = 512;
@@ -118,6 +120,33 @@ async fn next_batch(log: &dyn Log, after: u64) -> Result<Vec<Envelope>, ReadErro
     }
 }
 
+/// Folds the log on through a position, and its tree beside it.
+pub(crate) async fn resume(
+    log: &dyn Log,
+    through: u64,
+    Folded { mut state, mut frontier }: Folded,
+) -> Result<Folded, ReplayError> {
+    while state.position() < through {
+        for envelope in &page(log, state.position(), through).await? {
+            state.fold(envelope)?;
+            frontier.push(entry::leaf(envelope));
+        }
+        // A long log is folded in turns with everything else that this thread does.
+        tokio::task::yield_now().await;
+    }
+    Ok(Folded { state, frontier })
+}
+
+/// The next events, at least one.
+async fn page(log: &dyn Log, after: u64, through: u64) -> Result<Vec<Envelope>, ReplayError> {
+    let room = usize::try_from(through - after).unwrap_or(MAX_BATCH);
+    let events = log.read(after, room.min(MAX_BATCH)).await?;
+    if events.is_empty() {
+        return Err(ReplayError::Short { through, position: after });
+    }
+    Ok(events)
+}
+
 /// Folds the log from the beginning through a position; `check` is shown every event.
 pub(crate) async fn replay(
     log: &dyn Log,
@@ -126,11 +155,7 @@ pub(crate) async fn replay(
 ) -> Result<State, ReplayError> {
     let mut state = State::default();
     while state.position() < through {
-        let room = usize::try_from(through - state.position()).unwrap_or(MAX_BATCH);
-        let events = log.read(state.position(), room.min(MAX_BATCH)).await?;
-        if events.is_empty() {
-            return Err(ReplayError::Short { through, position: state.position() });
-        }
+        let events = page(log, state.position(), through).await?;
         for envelope in &events {
             state.fold(envelope)?;
         }

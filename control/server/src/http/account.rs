@@ -214,6 +214,7 @@ pub(super) async fn cluster(call: Call) -> Result<Cluster, Failure> {
         authorities: rap_pki::pem::encode([authority.certificate_der()]),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         position: call.state.position(),
+        authority: call.app.beat.state(),
     })
 }
 

@@ -163,10 +163,10 @@ async fn command(
     }
     let Identity { command, request_hash, .. } =
         call.identity.clone().ok_or_else(|| Failure::Problem(internal()))?;
-    if let Some(code) = call.app.refuted() {
-        let detail = "the log is not the one that nodes saw; nothing is built upon it";
-        let frozen = Problem::new(ProblemCode::AuthorityFrozen, detail);
-        return Err(frozen.rule(format!("log_{code}")).into());
+    if !endpoint.while_frozen
+        && let Some(frozen) = call.app.frozen()
+    {
+        return Err(frozen.problem().into());
     }
     let _flight = call.app.in_flight.enter(command)?;
     let reply = match call.app.log.command(command).await? {

@@ -110,6 +110,8 @@ pub(crate) struct Endpoint {
     pub(crate) summary: &'static str,
     pub(crate) guard: Guard,
     pub(crate) kind: Kind,
+    /// A command that only takes authority away: it works also while authority is frozen.
+    pub(crate) while_frozen: bool,
     pub(crate) query: &'static [Parameter],
     /// Headers that this route alone looks at.
     pub(crate) headers: &'static [Parameter],
@@ -226,6 +228,7 @@ pub(crate) fn raw(
         summary,
         guard: Guard::Caller,
         kind: Kind::Read,
+        while_frozen: false,
         query: &[],
         headers: &[],
         request: None,
@@ -239,6 +242,10 @@ pub(crate) fn raw(
 impl Endpoint {
     pub(crate) fn public(self) -> Self {
         Self { guard: Guard::Public, ..self }
+    }
+
+    pub(crate) fn while_frozen(self) -> Self {
+        Self { while_frozen: true, ..self }
     }
 
     pub(crate) fn conditional(self) -> Self {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::HttpResponse;
 use rap_control_core::state::{NodeStanding, SessionPhase};
-use rap_proto::Duty;
+use rap_proto::{Duty, api::AuthorityState};
 
 use crate::{app::App, clock, metrics::Gauge};
 
@@ -18,7 +18,8 @@ pub(super) async fn healthz() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain").body("ok\n")
 }
 
-/// The log can be read, the projections are near its end, and every actor lives.
+/// The log can be read, the projections are near its end, and every actor lives. The text says
+/// whether there is a quorum.
 pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
     let position = app.state().position();
     let unready = |reason: &'static str| {
@@ -29,7 +30,12 @@ pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
         Ok(head) if head > position + MAX_LAG => unready("the projections are behind\n"),
         Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw\n"),
         Ok(_) if !*app.healthy.borrow() => unready("an actor is down\n"),
-        Ok(_) => HttpResponse::Ok().content_type("text/plain").body("ready\n"),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain").body(match app.beat.state() {
+            AuthorityState::Quorum => "ready\n",
+            AuthorityState::NoQuorum => "ready; one replica, no quorum\n",
+            // It still answers, and takes authority away: send it what nobody else answers.
+            AuthorityState::Frozen => "ready; frozen: too few replicas see the database\n",
+        }),
     }
 }
 
@@ -52,6 +58,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
         labels: format!("duty=\"{}\"", Duty::Processes),
         value: u64::from(app.leadership.term().is_some()),
     });
+    gauges.extend(authority(app));
     for (standing, word) in [
         (NodeStanding::Pending, "pending"),
         (NodeStanding::Approved, "approved"),
@@ -80,6 +87,38 @@ fn gauges(app: &App) -> Vec<Gauge> {
             labels: format!("phase=\"{word}\""),
             value: count as u64,
         });
+    }
+    gauges
+}
+
+fn authority(app: &App) -> Vec<Gauge> {
+    let state = app.beat.state();
+    let mut gauges: Vec<Gauge> = AuthorityState::ALL
+        .iter()
+        .map(|word| Gauge {
+            name: "rap_control_authority",
+            help: "Whether more than half of the replicas see the database.",
+            labels: format!("state=\"{word}\""),
+            value: u64::from(*word == state),
+        })
+        .collect();
+    let plain = |name, help, value| Gauge { name, help, labels: String::new(), value };
+    if let Some(held) = app.beat.last() {
+        let statement = &held.charter.statement;
+        gauges.extend([
+            plain("rap_control_beat_sequence", "The newest beat.", held.beat.sequence),
+            plain(
+                "rap_control_replicas",
+                "Replicas that may sign beats.",
+                statement.replicas.len() as u64,
+            ),
+            plain(
+                "rap_control_replicas_needed",
+                "Replicas that must sign a beat.",
+                u64::from(statement.threshold),
+            ),
+            plain("rap_control_authority_epoch", "The authority epoch.", held.beat.epoch),
+        ]);
     }
     gauges
 }

@@ -46,7 +46,8 @@ fn accounts() -> Vec<Endpoint> {
         command(post.clone(), "/api/v1/setup", "Become the first platform owner", account::set_up)
             .public(),
         command(post.clone(), "/api/v1/logins", "Log in", account::log_in).public(),
-        command(delete.clone(), "/api/v1/logins/current", "Log out", account::log_out),
+        command(delete.clone(), "/api/v1/logins/current", "Log out", account::log_out)
+            .while_frozen(),
         command(
             post.clone(),
             "/api/v1/invitations/accept",
@@ -73,7 +74,8 @@ fn accounts() -> Vec<Endpoint> {
         )
         .conditional(),
         command(post.clone(), "/api/v1/users/{user}/disable", "Disable an account", users::disable)
-            .conditional(),
+            .conditional()
+            .while_frozen(),
         command(post.clone(), "/api/v1/users/{user}/enable", "Enable an account", users::enable)
             .conditional(),
         command(
@@ -89,11 +91,13 @@ fn accounts() -> Vec<Endpoint> {
             "Revoke a platform role",
             users::revoke_role,
         )
-        .conditional(),
+        .conditional()
+        .while_frozen(),
         list("/api/v1/api-tokens", "List API tokens", api_tokens::list),
         command(post, "/api/v1/api-tokens", "Create an API token", api_tokens::create),
         command(delete, "/api/v1/api-tokens/{token}", "Revoke an API token", api_tokens::revoke)
-            .conditional(),
+            .conditional()
+            .while_frozen(),
     ]
 }
 
@@ -120,7 +124,8 @@ fn tenancy() -> Vec<Endpoint> {
             "Suspend an organization",
             organizations::suspend,
         )
-        .conditional(),
+        .conditional()
+        .while_frozen(),
         command(
             post,
             "/api/v1/organizations/{organization}/resume",
@@ -136,7 +141,9 @@ fn tenancy() -> Vec<Endpoint> {
         get(member, "Show a member", members::get),
         command(put, member, "Make somebody a member, or change the role", members::set)
             .maybe_conditional(),
-        command(delete, member, "Revoke a membership", members::remove).conditional(),
+        command(delete, member, "Revoke a membership", members::remove)
+            .conditional()
+            .while_frozen(),
     ]
 }
 
@@ -167,7 +174,8 @@ fn access() -> Vec<Endpoint> {
         list("/api/v1/sessions", "List sessions", sessions::list).query(SESSION_QUERY),
         command(post, "/api/v1/sessions", "Ask for access to a resource", sessions::request),
         get("/api/v1/sessions/{session}", "Show a session", sessions::get),
-        command(delete, "/api/v1/sessions/{session}", "End a session", sessions::terminate),
+        command(delete, "/api/v1/sessions/{session}", "End a session", sessions::terminate)
+            .while_frozen(),
     ]
 }
 
@@ -205,14 +213,16 @@ fn connections() -> Vec<Endpoint> {
             "Want a connection no more",
             vpn_connections::disable,
         )
-        .conditional(),
+        .conditional()
+        .while_frozen(),
         command(
             Method::POST,
             "/api/v1/organizations/{organization}/vpn-connections/{connection}/drain",
             "Ask the node that carries a connection to hand over",
             vpn_connections::drain,
         )
-        .conditional(),
+        .conditional()
+        .while_frozen(),
     ]
 }
 
@@ -232,9 +242,9 @@ fn fleet() -> Vec<Endpoint> {
         list("/api/v1/nodes", "List nodes", nodes::list),
         get("/api/v1/nodes/{node}", "Show a node", nodes::get),
         command(approve.0, approve.1, approve.2, nodes::approve).conditional(),
-        command(reject.0, reject.1, reject.2, nodes::reject).conditional(),
-        command(revoke.0, revoke.1, revoke.2, nodes::revoke).conditional(),
-        command(drain.0, drain.1, drain.2, nodes::drain).conditional(),
+        command(reject.0, reject.1, reject.2, nodes::reject).conditional().while_frozen(),
+        command(revoke.0, revoke.1, revoke.2, nodes::revoke).conditional().while_frozen(),
+        command(drain.0, drain.1, drain.2, nodes::drain).conditional().while_frozen(),
         command(undrain.0, undrain.1, undrain.2, nodes::undrain).conditional(),
         command(
             put.clone(),
@@ -253,7 +263,8 @@ fn fleet() -> Vec<Endpoint> {
             "Revoke a join token",
             join_tokens::revoke,
         )
-        .conditional(),
+        .conditional()
+        .while_frozen(),
     ]
 }
 
@@ -383,6 +394,28 @@ mod tests {
             }
         }
         assert_eq!(routed, documented);
+    }
+
+    #[test]
+    fn what_works_while_authority_is_frozen_only_takes_authority_away() {
+        let frozen = endpoints().into_iter().filter(|endpoint| endpoint.while_frozen);
+        let named: BTreeSet<_> = frozen.map(|endpoint| endpoint.summary).collect();
+        let expected = [
+            "Ask the node that carries a connection to hand over",
+            "Disable an account",
+            "End a session",
+            "Give a node nothing new",
+            "Log out",
+            "Reject a node's request",
+            "Revoke a join token",
+            "Revoke a membership",
+            "Revoke a node for good",
+            "Revoke a platform role",
+            "Revoke an API token",
+            "Suspend an organization",
+            "Want a connection no more",
+        ];
+        assert_eq!(named, expected.into());
     }
 
     #[test]

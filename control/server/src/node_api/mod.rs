@@ -1,6 +1,7 @@
 //! `/node/v1`: what agents ask for, in MessagePack. A bearer token of a person opens nothing
 //! here, and a node's certificate opens nothing anywhere else.
 
+mod beat;
 pub(crate) mod bus_credentials;
 mod credentials;
 mod enroll;
@@ -86,10 +87,17 @@ enum Route {
     Renew,
     Snapshot,
     Tree,
+    Beat,
 }
 
 impl Route {
-    const ALL: [Self; 5] = [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Tree];
+    const ALL: [Self; 6] =
+        [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Tree, Self::Beat];
+
+    /// Whether it makes anybody part of the cluster, or keeps somebody in it for longer.
+    const fn grants(self) -> bool {
+        matches!(self, Self::Enroll | Self::Poll | Self::Renew)
+    }
 
     const fn path(self) -> &'static str {
         match self {
@@ -98,6 +106,7 @@ impl Route {
             Self::Renew => "/node/v1/renew",
             Self::Snapshot => "/node/v1/snapshot",
             Self::Tree => "/node/v1/tree",
+            Self::Beat => "/node/v1/beat",
         }
     }
 }
@@ -148,6 +157,11 @@ async fn run(
         .cloned()
         .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS is needed"))?;
     admit(app, request, &tls)?;
+    if route.grants()
+        && let Some(frozen) = app.frozen()
+    {
+        return Err(Refused::from_problem(&frozen.problem()));
+    }
     let bearer = crate::http::caller::bearer(request).and_then(|text| Secret::parse(text).ok());
     for _ in 0..MAX_CONFLICT_RETRIES {
         let call = NodeCall {
@@ -167,6 +181,7 @@ async fn run(
             Route::Renew => renew::renew(call).await,
             Route::Snapshot => snapshot::snapshot(call),
             Route::Tree => tree::tree(call).await,
+            Route::Beat => beat::beat(call),
         };
         match outcome {
             Ok(answer) => return Ok(answer),

@@ -61,7 +61,7 @@ async fn health_readiness_and_metrics_name_nobody() {
         (reply.status().as_u16(), reply.text().await.unwrap())
     };
     assert_eq!(fetch("/healthz").await, (200, "ok\n".to_owned()));
-    assert_eq!(fetch("/readyz").await, (200, "ready\n".to_owned()));
+    assert_eq!(fetch("/readyz").await, (200, "ready; one replica, no quorum\n".to_owned()));
     let (status, text) = fetch("/metrics").await;
     assert_eq!(status, 200);
     assert!(text.contains(

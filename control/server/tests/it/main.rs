@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod beat;
 mod bus;
 mod commands;
+mod crash;
 mod enrollment;
 mod events;
 mod limits;

@@ -13,14 +13,15 @@ use futures_util::future::{BoxFuture, join_all};
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
 use rap_events::{
-    Actor, Append, AppendError, Appended, Envelope, EventCodec as _, LeaseTable, Log, MemoryLog,
-    StreamId, Tree,
+    Actor, Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, LeaseTable, Log,
+    MemoryLog, StreamId, Tree,
+    beat::{Ballot, BeatTableError, Proposal},
     lease::{LeasePage, LeaseTableError, Renewal, Renewals},
     log::{ReadError, StoredCommand, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, OrganizationId};
+use rap_proto::{CommandId, Digest, KeyId, OrganizationId};
 use rap_tlog::Frontier;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -82,6 +83,35 @@ impl LeaseTable for CountingLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
         self.log.read_leases(category, after, limit)
+    }
+}
+
+impl BeatTable for CountingLog {
+    fn read_ballot(&self) -> BoxFuture<'_, Result<Ballot, BeatTableError>> {
+        self.log.read_ballot()
+    }
+
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.log.propose(proposal)
+    }
+
+    fn vote(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.log.vote(replica, sequence, payload)
+    }
+
+    fn sign(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+        signature: [u8; 64],
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.log.sign(replica, sequence, payload, signature)
     }
 }
 
@@ -219,7 +249,7 @@ async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold
     let log = Arc::new(CountingLog { log: MemoryLog::new(), read: AtomicU64::new(0) });
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let streams = StreamLimits { open_per_user: FOLLOWERS, ..StreamLimits::default() };
-    let limits = Limits { rates, streams, unread: PATIENCE };
+    let limits = Limits { rates, streams, unread: PATIENCE, ..Limits::default() };
     let bus = BusChoice::Local(Arc::new(LocalBus::new()));
     let dir = tempfile::tempdir().unwrap();
     let world = World::start_as(dir, LogChoice::Local(log.clone()), bus, limits).await;

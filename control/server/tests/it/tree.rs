@@ -26,7 +26,7 @@ use serde_json::json;
 
 use crate::{
     node::{call, enroll},
-    world::{Api, World, tenant},
+    world::{Api, With, World, fresh_key, tenant},
 };
 
 async fn bytes(world: &World, api: &Api, path: &str) -> (StatusCode, Vec<u8>) {
@@ -266,6 +266,9 @@ async fn a_log_that_nodes_saw_longer_or_otherwise_is_frozen() {
         assert_eq!(refused.problem(), "authority_frozen");
         assert_eq!(refused.json["rule"], format!("log_{code}"));
         assert_eq!(root.get("/organizations").await.status, 200, "reading goes on");
+        let with = With { body: None, key: Some(fresh_key()), if_match: None };
+        let left = root.send(Method::DELETE, "/logins/current", with).await;
+        assert_eq!(left.status, 204, "whoever wants to leave may: {}", left.text);
         let ready = world.client.get(format!("{}/readyz", world.base)).send().await.unwrap();
         assert_eq!(ready.status(), 503);
     }

@@ -170,6 +170,11 @@ const MAX_POLLS: usize = 600;
 const POLL: Duration = Duration::from_millis(50);
 
 impl Api {
+    /// Nobody, at a server that runs somewhere else.
+    pub(crate) fn new(client: reqwest::Client, base: String) -> Self {
+        Self { client, base, token: None }
+    }
+
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }

@@ -4,6 +4,7 @@
 
 mod append;
 mod atomic;
+pub mod beat;
 pub mod lease;
 mod read;
 mod tree;

@@ -11,7 +11,7 @@ use rap_proto::Timestamp;
 
 use super::executor::block_on;
 use crate::{
-    LeaseTable as _,
+    BeatTable, LeaseTable as _,
     conformance::{self, lease::Leased},
     lease::{LeaseChange, Renewal, RenewalOutcome},
     log::{Append, Log, ReadError, StreamId},
@@ -21,6 +21,11 @@ use crate::{
 #[test]
 fn the_memory_log_conforms() {
     block_on(conformance::run_all(async || Arc::new(MemoryLog::new()) as Arc<dyn Log>));
+}
+
+#[test]
+fn the_memory_logs_beats_conform() {
+    block_on(conformance::beat::run_all(async || Arc::new(MemoryLog::new()) as Arc<dyn BeatTable>));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use rap_proto::{
     ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, JoinTokenId, LeaseClass,
     MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId,
     PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    beat::EpochStatement,
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
     snapshot::{RoleScope, Target},
@@ -12,9 +13,9 @@ use serde_bytes::ByteBuf;
 
 use super::given::NOW;
 use crate::{
-    DomainEvent, Sensitive, api_token::*, cluster::*, guessing::*, join_token::*, leadership::*,
-    login::*, membership::*, node::*, node_report::*, organization::*, policy::*, pool::*,
-    resource::*, session::*, user::*, vpn_connection::*,
+    DomainEvent, Sensitive, api_token::*, authority::*, cluster::*, guessing::*, join_token::*,
+    leadership::*, login::*, membership::*, node::*, node_report::*, organization::*, policy::*,
+    pool::*, resource::*, session::*, user::*, vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -165,7 +166,24 @@ pub(crate) fn session_authorized() -> SessionAuthorized {
 
 /// One event of every type, in the order of the catalogue.
 pub(crate) fn every_event() -> Vec<DomainEvent> {
-    [cluster(), people(), nodes(), reports(), things(), sessions(), leases(), guesses()].concat()
+    let later = [leases(), guesses(), authority()].concat();
+    [cluster(), people(), nodes(), reports(), things(), sessions(), later].concat()
+}
+
+pub(crate) fn authority_stated() -> AuthorityStated {
+    let statement = EpochStatement {
+        cluster: CLUSTER,
+        epoch: 1,
+        revision: 1,
+        replicas: vec![key(1), key(2), key(3)],
+        threshold: 2,
+        previous: Some(Digest::of(b"the statement before")),
+    };
+    AuthorityStated { statement, signed: b"signed".to_vec().into() }
+}
+
+fn authority() -> Vec<DomainEvent> {
+    vec![AuthorityEvent::from(authority_stated()).into()]
 }
 
 fn guesses() -> Vec<DomainEvent> {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rap_events::conformance::cases;
+use rap_events::{
+    BeatTable,
+    conformance::{beat, cases},
+};
 use rap_log_postgres::{PostgresLog, private::Durability};
 
 use crate::support::Server;
@@ -18,4 +21,16 @@ async fn the_log_conforms() {
         (case.run)(log.clone()).await;
         log.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_beats_conform() {
+    let server = Server::start(Durability::Fast).await;
+    let number = std::sync::atomic::AtomicUsize::new(0);
+    beat::run_all(async || {
+        let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let url = server.postgres.create_database(&format!("beats_{number}")).await.unwrap();
+        Arc::new(PostgresLog::connect(&url).await.unwrap()) as Arc<dyn BeatTable>
+    })
+    .await;
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    AttachmentId, Digest, MessageId, OrganizationId, ResourceId, ResourceKind, SessionId, Signer,
-    UserId,
+    AttachmentId, Authority, Digest, MessageId, OrganizationId, ResourceId, ResourceKind,
+    SessionId, Signer, UserId,
     key::LocalKey,
     snapshot::{Assignment, Manifest, Peers, Resources, StalePolicy, Target, Trust},
     token::ChannelGrant,
@@ -25,6 +25,7 @@ const NOW: Timestamp = Timestamp::from_unix_millis(1_000_000_000);
 
 /// What a test changes before it asks.
 struct Given {
+    authority: Authority,
     manifest: Manifest,
     sections: Sections,
     claims: AccessClaims,
@@ -104,12 +105,14 @@ fn given(role: NodeRole) -> Given {
         client_key: client_key().public_key(),
     };
     let sections = Sections { assignment, trust, peers: Peers { peers }, resources };
-    Given { manifest, sections, claims }
+    Given { authority: Authority::Healthy, manifest, sections, claims }
 }
 
 impl Given {
     fn view(&self) -> View {
-        View::new(&self.manifest, self.sections.clone())
+        let mut view = View::new(&self.manifest, self.sections.clone());
+        view.authority = self.authority;
+        view
     }
 
     fn admit_client(&self) -> Result<(), RefusalCode> {
@@ -257,4 +260,41 @@ fn a_running_flow_ends_for_the_reason_that_changed() {
     assert_eq!(check(role_lost), Some(EndReason::NodeLeft));
     let stale = |given: &mut Given| given.manifest.expires_at = Timestamp::from_unix_millis(0);
     assert_eq!(check(stale), Some(EndReason::NodeLeft));
+}
+
+#[test]
+fn a_degraded_node_takes_what_was_authorized_before_and_nothing_later() {
+    for (role, since, admitted) in [
+        (NodeRole::EntryNode, NOW, Ok(())),
+        (NodeRole::EntryNode, Timestamp::from_unix_millis(999_999_999), Err(())),
+        (NodeRole::StreamWorker, NOW, Ok(())),
+        (NodeRole::StreamWorker, Timestamp::from_unix_millis(999_999_999), Err(())),
+    ] {
+        let mut given = given(role);
+        given.authority = Authority::Degraded { since };
+        let outcome = match role {
+            NodeRole::EntryNode => given.admit_client(),
+            _ => given.admit_flow(&caller(ENTRY)),
+        };
+        assert_eq!(outcome, admitted.map_err(|()| RefusalCode::AuthorityLost), "{role}");
+    }
+}
+
+#[test]
+fn an_isolated_node_begins_nothing_and_ends_what_its_stale_policy_says() {
+    let since = Timestamp::from_unix_millis(2_000_000);
+    let check = |policy| {
+        let mut relay = given(NodeRole::RelayNode);
+        relay.authority = Authority::Isolated { since };
+        relay.manifest.stale_policy = policy;
+        assert_eq!(relay.admit_set_up(), Err(RefusalCode::AuthorityLost));
+        let mut entry = given(NodeRole::EntryNode);
+        entry.authority = Authority::Isolated { since };
+        entry.manifest.stale_policy = policy;
+        assert_eq!(entry.admit_client(), Err(RefusalCode::AuthorityLost));
+        let ends = client_must_end(&entry.view(), &entry.claims, NOW);
+        (ends, relay_may_continue(&relay.view(), ENTRY, EGRESS, NOW))
+    };
+    assert_eq!(check(StalePolicy::KeepSessions), (None, true));
+    assert_eq!(check(StalePolicy::Stop), (Some(EndReason::NodeLeft), false));
 }

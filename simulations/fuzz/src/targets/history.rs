@@ -2,11 +2,11 @@
 //! no rule would have let happen, and the same history folds to the same state.
 
 use rap_events::{
-    Aggregate, EventCodec, api_token::ApiToken, catalogue::catalogue, cluster::Cluster,
-    guessing::Guessing, join_token::JoinToken, leadership::Leadership, login::Login,
-    membership::Membership, node::Node, node_report::NodeReport, organization::Organization,
-    policy::Policy, pool::Pool, resource::Resource, session::Session, user::User,
-    vpn_connection::VpnConnection,
+    Aggregate, EventCodec, api_token::ApiToken, authority::Authority, catalogue::catalogue,
+    cluster::Cluster, guessing::Guessing, join_token::JoinToken, leadership::Leadership,
+    login::Login, membership::Membership, node::Node, node_report::NodeReport,
+    organization::Organization, policy::Policy, pool::Pool, resource::Resource, session::Session,
+    user::User, vpn_connection::VpnConnection,
 };
 
 /// The most events of one history.
@@ -32,6 +32,7 @@ pub fn target(data: &[u8]) {
     fold::<VpnConnection>(&history);
     fold::<Leadership>(&history);
     fold::<Guessing>(&history);
+    fold::<Authority>(&history);
 }
 
 struct Stored<'a> {

@@ -197,7 +197,7 @@ impl SimNode {
                 agent.spool.handle_input(turn.now, spool::Input::Recorded { through });
             }
             // Heartbeats decide nothing here.
-            link::Effect::Beat | link::Effect::Ignored(_) => {}
+            link::Effect::Beat | link::Effect::AuthorityBeat { .. } | link::Effect::Ignored(_) => {}
         }
     }
 

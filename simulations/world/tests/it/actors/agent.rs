@@ -329,7 +329,10 @@ impl Shell for LinkActor {
                 self.fetcher.try_send(FetchInput(fetch::Input::Doorbell { version })).unwrap();
             }
             link::Effect::Ignored(reason) => self.notes.add(reason),
-            link::Effect::Beat | link::Effect::Publish(_) | link::Effect::Recorded { .. } => {}
+            link::Effect::Beat
+            | link::Effect::AuthorityBeat { .. }
+            | link::Effect::Publish(_)
+            | link::Effect::Recorded { .. } => {}
         }
     }
 }

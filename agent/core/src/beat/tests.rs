@@ -1,0 +1,304 @@
+#![allow(clippy::unwrap_used)]
+
+use rap_proto::{Digest, Signer, beat::majority, key::LocalKey, signed::seal};
+
+use super::*;
+use crate::record;
+
+const CLUSTER: ClusterId = ClusterId::from_u128(1);
+const NOW: Timestamp = Timestamp::from_unix_millis(1_790_000_000_000);
+const TTL: Duration = Duration::from_millis(BEAT_TTL_MS);
+
+fn key(seed: u8) -> LocalKey {
+    LocalKey::from_random(&[seed; 32]).unwrap()
+}
+
+fn control() -> LocalKey {
+    key(99)
+}
+
+fn statement(revision: u64, seeds: &[u8]) -> EpochStatement {
+    EpochStatement {
+        cluster: CLUSTER,
+        epoch: 1,
+        revision,
+        replicas: seeds.iter().map(|seed| key(*seed).public_key()).collect(),
+        threshold: majority(seeds.len()),
+        previous: None,
+    }
+}
+
+fn digest(statement: &EpochStatement) -> Digest {
+    Digest::of(&rap_proto::codec::encode(statement))
+}
+
+fn beat(statement: &EpochStatement, sequence: u64, issued_at: Timestamp) -> Beat {
+    Beat {
+        cluster: CLUSTER,
+        epoch: 1,
+        statement: digest(statement),
+        sequence,
+        snapshot_floor: 40,
+        deny_version: 0,
+        issued_at,
+        expires_at: issued_at + TTL,
+    }
+}
+
+fn reply(statement: &EpochStatement, beat: &Beat, signers: &[u8]) -> BeatReply {
+    let keys: Vec<LocalKey> = signers.iter().map(|seed| key(*seed)).collect();
+    let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
+    BeatReply { statement: seal(statement, &[&control()]), beat: seal(beat, &signers) }
+}
+
+/// A listener on its two clocks.
+struct Ear {
+    listener: BeatListener,
+    now: Moment,
+    at: Timestamp,
+    kept: Option<BeatFloor>,
+    denied: Vec<u64>,
+    refused: Option<BeatRefusal>,
+}
+
+impl Ear {
+    fn new() -> Self {
+        Self::restarted(None, NOW)
+    }
+
+    fn restarted(kept: Option<BeatFloor>, at: Timestamp) -> Self {
+        let mut listener = BeatListener::new(CLUSTER, 1);
+        let now = Moment::from_micros(1);
+        listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
+        listener.handle_input(now, Input::Restore { kept: kept.clone(), at });
+        let mut ear = Self { listener, now, at, kept, denied: Vec::new(), refused: None };
+        ear.drain();
+        ear
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.at = self.at + time;
+        self.listener.handle_timeout(self.now);
+        self.drain();
+    }
+
+    /// Whether it asks; what is to be written is written.
+    fn drain(&mut self) -> bool {
+        let mut asks = false;
+        while let Some(effect) = self.listener.poll_effect() {
+            match effect {
+                Effect::Ask(_) => asks = true,
+                Effect::Persist(floor) => {
+                    self.kept = Some(*floor);
+                    let persisted = Input::Persisted { at: self.at };
+                    self.listener.handle_input(self.now, persisted);
+                }
+                Effect::Denied { version } => self.denied.push(version),
+                Effect::Refused(refusal) => self.refused = Some(refusal),
+                Effect::Entered(authority) => assert_eq!(authority, self.listener.authority()),
+            }
+        }
+        asks
+    }
+
+    fn hear(&mut self, reply: BeatReply) -> Authority {
+        // As if asked this moment, whatever the poll says.
+        self.listener.asked = true;
+        self.listener.handle_input(self.now, Input::Answered { reply, at: self.at });
+        self.drain();
+        self.listener.authority()
+    }
+}
+
+#[test]
+fn who_hears_nothing_goes_degraded_then_isolated_and_comes_back() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    assert_eq!(ear.listener.authority(), Authority::Unheard);
+    let first = beat(&three, 1, ear.at);
+    assert_eq!(ear.hear(reply(&three, &first, &[1, 3])), Authority::Healthy);
+    ear.pass(TTL - Duration::from_millis(1));
+    assert_eq!(ear.listener.authority(), Authority::Healthy);
+    ear.pass(Duration::from_millis(1));
+    let since = first.expires_at;
+    assert_eq!(ear.listener.authority(), Authority::Degraded { since });
+    ear.pass(ISOLATED_AFTER);
+    assert_eq!(ear.listener.authority(), Authority::Isolated { since });
+    let later = beat(&three, 2, ear.at);
+    assert_eq!(ear.hear(reply(&three, &later, &[1, 2])), Authority::Healthy);
+}
+
+#[test]
+fn a_minority_makes_no_beat() {
+    let three = statement(1, &[1, 2, 3]);
+    for signers in [&[][..], &[1], &[1, 1], &[1, 4], &[99]] {
+        let mut ear = Ear::new();
+        let beat = beat(&three, 1, ear.at);
+        assert_eq!(ear.hear(reply(&three, &beat, signers)), Authority::Unheard, "{signers:?}");
+        assert_eq!(ear.refused, Some(BeatRefusal::NoQuorum), "{signers:?}");
+    }
+}
+
+#[test]
+fn every_wrong_beat_is_refused_with_its_own_reason() {
+    let three = statement(5, &[1, 2, 3]);
+    let good = beat(&three, 7, NOW);
+    let foreign = EpochStatement { cluster: ClusterId::from_u128(2), ..three.clone() };
+    let half = EpochStatement { threshold: 1, ..three.clone() };
+    let other = EpochStatement { previous: Some(Digest::of(b"x")), ..three.clone() };
+    let unsigned = BeatReply {
+        statement: seal(&three, &[&key(1)]),
+        ..reply(&three, &beat(&three, 8, NOW), &[1, 2])
+    };
+    let at = |millis: i64| Timestamp::from_unix_millis(NOW.unix_millis() + millis);
+    let next = beat(&three, 8, NOW);
+    let of = |beat: &Beat| reply(&three, beat, &[1, 2]);
+    let under = |statement: &EpochStatement| reply(statement, &beat(statement, 8, NOW), &[1, 2]);
+    for (wrong, refusal) in [
+        (unsigned, BeatRefusal::StatementNotTrusted),
+        (under(&foreign), BeatRefusal::StatementInvalid),
+        (under(&half), BeatRefusal::StatementInvalid),
+        (under(&statement(4, &[1, 2, 3])), BeatRefusal::StatementOlder),
+        (under(&other), BeatRefusal::StatementOlder),
+        (of(&Beat { cluster: ClusterId::from_u128(2), ..next.clone() }), BeatRefusal::Foreign),
+        (of(&Beat { epoch: 2, ..next.clone() }), BeatRefusal::Foreign),
+        (of(&Beat { statement: Digest::of(b"x"), ..next.clone() }), BeatRefusal::Foreign),
+        (of(&beat(&three, 8, at(5_001))), BeatRefusal::OutsideItsLife),
+        (of(&beat(&three, 8, at(-30_000))), BeatRefusal::OutsideItsLife),
+        (of(&Beat { expires_at: at(30_001), ..next.clone() }), BeatRefusal::OutsideItsLife),
+        (of(&beat(&three, 6, NOW)), BeatRefusal::Older),
+        (of(&Beat { snapshot_floor: 39, ..next.clone() }), BeatRefusal::Older),
+        (of(&Beat { snapshot_floor: 41, ..good.clone() }), BeatRefusal::Equivocation),
+    ] {
+        let mut ear = Ear::new();
+        assert_eq!(ear.hear(reply(&three, &good, &[1, 2])), Authority::Healthy);
+        let known = ear.kept.clone();
+        ear.hear(wrong);
+        assert_eq!((ear.refused, ear.kept), (Some(refusal), known));
+    }
+}
+
+#[test]
+fn a_beat_that_was_held_back_gives_no_more_than_is_left_of_it() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let held_back = beat(&three, 1, ear.at);
+    ear.pass(Duration::from_secs(20));
+    assert_eq!(ear.hear(reply(&three, &held_back, &[1, 2])), Authority::Healthy);
+    ear.pass(Duration::from_secs(10));
+    assert!(matches!(ear.listener.authority(), Authority::Degraded { .. }));
+    // Said again, it gives nothing more.
+    let again = ear.hear(reply(&three, &held_back, &[1, 2]));
+    assert!(matches!(again, Authority::Degraded { .. }));
+}
+
+#[test]
+fn a_calendar_that_is_set_back_lengthens_nothing() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let beat = beat(&three, 1, ear.at);
+    ear.hear(reply(&three, &beat, &[1, 2]));
+    // The calendar now says an hour earlier; the monotonic clock goes on.
+    ear.at = ear.at - Duration::from_secs(3_600);
+    ear.pass(TTL);
+    assert!(matches!(ear.listener.authority(), Authority::Degraded { .. }));
+}
+
+#[test]
+fn after_a_restart_the_kept_beat_tells_where_it_goes_on() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let heard = beat(&three, 4, ear.at);
+    ear.hear(reply(&three, &heard, &[2, 3]));
+    let kept = record::decode::<BeatFloor>(&record::encode(&ear.kept.unwrap())).unwrap();
+    let since = heard.expires_at;
+    for (later, authority) in [
+        (TTL - Duration::from_millis(1), Authority::Healthy),
+        (TTL, Authority::Degraded { since }),
+        (TTL + ISOLATED_AFTER, Authority::Isolated { since }),
+    ] {
+        let mut ear = Ear::restarted(Some(kept.clone()), NOW + later);
+        assert_eq!(ear.listener.authority(), authority);
+        let older = beat(&three, 3, ear.at);
+        ear.hear(reply(&three, &older, &[1, 2]));
+        assert_eq!(ear.refused, Some(BeatRefusal::Older), "the floor is kept");
+    }
+    // The statement is known: it need not be sent again.
+    let mut ear = Ear::restarted(Some(kept), NOW + TTL);
+    let next = beat(&three, 5, ear.at);
+    let short = BeatReply { statement: Vec::new(), ..reply(&three, &next, &[1, 2]) };
+    assert_eq!(ear.hear(short), Authority::Healthy);
+}
+
+#[test]
+fn what_is_not_durable_does_not_count() {
+    let one = statement(0, &[99]);
+    let mut listener = BeatListener::new(CLUSTER, 1);
+    let now = Moment::from_micros(1);
+    listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
+    listener.handle_input(now, Input::Restore { kept: None, at: NOW });
+    assert!(matches!(listener.poll_effect(), Some(Effect::Ask(_))));
+    let reply = reply(&one, &beat(&one, 1, NOW), &[99]);
+    listener.handle_input(now, Input::Answered { reply: reply.clone(), at: NOW });
+    assert!(matches!(listener.poll_effect(), Some(Effect::Persist(_))));
+    listener.handle_input(now, Input::PersistFailed);
+    assert_eq!((listener.authority(), listener.poll_effect()), (Authority::Unheard, None));
+    listener.asked = true;
+    listener.handle_input(now, Input::Answered { reply, at: NOW });
+    assert!(matches!(listener.poll_effect(), Some(Effect::Persist(_))));
+    listener.handle_input(now, Input::Persisted { at: NOW });
+    assert_eq!(listener.authority(), Authority::Healthy);
+}
+
+#[test]
+fn newer_replicas_take_over_and_the_old_ones_have_no_word_any_more() {
+    let (old, new) = (statement(1, &[1, 2, 3]), statement(2, &[3, 4, 5]));
+    let mut ear = Ear::new();
+    let first = beat(&old, 1, ear.at);
+    ear.hear(reply(&old, &first, &[1, 2]));
+    let second = beat(&new, 2, ear.at);
+    assert_eq!(ear.hear(reply(&new, &second, &[4, 5])), Authority::Healthy);
+    assert_eq!(ear.listener.statement(), Some(&new));
+    let stale = beat(&old, 3, ear.at);
+    ear.hear(reply(&old, &stale, &[1, 2]));
+    assert_eq!(ear.refused, Some(BeatRefusal::StatementOlder));
+}
+
+#[test]
+fn a_denial_that_it_did_not_know_makes_the_node_ask_for_its_snapshot() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let mut next = beat(&three, 1, ear.at);
+    next.deny_version = 12;
+    ear.hear(reply(&three, &next, &[1, 2]));
+    next.sequence = 2;
+    ear.hear(reply(&three, &next, &[1, 2]));
+    (next.sequence, next.deny_version) = (3, 31);
+    ear.hear(reply(&three, &next, &[1, 2]));
+    assert_eq!(ear.denied, [12, 31]);
+}
+
+#[test]
+fn it_asks_at_the_start_at_doorbells_and_in_time() {
+    let mut listener = BeatListener::new(CLUSTER, 1);
+    let mut now = Moment::from_micros(1);
+    listener.handle_input(now, Input::Rung { sequence: 1 });
+    assert_eq!(listener.poll_effect(), None, "nothing is known of the disk yet");
+    listener.handle_input(now, Input::Restore { kept: None, at: NOW });
+    assert!(matches!(listener.poll_effect(), Some(Effect::Ask(_))));
+    listener.handle_input(now, Input::Rung { sequence: 2 });
+    assert_eq!(listener.poll_effect(), None, "one at a time");
+    listener.handle_input(now, Input::Failed);
+    listener.handle_input(now, Input::Rung { sequence: 3 });
+    assert!(matches!(listener.poll_effect(), Some(Effect::Ask(_))));
+    // Nobody answers: it asks again and again, and never more rarely than a beat lasts.
+    for _ in 0..20 {
+        let next = listener.poll_timeout().unwrap();
+        assert!(next.since(now) <= ANSWER_LIMIT);
+        now = next;
+        listener.handle_timeout(now);
+        while listener.poll_effect().is_some() {}
+    }
+    assert!(POLL * 4 / 3 + GREATEST_RETRY < TTL, "one lost answer costs no beat");
+}

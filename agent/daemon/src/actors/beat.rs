@@ -1,0 +1,209 @@
+//! Listens for the authority beat, and tells the mesh what control's word is worth.
+
+use actix::{
+    Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message,
+    SpawnHandle, WrapFuture as _,
+};
+use rap_agent_core::beat::{BeatFloor, BeatListener, Effect, Input};
+use rap_proto::{Authority, wire::node_api::BeatRequest};
+
+use crate::{
+    actors::{
+        Crew, Parts, Renewed, fetcher::Doorbell, link::ControlKeys, mesh::Trusts,
+        snapshots::TellAgain,
+    },
+    board::AuthorityStatus,
+    clock::Clock,
+    control::{CallError, ControlClient},
+    random,
+    shell::{MAILBOX, Shell},
+};
+
+/// Control says that a beat is worth hearing.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Rung {
+    pub(crate) sequence: u64,
+}
+
+/// The mesh was started afresh and asks to be told again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TellTrust;
+
+pub(crate) struct BeatActor {
+    parts: Parts,
+    crew: Crew,
+    machine: BeatListener,
+    timer: Option<SpawnHandle>,
+    /// Whether what is on disk was taken in: without keys nothing can be judged.
+    restored: bool,
+    /// Taken while a call is under way.
+    client: Option<ControlClient>,
+}
+
+impl BeatActor {
+    pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
+        let machine = BeatListener::new(parts.cluster, random::seed());
+        Self { parts, crew, machine, timer: None, restored: false, client: None }
+    }
+
+    fn client(&mut self) -> Result<ControlClient, String> {
+        self.client.take().map_or_else(|| self.parts.control_client(), Ok)
+    }
+
+    fn ask(&mut self, request: BeatRequest, ctx: &mut Context<Self>) {
+        let client = self.client();
+        let call = async move {
+            match client {
+                Ok(mut client) => {
+                    let outcome = client.beat(&request).await;
+                    (Some(client), outcome)
+                }
+                Err(error) => (None, Err(CallError::Unreachable(error))),
+            }
+        };
+        let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
+            actor.client = client;
+            let input = match outcome {
+                Ok(reply) => Input::Answered { reply, at: Clock.now() },
+                Err(error) => {
+                    tracing::debug!(%error, "no beat came");
+                    actor.client = None;
+                    Input::Failed
+                }
+            };
+            actor.feed(input, ctx);
+        });
+        ctx.spawn(call);
+    }
+
+    fn persist(&self, floor: BeatFloor, ctx: &mut Context<Self>) {
+        let mut state = self.parts.state.clone();
+        let write = tokio::task::spawn_blocking(move || state.keep_beat(&floor));
+        let write = write.into_actor(self).map(|outcome, actor, ctx| {
+            let error = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(error) => Some(error.to_string()),
+            };
+            let input = match error {
+                None => Input::Persisted { at: Clock.now() },
+                Some(error) => {
+                    tracing::error!(error, "a beat could not be kept; it does not count");
+                    Input::PersistFailed
+                }
+            };
+            actor.feed(input, ctx);
+            actor.show();
+        });
+        ctx.spawn(write);
+    }
+
+    fn show(&self) {
+        let (beat, statement) = (self.machine.beat(), self.machine.statement());
+        let status = AuthorityStatus {
+            standing: self.machine.authority(),
+            epoch: beat.map(|beat| beat.epoch),
+            sequence: beat.map_or(0, |beat| beat.sequence),
+            expires_at: beat.map(|beat| beat.expires_at),
+            replicas: statement.map_or(0, |statement| statement.replicas.len()),
+            needed: statement.map_or(0, |statement| statement.threshold),
+        };
+        self.parts.board.update(|report| report.authority = status);
+    }
+
+    fn entered(&self, authority: Authority) {
+        match authority {
+            Authority::Unheard | Authority::Healthy => {
+                tracing::info!(?authority, "control has a quorum");
+            }
+            Authority::Degraded { since } => {
+                tracing::warn!(%since, "no beat: what was authorized goes on, nothing later counts");
+            }
+            Authority::Isolated { since } => {
+                tracing::error!(%since, "no beat for long: nothing new is accepted");
+            }
+        }
+        self.show();
+        self.crew.mesh.tell(Trusts(authority));
+    }
+}
+
+impl Actor for BeatActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX);
+        // Answered with the control keys.
+        self.crew.snapshots.tell(TellAgain);
+    }
+}
+
+impl Shell for BeatActor {
+    type Machine = BeatListener;
+
+    fn machine(&mut self) -> &mut BeatListener {
+        &mut self.machine
+    }
+
+    fn timer(&mut self) -> &mut Option<SpawnHandle> {
+        &mut self.timer
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Ask(request) => self.ask(request, ctx),
+            Effect::Persist(floor) => self.persist(*floor, ctx),
+            Effect::Entered(authority) => self.entered(authority),
+            Effect::Denied { version } => self.crew.fetcher.tell(Doorbell { version }),
+            Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),
+        }
+    }
+}
+
+impl Handler<ControlKeys> for BeatActor {
+    type Result = ();
+
+    fn handle(&mut self, ControlKeys(keys): ControlKeys, ctx: &mut Self::Context) {
+        self.feed(Input::ControlKeys(keys), ctx);
+        if self.restored {
+            return;
+        }
+        match self.parts.state.beat() {
+            Ok(kept) => {
+                self.restored = true;
+                self.feed(Input::Restore { kept, at: Clock.now() }, ctx);
+                self.show();
+            }
+            Err(error) => {
+                tracing::error!(%error, "the beat on disk cannot be used");
+                ctx.stop();
+            }
+        }
+    }
+}
+
+impl Handler<Rung> for BeatActor {
+    type Result = ();
+
+    fn handle(&mut self, Rung { sequence }: Rung, ctx: &mut Self::Context) {
+        self.feed(Input::Rung { sequence }, ctx);
+    }
+}
+
+impl Handler<TellTrust> for BeatActor {
+    type Result = ();
+
+    fn handle(&mut self, _: TellTrust, _: &mut Self::Context) {
+        self.crew.mesh.tell(Trusts(self.machine.authority()));
+    }
+}
+
+impl Handler<Renewed> for BeatActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Renewed, _: &mut Self::Context) {
+        self.client = None;
+    }
+}

@@ -1,0 +1,99 @@
+//! What a node makes of control's word while it hears a quorum, and when it hears none.
+
+use std::time::Duration;
+
+use rap_node_agent::{AgentState, RunningAgent};
+use rap_proto::{
+    Authority, Digest, Signer, Timestamp,
+    beat::{Beat, EpochStatement},
+    codec,
+    key::LocalKey,
+    signed::seal,
+    wire::node_api::BeatReply,
+};
+
+use crate::control::{Control, now, random_key, report, until};
+
+/// How long each beat of these tests is valid.
+const LIFE: Duration = Duration::from_secs(2);
+
+struct Replicas {
+    keys: [LocalKey; 3],
+    statement: EpochStatement,
+    control: LocalKey,
+}
+
+impl Replicas {
+    fn of(control: &Control) -> Self {
+        let keys = [random_key(), random_key(), random_key()];
+        let making = control.making(1);
+        let statement = EpochStatement {
+            cluster: making.manifest.cluster,
+            epoch: 1,
+            revision: 1,
+            replicas: keys.iter().map(LocalKey::public_key).collect(),
+            threshold: 2,
+            previous: None,
+        };
+        Self { keys, statement, control: making.signer }
+    }
+
+    fn beat(&self, sequence: u64, issued_at: Timestamp, signers: usize) -> BeatReply {
+        let beat = Beat {
+            cluster: self.statement.cluster,
+            epoch: 1,
+            statement: Digest::of(&codec::encode(&self.statement)),
+            sequence,
+            snapshot_floor: 1,
+            deny_version: 0,
+            issued_at,
+            expires_at: issued_at + LIFE,
+        };
+        let signers: Vec<&dyn Signer> =
+            self.keys.iter().take(signers).map(|key| key as &dyn Signer).collect();
+        let statement = seal(&self.statement, &[&self.control]);
+        BeatReply { statement, beat: seal(&beat, &signers) }
+    }
+}
+
+fn standing(agent: &RunningAgent) -> Authority {
+    report(agent).authority.standing
+}
+
+async fn hears(control: &Control, sequence: u64, reply: BeatReply) {
+    control.desk().beat = Some(reply);
+    control.ring_beat(sequence).await;
+}
+
+#[test]
+fn a_node_that_hears_no_quorum_is_degraded_until_it_hears_one_also_over_a_restart() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
+    let runtime = { runtime }.build().unwrap();
+    runtime.block_on(async {
+        let control = Control::start().await;
+        let agent = control.agent().await;
+        control.offer(1, control.making(1).bundle()).await;
+        until("the snapshot is applied", || report(&agent).state == AgentState::Running).await;
+        until("the bus is there", || report(&agent).bus_connected).await;
+        assert_eq!(standing(&agent), Authority::Unheard);
+
+        let replicas = Replicas::of(&control);
+        hears(&control, 1, replicas.beat(1, now(), 2)).await;
+        until("it is healthy", || standing(&agent) == Authority::Healthy).await;
+        let shown = report(&agent).authority;
+        assert_eq!((shown.sequence, shown.replicas, shown.needed), (1, 3, 2));
+
+        // One of three goes on alone, and its beat counts for nothing.
+        hears(&control, 2, replicas.beat(2, now(), 1)).await;
+        until("it is degraded", || matches!(standing(&agent), Authority::Degraded { .. })).await;
+        assert_eq!(report(&agent).authority.sequence, 1);
+        agent.stop().await.unwrap();
+
+        let agent = control.run().await;
+        until("it remembers", || matches!(standing(&agent), Authority::Degraded { .. })).await;
+        until("the bus is there", || report(&agent).bus_connected).await;
+        hears(&control, 3, replicas.beat(3, now(), 3)).await;
+        until("it is healthy again", || standing(&agent) == Authority::Healthy).await;
+        agent.stop().await.unwrap();
+    });
+}

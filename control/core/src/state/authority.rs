@@ -1,0 +1,45 @@
+use rap_events::{
+    DomainEvent, Envelope, authority::AuthorityEvent, node::NodeEvent, session::SessionEvent,
+};
+use rap_proto::beat::EpochStatement;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+/// Who speaks for the cluster, and when somebody was last denied something.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Authority {
+    /// `None` as long as the control key alone speaks for it.
+    pub stated: Option<Stated>,
+    /// The position of the last event that denied a node or a session; 0 for none.
+    pub deny_version: u64,
+    /// The revision of its stream.
+    pub revision: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stated {
+    pub statement: EpochStatement,
+    /// Under the control key's signature.
+    pub signed: ByteBuf,
+}
+
+impl Authority {
+    pub(super) fn fold(&mut self, event: &AuthorityEvent, envelope: &Envelope) {
+        let AuthorityEvent::Stated(event) = event;
+        let (statement, signed) = (event.statement.clone(), event.signed.clone());
+        self.stated = Some(Stated { statement, signed });
+        self.revision = envelope.revision;
+    }
+
+    /// Remembers the last event that put somebody on a deny list.
+    pub(super) fn notice(&mut self, event: &DomainEvent, position: u64) {
+        let denies = matches!(
+            event,
+            DomainEvent::Node(NodeEvent::Revoked(_))
+                | DomainEvent::Session(SessionEvent::Terminated(_))
+        );
+        if denies {
+            self.deny_version = position;
+        }
+    }
+}

@@ -1,0 +1,126 @@
+#![allow(clippy::unwrap_used)]
+
+use bytes::Bytes;
+use rap_events::{
+    Actor, Append, Envelope, EventCodec as _, MemoryLog, StreamId, Tree as _,
+    cluster::{ClusterBootstrapped, ClusterEvent, SnapshotsRenewed},
+    entry,
+    log::StreamWrite,
+};
+use rap_proto::{CommandId, Timestamp};
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId::from_u128(1);
+
+/// A log whose events each renew the snapshots of one cluster at some time of their own.
+async fn log(events: u64, from: i64) -> MemoryLog {
+    let log = MemoryLog::new();
+    let stream = StreamId::new("cluster", CLUSTER.uuid());
+    for revision in 0..events {
+        let event = match revision {
+            0 => ClusterEvent::from(ClusterBootstrapped {
+                cluster: CLUSTER,
+                ca_certificate: b"certificate".to_vec().into(),
+                control_keys: Vec::new(),
+                setup_code: Digest::of(b"code").into(),
+            }),
+            _ => SnapshotsRenewed {}.into(),
+        };
+        let write = StreamWrite {
+            stream: stream.clone(),
+            expected: revision,
+            events: vec![event.to_new_event(None)],
+        };
+        let appended = log.append(Append {
+            command: CommandId::from_u128(u128::from(revision) + 1),
+            request_hash: Digest::of(b"request"),
+            actor: Actor::Setup,
+            causation: None,
+            at: Timestamp::from_unix_millis(from + i64::try_from(revision).unwrap()),
+            writes: vec![write],
+            claim: Vec::new(),
+            release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
+            reply: Bytes::new(),
+        });
+        appended.await.unwrap();
+    }
+    log
+}
+
+async fn folded(log: &MemoryLog, through: u64) -> Folded {
+    let mut folded = Folded::default();
+    let events: Vec<Envelope> = log.read(0, usize::MAX).await.unwrap();
+    for envelope in events.iter().filter(|envelope| envelope.position <= through) {
+        folded.state.fold(envelope).unwrap();
+        folded.frontier.push(entry::leaf(envelope));
+    }
+    folded
+}
+
+async fn refusal(dir: &Path, cluster: ClusterId, log: &MemoryLog) -> String {
+    read(&dir.join(FILE), cluster, log).await.unwrap_err().to_string()
+}
+
+#[tokio::test]
+async fn what_was_folded_is_found_again_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(300, 0).await;
+    assert!(load(dir.path(), CLUSTER, &log).await.is_none(), "nothing was kept");
+    let half = folded(&log, 200).await;
+    store(dir.path(), CLUSTER, &half.state, &half.frontier);
+    let kept = load(dir.path(), CLUSTER, &log).await.unwrap();
+    assert_eq!(kept.state.position(), 200);
+    let resumed = crate::actors::projection::resume(&log, 300, kept).await.unwrap();
+    let whole = folded(&log, 300).await;
+    assert_eq!(resumed.state.to_bytes(), whole.state.to_bytes());
+    assert_eq!(resumed.frontier.root(), log.frontier().await.unwrap().root());
+}
+
+#[tokio::test]
+async fn a_cache_that_does_not_match_is_left_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let log = log(300, 0).await;
+    let half = folded(&log, 200).await;
+    store(dir.path(), CLUSTER, &half.state, &half.frontier);
+    let good = fs::read(&path).unwrap();
+
+    // The log was rewritten, or is shorter than what was folded.
+    let rewritten = self::log(300, 1).await;
+    assert!(refusal(dir.path(), CLUSTER, &rewritten).await.contains("did not grow"));
+    let shorter = self::log(199, 0).await;
+    assert!(refusal(dir.path(), CLUSTER, &shorter).await.contains("did not grow"));
+    assert!(refusal(dir.path(), ClusterId::from_u128(2), &log).await.contains("cluster"));
+
+    // Any byte of it that is not as it was written.
+    for at in (0..good.len()).step_by(7) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x20;
+        fs::write(&path, &bytes).unwrap();
+        assert!(read(&path, CLUSTER, &log).await.is_err(), "byte {at}");
+    }
+    fs::write(&path, &good[..good.len() - 1]).unwrap();
+    assert!(refusal(dir.path(), CLUSTER, &log).await.contains("damaged"));
+
+    // Another release's.
+    let mut stored: Stored = codec::decode(&good, good.len()).unwrap();
+    stored.fold += 1;
+    fs::write(&path, codec::encode(&stored)).unwrap();
+    assert!(refusal(dir.path(), CLUSTER, &log).await.contains("another release"));
+    assert!(load(dir.path(), CLUSTER, &log).await.is_none());
+
+    fs::write(&path, &good).unwrap();
+    assert!(load(dir.path(), CLUSTER, &log).await.is_some());
+}
+
+#[tokio::test]
+async fn a_state_and_another_tree_are_not_kept_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(10, 0).await;
+    let (five, ten) = (folded(&log, 5).await, folded(&log, 10).await);
+    store(dir.path(), CLUSTER, &five.state, &ten.frontier);
+    assert!(!dir.path().join(FILE).exists());
+}
