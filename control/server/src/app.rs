@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::Bus;
 use rap_control_core::State;
-use rap_events::{LeaseTable, Log};
+use rap_events::{Heads, LeaseTable, Log};
 use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
@@ -33,6 +33,7 @@ pub(crate) struct App {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
+    pub(crate) heads: Arc<dyn Heads>,
     /// Which of the replicas this one is.
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
@@ -60,6 +61,7 @@ pub(crate) struct Foundations {
     pub(crate) custody: Custody,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
+    pub(crate) heads: Arc<dyn Heads>,
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
     pub(crate) bus: Arc<dyn Bus>,
@@ -76,6 +78,7 @@ impl App {
             custody,
             log,
             leases,
+            heads,
             replica,
             leadership,
             bus,
@@ -91,6 +94,7 @@ impl App {
             custody,
             log,
             leases,
+            heads,
             replica,
             leadership,
             bus,

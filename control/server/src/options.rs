@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::rate::Rates;
-use rap_events::{LeaseTable, Log};
+use rap_events::{Heads, LeaseTable, Log};
 
 use crate::{
     clock,
@@ -93,10 +93,10 @@ pub enum LogChoice {
     Postgres(String),
 }
 
-/// A log that also keeps its leases, such as [`rap_events::MemoryLog`].
-pub trait LocalLog: Log + LeaseTable {}
+/// A log that also keeps its leases and sealed heads, such as [`rap_events::MemoryLog`].
+pub trait LocalLog: Log + LeaseTable + Heads {}
 
-impl<T: Log + LeaseTable> LocalLog for T {}
+impl<T: Log + LeaseTable + Heads> LocalLog for T {}
 
 /// What carries doorbells and observations.
 #[derive(Clone)]

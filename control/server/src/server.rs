@@ -12,7 +12,7 @@ use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_control_core::State;
-use rap_events::{LeaseTable, Log};
+use rap_events::{Heads, LeaseTable, Log};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
     InvalidServerName,
@@ -40,6 +40,7 @@ use crate::{
         processes::Processes,
         projection::Projection,
         revocations::RevocationKeeper,
+        sealer::Sealer,
     },
     app::{App, Foundations},
     bootstrap, clock, connection,
@@ -155,7 +156,7 @@ async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
-    let (log, leases) = open_log(&options.log).await?;
+    let OpenLog { log, leases, heads } = open_log(&options.log).await?;
     let (state, setup_code) = bootstrap::bootstrap(Arc::clone(&log), &custody).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
 
@@ -174,6 +175,7 @@ async fn run(
         custody,
         log,
         leases,
+        heads,
         replica,
         leadership,
         bus,
@@ -243,7 +245,7 @@ fn wards(
     desk: Arc<Mutex<Desk>>,
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [feeder, doorbell, processes, observer, revocations, keeper, guesses] =
+    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, sealer] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
@@ -256,17 +258,26 @@ fn wards(
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
         Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
+        Ward::start("sealer", move || Sealer::new(Arc::clone(&sealer))),
     ]
 }
 
-/// The log, and the leases beside it.
-async fn open_log(choice: &LogChoice) -> Result<(Arc<dyn Log>, Arc<dyn LeaseTable>), ServeError> {
+/// The log, and what lies beside it.
+struct OpenLog {
+    log: Arc<dyn Log>,
+    leases: Arc<dyn LeaseTable>,
+    heads: Arc<dyn Heads>,
+}
+
+async fn open_log(choice: &LogChoice) -> Result<OpenLog, ServeError> {
     match choice {
-        LogChoice::Local(log) => Ok((log.clone(), log.clone())),
+        LogChoice::Local(log) => {
+            Ok(OpenLog { log: log.clone(), leases: log.clone(), heads: log.clone() })
+        }
         LogChoice::Postgres(url) => {
             let log = PostgresLog::connect(url).await;
             let log = Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?);
-            Ok((log.clone(), log))
+            Ok(OpenLog { log: log.clone(), leases: log.clone(), heads: log })
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod entry;
 pub mod export;
 pub mod guessing;
 pub mod handler;
+pub mod heads;
 pub mod join_token;
 pub mod keys;
 pub mod leadership;
@@ -36,12 +37,14 @@ pub mod session;
 pub mod tree;
 pub mod user;
 pub mod vpn_connection;
+pub mod witnessed;
 
 #[cfg(test)]
 mod tests;
 
 pub use aggregate::{Aggregate, EventCodec};
 pub use catalogue::DomainEvent;
+pub use heads::Heads;
 pub use lease::LeaseTable;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
 pub use memory::MemoryLog;

@@ -1,5 +1,6 @@
 //! A log in memory, for tests, simulations and `rap dev`. What it holds ends with it.
 
+mod heads;
 mod leases;
 
 use std::{
@@ -15,6 +16,7 @@ use rap_tlog::Frontier;
 
 use crate::{
     entry,
+    heads::MemoryHeads,
     lease::{self, LeaseRow},
     log::{
         Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
@@ -59,6 +61,7 @@ struct State {
     keys: BTreeSet<String>,
     commands: BTreeMap<CommandId, StoredCommand>,
     leases: BTreeMap<StreamId, LeaseRow>,
+    heads: MemoryHeads,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }

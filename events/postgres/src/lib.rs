@@ -13,6 +13,7 @@ mod appender;
 mod batch;
 mod connect;
 mod failure;
+mod heads;
 mod leases;
 pub mod private;
 mod read;
@@ -24,11 +25,12 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use rap_events::{
+    heads::{Heads, SealedHead},
     lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
     tree::Tree,
 };
-use rap_proto::{CommandId, Digest};
+use rap_proto::{CommandId, Digest, NodeId, Timestamp};
 use rap_tlog::Frontier;
 use sqlx::PgPool;
 use tokio::{
@@ -149,6 +151,34 @@ impl LeaseTable for PostgresLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
         Box::pin(leases::read(&self.pool, category, after, limit))
+    }
+}
+
+impl Heads for PostgresLog {
+    fn seal(
+        &self,
+        size: u64,
+        note: Vec<u8>,
+        sealed_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(heads::seal(&self.pool, size, note, sealed_at))
+    }
+
+    fn cosign(
+        &self,
+        size: u64,
+        node: NodeId,
+        line: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(heads::cosign(&self.pool, size, node, line))
+    }
+
+    fn heads(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
+        Box::pin(heads::read(&self.pool, below, limit))
     }
 }
 

@@ -2,6 +2,7 @@
 //! here, and a node's certificate opens nothing anywhere else.
 
 pub(crate) mod bus_credentials;
+mod cosignature;
 mod credentials;
 mod enroll;
 mod refusal;

@@ -13,14 +13,15 @@ use futures_util::future::{BoxFuture, join_all};
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
 use rap_events::{
-    Actor, Append, AppendError, Appended, Envelope, EventCodec as _, LeaseTable, Log, MemoryLog,
-    StreamId, Tree,
+    Actor, Append, AppendError, Appended, Envelope, EventCodec as _, Heads, LeaseTable, Log,
+    MemoryLog, StreamId, Tree,
+    heads::SealedHead,
     lease::{LeasePage, LeaseTableError, Renewal, Renewals},
     log::{ReadError, StoredCommand, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, OrganizationId};
+use rap_proto::{CommandId, Digest, NodeId, OrganizationId, Timestamp};
 use rap_tlog::Frontier;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -82,6 +83,34 @@ impl LeaseTable for CountingLog {
         limit: usize,
     ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
         self.log.read_leases(category, after, limit)
+    }
+}
+
+impl Heads for CountingLog {
+    fn seal(
+        &self,
+        size: u64,
+        note: Vec<u8>,
+        sealed_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.log.seal(size, note, sealed_at)
+    }
+
+    fn cosign(
+        &self,
+        size: u64,
+        node: NodeId,
+        line: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.log.cosign(size, node, line)
+    }
+
+    fn heads(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
+        self.log.heads(below, limit)
     }
 }
 

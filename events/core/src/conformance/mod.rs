@@ -4,6 +4,7 @@
 
 mod append;
 mod atomic;
+pub mod heads;
 pub mod lease;
 mod read;
 mod tree;

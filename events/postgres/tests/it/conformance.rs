@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rap_events::conformance::cases;
+use rap_events::conformance::{cases, heads};
 use rap_log_postgres::{PostgresLog, private::Durability};
 
 use crate::support::Server;
@@ -18,4 +18,10 @@ async fn the_log_conforms() {
         (case.run)(log.clone()).await;
         log.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sealed_heads_conform() {
+    let server = Server::start(Durability::Fast).await;
+    heads::run(Arc::new(server.log().await)).await;
 }
