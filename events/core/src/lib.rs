@@ -9,6 +9,7 @@
 
 pub mod aggregate;
 pub mod api_token;
+pub mod backup;
 pub mod catalogue;
 pub mod cluster;
 #[cfg(any(test, feature = "conformance"))]

@@ -4,7 +4,7 @@ use std::{str::FromStr as _, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, PgPool,
-    migrate::MigrateError,
+    migrate::{MigrateError, Migrator},
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -61,8 +61,17 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, tokio_postgres::Config), 
     Ok((pool, tail))
 }
 
+/// The version of the schema that this release works with.
+pub(crate) fn newest_migration() -> Option<i64> {
+    migrations().iter().map(|migration| migration.version).max()
+}
+
+fn migrations() -> Migrator {
+    sqlx::migrate!("../../migrations")
+}
+
 async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
-    let mut migrations = sqlx::migrate!("../../migrations");
+    let mut migrations = migrations();
     // The lock it would take is an advisory one, which not every PostgreSQL-compatible database
     // has. Each migration is a transaction; of two processes one fails and finds it done.
     migrations.set_locking(false);

@@ -10,6 +10,7 @@
 //! apart by SQLSTATE and constraint, never by a message's text.
 
 mod appender;
+pub mod backup;
 mod batch;
 mod connect;
 mod failure;
