@@ -5,7 +5,7 @@
 //! a log that somebody rewrote: the node says so, and takes nothing from that control plane any
 //! more until a person looked.
 //!
-//! Inputs: what is kept, answers, outcomes of writes, control keys. Effects: at most one
+//! Inputs: what is kept, answers and when they came, outcomes of writes, control keys. Effects: at most one
 //! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
 //! [`Effect::Suspend`] ends authority.
 //!
@@ -14,11 +14,11 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rap_proto::{
-    ClusterId, Digest, Moment, PublicKey,
+    ClusterId, Digest, Moment, PublicKey, Timestamp,
     observation::LogRefusal,
     wire::node_api::{TreeReply, TreeRequest},
 };
-use rap_tlog::{OpenHeadError, TreeHead, VerifierKey, head::MAX_HEAD_BYTES, proof};
+use rap_tlog::{OpenHeadError, TreeHead, VerifierKey, WitnessKey, head::MAX_HEAD_BYTES, proof};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 
 /// How long a node goes without asking; spread by a third.
 pub const POLL: Duration = Duration::from_secs(60);
+/// How soon a cosignature is presented, when the last answer was waited for at leisure.
+pub const PRESENT: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ const GREATEST_RETRY: Duration = Duration::from_secs(60);
 pub struct Witnessed {
     pub size: u64,
     pub root: Digest,
-    /// Empty before the first.
+    /// With this node's cosignature; empty before the first.
     #[serde(with = "serde_bytes")]
     pub note: Vec<u8>,
     /// A log that did not grow out of this one was seen: final, until this file is removed.
@@ -57,7 +59,11 @@ pub enum Input {
     Restore(Option<Witnessed>),
     /// The keys that may sign for this node's cluster.
     ControlKeys(Vec<PublicKey>),
-    Answered(TreeReply),
+    Answered {
+        reply: TreeReply,
+        /// By the node's own clock.
+        at: Timestamp,
+    },
     /// Control could not be reached, or answered nonsense.
     Failed,
     /// The last [`Effect::Persist`] is durable.
@@ -88,10 +94,13 @@ pub enum Effect {
 
 pub struct Witness {
     cluster: ClusterId,
+    key: WitnessKey,
     keys: Vec<VerifierKey>,
     known: Witnessed,
     candidate: Option<Witnessed>,
     asked: bool,
+    /// The answer that is waited for is that to a presented cosignature.
+    presenting: bool,
     next: Option<Moment>,
     last_refused: Option<(u64, LogRefusal)>,
     backoff: Backoff,
@@ -100,13 +109,15 @@ pub struct Witness {
 }
 
 impl Witness {
-    pub fn new(cluster: ClusterId, seed: u64) -> Self {
+    pub fn new(cluster: ClusterId, key: WitnessKey, seed: u64) -> Self {
         Self {
             cluster,
+            key,
             keys: Vec::new(),
             known: Witnessed::default(),
             candidate: None,
             asked: false,
+            presenting: false,
             next: None,
             last_refused: None,
             backoff: Backoff::new(FIRST_RETRY, GREATEST_RETRY),
@@ -118,7 +129,8 @@ impl Witness {
     fn ask(&mut self, now: Moment) {
         self.asked = true;
         self.next = Some(now + ANSWER_LIMIT);
-        self.effects.push_back(Effect::Ask(TreeRequest { known: self.known.note.clone() }));
+        let (known, witness) = (self.known.note.clone(), self.key.public().to_vec());
+        self.effects.push_back(Effect::Ask(TreeRequest { known, witness }));
     }
 
     fn wait(&mut self, now: Moment, delay: Duration) {
@@ -126,15 +138,19 @@ impl Witness {
         self.next = Some(now + delay);
     }
 
-    fn answered(&mut self, now: Moment, reply: TreeReply) {
+    fn answered(&mut self, now: Moment, reply: &TreeReply, at: Timestamp) {
         let delay = self.jitter.around(POLL, 33);
-        match self.judge(&reply) {
+        match self.judge(reply) {
             Ok(head) => {
                 self.backoff.reset();
                 self.last_refused = None;
-                self.wait(now, delay);
-                if head.size > self.known.size && self.candidate.is_none() {
-                    let (size, root, note) = (head.size, head.root, reply.head);
+                let grew = head.size > self.known.size && self.candidate.is_none();
+                let presents = grew && !self.presenting;
+                self.presenting = presents;
+                self.wait(now, if presents { PRESENT } else { delay });
+                if grew {
+                    let (size, root) = (head.size, head.root);
+                    let note = self.cosigned(&reply.head, at);
                     self.keep(Witnessed { size, root, note, refuted: None });
                 }
             }
@@ -152,6 +168,12 @@ impl Witness {
                 }
             }
         }
+    }
+
+    /// The head with this node's cosignature, or as it came when it would become too large by it.
+    fn cosigned(&self, head: &[u8], at: Timestamp) -> Vec<u8> {
+        let note = self.key.cosign(head, at).ok();
+        note.filter(|note| note.len() <= MAX_HEAD_BYTES).unwrap_or_else(|| head.to_vec())
     }
 
     /// The head that was shown, if it grew out of the known one.
@@ -207,8 +229,9 @@ impl Machine for Witness {
                 self.keys = keys.into_iter().map(key).collect();
             }
             // An answer that came too late; the next one tells more.
-            Input::Answered(_) | Input::Failed if !self.asked || self.known.refuted.is_some() => {}
-            Input::Answered(reply) => self.answered(now, reply),
+            Input::Answered { .. } | Input::Failed
+                if !self.asked || self.known.refuted.is_some() => {}
+            Input::Answered { reply, at } => self.answered(now, &reply, at),
             Input::Failed => {
                 let delay = self.backoff.next_delay(&mut self.jitter);
                 self.wait(now, delay);

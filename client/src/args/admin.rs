@@ -8,7 +8,7 @@ use rap_proto::{
     api::Reference,
 };
 
-use rap_tlog::VerifierKey;
+use rap_tlog::{VerifierKey, cosignature::MAX_COSIGNATURES};
 
 use super::{RoleArgument, Span, When};
 
@@ -432,6 +432,7 @@ withheld; their hashes are there.")]
 Examples:
   rap audit verify ./log
   rap audit verify ./log --known ./log-of-last-month       it is the same log, grown
+  rap audit verify ./log --witnesses 2                     at least two nodes saw this very log
   rap audit verify 41.tlog-proof --key rap.cluster/…+…")]
     Verify {
         /// What `rap audit export` or `rap audit prove` wrote.
@@ -443,6 +444,9 @@ Examples:
         /// A checkpoint, or another export, that this log must begin with.
         #[arg(long, value_name = "DIR|FILE")]
         known: Option<PathBuf>,
+        /// At least so many nodes must have co-signed this log.
+        #[arg(long, value_name = "COUNT", value_parser = witness_count)]
+        witnesses: Option<usize>,
     },
     /// Print the proof that one event is in the log.
     #[command(after_help = "\
@@ -452,4 +456,10 @@ Example:
         #[arg(value_name = "POSITION")]
         position: u64,
     },
+}
+
+/// From one to as many as go with one tree head.
+fn witness_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=MAX_COSIGNATURES).contains(count));
+    count.ok_or_else(|| format!("a number from 1 to {MAX_COSIGNATURES}"))
 }

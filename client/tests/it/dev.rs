@@ -289,6 +289,7 @@ fn audit_offline(fabric: &Fabric) {
     let said = offline(&[at, "-o", "json"]).ok();
     assert!(said.contains("\"payloads\""), "{said}");
 
+    co_signed(fabric, at);
     fabric.admin(&["org", "create", "between"]).ok();
     let grown = folder.path().join("grown");
     fabric.admin(&["audit", "export", grown.to_str().unwrap()]).ok();
@@ -315,6 +316,23 @@ fn audit_offline(fabric: &Fabric) {
     assert!(replay.contains("\"sections\""), "{replay}");
     let then = fabric.admin(&["audit", "replay", "--as-of", "3", "-o", "json"]).ok();
     assert!(then.contains("\"events\": 3") && !then.contains("liveDigest"), "{then}");
+}
+
+/// Every node co-signs what it saw soon after it saw it, and an auditor can ask for that.
+fn co_signed(fabric: &Fabric, at: &str) {
+    let verify = |count: &str| {
+        Person::new().rap(&["audit", "verify", at, "--witnesses", count, "-o", "json"])
+    };
+    let begun = Instant::now();
+    while verify("3").code != 0 {
+        assert!(begun.elapsed() < PATIENCE, "{}", verify("3").stderr);
+        fabric.admin(&["audit", "export", at]).ok();
+    }
+    let said = verify("3").ok();
+    assert!(said.contains("\"cosignedBy\": \"3 of 3 nodes\""), "{said}");
+    let said = verify("4").fails(1);
+    assert!(said.contains("3 of 3 nodes co-signed this log, not 4"), "{said}");
+    verify("17").fails(2);
 }
 
 fn follow_the_log(fabric: &Fabric) {

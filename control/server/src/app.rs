@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::Bus;
 use rap_control_core::State;
-use rap_events::{BeatTable, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log};
 use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
@@ -35,6 +35,7 @@ pub(crate) struct App {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
     pub(crate) beats: Arc<dyn BeatTable>,
+    pub(crate) heads: Arc<dyn Heads>,
     /// Which of the replicas this one is.
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
@@ -65,6 +66,7 @@ pub(crate) struct Foundations {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
     pub(crate) beats: Arc<dyn BeatTable>,
+    pub(crate) heads: Arc<dyn Heads>,
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
     pub(crate) beat: AuthorityBeat,
@@ -83,6 +85,7 @@ impl App {
             log,
             leases,
             beats,
+            heads,
             replica,
             leadership,
             beat,
@@ -100,6 +103,7 @@ impl App {
             log,
             leases,
             beats,
+            heads,
             replica,
             leadership,
             beat,

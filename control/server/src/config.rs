@@ -68,6 +68,27 @@ pub struct Flags {
     pub rate_node: Option<Rate>,
 }
 
+/// Of the same flags and file, what the commands over a log at rest need.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StoreFlags {
+    /// The configuration file [default: /etc/rap/control.toml, when it exists]
+    #[arg(long, env = "RAP_CONTROL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where the cluster's keys are [default: /var/lib/rap-control]
+    #[arg(long, env = "RAP_CONTROL_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// The event log: postgres://user@host:port/database
+    #[arg(long, env = "RAP_CONTROL_DATABASE", value_name = "URL", hide_env_values = true)]
+    pub database: Option<String>,
+}
+
+/// A log and the keys that belong to it.
+#[derive(Clone)]
+pub struct Store {
+    pub state_dir: PathBuf,
+    pub database: String,
+}
+
 /// What the file says; every key is optional.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -103,13 +124,14 @@ pub enum ConfigError {
     Invalid { setting: &'static str, message: String },
 }
 
+const NO_DATABASE: ConfigError = ConfigError::Missing {
+    setting: "database",
+    hint: "postgres://user@host:port/database; `rap dev` runs without one",
+};
+
 /// Merges flags, environment, file and defaults, and checks the result.
 pub fn load(flags: Flags) -> Result<ControlOptions, ConfigError> {
-    let file = match &flags.config {
-        Some(path) => read(path)?,
-        None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE))?,
-        None => File::default(),
-    };
+    let file = file(flags.config.as_deref())?;
     let options = merge(flags, file)?;
     check(&options)?;
     Ok(options)
@@ -144,13 +166,28 @@ fn check(options: &ControlOptions) -> Result<(), ConfigError> {
     }
 }
 
+/// Merges them for a command over a log at rest.
+pub fn load_store(flags: StoreFlags) -> Result<Store, ConfigError> {
+    let file = file(flags.config.as_deref())?;
+    let state_dir = flags.state_dir.or(file.state_dir);
+    Ok(Store {
+        state_dir: state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+        database: flags.database.or(file.database).ok_or(NO_DATABASE)?,
+    })
+}
+
+fn file(named: Option<&Path>) -> Result<File, ConfigError> {
+    match named {
+        Some(path) => read(path),
+        None if Path::new(DEFAULT_FILE).exists() => read(Path::new(DEFAULT_FILE)),
+        None => Ok(File::default()),
+    }
+}
+
 fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
     let limits = Limits { rates: rates(&flags, &file)?, ..Limits::default() };
     let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
-    let database = flags.database.or(file.database).ok_or(ConfigError::Missing {
-        setting: "database",
-        hint: "postgres://user@host:port/database; `rap dev` runs without one",
-    })?;
+    let database = flags.database.or(file.database).ok_or(NO_DATABASE)?;
     let servers = list(flags.nats, file.nats);
     if servers.is_empty() {
         return Err(ConfigError::Missing {

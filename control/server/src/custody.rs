@@ -42,7 +42,7 @@ pub enum CustodyError {
     Malformed { path: PathBuf },
     #[error("{path}: others than its owner can read it (mode {mode:o}); it must be 0600")]
     Exposed { path: PathBuf, mode: u32 },
-    #[error("{path} is missing while others of its kind exist; restore it from a backup")]
+    #[error("{path} is missing; restore it from a copy of the state directory")]
     Missing { path: PathBuf },
     #[error("the CA's certificate, key and cluster do not belong together: {0}")]
     Authority(String),
@@ -105,6 +105,14 @@ impl Custody {
             .create(dir)
             .map_err(|error| CustodyError::Io { path: dir.to_owned(), error })?;
         if dir.join("complete").exists() { Self::load(dir) } else { Self::create(dir, now) }
+    }
+
+    /// Reads the directory, which must be filled.
+    pub(crate) fn existing(dir: &Path) -> Result<Self, CustodyError> {
+        if dir.join("complete").exists() {
+            return Self::load(dir);
+        }
+        Err(CustodyError::Missing { path: dir.join("complete") })
     }
 
     /// The issuer of the cluster's NATS tokens.

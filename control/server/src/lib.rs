@@ -11,6 +11,7 @@
 
 mod actors;
 mod app;
+pub mod backup;
 mod beat;
 mod bootstrap;
 mod clock;

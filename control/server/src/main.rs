@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use rap_bus::nats_authority::{Revocations, ServerOptions};
 use rap_control::{
-    config::{self, Flags},
+    backup::{self, BackupError, Kept},
+    config::{self, Flags, Store, StoreFlags},
     replica::{self, Change},
     serve, telemetry,
 };
@@ -27,6 +28,37 @@ enum Command {
     /// Say which replicas sign the authority beat, or change that, from a replica's own host
     #[command(subcommand)]
     Replica(Replica),
+    /// Write everything of the log that a restore needs into an empty folder, and prove it
+    ///
+    /// The cluster's keys are not in it: copy the state directory too, and keep the two apart.
+    Backup {
+        #[command(flatten)]
+        store: StoreFlags,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Prove a backup, and store it in an empty database
+    ///
+    /// The state directory must be the one of the backup's cluster. Nodes that saw a longer log
+    /// than the backup holds freeze this control plane: see docs/operations.md.
+    Restore {
+        #[command(flatten)]
+        store: StoreFlags,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Write the events before a position into an empty folder that verifies by itself
+    ///
+    /// `rap audit verify DIR` checks it. The database keeps its rows.
+    Archive {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// The first position that is left out
+        #[arg(long, value_name = "POSITION")]
+        before: u64,
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Print a nats-server configuration that trusts this cluster
     NatsConfig {
         /// Where the cluster's keys are
@@ -61,6 +93,15 @@ fn main() -> ExitCode {
         Command::Run(flags) => run(flags),
         Command::CheckConfig(flags) => check(flags),
         Command::Replica(command) => replica(command),
+        Command::Backup { store, folder } => {
+            at_rest(store, async |store| backup::backup(store, &folder).await, "backed up")
+        }
+        Command::Restore { store, folder } => {
+            at_rest(store, async |store| backup::restore(store, &folder).await, "restored")
+        }
+        Command::Archive { store, before, folder } => {
+            at_rest(store, async |store| backup::archive(store, before, &folder).await, "archived")
+        }
         Command::NatsConfig { state_dir, listen, resolver_dir } => {
             nats_config(&state_dir, listen, resolver_dir)
         }
@@ -120,6 +161,19 @@ fn replica(command: Replica) -> Result<(), String> {
         })
         .map_err(|error| error.to_string())?;
     print!("{replicas}");
+    Ok(())
+}
+
+/// Runs a command over a log that needs no server, and says what it did.
+fn at_rest(
+    flags: StoreFlags,
+    run: impl AsyncFn(&Store) -> Result<Kept, BackupError>,
+    done: &str,
+) -> Result<(), String> {
+    let store = config::load_store(flags).map_err(|error| error.to_string())?;
+    let kept = actix_rt::System::new().block_on(async { run(&store).await });
+    let Kept { size, root } = kept.map_err(|error| error.to_string())?;
+    println!("{done}: {size} events, root {root}");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::{beat::Pace, rate::Rates};
-use rap_events::{BeatTable, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log};
 
 use crate::{
     clock,
@@ -100,10 +100,10 @@ pub enum LogChoice {
     Postgres(String),
 }
 
-/// A log that also keeps its leases and votes, such as [`rap_events::MemoryLog`].
-pub trait LocalLog: Log + LeaseTable + BeatTable {}
+/// A log that also keeps its leases, votes and sealed heads, such as [`rap_events::MemoryLog`].
+pub trait LocalLog: Log + LeaseTable + BeatTable + Heads {}
 
-impl<T: Log + LeaseTable + BeatTable> LocalLog for T {}
+impl<T: Log + LeaseTable + BeatTable + Heads> LocalLog for T {}
 
 /// What carries doorbells and observations.
 #[derive(Clone)]

@@ -13,7 +13,7 @@ use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_control_core::State;
-use rap_events::{BeatTable, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
     InvalidServerName, pem,
@@ -42,6 +42,7 @@ use crate::{
         processes::Processes,
         projection::Projection,
         revocations::RevocationKeeper,
+        sealer::Sealer,
     },
     app::{App, Foundations},
     beat::{BeatSender, authority_beat},
@@ -162,7 +163,7 @@ async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
-    let Opened { log, leases, beats } = open_log(&options.log).await?;
+    let Opened { log, leases, beats, heads } = open_log(&options.log).await?;
     let (state, setup_code) =
         bootstrap::bootstrap(Arc::clone(&log), &custody, &options.state_dir).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
@@ -184,6 +185,7 @@ async fn run(
         log,
         leases,
         beats,
+        heads,
         replica,
         leadership,
         beat,
@@ -269,7 +271,7 @@ fn wards(
     (desk, beat): (Arc<Mutex<Desk>>, Arc<Mutex<BeatSender>>),
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, beats] =
+    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, beats, sealer] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
@@ -283,6 +285,7 @@ fn wards(
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
         Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
+        Ward::start("sealer", move || Sealer::new(Arc::clone(&sealer))),
     ]
 }
 
@@ -291,17 +294,20 @@ pub(crate) struct Opened {
     pub(crate) log: Arc<dyn Log>,
     leases: Arc<dyn LeaseTable>,
     beats: Arc<dyn BeatTable>,
+    heads: Arc<dyn Heads>,
 }
 
 pub(crate) async fn open_log(choice: &LogChoice) -> Result<Opened, ServeError> {
     match choice {
         LogChoice::Local(log) => {
-            Ok(Opened { log: log.clone(), leases: log.clone(), beats: log.clone() })
+            let (leases, beats) = (log.clone(), log.clone());
+            Ok(Opened { log: log.clone(), leases, beats, heads: log.clone() })
         }
         LogChoice::Postgres(url) => {
             let log = PostgresLog::connect(url).await;
             let log = Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?);
-            Ok(Opened { log: log.clone(), leases: log.clone(), beats: log })
+            let (leases, beats) = (log.clone(), log.clone());
+            Ok(Opened { log: log.clone(), leases, beats, heads: log })
         }
     }
 }

@@ -21,6 +21,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use rap_proto::{CommandId, Digest, OrganizationId, Timestamp, codec};
 use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
@@ -48,6 +49,25 @@ pub struct Entry {
     pub command: CommandId,
     pub causation: Option<u64>,
     pub at: Timestamp,
+}
+
+impl Entry {
+    /// The event with the payload that the entry commits to, which is the caller's to check.
+    pub fn with_payload(self, payload: Bytes) -> Envelope {
+        Envelope {
+            position: self.position,
+            stream: self.stream,
+            revision: self.revision,
+            event_type: self.event_type,
+            schema: self.schema,
+            payload,
+            organization: self.organization,
+            actor: self.actor,
+            command: self.command,
+            causation: self.causation,
+            at: self.at,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

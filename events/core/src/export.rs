@@ -46,6 +46,8 @@ pub struct Verification {
     head: TreeHead,
     /// A head of the same log that is known from elsewhere.
     known: Option<TreeHead>,
+    /// Earlier heads that came with the export: their roots, by their sizes.
+    earlier: BTreeMap<u64, Digest>,
     frontier: Frontier,
     revisions: BTreeMap<StreamId, u64>,
     completed: Vec<Completed>,
@@ -56,9 +58,20 @@ impl Verification {
         Self {
             head,
             known,
+            earlier: BTreeMap::new(),
             frontier: Frontier::default(),
             revisions: BTreeMap::new(),
             completed: Vec::new(),
+        }
+    }
+
+    /// This log must have had this head too. Said before its last entry is taken.
+    pub fn expect(&mut self, earlier: &TreeHead) -> Result<(), Flaw> {
+        let size = earlier.size;
+        match self.earlier.insert(size, earlier.root) {
+            Some(other) if other != earlier.root => Err(Flaw::Forked { size }),
+            _ if size == 0 => self.check_known(),
+            _ => Ok(()),
         }
     }
 
@@ -108,12 +121,14 @@ impl Verification {
     }
 
     fn check_known(&self) -> Result<(), Flaw> {
-        match &self.known {
-            Some(known) if known.size == self.taken() && known.root != self.frontier.root() => {
-                Err(Flaw::Forked { size: known.size })
-            }
-            _ => Ok(()),
+        let size = self.taken();
+        let known = self.known.iter().filter(|known| known.size == size).map(|known| &known.root);
+        let mut roots = known.chain(self.earlier.get(&size)).peekable();
+        if roots.peek().is_none() {
+            return Ok(());
         }
+        let root = self.frontier.root();
+        if roots.all(|known| *known == root) { Ok(()) } else { Err(Flaw::Forked { size }) }
     }
 
     /// The tiles above the leaves that the export must have.

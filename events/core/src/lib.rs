@@ -10,6 +10,7 @@
 pub mod aggregate;
 pub mod api_token;
 pub mod authority;
+pub mod backup;
 pub mod beat;
 pub mod catalogue;
 pub mod cluster;
@@ -19,6 +20,7 @@ pub mod entry;
 pub mod export;
 pub mod guessing;
 pub mod handler;
+pub mod heads;
 pub mod join_token;
 pub mod keys;
 pub mod leadership;
@@ -38,6 +40,7 @@ pub mod session;
 pub mod tree;
 pub mod user;
 pub mod vpn_connection;
+pub mod witnessed;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +48,7 @@ mod tests;
 pub use aggregate::{Aggregate, EventCodec};
 pub use beat::BeatTable;
 pub use catalogue::DomainEvent;
+pub use heads::Heads;
 pub use lease::LeaseTable;
 pub use log::{Actor, Append, AppendError, Appended, Envelope, Log, StreamId};
 pub use memory::MemoryLog;

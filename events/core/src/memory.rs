@@ -1,6 +1,7 @@
 //! A log in memory, for tests, simulations and `rap dev`. What it holds ends with it.
 
 mod beats;
+mod heads;
 mod leases;
 
 use std::{
@@ -16,6 +17,7 @@ use rap_tlog::Frontier;
 
 use crate::{
     entry,
+    heads::MemoryHeads,
     lease::{self, LeaseRow},
     log::{
         Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
@@ -61,6 +63,7 @@ struct State {
     commands: BTreeMap<CommandId, StoredCommand>,
     leases: BTreeMap<StreamId, LeaseRow>,
     beats: beats::Beats,
+    heads: MemoryHeads,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }

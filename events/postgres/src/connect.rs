@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use sqlx::{ConnectOptions as _, PgPool, migrate::MigrateError, postgres::PgPoolOptions};
+use sqlx::{
+    ConnectOptions as _, PgPool,
+    migrate::{MigrateError, Migrator},
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 
 use crate::{
     failure::{self, Failure},
@@ -76,8 +80,17 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
     Ok((pool, place))
 }
 
+/// The version of the schema that this release works with.
+pub(crate) fn newest_migration() -> Option<i64> {
+    migrations().iter().map(|migration| migration.version).max()
+}
+
+fn migrations() -> Migrator {
+    sqlx::migrate!("../../migrations")
+}
+
 async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
-    let mut migrations = sqlx::migrate!("../../migrations");
+    let mut migrations = migrations();
     // The lock it would take is an advisory one, which not every PostgreSQL-compatible database
     // has. Each migration is a transaction; of two processes one fails and finds it done.
     migrations.set_locking(false);

@@ -10,10 +10,12 @@
 //! apart by SQLSTATE and constraint, never by a message's text.
 
 mod appender;
+pub mod backup;
 mod batch;
 mod beats;
 mod connect;
 mod failure;
+mod heads;
 mod leases;
 pub mod private;
 mod read;
@@ -27,11 +29,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use rap_events::{
     beat::{Ballot, BeatTable, BeatTableError, Proposal},
+    heads::{Heads, SealedHead},
     lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
     tree::Tree,
 };
-use rap_proto::{CommandId, Digest, KeyId};
+use rap_proto::{CommandId, Digest, KeyId, NodeId, Timestamp};
 use rap_tlog::Frontier;
 use sqlx::PgPool;
 use tokio::{
@@ -182,6 +185,34 @@ impl BeatTable for PostgresLog {
         signature: [u8; 64],
     ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
         Box::pin(beats::sign(&self.pool, replica, sequence, payload, signature))
+    }
+}
+
+impl Heads for PostgresLog {
+    fn seal(
+        &self,
+        size: u64,
+        note: Vec<u8>,
+        sealed_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(heads::seal(&self.pool, size, note, sealed_at))
+    }
+
+    fn cosign(
+        &self,
+        size: u64,
+        node: NodeId,
+        line: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(heads::cosign(&self.pool, size, node, line))
+    }
+
+    fn heads(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
+        Box::pin(heads::read(&self.pool, below, limit))
     }
 }
 

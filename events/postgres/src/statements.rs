@@ -63,9 +63,13 @@ impl Head {
 /// Locks the head until the transaction ends, and returns it. A statement of its own: what the
 /// next ones see must have been committed before the lock was granted.
 pub(crate) async fn lock_head(connection: &mut PgConnection) -> sqlx::Result<Head> {
-    let row = sqlx::query(LOCK_HEAD).fetch_one(connection).await?;
+    head(&sqlx::query(LOCK_HEAD).fetch_one(connection).await?)
+}
+
+/// The head that a row holds: position, leaves and frontier.
+pub(crate) fn head(row: &PgRow) -> sqlx::Result<Head> {
     let position = row.try_get::<i64, _>(0)?.cast_unsigned();
-    Ok(Head { position, frontier: tree::frontier(&row, 1, 2)? })
+    Ok(Head { position, frontier: tree::frontier(row, 1, 2)? })
 }
 
 /// What is stored about the given commands.
@@ -134,13 +138,21 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx:
     insert_events(&mut *connection, batch).await?;
     update_streams(&mut *connection, batch).await?;
     tree::insert_tile_roots(&mut *connection, &batch.completed).await?;
-    let Head { position, frontier } = batch.head();
+    move_head(connection, batch.head()).await
+}
+
+/// Writes how far the log has come, and tells the tails.
+pub(crate) async fn move_head(connection: &mut PgConnection, head: &Head) -> sqlx::Result<()> {
+    let Head { position, frontier } = head;
     let query = sqlx::query(MOVE_HEAD).bind(position.cast_signed()).bind(frontier.to_bytes());
     query.bind(CHANNEL).execute(connection).await?;
     Ok(())
 }
 
-async fn insert_events(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
+pub(crate) async fn insert_events(
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> sqlx::Result<()> {
     let rows = &batch.events;
     let events = || rows.iter().map(|row| &row.envelope);
     let positions: Vec<i64> = events().map(|event| event.position.cast_signed()).collect();
@@ -177,7 +189,10 @@ async fn insert_events(connection: &mut PgConnection, batch: &Batch) -> sqlx::Re
     Ok(())
 }
 
-async fn update_streams(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
+pub(crate) async fn update_streams(
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> sqlx::Result<()> {
     let categories: Vec<&str> = batch.streams.keys().map(|id| id.category.as_str()).collect();
     let ids: Vec<Uuid> = batch.streams.keys().map(|id| id.id).collect();
     let revisions: Vec<i64> = batch.streams.values().map(|last| last.cast_signed()).collect();

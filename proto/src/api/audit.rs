@@ -101,6 +101,17 @@ bodies! {
         pub p256_pem: String,
     }
 
+    /// `GET /log/heads`: what the log had come to at one moment, and who co-signed it.
+    pub struct SealedHead {
+        /// The number of events.
+        pub size: u64,
+        pub sealed_at: Timestamp,
+        /// The nodes whose cosignatures stand below it.
+        pub nodes: Vec<NodeId>,
+        /// The signed tree head with its cosignatures.
+        pub checkpoint: String,
+    }
+
     /// `GET /log/proof/{position}`: that one event is in the log.
     pub struct Inclusion {
         pub position: u64,

@@ -38,7 +38,7 @@
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
 //! | `GET /audit`, `GET /audit/replay` | | [`AuditEvent`], [`Replay`] |
-//! | `GET /log/keys`, `GET /log/proof/{position}` | | [`LogKeys`], [`Inclusion`] |
+//! | `GET /log/keys`, `GET /log/heads`, `GET /log/proof/{position}` | | [`LogKeys`], [`SealedHead`], [`Inclusion`] |
 //! | `GET /log/checkpoint`, `GET /log/tile/{tile}`, `GET /log/payloads/{tile}` | | C2SP `tlog-tiles`, and bundles of payloads |
 //! | `GET /events` | | server-sent [`AuditEvent`]s, `id: <cluster>:<position>` |
 //! | `GET /openapi.json` | | this, as OpenAPI 3.1 |

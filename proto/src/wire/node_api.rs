@@ -112,9 +112,12 @@ pub struct SnapshotRequest {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TreeRequest {
-    /// The newest signed tree head that the node saw; empty for none.
+    /// The newest signed tree head that the node saw, with its own cosignature; empty for none.
     #[serde(with = "serde_bytes")]
     pub known: Vec<u8>,
+    /// The Ed25519 key of the node's cosignatures, 32 bytes; empty from an agent that makes none.
+    #[serde(default, with = "serde_bytes")]
+    pub witness: Vec<u8>,
 }
 
 /// The log's tree as it is now, and that it grew out of the one that the node saw.

@@ -232,7 +232,15 @@ fn node_api_bodies() {
         "snapshot_request.v1",
         &node_api::SnapshotRequest { have: 42, sections: [Digest::of(b"trust")].into() },
     );
-    check("tree_request.v1", &node_api::TreeRequest { known: b"a note\n".to_vec() });
+    let (known, witness) = (b"a note\n".to_vec(), vec![7; 32]);
+    let request = node_api::TreeRequest { known, witness };
+    check("tree_request.v2", &request);
+    // As an agent of the release before sends it.
+    let without = node_api::TreeRequest { witness: Vec::new(), ..request };
+    let frozen = include_str!("../../golden/tree_request.v1.hex").trim();
+    let digits = frozen.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let bytes: Vec<u8> = digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    assert_eq!(codec::decode(&bytes, bytes.len()), Ok(without));
     let consistency = vec![Digest::of(b"one"), Digest::of(b"two")];
     check("tree_reply.v1", &node_api::TreeReply { head: b"a note\n".to_vec(), consistency });
     let statement = Some(Digest::of(b"statement"));

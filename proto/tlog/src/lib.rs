@@ -8,6 +8,7 @@
 //! this crate gives them our types, a P-256 signature line, and plans: which tiles a proof needs,
 //! so that a caller can read them before it asks for the proof. It is pure.
 
+pub mod cosignature;
 pub mod frontier;
 pub mod head;
 pub mod proof;
@@ -17,6 +18,7 @@ pub mod tile;
 use rap_proto::Digest;
 use tlog_tiles::Hash;
 
+pub use cosignature::{Cosignature, WitnessKey, WitnessVerifier};
 pub use frontier::{Completed, Frontier};
 pub use head::{HeadKey, OpenHeadError, TreeHead, VerifierKey};
 pub use proof_file::ProofFile;

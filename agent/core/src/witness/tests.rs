@@ -1,12 +1,27 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{Signer as _, key::LocalKey};
-use rap_tlog::{Frontier, HeadKey, leaf_hash};
+use rap_proto::{NodeId, Signer as _, key::LocalKey};
+use rap_tlog::{Frontier, HeadKey, WitnessVerifier, leaf_hash};
 
 use super::*;
 
 const START: Moment = Moment::from_micros(0);
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
+
+const NODE: NodeId = NodeId::from_u128(2);
+const AT: Timestamp = Timestamp::from_unix_millis(1_700_000_000_000);
+
+fn key() -> WitnessKey {
+    WitnessKey::derive(NODE, b"identity")
+}
+
+fn request(known: &[u8]) -> TreeRequest {
+    TreeRequest { known: known.to_vec(), witness: key().public().to_vec() }
+}
+
+fn answered(reply: TreeReply) -> Input {
+    Input::Answered { reply, at: AT }
+}
 
 fn control() -> LocalKey {
     LocalKey::from_random(&[1; 32]).unwrap()
@@ -40,7 +55,7 @@ impl Log {
 }
 
 fn witness(kept: Option<Witnessed>) -> Witness {
-    let mut witness = Witness::new(CLUSTER, 1);
+    let mut witness = Witness::new(CLUSTER, key(), 1);
     witness.handle_input(START, Input::ControlKeys(vec![control().public_key()]));
     witness.handle_input(START, Input::Restore(kept));
     witness
@@ -58,7 +73,7 @@ fn ask(witness: &mut Witness, reply: TreeReply) -> Vec<Effect> {
     }
     let asked = effects(witness);
     assert!(matches!(asked[..], [Effect::Ask(_)]), "{asked:?}");
-    witness.handle_input(START, Input::Answered(reply));
+    witness.handle_input(START, answered(reply));
     let mut followed = effects(witness);
     if followed.iter().any(|effect| matches!(effect, Effect::Persist(_))) {
         witness.handle_input(START, Input::Persisted);
@@ -93,7 +108,7 @@ fn it_presents_what_it_kept_also_after_a_restart() {
     let followed = ask(&mut first, Log::of(5, 0).reply(0));
     let [Effect::Persist(kept), ..] = &followed[..] else { panic!("{followed:?}") };
     let mut again = witness(Some(kept.clone()));
-    assert_eq!(effects(&mut again), [Effect::Ask(TreeRequest { known: kept.note.clone() })]);
+    assert_eq!(effects(&mut again), [Effect::Ask(request(&kept.note))]);
 }
 
 #[test]
@@ -151,7 +166,7 @@ fn what_is_not_signed_is_refused_once_and_changes_nothing() {
 fn a_head_that_could_not_be_kept_was_not_seen() {
     let mut witness = witness(None);
     effects(&mut witness);
-    witness.handle_input(START, Input::Answered(Log::of(5, 0).reply(0)));
+    witness.handle_input(START, answered(Log::of(5, 0).reply(0)));
     effects(&mut witness);
     witness.handle_input(START, Input::PersistFailed);
     assert_eq!(effects(&mut witness), []);
@@ -177,6 +192,39 @@ fn failures_back_off_and_a_late_answer_counts_for_nothing() {
     now = witness.poll_timeout().unwrap();
     witness.handle_timeout(now);
     assert_eq!(effects(&mut witness), [], "no answer: it backs off first");
-    witness.handle_input(now, Input::Answered(Log::of(5, 0).reply(0)));
+    witness.handle_input(now, answered(Log::of(5, 0).reply(0)));
     assert_eq!(effects(&mut witness), []);
+}
+
+#[test]
+fn a_cosignature_is_presented_soon_and_then_at_leisure_however_fast_the_log_grows() {
+    let mut witness = witness(None);
+    let mut earlier = 0;
+    for (size, soon) in [(3, true), (5, false), (8, true), (13, false)] {
+        let followed = ask(&mut witness, Log::of(size, 0).reply(earlier));
+        let [Effect::Persist(kept), ..] = &followed[..] else { panic!("{followed:?}") };
+        let verifier = WitnessVerifier::new(NODE, &key().public()).unwrap();
+        assert_eq!(verifier.find(&kept.note).unwrap().map(|found| found.at), Some(AT));
+        let delay = witness.poll_timeout().unwrap().since(START);
+        assert_eq!(delay == PRESENT, soon, "{size}: {delay:?}");
+        let next = witness.poll_timeout().unwrap();
+        witness.handle_timeout(next);
+        assert_eq!(effects(&mut witness), [Effect::Ask(request(&kept.note))]);
+        // Nothing is lost by a call that failed: the next one presents the same.
+        witness.handle_input(START, Input::Failed);
+        earlier = size.into();
+    }
+}
+
+#[test]
+fn a_head_that_has_no_room_for_a_cosignature_is_kept_as_it_came() {
+    let mut witness = witness(None);
+    let mut reply = Log::of(3, 0).reply(0);
+    let filler = format!("\u{2014} filler {}\n", "A".repeat(200));
+    while reply.head.len() + filler.len() <= MAX_HEAD_BYTES {
+        reply.head.extend_from_slice(filler.as_bytes());
+    }
+    let followed = ask(&mut witness, reply.clone());
+    let [Effect::Persist(kept), ..] = &followed[..] else { panic!("{followed:?}") };
+    assert_eq!(kept.note, reply.head);
 }

@@ -6,6 +6,7 @@ use actix::{
 };
 use rap_agent_core::witness::{Effect, Input, Witness, Witnessed};
 use rap_proto::{observation::Observation, wire::node_api::TreeRequest};
+use rap_tlog::WitnessKey;
 
 use crate::{
     AgentState,
@@ -34,7 +35,8 @@ pub(crate) struct WitnessActor {
 
 impl WitnessActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
-        let machine = Witness::new(parts.cluster, random::seed());
+        let key = WitnessKey::derive(parts.node, &parts.state.key.to_der());
+        let machine = Witness::new(parts.cluster, key, random::seed());
         Self { parts, crew, machine, timer: None, restored: false, client: None }
     }
 
@@ -74,7 +76,7 @@ impl WitnessActor {
         let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
             actor.client = client;
             let input = match outcome {
-                Ok(reply) => Input::Answered(reply),
+                Ok(reply) => Input::Answered { reply, at: Clock.now() },
                 Err(error) => {
                     tracing::debug!(%error, "no tree head came");
                     actor.client = None;

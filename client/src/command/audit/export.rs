@@ -2,7 +2,7 @@
 
 use std::{io::IsTerminal as _, path::Path};
 
-use rap_proto::api::LogKeys;
+use rap_proto::api::{LogKeys, MAX_PAGE_SIZE, Page, SealedHead};
 use rap_tlog::{
     TileId,
     tile::{Content, WIDTH},
@@ -38,6 +38,11 @@ pub(super) async fn run(context: &Context, api: &Api, folder: &Path) -> Result<(
     }
     if progress {
         eprintln!();
+    }
+    let sealed: Page<SealedHead> =
+        api.page("/log/heads", &[("limit", MAX_PAGE_SIZE.to_string())]).await?;
+    for earlier in sealed.items.iter().filter(|earlier| !earlier.nodes.is_empty()) {
+        out.write(&format!("cosigned/{}", earlier.size), earlier.checkpoint.as_bytes())?;
     }
     out.write("keys", (keys.join("\n") + "\n").as_bytes())?;
     out.write("control.pem", p256_pem.as_bytes())?;

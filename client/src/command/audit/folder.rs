@@ -5,6 +5,7 @@
 //! | `checkpoint` | the signed tree head |
 //! | `tile/…` | the tree and its entries, in the layout of C2SP `tlog-tiles` |
 //! | `payloads/…` | in bundles like those of the entries: what the entries commit to; empty where it is withheld |
+//! | `cosigned/<size>` | tree heads of earlier moments with their cosignatures |
 //! | `keys` | what the control plane says its log's keys are, one a line |
 //! | `control.pem` | its P-256 key, for `openssl` |
 
@@ -24,6 +25,9 @@ use crate::failure::{Exit, Failure};
 
 /// The largest file that is read: a bundle of the largest payloads.
 const MAX_FILE_BYTES: u64 = 17 * 1024 * 1024;
+
+/// The most earlier tree heads that are read.
+const MAX_COSIGNED: usize = 4_096;
 
 pub(super) struct Folder(PathBuf);
 
@@ -79,6 +83,21 @@ impl Folder {
             return Err(malformed(path));
         }
         Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
+    }
+
+    /// The tree heads of earlier moments, as they were signed and co-signed, in no order.
+    pub(super) fn cosigned(&self) -> Result<Vec<Vec<u8>>, Failure> {
+        let folder = self.0.join("cosigned");
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let failed = |error: io::Error| Failure::io(folder.display(), &error);
+        let files = fs::read_dir(&folder).map_err(failed)?.collect::<Result<Vec<_>, _>>();
+        let files = files.map_err(failed)?;
+        if files.len() > MAX_COSIGNED {
+            return Err(Failure::new(Exit::Limit, format!("more than {MAX_COSIGNED} tree heads")));
+        }
+        files.iter().map(|file| read(&file.path())).collect()
     }
 
     /// The keys that came with the export.

@@ -8,6 +8,7 @@ mod verify;
 use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::verify::Demands;
 use super::{Context, now};
 use crate::{
     api::Api,
@@ -43,8 +44,9 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<(), 
         }
         AuditCommand::Export { folder } => export::run(context, &context.api()?, &folder).await,
         AuditCommand::Prove { position } => prove::run(&context.api()?, position).await,
-        AuditCommand::Verify { path, key, known } => {
-            verify::run(context, &path, &key, known.as_deref())
+        AuditCommand::Verify { path, key, known, witnesses } => {
+            let demands = Demands { keys: &key, known: known.as_deref(), witnesses };
+            verify::run(context, &path, &demands)
         }
     }
 }

@@ -98,7 +98,8 @@ fn node(state: &State, event: &NodeEvent, id: NodeId) -> BTreeSet<NodeId> {
         NodeEvent::Requested(_)
         | NodeEvent::Rejected(_)
         | NodeEvent::CertificateIssued(_)
-        | NodeEvent::CapabilitiesReported(_) => BTreeSet::new(),
+        | NodeEvent::CapabilitiesReported(_)
+        | NodeEvent::WitnessKeyRecorded(_) => BTreeSet::new(),
         NodeEvent::PoolsAssigned(_)
         | NodeEvent::DrainingStarted(_)
         | NodeEvent::DrainingEnded(_) => BTreeSet::from([id]),

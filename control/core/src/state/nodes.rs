@@ -46,6 +46,8 @@ pub struct Node {
     pub certificate_expires_at: Option<Timestamp>,
     pub draining: bool,
     pub revoked: Option<RevocationReason>,
+    /// Of its cosignatures (Ed25519); `None` until its agent showed it.
+    pub witness_key: Option<[u8; 32]>,
     /// The greatest place in its spool of an observation that is in the log.
     pub observed: u64,
     /// The version of its snapshot: the position of the last event that touched it.
@@ -94,6 +96,7 @@ impl Node {
             certificate_expires_at: None,
             draining: false,
             revoked: None,
+            witness_key: None,
             observed: 0,
             version: 0,
             versioned_at: Timestamp::default(),
@@ -180,6 +183,7 @@ impl Nodes {
                 node.revoked = Some(event.reason);
                 self.by_name.remove(&node.name);
             }
+            NodeEvent::WitnessKeyRecorded(event) => node.witness_key = Some(event.key),
         }
         Ok(())
     }

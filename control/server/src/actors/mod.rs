@@ -11,3 +11,4 @@ pub(crate) mod observer;
 pub(crate) mod processes;
 pub(crate) mod projection;
 pub(crate) mod revocations;
+pub(crate) mod sealer;

@@ -285,6 +285,8 @@ fn log() -> Vec<Endpoint> {
             .query(audit::REPLAY_QUERY),
         get("/api/v1/log/keys", "What tree heads are checked with", tree::keys),
         get("/api/v1/log/proof/{position}", "Prove that an event is in the log", tree::prove),
+        list("/api/v1/log/heads", "Tree heads of earlier moments, the newest first", tree::heads)
+            .query(tree::HEADS_QUERY),
         Endpoint {
             answer: AnswerDoc::Other("text/plain"),
             ..raw(Method::GET, "/api/v1/log/checkpoint", "The signed tree head", {

@@ -12,12 +12,13 @@ use rap_events::{
     Envelope,
     catalogue::redacted_fields,
     entry,
+    heads::{self, MAX_READ_HEADS},
     tree::{self, TreeError},
 };
 use rap_pki::pem;
 use rap_proto::{
     Signer as _,
-    api::{Inclusion, LogKeys, Problem, ProblemCode},
+    api::{Inclusion, LogKeys, Page, Problem, ProblemCode, SealedHead},
 };
 use rap_tlog::{
     Frontier, TileId, TreeHead, VerifierKey,
@@ -25,11 +26,14 @@ use rap_tlog::{
 };
 
 use super::{
-    call::Call,
-    endpoint::Answered,
+    call::{Call, Position},
+    endpoint::{Answered, Form, LIMIT, Parameter, after},
     failure::{Failure, internal, not_found},
+    page,
 };
 use crate::app::App;
+
+pub(super) const HEADS_QUERY: &[Parameter] = &[after(Form::Position), LIMIT];
 
 /// A full tile never changes.
 const FOREVER: &str = "private, max-age=31536000, immutable";
@@ -39,6 +43,11 @@ const NO_STORE: &str = "no-store";
 pub(crate) fn sign(app: &App, frontier: &Frontier) -> Vec<u8> {
     let head =
         TreeHead { cluster: app.custody.cluster, size: frontier.size(), root: frontier.root() };
+    sign_head(app, &head)
+}
+
+/// Signing the same head again gives the same bytes.
+pub(crate) fn sign_head(app: &App, head: &TreeHead) -> Vec<u8> {
     head.sign(&app.custody.control, &app.custody.head_key())
 }
 
@@ -59,8 +68,34 @@ pub(super) async fn keys(call: Call) -> Result<LogKeys, Failure> {
 pub(super) async fn checkpoint(call: Call) -> Result<Answered, Failure> {
     allow(&call)?;
     let frontier = call.app.log.frontier().await?;
-    let note = sign(&call.app, &frontier);
+    let size = frontier.size();
+    let sealed = call.app.heads.heads(Some(size + 1), 1).await?.pop();
+    let note = match sealed.filter(|sealed| sealed.size == size) {
+        Some(sealed) => sealed.checkpoint(),
+        None => sign(&call.app, &frontier),
+    };
     Ok(raw("text/plain; charset=utf-8", NO_STORE, note))
+}
+
+/// Sealed heads, the newest first.
+pub(super) async fn heads(call: Call) -> Result<Page<SealedHead>, Failure> {
+    allow(&call)?;
+    let below = call.query_value::<Position>("after")?.map(|after| after.0);
+    let limit = page::limit(&call)?.min(MAX_READ_HEADS);
+    let found = call.app.heads.heads(below, limit).await?;
+    let last = found.last().map(|head| head.size);
+    let next = if found.len() < limit { None } else { last.map(|size| size.to_string()) };
+    let items = found.into_iter().map(shown_head).collect::<Result<_, _>>()?;
+    Ok(Page { items, next })
+}
+
+fn shown_head(head: heads::SealedHead) -> Result<SealedHead, Failure> {
+    Ok(SealedHead {
+        size: head.size,
+        sealed_at: head.sealed_at,
+        nodes: head.cosignatures.keys().copied().collect(),
+        checkpoint: String::from_utf8(head.checkpoint()).map_err(|_| internal())?,
+    })
 }
 
 pub(super) async fn tile(call: Call) -> Result<Answered, Failure> {

@@ -3,6 +3,7 @@
 
 mod beat;
 pub(crate) mod bus_credentials;
+mod cosignature;
 mod credentials;
 mod enroll;
 mod refusal;

@@ -6,14 +6,15 @@ use rap_proto::{
 };
 use rap_tlog::{TreeHead, VerifierKey, proof};
 
-use super::{NodeAnswer, NodeCall, NodeStop, refusal::Refused};
+use super::{NodeAnswer, NodeCall, NodeStop, cosignature, refusal::Refused};
 use crate::http::{failure::Failure, tree::sign};
 
 /// The newest tree head, and that it grew out of the one that the node presents. What a node
 /// presents was signed with this cluster's key: when the log is not a continuation of it, the
-/// log was rewritten or restored from too old a copy, and nothing more may be built upon it.
+/// log was rewritten or restored from too old a copy, and nothing more may be built upon it. When
+/// it is, the node's cosignature is kept.
 pub(super) async fn tree(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
-    call.node()?;
+    let node = call.node()?;
     let request: TreeRequest = call.parse()?;
     let known = known(&call, &request)?;
     let log = call.app.log.as_ref();
@@ -30,6 +31,8 @@ pub(super) async fn tree(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
             let earlier = (known.size, &known.root);
             if proof::check_consistency(&consistency, earlier, (size, &root)).is_err() {
                 call.app.refute(LogRefusal::Forked, known.size, size);
+            } else if !request.witness.is_empty() {
+                cosignature::keep(&call, node, &request, known).await?;
             }
             consistency
         }

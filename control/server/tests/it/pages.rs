@@ -40,6 +40,7 @@ const LISTS: &[List] = &[
     list("/nodes", "id", true),
     list("/join-tokens", "id", true),
     list("/audit", "position", true),
+    list("/log/heads", "size", true),
     list("/api-tokens", "id", false),
     list("/organizations/{organization}/members", "user", false),
     list("/organizations/{organization}/pools", "id", false),

@@ -13,15 +13,16 @@ use futures_util::future::{BoxFuture, join_all};
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
 use rap_events::{
-    Actor, Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, LeaseTable, Log,
-    MemoryLog, StreamId, Tree,
+    Actor, Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, Heads, LeaseTable,
+    Log, MemoryLog, StreamId, Tree,
     beat::{Ballot, BeatTableError, Proposal},
+    heads::SealedHead,
     lease::{LeasePage, LeaseTableError, Renewal, Renewals},
     log::{ReadError, StoredCommand, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, KeyId, OrganizationId};
+use rap_proto::{CommandId, Digest, KeyId, NodeId, OrganizationId, Timestamp};
 use rap_tlog::Frontier;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -112,6 +113,34 @@ impl BeatTable for CountingLog {
         signature: [u8; 64],
     ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
         self.log.sign(replica, sequence, payload, signature)
+    }
+}
+
+impl Heads for CountingLog {
+    fn seal(
+        &self,
+        size: u64,
+        note: Vec<u8>,
+        sealed_at: Timestamp,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.log.seal(size, note, sealed_at)
+    }
+
+    fn cosign(
+        &self,
+        size: u64,
+        node: NodeId,
+        line: Vec<u8>,
+    ) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.log.cosign(size, node, line)
+    }
+
+    fn heads(
+        &self,
+        below: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
+        self.log.heads(below, limit)
     }
 }
 

@@ -28,6 +28,7 @@ const PLATFORM: &[(&str, &str)] = &[
     ("POST", "/api/v1/organizations"),
     ("GET", "/api/v1/audit/replay"),
     ("GET", "/api/v1/log/keys"),
+    ("GET", "/api/v1/log/heads"),
     ("GET", "/api/v1/log/checkpoint"),
     ("GET", "/api/v1/log/tile/{tile}"),
     ("GET", "/api/v1/log/payloads/{tile}"),

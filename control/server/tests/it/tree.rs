@@ -1,11 +1,11 @@
 //! The log's tree over the API, and what happens to a log that is not the one that nodes saw.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rap_events::{
-    Append, Envelope, Log as _,
+    Append, Envelope, Heads as _, Log as _,
     export::Verification,
     log::{MAX_READ_EVENTS, NewEvent, StreamWrite},
     memory::MemoryLog,
@@ -17,7 +17,7 @@ use rap_proto::{
     wire::node_api::{Credentials, NodeApiCode, TreeReply, TreeRequest},
 };
 use rap_tlog::{
-    ProofFile, TreeHead, VerifierKey,
+    ProofFile, TreeHead, VerifierKey, WitnessKey, WitnessVerifier,
     proof::check_consistency,
     tile::{bundle_from_bytes, hashes_from_bytes},
 };
@@ -28,6 +28,9 @@ use crate::{
     node::{call, enroll},
     world::{Api, With, World, fresh_key, tenant},
 };
+
+const POLL: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn bytes(world: &World, api: &Api, path: &str) -> (StatusCode, Vec<u8>) {
     let request = world.client.get(format!("{}/api/v1{path}", world.base));
@@ -206,8 +209,22 @@ struct Watcher {
 
 impl Watcher {
     async fn ask(&self, world: &World, known: &[u8]) -> crate::node::Answer {
-        let request = TreeRequest { known: known.to_vec() };
+        self.present(world, known, &[]).await
+    }
+
+    /// As an agent that co-signs does.
+    async fn present(&self, world: &World, known: &[u8], witness: &[u8]) -> crate::node::Answer {
+        let request = TreeRequest { known: known.to_vec(), witness: witness.to_vec() };
         call(world, &self.credentials, &self.key, "/node/v1/tree", &request).await
+    }
+
+    fn witness_key(&self) -> WitnessKey {
+        WitnessKey::derive(self.credentials.node, &self.key.to_der())
+    }
+
+    /// The newest head that it saw, co-signed.
+    fn cosigned(&self) -> Vec<u8> {
+        self.witness_key().cosign(&self.seen.head, rap_control::now()).unwrap()
     }
 }
 
@@ -272,4 +289,116 @@ async fn a_log_that_nodes_saw_longer_or_otherwise_is_frozen() {
         let ready = world.client.get(format!("{}/readyz", world.base)).send().await.unwrap();
         assert_eq!(ready.status(), 503);
     }
+}
+
+#[tokio::test]
+async fn what_a_node_co_signed_stands_below_the_checkpoint() {
+    let (world, root, watcher) = watched().await;
+    let verifier =
+        WitnessVerifier::new(watcher.credentials.node, &watcher.witness_key().public()).unwrap();
+    let witness = watcher.witness_key().public();
+    watcher.present(&world, &watcher.cosigned(), &witness).await.read::<TreeReply>();
+    let events = world.log.read(0, MAX_READ_EVENTS).await.unwrap();
+    let recorded = events.iter().filter(|event| event.event_type == "node.witness_key_recorded");
+    assert_eq!(recorded.count(), 1);
+
+    // That event made the log grow: the node sees it, and co-signs once more.
+    let reply: TreeReply = watcher.ask(&world, &watcher.seen.head).await.read();
+    let watcher = Watcher { seen: reply, ..watcher };
+    watcher.present(&world, &watcher.cosigned(), &witness).await.read::<TreeReply>();
+    let events = world.log.read(0, MAX_READ_EVENTS).await.unwrap();
+    let recorded = events.iter().filter(|event| event.event_type == "node.witness_key_recorded");
+    assert_eq!(recorded.count(), 1, "once and for good");
+    let note = ok(&world, &root, "/log/checkpoint").await;
+    let head = TreeHead::open(&note, world.running.cluster, &keys(&root).await).unwrap();
+    assert_eq!(head.size, world.head().await);
+    assert!(verifier.find(&note).unwrap().is_some(), "{}", String::from_utf8_lossy(&note));
+
+    let heads = root.get("/log/heads").await.json;
+    let cosigned: Vec<&serde_json::Value> = heads["items"].as_array().unwrap().iter().collect();
+    let sizes: Vec<u64> = cosigned.iter().map(|head| head["size"].as_u64().unwrap()).collect();
+    assert!(sizes.is_sorted_by(|one, other| one > other), "{sizes:?}");
+    let by_node = cosigned.iter().filter(|head| head["nodes"] == json!([watcher.credentials.node]));
+    assert_eq!(by_node.count(), 2, "{heads}");
+    let behind = root.get(&format!("/log/heads?limit=1&after={}", head.size)).await.json;
+    assert!(behind["items"][0]["size"].as_u64().unwrap() < head.size);
+}
+
+#[tokio::test]
+async fn a_false_cosignature_and_another_key_are_refused_and_change_nothing() {
+    let (world, root, watcher) = watched().await;
+    let key = watcher.witness_key();
+    let cosigned = watcher.cosigned();
+    let mut false_line = cosigned.clone();
+    let last = false_line.len() - 10;
+    false_line[last] = if false_line[last] == b'A' { b'B' } else { b'A' };
+    let other = WitnessKey::derive(watcher.credentials.node, b"another identity");
+    let before = world.head().await;
+    for (known, witness) in [(&false_line, &key.public()[..]), (&cosigned, &key.public()[1..])] {
+        let refused = watcher.present(&world, known, witness).await;
+        assert_eq!(refused.refusal(), NodeApiCode::Malformed);
+    }
+    let stranger = WitnessKey::derive(rap_proto::NodeId::from_u128(9), b"another identity");
+    let strangers = stranger.cosign(&watcher.seen.head, rap_control::now()).unwrap();
+    watcher.present(&world, &strangers, &stranger.public()).await.read::<TreeReply>();
+    assert_eq!(world.head().await, before, "another node's line is not this node's");
+
+    watcher.present(&world, &cosigned, &key.public()).await.read::<TreeReply>();
+    let others = other.cosign(&watcher.seen.head, rap_control::now()).unwrap();
+    let refused = watcher.present(&world, &others, &other.public()).await;
+    assert_eq!(refused.refusal(), NodeApiCode::NotPermitted);
+    let heads = root.get("/log/heads").await.text;
+    let verifier = WitnessVerifier::new(watcher.credentials.node, &other.public()).unwrap();
+    assert!(!heads.contains(&verifier.to_string()), "{heads}");
+}
+
+/// Looks again and again for what is bound to happen.
+async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looking).await.expect("it is bound to happen")
+}
+
+#[tokio::test]
+async fn the_leader_seals_what_the_log_comes_to() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let head = world.head().await;
+    let sealed = until(async || {
+        let newest = world.log.heads(None, 1).await.unwrap().pop();
+        newest.filter(|newest| newest.size >= head)
+    });
+    let sealed = sealed.await;
+    let keys = keys(&root).await;
+    let opened = TreeHead::open(&sealed.note, world.running.cluster, &keys).unwrap();
+    assert_eq!(opened.size, sealed.size);
+    let listed = root.get("/log/heads").await.json;
+    assert!(listed["items"].as_array().unwrap().iter().any(|head| head["size"] == sealed.size));
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_what_was_sealed_is_frozen_before_any_node_looks() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (size, cluster) = (world.head().await, world.running.cluster);
+    let custody = world.state_dir();
+    let control = std::fs::read_to_string(custody.join("control.key")).unwrap();
+    let control = LocalKey::from_pem(&control).unwrap();
+    let forged = TreeHead { cluster, size: size + 100, root: Digest::of(b"what was here once") };
+    let note = forged.sign(&control, &rap_tlog::HeadKey::from_seed(&[1; 32]));
+    world.log.seal(forged.size, note, rap_control::now()).await.unwrap();
+    root.post("/organizations", json!({"name": "grows"})).await;
+    until(async || {
+        let ready = world.client.get(format!("{}/readyz", world.base)).send().await.unwrap();
+        (ready.status() == 503).then_some(())
+    })
+    .await;
+    let refused = root.post("/organizations", json!({"name": "after"})).await;
+    assert_eq!(refused.problem(), "authority_frozen");
 }

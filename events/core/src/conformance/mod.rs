@@ -5,6 +5,7 @@
 mod append;
 mod atomic;
 pub mod beat;
+pub mod heads;
 pub mod lease;
 mod read;
 mod tree;

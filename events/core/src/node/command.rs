@@ -65,6 +65,10 @@ pub enum NodeCommand {
     },
     StartDraining,
     EndDraining,
+    /// The agent derives the key from its identity key, so it has one for ever.
+    RecordWitnessKey {
+        key: [u8; 32],
+    },
     /// Releases the name; the key stays taken for ever.
     Revoke {
         note: String,
@@ -97,6 +101,8 @@ pub enum NodeRejection {
     ForeignOrganization,
     #[error("too many addresses")]
     TooManyAddresses,
+    #[error("the node has another witness key")]
+    OtherWitnessKey,
     #[error("a text is at most 256 bytes without control characters")]
     TextNotPlain,
 }

@@ -6,7 +6,7 @@ use super::{
     AddressesChanged, CERTIFICATE_MS, CapabilitiesReported, Certificate, CertificateIssued,
     DrainingEnded, DrainingStarted, Node, NodeApproved, NodeCommand, NodeEvent, NodeRejected,
     NodeRejection, NodeRequested, NodeRevoked, Offer, PoolsAssigned, RENEWAL_RETRY_MS,
-    RevocationReason, RolesAssigned, ScopeFault, Standing,
+    RevocationReason, RolesAssigned, ScopeFault, Standing, WitnessKeyRecorded,
     scope::{check_pools, checked_roles},
 };
 use crate::{Aggregate, aggregate::is_plain_text};
@@ -86,6 +86,7 @@ impl Aggregate for Node {
             NodeEvent::DrainingStarted(_) => self.draining = true,
             NodeEvent::DrainingEnded(_) => self.draining = false,
             NodeEvent::Revoked(_) => self.standing = Standing::Revoked,
+            NodeEvent::WitnessKeyRecorded(recorded) => self.witness_key = Some(recorded.key),
         }
     }
 
@@ -201,6 +202,11 @@ impl Node {
             }
             NodeCommand::StartDraining => (!self.draining).then(|| DrainingStarted {}.into()),
             NodeCommand::EndDraining => self.draining.then(|| DrainingEnded {}.into()),
+            NodeCommand::RecordWitnessKey { key } => match self.witness_key {
+                None => Some(WitnessKeyRecorded { key }.into()),
+                Some(recorded) if recorded == key => None,
+                Some(_) => return Err(NodeRejection::OtherWitnessKey),
+            },
             NodeCommand::Request { .. }
             | NodeCommand::Approve
             | NodeCommand::Reject { .. }

@@ -22,6 +22,7 @@ events! {
     DrainingStarted(DrainingStarted) = "node.draining_started" / 1;
     DrainingEnded(DrainingEnded) = "node.draining_ended" / 1;
     Revoked(NodeRevoked) = "node.revoked" / 1;
+    WitnessKeyRecorded(WitnessKeyRecorded) = "node.witness_key_recorded" / 1;
 }
 
 /// A host showed a join token and asked to be enrolled.
@@ -118,6 +119,16 @@ pub struct DrainingEnded {}
 pub struct NodeRevoked {
     pub reason: RevocationReason,
     pub note: String,
+}
+
+/// The key of the node's cosignatures, for as long as it is this node: whoever reads the log can
+/// check who co-signed its tree heads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WitnessKeyRecorded {
+    /// Ed25519.
+    #[serde(with = "serde_bytes")]
+    pub key: [u8; 32],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,8 @@ pub struct Node {
     pub pools: BTreeSet<PoolId>,
     pub certificate: Option<Certificate>,
     pub draining: bool,
+    /// Ed25519; `None` until the agent showed it.
+    pub witness_key: Option<[u8; 32]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

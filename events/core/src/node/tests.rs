@@ -264,6 +264,16 @@ fn a_node_is_drained_and_comes_back() {
 }
 
 #[test]
+fn a_node_has_one_witness_key_for_ever() {
+    let record = |number: u8| NodeCommand::RecordWitnessKey { key: [number; 32] };
+    let recorded: NodeEvent = WitnessKeyRecorded { key: [7; 32] }.into();
+    approved(&[]).when(record(7)).then([recorded.clone()]);
+    approved(std::slice::from_ref(&recorded)).when(record(7)).nothing();
+    approved(&[recorded]).when(record(8)).rejected(NodeRejection::OtherWitnessKey);
+    pending(&[]).when(record(7)).rejected(NodeRejection::NotApproved);
+}
+
+#[test]
 fn a_revocation_is_final() {
     let revoke = NodeCommand::Revoke { note: "sold".to_owned() };
     let event = revoked(RevocationReason::Operator, "sold");

@@ -147,6 +147,26 @@ fn a_forked_log_is_not_the_one_that_was_known() {
 }
 
 #[test]
+fn an_earlier_head_that_came_with_the_export_must_be_of_the_same_tree() {
+    let export = Export::of_size(10);
+    let verify = |earlier: &[TreeHead]| {
+        let mut verification = Verification::new(export.head.clone(), None);
+        earlier.iter().try_for_each(|earlier| verification.expect(earlier))?;
+        for (entry, leaf) in export.entries.iter().zip(&export.leaves) {
+            verification.take(entry, Some(leaf), None)?;
+        }
+        verification.finish()
+    };
+    let (empty, before) = (Export::of_size(0).head, Export::of_size(7).head);
+    let all = [empty.clone(), before.clone(), before.clone(), export.head.clone()];
+    assert_eq!(verify(&all), Ok(export.head.clone()));
+    for size in [0, 7, 10] {
+        let other = TreeHead { size, root: Digest::of(b"other"), ..before.clone() };
+        assert_eq!(verify(&[empty.clone(), before.clone(), other]), Err(Flaw::Forked { size }));
+    }
+}
+
+#[test]
 fn a_head_of_another_tree_is_found() {
     let mut export = Export::of_size(10);
     export.head.root = Digest::of(b"other");

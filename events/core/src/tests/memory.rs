@@ -29,6 +29,11 @@ fn the_memory_logs_beats_conform() {
 }
 
 #[test]
+fn the_memory_logs_sealed_heads_conform() {
+    block_on(conformance::heads::run(Arc::new(MemoryLog::new())));
+}
+
+#[test]
 fn the_memory_logs_leases_conform() {
     block_on(conformance::lease::run_all(async || {
         let clock = Arc::new(AtomicI64::new(1_000));

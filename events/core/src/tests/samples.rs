@@ -259,7 +259,7 @@ fn nodes() -> Vec<DomainEvent> {
         JoinTokenRevoked {}.into(),
         JoinTokenUseRefused { reason: UseRefusal::Used, name: name("egress-2") }.into(),
     ];
-    let node: [NodeEvent; 11] = [
+    let node: [NodeEvent; 12] = [
         node_requested().into(),
         NodeApproved { automatic: true }.into(),
         NodeRejected { reason: "unknown host".to_owned() }.into(),
@@ -275,6 +275,7 @@ fn nodes() -> Vec<DomainEvent> {
         DrainingStarted {}.into(),
         DrainingEnded {}.into(),
         NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
+        WitnessKeyRecorded { key: [7; 32] }.into(),
     ];
     join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
 }

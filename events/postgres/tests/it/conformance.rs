@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rap_events::{
     BeatTable,
-    conformance::{beat, cases},
+    conformance::{beat, cases, heads},
 };
 use rap_log_postgres::{PostgresLog, private::Durability};
 
@@ -33,4 +33,10 @@ async fn the_beats_conform() {
         Arc::new(PostgresLog::connect(&url).await.unwrap()) as Arc<dyn BeatTable>
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_sealed_heads_conform() {
+    let server = Server::start(Durability::Fast).await;
+    heads::run(Arc::new(server.log().await)).await;
 }

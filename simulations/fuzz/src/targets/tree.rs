@@ -4,7 +4,7 @@ use rap_events::entry;
 use rap_proto::wire::node_api::{TreeReply, TreeRequest};
 use rap_proto::{ClusterId, Digest, wire::node_api::MAX_BODY_BYTES};
 use rap_tlog::{
-    Frontier, ProofFile, TileId, TreeHead, VerifierKey,
+    Frontier, ProofFile, TileId, TreeHead, VerifierKey, WitnessVerifier,
     proof::{check_consistency, check_inclusion},
     tile::{bundle_from_bytes, bundle_to_bytes, hashes_from_bytes},
 };
@@ -27,6 +27,7 @@ pub fn target(data: &[u8]) {
             frontier,
             check::<TreeRequest, MAX_BODY_BYTES>,
             check::<TreeReply, MAX_BODY_BYTES>,
+            cosigned,
         ],
         data,
     );
@@ -42,9 +43,21 @@ fn head(bytes: &[u8]) {
     }
 }
 
+/// Nor is anybody said to have co-signed who did not: the golden witness did so once.
+fn cosigned(bytes: &[u8]) {
+    let golden = include_str!("../../../../proto/tlog/golden/cosigned.txt");
+    let witness = golden.lines().next().and_then(|line| line.parse::<WitnessVerifier>().ok());
+    if let Ok(Some(found)) = witness.expect("a golden key").find(bytes) {
+        assert_eq!(found.at.unix_millis(), 1_700_000_000_000);
+    }
+}
+
 fn key(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(key) = text.parse::<VerifierKey>() {
+        assert_eq!(key.to_string(), text);
+    }
+    if let Ok(key) = text.parse::<WitnessVerifier>() {
         assert_eq!(key.to_string(), text);
     }
 }
