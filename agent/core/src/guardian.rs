@@ -26,12 +26,13 @@ pub enum ActorName {
     Spool,
     Workload,
     Mesh,
+    Leases,
     Status,
     Telemetry,
 }
 
 impl ActorName {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Identity,
         Self::Snapshots,
         Self::Fetcher,
@@ -40,6 +41,7 @@ impl ActorName {
         Self::Spool,
         Self::Workload,
         Self::Mesh,
+        Self::Leases,
         Self::Status,
         Self::Telemetry,
     ];
@@ -54,6 +56,7 @@ impl ActorName {
             Self::Spool => "spool",
             Self::Workload => "workload",
             Self::Mesh => "mesh",
+            Self::Leases => "leases",
             Self::Status => "status",
             Self::Telemetry => "telemetry",
         }

@@ -7,7 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rap_proto::{
-    ClusterId, IncarnationId, Moment, NodeId, PublicKey, Timestamp,
+    ClusterId, Generation, IncarnationId, LeaseClass, Moment, NodeId, PublicKey, Timestamp,
+    VpnConnectionId,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS, NodeBody, NodeMessage},
     signed::{self, Trusted},
     token::CLOCK_SKEW_MS,
@@ -45,6 +46,15 @@ pub enum Effect {
     },
     Recorded {
         through: u64,
+    },
+    LeaseOffered {
+        connection: VpnConnectionId,
+        generation: Generation,
+        class: LeaseClass,
+    },
+    ReleaseAsked {
+        connection: VpnConnectionId,
+        generation: Generation,
     },
     Ignored(Ignored),
 }
@@ -162,6 +172,12 @@ impl Machine for Link {
                     Ok(ControlBody::SnapshotAvailable { version }) => Effect::Doorbell { version },
                     Ok(ControlBody::ObservationsRecorded { through }) => {
                         Effect::Recorded { through }
+                    }
+                    Ok(ControlBody::LeaseOffered { connection, generation, class }) => {
+                        Effect::LeaseOffered { connection, generation, class }
+                    }
+                    Ok(ControlBody::ReleaseAsked { connection, generation }) => {
+                        Effect::ReleaseAsked { connection, generation }
                     }
                     Err(ignored) => Effect::Ignored(ignored),
                 };

@@ -3,6 +3,7 @@
 
 pub(crate) mod fetcher;
 pub(crate) mod identity;
+pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod mesh;
 pub(crate) mod snapshots;
@@ -20,8 +21,8 @@ use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
 use crate::{
     RunOptions,
     actors::{
-        fetcher::FetcherActor, identity::IdentityActor, link::LinkActor, mesh::MeshActor,
-        snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
+        fetcher::FetcherActor, identity::IdentityActor, leases::LeaseActor, link::LinkActor,
+        mesh::MeshActor, snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
         telemetry::TelemetryActor, witness::WitnessActor, workload::WorkloadActor,
     },
     board::Board,
@@ -64,6 +65,7 @@ pub(crate) struct Crew {
     pub(crate) spool: Slot<SpoolActor>,
     pub(crate) workload: Slot<WorkloadActor>,
     pub(crate) mesh: Slot<MeshActor>,
+    pub(crate) leases: Slot<LeaseActor>,
     pub(crate) status: Slot<StatusActor>,
     pub(crate) telemetry: Slot<TelemetryActor>,
 }
@@ -101,6 +103,7 @@ macro_rules! mortal {
 mortal!(
     FetcherActor,
     IdentityActor,
+    LeaseActor,
     LinkActor,
     MeshActor,
     SnapshotActor,

@@ -10,7 +10,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
-    AgentState, BusChoice, ControlUrl, JoinOptions, Joined, RunEvent, RunOptions, StatusReport,
+    AgentState, BusChoice, ConnectionStatus, ControlUrl, DriverChoice, JoinOptions, Joined,
+    RunEvent, RunOptions, StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
@@ -169,6 +170,10 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         worker: config.worker,
         bus: BusChoice::Credentials,
         drain_limit: config.drain_limit,
+        driver: match config.recording_driver_for_tests {
+            Some(to) => DriverChoice::RecordingForTests { to },
+            None => DriverChoice::None,
+        },
     };
     run(options, shutdown(), |event| match event {
         RunEvent::Pending { node, fingerprint } => {
@@ -300,10 +305,26 @@ fn table(report: &StatusReport) -> String {
                 (false, None) => "not serving".to_owned(),
             },
         ),
+        ("connections", list(report.leases.connections.iter().map(connection), "-")),
+        (
+            "renewals",
+            format!(
+                "{} answered, {} refused, {} superseded",
+                report.leases.renewed, report.leases.refused, report.leases.fenced
+            ),
+        ),
         ("spool", format!("{} waiting, {} left out", report.spool.waiting, report.spool.left_out)),
         ("capabilities", list(report.capabilities.iter(), "-")),
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
+}
+
+fn connection(status: &ConnectionStatus) -> String {
+    let ConnectionStatus { connection, state, generation, .. } = status;
+    match generation {
+        Some(generation) => format!("{connection} {state} under {generation}"),
+        None => format!("{connection} {state}"),
+    }
 }
 
 fn list<T: ToString>(values: impl Iterator<Item = T>, empty: &str) -> String {

@@ -20,6 +20,7 @@ mod feed;
 mod http;
 mod in_flight;
 mod leadership;
+mod lease_desk;
 mod live;
 mod metrics;
 mod node_api;

@@ -27,12 +27,13 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::{
     actors::{
         doorbell::Doorbell,
         feeder::Feeder,
+        grantor::GrantorActor,
         guardian::{Guardian, Ward},
         guesses::GuessRecorder,
         keeper::LeadershipKeeper,
@@ -46,6 +47,7 @@ use crate::{
     custody::{Custody, CustodyError},
     http,
     leadership::{Desk, leadership},
+    lease_desk::{self, lease_desk},
     node_api,
     node_api::bus_credentials::BusIssuer,
     options::{BusChoice, ControlOptions, LogChoice},
@@ -170,12 +172,14 @@ async fn run(
     let (healthy_sender, healthy) = watch::channel(true);
     let replica = ReplicaId::new(clock::now(), clock::random());
     let (leadership, desk) = leadership();
+    let (lease_desk, news) = lease_desk();
     let app = Arc::new(App::new(Foundations {
         custody,
         log,
         leases,
         replica,
         leadership,
+        lease_desk,
         bus,
         bus_issuer,
         incarnation: IncarnationId::new(clock::now(), clock::random()),
@@ -184,7 +188,8 @@ async fn run(
         limits: options.limits,
     }));
     let unread = options.limits.unread;
-    let wards = wards(&app, Arc::new(states_sender), Arc::new(Mutex::new(desk)));
+    let desks = (Arc::new(Mutex::new(desk)), Arc::new(Mutex::new(news)));
+    let wards = wards(&app, Arc::new(states_sender), desks);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     // So that what follows from a start is in the log before anybody is served. A server that
     // does not learn it in time serves all the same, and leads later.
@@ -240,10 +245,10 @@ async fn resign(app: &App) {
 fn wards(
     app: &Arc<App>,
     states: Arc<watch::Sender<Arc<State>>>,
-    desk: Arc<Mutex<Desk>>,
+    (desk, news): (Arc<Mutex<Desk>>, Arc<Mutex<mpsc::Receiver<lease_desk::Message>>>),
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [feeder, doorbell, processes, observer, revocations, keeper, guesses] =
+    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, leases] =
         std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
@@ -251,6 +256,7 @@ fn wards(
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&desk))
         }),
+        Ward::start("leases", move || GrantorActor::new(Arc::clone(&leases), Arc::clone(&news))),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),

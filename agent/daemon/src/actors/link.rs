@@ -24,7 +24,13 @@ use tokio::sync::oneshot;
 
 use crate::{
     BusChoice,
-    actors::{Crew, Parts, Renewed, Revoked, fetcher::Doorbell, snapshots::TellAgain, spool},
+    actors::{
+        Crew, Parts, Renewed, Revoked,
+        fetcher::Doorbell,
+        leases::{LeaseOffered, ReleaseAsked},
+        snapshots::TellAgain,
+        spool,
+    },
     clock::Clock,
     join::heartbeat,
     random,
@@ -233,6 +239,12 @@ impl Shell for LinkActor {
             Effect::Publish(message) => self.publish(&message, ctx),
             Effect::Doorbell { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::Recorded { through } => self.crew.spool.tell(spool::Recorded { through }),
+            Effect::LeaseOffered { connection, generation, class } => {
+                self.crew.leases.tell(LeaseOffered { connection, generation, class });
+            }
+            Effect::ReleaseAsked { connection, generation } => {
+                self.crew.leases.tell(ReleaseAsked { connection, generation });
+            }
             Effect::Ignored(reason) => tracing::warn!(%reason, "a bus message was ignored"),
         }
     }

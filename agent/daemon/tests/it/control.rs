@@ -283,6 +283,7 @@ impl Control {
                 Wire::Nats(_) => BusChoice::Credentials,
             },
             drain_limit: Duration::ZERO,
+            driver: rap_node_agent::DriverChoice::None,
         }
     }
 
@@ -419,6 +420,7 @@ async fn hear(shared: Arc<Shared>, bus: Arc<dyn Bus>, mut heard: rap_bus::Subscr
                     }
                     through.filter(|_| desk.records)
                 }
+                NodeBody::Leases(_) => None,
             }
         };
         if let Some(through) = confirm {

@@ -4,6 +4,7 @@
 pub(crate) mod bus_credentials;
 mod credentials;
 mod enroll;
+mod leases;
 mod refusal;
 mod refused_use;
 mod renew;
@@ -85,11 +86,13 @@ enum Route {
     Poll,
     Renew,
     Snapshot,
+    Leases,
     Tree,
 }
 
 impl Route {
-    const ALL: [Self; 5] = [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Tree];
+    const ALL: [Self; 6] =
+        [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Leases, Self::Tree];
 
     const fn path(self) -> &'static str {
         match self {
@@ -97,6 +100,7 @@ impl Route {
             Self::Poll => "/node/v1/enroll/poll",
             Self::Renew => "/node/v1/renew",
             Self::Snapshot => "/node/v1/snapshot",
+            Self::Leases => "/node/v1/leases",
             Self::Tree => "/node/v1/tree",
         }
     }
@@ -166,6 +170,7 @@ async fn run(
             Route::Poll => enroll::poll(call).await,
             Route::Renew => renew::renew(call).await,
             Route::Snapshot => snapshot::snapshot(call),
+            Route::Leases => leases::leases(call).await,
             Route::Tree => tree::tree(call).await,
         };
         match outcome {
