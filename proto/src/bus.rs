@@ -9,13 +9,16 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, ClusterId, IncarnationId, NodeId, Timestamp, observation::Spooled, signed::Payload,
+    Capability, ClusterId, Generation, IncarnationId, LeaseClass, NodeId, Timestamp,
+    VpnConnectionId, observation::Spooled, signed::Payload,
 };
 
 /// How long a message is acceptable after it was made.
 pub const MESSAGE_TTL_MS: u64 = 30_000;
 /// The most observations in one message.
 pub const MAX_OBSERVATIONS: usize = 64;
+/// The most connections in one lease report, and so the most that a node may carry.
+pub const MAX_REPORTED_CONNECTIONS: usize = 256;
 
 /// From a node to the control plane, signed with the node's identity key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +39,27 @@ pub enum NodeBody {
     Heartbeat(Heartbeat),
     /// Resent until [`ControlBody::ObservationsRecorded`] covers them.
     Observations(Vec<Spooled>),
+    Leases(LeaseReport),
+}
+
+/// How a node stands to the connections that it may carry: said each second and after a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseReport {
+    /// It takes no lease and gives up those that it has.
+    pub draining: bool,
+    /// Those that it leaves out it cannot carry.
+    pub connections: Vec<ReportedConnection>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedConnection {
+    pub connection: VpnConnectionId,
+    /// It would take over: its driver was probed, and nothing is activated for that.
+    pub ready: bool,
+    /// The newest generation that it agreed to.
+    pub floor: Generation,
+    /// The generation that it holds or is about to hold.
+    pub holding: Option<Generation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +97,10 @@ pub enum ControlBody {
     ObservationsRecorded { through: u64 },
     /// A doorbell: a beat that is worth hearing before the next poll.
     BeatAvailable { sequence: u64 },
+    /// The node was granted this lease. It makes nobody active: the node asks to renew first.
+    LeaseOffered { connection: VpnConnectionId, generation: Generation, class: LeaseClass },
+    /// Stop carrying the connection, then release the lease.
+    ReleaseAsked { connection: VpnConnectionId, generation: Generation },
 }
 
 impl Payload for ControlMessage {

@@ -12,8 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ClusterId, Digest, KeyId, Name, NodeId, NodeRole, OrganizationId, PoolId, PublicKey,
-    ResourceId, ResourceKind, SessionId, Timestamp, UserId,
+    ClusterId, Digest, Generation, KeyId, LeaseClass, Name, NodeId, NodeRole, OrganizationId,
+    PoolId, PublicKey, ResourceId, ResourceKind, SessionId, Timestamp, UserId, VpnConnectionId,
     codec::{self, DecodeError},
     signed::Payload,
 };
@@ -162,6 +162,27 @@ pub struct Target {
 
 impl Section for Resources {
     const NAME: &'static str = "resources";
+}
+
+/// The connections that this node may carry. Only on nodes that may carry any.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Connections {
+    pub connections: Vec<Connection>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    pub id: VpnConnectionId,
+    pub organization: OrganizationId,
+    pub class: LeaseClass,
+    /// Whether anybody shall carry it.
+    pub enabled: bool,
+    /// The generation that this node was granted and that has not ended, as far as the log says.
+    pub granted: Option<Generation>,
+}
+
+impl Section for Connections {
+    const NAME: &'static str = "connections";
 }
 
 /// A snapshot in transit: the manifest's envelope, and those sections that the node lacks.

@@ -27,6 +27,7 @@ pub enum ActorName {
     Spool,
     Workload,
     Mesh,
+    Leases,
     Status,
     Telemetry,
 }
@@ -42,6 +43,7 @@ impl ActorName {
         Self::Spool,
         Self::Workload,
         Self::Mesh,
+        Self::Leases,
         Self::Status,
         Self::Telemetry,
     ];
@@ -57,6 +59,7 @@ impl ActorName {
             Self::Spool => "spool",
             Self::Workload => "workload",
             Self::Mesh => "mesh",
+            Self::Leases => "leases",
             Self::Status => "status",
             Self::Telemetry => "telemetry",
         }

@@ -20,6 +20,11 @@ impl Jitter {
         z ^ (z >> 31)
     }
 
+    /// A seed for another sequence.
+    pub fn draw(&mut self) -> u64 {
+        self.next()
+    }
+
     /// A duration between `base − base·percent/100` and `base + base·percent/100`.
     pub fn around(&mut self, base: Duration, percent: u32) -> Duration {
         let base = u64::try_from(base.as_micros()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);

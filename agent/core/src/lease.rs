@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`LeaseHolder`] | what to ask control, and when the driver starts and stops |
 //! | [`Term`] | until when this node may be active |
+//! | [`Permit`] | what the packet loop is shown of that |
+//! | [`Holders`] | which connections there are, what is asked in one call, when control is told |
 //! | [`floor`] | which generation this node agreed to, across restarts |
 //!
 //! A grant makes nobody active. The node that is offered a generation first makes its floor
@@ -15,6 +17,9 @@
 
 pub mod floor;
 mod holder;
+pub mod holders;
+mod permit;
+mod recorded;
 mod term;
 #[cfg(test)]
 mod tests;
@@ -25,6 +30,9 @@ use rap_proto::{Generation, LeaseClass, Moment};
 
 pub use floor::LeaseFloor;
 pub use holder::LeaseHolder;
+pub use holders::Holders;
+pub use permit::Permit;
+pub use recorded::{RECORDED_BYTES, Recorded};
 pub use term::{MAX_IN_FLIGHT, Term};
 
 /// How often the driver of a node that is not active is asked whether it could take over.

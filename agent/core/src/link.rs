@@ -7,7 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rap_proto::{
-    ClusterId, IncarnationId, Moment, NodeId, PublicKey, Timestamp,
+    ClusterId, Generation, IncarnationId, LeaseClass, Moment, NodeId, PublicKey, Timestamp,
+    VpnConnectionId,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS, NodeBody, NodeMessage},
     signed::{self, Trusted},
     token::CLOCK_SKEW_MS,
@@ -49,6 +50,15 @@ pub enum Effect {
     /// An authority beat is worth hearing.
     AuthorityBeat {
         sequence: u64,
+    },
+    LeaseOffered {
+        connection: VpnConnectionId,
+        generation: Generation,
+        class: LeaseClass,
+    },
+    ReleaseAsked {
+        connection: VpnConnectionId,
+        generation: Generation,
     },
     Ignored(Ignored),
 }
@@ -169,6 +179,12 @@ impl Machine for Link {
                     }
                     Ok(ControlBody::BeatAvailable { sequence }) => {
                         Effect::AuthorityBeat { sequence }
+                    }
+                    Ok(ControlBody::LeaseOffered { connection, generation, class }) => {
+                        Effect::LeaseOffered { connection, generation, class }
+                    }
+                    Ok(ControlBody::ReleaseAsked { connection, generation }) => {
+                        Effect::ReleaseAsked { connection, generation }
                     }
                     Err(ignored) => Effect::Ignored(ignored),
                 };

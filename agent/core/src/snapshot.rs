@@ -22,7 +22,7 @@ use std::{
 use rap_proto::{
     ClusterId, Digest, Moment, NodeId, PublicKey, Timestamp,
     observation::SnapshotRefusal,
-    snapshot::{Assignment, Bundle, Manifest, Peers, Resources, StalePolicy, Trust},
+    snapshot::{Assignment, Bundle, Connections, Manifest, Peers, Resources, StalePolicy, Trust},
 };
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,7 @@ pub struct Snapshot {
     pub trust: Trust,
     pub peers: Peers,
     pub resources: Resources,
+    pub connections: Connections,
 }
 
 impl Snapshot {

@@ -4,6 +4,7 @@
 pub(crate) mod beat;
 pub(crate) mod fetcher;
 pub(crate) mod identity;
+pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod mesh;
 pub(crate) mod snapshots;
@@ -21,9 +22,10 @@ use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
 use crate::{
     RunOptions,
     actors::{
-        beat::BeatActor, fetcher::FetcherActor, identity::IdentityActor, link::LinkActor,
-        mesh::MeshActor, snapshots::SnapshotActor, spool::SpoolActor, status::StatusActor,
-        telemetry::TelemetryActor, witness::WitnessActor, workload::WorkloadActor,
+        beat::BeatActor, fetcher::FetcherActor, identity::IdentityActor, leases::LeaseActor,
+        link::LinkActor, mesh::MeshActor, snapshots::SnapshotActor, spool::SpoolActor,
+        status::StatusActor, telemetry::TelemetryActor, witness::WitnessActor,
+        workload::WorkloadActor,
     },
     board::Board,
     control::ControlClient,
@@ -66,6 +68,7 @@ pub(crate) struct Crew {
     pub(crate) spool: Slot<SpoolActor>,
     pub(crate) workload: Slot<WorkloadActor>,
     pub(crate) mesh: Slot<MeshActor>,
+    pub(crate) leases: Slot<LeaseActor>,
     pub(crate) status: Slot<StatusActor>,
     pub(crate) telemetry: Slot<TelemetryActor>,
 }
@@ -104,6 +107,7 @@ mortal!(
     BeatActor,
     FetcherActor,
     IdentityActor,
+    LeaseActor,
     LinkActor,
     MeshActor,
     SnapshotActor,

@@ -8,8 +8,8 @@ use std::{
 };
 
 use rap_proto::{
-    Authority, Capability, ClusterId, Digest, Name, NodeId, NodeRole, Timestamp,
-    observation::LogRefusal,
+    Authority, Capability, ClusterId, Digest, Generation, LeaseClass, Name, NodeId, NodeRole,
+    Timestamp, VpnConnectionId, observation::LogRefusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,9 @@ pub struct StatusReport {
     pub mesh: MeshReport,
     pub worker: WorkerStatus,
     pub spool: SpoolStatus,
+    /// The connections that this node may carry.
+    #[serde(default)]
+    pub leases: LeasesStatus,
     pub capabilities: BTreeSet<Capability>,
     /// How often an actor had to be started again.
     pub actor_restarts: u64,
@@ -151,6 +154,39 @@ pub struct SpoolStatus {
     pub left_out: u64,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeasesStatus {
+    pub connections: Vec<ConnectionStatus>,
+    /// How many of them this node holds now.
+    pub held: usize,
+    /// Something is still carried, or given back and not yet taken.
+    pub busy: bool,
+    /// Renewals that control granted.
+    pub renewed: u64,
+    /// Renewals that control refused, because the lease was over.
+    pub refused: u64,
+    /// Renewals that control refused, because another node had the connection by then.
+    pub fenced: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionStatus {
+    pub connection: VpnConnectionId,
+    pub class: LeaseClass,
+    /// `standby`, `persisting`, `acquiring`, `activating`, `active` or `stopping`.
+    pub state: String,
+    /// The generation that this is about.
+    pub generation: Option<Generation>,
+    /// The newest generation that this node agreed to.
+    pub floor: Generation,
+    /// It would take the connection over.
+    pub ready: bool,
+    /// The driver was told to stop and has not stopped in time.
+    pub overdue: bool,
+}
+
 /// The report, shared by the actors of one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Board(Arc<Mutex<StatusReport>>);
@@ -174,6 +210,7 @@ impl Board {
             mesh: MeshReport::default(),
             worker: WorkerStatus::default(),
             spool: SpoolStatus::default(),
+            leases: LeasesStatus::default(),
             capabilities: BTreeSet::new(),
             actor_restarts: 0,
         })))

@@ -10,8 +10,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
-    AgentState, AuthorityStatus, BusChoice, ControlUrl, JoinOptions, Joined, RunEvent, RunOptions,
-    StatusReport,
+    AgentState, AuthorityStatus, BusChoice, ConnectionStatus, ControlUrl, DriverChoice,
+    JoinOptions, Joined, RunEvent, RunOptions, StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
@@ -170,6 +170,10 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         worker: config.worker,
         bus: BusChoice::Credentials,
         drain_limit: config.drain_limit,
+        driver: match config.recording_driver_for_tests {
+            Some(to) => DriverChoice::RecordingForTests { to },
+            None => DriverChoice::None,
+        },
     };
     run(options, shutdown(), |event| match event {
         RunEvent::Pending { node, fingerprint } => {
@@ -302,6 +306,14 @@ fn table(report: &StatusReport) -> String {
                 (false, None) => "not serving".to_owned(),
             },
         ),
+        ("connections", list(report.leases.connections.iter().map(connection), "-")),
+        (
+            "renewals",
+            format!(
+                "{} answered, {} refused, {} superseded",
+                report.leases.renewed, report.leases.refused, report.leases.fenced
+            ),
+        ),
         ("spool", format!("{} waiting, {} left out", report.spool.waiting, report.spool.left_out)),
         ("capabilities", list(report.capabilities.iter(), "-")),
     ];
@@ -319,6 +331,14 @@ fn authority(status: &AuthorityStatus) -> String {
         Authority::Healthy => format!("healthy, beat {}{quorum}", status.sequence),
         Authority::Degraded { since } => format!("degraded since {since}{quorum}"),
         Authority::Isolated { since } => format!("isolated, no beat since {since}{quorum}"),
+    }
+}
+
+fn connection(status: &ConnectionStatus) -> String {
+    let ConnectionStatus { connection, state, generation, .. } = status;
+    match generation {
+        Some(generation) => format!("{connection} {state} under {generation}"),
+        None => format!("{connection} {state}"),
     }
 }
 

@@ -47,6 +47,15 @@ pub struct Settings {
     /// How many seconds open sessions may go on after a stop was asked for [default: 10]
     #[arg(long, global = true, env = "RAP_NODE_DRAIN_LIMIT_S", value_name = "SECONDS")]
     pub drain_limit_s: Option<u64>,
+    /// For tests only: carry connections by sending datagrams to this address of the loopback
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        env = "RAP_NODE_RECORDING_DRIVER_FOR_TESTS",
+        value_name = "ADDRESS:PORT"
+    )]
+    pub recording_driver_for_tests: Option<SocketAddr>,
     /// What to log, such as `info` or `rap_node_agent=debug,info` [default: info]
     #[arg(long, global = true, env = "RAP_NODE_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -63,6 +72,7 @@ pub struct Config {
     pub advertise: Vec<SocketAddr>,
     pub worker: PathBuf,
     pub drain_limit: Duration,
+    pub recording_driver_for_tests: Option<SocketAddr>,
     pub log: String,
     pub log_format: LogFormat,
 }
@@ -109,6 +119,9 @@ impl Settings {
             advertise: self.advertise.or(others.advertise),
             worker: self.worker.or(others.worker),
             drain_limit_s: self.drain_limit_s.or(others.drain_limit_s),
+            recording_driver_for_tests: self
+                .recording_driver_for_tests
+                .or(others.recording_driver_for_tests),
             log: self.log.or(others.log),
             log_format: self.log_format.or(others.log_format),
         }
@@ -123,6 +136,7 @@ impl Settings {
             advertise: self.advertise.unwrap_or_default(),
             worker: self.worker.unwrap_or_else(|| beside.join("rap-stream-worker")),
             drain_limit: self.drain_limit_s.map_or(DEFAULT_DRAIN_LIMIT, Duration::from_secs),
+            recording_driver_for_tests: self.recording_driver_for_tests,
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or_default(),
         };
@@ -152,6 +166,10 @@ impl Config {
         }
         if self.drain_limit > MAX_DRAIN_LIMIT {
             return invalid("drain_limit_s", format!("at most {}", MAX_DRAIN_LIMIT.as_secs()));
+        }
+        if let Some(to) = self.recording_driver_for_tests.filter(|to| !to.ip().is_loopback()) {
+            let message = format!("{to} is not on the loopback");
+            return invalid("recording_driver_for_tests", message);
         }
         if let Err(error) = tracing_subscriber::EnvFilter::try_new(&self.log) {
             return invalid("log", error.to_string());
@@ -219,6 +237,7 @@ mod tests {
             ("advertise = [\"0.0.0.0:1\"]", "advertise"),
             ("advertise = [\"224.0.0.1:1\"]", "advertise"),
             ("drain_limit_s = 601", "drain_limit_s"),
+            ("recording_driver_for_tests = \"10.0.0.1:9\"", "recording_driver_for_tests"),
             ("log = \"a=b=c\"", "log"),
             ("log_format = \"xml\"", "log_format"),
             ("unknown = 1", "unknown"),

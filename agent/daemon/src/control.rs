@@ -24,8 +24,8 @@ use rap_proto::{
     snapshot::Bundle,
     wire::node_api::{
         BeatReply, BeatRequest, CONTENT_TYPE, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply,
-        EnrollRequest, MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest,
-        SnapshotRequest, TreeReply, TreeRequest,
+        EnrollRequest, LeasesReply, LeasesRequest, MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal,
+        PollRequest, RenewRequest, SnapshotRequest, TreeReply, TreeRequest,
     },
 };
 use rustls::ClientConfig;
@@ -40,6 +40,8 @@ use crate::ControlUrl;
 const ALPN: &[&[u8]] = &[b"http/1.1"];
 /// How long one call may take, connection included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a call about leases may take: a fast lease has time for two more behind it.
+const LEASES_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer to a snapshot request.
 const MAX_BUNDLE_BYTES: usize = 32 * 1024 * 1024;
@@ -156,6 +158,18 @@ impl ControlClient {
         read(status, &body)
     }
 
+    /// Answered within [`LEASES_TIMEOUT`] or not at all: a lease does not wait for a call.
+    pub(crate) async fn leases(
+        &mut self,
+        request: &LeasesRequest,
+    ) -> Result<LeasesReply, CallError> {
+        let call = self.call("/node/v1/leases", request, MAX_BODY_BYTES);
+        let (status, body) = timeout(LEASES_TIMEOUT, call)
+            .await
+            .unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))?;
+        read(status, &body)
+    }
+
     /// `None` when there is no newer snapshot.
     pub(crate) async fn snapshot(
         &mut self,
@@ -185,8 +199,8 @@ impl ControlClient {
                 && kept.requests.ready().await.is_ok()
             {
                 let message = self.request(path, body, None);
-                // Every call may be repeated: a snapshot or poll changes nothing, and a renewal
-                // whose answer was lost is answered the same way again.
+                // Every call may be repeated: a snapshot or poll changes nothing, and a renewal or a
+                // release whose answer was lost is answered the same way again.
                 if let Ok(answer) = exchange(&mut kept, message, limit).await {
                     self.kept = Some(kept);
                     return Ok(answer);

@@ -20,6 +20,7 @@ pub mod config;
 mod control;
 mod dialer;
 mod disk;
+mod driver;
 mod host;
 mod join;
 pub mod options;
@@ -32,13 +33,13 @@ mod worker;
 
 pub use actors::status::{StatusError, status};
 pub use board::{
-    AgentState, AuthorityStatus, CertificateStatus, ControlStatus, LaneReport, MeshReport,
-    SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
+    AgentState, AuthorityStatus, CertificateStatus, ConnectionStatus, ControlStatus, LaneReport,
+    LeasesStatus, MeshReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;
 pub use join::{JoinError, join};
-pub use options::{BusChoice, ControlUrl, JoinOptions, Joined, RunOptions};
+pub use options::{BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, RunOptions};
 pub use run::{Ready, RunError, RunEvent, RunningAgent, run, start};
 pub use state::{CredentialsError, StateError};
 

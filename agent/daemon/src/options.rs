@@ -57,6 +57,17 @@ pub struct RunOptions {
     pub bus: BusChoice,
     /// How long open sessions may go on after a stop was asked for.
     pub drain_limit: Duration,
+    pub driver: DriverChoice,
+}
+
+/// What carries connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DriverChoice {
+    /// Nothing: the node is never ready to carry one.
+    #[default]
+    None,
+    /// Datagrams to an address of this host, which a test listens on.
+    RecordingForTests { to: SocketAddr },
 }
 
 /// What carries doorbells and observations.

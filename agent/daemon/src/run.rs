@@ -32,6 +32,7 @@ use crate::{
         beat::BeatActor,
         fetcher::FetcherActor,
         identity::IdentityActor,
+        leases::{GiveUp, LeaseActor, Leave},
         link::{BeatNow, LinkActor},
         mesh::{self, CLOSE_GRACE, Drain, Hull, MeshActor},
         snapshots::SnapshotActor,
@@ -44,6 +45,7 @@ use crate::{
     board::Board,
     clock::Clock,
     dialer::WorkerDialer,
+    driver::{Driver, driver},
     join::{self, JoinError},
     options::{ControlUrl, MAX_DRAIN_LIMIT, ParseControlUrlError},
     state::{State, StateError},
@@ -54,6 +56,8 @@ use crate::{
 const SWEEP: Duration = Duration::from_millis(200);
 /// How often a drain looks whether the last session ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
+/// How long the other nodes have to take over what this one carries.
+const HAND_OVER_LIMIT: Duration = Duration::from_secs(3);
 /// How long the last observations may take to reach control.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// The most threads of one agent's runtime; bytes are moved on them.
@@ -177,6 +181,7 @@ struct Agent {
     parts: Parts,
     crew: Crew,
     hull: Hull,
+    driver: Arc<dyn Driver>,
     serving: ServingSender,
 }
 
@@ -198,10 +203,11 @@ impl Agent {
         board.enter(AgentState::Starting);
         // Before the first heartbeat: it must not say that this host can do nothing.
         telemetry::look(&options, &board);
+        let driver = driver(&options.driver);
         let options = Arc::new(options);
         let parts = Parts { options, control, ca: enrollment.ca, cluster, node, state, board };
         let hull = Rc::new(RefCell::new(None));
-        let agent = Self { parts, crew, hull, serving: Arc::new(watch::Sender::new(None)) };
+        let agent = Self { parts, crew, hull, driver, serving: Arc::new(watch::Sender::new(None)) };
         for name in ActorName::ALL {
             if name != ActorName::Status {
                 agent.start_actor(name);
@@ -233,6 +239,9 @@ impl Agent {
                 let dialer = Arc::new(WorkerDialer::new(self.serving.subscribe()));
                 own.mesh.set(MeshActor::new(parts, crew, self.hull.clone(), dialer).start());
             }
+            ActorName::Leases => {
+                own.leases.set(LeaseActor::new(parts, crew, self.driver.clone()).start());
+            }
             ActorName::Status => {
                 let run_dir = parts.state.disk.run_dir();
                 own.status.set(StatusActor::new(&run_dir, parts.board).start());
@@ -252,6 +261,7 @@ impl Agent {
             ActorName::Spool => self.crew.spool.alive(),
             ActorName::Workload => self.crew.workload.alive(),
             ActorName::Mesh => self.crew.mesh.alive(),
+            ActorName::Leases => self.crew.leases.alive(),
             ActorName::Status => self.crew.status.alive(),
             ActorName::Telemetry => self.crew.telemetry.alive(),
         }
@@ -296,12 +306,24 @@ impl Agent {
         }
     }
 
+    /// Lets other nodes take the connections over, and stops those that nobody takes.
+    async fn hand_over(&self) {
+        let board = &self.parts.board;
+        self.crew.leases.tell(Leave);
+        wait_until(HAND_OVER_LIMIT, || !board.read().leases.busy).await;
+        if board.read().leases.busy {
+            self.crew.leases.tell(GiveUp);
+            wait_until(LAST_WORDS, || !board.read().leases.busy).await;
+        }
+    }
+
     /// Accepts nothing new, lets sessions finish within the limit, then closes in order: mesh,
     /// worker, and the last observations.
     async fn leave(&self) {
         self.parts.board.enter(AgentState::Draining);
         self.crew.mesh.tell(Drain);
         self.say_so().await;
+        self.hand_over().await;
         let endpoint = self.hull.borrow().clone();
         if let Some(endpoint) = endpoint {
             let limit = self.parts.options.drain_limit.min(MAX_DRAIN_LIMIT);

@@ -26,12 +26,16 @@ pub(crate) trait Shell: Actor<Context = Context<Self>> {
 
     fn perform(&mut self, effect: <Self::Machine as Machine>::Effect, ctx: &mut Context<Self>);
 
+    /// Comes after each input and before its effects.
+    fn settle(&mut self) {}
+
     fn feed(&mut self, input: <Self::Machine as Machine>::Input, ctx: &mut Context<Self>) {
         self.machine().handle_input(Clock.moment(), input);
         self.drain(ctx);
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
+        self.settle();
         while let Some(effect) = self.machine().poll_effect() {
             self.perform(effect, ctx);
         }

@@ -110,6 +110,7 @@ impl Nodes {
                 worker: worker.clone(),
                 bus: control.agent_bus.clone(),
                 drain_limit: DRAIN_LIMIT,
+                driver: rap_node_agent::DriverChoice::None,
             };
             let agent = rap_node_agent::start(options).map_err(|error| failed(plan.name, error))?;
             self.running.push(agent);

@@ -23,6 +23,7 @@ mod fold_cache;
 mod http;
 mod in_flight;
 mod leadership;
+mod lease_desk;
 mod live;
 mod metrics;
 mod node_api;

@@ -28,13 +28,14 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::{Mutex, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::{
     actors::{
         beats::BeatKeeper,
         doorbell::Doorbell,
         feeder::Feeder,
+        grantor::GrantorActor,
         guardian::{Guardian, Ward},
         guesses::GuessRecorder,
         keeper::LeadershipKeeper,
@@ -50,6 +51,7 @@ use crate::{
     custody::{Custody, CustodyError},
     fold_cache, http,
     leadership::{Desk, leadership},
+    lease_desk::{self, lease_desk},
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
     options::{BusChoice, ControlOptions, LogChoice},
@@ -180,6 +182,7 @@ async fn run(
     let replica = ReplicaId::new(clock::now(), clock::random());
     let (leadership, desk) = leadership();
     let (beat, beat_sender) = authority_beat();
+    let (lease_desk, news) = lease_desk();
     let app = Arc::new(App::new(Foundations {
         custody,
         log,
@@ -189,6 +192,7 @@ async fn run(
         replica,
         leadership,
         beat,
+        lease_desk,
         bus,
         bus_issuer,
         incarnation: IncarnationId::new(clock::now(), clock::random()),
@@ -197,7 +201,11 @@ async fn run(
         limits: options.limits,
     }));
     let unread = options.limits.unread;
-    let desks = (Arc::new(Mutex::new(desk)), Arc::new(Mutex::new(beat_sender)));
+    let desks = Desks {
+        leadership: Arc::new(Mutex::new(desk)),
+        beat: Arc::new(Mutex::new(beat_sender)),
+        news: Arc::new(Mutex::new(news)),
+    };
     let wards = wards(&app, Arc::new(states_sender), desks);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     // So that what follows from a start is in the log before anybody is served. A server that
@@ -265,21 +273,39 @@ async fn resign(app: &App) {
     }
 }
 
+/// What the actors that look after something hand to it; each is taken again after a crash.
+struct Desks {
+    leadership: Arc<Mutex<Desk>>,
+    beat: Arc<Mutex<BeatSender>>,
+    news: Arc<Mutex<mpsc::Receiver<lease_desk::Message>>>,
+}
+
 fn wards(
     app: &Arc<App>,
     states: Arc<watch::Sender<Arc<State>>>,
-    (desk, beat): (Arc<Mutex<Desk>>, Arc<Mutex<BeatSender>>),
+    Desks { leadership, beat, news }: Desks,
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
-    let [feeder, doorbell, processes, observer, revocations, keeper, guesses, beats, sealer] =
-        std::array::from_fn(|_| Arc::clone(app));
+    let [
+        feeder,
+        doorbell,
+        processes,
+        observer,
+        revocations,
+        keeper,
+        guesses,
+        beats,
+        sealer,
+        leases,
+    ] = std::array::from_fn(|_| Arc::clone(app));
     vec![
         Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
         Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("leadership", move || {
-            LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&desk))
+            LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&leadership))
         }),
         Ward::start("beats", move || BeatKeeper::new(Arc::clone(&beats), Arc::clone(&beat))),
+        Ward::start("leases", move || GrantorActor::new(Arc::clone(&leases), Arc::clone(&news))),
         Ward::start("doorbell", move || Doorbell::new(Arc::clone(&doorbell))),
         Ward::start("processes", move || Processes::new(Arc::clone(&processes))),
         Ward::start("observer", move || Observer::new(Arc::clone(&observer))),

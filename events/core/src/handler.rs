@@ -377,6 +377,7 @@ impl<R> From<AppendError> for ExecuteError<R> {
             AppendError::OutcomeUnknown => Self::OutcomeUnknown,
             AppendError::LeaseHeld { .. }
             | AppendError::LeaseGeneration { .. }
+            | AppendError::TimelineChanged { .. }
             | AppendError::LeaseLost { .. } => Self::Lease(error),
             AppendError::TooLarge { .. } | AppendError::StreamTwice { .. } => {
                 Self::Oversized(error)

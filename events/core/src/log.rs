@@ -189,6 +189,9 @@ pub enum AppendError {
     /// Read the lease again: there was a generation as high before.
     #[error("{lease} had generation {greatest} before")]
     LeaseGeneration { lease: StreamId, greatest: u64 },
+    /// Decide again: since this grant was decided another database server took over.
+    #[error("the database is on timeline {timeline} by now")]
+    TimelineChanged { timeline: u64 },
     /// Stop acting under this generation: it does not hold the lease. `held` is what the table
     /// says instead, if anything.
     #[error("generation {generation} does not hold {lease}")]

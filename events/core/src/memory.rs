@@ -18,7 +18,7 @@ use rap_tlog::Frontier;
 use crate::{
     entry,
     heads::MemoryHeads,
-    lease::{self, LeaseRow},
+    lease::{self, DatabaseTime, LeaseRow},
     log::{
         Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, ReadError, StoredCommand,
         StreamId, StreamWrite,
@@ -83,6 +83,11 @@ impl MemoryLog {
         (self.clock.0)()
     }
 
+    /// A log in memory fails over to nothing: it has one timeline.
+    fn at(&self) -> DatabaseTime {
+        DatabaseTime { now: self.now(), timeline: 1 }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // No panic can leave the state half changed: every check precedes every change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,7 +98,7 @@ impl Log for MemoryLog {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let (result, waiters) = {
             let mut state = self.state();
-            let result = state.append(append, self.now());
+            let result = state.append(append, self.at());
             let wake = result.as_ref().is_ok_and(|appended| !appended.replayed);
             (result, if wake { std::mem::take(&mut state.waiters) } else { BTreeMap::new() })
         };
@@ -153,7 +158,7 @@ impl State {
         self.events.len() as u64
     }
 
-    fn append(&mut self, append: Append, now: Timestamp) -> Result<Appended, AppendError> {
+    fn append(&mut self, append: Append, at: DatabaseTime) -> Result<Appended, AppendError> {
         append.check()?;
         if let Some(stored) = self.commands.get(&append.command) {
             if stored.request_hash != append.request_hash {
@@ -164,7 +169,7 @@ impl State {
         }
         self.check_revisions(&append.writes)?;
         self.check_keys(&append)?;
-        let leases = lease::apply(&append, &self.leases, now)?;
+        let leases = lease::apply(&append, &self.leases, at)?;
         self.leases.extend(leases);
         Ok(self.store(append))
     }

@@ -70,7 +70,7 @@ impl Batch {
         }
         self.check_revisions(append)?;
         self.check_keys(append)?;
-        let leases = lease::apply(append, &self.found.leases.rows, self.found.leases.now)?;
+        let leases = lease::apply(append, &self.found.leases.rows, self.found.leases.at)?;
         self.move_leases(leases);
         Ok(self.store(append))
     }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::{
     lease::{
-        LeaseChange, LeasePage, LeaseRow, LeaseTableError, MAX_LEASE_ROWS, MAX_RENEWALS, Renewal,
-        RenewalOutcome, Renewals,
+        DatabaseTime, LeaseChange, LeasePage, LeaseRow, LeaseTableError, MAX_LEASE_ROWS,
+        MAX_RENEWALS, Renewal, RenewalOutcome, Renewals,
     },
     log::{Append, StreamId},
 };
@@ -25,8 +25,10 @@ const LOCK: &str = "\
     ORDER BY leases.category, leases.stream FOR UPDATE OF leases";
 /// One row for each lease that is there, and one with the time alone when none is.
 const FIND: &str = "\
-    SELECT clock.now, category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended \
-    FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now) AS clock \
+    SELECT clock.now, category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended, \
+           clock.timeline \
+    FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, \
+                 ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline) AS clock \
     LEFT JOIN (SELECT leases.* FROM leases \
                JOIN UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
                USING (category, stream)) AS found ON true";
@@ -66,16 +68,22 @@ const RENEW: &str = "\
     LEFT JOIN held ON held.category = asked.category AND held.stream = asked.stream \
     ORDER BY asked.place";
 const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+/// The first digits of a log file's name are the timeline that the server writes now. A standby
+/// refuses to say, as it should: what it reads may be behind.
+const AT: &str = "\
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
+           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint";
 const READ: &str = "\
     SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, category, stream, \
-           generation, holder, ttl_ms, renewed_at, valid_until, ended \
+           generation, holder, ttl_ms, renewed_at, valid_until, ended, \
+           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint \
     FROM leases WHERE category = $1 AND ($2::uuid IS NULL OR stream > $2) \
     ORDER BY stream LIMIT $3";
 
-/// The time and the rows that appends decide by.
+/// The time, the timeline and the rows that appends decide by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct FoundLeases {
-    pub(crate) now: Timestamp,
+    pub(crate) at: DatabaseTime,
     pub(crate) rows: BTreeMap<StreamId, LeaseRow>,
 }
 
@@ -100,7 +108,7 @@ pub(crate) async fn find(
     let rows = sqlx::query(FIND).bind(categories).bind(ids).fetch_all(connection).await?;
     let mut found = FoundLeases::default();
     for row in &rows {
-        found.now = time(row, 0)?;
+        found.at = at(row, 9)?;
         found.rows.extend(lease(row)?);
     }
     Ok(found)
@@ -171,13 +179,15 @@ pub(crate) async fn read(
     let query = sqlx::query(READ).bind(category).bind(after).bind(limit);
     let rows = query.fetch_all(pool).await.map_err(|error| unavailable(&error))?;
     let Some(last) = rows.last() else {
-        return Ok(LeasePage { now: now(pool).await?, rows: Vec::new() });
+        let row = sqlx::query(AT).fetch_one(pool).await;
+        let at = row.and_then(|row| at(&row, 1)).map_err(|error| unavailable(&error))?;
+        return Ok(LeasePage { at, rows: Vec::new() });
     };
-    let now = time(last, 0).map_err(|error| unavailable(&error))?;
+    let at = at(last, 9).map_err(|error| unavailable(&error))?;
     let leases = rows.iter().map(lease).collect::<sqlx::Result<Vec<_>>>();
     let leases = leases.map_err(|error| unavailable(&error))?;
     let rows = leases.into_iter().flatten().map(|(lease, row)| (lease.id, row)).collect();
-    Ok(LeasePage { now, rows })
+    Ok(LeasePage { at, rows })
 }
 
 async fn now(pool: &PgPool) -> Result<Timestamp, LeaseTableError> {
@@ -188,6 +198,11 @@ async fn now(pool: &PgPool) -> Result<Timestamp, LeaseTableError> {
 
 fn columns<'a>(leases: impl Iterator<Item = &'a StreamId>) -> (Vec<&'a str>, Vec<Uuid>) {
     leases.map(|lease| (lease.category.as_str(), lease.id)).unzip()
+}
+
+fn at(row: &PgRow, timeline: usize) -> sqlx::Result<DatabaseTime> {
+    let timeline = row.try_get::<i64, _>(timeline)?.cast_unsigned();
+    Ok(DatabaseTime { now: time(row, 0)?, timeline })
 }
 
 fn time(row: &PgRow, column: usize) -> sqlx::Result<Timestamp> {

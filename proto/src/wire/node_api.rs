@@ -5,6 +5,7 @@
 //! | `POST /node/v1/enroll` | the join secret, as bearer | [`EnrollRequest`] | [`EnrollReply`] |
 //! | `POST /node/v1/enroll/poll` | a signature of the new key | [`PollRequest`] | [`EnrollReply`] |
 //! | `POST /node/v1/renew` | mutual TLS | [`RenewRequest`] | [`Credentials`] |
+//! | `POST /node/v1/leases` | mutual TLS | [`LeasesRequest`] | [`LeasesReply`] |
 //! | `POST /node/v1/tree` | mutual TLS | [`TreeRequest`] | [`TreeReply`] |
 //! | `POST /node/v1/beat` | mutual TLS | [`BeatRequest`] | [`BeatReply`] |
 //! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
@@ -13,7 +14,10 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Capability, ClusterId, Digest, Name, NodeId, PublicKey, Timestamp, term::terms};
+use crate::{
+    Capability, ClusterId, Digest, Generation, Name, NodeId, PublicKey, Timestamp, VpnConnectionId,
+    term::terms,
+};
 
 /// The largest body in either direction, but for snapshots.
 pub const MAX_BODY_BYTES: usize = 32 * 1024;
@@ -21,6 +25,8 @@ pub const MAX_BODY_BYTES: usize = 32 * 1024;
 pub const MAX_BUS_AUTHORITY_BYTES: usize = 16 * 1024;
 /// The most addresses that a node may say it listens on.
 pub const MAX_ADDRESSES: usize = 8;
+/// The most renewals in one call, and the most releases.
+pub const MAX_LEASES_PER_CALL: usize = 64;
 
 pub const CONTENT_TYPE: &str = "application/msgpack";
 /// The label under which both ends export the value that binds an enrollment to its connection.
@@ -145,6 +151,55 @@ pub struct BeatReply {
     /// Signed by a quorum of the statement's replicas; empty before the first.
     #[serde(with = "serde_bytes")]
     pub beat: Vec<u8>,
+}
+
+/// What a holder asks for its leases, in one call for all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeasesRequest {
+    pub renewals: Vec<LeaseRenewal>,
+    pub releases: Vec<LeaseRelease>,
+}
+
+/// The holder is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRenewal {
+    pub connection: VpnConnectionId,
+    pub generation: Generation,
+    /// The holder's own number for this renewal: the answer names it, so that it counts from the
+    /// moment at which this renewal, and no other, was sent.
+    pub request: u64,
+}
+
+/// The holder has stopped: nothing of this generation is sent any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRelease {
+    pub connection: VpnConnectionId,
+    pub generation: Generation,
+}
+
+/// One answer for each renewal, and the releases that are done: taken now, or over before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LeasesReply {
+    pub renewals: Vec<RenewalAnswer>,
+    pub released: Vec<LeaseRelease>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenewalAnswer {
+    pub connection: VpnConnectionId,
+    pub request: u64,
+    pub outcome: RenewalVerdict,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalVerdict {
+    /// Held under this generation, for so long from the moment at which the request was sent.
+    Renewed { generation: Generation, remaining_ms: u64 },
+    /// A newer generation was granted: stop at once.
+    Superseded { generation: Generation },
+    /// It ran out, was released or fenced, or is not this node's: stop at once.
+    Over,
 }
 
 terms! {

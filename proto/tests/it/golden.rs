@@ -5,17 +5,20 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ClusterId, Digest, IncarnationId, Lane, NodeId, NodeRole, ResourceKind, Signer,
-    Timestamp,
+    Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, NodeId, NodeRole,
+    ResourceKind, Signer, Timestamp, VpnConnectionId,
     beat::{Beat, EpochStatement},
-    bus::{ControlBody, ControlMessage, Heartbeat, NodeBody, NodeMessage},
+    bus::{
+        ControlBody, ControlMessage, Heartbeat, LeaseReport, MAX_REPORTED_CONNECTIONS, NodeBody,
+        NodeMessage, ReportedConnection,
+    },
     codec,
     observation::{Claimed, EndReason, Observation, Spooled},
     refusal::{Refusal, RefusalCode},
-    signed::{self, seal},
+    signed::{self, Payload as _, seal},
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, Section as _,
-        StalePolicy, Target, Trust,
+        Assignment, Connection, Connections, Manifest, Peer, Peers, Resource, Resources, RoleScope,
+        Section as _, StalePolicy, Target, Trust,
     },
     token::Proof,
     wire::{client, hop, lane, node_api},
@@ -105,6 +108,76 @@ fn snapshots() {
         users: [claims().user].into(),
     };
     check("section_resources.v1", &Resources { resources: vec![resource] });
+    let connection = Connection {
+        id: VpnConnectionId::from_u128(5),
+        organization: claims().organization,
+        class: LeaseClass::Fast,
+        enabled: true,
+        granted: Some(Generation::new(7)),
+    };
+    let other = Connection {
+        id: VpnConnectionId::from_u128(6),
+        enabled: false,
+        granted: None,
+        ..connection
+    };
+    check("section_connections.v1", &Connections { connections: vec![connection, other] });
+}
+
+#[test]
+fn leases() {
+    let (connection, generation) = (VpnConnectionId::from_u128(5), Generation::new(7));
+    let renewal = node_api::LeaseRenewal { connection, generation, request: 9 };
+    let release = node_api::LeaseRelease { connection, generation };
+    let request = node_api::LeasesRequest { renewals: vec![renewal], releases: vec![release] };
+    check("leases_request.v1", &request);
+    let answer = |outcome| node_api::RenewalAnswer { connection, request: 9, outcome };
+    let outcomes = [
+        node_api::RenewalVerdict::Renewed { generation, remaining_ms: 4_000 },
+        node_api::RenewalVerdict::Superseded { generation: generation.next() },
+        node_api::RenewalVerdict::Over,
+    ];
+    let renewals = outcomes.map(answer).to_vec();
+    check("leases_reply.v1", &node_api::LeasesReply { renewals, released: vec![release] });
+    let reported = ReportedConnection {
+        connection,
+        ready: true,
+        floor: generation,
+        holding: Some(generation),
+    };
+    let report = LeaseReport { draining: false, connections: vec![reported] };
+    check("node_leases.v1", &NodeBody::Leases(report));
+    let class = LeaseClass::Steady;
+    check("lease_offered.v1", &ControlBody::LeaseOffered { connection, generation, class });
+    check("release_asked.v1", &ControlBody::ReleaseAsked { connection, generation });
+}
+
+/// What a node may say at once fits into one message.
+#[test]
+fn a_full_lease_report_fits_into_a_message_and_a_full_call_into_a_body() {
+    let (connection, generation) =
+        (VpnConnectionId::from_u128(u128::MAX), Generation::new(u64::MAX));
+    let reported = ReportedConnection {
+        connection,
+        ready: true,
+        floor: generation,
+        holding: Some(generation),
+    };
+    let report =
+        LeaseReport { draining: true, connections: vec![reported; MAX_REPORTED_CONNECTIONS] };
+    let message = codec::encode(&NodeBody::Leases(report));
+    assert!(message.len() + 1_024 < NodeMessage::MAX_BYTES, "{}", message.len());
+    let count = node_api::MAX_LEASES_PER_CALL;
+    let renewal = node_api::LeaseRenewal { connection, generation, request: u64::MAX };
+    let release = node_api::LeaseRelease { connection, generation };
+    let request =
+        node_api::LeasesRequest { renewals: vec![renewal; count], releases: vec![release; count] };
+    assert!(codec::encode(&request).len() < node_api::MAX_BODY_BYTES);
+    let outcome = node_api::RenewalVerdict::Renewed { generation, remaining_ms: u64::MAX };
+    let answer = node_api::RenewalAnswer { connection, request: u64::MAX, outcome };
+    let reply =
+        node_api::LeasesReply { renewals: vec![answer; count], released: vec![release; count] };
+    assert!(codec::encode(&reply).len() < node_api::MAX_BODY_BYTES);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::{collections::VecDeque, mem};
 use rap_proto::{Generation, LeaseClass, Moment, lease::STOP_BUDGET};
 
 use super::{
-    ACTIVATE_LIMIT, Answer, DRAIN_LIMIT, Effect, Input, MAX_RELEASES, PROBE_EVERY, Phase,
+    ACTIVATE_LIMIT, Answer, DRAIN_LIMIT, Effect, Input, MAX_RELEASES, PROBE_EVERY, Permit, Phase,
     RELEASE_AGAIN, Report, StopReason, Term,
 };
 use crate::{Machine, jitter::Jitter};
@@ -74,8 +74,20 @@ impl LeaseHolder {
 
     /// Whether a packet may leave at `now` under `generation`.
     pub fn may_forward(&self, now: Moment, generation: Generation) -> bool {
+        self.permit().is_some_and(|permit| permit.covers(now, generation))
+    }
+
+    /// What the packet loop is shown, anew after every input. One that it was shown before is no
+    /// longer than the newest one, unless the lease was given up meanwhile.
+    pub fn permit(&self) -> Option<Permit> {
         let running = matches!(self.phase, Phase::Activating { .. } | Phase::Active { .. });
-        running && self.phase.generation() == Some(generation) && self.term.lasts(now)
+        let generation = self.phase.generation().filter(|_| running)?;
+        Some(Permit { generation, until: self.term.deadline()? })
+    }
+
+    /// Whether nothing of the connection is left to be done here.
+    pub fn is_idle(&self) -> bool {
+        self.phase == Phase::Standby && self.release.is_none()
     }
 
     /// Whether what was taken before may still leave while the driver stops.

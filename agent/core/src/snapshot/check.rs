@@ -8,8 +8,8 @@ use rap_proto::{
     observation::SnapshotRefusal,
     signed::{OpenError, Trusted, Unverified, Verified},
     snapshot::{
-        Assignment, Bundle, MAX_SECTION_BYTES, MAX_SECTIONS, Manifest, Peers, Resources, Section,
-        Trust,
+        Assignment, Bundle, Connections, MAX_SECTION_BYTES, MAX_SECTIONS, Manifest, Peers,
+        Resources, Section, Trust,
     },
     token::CLOCK_SKEW_MS,
 };
@@ -136,6 +136,7 @@ fn read(
         trust: section::<Trust>(manifest, sections)?.ok_or(missing)?,
         peers: section::<Peers>(manifest, sections)?.unwrap_or_default(),
         resources: section::<Resources>(manifest, sections)?.unwrap_or_default(),
+        connections: section::<Connections>(manifest, sections)?.unwrap_or_default(),
         manifest: Manifest::clone(manifest),
     })
 }

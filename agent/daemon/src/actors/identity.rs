@@ -103,6 +103,7 @@ impl IdentityActor {
         self.crew.beat.tell(Renewed(held.clone()));
         self.crew.link.tell(Renewed(held.clone()));
         self.crew.mesh.tell(Renewed(held.clone()));
+        self.crew.leases.tell(Renewed(held.clone()));
         self.crew.snapshots.tell(Renewed(held.clone()));
     }
 
@@ -123,6 +124,7 @@ impl IdentityActor {
         self.crew.workload.tell(Revoked(by));
         self.crew.fetcher.tell(Revoked(by));
         self.crew.link.tell(Revoked(by));
+        self.crew.leases.tell(Revoked(by));
         self.feed(Input::Revoked, ctx);
     }
 }

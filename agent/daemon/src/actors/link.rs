@@ -25,7 +25,12 @@ use tokio::sync::oneshot;
 use crate::{
     BusChoice,
     actors::{
-        Crew, Parts, Renewed, Revoked, beat::Rung, fetcher::Doorbell, snapshots::TellAgain, spool,
+        Crew, Parts, Renewed, Revoked,
+        beat::Rung,
+        fetcher::Doorbell,
+        leases::{LeaseOffered, ReleaseAsked},
+        snapshots::TellAgain,
+        spool,
     },
     clock::Clock,
     join::heartbeat,
@@ -236,6 +241,12 @@ impl Shell for LinkActor {
             Effect::Doorbell { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::AuthorityBeat { sequence } => self.crew.beat.tell(Rung { sequence }),
             Effect::Recorded { through } => self.crew.spool.tell(spool::Recorded { through }),
+            Effect::LeaseOffered { connection, generation, class } => {
+                self.crew.leases.tell(LeaseOffered { connection, generation, class });
+            }
+            Effect::ReleaseAsked { connection, generation } => {
+                self.crew.leases.tell(ReleaseAsked { connection, generation });
+            }
             Effect::Ignored(reason) => tracing::warn!(%reason, "a bus message was ignored"),
         }
     }

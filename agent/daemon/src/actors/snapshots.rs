@@ -16,6 +16,7 @@ use crate::{
     actors::{
         Crew, Parts, Renewed, Revoked,
         fetcher::{Holding, NotTaken},
+        leases::Told,
         link::{BeatNow, ControlKeys},
         mesh::Apply,
         spool::Observe,
@@ -134,6 +135,7 @@ impl SnapshotActor {
 
     fn tell_applied(&self, snapshot: &Arc<Snapshot>) {
         self.crew.mesh.tell(Apply(snapshot.clone()));
+        self.crew.leases.tell(Told(snapshot.clone()));
         let serves = |role| snapshot.assignment.roles.iter().any(|scope| scope.role == role);
         self.crew.workload.tell(Needed(serves(rap_proto::NodeRole::StreamWorker)));
     }

@@ -146,6 +146,7 @@ impl Shell for WitnessActor {
                 self.parts.board.update(|report| report.log.refuted = Some(code));
                 self.parts.board.enter(AgentState::Suspended);
                 self.crew.snapshots.tell(Suspended);
+                self.crew.leases.tell(Suspended);
             }
         }
     }

@@ -76,6 +76,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         worker,
         bus: BusChoice::Local(Arc::new(rap_bus::LocalBus::default())),
         drain_limit: Duration::ZERO,
+        driver: crate::DriverChoice::None,
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
     let control = enrollment.control.parse().unwrap();

@@ -285,6 +285,7 @@ impl Control {
                 Wire::Nats(_) => BusChoice::Credentials,
             },
             drain_limit: Duration::ZERO,
+            driver: rap_node_agent::DriverChoice::None,
         }
     }
 
@@ -426,6 +427,7 @@ async fn hear(shared: Arc<Shared>, bus: Arc<dyn Bus>, mut heard: rap_bus::Subscr
                     }
                     through.filter(|_| desk.records)
                 }
+                NodeBody::Leases(_) => None,
             }
         };
         if let Some(through) = confirm {

@@ -52,7 +52,13 @@ pub fn take(
     Taking {
         generation,
         commands: release.into_iter().chain([grant]).collect(),
-        change: LeaseChange::Grant { lease, generation, holder, ttl_ms: LEADERSHIP_TTL_MS },
+        change: LeaseChange::Grant {
+            lease,
+            generation,
+            holder,
+            ttl_ms: LEADERSHIP_TTL_MS,
+            timeline: None,
+        },
     }
 }
 

@@ -68,9 +68,11 @@ impl Facts<'_> {
         if !desired.nodes.contains(&row.holder) {
             return (Step::AskRelease(row), Reason::HolderNotAllowed);
         }
-        if self.nodes.drains(row.holder) {
+        let asked = desired.drain == Some(row.generation);
+        if asked || self.nodes.drains(row.holder) {
             // It goes on until somebody can follow at once.
-            return match self.candidate(desired, Some(row.holder)) {
+            let other = self.candidate(desired, Some(row.holder));
+            return match other.filter(|node| *node != row.holder) {
                 Some(_) if self.holds_off() => (Step::Wait, Reason::HoldingOff),
                 Some(_) => (Step::AskRelease(row), Reason::HolderDrains),
                 None => (Step::Wait, Reason::NobodyReady),
@@ -94,7 +96,7 @@ impl Facts<'_> {
     fn vacant(&self, reason: Reason) -> (Step, Reason) {
         let wait = |reason| (Step::Wait, reason);
         let Some(desired) = self.enabled() else { return wait(Reason::Disabled) };
-        if self.watch.went_back() {
+        if self.watch.went_back(self.connection) {
             return wait(Reason::TableWentBack);
         }
         if self.holds_off() {
@@ -105,7 +107,9 @@ impl Facts<'_> {
         if unplanned && damped.is_some_and(|until| self.now < until) {
             return wait(Reason::Damped);
         }
-        let avoid = self.row.filter(|_| unplanned).map(|row| row.holder);
+        // Whoever was asked to hand over is not the one to take it again.
+        let leaves = unplanned || reason == Reason::HandedOver;
+        let avoid = self.row.filter(|_| leaves).map(|row| row.holder);
         match self.candidate(desired, avoid) {
             Some(node) => (Step::Grant { node }, reason),
             None => wait(Reason::NobodyReady),

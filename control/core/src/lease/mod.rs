@@ -5,6 +5,8 @@
 //! | [`Grantor`] | when the table is read, and what is granted, asked for and fenced |
 //! | [`Watch`] | how long nobody renewed, by this process' own clock; whether the table went back |
 //! | [`Nodes`] | which nodes could take a connection over |
+//! | [`wishes`] | what the state says that people want |
+//! | [`commands`] | what one append holds for a grant, a fence, a release |
 //! | [`Reason`] | why each connection is as it is, for the operator |
 //!
 //! A lease is granted again only when two clocks agree that it is over: the database's, which
@@ -14,6 +16,8 @@
 //!
 //! Every [`Moment`](rap_proto::Moment) here is of CLOCK_BOOTTIME, like a holder's.
 
+mod carriers;
+pub mod commands;
 mod decide;
 mod grantor;
 mod nodes;
@@ -21,11 +25,13 @@ mod reason;
 #[cfg(test)]
 mod tests;
 mod watch;
+pub mod wishes;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::{Generation, LeaseClass, NodeId, Timestamp, VpnConnectionId};
 
+pub use carriers::{carriers, is_wanted, may_carry, may_renew};
 pub use grantor::Grantor;
 pub use nodes::{Nodes, Readiness};
 pub use reason::Reason;
@@ -48,6 +54,8 @@ pub const MAX_LOSSES: usize = 4;
 pub const MAX_NODES: usize = 16_384;
 /// The most commands that follow from one read; the others follow from the next.
 pub const MAX_COMMANDS: usize = 256;
+/// How long a holder that may hold its connection no longer is renewed, so that it can hand over.
+pub const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
 
 /// The lease table as one read of the database found it. All times are the database's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +92,8 @@ pub struct Desired {
     pub enabled: bool,
     /// The nodes that may hold it, the preferred ones first.
     pub nodes: Vec<NodeId>,
+    /// The generation whose holder shall hand over to another node.
+    pub drain: Option<Generation>,
 }
 
 /// Pairs a read with its result.

@@ -27,7 +27,7 @@ struct Shell {
 impl Shell {
     fn new() -> Self {
         let mut grantor = Grantor::new(START, LeaseClass::hold_off);
-        let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec() };
+        let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
         grantor.handle_input(START, Input::Desired([(CONNECTION, desired)].into()));
         grantor.handle_input(START, Input::Leading(true));
         Self {
@@ -214,6 +214,37 @@ fn what_a_node_agreed_to_counts_as_granted() {
 }
 
 #[test]
+fn a_node_that_lies_about_its_floor_holds_up_no_connection_but_that_one() {
+    let other = VpnConnectionId::from_u128(2);
+    let granted = |floor| {
+        let mut shell = Shell::new();
+        shell.feed(Input::Desired(shell_desired(other)));
+        let lie = Readiness { ready: true, floor, holding: None };
+        let honest = Readiness { ready: true, ..Readiness::default() };
+        for _ in 0..80 {
+            shell.wait(Duration::from_millis(100), &[0, 1, 2]);
+            let connections = [(CONNECTION, lie), (other, honest)].into();
+            shell.feed(Input::Reported { node: NODES[2], connections });
+        }
+        let granted = |effect: &Effect| match effect {
+            Effect::Grant { connection, generation, .. } => Some((*connection, *generation)),
+            _ => None,
+        };
+        shell.commands.iter().filter_map(granted).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(granted(generation(9)), [(other, generation(1))].into());
+    let both = [(CONNECTION, generation(1)), (other, generation(1))].into();
+    assert_eq!(granted(generation(u64::MAX)), both, "so many were never granted");
+}
+
+/// The usual connection and another one like it.
+fn shell_desired(other: VpnConnectionId) -> BTreeMap<VpnConnectionId, Desired> {
+    let nodes = NODES.to_vec();
+    let desired = Desired { class: CLASS, enabled: true, nodes, drain: None };
+    [(CONNECTION, desired.clone()), (other, desired)].into()
+}
+
+#[test]
 fn a_holder_that_works_keeps_its_connection() {
     let mut shell = Shell::new();
     shell.hold(2, 1);
@@ -257,11 +288,46 @@ fn a_draining_holder_hands_over_within_a_second_and_only_to_somebody_ready() {
 }
 
 #[test]
+fn a_connection_that_shall_move_goes_to_another_node_though_its_holder_is_preferred() {
+    let mut shell = Shell::new();
+    shell.hold(0, 1);
+    shell.work(10);
+    let nodes = NODES.to_vec();
+    let drain = Some(generation(1));
+    let desired = Desired { class: CLASS, enabled: true, nodes: nodes.clone(), drain };
+    shell.feed(Input::Desired([(CONNECTION, desired)].into()));
+    shell.wait(Duration::from_millis(200), &[]);
+    let asked = shell.commands.pop();
+    assert!(matches!(asked, Some(Effect::AskRelease { reason: Reason::HolderDrains, .. })));
+    // With the release the wish is fulfilled.
+    let desired = Desired { class: CLASS, enabled: true, nodes, drain: None };
+    shell.feed(Input::Desired([(CONNECTION, desired)].into()));
+    shell.end();
+    shell.wait(Duration::from_secs(1), &[]);
+    assert_eq!(shell.granted(), (NODES[1], 2, Reason::HandedOver));
+}
+
+#[test]
+fn a_connection_that_shall_move_stays_while_no_other_node_is_ready() {
+    let mut shell = Shell::new();
+    shell.hold(0, 1);
+    let (nodes, drain) = (NODES.to_vec(), Some(generation(1)));
+    let desired = Desired { class: CLASS, enabled: true, nodes, drain };
+    shell.feed(Input::Desired([(CONNECTION, desired)].into()));
+    for _ in 0..10 {
+        shell.renew();
+        shell.wait(Duration::from_secs(1), &[1, 2]);
+    }
+    assert!(shell.commands.is_empty(), "{:?}", shell.commands);
+    assert_eq!(shell.reason(), Reason::NobodyReady);
+}
+
+#[test]
 fn a_disabled_connection_is_taken_back_and_fenced_when_its_holder_is_silent() {
     let mut shell = Shell::new();
     shell.hold(0, 1);
     shell.work(10);
-    let desired = Desired { class: CLASS, enabled: false, nodes: NODES.to_vec() };
+    let desired = Desired { class: CLASS, enabled: false, nodes: NODES.to_vec(), drain: None };
     shell.feed(Input::Desired([(CONNECTION, desired)].into()));
     shell.wait(Duration::from_millis(200), &[]);
     assert!(matches!(
@@ -347,7 +413,7 @@ fn a_lost_read_and_a_lost_command_are_repeated() {
 fn one_read_leads_to_so_many_commands_and_the_next_to_the_others() {
     let connections = MAX_COMMANDS as u128 + 10;
     let ids = || (1..=connections).map(VpnConnectionId::from_u128);
-    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec() };
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
     let mut shell = Shell::new();
     shell.now = shell.now + Duration::from_secs(60);
     shell.feed(Input::Desired(ids().map(|id| (id, desired.clone())).collect()));

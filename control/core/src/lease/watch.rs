@@ -20,8 +20,11 @@ pub struct Watch {
     /// The start, or the last change of the timeline: what happened before it may be unknown.
     hold_from: Moment,
     rows: BTreeMap<VpnConnectionId, Seen>,
-    /// Which connections the table knows less of than this process, or than a node.
+    /// Which connections the table knows less of than this process did.
     behind: BTreeSet<VpnConnectionId>,
+    /// Which connections the table knows less of than a node says. A node is believed for its own
+    /// connections and no others: it could lie.
+    claimed: BTreeSet<VpnConnectionId>,
     /// The timeline on which that was accepted; the next one that is read, if `accepting`.
     accepted: Option<u64>,
     accepting: bool,
@@ -43,6 +46,7 @@ impl Watch {
             hold_from: now,
             rows: BTreeMap::new(),
             behind: BTreeSet::new(),
+            claimed: BTreeSet::new(),
             accepted: None,
             accepting: false,
         }
@@ -63,12 +67,15 @@ impl Watch {
         if mem::take(&mut self.accepting) {
             self.accepted = self.timeline;
         }
+        // Nothing so high was granted yet, whatever a node says.
+        let beyond = Generation::new(table.timeline << TIMELINE_BITS);
         let known = floors.keys().filter(|connection| wanted(connection));
         for connection in table.rows.keys().chain(known) {
             self.rows.entry(*connection).or_default();
         }
         self.rows.retain(|connection, _| table.rows.contains_key(connection) || wanted(connection));
         self.behind.clear();
+        self.claimed.clear();
         for (connection, seen) in &mut self.rows {
             let row = table.rows.get(connection).copied();
             if seen.row != row {
@@ -77,9 +84,14 @@ impl Watch {
             }
             let shown = row.map_or(Generation::NONE, |row| row.generation);
             seen.highest = seen.highest.max(shown);
-            let floor = floors.get(connection).copied().unwrap_or_default();
-            if self.accepted != self.timeline && shown < seen.highest.max(floor) {
+            let floor = floors.get(connection).copied().filter(|floor| *floor < beyond);
+            let floor = floor.unwrap_or_default();
+            let knows_less = |highest| self.accepted != self.timeline && shown < highest;
+            if knows_less(seen.highest) {
                 self.behind.insert(*connection);
+            }
+            if knows_less(floor) {
+                self.claimed.insert(*connection);
             }
         }
     }
@@ -107,10 +119,10 @@ impl Watch {
         since.max(self.hold_from)
     }
 
-    /// Whether the table shows less of any connection than was granted. One that lost a grant may
-    /// have lost others, so this concerns them all.
-    pub fn went_back(&self) -> bool {
-        !self.behind.is_empty()
+    /// Whether the table shows less than was granted of this connection, or, as far as this process
+    /// saw, of any: a table that lost one grant may have lost others.
+    pub fn went_back(&self, connection: VpnConnectionId) -> bool {
+        !self.behind.is_empty() || self.claimed.contains(&connection)
     }
 
     /// When the connection may change its holder unplanned again.
@@ -129,7 +141,10 @@ impl Watch {
     /// have granted unseen.
     pub fn next_generation(&self, connection: VpnConnectionId, floor: Generation) -> Generation {
         let highest = self.rows.get(&connection).map_or(Generation::NONE, |seen| seen.highest);
-        let base = self.timeline.unwrap_or(0).saturating_sub(1) << TIMELINE_BITS;
+        let timeline = self.timeline.unwrap_or(0);
+        let base = timeline.saturating_sub(1) << TIMELINE_BITS;
+        let granted = floor < Generation::new(timeline << TIMELINE_BITS);
+        let floor = if granted { floor } else { Generation::NONE };
         highest.max(floor).max(Generation::new(base)).next()
     }
 }

@@ -1,22 +1,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    Digest, NodeId, NodeRole, OrganizationId, PoolId, UserId,
+    Digest, Generation, NodeId, NodeRole, OrganizationId, PoolId, UserId,
     snapshot::{
-        Assignment, MAX_SECTION_BYTES, Manifest, Peer, Peers, Resource, Resources, Section,
-        StalePolicy, Trust,
+        Assignment, Connection, Connections, MAX_SECTION_BYTES, Manifest, Peer, Peers, Resource,
+        Resources, Section, StalePolicy, Trust,
     },
 };
 
 use super::{Compiled, FIRST_AUTHORITY_EPOCH, NotCompiled, SNAPSHOT_TTL, scope::visible_roles};
 use crate::{
     access::permitted_users,
-    state::{Node, NodeStanding, State},
+    lease::{is_wanted, may_carry},
+    state::{Node, NodeStanding, State, VpnConnection},
 };
 
 /// Compiles the snapshot of one node. The same state and node give the same bytes.
 ///
-/// The section `resources` is there only for nodes that serve an egress pool.
+/// The section `resources` is there only for nodes that serve an egress pool, `connections` only
+/// for nodes that may carry one.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     compile_within(state, node, MAX_SECTION_BYTES)
 }
@@ -40,6 +42,10 @@ pub(super) fn compile_within(
     sections.add(&peers(state, node))?;
     if let Some(resources) = resources(state, node) {
         sections.add(&resources)?;
+    }
+    let connections = connections(state, node);
+    if !connections.connections.is_empty() {
+        sections.add(&connections)?;
     }
     Ok(Compiled {
         manifest: Manifest {
@@ -149,6 +155,22 @@ fn resources(state: &State, node: &Node) -> Option<Resources> {
         .collect();
     resources.sort_by_key(|resource| resource.id);
     Some(Resources { resources })
+}
+
+/// The connections that the node may carry. Of a lease it is told only when the lease is its own.
+fn connections(state: &State, node: &Node) -> Connections {
+    let connection = |found: &VpnConnection| Connection {
+        id: found.id,
+        organization: found.organization,
+        class: found.class,
+        enabled: is_wanted(state, found),
+        granted: found
+            .lease
+            .filter(|lease| lease.node == node.id)
+            .map(|lease| Generation::new(lease.generation)),
+    };
+    let carried = state.vpn_connections().iter().filter(|found| may_carry(node, found));
+    Connections { connections: carried.map(connection).collect() }
 }
 
 /// The users of each policy, worked out once for all resources of an organization.

@@ -9,6 +9,7 @@
 //! | an entry | the egresses and relays that share an organization with it |
 //! | a relay | the entries and egresses that share an organization with it |
 //! | an egress | the entries that share an organization with it; the resources of its pools, each with the users that may reach it |
+//! | a connector | the connections that it may carry; of their leases only its own |
 //!
 //! Nothing in a snapshot names anybody: it holds ids, keys and addresses, and of organizations only
 //! the ids that the node's own scope holds.

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod connections;
 mod histories;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};

@@ -9,13 +9,12 @@ use std::collections::BTreeSet;
 use rap_events::{
     DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, organization::OrganizationEvent,
     resource::ResourceEvent, session::SessionEvent, user::UserEvent,
+    vpn_connection::VpnConnectionEvent,
 };
-use rap_proto::{
-    NodeId, NodeRole, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId,
-};
+use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId};
 
 use super::scope::visible_roles;
-use crate::state::{Node, State};
+use crate::{lease::carriers, state::State};
 
 /// The nodes that the event concerns as far as `state` knows. Asked before and after it is folded.
 pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -> BTreeSet<NodeId> {
@@ -33,7 +32,7 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             OrganizationEvent::Created(_) | OrganizationEvent::Renamed(_) => BTreeSet::new(),
             OrganizationEvent::Suspended(_)
             | OrganizationEvent::Resumed(_)
-            | OrganizationEvent::Removed(_) => servers(state, OrganizationId::from_uuid(id)),
+            | OrganizationEvent::Removed(_) => organization(state, OrganizationId::from_uuid(id)),
         },
         DomainEvent::User(event) => match event {
             // A membership can stand before its user's creation in the same append.
@@ -62,7 +61,9 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         DomainEvent::Session(SessionEvent::Terminated(_) | SessionEvent::Started(_)) => {
             state.sessions().denied_at(SessionId::from_uuid(id)).collect()
         }
-        DomainEvent::VpnConnection(_) => carriers(state, VpnConnectionId::from_uuid(id)),
+        DomainEvent::VpnConnection(event) => {
+            connection(state, event, VpnConnectionId::from_uuid(id))
+        }
         DomainEvent::Session(_)
         | DomainEvent::Login(_)
         | DomainEvent::ApiToken(_)
@@ -79,14 +80,28 @@ fn servers(state: &State, organization: OrganizationId) -> BTreeSet<NodeId> {
     state.pools().of(organization).flat_map(|found| pool(state, found.id)).collect()
 }
 
-/// The nodes that may carry a connection. A node that holds its lease and may no longer is told
-/// by the event that took the permission away.
-fn carriers(state: &State, id: VpnConnectionId) -> BTreeSet<NodeId> {
-    let Some(connection) = state.vpn_connections().get(id) else { return BTreeSet::new() };
-    let carries = |node: &&Node| {
-        connection.allows(node.id) && node.serves(NodeRole::VpnConnector, connection.organization)
-    };
-    state.nodes().approved().filter(carries).map(|node| node.id).collect()
+/// The nodes that serve an egress pool of the organization or may carry one of its connections.
+fn organization(state: &State, id: OrganizationId) -> BTreeSet<NodeId> {
+    let connections = state.vpn_connections().of(id);
+    let carriers = connections.flat_map(|found| carriers(state, found)).map(|node| node.id);
+    carriers.chain(servers(state, id)).collect()
+}
+
+/// Of a lease only its holder is told, of everything else all that may carry the connection. A
+/// node that holds its lease and may no longer is told by the event that took the permission away.
+fn connection(state: &State, event: &VpnConnectionEvent, id: VpnConnectionId) -> BTreeSet<NodeId> {
+    let Some(found) = state.vpn_connections().get(id) else { return BTreeSet::new() };
+    match event {
+        VpnConnectionEvent::LeaseGranted(_)
+        | VpnConnectionEvent::LeaseReleased(_)
+        | VpnConnectionEvent::LeaseFenced(_) => found.lease.iter().map(|held| held.node).collect(),
+        VpnConnectionEvent::DrainRequested(_) => BTreeSet::new(),
+        VpnConnectionEvent::Created(_)
+        | VpnConnectionEvent::NodesAllowed(_)
+        | VpnConnectionEvent::Enabled(_)
+        | VpnConnectionEvent::Disabled(_)
+        | VpnConnectionEvent::Removed(_) => carriers(state, found).map(|node| node.id).collect(),
+    }
 }
 
 fn pool(state: &State, id: PoolId) -> impl Iterator<Item = NodeId> {

@@ -142,7 +142,7 @@ async fn look(app: &App) -> Result<(Option<LeaseRow>, Timestamp), LeaseTableErro
     let lease = lease(DUTY);
     let page = app.leases.read_leases(&lease.category, None, MAX_LEASE_ROWS).await?;
     let row = page.rows.into_iter().find(|(id, _)| *id == lease.id);
-    Ok((row.map(|(_, row)| row), page.now))
+    Ok((row.map(|(_, row)| row), page.at.now))
 }
 
 async fn renew(app: &App, sent: Moment, generation: u64) -> Input {

@@ -32,6 +32,7 @@ use crate::{
     app::App,
     clock,
     http::failure::Failure,
+    lease_desk::Message,
     work::{Identity, MAX_CONFLICT_RETRIES, Work},
 };
 
@@ -127,6 +128,10 @@ fn lane(app: &Arc<App>) -> mpsc::Sender<NodeMessage> {
             let outcome = match message.body {
                 NodeBody::Heartbeat(heartbeat) => heard(&app, node, &heartbeat).await,
                 NodeBody::Observations(spooled) => record(&app, node, &spooled).await,
+                NodeBody::Leases(report) => {
+                    app.lease_desk.tell(Message::Reported { node, report }, &app.metrics);
+                    Ok(())
+                }
             };
             if let Err(failure) = outcome {
                 // Nothing is acknowledged: the node repeats it.

@@ -49,7 +49,8 @@ impl From<AppendError> for Failure {
         let problem = match error {
             AppendError::Conflict { .. }
             | AppendError::LeaseHeld { .. }
-            | AppendError::LeaseGeneration { .. } => return Self::Conflict,
+            | AppendError::LeaseGeneration { .. }
+            | AppendError::TimelineChanged { .. } => return Self::Conflict,
             AppendError::LeaseLost { .. } => return Self::LeaseLost,
             AppendError::Claimed { key } => claimed(&key),
             AppendError::CommandReused => Problem::new(

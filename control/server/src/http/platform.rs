@@ -75,6 +75,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
     }
     gauges.extend(app.rates.gauges());
     gauges.extend(app.feed.gauges());
+    gauges.extend(app.lease_desk.gauges());
     let live = app.live.heard_since(clock::now() - LIVE) as u64;
     gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
     for (phase, word) in

@@ -6,6 +6,7 @@ pub(crate) mod bus_credentials;
 mod cosignature;
 mod credentials;
 mod enroll;
+mod leases;
 mod refusal;
 mod refused_use;
 mod renew;
@@ -87,13 +88,21 @@ enum Route {
     Poll,
     Renew,
     Snapshot,
+    Leases,
     Tree,
     Beat,
 }
 
 impl Route {
-    const ALL: [Self; 6] =
-        [Self::Enroll, Self::Poll, Self::Renew, Self::Snapshot, Self::Tree, Self::Beat];
+    const ALL: [Self; 6] = [
+        Self::Enroll,
+        Self::Poll,
+        Self::Renew,
+        Self::Snapshot,
+        Self::Leases,
+        Self::Tree,
+        Self::Beat,
+    ];
 
     /// Whether it makes anybody part of the cluster, or keeps somebody in it for longer.
     const fn grants(self) -> bool {
@@ -106,6 +115,7 @@ impl Route {
             Self::Poll => "/node/v1/enroll/poll",
             Self::Renew => "/node/v1/renew",
             Self::Snapshot => "/node/v1/snapshot",
+            Self::Leases => "/node/v1/leases",
             Self::Tree => "/node/v1/tree",
             Self::Beat => "/node/v1/beat",
         }
@@ -181,6 +191,7 @@ async fn run(
             Route::Poll => enroll::poll(call).await,
             Route::Renew => renew::renew(call).await,
             Route::Snapshot => snapshot::snapshot(call),
+            Route::Leases => leases::leases(call).await,
             Route::Tree => tree::tree(call).await,
             Route::Beat => beat::beat(call),
         };

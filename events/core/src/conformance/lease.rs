@@ -84,7 +84,13 @@ fn holder(number: u64) -> Uuid {
 /// To the holder whose number is the generation's.
 fn grant(number: u128, generation: u64) -> LeaseChange {
     let lease = lease(number);
-    LeaseChange::Grant { lease, generation, holder: holder(generation), ttl_ms: TTL_MS }
+    LeaseChange::Grant {
+        lease,
+        generation,
+        holder: holder(generation),
+        ttl_ms: TTL_MS,
+        timeline: None,
+    }
 }
 
 fn end(number: u128, generation: u64) -> LeaseChange {
@@ -265,6 +271,7 @@ async fn of_many_grants_one_wins(leased: Leased) {
             generation: 1,
             holder: holder(racer),
             ttl_ms: TTL_MS,
+            timeline: None,
         };
         leased.log.append(with(u128::from(racer), vec![change], Vec::new()))
     });
@@ -301,8 +308,13 @@ async fn rows_are_read_by_category_in_pages(leased: Leased) {
         stored(&leased.log, with(number, vec![grant(number, 1)], Vec::new())).await;
     }
     let foreign = StreamId::new("leasehold", Uuid::from_u128(1));
-    let change =
-        LeaseChange::Grant { lease: foreign, generation: 1, holder: holder(1), ttl_ms: TTL_MS };
+    let change = LeaseChange::Grant {
+        lease: foreign,
+        generation: 1,
+        holder: holder(1),
+        ttl_ms: TTL_MS,
+        timeline: None,
+    };
     stored(&leased.log, with(4, vec![change], Vec::new())).await;
     let page = async |after: Option<u128>, limit| {
         let after = after.map(Uuid::from_u128);
@@ -315,7 +327,7 @@ async fn rows_are_read_by_category_in_pages(leased: Leased) {
     assert_eq!(page(Some(3), 2).await, [0_u128; 0]);
     let none = leased.table.read_leases("lea", None, 9).await.expect("rows are read");
     assert_eq!(none.rows, []);
-    let now = leased.table.read_leases("lease", None, 1).await.expect("rows are read").now;
+    let now = leased.table.read_leases("lease", None, 1).await.expect("rows are read").at.now;
     assert!(row(&leased.table, 1).await.is_held(now));
 }
 
@@ -343,7 +355,7 @@ fn limits() -> Vec<(Limit, usize, Append, Append)> {
     };
     let guards = |id: u128, count: usize| with(id, Vec::new(), vec![guard(50_000, 1); count]);
     let to_first = |lease, ttl_ms| {
-        vec![LeaseChange::Grant { lease, generation: 1, holder: holder(1), ttl_ms }]
+        vec![LeaseChange::Grant { lease, generation: 1, holder: holder(1), ttl_ms, timeline: None }]
     };
     let ttl = |id: u128, ttl: usize| {
         let ttl_ms = u32::try_from(ttl).unwrap_or(u32::MAX);

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rap_proto::Timestamp;
 use uuid::Uuid;
 
-use super::LeaseRow;
+use super::{DatabaseTime, LeaseRow};
 use crate::log::{Append, AppendError, StreamId};
 
 /// The most lease changes of one append.
@@ -17,8 +17,9 @@ pub const MAX_LEASE_TTL_MS: u32 = 3_600_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseChange {
     /// Gives the lease to `holder`. Nobody may be able to hold it any more, and `generation` must
-    /// be above every earlier one.
-    Grant { lease: StreamId, generation: u64, holder: Uuid, ttl_ms: u32 },
+    /// be above every earlier one. With a timeline it is refused on every other: what was decided
+    /// before a failover may rest on what the failover lost.
+    Grant { lease: StreamId, generation: u64, holder: Uuid, ttl_ms: u32, timeline: Option<u64> },
     /// The holder has stopped: the lease is free at once.
     End { lease: StreamId, generation: u64 },
     /// Renewals end, and the lease is free when its time is over: the holder may not know yet.
@@ -42,9 +43,13 @@ impl LeaseChange {
     }
 
     /// The row that the change leaves behind, or why it is refused.
-    fn apply(&self, row: Option<&LeaseRow>, now: Timestamp) -> Result<LeaseRow, AppendError> {
+    fn apply(&self, row: Option<&LeaseRow>, at: DatabaseTime) -> Result<LeaseRow, AppendError> {
+        let now = at.now;
         match self {
-            Self::Grant { lease, generation, holder, ttl_ms } => {
+            Self::Grant { lease, generation, holder, ttl_ms, timeline } => {
+                if timeline.is_some_and(|timeline| timeline != at.timeline) {
+                    return Err(AppendError::TimelineChanged { timeline: at.timeline });
+                }
                 if let Some(held) = row.filter(|row| now < row.valid_until) {
                     return Err(AppendError::LeaseHeld { lease: lease.clone(), held: *held });
                 }
@@ -105,15 +110,15 @@ fn lost(lease: &StreamId, generation: u64, row: Option<&LeaseRow>) -> AppendErro
 pub fn apply(
     append: &Append,
     rows: &BTreeMap<StreamId, LeaseRow>,
-    now: Timestamp,
+    at: DatabaseTime,
 ) -> Result<BTreeMap<StreamId, LeaseRow>, AppendError> {
     for guard in &append.guards {
-        guard.check(rows.get(&guard.lease), now)?;
+        guard.check(rows.get(&guard.lease), at.now)?;
     }
     let mut changed: BTreeMap<StreamId, LeaseRow> = BTreeMap::new();
     for change in &append.leases {
         let row = changed.get(change.lease()).or_else(|| rows.get(change.lease()));
-        let row = change.apply(row, now)?;
+        let row = change.apply(row, at)?;
         changed.insert(change.lease().clone(), row);
     }
     Ok(changed)

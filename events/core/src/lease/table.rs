@@ -40,10 +40,18 @@ pub struct Renewals {
     pub outcomes: Vec<RenewalOutcome>,
 }
 
+/// When rows were looked at, by the database that has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DatabaseTime {
+    pub now: Timestamp,
+    /// Rises when another server takes over as the primary. A log in memory has but one.
+    pub timeline: u64,
+}
+
 /// Rows of one category, in the order of their ids.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeasePage {
-    pub now: Timestamp,
+    pub at: DatabaseTime,
     pub rows: Vec<(Uuid, LeaseRow)>,
 }
 

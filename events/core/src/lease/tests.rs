@@ -21,7 +21,7 @@ fn lease() -> StreamId {
 
 fn grant(generation: u64) -> LeaseChange {
     let holder = Uuid::from_u128(u128::from(generation));
-    LeaseChange::Grant { lease: lease(), generation, holder, ttl_ms: TTL_MS }
+    LeaseChange::Grant { lease: lease(), generation, holder, ttl_ms: TTL_MS, timeline: None }
 }
 
 fn end(generation: u64) -> LeaseChange {
@@ -39,7 +39,8 @@ fn run(
 ) -> Result<Option<LeaseRow>, AppendError> {
     let append = Append { leases: changes.to_vec(), ..crate::tests::handler::empty_append() };
     let rows: BTreeMap<_, _> = row.map(|row| (lease(), row)).into_iter().collect();
-    apply(&append, &rows, now).map(|mut changed| changed.remove(&lease()))
+    apply(&append, &rows, DatabaseTime { now, timeline: 2 })
+        .map(|mut changed| changed.remove(&lease()))
 }
 
 fn granted(generation: u64) -> LeaseRow {
@@ -125,5 +126,24 @@ fn a_renewal_is_answered_by_the_row() {
         (ended, 2, 2, NOW, RenewalOutcome::Ended),
     ] {
         assert_eq!(row.answer(&renewal(generation, holder), now), expected);
+    }
+}
+
+#[test]
+fn a_grant_that_was_decided_on_another_timeline_is_refused() {
+    let on = |timeline| {
+        let holder = Uuid::from_u128(1);
+        let grant = LeaseChange::Grant {
+            lease: lease(),
+            generation: 1,
+            holder,
+            ttl_ms: TTL_MS,
+            timeline: Some(timeline),
+        };
+        run(None, &[grant], NOW)
+    };
+    assert!(on(2).is_ok());
+    for timeline in [1, 3] {
+        assert_eq!(on(timeline), Err(AppendError::TimelineChanged { timeline: 2 }));
     }
 }

@@ -53,7 +53,13 @@ fn without_a_clock_no_lease_expires() {
     let log = MemoryLog::new();
     let lease = StreamId::new("lease", uuid::Uuid::from_u128(1));
     let holder = uuid::Uuid::from_u128(2);
-    let change = LeaseChange::Grant { lease: lease.clone(), generation: 1, holder, ttl_ms: 1 };
+    let change = LeaseChange::Grant {
+        lease: lease.clone(),
+        generation: 1,
+        holder,
+        ttl_ms: 1,
+        timeline: None,
+    };
     let append = Append { leases: vec![change], ..super::handler::empty_append() };
     block_on(log.append(append)).unwrap();
     let renewal = Renewal { lease, generation: 1, holder };

@@ -49,7 +49,8 @@ fn lease() -> StreamId {
 
 fn grant(generation: u64) -> Append {
     let holder = Uuid::from_u128(u128::from(generation));
-    let change = LeaseChange::Grant { lease: lease(), generation, holder, ttl_ms: TTL_MS };
+    let change =
+        LeaseChange::Grant { lease: lease(), generation, holder, ttl_ms: TTL_MS, timeline: None };
     Append { leases: vec![change], ..append(u128::from(generation)) }
 }
 
@@ -114,6 +115,7 @@ async fn of_grants_by_two_processes_one_wins() {
             generation: 1,
             holder: Uuid::from_u128(racer.into()),
             ttl_ms: 60_000,
+            timeline: None,
         };
         let log = &logs[usize::try_from(racer % 2).unwrap()];
         log.append(Append { leases: vec![change], ..append(racer.into()) })
@@ -135,6 +137,7 @@ async fn crossed_batches_of_renewals_and_grants_wait_for_each_other_in_one_order
             generation: 1,
             holder: Uuid::from_u128(7),
             ttl_ms: 600_000,
+            timeline: None,
         })
         .collect();
     logs[0].append(Append { leases: grants, ..append(1) }).await.unwrap();

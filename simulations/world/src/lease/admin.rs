@@ -106,7 +106,8 @@ impl Wishes {
     pub fn desired(&self) -> BTreeMap<VpnConnectionId, Desired> {
         let desired = |(index, wish): (usize, &Wish)| {
             let nodes = wish.nodes.iter().map(|node| node_id(*node)).collect();
-            (connection_id(index), Desired { class: wish.class, enabled: wish.enabled, nodes })
+            let (class, enabled) = (wish.class, wish.enabled);
+            (connection_id(index), Desired { class, enabled, nodes, drain: None })
         };
         self.connections.iter().enumerate().map(desired).collect()
     }

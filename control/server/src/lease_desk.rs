@@ -1,0 +1,96 @@
+//! Between those who hear of leases and the one actor that grants them.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
+
+use rap_control_core::lease::Reason;
+use rap_proto::{NodeId, VpnConnectionId, bus::LeaseReport};
+use tokio::sync::mpsc;
+
+use crate::metrics::{Gauge, Metrics};
+
+/// The most messages that wait for the grantor. Reports beyond are dropped: nodes repeat them.
+pub(crate) const MAX_WAITING: usize = 4_096;
+
+/// What the grantor is told.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Reported {
+        node: NodeId,
+        report: LeaseReport,
+    },
+    /// A holder gave its lease back here.
+    Released(VpnConnectionId),
+}
+
+/// The side of those who tell and ask.
+#[derive(Debug)]
+pub(crate) struct LeaseDesk {
+    grantor: mpsc::Sender<Message>,
+    reasons: Mutex<BTreeMap<VpnConnectionId, Reason>>,
+}
+
+pub(crate) fn lease_desk() -> (LeaseDesk, mpsc::Receiver<Message>) {
+    let (grantor, messages) = mpsc::channel(MAX_WAITING);
+    (LeaseDesk { grantor, reasons: Mutex::default() }, messages)
+}
+
+impl LeaseDesk {
+    pub(crate) fn tell(&self, message: Message, metrics: &Metrics) {
+        let word = match self.grantor.try_send(message) {
+            Ok(()) => "taken",
+            Err(_) => "overflowed",
+        };
+        metrics.count("lease_news", word);
+    }
+
+    /// Why each connection is as it is.
+    pub(crate) fn publish(&self, reasons: &BTreeMap<VpnConnectionId, Reason>) {
+        let mut known = self.lock();
+        if *known != *reasons {
+            known.clone_from(reasons);
+        }
+    }
+
+    pub(crate) fn gauges(&self) -> Vec<Gauge> {
+        let mut counts = BTreeMap::new();
+        for reason in self.lock().values() {
+            *counts.entry(*reason).or_insert(0_u64) += 1;
+        }
+        let gauge = |(reason, value): (Reason, u64)| Gauge {
+            name: "rap_control_connections",
+            help: "Connections by why they are carried, or not.",
+            labels: format!("reason=\"{reason}\""),
+            value,
+        };
+        counts.into_iter().map(gauge).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<VpnConnectionId, Reason>> {
+        self.reasons.lock().expect("no holder of the lock panics")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn so_much_news_waits_and_the_rest_is_dropped_and_counted() {
+        let (desk, mut messages) = lease_desk();
+        let metrics = Metrics::default();
+        let released = || Message::Released(VpnConnectionId::from_u128(1));
+        for _ in 0..MAX_WAITING + 3 {
+            desk.tell(released(), &metrics);
+        }
+        let text = metrics.render(&[]);
+        assert!(text.contains("rap_control_lease_news_total{outcome=\"overflowed\"} 3"), "{text}");
+        messages.try_recv().unwrap();
+        desk.tell(released(), &metrics);
+        assert!(metrics.render(&[]).contains("{outcome=\"overflowed\"} 3"));
+    }
+}
