@@ -460,6 +460,6 @@ Example:
 
 /// From one to as many as go with one tree head.
 fn witness_count(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=MAX_COSIGNATURES).contains(count));
+    let count = text.parse::<usize>().ok().filter(|count| (1..=MAX_COSIGNATURES).contains(count));
     count.ok_or_else(|| format!("a number from 1 to {MAX_COSIGNATURES}"))
 }
