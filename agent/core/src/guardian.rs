@@ -33,7 +33,7 @@ pub enum ActorName {
 }
 
 impl ActorName {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Identity,
         Self::Snapshots,
         Self::Fetcher,

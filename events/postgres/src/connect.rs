@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use sqlx::{
     ConnectOptions as _, PgPool,
     migrate::{MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgPoolOptions,
 };
 
 use crate::{

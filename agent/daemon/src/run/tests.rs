@@ -119,6 +119,7 @@ async fn kill_by_name(crew: &Crew, name: ActorName) {
         ActorName::Link => kill(crew.link.addr()).await,
         ActorName::Spool => kill(crew.spool.addr()).await,
         ActorName::Workload => kill(crew.workload.addr()).await,
+        ActorName::Leases => kill(crew.leases.addr()).await,
         ActorName::Mesh => kill(crew.mesh.addr()).await,
         ActorName::Status => kill(crew.status.addr()).await,
         ActorName::Telemetry => kill(crew.telemetry.addr()).await,

@@ -67,8 +67,8 @@ async fn hears(control: &Control, sequence: u64, reply: BeatReply) {
 
 #[test]
 fn a_node_that_hears_no_quorum_is_degraded_until_it_hears_one_also_over_a_restart() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all();
-    let runtime = { runtime }.build().unwrap();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let control = Control::start().await;
         let agent = control.agent().await;

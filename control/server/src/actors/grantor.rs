@@ -237,6 +237,11 @@ impl<'a> Shell<'a> {
         match effect {
             // Performed before.
             Effect::Read { .. } => None,
+            // Giving authority has to wait; what takes it away goes on.
+            Effect::Grant { connection, .. } if self.app.frozen().is_some() => {
+                self.app.metrics.count("lease_commands", "frozen");
+                Some(connection)
+            }
             Effect::Grant { connection, node, generation, class, revision, reason, .. } => {
                 let row = self.rows.get(&connection);
                 let to = (node, generation, class);

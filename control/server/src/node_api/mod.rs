@@ -94,7 +94,7 @@ enum Route {
 }
 
 impl Route {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Enroll,
         Self::Poll,
         Self::Renew,

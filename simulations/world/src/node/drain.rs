@@ -196,8 +196,12 @@ impl SimNode {
             link::Effect::Recorded { through } => {
                 agent.spool.handle_input(turn.now, spool::Input::Recorded { through });
             }
-            // Heartbeats decide nothing here.
-            link::Effect::Beat | link::Effect::AuthorityBeat { .. } | link::Effect::Ignored(_) => {}
+            // None of these decides anything here.
+            link::Effect::Beat
+            | link::Effect::AuthorityBeat { .. }
+            | link::Effect::LeaseOffered { .. }
+            | link::Effect::ReleaseAsked { .. }
+            | link::Effect::Ignored(_) => {}
         }
     }
 

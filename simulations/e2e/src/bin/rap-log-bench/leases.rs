@@ -69,6 +69,7 @@ fn grant(number: u64, leases: &[StreamId]) -> Append {
         generation: 1,
         holder: HOLDER,
         ttl_ms: TTL_MS,
+        timeline: None,
     });
     Append {
         command: CommandId::from_u128(u128::from(number) + 1),
