@@ -19,7 +19,6 @@ mod lab;
 mod office;
 mod person;
 mod process;
-mod recorder;
 mod until;
 
 pub use fabric::{Fabric, NODES, items, programs};
@@ -27,5 +26,4 @@ pub use lab::{Lab, Space};
 pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};
 pub use process::Process;
-pub use recorder::{Heard, Late, Recorder};
 pub use until::until;

@@ -3,7 +3,6 @@
 
 mod denied;
 mod everyday;
-mod lease;
 mod network;
 mod outage;
 mod proof;

@@ -331,6 +331,8 @@ impl Shell for LinkActor {
             link::Effect::Ignored(reason) => self.notes.add(reason),
             link::Effect::Beat
             | link::Effect::AuthorityBeat { .. }
+            | link::Effect::LeaseOffered { .. }
+            | link::Effect::ReleaseAsked { .. }
             | link::Effect::Publish(_)
             | link::Effect::Recorded { .. } => {}
         }
