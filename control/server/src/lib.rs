@@ -26,6 +26,7 @@ mod node_api;
 mod options;
 mod password;
 mod rates;
+mod replays;
 mod server;
 pub mod telemetry;
 mod throttle;

@@ -4,12 +4,15 @@
 mod accounts;
 mod bus;
 mod commands;
+mod differ;
 mod enrollment;
 mod events;
 mod limits;
 mod node;
 mod objects;
 mod pages;
+mod policies;
+mod quotas;
 mod rates;
 mod relay;
 mod replicas;
