@@ -119,9 +119,10 @@ fn exit_of_problem(code: ProblemCode) -> Exit {
         | ProblemCode::AlreadySetUp
         | ProblemCode::ValidationFailed
         | ProblemCode::PreconditionFailed => Exit::Rejected,
-        ProblemCode::LimitReached | ProblemCode::RateLimited | ProblemCode::BodyTooLarge => {
-            Exit::Limit
-        }
+        ProblemCode::LimitReached
+        | ProblemCode::QuotaReached
+        | ProblemCode::RateLimited
+        | ProblemCode::BodyTooLarge => Exit::Limit,
         ProblemCode::Unavailable
         | ProblemCode::OutcomeUnknown
         | ProblemCode::PositionNotReached
@@ -161,6 +162,7 @@ fn hint_of_problem(code: ProblemCode) -> Option<&'static str> {
         ProblemCode::NotFound => "check the name, and --organization",
         ProblemCode::NameTaken => "choose another name",
         ProblemCode::Conflict | ProblemCode::PreconditionFailed => "look again, then repeat",
+        ProblemCode::QuotaReached => "the platform's owner can raise it: rap org quota",
         ProblemCode::RateLimited => "do less at once, or wait a little",
         ProblemCode::AlreadySetUp => "log in instead: rap login",
         ProblemCode::Unavailable | ProblemCode::OutcomeUnknown => "try again in a moment",

@@ -21,6 +21,7 @@ pub mod snapshot;
 pub mod term;
 pub mod time;
 pub mod token;
+pub mod week_hour;
 pub mod wire;
 
 pub use beat::Authority;
@@ -31,6 +32,8 @@ pub use lease::{Duty, Generation, LeaseClass, Leased};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{
-    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, ResourceKind,
+    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole,
+    ResourceKind, Verdict,
 };
 pub use time::{Moment, Timestamp};
+pub use week_hour::WeekHour;

@@ -144,3 +144,10 @@ terms! {
     /// Read the audit log.
     Audit = "audit",
 }
+
+terms! {
+    /// What rules say of one question.
+    Verdict, "verdict":
+    Permit = "permit",
+    Forbid = "forbid",
+}

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::Subcommand;
 use rap_proto::{
     ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, ResourceKind,
     api::Reference,
@@ -72,6 +72,24 @@ Example:
         org: Reference,
         user: Reference,
         role: OrganizationRole,
+    },
+    /// Show how much an organization may take of what all share, or set it as the platform's owner.
+    #[command(after_help = "\
+Examples:
+  rap org quota acme
+  rap org quota acme --nodes 50 --sessions 500 --events-per-second 20")]
+    Quota {
+        #[arg(value_name = "ORGANIZATION")]
+        org: Reference,
+        /// Nodes of its own.
+        #[arg(long)]
+        nodes: Option<u32>,
+        /// Sessions open at once.
+        #[arg(long)]
+        sessions: Option<u32>,
+        /// Events that its members' commands may add to the log in a second.
+        #[arg(long)]
+        events_per_second: Option<u32>,
     },
     /// End a membership.
     RmMember {
@@ -228,6 +246,9 @@ Examples:
         /// Let the address be loopback or link-local. Metadata services stay refused.
         #[arg(long)]
         allow_local: bool,
+        /// A word by which policies speak of it, as in env=prod; can be repeated.
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<LabelArgument>,
     },
     /// Change a resource; what is not said stays.
     Set {
@@ -243,9 +264,30 @@ Examples:
         #[arg(long, requires = "target", value_name = "true|false", num_args = 0..=1,
             default_missing_value = "true")]
         allow_local: Option<bool>,
+        /// Replaces all labels; can be repeated.
+        #[arg(long = "label", value_name = "KEY=VALUE", conflicts_with = "no_labels")]
+        labels: Vec<LabelArgument>,
+        /// Take every label away.
+        #[arg(long)]
+        no_labels: bool,
     },
     /// Remove a resource; its sessions end.
     Rm { resource: Reference },
+}
+
+/// `KEY=VALUE`, both with the characters of a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LabelArgument(pub(crate) Name, pub(crate) Name);
+
+impl std::str::FromStr for LabelArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || "it is written KEY=VALUE, in the characters a to z, 0 to 9 and hyphens";
+        let (key, value) = text.split_once('=').ok_or_else(wrong)?;
+        let name = |text: &str| text.parse::<Name>().map_err(|_| wrong());
+        Ok(Self(name(key)?, name(value)?))
+    }
 }
 
 /// `HOST:PORT`, with brackets around an IPv6 address.
@@ -272,54 +314,6 @@ impl std::str::FromStr for TargetArgument {
         }
         Ok(Self { host: host.to_owned(), port })
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum PolicyCommand {
-    /// List the organization's access policies.
-    Ls,
-    /// Show one access policy.
-    Get { policy: Reference },
-    /// Create an access policy: who may reach what.
-    #[command(after_help = POLICY_EXAMPLES)]
-    Create {
-        name: Name,
-        #[command(flatten)]
-        rules: Rules,
-    },
-    /// Replace the rules of an access policy.
-    #[command(after_help = POLICY_EXAMPLES)]
-    Set {
-        policy: Reference,
-        #[command(flatten)]
-        rules: Rules,
-    },
-    /// Remove an access policy; sessions that only it allowed end.
-    Rm { policy: Reference },
-}
-
-const POLICY_EXAMPLES: &str = "\
-Examples:
-  rap policy create builders --user alice --user bob --resource build-1
-  rap policy create everyone-web --role organization_user --kind web";
-
-/// (a user listed, or a member with a listed role) and (a resource listed, or of a listed kind).
-#[derive(Debug, Args)]
-#[command(group = ArgGroup::new("who").args(["users", "roles"]).required(true).multiple(true),
-    group = ArgGroup::new("what").args(["resources", "kinds"]).required(true).multiple(true))]
-pub(crate) struct Rules {
-    /// A user; can be repeated.
-    #[arg(long = "user", value_name = "NAME")]
-    pub(crate) users: Vec<Reference>,
-    /// Every member with this role; can be repeated.
-    #[arg(long = "role", value_name = "ROLE")]
-    pub(crate) roles: Vec<OrganizationRole>,
-    /// A resource; can be repeated.
-    #[arg(long = "resource", value_name = "NAME")]
-    pub(crate) resources: Vec<Reference>,
-    /// Every resource of this kind; can be repeated.
-    #[arg(long = "kind", value_name = "KIND")]
-    pub(crate) kinds: Vec<ResourceKind>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@ mod access;
 mod admin;
 #[cfg(feature = "dev")]
 mod dev;
+mod policy;
 mod values;
 mod vpn;
 
@@ -16,6 +17,7 @@ pub(crate) use access::*;
 pub(crate) use admin::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
+pub(crate) use policy::*;
 pub(crate) use values::*;
 pub(crate) use vpn::*;
 
@@ -148,6 +150,7 @@ pub(crate) enum Command {
     /// Access policies: who may reach what. What no policy allows is denied.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    Can(Can),
     /// Connections that one node at a time carries.
     #[command(subcommand)]
     Vpn(VpnCommand),

@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod can;
 mod connect;
 mod login;
 mod node;
@@ -88,6 +89,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Pool(command) => resource::pool(context, command).await,
         Command::Resource(command) => resource::run(context, command).await,
         Command::Policy(command) => policy::run(context, command).await,
+        Command::Can(arguments) => can::run(context, arguments).await,
         Command::Vpn(command) => vpn::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,

@@ -1,8 +1,8 @@
 //! `rap org`.
 
 use rap_proto::api::{
-    Because, Changed, Me, Member, NewOrganization, Organization, Reference, RenameOrganization,
-    SetMember,
+    Because, Changed, Me, Member, NewOrganization, Organization, Quotas, Reference,
+    RenameOrganization, SetMember, SetQuotas,
 };
 use reqwest::Method;
 
@@ -89,6 +89,17 @@ pub(super) async fn run(context: &Context, command: OrgCommand) -> Result<(), Fa
             };
             api.put(&path, known, Some(&SetMember { role })).await?;
             context.did(&format!("{user} is {role} of {org}"))
+        }
+        OrgCommand::Quota { org, nodes, sessions, events_per_second } => {
+            let path = format!("/organizations/{org}/quotas");
+            let body = SetQuotas { nodes, sessions, events_per_second };
+            let asks = nodes.is_none() && sessions.is_none() && events_per_second.is_none();
+            if !asks {
+                let found: Quotas = api.get(&path).await?;
+                let revision = Some(found.revision);
+                let _: Changed = api.change(Method::PUT, &path, revision, Some(&body)).await?;
+            }
+            context.one(&api.get::<Quotas>(&path).await?)
         }
         OrgCommand::RmMember { org, user } => {
             let path = format!("/organizations/{org}/members/{user}");

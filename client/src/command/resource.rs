@@ -1,11 +1,14 @@
 //! `rap resource` and `rap pool`.
 
+use std::collections::BTreeMap;
+
+use rap_proto::Name;
 use rap_proto::api::{ChangeResource, Changed, NewPool, NewResource, Pool, Resource, TargetSpec};
 use reqwest::Method;
 
 use super::Context;
 use crate::{
-    args::{PoolCommand, ResourceCommand, TargetArgument},
+    args::{LabelArgument, PoolCommand, ResourceCommand, TargetArgument},
     failure::Failure,
     output::Row,
 };
@@ -43,16 +46,23 @@ pub(super) async fn run(context: &Context, command: ResourceCommand) -> Result<(
         ResourceCommand::Get { resource } => {
             context.one(&api.get::<Resource>(&format!("{base}/{resource}")).await?)
         }
-        ResourceCommand::Create { name, kind, target, pool, allow_local } => {
-            let body = NewResource { name, kind, target: spec(target, allow_local), pool };
+        ResourceCommand::Create { name, kind, target, pool, allow_local, labels } => {
+            let body = NewResource {
+                name,
+                kind,
+                target: spec(target, allow_local),
+                pool,
+                labels: named(labels),
+            };
             context.one(&api.post::<_, Resource>(&base, &body).await?)
         }
-        ResourceCommand::Set { resource, kind, target, pool, allow_local } => {
+        ResourceCommand::Set { resource, kind, target, pool, allow_local, labels, no_labels } => {
             let path = format!("{base}/{resource}");
             let found: Resource = api.get(&path).await?;
             let target =
                 target.map(|target| spec(target, allow_local.unwrap_or(found.target.allow_local)));
-            let body = ChangeResource { kind, target, pool };
+            let labels = (no_labels || !labels.is_empty()).then(|| named(labels));
+            let body = ChangeResource { kind, target, pool, labels };
             let _: Changed =
                 api.change(Method::PATCH, &path, Some(found.revision), Some(&body)).await?;
             context.one(&api.get::<Resource>(&path).await?)
@@ -88,4 +98,8 @@ pub(super) async fn pool(context: &Context, command: PoolCommand) -> Result<(), 
 
 fn spec(target: TargetArgument, allow_local: bool) -> TargetSpec {
     TargetSpec { host: target.host, port: target.port, allow_local }
+}
+
+fn named(labels: Vec<LabelArgument>) -> BTreeMap<Name, Name> {
+    labels.into_iter().map(|LabelArgument(key, value)| (key, value)).collect()
 }

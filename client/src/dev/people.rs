@@ -83,6 +83,7 @@ impl People {
                 kind: *kind,
                 target: local_target(*address),
                 pool: Reference::Id(self.pool.id.uuid()),
+                labels: std::collections::BTreeMap::new(),
             };
             let path = format!("{base}/resources");
             let _: Resource = ensure(&self.owner, &path, &name(resource), &body).await?;
@@ -93,7 +94,7 @@ impl People {
             resources: resources.iter().map(|(resource, ..)| name(resource).into()).collect(),
             kinds: vec![],
         };
-        let body = NewPolicy { name: name(POLICY), rules };
+        let body = NewPolicy { name: name(POLICY), rules: Some(rules), document: None };
         let path = format!("{base}/policies");
         let _: rap_proto::api::Policy = ensure(&self.owner, &path, &name(POLICY), &body).await?;
         Ok(())

@@ -15,7 +15,9 @@
 //! - [`lease`] decides which node holds which connection, and says why.
 //! - [`observation`] turns what nodes report into commands, once.
 //! - [`beat`] proposes, votes for and collects the authority beat.
+//! - [`quota`] says how much an organization may take of what all share.
 //! - [`rate`] says whether somebody asks too often.
+//! - [`rules`] compiles and asks policies in the Cedar language.
 //! - [`audit`] shows an event to people without its secrets.
 //!
 //! The crate reads no clock, draws no random number, opens nothing: `now`, ids and what is known
@@ -29,7 +31,9 @@ pub mod leadership;
 pub mod lease;
 pub mod observation;
 pub mod process;
+pub mod quota;
 pub mod rate;
+pub mod rules;
 pub mod snapshot;
 pub mod state;
 #[cfg(test)]

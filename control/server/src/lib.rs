@@ -30,6 +30,7 @@ mod node_api;
 mod options;
 mod password;
 mod rates;
+mod replays;
 pub mod replica;
 mod server;
 pub mod telemetry;

@@ -2,11 +2,17 @@
 
 use std::sync::Mutex;
 
-use rap_control_core::rate::{Limited, Payer, PayerClass, RateTable, Rates};
-use rap_proto::api::{Problem, ProblemCode};
+use rap_control_core::{
+    quota::{EventBuckets, Spent},
+    rate::{Limited, Payer, PayerClass, RateTable, Rates},
+};
+use rap_proto::{
+    OrganizationId,
+    api::{Problem, ProblemCode},
+};
 
 use crate::{
-    clock,
+    clock, http,
     metrics::{Gauge, Metrics},
 };
 
@@ -44,5 +50,25 @@ impl RateLimiter {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, RateTable> {
         self.table.lock().expect("no holder of the lock panics")
+    }
+}
+
+/// Asks how many events an organization added lately, before more are appended.
+#[derive(Debug, Default)]
+pub(crate) struct Spending(Mutex<EventBuckets>);
+
+impl Spending {
+    /// Takes so many events of an organization's quota, or says when to repeat.
+    pub(crate) fn spend(
+        &self,
+        organization: OrganizationId,
+        per_second: u32,
+        events: u32,
+    ) -> Result<(), Problem> {
+        let mut buckets = self.0.lock().expect("no holder of the lock panics");
+        let spent = buckets.spend(clock::moment(), organization, per_second, events);
+        spent.map_err(|Spent { reached, retry_after }| {
+            http::quotas::reached(reached).retry_after(retry_after)
+        })
     }
 }

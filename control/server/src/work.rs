@@ -1,15 +1,16 @@
 //! One command's reads, decisions and writes, appended together or not at all.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use rap_control_core::quota;
 use rap_events::{
     Actor, Aggregate, Append, AppendError, EventCodec as _, Log, StreamId,
     handler::{Loaded, fold},
     lease::{LeaseChange, LeaseGuard},
     log::{Appended, StreamWrite},
 };
-use rap_proto::{CommandId, Digest, Timestamp};
+use rap_proto::{CommandId, Digest, OrganizationId, Timestamp};
 use uuid::Uuid;
 
 use crate::http::failure::{Failure, rejected};
@@ -97,6 +98,19 @@ impl Work {
     /// to it.
     pub(crate) fn hold_at(&mut self, stream: StreamId, revision: u64) {
         self.write_to(stream, revision);
+    }
+
+    /// How many counted events each organization gets by this.
+    pub(crate) fn counted(&self) -> BTreeMap<OrganizationId, u32> {
+        let mut counted = BTreeMap::new();
+        for event in self.writes.iter().flat_map(|write| &write.events) {
+            if let Some(organization) = event.organization
+                && quota::is_counted(&event.event_type)
+            {
+                *counted.entry(organization).or_default() += 1;
+            }
+        }
+        counted
     }
 
     pub(crate) fn claim(&mut self, key: String) {

@@ -23,6 +23,8 @@
 //! | `POST /users/{user}/disable`+, `POST /users/{user}/enable`+ | [`Because`] | |
 //! | `PUT`+, `DELETE /users/{user}/platform-roles/{role}`+ | | |
 //! | `GET`, `POST /organizations`, `GET`, `PATCH`+, `DELETE o`+ | [`NewOrganization`], [`RenameOrganization`] | [`Organization`] |
+//! | `GET o/quotas`, `PUT o/quotas`+ | [`SetQuotas`] | [`Quotas`] |
+//! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
 //! | `GET o/members`, `GET`, `PUT`, `DELETE o/members/{user}`+ | [`SetMember`] | [`Member`] |
 //! | `GET`, `POST o/pools`, `GET`, `DELETE o/pools/{pool}`+ | [`NewPool`] | [`Pool`] |

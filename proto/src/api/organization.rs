@@ -23,6 +23,29 @@ bodies! {
         pub revision: u64,
     }
 
+    /// `PUT /organizations/{organization}/quotas`: what is absent stays.
+    pub struct SetQuotas {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub nodes: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub sessions: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub events_per_second: Option<u32>,
+    }
+
+    /// How much an organization may take of what all share, and what it has at the moment.
+    pub struct Quotas {
+        pub nodes: u32,
+        pub nodes_used: u32,
+        /// Sessions that are open at once.
+        pub sessions: u32,
+        pub sessions_used: u32,
+        /// Events that its members' commands may add to the log in a second.
+        pub events_per_second: u32,
+        /// The organization's.
+        pub revision: u64,
+    }
+
     /// `PUT /organizations/{organization}/members/{user}`.
     pub struct SetMember {
         pub role: OrganizationRole,

@@ -43,6 +43,9 @@ terms! {
     UnsupportedMediaType = "unsupported_media_type",
     /// A named limit was reached; `rule` names it.
     LimitReached = "limit_reached",
+    /// The organization uses what it may of something; `rule` names the quota, `limit` and `used`
+    /// say how much.
+    QuotaReached = "quota_reached",
     /// The caller asks too often; `rule` names whose rate it is, `retryAfterSeconds` when to repeat.
     RateLimited = "rate_limited",
     /// No policy lets the caller reach this resource, or there is no such resource.
@@ -84,6 +87,12 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>))]
     pub retry_after_seconds: Option<NonZeroU32>,
+    /// How much there may be of what the rule names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// How much there is at present.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u32>,
     /// Ties this to the server's log lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<Box<str>>,
@@ -111,7 +120,7 @@ impl ProblemCode {
             Self::UnsupportedMediaType => 415,
             Self::ValidationFailed | Self::IdempotencyKeyReused => 422,
             Self::PreconditionRequired => 428,
-            Self::LimitReached | Self::RateLimited => 429,
+            Self::LimitReached | Self::QuotaReached | Self::RateLimited => 429,
             Self::Internal => 500,
             Self::PositionNotReached
             | Self::Unavailable
@@ -143,6 +152,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "The body is too large",
             Self::UnsupportedMediaType => "The content type is not understood",
             Self::LimitReached => "A limit was reached",
+            Self::QuotaReached => "The organization's quota is used up",
             Self::RateLimited => "Too many requests",
             Self::AccessDenied => "Access denied",
             Self::RenewalMismatch => "The certificate's counter is not the expected one",
@@ -166,6 +176,8 @@ impl Problem {
             rule: None,
             field: None,
             retry_after_seconds: None,
+            limit: None,
+            used: None,
             request_id: None,
         }
     }
@@ -179,6 +191,14 @@ impl Problem {
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into().into_boxed_str());
+        self
+    }
+
+    /// Says how much there may be, and how much there is.
+    #[must_use]
+    pub fn within(mut self, limit: u32, used: u32) -> Self {
+        self.limit = Some(limit);
+        self.used = Some(used);
         self
     }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Reference, bodies};
 use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind};
 
@@ -21,6 +23,10 @@ bodies! {
         pub target: TargetSpec,
         /// The egress pool that it is reached from.
         pub pool: Reference,
+        /// Words by which rules speak of several resources.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Name>))]
+        pub labels: BTreeMap<Name, Name>,
     }
 
     /// `PATCH /organizations/{organization}/resources/{resource}`: what is absent stays.
@@ -31,6 +37,10 @@ bodies! {
         pub target: Option<TargetSpec>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub pool: Option<Reference>,
+        /// Replaces all labels.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, Name>>))]
+        pub labels: Option<BTreeMap<Name, Name>>,
     }
 
     pub struct Resource {
@@ -41,6 +51,9 @@ bodies! {
         pub target: TargetSpec,
         pub pool: PoolId,
         pub pool_name: Name,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Name>))]
+        pub labels: BTreeMap<Name, Name>,
         pub revision: u64,
     }
 

@@ -221,6 +221,8 @@ terms! {
     Revoked = "revoked",
     /// 409: another holder of this identity renewed it; both are locked until an admin decides.
     IdentityCopied = "identity_copied",
+    /// 403: the organization has as many nodes as it may have. The join secret stays usable.
+    QuotaReached = "quota_reached",
     /// 429 or 503: try again later.
     Unavailable = "unavailable",
 }

@@ -10,8 +10,10 @@ use crate::{
 const PURE: &[&str] = &[
     "base64",
     "bytes",
+    "cedar-policy", // built without its extensions: no network addresses, no calendar
     "ed25519-dalek",
     "futures-util", // the log's port returns boxed futures; only their types are used
+    "miette",       // only its trait, which tells where in a text an error is
     "p256",
     "rmp-serde",
     "serde",

@@ -4,11 +4,11 @@ use std::{
 };
 
 use rap_events::session::{
-    Grant, MAX_GRANT_POLICIES, Outcome, SessionAuthorized, SessionCommand, SessionRequested,
+    Basis, Grant, MAX_GRANT_POLICIES, Outcome, SessionAuthorized, SessionCommand, SessionRequested,
 };
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, Name, NodeId, OrganizationId, PolicyId,
-    PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
+    PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId, WeekHour,
     token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS},
 };
 
@@ -57,6 +57,7 @@ pub struct AccessIds {
 pub struct Authorized {
     pub claims: AccessClaims,
     pub grant: Grant,
+    pub basis: Basis,
     /// The entries of the claims, best first.
     pub entries: Vec<NodeId>,
     pub refreshed: bool,
@@ -71,6 +72,8 @@ pub struct Denied {
     pub reason: String,
     /// The resource that was meant, if the organization has it.
     pub resource: Option<ResourceId>,
+    /// What was asked and answered before it was denied.
+    pub basis: Basis,
 }
 
 impl Asked {
@@ -96,6 +99,7 @@ impl AccessRequest {
                     user: self.user,
                     client_key: self.client_key,
                     grant: authorized.grant.clone(),
+                    basis: authorized.basis.clone(),
                 });
             }
             Ok(authorized) => Outcome::Authorized {
@@ -103,9 +107,14 @@ impl AccessRequest {
                 kind: authorized.claims.kind,
                 attachment: authorized.claims.attachment,
                 grant: authorized.grant.clone(),
+                basis: authorized.basis.clone(),
             },
             Err(_) if self.refresh.is_some() => return None,
-            Err(denied) => Outcome::Denied { code: denied.code, reason: denied.reason.clone() },
+            Err(denied) => Outcome::Denied {
+                code: denied.code,
+                reason: denied.reason.clone(),
+                basis: denied.basis.clone(),
+            },
         };
         Some(SessionCommand::Request {
             organization: self.organization,
@@ -133,8 +142,9 @@ pub fn authorize_session(
         denied(RefusalCode::AccessDenied, "the cluster is not bootstrapped", None)
     })?;
     let resource = find(state, request)?;
-    let policies = permitted_by(state, request, resource)?;
-    let session = refreshed_session(state, request, resource)?;
+    let (policies, basis) = permitted_by(state, request, resource, now)?;
+    let because = |denied: Denied| Denied { basis: basis.clone(), ..denied };
+    let session = refreshed_session(state, request, resource).map_err(because)?;
     let session_id = session.map_or(ids.session, |session| session.id);
 
     let held = |node: NodeId| session.is_some_and(|session| session.nodes.contains(&node));
@@ -146,7 +156,7 @@ pub fn authorize_session(
         session: session_id,
         held: &held,
     };
-    let refuse = |(code, reason): NoNode| denied(code, reason, Some(resource.id));
+    let refuse = |(code, reason): NoNode| because(denied(code, reason, Some(resource.id)));
     let entries: Vec<NodeId> =
         choice.entries().map_err(refuse)?.into_iter().map(|node| node.id).collect();
     let egresses: BTreeMap<NodeId, u64> = choice
@@ -175,7 +185,7 @@ pub fn authorize_session(
         attachment,
     };
     let claims = claims(cluster, holder, &grant);
-    Ok(Authorized { claims, grant, entries, refreshed: session.is_some() })
+    Ok(Authorized { claims, grant, basis, entries, refreshed: session.is_some() })
 }
 
 /// The claims that were signed when an access token was issued, from what the log says of its
@@ -248,18 +258,17 @@ fn permitted_by(
     state: &State,
     request: &AccessRequest,
     resource: &Resource,
-) -> Result<BTreeSet<PolicyId>, Denied> {
-    let explanation = explain(state, request.organization, request.user, resource.id);
-    if let Some(obstacle) = explanation.obstacle {
-        let reason = obstacle.to_string();
-        return Err(denied(RefusalCode::AccessDenied, &reason, Some(resource.id)));
+    now: Timestamp,
+) -> Result<(BTreeSet<PolicyId>, Basis), Denied> {
+    let at = WeekHour::of(now);
+    let explanation = explain(state, request.organization, request.user, resource.id, at);
+    if !explanation.is_permitted() {
+        let reason = explanation.denial();
+        let denied = denied(RefusalCode::AccessDenied, &reason, Some(resource.id));
+        return Err(Denied { basis: explanation.basis, ..denied });
     }
-    if explanation.matched.is_empty() {
-        let reason =
-            format!("no policy permits it; {} permit it to others", explanation.other_users.len());
-        return Err(denied(RefusalCode::AccessDenied, &reason, Some(resource.id)));
-    }
-    Ok(explanation.matched.into_iter().take(MAX_GRANT_POLICIES).collect())
+    let policies = explanation.matched.into_iter().take(MAX_GRANT_POLICIES).collect();
+    Ok((policies, explanation.basis))
 }
 
 fn refreshed_session<'a>(
@@ -290,5 +299,5 @@ fn refreshed_session<'a>(
 }
 
 fn denied(code: RefusalCode, reason: &str, resource: Option<ResourceId>) -> Denied {
-    Denied { code, reason: reason.to_owned(), resource }
+    Denied { code, reason: reason.to_owned(), resource, basis: Basis::default() }
 }

@@ -1,19 +1,21 @@
 //! Who may reach what, from where: access policies, the choice of nodes, and the access token's
 //! claims.
 //!
-//! What no policy permits is denied. Whoever asks is told only a code; why is for the auditor.
+//! What no policy permits is denied. The policies are asked as [`crate::rules`]. Whoever asks is told only a code; why is for the auditor.
 
+mod document;
 mod grant;
 mod nodes;
 mod policy;
 
+pub use document::{DocumentRefused, MAX_DOCUMENTS, check_document};
 pub use grant::{
     AccessIds, AccessRequest, Asked, Authorized, CHANNELS_PER_SESSION, Denied, authorize_session,
     granted_claims,
 };
 pub use nodes::{LIVENESS_MS, Live, Liveness};
 pub use policy::{Explanation, Obstacle, explain, permits, reachable};
-pub(crate) use policy::{permitted_users, withdrawn};
+pub(crate) use policy::{permitted_users, ruled_users, withdrawn};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ use rap_events::{
 };
 use rap_proto::{
     AttachmentId, MessageId, NodeId, NodeRole, OrganizationRole, PolicyId, RefusalCode,
-    ResourceKind, SessionId,
+    ResourceKind, SessionId, WeekHour,
     snapshot::{RoleScope, Target},
     token::{CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
 };
@@ -89,7 +89,7 @@ fn the_log_says_what_was_signed() {
     let first = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
     let refreshed = platform.world.request(&refresh(acme), acme.session).unwrap();
     let (resource, kind) = (first.claims.resource, first.claims.kind);
-    for (Authorized { claims, grant, .. }, asked) in
+    for (Authorized { claims, grant, basis, .. }, asked) in
         [(first, request(acme)), (refreshed, refresh(acme))]
     {
         let requested = SessionRequested {
@@ -101,7 +101,7 @@ fn the_log_says_what_was_signed() {
         };
         let attachment = claims.attachment;
         let opening = Grant { token: MessageId::from_uuid(uuid(1)), ..grant.clone() };
-        let authorized = SessionAuthorized { resource, kind, attachment, grant: opening };
+        let authorized = SessionAuthorized { resource, kind, attachment, grant: opening, basis };
         let cluster = claims.cluster;
         let said = granted_claims(cluster, claims.session, &requested, &authorized, &grant);
         assert_eq!(said, claims);
@@ -145,9 +145,10 @@ fn another_organizations_resource_is_denied_like_an_absent_one() {
 fn each_obstacle_is_named_to_the_auditor_and_to_nobody_else() {
     let mut platform = Platform::new();
     let acme = platform.acme;
+    let at = WeekHour::of(platform.world.now);
     let obstacle = |platform: &Platform| {
         assert_eq!(code(platform, &request(acme)), RefusalCode::AccessDenied);
-        explain(platform.state(), acme.id, acme.user, acme.resource).obstacle
+        explain(platform.state(), acme.id, acme.user, acme.resource, at).obstacle
     };
     let membership = rap_events::keys::membership_id(acme.id, acme.user);
     platform.must::<Organization>(
@@ -192,7 +193,7 @@ fn a_policy_matches_the_user_by_id_or_role_and_the_resource_by_id_or_kind() {
         ),
     ] {
         platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Change { spec: spec.clone() });
-        let found = permits(platform.state(), acme.id, acme.user, acme.resource);
+        let found = permits(platform.state(), acme.id, acme.user, acme.resource, None);
         assert_eq!(found, permitted, "{spec:?}");
         let reached = reachable(platform.state(), acme.id, acme.user).count();
         assert_eq!(reached, usize::from(permitted));
@@ -215,8 +216,8 @@ fn a_policy_of_another_organization_permits_nothing() {
         ..PolicySpec::default()
     };
     platform.must::<Policy>(globex.policy.uuid(), PolicyCommand::Change { spec });
-    assert!(!permits(platform.state(), acme.id, acme.user, acme.resource));
-    assert!(!permits(platform.state(), globex.id, acme.user, acme.resource));
+    assert!(!permits(platform.state(), acme.id, acme.user, acme.resource, None));
+    assert!(!permits(platform.state(), globex.id, acme.user, acme.resource, None));
 }
 
 #[test]

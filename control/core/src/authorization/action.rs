@@ -62,6 +62,9 @@ actions! {
     SuspendOrganization = "organization.suspend", Manage, [PlatformOwner, PlatformAdmin];
     ResumeOrganization = "organization.resume", Manage, [PlatformOwner, PlatformAdmin];
     RemoveOrganization = "organization.remove", Manage, [PlatformOwner];
+    ReadQuotas = "organization.read_quotas", Read,
+        [OrganizationOwner, OrganizationAdmin, PlatformOwner, PlatformAdmin];
+    SetQuotas = "organization.set_quotas", Manage, [PlatformOwner];
     ReadOrganizationAudit = "audit.read", Audit, [OrganizationOwner, OrganizationAdmin];
 
     // Members. Target: `Organization` for the list and for new users, else `Membership`.
@@ -146,6 +149,8 @@ actions! {
     ReadPolicy = "policy.read", Read, [OrganizationOwner, OrganizationAdmin];
     ChangePolicy = "policy.change", Manage, [OrganizationOwner, OrganizationAdmin];
     RemovePolicy = "policy.remove", Manage, [OrganizationOwner, OrganizationAdmin];
+    /// What the policies say of a member, now or at an earlier position. Target: `Organization`.
+    ExplainPolicies = "policy.explain", Audit, [OrganizationOwner, OrganizationAdmin];
 
     // Connections. Target: `Organization` to create and list, else `VpnConnection`.
     CreateVpnConnection = "vpn_connection.create", Manage, [OrganizationOwner, OrganizationAdmin];
@@ -207,6 +212,12 @@ impl Action {
 
     pub(super) const fn only_reads(self) -> bool {
         matches!(self.scope(), Some(ApiScope::Read | ApiScope::Audit))
+    }
+
+    /// Whether rules of a policy document can speak of it: of what is done to one resource, by whom
+    /// the organization's owners and admins choose. Nothing that gives anybody authority is among it.
+    pub const fn is_ruled(self) -> bool {
+        matches!(self, Self::ReadResource | Self::ChangeResource | Self::RemoveResource)
     }
 
     /// Whether it can leave an organization without an owner.

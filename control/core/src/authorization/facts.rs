@@ -7,38 +7,38 @@ use crate::state::{OrganizationStanding, State, User};
 
 /// What the rules ask of a target.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
+pub(crate) struct Facts {
     /// Whether it belongs to the platform and to no organization.
-    pub(super) of_platform: bool,
+    pub(crate) of_platform: bool,
     /// The organizations that it belongs to: several for a user.
-    pub(super) organizations: BTreeSet<OrganizationId>,
+    pub(crate) organizations: BTreeSet<OrganizationId>,
     /// Whether its one organization is suspended.
-    pub(super) suspended: bool,
+    pub(crate) suspended: bool,
     /// Whose it is, as a person.
-    pub(super) person: Option<UserId>,
+    pub(crate) person: Option<UserId>,
     /// Whether that person has a platform role.
-    pub(super) has_platform_role: bool,
+    pub(crate) has_platform_role: bool,
     /// Whether that person never chose a password.
-    pub(super) has_no_password: bool,
+    pub(crate) has_no_password: bool,
     /// Whether that person, besides, was made as a member of one organization and is in no other.
-    pub(super) is_newcomer: bool,
+    pub(crate) is_newcomer: bool,
     /// The role of the membership that it is.
-    pub(super) membership: Option<OrganizationRole>,
-    pub(super) is_last_owner: bool,
-    pub(super) is_last_platform_owner: bool,
+    pub(crate) membership: Option<OrganizationRole>,
+    pub(crate) is_last_owner: bool,
+    pub(crate) is_last_platform_owner: bool,
     /// The organization has no owner who can act.
-    pub(super) is_ownerless: bool,
+    pub(crate) is_ownerless: bool,
     /// The organization never had a member.
-    pub(super) is_unstaffed: bool,
-    pub(super) node: Option<NodeId>,
-    pub(super) resource: Option<ResourceId>,
+    pub(crate) is_unstaffed: bool,
+    pub(crate) node: Option<NodeId>,
+    pub(crate) resource: Option<ResourceId>,
     /// For a pool: every node that serves it is the organization's own.
-    pub(super) only_own_nodes: bool,
+    pub(crate) only_own_nodes: bool,
 }
 
 impl Facts {
     /// `None` when there is no such thing.
-    pub(super) fn of(state: &State, target: Target) -> Option<Self> {
+    pub(crate) fn of(state: &State, target: Target) -> Option<Self> {
         match target {
             Target::Platform => Some(Self { of_platform: true, ..Self::default() }),
             Target::Organization(id) => Self::of_organization(state, id),

@@ -43,9 +43,44 @@ pub enum Holder {
     ItsNode,
     /// Any user.
     AnyUser,
+    /// A member whom a rule of a policy document lets do it to a resource; in no line of the table.
+    Ruled,
 }
 
 impl Holder {
+    pub const ALL: &'static [Self] = &[
+        Self::Setup,
+        Self::PlatformOwner,
+        Self::PlatformAdmin,
+        Self::PlatformOwnerOfItsOwn,
+        Self::PlatformAdminOfItsOwn,
+        Self::PlatformAdminOverOthers,
+        Self::PlatformAdminOfNewcomers,
+        Self::PlatformOwnerOfOrphans,
+        Self::PlatformAdminOfUnstaffed,
+        Self::OrganizationOwner,
+        Self::OrganizationAdmin,
+        Self::Member,
+        Self::OrganizationAdminOverUsers,
+        Self::OrganizationOwnerOfNewcomers,
+        Self::OrganizationAdminOfNewcomers,
+        Self::OrganizationOwnerOfItsNodes,
+        Self::Oneself,
+        Self::Permitted,
+        Self::ItsNode,
+        Self::AnyUser,
+        Self::Ruled,
+    ];
+
+    /// What a role of an organization is by itself.
+    pub const fn of_role(role: OrganizationRole) -> Self {
+        match role {
+            OrganizationRole::Owner => Self::OrganizationOwner,
+            OrganizationRole::Admin => Self::OrganizationAdmin,
+            OrganizationRole::User => Self::Member,
+        }
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Setup => "setup",
@@ -68,6 +103,7 @@ impl Holder {
             Self::Permitted => "permitted",
             Self::ItsNode => "its_node",
             Self::AnyUser => "any_user",
+            Self::Ruled => "ruled",
         }
     }
 
@@ -87,7 +123,7 @@ impl Holder {
         )
     }
 
-    pub(super) fn is(self, state: &State, principal: &Principal, facts: &Facts) -> bool {
+    pub(crate) fn is(self, state: &State, principal: &Principal, facts: &Facts) -> bool {
         let platform = |role| principal.has_platform_role(state, role);
         let within =
             |role| facts.organizations.iter().any(|id| principal.role_in(state, *id) == Some(role));
@@ -129,6 +165,7 @@ impl Holder {
                 matches!(principal, Principal::Node(node) if facts.node == Some(*node))
             }
             Self::AnyUser => principal.user().is_some(),
+            Self::Ruled => false,
         }
     }
 }
@@ -137,7 +174,7 @@ fn permitted(state: &State, principal: &Principal, facts: &Facts) -> bool {
     let (Some(user), Some(resource)) = (principal.user(), facts.resource) else { return false };
     facts.organizations.iter().any(|organization| {
         principal.role_in(state, *organization).is_some()
-            && access::permits(state, *organization, user, resource)
+            && access::permits(state, *organization, user, resource, None)
     })
 }
 

@@ -1,4 +1,4 @@
-//! Who may do what: one table of actions and holders, asked for every request.
+//! Who may do what: one table of actions and holders, and what policy documents say within it.
 //!
 //! [`authorize`] answers for a principal, an action and a target. A rule is a pair of an action and
 //! a [`Holder`], such as *the organization's admins may change its policies*; what no rule allows
@@ -6,11 +6,17 @@
 //! ([`Decision::Hidden`]); a refusal is admitted only to those who may know of it
 //! ([`Decision::Denied`]).
 //!
+//! Two judges decide, and both must agree: the table itself, and the rules that are made from it in
+//! the language of [`crate::rules`]. An organization's documents can forbid an action on its
+//! resources to whoever holds it, and permit it to other members ([`Action::is_ruled`]); of nothing
+//! else can they speak.
+//!
 //! Platform roles do not reach into organizations: a platform owner or admin who is no member
 //! sees that an organization exists and can suspend it, and sees none of its resources, policies,
 //! sessions or members. API tokens narrow what their user may do and never widen it.
 
 mod action;
+mod explain;
 mod facts;
 mod holders;
 mod principal;
@@ -23,11 +29,16 @@ use rap_proto::{
 };
 
 pub use action::Action;
+pub use explain::{Permission, explain_action};
 pub use holders::Holder;
 pub use principal::Principal;
 
-use crate::state::State;
-use facts::Facts;
+pub(crate) use facts::Facts;
+
+use crate::{
+    rules::{self, Answer, Member, Question},
+    state::State,
+};
 
 /// What an action is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +83,8 @@ pub struct Rule {
 pub enum Refusal {
     /// No holder of the action is the principal.
     NotHeld(Action),
+    /// A rule of the organization's forbids it.
+    ForbiddenByPolicy(Action),
     /// The API token's scopes leave the action out.
     TokenScope(Action),
     /// The organization is suspended; it can only be looked at.
@@ -98,6 +111,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHeld(action) => write!(f, "{action}/not_held"),
+            Self::ForbiddenByPolicy(action) => write!(f, "{action}/forbidden_by_policy"),
             Self::TokenScope(action) => write!(f, "{action}/token_scope"),
             Self::OrganizationSuspended => f.write_str("organization_suspended"),
             Self::LastOwner => f.write_str("organization_keeps_an_owner"),
@@ -116,7 +130,7 @@ pub fn authorize(state: &State, principal: &Principal, action: Action, target: T
     if !principal.is_active(state) {
         return Decision::Hidden;
     }
-    match decide(state, principal, action, &facts) {
+    match decide(state, principal, action, target, &facts) {
         Ok(holder) => Decision::Allowed(Rule { action, holder }),
         Err(refusal) if knows(state, principal, target, &facts) => Decision::Denied(refusal),
         Err(_) => Decision::Hidden,
@@ -127,14 +141,10 @@ fn decide(
     state: &State,
     principal: &Principal,
     action: Action,
+    target: Target,
     facts: &Facts,
 ) -> Result<Holder, Refusal> {
-    let holder = action
-        .holders()
-        .iter()
-        .copied()
-        .find(|holder| holder.is(state, principal, facts))
-        .ok_or(Refusal::NotHeld(action))?;
+    let holder = held(state, principal, action, target, facts)?;
     if !principal.scopes_allow(action) {
         return Err(Refusal::TokenScope(action));
     }
@@ -150,6 +160,45 @@ fn decide(
     Ok(holder)
 }
 
+/// By what the principal holds the action. The table is asked first: where neither it nor a document
+/// gives anything, there is nothing to ask the rules about.
+fn held(
+    state: &State,
+    principal: &Principal,
+    action: Action,
+    target: Target,
+    facts: &Facts,
+) -> Result<Holder, Refusal> {
+    let ruled = ruled(state, principal, action, target);
+    if ruled.is_forbidden() {
+        return Err(Refusal::ForbiddenByPolicy(action));
+    }
+    let mut holders = action.holders().iter().copied();
+    match holders.find(|holder| holder.is(state, principal, facts)) {
+        Some(holder) if rules::administer(state, principal, action, facts).is_permitted() => {
+            Ok(holder)
+        }
+        None if ruled.is_permitted() => Ok(Holder::Ruled),
+        _ => Err(Refusal::NotHeld(action)),
+    }
+}
+
+/// What the documents of the target's organization say to a member of it.
+fn ruled(state: &State, principal: &Principal, action: Action, target: Target) -> Answer {
+    let Target::Resource(id) = target else { return Answer::default() };
+    let Some(resource) = state.resources().get(id).filter(|_| action.is_ruled()) else {
+        return Answer::default();
+    };
+    let organization = resource.organization;
+    let rules = state.policies().rules(organization);
+    let role = principal.role_in(state, organization);
+    let Some((user, role)) = principal.user().zip(role).filter(|_| rules.has_documents()) else {
+        return Answer::default();
+    };
+    let member = Member { organization, user, role };
+    rules.administer(&Question::about(state, member, action.as_str(), resource))
+}
+
 /// Whether the principal may know that the target exists.
 fn knows(state: &State, principal: &Principal, target: Target, facts: &Facts) -> bool {
     let Some(reading) = Action::reading(target) else {
@@ -163,6 +212,7 @@ fn knows(state: &State, principal: &Principal, target: Target, facts: &Facts) ->
         .flatten()
         .flat_map(Action::holders)
         .any(|holder| holder.is(state, principal, facts))
+        || ruled(state, principal, reading, target).is_permitted()
 }
 
 #[cfg(test)]

@@ -31,6 +31,9 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::SuspendOrganization
         | A::ResumeOrganization
         | A::RemoveOrganization
+        | A::ReadQuotas
+        | A::SetQuotas
+        | A::ExplainPolicies
         | A::ReadOrganizationAudit
         | A::ReadMembers
         | A::CreateMember

@@ -67,7 +67,7 @@ impl Step {
 /// The commands that are due, the oldest duty first within each process.
 pub fn due(state: &State, clock: Clock) -> Vec<Step> {
     snapshots::renew(state, clock.now)
-        .chain(sessions::terminate_withdrawn(state))
+        .chain(sessions::terminate_withdrawn(state, clock))
         .chain(credentials::close_logins(state))
         .chain(sessions::conclude_silent(state, clock))
         .take(MAX_STEPS)

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use rap_events::session::{CONCLUDE_AFTER_MS, CONCLUDE_STARTED_AFTER_MS, SessionCommand};
+use rap_proto::WeekHour;
 
 use super::{Clock, ProcessCommand, SETTLE, Step, command_id};
 use crate::{
@@ -12,9 +13,10 @@ const WITHDRAWAL: &str = "access-withdrawal";
 const CONCLUSION: &str = "session-conclusion";
 
 /// Terminates the sessions whose access was withdrawn since it was granted.
-pub(super) fn terminate_withdrawn(state: &State) -> impl Iterator<Item = Step> {
-    state.sessions().open().filter(|session| session.is_alive()).filter_map(|session| {
-        let withdrawn = access::withdrawn(state, session)?;
+pub(super) fn terminate_withdrawn(state: &State, clock: Clock) -> impl Iterator<Item = Step> {
+    let at = WeekHour::of(clock.now);
+    state.sessions().open().filter(|session| session.is_alive()).filter_map(move |session| {
+        let withdrawn = access::withdrawn(state, session, at)?;
         let command = SessionCommand::Terminate { cause: withdrawn.cause };
         Some(step(WITHDRAWAL, session, withdrawn.since, command))
     })

@@ -10,7 +10,7 @@ use rap_proto::{
 
 use super::{Compiled, FIRST_AUTHORITY_EPOCH, NotCompiled, SNAPSHOT_TTL, scope::visible_roles};
 use crate::{
-    access::permitted_users,
+    access::{permitted_users, ruled_users},
     lease::{is_wanted, may_carry},
     state::{Node, NodeStanding, State, VpnConnection},
 };
@@ -186,6 +186,9 @@ impl UsersOf<'_> {
         resource: &crate::state::Resource,
     ) -> BTreeSet<UserId> {
         let state = self.state;
+        if state.policies().rules(organization).has_documents() {
+            return ruled_users(state, resource);
+        }
         let policies = self.known.entry(organization).or_insert_with(|| {
             let policies = state.policies().of(organization);
             policies.map(|policy| (policy, permitted_users(state, policy))).collect()

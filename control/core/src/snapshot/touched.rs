@@ -29,7 +29,9 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => BTreeSet::new(),
         },
         DomainEvent::Organization(event) => match event {
-            OrganizationEvent::Created(_) | OrganizationEvent::Renamed(_) => BTreeSet::new(),
+            OrganizationEvent::Created(_)
+            | OrganizationEvent::Renamed(_)
+            | OrganizationEvent::QuotasSet(_) => BTreeSet::new(),
             OrganizationEvent::Suspended(_)
             | OrganizationEvent::Resumed(_)
             | OrganizationEvent::Removed(_) => organization(state, OrganizationId::from_uuid(id)),
@@ -53,7 +55,7 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             let named = match event {
                 ResourceEvent::Created(event) => Some(event.pool),
                 ResourceEvent::Changed(event) => Some(event.pool),
-                ResourceEvent::Removed(_) => None,
+                ResourceEvent::Removed(_) | ResourceEvent::Labelled(_) => None,
             };
             held.into_iter().chain(named).flat_map(|id| pool(state, id)).collect()
         }

@@ -19,6 +19,7 @@ mod organizations;
 mod policies;
 mod pools;
 mod resources;
+mod scoped;
 mod sessions;
 mod stamp;
 mod users;
@@ -45,6 +46,7 @@ pub use organizations::{Organization, OrganizationStanding, Organizations};
 pub use policies::{Policies, Policy};
 pub use pools::{Pool, Pools};
 pub use resources::{Resource, Resources};
+pub use scoped::{OfOrganizations, OrgScoped, Within};
 pub use sessions::{
     DENIAL_KEPT_MS, DeniedSession, Ended, MAX_OVER_PER_ORGANIZATION, Session, SessionPhase,
     Sessions, Terminated,
@@ -120,15 +122,15 @@ impl State {
         &self.nodes
     }
 
-    pub fn pools(&self) -> &Pools {
+    pub(crate) fn pools(&self) -> &Pools {
         &self.pools
     }
 
-    pub fn resources(&self) -> &Resources {
+    pub(crate) fn resources(&self) -> &Resources {
         &self.resources
     }
 
-    pub fn policies(&self) -> &Policies {
+    pub(crate) fn policies(&self) -> &Policies {
         &self.policies
     }
 

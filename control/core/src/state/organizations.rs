@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 
-use rap_events::{Envelope, organization::OrganizationEvent};
+use rap_events::{
+    Envelope,
+    organization::{OrganizationEvent, Quotas},
+};
 use rap_proto::{Name, OrganizationId};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +21,7 @@ pub struct Organization {
     pub id: OrganizationId,
     pub name: Name,
     pub standing: OrganizationStanding,
+    pub quotas: Quotas,
     pub stamp: Stamp,
 }
 
@@ -56,6 +60,7 @@ impl Organizations {
                 id: event.organization,
                 name: event.name.clone(),
                 standing: OrganizationStanding::Active,
+                quotas: Quotas::default(),
                 stamp: Stamp::first(envelope)?,
             };
             self.by_name.insert(organization.name.clone(), organization.id);
@@ -75,6 +80,7 @@ impl Organizations {
             OrganizationEvent::Suspended(_) => {
                 organization.standing = OrganizationStanding::Suspended;
             }
+            OrganizationEvent::QuotasSet(event) => organization.quotas = event.quotas,
             OrganizationEvent::Resumed(_) => organization.standing = OrganizationStanding::Active,
             OrganizationEvent::Removed(_) => {
                 self.by_name.remove(&organization.name);

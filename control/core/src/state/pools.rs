@@ -22,16 +22,16 @@ pub struct Pool {
 }
 
 impl Pools {
-    pub fn get(&self, id: PoolId) -> Option<&Pool> {
+    pub(crate) fn get(&self, id: PoolId) -> Option<&Pool> {
         self.by_id.get(&id)
     }
 
-    pub fn named(&self, organization: OrganizationId, name: &Name) -> Option<&Pool> {
+    pub(crate) fn named(&self, organization: OrganizationId, name: &Name) -> Option<&Pool> {
         self.by_name.get(organization, name).and_then(|id| self.by_id.get(&id))
     }
 
     /// Those of one organization, in the order of their names.
-    pub fn of(&self, organization: OrganizationId) -> impl Iterator<Item = &Pool> {
+    pub(crate) fn of(&self, organization: OrganizationId) -> impl Iterator<Item = &Pool> {
         self.by_name.of(organization).filter_map(|id| self.by_id.get(&id))
     }
 

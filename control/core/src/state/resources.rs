@@ -22,27 +22,28 @@ pub struct Resource {
     pub kind: ResourceKind,
     pub target: Target,
     pub pool: PoolId,
+    pub labels: BTreeMap<Name, Name>,
     /// The position since which it is where it is: sessions authorized before lead elsewhere.
     pub placed: u64,
     pub stamp: Stamp,
 }
 
 impl Resources {
-    pub fn get(&self, id: ResourceId) -> Option<&Resource> {
+    pub(crate) fn get(&self, id: ResourceId) -> Option<&Resource> {
         self.by_id.get(&id)
     }
 
-    pub fn named(&self, organization: OrganizationId, name: &Name) -> Option<&Resource> {
+    pub(crate) fn named(&self, organization: OrganizationId, name: &Name) -> Option<&Resource> {
         self.by_name.get(organization, name).and_then(|id| self.by_id.get(&id))
     }
 
     /// Those of one organization, in the order of their names.
-    pub fn of(&self, organization: OrganizationId) -> impl Iterator<Item = &Resource> {
+    pub(crate) fn of(&self, organization: OrganizationId) -> impl Iterator<Item = &Resource> {
         self.by_name.of(organization).filter_map(|id| self.by_id.get(&id))
     }
 
     /// Those that are reached from one pool, in the order of their ids.
-    pub fn in_pool(&self, pool: PoolId) -> impl Iterator<Item = &Resource> {
+    pub(crate) fn in_pool(&self, pool: PoolId) -> impl Iterator<Item = &Resource> {
         let least = ResourceId::from_u128(0);
         let greatest = ResourceId::from_u128(u128::MAX);
         self.by_pool
@@ -64,6 +65,7 @@ impl Resources {
                 kind: event.kind,
                 target: event.target.clone(),
                 pool: event.pool,
+                labels: BTreeMap::new(),
                 placed: envelope.position,
                 stamp: Stamp::first(envelope)?,
             };
@@ -84,6 +86,7 @@ impl Resources {
                 resource.pool = event.pool;
                 resource.placed = envelope.position;
             }
+            ResourceEvent::Labelled(event) => resource.labels.clone_from(&event.labels),
             ResourceEvent::Removed(_) => {
                 self.by_pool.remove(&(resource.pool, id));
                 self.by_name.remove(resource.organization, &resource.name);

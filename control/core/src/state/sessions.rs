@@ -28,6 +28,8 @@ pub struct Sessions {
     by_id: BTreeMap<SessionId, Session>,
     /// Authorized or terminated, and not seen to end.
     open: BTreeSet<SessionId>,
+    /// Those of them whose access can be used.
+    alive: BTreeMap<OrganizationId, BTreeSet<SessionId>>,
     over: BTreeMap<OrganizationId, BTreeSet<(u64, SessionId)>>,
     denied: BTreeMap<SessionId, DeniedSession>,
 }
@@ -175,6 +177,11 @@ impl Sessions {
         self.open.iter().filter_map(|id| self.by_id.get(id))
     }
 
+    /// How many sessions of an organization can be used at the moment.
+    pub fn alive_in(&self, organization: OrganizationId) -> usize {
+        self.alive.get(&organization).map_or(0, BTreeSet::len)
+    }
+
     /// The sessions that nodes are told to close.
     pub fn denied(&self) -> impl Iterator<Item = (SessionId, &DeniedSession)> {
         self.denied.iter().map(|(id, denied)| (*id, denied))
@@ -239,6 +246,12 @@ impl Sessions {
     fn index(&mut self, id: SessionId, envelope: &Envelope) {
         let Some(session) = self.by_id.get(&id) else { return };
         let place = (session.stamp.created, id);
+        let alive = self.alive.entry(session.organization).or_default();
+        if session.is_alive() {
+            alive.insert(id);
+        } else {
+            alive.remove(&id);
+        }
         let over = self.over.entry(session.organization).or_default();
         match session.phase {
             SessionPhase::Requested => {}

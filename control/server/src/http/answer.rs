@@ -161,7 +161,7 @@ macro_rules! revised {
     )*};
 }
 
-plain!(Gone, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion);
+plain!(Gone, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion, api::Decided,);
 revised!(
     api::Changed,
     api::User,
@@ -175,6 +175,7 @@ revised!(
     api::JoinToken,
     api::ApiToken,
     api::Session,
+    api::Quotas,
 );
 
 impl Answer for api::LoggedIn {

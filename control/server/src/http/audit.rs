@@ -168,7 +168,7 @@ fn snapshot_of(state: &State, named: &Reference) -> Result<ReplayedSnapshot, Fai
     })
 }
 
-fn unreplayed(error: ReplayError) -> Failure {
+pub(super) fn unreplayed(error: ReplayError) -> Failure {
     match error {
         ReplayError::Read(error) => error.into(),
         error => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
-use rap_control_core::{Action, Decision, Principal, State, Target, authorize};
+use rap_control_core::{Action, Decision, Principal, State, Target, authorize, quota};
 use rap_events::{Actor, StreamId, keys};
 use rap_proto::{
     Timestamp,
@@ -189,6 +189,7 @@ impl Call {
         mut work: Work,
         answer: R,
     ) -> Result<Done<R>, Failure> {
+        self.spend(&work)?;
         self.hold_authority(&mut work);
         let identity = self.identity.clone().ok_or_else(internal)?;
         self.append(work, Identity { actor, ..identity }, &Reply::command(&answer)).await
@@ -200,6 +201,7 @@ impl Call {
         mut work: Work,
         problem: &Problem,
     ) -> Result<Done<R>, Failure> {
+        self.spend(&work)?;
         self.hold_authority(&mut work);
         let identity = self.identity.clone().ok_or_else(internal)?;
         self.append(work, identity, &Reply::refusal(problem)).await
@@ -214,6 +216,23 @@ impl Call {
         let appended = work.commit(identity, reply.to_stored()).await?;
         let reply = Reply::from_stored(&appended.reply, appended.last)?;
         Ok(Done { reply, body: std::marker::PhantomData })
+    }
+
+    /// Events count against the quota of an organization in which the caller acts; what the platform
+    /// does to an organization is not held back by the organization's own haste.
+    fn spend(&self, work: &Work) -> Result<(), Failure> {
+        let Some(principal) = &self.principal else { return Ok(()) };
+        for (organization, events) in work.counted() {
+            if principal.role_in(&self.state, organization).is_some() {
+                let quotas = quota::quotas(&self.state, organization);
+                let spent = self.app.spending.spend(organization, quotas.events_per_second, events);
+                spent.inspect_err(|_| {
+                    let counter = quota::Quota::EventsPerSecond.as_str();
+                    self.app.metrics.count("quota_reached", counter);
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// The roles that the caller was allowed by must not have changed when the command is

@@ -71,6 +71,9 @@ pub(crate) enum Form {
     EventId,
     /// A tile of the log's tree.
     Tile,
+    /// Something that the authorization table names.
+    Action,
+    WeekHour,
 }
 
 /// How a body is described.

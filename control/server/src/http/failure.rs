@@ -105,6 +105,10 @@ const VALUE_RULES: &[&str] = &[
     "matches_nobody",
     "matches_nothing",
     "too_many_entries",
+    "too_many_labels",
+    "document_invalid",
+    "tests_invalid",
+    "quota_out_of_range",
     "invitation_too_long",
     "not_a_verifier",
 ];

@@ -28,13 +28,7 @@ pub(super) fn check_pools(
     owner: Option<OrganizationId>,
     pools: &BTreeSet<PoolId>,
 ) -> Result<(), Failure> {
-    let is_fit = |pool: &PoolId| {
-        state
-            .pools()
-            .get(*pool)
-            .is_some_and(|found| owner.is_none_or(|owner| owner == found.organization))
-    };
-    if pools.iter().all(is_fit) {
+    if pools.iter().all(|pool| state.is_pool_for(owner, *pool)) {
         return Ok(());
     }
     Err(invalid("pools", "pool_exists", "no such egress pool"))

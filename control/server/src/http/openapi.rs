@@ -1,5 +1,6 @@
 //! The API's description, made from the same list of routes as the router.
 
+use rap_control_core::Action;
 use rap_proto::{
     PlatformRole,
     api::{
@@ -7,6 +8,7 @@ use rap_proto::{
         PROBLEM_CONTENT_TYPE, Problem,
     },
     name::NAME_PATTERN,
+    week_hour::WEEK_HOUR_PATTERN,
 };
 use utoipa::openapi::{
     Components, Content, HttpMethod, InfoBuilder, ObjectBuilder, OpenApi, OpenApiBuilder, PathItem,
@@ -197,6 +199,7 @@ fn form_of(path_parameter: &str) -> Form {
         "role" => Form::PlatformRole,
         "position" => Form::Position,
         "tile" => Form::Tile,
+        "action" => Form::Action,
         _ => Form::Reference,
     }
 }
@@ -210,6 +213,8 @@ fn schema_of(form: Form) -> ObjectBuilder {
         Form::PlatformRole => {
             text.enum_values(Some(PlatformRole::ALL.iter().map(|role| role.as_str())))
         }
+        Form::Action => text.enum_values(Some(Action::ALL.iter().map(|action| action.as_str()))),
+        Form::WeekHour => text.pattern(Some(WEEK_HOUR_PATTERN)),
         Form::Position => number.minimum(Some(0)).maximum(Some(MAX_POSITION)),
         Form::PageSize => number.minimum(Some(1)).maximum(Some(MAX_PAGE_SIZE)),
         Form::Time => text.format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime))),

@@ -6,7 +6,7 @@ use rap_events::{
     pool::{self, PoolCommand},
 };
 use rap_proto::{
-    PoolId,
+    OrganizationId, PoolId,
     api::{NewPool, Page, Pool, Problem, ProblemCode},
 };
 
@@ -22,14 +22,15 @@ use super::{
 pub(super) async fn list(call: Call) -> Result<Page<Pool>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadPool, Target::Organization(organization))?;
-    let pools = call.state.pools().of(organization);
+    let pools = call.state.within(organization).pools().iter();
     page::of(&call, pools, |pool| pool.name.clone(), |pool| show(&call, pool))
 }
 
 pub(super) async fn get(call: Call) -> Result<Pool, Failure> {
-    let id = target(&call)?;
+    let (organization, id) = target(&call)?;
     call.allow(Action::ReadPool, Target::Pool(id))?;
-    call.state.pools().get(id).map(|pool| show(&call, pool)).ok_or_else(|| not_found().into())
+    let found = call.state.within(organization).pools().get(id);
+    found.map(|pool| show(&call, pool)).ok_or_else(|| not_found().into())
 }
 
 pub(super) async fn create(call: Call, body: NewPool) -> Result<Done<Pool>, Failure> {
@@ -46,9 +47,9 @@ pub(super) async fn create(call: Call, body: NewPool) -> Result<Done<Pool>, Fail
 }
 
 pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
-    let id = target(&call)?;
+    let (organization, id) = target(&call)?;
     call.allow(Action::RemovePool, Target::Pool(id))?;
-    if call.state.resources().in_pool(id).next().is_some() {
+    if call.state.within(organization).resources().iter().any(|found| found.pool == id) {
         return Err(Problem::new(ProblemCode::Rejected, "resources are reached from it")
             .rule("pool.in_use")
             .into());
@@ -64,11 +65,11 @@ pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure
     call.commit(work, Gone {}).await
 }
 
-fn target(call: &Call) -> Result<PoolId, Failure> {
+fn target(call: &Call) -> Result<(OrganizationId, PoolId), Failure> {
     let organization = organization_of(call)?;
     let named = call.reference("pool")?;
     let found = reference::pool(&call.state, organization, &named);
-    found.map(|pool| pool.id).ok_or_else(|| not_found().into())
+    found.map(|pool| (organization, pool.id)).ok_or_else(|| not_found().into())
 }
 
 fn show(call: &Call, pool: &Found) -> Pool {

@@ -45,11 +45,11 @@ pub(crate) fn pool<'a>(
     organization: OrganizationId,
     reference: &Reference,
 ) -> Option<&'a Pool> {
-    let found = match reference {
-        Reference::Id(id) => state.pools().get(PoolId::from_uuid(*id)),
-        Reference::Name(name) => state.pools().named(organization, name),
-    };
-    found.filter(|pool| pool.organization == organization)
+    let own = state.within(organization).pools();
+    match reference {
+        Reference::Id(id) => own.get(PoolId::from_uuid(*id)),
+        Reference::Name(name) => own.named(name),
+    }
 }
 
 pub(crate) fn resource<'a>(
@@ -57,11 +57,11 @@ pub(crate) fn resource<'a>(
     organization: OrganizationId,
     reference: &Reference,
 ) -> Option<&'a Resource> {
-    let found = match reference {
-        Reference::Id(id) => state.resources().get(ResourceId::from_uuid(*id)),
-        Reference::Name(name) => state.resources().named(organization, name),
-    };
-    found.filter(|resource| resource.organization == organization)
+    let own = state.within(organization).resources();
+    match reference {
+        Reference::Id(id) => own.get(ResourceId::from_uuid(*id)),
+        Reference::Name(name) => own.named(name),
+    }
 }
 
 pub(crate) fn policy<'a>(
@@ -69,11 +69,11 @@ pub(crate) fn policy<'a>(
     organization: OrganizationId,
     reference: &Reference,
 ) -> Option<&'a Policy> {
-    let found = match reference {
-        Reference::Id(id) => state.policies().get(PolicyId::from_uuid(*id)),
-        Reference::Name(name) => state.policies().named(organization, name),
-    };
-    found.filter(|policy| policy.organization == organization)
+    let own = state.within(organization).policies();
+    match reference {
+        Reference::Id(id) => own.get(PolicyId::from_uuid(*id)),
+        Reference::Name(name) => own.named(name),
+    }
 }
 
 pub(crate) fn vpn_connection<'a>(
@@ -81,11 +81,11 @@ pub(crate) fn vpn_connection<'a>(
     organization: OrganizationId,
     reference: &Reference,
 ) -> Option<&'a VpnConnection> {
-    let found = match reference {
-        Reference::Id(id) => state.vpn_connections().get(VpnConnectionId::from_uuid(*id)),
-        Reference::Name(name) => state.vpn_connections().named(organization, name),
-    };
-    found.filter(|connection| connection.organization == organization)
+    let own = state.within(organization).vpn_connections();
+    match reference {
+        Reference::Id(id) => own.get(VpnConnectionId::from_uuid(*id)),
+        Reference::Name(name) => own.named(name),
+    }
 }
 
 /// The organization of the path.

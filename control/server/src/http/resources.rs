@@ -24,14 +24,19 @@ use crate::work::Work;
 pub(super) async fn list(call: Call) -> Result<Page<Resource>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadResource, Target::Organization(organization))?;
-    let resources = call.state.resources().of(organization);
+    let resources = call.state.within(organization).resources().iter();
     page::of(&call, resources, |r| r.name.clone(), |r| show(&call, r))
 }
 
 pub(super) async fn get(call: Call) -> Result<Resource, Failure> {
-    let (_, id) = target(&call)?;
+    let (organization, id) = target(&call)?;
     call.allow(Action::ReadResource, Target::Resource(id))?;
-    call.state.resources().get(id).map(|r| show(&call, r)).ok_or_else(|| not_found().into())
+    call.state
+        .within(organization)
+        .resources()
+        .get(id)
+        .map(|r| show(&call, r))
+        .ok_or_else(|| not_found().into())
 }
 
 /// What the caller may connect to, in every organization.
@@ -77,6 +82,7 @@ pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resourc
         pool,
     };
     work.decide(&mut loaded, command)?;
+    work.decide(&mut loaded, ResourceCommand::Label { labels: body.labels.clone() })?;
     work.claim(keys::resource_name(organization, &body.name));
     let answer = Resource {
         id,
@@ -85,7 +91,8 @@ pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resourc
         kind: body.kind,
         target: body.target,
         pool,
-        pool_name: pool_name(&call, pool)?,
+        pool_name: pool_name(&call, organization, pool)?,
+        labels: body.labels,
         revision: loaded.revision,
     };
     call.commit(work, answer).await
@@ -110,6 +117,9 @@ pub(super) async fn change(call: Call, body: ChangeResource) -> Result<Done<Chan
         pool,
     };
     work.decide(&mut loaded, command)?;
+    if let Some(labels) = body.labels {
+        work.decide(&mut loaded, ResourceCommand::Label { labels })?;
+    }
     call.commit(work, Changed { revision: loaded.revision }).await
 }
 
@@ -159,8 +169,13 @@ fn target(call: &Call) -> Result<(OrganizationId, ResourceId), Failure> {
     Ok((organization, found.id))
 }
 
-fn pool_name(call: &Call, pool: PoolId) -> Result<rap_proto::Name, Failure> {
-    call.state.pools().get(pool).map(|pool| pool.name.clone()).ok_or_else(|| not_found().into())
+fn pool_name(
+    call: &Call,
+    organization: OrganizationId,
+    pool: PoolId,
+) -> Result<rap_proto::Name, Failure> {
+    let found = call.state.within(organization).pools().get(pool);
+    found.map(|pool| pool.name.clone()).ok_or_else(|| not_found().into())
 }
 
 fn to_target(spec: &TargetSpec) -> snapshot::Target {
@@ -174,7 +189,7 @@ fn from_target(target: &snapshot::Target) -> TargetSpec {
 }
 
 fn show(call: &Call, resource: &Found) -> Resource {
-    let pool = call.state.pools().get(resource.pool);
+    let pool = call.state.within(resource.organization).pools().get(resource.pool);
     Resource {
         id: resource.id,
         organization: resource.organization,
@@ -183,6 +198,7 @@ fn show(call: &Call, resource: &Found) -> Resource {
         target: from_target(&resource.target),
         pool: resource.pool,
         pool_name: pool.map_or_else(|| resource.name.clone(), |pool| pool.name.clone()),
+        labels: resource.labels.clone(),
         revision: resource.stamp.revision,
     }
 }

@@ -13,15 +13,15 @@ use actix_web::{
 use rap_proto::api::{Problem, ProblemCode};
 
 use super::{
-    account, api_tokens, audit,
+    account, api_tokens, audit, decisions,
     dispatch::{self, problem_response},
     endpoint::{
         AnswerDoc, Answered, Endpoint, Form, LIMIT, Parameter, after, command, get, list, raw,
     },
     events,
     failure::{Failure, not_found},
-    join_tokens, members, nodes, openapi, organizations, platform, policies, pools, resources,
-    sessions, tree, users, vpn_connections,
+    join_tokens, members, nodes, openapi, organizations, platform, policies, pools, quotas,
+    resources, sessions, tree, users, vpn_connections,
 };
 use crate::app::App;
 
@@ -105,6 +105,7 @@ fn tenancy() -> Vec<Endpoint> {
     let (post, put, delete) = (Method::POST, Method::PUT, Method::DELETE);
     let organization = "/api/v1/organizations/{organization}";
     let member = "/api/v1/organizations/{organization}/members/{user}";
+    let quotas_path = "/api/v1/organizations/{organization}/quotas";
     vec![
         list("/api/v1/organizations", "List organizations", organizations::list),
         command(
@@ -144,6 +145,21 @@ fn tenancy() -> Vec<Endpoint> {
         command(delete, member, "Revoke a membership", members::remove)
             .conditional()
             .while_frozen(),
+        get(quotas_path, "Show an organization's quotas", quotas::get),
+        command(Method::PUT, quotas_path, "Set an organization's quotas", quotas::set)
+            .conditional(),
+        get(
+            "/api/v1/organizations/{organization}/members/{user}/reach/{resource}",
+            "Say whether a member may reach a resource, and why",
+            decisions::reach,
+        )
+        .query(decisions::REACH_QUERY),
+        get(
+            "/api/v1/organizations/{organization}/members/{user}/may/{action}",
+            "Say whether a member may do something, and why",
+            decisions::may,
+        )
+        .query(decisions::MAY_QUERY),
     ]
 }
 

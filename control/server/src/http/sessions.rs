@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rap_control_core::{
     AccessIds, AccessRequest, Action, Target,
     access::{Asked, granted_claims},
-    authorize_session,
+    authorize_session, quota,
     state::{Session as Found, SessionPhase},
 };
 use rap_events::{
@@ -29,7 +29,7 @@ use super::{
     call::Call,
     endpoint::{Gone, Nothing},
     failure::{Failure, internal, invalid, not_found},
-    page, reference,
+    page, quotas, reference,
 };
 
 /// An authorized session begins with its request and its authorization.
@@ -44,6 +44,12 @@ pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Acce
         Err(Failure::Problem(problem)) => return stranger(&call, user, &body, problem).await,
         Err(conflict) => return Err(conflict),
     };
+    if body.session.is_none() {
+        quota::check_sessions(&call.state, organization).map_err(|reached| {
+            call.app.metrics.count("quota_reached", reached.quota.as_str());
+            quotas::reached(reached)
+        })?;
+    }
     let request = AccessRequest {
         organization,
         user,
@@ -242,7 +248,8 @@ pub(super) async fn terminate(call: Call, _: Nothing) -> Result<Done<Gone>, Fail
 }
 
 fn show(call: &Call, session: &Found) -> Session {
-    let named = session.resource.and_then(|id| call.state.resources().get(id));
+    let named =
+        session.resource.and_then(|id| call.state.within(session.organization).resources().get(id));
     Session {
         id: session.id,
         organization: session.organization,

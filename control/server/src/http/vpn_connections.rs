@@ -25,14 +25,14 @@ use super::{
 pub(super) async fn list(call: Call) -> Result<Page<VpnConnection>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadVpnConnection, Target::Organization(organization))?;
-    let connections = call.state.vpn_connections().of(organization);
+    let connections = call.state.within(organization).vpn_connections().iter();
     page::of(&call, connections, |found| found.name.clone(), |found| show(&call, found))
 }
 
 pub(super) async fn get(call: Call) -> Result<VpnConnection, Failure> {
-    let (_, id) = target(&call)?;
+    let (organization, id) = target(&call)?;
     call.allow(Action::ReadVpnConnection, Target::VpnConnection(id))?;
-    let found = call.state.vpn_connections().get(id);
+    let found = call.state.within(organization).vpn_connections().get(id);
     found.map(|found| show(&call, found)).ok_or_else(|| not_found().into())
 }
 

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rap_control_core::state::{JoinToken, Node, NodeStanding};
+use rap_control_core::{
+    quota,
+    state::{JoinToken, Node, NodeStanding},
+};
 use rap_events::{
     Actor,
     join_token::{self, JoinTokenCommand, JoinTokenRejection},
@@ -115,6 +118,12 @@ async fn request_enrollment(
     key: PublicKey,
     request: EnrollRequest,
 ) -> Result<(NodeId, u64), NodeStop> {
+    if let Some(organization) = token.organization {
+        quota::check_nodes(&call.state, organization).map_err(|reached| {
+            call.app.metrics.count("quota_reached", reached.quota.as_str());
+            Refused::new(NodeApiCode::QuotaReached, &reached.to_string())
+        })?;
+    }
     let id = NodeId::new(call.now, clock::random());
     let mut work = Work::new(call.app.log.clone(), call.now);
     let mut loaded = work.load::<join_token::JoinToken>(token.id.uuid()).await?;

@@ -44,7 +44,9 @@ impl Refused {
             NodeApiCode::Malformed => StatusCode::BAD_REQUEST,
             NodeApiCode::TokenInvalid | NodeApiCode::NotTrusted => StatusCode::UNAUTHORIZED,
             NodeApiCode::TokenUsed | NodeApiCode::IdentityCopied => StatusCode::CONFLICT,
-            NodeApiCode::NotPermitted | NodeApiCode::Revoked => StatusCode::FORBIDDEN,
+            NodeApiCode::NotPermitted | NodeApiCode::Revoked | NodeApiCode::QuotaReached => {
+                StatusCode::FORBIDDEN
+            }
             NodeApiCode::UnknownNode => StatusCode::NOT_FOUND,
             NodeApiCode::Unavailable if self.retry_after.is_some() => StatusCode::TOO_MANY_REQUESTS,
             NodeApiCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -35,15 +35,15 @@ const PLATFORM: &[(&str, &str)] = &[
     ("GET", "/api/v1/log/proof/{position}"),
 ];
 
-struct Target<'a> {
-    tenant: &'a Tenant,
+pub(crate) struct Target<'a> {
+    pub(crate) tenant: &'a Tenant,
     node: String,
     session: String,
 }
 
 impl Target<'_> {
     /// The path with the tenant's ids, or with its names where there are any.
-    fn fill(&self, path: &str, by_name: bool) -> String {
+    pub(crate) fn fill(&self, path: &str, by_name: bool) -> String {
         let own = |id: &str, name: String| if by_name { name } else { id.to_owned() };
         let tenant = self.tenant;
         let token =
@@ -58,6 +58,7 @@ impl Target<'_> {
             .replace("{session}", &self.session)
             .replace("{token}", token)
             .replace("{role}", "platform_admin")
+            .replace("{action}", "resource.read")
     }
 
     /// A body that the route would take from the tenant's own people.
@@ -83,6 +84,7 @@ impl Target<'_> {
                 ("PUT", "/organizations/{organization}/members/{user}"),
                 json!({"role": "organization_user"}),
             ),
+            (("PUT", "/organizations/{organization}/quotas"), json!({"nodes": 1})),
             (("POST", "/organizations/{organization}/pools"), json!({"name": "p"})),
             (
                 ("POST", "/organizations/{organization}/resources"),
@@ -164,7 +166,7 @@ async fn neither_of_two_organizations_sees_or_touches_the_other() {
     world.stop().await;
 }
 
-async fn target<'a>(world: &World, tenant: &'a Tenant) -> Target<'a> {
+pub(crate) async fn target<'a>(world: &World, tenant: &'a Tenant) -> Target<'a> {
     let name = format!("{}-edge", tenant.name);
     let host = node::enroll(world, &tenant.join_secret, &name).await;
     let key = node::fresh_key().public_key();

@@ -1,5 +1,7 @@
 use rap_proto::{Name, OrganizationId};
 
+use super::Quotas;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrganizationCommand {
     /// Claims [`crate::keys::organization_name`].
@@ -17,6 +19,9 @@ pub enum OrganizationCommand {
     Resume,
     /// Releases the name.
     Remove,
+    SetQuotas {
+        quotas: Quotas,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,4 +32,6 @@ pub enum OrganizationRejection {
     NotFound,
     #[error("a reason is at most 256 bytes without control characters")]
     TextNotPlain,
+    #[error("a quota is at most 1000000, and events per second at least 1")]
+    QuotaOutOfRange,
 }

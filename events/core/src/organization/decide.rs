@@ -2,8 +2,8 @@ use rap_proto::{OrganizationId, Timestamp};
 
 use super::{
     Organization, OrganizationCommand, OrganizationCreated, OrganizationEvent,
-    OrganizationRejection, OrganizationRemoved, OrganizationRenamed, OrganizationResumed,
-    OrganizationSuspended, Standing,
+    OrganizationQuotasSet, OrganizationRejection, OrganizationRemoved, OrganizationRenamed,
+    OrganizationResumed, OrganizationSuspended, Standing,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -46,6 +46,13 @@ impl Aggregate for Organization {
             OrganizationCommand::Resume if !suspended => return Ok(Vec::new()),
             OrganizationCommand::Resume => OrganizationResumed {}.into(),
             OrganizationCommand::Remove => OrganizationRemoved {}.into(),
+            OrganizationCommand::SetQuotas { quotas } if !quotas.are_sound() => {
+                return Err(OrganizationRejection::QuotaOutOfRange);
+            }
+            OrganizationCommand::SetQuotas { quotas } if quotas == self.quotas => {
+                return Ok(Vec::new());
+            }
+            OrganizationCommand::SetQuotas { quotas } => OrganizationQuotasSet { quotas }.into(),
         };
         Ok(vec![event])
     }
@@ -61,6 +68,7 @@ impl Aggregate for Organization {
             OrganizationEvent::Suspended(_) => self.standing = Standing::Suspended,
             OrganizationEvent::Resumed(_) => self.standing = Standing::Active,
             OrganizationEvent::Removed(_) => self.standing = Standing::Removed,
+            OrganizationEvent::QuotasSet(set) => self.quotas = set.quotas,
         }
     }
 

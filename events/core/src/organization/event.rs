@@ -1,6 +1,7 @@
 use rap_proto::{Name, OrganizationId};
 use serde::{Deserialize, Serialize};
 
+use super::Quotas;
 use crate::aggregate::events;
 
 events! {
@@ -11,6 +12,7 @@ events! {
     Suspended(OrganizationSuspended) = "organization.suspended" / 1;
     Resumed(OrganizationResumed) = "organization.resumed" / 1;
     Removed(OrganizationRemoved) = "organization.removed" / 1;
+    QuotasSet(OrganizationQuotasSet) = "organization.quotas_set" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,3 +43,10 @@ pub struct OrganizationResumed {}
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OrganizationRemoved {}
+
+/// All quotas, as they are from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationQuotasSet {
+    pub quotas: Quotas,
+}

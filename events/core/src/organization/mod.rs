@@ -1,5 +1,8 @@
 //! An organization: a tenancy boundary. Its stream's id is its own.
 
+mod quotas;
+pub use quotas::*;
+
 mod command;
 mod decide;
 mod event;

@@ -1,10 +1,13 @@
 use rap_proto::{Name, OrganizationId};
 
+use super::Quotas;
+
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Organization {
     pub id: Option<OrganizationId>,
     pub name: Option<Name>,
     pub standing: Standing,
+    pub quotas: Quotas,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

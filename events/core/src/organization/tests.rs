@@ -6,7 +6,7 @@ use crate::{
     aggregate::MAX_TEXT_BYTES,
     tests::{
         given::given,
-        samples::{ACME, name},
+        samples::{ACME, name, quotas},
     },
 };
 
@@ -82,4 +82,30 @@ fn a_reason_is_plain_and_short() {
     given::<Organization>([created()])
         .when(suspend(&longest))
         .then([OrganizationSuspended { reason: longest.clone() }.into()]);
+}
+
+#[test]
+fn quotas_are_set_as_a_whole_and_within_bounds() {
+    let set = |quotas| OrganizationCommand::SetQuotas { quotas };
+    given::<Organization>([created()]).when(set(Quotas::default())).nothing();
+    let state = given::<Organization>([created()])
+        .when(set(quotas()))
+        .then([OrganizationQuotasSet { quotas: quotas() }.into()]);
+    assert_eq!(state.quotas, quotas());
+    let greatest = Quotas { nodes: 0, sessions: MAX_QUOTA, ..quotas() };
+    given::<Organization>([created()])
+        .when(set(greatest))
+        .then([OrganizationQuotasSet { quotas: greatest }.into()]);
+    for wrong in [
+        Quotas { nodes: MAX_QUOTA + 1, ..quotas() },
+        Quotas { sessions: MAX_QUOTA + 1, ..quotas() },
+        Quotas { events_per_second: 0, ..quotas() },
+    ] {
+        given::<Organization>([created()])
+            .when(set(wrong))
+            .rejected(OrganizationRejection::QuotaOutOfRange);
+    }
+    for events in [vec![], vec![created(), OrganizationRemoved {}.into()]] {
+        given::<Organization>(events).when(set(quotas())).rejected(OrganizationRejection::NotFound);
+    }
 }

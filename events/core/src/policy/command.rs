@@ -1,6 +1,6 @@
 use rap_proto::{Name, OrganizationId};
 
-use super::PolicySpec;
+use super::{PolicyDocument, PolicySpec};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyCommand {
@@ -12,6 +12,16 @@ pub enum PolicyCommand {
     },
     Change {
         spec: PolicySpec,
+    },
+    /// As `Create`, with rules in place of lists.
+    Write {
+        organization: OrganizationId,
+        name: Name,
+        document: PolicyDocument,
+    },
+    /// As `Change`, with rules in place of lists.
+    Rewrite {
+        document: PolicyDocument,
     },
     /// Releases the name.
     Remove,
@@ -29,4 +39,8 @@ pub enum PolicyRejection {
     MatchesNothing,
     #[error("the policy names too many users or resources")]
     TooManyEntries,
+    #[error("a document has 1 to 16384 bytes, without control characters but tabs and line ends")]
+    DocumentInvalid,
+    #[error("a document has at most 64 tests, described in at most 128 plain bytes each")]
+    TestsInvalid,
 }

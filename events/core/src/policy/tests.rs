@@ -8,7 +8,7 @@ use crate::{
     log::MAX_PAYLOAD_BYTES,
     tests::{
         given::given,
-        samples::{ACME, ALICE, BOB, SSH, name, spec},
+        samples::{ACME, ALICE, BOB, SSH, document, name, spec},
     },
 };
 
@@ -89,4 +89,63 @@ fn a_policy_permits_who_matches_what_matches_and_nobody_else() {
         assert_eq!(spec().permits(who, role, resource, kind), permitted, "{case}");
     }
     assert!(!PolicySpec::default().permits(ALICE, admin, SSH, ssh));
+}
+
+#[test]
+fn a_policy_is_written_as_a_document_and_goes_both_ways() {
+    let write =
+        |document| PolicyCommand::Write { organization: ACME, name: name("rules"), document };
+    let written: PolicyEvent =
+        PolicyWritten { organization: ACME, name: name("rules"), document: document() }.into();
+    let state = given::<Policy>([]).when(write(document())).then([written.clone()]);
+    assert_eq!((state.organization(), state.document), (Some(ACME), Some(document())));
+    for events in [vec![created()], vec![written.clone()]] {
+        given::<Policy>(events).when(write(document())).rejected(PolicyRejection::AlreadyExists);
+    }
+    let rewrite = |document| PolicyCommand::Rewrite { document };
+    let rewritten: PolicyEvent = PolicyRewritten { document: document() }.into();
+    given::<Policy>([written.clone()]).when(rewrite(document())).nothing();
+    let state = given::<Policy>([created()]).when(rewrite(document())).then([rewritten.clone()]);
+    assert_eq!(state.spec, PolicySpec::default(), "nobody is permitted by what stood there");
+    let changed: PolicyEvent = PolicyChanged { spec: spec() }.into();
+    let change = PolicyCommand::Change { spec: spec() };
+    let state = given::<Policy>([created(), rewritten]).when(change).then([changed]);
+    assert_eq!((state.spec, state.document), (spec(), None));
+    let gone = [written, PolicyRemoved {}.into()];
+    given::<Policy>(gone).when(rewrite(document())).rejected(PolicyRejection::NotFound);
+    given::<Policy>([]).when(rewrite(document())).rejected(PolicyRejection::NotFound);
+}
+
+#[test]
+fn a_document_and_its_tests_are_bounded() {
+    let text = |length: usize| PolicyDocument { text: "x".repeat(length), tests: Vec::new() };
+    let tested = |count: usize, length: usize| {
+        let test = PolicyTest { name: "t".repeat(length), ..document().tests[0].clone() };
+        PolicyDocument { tests: vec![test; count], ..document() }
+    };
+    let control = PolicyDocument { text: "permit\u{1b}".to_owned(), tests: Vec::new() };
+    for (wrong, rejection) in [
+        (text(0), PolicyRejection::DocumentInvalid),
+        (text(MAX_DOCUMENT_BYTES + 1), PolicyRejection::DocumentInvalid),
+        (control, PolicyRejection::DocumentInvalid),
+        (tested(MAX_DOCUMENT_TESTS + 1, 1), PolicyRejection::TestsInvalid),
+        (tested(1, MAX_TEST_NAME_BYTES + 1), PolicyRejection::TestsInvalid),
+    ] {
+        let rewrite = PolicyCommand::Rewrite { document: wrong.clone() };
+        given::<Policy>([created()]).when(rewrite).rejected(rejection);
+        let (organization, name) = (ACME, name("rules"));
+        let write = PolicyCommand::Write { organization, name, document: wrong };
+        given::<Policy>([]).when(write).rejected(rejection);
+    }
+    let mut largest = tested(MAX_DOCUMENT_TESTS, MAX_TEST_NAME_BYTES);
+    largest.text = "x".repeat(MAX_DOCUMENT_BYTES);
+    for test in &mut largest.tests {
+        test.user = name(&"u".repeat(63));
+        test.resource = name(&"r".repeat(63));
+        test.action = "a".repeat(MAX_TEST_NAME_BYTES);
+    }
+    let event: PolicyEvent = PolicyRewritten { document: largest.clone() }.into();
+    assert!(event.encode().len() + 200 <= MAX_PAYLOAD_BYTES);
+    let rewrite = PolicyCommand::Rewrite { document: largest };
+    given::<Policy>([created()]).when(rewrite).then([event]);
 }

@@ -1,7 +1,11 @@
+use std::collections::BTreeMap;
+
 use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
 
 /// The longest host of a target, in bytes: a DNS name.
 pub const MAX_HOST_BYTES: usize = 253;
+/// The most labels of one resource.
+pub const MAX_LABELS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ResourceCommand {
@@ -18,6 +22,10 @@ pub enum ResourceCommand {
         target: Target,
         pool: PoolId,
     },
+    /// Replaces all labels.
+    Label {
+        labels: BTreeMap<Name, Name>,
+    },
     /// Releases the name.
     Remove,
 }
@@ -32,4 +40,6 @@ pub enum ResourceRejection {
     HostInvalid,
     #[error("the target's port is from 1 to 65535")]
     PortInvalid,
+    #[error("a resource has at most 16 labels")]
+    TooManyLabels,
 }

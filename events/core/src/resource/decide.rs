@@ -3,8 +3,8 @@ use std::net::IpAddr;
 use rap_proto::{OrganizationId, Timestamp, snapshot::Target};
 
 use super::{
-    Created, MAX_HOST_BYTES, Resource, ResourceChanged, ResourceCommand, ResourceCreated,
-    ResourceEvent, ResourceRejection, ResourceRemoved,
+    Created, MAX_HOST_BYTES, MAX_LABELS, Resource, ResourceChanged, ResourceCommand,
+    ResourceCreated, ResourceEvent, ResourceLabelled, ResourceRejection, ResourceRemoved,
 };
 use crate::Aggregate;
 
@@ -26,7 +26,9 @@ impl Aggregate for Resource {
             }
             (ResourceCommand::Create { .. }, Some(_)) => Err(ResourceRejection::AlreadyExists),
             (_, None) => Err(ResourceRejection::NotFound),
-            (ResourceCommand::Change { .. }, Some(_)) if self.removed => {
+            (ResourceCommand::Change { .. } | ResourceCommand::Label { .. }, Some(_))
+                if self.removed =>
+            {
                 Err(ResourceRejection::NotFound)
             }
             (ResourceCommand::Change { kind, target, pool }, Some(old)) => {
@@ -35,6 +37,13 @@ impl Aggregate for Resource {
                     return Ok(Vec::new());
                 }
                 Ok(vec![ResourceChanged { kind, target, pool }.into()])
+            }
+            (ResourceCommand::Label { labels }, Some(_)) if labels.len() > MAX_LABELS => {
+                Err(ResourceRejection::TooManyLabels)
+            }
+            (ResourceCommand::Label { labels }, Some(_)) if labels == self.labels => Ok(Vec::new()),
+            (ResourceCommand::Label { labels }, Some(_)) => {
+                Ok(vec![ResourceLabelled { labels }.into()])
             }
             (ResourceCommand::Remove, Some(_)) if self.removed => Ok(Vec::new()),
             (ResourceCommand::Remove, Some(_)) => Ok(vec![ResourceRemoved {}.into()]),
@@ -55,6 +64,7 @@ impl Aggregate for Resource {
                 }
             }
             ResourceEvent::Removed(_) => self.removed = true,
+            ResourceEvent::Labelled(labelled) => self.labels.clone_from(&labelled.labels),
         }
     }
 

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +11,7 @@ events! {
     Created(ResourceCreated) = "resource.created" / 2, from 1 by ResourceCreatedV1;
     Changed(ResourceChanged) = "resource.changed" / 1;
     Removed(ResourceRemoved) = "resource.removed" / 1;
+    Labelled(ResourceLabelled) = "resource.labelled" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +36,13 @@ pub struct ResourceChanged {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ResourceRemoved {}
+
+/// All labels, as they are from now: words by which policies speak of several resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceLabelled {
+    pub labels: BTreeMap<Name, Name>,
+}
 
 /// Schema 1 of `resource.created`, from before a resource could allow local addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

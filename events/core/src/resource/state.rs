@@ -1,8 +1,11 @@
+use std::collections::BTreeMap;
+
 use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resource {
     pub created: Option<Created>,
+    pub labels: BTreeMap<Name, Name>,
     pub removed: bool,
 }
 

@@ -100,3 +100,23 @@ fn a_resource_is_removed_once() {
     given::<Resource>([created()]).when(remove.clone()).then([removed.clone()]);
     given::<Resource>([created(), removed]).when(remove).nothing();
 }
+
+#[test]
+fn labels_are_replaced_as_a_whole_and_bounded() {
+    let labels = |count: usize| {
+        let label = |n: usize| (name(&format!("key-{n}")), name("value"));
+        (0..count).map(label).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let label = |count| ResourceCommand::Label { labels: labels(count) };
+    let labelled = |count| ResourceEvent::from(ResourceLabelled { labels: labels(count) });
+    given::<Resource>([created()]).when(label(0)).nothing();
+    let state = given::<Resource>([created()]).when(label(MAX_LABELS)).then([labelled(MAX_LABELS)]);
+    assert_eq!(state.labels.len(), MAX_LABELS);
+    given::<Resource>([created(), labelled(2)]).when(label(2)).nothing();
+    given::<Resource>([created(), labelled(2)]).when(label(1)).then([labelled(1)]);
+    let over = label(MAX_LABELS + 1);
+    given::<Resource>([created()]).when(over).rejected(ResourceRejection::TooManyLabels);
+    for events in [vec![], vec![created(), ResourceRemoved {}.into()]] {
+        given::<Resource>(events).when(label(1)).rejected(ResourceRejection::NotFound);
+    }
+}

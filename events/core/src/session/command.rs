@@ -3,7 +3,7 @@ use rap_proto::{
     observation::EndReason,
 };
 
-use super::{Grant, Seen, TerminationCause};
+use super::{Basis, Grant, Seen, TerminationCause};
 
 /// How long after its last token expired a session is concluded to be over when no node said so:
 /// the longest that a node's report is waited for.
@@ -31,6 +31,7 @@ pub enum SessionCommand {
         user: UserId,
         client_key: PublicKey,
         grant: Grant,
+        basis: Basis,
     },
     Terminate {
         cause: TerminationCause,
@@ -55,8 +56,18 @@ pub enum SessionCommand {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    Authorized { resource: ResourceId, kind: ResourceKind, attachment: AttachmentId, grant: Grant },
-    Denied { code: RefusalCode, reason: String },
+    Authorized {
+        resource: ResourceId,
+        kind: ResourceKind,
+        attachment: AttachmentId,
+        grant: Grant,
+        basis: Basis,
+    },
+    Denied {
+        code: RefusalCode,
+        reason: String,
+        basis: Basis,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -79,4 +90,6 @@ pub enum SessionRejection {
     GrantLifetime,
     #[error("a text is at most 256 bytes without control characters")]
     TextNotPlain,
+    #[error("a decision names at most 64 rules of at most 128 bytes")]
+    BasisSize,
 }

@@ -7,10 +7,10 @@ use rap_proto::{
 };
 
 use super::{
-    CONCLUDE_AFTER_MS, CONCLUDE_STARTED_AFTER_MS, Grant, MAX_GRANT_POLICIES, MAX_REFUSALS, Outcome,
-    Phase, Seen, Session, SessionAccessRefused, SessionAuthorized, SessionCommand, SessionDenied,
-    SessionEnded, SessionEvent, SessionRefreshed, SessionRejection, SessionRequested,
-    SessionStarted, SessionTerminated,
+    Basis, CONCLUDE_AFTER_MS, CONCLUDE_STARTED_AFTER_MS, Grant, MAX_GRANT_POLICIES, MAX_REFUSALS,
+    Outcome, Phase, Seen, Session, SessionAccessRefused, SessionAuthorized, SessionCommand,
+    SessionDenied, SessionEnded, SessionEvent, SessionRefreshed, SessionRejection,
+    SessionRequested, SessionStarted, SessionTerminated,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -44,7 +44,7 @@ impl Aggregate for Session {
                     SessionRequested { organization, user, asked, resource, client_key };
                 request(requested, outcome, now)
             }
-            SessionCommand::Refresh { user, client_key, grant } => {
+            SessionCommand::Refresh { user, client_key, grant, basis } => {
                 if self.user != Some(user) || self.client_key != Some(client_key) {
                     return Err(SessionRejection::NotTheHolder);
                 }
@@ -52,7 +52,8 @@ impl Aggregate for Session {
                     return Err(SessionRejection::Over);
                 }
                 check_grant(&grant, now)?;
-                Ok(vec![SessionRefreshed { grant }.into()])
+                check_basis(&basis)?;
+                Ok(vec![SessionRefreshed { grant, basis }.into()])
             }
             SessionCommand::Terminate { cause } => match self.phase {
                 Phase::Alive => Ok(vec![SessionTerminated { cause }.into()]),
@@ -189,19 +190,25 @@ fn request(mut requested: SessionRequested, outcome: Outcome, now: Timestamp) ->
         return Err(SessionRejection::TextNotPlain);
     }
     match outcome {
-        Outcome::Denied { code, reason } => {
+        Outcome::Denied { code, reason, basis } => {
+            check_basis(&basis)?;
             if !is_plain_text(&reason) {
                 return Err(SessionRejection::TextNotPlain);
             }
-            Ok(vec![requested.into(), SessionDenied { code, reason }.into()])
+            Ok(vec![requested.into(), SessionDenied { code, reason, basis }.into()])
         }
-        Outcome::Authorized { resource, kind, attachment, grant } => {
+        Outcome::Authorized { resource, kind, attachment, grant, basis } => {
             check_grant(&grant, now)?;
+            check_basis(&basis)?;
             requested.resource = Some(resource);
-            let authorized = SessionAuthorized { resource, kind, attachment, grant };
+            let authorized = SessionAuthorized { resource, kind, attachment, grant, basis };
             Ok(vec![requested.into(), authorized.into()])
         }
     }
+}
+
+fn check_basis(basis: &Basis) -> Result<(), SessionRejection> {
+    if basis.is_bounded() { Ok(()) } else { Err(SessionRejection::BasisSize) }
 }
 
 fn check_grant(grant: &Grant, now: Timestamp) -> Result<(), SessionRejection> {

@@ -6,15 +6,16 @@ use rap_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::Basis;
 use crate::aggregate::events;
 
 events! {
     /// What happened to a session.
     SessionEvent:
     Requested(SessionRequested) = "session.requested" / 1;
-    Denied(SessionDenied) = "session.denied" / 1;
-    Authorized(SessionAuthorized) = "session.authorized" / 1;
-    Refreshed(SessionRefreshed) = "session.refreshed" / 1;
+    Denied(SessionDenied) = "session.denied" / 2, from 1 by SessionDeniedV1;
+    Authorized(SessionAuthorized) = "session.authorized" / 2, from 1 by SessionAuthorizedV1;
+    Refreshed(SessionRefreshed) = "session.refreshed" / 2, from 1 by SessionRefreshedV1;
     Started(SessionStarted) = "session.started" / 1;
     AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
     Terminated(SessionTerminated) = "session.terminated" / 1;
@@ -40,6 +41,7 @@ pub struct SessionDenied {
     pub code: RefusalCode,
     /// For the auditor; the user is told no more than the code.
     pub reason: String,
+    pub basis: Basis,
 }
 
 /// Follows `requested` in the same append: an access token was issued.
@@ -50,6 +52,7 @@ pub struct SessionAuthorized {
     pub kind: ResourceKind,
     pub attachment: AttachmentId,
     pub grant: Grant,
+    pub basis: Basis,
 }
 
 /// What one access token permits, and why.
@@ -72,6 +75,7 @@ pub struct Grant {
 #[serde(deny_unknown_fields)]
 pub struct SessionRefreshed {
     pub grant: Grant,
+    pub basis: Basis,
 }
 
 /// A node saw the first channel reach the resource.
@@ -129,4 +133,50 @@ pub struct SessionEnded {
     pub bytes_down: u64,
     /// Who saw it end; `None` when authority concluded it from time.
     pub seen: Option<Seen>,
+}
+
+/// Schema 1 of `session.denied`, from before decisions named what they rest on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionDeniedV1 {
+    code: RefusalCode,
+    reason: String,
+}
+
+impl From<SessionDeniedV1> for SessionDenied {
+    fn from(old: SessionDeniedV1) -> Self {
+        Self { code: old.code, reason: old.reason, basis: Basis::default() }
+    }
+}
+
+/// Schema 1 of `session.authorized`, whose grant alone named the policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionAuthorizedV1 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: Grant,
+}
+
+impl From<SessionAuthorizedV1> for SessionAuthorized {
+    fn from(old: SessionAuthorizedV1) -> Self {
+        let basis = Basis::of_policies(&old.grant.policies);
+        let SessionAuthorizedV1 { resource, kind, attachment, grant } = old;
+        Self { resource, kind, attachment, grant, basis }
+    }
+}
+
+/// Schema 1 of `session.refreshed`, whose grant alone named the policies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionRefreshedV1 {
+    grant: Grant,
+}
+
+impl From<SessionRefreshedV1> for SessionRefreshed {
+    fn from(old: SessionRefreshedV1) -> Self {
+        let basis = Basis::of_policies(&old.grant.policies);
+        Self { grant: old.grant, basis }
+    }
 }

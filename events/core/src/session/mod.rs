@@ -11,6 +11,7 @@
 //! what nodes saw, and arrive late when control or the bus was away: an observation is recorded
 //! whenever it comes, once.
 
+mod basis;
 mod command;
 mod decide;
 mod event;
@@ -18,6 +19,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use basis::*;
 pub use command::*;
 pub use event::*;
 pub use state::*;

@@ -8,7 +8,7 @@ use crate::{
     tests::{
         given::{Given, NOW, given},
         samples::{
-            ACME, ALICE, BOB, EGRESS, ENTRY, MINUTE_MS, SSH, after, grant, key, seen,
+            ACME, ALICE, BOB, EGRESS, ENTRY, MINUTE_MS, SSH, after, basis, grant, key, seen,
             session_authorized, session_requested,
         },
     },
@@ -22,16 +22,18 @@ fn request(outcome: Outcome) -> SessionCommand {
 }
 
 fn authorize(grant: Grant) -> SessionCommand {
-    let SessionAuthorized { resource, kind, attachment, .. } = session_authorized();
-    request(Outcome::Authorized { resource, kind, attachment, grant })
+    let SessionAuthorized { resource, kind, attachment, basis, .. } = session_authorized();
+    request(Outcome::Authorized { resource, kind, attachment, grant, basis })
 }
 
 fn deny(reason: &str) -> SessionCommand {
-    request(Outcome::Denied { code: RefusalCode::AccessDenied, reason: reason.to_owned() })
+    let (code, reason) = (RefusalCode::AccessDenied, reason.to_owned());
+    request(Outcome::Denied { code, reason, basis: Basis::default() })
 }
 
 fn denied() -> SessionEvent {
-    SessionDenied { code: RefusalCode::AccessDenied, reason: "no policy".to_owned() }.into()
+    let (code, reason) = (RefusalCode::AccessDenied, "no policy".to_owned());
+    SessionDenied { code, reason, basis: Basis::default() }.into()
 }
 
 fn started(sequence: u64) -> SessionEvent {
@@ -74,7 +76,7 @@ fn end(node: NodeId, sequence: u64) -> SessionCommand {
 }
 
 fn refresh(user: UserId, seed: u8, grant: Grant) -> SessionCommand {
-    SessionCommand::Refresh { user, client_key: key(seed), grant }
+    SessionCommand::Refresh { user, client_key: key(seed), grant, basis: basis() }
 }
 
 /// An authorized session and what happened to it since.
@@ -114,6 +116,7 @@ fn what_was_asked_is_recorded_also_when_there_is_no_such_resource() {
         outcome: Outcome::Denied {
             code: RefusalCode::AccessDenied,
             reason: "no policy".to_owned(),
+            basis: Basis::default(),
         },
     };
     let requested =
@@ -149,7 +152,7 @@ fn a_grant_keeps_the_limits() {
 
 #[test]
 fn only_the_holder_of_a_living_session_refreshes_it() {
-    let refreshed: SessionEvent = SessionRefreshed { grant: grant() }.into();
+    let refreshed: SessionEvent = SessionRefreshed { grant: grant(), basis: basis() }.into();
     session(&[]).when(refresh(ALICE, 3, grant())).then([refreshed.clone()]);
     session(&[started(1)]).when(refresh(ALICE, 3, grant())).then([refreshed]);
     session(&[]).when(refresh(BOB, 3, grant())).rejected(SessionRejection::NotTheHolder);
@@ -250,4 +253,25 @@ fn time_ends_what_no_node_speaks_of() {
         session(&events).at(past_expiry(wait + 1)).when(conclude.clone()).then([concluded(reason)]);
     }
     session(&[ended(1)]).at(past_expiry(CONCLUDE_AFTER_MS + 1)).when(conclude).nothing();
+}
+
+#[test]
+fn a_decision_names_so_many_rules_and_no_longer_ones() {
+    let with = |basis: Basis| {
+        let SessionAuthorized { resource, kind, attachment, .. } = session_authorized();
+        request(Outcome::Authorized { resource, kind, attachment, grant: grant(), basis })
+    };
+    let rules = |count: usize| (0..count).map(|n| format!("{n:0>MAX_RULE_BYTES$}")).collect();
+    let largest = Basis { rules: rules(MAX_BASIS_RULES), ..basis() };
+    let authorized = SessionAuthorized { basis: largest.clone(), ..session_authorized() };
+    let expected = [session_requested().into(), authorized.into()];
+    given::<Session>([]).when(with(largest)).then(expected);
+    let many = Basis { rules: rules(MAX_BASIS_RULES + 1), ..basis() };
+    let long = Basis { rules: ["r".repeat(MAX_RULE_BYTES + 1)].into(), ..basis() };
+    for basis in [many, long] {
+        given::<Session>([]).when(with(basis.clone())).rejected(SessionRejection::BasisSize);
+        let refresh =
+            SessionCommand::Refresh { user: ALICE, client_key: key(3), grant: grant(), basis };
+        session(&[]).when(refresh).rejected(SessionRejection::BasisSize);
+    }
 }

@@ -4,11 +4,19 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
 
-use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, codec};
+use rap_proto::{
+    AttachmentId, Name, OrganizationId, PoolId, RefusalCode, ResourceId, ResourceKind, codec,
+};
 use serde::Serialize;
 
-use super::samples::{ACME, POOL, every_event, name, resource_created};
-use crate::{DomainEvent, aggregate::EventKind, catalogue::catalogue, resource::ResourceEvent};
+use super::samples::{ACME, POLICY, POOL, every_event, name, resource_created, session_authorized};
+use crate::{
+    DomainEvent,
+    aggregate::EventKind,
+    catalogue::catalogue,
+    resource::ResourceEvent,
+    session::{Basis, Grant, SessionAuthorized, SessionDenied, SessionEvent, SessionRefreshed},
+};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
@@ -77,6 +85,46 @@ fn resource_created_is_upcast_from_schema_1() {
     let upcast = ResourceEvent::Created(resource_created()).into();
     check(kind, &codec::encode(&old), &upcast);
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+/// The three decisions as they were written before they named what they rest on.
+#[derive(Serialize)]
+struct DeniedV1 {
+    code: RefusalCode,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct AuthorizedV1 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: Grant,
+}
+
+#[derive(Serialize)]
+struct RefreshedV1 {
+    grant: Grant,
+}
+
+#[test]
+fn decisions_are_upcast_from_schema_1() {
+    let old = |event_type| EventKind { event_type, schema: 1 };
+    let (code, reason) = (RefusalCode::AccessDenied, "no policy".to_owned());
+    let denied = DeniedV1 { code, reason: reason.clone() };
+    let upcast = SessionEvent::from(SessionDenied { code, reason, basis: Basis::default() });
+    check(old("session.denied"), &codec::encode(&denied), &upcast.into());
+
+    // The grant named the policies, and that is all that is known of the decision.
+    let basis = Basis { rules: [POLICY.to_string()].into(), ..Basis::default() };
+    let SessionAuthorized { resource, kind, attachment, grant, .. } = session_authorized();
+    let authorized = AuthorizedV1 { resource, kind, attachment, grant: grant.clone() };
+    let upcast =
+        SessionEvent::from(SessionAuthorized { basis: basis.clone(), ..session_authorized() });
+    check(old("session.authorized"), &codec::encode(&authorized), &upcast.into());
+    let refreshed = RefreshedV1 { grant: grant.clone() };
+    let upcast = SessionEvent::from(SessionRefreshed { grant, basis });
+    check(old("session.refreshed"), &codec::encode(&refreshed), &upcast.into());
 }
 
 #[test]

@@ -337,7 +337,8 @@ fn resource_command(kind: u8, argument: u8, _: Timestamp) -> ResourceCommand {
         port: u16::from(argument),
         allow_local: argument.is_multiple_of(2),
     };
-    match kind % 5 {
+    match kind % 6 {
+        5 => ResourceCommand::Label { labels: [(name("env"), name("prod"))].into() },
         0 => ResourceCommand::Create {
             organization: ACME,
             name: name("demo-ssh"),
@@ -358,9 +359,13 @@ fn policy_command(kind: u8, argument: u8, _: Timestamp) -> PolicyCommand {
         2 => PolicySpec { users: [].into(), roles: [].into(), ..spec() },
         _ => PolicySpec { resources: [].into(), kinds: [].into(), ..spec() },
     };
-    match kind % 4 {
+    let tests = if argument > 200 { Vec::new() } else { document().tests };
+    let document = PolicyDocument { text: text(argument), tests };
+    match kind % 6 {
         0 => PolicyCommand::Create { organization: ACME, name: name("admins"), spec },
         1 | 2 => PolicyCommand::Change { spec },
+        3 => PolicyCommand::Write { organization: ACME, name: name("admins"), document },
+        4 => PolicyCommand::Rewrite { document },
         _ => PolicyCommand::Remove,
     }
 }
@@ -381,7 +386,12 @@ fn session_command(kind: u8, argument: u8, now: Timestamp) -> SessionCommand {
             resource: None,
             client_key: key(3),
             outcome: if argument > 240 {
-                Outcome::Denied { code: RefusalCode::AccessDenied, reason: text(argument) }
+                let authorized = session_authorized();
+                Outcome::Denied {
+                    code: RefusalCode::AccessDenied,
+                    reason: text(argument),
+                    basis: authorized.basis,
+                }
             } else {
                 let authorized = session_authorized();
                 Outcome::Authorized {
@@ -389,6 +399,7 @@ fn session_command(kind: u8, argument: u8, now: Timestamp) -> SessionCommand {
                     kind: authorized.kind,
                     attachment: authorized.attachment,
                     grant,
+                    basis: authorized.basis,
                 }
             },
         },
@@ -396,6 +407,7 @@ fn session_command(kind: u8, argument: u8, now: Timestamp) -> SessionCommand {
             user: pick(&[ALICE, ALICE, BOB], argument),
             client_key: key(3),
             grant,
+            basis: session_authorized().basis,
         },
         3 if argument > 200 => {
             SessionCommand::Terminate { cause: TerminationCause::AccessWithdrawn }

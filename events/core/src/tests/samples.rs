@@ -4,6 +4,7 @@ use rap_proto::{
     ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, JoinTokenId, LeaseClass,
     MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId,
     PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    Verdict,
     beat::EpochStatement,
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
@@ -91,6 +92,32 @@ pub(crate) fn grant() -> Grant {
     }
 }
 
+pub(crate) fn basis() -> Basis {
+    let rule = "closed-at-night";
+    Basis {
+        rules: [POLICY.to_string(), format!("{POLICY}/{rule}")].into(),
+        policy_hash: Some(Digest::of(b"policies")),
+        entity_version: Some(41),
+    }
+}
+
+pub(crate) fn document() -> PolicyDocument {
+    let text = "permit(principal, action == Action::\"reach\", resource);\n".to_owned();
+    let test = PolicyTest {
+        name: "alice works".to_owned(),
+        user: name("alice"),
+        action: "reach".to_owned(),
+        resource: name("demo-ssh"),
+        at: Some("mon-09".parse().unwrap()),
+        expect: Verdict::Permit,
+    };
+    PolicyDocument { text, tests: vec![test] }
+}
+
+pub(crate) fn quotas() -> Quotas {
+    Quotas { nodes: 3, sessions: 20, events_per_second: 5 }
+}
+
 pub(crate) fn seen(node: NodeId, sequence: u64) -> Seen {
     Seen { node, sequence, at: after(MINUTE_MS) }
 }
@@ -161,6 +188,7 @@ pub(crate) fn session_authorized() -> SessionAuthorized {
         kind: ResourceKind::Ssh,
         attachment: AttachmentId::from_u128(21),
         grant: grant(),
+        basis: basis(),
     }
 }
 
@@ -200,12 +228,13 @@ fn cluster() -> Vec<DomainEvent> {
         ControlKeyAdded { key: key(4) }.into(),
         SnapshotsRenewed {}.into(),
     ];
-    let organization: [OrganizationEvent; 5] = [
+    let organization: [OrganizationEvent; 6] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),
         OrganizationRenamed { name: name("acme-ltd") }.into(),
         OrganizationSuspended { reason: "unpaid".to_owned() }.into(),
         OrganizationResumed {}.into(),
         OrganizationRemoved {}.into(),
+        OrganizationQuotasSet { quotas: quotas() }.into(),
     ];
     cluster.into_iter().map(Into::into).chain(organization.into_iter().map(Into::into)).collect()
 }
@@ -322,15 +351,18 @@ fn reports() -> Vec<DomainEvent> {
 fn things() -> Vec<DomainEvent> {
     let pool: [PoolEvent; 2] =
         [PoolCreated { organization: ACME, name: name("office") }.into(), PoolRemoved {}.into()];
-    let resource: [ResourceEvent; 3] = [
+    let resource: [ResourceEvent; 4] = [
         resource_created().into(),
         ResourceChanged { kind: ResourceKind::Tcp, target: target(), pool: POOL }.into(),
         ResourceRemoved {}.into(),
+        ResourceLabelled { labels: [(name("env"), name("prod"))].into() }.into(),
     ];
-    let policy: [PolicyEvent; 3] = [
+    let policy: [PolicyEvent; 5] = [
         PolicyCreated { organization: ACME, name: name("admins"), spec: spec() }.into(),
         PolicyChanged { spec: spec() }.into(),
         PolicyRemoved {}.into(),
+        PolicyWritten { organization: ACME, name: name("rules"), document: document() }.into(),
+        PolicyRewritten { document: document() }.into(),
     ];
     let pool = pool.into_iter().map(DomainEvent::from);
     pool.chain(resource.into_iter().map(Into::into))
@@ -342,9 +374,14 @@ fn sessions() -> Vec<DomainEvent> {
     let code = RefusalCode::TokenExpired;
     let session: [SessionEvent; 8] = [
         session_requested().into(),
-        SessionDenied { code: RefusalCode::AccessDenied, reason: "no policy".to_owned() }.into(),
+        SessionDenied {
+            code: RefusalCode::AccessDenied,
+            reason: "no policy".to_owned(),
+            basis: Basis { rules: [].into(), ..basis() },
+        }
+        .into(),
         session_authorized().into(),
-        SessionRefreshed { grant: grant() }.into(),
+        SessionRefreshed { grant: grant(), basis: basis() }.into(),
         SessionStarted { seen: seen(ENTRY, 1) }.into(),
         SessionAccessRefused { seen: seen(ENTRY, 2), code }.into(),
         SessionTerminated { cause: TerminationCause::AccessWithdrawn }.into(),

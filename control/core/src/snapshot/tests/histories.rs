@@ -11,7 +11,7 @@ use rap_events::{
     membership::{Membership, MembershipCommand},
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
-    policy::{Policy, PolicyCommand, PolicySpec},
+    policy::{Policy, PolicyCommand, PolicyDocument, PolicySpec},
     pool::{Pool, PoolCommand},
     resource::{Resource, ResourceCommand},
     session::{Seen, Session, SessionCommand, TerminationCause},
@@ -178,7 +178,16 @@ impl History {
                 self.try_give::<Resource>(resource, change);
             }
             17 if rarely => self.try_give::<Resource>(resource, ResourceCommand::Remove),
-            18 | 19 => {
+            17 => {
+                let labels = BTreeMap::from([(name("env"), name(&format!("v{}", how % 3)))]);
+                self.try_give::<Resource>(resource, ResourceCommand::Label { labels });
+            }
+            19 => {
+                let text = DOCUMENTS[usize::from(how) % DOCUMENTS.len()].to_owned();
+                let document = PolicyDocument { text, tests: Vec::new() };
+                self.try_give::<Policy>(policy, PolicyCommand::Rewrite { document });
+            }
+            18 => {
                 let roles = OrganizationRole::ALL.iter().copied().take(usize::from(how) % 4);
                 let spec = PolicySpec {
                     users: BTreeSet::from([user(tenant, how)]),
@@ -280,6 +289,17 @@ impl History {
         }
     }
 }
+
+/// By role, by label, by hour, against somebody, and one that cannot be read.
+const DOCUMENTS: [&str; 5] = [
+    "permit(principal in Role::\"organization_admin\", action, resource);",
+    "permit(principal, action, resource)
+        when { resource.hasTag(\"env\") && resource.getTag(\"env\") == \"v1\" };",
+    "permit(principal, action == Action::\"reach\", resource) when { context.hour == 9 };",
+    "permit(principal, action, resource);
+        forbid(principal, action, resource) when { principal.role == \"organization_user\" };",
+    "permit(principal, action, resource",
+];
 
 fn user(tenant: Tenant, how: u8) -> UserId {
     [tenant.owner, tenant.admin, tenant.user][usize::from(how) % 3]

@@ -1,0 +1,160 @@
+//! What one organization sees, before and after a stranger was busy: nothing differs.
+
+use std::collections::BTreeMap;
+
+use rap_control::{Limits, Rates};
+use rap_proto::Signer as _;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    events::{messages, subscribe},
+    node,
+    tenancy::{Target, target},
+    world::{PASSWORD, Reply, Tenant, With, World, fresh_key, tenant},
+};
+
+/// What tells how far the log of all is, by design: positions are the cluster's.
+const SHARED: &[&str] = &["position", "requestId", "live"];
+/// The same in headers, and the time of day.
+const SHARED_HEADERS: &[&str] = &["rap-position", "rap-request-id", "date"];
+
+/// Status, headers and body of an answer, without what all share.
+fn essence(reply: &Reply) -> String {
+    let mut headers: Vec<String> = reply
+        .headers
+        .iter()
+        .filter(|(name, _)| !SHARED_HEADERS.contains(&name.as_str()))
+        .filter(|(name, _)| name.as_str() != "content-length")
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
+    headers.sort();
+    let mut body = reply.json.clone();
+    blank(&mut body);
+    format!("{} {headers:?} {body}", reply.status)
+}
+
+fn blank(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            SHARED.iter().for_each(|shared| drop(fields.remove(*shared)));
+            fields.values_mut().for_each(blank);
+        }
+        Value::Array(items) => items.iter_mut().for_each(blank),
+        _ => {}
+    }
+}
+
+/// Every read of the document with the tenant's own ids and names, and every command in a form that
+/// is refused; nothing of it changes anything.
+async fn observe(document: &Value, own: &Target<'_>) -> BTreeMap<String, String> {
+    let mut seen = BTreeMap::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        if path == "/api/v1/events" {
+            continue;
+        }
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase();
+            let is_command = method != "GET";
+            for by_name in [false, true] {
+                let filled = own.fill(path, by_name);
+                // A body that no command can read, so that each is refused with an error.
+                let body = is_command.then(|| json!("no command"));
+                let key = is_command.then(fresh_key);
+                let with = With { body, key, if_match: is_command.then_some(u64::from(u32::MAX)) };
+                let reply = own.tenant.api.send(method.parse().unwrap(), &filled, with).await;
+                if is_command {
+                    assert!(reply.status.is_client_error() || reply.status == 204, "{filled}");
+                }
+                seen.insert(format!("{method} {filled}"), essence(&reply));
+            }
+        }
+    }
+    seen
+}
+
+/// The series of the metrics, without what is counted of whoever asks and how often.
+async fn series(world: &World) -> Vec<String> {
+    let text = world.anonymous().get("/metrics").await.text;
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Uses whatever there is to use.
+async fn busy(world: &World, stranger: &Tenant) {
+    let organization = &stranger.organization;
+    let bob_name = format!("bob-of-{}", stranger.name);
+    let within = |path: &str| format!("/organizations/{organization}{path}");
+    let api = &stranger.api;
+    let bob = json!({"name": bob_name, "organization": organization, "password": PASSWORD});
+    assert_eq!(api.post("/users", bob).await.status, 201);
+    let pool = api.post(&within("/pools"), json!({"name": "canary-pool"})).await.id();
+    let resource = json!({
+        "name": "canary-web", "kind": "web", "pool": pool, "labels": {"env": "prod"},
+        "target": {"host": "canary.internal", "port": 80},
+    });
+    assert_eq!(api.post(&within("/resources"), resource).await.status, 201);
+    let rules = json!({"name": "canary-rules", "document": {
+        "text": format!("permit(principal, action, resource); \
+            forbid(principal == User::\"{bob_name}\", action, resource);"),
+    }});
+    assert_eq!(api.post(&within("/policies"), rules).await.status, 201);
+    let connection = json!({"name": "canary-vpn", "class": "fast"});
+    assert_eq!(api.post(&within("/vpn-connections"), connection).await.status, 201);
+    let key = node::fresh_key().public_key();
+    let granted = api.post("/sessions", json!({"resource": stranger.resource, "clientKey": key}));
+    let session = granted.await.json["session"].as_str().unwrap().to_owned();
+    assert_eq!(
+        api.change(Method::DELETE, &format!("/sessions/{session}"), None, 0).await.status,
+        204
+    );
+    let denied = world.log_in(&bob_name).await;
+    let asked = json!({"resource": stranger.resource, "clientKey": key});
+    assert_eq!(denied.post("/sessions", asked).await.problem(), "access_denied");
+}
+
+#[tokio::test]
+async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
+    // Every route twice and again, as one user: more than a person does in a second.
+    let rates = Rates { user: "10000/10000".parse().unwrap(), ..Rates::default() };
+    let world = World::start_within(Limits { rates, ..Limits::default() }).await;
+    let root = world.set_up().await;
+    let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
+    let acme_target = target(&world, &acme).await;
+    let zulu_target = target(&world, &zulu).await;
+    let document = world.anonymous().get("/openapi.json").await.json;
+    for (observer, stranger) in [(&acme_target, &zulu), (&zulu_target, &acme)] {
+        let name = observer.tenant.name.clone();
+        let cluster = root.get("/cluster").await.json["id"].as_str().unwrap().to_owned();
+        let from = format!("{cluster}:{}", world.head().await);
+        let api = &observer.tenant.api;
+        let stream = subscribe(&world, api, &format!("?organization={name}"), Some(&from)).await;
+        let mut stream = messages(stream);
+        let before = observe(&document, observer).await;
+        assert!(before.len() > 120, "only {} answers", before.len());
+        busy(&world, stranger).await;
+        let after = observe(&document, observer).await;
+        for (asked, answer) in &before {
+            assert_eq!(after.get(asked), Some(answer), "{asked}");
+        }
+        assert_eq!(before.len(), after.len());
+        // The stream tells of the observer's own next change, and of nothing before it.
+        let path = format!("/organizations/{name}/pools");
+        let pool = json!({"name": "own-pool"});
+        assert_eq!(api.post(&path, pool).await.status, 201);
+        let next = loop {
+            let message = stream.next().await.unwrap();
+            if message.event != "bookmark" {
+                break message;
+            }
+            assert_eq!(message.data, json!({}), "{message:?}");
+        };
+        assert_eq!(
+            (&*next.event, &next.data["payload"]["name"]),
+            ("pool.created", &json!("own-pool"))
+        );
+        for line in series(&world).await {
+            assert!(!line.contains("canary") && !line.contains("bob-of"), "{line}");
+        }
+    }
+    world.stop().await;
+}
