@@ -82,7 +82,7 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         let exit = problem.code().map_or(exit_of_status(problem.status), exit_of_problem);
         let mut what = if problem.detail.is_empty() {
-            problem.title.clone()
+            problem.title.to_string()
         } else {
             format!("{}: {}", problem.title, problem.detail)
         };
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn codes_of_newer_servers_go_by_their_status() {
         let mut problem = Problem::new(ProblemCode::NotFound, "");
-        problem.kind = "urn:rap:problem:moved_away".to_owned();
+        problem.kind = "urn:rap:problem:moved_away".into();
         assert_eq!(Failure::from(problem).exit, Exit::NotFound);
     }
 

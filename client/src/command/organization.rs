@@ -91,15 +91,7 @@ pub(super) async fn run(context: &Context, command: OrgCommand) -> Result<(), Fa
             context.did(&format!("{user} is {role} of {org}"))
         }
         OrgCommand::Quota { org, nodes, sessions, events_per_second } => {
-            let path = format!("/organizations/{org}/quotas");
-            let body = SetQuotas { nodes, sessions, events_per_second };
-            let asks = nodes.is_none() && sessions.is_none() && events_per_second.is_none();
-            if !asks {
-                let found: Quotas = api.get(&path).await?;
-                let revision = Some(found.revision);
-                let _: Changed = api.change(Method::PUT, &path, revision, Some(&body)).await?;
-            }
-            context.one(&api.get::<Quotas>(&path).await?)
+            quotas(context, &org, &SetQuotas { nodes, sessions, events_per_second }).await
         }
         OrgCommand::RmMember { org, user } => {
             let path = format!("/organizations/{org}/members/{user}");
@@ -108,4 +100,17 @@ pub(super) async fn run(context: &Context, command: OrgCommand) -> Result<(), Fa
             context.did(&format!("{user} is no member of {org} any more"))
         }
     }
+}
+
+/// Sets what is given, and shows the quotas.
+async fn quotas(context: &Context, org: &Reference, wanted: &SetQuotas) -> Result<(), Failure> {
+    let api = context.api()?;
+    let path = format!("/organizations/{org}/quotas");
+    let SetQuotas { nodes, sessions, events_per_second } = wanted;
+    if nodes.is_some() || sessions.is_some() || events_per_second.is_some() {
+        let found: Quotas = api.get(&path).await?;
+        let revision = Some(found.revision);
+        let _: Changed = api.change(Method::PUT, &path, revision, Some(wanted)).await?;
+    }
+    context.one(&api.get::<Quotas>(&path).await?)
 }

@@ -95,7 +95,7 @@ fn policy_rules(rules: Rules) -> PolicyRules {
 fn read(file: &Path) -> Result<PolicyDocument, Failure> {
     let shown = file.display();
     let text = fs::read_to_string(file)
-        .map_err(|error| Failure::io(&format!("{shown} cannot be read"), &error))?;
+        .map_err(|error| Failure::io(format!("{shown} cannot be read"), &error))?;
     if text.len() > MAX_API_BODY_BYTES {
         return Err(Failure::usage(format!("{shown} has more than {MAX_API_BODY_BYTES} bytes")));
     }

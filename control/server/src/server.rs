@@ -200,7 +200,6 @@ async fn run(
         states,
         limits: options.limits,
     }));
-    let unread = options.limits.unread;
     let desks = Desks {
         leadership: Arc::new(Mutex::new(desk)),
         beat: Arc::new(Mutex::new(beat_sender)),
@@ -208,31 +207,12 @@ async fn run(
     };
     let wards = wards(&app, Arc::new(states_sender), desks);
     let _guardian = Guardian::new(wards, healthy_sender).start();
-    // So that what follows from a start is in the log before anybody is served. A server that
-    // does not learn it in time serves all the same, and leads later.
-    let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
-    // Without a beat in time it serves all the same, and grants nothing.
-    let _ = tokio::time::timeout(BEAT_WAIT, app.beat.heard()).await;
+    settle(&app).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
 
-    let (served, feed) = (Arc::clone(&app), Arc::clone(&app.feed));
-    let server = HttpServer::new(move || {
-        let app = Arc::clone(&served);
-        WebApp::new().configure(move |config| {
-            node_api::register(config, &app);
-            http::register(config, &app);
-        })
-    })
-    .workers(options.workers.max(1))
-    .max_connections(MAX_CONNECTIONS)
-    .client_request_timeout(HEAD_TIMEOUT)
-    .shutdown_timeout(DRAIN_SECONDS)
-    .disable_signals()
-    .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
-    .on_connect(move |connection, extensions| connection::remember(connection, extensions, unread))
-    .listen_rustls_0_23(listener, tls)
-    .map_err(|error| ServeError::Listen { address, error })?
-    .run();
+    let feed = Arc::clone(&app.feed);
+    let server = http_server(&options, &app, listener, tls)
+        .map_err(|error| ServeError::Listen { address, error })?;
     let handle = server.handle();
     let mut server = actix_rt::spawn(server);
     // The starter may have lost interest; then `shutdown` says so too.
@@ -254,6 +234,39 @@ async fn run(
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
     }
+}
+
+/// So that what follows from a start is in the log before anybody is served.
+async fn settle(app: &App) {
+    // A server that does not learn it in time serves all the same, and leads later.
+    let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
+    // Without a beat in time it serves all the same, and grants nothing.
+    let _ = tokio::time::timeout(BEAT_WAIT, app.beat.heard()).await;
+}
+
+fn http_server(
+    options: &ControlOptions,
+    app: &Arc<App>,
+    listener: TcpListener,
+    tls: rustls::ServerConfig,
+) -> std::io::Result<actix_web::dev::Server> {
+    let (served, unread) = (Arc::clone(app), options.limits.unread);
+    let server = HttpServer::new(move || {
+        let app = Arc::clone(&served);
+        WebApp::new().configure(move |config| {
+            node_api::register(config, &app);
+            http::register(config, &app);
+        })
+    })
+    .workers(options.workers.max(1))
+    .max_connections(MAX_CONNECTIONS)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(DRAIN_SECONDS)
+    .disable_signals()
+    .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
+    .on_connect(move |connection, extensions| connection::remember(connection, extensions, unread))
+    .listen_rustls_0_23(listener, tls)?;
+    Ok(server.run())
 }
 
 /// Leaves the state for the next start, when nobody writes to the log at this moment.

@@ -73,8 +73,8 @@ terms! {
 pub struct Problem {
     /// `urn:rap:problem:` and a code that never changes its meaning.
     #[serde(rename = "type")]
-    pub kind: String,
-    pub title: String,
+    pub kind: Box<str>,
+    pub title: Box<str>,
     pub status: u16,
     pub detail: Box<str>,
     /// The rule that failed.
@@ -169,8 +169,8 @@ impl ProblemCode {
 impl Problem {
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         Self {
-            kind: format!("{PROBLEM_TYPE_PREFIX}{code}"),
-            title: code.title().to_owned(),
+            kind: format!("{PROBLEM_TYPE_PREFIX}{code}").into(),
+            title: code.title().into(),
             status: code.status(),
             detail: detail.into().into_boxed_str(),
             rule: None,

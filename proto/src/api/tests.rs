@@ -11,7 +11,7 @@ fn every_problem_has_a_status_of_failure_and_finds_its_code_again() {
         assert_eq!(problem.code(), Some(*code));
     }
     let mut unknown = Problem::new(ProblemCode::Internal, "detail");
-    unknown.kind.push_str("_of_a_newer_server");
+    unknown.kind = format!("{}_of_a_newer_server", unknown.kind).into();
     assert_eq!(unknown.code(), None);
 }
 

@@ -73,7 +73,7 @@ pub struct Denied {
     /// The resource that was meant, if the organization has it.
     pub resource: Option<ResourceId>,
     /// What was asked and answered before it was denied.
-    pub basis: Basis,
+    pub basis: Box<Basis>,
 }
 
 impl Asked {
@@ -113,7 +113,7 @@ impl AccessRequest {
             Err(denied) => Outcome::Denied {
                 code: denied.code,
                 reason: denied.reason.clone(),
-                basis: denied.basis.clone(),
+                basis: (*denied.basis).clone(),
             },
         };
         Some(SessionCommand::Request {
@@ -143,7 +143,7 @@ pub fn authorize_session(
     })?;
     let resource = find(state, request)?;
     let (policies, basis) = permitted_by(state, request, resource, now)?;
-    let because = |denied: Denied| Denied { basis: basis.clone(), ..denied };
+    let because = |denied: Denied| Denied { basis: Box::new(basis.clone()), ..denied };
     let session = refreshed_session(state, request, resource).map_err(because)?;
     let session_id = session.map_or(ids.session, |session| session.id);
 
@@ -265,7 +265,7 @@ fn permitted_by(
     if !explanation.is_permitted() {
         let reason = explanation.denial();
         let denied = denied(RefusalCode::AccessDenied, &reason, Some(resource.id));
-        return Err(Denied { basis: explanation.basis, ..denied });
+        return Err(Denied { basis: Box::new(explanation.basis), ..denied });
     }
     let policies = explanation.matched.into_iter().take(MAX_GRANT_POLICIES).collect();
     Ok((policies, explanation.basis))
@@ -299,5 +299,5 @@ fn refreshed_session<'a>(
 }
 
 fn denied(code: RefusalCode, reason: &str, resource: Option<ResourceId>) -> Denied {
-    Denied { code, reason: reason.to_owned(), resource, basis: Basis::default() }
+    Denied { code, reason: reason.to_owned(), resource, basis: Box::default() }
 }

@@ -42,6 +42,7 @@ pub struct Step {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "a few are alive at a time")]
 pub enum ProcessCommand {
     Cluster(ClusterId, ClusterCommand),
     Login(LoginId, LoginCommand),

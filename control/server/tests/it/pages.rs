@@ -195,7 +195,12 @@ async fn a_walk_meets_once_whatever_was_there_throughout() {
         let stays = matches!(path, "/audit" | "/sessions" | "/users");
         lasting.insert(path, if stays { keys } else { &keys - &gone });
     }
-    assert!(lasting.values().all(|keys| keys.len() >= LASTING), "{lasting:?}");
+    // Sealed heads come with time, and not with what is made here.
+    let few: Vec<_> = lasting
+        .iter()
+        .filter(|(path, keys)| **path != "/log/heads" && keys.len() < LASTING)
+        .collect();
+    assert!(few.is_empty(), "{few:?}");
 
     let done = AtomicBool::new(false);
     let churn = async {

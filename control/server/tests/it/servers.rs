@@ -17,7 +17,7 @@ use rap_control::{BusChoice, LogChoice, nats_authority};
 use rap_log_postgres::private::{Durability, PrivatePostgres};
 use rap_pki::{ClusterAuthority, pem, tls};
 use rap_proto::{
-    ClusterId, Signer as _,
+    ClusterId, NodeId, Signer as _,
     bus::{ControlBody, ControlMessage, down_subject},
     key::LocalKey,
     signed::{self, Trusted},
@@ -27,7 +27,7 @@ use serde_json::json;
 
 use crate::{
     node,
-    world::{With, World, fresh_key, tenant},
+    world::{Api, With, World, fresh_key, tenant},
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -95,12 +95,7 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     };
 
     // A revoked node is cut off from the bus at once.
-    let revoke = format!("/nodes/{}/revoke", host.node());
-    let settled = format!("/nodes/edge?min_position={version}");
-    let revision = acme.api.get(&settled).await.revision();
-    let body = Some(json!({"reason": "lost"}));
-    let revoked = acme.api.change(Method::POST, &revoke, body, revision).await;
-    assert_eq!(revoked.status, 200, "{}", revoked.text);
+    revoke(&acme.api, host.node(), version).await;
     let cut = connected.wait_for(|connected| !connected);
     tokio::time::timeout(PATIENCE, cut).await.unwrap().unwrap();
 
@@ -116,6 +111,14 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let (dir, ..) = world.stop().await;
     postgres.stop().await;
     drop((nats, dir));
+}
+
+async fn revoke(api: &Api, node: NodeId, seen: u64) {
+    let settled = format!("/nodes/edge?min_position={seen}");
+    let revision = api.get(&settled).await.revision();
+    let body = Some(json!({"reason": "lost"}));
+    let revoked = api.change(Method::POST, &format!("/nodes/{node}/revoke"), body, revision).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text);
 }
 
 /// A NATS server that proves itself by another CA than the cluster's, and that CA's file.
