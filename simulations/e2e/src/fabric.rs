@@ -11,6 +11,7 @@ use std::{
 };
 
 use rap_log_postgres::private::{Durability, PrivatePostgres};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
@@ -62,6 +63,8 @@ struct Site {
     dir: TempDir,
     programs: PathBuf,
     database: String,
+    /// What the agents find in their environment.
+    agent_variables: BTreeMap<String, String>,
 }
 
 impl Fabric {
@@ -78,6 +81,23 @@ impl Fabric {
     /// # Panics
     /// When a program fails.
     pub async fn start_on(change: impl FnOnce(&Lab) -> Result<(), String>) -> Result<Self, String> {
+        Self::start_with(change, BTreeMap::new()).await
+    }
+
+    /// The same with agents that send what the recording driver sends to `port` of their loopback.
+    ///
+    /// # Panics
+    /// When a program fails.
+    pub async fn start_recording(port: u16) -> Result<Self, String> {
+        let to = format!("127.0.0.1:{port}");
+        let variables = [("RAP_NODE_RECORDING_DRIVER_FOR_TESTS".to_owned(), to)];
+        Self::start_with(|_| Ok(()), variables.into()).await
+    }
+
+    async fn start_with(
+        change: impl FnOnce(&Lab) -> Result<(), String>,
+        agent_variables: BTreeMap<String, String>,
+    ) -> Result<Self, String> {
         let turn = TURN.lock().await;
         let lab = Arc::new(Lab::build()?);
         change(&lab)?;
@@ -90,7 +110,8 @@ impl Fabric {
         let postgres = PrivatePostgres::start(&dir.path().join("postgres"), Durability::Safe)
             .await
             .map_err(|error| error.to_string())?;
-        let site = Site { lab: lab.clone(), dir, programs: programs(), database: postgres.url() };
+        let (programs, database) = (programs(), postgres.url());
+        let site = Site { lab: lab.clone(), dir, programs, database, agent_variables };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;
         let mut control = site.start_control();
@@ -162,8 +183,34 @@ impl Fabric {
 
     /// Starts the agent of a host that has joined.
     pub fn start_agent(&mut self, space: Space) {
-        let agent = self.site.start_agent(space);
+        self.start_agent_ahead(space, 0);
+    }
+
+    /// The same in a time namespace: the host seems to have been up for `shift_s` longer.
+    pub fn start_agent_ahead(&mut self, space: Space, shift_s: u64) {
+        let agent = self.site.start_agent(space, shift_s);
         self.agents.insert(space, agent);
+    }
+
+    /// Sends a signal to the agent of a host.
+    ///
+    /// # Panics
+    /// When none runs there.
+    pub fn signal_agent(&self, space: Space, signal: Signal) {
+        let is_agent = |id: &u32| {
+            let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
+            name.trim() == "rap-node-agent"
+        };
+        let id = self.lab.processes(space).into_iter().find(is_agent);
+        let id = id.and_then(|id| Pid::from_raw(id.cast_signed()));
+        kill_process(id.expect("an agent runs on the host"), signal).expect("it is ours");
+    }
+
+    /// What the agent of a host says of itself; `None` when it does not answer.
+    pub async fn agent_status(&self, space: Space) -> Option<Value> {
+        let state = self.agent_state(space).to_string_lossy().into_owned();
+        let status = self.node_agent(space, &["status", "-o", "json", "--state-dir", &state]).await;
+        serde_json::from_str(&status.stdout).ok()
     }
 
     /// Runs `rap-node-agent` on a host to its end.
@@ -378,8 +425,17 @@ impl Site {
         Process::start("control", command, &self.logs())
     }
 
-    fn start_agent(&self, space: Space) -> Process {
+    /// `shift_s`: how far its clocks that count from the start of the host are ahead.
+    fn start_agent(&self, space: Space, shift_s: u64) -> Process {
         let mut command = self.command(space, "rap-node-agent");
+        if shift_s > 0 {
+            let program = self.programs.join("rap-node-agent");
+            let shift = shift_s.to_string();
+            command = self.lab.command(space, "unshare");
+            command.args(["--time", "--boottime", &shift, "--monotonic", &shift]);
+            command.args(["--fork", "--kill-child"]).arg(program);
+        }
+        command.envs(&self.agent_variables);
         command.args(["run", "--state-dir"]).arg(self.agent_state(space));
         command.args(["--listen", &format!("0.0.0.0:{NODE_PORT}")]);
         command.args(["--advertise", &format!("{}:{NODE_PORT}", space.address())]);

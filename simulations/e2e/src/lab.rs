@@ -24,6 +24,20 @@ table inet guard {
 }
 ";
 
+/// The rules of a host that control cannot reach and that cannot reach control.
+const CUT: &str = "\
+table inet cut {
+    chain input {
+        type filter hook input priority 0; policy accept;
+        iifname control drop;
+    }
+    chain output {
+        type filter hook output priority 0; policy accept;
+        oifname control drop;
+    }
+}
+";
+
 /// A host of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Space {
@@ -122,6 +136,17 @@ impl Lab {
     /// Takes the relay's packet filter away, so that entry and egress reach each other.
     pub fn open_relay(&self) -> Result<(), String> {
         self.run(Relay, "nft", &["flush ruleset"])
+    }
+
+    /// Drops every packet between a host and control. Its other neighbours and its own loopback
+    /// stay.
+    pub fn cut_off(&self, space: Space) -> Result<(), String> {
+        self.run(space, "nft", &[CUT])
+    }
+
+    /// Ends what [`Lab::cut_off`] began.
+    pub fn heal(&self, space: Space) -> Result<(), String> {
+        self.run(space, "nft", &["delete table inet cut"])
     }
 
     /// A command that runs on a host. It dies with this process' thread that starts it.

@@ -19,6 +19,7 @@ mod lab;
 mod office;
 mod person;
 mod process;
+mod recorder;
 mod until;
 
 pub use fabric::{Fabric, NODES, items, programs};
@@ -26,4 +27,5 @@ pub use lab::{Lab, Space};
 pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};
 pub use process::Process;
+pub use recorder::{Heard, Late, Recorder};
 pub use until::until;

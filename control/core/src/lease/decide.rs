@@ -116,14 +116,12 @@ impl Facts<'_> {
         }
     }
 
-    /// The most preferred node that is ready; one that lost this connection lately, or is to be
-    /// avoided, only when there is no other.
+    /// The most preferred node that is ready; one that lost this connection lately only when there
+    /// is no other, and the one to be avoided only when there is not even such a one.
     fn candidate(&self, desired: &Desired, avoid: Option<NodeId>) -> Option<NodeId> {
         let ready = |node: &NodeId| self.nodes.is_ready(self.now, *node, self.connection);
-        let doubtful = |node: NodeId| {
-            avoid == Some(node) || self.watch.lost_lately(self.now, self.connection, node)
-        };
+        let lost_lately = |node| self.watch.lost_lately(self.now, self.connection, node);
         let ready = desired.nodes.iter().copied().filter(ready);
-        ready.min_by_key(|node| doubtful(*node))
+        ready.min_by_key(|node| (avoid == Some(*node), lost_lately(*node)))
     }
 }

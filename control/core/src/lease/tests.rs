@@ -354,6 +354,31 @@ fn a_holder_that_was_not_heard_is_told_again() {
 }
 
 #[test]
+fn a_draining_holder_is_followed_even_by_one_that_lost_the_connection_lately() {
+    let mut shell = Shell::new();
+    shell.wait(Duration::from_secs(20), &[]);
+    for (node, number) in [(0, 1), (1, 2), (2, 3)] {
+        assert_eq!(shell.granted().0, NODES[node]);
+        shell.hold(node, number);
+        shell.feed(Input::Changed(CONNECTION));
+        shell.wait(Duration::from_millis(300), &[]);
+        shell.commands.clear();
+        if node < 2 {
+            // It gives up at once.
+            shell.end();
+            shell.wait(Duration::from_secs(5), &[]);
+        }
+    }
+    shell.feed(Input::Draining { node: NODES[2], draining: true });
+    shell.wait(Duration::from_secs(1), &[]);
+    let asked = shell.commands.pop();
+    assert!(matches!(asked, Some(Effect::AskRelease { .. })), "{asked:?} {}", shell.reason());
+    shell.end();
+    shell.wait(Duration::from_secs(5), &[]);
+    assert_eq!(shell.granted(), (NODES[0], 4, Reason::HandedOver));
+}
+
+#[test]
 fn a_connection_that_nobody_can_keep_up_changes_its_holder_only_so_often() {
     let mut shell = Shell::new();
     let mut grants = Vec::new();

@@ -3,6 +3,7 @@
 
 mod denied;
 mod everyday;
+mod lease;
 mod network;
 mod outage;
 mod proof;

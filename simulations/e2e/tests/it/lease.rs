@@ -1,0 +1,235 @@
+//! One node at a time carries a connection, whatever becomes of the one that does.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rap_control_core::lease::{FLAP_WINDOW, MAX_LOSSES};
+use rap_e2e::{Fabric, Heard, NODES, Recorder, Space, until};
+use rap_proto::Generation;
+use rustix::process::Signal;
+use tokio::time::sleep_until;
+
+use super::{skip, step};
+
+const PORT: u16 = 4500;
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How soon another node has to be active when the holder is lost.
+const UNPLANNED: Duration = Duration::from_secs(6);
+/// How soon when it is asked to hand over.
+const PLANNED: Duration = Duration::from_secs(1);
+/// How many rounds there are, unless the long run asks for more.
+const ROUNDS: usize = 10;
+const ROUNDS_VARIABLE: &str = "RAP_LEASE_ROUNDS";
+/// How far the clocks of a host are moved.
+const SHIFT_S: u64 = 86_400;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    /// SIGSTOP past the lease's end, then SIGCONT.
+    Pause,
+    /// The host cannot reach control, nor control the host.
+    Partition,
+    /// SIGKILL, and the agent is started again.
+    Kill,
+    /// The same, and the host's clocks have jumped.
+    Clock,
+    /// `rap vpn drain`.
+    Drain,
+    /// SIGTERM, and the agent is started again.
+    Stop,
+}
+
+/// Planned changes between the others: a connection that is lost too often is left alone a while.
+const TROUBLES: [Trouble; 10] = [
+    Trouble::Pause,
+    Trouble::Drain,
+    Trouble::Partition,
+    Trouble::Kill,
+    Trouble::Stop,
+    Trouble::Clock,
+    Trouble::Drain,
+    Trouble::Pause,
+    Trouble::Partition,
+    Trouble::Clock,
+];
+
+impl Trouble {
+    const fn is_planned(self) -> bool {
+        matches!(self, Self::Drain | Self::Stop)
+    }
+}
+
+/// The fabric with one connection that each of its nodes may carry.
+struct Stage {
+    fabric: Fabric,
+    recorder: Recorder,
+    /// When the connection was lost unplanned.
+    losses: VecDeque<Instant>,
+    /// How far each restart moves the clocks.
+    shift_s: u64,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_node_at_a_time_carries_a_connection_through_pause_partition_kill_and_clock() {
+    let test =
+        "lease::one_node_at_a_time_carries_a_connection_through_pause_partition_kill_and_clock";
+    if super::rootless::is_for_a_child(test) {
+        return;
+    }
+    let fabric = match Fabric::start_recording(PORT).await {
+        Ok(fabric) => fabric,
+        Err(reason) => return skip(test, &reason),
+    };
+    let rounds = std::env::var(ROUNDS_VARIABLE).ok().and_then(|rounds| rounds.parse().ok());
+    let mut stage = Stage::set(fabric).await;
+    for trouble in TROUBLES.into_iter().cycle().take(rounds.unwrap_or(ROUNDS)) {
+        stage.round(trouble).await;
+    }
+    stage.check_the_log().await;
+}
+
+impl Stage {
+    async fn set(fabric: Fabric) -> Self {
+        let recorder = Recorder::listen(fabric.lab(), &NODES, PORT);
+        for (node, role) in
+            [("entry", "entry-node"), ("relay", "relay-node"), ("egress", "stream-worker@acme")]
+        {
+            let words = ["node", "roles", node, role, "vpn-connector@acme"];
+            // The egress is the organization's own.
+            let person = if node == "egress" { &fabric.ada } else { &fabric.owner };
+            person.rap(&words).await.ok();
+        }
+        fabric.ada.rap(&["vpn", "create", "tunnel", "--class", "fast", "--enable"]).await.ok();
+        let stage = Self { fabric, recorder, losses: VecDeque::new(), shift_s: 0 };
+        stage.recorder.above(Generation::NONE, PATIENCE).await;
+        for host in NODES {
+            stage.stands_by(host, |state| state == "standby" || state == "active").await;
+        }
+        stage
+    }
+
+    async fn round(&mut self, trouble: Trouble) {
+        self.pace(trouble).await;
+        let old = self.recorder.newest().expect("somebody carries it");
+        let begun = self.make(trouble, old.host).await;
+        let new = self.recorder.above(old.generation, PATIENCE).await;
+        let took = new.since.saturating_duration_since(begun);
+        let gap = new.since.saturating_duration_since(new.before);
+        step(&format!(
+            "{trouble:?}: {:?} to {:?} in {took:?}, silent for {gap:?}",
+            old.host, new.host
+        ));
+        assert_ne!(new.host, old.host, "{trouble:?}");
+        let limit = if trouble.is_planned() { PLANNED } else { UNPLANNED };
+        assert!(took <= limit, "{trouble:?} took {took:?}");
+        self.end(trouble, old.host).await;
+        self.check_late(trouble, old);
+        assert_eq!(self.recorder.newest().map(|heard| heard.generation), Some(new.generation));
+    }
+
+    /// Waits for as long as control would: a connection changes its holder unplanned only so often.
+    async fn pace(&mut self, trouble: Trouble) {
+        if trouble.is_planned() {
+            return;
+        }
+        if self.losses.len() >= MAX_LOSSES
+            && let Some(first) = self.losses.pop_front()
+        {
+            sleep_until((first + FLAP_WINDOW + UNPLANNED).into()).await;
+        }
+        self.losses.push_back(Instant::now());
+    }
+
+    /// Begins the trouble; returns since when another node may be expected.
+    async fn make(&mut self, trouble: Trouble, host: Space) -> Instant {
+        let begun = Instant::now();
+        match trouble {
+            Trouble::Pause => self.fabric.signal_agent(host, Signal::STOP),
+            Trouble::Partition => self.fabric.lab().cut_off(host).unwrap(),
+            Trouble::Kill | Trouble::Clock => self.fabric.signal_agent(host, Signal::KILL),
+            Trouble::Stop => self.fabric.signal_agent(host, Signal::TERM),
+            Trouble::Drain => {
+                self.fabric.ada.rap(&["vpn", "drain", "tunnel"]).await.ok();
+                // What the command itself took is not the connection's.
+                return Instant::now();
+            }
+        }
+        begun
+    }
+
+    /// Ends the trouble and waits until the host would take the connection again.
+    async fn end(&mut self, trouble: Trouble, host: Space) {
+        match trouble {
+            Trouble::Pause => self.fabric.signal_agent(host, Signal::CONT),
+            Trouble::Partition => self.fabric.lab().heal(host).unwrap(),
+            Trouble::Kill | Trouble::Stop => {
+                let agent = self.fabric.agent(host);
+                until("the agent has ended", PATIENCE, async || agent.ended()).await;
+                self.fabric.start_agent(host);
+            }
+            Trouble::Clock => {
+                let agent = self.fabric.agent(host);
+                until("the agent has ended", PATIENCE, async || agent.ended()).await;
+                // Ahead, and at the next time back again.
+                self.shift_s = SHIFT_S - self.shift_s;
+                self.fabric.start_agent_ahead(host, self.shift_s);
+            }
+            Trouble::Drain => {}
+        }
+        self.stands_by(host, |state| state == "standby").await;
+    }
+
+    async fn stands_by(&self, host: Space, fits: impl Fn(&str) -> bool) {
+        until(&format!("{host:?} stands by"), PATIENCE, async || {
+            let status = self.fabric.agent_status(host).await?;
+            let connection = &status["leases"]["connections"][0];
+            let connected = status["busConnected"] == true;
+            let ready = connection["ready"] == true || connection["state"] == "active";
+            (connected && ready && fits(connection["state"].as_str()?)).then_some(())
+        })
+        .await;
+    }
+
+    /// After a newer generation nothing older comes. Only a process that was stopped between its
+    /// last look at the clock and its packet may send that one packet when it goes on, and the fence
+    /// refuses it.
+    fn check_late(&self, trouble: Trouble, old: Heard) {
+        let late = self.recorder.take_late();
+        let permitted = usize::from(trouble == Trouble::Pause);
+        assert!(late.len() <= permitted, "{trouble:?}: {late:?}");
+        let of_the_last =
+            late.iter().all(|one| (one.host, one.generation) == (old.host, old.generation));
+        assert!(of_the_last, "{late:?}");
+    }
+
+    /// The log alone shows that the intervals of two holders do not overlap.
+    async fn check_the_log(&self) {
+        let mut free_from = String::new();
+        let mut greatest = 0;
+        for event in self.fabric.audit().await {
+            let data = &event["data"];
+            match event["type"].as_str() {
+                Some("vpn_connection.lease_granted") => {
+                    let generation = data["generation"].as_u64().unwrap();
+                    assert!(generation > greatest, "{event}");
+                    greatest = generation;
+                    let granted_at = data["granted_at"].as_str().unwrap();
+                    assert!(granted_at >= free_from.as_str(), "{event} after {free_from}");
+                }
+                Some("vpn_connection.lease_released") => {
+                    free_from = data["released_at"].as_str().unwrap().to_owned();
+                }
+                Some("vpn_connection.lease_fenced") => {
+                    free_from = data["valid_until"].as_str().unwrap().to_owned();
+                }
+                _ => {}
+            }
+        }
+        let newest = self.recorder.newest().map(|heard| heard.generation.number());
+        assert_eq!(newest, Some(greatest));
+        let (accepted, refused) = self.recorder.counts();
+        step(&format!("{accepted} datagrams of {greatest} generations passed, {refused} did not"));
+    }
+}
