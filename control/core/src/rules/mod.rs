@@ -8,7 +8,7 @@
 //!                  documents' rules ──── OrganizationRules::administer ──▶ Answer
 //! ```
 //!
-//! Every organization's rules are compiled where the log is folded ([`OrganizationRules`]) and asked
+//! Every organization's rules are compiled where the log is folded (`OrganizationRules`) and asked
 //! many times. What a rule can see is declared in one schema, which documents are checked against
 //! before they are written ([`compile_document`]). The isolation rules forbid whatever crosses from
 //! one organization into another; no document can lift a `forbid`. A rule that cannot be evaluated
