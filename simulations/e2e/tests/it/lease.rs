@@ -221,7 +221,7 @@ impl Stage {
         let mut free_from = String::new();
         let mut greatest = 0;
         for event in self.fabric.audit().await {
-            let data = &event["data"];
+            let data = &event["payload"];
             match event["type"].as_str() {
                 Some("vpn_connection.lease_granted") => {
                     let generation = data["generation"].as_u64().unwrap();
