@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quinn::{AckFrequencyConfig, Connection, IdleTimeout, TransportConfig, VarInt};
+use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
 use rap_proto::Lane;
 
 /// A client may lose its network for this long before its session counts as lost.
@@ -26,12 +26,6 @@ const MAX_HOP_STREAMS: u32 = 64;
 /// The first estimate of a round trip: nodes and their clients are seldom as far apart as the
 /// 333 ms of RFC 9002, and a lost first packet should not look like a dead path.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
-
-/// How many packets a receiver may take in before it has to acknowledge; it asks for a first
-/// window of ten packets at once, so more would let a new connection stand still.
-const ACKNOWLEDGE_EVERY: u32 = 8;
-/// How long it may wait with fewer.
-const ACKNOWLEDGE_WITHIN: Duration = Duration::from_millis(5);
 
 /// What one stream may have in flight towards us.
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
@@ -94,13 +88,8 @@ const fn window(lane: Lane) -> u32 {
 
 fn base(idle: Duration) -> TransportConfig {
     let idle = IdleTimeout::try_from(idle).expect("a few seconds fit");
-    let mut acknowledging = AckFrequencyConfig::default();
-    acknowledging
-        .ack_eliciting_threshold(VarInt::from_u32(ACKNOWLEDGE_EVERY))
-        .max_ack_delay(Some(ACKNOWLEDGE_WITHIN));
     let mut config = TransportConfig::default();
     config
-        .ack_frequency_config(Some(acknowledging))
         .max_idle_timeout(Some(idle))
         .initial_rtt(INITIAL_RTT)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))

@@ -2,6 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
+use futures_util::FutureExt as _;
 use rap_mesh_core::{
     Caller,
     admission::{Presented, admit_flow, claimed, flow_must_end},
@@ -17,8 +18,6 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 use tracing::Instrument as _;
-
-use futures_util::FutureExt as _;
 
 use crate::{
     DialRequest, Dialed,
