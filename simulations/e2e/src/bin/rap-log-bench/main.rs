@@ -5,7 +5,7 @@
 //!
 //! | Figure | What | Figure | Beside it |
 //! |---|---|---|---|
-//! | `append_N` | events a second of N writers, with the Merkle tree, a fold following | `plain_N` | one row a transaction, a connection for each writer |
+//! | `append_N` | events a second of N writers, with the Merkle tree, a fold following | `plain_N` | one row a transaction, a connection for each writer, at most 90 |
 //! | `append_p50`, `append_p99` | one append after the other | `commit_p50`, `commit_p99` | one row committed after the other |
 //! | `replay_fold` | events a second from stored form into the state | | |
 //! | `leases_cpu`, `leases_missed` | 10,000 leases, each renewed every 3 s | | |

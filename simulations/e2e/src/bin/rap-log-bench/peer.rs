@@ -14,11 +14,14 @@ const INSERT: &str = "INSERT INTO rows (category, stream, payload) VALUES ('pool
 /// About what an event of the fabric holds.
 const PAYLOAD: [u8; 100] = [0x2a; 100];
 
-/// Rows a second of `writers` writers.
+/// A private server takes a hundred connections, and others need some of them. More writers than
+/// that are not possible without a pool, which is why the figure of 128 is one of 90.
+const MAX_CONNECTIONS: u32 = 90;
+
+/// Rows a second of `writers` writers, or of [`MAX_CONNECTIONS`] where that is fewer.
 pub(crate) async fn rate(server: &PrivatePostgres, writers: u32, span: Duration) -> Outcome<f64> {
     let url = server.create_database(&format!("plain_{writers}")).await?;
     connect(&url).await?.batch_execute(TABLE).await?;
-    // A private server takes a hundred connections; the writers share what it has.
     let connections = writers.min(MAX_CONNECTIONS);
     let mut clients = Vec::new();
     for _ in 0..connections {
@@ -45,9 +48,6 @@ pub(crate) async fn rate(server: &PrivatePostgres, writers: u32, span: Duration)
     }
     Ok(stored as f64 / begun.elapsed().as_secs_f64())
 }
-
-/// Below the private server's own limit, which leaves room for whoever else is connected.
-const MAX_CONNECTIONS: u32 = 90;
 
 /// How long one commit takes after the other.
 pub(crate) async fn times(server: &PrivatePostgres, span: Duration) -> Outcome<Vec<Duration>> {
