@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Inputs: what is kept, control keys, doorbells, answers, outcomes of writes. Effects: at most
-//! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change.
+//! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change,
+//! and [`Effect::Lasts`] whenever its end has moved.
 //!
 //! INVARIANT: a beat counts only when it is durable that it was heard, so a restart does not make
 //! an earlier one count again.
@@ -92,6 +93,11 @@ pub enum Effect {
     Persist(Box<BeatFloor>),
     /// From now on this is what control's word is worth.
     Entered(Authority),
+    /// What control's word gives ends at this moment, when the node becomes isolated, unless a later
+    /// beat comes; `None` where no beat was ever heard. Said once at the start, then for each beat.
+    Lasts {
+        until: Option<Moment>,
+    },
     /// Something was denied at this position: ask for the snapshot at once.
     Denied {
         version: u64,
@@ -106,6 +112,8 @@ pub struct BeatListener {
     authority: Authority,
     /// When the present state ends by itself.
     ends: Option<Moment>,
+    /// When this node is isolated.
+    isolated_at: Option<Moment>,
     asked: bool,
     next: Option<Moment>,
     rung: u64,
@@ -123,6 +131,7 @@ impl BeatListener {
             candidate: None,
             authority: Authority::default(),
             ends: None,
+            isolated_at: None,
             asked: false,
             next: None,
             rung: 0,
@@ -142,6 +151,11 @@ impl BeatListener {
         self.floor.as_ref().map(|floor| &floor.beat)
     }
 
+    /// When this node is, or became, isolated; `None` where no beat was ever heard.
+    pub fn isolated_at(&self) -> Option<Moment> {
+        self.isolated_at
+    }
+
     /// Who may sign beats, as far as this node was told.
     pub fn statement(&self) -> Option<&EpochStatement> {
         self.judge.stated().map(|stated| &stated.statement)
@@ -156,13 +170,17 @@ impl BeatListener {
                 // Its life goes on; how much of it, only the calendar tells after a restart.
                 self.enter(Authority::Healthy);
                 self.ends = Some(now + bounded(ended.since(at)));
+                self.isolated_at = self.ends.map(|ends| ends + ISOLATED_AFTER);
             } else if at.since(ended) < ISOLATED_AFTER {
                 self.enter(Authority::Degraded { since: ended });
                 self.ends = Some(now + (ISOLATED_AFTER - at.since(ended)));
+                self.isolated_at = self.ends;
             } else {
                 self.enter(Authority::Isolated { since: ended });
+                self.isolated_at = Some(now);
             }
         }
+        self.effects.push_back(Effect::Lasts { until: self.isolated_at });
         self.ask(now);
     }
 
@@ -217,7 +235,9 @@ impl BeatListener {
         let left = bounded(expires_at.since(at));
         if left > Duration::ZERO {
             self.ends = Some(now + left);
+            self.isolated_at = Some(now + left + ISOLATED_AFTER);
             self.enter(Authority::Healthy);
+            self.effects.push_back(Effect::Lasts { until: self.isolated_at });
         }
         if self.beat().is_some_and(|beat| beat.sequence < self.rung) {
             self.next = self.next.map(|next| next.min(now + FIRST_RETRY));

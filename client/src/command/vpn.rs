@@ -8,7 +8,8 @@ use super::Context;
 use crate::{api::Api, args::VpnCommand, failure::Failure, output::Row};
 
 impl Row for VpnConnection {
-    const COLUMNS: &'static [&'static str] = &["NAME", "CLASS", "WANTED", "CARRIED", "GENERATION"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "CLASS", "WANTED", "CARRIED", "WHY", "GENERATION"];
 
     fn cells(&self) -> Vec<String> {
         let carried = match (self.held, self.node) {
@@ -21,6 +22,7 @@ impl Row for VpnConnection {
             self.class.to_string(),
             if self.enabled { "yes" } else { "no" }.to_owned(),
             carried,
+            self.reason.clone().unwrap_or_default().replace('_', " "),
             self.generation.to_string(),
         ]
     }

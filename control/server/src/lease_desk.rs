@@ -54,6 +54,11 @@ impl LeaseDesk {
         }
     }
 
+    /// Why a connection is carried, or not, as far as the grantor of this replica knows.
+    pub(crate) fn reason(&self, connection: VpnConnectionId) -> Option<Reason> {
+        self.lock().get(&connection).copied()
+    }
+
     pub(crate) fn gauges(&self) -> Vec<Gauge> {
         let mut counts = BTreeMap::new();
         for reason in self.lock().values() {

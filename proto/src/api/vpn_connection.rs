@@ -33,6 +33,8 @@ bodies! {
         pub node: Option<NodeId>,
         /// The holder was asked to hand over.
         pub draining: bool,
+        /// Why it is carried, or not, in a word; none where this replica does not know yet.
+        pub reason: Option<String>,
         /// How often its lease was granted, at least.
         pub generation: u64,
         pub revision: u64,

@@ -97,6 +97,7 @@ impl Ear {
                 Effect::Denied { version } => self.denied.push(version),
                 Effect::Refused(refusal) => self.refused = Some(refusal),
                 Effect::Entered(authority) => assert_eq!(authority, self.listener.authority()),
+                Effect::Lasts { until } => assert_eq!(until, self.listener.isolated_at()),
             }
         }
         asks
@@ -116,8 +117,10 @@ fn who_hears_nothing_goes_degraded_then_isolated_and_comes_back() {
     let three = statement(1, &[1, 2, 3]);
     let mut ear = Ear::new();
     assert_eq!(ear.listener.authority(), Authority::Unheard);
+    assert_eq!(ear.listener.isolated_at(), None);
     let first = beat(&three, 1, ear.at);
     assert_eq!(ear.hear(reply(&three, &first, &[1, 3])), Authority::Healthy);
+    assert_eq!(ear.listener.isolated_at(), Some(ear.now + TTL + ISOLATED_AFTER));
     ear.pass(TTL - Duration::from_millis(1));
     assert_eq!(ear.listener.authority(), Authority::Healthy);
     ear.pass(Duration::from_millis(1));
@@ -220,6 +223,8 @@ fn after_a_restart_the_kept_beat_tells_where_it_goes_on() {
     ] {
         let mut ear = Ear::restarted(Some(kept.clone()), NOW + later);
         assert_eq!(ear.listener.authority(), authority);
+        let left = (TTL + ISOLATED_AFTER).saturating_sub(later);
+        assert_eq!(ear.listener.isolated_at(), Some(ear.now + left));
         let older = beat(&three, 3, ear.at);
         ear.hear(reply(&three, &older, &[1, 2]));
         assert_eq!(ear.refused, Some(BeatRefusal::Older), "the floor is kept");
@@ -238,6 +243,7 @@ fn what_is_not_durable_does_not_count() {
     let now = Moment::from_micros(1);
     listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
     listener.handle_input(now, Input::Restore { kept: None, at: NOW });
+    assert_eq!(listener.poll_effect(), Some(Effect::Lasts { until: None }));
     assert!(matches!(listener.poll_effect(), Some(Effect::Ask(_))));
     let reply = reply(&one, &beat(&one, 1, NOW), &[99]);
     listener.handle_input(now, Input::Answered { reply: reply.clone(), at: NOW });
@@ -286,6 +292,7 @@ fn it_asks_at_the_start_at_doorbells_and_in_time() {
     listener.handle_input(now, Input::Rung { sequence: 1 });
     assert_eq!(listener.poll_effect(), None, "nothing is known of the disk yet");
     listener.handle_input(now, Input::Restore { kept: None, at: NOW });
+    assert_eq!(listener.poll_effect(), Some(Effect::Lasts { until: None }));
     assert!(matches!(listener.poll_effect(), Some(Effect::Ask(_))));
     listener.handle_input(now, Input::Rung { sequence: 2 });
     assert_eq!(listener.poll_effect(), None, "one at a time");

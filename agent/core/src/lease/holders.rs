@@ -40,12 +40,16 @@ pub const MAX_CONNECTIONS: usize = MAX_REPORTED_CONNECTIONS;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// A snapshot is acted on. Its life, which ends at `until`, stands for control's authority: no
-    /// lease outlives it.
+    /// A snapshot is acted on; no lease outlives its life, which ends at `until`.
     Told {
         connections: Vec<Connection>,
         draining: bool,
         until: Moment,
+    },
+    /// No lease outlives control's authority either: when this node will be isolated, as far as the
+    /// beat tells; `None` where no beat was ever heard. Nothing is held before this was said.
+    Authority {
+        until: Option<Moment>,
     },
     /// What the disk says; nothing when that cannot be read: then the connection is not carried.
     Loaded {
@@ -127,6 +131,7 @@ pub struct Counts {
 pub struct Holders {
     connections: BTreeMap<VpnConnectionId, Held>,
     until: Moment,
+    authority: Authority,
     draining: bool,
     leaving: bool,
     desk: Desk,
@@ -135,6 +140,14 @@ pub struct Holders {
     counts: Counts,
     jitter: Jitter,
     effects: VecDeque<Effect>,
+}
+
+/// How long control's word lasts.
+#[derive(Debug, Clone, Copy)]
+enum Authority {
+    NotSaid,
+    Unlimited,
+    Until(Moment),
 }
 
 struct Held {
@@ -150,6 +163,7 @@ impl Holders {
         Self {
             connections: BTreeMap::new(),
             until: now,
+            authority: Authority::NotSaid,
             draining: false,
             leaving: false,
             desk: Desk::default(),
@@ -199,19 +213,24 @@ impl Holders {
                 }
             }
         }
-        let ids: Vec<_> = self.connections.keys().copied().collect();
-        for connection in ids {
-            self.tell(now, connection);
-        }
+        self.tell_all(now);
         self.report_soon(now);
     }
 
-    /// Says to one holder what the snapshot says.
+    /// Says to one holder what snapshot and beat say.
     fn tell(&mut self, now: Moment, connection: VpnConnectionId) {
-        let (until, drain) = (self.until, self.draining || self.leaving);
+        let until = match self.authority {
+            // Without a beat nobody is active.
+            Authority::NotSaid => None,
+            Authority::Unlimited => Some(self.until),
+            Authority::Until(end) => Some(self.until.min(end)),
+        };
+        let drain = self.draining || self.leaving;
         let Some(held) = self.connections.get_mut(&connection) else { return };
         let Some(machine) = &mut held.holder else { return };
-        machine.handle_input(now, HolderInput::Beat { until });
+        if let Some(until) = until {
+            machine.handle_input(now, HolderInput::Beat { until });
+        }
         machine.handle_input(now, HolderInput::Drain(drain));
         if held.gone || !held.told.enabled {
             stop(machine, now);
@@ -219,6 +238,11 @@ impl Holders {
             let class = held.told.class;
             machine.handle_input(now, HolderInput::Offered { generation, class });
         }
+    }
+
+    fn tell_all(&mut self, now: Moment) {
+        let ids: Vec<_> = self.connections.keys().copied().collect();
+        ids.into_iter().for_each(|connection| self.tell(now, connection));
     }
 
     fn loaded(&mut self, now: Moment, connection: VpnConnectionId, floor: Option<Generation>) {
@@ -362,6 +386,10 @@ impl Machine for Holders {
                 (self.draining, self.until) = (draining, until);
                 self.told(now, connections);
             }
+            Input::Authority { until } => {
+                self.authority = until.map_or(Authority::Unlimited, Authority::Until);
+                self.tell_all(now);
+            }
             Input::Loaded { connection, floor } => self.loaded(now, connection, floor),
             Input::Persisted { connection, generation } => {
                 self.give(now, connection, HolderInput::Persisted { generation });
@@ -387,8 +415,7 @@ impl Machine for Holders {
             Input::Answered(reply) => self.answered(now, reply),
             Input::Leave => {
                 self.leaving = true;
-                let ids: Vec<_> = self.connections.keys().copied().collect();
-                ids.into_iter().for_each(|connection| self.tell(now, connection));
+                self.tell_all(now);
                 self.report_soon(now);
             }
             Input::GiveUp => {

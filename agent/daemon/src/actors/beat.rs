@@ -1,4 +1,4 @@
-//! Listens for the authority beat, and tells the mesh what control's word is worth.
+//! Listens for the authority beat, and tells mesh and leases what control's word is worth.
 
 use actix::{
     Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context, Handler, Message,
@@ -9,7 +9,7 @@ use rap_proto::{Authority, wire::node_api::BeatRequest};
 
 use crate::{
     actors::{
-        Crew, Parts, Renewed, fetcher::Doorbell, link::ControlKeys, mesh::Trusts,
+        Crew, Parts, Renewed, fetcher::Doorbell, leases::Lasts, link::ControlKeys, mesh::Trusts,
         snapshots::TellAgain,
     },
     board::AuthorityStatus,
@@ -26,7 +26,7 @@ pub(crate) struct Rung {
     pub(crate) sequence: u64,
 }
 
-/// The mesh was started afresh and asks to be told again.
+/// Mesh or leases were started afresh and ask to be told again.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct TellTrust;
@@ -156,6 +156,7 @@ impl Shell for BeatActor {
             Effect::Ask(request) => self.ask(request, ctx),
             Effect::Persist(floor) => self.persist(*floor, ctx),
             Effect::Entered(authority) => self.entered(authority),
+            Effect::Lasts { until } => self.crew.leases.tell(Lasts { until }),
             Effect::Denied { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),
         }
@@ -196,7 +197,10 @@ impl Handler<TellTrust> for BeatActor {
     type Result = ();
 
     fn handle(&mut self, _: TellTrust, _: &mut Self::Context) {
-        self.crew.mesh.tell(Trusts(self.machine.authority()));
+        if self.restored {
+            self.crew.mesh.tell(Trusts(self.machine.authority()));
+            self.crew.leases.tell(Lasts { until: self.machine.isolated_at() });
+        }
     }
 }
 

@@ -14,12 +14,13 @@ use rap_agent_core::{
     snapshot::Snapshot,
 };
 use rap_proto::{
-    Generation, LeaseClass, VpnConnectionId, bus::NodeBody, wire::node_api::LeasesRequest,
+    Generation, LeaseClass, Moment, VpnConnectionId, bus::NodeBody, wire::node_api::LeasesRequest,
 };
 
 use crate::{
     actors::{
         Crew, Parts, Renewed, Revoked,
+        beat::TellTrust,
         link::Say,
         snapshots::{Suspended, TellAgain},
     },
@@ -35,6 +36,13 @@ use crate::{
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Told(pub(crate) Arc<Snapshot>);
+
+/// Until when control's authority lasts here, as far as the beat tells.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Lasts {
+    pub(crate) until: Option<Moment>,
+}
 
 /// Control granted this node a lease.
 #[derive(Message)]
@@ -217,6 +225,7 @@ impl Actor for LeaseActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
+        self.crew.beat.tell(TellTrust);
         self.crew.snapshots.tell(TellAgain);
     }
 }
@@ -271,6 +280,14 @@ impl Handler<Told> for LeaseActor {
         let connections = snapshot.connections.connections.clone();
         let (draining, until) = (snapshot.assignment.draining, Clock.moment() + life);
         self.feed(Input::Told { connections, draining, until }, ctx);
+    }
+}
+
+impl Handler<Lasts> for LeaseActor {
+    type Result = ();
+
+    fn handle(&mut self, Lasts { until }: Lasts, ctx: &mut Self::Context) {
+        self.feed(Input::Authority { until }, ctx);
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rap_control_core::{Action, Target, state::VpnConnection as Found};
+use rap_control_core::{Action, Target, lease::Reason, state::VpnConnection as Found};
 use rap_events::{
     keys,
     vpn_connection::{self, VpnConnectionCommand},
@@ -67,6 +67,7 @@ pub(super) async fn create(
         held: false,
         node: None,
         draining: false,
+        reason: None,
         generation: 0,
         revision: loaded.revision,
     };
@@ -162,7 +163,14 @@ fn show(call: &Call, found: &Found) -> VpnConnection {
         held: found.lease.is_some(),
         node: own.map(|node| node.id),
         draining: found.lease.is_some_and(|lease| lease.drain_requested),
+        reason: reason(call, found).map(|reason| reason.to_string()),
         generation: found.generation,
         revision: found.stamp.revision,
     }
+}
+
+/// What nobody wants needs no grantor to say why nobody carries it.
+fn reason(call: &Call, found: &Found) -> Option<Reason> {
+    let wanted = found.enabled || found.lease.is_some();
+    if wanted { call.app.lease_desk.reason(found.id) } else { Some(Reason::Disabled) }
 }

@@ -161,7 +161,8 @@ async fn a_connection_is_wanted_changed_and_removed_by_its_organization() {
     assert_eq!((shown.id(), shown.revision()), (created.id(), 1));
     let disabled = api.change(Method::POST, &format!("{path}/disable"), None, 1).await;
     assert_eq!((disabled.status.as_u16(), disabled.revision()), (200, 2));
-    assert_eq!(api.get(path).await.json["enabled"], false);
+    let shown = api.get(path).await.json;
+    assert_eq!((&shown["enabled"], &shown["reason"]), (&json!(false), &json!("disabled")));
     let enabled = api.change(Method::POST, &format!("{path}/enable"), None, 2).await;
     assert_eq!(enabled.revision(), 3);
     let any = Some(json!({"nodes": []}));

@@ -55,6 +55,12 @@ impl Shell {
     }
 
     fn tell(&mut self, connections: Vec<Connection>) {
+        self.feed(Input::Authority { until: None });
+        self.tell_snapshot(connections);
+    }
+
+    /// Without a word about authority.
+    fn tell_snapshot(&mut self, connections: Vec<Connection>) {
         let until = self.now + Duration::from_secs(3_600);
         self.feed(Input::Told { connections, draining: false, until });
     }
@@ -273,4 +279,36 @@ fn so_many_connections_are_carried_and_the_others_left_to_other_nodes() {
     let all = (1..=MAX_CONNECTIONS as u128 + 5).map(|number| told(number, None)).collect();
     shell.tell(all);
     assert_eq!(shell.machine.each().count(), MAX_CONNECTIONS);
+}
+
+#[test]
+fn nothing_is_held_before_the_beat_was_asked_and_nothing_outlives_what_it_gives() {
+    let mut shell = Shell::new();
+    shell.tell_snapshot(vec![told(1, Some(5))]);
+    shell.wait(Duration::from_secs(2));
+    assert!(!shell.may_forward(1, 5), "whether control has a quorum is not known");
+    let isolated_at = shell.now + Duration::from_secs(20);
+    shell.feed(Input::Authority { until: Some(isolated_at) });
+    shell.wait(Duration::from_secs(15));
+    assert!(shell.may_forward(1, 5));
+    // A control without quorum goes on renewing.
+    shell.wait(Duration::from_secs(5));
+    assert!(!shell.may_forward(1, 5));
+    shell.wait(Duration::from_secs(5));
+    assert!(shell.active.is_empty(), "the driver was stopped");
+    assert!(!shell.calls.is_empty());
+}
+
+#[test]
+fn a_later_beat_prolongs_what_the_earlier_gave() {
+    let mut shell = Shell::new();
+    shell.feed(Input::Authority { until: Some(shell.now + Duration::from_secs(10)) });
+    shell.tell_snapshot(vec![told(1, Some(5))]);
+    shell.wait(Duration::from_secs(5));
+    assert!(shell.may_forward(1, 5));
+    shell.feed(Input::Authority { until: Some(shell.now + Duration::from_secs(10)) });
+    shell.wait(Duration::from_secs(9));
+    assert!(shell.may_forward(1, 5));
+    shell.wait(Duration::from_secs(1));
+    assert!(!shell.may_forward(1, 5));
 }
