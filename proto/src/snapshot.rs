@@ -75,7 +75,7 @@ pub struct Assignment {
 }
 
 /// A role and the organizations for which it was assigned.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RoleScope {
     pub role: NodeRole,

@@ -42,5 +42,5 @@ mod world;
 
 pub use access::{AccessIds, AccessRequest, Authorized, Denied, Liveness, authorize_session};
 pub use authorization::{Action, Decision, Principal, Rule, Target, authorize};
-pub use snapshot::{Compiled, NotCompiled, compile};
+pub use snapshot::{Compiled, Compiler, NotCompiled, compile};
 pub use state::{Corrupt, State};

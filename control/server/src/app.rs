@@ -2,16 +2,16 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
 
 use rap_bus::Bus;
-use rap_control_core::State;
+use rap_control_core::{Compiled, Compiler, NotCompiled, State};
 use rap_events::{BeatTable, Heads, LeaseTable, Log};
-use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
+use rap_proto::{IncarnationId, NodeId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
 use crate::{
@@ -58,6 +58,8 @@ pub(crate) struct App {
     /// Whether every actor lives.
     pub(crate) healthy: watch::Receiver<bool>,
     states: watch::Receiver<Arc<State>>,
+    /// One change concerns many nodes, who ask at the same time.
+    compiler: Mutex<Compiler>,
     /// Milliseconds since 1970: since when the nodes have been heard without a break.
     listening_since: AtomicI64,
     pub(crate) limits: Limits,
@@ -129,6 +131,7 @@ impl App {
             metrics: Metrics::default(),
             healthy,
             states,
+            compiler: Mutex::default(),
             listening_since: AtomicI64::new(i64::MAX),
             limits,
             refuted: OnceLock::new(),
@@ -167,6 +170,12 @@ impl App {
     /// The projections as they are now.
     pub(crate) fn state(&self) -> Arc<State> {
         Arc::clone(&self.states.borrow())
+    }
+
+    /// Compiles the snapshot of one node.
+    pub(crate) fn compile(&self, state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
+        let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
+        compiler.compile(state, node)
     }
 
     /// Sees each new state; several in between may be skipped.

@@ -16,13 +16,15 @@
 
 mod compile;
 mod scope;
+mod shared;
 mod touched;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::{Digest, NodeId, snapshot::Manifest};
 
-pub use compile::compile;
+pub use compile::{Compiler, compile};
+pub use shared::MAX_CLASSES;
 pub(crate) use touched::touched;
 
 /// How long a node accepts new sessions under one snapshot.

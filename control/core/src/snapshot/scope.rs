@@ -21,11 +21,16 @@ pub(super) fn visible_roles(viewer: &Node, other: &Node) -> Vec<RoleScope> {
     if viewer.id == other.id {
         return Vec::new();
     }
-    other.roles.iter().filter_map(|offered| visible_scope(viewer, offered)).collect()
+    visible_to(&viewer.roles, other)
 }
 
-fn visible_scope(viewer: &Node, offered: &RoleScope) -> Option<RoleScope> {
-    let needed = viewer.roles.iter().filter(|own| {
+/// The same for every other node that has these roles.
+pub(super) fn visible_to(roles: &[RoleScope], other: &Node) -> Vec<RoleScope> {
+    other.roles.iter().filter_map(|offered| visible_scope(roles, offered)).collect()
+}
+
+fn visible_scope(roles: &[RoleScope], offered: &RoleScope) -> Option<RoleScope> {
+    let needed = roles.iter().filter(|own| {
         SPEAKS_WITH.iter().any(|(role, others)| *role == own.role && others.contains(&offered.role))
     });
     let shared: Vec<Scope> = needed.filter_map(|own| shared(own, offered)).collect();

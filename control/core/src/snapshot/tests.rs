@@ -19,7 +19,7 @@ use rap_proto::{
     snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
 };
 
-use super::{Compiled, NotCompiled, SNAPSHOT_TTL, compile, compile::compile_within};
+use super::{Compiled, Compiler, NotCompiled, SNAPSHOT_TTL, compile};
 use crate::{
     State,
     state::DENIAL_KEPT_MS,
@@ -293,7 +293,8 @@ fn a_snapshot_that_does_not_fit_is_refused() {
     let platform = Platform::new();
     let compiled = compile(platform.state(), platform.entry).unwrap();
     let actual = compiled.sections.values().map(Vec::len).max().unwrap();
-    let within = |limit| compile_within(platform.state(), platform.entry, limit);
+    let within =
+        |limit| Compiler::default().compile_within(platform.state(), platform.entry, limit);
     assert_eq!(within(actual).unwrap(), compiled);
     let limit = actual - 1;
     let expected = NotCompiled::SectionTooLarge { section: "peers", actual, limit };

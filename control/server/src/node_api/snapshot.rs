@@ -1,4 +1,4 @@
-use rap_control_core::{NotCompiled, compile};
+use rap_control_core::NotCompiled;
 use rap_proto::{
     signed,
     snapshot::{Bundle, MAX_SECTIONS},
@@ -18,7 +18,7 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     if node.version <= request.have {
         return Ok(NodeAnswer::NotModified);
     }
-    let compiled = compile(&call.state, node.id).map_err(|error| {
+    let compiled = call.app.compile(&call.state, node.id).map_err(|error| {
         tracing::error!(%error, "a snapshot cannot be compiled");
         match error {
             NotCompiled::NotApproved(_) => {

@@ -26,7 +26,7 @@ use rap_proto::{
 };
 use uuid::Uuid;
 
-use super::{all_bytes, compile, holds, marks};
+use super::{Compiler, all_bytes, compile, holds, marks};
 use crate::{
     process::{Clock, due},
     world::{Platform, Tenant, key, name, uuid},
@@ -39,6 +39,8 @@ const COMMANDS: u8 = 34;
 
 struct History {
     platform: Platform,
+    /// One for all states, as a server has it.
+    compiler: Compiler,
     sequence: u64,
 }
 
@@ -134,14 +136,14 @@ impl History {
         let role = OrganizationRole::User;
         let grant = MembershipCommand::Grant { organization: tenant.id, user, role };
         self.try_give::<Membership>(membership_id(tenant.id, user), grant);
-        let before = compiled(&self.platform);
+        let before = compiled(&mut self.compiler, &self.platform);
         let position = self.platform.state().position();
         let name = name(&format!("made-{how}"));
         self.try_give::<User>(
             user.uuid(),
             UserCommand::Create { name, display_name: String::new() },
         );
-        check_versions(&self.platform, &before, position);
+        check_versions(&mut self.compiler, &self.platform, &before, position);
     }
 
     fn nodes(&mut self, (command, who, how): Step) {
@@ -308,21 +310,22 @@ fn user(tenant: Tenant, how: u8) -> UserId {
 type Snapshots = BTreeMap<NodeId, (BTreeMap<String, Digest>, u64)>;
 
 /// The sections' digests and the version of every node that has a snapshot.
-fn compiled(platform: &Platform) -> Snapshots {
+fn compiled(compiler: &mut Compiler, platform: &Platform) -> Snapshots {
     platform
         .state()
         .nodes()
         .approved()
         .map(|node| {
-            let manifest = compile(platform.state(), node.id).unwrap().manifest;
-            (node.id, (manifest.sections, manifest.version))
+            let compiled = compiler.compile(platform.state(), node.id).unwrap();
+            assert_eq!(compiled, compile(platform.state(), node.id).unwrap(), "what is shared");
+            (node.id, (compiled.manifest.sections, compiled.manifest.version))
         })
         .collect()
 }
 
 /// Fails when a node's snapshot changed after `position` without a version of its own.
-fn check_versions(platform: &Platform, before: &Snapshots, position: u64) {
-    for (node, (sections, version)) in compiled(platform) {
+fn check_versions(compiler: &mut Compiler, platform: &Platform, before: &Snapshots, position: u64) {
+    for (node, (sections, version)) in compiled(compiler, platform) {
         let Some((old_sections, old_version)) = before.get(&node) else { continue };
         assert!(version >= *old_version, "versions only rise");
         assert!(*old_sections == sections || version > position, "new content, old version");
@@ -336,12 +339,13 @@ proptest! {
     fn no_two_snapshots_share_a_version_and_a_replay_equals_the_live_state(
         steps in prop::collection::vec((0..COMMANDS, any::<u8>(), any::<u8>()), 1..60),
     ) {
-        let mut history = History { platform: Platform::new(), sequence: 0 };
+        let (platform, compiler) = (Platform::new(), Compiler::default());
+        let mut history = History { platform, compiler, sequence: 0 };
         for step in steps {
             let position = history.platform.state().position();
-            let before = compiled(&history.platform);
+            let before = compiled(&mut history.compiler, &history.platform);
             history.step(step);
-            check_versions(&history.platform, &before, position);
+            check_versions(&mut history.compiler, &history.platform, &before, position);
             let platform = &history.platform;
             let tenants = [(platform.acme, platform.globex, "globex"), (platform.globex, platform.acme, "acme")];
             for (own, foreign, called) in tenants {

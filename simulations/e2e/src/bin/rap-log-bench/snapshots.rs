@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rap_control_core::compile;
+use rap_control_core::Compiler;
 use rap_events::{
     cluster::{Cluster, ClusterCommand},
     node::{Node, NodeCommand, Offer},
@@ -48,9 +48,9 @@ pub(crate) fn measure() -> Outcome<()> {
     };
     let create = PolicyCommand::Create { organization: ORGANIZATION, name: "all".parse()?, spec };
     platform.create::<Policy>(Uuid::from_u128(4), [create])?;
-    let mut signed = 0;
+    let (mut compiler, mut signed) = (Compiler::default(), 0);
     for node in platform.state.nodes().approved().filter(|node| node.version > before) {
-        let compiled = compile(&platform.state, node.id)?;
+        let compiled = compiler.compile(&platform.state, node.id)?;
         signed::seal(&compiled.manifest, &[&control]);
         signed += 1;
     }
