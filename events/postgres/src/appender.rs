@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rap_events::log::{Append, AppendError, Appended};
-use sqlx::{Connection as _, PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::yield_now,
@@ -64,8 +64,21 @@ pub(crate) async fn run(
     mut queue: mpsc::Receiver<Request>,
     heads: Arc<watch::Sender<u64>>,
 ) {
-    let appender = Appender { pool, heads };
-    while let Some(first) = queue.recv().await {
+    let mut closing = pool.close_event();
+    let mut appender = Appender { pool, heads, connection: None };
+    let mut open = true;
+    loop {
+        let first = tokio::select! {
+            biased;
+            // A pool waits for every connection that it gave away.
+            () = &mut closing, if open => {
+                open = false;
+                appender.connection = None;
+                continue;
+            }
+            first = queue.recv() => first,
+        };
+        let Some(first) = first else { return };
         // The writers of the last batch were just answered: let them queue their next.
         yield_now().await;
         let requests = drain(first, &mut queue);
@@ -103,11 +116,13 @@ impl Size for Append {
 struct Appender {
     pool: PgPool,
     heads: Arc<watch::Sender<u64>>,
+    /// Kept from one batch to the next: asking the pool would ask the database whether it is alive.
+    connection: Option<PoolConnection<Postgres>>,
 }
 
 impl Appender {
     /// One outcome for each append, in order.
-    async fn serve(&self, appends: &[&Append]) -> Vec<Outcome> {
+    async fn serve(&mut self, appends: &[&Append]) -> Vec<Outcome> {
         match self.store_together(appends).await {
             Ok(outcomes) => outcomes,
             Err(Failure::Refused(_)) if appends.len() > 1 => {
@@ -124,7 +139,7 @@ impl Appender {
         }
     }
 
-    async fn store_together(&self, appends: &[&Append]) -> Result<Vec<Outcome>, Failure> {
+    async fn store_together(&mut self, appends: &[&Append]) -> Result<Vec<Outcome>, Failure> {
         let mut tries = 1;
         loop {
             match self.store(appends).await {
@@ -140,13 +155,28 @@ impl Appender {
         }
     }
 
-    async fn store(&self, appends: &[&Append]) -> Result<Vec<Outcome>, StoreError> {
-        let acquired = self.pool.acquire().await;
-        let mut connection = acquired.map_err(|error| before(&error))?;
+    async fn store(&mut self, appends: &[&Append]) -> Result<Vec<Outcome>, StoreError> {
+        if let Some(kept) = self.connection.take() {
+            match self.store_with(kept, appends).await {
+                // It may have died since the last batch. Nothing was stored: a fresh one tells.
+                Err(StoreError::Before(Failure::Unavailable(_))) => {}
+                stored => return stored,
+            }
+        }
+        let fresh = self.pool.acquire().await.map_err(|error| before(&error))?;
+        self.store_with(fresh, appends).await
+    }
+
+    async fn store_with(
+        &mut self,
+        mut connection: PoolConnection<Postgres>,
+        appends: &[&Append],
+    ) -> Result<Vec<Outcome>, StoreError> {
         let stored = store_on(&mut connection, appends).await;
         match stored {
             Ok((outcomes, head)) => {
                 publish(&self.heads, head);
+                self.connection = Some(connection);
                 Ok(outcomes)
             }
             Err(error) => {
@@ -159,7 +189,7 @@ impl Appender {
 
     /// Finds out whether a lost commit happened.
     async fn settle(
-        &self,
+        &mut self,
         appends: &[&Append],
         outcomes: Vec<Outcome>,
         head: u64,
@@ -188,7 +218,7 @@ impl Appender {
 
     /// Whether the batch was stored. It was as a whole or not at all, so any command that it
     /// was to store answers for all.
-    async fn stored(&self, appends: &[&Append], outcomes: &[Outcome]) -> sqlx::Result<bool> {
+    async fn stored(&mut self, appends: &[&Append], outcomes: &[Outcome]) -> sqlx::Result<bool> {
         let is_new = |outcome: &Outcome| matches!(outcome, Ok(appended) if !appended.replayed);
         let new = appends.iter().zip(outcomes).filter(|(_, outcome)| is_new(outcome));
         let commands: Vec<_> = new.map(|(append, _)| append.command).collect();
@@ -200,33 +230,41 @@ impl Appender {
     }
 }
 
+/// Whether the transaction is over before it comes to the commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    RolledBack,
+    NotYet,
+}
+
 /// Stores a batch in one transaction; returns the outcomes and the head that it left.
 async fn store_on(
     connection: &mut PgConnection,
     appends: &[&Append],
 ) -> Result<(Vec<Outcome>, u64), StoreError> {
     let prepared = async {
-        let mut transaction = connection.begin().await?;
-        let mut head = statements::lock_head(&mut transaction).await?;
-        tree::catch_up(&mut transaction, &mut head).await?;
+        let mut head = statements::begin(connection).await?;
+        tree::catch_up(connection, &mut head).await?;
         let position = head.position;
-        let found = statements::find(&mut transaction, head, appends).await?;
+        let found = statements::find(connection, head, appends).await?;
         let mut batch = Batch::new(found);
         let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
         if batch.commands.is_empty() {
             // Repetitions and conflicts only: there is nothing to commit.
-            transaction.rollback().await?;
-            return Ok((None, outcomes, position));
+            statements::roll_back(connection).await?;
+            return Ok((outcomes, position, Ended::RolledBack));
         }
-        statements::write(&mut transaction, &batch).await?;
-        Ok((Some(transaction), outcomes, batch.head().position))
+        statements::write(connection, &batch).await?;
+        Ok((outcomes, batch.head().position, Ended::NotYet))
     };
-    let (transaction, outcomes, head) = match timeout(BATCH_DEADLINE, prepared).await {
+    let (outcomes, head, ended) = match timeout(BATCH_DEADLINE, prepared).await {
         Ok(prepared) => prepared.map_err(|error| before(&error))?,
         Err(_) => return Err(StoreError::Before(too_slow())),
     };
-    let Some(transaction) = transaction else { return Ok((outcomes, head)) };
-    match timeout(BATCH_DEADLINE, transaction.commit()).await {
+    if ended == Ended::RolledBack {
+        return Ok((outcomes, head));
+    }
+    match timeout(BATCH_DEADLINE, statements::commit(connection)).await {
         Ok(Ok(())) => Ok((outcomes, head)),
         Ok(Err(error)) if failure::certainly_aborted(&error) => Err(before(&error)),
         Ok(Err(_)) | Err(_) => Err(StoreError::AtCommit { outcomes, head }),

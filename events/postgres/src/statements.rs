@@ -1,4 +1,5 @@
-//! The statements of the append transaction. Each handles the whole batch at once.
+//! The statements of the append transaction. Each handles the whole batch at once, and there are as
+//! few as can be: what an append takes is mostly the way to the database and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +7,11 @@ use bytes::Bytes;
 use rap_events::log::{Append, StoredCommand, StreamId};
 use rap_proto::{CommandId, Digest};
 use rap_tlog::Frontier;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{
+    Executor as _, PgConnection, Postgres, Row as _,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -18,13 +23,21 @@ use crate::{
 pub(crate) const CHANNEL: &str = "rap_log";
 
 const LOCK_HEAD: &str = "SELECT position, leaves, frontier FROM log_head FOR UPDATE";
+const BEGIN_AND_LOCK: &str = "BEGIN; SELECT position, leaves, frontier FROM log_head FOR UPDATE";
 const FIND_COMMANDS: &str = "\
     SELECT command, request_hash, first_position, last_position, reply \
     FROM commands WHERE command = ANY($1)";
-const FIND_STREAMS: &str = "\
-    SELECT category, stream, revision FROM streams \
-    JOIN UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) USING (category, stream)";
+/// Commands, and streams, in rows of one shape.
+const FIND: &str = "\
+    SELECT command, request_hash, first_position, last_position, reply, NULL \
+    FROM commands WHERE command = ANY($1) \
+    UNION ALL \
+    SELECT stream, NULL, revision, NULL, NULL, category FROM streams \
+    JOIN UNNEST($2::text[], $3::uuid[]) AS asked (category, stream) USING (category, stream)";
 const FIND_CLAIMS: &str = "SELECT claim FROM claims WHERE claim = ANY($1)";
+const INSERT_COMMANDS: &str = "\
+    INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
+    SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[])";
 const INSERT_EVENTS: &str = "\
     INSERT INTO events (position, category, stream, revision, event_type, schema, payload, \
                         organization, actor, command, causation, recorded_at, leaf) \
@@ -35,9 +48,6 @@ const UPDATE_STREAMS: &str = "\
     INSERT INTO streams (category, stream, revision) \
     SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[]) \
     ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision";
-const INSERT_COMMANDS: &str = "\
-    INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
-    SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[])";
 const DELETE_CLAIMS: &str = "DELETE FROM claims WHERE claim = ANY($1)";
 const INSERT_CLAIMS: &str = "\
     INSERT INTO claims (claim, command) SELECT * FROM UNNEST($1::text[], $2::uuid[])";
@@ -45,6 +55,25 @@ const MOVE_HEAD: &str = "\
     WITH moved AS (UPDATE log_head SET position = $1, leaves = $1, frontier = $2 \
                    RETURNING position) \
     SELECT pg_notify($3, position::text) FROM moved";
+/// The four statements above as one.
+const WRITE: &str = "\
+    WITH new_commands AS ( \
+        INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
+        SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[]) \
+    ), new_events AS ( \
+        INSERT INTO events (position, category, stream, revision, event_type, schema, payload, \
+                            organization, actor, command, causation, recorded_at, leaf) \
+        SELECT * FROM UNNEST($6::bigint[], $7::text[], $8::uuid[], $9::bigint[], $10::text[], \
+                             $11::integer[], $12::bytea[], $13::uuid[], $14::bytea[], \
+                             $15::uuid[], $16::bigint[], $17::bigint[], $18::bytea[]) \
+    ), grown AS ( \
+        INSERT INTO streams (category, stream, revision) \
+        SELECT * FROM UNNEST($19::text[], $20::uuid[], $21::bigint[]) \
+        ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision \
+    ), moved AS ( \
+        UPDATE log_head SET position = $22, leaves = $22, frontier = $23 RETURNING position \
+    ) \
+    SELECT pg_notify($24, position::text) FROM moved";
 
 /// How far the log has come, and its tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,10 +89,23 @@ impl Head {
     }
 }
 
-/// Locks the head until the transaction ends, and returns it. A statement of its own: what the
-/// next ones see must have been committed before the lock was granted.
+/// Begins a transaction and locks the head until it ends; returns the head. What the next
+/// statements see was committed before the lock was granted.
+pub(crate) async fn begin(connection: &mut PgConnection) -> sqlx::Result<Head> {
+    head(&connection.fetch_one(BEGIN_AND_LOCK).await?)
+}
+
+/// The same within a transaction that was begun.
 pub(crate) async fn lock_head(connection: &mut PgConnection) -> sqlx::Result<Head> {
     head(&sqlx::query(LOCK_HEAD).fetch_one(connection).await?)
+}
+
+pub(crate) async fn commit(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("COMMIT").await.map(drop)
+}
+
+pub(crate) async fn roll_back(connection: &mut PgConnection) -> sqlx::Result<()> {
+    connection.execute("ROLLBACK").await.map(drop)
 }
 
 /// The head that a row holds: position, leaves and frontier.
@@ -88,29 +130,35 @@ pub(crate) async fn find(
     head: Head,
     appends: &[&Append],
 ) -> sqlx::Result<Found> {
-    let commands = appends.iter().map(|append| append.command);
-    let commands = find_commands(&mut *connection, commands).await?;
-    let streams = find_streams(&mut *connection, appends).await?;
+    let (commands, streams) = find_commands_and_streams(&mut *connection, appends).await?;
     let claims = find_claims(&mut *connection, appends).await?;
     let leases = leases::find(connection, appends).await?;
     Ok(Found { head, commands, streams, claims, leases })
 }
 
-async fn find_streams(
+type CommandsAndStreams = (BTreeMap<CommandId, StoredCommand>, BTreeMap<StreamId, u64>);
+
+async fn find_commands_and_streams(
     connection: &mut PgConnection,
     appends: &[&Append],
-) -> sqlx::Result<BTreeMap<StreamId, u64>> {
+) -> sqlx::Result<CommandsAndStreams> {
+    let asked: Vec<Uuid> = appends.iter().map(|append| append.command.uuid()).collect();
     let streams: BTreeSet<&StreamId> =
         appends.iter().flat_map(|append| &append.writes).map(|write| &write.stream).collect();
     let categories: Vec<&str> = streams.iter().map(|stream| stream.category.as_str()).collect();
     let ids: Vec<Uuid> = streams.iter().map(|stream| stream.id).collect();
-    let rows = sqlx::query(FIND_STREAMS).bind(categories).bind(ids).fetch_all(connection).await?;
-    rows.iter()
-        .map(|row| {
-            let stream = StreamId::new(row.try_get::<String, _>(0)?, row.try_get(1)?);
-            Ok((stream, row.try_get::<i64, _>(2)?.cast_unsigned()))
-        })
-        .collect()
+    let query = sqlx::query(FIND).bind(asked).bind(categories).bind(ids);
+    let (mut commands, mut streams) = (BTreeMap::new(), BTreeMap::new());
+    for row in query.fetch_all(connection).await? {
+        match row.try_get::<Option<String>, _>(5)? {
+            None => commands.extend([stored_command(&row)?]),
+            Some(category) => {
+                let revision = row.try_get::<i64, _>(2)?.cast_unsigned();
+                streams.insert(StreamId::new(category, row.try_get(0)?), revision);
+            }
+        }
+    }
+    Ok((commands, streams))
 }
 
 async fn find_claims(
@@ -129,23 +177,23 @@ async fn find_claims(
 
 /// Writes everything that the batch decided, and tells the tails.
 pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
-    insert_commands(&mut *connection, batch).await?;
     move_claims(&mut *connection, batch).await?;
     leases::write(&mut *connection, batch).await?;
+    let commands = Commands::of(batch);
     if batch.events.is_empty() {
+        commands.bind(sqlx::query(INSERT_COMMANDS)).execute(connection).await?;
         return Ok(());
     }
-    insert_events(&mut *connection, batch).await?;
-    update_streams(&mut *connection, batch).await?;
     tree::insert_tile_roots(&mut *connection, &batch.completed).await?;
-    move_head(connection, batch.head()).await
+    let (events, streams) = (Events::of(batch), Streams::of(batch));
+    let query = streams.bind(events.bind(commands.bind(sqlx::query(WRITE))));
+    bind_head(query, batch.head()).execute(connection).await?;
+    Ok(())
 }
 
 /// Writes how far the log has come, and tells the tails.
 pub(crate) async fn move_head(connection: &mut PgConnection, head: &Head) -> sqlx::Result<()> {
-    let Head { position, frontier } = head;
-    let query = sqlx::query(MOVE_HEAD).bind(position.cast_signed()).bind(frontier.to_bytes());
-    query.bind(CHANNEL).execute(connection).await?;
+    bind_head(sqlx::query(MOVE_HEAD), head).execute(connection).await?;
     Ok(())
 }
 
@@ -153,39 +201,7 @@ pub(crate) async fn insert_events(
     connection: &mut PgConnection,
     batch: &Batch,
 ) -> sqlx::Result<()> {
-    let rows = &batch.events;
-    let events = || rows.iter().map(|row| &row.envelope);
-    let positions: Vec<i64> = events().map(|event| event.position.cast_signed()).collect();
-    let categories: Vec<&str> = events().map(|event| event.stream.category.as_str()).collect();
-    let streams: Vec<Uuid> = events().map(|event| event.stream.id).collect();
-    let revisions: Vec<i64> = events().map(|event| event.revision.cast_signed()).collect();
-    let types: Vec<&str> = events().map(|event| event.event_type.as_str()).collect();
-    let schemas: Vec<i32> = events().map(|event| i32::from(event.schema)).collect();
-    let payloads: Vec<&[u8]> = events().map(|event| &*event.payload).collect();
-    let organizations: Vec<Option<Uuid>> =
-        events().map(|event| event.organization.map(|id| id.uuid())).collect();
-    let actors: Vec<&[u8]> = rows.iter().map(|row| &*row.actor).collect();
-    let commands: Vec<Uuid> = events().map(|event| event.command.uuid()).collect();
-    let causes: Vec<Option<i64>> =
-        events().map(|event| event.causation.map(u64::cast_signed)).collect();
-    let times: Vec<i64> = events().map(|event| event.at.unix_millis()).collect();
-    let leaves: Vec<&[u8]> = rows.iter().map(|row| &row.leaf.as_bytes()[..]).collect();
-    sqlx::query(INSERT_EVENTS)
-        .bind(positions)
-        .bind(categories)
-        .bind(streams)
-        .bind(revisions)
-        .bind(types)
-        .bind(schemas)
-        .bind(payloads)
-        .bind(organizations)
-        .bind(actors)
-        .bind(commands)
-        .bind(causes)
-        .bind(times)
-        .bind(leaves)
-        .execute(connection)
-        .await?;
+    Events::of(batch).bind(sqlx::query(INSERT_EVENTS)).execute(connection).await?;
     Ok(())
 }
 
@@ -193,31 +209,119 @@ pub(crate) async fn update_streams(
     connection: &mut PgConnection,
     batch: &Batch,
 ) -> sqlx::Result<()> {
-    let categories: Vec<&str> = batch.streams.keys().map(|id| id.category.as_str()).collect();
-    let ids: Vec<Uuid> = batch.streams.keys().map(|id| id.id).collect();
-    let revisions: Vec<i64> = batch.streams.values().map(|last| last.cast_signed()).collect();
-    let query = sqlx::query(UPDATE_STREAMS).bind(categories).bind(ids).bind(revisions);
-    query.execute(connection).await?;
+    Streams::of(batch).bind(sqlx::query(UPDATE_STREAMS)).execute(connection).await?;
     Ok(())
 }
 
-async fn insert_commands(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
-    let commands = &batch.commands;
-    let ids: Vec<Uuid> = commands.iter().map(|(id, _)| id.uuid()).collect();
-    let hashes: Vec<&[u8]> =
-        commands.iter().map(|(_, stored)| &stored.request_hash.as_bytes()[..]).collect();
-    let firsts: Vec<i64> = commands.iter().map(|(_, stored)| stored.first.cast_signed()).collect();
-    let lasts: Vec<i64> = commands.iter().map(|(_, stored)| stored.last.cast_signed()).collect();
-    let replies: Vec<&[u8]> = commands.iter().map(|(_, stored)| &*stored.reply).collect();
-    sqlx::query(INSERT_COMMANDS)
-        .bind(ids)
-        .bind(hashes)
-        .bind(firsts)
-        .bind(lasts)
-        .bind(replies)
-        .execute(connection)
-        .await?;
-    Ok(())
+type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
+
+fn bind_head<'q>(query: PgQuery<'q>, head: &Head) -> PgQuery<'q> {
+    let Head { position, frontier } = head;
+    query.bind(position.cast_signed()).bind(frontier.to_bytes()).bind(CHANNEL)
+}
+
+/// The columns of new rows of `commands`.
+struct Commands<'a> {
+    ids: Vec<Uuid>,
+    hashes: Vec<&'a [u8]>,
+    firsts: Vec<i64>,
+    lasts: Vec<i64>,
+    replies: Vec<&'a [u8]>,
+}
+
+impl<'a> Commands<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        let stored = || batch.commands.iter().map(|(_, stored)| stored);
+        Self {
+            ids: batch.commands.iter().map(|(id, _)| id.uuid()).collect(),
+            hashes: stored().map(|stored| &stored.request_hash.as_bytes()[..]).collect(),
+            firsts: stored().map(|stored| stored.first.cast_signed()).collect(),
+            lasts: stored().map(|stored| stored.last.cast_signed()).collect(),
+            replies: stored().map(|stored| &*stored.reply).collect(),
+        }
+    }
+
+    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
+        let Self { ids, hashes, firsts, lasts, replies } = self;
+        query.bind(ids).bind(hashes).bind(firsts).bind(lasts).bind(replies)
+    }
+}
+
+/// The columns of new rows of `events`.
+struct Events<'a> {
+    positions: Vec<i64>,
+    categories: Vec<&'a str>,
+    streams: Vec<Uuid>,
+    revisions: Vec<i64>,
+    types: Vec<&'a str>,
+    schemas: Vec<i32>,
+    payloads: Vec<&'a [u8]>,
+    organizations: Vec<Option<Uuid>>,
+    actors: Vec<&'a [u8]>,
+    commands: Vec<Uuid>,
+    causes: Vec<Option<i64>>,
+    times: Vec<i64>,
+    leaves: Vec<&'a [u8]>,
+}
+
+impl<'a> Events<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        let rows = &batch.events;
+        let events = || rows.iter().map(|row| &row.envelope);
+        Self {
+            positions: events().map(|event| event.position.cast_signed()).collect(),
+            categories: events().map(|event| event.stream.category.as_str()).collect(),
+            streams: events().map(|event| event.stream.id).collect(),
+            revisions: events().map(|event| event.revision.cast_signed()).collect(),
+            types: events().map(|event| event.event_type.as_str()).collect(),
+            schemas: events().map(|event| i32::from(event.schema)).collect(),
+            payloads: events().map(|event| &*event.payload).collect(),
+            organizations: events().map(|event| event.organization.map(|id| id.uuid())).collect(),
+            actors: rows.iter().map(|row| &*row.actor).collect(),
+            commands: events().map(|event| event.command.uuid()).collect(),
+            causes: events().map(|event| event.causation.map(u64::cast_signed)).collect(),
+            times: events().map(|event| event.at.unix_millis()).collect(),
+            leaves: rows.iter().map(|row| &row.leaf.as_bytes()[..]).collect(),
+        }
+    }
+
+    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
+        query
+            .bind(self.positions)
+            .bind(self.categories)
+            .bind(self.streams)
+            .bind(self.revisions)
+            .bind(self.types)
+            .bind(self.schemas)
+            .bind(self.payloads)
+            .bind(self.organizations)
+            .bind(self.actors)
+            .bind(self.commands)
+            .bind(self.causes)
+            .bind(self.times)
+            .bind(self.leaves)
+    }
+}
+
+/// The columns of the rows of `streams` that change.
+struct Streams<'a> {
+    categories: Vec<&'a str>,
+    ids: Vec<Uuid>,
+    revisions: Vec<i64>,
+}
+
+impl<'a> Streams<'a> {
+    fn of(batch: &'a Batch) -> Self {
+        Self {
+            categories: batch.streams.keys().map(|id| id.category.as_str()).collect(),
+            ids: batch.streams.keys().map(|id| id.id).collect(),
+            revisions: batch.streams.values().map(|last| last.cast_signed()).collect(),
+        }
+    }
+
+    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
+        query.bind(self.categories).bind(self.ids).bind(self.revisions)
+    }
 }
 
 async fn move_claims(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {

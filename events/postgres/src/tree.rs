@@ -34,7 +34,7 @@ pub(crate) fn frontier(row: &PgRow, leaves: usize, bytes: usize) -> sqlx::Result
         index: "frontier".to_owned(),
         source: error.to_string().into(),
     };
-    Frontier::from_bytes(size, row.try_get::<&[u8], _>(bytes)?).map_err(decode)
+    Frontier::from_bytes(size, &row.try_get::<Vec<u8>, _>(bytes)?).map_err(decode)
 }
 
 pub(crate) async fn read_frontier(pool: &PgPool) -> Result<Frontier, ReadError> {

@@ -16,6 +16,9 @@ const CLAIMS: &[(&str, &str, &str, Target)] = &[
     ("Append ÷ plain rows, 8 writers", "append_8", "plain_8", Target::AtLeast(1.0)),
     ("Append ÷ plain rows, 32 writers", "append_32", "plain_32", Target::AtLeast(8.0)),
     ("Append ÷ plain rows, 128 writers", "append_128", "plain_128", Target::AtLeast(8.0)),
+    ("Append ÷ gapless rows, 1 writer", "append_1", "gapless_1", Target::AtLeast(0.67)),
+    ("Append ÷ gapless rows, 32 writers", "append_32", "gapless_32", Target::AtLeast(8.0)),
+    ("Append ÷ gapless rows, 128 writers", "append_128", "gapless_128", Target::AtLeast(8.0)),
     ("One append ÷ a bare commit, median", "append_p50", "commit_p50", Target::AtMost(1.5)),
     ("One append ÷ a bare commit, 99 %", "append_p99", "commit_p99", Target::AtMost(1.5)),
 ];

@@ -6,6 +6,7 @@
 //! | Figure | What | Figure | Beside it |
 //! |---|---|---|---|
 //! | `append_N` | events a second of N writers, with the Merkle tree, a fold following | `plain_N` | one row a transaction, a connection for each writer, at most 90 |
+//! | | | `gapless_N` | the same, numbered without gaps from a head row |
 //! | `append_p50`, `append_p99` | one append after the other | `commit_p50`, `commit_p99` | one row committed after the other |
 //! | `replay_fold` | events a second from stored form into the state | | |
 //! | `leases_cpu`, `leases_missed` | 10,000 leases, each renewed every 3 s | | |
@@ -23,6 +24,7 @@ mod snapshots;
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
+use peer::Rows;
 use rap_log_postgres::private::{Durability, PrivatePostgres};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -50,7 +52,10 @@ async fn on(server: &PrivatePostgres) -> Outcome<()> {
             append::rate(server, writers, SPAN).await?,
             "events/s",
         );
-        figure(&format!("plain_{writers}"), peer::rate(server, writers, SPAN).await?, "rows/s");
+        for (name, rows) in [("plain", Rows::Plain), ("gapless", Rows::Gapless)] {
+            let rate = peer::rate(server, rows, writers, SPAN).await?;
+            figure(&format!("{name}_{writers}"), rate, "rows/s");
+        }
     }
     quantiles("append", append::times(server, SPAN).await?);
     quantiles("commit", peer::times(server, SPAN).await?);

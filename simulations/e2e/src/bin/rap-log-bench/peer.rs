@@ -1,4 +1,4 @@
-//! What anybody would write without a log: one row a transaction, and a connection for each writer.
+//! What anybody would write without batches: one row a transaction, a connection for each writer.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +8,49 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 use crate::Outcome;
 
-const TABLE: &str = "CREATE TABLE rows (id bigserial PRIMARY KEY, category text NOT NULL, \
-                     stream bytea NOT NULL, payload bytea NOT NULL)";
-const INSERT: &str = "INSERT INTO rows (category, stream, payload) VALUES ('pool', $1, $2)";
+/// How a row gets its number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows {
+    /// From a sequence: readers see numbers come late, and some never.
+    Plain,
+    /// From a head row that is held through the commit, as a log without gaps needs it; in one
+    /// statement, which is the fastest way.
+    Gapless,
+}
+
+impl Rows {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Gapless => "gapless",
+        }
+    }
+
+    const fn table(self) -> &'static str {
+        match self {
+            Self::Plain => {
+                "CREATE TABLE rows (id bigserial PRIMARY KEY, category text NOT NULL, \
+                 stream bytea NOT NULL, payload bytea NOT NULL)"
+            }
+            Self::Gapless => {
+                "CREATE TABLE head (position bigint NOT NULL); INSERT INTO head VALUES (0); \
+                 CREATE TABLE rows (id bigint PRIMARY KEY, category text NOT NULL, \
+                 stream bytea NOT NULL, payload bytea NOT NULL)"
+            }
+        }
+    }
+
+    const fn insert(self) -> &'static str {
+        match self {
+            Self::Plain => "INSERT INTO rows (category, stream, payload) VALUES ('pool', $1, $2)",
+            Self::Gapless => {
+                "WITH moved AS (UPDATE head SET position = position + 1 RETURNING position) \
+                 INSERT INTO rows SELECT position, 'pool', $1, $2 FROM moved"
+            }
+        }
+    }
+}
+
 /// About what an event of the fabric holds.
 const PAYLOAD: [u8; 100] = [0x2a; 100];
 
@@ -19,13 +59,18 @@ const PAYLOAD: [u8; 100] = [0x2a; 100];
 const MAX_CONNECTIONS: u32 = 90;
 
 /// Rows a second of `writers` writers, or of [`MAX_CONNECTIONS`] where that is fewer.
-pub(crate) async fn rate(server: &PrivatePostgres, writers: u32, span: Duration) -> Outcome<f64> {
-    let url = server.create_database(&format!("plain_{writers}")).await?;
-    connect(&url).await?.batch_execute(TABLE).await?;
+pub(crate) async fn rate(
+    server: &PrivatePostgres,
+    rows: Rows,
+    writers: u32,
+    span: Duration,
+) -> Outcome<f64> {
+    let url = server.create_database(&format!("{}_{writers}", rows.name())).await?;
+    connect(&url).await?.batch_execute(rows.table()).await?;
     let connections = writers.min(MAX_CONNECTIONS);
     let mut clients = Vec::new();
     for _ in 0..connections {
-        clients.push(Writer::connect(&url).await?);
+        clients.push(Writer::connect(&url, rows).await?);
     }
     let begun = Instant::now();
     let end = begun + span;
@@ -52,8 +97,8 @@ pub(crate) async fn rate(server: &PrivatePostgres, writers: u32, span: Duration)
 /// How long one commit takes after the other.
 pub(crate) async fn times(server: &PrivatePostgres, span: Duration) -> Outcome<Vec<Duration>> {
     let url = server.create_database("plain_times").await?;
-    connect(&url).await?.batch_execute(TABLE).await?;
-    let writer = Writer::connect(&url).await?;
+    connect(&url).await?.batch_execute(Rows::Plain.table()).await?;
+    let writer = Writer::connect(&url, Rows::Plain).await?;
     let (begun, mut times) = (Instant::now(), Vec::new());
     while begun.elapsed() < span {
         let start = Instant::now();
@@ -69,9 +114,9 @@ struct Writer {
 }
 
 impl Writer {
-    async fn connect(url: &str) -> Outcome<Self> {
+    async fn connect(url: &str, rows: Rows) -> Outcome<Self> {
         let client = connect(url).await?;
-        let insert = client.prepare(INSERT).await?;
+        let insert = client.prepare(rows.insert()).await?;
         Ok(Self { client, insert })
     }
 
