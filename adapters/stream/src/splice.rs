@@ -1,4 +1,7 @@
 //! Passing bytes between the agent and a target, each direction ending on its own.
+//!
+//! The bytes go through a pipe by splice(2): they never leave the kernel, and are copied only where
+//! somebody reads them.
 
 use std::{
     io,
@@ -10,16 +13,17 @@ use std::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::Shutdown,
+    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with},
     time::Timespec,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::Interest,
     net::{TcpStream, UnixStream},
     time::interval,
 };
 
-/// How much is read at once, for each direction of each channel.
-const BUFFER_BYTES: usize = 64 * 1024;
+/// How much is on its way at once, for each direction of each channel.
+const PIPE_BYTES: usize = 256 * 1024;
 /// How often a channel whose agent sends no more is checked for having been dropped wholly.
 const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -35,20 +39,17 @@ pub(crate) struct Ended {
 ///
 /// An end of stream is passed on as such. A target that stops reading ends only the way up, so
 /// that what it still says arrives; a target that is lost, or an agent that is gone, ends both.
-pub(crate) async fn splice(mut agent: UnixStream, mut target: TcpStream) -> Ended {
+pub(crate) async fn splice(agent: UnixStream, target: TcpStream) -> Ended {
     let (up_bytes, down_bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let agent_descriptor = agent.as_fd().try_clone_to_owned();
     let clean = {
-        let (mut from_agent, mut to_agent) = agent.split();
-        let (mut from_target, mut to_target) = target.split();
         let up = async {
-            let result = pass(&mut from_agent, &mut to_target, &up_bytes).await;
-            if let (Err(_), Ok(descriptor)) = (&result, &agent_descriptor) {
-                let _ = rustix::net::shutdown(descriptor, Shutdown::Read);
+            let result = pass(&agent, &target, &up_bytes).await;
+            if result.is_err() {
+                let _ = rustix::net::shutdown(&agent, Shutdown::Read);
             }
             result.is_ok()
         };
-        let down = pass(&mut from_target, &mut to_agent, &down_bytes);
+        let down = pass(&target, &agent, &down_bytes);
         tokio::pin!(up, down);
         let mut up_clean = None;
         let mut down_ended = false;
@@ -61,7 +62,7 @@ pub(crate) async fn splice(mut agent: UnixStream, mut target: TcpStream) -> Ende
                     Err(_) => break false,
                 },
                 _ = hang_up.tick(), if up_clean.is_some() => {
-                    if agent_descriptor.as_ref().is_ok_and(is_hung_up) {
+                    if is_hung_up(&agent) {
                         break false;
                     }
                 }
@@ -74,21 +75,76 @@ pub(crate) async fn splice(mut agent: UnixStream, mut target: TcpStream) -> Ende
     Ended { up: up_bytes.into_inner(), down: down_bytes.into_inner(), clean }
 }
 
-/// Copies until the end of `from`, then ends `to`.
-async fn pass(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    bytes: &AtomicU64,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
+/// What both kinds of socket have.
+trait Socket: AsFd {
+    async fn ready(&self, interest: Interest) -> io::Result<()>;
+
+    /// Does what would not block. When it would, the next [`Socket::ready`] waits.
+    fn attempt(
+        &self,
+        interest: Interest,
+        io: impl FnOnce() -> io::Result<usize>,
+    ) -> io::Result<usize>;
+}
+
+macro_rules! socket {
+    ($stream:ty) => {
+        impl Socket for $stream {
+            async fn ready(&self, interest: Interest) -> io::Result<()> {
+                <$stream>::ready(self, interest).await.map(drop)
+            }
+
+            fn attempt(
+                &self,
+                interest: Interest,
+                io: impl FnOnce() -> io::Result<usize>,
+            ) -> io::Result<usize> {
+                self.try_io(interest, io)
+            }
         }
-        to.write_all(&buffer[..length]).await?;
-        bytes.fetch_add(length as u64, Ordering::Relaxed);
+    };
+}
+
+socket!(TcpStream);
+socket!(UnixStream);
+
+/// Passes bytes on until the end of `from`, then ends `to`.
+async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io::Result<()> {
+    let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    // Somebody who has many pipes is given small ones, which do, too.
+    let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
+    loop {
+        let mut waiting = once(from, Interest::READABLE, || part(from, &pipe_in)).await?;
+        if waiting == 0 {
+            return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
+        }
+        while waiting > 0 {
+            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to)).await?;
+            bytes.fetch_add(moved as u64, Ordering::Relaxed);
+            waiting -= moved;
+        }
     }
+}
+
+/// Does something with a socket as soon as it does not block.
+async fn once(
+    socket: &impl Socket,
+    interest: Interest,
+    act: impl Fn() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        socket.ready(interest).await?;
+        match socket.attempt(interest, &act) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
+
+/// Moves what there is, at most a pipe full.
+fn part(from: impl AsFd, to: impl AsFd) -> io::Result<usize> {
+    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+    Ok(rustix::pipe::splice(from, None, to, None, PIPE_BYTES, flags)?)
 }
 
 /// Whether the peer of a Unix socket closed it, and not only its sending half.
