@@ -13,31 +13,22 @@ use crate::shell::{self, Outcome};
 
 const ROUNDS: usize = 5;
 
-/// Programs that measure, by how cargo builds and where it puts them.
-const PROGRAMS: &[Program] = &[
-    Program {
-        build: &["--package=rap-mesh", "--example=mesh_bench"],
-        path: "release/examples/mesh_bench",
-    },
-    Program {
-        build: &[
-            "--package=rap-e2e",
-            "--package=rap",
-            "--package=rap-control",
-            "--package=rap-node-agent",
-            "--package=rap-stream-worker",
-            "--bins",
-        ],
-        path: "release/rap-e2e-bench",
-    },
-    // Built with the one before.
-    Program { build: &["--package=rap-e2e", "--bins"], path: "release/rap-log-bench" },
+/// What has to be built, by the words that tell cargo: each line with features of its own.
+const BUILDS: &[&[&str]] = &[
+    &["--package=rap-mesh", "--example=mesh_bench"],
+    &[
+        "--package=rap-e2e",
+        "--package=rap",
+        "--package=rap-control",
+        "--package=rap-node-agent",
+        "--package=rap-stream-worker",
+        "--bins",
+    ],
 ];
 
-struct Program {
-    build: &'static [&'static str],
-    path: &'static str,
-}
+/// Programs that measure, by where cargo puts them.
+const PROGRAMS: &[&str] =
+    &["release/examples/mesh_bench", "release/rap-e2e-bench", "release/rap-log-bench"];
 
 /// All values of a figure, one a round, and its unit.
 #[derive(Debug, Default)]
@@ -57,14 +48,14 @@ impl Figure {
 pub(crate) type Figures = BTreeMap<String, Figure>;
 
 pub(crate) fn run(_arguments: &[&str]) -> Outcome {
-    for program in PROGRAMS {
-        shell::run(shell::cargo(["build", "--quiet", "--release"]).args(program.build))?;
+    for words in BUILDS {
+        shell::run(shell::cargo(["build", "--quiet", "--release"]).args(*words))?;
     }
     let mut figures = Figures::new();
     for round in 1..=ROUNDS {
         for program in PROGRAMS {
-            eprintln!("round {round} of {ROUNDS}: {}", program.path);
-            let mut command = Command::new(shell::target_dir().join(program.path));
+            eprintln!("round {round} of {ROUNDS}: {program}");
+            let mut command = Command::new(shell::target_dir().join(program));
             command.env("RAP_BIN_DIR", shell::target_dir().join("release"));
             collect(&shell::output(&mut command)?, &mut figures)?;
         }

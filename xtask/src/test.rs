@@ -106,10 +106,13 @@ fn simulate() -> Outcome {
     block("leases", LEASE_SEEDS_OF_A_COMMIT)
 }
 
+/// Out of the whole workspace: a package alone would choose other features, and compile most of its
+/// dependencies again.
 fn end_to_end() -> Outcome {
     let mut command = shell::cargo([
         "test",
-        "--package=rap-e2e",
+        "--workspace",
+        "--test=e2e",
         "--locked",
         "--",
         "--test-threads=1",

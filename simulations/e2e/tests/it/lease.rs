@@ -7,7 +7,7 @@ use std::{
 
 use rap_control_core::lease::{FLAP_WINDOW, MAX_LOSSES};
 use rap_e2e::{Fabric, Heard, NODES, Recorder, Space, until};
-use rap_proto::Generation;
+use rap_proto::{Generation, Timestamp};
 use rustix::process::Signal;
 use tokio::time::sleep_until;
 
@@ -218,23 +218,23 @@ impl Stage {
 
     /// The log alone shows that the intervals of two holders do not overlap.
     async fn check_the_log(&self) {
-        let mut free_from = String::new();
+        let mut free_from = Timestamp::default();
         let mut greatest = 0;
         for event in self.fabric.audit().await {
             let data = &event["payload"];
+            let time = |field: &str| data[field].as_str().unwrap().parse::<Timestamp>().unwrap();
             match event["type"].as_str() {
                 Some("vpn_connection.lease_granted") => {
                     let generation = data["generation"].as_u64().unwrap();
                     assert!(generation > greatest, "{event}");
                     greatest = generation;
-                    let granted_at = data["granted_at"].as_str().unwrap();
-                    assert!(granted_at >= free_from.as_str(), "{event} after {free_from}");
+                    assert!(time("granted_at") >= free_from, "{event} after {free_from}");
                 }
                 Some("vpn_connection.lease_released") => {
-                    free_from = data["released_at"].as_str().unwrap().to_owned();
+                    free_from = time("released_at");
                 }
                 Some("vpn_connection.lease_fenced") => {
-                    free_from = data["valid_until"].as_str().unwrap().to_owned();
+                    free_from = time("valid_until");
                 }
                 _ => {}
             }
