@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Found},
-    leases, tree,
+    leases, subjects, tree,
 };
 
 /// The channel of the one notification that each batch sends.
@@ -132,6 +132,7 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx:
     insert_commands(&mut *connection, batch).await?;
     move_claims(&mut *connection, batch).await?;
     leases::write(&mut *connection, batch).await?;
+    subjects::write(&mut *connection, batch).await?;
     if batch.events.is_empty() {
         return Ok(());
     }

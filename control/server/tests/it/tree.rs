@@ -38,13 +38,13 @@ async fn bytes(world: &World, api: &Api, path: &str) -> (StatusCode, Vec<u8>) {
     (response.status(), response.bytes().await.unwrap().to_vec())
 }
 
-async fn ok(world: &World, api: &Api, path: &str) -> Vec<u8> {
+pub(crate) async fn ok(world: &World, api: &Api, path: &str) -> Vec<u8> {
     let (status, body) = bytes(world, api, path).await;
     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
     body
 }
 
-async fn keys(api: &Api) -> Vec<VerifierKey> {
+pub(crate) async fn keys(api: &Api) -> Vec<VerifierKey> {
     let keys = api.get("/log/keys").await.json["keys"].clone();
     keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().parse().unwrap()).collect()
 }
@@ -196,6 +196,7 @@ fn again(event: Envelope) -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }
