@@ -140,7 +140,7 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     let acme = tenant(&world, &root, "acme").await;
     enroll(&world, &acme.join_secret, "edge-1").await;
     let then = world.head().await;
-    let path = format!("/audit/replay?as_of={then}&node=edge-1");
+    let path = format!("/audit/replay?as_of={then}&min_position={then}&node=edge-1");
     let first = root.get(&path).await.json;
     assert_eq!((&first["equal"], &first["events"]), (&json!(true), &json!(then)));
     assert!(first["snapshot"]["version"].as_u64().unwrap() <= then);
