@@ -66,6 +66,13 @@ pub(crate) fn line(question: &str) -> Result<String, Failure> {
     Ok(answer.trim().to_owned())
 }
 
+/// Has a person type `expected` before something that cannot be taken back.
+pub(crate) fn confirm(warning: &str, expected: &str) -> Result<(), Failure> {
+    let typed = line(&format!("{warning}\nType {expected} to go on: "))
+        .map_err(|failure| failure.hint("say --yes where nobody can be asked"))?;
+    if typed == expected { Ok(()) } else { Err(Failure::new(Exit::Failed, "nothing was changed")) }
+}
+
 /// The next line of standard input.
 pub(crate) fn stdin_line() -> Result<SecretText, Failure> {
     let mut line = Zeroizing::new(String::new());

@@ -137,6 +137,19 @@ Examples:
     },
     /// Take a disabling back.
     Enable { user: Reference },
+    /// Make what the log holds about a person unreadable, for good, and disable the account.
+    ///
+    /// Every login and session ends. The account's name stays in the log, and stays taken.
+    #[command(after_help = "\
+Examples:
+  rap user erase alice
+  rap user erase alice --yes          asks nothing")]
+    Erase {
+        user: Reference,
+        /// Ask nothing.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Give a user a role on the platform.
     Grant { user: Reference, role: PlatformRole },
     /// Take a role on the platform away.

@@ -15,10 +15,11 @@ impl Row for User {
     const COLUMNS: &'static [&'static str] = &["NAME", "STATE", "PLATFORM", "DISPLAY NAME", "ID"];
 
     fn cells(&self) -> Vec<String> {
-        let state = match (self.disabled, self.active) {
-            (true, _) => "disabled",
-            (false, true) => "active",
-            (false, false) => "invited",
+        let state = match (self.erased, self.disabled, self.active) {
+            (true, ..) => "erased",
+            (false, true, _) => "disabled",
+            (false, false, true) => "active",
+            (false, false, false) => "invited",
         };
         let roles: Vec<&str> = self.platform_roles.iter().map(|role| role.as_str()).collect();
         vec![
@@ -68,6 +69,19 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             let _: Changed = api.change(Method::POST, &path, Some(revision), Some(&body)).await?;
             context.did(&format!("{user} is disabled"))
         }
+        UserCommand::Erase { user, yes } => {
+            let path = format!("/users/{user}");
+            let found: User = api.get(&path).await?;
+            if !yes {
+                let (name, warning) = (found.name.to_string(), erasing(&found));
+                prompt::confirm(&warning, &name)?;
+            }
+            let revision = found.revision;
+            let path = format!("{path}/erase");
+            let _: Changed =
+                api.change(Method::POST, &path, Some(revision), None::<&Because>).await?;
+            context.did(&format!("{user} is erased"))
+        }
         UserCommand::Enable { user } => {
             let path = format!("/users/{user}");
             let revision = revision(&path).await?;
@@ -88,6 +102,15 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             context.did(&format!("{user} is no {role} any more"))
         }
     }
+}
+
+/// What a person reads before somebody is erased.
+fn erasing(user: &User) -> String {
+    let who = match user.display_name.as_str() {
+        "" => user.name.to_string(),
+        called => format!("{} ({called})", user.name),
+    };
+    format!("What is known of {who} will be unreadable for good, and the account disabled.")
 }
 
 fn created(context: &Context, created: &UserCreated) -> Result<(), Failure> {

@@ -1,15 +1,21 @@
 //! An event as people read it: who did what, when, in which organization; never a secret.
 //!
 //! The payload's fields keep their names. Fields that hold digests of secrets or password
-//! verifiers are left out. For an organization's auditor, so is what would show the topology:
+//! verifiers are left out; of those about a person it is said that they are, or that they were
+//! erased. For an organization's auditor, so is what would show the topology:
 //! which nodes a session went through or a connection is on, and which node of the platform reported.
 
 mod payload;
 mod window;
 
-use rap_events::{Actor, DomainEvent, Envelope, aggregate::EventError, catalogue::redacted_fields};
+use rap_events::{
+    Actor, DomainEvent, Envelope,
+    aggregate::EventError,
+    catalogue::{personal_fields, redacted_fields},
+    personal::{ERASED, PERSONAL},
+};
 use rap_proto::{
-    NodeId, OrganizationId,
+    NodeId, OrganizationId, UserId,
     api::{AuditActor, AuditEvent},
 };
 use serde_json::Value;
@@ -83,6 +89,9 @@ pub fn show(
     for field in redacted_fields(kind.event_type) {
         remove(&mut shown, field);
     }
+    for field in personal_fields(kind.event_type) {
+        conceal(&mut shown, field, PERSONAL);
+    }
     let hides = matches!(audience, Audience::Organization(_));
     if hides && TOPOLOGY_CATEGORIES.contains(&envelope.stream.category.as_str()) {
         hide_topology(&mut shown);
@@ -109,12 +118,32 @@ pub fn show_over(
     envelope: &Envelope,
     audience: Audience,
 ) -> Result<Option<AuditEvent>, EventError> {
-    show(envelope, audience, |node| match audience {
+    let mut shown = show(envelope, audience, |node| match audience {
         Audience::Platform { .. } => true,
         Audience::Organization(id) => {
             state.nodes().get(node).is_some_and(|node| node.organization == Some(id))
         }
-    })
+    })?;
+    if let Some(event) = &mut shown
+        && is_about_an_erased_person(state, envelope)
+    {
+        for field in personal_fields(&event.event_type) {
+            conceal(&mut event.payload, field, ERASED);
+        }
+    }
+    Ok(shown)
+}
+
+/// Whether the payload's bytes are given to nobody: they would help an attacker, or they are about
+/// a person who was erased, perhaps in clear.
+pub fn is_withheld(state: &State, envelope: &Envelope) -> bool {
+    !redacted_fields(&envelope.event_type).is_empty() || is_about_an_erased_person(state, envelope)
+}
+
+/// The streams of events with personal fields are users.
+fn is_about_an_erased_person(state: &State, envelope: &Envelope) -> bool {
+    !personal_fields(&envelope.event_type).is_empty()
+        && state.users().get(UserId::from_uuid(envelope.stream.id)).is_some_and(|user| user.erased)
 }
 
 fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {
@@ -131,6 +160,14 @@ fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {
 fn remove(value: &mut Value, field: &str) {
     if let Value::Object(fields) = value {
         fields.remove(field);
+    }
+}
+
+/// Shows `word` in the place of what is about a person. What is empty is about nobody.
+fn conceal(value: &mut Value, field: &str, word: &str) {
+    if let Some(held) = value.get_mut(field) {
+        let is_empty = *held.get("clear").unwrap_or(held) == "";
+        *held = Value::from(if is_empty { "" } else { word });
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::Bus;
 use rap_control_core::{Compiled, Compiler, NotCompiled, State};
-use rap_events::{BeatTable, Heads, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_proto::{IncarnationId, NodeId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
 
@@ -28,6 +28,7 @@ use crate::{
     password::Passwords,
     rates::{RateLimiter, Spending},
     replays::Replays,
+    subjects::Subjects,
     throttle::LoginThrottle,
     voice::Voice,
 };
@@ -38,6 +39,7 @@ pub(crate) struct App {
     pub(crate) leases: Arc<dyn LeaseTable>,
     pub(crate) beats: Arc<dyn BeatTable>,
     pub(crate) heads: Arc<dyn Heads>,
+    pub(crate) subjects: Subjects,
     /// Which of the replicas this one is.
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
@@ -74,6 +76,7 @@ pub(crate) struct Foundations {
     pub(crate) leases: Arc<dyn LeaseTable>,
     pub(crate) beats: Arc<dyn BeatTable>,
     pub(crate) heads: Arc<dyn Heads>,
+    pub(crate) subjects: Arc<dyn SubjectKeys>,
     pub(crate) replica: ReplicaId,
     pub(crate) leadership: Leadership,
     pub(crate) beat: AuthorityBeat,
@@ -94,6 +97,7 @@ impl App {
             leases,
             beats,
             heads,
+            subjects,
             replica,
             leadership,
             beat,
@@ -106,6 +110,7 @@ impl App {
             limits,
         } = foundations;
         let feed = Arc::new(Feed::new(states.borrow().position(), limits.streams));
+        let subjects = Subjects::new(subjects, &custody.wrapping_key());
         let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
         Self {
             custody,
@@ -113,6 +118,7 @@ impl App {
             leases,
             beats,
             heads,
+            subjects,
             replica,
             leadership,
             beat,

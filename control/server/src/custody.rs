@@ -127,6 +127,12 @@ impl Custody {
         HeadKey::from_seed(Digest::of_parts(&parts).as_bytes())
     }
 
+    /// What the keys of subjects are wrapped under.
+    pub(crate) fn wrapping_key(&self) -> Zeroizing<[u8; 32]> {
+        let parts = [b"rap subject key wrapping v1".as_slice(), &self.derivation.0];
+        Zeroizing::new(*Digest::of_parts(&parts).as_bytes())
+    }
+
     fn load(dir: &Path) -> Result<Self, CustodyError> {
         let path = dir.join("cluster");
         let cluster = read(&path)?;

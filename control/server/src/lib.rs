@@ -33,6 +33,7 @@ mod rates;
 mod replays;
 pub mod replica;
 mod server;
+mod subjects;
 pub mod telemetry;
 mod throttle;
 mod voice;

@@ -10,7 +10,7 @@ use std::{
 
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::{beat::Pace, rate::Rates};
-use rap_events::{BeatTable, Heads, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 
 use crate::{
     clock,
@@ -100,10 +100,11 @@ pub enum LogChoice {
     Postgres(String),
 }
 
-/// A log that also keeps its leases, votes and sealed heads, such as [`rap_events::MemoryLog`].
-pub trait LocalLog: Log + LeaseTable + BeatTable + Heads {}
+/// A log that also keeps its leases, votes, sealed heads and subject keys, such as
+/// [`rap_events::MemoryLog`].
+pub trait LocalLog: Log + LeaseTable + BeatTable + Heads + SubjectKeys {}
 
-impl<T: Log + LeaseTable + BeatTable + Heads> LocalLog for T {}
+impl<T: Log + LeaseTable + BeatTable + Heads + SubjectKeys> LocalLog for T {}
 
 /// What carries doorbells and observations.
 #[derive(Clone)]

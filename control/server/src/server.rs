@@ -13,7 +13,7 @@ use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_control_core::State;
-use rap_events::{BeatTable, Heads, LeaseTable, Log};
+use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
     InvalidServerName, pem,
@@ -165,7 +165,7 @@ async fn run(
     ready: oneshot::Sender<Ready>,
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
-    let Opened { log, leases, beats, heads } = open_log(&options.log).await?;
+    let Opened { log, leases, beats, heads, subjects } = open_log(&options.log).await?;
     let (state, setup_code) =
         bootstrap::bootstrap(Arc::clone(&log), &custody, &options.state_dir).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
@@ -189,6 +189,7 @@ async fn run(
         leases,
         beats,
         heads,
+        subjects,
         replica,
         leadership,
         beat,
@@ -334,19 +335,20 @@ pub(crate) struct Opened {
     leases: Arc<dyn LeaseTable>,
     beats: Arc<dyn BeatTable>,
     heads: Arc<dyn Heads>,
+    subjects: Arc<dyn SubjectKeys>,
 }
 
 pub(crate) async fn open_log(choice: &LogChoice) -> Result<Opened, ServeError> {
     match choice {
         LogChoice::Local(log) => {
-            let (leases, beats) = (log.clone(), log.clone());
-            Ok(Opened { log: log.clone(), leases, beats, heads: log.clone() })
+            let (leases, beats, heads) = (log.clone(), log.clone(), log.clone());
+            Ok(Opened { log: log.clone(), leases, beats, heads, subjects: log.clone() })
         }
         LogChoice::Postgres(url) => {
             let log = PostgresLog::connect(url).await;
             let log = Arc::new(log.map_err(|error| ServeError::Log(error.to_string()))?);
-            let (leases, beats) = (log.clone(), log.clone());
-            Ok(Opened { log: log.clone(), leases, beats, heads: log })
+            let (leases, beats, heads) = (log.clone(), log.clone(), log.clone());
+            Ok(Opened { log: log.clone(), leases, beats, heads, subjects: log })
         }
     }
 }

@@ -9,6 +9,7 @@ use rap_events::{
     handler::{Loaded, fold},
     lease::{LeaseChange, LeaseGuard},
     log::{Appended, StreamWrite},
+    personal::SubjectChange,
 };
 use rap_proto::{CommandId, Digest, OrganizationId, Timestamp};
 use uuid::Uuid;
@@ -37,6 +38,7 @@ pub(crate) struct Work {
     release: Vec<String>,
     leases: Vec<LeaseChange>,
     guards: Vec<LeaseGuard>,
+    subjects: Vec<SubjectChange>,
 }
 
 impl Work {
@@ -49,6 +51,7 @@ impl Work {
             release: Vec::new(),
             leases: Vec::new(),
             guards: Vec::new(),
+            subjects: Vec::new(),
         }
     }
 
@@ -131,6 +134,11 @@ impl Work {
         self.guards.push(guard);
     }
 
+    /// Keeps or destroys a subject's key together with the events.
+    pub(crate) fn change_subject(&mut self, change: SubjectChange) {
+        self.subjects.push(change);
+    }
+
     pub(crate) async fn commit(
         self,
         identity: Identity,
@@ -148,6 +156,7 @@ impl Work {
             release: self.release,
             leases: self.leases,
             guards: self.guards,
+            subjects: self.subjects,
             reply,
         };
         match self.log.append(append).await {

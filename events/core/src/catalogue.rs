@@ -103,6 +103,14 @@ pub const REDACTED_FIELDS: &[(&str, &[&str])] = &[
     ("join_token.created", &["secret"]),
 ];
 
+/// The payload fields that hold something [`crate::Personal`].
+pub const PERSONAL_FIELDS: &[(&str, &[&str])] = &[("user.created", &["display_name"])];
+
+/// The fields of one event type that are about a person, by their names in the payload.
+pub fn personal_fields(event_type: &str) -> &'static [&'static str] {
+    PERSONAL_FIELDS.iter().find(|(name, _)| *name == event_type).map_or(&[], |(_, fields)| fields)
+}
+
 /// The fields of one event type that are shown to nobody, by their names in the payload.
 pub fn redacted_fields(event_type: &str) -> &'static [&'static str] {
     REDACTED_FIELDS.iter().find(|(name, _)| *name == event_type).map_or(&[], |(_, fields)| fields)

@@ -325,6 +325,7 @@ impl Unit {
             release: self.release,
             leases: self.leases,
             guards: self.guards,
+            subjects: Vec::new(),
             reply,
         }
     }

@@ -15,6 +15,7 @@
 //! 5. The guards: [`AppendError::LeaseLost`] names the first lease that its generation does not
 //!    hold.
 //! 6. The lease changes, in order: see [`LeaseChange`].
+//! 7. The changes of subject keys, in order: see [`SubjectChange`]. None of them fails.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -29,6 +30,7 @@ use crate::{
         LeaseChange, LeaseGuard, LeaseRow, MAX_LEASE_CHANGES_PER_APPEND,
         MAX_LEASE_GUARDS_PER_APPEND, MAX_LEASE_TTL_MS,
     },
+    personal::{MAX_SUBJECT_CHANGES_PER_APPEND, MAX_WRAPPED_KEY_BYTES, SubjectChange},
     tree::Tree,
 };
 
@@ -127,6 +129,8 @@ pub struct Append {
     pub leases: Vec<LeaseChange>,
     /// Leases that must be held, or nothing is stored.
     pub guards: Vec<LeaseGuard>,
+    /// Keys of subjects that are kept or destroyed with it.
+    pub subjects: Vec<SubjectChange>,
     /// Stored with the command id and returned when the command is repeated.
     pub reply: Bytes,
 }
@@ -216,6 +220,8 @@ pub enum Limit {
     LeaseChanges,
     LeaseGuards,
     LeaseTtlMs,
+    SubjectChanges,
+    WrappedKeyBytes,
 }
 
 impl std::fmt::Display for Limit {
@@ -230,6 +236,8 @@ impl std::fmt::Display for Limit {
             Self::LeaseChanges => "lease changes in one append",
             Self::LeaseGuards => "lease guards in one append",
             Self::LeaseTtlMs => "milliseconds of a lease",
+            Self::SubjectChanges => "changes of subject keys in one append",
+            Self::WrappedKeyBytes => "bytes of a wrapped key",
         })
     }
 }
@@ -288,6 +296,7 @@ impl Append {
             }
         }
         self.check_leases()?;
+        self.check_subjects()?;
         self.check_streams_differ()
     }
 
@@ -301,6 +310,16 @@ impl Append {
         for change in &self.leases {
             if let LeaseChange::Grant { ttl_ms, .. } = change {
                 within(Limit::LeaseTtlMs, *ttl_ms as usize, MAX_LEASE_TTL_MS as usize)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_subjects(&self) -> Result<(), AppendError> {
+        within(Limit::SubjectChanges, self.subjects.len(), MAX_SUBJECT_CHANGES_PER_APPEND)?;
+        for change in &self.subjects {
+            if let SubjectChange::Keep { wrapped, .. } = change {
+                within(Limit::WrappedKeyBytes, wrapped.expose().len(), MAX_WRAPPED_KEY_BYTES)?;
             }
         }
         Ok(())

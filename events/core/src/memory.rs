@@ -3,6 +3,7 @@
 mod beats;
 mod heads;
 mod leases;
+mod subjects;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +15,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use rap_proto::{CommandId, Digest, Timestamp};
 use rap_tlog::Frontier;
+use uuid::Uuid;
 
 use crate::{
     entry,
@@ -64,6 +66,7 @@ struct State {
     leases: BTreeMap<StreamId, LeaseRow>,
     beats: beats::Beats,
     heads: MemoryHeads,
+    subjects: BTreeMap<Uuid, Vec<u8>>,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
 }
@@ -210,6 +213,7 @@ impl State {
             reply,
             leases: _,
             guards: _,
+            subjects,
         } = append;
         for StreamWrite { stream, events, .. } in writes {
             for event in events {
@@ -236,6 +240,7 @@ impl State {
             self.keys.remove(key);
         });
         self.keys.extend(claim);
+        self.change_subjects(subjects);
         let last = self.head();
         let stored = StoredCommand { request_hash, first, last, reply: reply.clone() };
         self.commands.insert(command, stored);

@@ -39,6 +39,7 @@ pub const TABLES: &[Table] = &[
     },
     Table { name: "sealed_heads", columns: "size, note, sealed_at", key: "size" },
     Table { name: "cosignatures", columns: "size, node, line", key: "size, node" },
+    Table { name: "subject_keys", columns: "subject, wrapped", key: "subject" },
 ];
 
 /// One moment: later appends do not show. Pages take as long as their reader needs.

@@ -51,6 +51,8 @@ pub(crate) struct Batch {
     pub(crate) keys: BTreeMap<String, Option<Uuid>>,
     /// Each lease that was given or ended, as it stands in the end.
     pub(crate) leases: BTreeMap<StreamId, LeaseRow>,
+    /// Each subject whose key was kept or destroyed: its wrapped key in the end, if any.
+    pub(crate) subjects: BTreeMap<Uuid, Option<Vec<u8>>>,
 }
 
 impl Batch {
@@ -134,12 +136,19 @@ impl Batch {
             }
         }
         self.move_keys(append);
+        self.change_subjects(append);
         let last = self.found.head.position;
         let (request_hash, reply) = (append.request_hash, append.reply.clone());
         let stored = StoredCommand { request_hash, first, last, reply: reply.clone() };
         self.found.commands.insert(append.command, stored.clone());
         self.commands.push((append.command, stored));
         Appended { first, last, replayed: false, reply }
+    }
+
+    fn change_subjects(&mut self, append: &Append) {
+        for change in &append.subjects {
+            self.subjects.insert(change.subject(), change.left().map(<[u8]>::to_vec));
+        }
     }
 
     fn move_keys(&mut self, append: &Append) {

@@ -20,11 +20,12 @@ mod leases;
 pub mod private;
 mod read;
 mod statements;
+mod subjects;
 mod tail;
 mod tls;
 mod tree;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::BoxFuture;
 use rap_events::{
@@ -32,6 +33,7 @@ use rap_events::{
     heads::{Heads, SealedHead},
     lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{Append, AppendError, Appended, Envelope, Log, ReadError, StoredCommand, StreamId},
+    personal::SubjectKeys,
     tree::Tree,
 };
 use rap_proto::{CommandId, Digest, KeyId, NodeId, Timestamp};
@@ -213,6 +215,15 @@ impl Heads for PostgresLog {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
         Box::pin(heads::read(&self.pool, below, limit))
+    }
+}
+
+impl SubjectKeys for PostgresLog {
+    fn keys(
+        &self,
+        subjects: Vec<Uuid>,
+    ) -> BoxFuture<'_, Result<BTreeMap<Uuid, Vec<u8>>, ReadError>> {
+        Box::pin(subjects::find(&self.pool, subjects))
     }
 }
 

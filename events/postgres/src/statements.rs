@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::{Batch, Found},
-    leases, tree,
+    leases, subjects, tree,
 };
 
 /// The channel of the one notification that each batch sends.
@@ -179,6 +179,7 @@ async fn find_claims(
 pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
     move_claims(&mut *connection, batch).await?;
     leases::write(&mut *connection, batch).await?;
+    subjects::write(&mut *connection, batch).await?;
     let commands = Commands::of(batch);
     if batch.events.is_empty() {
         commands.bind(sqlx::query(INSERT_COMMANDS)).execute(connection).await?;

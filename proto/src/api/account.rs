@@ -119,10 +119,13 @@ bodies! {
     pub struct User {
         pub id: UserId,
         pub name: Name,
-        /// What others see; may be empty.
+        /// What others see; may be empty, and is `erased` once the person was erased.
         pub display_name: String,
         pub platform_roles: BTreeSet<PlatformRole>,
         pub disabled: bool,
+        /// Whether what was known of the person is gone. Such an account stays disabled.
+        #[serde(default)]
+        pub erased: bool,
         /// Whether a password was chosen.
         pub active: bool,
         pub created_at: Timestamp,

@@ -1,13 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
 use rap_events::{
-    Envelope,
+    Envelope, EventCodec as _, Personal,
     catalogue::{REDACTED_FIELDS, redacted_fields},
     session::{Seen, SessionCommand},
+    user::{User, UserCommand, UserCreated, UserEvent},
 };
 use rap_proto::{Digest, PublicKey, api::AuditEvent};
+use serde_bytes::ByteBuf;
 
-use super::{Audience, show};
+use super::{Audience, is_withheld, show, show_over};
 use crate::world::{PHC, Platform, digest, key, person};
 
 fn find<'a>(platform: &'a Platform, event_type: &str) -> &'a Envelope {
@@ -123,4 +125,39 @@ fn audiences_follow_from_authorization() {
     assert_eq!(of(platform.owner, None), Some(EVERYTHING));
     assert_eq!(of(platform.admin, None), Some(Audience::Platform { everything: false }));
     assert_eq!(of(platform.admin, Some(acme.id)), None);
+}
+
+#[test]
+fn what_is_about_a_person_is_not_shown_and_what_was_erased_is_said_to_be() {
+    let mut platform = Platform::new();
+    let user = platform.acme.user;
+    let is_creation =
+        |event: &&Envelope| event.event_type == "user.created" && event.stream.id == user.uuid();
+    let created = platform.world.log.iter().find(is_creation).unwrap().clone();
+    let holding = |display_name| {
+        let event = UserCreated { name: "alice".parse().unwrap(), display_name };
+        Envelope { payload: UserEvent::from(event).encode().into(), ..created.clone() }
+    };
+    let sealed = holding(Personal::Sealed(ByteBuf::from(b"Alice".to_vec())));
+    let (clear, empty) =
+        (holding(Personal::Clear("Alice".to_owned())), holding(Personal::default()));
+    let shown = |platform: &Platform, envelope: &Envelope| {
+        let event = show_over(platform.state(), envelope, EVERYTHING).unwrap().unwrap();
+        event.payload["display_name"].as_str().unwrap().to_owned()
+    };
+    for (envelope, before, after) in
+        [(&sealed, "personal", "erased"), (&clear, "personal", "erased"), (&empty, "", "")]
+    {
+        let mut platform = Platform::new();
+        assert_eq!(shown(&platform, envelope), before);
+        assert!(!is_withheld(platform.state(), envelope));
+        platform.must::<User>(user.uuid(), UserCommand::Erase);
+        assert_eq!(shown(&platform, envelope), after);
+        assert!(is_withheld(platform.state(), envelope));
+    }
+    platform.must::<User>(user.uuid(), UserCommand::Erase);
+    let of_another = Envelope { stream: find(&platform, "user.created").stream.clone(), ..sealed };
+    assert_eq!(shown(&platform, &of_another), "personal", "others are as they were");
+    let withheld = |event_type| is_withheld(platform.state(), find(&platform, event_type));
+    assert!(withheld("login.opened") && !withheld("user.erased"));
 }

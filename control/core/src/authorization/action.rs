@@ -87,6 +87,7 @@ actions! {
         [PlatformOwner, PlatformAdminOfNewcomers, OrganizationOwnerOfNewcomers, OrganizationAdminOfNewcomers];
     DisableUser = "user.disable", Manage, [PlatformOwner, PlatformAdminOverOthers];
     EnableUser = "user.enable", Manage, [PlatformOwner, PlatformAdminOverOthers];
+    EraseUser = "user.erase", Manage, [PlatformOwner];
     ChangePassword = "user.change_password", none, [Oneself];
     GrantPlatformOwner = "user.grant_platform_owner", Manage, [PlatformOwner];
     GrantPlatformAdmin = "user.grant_platform_admin", Manage, [PlatformOwner];
@@ -227,7 +228,7 @@ impl Action {
 
     /// Whether it can leave the platform without an owner.
     pub(super) const fn takes_platform_ownership(self) -> bool {
-        matches!(self, Self::RevokePlatformOwner | Self::DisableUser)
+        matches!(self, Self::RevokePlatformOwner | Self::DisableUser | Self::EraseUser)
     }
 }
 

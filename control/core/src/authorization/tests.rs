@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use rap_events::{
+    Personal,
     api_token::{ApiToken, ApiTokenCommand},
     login::{Login, LoginCloseReason, LoginCommand},
     organization::{Organization, OrganizationCommand},
@@ -51,6 +52,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::InviteUser
         | A::DisableUser
         | A::EnableUser
+        | A::EraseUser
         | A::ChangePassword
         | A::GrantPlatformOwner
         | A::GrantPlatformAdmin
@@ -226,8 +228,10 @@ fn a_platform_admin_makes_no_platform_admins_and_takes_over_no_account() {
 fn only_an_account_that_was_made_in_the_organization_is_invited_by_it() {
     let mut platform = Platform::new();
     let acme = platform.acme;
-    let create =
-        |called: &str| UserCommand::Create { name: name(called), display_name: String::new() };
+    let create = |called: &str| UserCommand::Create {
+        name: name(called),
+        display_name: Personal::default(),
+    };
     let (native, adopted) = (UserId::from_uuid(uuid(0x901)), UserId::from_uuid(uuid(0x902)));
     let ask = |platform: &Platform, user| {
         let (action, target) = (Action::InviteUser, Target::User(user));
@@ -289,7 +293,7 @@ fn an_organization_and_the_platform_keep_an_owner() {
     let step_down = |platform: &Platform, action| {
         authorize(platform.state(), &person(platform.owner), action, oneself)
     };
-    for action in [Action::RevokePlatformOwner, Action::DisableUser] {
+    for action in [Action::RevokePlatformOwner, Action::DisableUser, Action::EraseUser] {
         let expected = Decision::Denied(Refusal::LastPlatformOwner);
         assert_eq!(step_down(&platform, action), expected);
     }

@@ -135,6 +135,9 @@ fn a_session_whose_access_is_withdrawn_is_terminated() {
         let disable = UserCommand::Disable { reason: String::new() };
         platform.must::<User>(platform.acme.user.uuid(), disable);
     };
+    let erase = |platform: &mut Platform| {
+        platform.must::<User>(platform.acme.user.uuid(), UserCommand::Erase);
+    };
     let leave = |platform: &mut Platform| {
         let stream = rap_events::keys::membership_id(platform.acme.id, platform.acme.user);
         platform.must::<Membership>(stream, MembershipCommand::Revoke);
@@ -149,10 +152,11 @@ fn a_session_whose_access_is_withdrawn_is_terminated() {
         platform.must::<Resource>(platform.acme.resource.uuid(), change);
     };
     type Change<'a> = &'a dyn Fn(&mut Platform);
-    let cases: [(Change<'_>, TerminationCause); 6] = [
+    let cases: [(Change<'_>, TerminationCause); 7] = [
         (&suspend, TerminationCause::OrganizationClosed),
         (&remove_policy, TerminationCause::AccessWithdrawn),
         (&disable, TerminationCause::UserLeft),
+        (&erase, TerminationCause::UserLeft),
         (&leave, TerminationCause::UserLeft),
         (&remove, TerminationCause::ResourceChanged),
         (&relocate, TerminationCause::ResourceChanged),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rap_events::{
+    Personal,
     keys::membership_id,
     membership::{Membership, MembershipCommand},
     organization::{Organization, OrganizationCommand},
@@ -162,7 +163,7 @@ fn the_rules_and_the_table_agree_on_every_action_role_and_organization() {
     let newcomer = UserId::from_uuid(uuid(0x901));
     platform.world.in_one_command(|world| {
         world.member(acme.id, newcomer, OrganizationRole::User);
-        let (name, display_name) = (name("newcomer"), String::new());
+        let (name, display_name) = (name("newcomer"), Personal::default());
         world.must::<User>(newcomer.uuid(), UserCommand::Create { name, display_name });
     });
     let disable = UserCommand::Disable { reason: String::new() };

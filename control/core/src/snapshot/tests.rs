@@ -6,6 +6,7 @@ mod histories;
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use rap_events::{
+    Personal,
     cluster::{Cluster, ClusterCommand},
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
@@ -14,16 +15,17 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    NodeId, NodeRole, codec,
+    NodeId, NodeRole, OrganizationRole, UserId, codec,
     observation::EndReason,
     snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
 };
+use serde_bytes::ByteBuf;
 
 use super::{Compiled, Compiler, NotCompiled, SNAPSHOT_TTL, compile};
 use crate::{
     State,
     state::DENIAL_KEPT_MS,
-    world::{Platform, Tenant, check_golden, key, uuid},
+    world::{Platform, Tenant, check_golden, key, name, uuid},
 };
 
 fn section<S: Section>(state: &State, node: NodeId) -> Option<S> {
@@ -139,6 +141,30 @@ fn an_egress_is_told_the_users_that_a_policy_permits() {
     platform.must::<User>(acme.user.uuid(), UserCommand::Enable);
     platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
     assert_eq!(users(&platform), BTreeSet::new());
+}
+
+#[test]
+fn no_snapshot_holds_a_personal_field_and_whoever_is_erased_is_told_to_nobody() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let (newcomer, canary) = (uuid(0x901), b"what was sealed of somebody");
+    let display_name = Personal::Sealed(ByteBuf::from(canary.to_vec()));
+    platform.must::<User>(newcomer, UserCommand::Create { name: name("newcomer"), display_name });
+    platform.world.member(acme.id, UserId::from_uuid(newcomer), OrganizationRole::User);
+    assert!(holds(&platform.state().to_bytes(), canary), "the state has it");
+    for node in [acme.egress, platform.entry, platform.relay] {
+        assert!(!holds(&all_bytes(&compile(platform.state(), node).unwrap()), canary));
+    }
+    let told = |platform: &Platform| {
+        let bytes = all_bytes(&compile(platform.state(), acme.egress).unwrap());
+        holds(&bytes, acme.user.uuid().as_bytes())
+    };
+    assert!(told(&platform));
+    let before = version(&platform, acme.egress);
+    platform.must::<User>(acme.user.uuid(), UserCommand::Erase);
+    assert!(!told(&platform) && version(&platform, acme.egress) > before);
+    platform.must::<User>(newcomer, UserCommand::Erase);
+    assert!(!holds(&platform.state().to_bytes(), canary), "nor does the state keep it");
 }
 
 #[test]

@@ -38,7 +38,10 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         },
         DomainEvent::User(event) => match event {
             // A membership can stand before its user's creation in the same append.
-            UserEvent::Created(_) | UserEvent::Disabled(_) | UserEvent::Enabled(_) => state
+            UserEvent::Created(_)
+            | UserEvent::Disabled(_)
+            | UserEvent::Enabled(_)
+            | UserEvent::Erased(_) => state
                 .users()
                 .organizations_of(UserId::from_uuid(id))
                 .flat_map(|organization| servers(state, organization))

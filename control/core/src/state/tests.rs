@@ -197,6 +197,19 @@ fn the_last_owner_is_known() {
 }
 
 #[test]
+fn an_erased_user_is_nobody_and_keeps_the_name() {
+    let mut platform = Platform::new();
+    let owner = platform.owner;
+    let called = platform.state().users().get(owner).unwrap().name.clone();
+    platform.must::<User>(owner.uuid(), UserCommand::Erase);
+    let user = platform.state().users().named(&called).unwrap();
+    assert!(user.id == owner && user.erased && user.disabled);
+    assert!(user.platform_roles.is_empty() && user.verifier.is_none() && user.invitation.is_none());
+    assert!(!platform.state().users().is_active(owner));
+    assert!(!platform.state().users().is_last_platform_owner(owner));
+}
+
+#[test]
 fn a_revoked_node_is_forgotten_long_after_its_certificate_expired() {
     let mut platform = Platform::new();
     let egress = platform.acme.egress;

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::{Actor, Envelope, Sensitive, membership::MembershipEvent, user::UserEvent};
+use rap_events::{
+    Actor, Envelope, Personal, Sensitive, membership::MembershipEvent, user::UserEvent,
+};
 use rap_proto::{
     CommandId, Digest, LoginId, Name, OrganizationId, OrganizationRole, PlatformRole, Timestamp,
     UserId,
@@ -23,13 +25,15 @@ pub struct Users {
 pub struct User {
     pub id: UserId,
     pub name: Name,
-    pub display_name: String,
+    pub display_name: Personal<String>,
     /// An Argon2id hash in the PHC string format; `None` until a password was chosen.
     pub verifier: Option<Sensitive<String>>,
     pub password_change: Option<PasswordChange>,
     pub invitation: Option<Invitation>,
     pub platform_roles: BTreeSet<PlatformRole>,
     pub disabled: bool,
+    /// For good: what was known of the person is gone.
+    pub erased: bool,
     /// The command that created the account.
     pub created_by: CommandId,
     pub stamp: Stamp,
@@ -157,6 +161,7 @@ impl Users {
                 invitation: None,
                 platform_roles: BTreeSet::new(),
                 disabled: false,
+                erased: false,
                 created_by: envelope.command,
                 stamp: Stamp::first(envelope)?,
             };
@@ -191,6 +196,13 @@ impl Users {
                 user.disabled = true;
             }
             UserEvent::Enabled(_) => user.disabled = false,
+            UserEvent::Erased(_) => {
+                forget_invitation(&mut self.by_invitation, user);
+                user.display_name = Personal::default();
+                user.verifier = None;
+                user.platform_roles.clear();
+                (user.disabled, user.erased) = (true, true);
+            }
         }
         Ok(())
     }

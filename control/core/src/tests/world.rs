@@ -9,7 +9,7 @@ use std::{
 };
 
 use rap_events::{
-    Actor, Aggregate, Envelope, EventCodec, StreamId,
+    Actor, Aggregate, Envelope, EventCodec, Personal, StreamId,
     api_token::{ApiToken, ApiTokenCommand},
     cluster::{Cluster, ClusterCommand},
     join_token::{JoinToken, JoinTokenCommand},
@@ -248,7 +248,7 @@ impl World {
     /// A user with a password, a login and an API token of every scope.
     pub(crate) fn person(&mut self, n: u128, called: &str) -> UserId {
         let user = UserId::from_uuid(uuid(n));
-        let (name, display_name) = (name(called), String::new());
+        let (name, display_name) = (name(called), Personal::default());
         self.must::<User>(user.uuid(), UserCommand::Create { name, display_name });
         self.must::<User>(
             user.uuid(),

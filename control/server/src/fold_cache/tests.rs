@@ -43,6 +43,7 @@ async fn log(events: u64, from: i64) -> MemoryLog {
             release: Vec::new(),
             leases: Vec::new(),
             guards: Vec::new(),
+            subjects: Vec::new(),
             reply: Bytes::new(),
         });
         appended.await.unwrap();

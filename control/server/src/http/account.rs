@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use rap_control_core::{Action, Principal, Target};
 use rap_events::{
-    Actor, cluster, keys,
+    Actor, Personal, cluster, keys,
     login::{self, LoginCloseReason, LoginCommand},
     user::{self, UserCommand},
 };
@@ -50,7 +50,7 @@ pub(super) async fn set_up(call: Call, body: Setup) -> Result<Done<LoggedIn>, Fa
     let presented = code.digest().into();
     work.decide(&mut cluster, cluster::ClusterCommand::CompleteSetup { presented, owner: id })?;
     let mut user = work.load::<user::User>(id.uuid()).await?;
-    let display_name = String::new();
+    let display_name = Personal::default();
     work.decide(&mut user, UserCommand::Create { name: body.name.clone(), display_name })?;
     work.decide(&mut user, UserCommand::ChangePassword { verifier: verifier.into() })?;
     work.decide(&mut user, UserCommand::GrantPlatformRole { role: PlatformRole::Owner })?;

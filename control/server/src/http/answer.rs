@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::{
     call::Call,
+    display_name,
     endpoint::Gone,
     failure::{Failure, internal},
 };
@@ -191,7 +192,9 @@ impl Answer for api::UserCreated {
 
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
         let invitation = self.invitation.map(|_| derived::<InviteSecret>(call));
-        Ok(Self { invitation, ..self })
+        let display_name = display_name::of_creation(call, self.user.id).await?;
+        let user = api::User { display_name, ..self.user };
+        Ok(Self { user, invitation, ..self })
     }
 }
 

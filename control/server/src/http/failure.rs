@@ -3,6 +3,8 @@
 use rap_events::{Aggregate, AppendError, handler::LoadError, log::ReadError};
 use rap_proto::api::{Problem, ProblemCode};
 
+use crate::subjects::SubjectError;
+
 /// Why a handler did not finish.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -29,6 +31,18 @@ impl From<ReadError> for Failure {
             }
             ReadError::Corrupt { .. } => internal(),
         })
+    }
+}
+
+impl From<SubjectError> for Failure {
+    fn from(error: SubjectError) -> Self {
+        match error {
+            SubjectError::Read(error) => error.into(),
+            error @ SubjectError::NotOurs(_) => {
+                tracing::error!(%error, "a personal field cannot be opened");
+                Self::Problem(internal())
+            }
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod account;
 mod api_tokens;
 mod audit;
 mod decisions;
+mod display_name;
 pub(crate) mod events;
 mod join_tokens;
 mod members;

@@ -76,6 +76,8 @@ fn accounts() -> Vec<Endpoint> {
         command(post.clone(), "/api/v1/users/{user}/disable", "Disable an account", users::disable)
             .conditional()
             .while_frozen(),
+        command(post.clone(), "/api/v1/users/{user}/erase", "Erase a person", users::erase)
+            .conditional(),
         command(post.clone(), "/api/v1/users/{user}/enable", "Enable an account", users::enable)
             .conditional(),
         command(

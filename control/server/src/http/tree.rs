@@ -2,16 +2,14 @@
 //! interface of C2SP `tlog-tiles`, so that any program that speaks it can mirror the log.
 //!
 //! Who may read it all is who may replay it. The entries name every organization's events, so
-//! nobody else is shown any of it; payloads that hold password verifiers or digests of secrets
-//! are shown to nobody, and an empty place stands in theirs.
+//! nobody else is shown any of it; payloads that hold password verifiers, digests of secrets or what
+//! is about an erased person are shown to nobody, and an empty place stands in theirs.
 
 use actix_web::HttpResponse;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rap_control_core::{Action, Target};
+use rap_control_core::{Action, State, Target, audit::is_withheld};
 use rap_events::{
-    Envelope,
-    catalogue::redacted_fields,
-    entry,
+    Envelope, entry,
     heads::{self, MAX_READ_HEADS},
     tree::{self, TreeError},
 };
@@ -113,15 +111,17 @@ pub(super) async fn payloads(call: Call) -> Result<Answered, Failure> {
     if events.len() < usize::from(id.width) {
         return Err(not_found().into());
     }
-    let bundle = bundle_to_bytes(events.iter().map(shown)).map_err(|error| {
+    let shown = events.iter().map(|event| shown(&call.state, event));
+    let bundle = bundle_to_bytes(shown).map_err(|error| {
         tracing::error!(%error, "a payload exceeds its limit");
         internal()
     })?;
-    Ok(raw("application/octet-stream", cached(id), bundle))
+    // Not for ever, as tiles are: what is about a person is gone when the person is erased.
+    Ok(raw("application/octet-stream", NO_STORE, bundle))
 }
 
-fn shown(event: &Envelope) -> &[u8] {
-    if redacted_fields(&event.event_type).is_empty() { &event.payload } else { &[] }
+fn shown<'a>(state: &State, event: &'a Envelope) -> &'a [u8] {
+    if is_withheld(state, event) { &[] } else { &event.payload }
 }
 
 pub(super) async fn prove(call: Call) -> Result<Inclusion, Failure> {

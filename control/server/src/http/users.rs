@@ -6,6 +6,7 @@ use rap_control_core::{Action, Target, state::User as Found};
 use rap_events::{
     keys,
     membership::{self, MembershipCommand},
+    personal::SubjectChange,
     user::{self, MAX_INVITATION_MS, UserCommand},
 };
 use rap_proto::{
@@ -17,11 +18,12 @@ use rap_proto::{
 use super::{
     answer::{Done, blank},
     call::Call,
+    display_name,
     endpoint::Nothing,
     failure::{Failure, invalid, not_found},
     page, reference,
 };
-use crate::password;
+use crate::{password, work::Work};
 
 /// How long a new user has to choose a password.
 const INVITATION_LIFETIME: Duration = Duration::from_millis(MAX_INVITATION_MS);
@@ -30,13 +32,15 @@ pub(super) async fn list(call: Call) -> Result<Page<User>, Failure> {
     call.allow(Action::ReadCluster, Target::Platform)?;
     let seen = call.state.users().iter();
     let seen = seen.filter(|user| call.may(Action::ReadUser, Target::User(user.id)));
-    page::of(&call, seen, |user| user.id, show)
+    let page = page::of(&call, seen, |user| user.id, Clone::clone)?;
+    Ok(Page { items: show_all(&call, page.items).await?, next: page.next })
 }
 
 pub(super) async fn get(call: Call) -> Result<User, Failure> {
     let found = target(&call)?;
     call.allow(Action::ReadUser, Target::User(found))?;
-    call.state.users().get(found).map(show).ok_or_else(|| not_found().into())
+    let found = call.state.users().get(found).ok_or_else(not_found)?;
+    show_all(&call, vec![found.clone()]).await?.pop().ok_or_else(|| not_found().into())
 }
 
 pub(super) async fn create(call: Call, body: NewUser) -> Result<Done<UserCreated>, Failure> {
@@ -69,8 +73,8 @@ pub(super) async fn create(call: Call, body: NewUser) -> Result<Done<UserCreated
     let id = call.fresh(UserId::new);
     let mut work = call.work();
     let mut user = work.load::<user::User>(id.uuid()).await?;
-    let (name, display_name) = (body.name.clone(), body.display_name.clone());
-    work.decide(&mut user, UserCommand::Create { name, display_name })?;
+    let display_name = display_name::seal(&call, &mut work, id, &body.display_name)?;
+    work.decide(&mut user, UserCommand::Create { name: body.name.clone(), display_name })?;
     work.claim(keys::user_name(&body.name));
     let active = verifier.is_some();
     let expires_at = match verifier {
@@ -95,9 +99,11 @@ pub(super) async fn create(call: Call, body: NewUser) -> Result<Done<UserCreated
         user: User {
             id,
             name: body.name,
-            display_name: body.display_name,
+            // Put in from the event: a stored reply stays when the person is erased.
+            display_name: String::new(),
             platform_roles: [].into(),
             disabled: false,
+            erased: false,
             active,
             created_at: call.now,
             revision: user.revision,
@@ -129,6 +135,13 @@ pub(super) async fn enable(call: Call, _: Nothing) -> Result<Done<Changed>, Fail
     change(call, Action::EnableUser, UserCommand::Enable).await
 }
 
+/// For good: the key of what the log holds about the person is destroyed with the event.
+pub(super) async fn erase(call: Call, _: Nothing) -> Result<Done<Changed>, Failure> {
+    let (id, mut work, changed) = decided(&call, Action::EraseUser, UserCommand::Erase).await?;
+    work.change_subject(SubjectChange::Destroy { subject: id.uuid() });
+    call.commit(work, changed).await
+}
+
 pub(super) async fn grant_role(call: Call, _: Nothing) -> Result<Done<Changed>, Failure> {
     let role: PlatformRole = call.param("role")?;
     change(call, Action::grant_platform(role), UserCommand::GrantPlatformRole { role }).await
@@ -144,23 +157,33 @@ async fn change(
     action: Action,
     command: UserCommand,
 ) -> Result<Done<Changed>, Failure> {
-    let id = target(&call)?;
+    let (_, work, changed) = decided(&call, action, command).await?;
+    call.commit(work, changed).await
+}
+
+/// What a command about one account comes to, and what is answered when it is stored.
+async fn decided(
+    call: &Call,
+    action: Action,
+    command: UserCommand,
+) -> Result<(UserId, Work, Changed), Failure> {
+    let id = target(call)?;
     call.allow(action, Target::User(id))?;
     let mut work = call.work();
     let mut user = work.load::<user::User>(id.uuid()).await?;
     call.check_revision(user.revision)?;
     work.decide(&mut user, command)?;
     // What keeps a last owner looks at all owners: two of them must not leave at once.
-    if matches!(action, Action::DisableUser | Action::RevokePlatformOwner) {
-        hold_owners(&call, &mut work);
+    if matches!(action, Action::DisableUser | Action::EraseUser | Action::RevokePlatformOwner) {
+        hold_owners(call, &mut work);
     }
-    call.commit(work, Changed { revision: user.revision }).await
+    Ok((id, work, Changed { revision: user.revision }))
 }
 
 /// The most other owners whose accounts are held in place while one of them leaves.
 const MAX_HELD_OWNERS: usize = 16;
 
-fn hold_owners(call: &Call, work: &mut crate::work::Work) {
+fn hold_owners(call: &Call, work: &mut Work) {
     let owners = call
         .state
         .users()
@@ -177,13 +200,19 @@ fn target(call: &Call) -> Result<UserId, Failure> {
     reference::user(&call.state, &named).map(|user| user.id).ok_or_else(|| not_found().into())
 }
 
-fn show(user: &Found) -> User {
+async fn show_all(call: &Call, found: Vec<Found>) -> Result<Vec<User>, Failure> {
+    let names = display_name::open_all(call, &found).await?;
+    Ok(found.iter().zip(names).map(|(user, name)| show(user, name)).collect())
+}
+
+fn show(user: &Found, display_name: String) -> User {
     User {
         id: user.id,
         name: user.name.clone(),
-        display_name: user.display_name.clone(),
+        display_name,
         platform_roles: user.platform_roles.clone(),
         disabled: user.disabled,
+        erased: user.erased,
         active: user.verifier.is_some(),
         created_at: user.stamp.created_at,
         revision: user.stamp.revision,

@@ -11,6 +11,7 @@ use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates};
 use rap_log_postgres::private::{Durability, PrivatePostgres};
 use rap_proto::wire::node_api::{TreeReply, TreeRequest};
+use reqwest::Method;
 use serde_json::json;
 
 use crate::{
@@ -131,6 +132,28 @@ async fn what_was_backed_up_is_restored_as_it_was() {
     assert_eq!(again.problem(), "name_taken");
     let new = place.root.post("/organizations", json!({"name": "org-new"})).await;
     assert_eq!(new.status, 201, "{}", new.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_the_keys_of_persons_also_of_one_who_is_erased_later() {
+    let place = Place::start().await;
+    let body = json!({"name": "alice", "displayName": "Alice of Wonderland"});
+    assert_eq!(place.root.post("/users", body).await.status, 201);
+    let backup = place.path("backup");
+    place.ok(&["backup", text(&backup)], &place.url);
+    for file in files(&backup) {
+        let content = fs::read(&file).unwrap();
+        assert!(!content.windows(10).any(|part| part == b"Wonderland"), "{}", file.display());
+    }
+    let erase = place.root.change_current(Method::POST, "/users/alice", "/erase").await;
+    assert_eq!(erase.status, 200, "{}", erase.text);
+    assert_eq!(place.root.get("/users/alice").await.json["displayName"], "erased");
+
+    let target = place.database("target").await;
+    place.ok(&["restore", text(&backup)], &target);
+    let place = place.moved_to(&target).await;
+    let shown = place.root.get("/users/alice").await.json;
+    assert_eq!(shown["displayName"], "Alice of Wonderland", "the erasure came later");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ mod commands;
 mod crash;
 mod differ;
 mod enrollment;
+mod erased;
 mod events;
 mod limits;
 mod node;

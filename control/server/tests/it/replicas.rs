@@ -35,10 +35,10 @@ const DATABASE: &str = "control";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A database, and the state directory that every replica gets a copy of.
-struct Cluster {
+pub(crate) struct Cluster {
     // Stopped before its folder is removed.
     _postgres: PrivatePostgres,
-    dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
     bus: LocalBus,
     /// A look at the database past all replicas.
     log: Option<PostgresLog>,
@@ -46,7 +46,7 @@ struct Cluster {
 
 impl Cluster {
     /// With a first replica behind the relay, and its owner.
-    async fn start() -> (Self, Relay, World, Api) {
+    pub(crate) async fn start() -> (Self, Relay, World, Api) {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
@@ -65,7 +65,7 @@ impl Cluster {
         relay::url(&self.dir.path().join("postgres/run"), DATABASE)
     }
 
-    async fn replica(&self) -> World {
+    pub(crate) async fn replica(&self) -> World {
         self.replica_at(self.url()).await
     }
 
@@ -84,7 +84,7 @@ impl Cluster {
         World::start_as(own, LogChoice::Postgres(url), bus, limits).await
     }
 
-    fn log(&self) -> &PostgresLog {
+    pub(crate) fn log(&self) -> &PostgresLog {
         self.log.as_ref().unwrap()
     }
 
@@ -108,7 +108,7 @@ impl Cluster {
     }
 
     /// Waits until there is an event of this type.
-    async fn sees(&self, event_type: &str) {
+    pub(crate) async fn sees(&self, event_type: &str) {
         let waiting = async {
             loop {
                 let head = self.log().head().await.unwrap();
@@ -143,7 +143,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The same person at another replica.
-fn at(world: &World, api: &Api) -> Api {
+pub(crate) fn at(world: &World, api: &Api) -> Api {
     world.anonymous().with_token(api.token.as_ref().unwrap())
 }
 

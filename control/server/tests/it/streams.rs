@@ -1,7 +1,7 @@
 //! Many who follow the log, and one who does not read.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,6 +20,7 @@ use rap_events::{
     lease::{LeasePage, LeaseTableError, Renewal, Renewals},
     log::{ReadError, StoredCommand, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
+    personal::SubjectKeys,
 };
 use rap_pki::tls;
 use rap_proto::{CommandId, Digest, KeyId, NodeId, OrganizationId, Timestamp};
@@ -144,6 +145,15 @@ impl Heads for CountingLog {
     }
 }
 
+impl SubjectKeys for CountingLog {
+    fn keys(
+        &self,
+        subjects: Vec<Uuid>,
+    ) -> BoxFuture<'_, Result<BTreeMap<Uuid, Vec<u8>>, ReadError>> {
+        self.log.keys(subjects)
+    }
+}
+
 impl Log for CountingLog {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         self.log.append(append)
@@ -207,6 +217,7 @@ async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: bytes::Bytes::new(),
     };
     log.append(append).await.unwrap();

@@ -38,13 +38,13 @@ async fn bytes(world: &World, api: &Api, path: &str) -> (StatusCode, Vec<u8>) {
     (response.status(), response.bytes().await.unwrap().to_vec())
 }
 
-async fn ok(world: &World, api: &Api, path: &str) -> Vec<u8> {
+pub(crate) async fn ok(world: &World, api: &Api, path: &str) -> Vec<u8> {
     let (status, body) = bytes(world, api, path).await;
     assert_eq!(status, 200, "{path}: {}", String::from_utf8_lossy(&body));
     body
 }
 
-async fn keys(api: &Api) -> Vec<VerifierKey> {
+pub(crate) async fn keys(api: &Api) -> Vec<VerifierKey> {
     let keys = api.get("/log/keys").await.json["keys"].clone();
     keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap().parse().unwrap()).collect()
 }
@@ -140,7 +140,7 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     let acme = tenant(&world, &root, "acme").await;
     enroll(&world, &acme.join_secret, "edge-1").await;
     let then = world.head().await;
-    let path = format!("/audit/replay?as_of={then}&node=edge-1");
+    let path = format!("/audit/replay?as_of={then}&min_position={then}&node=edge-1");
     let first = root.get(&path).await.json;
     assert_eq!((&first["equal"], &first["events"]), (&json!(true), &json!(then)));
     assert!(first["snapshot"]["version"].as_u64().unwrap() <= then);
@@ -196,6 +196,7 @@ fn again(event: Envelope) -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }

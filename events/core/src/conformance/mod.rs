@@ -8,6 +8,7 @@ pub mod beat;
 pub mod heads;
 pub mod lease;
 mod read;
+pub mod subjects;
 mod tree;
 
 use std::sync::Arc;
@@ -111,6 +112,7 @@ fn command(id: u128, writes: Vec<StreamWrite>) -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }

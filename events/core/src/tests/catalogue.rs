@@ -6,7 +6,7 @@ use super::samples::every_event;
 use crate::{
     DomainEvent,
     aggregate::EventError,
-    catalogue::{REDACTED_FIELDS, catalogue, redacted_fields},
+    catalogue::{PERSONAL_FIELDS, REDACTED_FIELDS, catalogue, personal_fields, redacted_fields},
 };
 
 #[test]
@@ -31,7 +31,7 @@ fn every_type_has_a_sample_in_order() {
 }
 
 #[test]
-fn sensitive_fields_are_listed_and_never_printed() {
+fn sensitive_and_personal_fields_are_listed_and_never_printed() {
     for event in every_event() {
         let printed = format!("{event:?}");
         let hidden: Vec<&str> = printed
@@ -40,11 +40,13 @@ fn sensitive_fields_are_listed_and_never_printed() {
             .map(|(before, _)| before.rsplit([' ', '{']).next().unwrap())
             .collect();
         let event_type = event.kind().event_type;
-        assert_eq!(hidden, redacted_fields(event_type), "{event_type}: {printed}");
-        assert!(!printed.contains("argon2"), "{printed}");
+        let listed = [redacted_fields(event_type), personal_fields(event_type)].concat();
+        assert_eq!(hidden, listed, "{event_type}: {printed}");
+        assert!(!printed.contains("argon2") && !printed.contains("Alice"), "{printed}");
     }
     let known: BTreeSet<_> = catalogue().into_iter().map(|kind| kind.event_type).collect();
-    assert!(REDACTED_FIELDS.iter().all(|(event_type, _)| known.contains(event_type)));
+    let listed = REDACTED_FIELDS.iter().chain(PERSONAL_FIELDS);
+    assert!(listed.map(|(event_type, _)| event_type).all(|listed| known.contains(listed)));
 }
 
 #[test]

@@ -11,11 +11,12 @@ use serde::Serialize;
 
 use super::samples::{ACME, POLICY, POOL, every_event, name, resource_created, session_authorized};
 use crate::{
-    DomainEvent,
+    DomainEvent, Personal,
     aggregate::EventKind,
     catalogue::catalogue,
     resource::ResourceEvent,
     session::{Basis, Grant, SessionAuthorized, SessionDenied, SessionEvent, SessionRefreshed},
+    user::{UserCreated, UserEvent},
 };
 
 fn folder() -> PathBuf {
@@ -137,4 +138,21 @@ fn every_schema_has_frozen_bytes_and_nothing_else_has() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     assert_eq!(files, expected);
+}
+
+/// `user.created` as it was written before there were keys of persons.
+#[derive(Serialize)]
+struct UserCreatedV1 {
+    name: Name,
+    display_name: String,
+}
+
+#[test]
+fn user_created_is_upcast_from_schema_1() {
+    let old = UserCreatedV1 { name: name("alice"), display_name: "Alice Ä.".to_owned() };
+    let kind = EventKind { event_type: "user.created", schema: 1 };
+    let display_name = Personal::Clear("Alice Ä.".to_owned());
+    let upcast = UserEvent::from(UserCreated { name: name("alice"), display_name }).into();
+    check(kind, &codec::encode(&old), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }

@@ -174,6 +174,7 @@ pub(crate) fn empty_append() -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }

@@ -34,6 +34,12 @@ fn the_memory_logs_sealed_heads_conform() {
 }
 
 #[test]
+fn the_memory_logs_subject_keys_conform() {
+    let log = Arc::new(MemoryLog::new());
+    block_on(conformance::subjects::run(log.clone(), log));
+}
+
+#[test]
 fn the_memory_logs_leases_conform() {
     block_on(conformance::lease::run_all(async || {
         let clock = Arc::new(AtomicI64::new(1_000));

@@ -167,8 +167,9 @@ fn organization_command(kind: u8, argument: u8, _: Timestamp) -> OrganizationCom
 
 fn user_command(kind: u8, argument: u8, now: Timestamp) -> UserCommand {
     let role = pick(PlatformRole::ALL, argument);
-    match kind % 9 {
-        0 => UserCommand::Create { name: name("alice"), display_name: text(argument) },
+    match kind % 10 {
+        9 => UserCommand::Erase,
+        0 => UserCommand::Create { name: name("alice"), display_name: sealed(&text(argument)) },
         1 => UserCommand::Invite { secret: secret("invite"), expires_at: later(now, argument) },
         2 => UserCommand::AcceptInvitation { presented: secret("invite"), verifier: verifier() },
         3 => UserCommand::ChangePassword {

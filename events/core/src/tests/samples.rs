@@ -14,9 +14,9 @@ use serde_bytes::ByteBuf;
 
 use super::given::NOW;
 use crate::{
-    DomainEvent, Sensitive, api_token::*, authority::*, cluster::*, guessing::*, join_token::*,
-    leadership::*, login::*, membership::*, node::*, node_report::*, organization::*, policy::*,
-    pool::*, resource::*, session::*, user::*, vpn_connection::*,
+    DomainEvent, Personal, Sensitive, api_token::*, authority::*, cluster::*, guessing::*,
+    join_token::*, leadership::*, login::*, membership::*, node::*, node_report::*,
+    organization::*, policy::*, pool::*, resource::*, session::*, user::*, vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -239,11 +239,16 @@ fn cluster() -> Vec<DomainEvent> {
     cluster.into_iter().map(Into::into).chain(organization.into_iter().map(Into::into)).collect()
 }
 
+/// As if it were sealed.
+pub(crate) fn sealed(text: &str) -> Personal<String> {
+    Personal::Sealed(ByteBuf::from(text.as_bytes().to_vec()))
+}
+
 fn people() -> Vec<DomainEvent> {
     let role = OrganizationRole::Admin;
     let expires_at = after(MINUTE_MS);
-    let user: [UserEvent; 8] = [
-        UserCreated { name: name("alice"), display_name: "Alice Ä.".to_owned() }.into(),
+    let user: [UserEvent; 9] = [
+        UserCreated { name: name("alice"), display_name: sealed("Alice Ä.") }.into(),
         UserInvited { secret: secret("invite"), expires_at }.into(),
         PasswordChanged { verifier: verifier(), by_invitation: true }.into(),
         PlatformRoleGranted { role: PlatformRole::Owner }.into(),
@@ -251,6 +256,7 @@ fn people() -> Vec<DomainEvent> {
         UserDisabled { reason: "left".to_owned() }.into(),
         UserEnabled {}.into(),
         UserAccessRefused { action: RefusedAction::RequestSession, refused_at: NOW }.into(),
+        UserErased {}.into(),
     ];
     let membership: [MembershipEvent; 3] = [
         MembershipGranted { organization: ACME, user: ALICE, role }.into(),

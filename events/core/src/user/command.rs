@@ -1,7 +1,7 @@
 use rap_proto::{Digest, Name, PlatformRole, Timestamp};
 
 use super::RefusedAction;
-use crate::Sensitive;
+use crate::{Personal, Sensitive};
 
 /// How long an invitation may be open: 7 days.
 pub const MAX_INVITATION_MS: u64 = 7 * 24 * 3_600_000;
@@ -16,7 +16,8 @@ pub enum UserCommand {
     /// Claims [`crate::keys::user_name`].
     Create {
         name: Name,
-        display_name: String,
+        /// As [`super::display_name`] makes it.
+        display_name: Personal<String>,
     },
     Invite {
         secret: Sensitive<Digest>,
@@ -41,6 +42,8 @@ pub enum UserCommand {
         reason: String,
     },
     Enable,
+    /// Its append destroys the person's key.
+    Erase,
     /// The user asked for what is not there, or is not for that user. Nothing follows beyond
     /// [`MAX_RECORDED_REFUSALS`] of a day.
     RecordAccessRefused {
@@ -56,6 +59,10 @@ pub enum UserRejection {
     NotFound,
     #[error("the user is disabled")]
     Disabled,
+    #[error("the user was erased")]
+    Erased,
+    #[error("a display name is stored sealed, or is empty")]
+    DisplayNameNotSealed,
     #[error("the invitation is not valid: used, replaced, expired or never made")]
     InvitationInvalid,
     #[error("an invitation is open for 7 days at most")]

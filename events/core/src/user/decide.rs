@@ -5,7 +5,7 @@ use rap_proto::{Digest, OrganizationId, Timestamp};
 use super::{
     Invitation, MAX_INVITATION_MS, MAX_RECORDED_REFUSALS, MAX_VERIFIER_BYTES, PasswordChanged,
     PlatformRoleGranted, PlatformRoleRevoked, User, UserAccessRefused, UserCommand, UserCreated,
-    UserDisabled, UserEnabled, UserEvent, UserInvited, UserRejection,
+    UserDisabled, UserEnabled, UserErased, UserEvent, UserInvited, UserRejection, display_name,
 };
 use crate::{Aggregate, Sensitive, aggregate::is_plain_text};
 
@@ -25,9 +25,7 @@ impl Aggregate for User {
                 if self.name.is_some() {
                     return Err(UserRejection::AlreadyExists);
                 }
-                if !is_plain_text(&display_name) {
-                    return Err(UserRejection::TextNotPlain);
-                }
+                display_name::check(&display_name)?;
                 UserCreated { name, display_name }.into()
             }
             UserCommand::Invite { secret, expires_at } => {
@@ -70,8 +68,18 @@ impl Aggregate for User {
                 }
                 UserDisabled { reason }.into()
             }
+            UserCommand::Erase => {
+                self.require_existing()?;
+                if self.erased {
+                    return Ok(Vec::new());
+                }
+                UserErased {}.into()
+            }
             UserCommand::Enable => {
                 self.require_existing()?;
+                if self.erased {
+                    return Err(UserRejection::Erased);
+                }
                 if !self.disabled {
                     return Ok(Vec::new());
                 }
@@ -113,6 +121,15 @@ impl Aggregate for User {
                 self.invitation = None;
             }
             UserEvent::Enabled(_) => self.disabled = false,
+            UserEvent::Erased(_) => {
+                *self = Self {
+                    name: self.name.take(),
+                    disabled: true,
+                    erased: true,
+                    refusals: self.refusals,
+                    ..Self::default()
+                };
+            }
             UserEvent::AccessRefused(refused) => {
                 self.refusals = self.refusals.and(refused.refused_at);
             }

@@ -1,12 +1,12 @@
 use rap_proto::{Digest, Name, PlatformRole, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{Sensitive, aggregate::events};
+use crate::{Personal, Sensitive, aggregate::events};
 
 events! {
     /// What happened to a user's account.
     UserEvent:
-    Created(UserCreated) = "user.created" / 1;
+    Created(UserCreated) = "user.created" / 2, from 1 by UserCreatedV1;
     Invited(UserInvited) = "user.invited" / 1;
     PasswordChanged(PasswordChanged) = "user.password_changed" / 1;
     PlatformRoleGranted(PlatformRoleGranted) = "user.platform_role_granted" / 1;
@@ -14,6 +14,7 @@ events! {
     Disabled(UserDisabled) = "user.disabled" / 1;
     Enabled(UserEnabled) = "user.enabled" / 1;
     AccessRefused(UserAccessRefused) = "user.access_refused" / 1;
+    Erased(UserErased) = "user.erased" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +23,21 @@ pub struct UserCreated {
     /// What the user types to log in.
     pub name: Name,
     /// What others see; may be empty.
-    pub display_name: String,
+    pub display_name: Personal<String>,
+}
+
+/// As it was written before there were keys of persons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserCreatedV1 {
+    name: Name,
+    display_name: String,
+}
+
+impl From<UserCreatedV1> for UserCreated {
+    fn from(UserCreatedV1 { name, display_name }: UserCreatedV1) -> Self {
+        Self { name, display_name: Personal::Clear(display_name) }
+    }
 }
 
 /// A secret was handed out with which the user may choose a password once. A newer invitation
@@ -75,6 +90,12 @@ pub struct UserAccessRefused {
     pub action: RefusedAction,
     pub refused_at: Timestamp,
 }
+
+/// The person's key is destroyed with it: nobody reads again what was sealed under it. The account
+/// is disabled for good, and its name stays taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserErased {}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

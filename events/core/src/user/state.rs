@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use rap_proto::{Digest, Name, PlatformRole, Timestamp};
 
-use crate::Sensitive;
+use crate::{Personal, Sensitive};
 
 const DAY_MS: i64 = 24 * 3_600_000;
 
@@ -10,12 +10,13 @@ const DAY_MS: i64 = 24 * 3_600_000;
 pub struct User {
     /// `None` before the user was created.
     pub name: Option<Name>,
-    pub display_name: String,
+    pub display_name: Personal<String>,
     /// `None` until a password was chosen.
     pub verifier: Option<Sensitive<String>>,
     pub invitation: Option<Invitation>,
     pub platform_roles: BTreeSet<PlatformRole>,
     pub disabled: bool,
+    pub erased: bool,
     pub refusals: Refusals,
 }
 

@@ -3,15 +3,20 @@
 use rap_proto::{PlatformRole, Timestamp};
 
 use super::*;
-use crate::tests::{
-    given::{Given, NOW, given},
-    samples::{MINUTE_MS, after, name, secret, verifier},
+use crate::{
+    Aggregate as _, Personal,
+    aggregate::MAX_TEXT_BYTES,
+    personal::{MAX_SEALED_BYTES, SubjectCipher},
+    tests::{
+        given::{Given, NOW, given},
+        samples::{ALICE, MINUTE_MS, after, name, sealed, secret, verifier},
+    },
 };
 
 const WEEK_MS: i64 = 7 * 24 * 60 * MINUTE_MS;
 
 fn created() -> UserEvent {
-    UserCreated { name: name("alice"), display_name: "Alice".to_owned() }.into()
+    UserCreated { name: name("alice"), display_name: sealed("Alice") }.into()
 }
 
 fn invited() -> UserEvent {
@@ -36,13 +41,15 @@ fn accept(code: &str) -> UserCommand {
 
 #[test]
 fn a_user_is_created_once() {
-    let create = |display_name: &str| UserCommand::Create {
-        name: name("alice"),
-        display_name: display_name.to_owned(),
-    };
-    given::<User>([]).when(create("Alice")).then([created()]);
-    given::<User>([]).when(create("A\u{7}")).rejected(UserRejection::TextNotPlain);
-    user(&[]).when(create("Alice")).rejected(UserRejection::AlreadyExists);
+    let create = |display_name| UserCommand::Create { name: name("alice"), display_name };
+    given::<User>([]).when(create(sealed("Alice"))).then([created()]);
+    let clear = Personal::Clear("Alice".to_owned());
+    let large = sealed(&"a".repeat(MAX_SEALED_BYTES + 1));
+    for display_name in [clear, large] {
+        let rejection = UserRejection::DisplayNameNotSealed;
+        given::<User>([]).when(create(display_name)).rejected(rejection);
+    }
+    user(&[]).when(create(sealed("Alice"))).rejected(UserRejection::AlreadyExists);
 }
 
 #[test]
@@ -112,6 +119,49 @@ fn a_user_is_disabled_and_enabled() {
     given::<User>([]).when(disable).rejected(UserRejection::NotFound);
     let two_lines = UserCommand::Disable { reason: "a\nb".to_owned() };
     user(&[]).when(two_lines).rejected(UserRejection::TextNotPlain);
+}
+
+/// Hides nothing: it shows what is sealed, and for which place.
+struct Open;
+
+impl SubjectCipher for Open {
+    fn seal(&self, value: &[u8], context: &[u8]) -> Vec<u8> {
+        [context, value].concat()
+    }
+
+    fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Vec<u8>> {
+        sealed.strip_prefix(context).map(<[u8]>::to_vec)
+    }
+}
+
+#[test]
+fn a_display_name_is_sealed_unless_it_is_empty_and_is_one_short_line() {
+    let made = |text: &str| display_name(text, ALICE, &Open);
+    let sealed = made("Alice").unwrap();
+    assert_eq!(sealed.open(ALICE.uuid(), DISPLAY_NAME, Some(&Open)), Ok("Alice".to_owned()));
+    assert!(matches!(sealed, Personal::Sealed(_)));
+    assert_eq!(made(""), Ok(Personal::default()));
+    assert_eq!(made("A\u{7}"), Err(UserRejection::TextNotPlain));
+    let longest = "a".repeat(MAX_TEXT_BYTES);
+    let create = UserCommand::Create { name: name("a"), display_name: made(&longest).unwrap() };
+    assert_eq!(User::default().decide(create, NOW).map(|events| events.len()), Ok(1));
+    assert_eq!(made(&format!("{longest}a")), Err(UserRejection::TextNotPlain));
+}
+
+#[test]
+fn an_erased_user_is_nobody_any_more_and_stays_so() {
+    let erased: UserEvent = UserErased {}.into();
+    let role = PlatformRole::Owner;
+    let known = [invited(), PlatformRoleGranted { role }.into()];
+    let state = user(&known).when(UserCommand::Erase).then([erased.clone()]);
+    assert_eq!((state.name, state.display_name), (Some(name("alice")), Personal::default()));
+    assert!(state.disabled && state.invitation.is_none() && state.platform_roles.is_empty());
+    let erased = std::slice::from_ref(&erased);
+    user(erased).when(UserCommand::Erase).nothing();
+    user(erased).when(UserCommand::Enable).rejected(UserRejection::Erased);
+    let grant = UserCommand::GrantPlatformRole { role };
+    user(erased).when(grant).rejected(UserRejection::Disabled);
+    given::<User>([]).when(UserCommand::Erase).rejected(UserRejection::NotFound);
 }
 
 fn refused(at: Timestamp) -> UserEvent {

@@ -28,6 +28,7 @@ fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
     }
 }

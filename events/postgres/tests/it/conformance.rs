@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rap_events::{
     BeatTable,
-    conformance::{beat, cases, heads},
+    conformance::{beat, cases, heads, subjects},
 };
 use rap_log_postgres::{PostgresLog, private::Durability};
 
@@ -39,4 +39,11 @@ async fn the_beats_conform() {
 async fn the_sealed_heads_conform() {
     let server = Server::start(Durability::Fast).await;
     heads::run(Arc::new(server.log().await)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_subject_keys_conform() {
+    let server = Server::start(Durability::Fast).await;
+    let log = Arc::new(server.log().await);
+    subjects::run(log.clone(), log).await;
 }

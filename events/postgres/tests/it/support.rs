@@ -63,6 +63,7 @@ pub(crate) fn append_to(command: u128, stream: u128, expected: u64, events: usiz
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
     }
 }

@@ -75,6 +75,7 @@ async fn log(fork: Option<u64>) -> MemoryLog {
             release: Vec::new(),
             leases: Vec::new(),
             guards: Vec::new(),
+            subjects: Vec::new(),
             reply: Bytes::new(),
         };
         log.append(append).await.unwrap();

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rap_events::{
-    Sensitive,
+    Personal, Sensitive,
     cluster::{Cluster, ClusterCommand},
     join_token::{JoinToken, JoinTokenCommand},
     keys::membership_id,
@@ -48,7 +48,7 @@ impl Control {
         self.run::<Organization>(now, organization.uuid(), create).expect("new");
         for (number, user) in users.iter().enumerate() {
             let name = cast::name(&format!("user-{index}-{number}"));
-            let create = UserCommand::Create { name, display_name: String::new() };
+            let create = UserCommand::Create { name, display_name: Personal::default() };
             self.run::<User>(now, user.uuid(), create).expect("new");
             self.grant_membership(now, tenant, *user);
         }

@@ -75,6 +75,7 @@ fn empty_append() -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Default::default(),
     }
 }

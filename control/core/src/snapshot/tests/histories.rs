@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rap_events::{
-    Actor, Aggregate,
+    Actor, Aggregate, Personal,
     cluster::{Cluster, ClusterCommand},
     keys::{leadership_id, membership_id},
     leadership::{Leadership, LeadershipCommand, LeadershipEnd},
@@ -141,7 +141,7 @@ impl History {
         let name = name(&format!("made-{how}"));
         self.try_give::<User>(
             user.uuid(),
-            UserCommand::Create { name, display_name: String::new() },
+            UserCommand::Create { name, display_name: Personal::default() },
         );
         check_versions(&mut self.compiler, &self.platform, &before, position);
     }

@@ -111,6 +111,7 @@ fn append(id: Uuid) -> Append {
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }

@@ -82,6 +82,7 @@ fn grant(number: u64, leases: &[StreamId]) -> Append {
         release: Vec::new(),
         leases: changes.collect(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     }
 }

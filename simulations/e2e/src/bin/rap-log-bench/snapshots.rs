@@ -8,6 +8,7 @@ use std::{
 
 use rap_control_core::Compiler;
 use rap_events::{
+    Personal,
     cluster::{Cluster, ClusterCommand},
     node::{Node, NodeCommand, Offer},
     organization::{Organization, OrganizationCommand},
@@ -80,7 +81,7 @@ fn platform(control: &LocalKey) -> Outcome<Platform> {
     let organization =
         OrganizationCommand::Create { organization: ORGANIZATION, name: "acme".parse()? };
     platform.create::<Organization>(ORGANIZATION.uuid(), [organization])?;
-    let user = UserCommand::Create { name: "alice".parse()?, display_name: String::new() };
+    let user = UserCommand::Create { name: "alice".parse()?, display_name: Personal::default() };
     platform.create::<User>(Uuid::from_u128(5), [user])?;
     let pool = PoolCommand::Create { organization: ORGANIZATION, name: "office".parse()? };
     platform.create::<Pool>(POOL.uuid(), [pool])?;
