@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod actors;
+mod beats;
 mod leases;
+mod regressions;
 mod seeds;
