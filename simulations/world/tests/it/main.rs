@@ -3,6 +3,7 @@
 
 mod actors;
 mod beats;
+mod carriers;
 mod leases;
 mod regressions;
 mod seeds;
