@@ -14,6 +14,9 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 /// Lease worlds are small: many seeds take as long as few of the other scenario.
 const LEASE_SEEDS: &str = "3000";
 const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
+/// Beats are signed and verified for real, which takes longer than all the rest of their world.
+const BEAT_SEEDS: &str = "200";
+const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
 /// A name to choose it by, and what it does.
 type Step = (&'static str, fn() -> Outcome);
@@ -96,6 +99,7 @@ fn simulate() -> Outcome {
     };
     fixed("fabric", "1000")?;
     fixed("leases", LEASE_SEEDS)?;
+    fixed("beat", BEAT_SEEDS)?;
     let mut head = Command::new("git");
     let commit = shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))?;
     let block = |scenario, seeds| {
@@ -103,7 +107,8 @@ fn simulate() -> Outcome {
         shell::run(Command::new(&program).args(arguments))
     };
     block("fabric", "200")?;
-    block("leases", LEASE_SEEDS_OF_A_COMMIT)
+    block("leases", LEASE_SEEDS_OF_A_COMMIT)?;
+    block("beat", BEAT_SEEDS_OF_A_COMMIT)
 }
 
 /// Out of the whole workspace: a package alone would choose other features, and compile most of its

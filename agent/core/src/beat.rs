@@ -252,19 +252,18 @@ impl BeatListener {
         }
     }
 
-    fn end(&mut self, now: Moment) {
+    /// The present state ended at `at`, which a node that stood still finds out later.
+    fn end(&mut self, at: Moment) {
+        self.ends = None;
         let Some(floor) = &self.floor else { return };
         let since = floor.beat.expires_at;
         match self.authority {
             Authority::Healthy => {
-                self.ends = Some(now + ISOLATED_AFTER);
+                self.ends = Some(at + ISOLATED_AFTER);
                 self.enter(Authority::Degraded { since });
             }
-            Authority::Degraded { .. } => {
-                self.ends = None;
-                self.enter(Authority::Isolated { since });
-            }
-            Authority::Unheard | Authority::Isolated { .. } => self.ends = None,
+            Authority::Degraded { .. } => self.enter(Authority::Isolated { since }),
+            Authority::Unheard | Authority::Isolated { .. } => {}
         }
     }
 }
@@ -304,8 +303,9 @@ impl Machine for BeatListener {
     }
 
     fn handle_timeout(&mut self, now: Moment) {
-        if self.ends.is_some_and(|at| now >= at) {
-            self.end(now);
+        // At most twice: what follows isolation does not end.
+        while let Some(at) = self.ends.filter(|at| now >= *at) {
+            self.end(at);
         }
         if self.next.is_some_and(|at| now >= at) {
             if self.asked {

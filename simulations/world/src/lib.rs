@@ -1,13 +1,14 @@
 //! The deterministic world, its scenarios and its checkers.
 //!
 //! Level 1 runs the real pure machines of control, agents and mesh under a scheduler of our own:
-//! one seed, one history. See [`world`] for one scenario, [`lease`] for the other, and [`checkers`]
-//! for what must hold.
+//! one seed, one history. See [`world`] for the first scenario, [`lease`] and [`beat`] for the others,
+//! and [`checkers`] for what must hold.
 //! Level 2, real actors over a simulated network, is among this crate's tests.
 //!
 //! A failing seed is repeated by `cargo xtask sim --seed N`.
 
 pub mod attack;
+pub mod beat;
 pub mod cast;
 pub mod chance;
 pub mod checkers;

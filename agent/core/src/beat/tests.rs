@@ -133,6 +133,25 @@ fn who_hears_nothing_goes_degraded_then_isolated_and_comes_back() {
 }
 
 #[test]
+fn a_node_that_stood_still_counts_that_time() {
+    let three = statement(1, &[1, 2, 3]);
+    for (stood, isolated) in [(60, false), (310, false), (330, true), (1_000, true)] {
+        let mut ear = Ear::new();
+        let only = beat(&three, 1, ear.at);
+        ear.hear(reply(&three, &only, &[1, 2]));
+        ear.pass(Duration::from_secs(stood));
+        let authority = ear.listener.authority();
+        let since = only.expires_at;
+        let expected =
+            if isolated { Authority::Isolated { since } } else { Authority::Degraded { since } };
+        assert_eq!(authority, expected, "{stood} s");
+        // As late as if it had not stood still.
+        ear.pass(Duration::from_secs(330_u64.saturating_sub(stood)));
+        assert_eq!(ear.listener.authority(), Authority::Isolated { since }, "{stood} s");
+    }
+}
+
+#[test]
 fn a_minority_makes_no_beat() {
     let three = statement(1, &[1, 2, 3]);
     for signers in [&[][..], &[1], &[1, 1], &[1, 4], &[99]] {

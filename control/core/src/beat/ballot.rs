@@ -39,6 +39,12 @@ pub(super) fn agreed(charter: &Charter, ballot: &Ballot) -> Option<(Verified<Bea
     fits.then_some((beat, envelope))
 }
 
+/// Whether this very beat is the proposed one.
+pub(super) fn proposes(ballot: &Ballot, beat: &Beat) -> bool {
+    let proposal = ballot.proposal.as_ref().filter(|last| last.sequence == beat.sequence);
+    proposal.and_then(|last| decode(&last.payload)).is_some_and(|last| last == *beat)
+}
+
 /// Whether this replica can stand behind a proposal: it says nothing that the replica did not
 /// read from the primary itself, and it is new.
 pub(super) fn may_sign(

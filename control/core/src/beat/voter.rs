@@ -161,12 +161,20 @@ impl Voter {
         self.rest(now);
     }
 
-    /// Holds the proposed beat when a quorum signed it.
+    /// Holds the proposed beat when a quorum signed it. One that is held was verified: looking at it
+    /// again tells how long it counts, and nothing about its signatures.
     fn collect(&mut self, reading: &Reading) {
-        let Some((beat, envelope)) = ballot::agreed(&reading.charter, &reading.ballot) else {
-            return;
+        let known = self.held.as_ref().filter(|held| {
+            held.charter.digest == reading.charter.digest
+                && ballot::proposes(&reading.ballot, &held.beat)
+        });
+        let (beat, envelope) = match known {
+            Some(held) => (held.beat.clone(), held.envelope.clone()),
+            None => match ballot::agreed(&reading.charter, &reading.ballot) {
+                Some((beat, envelope)) => (beat.into_inner(), envelope),
+                None => return,
+            },
         };
-        let beat = beat.into_inner();
         // The database read its clock after the question was sent, so this ends too early if at
         // all.
         let left = beat.expires_at.since(reading.ballot.now).min(self.pace.valid);

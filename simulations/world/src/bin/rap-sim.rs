@@ -14,7 +14,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use rap_proto::Digest;
-use rap_simulations::lease::{self, Coverage};
+use rap_simulations::{beat, lease};
 
 const DEFAULT_SEEDS: u64 = 1_000;
 
@@ -47,6 +47,8 @@ enum Scenario {
     Fabric,
     /// Leases: who is active for a connection.
     Leases,
+    /// The authority beat: whose word counts.
+    Beat,
 }
 
 /// One run, as far as it concerns this program.
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         // A planted bug or a seed alone is one of the first scenario's.
         (None, Some(_)) => vec![Scenario::Fabric],
         (None, None) if arguments.seed.is_some() => vec![Scenario::Fabric],
-        (None, None) => vec![Scenario::Fabric, Scenario::Leases],
+        (None, None) => vec![Scenario::Fabric, Scenario::Leases, Scenario::Beat],
     };
     for scenario in scenarios {
         match of(scenario, &arguments) {
@@ -94,7 +96,7 @@ fn of(scenario: Scenario, arguments: &Arguments) -> Result<bool, String> {
         }
         Scenario::Leases => {
             let mutation = plant.map(|text| parse(text, lease::Mutation::ALL)).transpose()?;
-            let coverage = Mutex::new(Coverage::default());
+            let coverage = Mutex::new(lease::Coverage::default());
             let run = |seed| {
                 let report = lease::run(lease::Options { seed, mutation });
                 coverage.lock().expect("no run panics").add(&report.coverage);
@@ -102,6 +104,19 @@ fn of(scenario: Scenario, arguments: &Arguments) -> Result<bool, String> {
                 Outcome { held, simulated, report: Box::new(report) }
             };
             let held = search("leases", arguments, run);
+            println!("{}", coverage.into_inner().expect("no run panics"));
+            Ok(held)
+        }
+        Scenario::Beat => {
+            let mutation = plant.map(|text| parse(text, beat::Mutation::ALL)).transpose()?;
+            let coverage = Mutex::new(beat::Coverage::default());
+            let run = |seed| {
+                let report = beat::run(beat::Options { seed, mutation });
+                coverage.lock().expect("no run panics").add(&report.coverage);
+                let (held, simulated) = (report.violation.is_none(), report.simulated);
+                Outcome { held, simulated, report: Box::new(report) }
+            };
+            let held = search("beat", arguments, run);
             println!("{}", coverage.into_inner().expect("no run panics"));
             Ok(held)
         }

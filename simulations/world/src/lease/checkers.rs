@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_control_core::lease::Hold;
-use rap_proto::{Generation, LeaseClass, Moment, lease::DRIFT_PPM};
+use rap_proto::{Digest, Generation, LeaseClass, Moment, lease::DRIFT_PPM};
 
 use super::{admin::Wishes, database::Held};
 use crate::checkers::Violation;
@@ -20,12 +20,18 @@ pub const FRESH_GRANT: &str = "fresh_grant";
 pub const AUTHORITY: &str = "authority";
 /// No working holder loses its connection without a reason.
 pub const STICKINESS: &str = "stickiness";
+/// No node takes a log for the newest that did not grow out of the one that it saw before.
+pub const LOG_GROWS: &str = "log_grows";
 /// When nothing fails, every enabled connection has an active holder and keeps it.
 pub const LIVENESS: &str = "liveness";
 
 #[derive(Debug, Default)]
 pub struct Checkers {
     books: Vec<Book>,
+    /// The log behind each root that was shown.
+    shown: BTreeMap<Digest, Vec<Digest>>,
+    /// The log that each node saw last.
+    witnessed: BTreeMap<usize, Vec<Digest>>,
     found: Option<Violation>,
 }
 
@@ -42,7 +48,7 @@ struct Book {
 impl Checkers {
     pub fn new(classes: &[LeaseClass]) -> Self {
         let book = |class: &LeaseClass| Book { class: Some(*class), ..Book::default() };
-        Self { books: classes.iter().map(book).collect(), found: None }
+        Self { books: classes.iter().map(book).collect(), ..Self::default() }
     }
 
     pub fn found(&self) -> Option<&Violation> {
@@ -139,6 +145,33 @@ impl Checkers {
     pub fn without_beat(&mut self, connection: usize, node: usize) {
         let detail = format!("connection {connection}: node {node} is active without a beat");
         self.violated(AUTHORITY, detail);
+    }
+
+    /// Control shows this root, of a log of these leaves.
+    pub fn shown(&mut self, root: Digest, log: &[Digest]) {
+        self.shown.entry(root).or_insert_with(|| log.to_vec());
+    }
+
+    /// A node says that it saw the log of this root.
+    pub fn witnessed(&mut self, node: usize, root: &Digest) {
+        let Some(log) = self.shown.get(root).cloned() else {
+            self.violated(LOG_GROWS, format!("node {node} saw a log that nobody showed"));
+            return;
+        };
+        let size = log.len();
+        let grew = |before: &Vec<Digest>| log.starts_with(before);
+        if let Some(before) = self.witnessed.get(&node).filter(|before| !grew(before)) {
+            let before = before.len();
+            let detail =
+                format!("node {node} saw {before} events, and takes {size} others for them");
+            self.violated(LOG_GROWS, detail);
+        }
+        self.witnessed.insert(node, log);
+    }
+
+    /// A person looked at what this node saw, and lets it begin anew.
+    pub fn trusted_again(&mut self, node: usize) {
+        self.witnessed.remove(&node);
     }
 
     /// A replica asks a holder for its lease, knowing this.

@@ -1,10 +1,13 @@
 //! The database: one clock, one table, and failovers.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use rap_agent_core::lease::Answer;
 use rap_control_core::lease::{Hold, Row, Table};
-use rap_proto::{Generation, LeaseClass, Moment, Timestamp};
+use rap_proto::{Digest, Generation, LeaseClass, Moment, Timestamp};
 
 use crate::chance::Chance;
 
@@ -12,6 +15,7 @@ use super::{
     admin,
     checkers::Checkers,
     clock::DriftClock,
+    log::Log,
     message::{Grant, Op, Reply},
     mutation::Mutation,
 };
@@ -28,7 +32,12 @@ pub struct Held {
     class: LeaseClass,
 }
 
-type Rows = Vec<Option<Held>>;
+/// Everything that is stored.
+#[derive(Debug, Clone, Default)]
+struct Rows {
+    held: Vec<Option<Held>>,
+    log: Log,
+}
 
 pub struct Database {
     pub up: bool,
@@ -39,6 +48,8 @@ pub struct Database {
     before: VecDeque<(Moment, Rows)>,
     /// Grants that were stored: the world may let a failover follow one.
     pub grants: u64,
+    /// The tree heads that were signed, by their roots.
+    signed: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Database {
@@ -47,14 +58,15 @@ impl Database {
             up: true,
             clock: DriftClock::draw(chance),
             timeline: 1,
-            rows: vec![None; connections],
+            rows: Rows { held: vec![None; connections], log: Log::founded() },
             before: VecDeque::new(),
             grants: 0,
+            signed: BTreeMap::new(),
         }
     }
 
     pub fn held(&self, connection: usize) -> Option<Held> {
-        self.rows[connection].filter(|held| matches!(held.row.hold, Hold::Held { .. }))
+        self.rows.held[connection].filter(|held| matches!(held.row.hold, Hold::Held { .. }))
     }
 
     /// Another server takes over, with what was stored up to `lost` ago.
@@ -80,7 +92,7 @@ impl Database {
                     checkers.renewed(now, connection);
                 }
                 let planted = mutation == Some(Mutation::RenewAfterFence);
-                let answer = match (answer, self.rows[connection]) {
+                let answer = match (answer, self.rows.held[connection]) {
                     (Answer::Superseded { .. } | Answer::Over, Some(held)) if planted => {
                         Answer::Granted { remaining: held.class.ttl() }
                     }
@@ -98,7 +110,7 @@ impl Database {
                 let row = |(index, held): (usize, &Option<Held>)| {
                     Some((admin::connection_id(index), held.as_ref()?.row))
                 };
-                let rows = self.rows.iter().enumerate().filter_map(row).collect();
+                let rows = self.rows.held.iter().enumerate().filter_map(row).collect();
                 let table = Table { timeline: self.timeline, now: at, rows };
                 Reply::Read { read, boot, table: Box::new(table) }
             }
@@ -113,6 +125,10 @@ impl Database {
                         && is_over(held.row, at)
                 });
                 Reply::Done { connection }
+            }
+            Op::Tree { node, watch, request } => {
+                let reply = self.rows.log.show(&request, &mut self.signed, checkers);
+                Reply::Tree { node, watch, reply }
             }
         }
     }
@@ -137,7 +153,7 @@ impl Database {
         connection: usize,
         generation: Generation,
     ) -> Answer {
-        let Some(held) = self.rows[connection] else { return Answer::Over };
+        let Some(held) = self.rows.held[connection] else { return Answer::Over };
         if held.row.generation > generation {
             return Answer::Superseded { by: held.row.generation };
         }
@@ -148,7 +164,7 @@ impl Database {
         let remaining = held.class.ttl();
         let hold = Hold::Held { renewed_at: at, valid_until: at + remaining };
         let row = Row { hold, ..held.row };
-        self.rows[connection] = Some(Held { row, ..held });
+        self.rows.held[connection] = Some(Held { row, ..held });
         Answer::Granted { remaining }
     }
 
@@ -161,7 +177,7 @@ impl Database {
         checkers: &mut Checkers,
     ) {
         let Grant { connection, node, generation, class, revision, timeline } = grant;
-        let before = self.rows[connection];
+        let before = self.rows.held[connection];
         let unmoved = before.map(|held| held.row.revision) == revision;
         let timeline =
             if mutation == Some(Mutation::HoldOffSkipped) { self.timeline } else { timeline };
@@ -176,7 +192,8 @@ impl Database {
         let hold = Hold::Held { renewed_at: at, valid_until: at + class.ttl() };
         let revision = revision.unwrap_or(0) + 1;
         let row = Row { generation, holder: admin::node_id(node), revision, hold };
-        self.rows[connection] = Some(Held { row, node, class });
+        self.rows.held[connection] = Some(Held { row, node, class });
+        self.rows.log.record(format_args!("{at} {connection} {generation} granted to {node}"));
         self.grants += 1;
     }
 
@@ -184,7 +201,9 @@ impl Database {
         let Some(held) = self.held(connection).filter(fits) else { return };
         self.keep(now);
         let row = Row { hold: Hold::Ended, revision: held.row.revision + 1, ..held.row };
-        self.rows[connection] = Some(Held { row, ..held });
+        self.rows.held[connection] = Some(Held { row, ..held });
+        let (generation, revision) = (row.generation, row.revision);
+        self.rows.log.record(format_args!("{connection} {generation} {revision} ended"));
     }
 }
 

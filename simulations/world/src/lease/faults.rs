@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use crate::chance::Chance;
 
+use super::network::Conditions;
+
 /// Which clock may be wrong by more than its rate. One of two is survived, both are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Jumps {
@@ -100,6 +102,11 @@ impl FaultMix {
             driver_late: 500,
             resource_crash_every: sometimes(chance, 400, 1, 10),
         }
+    }
+
+    pub fn conditions(&self) -> Conditions {
+        let Self { loss, duplication, latency, slow, slow_latency, .. } = *self;
+        Conditions { loss, duplication, latency, slow, slow_latency }
     }
 
     /// The second phase: everything works.

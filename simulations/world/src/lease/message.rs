@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use rap_agent_core::lease::{Answer, RequestId};
 use rap_control_core::lease::{ReadId, Readiness, Table};
-use rap_proto::{Generation, LeaseClass, VpnConnectionId};
+use rap_proto::{
+    Generation, LeaseClass, VpnConnectionId,
+    wire::node_api::{TreeReply, TreeRequest},
+};
 
 /// From a node to a replica.
 #[derive(Debug, Clone)]
@@ -12,6 +15,7 @@ pub enum Up {
     Renew { connection: usize, generation: Generation, asked: Asked },
     Release { connection: usize, generation: Generation },
     Report(BTreeMap<VpnConnectionId, Readiness>),
+    Tree { watch: u32, request: TreeRequest },
 }
 
 /// Which question of which run of an agent: answers come over a connection, which dies with it.
@@ -28,6 +32,7 @@ pub enum Down {
     Released { connection: usize, generation: Generation },
     Offer { connection: usize, generation: Generation, class: LeaseClass },
     AskRelease { connection: usize, generation: Generation },
+    Tree { watch: u32, reply: TreeReply },
 }
 
 /// From a replica to the database.
@@ -38,6 +43,7 @@ pub enum Op {
     Read { read: ReadId, boot: u32 },
     Grant(Grant),
     Fence { connection: usize, generation: Generation, revision: u64 },
+    Tree { node: usize, watch: u32, request: TreeRequest },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,4 +63,5 @@ pub enum Reply {
     Released { node: usize, connection: usize, generation: Generation },
     Read { read: ReadId, boot: u32, table: Box<Table> },
     Done { connection: usize },
+    Tree { node: usize, watch: u32, reply: TreeReply },
 }

@@ -8,7 +8,10 @@
 //! comes to have its holder, and keeps it.
 //!
 //! The machines are the real ones: [`LeaseHolder`](rap_agent_core::lease::LeaseHolder),
-//! [`Grantor`](rap_control_core::lease::Grantor) and [`Fence`](rap_mesh_core::fence::Fence).
+//! [`Grantor`](rap_control_core::lease::Grantor) and [`Fence`](rap_mesh_core::fence::Fence). Where a
+//! failover loses what was written last, each node also has its
+//! [`Witness`](rap_agent_core::witness::Witness) of the log: a node that sees less of it than before,
+//! or another one, hands over what it holds until a person looked.
 //!
 //! What the model leaves out: two databases that both believe to be the primary. Synchronous
 //! replication rules that out, and nothing here could repair it.
@@ -21,6 +24,7 @@ pub mod database;
 pub mod driver;
 pub mod faults;
 pub mod handover;
+pub mod log;
 pub mod message;
 pub mod mutation;
 pub mod network;
@@ -30,6 +34,7 @@ pub mod resource;
 pub mod run;
 mod trouble;
 pub mod turn;
+pub mod witness;
 pub mod world;
 
 pub use coverage::Coverage;

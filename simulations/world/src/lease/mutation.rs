@@ -39,4 +39,6 @@ mutations! {
     NotSticky = "not-sticky",
     /// A grant's generation follows the row's, whatever was granted that the row has lost.
     GenerationFromRow = "generation-from-row",
+    /// A witness takes a tree head that is smaller than the one that it kept.
+    SmallerHeadAccepted = "smaller-head-accepted",
 }

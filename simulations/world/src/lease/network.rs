@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use crate::chance::Chance;
 
-use super::faults::FaultMix;
-
 /// The most nodes and replicas that a run draws.
 pub const MAX_NODES: usize = 5;
 /// See [`MAX_NODES`].
@@ -17,6 +15,19 @@ pub enum Party {
     Node(usize),
     Replica(usize),
     Database,
+}
+
+/// How the network treats what it carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Conditions {
+    /// Of 1,000 messages, how many are lost.
+    pub loss: u64,
+    /// Of 1,000 messages between nodes and replicas, how many come twice.
+    pub duplication: u64,
+    pub latency: (Duration, Duration),
+    /// Of 1,000 messages, how many take the slow latency.
+    pub slow: u64,
+    pub slow_latency: (Duration, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -71,21 +82,21 @@ impl Network {
         &self,
         from: Party,
         to: Party,
-        mix: &FaultMix,
+        conditions: &Conditions,
         chance: &mut Chance,
     ) -> [Option<Duration>; 2] {
-        if !self.passes(from, to) || chance.happens(mix.loss) {
+        if !self.passes(from, to) || chance.happens(conditions.loss) {
             return [None; 2];
         }
         let congested = self.slow[from.place()][to.place()] > 0;
         let delay = |chance: &mut Chance| {
-            let (least, greatest) =
-                if congested || chance.happens(mix.slow) { mix.slow_latency } else { mix.latency };
+            let slow = congested || chance.happens(conditions.slow);
+            let (least, greatest) = if slow { conditions.slow_latency } else { conditions.latency };
             chance.between(least, greatest)
         };
         // The database is spoken to over connections, which repeat nothing.
         let repeats = from != Party::Database && to != Party::Database;
-        let double = repeats && chance.happens(mix.duplication);
+        let double = repeats && chance.happens(conditions.duplication);
         [Some(delay(chance)), double.then(|| delay(chance))]
     }
 }

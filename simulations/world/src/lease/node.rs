@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, mem, time::Duration};
 
 use rap_agent_core::{
     Machine as _,
-    disk::SimDisk,
+    disk::{Disk as _, SimDisk, StateFile},
     lease::{Answer, Effect, Input, LeaseHolder, RequestId, floor},
 };
 use rap_control_core::lease::Readiness;
@@ -19,6 +19,7 @@ use super::{
     message::{Asked, Down, Up},
     mutation::Mutation,
     turn::{Out, Turn},
+    witness::{Done as Witnessed, SimWitness},
 };
 
 /// How long a driver takes to start, at most.
@@ -59,6 +60,11 @@ pub struct SimNode {
     draining: bool,
     inbox: Vec<Happening>,
     holdings: Vec<Holding>,
+    /// Whether there is a witness: where the log may forget.
+    watches: bool,
+    witness: Option<SimWitness>,
+    /// Which witness of this node that is: another one takes no answer that this one waited for.
+    watch: u32,
 }
 
 struct Holding {
@@ -72,7 +78,7 @@ struct Holding {
 }
 
 impl SimNode {
-    pub fn new(index: usize, seed: u64, replicas: usize) -> Self {
+    pub fn new(index: usize, seed: u64, replicas: usize, watches: bool) -> Self {
         let mut chance = Chance::new(seed, 100 + index as u64);
         Self {
             index,
@@ -89,6 +95,9 @@ impl SimNode {
             draining: false,
             inbox: Vec::new(),
             holdings: Vec::new(),
+            watches,
+            witness: None,
+            watch: 0,
         }
     }
 
@@ -122,7 +131,25 @@ impl SimNode {
             holding.machine.handle_input(now, Input::Drain(self.draining));
             self.holdings.push(holding);
         }
+        self.begin_to_watch(now);
         self.drain_effects(turn);
+    }
+
+    fn begin_to_watch(&mut self, now: Moment) {
+        self.watch += 1;
+        let seed = self.index as u64;
+        self.witness = self.watches.then(|| SimWitness::boot(self.index, &self.disk, now, seed));
+    }
+
+    /// A person looked at the log: what this node saw of it is put aside.
+    pub fn trust_again(&mut self, turn: &mut Turn<'_>) {
+        if self.watches {
+            self.disk.remove(StateFile::TreeHead).expect("the power is there");
+            turn.checkers.trusted_again(self.index);
+            self.begin_to_watch(self.clock.show(turn.now));
+            self.take_in(turn, Happening::Drain(self.draining));
+            self.drain_effects(turn);
+        }
     }
 
     /// The agent is gone, and its drivers with it.
@@ -133,6 +160,7 @@ impl SimNode {
         self.loop_paused = false;
         self.inbox.clear();
         self.holdings.clear();
+        self.witness = None;
     }
 
     /// The power goes in the middle of the next write.
@@ -188,12 +216,16 @@ impl SimNode {
                 holding.machine.handle_timeout(now);
             }
         }
+        if let Some(witness) = &mut self.witness {
+            witness.handle_timeout(now);
+        }
         self.drain_effects(turn);
     }
 
     pub fn timeout(&self) -> Option<Moment> {
         let timeouts = self.holdings.iter().filter_map(|holding| holding.machine.poll_timeout());
-        timeouts.min().filter(|_| self.up && !self.agent_paused)
+        let witness = self.witness.as_ref().and_then(SimWitness::timeout);
+        timeouts.chain(witness).min().filter(|_| self.up && !self.agent_paused)
     }
 
     pub fn report(&self, turn: &mut Turn<'_>) {
@@ -264,8 +296,10 @@ impl SimNode {
                 if turn.planted(Mutation::ReleaseIgnored) {
                     return;
                 }
+                // Of a control whose log was rewritten nothing is taken.
+                let suspended = self.witness.as_ref().is_some_and(|witness| witness.suspended);
                 for holding in &mut self.holdings {
-                    holding.machine.handle_input(now, Input::Drain(draining));
+                    holding.machine.handle_input(now, Input::Drain(draining || suspended));
                 }
             }
             Happening::Beat { until } => {
@@ -286,6 +320,11 @@ impl SimNode {
                         self.holdings[connection].distort(now, asked.request, answer, mutation);
                     let input = Input::Answered { request, answer };
                     self.holdings[connection].machine.handle_input(now, input);
+                }
+            }
+            Down::Tree { watch, reply } => {
+                if let Some(witness) = self.witness.as_mut().filter(|_| watch == self.watch) {
+                    witness.answered(now, reply, turn.mutation);
                 }
             }
             Down::Released { connection, generation } => {
@@ -309,6 +348,7 @@ impl SimNode {
 
     fn drain_effects(&mut self, turn: &mut Turn<'_>) {
         let now = self.clock.show(turn.now);
+        self.drain_witness(turn, now);
         for connection in 0..self.holdings.len() {
             let mut effects = 0;
             while let Some(effect) =
@@ -326,6 +366,33 @@ impl SimNode {
                     holding.phase = phase;
                 }
             }
+        }
+    }
+
+    fn drain_witness(&mut self, turn: &mut Turn<'_>, now: Moment) {
+        let before = self.witness.as_ref().is_some_and(|witness| witness.suspended);
+        let mut effects = 0;
+        while let Some(witness) = &mut self.witness
+            && let Some(done) = witness.step(turn, now, &mut self.disk)
+        {
+            effects += 1;
+            assert!(effects < MAX_EFFECTS, "the witness {} is busy with itself", self.index);
+            match done {
+                Witnessed::Nothing => {}
+                Witnessed::Ask(request) => {
+                    let watch = self.watch;
+                    self.send(turn, Up::Tree { watch, request });
+                }
+                Witnessed::Torn => {
+                    turn.coverage.fault("torn write");
+                    self.crash(turn);
+                }
+            }
+        }
+        let suspended = self.witness.as_ref().is_some_and(|witness| witness.suspended);
+        if suspended && !before {
+            turn.coverage.fault("node suspended itself");
+            self.take_in(turn, Happening::Drain(self.draining));
         }
     }
 

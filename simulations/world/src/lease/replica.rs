@@ -132,6 +132,9 @@ impl SimReplica {
                 Up::Release { connection, generation } => {
                     turn.out.push(Out::Op(Op::Release { node, connection, generation }));
                 }
+                Up::Tree { watch, request } => {
+                    turn.out.push(Out::Op(Op::Tree { node, watch, request }));
+                }
                 Up::Report(connections) => {
                     let node = node_id(node);
                     grantor.handle_input(now, Input::Reported { node, connections });
@@ -170,6 +173,9 @@ impl SimReplica {
                 self.read(turn, now, read, *table);
             }
             Reply::Read { .. } => {}
+            Reply::Tree { node, watch, reply } => {
+                turn.out.push(Out::Down { node, down: Down::Tree { watch, reply } });
+            }
             Reply::Done { connection } => {
                 grantor.handle_input(now, Input::Changed(connection_id(connection)));
             }

@@ -116,6 +116,7 @@ impl World {
         let wishes = Wishes::draw(nodes, steady, &mut chance);
         let classes: Vec<LeaseClass> = wishes.connections.iter().map(|wish| wish.class).collect();
         let database = Database::new(classes.len(), &mut chance);
+        let forgets = mix.unsynced > 0;
         let mut world = Self {
             mutation,
             scheduler: Scheduler::default(),
@@ -123,7 +124,7 @@ impl World {
             mix,
             failing: true,
             network: Network::default(),
-            nodes: (0..nodes).map(|index| SimNode::new(index, seed, replicas)).collect(),
+            nodes: (0..nodes).map(|index| SimNode::new(index, seed, replicas, forgets)).collect(),
             replicas: (0..replicas).map(|index| SimReplica::new(index, seed)).collect(),
             database,
             resource: Resource::default(),
@@ -392,11 +393,12 @@ impl World {
             self.nodes[index].steady();
             self.boot_node(index);
             self.node_turn(index, SimNode::resume);
+            // Somebody with authority looks at what a failover may have lost.
+            self.node_turn(index, SimNode::trust_again);
         }
         for index in 0..self.replicas.len() {
             self.boot_replica(index);
             self.replica_turn(index, SimReplica::resume);
-            // Somebody with authority looks at what a failover may have lost.
             let accepted = replica::Happening::LossAccepted;
             self.replica_turn(index, |replica, turn| replica.handle(turn, accepted));
         }
@@ -496,7 +498,8 @@ impl World {
     }
 
     fn post(&mut self, from: Party, to: Party, event: Event) {
-        let [first, second] = self.network.deliveries(from, to, &self.mix, &mut self.chance);
+        let conditions = self.mix.conditions();
+        let [first, second] = self.network.deliveries(from, to, &conditions, &mut self.chance);
         if let Some(delay) = second {
             self.coverage.fault("duplicate");
             self.scheduler.after(delay, event.clone());

@@ -6,7 +6,7 @@
 
 mod agent;
 mod control;
-mod wire;
+pub(crate) mod wire;
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 
@@ -18,7 +18,9 @@ use rap_agent_core::{
 use rap_proto::{Digest, Moment};
 use rap_simulations::chance::Chance;
 
-const CONTROL: &str = "control";
+pub(crate) use agent::Shell;
+
+pub(crate) const CONTROL: &str = "control";
 const NODE: &str = "node";
 /// How long connections are lost and hosts crash.
 const FAILING: Duration = Duration::from_secs(60);
@@ -27,21 +29,21 @@ const SETTLING: Duration = Duration::from_secs(120);
 
 /// What is noted by both hosts, in the order in which it happened.
 #[derive(Clone, Default)]
-struct Notes(Rc<RefCell<Vec<String>>>);
+pub(crate) struct Notes(pub(crate) Rc<RefCell<Vec<String>>>);
 
 impl Notes {
-    fn add(&self, what: impl std::fmt::Display) {
+    pub(crate) fn add(&self, what: impl std::fmt::Display) {
         let at = turmoil::sim_elapsed().unwrap_or_default();
         self.0.borrow_mut().push(format!("{at:?} {what}"));
     }
 
-    fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let lines = self.0.borrow();
         Digest::of_parts(&lines.iter().map(String::as_bytes).collect::<Vec<_>>())
     }
 }
 
-fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     let elapsed = turmoil::sim_elapsed().unwrap_or_default();
     Moment::default() + elapsed
 }

@@ -10,7 +10,9 @@ use std::{
 use rap_proto::LeaseClass;
 use rap_simulations::lease::{
     Coverage, Mutation, Options, Report,
-    checkers::{AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, SINGLE_ACTIVE, STICKINESS},
+    checkers::{
+        AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, LOG_GROWS, SINGLE_ACTIVE, STICKINESS,
+    },
     handover::{Departure, Handover, measure},
     run,
 };
@@ -19,8 +21,6 @@ use rap_simulations::lease::{
 const SEEDS: u64 = 300;
 /// Within how many seeds each planted bug must be found: as many as CI runs.
 const SEEDS_FOR_A_BUG: u64 = 3_000;
-/// Seeds that failed once.
-const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
 /// Runs seeds on every processor, until one fails.
 fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
@@ -83,6 +83,8 @@ fn every_invariant_of_leases_holds_in_many_seeds() {
         "resource crash",
         "duplicate",
         "older generation refused",
+        "log refused",
+        "node suspended itself",
     ] {
         assert!(coverage.faults.contains_key(fault), "no {fault}:\n{coverage}");
     }
@@ -121,19 +123,6 @@ fn one_seed_of_leases_is_one_history() {
         let (one, other) =
             (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
         assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
-    }
-}
-
-#[test]
-fn leases_that_failed_once_hold() {
-    for line in REGRESSIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (scenario, seed) = line.split_once(' ').unwrap();
-        let seed = seed.parse().unwrap();
-        let report = match scenario {
-            "leases" => run(Options { seed, mutation: None }),
-            other => panic!("there is no scenario {other}"),
-        };
-        assert!(report.violation.is_none(), "\n{report}");
     }
 }
 
@@ -234,4 +223,9 @@ fn a_connection_that_moves_back_is_found() {
 #[test]
 fn a_generation_that_follows_a_lost_one_is_found() {
     check(Mutation::GenerationFromRow, &[GENERATION_RISES]);
+}
+
+#[test]
+fn a_witness_that_takes_a_smaller_head_is_found() {
+    check(Mutation::SmallerHeadAccepted, &[LOG_GROWS]);
 }

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod actors;
+mod beats;
+mod carriers;
 mod leases;
+mod regressions;
 mod seeds;

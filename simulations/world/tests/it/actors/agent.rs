@@ -52,12 +52,15 @@ pub(super) async fn run(parts: Parts) -> turmoil::Result {
 }
 
 /// An actor that owns a machine, performs its effects and keeps one timer.
-trait Shell: Actor<Context = Context<Self>> {
+pub(crate) trait Shell: Actor<Context = Context<Self>> {
     type Machine: Machine;
 
     fn machine(&mut self) -> &mut Self::Machine;
     fn timer(&mut self) -> &mut Option<SpawnHandle>;
     fn perform(&mut self, effect: <Self::Machine as Machine>::Effect, ctx: &mut Context<Self>);
+
+    /// Comes after each input and before its effects.
+    fn settle(&mut self) {}
 
     fn feed(&mut self, input: <Self::Machine as Machine>::Input, ctx: &mut Context<Self>) {
         self.machine().handle_input(now(), input);
@@ -65,6 +68,7 @@ trait Shell: Actor<Context = Context<Self>> {
     }
 
     fn drain(&mut self, ctx: &mut Context<Self>) {
+        self.settle();
         while let Some(effect) = self.machine().poll_effect() {
             self.perform(effect, ctx);
         }

@@ -1,0 +1,50 @@
+//! Who signs: one key for each replica, and the control key that all of them hold.
+
+use std::sync::OnceLock;
+
+use rap_proto::{
+    ClusterId, PublicKey, Signer as _,
+    beat::{EpochStatement, FIRST_AUTHORITY_EPOCH, majority},
+    key::LocalKey,
+};
+
+/// How many replicas there are.
+pub const REPLICAS: usize = 3;
+/// Whose beats these are.
+pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
+
+/// The same in every run: making a key costs as much as a signature.
+struct Keys {
+    replicas: Vec<LocalKey>,
+    control: LocalKey,
+}
+
+fn keys() -> &'static Keys {
+    static KEYS: OnceLock<Keys> = OnceLock::new();
+    let key = |seed| LocalKey::from_random(&[seed; 32]).expect("a small number is a key");
+    KEYS.get_or_init(|| Keys {
+        replicas: (1..).take(REPLICAS).map(key).collect(),
+        control: key(99),
+    })
+}
+
+pub fn replica(index: usize) -> &'static LocalKey {
+    &keys().replicas[index]
+}
+
+pub fn control() -> &'static LocalKey {
+    &keys().control
+}
+
+/// The first statement: it lists every replica.
+pub fn statement() -> EpochStatement {
+    let replicas: Vec<PublicKey> = keys().replicas.iter().map(LocalKey::public_key).collect();
+    EpochStatement {
+        cluster: CLUSTER,
+        epoch: FIRST_AUTHORITY_EPOCH,
+        revision: 1,
+        threshold: majority(replicas.len()),
+        replicas,
+        previous: None,
+    }
+}

@@ -1,0 +1,25 @@
+//! Seeds that failed once hold.
+
+use rap_simulations::{beat, lease};
+
+const REGRESSIONS: &str = include_str!("../../regressions.txt");
+
+#[test]
+fn seeds_that_failed_once_hold() {
+    for line in REGRESSIONS.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let (scenario, seed) = line.split_once(' ').unwrap();
+        let seed = seed.parse().unwrap();
+        let (violation, report) = match scenario {
+            "leases" => {
+                let report = lease::run(lease::Options { seed, mutation: None });
+                (report.violation.clone(), report.to_string())
+            }
+            "beat" => {
+                let report = beat::run(beat::Options { seed, mutation: None });
+                (report.violation.clone(), report.to_string())
+            }
+            other => panic!("there is no scenario {other}"),
+        };
+        assert_eq!(violation, None, "\n{report}");
+    }
+}
