@@ -6,6 +6,7 @@ mod backup;
 mod beat;
 mod bus;
 mod commands;
+mod contract;
 mod crash;
 mod differ;
 mod enrollment;
