@@ -28,6 +28,7 @@ use crate::{
     password::Passwords,
     rates::{RateLimiter, Spending},
     replays::Replays,
+    sealing::Sealing,
     throttle::LoginThrottle,
     voice::Voice,
 };
@@ -51,6 +52,7 @@ pub(crate) struct App {
     pub(crate) rates: RateLimiter,
     pub(crate) in_flight: InFlight,
     pub(crate) replays: Replays,
+    pub(crate) sealing: Sealing,
     pub(crate) spending: Spending,
     pub(crate) feed: Arc<Feed>,
     pub(crate) live: LiveNodes,
@@ -125,6 +127,7 @@ impl App {
             replays: Replays::default(),
             spending: Spending::default(),
             feed,
+            sealing: Sealing::default(),
             live: LiveNodes::new(MAX_LIVE_NODES),
             metrics: Metrics::default(),
             healthy,

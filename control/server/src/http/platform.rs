@@ -19,27 +19,36 @@ pub(super) async fn healthz() -> HttpResponse {
 }
 
 /// The log can be read, the projections are near its end, and every actor lives. The text says
-/// whether there is a quorum.
+/// whether there is a quorum, and what keeps tree heads from being sealed.
 pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
     let position = app.state().position();
-    let unready = |reason: &'static str| {
-        HttpResponse::ServiceUnavailable().content_type("text/plain").body(reason)
+    let unready = |reason: &str| {
+        let mut response = HttpResponse::ServiceUnavailable();
+        response.content_type("text/plain").body(format!("{reason}\n"))
     };
     match app.log.head().await {
-        Err(_) => unready("the log cannot be read\n"),
-        Ok(head) if head > position + MAX_LAG => unready("the projections are behind\n"),
-        Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw\n"),
-        Ok(_) if !*app.healthy.borrow() => unready("an actor is down\n"),
-        Ok(_) => HttpResponse::Ok().content_type("text/plain").body(match app.beat.state() {
-            AuthorityState::Quorum => "ready\n",
-            AuthorityState::NoQuorum => "ready; one replica, no quorum\n",
-            // It still answers, and takes authority away: send it what nobody else answers.
-            AuthorityState::Frozen => "ready; frozen: too few replicas see the database\n",
-        }),
+        Err(_) => unready("the log cannot be read"),
+        Ok(head) if head > position + MAX_LAG => unready("the projections are behind"),
+        Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw"),
+        Ok(_) if !*app.healthy.borrow() => unready("an actor is down"),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain").body(ready_text(&app)),
+    }
+}
+
+fn ready_text(app: &App) -> String {
+    let mut text = String::from(match app.beat.state() {
+        AuthorityState::Quorum => "ready\n",
+        AuthorityState::NoQuorum => "ready; one replica, no quorum\n",
+        // It still answers, and takes authority away: send it what nobody else answers.
+        AuthorityState::Frozen => "ready; frozen: too few replicas see the database\n",
+    });
+    if let Some(obstacle) = app.sealing.obstacle() {
+        text.push_str(&format!("no tree head is sealed: {}\n", obstacle.explanation()));
     }
 }
 
 pub(super) async fn metrics(app: Arc<App>) -> HttpResponse {
+    text
     let text = app.metrics.render(&gauges(&app));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
 }
@@ -84,6 +93,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
         let count = state.sessions().open().filter(|session| session.phase == phase).count();
         gauges.push(Gauge {
             name: "rap_control_open_sessions",
+    gauges.extend(app.sealing.gauges());
             help: "Open sessions by phase.",
             labels: format!("phase=\"{word}\""),
             value: count as u64,

@@ -20,6 +20,7 @@ mod quotas;
 mod rates;
 mod relay;
 mod replicas;
+mod sealer;
 mod servers;
 mod sessions;
 mod streams;
