@@ -9,7 +9,7 @@ use std::{
 };
 
 use rap_bus::Bus;
-use rap_control_core::State;
+use rap_control_core::{Corrupt, State};
 use rap_events::{BeatTable, Heads, LeaseTable, Log};
 use rap_proto::{IncarnationId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
@@ -65,6 +65,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Set once and for good: the log is not the one that nodes saw.
     refuted: OnceLock<LogRefusal>,
+    /// Set once and for good: the projections fold no further.
+    halted: OnceLock<Corrupt>,
 }
 
 /// What [`App::new`] is made of, beside what it makes itself.
@@ -125,9 +127,9 @@ impl App {
             rates: RateLimiter::new(limits.rates),
             in_flight: InFlight::default(),
             replays: Replays::default(),
+            sealing: Sealing::default(),
             spending: Spending::default(),
             feed,
-            sealing: Sealing::default(),
             live: LiveNodes::new(MAX_LIVE_NODES),
             metrics: Metrics::default(),
             healthy,
@@ -135,6 +137,7 @@ impl App {
             listening_since: AtomicI64::new(i64::MAX),
             limits,
             refuted: OnceLock::new(),
+            halted: OnceLock::new(),
         }
     }
 
@@ -149,10 +152,23 @@ impl App {
         self.refuted.get().copied()
     }
 
+    /// An event cannot be folded, now or ever: the state stays as it is, and is too old to grant
+    /// anything by.
+    pub(crate) fn halt(&self, corrupt: Corrupt) {
+        tracing::error!(%corrupt, "the projections halt");
+        // The first reason is the one that a person has to look at.
+        let _ = self.halted.set(corrupt);
+    }
+
+    pub(crate) fn halted(&self) -> Option<&Corrupt> {
+        self.halted.get()
+    }
+
     /// Why nothing may be granted now; `None` when it may.
     pub(crate) fn frozen(&self) -> Option<Frozen> {
         match self.refuted() {
             Some(code) => Some(Frozen::LogRefused(code)),
+            None if self.halted().is_some() => Some(Frozen::Halted),
             None if self.beat.held().is_none() => Some(Frozen::NoQuorum),
             None => None,
         }

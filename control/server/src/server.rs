@@ -281,6 +281,10 @@ async fn keep_fold(app: &App, dir: &std::path::Path) {
 }
 
 async fn resign(app: &App) {
+    if app.halted().is_some() {
+        // It did so when it halted.
+        return;
+    }
     if tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.resign()).await.is_err() {
         tracing::warn!("the duties were not given back in time; they move when the lease ends");
     }
@@ -299,6 +303,7 @@ fn wards(
     Desks { leadership, beat, news }: Desks,
 ) -> Vec<Ward> {
     let log = Arc::clone(&app.log);
+        projection,
     let [
         feeder,
         doorbell,
@@ -312,7 +317,9 @@ fn wards(
         leases,
     ] = std::array::from_fn(|_| Arc::clone(app));
     vec![
-        Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("projection", move || {
+            Projection::new(Arc::clone(&projection), Arc::clone(&states))
+        }),
         Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&leadership))

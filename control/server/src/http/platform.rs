@@ -26,6 +26,9 @@ pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
         let mut response = HttpResponse::ServiceUnavailable();
         response.content_type("text/plain").body(format!("{reason}\n"))
     };
+    if let Some(corrupt) = app.halted() {
+        return unready(corrupt.explanation());
+    }
     match app.log.head().await {
         Err(_) => unready("the log cannot be read"),
         Ok(head) if head > position + MAX_LAG => unready("the projections are behind"),
@@ -45,10 +48,10 @@ fn ready_text(app: &App) -> String {
     if let Some(obstacle) = app.sealing.obstacle() {
         text.push_str(&format!("no tree head is sealed: {}\n", obstacle.explanation()));
     }
+    text
 }
 
 pub(super) async fn metrics(app: Arc<App>) -> HttpResponse {
-    text
     let text = app.metrics.render(&gauges(&app));
     HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(text)
 }
@@ -61,6 +64,11 @@ fn gauges(app: &App) -> Vec<Gauge> {
         "The last log position in the projections.",
         state.position(),
     )];
+    gauges.push(plain(
+        "rap_control_fold_halted",
+        "Whether an event cannot be folded; the projections stay as they are.",
+        u64::from(app.halted().is_some()),
+    ));
     gauges.push(Gauge {
         name: "rap_control_leading",
         help: "Whether this replica leads a duty.",
@@ -85,6 +93,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
     gauges.extend(app.rates.gauges());
     gauges.extend(app.feed.gauges());
     gauges.extend(app.lease_desk.gauges());
+    gauges.extend(app.sealing.gauges());
     let live = app.live.heard_since(clock::now() - LIVE) as u64;
     gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
     for (phase, word) in
@@ -93,7 +102,6 @@ fn gauges(app: &App) -> Vec<Gauge> {
         let count = state.sessions().open().filter(|session| session.phase == phase).count();
         gauges.push(Gauge {
             name: "rap_control_open_sessions",
-    gauges.extend(app.sealing.gauges());
             help: "Open sessions by phase.",
             labels: format!("phase=\"{word}\""),
             value: count as u64,

@@ -23,6 +23,7 @@ mod replicas;
 mod sealer;
 mod servers;
 mod sessions;
+mod skew;
 mod streams;
 mod tenancy;
 mod tree;
