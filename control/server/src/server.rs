@@ -60,8 +60,8 @@ use crate::{
 /// The life of the server's own certificate, and how often it is replaced.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(10 * 24 * 3_600);
-/// The most connections of one worker thread.
-const MAX_CONNECTIONS: usize = 10_000;
+/// The most connections of one worker thread, beside those of event streams, which may all be its.
+const MAX_REQUEST_CONNECTIONS: usize = 10_000;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests may go on after a stop was asked for.
@@ -259,7 +259,7 @@ fn http_server(
         })
     })
     .workers(options.workers.max(1))
-    .max_connections(MAX_CONNECTIONS)
+    .max_connections(MAX_REQUEST_CONNECTIONS + options.limits.streams.open)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
@@ -302,9 +302,8 @@ fn wards(
     states: Arc<watch::Sender<Arc<State>>>,
     Desks { leadership, beat, news }: Desks,
 ) -> Vec<Ward> {
-    let log = Arc::clone(&app.log);
-        projection,
     let [
+        projection,
         feeder,
         doorbell,
         processes,
