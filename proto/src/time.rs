@@ -3,7 +3,7 @@
 use std::{fmt, ops, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Calendar time in milliseconds since 1970-01-01T00:00:00Z: what is stored, signed and shown.
 ///
@@ -34,6 +34,11 @@ impl Timestamp {
 
     pub const fn unix_millis(self) -> i64 {
         self.0
+    }
+
+    /// The time of a text in RFC 3339; one outside 1970 to 9999 is clamped.
+    pub fn parse_clamped(text: &str) -> Result<Self, ParseTimestampError> {
+        parse_millis(text).map(Self::from_unix_millis)
     }
 
     /// How long after `earlier` this is; zero when it is not later.
@@ -78,15 +83,20 @@ impl FromStr for Timestamp {
     type Err = ParseTimestampError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ParseTimestampError)?;
-        let millis = time.to_offset(UtcOffset::UTC).unix_timestamp_nanos() / 1_000_000;
-        let millis = i64::try_from(millis).map_err(|_| ParseTimestampError)?;
+        let millis = parse_millis(text)?;
         if (0..=GREATEST_MS).contains(&millis) {
             Ok(Self(millis))
         } else {
             Err(ParseTimestampError)
         }
     }
+}
+
+/// May be before 1970 and, by its offset, after 9999.
+fn parse_millis(text: &str) -> Result<i64, ParseTimestampError> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| ParseTimestampError)?;
+    // Not by way of UTC: a day of the year 9999 with an offset has none that could be written.
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).map_err(|_| ParseTimestampError)
 }
 
 impl Serialize for Timestamp {

@@ -383,7 +383,7 @@ Example:
         /// What it may do; can be repeated.
         #[arg(long = "scope", required = true)]
         scopes: Vec<ApiScope>,
-        /// How long it can be used; at most 365d.
+        /// How long it can be used; at most 366d.
         #[arg(long, default_value = "30d")]
         ttl: Span,
     },

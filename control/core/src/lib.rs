@@ -18,6 +18,7 @@
 //! - [`quota`] says how much an organization may take of what all share.
 //! - [`rate`] says whether somebody asks too often.
 //! - [`rules`] compiles and asks policies in the Cedar language.
+//! - [`tree_head`] judges the log by what it was once seen to be.
 //! - [`audit`] shows an event to people without its secrets.
 //!
 //! The crate reads no clock, draws no random number, opens nothing: `now`, ids and what is known
@@ -36,6 +37,7 @@ pub mod rate;
 pub mod rules;
 pub mod snapshot;
 pub mod state;
+pub mod tree_head;
 #[cfg(test)]
 #[path = "tests/world.rs"]
 mod world;

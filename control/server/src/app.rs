@@ -9,7 +9,7 @@ use std::{
 };
 
 use rap_bus::Bus;
-use rap_control_core::{Compiled, Compiler, NotCompiled, State};
+use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_proto::{IncarnationId, NodeId, ReplicaId, Timestamp, observation::LogRefusal};
 use tokio::sync::watch;
@@ -28,6 +28,7 @@ use crate::{
     password::Passwords,
     rates::{RateLimiter, Spending},
     replays::Replays,
+    sealing::Sealing,
     subjects::Subjects,
     throttle::LoginThrottle,
     voice::Voice,
@@ -53,6 +54,7 @@ pub(crate) struct App {
     pub(crate) rates: RateLimiter,
     pub(crate) in_flight: InFlight,
     pub(crate) replays: Replays,
+    pub(crate) sealing: Sealing,
     pub(crate) spending: Spending,
     pub(crate) feed: Arc<Feed>,
     pub(crate) live: LiveNodes,
@@ -67,6 +69,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     /// Set once and for good: the log is not the one that nodes saw.
     refuted: OnceLock<LogRefusal>,
+    /// Set once and for good: the projections fold no further.
+    halted: OnceLock<Corrupt>,
 }
 
 /// What [`App::new`] is made of, beside what it makes itself.
@@ -131,6 +135,7 @@ impl App {
             rates: RateLimiter::new(limits.rates),
             in_flight: InFlight::default(),
             replays: Replays::default(),
+            sealing: Sealing::default(),
             spending: Spending::default(),
             feed,
             live: LiveNodes::new(MAX_LIVE_NODES),
@@ -141,6 +146,7 @@ impl App {
             listening_since: AtomicI64::new(i64::MAX),
             limits,
             refuted: OnceLock::new(),
+            halted: OnceLock::new(),
         }
     }
 
@@ -155,10 +161,23 @@ impl App {
         self.refuted.get().copied()
     }
 
+    /// An event cannot be folded, now or ever: the state stays as it is, and is too old to grant
+    /// anything by.
+    pub(crate) fn halt(&self, corrupt: Corrupt) {
+        tracing::error!(%corrupt, "the projections halt");
+        // The first reason is the one that a person has to look at.
+        let _ = self.halted.set(corrupt);
+    }
+
+    pub(crate) fn halted(&self) -> Option<&Corrupt> {
+        self.halted.get()
+    }
+
     /// Why nothing may be granted now; `None` when it may.
     pub(crate) fn frozen(&self) -> Option<Frozen> {
         match self.refuted() {
             Some(code) => Some(Frozen::LogRefused(code)),
+            None if self.halted().is_some() => Some(Frozen::Halted),
             None if self.beat.held().is_none() => Some(Frozen::NoQuorum),
             None => None,
         }

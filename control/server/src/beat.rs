@@ -29,6 +29,8 @@ pub(crate) fn authority_beat() -> (AuthorityBeat, BeatSender) {
 pub(crate) enum Frozen {
     /// A node proved that the log is not the one that it saw.
     LogRefused(LogRefusal),
+    /// This replica's projections fold the log no further.
+    Halted,
     /// There is no valid beat: too few replicas see the database.
     NoQuorum,
 }
@@ -67,6 +69,10 @@ impl Frozen {
             Self::LogRefused(code) => {
                 let detail = "the log is not the one that nodes saw; nothing is built upon it";
                 Problem::new(ProblemCode::AuthorityFrozen, detail).rule(format!("log_{code}"))
+            }
+            Self::Halted => {
+                let detail = "this replica cannot fold the log any further; ask another one";
+                Problem::new(ProblemCode::AuthorityFrozen, detail).rule("fold_halted")
             }
             Self::NoQuorum => {
                 let detail = "too few replicas see the database; only what takes authority away \

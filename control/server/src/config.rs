@@ -11,7 +11,7 @@ use rap_control_core::rate::{ParseRateError, Rate, Rates};
 use rap_proto::wire::node_api::MAX_BUS_AUTHORITY_BYTES;
 use serde::Deserialize;
 
-use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, Limits, LogChoice};
+use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, Limits, LogChoice, StreamLimits};
 
 /// Read when it exists; another one is named by `--config`.
 pub const DEFAULT_FILE: &str = "/etc/rap/control.toml";
@@ -22,6 +22,8 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 const MAX_ENTRIES: usize = 16;
 const DEFAULT_WORKERS: usize = 2;
 const MAX_WORKERS: usize = 64;
+/// The most event streams that may be configured: each is a connection, and a file of the process.
+const MOST_STREAMS: usize = 100_000;
 
 /// What flags and the environment say; clap reads both.
 #[derive(Debug, Clone, Default, Args)]
@@ -66,6 +68,12 @@ pub struct Flags {
     /// The same of one node [default: 10/50]
     #[arg(long, env = "RAP_CONTROL_RATE_NODE", value_name = "RATE")]
     pub rate_node: Option<Rate>,
+    /// Event streams that may be open at once [default: 10000]
+    #[arg(long, env = "RAP_CONTROL_MAX_STREAMS", value_name = "COUNT")]
+    pub max_streams: Option<usize>,
+    /// The same of one user, whatever the user shows [default: 64]
+    #[arg(long, env = "RAP_CONTROL_MAX_STREAMS_PER_USER", value_name = "COUNT")]
+    pub max_streams_per_user: Option<usize>,
 }
 
 /// Of the same flags and file, what the commands over a log at rest need.
@@ -108,6 +116,8 @@ struct File {
     rate_api_token: Option<String>,
     rate_address: Option<String>,
     rate_node: Option<String>,
+    max_streams: Option<usize>,
+    max_streams_per_user: Option<usize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -185,7 +195,11 @@ fn file(named: Option<&Path>) -> Result<File, ConfigError> {
 }
 
 fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
-    let limits = Limits { rates: rates(&flags, &file)?, ..Limits::default() };
+    let limits = Limits {
+        rates: rates(&flags, &file)?,
+        streams: streams(&flags, &file)?,
+        ..Limits::default()
+    };
     let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
     let database = flags.database.or(file.database).ok_or(NO_DATABASE)?;
     let servers = list(flags.nats, file.nats);
@@ -252,6 +266,28 @@ fn rates(flags: &Flags, file: &File) -> Result<Rates, ConfigError> {
         )?,
         address: rate("rate_address", flags.rate_address, &file.rate_address, usual.address)?,
         node: rate("rate_node", flags.rate_node, &file.rate_node, usual.node)?,
+    })
+}
+
+fn streams(flags: &Flags, file: &File) -> Result<StreamLimits, ConfigError> {
+    let usual = StreamLimits::default();
+    let count = |setting, flag: Option<usize>, file: Option<usize>, usual| {
+        let count = flag.or(file).unwrap_or(usual);
+        if (1..=MOST_STREAMS).contains(&count) {
+            return Ok(count);
+        }
+        let message = format!("from 1 to {MOST_STREAMS}");
+        Err(ConfigError::Invalid { setting, message })
+    };
+    Ok(StreamLimits {
+        open: count("max_streams", flags.max_streams, file.max_streams, usual.open)?,
+        open_per_user: count(
+            "max_streams_per_user",
+            flags.max_streams_per_user,
+            file.max_streams_per_user,
+            usual.open_per_user,
+        )?,
+        ..usual
     })
 }
 
@@ -372,6 +408,14 @@ mod tests {
         assert_eq!(rates.unwrap().limits.rates.user, "7/9".parse().unwrap());
         let wrong = merge(Flags::default(), file(&format!("{FULL}\nrate_node = \"0/9\"")));
         assert!(matches!(wrong, Err(ConfigError::Invalid { setting: "rate_node", .. })));
+        let streams = merge(Flags::default(), file(&format!("{FULL}\nmax_streams = 7"))).unwrap();
+        assert_eq!(streams.limits.streams.open, 7);
+        for count in [0, MOST_STREAMS + 1] {
+            let flags = Flags { max_streams_per_user: Some(count), ..Flags::default() };
+            let wrong = merge(flags, file(FULL));
+            let setting = "max_streams_per_user";
+            assert!(matches!(wrong, Err(ConfigError::Invalid { setting: s, .. }) if s == setting));
+        }
         let many = Flags { names: vec!["n".to_owned(); MAX_ENTRIES + 1], ..Flags::default() };
         assert!(matches!(merge(many, file(FULL)), Err(ConfigError::Invalid { .. })));
     }

@@ -32,6 +32,7 @@ mod password;
 mod rates;
 mod replays;
 pub mod replica;
+mod sealing;
 mod server;
 mod subjects;
 pub mod telemetry;

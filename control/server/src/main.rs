@@ -10,6 +10,7 @@ use rap_control::{
     replica::{self, Change},
     serve, telemetry,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The control plane of the Secure Access Fabric.
 #[derive(Debug, Parser)]
@@ -124,6 +125,8 @@ fn check(flags: Flags) -> Result<(), String> {
     let rates = options.limits.rates;
     println!("rates      user {}, API token {}", rates.user, rates.api_token);
     println!("           address {}, node {}", rates.address, rates.node);
+    let streams = options.limits.streams;
+    println!("streams    {}, of one user {}", streams.open, streams.open_per_user);
     Ok(())
 }
 
@@ -131,6 +134,7 @@ fn run(flags: Flags) -> Result<(), String> {
     let options = config::load(flags).map_err(|error| error.to_string())?;
     actix_rt::System::new().block_on(async {
         let _telemetry = telemetry::start("rap-control");
+        raise_file_limit(options.limits.streams.open);
         let stop = stop_signal().map_err(|error| error.to_string())?;
         let mut running = serve(options, stop).await.map_err(|error| error.to_string())?;
         tracing::info!(address = %running.address, cluster = %running.cluster, "serving");
@@ -143,6 +147,19 @@ fn run(flags: Flags) -> Result<(), String> {
         let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
         running.stopped().await.map_err(|error| error.to_string())
     })
+}
+
+/// Each event stream is a connection, and each connection a file; the usual soft limit is 1,024.
+fn raise_file_limit(streams: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+    if limit.maximum.is_some_and(|most| most < streams as u64) {
+        let most = limit.maximum;
+        tracing::warn!(streams, ?most, "fewer files may be open than event streams");
+    }
 }
 
 fn replica(command: Replica) -> Result<(), String> {

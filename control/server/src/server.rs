@@ -60,8 +60,8 @@ use crate::{
 /// The life of the server's own certificate, and how often it is replaced.
 const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(10 * 24 * 3_600);
-/// The most connections of one worker thread.
-const MAX_CONNECTIONS: usize = 10_000;
+/// The most connections of one worker thread, beside those of event streams, which may all be its.
+const MAX_REQUEST_CONNECTIONS: usize = 10_000;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests may go on after a stop was asked for.
@@ -260,7 +260,7 @@ fn http_server(
         })
     })
     .workers(options.workers.max(1))
-    .max_connections(MAX_CONNECTIONS)
+    .max_connections(MAX_REQUEST_CONNECTIONS + options.limits.streams.open)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
@@ -282,6 +282,10 @@ async fn keep_fold(app: &App, dir: &std::path::Path) {
 }
 
 async fn resign(app: &App) {
+    if app.halted().is_some() {
+        // It did so when it halted.
+        return;
+    }
     if tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.resign()).await.is_err() {
         tracing::warn!("the duties were not given back in time; they move when the lease ends");
     }
@@ -299,8 +303,8 @@ fn wards(
     states: Arc<watch::Sender<Arc<State>>>,
     Desks { leadership, beat, news }: Desks,
 ) -> Vec<Ward> {
-    let log = Arc::clone(&app.log);
     let [
+        projection,
         feeder,
         doorbell,
         processes,
@@ -313,7 +317,9 @@ fn wards(
         leases,
     ] = std::array::from_fn(|_| Arc::clone(app));
     vec![
-        Ward::start("projection", move || Projection::new(Arc::clone(&log), Arc::clone(&states))),
+        Ward::start("projection", move || {
+            Projection::new(Arc::clone(&projection), Arc::clone(&states))
+        }),
         Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&leadership))

@@ -12,6 +12,8 @@ pub const MIN_PASSWORD_CHARS: usize = 12;
 pub const MAX_PASSWORD_BYTES: usize = 256;
 /// The longest label of a login or a token, in characters.
 pub const MAX_LABEL_CHARS: usize = 64;
+/// How long an API token may live: 366 days, which every year fits into.
+pub const MAX_API_TOKEN_SECONDS: u64 = 366 * 24 * 3_600;
 
 terms! {
     /// Whether more than half of the control plane's replicas agree that nothing was lost.
@@ -161,8 +163,8 @@ bodies! {
         #[serde(default)]
         pub organization: Option<Reference>,
         pub scopes: BTreeSet<ApiScope>,
-        /// Lifetime in seconds; at most a year.
-        #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 31536000))]
+        /// Lifetime in seconds; at most [`MAX_API_TOKEN_SECONDS`].
+        #[cfg_attr(feature = "openapi", schema(schema_with = api_token_life))]
         #[serde(deserialize_with = "super::whole::deserialize")]
         pub ttl_seconds: u64,
     }
@@ -184,4 +186,16 @@ bodies! {
         pub revoked: bool,
         pub revision: u64,
     }
+}
+
+#[cfg(feature = "openapi")]
+fn api_token_life() -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .description(Some("Lifetime in seconds."))
+        .minimum(Some(1))
+        .maximum(Some(MAX_API_TOKEN_SECONDS))
+        .build()
 }

@@ -1,6 +1,9 @@
 use super::{Reference, bodies};
 use crate::{Name, OrganizationId, OrganizationRole, PoolId, Timestamp, UserId};
 
+/// The greatest quota of any kind.
+pub const MAX_QUOTA: u32 = 1_000_000;
+
 bodies! {
     /// `POST /organizations`.
     pub struct NewOrganization {
@@ -23,13 +26,20 @@ bodies! {
         pub revision: u64,
     }
 
-    /// `PUT /organizations/{organization}/quotas`: what is absent stays.
+    /// `PUT /organizations/{organization}/quotas`: what is absent stays; none above
+    /// [`MAX_QUOTA`].
     pub struct SetQuotas {
+        #[cfg_attr(feature = "openapi", schema(schema_with = quota))]
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "super::whole::deserialize_option")]
         pub nodes: Option<u32>,
+        #[cfg_attr(feature = "openapi", schema(schema_with = quota))]
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "super::whole::deserialize_option")]
         pub sessions: Option<u32>,
+        #[cfg_attr(feature = "openapi", schema(schema_with = rate_quota))]
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[serde(deserialize_with = "super::whole::deserialize_option")]
         pub events_per_second: Option<u32>,
     }
 
@@ -72,4 +82,26 @@ bodies! {
         pub nodes: u32,
         pub revision: u64,
     }
+}
+
+#[cfg(feature = "openapi")]
+fn quota() -> utoipa::openapi::schema::Object {
+    quota_from(0)
+}
+
+/// No rate may be 0: nothing could be undone.
+#[cfg(feature = "openapi")]
+fn rate_quota() -> utoipa::openapi::schema::Object {
+    quota_from(1)
+}
+
+#[cfg(feature = "openapi")]
+fn quota_from(least: u32) -> utoipa::openapi::schema::Object {
+    use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
+        .minimum(Some(least))
+        .maximum(Some(MAX_QUOTA))
+        .build()
 }

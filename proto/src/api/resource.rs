@@ -25,7 +25,6 @@ bodies! {
         pub pool: Reference,
         /// Words by which rules speak of several resources.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Name>))]
         pub labels: BTreeMap<Name, Name>,
     }
 
@@ -39,7 +38,6 @@ bodies! {
         pub pool: Option<Reference>,
         /// Replaces all labels.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[cfg_attr(feature = "openapi", schema(value_type = Option<BTreeMap<String, Name>>))]
         pub labels: Option<BTreeMap<Name, Name>>,
     }
 
@@ -52,7 +50,6 @@ bodies! {
         pub pool: PoolId,
         pub pool_name: Name,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        #[cfg_attr(feature = "openapi", schema(value_type = BTreeMap<String, Name>))]
         pub labels: BTreeMap<Name, Name>,
         pub revision: u64,
     }

@@ -40,6 +40,20 @@ fn a_whole_number_may_have_a_point_and_nothing_behind_it() {
 }
 
 #[test]
+fn a_number_that_may_be_left_out_is_as_whole_as_any() {
+    let nodes = |text: &str| {
+        let quotas = format!(r#"{{"nodes": {text}}}"#);
+        serde_json::from_str::<SetQuotas>(&quotas).ok().map(|quotas| quotas.nodes)
+    };
+    assert_eq!(nodes("4294967295"), Some(Some(u32::MAX)));
+    assert_eq!([nodes("7.0"), nodes("null")], [Some(Some(7)), Some(None)]);
+    assert_eq!(serde_json::from_str::<SetQuotas>("{}").unwrap().nodes, None);
+    for text in ["4294967296", "-1", "0.5", "\"7\"", "true"] {
+        assert_eq!(nodes(text), None, "{text}");
+    }
+}
+
+#[test]
 fn a_reference_is_an_id_or_a_name() {
     let id = OrganizationId::from_u128(7);
     let text = id.to_string();

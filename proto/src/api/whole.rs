@@ -19,14 +19,27 @@ where
     D: Deserializer<'de>,
     T: TryFrom<u64>,
 {
-    let whole = match Number::deserialize(deserializer)? {
-        Number::Whole(number) => Some(number),
-        Number::Point(number) if number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&number) => {
-            Some(number as u64)
-        }
-        Number::Point(_) => None,
-    };
-    whole
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| de::Error::custom("not a whole number of this size"))
+    Number::deserialize(deserializer)?.whole()
+}
+
+/// The same of a number that may be left out; `null` says as little.
+pub(super) fn deserialize_option<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    Option::<Number>::deserialize(deserializer)?.map(Number::whole).transpose()
+}
+
+impl Number {
+    fn whole<T: TryFrom<u64>, E: de::Error>(self) -> Result<T, E> {
+        let exact = |number: f64| number.fract() == 0.0 && (0.0..=MAX_EXACT).contains(&number);
+        let whole = match self {
+            Self::Whole(number) => Some(number),
+            Self::Point(number) => exact(number).then_some(number as u64),
+        };
+        whole
+            .and_then(|number| T::try_from(number).ok())
+            .ok_or_else(|| E::custom("not a whole number of this size"))
+    }
 }

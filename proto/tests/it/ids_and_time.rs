@@ -31,6 +31,23 @@ fn a_time_is_written_as_rfc_3339() {
 }
 
 #[test]
+fn a_time_outside_what_can_be_written_is_refused_or_clamped() {
+    let last = Timestamp::from_unix_millis(i64::MAX);
+    for (text, nearest) in [
+        ("0001-01-01T00:00:00+23:59", Timestamp::default()),
+        ("1969-12-31T23:59:59.999Z", Timestamp::default()),
+        // In UTC it is in the year 10000.
+        ("9999-12-31T23:59:59-23:59", last),
+    ] {
+        assert!(text.parse::<Timestamp>().is_err(), "{text}");
+        assert_eq!(Timestamp::parse_clamped(text), Ok(nearest), "{text}");
+    }
+    let within = "2026-09-21T14:13:20.25Z";
+    assert_eq!(Timestamp::parse_clamped(within), within.parse());
+    assert!(Timestamp::parse_clamped("yesterday").is_err());
+}
+
+#[test]
 fn times_saturate_at_their_ends() {
     let last = Timestamp::from_unix_millis(i64::MAX);
     assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");

@@ -383,3 +383,29 @@ fn the_control_key_alone_speaks_before_there_is_a_statement() {
     assert_eq!((next.revision, next.threshold, next.previous), (1, 2, Some(charter.digest)));
     assert_eq!(next.check(), Ok(()));
 }
+
+#[test]
+fn a_beat_is_news_when_it_says_more_than_that_everything_is_as_before() {
+    let held = |statement: &[u8], deny_version, sequence| Held {
+        beat: Beat {
+            cluster: CLUSTER,
+            epoch: 1,
+            statement: Digest::of(statement),
+            sequence,
+            snapshot_floor: sequence,
+            deny_version,
+            issued_at: START,
+            expires_at: START + Duration::from_secs(30),
+        },
+        envelope: Vec::new(),
+        charter: charter(1, 1),
+        until: Moment::from_micros(1),
+    };
+    let before = held(b"one", 7, 1);
+    let same = held(b"one", 7, 2);
+    assert!(!same.is_news(Some(&before), false), "time went on, and nothing else");
+    assert!(same.is_news(Some(&before), true), "nodes waited for one");
+    assert!(held(b"one", 8, 2).is_news(Some(&before), false), "something was denied");
+    assert!(held(b"two", 7, 2).is_news(Some(&before), false), "other replicas sign");
+    assert!(!held(b"two", 8, 2).is_news(None, true), "whoever just started knows no difference");
+}

@@ -76,6 +76,19 @@ pub struct Held {
     pub until: Moment,
 }
 
+impl Held {
+    /// Whether nodes should hear of it before they ask by themselves. `before` is the beat that was
+    /// published last, `missed` says that it is over: then nodes may be degraded for want of this
+    /// one. The first beat of a replica that just started is no news: it takes up what was there.
+    pub fn is_news(&self, before: Option<&Self>, missed: bool) -> bool {
+        before.is_some_and(|before| {
+            missed
+                || before.beat.statement != self.beat.statement
+                || before.beat.deny_version != self.beat.deny_version
+        })
+    }
+}
+
 /// One replica's part in the beat.
 ///
 /// INVARIANT: it asks to sign nothing but what its stored vote names.

@@ -13,3 +13,19 @@ pub enum Corrupt {
     #[error("the event at position {position} is about {stream}, which was never created")]
     Uncreated { stream: StreamId, position: u64 },
 }
+
+impl Corrupt {
+    /// Whether a later release can fold on: the log is sound, and this release too old for it.
+    pub const fn is_of_a_later_release(&self) -> bool {
+        matches!(self, Self::Event { error: EventError::Unknown { .. }, .. })
+    }
+
+    /// What whoever watches is told. It names nothing of the log's content.
+    pub const fn explanation(&self) -> &'static str {
+        if self.is_of_a_later_release() {
+            "the log has an event of a later release: update this replica"
+        } else {
+            "the log cannot be folded any further: it is damaged"
+        }
+    }
+}

@@ -85,9 +85,28 @@ fn an_unknown_event_is_corruption() {
     let mut envelope = platform.world.log.last().unwrap().clone();
     envelope.position += 1;
     envelope.revision += 1;
-    envelope.event_type = "session.dreamt".to_owned();
-    let error = platform.world.state.fold(&envelope).unwrap_err();
-    assert!(matches!(error, Corrupt::Event { .. }), "{error}");
+    let known = (envelope.event_type.clone(), envelope.schema);
+    for (event_type, schema) in [("session.dreamt".to_owned(), 1), (known.0, known.1 + 1)] {
+        (envelope.event_type, envelope.schema) = (event_type, schema);
+        let error = platform.world.state.fold(&envelope).unwrap_err();
+        assert!(matches!(error, Corrupt::Event { .. }), "{error}");
+        assert!(error.is_of_a_later_release(), "{error}");
+    }
+}
+
+#[test]
+fn only_what_nobody_here_knows_is_of_a_later_release() {
+    let mut platform = Platform::new();
+    let mut envelope = platform.world.log.last().unwrap().clone();
+    envelope.position += 1;
+    envelope.revision += 1;
+    envelope.payload = b"torn".to_vec().into();
+    let torn = platform.world.state.fold(&envelope).unwrap_err();
+    let gap = Corrupt::Gap { last: 1, next: 3 };
+    for damage in [torn, gap] {
+        assert!(!damage.is_of_a_later_release(), "{damage}");
+        assert!(damage.explanation().contains("damaged"), "{damage}");
+    }
 }
 
 #[test]

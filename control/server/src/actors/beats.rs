@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Context};
-use rap_control_core::beat::{Charter, Effect, Held, Input, Reading, Voter};
+use rap_control_core::beat::{Charter, Effect, Input, Reading, Voter};
 use rap_events::beat::BeatTableError;
 use rap_proto::{Digest, KeyId, Signer, beat::Beat, bus::ControlBody, key::LocalKey, signed};
 use tokio::{
@@ -145,18 +145,11 @@ async fn tell(app: &App, publish: &BeatSender, voter: &Voter) {
     if missed {
         tracing::info!(sequence = held.beat.sequence, "the replicas have a beat");
     }
-    let news = before.as_ref().is_some_and(|before| is_news(before, held, missed));
+    let news = held.is_news(before.as_deref(), missed);
     publish.send_replace(Some(Arc::new(held.clone())));
     if news && app.leadership.term().is_some() {
         ring(app, held.beat.sequence).await;
     }
-}
-
-/// Whether nodes should hear it before they ask by themselves.
-fn is_news(before: &Held, held: &Held, missed: bool) -> bool {
-    missed
-        || before.beat.statement != held.beat.statement
-        || before.beat.deny_version != held.beat.deny_version
 }
 
 async fn ring(app: &App, sequence: u64) {

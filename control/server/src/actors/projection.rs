@@ -2,17 +2,18 @@
 //!
 //! Input: batches of events, in order. Output: the state behind one shared pointer, exchanged as
 //! a whole, so that a reader never sees half an append.
-//! INVARIANT: positions are folded without gaps; a gap or an unreadable event halts the actor,
-//! because everything that it would say afterwards could be wrong.
+//! INVARIANT: positions are folded without gaps; at a gap or an unreadable event nothing more is
+//! folded, because everything that would be said afterwards could be wrong. The replica says so,
+//! grants nothing more and leaves its duties to others.
 
 use std::{sync::Arc, time::Duration};
 
-use actix::{Actor, ActorContext as _, AsyncContext as _, Context, Handler, Message};
+use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_control_core::{Corrupt, State};
 use rap_events::{Envelope, Log, entry, log::ReadError, tree::TreeCheck};
 use tokio::sync::watch;
 
-use crate::fold_cache::Folded;
+use crate::{app::App, fold_cache::Folded};
 
 /// The most events that are folded between two publications.
 pub(crate) const MAX_BATCH: usize = 512;
@@ -20,7 +21,7 @@ pub(crate) const MAX_BATCH: usize = 512;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) struct Projection {
-    log: Arc<dyn Log>,
+    app: Arc<App>,
     twins: Twins,
     states: Arc<watch::Sender<Arc<State>>>,
 }
@@ -60,9 +61,9 @@ struct Batch(Vec<Envelope>);
 
 impl Projection {
     /// Goes on from what `states` publishes.
-    pub(crate) fn new(log: Arc<dyn Log>, states: Arc<watch::Sender<Arc<State>>>) -> Self {
+    pub(crate) fn new(app: Arc<App>, states: Arc<watch::Sender<Arc<State>>>) -> Self {
         let state = State::clone(&states.borrow());
-        Self { log, twins: Twins::new(state), states }
+        Self { app, twins: Twins::new(state), states }
     }
 }
 
@@ -70,7 +71,7 @@ impl Actor for Projection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (log, own) = (Arc::clone(&self.log), ctx.address());
+        let (log, own) = (Arc::clone(&self.app.log), ctx.address());
         let mut position = self.twins.published.position();
         actix_rt::spawn(async move {
             loop {
@@ -95,15 +96,17 @@ impl Actor for Projection {
 impl Handler<Batch> for Projection {
     type Result = bool;
 
-    fn handle(&mut self, Batch(events): Batch, ctx: &mut Context<Self>) -> bool {
+    fn handle(&mut self, Batch(events): Batch, _: &mut Context<Self>) -> bool {
         match self.twins.fold(events) {
             Ok(state) => {
                 self.states.send_replace(state);
                 true
             }
             Err(corrupt) => {
-                tracing::error!(%corrupt, "the projections halt");
-                ctx.stop();
+                self.app.halt(corrupt);
+                // In the background: what waits for the keeper must not hold up the mailbox.
+                let app = Arc::clone(&self.app);
+                actix_rt::spawn(async move { app.leadership.resign().await });
                 false
             }
         }

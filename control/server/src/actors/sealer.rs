@@ -2,18 +2,24 @@
 //!
 //! A sealed head follows from the log alone, so it makes no difference if two replicas seal at
 //! once. What was sealed before must be the beginning of what is sealed next: if it is not, the
-//! database was changed behind the log's back, and nothing more is built upon it.
+//! database was changed behind the log's back, and nothing more is built upon it. While nobody can
+//! tell whether it is, nothing is sealed either, and [`crate::sealing`] says why.
 
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Context};
-use rap_events::{log::ReadError, tree};
-use rap_proto::{Signer as _, observation::LogRefusal};
-use rap_tlog::{Frontier, TreeHead, VerifierKey, proof};
+use rap_control_core::tree_head::{self, Obstacle, Succession};
+use rap_events::{
+    heads::SealedHead,
+    log::ReadError,
+    tree::{self, TreeError},
+};
+use rap_proto::Signer as _;
+use rap_tlog::Frontier;
 
 use crate::{app::App, clock, http::tree::sign};
 
-/// The least time between two sealed heads.
+/// The least time between two sealed heads, and between two tries.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Sealer {
@@ -35,11 +41,13 @@ impl Actor for Sealer {
             let mut states = app.states();
             let mut standing = app.leadership.changes();
             loop {
-                let sealed =
-                    if app.leadership.term().is_some() { seal(&app).await } else { Ok(()) };
+                let obstacle = match app.leadership.term() {
+                    Some(_) => seal(&app).await.err(),
+                    None => None,
+                };
+                tell(&app, obstacle);
                 tokio::time::sleep(INTERVAL).await;
-                if let Err(error) = sealed {
-                    tracing::warn!(%error, "a tree head was not sealed");
+                if obstacle.is_some() {
                     continue;
                 }
                 let changed = tokio::select! {
@@ -55,38 +63,68 @@ impl Actor for Sealer {
     }
 }
 
-async fn seal(app: &App) -> Result<(), ReadError> {
-    let last = app.heads.heads(None, 1).await?.pop();
-    let frontier = app.log.frontier().await?;
-    if let Some(last) = last.and_then(|last| opened(app, &last.note)) {
-        if let Some(code) = refutation(app, &last, &frontier).await? {
-            app.refute(code, last.size, frontier.size());
+async fn seal(app: &App) -> Result<(), Obstacle> {
+    let kept = app.heads.heads(None, 1).await.map_err(unread)?.pop();
+    let frontier = app.log.frontier().await.map_err(unread)?;
+    let succession = match &kept {
+        None => Succession::Grown,
+        Some(kept) => succession(app, kept, &frontier).await?,
+    };
+    match succession {
+        Succession::Grown if app.refuted().is_none() => {
+            let sealed = app.heads.seal(frontier.size(), sign(app, &frontier), clock::now());
+            sealed.await.map_err(unread)?;
+            app.metrics.count("tree_heads", "sealed");
+            Ok(())
         }
-        if last.size >= frontier.size() || app.refuted().is_some() {
-            return Ok(());
+        Succession::Grown | Succession::Same => Ok(()),
+        Succession::Refuted(code) => {
+            app.refute(code, kept.map_or(0, |kept| kept.size), frontier.size());
+            Ok(())
         }
+        Succession::Unproven => Err(Obstacle::Unproven),
     }
-    app.heads.seal(frontier.size(), sign(app, &frontier), clock::now()).await
 }
 
-/// A head that this control plane signed; others prove nothing against its log.
-fn opened(app: &App, note: &[u8]) -> Option<TreeHead> {
-    let (cluster, key) = (app.custody.cluster, app.custody.control.public_key());
-    TreeHead::open(note, cluster, &[VerifierKey::p256(cluster, key)]).ok()
+/// How the log stands to the newest sealed head, with the proof where it takes one.
+async fn succession(app: &App, kept: &SealedHead, now: &Frontier) -> Result<Succession, Obstacle> {
+    let (cluster, control) = (app.custody.cluster, app.custody.control.public_key());
+    let earlier = tree_head::open(kept, cluster, control).map_err(|error| {
+        tracing::debug!(%error, size = kept.size, "the newest sealed head does not open");
+        Obstacle::Unopened
+    })?;
+    let (size, root) = (now.size(), now.root());
+    let at_once = tree_head::succession(&earlier, (size, &root), None);
+    if at_once != Succession::Unproven {
+        return Ok(at_once);
+    }
+    let proven = tree::prove_consistency(app.log.as_ref(), earlier.size, size).await;
+    let consistency = proven.map_err(|error| match error {
+        TreeError::Read(error) => unread(error),
+        TreeError::Prove(_) | TreeError::NoSuchTile => Obstacle::Unproven,
+    })?;
+    Ok(tree_head::succession(&earlier, (size, &root), Some(&consistency)))
 }
 
-/// Why the log is not the one that the earlier head is of, if it is not.
-async fn refutation(
-    app: &App,
-    earlier: &TreeHead,
-    now: &Frontier,
-) -> Result<Option<LogRefusal>, ReadError> {
-    if earlier.size > now.size() {
-        return Ok(Some(LogRefusal::Shorter));
+fn unread(error: ReadError) -> Obstacle {
+    tracing::debug!(%error, "no tree head is sealed");
+    Obstacle::Unread
+}
+
+/// Counts each try, and logs when something changes.
+fn tell(app: &App, obstacle: Option<Obstacle>) {
+    if let Some(obstacle) = obstacle {
+        app.metrics.count("tree_heads", obstacle.as_str());
     }
-    let proven = tree::prove_consistency(app.log.as_ref(), earlier.size, now.size()).await;
-    let Ok(consistency) = proven else { return Ok(None) };
-    let (known, grown) = ((earlier.size, &earlier.root), (now.size(), &now.root()));
-    let holds = proof::check_consistency(&consistency, known, grown).is_ok();
-    Ok((!holds).then_some(LogRefusal::Forked))
+    let before = app.sealing.tell(obstacle);
+    match obstacle {
+        _ if before == obstacle => {}
+        None => tracing::info!("nothing keeps tree heads from being sealed any more"),
+        Some(Obstacle::Unread) => {
+            tracing::warn!(reason = Obstacle::Unread.explanation(), "no tree head is sealed");
+        }
+        Some(obstacle) => {
+            tracing::error!(reason = obstacle.explanation(), "no tree head is sealed");
+        }
+    }
 }

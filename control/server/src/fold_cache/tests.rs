@@ -106,12 +106,18 @@ async fn a_cache_that_does_not_match_is_left_aside() {
     fs::write(&path, &good[..good.len() - 1]).unwrap();
     assert!(refusal(dir.path(), CLUSTER, &log).await.contains("damaged"));
 
-    // Another release's.
-    let mut stored: Stored = codec::decode(&good, good.len()).unwrap();
-    stored.fold += 1;
-    fs::write(&path, codec::encode(&stored)).unwrap();
-    assert!(refusal(dir.path(), CLUSTER, &log).await.contains("another release"));
-    assert!(load(dir.path(), CLUSTER, &log).await.is_none());
+    // Of the release before, and of the one behind.
+    let stored = || codec::decode::<Stored>(&good, good.len()).unwrap();
+    for other in [
+        Stored { fold: FOLD_VERSION - 1, ..stored() },
+        Stored { fold: FOLD_VERSION + 1, ..stored() },
+        Stored { format: FORMAT - 1, ..stored() },
+        Stored { program: "0.0.1".to_owned(), ..stored() },
+    ] {
+        fs::write(&path, codec::encode(&other)).unwrap();
+        assert!(refusal(dir.path(), CLUSTER, &log).await.contains("another release"));
+        assert!(load(dir.path(), CLUSTER, &log).await.is_none());
+    }
 
     fs::write(&path, &good).unwrap();
     assert!(load(dir.path(), CLUSTER, &log).await.is_some());

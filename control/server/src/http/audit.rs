@@ -1,5 +1,7 @@
 //! The log as auditors read it, and the proof that the projections follow from it.
 
+use std::str::FromStr;
+
 use rap_control_core::{
     Action, State, Target,
     audit::{self, Audience},
@@ -10,6 +12,7 @@ use rap_proto::{
     Digest, OrganizationId, Timestamp,
     api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay, ReplayedSnapshot},
     codec,
+    time::ParseTimestampError,
 };
 
 use super::{
@@ -53,13 +56,25 @@ pub(super) const REPLAY_QUERY: &[Parameter] = &[
     },
 ];
 
+/// Where a period begins or ends. Nothing is in the log from before 1970, so any time before it
+/// says the same as that one.
+struct Edge(Timestamp);
+
+impl FromStr for Edge {
+    type Err = ParseTimestampError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTimestampError> {
+        Timestamp::parse_clamped(text).map(Self)
+    }
+}
+
 /// A page of the log, oldest first.
 pub(super) async fn list(call: Call) -> Result<Page<AuditEvent>, Failure> {
     let audience = audience(&call)?;
     let limit = page::limit(&call)?;
     let mut position = call.query_value::<Position>("after")?.map_or(0, |after| after.0);
-    let since = call.query_value::<Timestamp>("since")?;
-    let until = call.query_value::<Timestamp>("until")?;
+    let since = call.query_value::<Edge>("since")?.map(|edge| edge.0);
+    let until = call.query_value::<Edge>("until")?.map(|edge| edge.0);
     let through = call.state.position();
     let mut items = Vec::new();
     let mut scanned = 0;

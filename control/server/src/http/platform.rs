@@ -19,24 +19,36 @@ pub(super) async fn healthz() -> HttpResponse {
 }
 
 /// The log can be read, the projections are near its end, and every actor lives. The text says
-/// whether there is a quorum.
+/// whether there is a quorum, and what keeps tree heads from being sealed.
 pub(super) async fn readyz(app: Arc<App>) -> HttpResponse {
     let position = app.state().position();
-    let unready = |reason: &'static str| {
-        HttpResponse::ServiceUnavailable().content_type("text/plain").body(reason)
+    let unready = |reason: &str| {
+        let mut response = HttpResponse::ServiceUnavailable();
+        response.content_type("text/plain").body(format!("{reason}\n"))
     };
-    match app.log.head().await {
-        Err(_) => unready("the log cannot be read\n"),
-        Ok(head) if head > position + MAX_LAG => unready("the projections are behind\n"),
-        Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw\n"),
-        Ok(_) if !*app.healthy.borrow() => unready("an actor is down\n"),
-        Ok(_) => HttpResponse::Ok().content_type("text/plain").body(match app.beat.state() {
-            AuthorityState::Quorum => "ready\n",
-            AuthorityState::NoQuorum => "ready; one replica, no quorum\n",
-            // It still answers, and takes authority away: send it what nobody else answers.
-            AuthorityState::Frozen => "ready; frozen: too few replicas see the database\n",
-        }),
+    if let Some(corrupt) = app.halted() {
+        return unready(corrupt.explanation());
     }
+    match app.log.head().await {
+        Err(_) => unready("the log cannot be read"),
+        Ok(head) if head > position + MAX_LAG => unready("the projections are behind"),
+        Ok(_) if app.refuted().is_some() => unready("the log is not the one that nodes saw"),
+        Ok(_) if !*app.healthy.borrow() => unready("an actor is down"),
+        Ok(_) => HttpResponse::Ok().content_type("text/plain").body(ready_text(&app)),
+    }
+}
+
+fn ready_text(app: &App) -> String {
+    let mut text = String::from(match app.beat.state() {
+        AuthorityState::Quorum => "ready\n",
+        AuthorityState::NoQuorum => "ready; one replica, no quorum\n",
+        // It still answers, and takes authority away: send it what nobody else answers.
+        AuthorityState::Frozen => "ready; frozen: too few replicas see the database\n",
+    });
+    if let Some(obstacle) = app.sealing.obstacle() {
+        text.push_str(&format!("no tree head is sealed: {}\n", obstacle.explanation()));
+    }
+    text
 }
 
 pub(super) async fn metrics(app: Arc<App>) -> HttpResponse {
@@ -52,6 +64,11 @@ fn gauges(app: &App) -> Vec<Gauge> {
         "The last log position in the projections.",
         state.position(),
     )];
+    gauges.push(plain(
+        "rap_control_fold_halted",
+        "Whether an event cannot be folded; the projections stay as they are.",
+        u64::from(app.halted().is_some()),
+    ));
     gauges.push(Gauge {
         name: "rap_control_leading",
         help: "Whether this replica leads a duty.",
@@ -76,6 +93,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
     gauges.extend(app.rates.gauges());
     gauges.extend(app.feed.gauges());
     gauges.extend(app.lease_desk.gauges());
+    gauges.extend(app.sealing.gauges());
     let live = app.live.heard_since(clock::now() - LIVE) as u64;
     gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
     for (phase, word) in

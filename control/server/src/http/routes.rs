@@ -201,7 +201,7 @@ fn connections() -> Vec<Endpoint> {
     let connections_path = "/api/v1/organizations/{organization}/vpn-connections";
     let connection = "/api/v1/organizations/{organization}/vpn-connections/{connection}";
     vec![
-        list(connections_path, "List connections", vpn_connections::list),
+        list(connections_path, "List connections", vpn_connections::list).by_name(),
         command(Method::POST, connections_path, "Create a connection", vpn_connections::create),
         get(connection, "Show a connection", vpn_connections::get),
         command(

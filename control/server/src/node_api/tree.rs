@@ -1,10 +1,10 @@
+use rap_control_core::tree_head::{self, Succession};
 use rap_events::tree::{self, TreeError};
 use rap_proto::{
     Signer as _,
-    observation::LogRefusal,
     wire::node_api::{NodeApiCode, TreeReply, TreeRequest},
 };
-use rap_tlog::{TreeHead, VerifierKey, proof};
+use rap_tlog::{TreeHead, VerifierKey};
 
 use super::{NodeAnswer, NodeCall, NodeStop, cosignature, refusal::Refused};
 use crate::http::{failure::Failure, tree::sign};
@@ -20,24 +20,20 @@ pub(super) async fn tree(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     let log = call.app.log.as_ref();
     let frontier = log.frontier().await.map_err(Failure::from)?;
     let (size, root) = (frontier.size(), frontier.root());
-    let consistency = match &known {
-        Some(known) if known.size > size => {
-            call.app.refute(LogRefusal::Shorter, known.size, size);
-            Vec::new()
+    let mut consistency = Vec::new();
+    if let Some(known) = &known {
+        let mut succession = tree_head::succession(known, (size, &root), None);
+        if succession == Succession::Unproven {
+            let proven = tree::prove_consistency(log, known.size, size).await;
+            consistency = proven.map_err(unproven)?;
+            succession = tree_head::succession(known, (size, &root), Some(&consistency));
         }
-        Some(known) => {
-            let consistency = tree::prove_consistency(log, known.size, size).await;
-            let consistency = consistency.map_err(unproven)?;
-            let earlier = (known.size, &known.root);
-            if proof::check_consistency(&consistency, earlier, (size, &root)).is_err() {
-                call.app.refute(LogRefusal::Forked, known.size, size);
-            } else if !request.witness.is_empty() {
-                cosignature::keep(&call, node, &request, known).await?;
-            }
-            consistency
+        match succession {
+            Succession::Refuted(code) => call.app.refute(code, known.size, size),
+            _ if request.witness.is_empty() => {}
+            _ => cosignature::keep(&call, node, &request, known).await?,
         }
-        None => Vec::new(),
-    };
+    }
     Ok(NodeAnswer::of(&TreeReply { head: sign(&call.app, &frontier), consistency }))
 }
 

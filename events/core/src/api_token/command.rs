@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use rap_proto::{ApiScope, Digest, OrganizationId, Timestamp, UserId};
+use rap_proto::{ApiScope, Digest, OrganizationId, Timestamp, UserId, api::MAX_API_TOKEN_SECONDS};
 
 use crate::Sensitive;
 
-/// How long an API token may live: 366 days.
-pub const MAX_API_TOKEN_MS: u64 = 366 * 24 * 3_600_000;
+/// How long an API token may live, as the API says it.
+pub const MAX_API_TOKEN_MS: u64 = MAX_API_TOKEN_SECONDS * 1_000;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiTokenCommand {

@@ -1,7 +1,6 @@
+pub use rap_proto::api::MAX_QUOTA;
 use serde::{Deserialize, Serialize};
 
-/// The greatest quota of any kind.
-pub const MAX_QUOTA: u32 = 1_000_000;
 /// Nodes of its own that an organization may have until the platform says otherwise: those that
 /// wait for approval count, those that are gone do not.
 pub const DEFAULT_NODES: u32 = 10_000;

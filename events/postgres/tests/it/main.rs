@@ -3,7 +3,9 @@
 
 mod conformance;
 mod crash;
+mod disk_full;
 mod encrypted;
+mod faults;
 mod leases;
 mod lost_commit;
 mod outage;

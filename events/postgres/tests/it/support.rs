@@ -34,6 +34,11 @@ impl Server {
         self.folder.path().join("run/.s.PGSQL.5432")
     }
 
+    /// Everything that the server has said since it was started.
+    pub(crate) fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("server.log")).unwrap()
+    }
+
     pub(crate) async fn log(&self) -> PostgresLog {
         PostgresLog::connect(&self.postgres.url()).await.unwrap()
     }
@@ -89,6 +94,14 @@ pub(crate) fn check_gapless(events: &[Envelope]) -> BTreeMap<CommandId, usize> {
         *times.entry(event.command).or_insert(0) += 1;
     }
     times
+}
+
+/// Every one of these commands is stored once, and nothing else is.
+pub(crate) async fn once_each(log: &PostgresLog, commands: impl IntoIterator<Item = u128>) {
+    let times = check_gapless(&read_all(log).await);
+    let expected: BTreeMap<CommandId, usize> =
+        commands.into_iter().map(|command| (CommandId::from_u128(command), 1)).collect();
+    assert_eq!(times, expected);
 }
 
 pub(crate) async fn execute(url: &str, sql: &str) -> Vec<String> {
