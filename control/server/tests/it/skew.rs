@@ -47,6 +47,7 @@ async fn store(
         release: Vec::new(),
         leases: Vec::new(),
         guards: Vec::new(),
+        subjects: Vec::new(),
         reply: Bytes::new(),
     };
     log.append(append).await.unwrap().last

@@ -71,12 +71,13 @@ impl FaultMix {
         };
         let kinds = [Outage::Primary, Outage::Majority, Outage::Node];
         let kind = chance.pick(&kinds).copied();
+        let often_slow = if chance.happens(300) { 400 } else { 50 };
         Self {
             conditions: Conditions {
                 loss: chance.below(worst),
                 duplication: chance.below(worst),
                 latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 250 }))),
-                slow: chance.below(if chance.happens(300) { 400 } else { 50 }),
+                slow: chance.below(often_slow),
                 slow_latency: (ms(100), chance.between(seconds(1), seconds(8))),
             },
             cut_every: sometimes(chance, 600, 4, 20),

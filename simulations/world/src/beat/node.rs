@@ -218,6 +218,8 @@ impl SimNode {
                 turn.note(format_args!("node {} is {authority:?}", self.index));
                 self.authority = authority;
             }
+            // For the leases, of which there are none here.
+            Effect::Lasts { .. } => {}
             Effect::Denied { .. } => turn.coverage.step("name a denial"),
             Effect::Refused(reason) => {
                 turn.coverage.refusal(format!("{reason:?}"));

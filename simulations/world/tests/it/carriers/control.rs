@@ -20,7 +20,7 @@ use rap_simulations::{
     },
 };
 use tokio::sync::broadcast;
-use turmoil::net::{TcpListener, TcpStream};
+use turmoil::net::TcpListener;
 
 use super::NODES;
 use crate::actors::{
