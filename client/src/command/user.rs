@@ -5,6 +5,7 @@ use reqwest::Method;
 
 use super::Context;
 use crate::{
+    api::Api,
     args::{Format, UserCommand},
     failure::Failure,
     output::{self, Row},
@@ -70,16 +71,7 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             context.did(&format!("{user} is disabled"))
         }
         UserCommand::Erase { user, yes } => {
-            let path = format!("/users/{user}");
-            let found: User = api.get(&path).await?;
-            if !yes {
-                let (name, warning) = (found.name.to_string(), erasing(&found));
-                prompt::confirm(&warning, &name)?;
-            }
-            let revision = found.revision;
-            let path = format!("{path}/erase");
-            let _: Changed =
-                api.change(Method::POST, &path, Some(revision), None::<&Because>).await?;
+            erase(&api, &format!("/users/{user}"), yes).await?;
             context.did(&format!("{user} is erased"))
         }
         UserCommand::Enable { user } => {
@@ -102,6 +94,18 @@ pub(super) async fn run(context: &Context, command: UserCommand) -> Result<(), F
             context.did(&format!("{user} is no {role} any more"))
         }
     }
+}
+
+async fn erase(api: &Api, path: &str, yes: bool) -> Result<(), Failure> {
+    let found: User = api.get(path).await?;
+    if !yes {
+        let (name, warning) = (found.name.to_string(), erasing(&found));
+        prompt::confirm(&warning, &name)?;
+    }
+    let path = format!("{path}/erase");
+    let _: Changed =
+        api.change(Method::POST, &path, Some(found.revision), None::<&Because>).await?;
+    Ok(())
 }
 
 /// What a person reads before somebody is erased.

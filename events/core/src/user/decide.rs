@@ -58,16 +58,7 @@ impl Aggregate for User {
                 }
                 PlatformRoleRevoked { role }.into()
             }
-            UserCommand::Disable { reason } => {
-                self.require_existing()?;
-                if !is_plain_text(&reason) {
-                    return Err(UserRejection::TextNotPlain);
-                }
-                if self.disabled {
-                    return Ok(Vec::new());
-                }
-                UserDisabled { reason }.into()
-            }
+            UserCommand::Disable { reason } => return self.disable(reason),
             UserCommand::Erase => {
                 self.require_existing()?;
                 if self.erased {
@@ -142,6 +133,15 @@ impl Aggregate for User {
 }
 
 impl User {
+    fn disable(&self, reason: String) -> Result<Vec<UserEvent>, UserRejection> {
+        self.require_existing()?;
+        if !is_plain_text(&reason) {
+            return Err(UserRejection::TextNotPlain);
+        }
+        let news = !self.disabled;
+        Ok(news.then(|| UserDisabled { reason }.into()).into_iter().collect())
+    }
+
     fn require_existing(&self) -> Result<(), UserRejection> {
         self.name.as_ref().map(|_| ()).ok_or(UserRejection::NotFound)
     }

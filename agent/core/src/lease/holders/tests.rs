@@ -186,6 +186,7 @@ fn a_lease_ends_with_the_life_of_the_snapshot() {
     let mut shell = Shell::new();
     let until = shell.now + Duration::from_secs(10);
     let connections = vec![told(1, Some(1))];
+    shell.feed(Input::Authority { until: None });
     shell.feed(Input::Told { connections, draining: false, until });
     shell.wait(Duration::from_secs(9));
     assert!(shell.may_forward(1, 1));

@@ -98,6 +98,8 @@ impl Actor for Carrier {
             granted: None,
         };
         let until = now() + SNAPSHOT_LASTS;
+        // This control knows no beats.
+        self.feed(Input::Authority { until: None }, ctx);
         self.feed(Input::Told { connections: vec![told], draining: false, until }, ctx);
     }
 }
