@@ -112,8 +112,6 @@ pub struct BeatListener {
     authority: Authority,
     /// When the present state ends by itself.
     ends: Option<Moment>,
-    /// When this node is isolated.
-    isolated_at: Option<Moment>,
     asked: bool,
     next: Option<Moment>,
     rung: u64,
@@ -131,7 +129,6 @@ impl BeatListener {
             candidate: None,
             authority: Authority::default(),
             ends: None,
-            isolated_at: None,
             asked: false,
             next: None,
             rung: 0,
@@ -151,9 +148,15 @@ impl BeatListener {
         self.floor.as_ref().map(|floor| &floor.beat)
     }
 
-    /// When this node is, or became, isolated; `None` where no beat was ever heard.
+    /// When this node will be isolated, by its own clock; the start of time when it is. `None`
+    /// where no beat was ever heard.
     pub fn isolated_at(&self) -> Option<Moment> {
-        self.isolated_at
+        match self.authority {
+            Authority::Unheard => None,
+            Authority::Healthy => self.ends.map(|ends| ends + ISOLATED_AFTER),
+            Authority::Degraded { .. } => self.ends,
+            Authority::Isolated { .. } => Some(Moment::default()),
+        }
     }
 
     /// Who may sign beats, as far as this node was told.
@@ -170,17 +173,14 @@ impl BeatListener {
                 // Its life goes on; how much of it, only the calendar tells after a restart.
                 self.enter(Authority::Healthy);
                 self.ends = Some(now + bounded(ended.since(at)));
-                self.isolated_at = self.ends.map(|ends| ends + ISOLATED_AFTER);
             } else if at.since(ended) < ISOLATED_AFTER {
                 self.enter(Authority::Degraded { since: ended });
                 self.ends = Some(now + (ISOLATED_AFTER - at.since(ended)));
-                self.isolated_at = self.ends;
             } else {
                 self.enter(Authority::Isolated { since: ended });
-                self.isolated_at = Some(now);
             }
         }
-        self.effects.push_back(Effect::Lasts { until: self.isolated_at });
+        self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
         self.ask(now);
     }
 
@@ -235,9 +235,8 @@ impl BeatListener {
         let left = bounded(expires_at.since(at));
         if left > Duration::ZERO {
             self.ends = Some(now + left);
-            self.isolated_at = Some(now + left + ISOLATED_AFTER);
             self.enter(Authority::Healthy);
-            self.effects.push_back(Effect::Lasts { until: self.isolated_at });
+            self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
         }
         if self.beat().is_some_and(|beat| beat.sequence < self.rung) {
             self.next = self.next.map(|next| next.min(now + FIRST_RETRY));

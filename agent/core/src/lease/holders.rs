@@ -131,7 +131,8 @@ pub struct Counts {
 pub struct Holders {
     connections: BTreeMap<VpnConnectionId, Held>,
     until: Moment,
-    authority: Authority,
+    /// See [`Input::Authority`].
+    lasts: Lasts,
     draining: bool,
     leaving: bool,
     desk: Desk,
@@ -142,9 +143,9 @@ pub struct Holders {
     effects: VecDeque<Effect>,
 }
 
-/// How long control's word lasts.
+/// How long control's authority lasts.
 #[derive(Debug, Clone, Copy)]
-enum Authority {
+enum Lasts {
     NotSaid,
     Unlimited,
     Until(Moment),
@@ -163,7 +164,7 @@ impl Holders {
         Self {
             connections: BTreeMap::new(),
             until: now,
-            authority: Authority::NotSaid,
+            lasts: Lasts::NotSaid,
             draining: false,
             leaving: false,
             desk: Desk::default(),
@@ -219,11 +220,11 @@ impl Holders {
 
     /// Says to one holder what snapshot and beat say.
     fn tell(&mut self, now: Moment, connection: VpnConnectionId) {
-        let until = match self.authority {
+        let until = match self.lasts {
             // Without a beat nobody is active.
-            Authority::NotSaid => None,
-            Authority::Unlimited => Some(self.until),
-            Authority::Until(end) => Some(self.until.min(end)),
+            Lasts::NotSaid => None,
+            Lasts::Unlimited => Some(self.until),
+            Lasts::Until(end) => Some(self.until.min(end)),
         };
         let drain = self.draining || self.leaving;
         let Some(held) = self.connections.get_mut(&connection) else { return };
@@ -387,7 +388,7 @@ impl Machine for Holders {
                 self.told(now, connections);
             }
             Input::Authority { until } => {
-                self.authority = until.map_or(Authority::Unlimited, Authority::Until);
+                self.lasts = until.map_or(Lasts::Unlimited, Lasts::Until);
                 self.tell_all(now);
             }
             Input::Loaded { connection, floor } => self.loaded(now, connection, floor),
