@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rap_events::{
     log::ReadError,
-    personal::{SubjectChange, SubjectCipher, SubjectKeys},
+    personal::{MAX_SUBJECTS, SubjectChange, SubjectCipher, SubjectKeys},
 };
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
@@ -54,12 +54,15 @@ impl Subjects {
         &self,
         subjects: Vec<Uuid>,
     ) -> Result<BTreeMap<Uuid, SubjectKey>, SubjectError> {
-        let wrapped = self.keys.keys(subjects).await?;
-        let unwrapped = |(subject, key): (Uuid, Vec<u8>)| match self.unwrapped(subject, &key) {
-            Some(key) => Ok((subject, key)),
-            None => Err(SubjectError::NotOurs(subject)),
-        };
-        wrapped.into_iter().map(unwrapped).collect()
+        let mut found = BTreeMap::new();
+        // One that is not asked about would be taken for erased.
+        for asked in subjects.chunks(MAX_SUBJECTS) {
+            for (subject, key) in self.keys.keys(asked.to_vec()).await? {
+                let key = self.unwrapped(subject, &key).ok_or(SubjectError::NotOurs(subject))?;
+                found.insert(subject, key);
+            }
+        }
+        Ok(found)
     }
 
     fn unwrapped(&self, subject: Uuid, wrapped: &[u8]) -> Option<SubjectKey> {
@@ -166,6 +169,9 @@ mod tests {
 
         let found = subjects.find(vec![ALICE, BOB]).await.unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), [&ALICE]);
+        let strangers = (10..).map(Uuid::from_u128).take(MAX_SUBJECTS);
+        let beyond = subjects.find(strangers.chain([ALICE]).collect()).await.unwrap();
+        assert_eq!(beyond.keys().collect::<Vec<_>>(), [&ALICE], "nobody is left out");
         let key = &found[&ALICE];
         assert_eq!(key.open(&sealed, b"place").as_deref(), Some(&b"Alice"[..]));
         assert_eq!(key.open(&sealed, b"another place"), None);
