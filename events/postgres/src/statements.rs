@@ -22,8 +22,13 @@ use crate::{
 /// The channel of the one notification that each batch sends.
 pub(crate) const CHANNEL: &str = "rap_log";
 
-const LOCK_HEAD: &str = "SELECT position, leaves, frontier FROM log_head FOR UPDATE";
-const BEGIN_AND_LOCK: &str = "BEGIN; SELECT position, leaves, frontier FROM log_head FOR UPDATE";
+macro_rules! lock_head {
+    () => {
+        "SELECT position, leaves, frontier FROM log_head FOR UPDATE"
+    };
+}
+const LOCK_HEAD: &str = lock_head!();
+const BEGIN_AND_LOCK: &str = concat!("BEGIN; ", lock_head!());
 const FIND_COMMANDS: &str = "\
     SELECT command, request_hash, first_position, last_position, reply \
     FROM commands WHERE command = ANY($1)";
