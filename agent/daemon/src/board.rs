@@ -123,6 +123,9 @@ pub struct MeshReport {
     pub egress_sessions: usize,
     pub relayed_flows: usize,
     pub lanes: Vec<LaneReport>,
+    /// Flows of this entry on TLS connections of their own.
+    #[serde(default)]
+    pub tcp_flows: usize,
     pub dropped_events: u64,
 }
 

@@ -294,8 +294,11 @@ fn table(report: &StatusReport) -> String {
         (
             "sessions",
             format!(
-                "{} as entry, {} as egress, {} flows relayed",
-                report.mesh.entry_sessions, report.mesh.egress_sessions, report.mesh.relayed_flows
+                "{} as entry, {} as egress, {} flows relayed, {} flows sent on tcp",
+                report.mesh.entry_sessions,
+                report.mesh.egress_sessions,
+                report.mesh.relayed_flows,
+                report.mesh.tcp_flows
             ),
         ),
         (

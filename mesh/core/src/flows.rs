@@ -82,6 +82,15 @@ impl FlowTable {
         Ok(())
     }
 
+    /// Keeps a flow that shows by itself that both sides live: a stream, for as long as its
+    /// connections are up.
+    pub fn keep(&mut self, now: Moment, id: u64) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.expires = now + Duration::from_millis(FLOW_TTL_MS);
+            flow.last_used = now;
+        }
+    }
+
     /// Notes that datagrams were forwarded at `at`.
     pub fn used(&mut self, at: Moment, id: u64) {
         if let Some(flow) = self.flows.get_mut(&id) {

@@ -5,6 +5,7 @@
 //! and does what it is told.
 
 pub mod admission;
+pub mod carrier;
 pub mod ended;
 pub mod fence;
 pub mod flows;

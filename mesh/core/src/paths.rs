@@ -73,18 +73,23 @@ impl PathBook {
         addresses: &[SocketAddr],
         relays: impl IntoIterator<Item = NodeId>,
     ) -> Vec<Attempt> {
-        let relays = ranked(own, target, relays.into_iter().filter(|relay| *relay != target));
-        let all: Vec<Candidate> = addresses
-            .iter()
-            .map(|address| Candidate::Direct(*address))
-            .chain(relays.into_iter().map(Candidate::Relay))
-            .collect();
-        let untried: Vec<Candidate> = all
-            .iter()
-            .copied()
-            .filter(|candidate| !self.failed_recently(now, target, *candidate))
-            .collect();
+        let all = candidates(own, target, addresses, relays);
+        let untried = self.without_failed(now, target, &all);
         staggered(if untried.is_empty() { all } else { untried })
+    }
+
+    /// The same without what failed recently, also when nothing is left: for a carrier that another
+    /// can stand in for.
+    pub fn untried(
+        &self,
+        now: Moment,
+        own: NodeId,
+        target: NodeId,
+        addresses: &[SocketAddr],
+        relays: impl IntoIterator<Item = NodeId>,
+    ) -> Vec<Attempt> {
+        let all = candidates(own, target, addresses, relays);
+        staggered(self.without_failed(now, target, &all))
     }
 
     /// Notes that a path did not work, or that its connection was lost.
@@ -113,6 +118,11 @@ impl PathBook {
         self.failed_until.clear();
     }
 
+    fn without_failed(&self, now: Moment, target: NodeId, all: &[Candidate]) -> Vec<Candidate> {
+        let untried = |candidate: &&Candidate| !self.failed_recently(now, target, **candidate);
+        all.iter().filter(untried).copied().collect()
+    }
+
     fn failed_recently(&self, now: Moment, target: NodeId, candidate: Candidate) -> bool {
         self.failed_until.get(&(target, candidate)).is_some_and(|until| *until > now)
     }
@@ -125,6 +135,17 @@ pub fn egress_order(
     egresses: impl IntoIterator<Item = NodeId>,
 ) -> Vec<NodeId> {
     by_rank(session.uuid().as_bytes(), egresses)
+}
+
+fn candidates(
+    own: NodeId,
+    target: NodeId,
+    addresses: &[SocketAddr],
+    relays: impl IntoIterator<Item = NodeId>,
+) -> Vec<Candidate> {
+    let relays = ranked(own, target, relays.into_iter().filter(|relay| *relay != target));
+    let direct = addresses.iter().map(|address| Candidate::Direct(*address));
+    direct.chain(relays.into_iter().map(Candidate::Relay)).collect()
 }
 
 fn ranked(own: NodeId, target: NodeId, relays: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {

@@ -22,6 +22,7 @@ use rap_proto::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
+    net::TcpListener,
     sync::{Semaphore, watch},
     time::timeout,
 };
@@ -30,22 +31,25 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Dialer, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
-    egress, entry,
+    egress::{self, TokenCache},
+    entry::{self, Clients},
     event::EventSender,
     hops::Hops,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
-    tls::NodeConfigs,
+    tcp, tls::NodeConfigs,
 };
 
 /// A handshake that is not complete by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the socket asks the kernel for, in each direction.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// How often another port is chosen that is free for UDP and TCP.
+const PORT_ATTEMPTS: u32 = 16;
 
 pub struct MeshOptions {
-    /// The one UDP socket of the node.
+    /// The one UDP socket of the node; it listens for TCP on the same port.
     pub listen: SocketAddr,
     /// The node's certificate chain and key.
     pub identity: Identity,
@@ -89,11 +93,7 @@ impl MeshEndpoint {
         let MeshOptions { listen, identity, dialer, limits } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let endpoint = socket(listen)
-            .and_then(|socket| {
-                let server = Some(configs.server.clone());
-                Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
-            })
+        let (endpoint, listener) = open(listen, &configs)
             .map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
@@ -107,7 +107,9 @@ impl MeshEndpoint {
             events,
             reports: Mutex::default(),
             entry: Mutex::default(),
+            clients: Clients::default(),
             egress: Mutex::default(),
+            tokens: TokenCache::default(),
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
@@ -115,6 +117,7 @@ impl MeshEndpoint {
             tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
+        mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
         Ok((Self { running }, receiver))
@@ -156,6 +159,7 @@ impl MeshEndpoint {
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),
+            tcp_flows: self.running.mesh.lanes.streams(),
             dropped_events: self.running.mesh.events.dropped(),
         }
     }
@@ -197,6 +201,24 @@ fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
         view.add_self(identity.key.public_key().id(), address);
     }
     view
+}
+
+/// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
+/// then another is chosen.
+fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpListener)> {
+    let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let socket = socket(listen)?;
+        match tcp::listen(socket.local_addr()?) {
+            Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            listener => {
+                let (server, runtime) = (Some(configs.server.clone()), Arc::new(TokioRuntime));
+                let endpoint = Endpoint::new(EndpointConfig::default(), server, socket, runtime)?;
+                return Ok((endpoint, listener?));
+            }
+        }
+    }
 }
 
 fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {

@@ -21,8 +21,10 @@ use tokio::time::timeout;
 use crate::{
     frames::{read_frame, write_frame},
     mesh::{Mesh, close},
+    pipe::{Inlet, Outlet},
     pool::{Pool, Pooled},
     race::race,
+    tcp::{self, Secured},
     tls::caller,
 };
 
@@ -87,8 +89,59 @@ pub(crate) async fn set_up(
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
         }
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done => Err(refusal(RefusalCode::Malformed)),
+        Reply::Done | Reply::StreamReady { .. } => Err(refusal(RefusalCode::Malformed)),
     }
+}
+
+/// A stream that a relay carries once it is connected to.
+pub(crate) struct RelayedStream {
+    pub(crate) address: SocketAddr,
+    pub(crate) ticket: [u8; 32],
+}
+
+/// Asks `relay` for a stream between this node and `target`: over the hop that is warm or can be
+/// made, or on TCP where no datagram gets through.
+pub(crate) async fn set_up_stream(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    target: NodeId,
+    lane: Lane,
+) -> Result<RelayedStream, Refusal> {
+    let request = Request::SetUpStream { target, lane };
+    let (reply, address) = match connected(mesh, relay).await {
+        Ok(hop) => (ask(&hop, &request).await?, hop.0.remote_address()),
+        Err(_) => ask_on_tcp(mesh, relay, &request).await?,
+    };
+    match reply {
+        Reply::StreamReady { ticket } => Ok(RelayedStream { address, ticket }),
+        Reply::Refused(refusal) => Err(refusal),
+        Reply::Done | Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+    }
+}
+
+async fn ask_on_tcp(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    request: &Request,
+) -> Result<(Reply, SocketAddr), Refusal> {
+    let view = mesh.view();
+    let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
+    let config = mesh.configs().tcp_hop.clone();
+    let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
+        let connecting = tcp::within(tcp::connect(config.clone(), *address, peer));
+        (ATTEMPT_STAGGER * place, async move { Ok((connecting.await?, *address)) })
+    });
+    let raced = race::<_, _, std::io::Error>(attempts.collect()).await;
+    let (secured, address) = raced.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
+    let Secured { mut outlet, mut inlet, .. } = secured;
+    let exchange = async {
+        write_frame(&mut outlet, request).await.ok()?;
+        outlet.finish().await;
+        read_frame(&mut inlet).await.ok()
+    };
+    let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();
+    let reply = reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))?;
+    Ok((reply, address))
 }
 
 impl RelayedFlow {
@@ -98,7 +151,9 @@ impl RelayedFlow {
         match ask(&hop, &Request::RefreshFlow { flow: self.flow }).await? {
             Reply::Done => Ok(()),
             Reply::Refused(refusal) => Err(refusal),
-            Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+            Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
+                Err(refusal(RefusalCode::Malformed))
+            }
         }
     }
 
@@ -166,10 +221,11 @@ pub(crate) async fn connect(
 
 async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
     let exchange = async {
-        let (mut send, mut recv) = hop.0.open_bi().await.ok()?;
+        let (send, recv) = hop.0.open_bi().await.ok()?;
+        let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
         write_frame(&mut send, request).await.ok()?;
         // The request is complete; a relay that reads on finds the end.
-        send.finish().ok()?;
+        send.finish().await;
         read_frame(&mut recv).await.ok()
     };
     let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();

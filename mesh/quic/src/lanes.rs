@@ -3,6 +3,7 @@
 
 mod dial;
 mod request;
+mod stream;
 
 use std::{
     sync::{
@@ -52,6 +53,7 @@ pub(crate) struct LaneKey {
 pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
+    streams: stream::Streams,
 }
 
 pub(crate) struct LaneConnection {
@@ -74,7 +76,7 @@ impl Pooled for Arc<LaneConnection> {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { pool: Pool::new(MAX_LANES), paths: Mutex::default() }
+        Self { pool: Pool::new(MAX_LANES), paths: Mutex::default(), streams: stream::Streams::default() }
     }
 }
 
@@ -83,7 +85,13 @@ impl Lanes {
     pub(crate) fn apply(&self, before: &View, view: &View) {
         if !before.same_peers(view) {
             locked(&self.paths).clear();
+            self.streams.clear();
         }
+    }
+
+    /// Flows on TLS connections of their own.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.open()
     }
 
     pub(crate) fn status(&self) -> Vec<LaneStatus> {

@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits, clock::Clock, event::EventSender, frames::traceparent, hops::Hops,
-    lanes::Lanes, relay::Relay, tls::NodeConfigs,
+    Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
+    frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -35,7 +35,9 @@ pub(crate) struct Mesh {
     pub(crate) events: EventSender,
     pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,
+    pub(crate) clients: Clients,
     pub(crate) egress: Mutex<EgressSessions>,
+    pub(crate) tokens: TokenCache,
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,

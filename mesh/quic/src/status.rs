@@ -14,6 +14,8 @@ pub struct MeshStatus {
     pub relayed_flows: usize,
     /// The lane connections that this entry keeps warm.
     pub lanes: Vec<LaneStatus>,
+    /// Flows of this entry on the `tcp` carrier.
+    pub tcp_flows: usize,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
 }

@@ -239,6 +239,8 @@ fn frames() {
     let proof = Proof::make(b"token", [1; 32], &key(7));
     let hello = client::Hello { token: b"token".to_vec(), proof: proof.clone() };
     check("client_hello.v1", &hello);
+    let session = rap_proto::SessionId::from_u128(3);
+    check("client_join.v1", &client::JoinSession { session, proof: proof.clone() });
     check("client_refresh.v1", &client::ClientControl::Refresh(hello));
     check("entry_ended.v1", &client::EntryControl::Ended { reason: EndReason::Terminated });
     check(
@@ -267,6 +269,8 @@ fn frames() {
         &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
     );
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
+    check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
+    check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
 }
 
 #[test]

@@ -156,6 +156,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
         lanes: lanes.collect(),
+        tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
     }
 }

@@ -47,7 +47,8 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         authorities: vec![cluster.authority()],
         token: cluster.token(2),
         key: Arc::new(client_key()),
-    };
+            carrier: None,
+        };
     let session = client::connect(options).await?;
     let mut times = Vec::with_capacity(OPENINGS);
     let mut cold = None;

@@ -315,6 +315,7 @@ impl Fabric {
             authorities: vec![self.authority()],
             token,
             key: Arc::new(key),
+            carrier: None,
         };
         timeout(PATIENCE, client::connect(options)).await.unwrap()
     }

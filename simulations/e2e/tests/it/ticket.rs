@@ -103,6 +103,7 @@ impl Ticket {
             authorities: self.authorities.clone(),
             token: self.token.clone(),
             key: Arc::new(self.key.clone()),
+            carrier: None,
         };
         let thread = fabric.lab().inside(Space::Client, move || {
             let runtime =
