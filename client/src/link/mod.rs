@@ -200,10 +200,9 @@ async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Res
             Failed::Passing(refusal.into())
         }
         ConnectError::Refused(refusal) => Failed::Final(refusal.into()),
-        other => Failed::Final(
-            Failure::unavailable(other.to_string())
-                .hint("entries are reached on UDP and on TCP: check that the network lets one through"),
-        ),
+        other => Failed::Final(Failure::unavailable(other.to_string()).hint(
+            "entries are reached on UDP and on TCP: check that the network lets one through",
+        )),
     })?;
     let (entry, carrier) = (session.entry(), session.carrier());
     tracing::debug!(session = %access.session, %entry, %carrier, "connected");

@@ -10,7 +10,7 @@ use std::{
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
 };
-use rap_mesh_core::{View, ended::Close};
+use rap_mesh_core::{View, carrier::Carrier, ended::Close};
 use rap_pki::{
     PeerIdentity,
     tls::{Identity, TlsError},
@@ -38,7 +38,8 @@ use crate::{
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
-    tcp, tls::NodeConfigs,
+    tcp,
+    tls::NodeConfigs,
 };
 
 /// A handshake that is not complete by then is dropped.
@@ -55,6 +56,8 @@ pub struct MeshOptions {
     pub identity: Identity,
     pub dialer: Arc<dyn Dialer>,
     pub limits: MeshLimits,
+    /// Use this carrier alone for flows to egresses. By itself, a node uses what suits each lane.
+    pub carrier: Option<Carrier>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +93,11 @@ impl MeshEndpoint {
     /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
     /// endpoint's tasks run there.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
-        let MeshOptions { listen, identity, dialer, limits } = options;
+        let MeshOptions { listen, identity, dialer, limits, carrier } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let (endpoint, listener) = open(listen, &configs)
-            .map_err(|error| BindError::Socket { address: listen, error })?;
+        let (endpoint, listener) =
+            open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
         let mesh = Arc::new(Mesh {
@@ -104,6 +107,7 @@ impl MeshEndpoint {
             configs: RwLock::new(Arc::new(configs)),
             dialer,
             limits,
+            carrier,
             events,
             reports: Mutex::default(),
             entry: Mutex::default(),

@@ -323,5 +323,7 @@ async fn leave(
     if timeout(CUT_LINGER, cut).await.is_err() {
         channels.shutdown().await;
     }
+    // On TCP nothing else tells the client that this is the end, and not a loss.
+    let _ = timeout(CUT_LINGER, control.send.finish()).await;
     departure
 }

@@ -76,7 +76,11 @@ impl Pooled for Arc<LaneConnection> {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { pool: Pool::new(MAX_LANES), paths: Mutex::default(), streams: stream::Streams::default() }
+        Self {
+            pool: Pool::new(MAX_LANES),
+            paths: Mutex::default(),
+            streams: stream::Streams::default(),
+        }
     }
 }
 
@@ -87,6 +91,17 @@ impl Lanes {
             locked(&self.paths).clear();
             self.streams.clear();
         }
+    }
+
+    /// Whether there is no lane connection, and every way to make one failed a short while ago.
+    fn is_unreachable(&self, mesh: &Mesh, key: LaneKey) -> bool {
+        let view = mesh.view();
+        let Some(peer) = view.peer(key.egress) else { return false };
+        let relays = view.relays(key.organization).map(|relay| relay.node);
+        let relays = relays.filter(|relay| *relay != view.node);
+        let now = mesh.clock.moment();
+        let plan = locked(&self.paths).untried(now, view.node, key.egress, &peer.addresses, relays);
+        plan.is_empty() && !self.pool.ready().iter().any(|(ready, _)| *ready == key)
     }
 
     /// Flows on TLS connections of their own.

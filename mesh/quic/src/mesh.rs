@@ -8,6 +8,7 @@ use std::{
 use quinn::{Connection, VarInt};
 use rap_mesh_core::{
     View,
+    carrier::Carrier,
     ended::Close,
     reports::ReportGate,
     sessions::{EgressSessions, EntrySessions},
@@ -32,6 +33,7 @@ pub(crate) struct Mesh {
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
     pub(crate) limits: MeshLimits,
+    pub(crate) carrier: Option<Carrier>,
     pub(crate) events: EventSender,
     pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,

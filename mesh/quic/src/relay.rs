@@ -37,8 +37,8 @@ use crate::{
     watch::{catch_up, until},
 };
 use forward::Forwarding;
-pub(crate) use stream::join;
 use stream::Tickets;
+pub(crate) use stream::join;
 
 /// How often flows are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -67,7 +67,13 @@ struct Running {
 impl Default for Relay {
     fn default() -> Self {
         let table = FlowTable::new(Limits::RELAY);
-        Self { state: Mutex::new(State { table, running: BTreeMap::new(), tickets: Tickets::default() }) }
+        Self {
+            state: Mutex::new(State {
+                table,
+                running: BTreeMap::new(),
+                tickets: Tickets::default(),
+            }),
+        }
     }
 }
 

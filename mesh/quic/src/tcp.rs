@@ -4,13 +4,7 @@
 //! A connection begins with a TLS ClientHello, or with the preamble of a stream that this node was
 //! asked to relay. Its ALPN says what it is for, with the same names as on QUIC.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rap_mesh_core::{Caller, ended::Close};
 use rap_pki::{PeerIdentity, node_server_name};
@@ -185,7 +179,9 @@ pub(crate) async fn dialled(address: SocketAddr) -> io::Result<TcpStream> {
 
 /// A [`CONNECT_TIMEOUT`] that ends in an error of its own.
 pub(crate) async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 async fn secure(

@@ -108,7 +108,8 @@ mod tests {
     async fn bytes_and_their_end_are_passed_on_and_counted() {
         let (mut here, from) = UnixStream::pair().unwrap();
         let (to, mut there) = UnixStream::pair().unwrap();
-        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_be_bytes()[3] ^ (n >> 9) as u8).collect();
+        let sent: Vec<u8> =
+            (0..3_000_000_u32).map(|n| n.to_be_bytes()[3] ^ (n >> 9) as u8).collect();
         let bytes = AtomicU64::new(0);
         let writing = async {
             here.write_all(&sent).await.unwrap();

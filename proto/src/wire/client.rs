@@ -10,7 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ChannelKind, Lane, PublicKey, SessionId, Signer, Timestamp, observation::EndReason, refusal::Refusal, token::Proof,
+    ChannelKind, Lane, PublicKey, SessionId, Signer, Timestamp, observation::EndReason,
+    refusal::Refusal, token::Proof,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -149,6 +149,26 @@ impl Lab {
         self.run(space, "nft", &["delete table inet cut"])
     }
 
+    /// Drops what a host and a neighbour send each other over `protocol`, `tcp` or `udp`.
+    pub fn block(&self, space: Space, neighbour: Space, protocol: &str) -> Result<(), String> {
+        let name = neighbour.name();
+        let drop = |way: &str| format!("{way} {name} meta l4proto {protocol} drop;");
+        let rules = format!(
+            "table inet blocked {{
+                chain input {{ type filter hook input priority 0; {} }}
+                chain output {{ type filter hook output priority 0; {} }}
+            }}",
+            drop("iifname"),
+            drop("oifname")
+        );
+        self.run(space, "nft", &[&rules])
+    }
+
+    /// Ends what [`Lab::block`] began.
+    pub fn unblock(&self, space: Space) -> Result<(), String> {
+        self.run(space, "nft", &["delete table inet blocked"])
+    }
+
     /// A command that runs on a host. It dies with this process' thread that starts it.
     pub fn command(&self, space: Space, program: &str) -> Command {
         let mut command = Command::new("ip");

@@ -97,8 +97,8 @@ impl MeshActor {
     fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
         let bound = self.identity().and_then(|identity| {
             let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
-            let limits = MeshLimits::default();
-            MeshEndpoint::bind(MeshOptions { listen, identity, dialer, limits }, view)
+            let (limits, carrier) = (MeshLimits::default(), self.parts.options.carrier);
+            MeshEndpoint::bind(MeshOptions { listen, identity, dialer, limits, carrier }, view)
                 .map_err(|error| error.to_string())
         });
         match bound {

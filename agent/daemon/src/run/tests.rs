@@ -75,6 +75,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         advertise: Vec::new(),
         worker,
         bus: BusChoice::Local(Arc::new(rap_bus::LocalBus::default())),
+        carrier: None,
         drain_limit: Duration::ZERO,
         driver: crate::DriverChoice::None,
     };

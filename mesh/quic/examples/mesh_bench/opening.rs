@@ -36,6 +36,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         identity: cluster.identity(ENTRY),
         dialer: Arc::new(Nothing),
         limits: MeshLimits::default(),
+        carrier: None,
     };
     let addresses = BTreeMap::from([(EGRESS, egress)]);
     let (entry, _events) = MeshEndpoint::bind(options, cluster.view(ENTRY, &addresses))?;
@@ -47,8 +48,8 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         authorities: vec![cluster.authority()],
         token: cluster.token(2),
         key: Arc::new(client_key()),
-            carrier: None,
-        };
+        carrier: None,
+    };
     let session = client::connect(options).await?;
     let mut times = Vec::with_capacity(OPENINGS);
     let mut cold = None;

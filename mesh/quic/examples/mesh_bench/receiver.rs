@@ -55,6 +55,7 @@ async fn serve_node(
         identity: cluster.identity(node),
         dialer: Arc::new(Counting),
         limits: MeshLimits::default(),
+        carrier: None,
     };
     let (endpoint, mut events) = MeshEndpoint::bind(options, cluster.view(node, addresses))?;
     println!("{}", endpoint.local_addr()?);

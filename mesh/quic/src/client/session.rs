@@ -32,7 +32,7 @@ use crate::{
         CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within,
         write_frame,
     },
-    pipe::{Broken, Inlet, Outlet, Short, lost},
+    pipe::{Inlet, Outlet, Short, lost},
     tcp::{self, Secured},
 };
 
@@ -400,8 +400,8 @@ async fn follow(
             ConnectionError::LocallyClosed => SessionEnd::Ended(EndReason::ClientClosed),
             error => end_of(lost(&error)),
         },
-        // On TCP an entry that is done says so, too.
-        (None, ReadFrameError::Stream(Short::Finished | Short::Broken(Broken::Reset(DONE)))) => {
+        // On TCP an entry that is done finishes the stream.
+        (None, ReadFrameError::Stream(Short::Finished)) => {
             SessionEnd::Ended(EndReason::ClientClosed)
         }
         (None, _) => SessionEnd::EntryLost,

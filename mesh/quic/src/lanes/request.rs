@@ -145,13 +145,23 @@ async fn ask_self(
 /// refuse on the other.
 async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
-    for carrier in Carrier::order(key.lane) {
+    let mut carriers = Carrier::order(key.lane);
+    if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
+        // Nothing is known to work on QUIC: it is tried again when TCP does not work either.
+        carriers.reverse();
+    }
+    for carrier in carriers {
+        if mesh.carrier.is_some_and(|only| only != carrier) {
+            continue;
+        }
         let answer = match carrier {
             Carrier::Quic => ask_on_lane(mesh, key, message).await,
             Carrier::Tcp => stream::ask(mesh, key, message).await,
         };
         match answer {
-            Err(other) if !other.by_egress && other.refusal.code == RefusalCode::PathUnavailable => {
+            Err(other)
+                if !other.by_egress && other.refusal.code == RefusalCode::PathUnavailable =>
+            {
                 refused = other;
             }
             answer => return answer,
@@ -218,7 +228,9 @@ async fn request(
         () = lane.retired.cancelled() => return Err(Failed::Lane),
     };
     match reply {
-        Ok(FlowReply::Opened) => Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } })),
+        Ok(FlowReply::Opened) => {
+            Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
+        }
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
         }

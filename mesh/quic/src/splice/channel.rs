@@ -63,12 +63,7 @@ pub(crate) async fn splice(
     cut
 }
 
-async fn copy(
-    from: &mut Inlet,
-    to: &mut Outlet,
-    count: &AtomicU64,
-    source: Side,
-) -> CopyEnd {
+async fn copy(from: &mut Inlet, to: &mut Outlet, count: &AtomicU64, source: Side) -> CopyEnd {
     let stopped = to.stopped();
     tokio::pin!(stopped);
     let mut pieces: [Bytes; PIECES] = Default::default();

@@ -8,7 +8,8 @@ use std::{
 };
 
 use rap_mesh::{
-    Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections, View,
+    Carrier, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections,
+    View,
     client::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
@@ -89,6 +90,9 @@ pub(crate) struct Fabric {
     pub(crate) plan: Plan,
     pub(crate) dialer: Arc<TestDialer>,
     limits: MeshLimits,
+    carrier: Option<Carrier>,
+    /// What clients use, unless a test says so itself.
+    clients: Option<Carrier>,
     // Where packets to a dead address go: bound, so that nobody answers, not even the kernel.
     dead: std::net::UdpSocket,
 }
@@ -104,11 +108,26 @@ fn own(role: NodeRole) -> RoleScope {
 impl Fabric {
     /// Starts an entry, an egress and `relays`. The resource is at `target`.
     pub(crate) fn start(relays: &[NodeId], target: SocketAddr) -> Self {
-        Self::start_within(MeshLimits::default(), relays, target)
+        Self::start_with(MeshLimits::default(), None, relays, target)
     }
 
-    /// The same, of endpoints with these limits.
+    /// The same, of endpoints that send their flows on this carrier alone.
+    pub(crate) fn start_on(carrier: Carrier, relays: &[NodeId], target: SocketAddr) -> Self {
+        Self::start_with(MeshLimits::default(), Some(carrier), relays, target)
+    }
+
+    /// The same on QUIC alone, of endpoints with these limits.
     pub(crate) fn start_within(limits: MeshLimits, relays: &[NodeId], target: SocketAddr) -> Self {
+        let fabric = Self::start_with(limits, Some(Carrier::Quic), relays, target);
+        Self { clients: Some(Carrier::Quic), ..fabric }
+    }
+
+    fn start_with(
+        limits: MeshLimits,
+        carrier: Option<Carrier>,
+        relays: &[NodeId],
+        target: SocketAddr,
+    ) -> Self {
         let authority = ClusterAuthority::create(CLUSTER, &key(1), [1; 16], now());
         let mut roles = BTreeMap::from([
             (ENTRY, vec![own(NodeRole::EntryNode)]),
@@ -135,6 +154,8 @@ impl Fabric {
             plan,
             dialer: Arc::new(TestDialer::default()),
             limits,
+            carrier,
+            clients: None,
             dead: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         };
         let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
@@ -165,6 +186,7 @@ impl Fabric {
             identity: self.identity(id, &key, 0),
             dialer: self.dialer.clone(),
             limits: self.limits,
+            carrier: self.carrier,
         };
         let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
         self.nodes.insert(id, Node { endpoint, events, key });
@@ -306,16 +328,47 @@ impl Fabric {
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        let entry = EntryAddress {
-            server_name: node_server_name(ENTRY),
-            addresses: vec![self.address(ENTRY)],
-        };
+        self.connect_on(self.clients, token, key).await
+    }
+
+    /// A session of a client that uses this carrier alone.
+    pub(crate) async fn session_on(&self, carrier: Carrier) -> ClientSession {
+        self.connect_on(Some(carrier), self.token(&self.claims()), client_key()).await.unwrap()
+    }
+
+    /// The same, of a client that knows the entry at this address.
+    pub(crate) async fn connect_at(
+        &self,
+        address: SocketAddr,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_to(address, None, token, key).await
+    }
+
+    async fn connect_on(
+        &self,
+        carrier: Option<Carrier>,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_to(self.address(ENTRY), carrier, token, key).await
+    }
+
+    async fn connect_to(
+        &self,
+        address: SocketAddr,
+        carrier: Option<Carrier>,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        let entry = EntryAddress { server_name: node_server_name(ENTRY), addresses: vec![address] };
         let options = ConnectOptions {
             entries: vec![entry],
             authorities: vec![self.authority()],
             token,
             key: Arc::new(key),
-            carrier: None,
+            carrier,
         };
         timeout(PATIENCE, client::connect(options)).await.unwrap()
     }

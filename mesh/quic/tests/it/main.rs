@@ -10,5 +10,6 @@ mod paths;
 mod raw;
 mod refusals;
 mod targets;
+mod tcp;
 mod traffic;
 mod views;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use futures_util::future::join_all;
-use rap_e2e::{Fabric, PAGE, Person, Process};
+use rap_e2e::{Fabric, PAGE, Person, Process, Space};
 
 use super::{ssh, step};
 
@@ -27,6 +27,7 @@ async fn everyday_programs_work_through_the_fabric() {
     synchronise_a_folder(&fabric, &config).await;
     clone_a_repository(&fabric, &config).await;
     browse(&fabric).await;
+    whatever_gets_through(&fabric).await;
 
     step("sessions and their ends are on record");
     let ended = fabric.event("a session has ended", |event| event["type"] == "session.ended").await;
@@ -111,6 +112,25 @@ async fn browse(fabric: &Fabric) {
     for number in 1..=5 {
         assert_eq!(events.line(PATIENCE).await, Some(format!("data: tick {number}")));
         assert_eq!(events.line(PATIENCE).await.as_deref(), Some(""));
+    }
+}
+
+/// Each network lets another protocol through, and everything works as before.
+async fn whatever_gets_through(fabric: &Fabric) {
+    let cases = [
+        (Space::Client, Space::Entry, "udp"),
+        (Space::Client, Space::Entry, "tcp"),
+        (Space::Entry, Space::Relay, "udp"),
+        (Space::Entry, Space::Relay, "tcp"),
+    ];
+    for (from, to, protocol) in cases {
+        step(&format!("no {protocol} between {} and {}", from.name(), to.name()));
+        fabric.lab().block(from, to, protocol).unwrap();
+        let (_forward, url) = forward(fabric, "demo-web").await;
+        let page = ["-sS", "--max-time", "20", &format!("{url}/")];
+        assert_eq!(fabric.alice.run("curl", &page).await.ok(), PAGE);
+        assert_eq!(ssh(fabric, &fabric.alice, "echo through").await.ok(), "through\n");
+        fabric.lab().unblock(from).unwrap();
     }
 }
 

@@ -2,7 +2,9 @@
 
 use rap_proto::wire::{
     MAX_FRAME_BYTES,
-    client::{ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel},
+    client::{
+        ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel,
+    },
 };
 
 use crate::round_trip::{check, choose};

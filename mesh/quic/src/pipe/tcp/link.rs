@@ -233,14 +233,16 @@ impl Link {
         let before = input.len();
         loop {
             let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
+                // What came before the end or the failure counts; the next call finds it again.
+                Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok([])) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
                 Poll::Ready(received) => received?,
-                Poll::Pending if input.len() > before => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
             };
-            if received.is_empty() {
-                let some = input.len() > before;
-                return Poll::Ready(if some { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) });
-            }
             if input.capacity() - input.len() < received.len() {
                 input.reserve(FILL.max(received.len()));
             }
@@ -290,7 +292,8 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         let clean = self.over == Over::Finished && self.ended == Some(Ok(()));
-        let (Some(io), Ok(runtime)) = (self.io.take(), tokio::runtime::Handle::try_current()) else {
+        let (Some(io), Ok(runtime)) = (self.io.take(), tokio::runtime::Handle::try_current())
+        else {
             return;
         };
         // Closing a socket with bytes unread resets it, and what was sent last can be lost.
