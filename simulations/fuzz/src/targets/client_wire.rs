@@ -17,8 +17,8 @@ pub fn target(data: &[u8]) {
             check::<ClientControl, MAX_FRAME_BYTES>,
             check::<EntryControl, MAX_FRAME_BYTES>,
             check::<OpenChannel, MAX_FRAME_BYTES>,
-            check::<JoinSession, MAX_FRAME_BYTES>,
             check::<ChannelReply, MAX_FRAME_BYTES>,
+            check::<JoinSession, MAX_FRAME_BYTES>,
         ],
         data,
     );
