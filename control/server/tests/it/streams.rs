@@ -241,6 +241,8 @@ impl Follower {
             "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
+        // What TLS took may still be with this process, and reading would not send it.
+        stream.flush().await.unwrap();
         Self { stream }
     }
 
