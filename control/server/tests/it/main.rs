@@ -8,6 +8,7 @@ mod bus;
 mod commands;
 mod contract;
 mod crash;
+mod crowd;
 mod differ;
 mod enrollment;
 mod erased;
