@@ -18,6 +18,7 @@ mod node;
 mod objects;
 mod pages;
 mod policies;
+mod promotion;
 mod quotas;
 mod rates;
 mod relay;
