@@ -1,13 +1,20 @@
 //! Resources: what users may reach, as admins see them, and as users do.
 
-use rap_control_core::{Action, Target, access, state::Resource as Found};
+use rap_control_core::{
+    Action, Target,
+    access::{self, TestedResource},
+    state::Resource as Found,
+};
 use rap_events::{
     Aggregate as _, StreamId, keys, pool,
     resource::{self, ResourceCommand},
 };
 use rap_proto::{
     OrganizationId, PoolId, ResourceId,
-    api::{ChangeResource, Changed, NewResource, Page, Reachable, Reference, Resource, TargetSpec},
+    api::{
+        ChangeResource, Changed, NewResource, Page, Problem, ProblemCode, Reachable, Reference,
+        Resource, TargetSpec,
+    },
     snapshot,
 };
 
@@ -129,12 +136,23 @@ pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure
     let mut work = call.work();
     let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
+    access::check_resource_removal(&call.state, organization, id)
+        .map_err(|why| tested(&call, organization, &why))?;
     let name = loaded.state.created.as_ref().map(|created| created.name.clone());
     work.decide(&mut loaded, ResourceCommand::Remove)?;
     if let Some(name) = name {
         work.release(keys::resource_name(organization, &name));
     }
     call.commit(work, Gone {}).await
+}
+
+/// Which test it is, only those are told who may read it.
+fn tested(call: &Call, organization: OrganizationId, why: &TestedResource) -> Failure {
+    let detail = match call.may(Action::ReadPolicy, Target::Organization(organization)) {
+        true => why.to_string(),
+        false => "a test of a policy asks about it".to_owned(),
+    };
+    Problem::new(ProblemCode::Rejected, detail).rule("resource.in_test").into()
 }
 
 /// The pool that a body names. It must still be there when the command is appended.
