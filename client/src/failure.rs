@@ -190,6 +190,7 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::PathUnavailable
         | RefusalCode::WorkerUnavailable
         | RefusalCode::LeaseSuperseded
+        | RefusalCode::LeaseNotHeld
         | RefusalCode::AuthorityLost => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable
@@ -212,6 +213,7 @@ fn hint_of_refusal(code: RefusalCode) -> Option<&'static str> {
         | RefusalCode::SnapshotBehind
         | RefusalCode::WorkerUnavailable
         | RefusalCode::LeaseSuperseded
+        | RefusalCode::LeaseNotHeld
         | RefusalCode::PathUnavailable => "try again in a moment",
         RefusalCode::SnapshotStale | RefusalCode::RoleNotAssigned | RefusalCode::PeerNotTrusted => {
             "whoever runs the fabric can see why: rap node ls"
@@ -237,6 +239,7 @@ pub(crate) fn of_end(reason: EndReason) -> Failure {
         EndReason::ClientLost => (Exit::Unavailable, "the entry lost this client"),
         EndReason::ClientClosed => (Exit::Failed, "the session was closed"),
         EndReason::NotUsed => (Exit::Failed, "the session was not used in time"),
+        EndReason::LeaseLost => (Exit::Unavailable, "another node carries the resource by now"),
     };
     let failure = Failure::new(exit, format!("{what} ({reason})"));
     match exit {

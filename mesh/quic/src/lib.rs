@@ -16,9 +16,11 @@ mod egress;
 mod endpoint;
 mod entry;
 mod event;
+mod fencing;
 mod frames;
 mod hops;
 mod lanes;
+mod leases;
 mod limits;
 mod mesh;
 mod pool;
@@ -34,8 +36,12 @@ pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
+pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
-pub use rap_mesh_core::{Sections, View};
+pub use rap_mesh_core::{
+    Sections, View,
+    fence::{Held, MAX_FENCED},
+};
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};
 pub use transport::dialled_lane as lane_transport;

@@ -18,8 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits, clock::Clock, event::EventSender, frames::traceparent, hops::Hops,
-    lanes::Lanes, relay::Relay, tls::NodeConfigs,
+    Dialer, MeshLimits, clock::Clock, event::EventSender, fencing::Fencing, frames::traceparent,
+    hops::Hops, lanes::Lanes, relay::Relay, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -31,6 +31,7 @@ pub(crate) struct Mesh {
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) fencing: Fencing,
     pub(crate) limits: MeshLimits,
     pub(crate) events: EventSender,
     pub(crate) reports: Mutex<ReportGate>,

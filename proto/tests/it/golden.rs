@@ -106,8 +106,11 @@ fn snapshots() {
         kind: ResourceKind::Ssh,
         target: Target { host: "build.example".into(), port: 22, allow_local: false },
         users: [claims().user].into(),
+        carried: None,
     };
-    check("section_resources.v1", &Resources { resources: vec![resource] });
+    check("section_resources.v1", &Resources { resources: vec![resource.clone()] });
+    let carried = Resource { carried: Some(VpnConnectionId::from_u128(5)), ..resource };
+    check("section_resources.v2", &Resources { resources: vec![carried] });
     let connection = Connection {
         id: VpnConnectionId::from_u128(5),
         organization: claims().organization,
