@@ -17,10 +17,23 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{Leases, mesh::locked};
+use crate::{
+    Leases, MarkNotKept,
+    frames::{CHANNEL_REPLY_TIMEOUT, TARGET_DIAL_TIMEOUT},
+    mesh::locked,
+    watch::SNAPSHOT_WAIT,
+};
 
+/// How long making a mark durable may take.
+const KEEP_LIMIT: Duration = Duration::from_secs(2);
 /// How long a flow waits for this node to hold the lease that it was granted a moment ago.
 const LEASE_WAIT: Duration = Duration::from_secs(2);
+
+const EGRESS_TAKES_S: u64 = SNAPSHOT_WAIT.as_secs()
+    + KEEP_LIMIT.as_secs()
+    + LEASE_WAIT.as_secs()
+    + TARGET_DIAL_TIMEOUT.as_secs();
+const _: () = assert!(CHANNEL_REPLY_TIMEOUT.as_secs() > EGRESS_TAKES_S, "the egress says why");
 
 pub(crate) struct Fencing {
     fence: Mutex<Fence>,
@@ -42,7 +55,8 @@ impl Fencing {
         let admitted = locked(&self.fence).admit(leased)?;
         let Admitted::Raise(mark) = admitted else { return Ok(()) };
         self.seen.send_replace(());
-        self.leases.keep(mark).await.map_err(|error| {
+        let kept = timeout(KEEP_LIMIT, self.leases.keep(mark)).await;
+        kept.unwrap_or(Err(MarkNotKept)).map_err(|error| {
             tracing::error!(%error, connection = %mark.connection, "a leased channel is refused");
             RefusalCode::LeaseNotHeld
         })?;

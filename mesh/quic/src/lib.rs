@@ -5,7 +5,7 @@
 //! role decides nothing here: each request is checked against the newest [`View`], and every
 //! check is in `rap-mesh-core`.
 //!
-//! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`] and its first view, then
+//! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`], its [`Leases`] and its first view, then
 //!   [`MeshEndpoint::apply`] with each newer one, and reads [`MeshEvent`]s.
 //! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
 

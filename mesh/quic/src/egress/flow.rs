@@ -77,7 +77,8 @@ pub(crate) async fn reach(
 
 impl Reached {
     /// Passes bytes between `from` and the resource until both directions are closed, the access
-    /// is withdrawn, its lease is over, the node leaves, or `over` says so. Returns why the flow ended.
+    /// is withdrawn, its lease is over, the node leaves, or `over` says so. Returns why the flow
+    /// ended.
     pub(crate) async fn pass(
         self,
         from: &mut Halves<'_>,

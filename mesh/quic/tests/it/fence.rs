@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     fabric::{EGRESS, ENTRY, Fabric, PATIENCE, client_key, open, open_refused},
+    leases::Memory,
     targets::echo,
 };
 
@@ -142,9 +143,11 @@ async fn an_entry_that_was_started_again_still_refuses_the_old_generation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_cannot_be_remembered_opens_nothing() {
     let mut fabric = start().await;
-    fabric.leases(ENTRY).break_memory();
-    is_refused_at_the_entry(&mut fabric, RefusalCode::LeaseNotHeld).await;
-    fabric.leases(EGRESS).break_memory();
+    for memory in [Memory::Broken, Memory::Stuck] {
+        fabric.leases(ENTRY).set_memory(memory);
+        is_refused_at_the_entry(&mut fabric, RefusalCode::LeaseNotHeld).await;
+    }
+    fabric.leases(EGRESS).set_memory(Memory::Broken);
     let session = connect(&fabric, OTHER_ENTRY, &claims(&fabric, EGRESS, OLD)).await;
     assert_eq!(open_refused(&session).await.code, RefusalCode::LeaseNotHeld);
     expect_refusal(&mut fabric, EGRESS, RefusalCode::LeaseNotHeld).await;

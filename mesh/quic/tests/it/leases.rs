@@ -16,14 +16,23 @@ pub(crate) struct TestLeases {
     marks: Mutex<BTreeMap<VpnConnectionId, Generation>>,
     held: Mutex<BTreeMap<VpnConnectionId, (Generation, Instant)>>,
     changes: watch::Sender<()>,
-    /// Whether the memory takes anything.
-    broken: Mutex<bool>,
+    memory: Mutex<Memory>,
+}
+
+/// What becomes of what shall be remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Memory {
+    #[default]
+    Works,
+    Broken,
+    /// It never answers.
+    Stuck,
 }
 
 impl Default for TestLeases {
     fn default() -> Self {
         let changes = watch::Sender::new(());
-        Self { marks: Mutex::default(), held: Mutex::default(), changes, broken: Mutex::default() }
+        Self { marks: Mutex::default(), held: Mutex::default(), changes, memory: Mutex::default() }
     }
 }
 
@@ -49,16 +58,19 @@ impl TestLeases {
         self.changes.send_replace(());
     }
 
-    pub(crate) fn break_memory(&self) {
-        *self.broken.lock().unwrap() = true;
+    pub(crate) fn set_memory(&self, memory: Memory) {
+        *self.memory.lock().unwrap() = memory;
     }
 }
 
 impl Leases for TestLeases {
     fn keep(&self, mark: Leased) -> BoxFuture<'_, Result<(), MarkNotKept>> {
         async move {
-            if *self.broken.lock().unwrap() {
-                return Err(MarkNotKept);
+            let memory = *self.memory.lock().unwrap();
+            match memory {
+                Memory::Works => {}
+                Memory::Broken => return Err(MarkNotKept),
+                Memory::Stuck => return std::future::pending().await,
             }
             let mut marks = self.marks.lock().unwrap();
             let kept = marks.entry(mark.connection).or_default();
