@@ -38,6 +38,8 @@ pub enum StateFile {
     Beat,
     /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
     LeaseFloor(VpnConnectionId),
+    /// [`Marks`](crate::lease::marks::Marks).
+    FenceMarks,
 }
 
 impl StateFile {
@@ -56,6 +58,7 @@ impl StateFile {
             Self::TreeHead => "tree_head".to_owned(),
             Self::Beat => "beat".to_owned(),
             Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
+            Self::FenceMarks => "fence".to_owned(),
         }
     }
 
@@ -64,6 +67,7 @@ impl StateFile {
         match self {
             Self::Section(_) => rap_proto::snapshot::MAX_SECTION_BYTES,
             Self::Spool => crate::spool::MAX_FILE_BYTES,
+            Self::FenceMarks => crate::lease::marks::MAX_MARKS_FILE_BYTES,
             _ => 128 * 1024,
         }
     }

@@ -1,6 +1,7 @@
 //! The egress: lane connections of entries, and their flows to resources.
 
 mod flow;
+mod gated;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};

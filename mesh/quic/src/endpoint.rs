@@ -16,7 +16,7 @@ use rap_pki::{
     tls::{Identity, TlsError},
 };
 use rap_proto::{
-    Lane, NodeId, RefusalCode, Signer as _,
+    Lane, Leased, NodeId, RefusalCode, Signer as _,
     observation::EndReason,
     wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
@@ -29,11 +29,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dialer, MeshEvents, MeshLimits, MeshStatus,
+    Dialer, Leases, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
     egress::{self, TokenCache},
     entry::{self, Clients},
     event::EventSender,
+    fencing::Fencing,
     hops::Hops,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
@@ -55,6 +56,9 @@ pub struct MeshOptions {
     /// The node's certificate chain and key.
     pub identity: Identity,
     pub dialer: Arc<dyn Dialer>,
+    pub leases: Arc<dyn Leases>,
+    /// The fence's marks, as they were kept.
+    pub marks: Vec<Leased>,
     pub limits: MeshLimits,
     /// Use this carrier alone for flows to egresses. By itself, a node uses what suits each lane.
     pub carrier: Option<Carrier>,
@@ -93,7 +97,7 @@ impl MeshEndpoint {
     /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
     /// endpoint's tasks run there.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
-        let MeshOptions { listen, identity, dialer, limits, carrier } = options;
+        let MeshOptions { listen, identity, dialer, leases, marks, limits, carrier } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
         let (endpoint, listener) =
@@ -106,6 +110,7 @@ impl MeshEndpoint {
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
             dialer,
+            fencing: Fencing::new(leases, marks),
             limits,
             carrier,
             events,

@@ -191,17 +191,17 @@ async fn admit_or_catch_up(
     exported: &[u8; 32],
 ) -> Result<Admitted, Refused> {
     let view = mesh.view();
-    match admit(mesh, &view, hello, exported) {
+    match admit(mesh, &view, hello, exported).await {
         Err((RefusalCode::RoleNotAssigned, _))
             if catch_up(mesh, view.version, SNAPSHOT_WAIT).await =>
         {
-            admit(mesh, &mesh.view(), hello, exported)
+            admit(mesh, &mesh.view(), hello, exported).await
         }
         outcome => outcome,
     }
 }
 
-fn admit(
+async fn admit(
     mesh: &Mesh,
     view: &View,
     Hello { token, proof }: &Hello,
@@ -211,6 +211,7 @@ fn admit(
     let presented = Presented { claims: &claims, token, proof };
     let refused = |code| (code, Some(claimed(&claims)));
     admit_client(view, presented, exported, mesh.clock.now()).map_err(refused)?;
+    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
     if mesh.leaving.is_cancelled() {
         return Err(refused(RefusalCode::NodeDraining));
     }
@@ -232,14 +233,18 @@ async fn run(
         let control = control.serve(recv);
         let must_end =
             until(mesh, |view, now| client_must_end(view, &client.admitted().claims, now));
+        // A newer token of the same session is of the same lease.
+        let superseded = mesh.fencing.superseded(client.admitted().claims.leased);
         let over = client.over();
-        tokio::pin!(control, must_end, over);
+        tokio::pin!(control, must_end, superseded, over);
         loop {
             tokio::select! {
                 biased;
-                // Only a flow that was ended by authority sets this while the client is served.
+                // Only a flow that was ended by authority, or whose lease is over, sets this while
+                // the client is served.
                 reason = &mut over => break Left::Decided(reason),
                 reason = &mut must_end => break Left::Decided(reason),
+                () = &mut superseded => break Left::Decided(EndReason::LeaseLost),
                 () = mesh.leaving.cancelled() => break Left::Decided(EndReason::NodeLeft),
                 how = &mut control => break how,
                 Some(_) = channels.join_next() => {}

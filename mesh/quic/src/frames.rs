@@ -13,7 +13,7 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const TARGET_DIAL_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long the answer to a channel's open may take: path, checks and the target's answer. More
 /// than an egress takes, so that its reason is what the client learns.
-pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(19);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadFrameError {

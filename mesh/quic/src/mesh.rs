@@ -20,7 +20,7 @@ use tracing::Span;
 
 use crate::{
     Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
-    frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay, tls::NodeConfigs,
+    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -32,6 +32,7 @@ pub(crate) struct Mesh {
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) fencing: Fencing,
     pub(crate) limits: MeshLimits,
     pub(crate) carrier: Option<Carrier>,
     pub(crate) events: EventSender,

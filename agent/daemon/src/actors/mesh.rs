@@ -19,6 +19,7 @@ use crate::{
         spool::{Observe, SpoolActor},
     },
     board::{LaneReport, MeshReport},
+    leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
 
@@ -54,6 +55,7 @@ pub(crate) struct MeshActor {
     crew: Crew,
     hull: Hull,
     dialer: Arc<dyn Dialer>,
+    leases: NodeLeases,
     snapshot: Option<Arc<Snapshot>>,
     authority: Authority,
     draining: bool,
@@ -61,12 +63,19 @@ pub(crate) struct MeshActor {
 }
 
 impl MeshActor {
-    pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull, dialer: Arc<dyn Dialer>) -> Self {
+    pub(crate) fn new(
+        parts: Parts,
+        crew: Crew,
+        hull: Hull,
+        dialer: Arc<dyn Dialer>,
+        leases: NodeLeases,
+    ) -> Self {
         Self {
             parts,
             crew,
             hull,
             dialer,
+            leases,
             snapshot: None,
             authority: Authority::default(),
             draining: false,
@@ -97,9 +106,11 @@ impl MeshActor {
     fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
         let bound = self.identity().and_then(|identity| {
             let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
+            let (leases, marks) = (Arc::new(self.leases.clone()), self.leases.marks());
             let (limits, carrier) = (MeshLimits::default(), self.parts.options.carrier);
-            MeshEndpoint::bind(MeshOptions { listen, identity, dialer, limits, carrier }, view)
-                .map_err(|error| error.to_string())
+            let options =
+                MeshOptions { listen, identity, dialer, leases, marks, limits, carrier };
+            MeshEndpoint::bind(options, view).map_err(|error| error.to_string())
         });
         match bound {
             Ok((endpoint, events)) => {

@@ -203,6 +203,7 @@ fn request(port: u16, session: u128) -> DialRequest {
             kind: ResourceKind::Tcp,
             target: Target { host: "127.0.0.1".to_owned(), port, allow_local: true },
             users: std::collections::BTreeSet::new(),
+            carried: None,
         },
         channel: ChannelKind::Stream,
         traceparent: None,

@@ -8,12 +8,13 @@ use rap_control_core::{
 use rap_events::{
     Aggregate as _, StreamId, keys, pool,
     resource::{self, ResourceCommand},
+    vpn_connection::VpnConnection,
 };
 use rap_proto::{
-    OrganizationId, PoolId, ResourceId,
+    OrganizationId, PoolId, ResourceId, VpnConnectionId,
     api::{
         ChangeResource, Changed, NewResource, Page, Problem, ProblemCode, Reachable, Reference,
-        Resource, TargetSpec,
+        Resource, SetResourceConnection, TargetSpec,
     },
     snapshot,
 };
@@ -100,6 +101,8 @@ pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resourc
         pool,
         pool_name: pool_name(&call, organization, pool)?,
         labels: body.labels,
+        connection: None,
+        connection_name: None,
         revision: loaded.revision,
     };
     call.commit(work, answer).await
@@ -127,6 +130,23 @@ pub(super) async fn change(call: Call, body: ChangeResource) -> Result<Done<Chan
     if let Some(labels) = body.labels {
         work.decide(&mut loaded, ResourceCommand::Label { labels })?;
     }
+    call.commit(work, Changed { revision: loaded.revision }).await
+}
+
+pub(super) async fn carry(
+    call: Call,
+    body: SetResourceConnection,
+) -> Result<Done<Changed>, Failure> {
+    let (organization, id) = target(&call)?;
+    call.allow(Action::ChangeResource, Target::Resource(id))?;
+    let mut work = call.work();
+    let connection = match &body.connection {
+        None => None,
+        Some(named) => Some(connection_of(&call, &mut work, organization, named).await?),
+    };
+    let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
+    call.check_revision(loaded.revision)?;
+    work.decide(&mut loaded, ResourceCommand::Carry { connection })?;
     call.commit(work, Changed { revision: loaded.revision }).await
 }
 
@@ -172,6 +192,27 @@ async fn pool_of(
     Ok(found.id)
 }
 
+/// The organization's connection that a body names, if the caller may see it. It must still be there
+/// when the command is appended.
+async fn connection_of(
+    call: &Call,
+    work: &mut Work,
+    organization: OrganizationId,
+    named: &Reference,
+) -> Result<VpnConnectionId, Failure> {
+    let absent =
+        || invalid("connection", "connection_exists", "the organization has no such connection");
+    let found = reference::vpn_connection(&call.state, organization, named)
+        .filter(|found| call.may(Action::ReadVpnConnection, Target::VpnConnection(found.id)))
+        .ok_or_else(absent)?;
+    let loaded = work.load::<VpnConnection>(found.id.uuid()).await?;
+    if loaded.state.removed {
+        return Err(absent());
+    }
+    work.hold_at(StreamId::new(VpnConnection::CATEGORY, found.id.uuid()), loaded.revision);
+    Ok(found.id)
+}
+
 /// Dialling a node's own network is more than an organization may allow on others' nodes.
 fn check_local(call: &Call, target: &TargetSpec, pool: PoolId) -> Result<(), Failure> {
     if target.allow_local {
@@ -207,7 +248,9 @@ fn from_target(target: &snapshot::Target) -> TargetSpec {
 }
 
 fn show(call: &Call, resource: &Found) -> Resource {
-    let pool = call.state.within(resource.organization).pools().get(resource.pool);
+    let within = call.state.within(resource.organization);
+    let pool = within.pools().get(resource.pool);
+    let connection = resource.carried.and_then(|id| within.vpn_connections().get(id));
     Resource {
         id: resource.id,
         organization: resource.organization,
@@ -217,6 +260,8 @@ fn show(call: &Call, resource: &Found) -> Resource {
         pool: resource.pool,
         pool_name: pool.map_or_else(|| resource.name.clone(), |pool| pool.name.clone()),
         labels: resource.labels.clone(),
+        connection: resource.carried,
+        connection_name: connection.map(|connection| connection.name.clone()),
         revision: resource.stamp.revision,
     }
 }

@@ -331,6 +331,7 @@ pub(super) const fn sentence(reason: EndReason) -> &'static str {
         EndReason::Terminated => "the access was withdrawn or ended by an administrator",
         EndReason::NodeLeft => "a node was drained or removed",
         EndReason::NotUsed => "it was never used",
+        EndReason::LeaseLost => "the node that carried the resource does so no more",
     }
 }
 

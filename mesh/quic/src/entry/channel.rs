@@ -56,8 +56,9 @@ pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet
         Flow::Here(reached) => reached.pass(&mut channel, Side::Client, counters, over).await,
     };
     account.reason = reason;
-    if reason == EndReason::Terminated {
-        // The egress withdrew the access: nothing of this session may go on.
+    if matches!(reason, EndReason::Terminated | EndReason::LeaseLost) {
+        // The egress withdrew the access, or nobody carries under this generation any more:
+        // nothing of this session may go on.
         client.end(reason);
     }
 }
@@ -92,6 +93,7 @@ async fn open(
     };
     let OpenChannel { channel, lane, .. } = request;
     admit_channel(&mesh.view(), claims, channel, lane, mesh.clock.now()).map_err(refused)?;
+    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
     let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
     locked(&mesh.entry).open_channel(claims.session, channel, max_open).map_err(refused)?;
     let account = Account::open(mesh.clone(), claims.session, channel);

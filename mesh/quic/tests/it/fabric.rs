@@ -17,7 +17,7 @@ use rap_mesh::{
 use rap_pki::{ClusterAuthority, node_server_name};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
-    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId, VpnConnectionId,
     key::LocalKey,
     observation::Observation,
     refusal::Refusal,
@@ -30,7 +30,7 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use crate::targets::TestDialer;
+use crate::{leases::TestLeases, targets::TestDialer};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_u128(0x01);
@@ -78,6 +78,7 @@ pub(crate) struct Plan {
     pub(crate) denied_sessions: BTreeSet<SessionId>,
     pub(crate) users: BTreeSet<UserId>,
     pub(crate) target: SocketAddr,
+    pub(crate) carried: Option<VpnConnectionId>,
     pub(crate) resources_at: BTreeSet<NodeId>,
     /// How one node sees another's address, where that is not the real one.
     pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
@@ -89,6 +90,7 @@ pub(crate) struct Fabric {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) plan: Plan,
     pub(crate) dialer: Arc<TestDialer>,
+    leases: BTreeMap<NodeId, Arc<TestLeases>>,
     limits: MeshLimits,
     carrier: Option<Carrier>,
     /// What clients use, unless a test says so itself.
@@ -144,6 +146,7 @@ impl Fabric {
             denied_sessions: BTreeSet::new(),
             users: BTreeSet::from([USER]),
             target,
+            carried: None,
             resources_at: BTreeSet::from([EGRESS]),
             addresses: BTreeMap::new(),
         };
@@ -153,6 +156,7 @@ impl Fabric {
             nodes: BTreeMap::new(),
             plan,
             dialer: Arc::new(TestDialer::default()),
+            leases: BTreeMap::new(),
             limits,
             carrier,
             clients: None,
@@ -181,10 +185,13 @@ impl Fabric {
 
     fn start_node(&mut self, id: NodeId, seed: u8) {
         let key = key(seed);
+        let leases = self.leases.entry(id).or_default().clone();
         let options = MeshOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: self.identity(id, &key, 0),
             dialer: self.dialer.clone(),
+            marks: leases.marks(),
+            leases,
             limits: self.limits,
             carrier: self.carrier,
         };
@@ -282,6 +289,7 @@ impl Fabric {
                 allow_local: true,
             },
             users: self.plan.users.clone(),
+            carried: self.plan.carried,
         };
         let resources =
             if self.plan.resources_at.contains(&id) { vec![resource] } else { Vec::new() };
@@ -316,6 +324,7 @@ impl Fabric {
             connect_by: now() + Duration::from_secs(120),
             expires_at: now() + Duration::from_secs(600),
             client_key: client_key().public_key(),
+            leased: None,
         }
     }
 
@@ -343,7 +352,7 @@ impl Fabric {
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        self.connect_to(address, None, token, key).await
+        self.connect_through((ENTRY, address), None, token, key).await
     }
 
     async fn connect_on(
@@ -352,17 +361,28 @@ impl Fabric {
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        self.connect_to(self.address(ENTRY), carrier, token, key).await
+        self.connect_through((ENTRY, self.address(ENTRY)), carrier, token, key).await
     }
 
-    async fn connect_to(
+    /// The same, of a client that knows this entry.
+    pub(crate) async fn connect_to(
         &self,
-        address: SocketAddr,
+        entry: NodeId,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_through((entry, self.address(entry)), self.clients, token, key).await
+    }
+
+    async fn connect_through(
+        &self,
+        (entry, address): (NodeId, SocketAddr),
         carrier: Option<Carrier>,
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        let entry = EntryAddress { server_name: node_server_name(ENTRY), addresses: vec![address] };
+        let entry =
+            EntryAddress { server_name: node_server_name(entry), addresses: vec![address] };
         let options = ConnectOptions {
             entries: vec![entry],
             authorities: vec![self.authority()],
@@ -382,6 +402,11 @@ impl Fabric {
 
     pub(crate) async fn session(&self) -> ClientSession {
         self.connect(&self.claims()).await.unwrap()
+    }
+
+    /// What one node remembers and holds of leases; it outlives the node.
+    pub(crate) fn leases(&self, id: NodeId) -> &TestLeases {
+        &self.leases[&id]
     }
 
     /// The next event of one node.

@@ -4,6 +4,8 @@
 
 mod ends;
 mod fabric;
+mod fence;
+mod leases;
 mod limits;
 mod own;
 mod paths;

@@ -3,6 +3,7 @@
 
 mod denied;
 mod everyday;
+mod fence;
 mod lease;
 mod network;
 mod outage;
