@@ -8,6 +8,7 @@ pub mod admission;
 pub mod ended;
 pub mod fence;
 pub mod flows;
+pub mod lane_path;
 pub mod paths;
 pub mod refusals;
 pub mod reports;
