@@ -78,6 +78,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.mesh.leaving.cancel();
+        self.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         self.mesh.endpoint.close(crate::mesh::code(Close::Ended(EndReason::NodeLeft).code()), b"");
     }
 }
@@ -89,7 +90,7 @@ impl MeshEndpoint {
         let MeshOptions { listen, identity, dialer, limits } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let endpoint = socket(listen)
+        let endpoint = udp_socket(listen)
             .and_then(|socket| {
                 let server = Some(configs.server.clone());
                 Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
@@ -165,6 +166,7 @@ impl MeshEndpoint {
     pub async fn shut_down(&self, grace: Duration) {
         self.running.mesh.leaving.cancel();
         let _ = timeout(grace, self.running.mesh.tasks.end()).await;
+        self.running.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         let code = crate::mesh::code(Close::Ended(EndReason::NodeLeft).code());
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();
@@ -199,7 +201,8 @@ fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
     view
 }
 
-fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket as every endpoint here has it.
+pub(crate) fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -34,8 +34,12 @@ pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
+pub use lanes::lane_endpoint;
 pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
-pub use rap_mesh_core::{Sections, View};
+pub use rap_mesh_core::{
+    Sections, View,
+    lane_path::{RecoveryStep, SwitchReason},
+};
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};
 pub use transport::dialled_lane as lane_transport;
