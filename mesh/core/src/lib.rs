@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod ended;
 pub mod fence;
 pub mod flows;
+pub mod lane_path;
 pub mod paths;
 pub mod refusals;
 pub mod reports;

@@ -89,6 +89,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.mesh.leaving.cancel();
+        self.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         self.mesh.endpoint.close(crate::mesh::code(Close::Ended(EndReason::NodeLeft).code()), b"");
     }
 }
@@ -178,6 +179,7 @@ impl MeshEndpoint {
     pub async fn shut_down(&self, grace: Duration) {
         self.running.mesh.leaving.cancel();
         let _ = timeout(grace, self.running.mesh.tasks.end()).await;
+        self.running.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         let code = crate::mesh::code(Close::Ended(EndReason::NodeLeft).code());
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();
@@ -218,7 +220,7 @@ fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpL
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let socket = socket(listen)?;
+        let socket = udp_socket(listen)?;
         match tcp::listen(socket.local_addr()?) {
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             listener => {
@@ -230,7 +232,8 @@ fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpL
     }
 }
 
-fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+/// A socket as every endpoint here has it.
+pub(crate) fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;

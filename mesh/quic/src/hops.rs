@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
     ended::Close,
@@ -57,7 +57,7 @@ pub(crate) struct RelayedFlow {
     mesh: Arc<Mesh>,
     hop: Hop,
     flow: u64,
-    pub(crate) relay: NodeId,
+    relay: NodeId,
     /// Where to send, instead of to the target.
     pub(crate) address: SocketAddr,
 }
@@ -73,16 +73,16 @@ impl Hops {
     }
 }
 
-/// Asks `relay` for a flow between this node and `target`.
+/// Asks `relay` for a flow between `from_port` of this node and `target`.
 pub(crate) async fn set_up(
     mesh: &Arc<Mesh>,
     relay: NodeId,
     target: NodeId,
     lane: Lane,
+    from_port: u16,
 ) -> Result<RelayedFlow, Refusal> {
     let hop = connected(mesh, relay).await?;
-    let local = mesh.endpoint.local_addr().map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    let request = Request::SetUpFlow { target, lane, from_port: local.port() };
+    let request = Request::SetUpFlow { target, lane, from_port };
     match ask(&hop, &request).await? {
         Reply::FlowReady { flow, port } => {
             let address = SocketAddr::new(hop.0.remote_address().ip(), port);
@@ -146,21 +146,25 @@ async fn ask_on_tcp(
 
 impl RelayedFlow {
     /// Keeps the flow alive, over a new hop connection when the old one was lost.
-    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
-        let hop = connected(&self.mesh, self.relay).await?;
-        match ask(&hop, &Request::RefreshFlow { flow: self.flow }).await? {
-            Reply::Done => Ok(()),
-            Reply::Refused(refusal) => Err(refusal),
-            Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
-                Err(refusal(RefusalCode::Malformed))
+    pub(crate) fn refresh(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+        let (mesh, relay, flow) = (self.mesh.clone(), self.relay, self.flow);
+        async move {
+            let hop = connected(&mesh, relay).await?;
+            match ask(&hop, &Request::RefreshFlow { flow }).await? {
+                Reply::Done => Ok(()),
+                Reply::Refused(refusal) => Err(refusal),
+                Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
+                    Err(refusal(RefusalCode::Malformed))
+                }
             }
         }
     }
 
     /// Resolves when the hop connection that set the flow up is lost. True when the relay closed
     /// it: then the flow is gone as well.
-    pub(crate) async fn hop_lost(&self) -> bool {
-        matches!(self.hop.0.closed().await, ConnectionError::ApplicationClosed(_))
+    pub(crate) fn hop_lost(&self) -> impl Future<Output = bool> + Send + use<> {
+        let hop = self.hop.0.clone();
+        async move { matches!(hop.closed().await, ConnectionError::ApplicationClosed(_)) }
     }
 }
 
@@ -189,7 +193,7 @@ async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
 async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
     let configs = mesh.configs();
     let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
-        let attempt = connect(mesh, configs.hop.clone(), *address, peer);
+        let attempt = connect(&mesh.endpoint, configs.hop.clone(), *address, peer);
         (ATTEMPT_STAGGER * place, attempt)
     });
     race(attempts.collect()).await.map(Hop).ok()
@@ -197,13 +201,13 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
 
 /// Connects to a peer and makes sure that it is the one that the view means.
 pub(crate) async fn connect(
-    mesh: &Mesh,
+    endpoint: &Endpoint,
     config: quinn::ClientConfig,
     address: SocketAddr,
     peer: &Peer,
 ) -> Result<Connection, ()> {
     let name = node_server_name(peer.node);
-    let connecting = mesh.endpoint.connect_with(config, address, &name).map_err(drop)?;
+    let connecting = endpoint.connect_with(config, address, &name).map_err(drop)?;
     let connection = match timeout(DIRECT_DIAL_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {

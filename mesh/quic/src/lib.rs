@@ -38,12 +38,14 @@ pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
+pub use lanes::lane_endpoint;
 pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
 pub use rap_mesh_core::{
     Sections, View,
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
+    lane_path::{RecoveryStep, SwitchReason},
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use rap_mesh_core::lane_path::{RecoveryStep, SwitchReason};
 use rap_proto::{Lane, NodeId, OrganizationId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,13 @@ pub struct LaneStatus {
     pub lane: Lane,
     pub path: Path,
     pub rtt: Duration,
+    /// How often the lane changed its path, and why it did the last time.
+    pub switches: u64,
+    pub last_switch: Option<SwitchReason>,
+    /// How far the search for a path is, while one goes on.
+    pub recovery: Option<RecoveryStep>,
+    /// Datagrams from addresses that are no path of the lane.
+    pub refused_datagrams: u64,
 }
 
 /// How a lane reaches its egress.

@@ -47,9 +47,11 @@ pub enum Space {
     Relay,
     Egress,
     Office,
+    /// A second relay, whose kernel forwards nothing; no node runs there until a test wants it.
+    Spare,
 }
 
-use Space::{Client, Control, Egress, Entry, Office, Relay};
+use Space::{Client, Control, Egress, Entry, Office, Relay, Spare};
 
 /// The cables; the n-th has the addresses 10.92.n.1 and 10.92.n.2.
 const LINKS: &[(Space, Space)] = &[
@@ -61,6 +63,9 @@ const LINKS: &[(Space, Space)] = &[
     (Entry, Relay),
     (Relay, Egress),
     (Egress, Office),
+    (Control, Spare),
+    (Entry, Spare),
+    (Spare, Egress),
 ];
 
 /// Ways that lead over a neighbour: from, to, and the neighbour.
@@ -73,7 +78,7 @@ pub struct Lab {
 }
 
 impl Space {
-    pub const ALL: [Self; 6] = [Control, Client, Entry, Relay, Egress, Office];
+    pub const ALL: [Self; 7] = [Control, Client, Entry, Relay, Egress, Office, Spare];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,6 +88,7 @@ impl Space {
             Relay => "relay",
             Egress => "egress",
             Office => "office",
+            Spare => "spare",
         }
     }
 

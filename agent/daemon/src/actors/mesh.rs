@@ -159,6 +159,10 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
             Path::Relayed { relay } => Some(relay),
         },
         rtt_ms: u64::try_from(lane.rtt.as_millis()).unwrap_or(u64::MAX),
+        switches: lane.switches,
+        last_switch: lane.last_switch.map(|reason| reason.as_str().to_owned()),
+        recovery: lane.recovery.map(|step| step.as_str().to_owned()),
+        refused_datagrams: lane.refused_datagrams,
     });
     MeshReport {
         listening: endpoint.local_addr().ok(),

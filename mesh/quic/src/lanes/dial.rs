@@ -1,21 +1,30 @@
 //! Dialling a lane: direct and relayed attempts race, as `rap_mesh_core::paths` plans them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize},
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize},
+    },
 };
 
-use quinn::Connection;
+use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 use rap_mesh_core::{
+    lane_path::LanePath,
     paths::{Attempt, Candidate},
     refusals::refusal,
     view::peer_has_role,
 };
 use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{LaneConnection, LaneKey, attend};
+use super::{
+    Carried, LaneConnection, LaneKey, attend,
+    drive::PathDriver,
+    socket::{Answer, LaneSocket},
+};
 use crate::{
     hops::{self, RelayedFlow, connect},
     mesh::{Mesh, locked},
@@ -24,8 +33,28 @@ use crate::{
 
 struct Won {
     connection: Connection,
+    made: Made,
     candidate: Candidate,
     relayed: Option<RelayedFlow>,
+}
+
+/// What is under one lane connection, and nobody else's.
+struct Made {
+    endpoint: Endpoint,
+    socket: Arc<LaneSocket>,
+    answers: mpsc::Receiver<Answer>,
+}
+
+/// An endpoint for one lane connection, as an entry makes it, for whoever measures lanes. Given
+/// where its datagrams shall go, the second part returns the address to connect to.
+pub fn lane_endpoint(own: IpAddr) -> io::Result<(Endpoint, impl FnOnce(SocketAddr) -> SocketAddr)> {
+    let Made { endpoint, socket, .. } = make(own)?;
+    let along = move |path| {
+        socket.open(LanePath::FIRST, path);
+        socket.take(LanePath::FIRST);
+        socket.stable()
+    };
+    Ok((endpoint, along))
 }
 
 pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnection>, Refusal> {
@@ -53,13 +82,15 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
     let lane = Arc::new(LaneConnection {
         key,
         connection: won.connection,
-        candidate: won.candidate,
-        relayed: won.relayed,
+        endpoint: won.made.endpoint,
+        socket: won.made.socket,
+        carried: Mutex::new(Carried::over(won.candidate)),
         retired: CancellationToken::new(),
         open_flows: AtomicUsize::new(0),
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });
-    mesh.spawn(attend(mesh.clone(), lane.clone()));
+    let driver = PathDriver::new(mesh.clone(), lane.clone(), won.relayed, won.made.answers);
+    mesh.spawn(attend(mesh.clone(), lane.clone(), driver));
     Ok(lane)
 }
 
@@ -70,19 +101,24 @@ async fn try_one(
     candidate: Candidate,
 ) -> Result<Won, ()> {
     let attempt = async {
-        match candidate {
-            Candidate::Direct(address) => {
-                let config = mesh.configs().lane(key.lane).clone();
-                let connection = connect(mesh, config, address, peer).await?;
-                Ok(Won { connection, candidate, relayed: None })
-            }
+        let made = mesh.endpoint.local_addr().and_then(|own| make(own.ip())).map_err(drop)?;
+        let (address, relayed) = match candidate {
+            Candidate::Direct(address) => (address, None),
             Candidate::Relay(relay) => {
-                let flow = hops::set_up(mesh, relay, key.egress, key.lane).await.map_err(drop)?;
-                let config = mesh.configs().lane(key.lane).clone();
-                let connection = connect(mesh, config, flow.address, peer).await?;
-                Ok(Won { connection, candidate, relayed: Some(flow) })
+                let port = made.socket.port();
+                let flow = hops::set_up(mesh, relay, key.egress, key.lane, port).await;
+                let flow = flow.map_err(drop)?;
+                (flow.address, Some(flow))
             }
+        };
+        if !made.socket.reaches(address) {
+            return Err(());
         }
+        made.socket.open(LanePath::FIRST, address);
+        made.socket.take(LanePath::FIRST);
+        let config = mesh.configs().lane(key.lane).clone();
+        let connection = connect(&made.endpoint, config, made.socket.stable(), peer).await?;
+        Ok(Won { connection, made, candidate, relayed })
     };
     let outcome = timeout(candidate.timeout(), attempt).await.unwrap_or(Err(()));
     let mut paths = locked(&mesh.lanes.paths);
@@ -91,6 +127,14 @@ async fn try_one(
         Err(()) => paths.failed(mesh.clock.moment(), key.egress, candidate),
     }
     outcome
+}
+
+fn make(own: IpAddr) -> io::Result<Made> {
+    let (socket, answers) = LaneSocket::bind(own)?;
+    let runtime = Arc::new(TokioRuntime);
+    let config = EndpointConfig::default();
+    let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
+    Ok(Made { endpoint, socket, answers })
 }
 
 /// A direct path that a relay overtook, in spite of its head start, is as good as none.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod carry;
 mod ends;
 mod fabric;
 mod fence;

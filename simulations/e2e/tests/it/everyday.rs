@@ -14,7 +14,7 @@ const PARALLEL_REQUESTS: usize = 20;
 #[tokio::test]
 async fn everyday_programs_work_through_the_fabric() {
     let test = "everyday::everyday_programs_work_through_the_fabric";
-    let Some(fabric) = super::fabric(test).await else { return };
+    let Some(mut fabric) = super::fabric(test).await else { return };
     step("rap ls, rap ssh");
     let listed = fabric.alice.rap(&["ls"]).await.ok();
     assert!(listed.contains("demo-ssh") && listed.contains("demo-web"), "{listed}");
@@ -28,6 +28,7 @@ async fn everyday_programs_work_through_the_fabric() {
     clone_a_repository(&fabric, &config).await;
     browse(&fabric).await;
     whatever_gets_through(&fabric).await;
+    super::carry::a_relay_dies(&mut fabric, &config).await;
 
     step("sessions and their ends are on record");
     let ended = fabric.event("a session has ended", |event| event["type"] == "session.ended").await;
