@@ -8,7 +8,7 @@ use super::{Effect, LanePath, MAX_OPEN, SwitchReason, open_path::OpenPath};
 
 /// How long the path in use has to answer before others are considered; two round trips if that
 /// is longer.
-pub(super) const RETRY_WAIT: Duration = Duration::from_millis(100);
+pub(super) const RETRY_WAIT: Duration = Duration::from_millis(200);
 /// How long warm paths have to answer before others are opened; two round trips if that is longer.
 pub(super) const WARM_WAIT: Duration = Duration::from_millis(100);
 /// How long the search among all candidates may take before other sources are asked.

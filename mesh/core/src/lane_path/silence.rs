@@ -9,7 +9,7 @@ use super::{LanePath, Traffic};
 /// How often the traffic of a lane that sends is looked at.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Nobody is suspected sooner.
-pub(super) const SUSPECT_FLOOR: Duration = Duration::from_millis(200);
+pub(super) const SUSPECT_FLOOR: Duration = Duration::from_millis(300);
 /// Nobody is suspected before this many round trips.
 pub(super) const SUSPECT_RTTS: u32 = 3;
 /// A longer round trip than this counts as this.
@@ -32,6 +32,11 @@ pub(super) struct Silence {
 impl Silence {
     /// Returns whether the lane has heard something.
     fn note(&mut self, now: Moment, traffic: Traffic) -> bool {
+        // While this node itself stood still, it could not hear.
+        let late = self.next_look.map_or(Duration::ZERO, |planned| now.since(planned));
+        if late > LOOK_EVERY {
+            self.waiting = self.waiting.map(|since| (since + late).min(now));
+        }
         let Traffic { sent, received, rtt } = traffic;
         let (has_sent, has_heard) = (sent > self.sent, received > self.received);
         (self.sent, self.received, self.rtt) = (sent, received, rtt.min(LONGEST_RTT));

@@ -35,7 +35,7 @@ fn a_silent_path_is_left_for_the_warm_one_soon() {
     let mut world = World::new(relay(1), &[relay(1), relay(2)]);
     world.run(s(10));
     world.set(relay(1), Condition::Dead);
-    world.run(ms(500));
+    world.run(ms(700));
     assert_eq!(world.path(), Some(relay(2)));
     let standing = world.lane.standing();
     assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Silent)));
@@ -123,6 +123,18 @@ fn nobody_is_suspected_before_some_round_trips_are_over() {
     assert!(world.round_trip * SUSPECT_RTTS > SUSPECT_FLOOR && world.steps.is_empty());
     world.run(s(2));
     assert_eq!(world.path(), Some(relay(2)));
+}
+
+#[test]
+fn a_node_that_stood_still_suspects_nobody_for_it() {
+    let mut world = World::new(relay(1), &[relay(1), relay(2)]);
+    world.run(s(1));
+    world.set(relay(1), Condition::Dead);
+    world.run(ms(100));
+    world.stand_still(s(5));
+    assert_eq!(world.lane.standing().recovery, None);
+    world.run(s(1));
+    assert_eq!(world.path(), Some(relay(2)), "but what is dead is found dead");
 }
 
 #[test]

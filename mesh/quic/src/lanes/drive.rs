@@ -88,6 +88,8 @@ impl PathDriver {
             let timeout = self.machine.poll_timeout();
             let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
             tokio::select! {
+                // What came is told before time decides without it.
+                biased;
                 Some(ended) = self.tasks.join_next() => {
                     // The watch of a flow that was given up ends without a word.
                     ended.into_iter().for_each(|happened| self.note(happened));

@@ -120,6 +120,15 @@ impl World {
         }
     }
 
+    /// The node does nothing for a while, and then what was due.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.sent += 1;
+        self.tell(self.traffic());
+        self.lane.handle_timeout(self.now);
+        self.perform();
+    }
+
     fn step(&mut self) {
         let now = self.now;
         if let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= now) {
