@@ -176,10 +176,9 @@ impl Link {
     /// Resolves when the other side wants no more, or is gone. Once the direction towards us is
     /// over, nobody else reads what still comes on the connection.
     pub(super) fn poll_stopped(&mut self, context: &mut Context<'_>) -> Poll<Unsent> {
-        if self.unwanted || self.ended.is_some() {
-            if let Poll::Ready(lost) = self.poll_rest(context) {
-                return Poll::Ready(lost);
-            }
+        let unread = self.unwanted || self.ended.is_some();
+        if unread && let Poll::Ready(lost) = self.poll_rest(context) {
+            return Poll::Ready(lost);
         }
         if let Some(code) = self.stopped {
             return Poll::Ready(Unsent::Stopped(code));
