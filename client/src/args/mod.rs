@@ -40,7 +40,7 @@ Exit codes:
 
 Configuration, from strongest to weakest: flags, RAP_* variables, the login,
 $RAP_HOME/config.toml (RAP_HOME is ~/.config/rap unless set), /etc/rap/*.toml.
-Keys: control, ca, organization, output, and [ssh.NAME] user, identity.";
+Keys: control, ca, organization, output, carrier, and [ssh.NAME] user, identity.";
 
 const TOP_EXAMPLES: &str = "\
 Examples:

@@ -20,7 +20,8 @@ use tracing::Span;
 
 use crate::{
     Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
-    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay, tls::NodeConfigs,
+    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay,
+    tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rap_mesh::{LaneStatus, Path, SwitchReason, client::ClientSession};
+use rap_mesh::{Carrier, LaneStatus, Path, SwitchReason, client::ClientSession};
 use rap_proto::Lane;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -35,7 +35,7 @@ const MOST_GAP: Duration = Duration::from_secs(1);
 
 /// A cluster whose lanes go over one relay, which dies with the runtime.
 fn over_a_mortal_relay(target: SocketAddr) -> (Fabric, Runtime) {
-    let mut fabric = Fabric::start(&[RELAY], target);
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], target);
     let mortal = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     fabric.move_node(RELAY, 55, &mortal);
     fabric.cut_direct_path();
@@ -206,7 +206,7 @@ async fn without_a_warm_relay_a_new_one_is_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_leaves_hands_its_lanes_over_at_once() {
-    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     fabric.cut_direct_path();
     let session = fabric.session().await;
     let mut old = open(&session, Lane::Interactive).await;
@@ -248,7 +248,7 @@ async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_moves_to_a_direct_path_under_load_and_back_when_that_is_lost() {
-    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     fabric.cut_direct_path();
     let session = fabric.session().await;
     ping(&session).await;

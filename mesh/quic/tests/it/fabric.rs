@@ -381,8 +381,7 @@ impl Fabric {
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        let entry =
-            EntryAddress { server_name: node_server_name(entry), addresses: vec![address] };
+        let entry = EntryAddress { server_name: node_server_name(entry), addresses: vec![address] };
         let options = ConnectOptions {
             entries: vec![entry],
             authorities: vec![self.authority()],
