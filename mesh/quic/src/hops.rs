@@ -108,8 +108,13 @@ pub(crate) async fn set_up_stream(
     lane: Lane,
 ) -> Result<RelayedStream, Refusal> {
     let request = Request::SetUpStream { target, lane };
-    let (reply, address) = match connected(mesh, relay).await {
-        Ok(hop) => (ask(&hop, &request).await?, hop.0.remote_address()),
+    let asking = async {
+        let hop = connected(mesh, relay).await?;
+        Ok::<_, Refusal>((ask(&hop, &request).await?, hop.0.remote_address()))
+    };
+    let (reply, address) = match asking.await {
+        Ok(answered) => answered,
+        // A hop can have died unnoticed.
         Err(_) => ask_on_tcp(mesh, relay, &request).await?,
     };
     match reply {

@@ -1,6 +1,11 @@
 //! What people do all day: ssh, scp, rsync, git, a web page, a stream of events.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use rap_e2e::{Fabric, PAGE, Person, Process, Space};
@@ -138,7 +143,9 @@ async fn whatever_gets_through(fabric: &Fabric) {
 /// Starts `rap connect` to a resource; returns where it listens.
 pub(crate) async fn forward(fabric: &Fabric, resource: &str) -> (Process, String) {
     let words = ["connect", resource, "--listen", "127.0.0.1:0"];
-    let name = format!("connect-{resource}");
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    // What the one before said is not what this one says.
+    let name = format!("connect-{resource}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut forward = fabric.alice.start(&name, "rap", &words, &fabric.logs());
     let address = forward
         .says("where it listens", PATIENCE, |line| {

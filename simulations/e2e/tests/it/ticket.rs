@@ -9,7 +9,7 @@ use rap_mesh::client::{
 };
 use rap_pki::pem;
 use rap_proto::{
-    ChannelKind, Lane, RefusalCode, Signer as _,
+    ChannelKind, Lane, RefusalCode, SessionId, Signer as _,
     api::Access,
     key::LocalKey,
     signed::{self, Trusted},
@@ -81,6 +81,11 @@ impl Ticket {
     /// The same ticket in the hands of somebody with another key.
     pub(crate) fn with_key(&self, key: LocalKey) -> Self {
         Self { key, ..self.clone() }
+    }
+
+    pub(crate) fn session(&self, fabric: &Fabric) -> SessionId {
+        let trusted = Trusted::one(control_key(fabric).public_key());
+        signed::open::<AccessClaims>(&self.token, &trusted).unwrap().into_inner().session
     }
 
     /// The same ticket with other claims, signed by `signer`.
