@@ -65,7 +65,7 @@ pub(super) fn set_up(
     random.fill(&mut ticket).map_err(|_| RefusalCode::PathUnavailable)?;
     let now = mesh.clock.moment();
     let mut state = locked(&mesh.relay.state);
-    let flow = state.table.set_up(now, caller.node, target, lane)?;
+    let flow = state.table.set_up_stream(now, caller.node, target, lane)?;
     let until = now + Duration::from_millis(TICKET_TTL_MS);
     let expected = Expected { flow, from, target: peer.addresses.clone(), until };
     state.tickets.waiting.insert(ticket, expected);
