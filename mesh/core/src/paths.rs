@@ -102,6 +102,19 @@ impl PathBook {
         }
     }
 
+    /// Notes who won the race of a plan. A direct path that a relay overtook, in spite of its head
+    /// start, is as good as none.
+    pub fn won(&mut self, now: Moment, target: NodeId, plan: &[Attempt], winner: Candidate) {
+        if let Candidate::Direct(_) = winner {
+            return;
+        }
+        for Attempt { candidate, .. } in plan {
+            if let Candidate::Direct(_) = candidate {
+                self.failed(now, target, *candidate);
+            }
+        }
+    }
+
     pub fn succeeded(&mut self, target: NodeId, candidate: Candidate) {
         self.failed_until.remove(&(target, candidate));
     }

@@ -11,10 +11,7 @@ use std::{
 
 use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 use rap_mesh_core::{
-    lane_path::LanePath,
-    paths::{Attempt, Candidate},
-    refusals::refusal,
-    view::peer_has_role,
+    lane_path::LanePath, paths::Candidate, refusals::refusal, view::peer_has_role,
 };
 use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer};
 use tokio::{sync::mpsc, time::timeout};
@@ -77,7 +74,8 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
         .map(|attempt| (attempt.start_after, try_one(&mesh, key, peer, attempt.candidate)))
         .collect();
     let won = race(attempts).await.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    remember_losers(&mesh, key, &plan, won.candidate);
+    let now = mesh.clock.moment();
+    locked(&mesh.lanes.paths).won(now, key.egress, &plan, won.candidate);
     tracing::info!(egress = %key.egress, lane = %key.lane, path = ?won.candidate, "lane open");
     let lane = Arc::new(LaneConnection {
         key,
@@ -135,18 +133,4 @@ fn make(own: IpAddr) -> io::Result<Made> {
     let config = EndpointConfig::default();
     let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
     Ok(Made { endpoint, socket, answers })
-}
-
-/// A direct path that a relay overtook, in spite of its head start, is as good as none.
-fn remember_losers(mesh: &Mesh, key: LaneKey, plan: &[Attempt], winner: Candidate) {
-    if let Candidate::Direct(_) = winner {
-        return;
-    }
-    let now = mesh.clock.moment();
-    let mut paths = locked(&mesh.lanes.paths);
-    for Attempt { candidate, .. } in plan {
-        if let Candidate::Direct(_) = candidate {
-            paths.failed(now, key.egress, *candidate);
-        }
-    }
 }

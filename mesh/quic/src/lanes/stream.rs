@@ -119,13 +119,8 @@ async fn dial(mesh: &Arc<Mesh>, key: LaneKey) -> Result<Secured, Refusal> {
         .collect();
     let (secured, candidate) =
         race(attempts).await.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    // A direct path that a relay overtook, in spite of its head start, is as good as none.
-    if let Candidate::Relay(_) = candidate {
-        let now = mesh.clock.moment();
-        let mut paths = locked(&mesh.lanes.streams.paths);
-        let direct = plan.iter().filter(|it| matches!(it.candidate, Candidate::Direct(_)));
-        direct.for_each(|attempt| paths.failed(now, key.egress, attempt.candidate));
-    }
+    let now = mesh.clock.moment();
+    locked(&mesh.lanes.streams.paths).won(now, key.egress, &plan, candidate);
     tracing::debug!(egress = %key.egress, lane = %key.lane, path = ?candidate, "flow on tcp");
     Ok(secured)
 }
