@@ -1,5 +1,5 @@
 //! Which paths to a node are tried, in which order and when: direct ones first, relays a little
-//! later, and what failed recently not at all.
+//! later in the order that [`crate::score`] gives, and what failed recently not at all.
 //!
 //! Inputs: what the view knows of the target, outcomes of attempts, time. Output: a plan of
 //! attempts, each with the delay after which it may start while earlier ones still run
@@ -63,21 +63,20 @@ pub struct PathBook {
 }
 
 impl PathBook {
-    /// The attempts for reaching `target` from `own`. What failed recently is left out, unless
-    /// nothing else is left: then everything is tried again.
+    /// The attempts for reaching `target`, the relays in the order in which they are given. What
+    /// failed recently is left out, unless nothing else is left: then everything is tried again.
     pub fn plan(
         &self,
         now: Moment,
-        own: NodeId,
         target: NodeId,
         addresses: &[SocketAddr],
         relays: impl IntoIterator<Item = NodeId>,
     ) -> Vec<Attempt> {
-        let relays = ranked(own, target, relays.into_iter().filter(|relay| *relay != target));
+        let relays = relays.into_iter().filter(|relay| *relay != target);
         let all: Vec<Candidate> = addresses
             .iter()
             .map(|address| Candidate::Direct(*address))
-            .chain(relays.into_iter().map(Candidate::Relay))
+            .chain(relays.map(Candidate::Relay))
             .collect();
         let untried: Vec<Candidate> = all
             .iter()
@@ -127,7 +126,12 @@ pub fn egress_order(
     by_rank(session.uuid().as_bytes(), egresses)
 }
 
-fn ranked(own: NodeId, target: NodeId, relays: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+/// Relays of equal worth in an order that spreads the targets over them.
+pub(crate) fn spread_over(
+    own: NodeId,
+    target: NodeId,
+    relays: impl IntoIterator<Item = NodeId>,
+) -> Vec<NodeId> {
     let key = [own.uuid().into_bytes(), target.uuid().into_bytes()].concat();
     by_rank(&key, relays)
 }

@@ -36,6 +36,7 @@ use crate::{
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
+    relays::RelayOrders,
     tls::NodeConfigs,
 };
 
@@ -111,6 +112,7 @@ impl MeshEndpoint {
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
+            relays: RelayOrders::default(),
             leaving: CancellationToken::new(),
             tasks: Tasks::new(),
         });
@@ -133,6 +135,7 @@ impl MeshEndpoint {
         if before.trust.authorities != view.trust.authorities {
             self.configure(&locked(&self.running.identity).clone(), &view)?;
         }
+        self.running.mesh.relays.forget();
         self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);
         self.running.mesh.relay.apply(&self.running.mesh, &view);
@@ -169,6 +172,10 @@ impl MeshEndpoint {
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();
         let _ = timeout(grace, self.running.mesh.endpoint.wait_idle()).await;
+    }
+
+    pub(crate) fn mesh(&self) -> &Arc<Mesh> {
+        &self.running.mesh
     }
 
     fn configure(&self, identity: &Identity, view: &View) -> Result<(), TlsError> {

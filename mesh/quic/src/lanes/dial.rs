@@ -34,15 +34,10 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = view.relays(key.organization).map(|relay| relay.node);
-    let relays = relays.filter(|relay| *relay != view.node);
-    let plan = locked(&mesh.lanes.paths).plan(
-        mesh.clock.moment(),
-        view.node,
-        key.egress,
-        &peer.addresses,
-        relays,
-    );
+    let now = mesh.clock.now();
+    let relays = mesh.relays.order(&view, key.egress, key.organization, key.lane, now);
+    let plan =
+        locked(&mesh.lanes.paths).plan(mesh.clock.moment(), key.egress, &peer.addresses, relays);
     let attempts = plan
         .iter()
         .map(|attempt| (attempt.start_after, try_one(&mesh, key, peer, attempt.candidate)))

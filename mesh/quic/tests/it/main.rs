@@ -7,6 +7,7 @@ mod fabric;
 mod limits;
 mod own;
 mod paths;
+mod peers;
 mod raw;
 mod refusals;
 mod targets;
