@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Mutex};
 
 use rap_mesh_core::{
     View,
-    paths::MAX_ATTEMPTS,
     score::{Candidate, ChannelClass, Decisions, Policy, decisions::Asked, relays::RelayQuestion},
 };
 use rap_proto::{Lane, NodeId, OrganizationId, Timestamp};
@@ -53,8 +52,7 @@ impl RelayOrders {
         let State { policy, known, decisions } = &mut *state;
         if decisions.get(asked).is_none() {
             let question = RelayQuestion { view, known, policy, organization, class, now };
-            let mut order = question.order(target);
-            order.truncate(MAX_ATTEMPTS);
+            let order = question.order(target);
             decisions.keep(asked, order);
         }
         let order = decisions.get(asked).unwrap_or_default();
