@@ -9,11 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rap_mesh::Carrier;
 use rap_proto::{Name, api::Reference};
 use serde::Deserialize;
 
 use crate::{
-    args::{CaFingerprint, ControlUrl, Format, Global},
+    args::{CaFingerprint, CarrierName, ControlUrl, Format, Global},
     failure::Failure,
     home,
 };
@@ -31,6 +32,7 @@ pub(crate) struct File {
     pub(crate) ca: Option<CaFingerprint>,
     organization: Option<Text<Reference>>,
     output: Option<OutputName>,
+    carrier: Option<CarrierName>,
     /// How to log in to ssh resources, by resource name.
     #[serde(default)]
     pub(crate) ssh: BTreeMap<Name, SshDefaults>,
@@ -75,6 +77,7 @@ pub(crate) struct Config {
     pub(crate) home: PathBuf,
     organization: Option<Reference>,
     output: Option<Format>,
+    carrier: Option<CarrierName>,
 }
 
 impl Config {
@@ -96,6 +99,7 @@ impl Config {
             home,
             organization: global.organization.clone(),
             output: global.output,
+            carrier: global.carrier,
         })
     }
 
@@ -109,6 +113,11 @@ impl Config {
     /// usually works, and does not narrow a command that goes without an organization.
     pub(crate) fn asked_organization(&self) -> Option<Reference> {
         self.organization.clone()
+    }
+
+    /// The one carrier to use, when one was chosen.
+    pub(crate) fn carrier(&self) -> Option<Carrier> {
+        self.carrier.or(self.files.carrier).map(Carrier::from)
     }
 
     pub(crate) fn format(&self) -> Format {
@@ -130,6 +139,7 @@ impl File {
             ca: stronger.ca.or(self.ca),
             organization: stronger.organization.or(self.organization),
             output: stronger.output.or(self.output),
+            carrier: stronger.carrier.or(self.carrier),
             ssh,
         }
     }

@@ -80,7 +80,11 @@ impl fmt::Display for Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
-        let exit = problem.code().map_or(exit_of_status(problem.status), exit_of_problem);
+        let refusal = refusal_of(&problem);
+        let exit = match refusal {
+            Some(code) => exit_of_refusal(code),
+            None => problem.code().map_or(exit_of_status(problem.status), exit_of_problem),
+        };
         let mut what = if problem.detail.is_empty() {
             problem.title.to_string()
         } else {
@@ -90,11 +94,17 @@ impl From<Problem> for Failure {
             what.push_str(&format!(" (in {field})"));
         }
         let failure = Self::new(exit, what);
-        match problem.code().and_then(hint_of_problem) {
+        match refusal.map_or_else(|| problem.code().and_then(hint_of_problem), hint_of_refusal) {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
     }
+}
+
+/// Why access was denied: then the problem's rule is the refusal that was recorded.
+fn refusal_of(problem: &Problem) -> Option<RefusalCode> {
+    let denied = problem.code() == Some(ProblemCode::AccessDenied);
+    problem.rule.as_deref().filter(|_| denied)?.parse().ok()
 }
 
 impl From<Refusal> for Failure {
@@ -190,6 +200,7 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::PathUnavailable
         | RefusalCode::WorkerUnavailable
         | RefusalCode::LeaseSuperseded
+        | RefusalCode::LeaseNotHeld
         | RefusalCode::AuthorityLost => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable
@@ -212,6 +223,7 @@ fn hint_of_refusal(code: RefusalCode) -> Option<&'static str> {
         | RefusalCode::SnapshotBehind
         | RefusalCode::WorkerUnavailable
         | RefusalCode::LeaseSuperseded
+        | RefusalCode::LeaseNotHeld
         | RefusalCode::PathUnavailable => "try again in a moment",
         RefusalCode::SnapshotStale | RefusalCode::RoleNotAssigned | RefusalCode::PeerNotTrusted => {
             "whoever runs the fabric can see why: rap node ls"
@@ -237,6 +249,9 @@ pub(crate) fn of_end(reason: EndReason) -> Failure {
         EndReason::ClientLost => (Exit::Unavailable, "the entry lost this client"),
         EndReason::ClientClosed => (Exit::Failed, "the session was closed"),
         EndReason::NotUsed => (Exit::Failed, "the session was not used in time"),
+        EndReason::LeaseLost => {
+            (Exit::Unavailable, "the node that carried the resource does so no more")
+        }
     };
     let failure = Failure::new(exit, format!("{what} ({reason})"));
     match exit {
@@ -258,6 +273,17 @@ mod tests {
             failure.to_string(),
             "rap: The name is taken: acme exists\n     choose another name"
         );
+    }
+
+    #[test]
+    fn a_denial_says_whether_trying_again_helps() {
+        let denied = |code: RefusalCode| {
+            Failure::from(Problem::new(ProblemCode::AccessDenied, "no").rule(code.as_str()))
+        };
+        assert_eq!(denied(RefusalCode::AccessDenied).exit, Exit::Denied);
+        let not_held = denied(RefusalCode::LeaseNotHeld);
+        assert_eq!(not_held.exit, Exit::Unavailable);
+        assert!(not_held.to_string().ends_with("try again in a moment"), "{not_held}");
     }
 
     #[test]

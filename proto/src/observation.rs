@@ -58,6 +58,8 @@ terms! {
     NodeLeft = "node_left",
     /// It was authorized but no client came.
     NotUsed = "not_used",
+    /// The lease under which the resource was reached is over, or another node holds it by now.
+    LeaseLost = "lease_lost",
 }
 
 terms! {

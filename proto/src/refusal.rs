@@ -50,6 +50,9 @@ terms! {
     LeaseSuperseded = "lease_superseded",
     /// The node has not heard for too long that control has a quorum.
     AuthorityLost = "authority_lost",
+    /// Nobody can be shown to hold the lease that this needs: no node holds it, or the one that was
+    /// asked does not, or that one cannot keep a record of it.
+    LeaseNotHeld = "lease_not_held",
 }
 
 /// The longest message that is sent along with a code.

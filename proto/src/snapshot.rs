@@ -148,6 +148,10 @@ pub struct Resource {
     pub target: Target,
     /// The users that some policy lets reach it, compiled.
     pub users: BTreeSet<UserId>,
+    /// The connection that carries it: only the holder of its lease reaches it, for tokens of
+    /// that very lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<VpnConnectionId>,
 }
 
 /// Where a resource is, and whether its address may be one of the node's own network.

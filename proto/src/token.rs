@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AttachmentId, ChannelKind, ClusterId, Digest, Lane, MessageId, NodeId, OrganizationId,
+    AttachmentId, ChannelKind, ClusterId, Digest, Lane, Leased, MessageId, NodeId, OrganizationId,
     PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
     signed::Payload,
 };
@@ -49,6 +49,10 @@ pub struct AccessClaims {
     pub expires_at: Timestamp,
     /// The key that the client proves to hold.
     pub client_key: PublicKey,
+    /// The lease under which the resource is reached, where a connection carries it. Every node
+    /// asks its fence before it opens a channel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leased: Option<Leased>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

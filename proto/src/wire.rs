@@ -1,12 +1,15 @@
-//! Frames on QUIC streams: a length of four bytes, big-endian, and that many bytes of
-//! MessagePack. After the last frame of a stream's handshake, a channel's stream carries raw
-//! bytes.
+//! Frames on QUIC streams and on the flows of TLS connections over TCP: a length of four bytes,
+//! big-endian, and that many bytes of MessagePack. After the last frame of a stream's handshake, a
+//! channel's stream carries raw bytes.
 //!
 //! | ALPN | between | first frame of a bidirectional stream |
 //! |---|---|---|
 //! | `rap-client/1` | client and entry | [`client::Hello`] on the first, [`client::OpenChannel`] on the others |
+//! | `rap-channel/1`, on TCP only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] |
 //! | `rap-lane-interactive/1`, `rap-lane-bulk/1` | entry and egress | [`lane::OpenFlow`] |
 //! | `rap-hop/1` | node and relay | [`hop::Request`] |
+//!
+//! On TCP each connection is one such stream.
 
 pub mod client;
 pub mod hop;
@@ -21,7 +24,12 @@ use crate::codec::{self, DecodeError};
 pub const MAX_FRAME_BYTES: usize = 64 * 1024;
 
 pub const CLIENT_ALPN: &[u8] = b"rap-client/1";
+/// One channel of a client, on a TCP connection of its own.
+pub const CHANNEL_ALPN: &[u8] = b"rap-channel/1";
 pub const HOP_ALPN: &[u8] = b"rap-hop/1";
+/// What a TCP connection to a relay begins with, before the ticket of a stream that it was asked
+/// for: nothing that TLS could begin with.
+pub const PREAMBLE: &[u8; 8] = b"RAP-JOIN";
 
 /// The ALPN of the connection that carries one lane.
 pub const fn lane_alpn(lane: crate::Lane) -> &'static [u8] {

@@ -28,7 +28,7 @@ const BUILDS: &[&[&str]] = &[
 
 /// Programs that measure, by where cargo puts them.
 const PROGRAMS: &[&str] =
-    &["release/examples/mesh_bench", "release/rap-e2e-bench", "release/rap-log-bench"];
+    &["measure/examples/mesh_bench", "measure/rap-e2e-bench", "measure/rap-log-bench"];
 
 /// All values of a figure, one a round, and its unit.
 #[derive(Debug, Default)]
@@ -49,14 +49,14 @@ pub(crate) type Figures = BTreeMap<String, Figure>;
 
 pub(crate) fn run(_arguments: &[&str]) -> Outcome {
     for words in BUILDS {
-        shell::run(shell::cargo(["build", "--quiet", "--release"]).args(*words))?;
+        shell::run(shell::cargo(["build", "--quiet", "--profile=measure"]).args(*words))?;
     }
     let mut figures = Figures::new();
     for round in 1..=ROUNDS {
         for program in PROGRAMS {
             eprintln!("round {round} of {ROUNDS}: {program}");
             let mut command = Command::new(shell::target_dir().join(program));
-            command.env("RAP_BIN_DIR", shell::target_dir().join("release"));
+            command.env("RAP_BIN_DIR", shell::target_dir().join("measure"));
             collect(&shell::output(&mut command)?, &mut figures)?;
         }
     }

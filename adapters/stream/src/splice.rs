@@ -1,29 +1,18 @@
 //! Passing bytes between the agent and a target, each direction ending on its own.
-//!
-//! The bytes go through a pipe by splice(2): they never leave the kernel, and are copied only where
-//! somebody reads them.
 
-use std::{
-    io,
-    os::fd::AsFd,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{os::fd::AsFd, sync::atomic::AtomicU64, time::Duration};
 
+use rap_splice::pass;
 use rustix::{
     event::{PollFd, PollFlags, poll},
     net::Shutdown,
-    pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with},
     time::Timespec,
 };
 use tokio::{
-    io::Interest,
     net::{TcpStream, UnixStream},
     time::interval,
 };
 
-/// How much is on its way at once, for each direction of each channel.
-const PIPE_BYTES: usize = 256 * 1024;
 /// How often a channel whose agent sends no more is checked for having been dropped wholly.
 const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -73,78 +62,6 @@ pub(crate) async fn splice(agent: UnixStream, target: TcpStream) -> Ended {
         }
     };
     Ended { up: up_bytes.into_inner(), down: down_bytes.into_inner(), clean }
-}
-
-/// What both kinds of socket have.
-trait Socket: AsFd {
-    async fn ready(&self, interest: Interest) -> io::Result<()>;
-
-    /// Does what would not block. When it would, the next [`Socket::ready`] waits.
-    fn attempt(
-        &self,
-        interest: Interest,
-        io: impl FnOnce() -> io::Result<usize>,
-    ) -> io::Result<usize>;
-}
-
-macro_rules! socket {
-    ($stream:ty) => {
-        impl Socket for $stream {
-            async fn ready(&self, interest: Interest) -> io::Result<()> {
-                <$stream>::ready(self, interest).await.map(drop)
-            }
-
-            fn attempt(
-                &self,
-                interest: Interest,
-                io: impl FnOnce() -> io::Result<usize>,
-            ) -> io::Result<usize> {
-                self.try_io(interest, io)
-            }
-        }
-    };
-}
-
-socket!(TcpStream);
-socket!(UnixStream);
-
-/// Passes bytes on until the end of `from`, then ends `to`.
-async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io::Result<()> {
-    let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    // Somebody who has many pipes is given small ones, which do, too.
-    let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
-    loop {
-        let mut waiting = once(from, Interest::READABLE, || part(from, &pipe_in)).await?;
-        if waiting == 0 {
-            return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
-        }
-        while waiting > 0 {
-            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to)).await?;
-            bytes.fetch_add(moved as u64, Ordering::Relaxed);
-            waiting -= moved;
-        }
-    }
-}
-
-/// Does something with a socket as soon as it does not block.
-async fn once(
-    socket: &impl Socket,
-    interest: Interest,
-    act: impl Fn() -> io::Result<usize>,
-) -> io::Result<usize> {
-    loop {
-        socket.ready(interest).await?;
-        match socket.attempt(interest, &act) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
-        }
-    }
-}
-
-/// Moves what there is, at most a pipe full.
-fn part(from: impl AsFd, to: impl AsFd) -> io::Result<usize> {
-    let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    Ok(rustix::pipe::splice(from, None, to, None, PIPE_BYTES, flags)?)
 }
 
 /// Whether the peer of a Unix socket closed it, and not only its sending half.

@@ -40,6 +40,8 @@ pub enum StateFile {
     Peers,
     /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
     LeaseFloor(VpnConnectionId),
+    /// [`Marks`](crate::lease::marks::Marks).
+    FenceMarks,
 }
 
 impl StateFile {
@@ -59,6 +61,7 @@ impl StateFile {
             Self::Beat => "beat".to_owned(),
             Self::Peers => "peers".to_owned(),
             Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
+            Self::FenceMarks => "fence".to_owned(),
         }
     }
 
@@ -67,6 +70,7 @@ impl StateFile {
         match self {
             Self::Section(_) => rap_proto::snapshot::MAX_SECTION_BYTES,
             Self::Spool => crate::spool::MAX_FILE_BYTES,
+            Self::FenceMarks => crate::lease::marks::MAX_MARKS_FILE_BYTES,
             _ => 128 * 1024,
         }
     }

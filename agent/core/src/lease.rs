@@ -7,6 +7,7 @@
 //! | [`Permit`] | what the packet loop is shown of that |
 //! | [`Holders`] | which connections there are, what is asked in one call, when control is told |
 //! | [`floor`] | which generation this node agreed to, across restarts |
+//! | [`marks`] | which generations of others its fence saw, across restarts |
 //!
 //! A grant makes nobody active. The node that is offered a generation first makes its floor
 //! durable, then asks control to renew, and starts its driver when that is answered. Whoever
@@ -18,6 +19,7 @@
 pub mod floor;
 mod holder;
 pub mod holders;
+pub mod marks;
 mod permit;
 mod recorded;
 mod term;

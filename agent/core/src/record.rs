@@ -15,7 +15,8 @@ use rap_proto::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 const MAGIC: &[u8; 4] = b"RAPR";
-const HEAD_BYTES: usize = 4 + 1 + 4 + 32;
+/// What every record begins with.
+pub const HEAD_BYTES: usize = 4 + 1 + 4 + 32;
 
 /// A type that has a file of its own.
 pub trait Record: Serialize + DeserializeOwned {
@@ -119,7 +120,7 @@ pub struct HeldPeers {
 }
 
 impl Record for HeldPeers {
-    const KIND: u8 = 9;
+    const KIND: u8 = 10;
     const MAX_BYTES: usize = 100 * 1024;
 }
 

@@ -126,6 +126,9 @@ pub struct MeshReport {
     pub egress_sessions: usize,
     pub relayed_flows: usize,
     pub lanes: Vec<LaneReport>,
+    /// Flows of this entry on TLS connections of their own.
+    #[serde(default)]
+    pub tcp_flows: usize,
     pub dropped_events: u64,
 }
 
@@ -137,6 +140,17 @@ pub struct LaneReport {
     /// The relay that the lane goes through; `None` when it goes directly.
     pub relay: Option<NodeId>,
     pub rtt_ms: u64,
+    /// How often the lane changed its path, and the reason of the last time.
+    #[serde(default)]
+    pub switches: u64,
+    #[serde(default)]
+    pub last_switch: Option<String>,
+    /// The step of the search for a path, while one goes on.
+    #[serde(default)]
+    pub recovery: Option<String>,
+    /// Datagrams that came from no path of the lane.
+    #[serde(default)]
+    pub refused_datagrams: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

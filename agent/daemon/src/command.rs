@@ -180,6 +180,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         advertise: config.advertise,
         worker: config.worker,
         bus: BusChoice::Credentials,
+        carrier: config.carrier.map(Into::into),
         drain_limit: config.drain_limit,
         driver: match config.recording_driver_for_tests {
             Some(to) => DriverChoice::RecordingForTests { to },
@@ -312,8 +313,11 @@ fn table(report: &StatusReport) -> String {
         (
             "sessions",
             format!(
-                "{} as entry, {} as egress, {} flows relayed",
-                report.mesh.entry_sessions, report.mesh.egress_sessions, report.mesh.relayed_flows
+                "{} as entry, {} as egress, {} flows relayed, {} flows sent on tcp",
+                report.mesh.entry_sessions,
+                report.mesh.egress_sessions,
+                report.mesh.relayed_flows,
+                report.mesh.tcp_flows
             ),
         ),
         ("peers", peers::summary(&report.peers)),

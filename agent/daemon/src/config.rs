@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rap_mesh::Carrier;
 use serde::Deserialize;
 
 use crate::{
@@ -29,7 +30,7 @@ pub struct Settings {
     /// Where the agent keeps its keys and state [default: /var/lib/rap-node-agent]
     #[arg(long, global = true, env = "RAP_NODE_STATE_DIR", value_name = "DIRECTORY")]
     pub state_dir: Option<PathBuf>,
-    /// The address and UDP port of the node's QUIC endpoint [default: 0.0.0.0:4433]
+    /// The address and port that the node listens on, UDP and TCP [default: 0.0.0.0:4433]
     #[arg(long, global = true, env = "RAP_NODE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
     /// Where other nodes reach this one, best first; found out when absent
@@ -41,6 +42,9 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub advertise: Option<Vec<SocketAddr>>,
+    /// What to send flows to other nodes on, quic or tcp [default: what suits each lane]
+    #[arg(long, global = true, env = "RAP_NODE_CARRIER", value_name = "CARRIER")]
+    pub carrier: Option<CarrierName>,
     /// The program rap-stream-worker [default: beside this program]
     #[arg(long, global = true, env = "RAP_NODE_WORKER", value_name = "PROGRAM")]
     pub worker: Option<PathBuf>,
@@ -64,12 +68,31 @@ pub struct Settings {
     pub log_format: Option<LogFormat>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum CarrierName {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS, over TCP.
+    Tcp,
+}
+
+impl From<CarrierName> for Carrier {
+    fn from(name: CarrierName) -> Self {
+        match name {
+            CarrierName::Quic => Self::Quic,
+            CarrierName::Tcp => Self::Tcp,
+        }
+    }
+}
+
 /// Settings with every default filled in, and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub state_dir: PathBuf,
     pub listen: SocketAddr,
     pub advertise: Vec<SocketAddr>,
+    pub carrier: Option<CarrierName>,
     pub worker: PathBuf,
     pub drain_limit: Duration,
     pub recording_driver_for_tests: Option<SocketAddr>,
@@ -117,6 +140,7 @@ impl Settings {
             state_dir: self.state_dir.or(others.state_dir),
             listen: self.listen.or(others.listen),
             advertise: self.advertise.or(others.advertise),
+            carrier: self.carrier.or(others.carrier),
             worker: self.worker.or(others.worker),
             drain_limit_s: self.drain_limit_s.or(others.drain_limit_s),
             recording_driver_for_tests: self
@@ -134,6 +158,7 @@ impl Settings {
             state_dir: self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
             listen: self.listen.unwrap_or(default_listen),
             advertise: self.advertise.unwrap_or_default(),
+            carrier: self.carrier,
             worker: self.worker.unwrap_or_else(|| beside.join("rap-stream-worker")),
             drain_limit: self.drain_limit_s.map_or(DEFAULT_DRAIN_LIMIT, Duration::from_secs),
             recording_driver_for_tests: self.recording_driver_for_tests,

@@ -117,7 +117,9 @@ impl Disk for FileDisk {
 /// The new file beside the old one, flushed, renamed over it, and the directory flushed.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
-    let beside = path.with_extension("new");
+    // Not `with_extension`: the floors of two connections differ in nothing else.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
     let mut handle = open_options().truncate(true).open(&beside)?;
     handle.write_all(bytes)?;
     handle.sync_all()?;
@@ -165,6 +167,26 @@ mod tests {
         disk.remove(StateFile::Floor).unwrap();
         disk.remove(StateFile::Floor).unwrap();
         assert_eq!(disk.read(StateFile::Floor).unwrap(), None);
+    }
+
+    #[test]
+    fn the_floors_of_two_connections_do_not_get_in_each_others_way() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = FileDisk::open(directory.path()).unwrap();
+        std::thread::scope(|scope| {
+            for connection in 1..=2 {
+                let mut disk = disk.clone();
+                scope.spawn(move || {
+                    let connection = rap_proto::VpnConnectionId::from_u128(connection);
+                    let file = StateFile::LeaseFloor(connection);
+                    for round in 0..50 {
+                        let content = format!("{connection} in round {round}");
+                        disk.replace(file, content.as_bytes()).unwrap();
+                        assert_eq!(disk.read(file).unwrap().unwrap(), content.as_bytes());
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod disk;
 mod driver;
 mod host;
 mod join;
+mod leases;
 pub mod options;
 mod random;
 mod run;

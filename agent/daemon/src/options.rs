@@ -3,12 +3,13 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use rap_bus::Bus;
+use rap_mesh::Carrier;
 use rap_proto::{
     Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
 
-/// The default port of a node's QUIC endpoint, UDP.
+/// The default port of a node, UDP and TCP.
 pub const DEFAULT_PORT: u16 = 4433;
 /// How long open sessions may go on after the agent was asked to stop.
 pub const DEFAULT_DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -48,10 +49,12 @@ pub enum Joined {
 pub struct RunOptions {
     /// The directory that [`join`](crate::join) filled.
     pub state_dir: PathBuf,
-    /// Where the node's QUIC endpoint listens.
+    /// Where the node listens, UDP and TCP.
     pub listen: SocketAddr,
     /// Where other nodes reach it, best first; empty means what the host's routes say.
     pub advertise: Vec<SocketAddr>,
+    /// What flows to other nodes are sent on; `None`: what suits each lane.
+    pub carrier: Option<Carrier>,
     /// The program `rap-stream-worker`.
     pub worker: PathBuf,
     pub bus: BusChoice,

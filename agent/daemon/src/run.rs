@@ -48,6 +48,7 @@ use crate::{
     dialer::WorkerDialer,
     driver::{Driver, driver},
     join::{self, JoinError},
+    leases::NodeLeases,
     options::{ControlUrl, MAX_DRAIN_LIMIT, ParseControlUrlError},
     state::{State, StateError},
     worker,
@@ -183,6 +184,7 @@ struct Agent {
     crew: Crew,
     hull: Hull,
     driver: Arc<dyn Driver>,
+    leases: NodeLeases,
     serving: ServingSender,
 }
 
@@ -205,10 +207,12 @@ impl Agent {
         // Before the first heartbeat: it must not say that this host can do nothing.
         telemetry::look(&options, &board);
         let driver = driver(&options.driver);
+        let leases = NodeLeases::open(state.disk.clone());
         let options = Arc::new(options);
         let parts = Parts { options, control, ca: enrollment.ca, cluster, node, state, board };
         let hull = Rc::new(RefCell::new(None));
-        let agent = Self { parts, crew, hull, driver, serving: Arc::new(watch::Sender::new(None)) };
+        let serving = Arc::new(watch::Sender::new(None));
+        let agent = Self { parts, crew, hull, driver, leases, serving };
         for name in ActorName::ALL {
             if name != ActorName::Status {
                 agent.start_actor(name);
@@ -238,10 +242,12 @@ impl Agent {
             }
             ActorName::Mesh => {
                 let dialer = Arc::new(WorkerDialer::new(self.serving.subscribe()));
-                own.mesh.set(MeshActor::new(parts, crew, self.hull.clone(), dialer).start());
+                let (hull, leases) = (self.hull.clone(), self.leases.clone());
+                own.mesh.set(MeshActor::new(parts, crew, hull, dialer, leases).start());
             }
             ActorName::Leases => {
-                own.leases.set(LeaseActor::new(parts, crew, self.driver.clone()).start());
+                let (driver, leases) = (self.driver.clone(), self.leases.clone());
+                own.leases.set(LeaseActor::new(parts, crew, driver, leases).start());
             }
             ActorName::Status => {
                 let run_dir = parts.state.disk.run_dir();

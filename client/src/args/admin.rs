@@ -284,6 +284,20 @@ Examples:
         #[arg(long)]
         no_labels: bool,
     },
+    /// Let a connection carry a resource: it is reached from the node that holds the connection's
+    /// lease and from no other. Its sessions end.
+    #[command(after_help = "\
+Examples:
+  rap resource carry wiki --connection branch
+  rap resource carry wiki --none")]
+    Carry {
+        resource: Reference,
+        #[arg(long, required_unless_present = "none", conflicts_with = "none")]
+        connection: Option<Reference>,
+        /// Let its egress pool's nodes reach it again.
+        #[arg(long)]
+        none: bool,
+    },
     /// Remove a resource; its sessions end.
     Rm { resource: Reference },
 }

@@ -11,7 +11,9 @@ mod vpn;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rap_mesh::Carrier;
 use rap_proto::api::Reference;
+use serde::Deserialize;
 
 pub(crate) use access::*;
 pub(crate) use admin::*;
@@ -38,7 +40,7 @@ Exit codes:
 
 Configuration, from strongest to weakest: flags, RAP_* variables, the login,
 $RAP_HOME/config.toml (RAP_HOME is ~/.config/rap unless set), /etc/rap/*.toml.
-Keys: control, ca, organization, output, and [ssh.NAME] user, identity.";
+Keys: control, ca, organization, output, carrier, and [ssh.NAME] user, identity.";
 
 const TOP_EXAMPLES: &str = "\
 Examples:
@@ -83,6 +85,9 @@ pub(crate) struct Global {
     /// How to print results.
     #[arg(short, long, global = true, env = "RAP_OUTPUT", value_name = "FORMAT")]
     pub(crate) output: Option<Format>,
+    /// What to reach nodes on; without this, whatever the network lets through.
+    #[arg(long, global = true, env = "RAP_CARRIER", value_name = "CARRIER")]
+    pub(crate) carrier: Option<CarrierName>,
     /// Which login to use: several can be kept side by side.
     #[arg(
         long,
@@ -111,6 +116,24 @@ pub(crate) enum Format {
     Table,
     Json,
     Yaml,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CarrierName {
+    /// QUIC, over UDP.
+    Quic,
+    /// TLS, over TCP.
+    Tcp,
+}
+
+impl From<CarrierName> for Carrier {
+    fn from(name: CarrierName) -> Self {
+        match name {
+            CarrierName::Quic => Self::Quic,
+            CarrierName::Tcp => Self::Tcp,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -77,7 +77,7 @@ async fn exchange(mut writer: ChannelWriter, reader: ChannelReader) -> io::Resul
     let up = async {
         let mut input = read_stdin();
         while let Some(bytes) = input.recv().await {
-            if writer.write_all(&bytes).await.is_err() {
+            if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
                 // The way down says why.
                 break;
             }

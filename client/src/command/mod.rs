@@ -229,6 +229,7 @@ impl Context {
             organization: self.config.organization(),
             resource: resource.clone(),
             key: caller.key,
+            carrier: self.config.carrier(),
         };
         link::Link::open(request).await
     }

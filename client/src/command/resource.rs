@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use rap_proto::Name;
-use rap_proto::api::{ChangeResource, Changed, NewPool, NewResource, Pool, Resource, TargetSpec};
+use rap_proto::api::{
+    ChangeResource, Changed, NewPool, NewResource, Pool, Resource, SetResourceConnection,
+    TargetSpec,
+};
 use reqwest::Method;
 
 use super::Context;
@@ -65,6 +68,16 @@ pub(super) async fn run(context: &Context, command: ResourceCommand) -> Result<(
             let body = ChangeResource { kind, target, pool, labels };
             let _: Changed =
                 api.change(Method::PATCH, &path, Some(found.revision), Some(&body)).await?;
+            context.one(&api.get::<Resource>(&path).await?)
+        }
+        ResourceCommand::Carry { resource, connection, none: _ } => {
+            let path = format!("{base}/{resource}");
+            let found: Resource = api.get(&path).await?;
+            let path = format!("{base}/{}", found.id);
+            let body = SetResourceConnection { connection };
+            let put = format!("{path}/connection");
+            let _: Changed =
+                api.change(Method::PUT, &put, Some(found.revision), Some(&body)).await?;
             context.one(&api.get::<Resource>(&path).await?)
         }
         ResourceCommand::Rm { resource } => {

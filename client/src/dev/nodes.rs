@@ -109,6 +109,7 @@ impl Nodes {
                 advertise: vec![plan.address()],
                 worker: worker.clone(),
                 bus: control.agent_bus.clone(),
+                carrier: None,
                 drain_limit: DRAIN_LIMIT,
                 driver: rap_node_agent::DriverChoice::None,
             };

@@ -160,6 +160,7 @@ impl People {
             organization: Some(name(ORGANIZATION).into()),
             resource: name(targets::WEB).into(),
             key: self.user_key.clone(),
+            carrier: None,
         })
         .await?;
         let mut channel = link.channel(None).await?;
@@ -168,6 +169,7 @@ impl People {
             .write_all(b"GET / HTTP/1.1\r\nHost: demo-web\r\nConnection: close\r\n\r\n")
             .await
             .map_err(lost)?;
+        channel.flush().await.map_err(lost)?;
         let mut answer = Vec::new();
         let limit = u64::try_from(MAX_ANSWER_BYTES).unwrap_or(u64::MAX);
         channel.take(limit).read_to_end(&mut answer).await.map_err(lost)?;

@@ -9,9 +9,12 @@ mod trace;
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use rap_mesh::client::{
-    self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
-    OpenError, RefreshError, SessionEnd,
+use rap_mesh::{
+    Carrier,
+    client::{
+        self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
+        OpenError, RefreshError, SessionEnd,
+    },
 };
 use rap_proto::{
     ChannelKind, Lane, RefusalCode, ResourceKind, SessionId, Signer as _,
@@ -44,6 +47,7 @@ pub(crate) struct Request {
     pub(crate) organization: Option<Reference>,
     pub(crate) resource: Reference,
     pub(crate) key: LocalKey,
+    pub(crate) carrier: Option<Carrier>,
 }
 
 pub(crate) struct Link {
@@ -189,18 +193,19 @@ async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Res
         authorities,
         token,
         key: Arc::new(request.key.clone()),
+        carrier: request.carrier,
     };
     let session = client::connect(options).await.map_err(|error| match error {
         ConnectError::Refused(refusal) if is_passing(refusal.code) => {
             Failed::Passing(refusal.into())
         }
         ConnectError::Refused(refusal) => Failed::Final(refusal.into()),
-        other => Failed::Final(
-            Failure::unavailable(other.to_string())
-                .hint("the entry speaks QUIC over UDP: check that the network lets it through"),
-        ),
+        other => Failed::Final(Failure::unavailable(other.to_string()).hint(
+            "entries are reached on UDP and on TCP: check that the network lets one through",
+        )),
     })?;
-    tracing::debug!(session = %access.session, entry = %session.entry(), "connected");
+    let (entry, carrier) = (session.entry(), session.carrier());
+    tracing::debug!(session = %access.session, %entry, %carrier, "connected");
     let refresher = tokio::spawn(keep_fresh(Arc::clone(request), access.session, session.clone()));
     Ok(Live { session, kind, _refresher: AbortOnDropHandle::new(refresher) })
 }

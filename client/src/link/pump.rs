@@ -2,14 +2,14 @@
 
 use std::{io, time::Duration};
 
-use rap_mesh::client::{Channel, ChannelReader, ChannelWriter};
+use rap_mesh::client::{BEST_WRITE, Channel, ChannelReader, ChannelWriter};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
 };
 
 /// How much is read at once.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = BEST_WRITE;
 
 /// Passes bytes both ways until both directions ended. A local connection whose channel was cut
 /// is reset, so that its program does not take what it has for the whole.
@@ -59,5 +59,7 @@ async fn copy(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..length]).await?;
+        // What is written can otherwise wait for what comes next.
+        to.flush().await?;
     }
 }

@@ -162,11 +162,12 @@ impl App {
     }
 
     /// An event cannot be folded, now or ever: the state stays as it is, and is too old to grant
-    /// anything by.
+    /// anything by. Who follows the log goes on at another replica.
     pub(crate) fn halt(&self, corrupt: Corrupt) {
         tracing::error!(%corrupt, "the projections halt");
         // The first reason is the one that a person has to look at.
         let _ = self.halted.set(corrupt);
+        self.feed.close();
     }
 
     pub(crate) fn halted(&self) -> Option<&Corrupt> {

@@ -9,7 +9,7 @@ use std::{
 
 use rap_mesh_core::score::{
     Candidate, ChannelClass, Decisions, Identity, Measured, Placement, Policy, Preference,
-    Question, decisions::Asked, rank,
+    Question, decisions::Asked, rank, relays::Use,
 };
 use rap_proto::{
     Authority, ClusterId, NodeId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope,
@@ -40,6 +40,7 @@ fn main() {
         target: NodeId::from_u128(target),
         organization: OrganizationId::from_u128(2),
         class: ChannelClass::Interactive,
+        purpose: Use::New,
     };
     for target in 0..500 {
         decisions.keep(asked(target), rank(&question, weights, &candidates, 12));

@@ -77,7 +77,8 @@ pub fn admit_refresh(
         && newer.organization == current.organization
         && newer.user == current.user
         && newer.resource == current.resource
-        && newer.client_key == current.client_key;
+        && newer.client_key == current.client_key
+        && newer.leased == current.leased;
     if !same {
         return Err(RefusalCode::AccessDenied);
     }
@@ -269,6 +270,7 @@ fn granted_resource<'v>(view: &'v View, claims: &AccessClaims) -> Option<&'v Res
     view.resource(claims.resource).filter(|resource| {
         resource.organization == claims.organization
             && resource.kind == claims.kind
+            && resource.carried == claims.leased.map(|leased| leased.connection)
             && resource.users.contains(&claims.user)
     })
 }

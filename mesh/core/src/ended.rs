@@ -84,6 +84,7 @@ mod tests {
                 (0x105, "terminated"),
                 (0x106, "node_left"),
                 (0x107, "not_used"),
+                (0x108, "lease_lost"),
             ]
         );
         assert_eq!(Close::Refused(RefusalCode::Malformed).code(), 0x200);

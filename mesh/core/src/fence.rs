@@ -1,7 +1,8 @@
 //! The fence: what is asked for under an older generation of a lease is refused.
 //!
-//! Everybody whom a holder speaks to keeps one: an entry and an egress ask it at a path's set-up
-//! and for every access token of a leased connection, a relay at the set-up of a flow.
+//! Whoever passes on what a holder does keeps one: an entry and an egress ask it for every access
+//! token of a leased connection, before each channel. The holder itself is asked besides, by
+//! [`check_held`].
 //!
 //! ```text
 //! admit(leased) ─┬─ Ok(Admitted::Current)        go on
@@ -13,7 +14,7 @@
 //! lower one, in this run or in a later one. So a mark is durable before its first use: whoever
 //! goes on first and writes afterwards forgets the mark in the one crash that matters.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::{Generation, Leased, RefusalCode, VpnConnectionId};
 
@@ -29,6 +30,24 @@ pub enum Admitted {
     Current,
     /// Under a newer one: durable first, then [`Fence::raised`].
     Raise(Leased),
+}
+
+/// What a node holds of a connection's lease at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    pub generation: Generation,
+    /// How much longer, unless it is renewed.
+    pub remaining: Duration,
+}
+
+/// Whether a node holds this very lease, and for how much longer. `held` is what it holds of the
+/// connection at this moment.
+pub fn check_held(leased: Leased, held: Option<Held>) -> Result<Duration, RefusalCode> {
+    match held.filter(|held| !held.remaining.is_zero()) {
+        Some(held) if held.generation == leased.generation => Ok(held.remaining),
+        Some(held) if held.generation > leased.generation => Err(RefusalCode::LeaseSuperseded),
+        _ => Err(RefusalCode::LeaseNotHeld),
+    }
 }
 
 /// The highest generation that was seen of each connection.

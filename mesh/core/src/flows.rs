@@ -13,6 +13,9 @@ use rap_proto::{Lane, Moment, NodeId, RefusalCode, wire::hop::FLOW_TTL_MS};
 pub const MAX_FLOWS: usize = 4096;
 /// The most flows that one node may have at one relay.
 pub const MAX_FLOWS_PER_ASKER: usize = 256;
+/// One place in so many, of both limits, is kept for lanes: there are many more streams than lanes,
+/// and a lane that finds no place is a person who waits.
+pub const KEPT_FOR_LANES: usize = 4;
 /// A flow without datagrams in either direction ends after this, refreshed or not: a living
 /// lane sends keep-alives far more often.
 pub const FLOW_IDLE_MS: u64 = 30_000;
@@ -71,6 +74,22 @@ impl FlowTable {
         Ok(id)
     }
 
+    /// The same for a stream, which leaves one in [`KEPT_FOR_LANES`] places to lanes.
+    pub fn set_up_stream(
+        &mut self,
+        now: Moment,
+        asker: NodeId,
+        target: NodeId,
+        lane: Lane,
+    ) -> Result<u64, RefusalCode> {
+        let own = self.per_asker.get(&asker).copied().unwrap_or(0);
+        let beyond = |used: usize, most: usize| used >= most - most / KEPT_FOR_LANES;
+        if beyond(self.flows.len(), self.limits.flows) || beyond(own, self.limits.flows_per_asker) {
+            return Err(RefusalCode::LimitReached);
+        }
+        self.set_up(now, asker, target, lane)
+    }
+
     /// Keeps a flow for another [`FLOW_TTL_MS`], when it is the asker's.
     pub fn refresh(&mut self, now: Moment, asker: NodeId, id: u64) -> Result<(), RefusalCode> {
         let flow = self
@@ -80,6 +99,15 @@ impl FlowTable {
             .ok_or(RefusalCode::PathUnavailable)?;
         flow.expires = now + Duration::from_millis(FLOW_TTL_MS);
         Ok(())
+    }
+
+    /// Keeps a flow that shows by itself that both sides live: a stream, for as long as its
+    /// connections are up.
+    pub fn keep(&mut self, now: Moment, id: u64) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.expires = now + Duration::from_millis(FLOW_TTL_MS);
+            flow.last_used = now;
+        }
     }
 
     /// Notes that datagrams were forwarded at `at`.

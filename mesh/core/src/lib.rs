@@ -5,9 +5,11 @@
 //! and does what it is told.
 
 pub mod admission;
+pub mod carrier;
 pub mod ended;
 pub mod fence;
 pub mod flows;
+pub mod lane_path;
 pub mod paths;
 pub mod peers;
 pub mod refusals;

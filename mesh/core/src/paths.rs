@@ -72,18 +72,22 @@ impl PathBook {
         addresses: &[SocketAddr],
         relays: impl IntoIterator<Item = NodeId>,
     ) -> Vec<Attempt> {
-        let relays = relays.into_iter().filter(|relay| *relay != target);
-        let all: Vec<Candidate> = addresses
-            .iter()
-            .map(|address| Candidate::Direct(*address))
-            .chain(relays.map(Candidate::Relay))
-            .collect();
-        let untried: Vec<Candidate> = all
-            .iter()
-            .copied()
-            .filter(|candidate| !self.failed_recently(now, target, *candidate))
-            .collect();
+        let all = candidates(target, addresses, relays);
+        let untried = self.without_failed(now, target, &all);
         staggered(if untried.is_empty() { all } else { untried })
+    }
+
+    /// The same without what failed recently, also when nothing is left: for a carrier that another
+    /// can stand in for.
+    pub fn untried(
+        &self,
+        now: Moment,
+        target: NodeId,
+        addresses: &[SocketAddr],
+        relays: impl IntoIterator<Item = NodeId>,
+    ) -> Vec<Attempt> {
+        let all = candidates(target, addresses, relays);
+        staggered(self.without_failed(now, target, &all))
     }
 
     /// Notes that a path did not work, or that its connection was lost.
@@ -93,6 +97,19 @@ impl PathBook {
         }
         if self.failed_until.len() < MAX_REMEMBERED {
             self.failed_until.insert((target, candidate), now + candidate.retry_after());
+        }
+    }
+
+    /// Notes who won the race of a plan. A direct path that a relay overtook, in spite of its head
+    /// start, is as good as none.
+    pub fn won(&mut self, now: Moment, target: NodeId, plan: &[Attempt], winner: Candidate) {
+        if let Candidate::Direct(_) = winner {
+            return;
+        }
+        for Attempt { candidate, .. } in plan {
+            if let Candidate::Direct(_) = candidate {
+                self.failed(now, target, *candidate);
+            }
         }
     }
 
@@ -112,6 +129,11 @@ impl PathBook {
         self.failed_until.clear();
     }
 
+    fn without_failed(&self, now: Moment, target: NodeId, all: &[Candidate]) -> Vec<Candidate> {
+        let untried = |candidate: &&Candidate| !self.failed_recently(now, target, **candidate);
+        all.iter().filter(untried).copied().collect()
+    }
+
     fn failed_recently(&self, now: Moment, target: NodeId, candidate: Candidate) -> bool {
         self.failed_until.get(&(target, candidate)).is_some_and(|until| *until > now)
     }
@@ -124,6 +146,16 @@ pub fn egress_order(
     egresses: impl IntoIterator<Item = NodeId>,
 ) -> Vec<NodeId> {
     by_rank(session.uuid().as_bytes(), egresses)
+}
+
+fn candidates(
+    target: NodeId,
+    addresses: &[SocketAddr],
+    relays: impl IntoIterator<Item = NodeId>,
+) -> Vec<Candidate> {
+    let relays = relays.into_iter().filter(|relay| *relay != target);
+    let direct = addresses.iter().map(|address| Candidate::Direct(*address));
+    direct.chain(relays.map(Candidate::Relay)).collect()
 }
 
 /// Relays of equal worth in an order that spreads the targets over them.

@@ -34,6 +34,7 @@ const fn sentence(code: RefusalCode) -> &'static str {
         RefusalCode::AuthorityLost => {
             "the node has not heard from a quorum of control for too long"
         }
+        RefusalCode::LeaseNotHeld => "nobody can be shown to hold this now; try again shortly",
     }
 }
 
@@ -47,6 +48,7 @@ pub const fn worth_trying_elsewhere(code: RefusalCode) -> bool {
             | RefusalCode::SnapshotBehind
             | RefusalCode::SnapshotStale
             | RefusalCode::AuthorityLost
+            | RefusalCode::LeaseNotHeld
             | RefusalCode::PathUnavailable
             | RefusalCode::WorkerUnavailable
             | RefusalCode::TokenWrongAudience

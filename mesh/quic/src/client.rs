@@ -1,4 +1,8 @@
-//! The client's side: one connection to an entry, and channels on it.
+//! The client's side: one connection to an entry, and channels on it or beside it.
+//!
+//! Where the network lets QUIC through, the session is a QUIC connection; its bulk channels are TLS
+//! connections of their own, when the entry can be reached on TCP as well. Where it does not, the
+//! session and all its channels are on TCP.
 //!
 //! ```text
 //! let session = client::connect(options).await?;
@@ -17,24 +21,31 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, Endpoint};
+use quinn::{Connection, Endpoint};
 use rap_mesh_core::{
+    carrier::Carrier,
     ended::Close,
     refusals::{refusal, worth_trying_elsewhere},
 };
 use rap_pki::tls::TlsError;
 use rap_proto::{Signer, refusal::Refusal};
 
-pub use channel::{Channel, ChannelEnded, ChannelReader, ChannelWriter, end_reason};
+pub use channel::{BEST_WRITE, Channel, ChannelEnded, ChannelReader, ChannelWriter, end_reason};
 pub use rap_proto::wire::client::OpenChannel;
 pub use session::{ClientSession, OpenError, RefreshError, SessionEnd};
 
-use crate::{race::race, tls};
+use crate::{
+    race::race,
+    tcp::{self, Secured},
+    tls,
+};
 
 /// An address that has not answered by then is given up.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(4);
 /// The delay before the next address joins the race.
 const ADDRESS_STAGGER: Duration = Duration::from_millis(200);
+/// How long QUIC is alone before TCP joins the race.
+const TCP_DELAY: Duration = Duration::from_millis(800);
 /// The most addresses that are tried, over all entries.
 const MAX_ADDRESSES: usize = 32;
 
@@ -56,6 +67,8 @@ pub struct ConnectOptions {
     pub token: Vec<u8>,
     /// The key that the token is bound to.
     pub key: Arc<dyn Signer>,
+    /// Use this carrier alone. By itself, a client uses both.
+    pub carrier: Option<Carrier>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -76,20 +89,22 @@ pub enum ConnectError {
 pub async fn connect(options: ConnectOptions) -> Result<ClientSession, ConnectError> {
     let mut endpoint = bind().map_err(ConnectError::Socket)?;
     endpoint.set_default_client_config(tls::client_config(&options.authorities)?);
+    let [first, channels] = tls::tcp_client_configs(&options.authorities)?;
+    let dialling = Dialling { endpoint, first, carrier: options.carrier };
     let mut entries = options.entries;
     let mut refused = None;
     loop {
-        let (entry, connection) = match dial(&endpoint, &entries).await {
+        let (entry, line, address) = match dial(&dialling, &entries).await {
             Ok(dialled) => dialled,
             Err(unreachable) => return Err(refused.unwrap_or(unreachable)),
         };
-        let introduced = ClientSession::introduce(
-            endpoint.clone(),
-            connection,
-            options.token.clone(),
-            options.key.clone(),
-        );
-        match introduced.await {
+        let joining = (options.carrier != Some(Carrier::Quic)).then(|| Joining {
+            config: channels.clone(),
+            address,
+            server_name: entries[entry].server_name.clone(),
+        });
+        let token = options.token.clone();
+        match ClientSession::introduce(line, joining, token, options.key.clone()).await {
             Err(ConnectError::Refused(refusal)) if worth_trying_elsewhere(refusal.code) => {
                 entries.remove(entry);
                 refused = Some(ConnectError::Refused(refusal));
@@ -104,22 +119,52 @@ fn bind() -> io::Result<Endpoint> {
         .or_else(|_| Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()))
 }
 
-/// The first entry (by index) that completes a handshake.
+/// What every attempt needs.
+struct Dialling {
+    endpoint: Endpoint,
+    first: Arc<rustls::ClientConfig>,
+    carrier: Option<Carrier>,
+}
+
+/// The connection that a session begins with.
+enum Line {
+    Quic { endpoint: Endpoint, connection: Connection },
+    Tcp { secured: Secured, rtt: Duration },
+}
+
+/// How a channel's own connection is made.
+struct Joining {
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+    server_name: String,
+}
+
+/// The first entry (by index) that completes a handshake, and at which address it did.
 async fn dial(
-    endpoint: &Endpoint,
+    dialling: &Dialling,
     entries: &[EntryAddress],
-) -> Result<(usize, Connection), ConnectError> {
+) -> Result<(usize, Line, SocketAddr), ConnectError> {
     let addresses = entries.iter().enumerate().flat_map(|(index, entry)| {
         entry.addresses.iter().map(move |address| (index, entry.server_name.as_str(), *address))
     });
-    let attempts = addresses
-        .take(MAX_ADDRESSES)
-        .zip(0_u32..)
-        .map(|((index, name, address), place)| {
-            let attempt = async move { Ok((index, handshake(endpoint, address, name).await?)) };
-            (ADDRESS_STAGGER * place, attempt)
-        })
-        .collect();
+    let addresses: Vec<_> = addresses.take(MAX_ADDRESSES).zip(0_u32..).collect();
+    let mut attempts = Vec::new();
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        if dialling.carrier.is_some_and(|only| only != carrier) {
+            continue;
+        }
+        let delay = match (carrier, dialling.carrier) {
+            (Carrier::Tcp, None) => TCP_DELAY,
+            (Carrier::Quic | Carrier::Tcp, _) => Duration::ZERO,
+        };
+        attempts.extend(addresses.iter().map(|((index, name, address), place)| {
+            let attempt = async move {
+                Ok((*index, handshake(dialling, carrier, *address, name).await?, *address))
+            };
+            (delay + ADDRESS_STAGGER * *place, attempt)
+        }));
+    }
+    attempts.sort_by_key(|(after, _)| *after);
     race(attempts).await.map_err(|errors: Vec<String>| {
         let first = errors.into_iter().next();
         ConnectError::Unreachable(first.unwrap_or_else(|| "none is known".to_owned()))
@@ -127,28 +172,39 @@ async fn dial(
 }
 
 async fn handshake(
-    endpoint: &Endpoint,
+    dialling: &Dialling,
+    carrier: Carrier,
     address: SocketAddr,
     name: &str,
-) -> Result<Connection, String> {
-    let connecting = endpoint.connect(address, name).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(DIAL_TIMEOUT, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs())),
-    }
+) -> Result<Line, String> {
+    let connecting = async {
+        match carrier {
+            Carrier::Quic => {
+                let endpoint = dialling.endpoint.clone();
+                let connecting = endpoint.connect(address, name).map_err(|it| it.to_string())?;
+                let connection = connecting.await.map_err(|error| error.to_string())?;
+                Ok(Line::Quic { endpoint, connection })
+            }
+            Carrier::Tcp => {
+                let start = tokio::time::Instant::now();
+                let connecting = tcp::connect_to(dialling.first.clone(), address, name);
+                let secured = connecting.await.map_err(|error| error.to_string())?;
+                // Two round trips: the connection, then TLS.
+                Ok(Line::Tcp { secured, rtt: start.elapsed() / 2 })
+            }
+        }
+    };
+    let late = |_| Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()));
+    tokio::time::timeout(DIAL_TIMEOUT, connecting).await.unwrap_or_else(late)
 }
 
 /// What a connection that is gone says about why the entry did not take the client.
-fn lost(error: Option<ConnectionError>) -> ConnectError {
-    match error {
-        Some(ConnectionError::ApplicationClosed(close)) => {
-            match Close::from_code(close.error_code.into_inner()) {
-                Some(Close::Refused(code)) => ConnectError::Refused(refusal(code)),
-                _ => ConnectError::Unreachable("the entry closed the connection".to_owned()),
-            }
+fn not_taken(close: Option<Close>) -> ConnectError {
+    match close {
+        Some(Close::Refused(code)) => ConnectError::Refused(refusal(code)),
+        Some(Close::Done | Close::Ended(_)) => {
+            ConnectError::Unreachable("the entry closed the connection".to_owned())
         }
-        Some(error) => ConnectError::Unreachable(error.to_string()),
         None => ConnectError::Unreachable("the entry did not answer".to_owned()),
     }
 }

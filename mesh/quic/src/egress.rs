@@ -1,12 +1,13 @@
 //! The egress: lane connections of entries, and their flows to resources.
 
 mod flow;
+mod gated;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::Connection;
 use rap_mesh_core::{admission::may_stay_connected, ended::Close, refusals::refusal};
 use rap_proto::{
     Lane, RefusalCode,
@@ -20,12 +21,14 @@ pub(crate) use flow::{Origin, Reached, reach};
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
     mesh::{Mesh, close},
+    pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
+    tcp::{Secured, refuse},
     tls::caller,
     transport::adjust_accepted_lane,
     watch::until,
 };
-use tokens::TokenCache;
+pub(crate) use tokens::TokenCache;
 
 /// How long flows may take to end once they were told.
 const CUT_LINGER: Duration = Duration::from_secs(1);
@@ -33,7 +36,6 @@ const CUT_LINGER: Duration = Duration::from_secs(1);
 struct Served {
     mesh: Arc<Mesh>,
     origin: Origin,
-    tokens: TokenCache,
 }
 
 /// Serves one lane connection until it is gone or its entry is no longer trusted.
@@ -45,7 +47,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
     };
     let origin = Origin { caller, lane };
-    let served = Arc::new(Served { mesh, origin, tokens: TokenCache::default() });
+    let served = Arc::new(Served { mesh, origin });
     let mesh = &served.mesh;
     let distrusted = until(mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
     tokio::pin!(distrusted);
@@ -67,9 +69,10 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
             Some(_) = flows.join_next() => {}
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) if flows.len() < most as usize => {
-                    flows.spawn(serve_flow(served.clone(), send, recv));
+                    let (outlet, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
+                    flows.spawn(serve_flow(served.clone(), outlet, inlet));
                 }
-                Ok((send, _)) => refuse_flow(send),
+                Ok((send, _)) => refuse_flow(Outlet::Quic(send)),
                 Err(_) => break,
             },
         }
@@ -79,20 +82,31 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
 
 /// Answers a flow too many: one whose predecessor gave its stream back and is not quite done, or
 /// one of an entry that keeps to no limit. What cannot be said at once is left unsaid.
-fn refuse_flow(mut send: SendStream) {
+fn refuse_flow(mut send: Outlet) {
     let refused = FlowReply::Refused(refusal(RefusalCode::LimitReached));
     if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
-        let _ = send.finish();
+        let _ = send.finish().now_or_never();
     }
 }
 
-async fn serve_flow(served: Arc<Served>, mut send: SendStream, mut recv: RecvStream) {
+/// Serves the one flow of a TLS connection.
+pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
+    let trusted = secured.caller.filter(|caller| may_stay_connected(&mesh.view(), caller));
+    let Some(caller) = trusted else {
+        mesh.refused(RefusalCode::PeerNotTrusted, None);
+        return refuse(secured, RefusalCode::PeerNotTrusted);
+    };
+    let served = Arc::new(Served { mesh, origin: Origin { caller, lane } });
+    serve_flow(served, secured.outlet, secured.inlet).await;
+}
+
+async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
     let reached = match open(&served, &mut recv).await {
         Ok(reached) => reached,
         Err(refusal) => {
             if write_frame(&mut send, &FlowReply::Refused(refusal)).await.is_ok() {
                 // Nothing follows the refusal.
-                let _ = send.finish();
+                send.finish().await;
             }
             return;
         }
@@ -104,7 +118,7 @@ async fn serve_flow(served: Arc<Served>, mut send: SendStream, mut recv: RecvStr
     reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
 }
 
-async fn open(served: &Served, recv: &mut RecvStream) -> Result<Reached, Refusal> {
+async fn open(served: &Served, recv: &mut Inlet) -> Result<Reached, Refusal> {
     let mesh = &served.mesh;
     let request: OpenFlow = match read_frame_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
@@ -115,7 +129,7 @@ async fn open(served: &Served, recv: &mut RecvStream) -> Result<Reached, Refusal
         // The entry gave the flow up before it asked for anything.
         Err(ReadFrameError::Stream(_)) => return Err(refusal(RefusalCode::Malformed)),
     };
-    let claims = served.tokens.open(&mesh.view(), &request.token).map_err(|code| {
+    let claims = mesh.tokens.open(&mesh.view(), &request.token).map_err(|code| {
         mesh.refused(code, None);
         refusal(code)
     })?;

@@ -10,33 +10,37 @@ use std::{
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
 };
-use rap_mesh_core::{View, ended::Close};
+use rap_mesh_core::{View, carrier::Carrier, ended::Close};
 use rap_pki::{
     PeerIdentity,
     tls::{Identity, TlsError},
 };
 use rap_proto::{
-    Lane, NodeId, RefusalCode, Signer as _,
+    Lane, Leased, NodeId, RefusalCode, Signer as _,
     observation::EndReason,
     wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
+    net::TcpListener,
     sync::{Semaphore, watch},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dialer, MeshEvents, MeshLimits, MeshStatus,
+    Dialer, Leases, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
-    egress, entry,
+    egress::{self, TokenCache},
+    entry::{self, Clients},
     event::EventSender,
+    fencing::Fencing,
     hops::Hops,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
     relays::RelayOrders,
+    tcp,
     tls::NodeConfigs,
 };
 
@@ -44,14 +48,21 @@ use crate::{
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the socket asks the kernel for, in each direction.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+/// How often another port is chosen that is free for UDP and TCP.
+const PORT_ATTEMPTS: u32 = 16;
 
 pub struct MeshOptions {
-    /// The one UDP socket of the node.
+    /// The one UDP socket of the node; it listens for TCP on the same port.
     pub listen: SocketAddr,
     /// The node's certificate chain and key.
     pub identity: Identity,
     pub dialer: Arc<dyn Dialer>,
+    pub leases: Arc<dyn Leases>,
+    /// The fence's marks, as they were kept.
+    pub marks: Vec<Leased>,
     pub limits: MeshLimits,
+    /// Use this carrier alone for flows to egresses. By itself, a node uses what suits each lane.
+    pub carrier: Option<Carrier>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +90,7 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.mesh.leaving.cancel();
+        self.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         self.mesh.endpoint.close(crate::mesh::code(Close::Ended(EndReason::NodeLeft).code()), b"");
     }
 }
@@ -87,15 +99,11 @@ impl MeshEndpoint {
     /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
     /// endpoint's tasks run there.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
-        let MeshOptions { listen, identity, dialer, limits } = options;
+        let MeshOptions { listen, identity, dialer, leases, marks, limits, carrier } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let endpoint = socket(listen)
-            .and_then(|socket| {
-                let server = Some(configs.server.clone());
-                Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
-            })
-            .map_err(|error| BindError::Socket { address: listen, error })?;
+        let (endpoint, listener) =
+            open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
         let mesh = Arc::new(Mesh {
@@ -104,11 +112,15 @@ impl MeshEndpoint {
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
             dialer,
+            fencing: Fencing::new(leases, marks),
             limits,
+            carrier,
             events,
             reports: Mutex::default(),
             entry: Mutex::default(),
+            clients: Clients::default(),
             egress: Mutex::default(),
+            tokens: TokenCache::default(),
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
@@ -117,6 +129,7 @@ impl MeshEndpoint {
             tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
+        mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
         Ok((Self { running }, receiver))
@@ -135,7 +148,6 @@ impl MeshEndpoint {
         if before.trust.authorities != view.trust.authorities {
             self.configure(&locked(&self.running.identity).clone(), &view)?;
         }
-        self.running.mesh.relays.forget();
         self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);
         self.running.mesh.relay.apply(&self.running.mesh, &view);
@@ -159,6 +171,7 @@ impl MeshEndpoint {
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),
+            tcp_flows: self.running.mesh.lanes.streams(),
             dropped_events: self.running.mesh.events.dropped(),
         }
     }
@@ -168,6 +181,7 @@ impl MeshEndpoint {
     pub async fn shut_down(&self, grace: Duration) {
         self.running.mesh.leaving.cancel();
         let _ = timeout(grace, self.running.mesh.tasks.end()).await;
+        self.running.mesh.lanes.close(Close::Ended(EndReason::NodeLeft));
         let code = crate::mesh::code(Close::Ended(EndReason::NodeLeft).code());
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();
@@ -206,7 +220,26 @@ fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
     view
 }
 
-fn socket(listen: SocketAddr) -> io::Result<UdpSocket> {
+/// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
+/// then another is chosen.
+fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpListener)> {
+    let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        let socket = udp_socket(listen)?;
+        match tcp::listen(socket.local_addr()?) {
+            Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
+            listener => {
+                let (server, runtime) = (Some(configs.server.clone()), Arc::new(TokioRuntime));
+                let endpoint = Endpoint::new(EndpointConfig::default(), server, socket, runtime)?;
+                return Ok((endpoint, listener?));
+            }
+        }
+    }
+}
+
+/// A socket as every endpoint here has it.
+pub(crate) fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
     if listen.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -1,6 +1,7 @@
 //! The entry: clients' connections, their tokens and channels.
 
 mod channel;
+mod clients;
 mod control;
 
 use std::{
@@ -8,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError, RecvStream, SendStream};
+use quinn::Connection;
 use rap_mesh_core::{
     View,
     admission::{Presented, admit_client, claimed, client_must_end, open_token},
     ended::Close,
     refusals::refusal,
-    sessions::Departure,
+    sessions::{Departure, Ended},
 };
 use rap_proto::{
     RefusalCode,
@@ -22,14 +23,23 @@ use rap_proto::{
     token::{AccessClaims, EXPORTER_LABEL, Proof},
     wire::client::{EntryControl, Hello, HelloReply},
 };
-use tokio::{sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time::timeout,
+};
 
 use crate::{
-    frames::{HELLO_TIMEOUT, read_frame, write_frame},
+    frames::{HELLO_TIMEOUT, read_frame, read_frame_within, write_frame},
     mesh::{Mesh, close, close_refused, locked},
+    pipe::{Inlet, Outlet, lost},
+    tcp::Secured,
     transport::MAX_CLIENT_STREAMS,
     watch::{SNAPSHOT_WAIT, catch_up, until},
 };
+
+pub(crate) use clients::{Clients, join};
+use clients::{JOINING, Joined};
 
 /// How long a client that said it is done may take to let its channels run out.
 const CLOSE_LINGER: Duration = Duration::from_secs(2);
@@ -46,7 +56,8 @@ pub(crate) struct Admitted {
 /// One connected client.
 struct Client {
     mesh: Arc<Mesh>,
-    connection: Connection,
+    /// What its channels come on; on TCP each is a connection of its own.
+    connection: Option<Connection>,
     exported: [u8; 32],
     admitted: Mutex<Arc<Admitted>>,
     /// Set once, when every channel has to end.
@@ -75,25 +86,63 @@ impl Client {
     }
 }
 
-/// Serves one client until it leaves or has to.
+/// The first stream of a client, and its first words.
+struct Introduced {
+    send: Outlet,
+    recv: Inlet,
+    hello: Hello,
+    exported: [u8; 32],
+}
+
+/// Serves one client on QUIC until it leaves or has to.
 pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
     let mut exported = [0; 32];
     let export = connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"");
     let first = timeout(HELLO_TIMEOUT, first_stream(&connection)).await.ok().flatten();
-    let (Ok(()), Some((mut send, recv, hello))) = (export, first) else {
+    let (Ok(()), Some((send, recv, hello))) = (export, first) else {
         mesh.refused(RefusalCode::Malformed, None);
         return close(&connection, Close::Refused(RefusalCode::Malformed));
     };
-    let admitted = match admit_or_catch_up(&mesh, &hello, &exported).await {
+    let introduced = Introduced { send, recv, hello, exported };
+    match welcome(&mesh, introduced, Some(connection.clone())).await {
+        Ok((reason, ended)) => {
+            close(&connection, Close::Ended(reason));
+            report(&mesh, ended).await;
+        }
+        Err(code) => close_refused(&connection, code).await,
+    }
+}
+
+/// The same on TCP: this connection is the client's first stream.
+pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
+    let Secured { outlet: send, inlet: mut recv, exported, .. } = secured;
+    let Ok(hello) = read_frame_within(&mut recv, HELLO_TIMEOUT).await else {
+        return mesh.refused(RefusalCode::Malformed, None);
+    };
+    // What ends a session, or refuses it, was said on the stream.
+    if let Ok((_, ended)) = welcome(&mesh, Introduced { send, recv, hello, exported }, None).await {
+        report(&mesh, ended).await;
+    }
+}
+
+/// Admits a client and serves it. Returns why that ended, with the end of its session when this was
+/// its last connection, or why it did not begin.
+async fn welcome(
+    mesh: &Arc<Mesh>,
+    introduced: Introduced,
+    connection: Option<Connection>,
+) -> Result<(EndReason, Option<Ended>), RefusalCode> {
+    let Introduced { mut send, recv, hello, exported } = introduced;
+    let admitted = match admit_or_catch_up(mesh, &hello, &exported).await {
         Ok(admitted) => admitted,
         Err((code, claimed)) => {
             mesh.refused(code, claimed);
             let reply = HelloReply::Refused(refusal(code));
             if write_frame(&mut send, &reply).await.is_ok() {
                 // Nothing follows the refusal.
-                let _ = send.finish();
+                send.finish().await;
             }
-            return close_refused(&connection, code).await;
+            return Err(code);
         }
     };
     let expires_at = admitted.claims.expires_at;
@@ -105,28 +154,30 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
         admitted: Mutex::new(Arc::new(admitted)),
         over: watch::Sender::new(None),
     });
+    // Known before the client hears that it is: its first channel may follow at once.
+    let (joining, joined) = mpsc::channel(JOINING);
+    let _known = mesh.clients.add(mesh, session, client.clone(), joining);
     let accepted = write_frame(&mut send, &HelloReply::Accepted { expires_at }).await;
     let departure = match accepted {
-        Ok(()) => run(&client, send, recv).await,
+        Ok(()) => run(&client, send, recv, joined).await,
         Err(_) => Departure::Lost,
     };
     let ended = locked(&mesh.entry).detach(mesh.clock.moment(), session, departure);
     let over = *client.over.borrow();
     let reason = ended.map(|ended| ended.reason).or(over).unwrap_or(EndReason::ClientClosed);
-    close(&client.connection, Close::Ended(reason));
-    if let Some(ended) = ended {
-        let observation = Observation::SessionEnded {
-            session,
-            reason: ended.reason,
-            bytes_up: ended.bytes_up,
-            bytes_down: ended.bytes_down,
-        };
+    Ok((reason, ended))
+}
+
+async fn report(mesh: &Mesh, ended: Option<Ended>) {
+    if let Some(Ended { session, reason, bytes_up, bytes_down }) = ended {
+        let observation = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
         mesh.events.session(mesh.clock.now(), observation).await;
     }
 }
 
-async fn first_stream(connection: &Connection) -> Option<(SendStream, RecvStream, Hello)> {
-    let (send, mut recv) = connection.accept_bi().await.ok()?;
+async fn first_stream(connection: &Connection) -> Option<(Outlet, Inlet, Hello)> {
+    let (send, recv) = connection.accept_bi().await.ok()?;
+    let (send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
     let hello = read_frame(&mut recv).await.ok()?;
     Some((send, recv, hello))
 }
@@ -140,17 +191,17 @@ async fn admit_or_catch_up(
     exported: &[u8; 32],
 ) -> Result<Admitted, Refused> {
     let view = mesh.view();
-    match admit(mesh, &view, hello, exported) {
+    match admit(mesh, &view, hello, exported).await {
         Err((RefusalCode::RoleNotAssigned, _))
             if catch_up(mesh, view.version, SNAPSHOT_WAIT).await =>
         {
-            admit(mesh, &mesh.view(), hello, exported)
+            admit(mesh, &mesh.view(), hello, exported).await
         }
         outcome => outcome,
     }
 }
 
-fn admit(
+async fn admit(
     mesh: &Mesh,
     view: &View,
     Hello { token, proof }: &Hello,
@@ -160,6 +211,7 @@ fn admit(
     let presented = Presented { claims: &claims, token, proof };
     let refused = |code| (code, Some(claimed(&claims)));
     admit_client(view, presented, exported, mesh.clock.now()).map_err(refused)?;
+    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
     if mesh.leaving.is_cancelled() {
         return Err(refused(RefusalCode::NodeDraining));
     }
@@ -168,7 +220,12 @@ fn admit(
 }
 
 /// Serves channels until the client leaves or its session has to end.
-async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Departure {
+async fn run(
+    client: &Arc<Client>,
+    send: Outlet,
+    recv: Inlet,
+    mut joined: mpsc::Receiver<Joined>,
+) -> Departure {
     let mesh = &client.mesh;
     let mut channels = JoinSet::new();
     let mut control = control::Control { client: client.clone(), send };
@@ -176,23 +233,27 @@ async fn run(client: &Arc<Client>, send: SendStream, recv: RecvStream) -> Depart
         let control = control.serve(recv);
         let must_end =
             until(mesh, |view, now| client_must_end(view, &client.admitted().claims, now));
+        // A newer token of the same session is of the same lease.
+        let superseded = mesh.fencing.superseded(client.admitted().claims.leased);
         let over = client.over();
-        tokio::pin!(control, must_end, over);
+        tokio::pin!(control, must_end, superseded, over);
         loop {
             tokio::select! {
                 biased;
-                // Only a flow that was ended by authority sets this while the client is served.
+                // Only a flow that was ended by authority, or whose lease is over, sets this while
+                // the client is served.
                 reason = &mut over => break Left::Decided(reason),
                 reason = &mut must_end => break Left::Decided(reason),
+                () = &mut superseded => break Left::Decided(EndReason::LeaseLost),
                 () = mesh.leaving.cancelled() => break Left::Decided(EndReason::NodeLeft),
                 how = &mut control => break how,
                 Some(_) = channels.join_next() => {}
-                stream = client.connection.accept_bi() => match stream {
+                next = next_channel(client, &mut joined) => match next {
                     Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
                         channels.spawn(channel::serve(client.clone(), send, recv));
                     }
                     Ok((send, _)) => channel::refuse(send),
-                    Err(error) => break departed(&error),
+                    Err(left) => break left,
                 },
             }
         }
@@ -212,10 +273,29 @@ enum Left {
     Decided(EndReason),
 }
 
-fn departed(error: &ConnectionError) -> Left {
-    match error {
-        ConnectionError::ApplicationClosed(_) => Left::Closed,
-        _ => Left::Lost,
+/// What a connection that is gone said tells whether the client closed it.
+fn departed(close: Option<Close>) -> Left {
+    if close.is_some() { Left::Closed } else { Left::Lost }
+}
+
+/// The client's next channel, on whichever carrier.
+async fn next_channel(
+    client: &Client,
+    joined: &mut mpsc::Receiver<Joined>,
+) -> Result<Joined, Left> {
+    let on_quic = async {
+        match &client.connection {
+            Some(connection) => connection.accept_bi().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        accepted = on_quic => match accepted {
+            Ok((send, recv)) => Ok((Outlet::Quic(send), Inlet::Quic(recv))),
+            Err(error) => Err(departed(lost(&error))),
+        },
+        Some(channel) = joined.recv() => Ok(channel),
     }
 }
 
@@ -248,5 +328,7 @@ async fn leave(
     if timeout(CUT_LINGER, cut).await.is_err() {
         channels.shutdown().await;
     }
+    // On TCP nothing else tells the client that this is the end, and not a loss.
+    let _ = timeout(CUT_LINGER, control.send.finish()).await;
     departure
 }

@@ -1,10 +1,11 @@
-//! Frames on QUIC streams, as `rap_proto::wire` declares them.
+//! Frames on a flow, as `rap_proto::wire` declares them.
 
 use std::time::Duration;
 
-use quinn::{ReadExactError, RecvStream, SendStream, WriteError};
 use rap_proto::{codec::DecodeError, wire};
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::pipe::{Inlet, Outlet, Short, Unsent};
 
 /// How long a peer may take to send the first frame of a connection or stream.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -12,12 +13,12 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 pub const TARGET_DIAL_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long the answer to a channel's open may take: path, checks and the target's answer. More
 /// than an egress takes, so that its reason is what the client learns.
-pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(15);
+pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(19);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadFrameError {
-    #[error("the stream ended: {0}")]
-    Stream(#[from] ReadExactError),
+    #[error("the stream ended: {0:?}")]
+    Stream(Short),
     #[error("not the expected message: {0}")]
     Malformed(#[from] DecodeError),
     #[error("no message came in time")]
@@ -25,18 +26,18 @@ pub(crate) enum ReadFrameError {
 }
 
 pub(crate) async fn read_frame<T: DeserializeOwned>(
-    stream: &mut RecvStream,
+    stream: &mut Inlet,
 ) -> Result<T, ReadFrameError> {
     let mut head = [0; 4];
-    stream.read_exact(&mut head).await?;
+    stream.read_exact(&mut head).await.map_err(ReadFrameError::Stream)?;
     let mut body = vec![0; wire::frame_length(head)?];
-    stream.read_exact(&mut body).await?;
+    stream.read_exact(&mut body).await.map_err(ReadFrameError::Stream)?;
     Ok(wire::unframe(&body)?)
 }
 
 /// The same, within `limit`.
 pub(crate) async fn read_frame_within<T: DeserializeOwned>(
-    stream: &mut RecvStream,
+    stream: &mut Inlet,
     limit: Duration,
 ) -> Result<T, ReadFrameError> {
     match tokio::time::timeout(limit, read_frame(stream)).await {
@@ -46,9 +47,9 @@ pub(crate) async fn read_frame_within<T: DeserializeOwned>(
 }
 
 pub(crate) async fn write_frame<T: Serialize>(
-    stream: &mut SendStream,
+    stream: &mut Outlet,
     message: &T,
-) -> Result<(), WriteError> {
+) -> Result<(), Unsent> {
     stream.write_all(&wire::frame(message)).await
 }
 

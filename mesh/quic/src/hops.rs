@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
     ended::{Close, DONE},
@@ -22,8 +22,10 @@ use crate::{
     PeerAnswer,
     frames::{read_frame, write_frame},
     mesh::{Mesh, close, code},
+    pipe::{Inlet, Outlet},
     pool::{Pool, Pooled},
     race::race,
+    tcp::{self, Secured},
     tls::{caller, certificate_until},
 };
 
@@ -59,7 +61,7 @@ pub(crate) struct RelayedFlow {
     mesh: Arc<Mesh>,
     hop: Hop,
     flow: u64,
-    pub(crate) relay: NodeId,
+    relay: NodeId,
     /// Where to send, instead of to the target.
     pub(crate) address: SocketAddr,
 }
@@ -75,41 +77,103 @@ impl Hops {
     }
 }
 
-/// Asks `relay` for a flow between this node and `target`.
+/// Asks `relay` for a flow between `from_port` of this node and `target`.
 pub(crate) async fn set_up(
     mesh: &Arc<Mesh>,
     relay: NodeId,
     target: NodeId,
     lane: Lane,
+    from_port: u16,
 ) -> Result<RelayedFlow, Refusal> {
     let hop = connected(mesh, relay).await?;
-    let local = mesh.endpoint.local_addr().map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    let request = Request::SetUpFlow { target, lane, from_port: local.port() };
+    let request = Request::SetUpFlow { target, lane, from_port };
     match ask(&hop, &request).await? {
         Reply::FlowReady { flow, port } => {
             let address = SocketAddr::new(hop.0.remote_address().ip(), port);
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
         }
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done => Err(refusal(RefusalCode::Malformed)),
+        Reply::Done | Reply::StreamReady { .. } => Err(refusal(RefusalCode::Malformed)),
     }
+}
+
+/// A stream that a relay carries once it is connected to.
+pub(crate) struct RelayedStream {
+    pub(crate) address: SocketAddr,
+    pub(crate) ticket: [u8; 32],
+}
+
+/// Asks `relay` for a stream between this node and `target`: over the hop that is warm or can be
+/// made, or on TCP where no datagram gets through.
+pub(crate) async fn set_up_stream(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    target: NodeId,
+    lane: Lane,
+) -> Result<RelayedStream, Refusal> {
+    let request = Request::SetUpStream { target, lane };
+    let asking = async {
+        let hop = connected(mesh, relay).await?;
+        Ok::<_, Refusal>((ask(&hop, &request).await?, hop.0.remote_address()))
+    };
+    let (reply, address) = match asking.await {
+        Ok(answered) => answered,
+        // A hop can have died unnoticed.
+        Err(_) => ask_on_tcp(mesh, relay, &request).await?,
+    };
+    match reply {
+        Reply::StreamReady { ticket } => Ok(RelayedStream { address, ticket }),
+        Reply::Refused(refusal) => Err(refusal),
+        Reply::Done | Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+    }
+}
+
+async fn ask_on_tcp(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    request: &Request,
+) -> Result<(Reply, SocketAddr), Refusal> {
+    let view = mesh.view();
+    let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
+    let config = mesh.configs().tcp_hop.clone();
+    let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
+        let connecting = tcp::within(tcp::connect(config.clone(), *address, peer));
+        (ATTEMPT_STAGGER * place, async move { Ok((connecting.await?, *address)) })
+    });
+    let raced = race::<_, _, std::io::Error>(attempts.collect()).await;
+    let (secured, address) = raced.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
+    let Secured { mut outlet, mut inlet, .. } = secured;
+    let exchange = async {
+        write_frame(&mut outlet, request).await.ok()?;
+        outlet.finish().await;
+        read_frame(&mut inlet).await.ok()
+    };
+    let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();
+    let reply = reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))?;
+    Ok((reply, address))
 }
 
 impl RelayedFlow {
     /// Keeps the flow alive, over a new hop connection when the old one was lost.
-    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
-        let hop = connected(&self.mesh, self.relay).await?;
-        match ask(&hop, &Request::RefreshFlow { flow: self.flow }).await? {
-            Reply::Done => Ok(()),
-            Reply::Refused(refusal) => Err(refusal),
-            Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+    pub(crate) fn refresh(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+        let (mesh, relay, flow) = (self.mesh.clone(), self.relay, self.flow);
+        async move {
+            let hop = connected(&mesh, relay).await?;
+            match ask(&hop, &Request::RefreshFlow { flow }).await? {
+                Reply::Done => Ok(()),
+                Reply::Refused(refusal) => Err(refusal),
+                Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
+                    Err(refusal(RefusalCode::Malformed))
+                }
+            }
         }
     }
 
     /// Resolves when the hop connection that set the flow up is lost. True when the relay closed
     /// it: then the flow is gone as well.
-    pub(crate) async fn hop_lost(&self) -> bool {
-        matches!(self.hop.0.closed().await, ConnectionError::ApplicationClosed(_))
+    pub(crate) fn hop_lost(&self) -> impl Future<Output = bool> + Send + use<> {
+        let hop = self.hop.0.clone();
+        async move { matches!(hop.closed().await, ConnectionError::ApplicationClosed(_)) }
     }
 }
 
@@ -139,7 +203,9 @@ pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswe
             Ok(PeerAnswer { rtt: hop.0.rtt(), certificate_until })
         }
         Reply::Refused(refused) => Err(refused),
-        Reply::Done | Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+        Reply::Done | Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
+            Err(refusal(RefusalCode::Malformed))
+        }
     }
 }
 
@@ -167,7 +233,7 @@ async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
 async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
     let configs = mesh.configs();
     let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
-        let attempt = connect(mesh, configs.hop.clone(), *address, peer);
+        let attempt = connect(&mesh.endpoint, configs.hop.clone(), *address, peer);
         (ATTEMPT_STAGGER * place, attempt)
     });
     let connection = race(attempts.collect()).await.ok()?;
@@ -176,13 +242,13 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
 
 /// Connects to a peer and makes sure that it is the one that the view means.
 pub(crate) async fn connect(
-    mesh: &Mesh,
+    endpoint: &Endpoint,
     config: quinn::ClientConfig,
     address: SocketAddr,
     peer: &Peer,
 ) -> Result<Connection, ()> {
     let name = node_server_name(peer.node);
-    let connecting = mesh.endpoint.connect_with(config, address, &name).map_err(drop)?;
+    let connecting = endpoint.connect_with(config, address, &name).map_err(drop)?;
     let connection = match timeout(DIRECT_DIAL_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => {
@@ -200,10 +266,11 @@ pub(crate) async fn connect(
 
 async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
     let exchange = async {
-        let (mut send, mut recv) = hop.0.open_bi().await.ok()?;
+        let (send, recv) = hop.0.open_bi().await.ok()?;
+        let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
         write_frame(&mut send, request).await.ok()?;
         // The request is complete; a relay that reads on finds the end.
-        send.finish().ok()?;
+        send.finish().await;
         read_frame(&mut recv).await.ok()
     };
     let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();

@@ -2,7 +2,11 @@
 //! all flows.
 
 mod dial;
+mod drive;
+mod probe;
 mod request;
+mod socket;
+mod stream;
 
 use std::{
     sync::{
@@ -12,34 +16,37 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, ConnectionError};
+use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
     ended::{Close, DONE},
+    lane_path::Standing,
     paths::{Candidate, PathBook},
 };
-use rap_proto::{
-    Lane, NodeId, OrganizationId, RefusalCode, observation::EndReason, wire::hop::FLOW_TTL_MS,
-};
-
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub use dial::lane_endpoint;
 pub(crate) use request::{Flow, open_flow};
 
 use crate::{
     LaneStatus, Path,
-    hops::RelayedFlow,
     mesh::{Mesh, close, code, locked},
     pool::{Pool, Pooled},
     watch::until,
 };
+use drive::PathDriver;
+use socket::LaneSocket;
 
 /// The most lane connections of one entry.
 const MAX_LANES: usize = 2048;
 /// A lane that carried no flow for this long is closed.
 const LANE_UNUSED: Duration = Duration::from_secs(600);
-/// A relayed flow is refreshed several times in its life.
-const ATTEND_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
+/// How often a lane's use is looked at.
+const ATTEND_EVERY: Duration = Duration::from_secs(5);
+/// How long the far end gets to hear that a lane was closed.
+const CLOSE_LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LaneKey {
@@ -52,18 +59,35 @@ pub(crate) struct LaneKey {
 pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
+    streams: stream::Streams,
 }
 
 pub(crate) struct LaneConnection {
     key: LaneKey,
     connection: Connection,
-    candidate: Candidate,
-    relayed: Option<RelayedFlow>,
+    /// The connection's own.
+    endpoint: Endpoint,
+    socket: Arc<LaneSocket>,
+    carried: Mutex<Carried>,
     /// New flows go elsewhere; running ones stay.
     retired: CancellationToken,
     open_flows: AtomicUsize,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
+}
+
+/// What carries a lane at the moment.
+#[derive(Debug, Clone, Copy)]
+struct Carried {
+    candidate: Candidate,
+    standing: Standing,
+}
+
+impl Carried {
+    const fn over(candidate: Candidate) -> Self {
+        let standing = Standing { switches: 0, last_switch: None, recovery: None };
+        Self { candidate, standing }
+    }
 }
 
 impl Pooled for Arc<LaneConnection> {
@@ -74,7 +98,11 @@ impl Pooled for Arc<LaneConnection> {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { pool: Pool::new(MAX_LANES), paths: Mutex::default() }
+        Self {
+            pool: Pool::new(MAX_LANES),
+            paths: Mutex::default(),
+            streams: stream::Streams::default(),
+        }
     }
 }
 
@@ -83,6 +111,30 @@ impl Lanes {
     pub(crate) fn apply(&self, before: &View, view: &View) {
         if !before.same_peers(view) {
             locked(&self.paths).clear();
+            self.streams.clear();
+        }
+    }
+
+    /// Whether there is no lane connection, and every way to make one failed a short while ago.
+    fn is_unreachable(&self, mesh: &Mesh, key: LaneKey) -> bool {
+        let view = mesh.view();
+        let Some(peer) = view.peer(key.egress) else { return false };
+        let relays = view.relays(key.organization).map(|relay| relay.node);
+        let relays = relays.filter(|relay| *relay != view.node);
+        let now = mesh.clock.moment();
+        let plan = locked(&self.paths).untried(now, key.egress, &peer.addresses, relays);
+        plan.is_empty() && !self.pool.ready().iter().any(|(ready, _)| *ready == key)
+    }
+
+    /// Flows on TLS connections of their own.
+    pub(crate) fn streams(&self) -> usize {
+        self.streams.open()
+    }
+
+    /// Closes every lane at once, whoever uses it.
+    pub(crate) fn close(&self, why: Close) {
+        for (_, lane) in self.pool.ready() {
+            close(&lane.connection, why);
         }
     }
 
@@ -95,16 +147,36 @@ impl Lanes {
 impl LaneConnection {
     fn status(&self) -> LaneStatus {
         let LaneKey { egress, organization, lane } = self.key;
-        let path = match self.candidate {
+        let Carried { candidate, standing } = self.carried();
+        let path = match candidate {
             Candidate::Direct(address) => Path::Direct { address },
             Candidate::Relay(relay) => Path::Relayed { relay },
         };
-        LaneStatus { egress, organization, lane, path, rtt: self.connection.rtt() }
+        LaneStatus {
+            egress,
+            organization,
+            lane,
+            path,
+            rtt: self.connection.rtt(),
+            switches: standing.switches,
+            last_switch: standing.last_switch,
+            recovery: standing.recovery,
+            refused_datagrams: self.socket.refused(),
+        }
+    }
+
+    fn carried(&self) -> Carried {
+        *locked(&self.carried)
+    }
+
+    fn carry(&self, change: impl FnOnce(&mut Carried)) {
+        change(&mut locked(&self.carried));
     }
 
     fn retire(&self, mesh: &Mesh) {
         self.retired.cancel();
-        locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, self.candidate);
+        let candidate = self.carried().candidate;
+        locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }
 
     fn is_unused(&self, mesh: &Mesh) -> bool {
@@ -115,18 +187,21 @@ impl LaneConnection {
 }
 
 /// Looks after a lane until its connection is gone.
-async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>) {
+async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>, driver: PathDriver) {
     let error = tokio::select! {
         error = lane.connection.closed() => error,
         () = leave_when_asked(&mesh, &lane) => lane.connection.closed().await,
         () = distrusted(&mesh, &lane) => lane.connection.closed().await,
-        () = keep(&mesh, &lane) => lane.connection.closed().await,
+        () = unused(&mesh, &lane) => lane.connection.closed().await,
+        never = driver.run() => match never {},
     };
     if matches!(error, ConnectionError::TimedOut | ConnectionError::Reset) {
         tracing::info!(egress = %lane.key.egress, lane = %lane.key.lane, "lane lost");
         lane.retire(&mesh);
     }
     mesh.lanes.pool.remove_if(lane.key, |pooled| Arc::ptr_eq(pooled, &lane));
+    // The endpoint goes with the lane, and with it whatever it has not sent.
+    let _ = timeout(CLOSE_LINGER, lane.endpoint.wait_idle()).await;
 }
 
 async fn leave_when_asked(mesh: &Mesh, lane: &LaneConnection) {
@@ -138,50 +213,17 @@ async fn leave_when_asked(mesh: &Mesh, lane: &LaneConnection) {
     lane.connection.close(code(DONE), b"");
 }
 
-/// Ends a lane to a node, or over a relay, that the view no longer trusts.
+/// Ends a lane to a node that the view no longer trusts.
 async fn distrusted(mesh: &Mesh, lane: &LaneConnection) {
-    let relay = lane.relayed.as_ref().map(|flow| flow.relay);
-    until(mesh, |view, _| {
-        let trusted = |node| view.peer(node).is_some();
-        (!trusted(lane.key.egress) || !relay.is_none_or(trusted)).then_some(())
-    })
-    .await;
+    until(mesh, |view, _| view.peer(lane.key.egress).is_none().then_some(())).await;
     close(&lane.connection, Close::Refused(RefusalCode::PeerNotTrusted));
 }
 
-/// Refreshes the flow at the relay, retires the lane when the relay is lost, and closes the lane
-/// when nobody has used it for long.
-async fn keep(mesh: &Mesh, lane: &LaneConnection) {
+/// Closes the lane when nobody has used it for long.
+async fn unused(mesh: &Mesh, lane: &LaneConnection) {
     let mut ticks = tokio::time::interval(ATTEND_EVERY);
-    ticks.tick().await;
-    let hop_lost = async {
-        match &lane.relayed {
-            Some(flow) => flow.hop_lost().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(hop_lost);
-    let mut hop_is_lost = false;
-    loop {
-        tokio::select! {
-            flow_is_gone = &mut hop_lost, if !hop_is_lost => {
-                hop_is_lost = true;
-                lane.retire(mesh);
-                if flow_is_gone {
-                    // Better now than after a long silence.
-                    close(&lane.connection, Close::Ended(EndReason::PathLost));
-                    return;
-                }
-            }
-            _ = ticks.tick() => {
-                if lane.is_unused(mesh) {
-                    lane.connection.close(code(DONE), b"");
-                    return;
-                }
-                if let Some(flow) = &lane.relayed && flow.refresh().await.is_err() {
-                    lane.retire(mesh);
-                }
-            }
-        }
+    while !lane.is_unused(mesh) {
+        ticks.tick().await;
     }
+    lane.connection.close(code(DONE), b"");
 }

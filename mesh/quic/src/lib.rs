@@ -5,7 +5,7 @@
 //! role decides nothing here: each request is checked against the newest [`View`], and every
 //! check is in `rap-mesh-core`.
 //!
-//! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`] and its first view, then
+//! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`], its [`Leases`] and its first view, then
 //!   [`MeshEndpoint::apply`] with each newer one, and reads [`MeshEvent`]s.
 //! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
 
@@ -16,18 +16,22 @@ mod egress;
 mod endpoint;
 mod entry;
 mod event;
+mod fencing;
 mod frames;
 mod hops;
 mod lanes;
+mod leases;
 mod limits;
 mod mesh;
 mod peers;
+mod pipe;
 mod pool;
 mod race;
 mod relay;
 mod relays;
 mod splice;
 mod status;
+mod tcp;
 mod tls;
 mod transport;
 mod watch;
@@ -36,9 +40,16 @@ pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
+pub use lanes::lane_endpoint;
+pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
 pub use peers::{AskPeerError, PeerAnswer};
-pub use rap_mesh_core::{Sections, View};
+pub use rap_mesh_core::{
+    Sections, View,
+    carrier::Carrier,
+    fence::{Held, MAX_FENCED},
+    lane_path::{RecoveryStep, SwitchReason},
+};
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};
 pub use transport::dialled_lane as lane_transport;

@@ -8,6 +8,7 @@ use std::{
 use quinn::{Connection, VarInt};
 use rap_mesh_core::{
     View,
+    carrier::Carrier,
     ended::Close,
     reports::ReportGate,
     sessions::{EgressSessions, EntrySessions},
@@ -18,8 +19,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits, clock::Clock, event::EventSender, frames::traceparent, hops::Hops,
-    lanes::Lanes, relay::Relay, relays::RelayOrders, tls::NodeConfigs,
+    Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
+    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay,
+    relays::RelayOrders, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -31,11 +33,15 @@ pub(crate) struct Mesh {
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
+    pub(crate) fencing: Fencing,
     pub(crate) limits: MeshLimits,
+    pub(crate) carrier: Option<Carrier>,
     pub(crate) events: EventSender,
     pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,
+    pub(crate) clients: Clients,
     pub(crate) egress: Mutex<EgressSessions>,
+    pub(crate) tokens: TokenCache,
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,

@@ -53,11 +53,12 @@ impl MeshEndpoint {
         let mesh = self.mesh();
         let view = mesh.view();
         let peer = view.peer(target).ok_or(AskPeerError::NoAnswer)?;
-        let flow = hops::set_up(mesh, relay, target, Lane::Interactive)
+        let own = mesh.endpoint.local_addr().map_err(|_| AskPeerError::NoAnswer)?;
+        let flow = hops::set_up(mesh, relay, target, Lane::Interactive, own.port())
             .await
             .map_err(|refusal| of_code(refusal.code))?;
         let config = mesh.configs().hop.clone();
-        let connected = connect(mesh, config, flow.address, peer).await;
+        let connected = connect(&mesh.endpoint, config, flow.address, peer).await;
         let connection = connected.map_err(|()| AskPeerError::NoAnswer)?;
         let rtt = connection.rtt();
         connection.close(code(DONE), b"");

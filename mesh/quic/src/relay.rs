@@ -1,8 +1,9 @@
-//! The relay: flows of other nodes' datagrams, set up over authenticated hops and forwarded
-//! blind.
+//! The relay: flows of other nodes' datagrams, and streams of their bytes, set up over
+//! authenticated hops and forwarded blind.
 
 mod forward;
 mod socket;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::Connection;
 use rap_mesh_core::{
     Caller, View,
     admission::{admit_set_up, may_stay_connected, relay_may_continue},
@@ -29,18 +30,23 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
     mesh::{Mesh, close, locked},
+    pipe::{Inlet, Outlet},
+    tcp::{Secured, refuse},
     tls::caller,
     transport::adjust_accepted_hop,
     watch::{catch_up, until},
 };
 use forward::Forwarding;
+use stream::Tickets;
+pub(crate) use stream::join;
 
 /// How often flows are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a set-up waits for a newer snapshot; the asker itself waits hardly longer.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(1);
 
-/// INVARIANT: every flow that runs is in the table; what the table drops is stopped at once.
+/// INVARIANT: every flow that runs, and every stream that a ticket waits for, is in the table; what
+/// the table drops is stopped at once.
 pub(crate) struct Relay {
     state: Mutex<State>,
 }
@@ -48,10 +54,12 @@ pub(crate) struct Relay {
 struct State {
     table: FlowTable,
     running: BTreeMap<u64, Running>,
+    tickets: Tickets,
 }
 
 struct Running {
-    forwarding: Arc<Forwarding>,
+    /// `None` is a stream.
+    forwarding: Option<Arc<Forwarding>>,
     // Stops the forwarding when dropped.
     _task: AbortOnDropHandle<()>,
 }
@@ -59,7 +67,13 @@ struct Running {
 impl Default for Relay {
     fn default() -> Self {
         let table = FlowTable::new(Limits::RELAY);
-        Self { state: Mutex::new(State { table, running: BTreeMap::new() }) }
+        Self {
+            state: Mutex::new(State {
+                table,
+                running: BTreeMap::new(),
+                tickets: Tickets::default(),
+            }),
+        }
     }
 }
 
@@ -85,11 +99,18 @@ impl Relay {
 
     fn sweep(&self, mesh: &Mesh) {
         let mut state = locked(&self.state);
-        let State { table, running } = &mut *state;
+        let now = mesh.clock.moment();
+        let State { table, running, tickets } = &mut *state;
         for (id, flow) in running.iter() {
-            table.used(flow.forwarding.last_used(), *id);
+            match &flow.forwarding {
+                Some(forwarding) => table.used(forwarding.last_used(), *id),
+                None => table.keep(now, *id),
+            }
         }
-        let over = table.expire(mesh.clock.moment());
+        for id in tickets.expire(now) {
+            table.remove(id);
+        }
+        let over = table.expire(now);
         state.stop(&over);
     }
 }
@@ -99,6 +120,7 @@ impl State {
         for id in over {
             tracing::debug!(flow = id, "relayed flow ended");
             self.running.remove(id);
+            self.tickets.forget(*id);
         }
     }
 }
@@ -139,6 +161,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
             Some(_) = requests.join_next() => {}
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
+                    let (send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
                     let origin = Origin::of(&connection);
                     requests.spawn(answer(mesh.clone(), caller, origin, send, recv));
                 }
@@ -146,6 +169,17 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
             },
         }
     }
+}
+
+/// Serves one request that came on TCP.
+pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
+    let trusted = secured.caller.filter(|caller| may_stay_connected(&mesh.view(), caller));
+    let Some(caller) = trusted else {
+        mesh.refused(RefusalCode::PeerNotTrusted, None);
+        return refuse(secured, RefusalCode::PeerNotTrusted);
+    };
+    let origin = Origin { asker: secured.remote.ip().to_canonical(), own: None };
+    answer(mesh, caller, origin, secured.outlet, secured.inlet).await;
 }
 
 /// Where an asker's connection comes from, and which of our addresses it reached.
@@ -166,8 +200,8 @@ async fn answer(
     mesh: Arc<Mesh>,
     caller: Caller,
     origin: Origin,
-    mut send: SendStream,
-    mut recv: RecvStream,
+    mut send: Outlet,
+    mut recv: Inlet,
 ) {
     let Ok(request) = read_frame_within::<Request>(&mut recv, HELLO_TIMEOUT).await else { return };
     let version = mesh.view().version;
@@ -180,7 +214,7 @@ async fn answer(
     let reply = match outcome {
         Ok(reply) => reply,
         Err(code) => {
-            if let Request::SetUpFlow { .. } = request {
+            if let Request::SetUpFlow { .. } | Request::SetUpStream { .. } = request {
                 mesh.refused(code, None);
             }
             Reply::Refused(refusal(code))
@@ -188,7 +222,7 @@ async fn answer(
     };
     if write_frame(&mut send, &reply).await.is_ok() {
         // One request, one reply.
-        let _ = send.finish();
+        send.finish().await;
     }
 }
 
@@ -219,6 +253,9 @@ fn handle(
             }
             Ok(Reply::Done)
         }
+        Request::SetUpStream { target, lane } => {
+            stream::set_up(mesh, caller, origin.asker, target, lane)
+        }
     }
 }
 
@@ -247,7 +284,7 @@ fn set_up(
         }
     };
     let task = mesh.tasks.spawn(forwarding.clone().run());
-    let running = Running { forwarding, _task: AbortOnDropHandle::new(task) };
+    let running = Running { forwarding: Some(forwarding), _task: AbortOnDropHandle::new(task) };
     state.running.insert(id, running);
     tracing::debug!(flow = id, asker = %caller.node, %target, %lane, "relayed flow set up");
     Ok(Reply::FlowReady { flow: id, port })

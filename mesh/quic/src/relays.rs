@@ -1,14 +1,19 @@
 //! In which order relays are tried: what the agent measured, and the orders that follow from it.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use rap_mesh_core::{
     View,
     score::{Candidate, ChannelClass, Decisions, Policy, decisions::Asked, relays::RelayQuestion},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, Timestamp};
+use rap_proto::{NodeId, Timestamp};
 
-use crate::mesh::locked;
+pub(crate) use rap_mesh_core::score::relays::Use;
+
+use crate::{lanes::LaneKey, mesh::locked};
 
 #[derive(Default)]
 pub(crate) struct RelayOrders {
@@ -19,6 +24,8 @@ pub(crate) struct RelayOrders {
 struct State {
     policy: Policy,
     known: BTreeMap<NodeId, Candidate>,
+    /// What the decisions were made by.
+    view: Option<Arc<View>>,
     decisions: Decisions,
 }
 
@@ -32,26 +39,26 @@ impl RelayOrders {
         }
     }
 
-    /// There is another view.
-    pub(crate) fn forget(&self) {
-        locked(&self.state).decisions.forget();
-    }
-
-    /// The relays by which a lane of `organization` could reach `target`, best first.
+    /// The relays by which a lane could reach its egress, best first.
     pub(crate) fn order(
         &self,
-        view: &View,
-        target: NodeId,
-        organization: OrganizationId,
-        lane: Lane,
+        view: &Arc<View>,
+        purpose: Use,
+        key: LaneKey,
         now: Timestamp,
     ) -> Vec<NodeId> {
+        let LaneKey { egress: target, organization, lane } = key;
         let class = ChannelClass::of_lane(lane);
-        let asked = Asked { target, organization, class };
+        let asked = Asked { target, organization, class, purpose };
         let mut state = locked(&self.state);
-        let State { policy, known, decisions } = &mut *state;
+        let State { policy, known, view: held, decisions } = &mut *state;
+        // Whoever still asks with the view before gets no order of this one, nor the other way round.
+        if !held.as_ref().is_some_and(|held| Arc::ptr_eq(held, view)) {
+            *held = Some(view.clone());
+            decisions.forget();
+        }
         if decisions.get(asked).is_none() {
-            let question = RelayQuestion { view, known, policy, organization, class, now };
+            let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
             let order = question.order(target);
             decisions.keep(asked, order);
         }

@@ -1,18 +1,17 @@
 //! Copying between two byte streams with half-close, and finding out why a flow ended.
 
-mod quic;
+mod channel;
 mod target;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quinn::{ConnectionError, RecvStream, SendStream};
-use rap_mesh_core::ended::{Close, DONE, ended_code, ended_reason};
+use rap_mesh_core::ended::{Close, ended_code, ended_reason};
 use rap_proto::observation::EndReason;
 
-pub(crate) use quic::splice;
+pub(crate) use channel::splice;
 pub(crate) use target::splice_target;
 
-use crate::mesh::code;
+use crate::pipe::{Broken, Inlet, Outlet};
 
 /// Bytes of one flow so far.
 #[derive(Debug, Default)]
@@ -28,13 +27,13 @@ impl Counters {
     }
 }
 
-/// One QUIC stream's two halves.
+/// Both directions of one side of a flow.
 pub(crate) struct Halves<'a> {
-    pub(crate) send: &'a mut SendStream,
-    pub(crate) recv: &'a mut RecvStream,
+    pub(crate) send: &'a mut Outlet,
+    pub(crate) recv: &'a mut Inlet,
 }
 
-/// Which end of a flow a QUIC stream is.
+/// Which side of a flow it is.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Side {
     Client,
@@ -54,14 +53,22 @@ enum CopyEnd {
 impl Halves<'_> {
     /// Ends both directions at once and tells the other side why.
     fn cut(&mut self, reason: EndReason) {
-        let code = code(ended_code(reason));
+        let code = ended_code(reason);
         // A direction that is closed already has nothing to be told.
-        let _ = self.send.reset(code);
-        let _ = self.recv.stop(code);
+        self.send.reset(code);
+        self.recv.stop(code);
     }
 }
 
 impl Side {
+    /// Why a flow ends when this side sends no more, for this reason.
+    fn broke(self, broken: Broken) -> EndReason {
+        match broken {
+            Broken::Reset(code) => ended_reason(code).unwrap_or(self.reset()),
+            Broken::Lost(close) => self.lost_because(close),
+        }
+    }
+
     /// Why a flow ends whose stream on this side is reset without a reason.
     const fn reset(self) -> EndReason {
         match self {
@@ -79,11 +86,12 @@ impl Side {
     }
 
     /// The same, when the connection's end may say more.
-    fn lost_because(self, error: &ConnectionError) -> EndReason {
-        match self {
+    fn lost_because(self, close: Option<Close>) -> EndReason {
+        match (self, close) {
+            (Self::Lane, Some(Close::Ended(reason))) => reason,
+            (Self::Lane, Some(Close::Refused(_))) => EndReason::NodeLeft,
             // What a client says when it closes its connection is about itself.
-            Self::Client => self.lost(),
-            Self::Lane => lost_because(error, self.lost()),
+            (Self::Client, _) | (Self::Lane, Some(Close::Done) | None) => self.lost(),
         }
     }
 
@@ -98,22 +106,4 @@ impl Side {
 /// Why a flow ended naturally: whose end came first.
 fn natural(first: Option<EndReason>) -> EndReason {
     first.unwrap_or(EndReason::ClientClosed)
-}
-
-/// Why a connection under a flow is gone; `otherwise` when it does not say.
-fn lost_because(error: &ConnectionError, otherwise: EndReason) -> EndReason {
-    let ConnectionError::ApplicationClosed(close) = error else { return otherwise };
-    match Close::from_code(close.error_code.into_inner()) {
-        Some(Close::Ended(reason)) => reason,
-        Some(Close::Refused(_)) => EndReason::NodeLeft,
-        Some(Close::Done) | None => otherwise,
-    }
-}
-
-fn done() -> quinn::VarInt {
-    code(DONE)
-}
-
-fn reason_of(code: quinn::VarInt) -> Option<EndReason> {
-    ended_reason(code.into_inner())
 }

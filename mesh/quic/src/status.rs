@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use rap_mesh_core::lane_path::{RecoveryStep, SwitchReason};
 use rap_proto::{Lane, NodeId, OrganizationId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct MeshStatus {
     pub relayed_flows: usize,
     /// The lane connections that this entry keeps warm.
     pub lanes: Vec<LaneStatus>,
+    /// Flows of this entry on the `tcp` carrier.
+    pub tcp_flows: usize,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
 }
@@ -25,6 +28,13 @@ pub struct LaneStatus {
     pub lane: Lane,
     pub path: Path,
     pub rtt: Duration,
+    /// How often the lane changed its path, and why it did the last time.
+    pub switches: u64,
+    pub last_switch: Option<SwitchReason>,
+    /// How far the search for a path is, while one goes on.
+    pub recovery: Option<RecoveryStep>,
+    /// Datagrams from addresses that are no path of the lane.
+    pub refused_datagrams: u64,
 }
 
 /// How a lane reaches its egress.

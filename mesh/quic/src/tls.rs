@@ -1,4 +1,4 @@
-//! The QUIC configurations that follow from a node's identity and the cluster's authorities.
+//! The configurations of QUIC and of TLS over TCP that follow from a node's identity and the cluster's authorities.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rap_pki::{
 };
 use rap_proto::{
     Lane, Timestamp,
-    wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
+    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
 use rustls_pki_types::CertificateDer;
 
@@ -25,6 +25,10 @@ pub(crate) struct NodeConfigs {
     pub(crate) interactive: quinn::ClientConfig,
     pub(crate) bulk: quinn::ClientConfig,
     pub(crate) hop: quinn::ClientConfig,
+    pub(crate) tcp_server: Arc<rustls::ServerConfig>,
+    tcp_interactive: Arc<rustls::ClientConfig>,
+    tcp_bulk: Arc<rustls::ClientConfig>,
+    pub(crate) tcp_hop: Arc<rustls::ClientConfig>,
 }
 
 impl NodeConfigs {
@@ -38,7 +42,18 @@ impl NodeConfigs {
             interactive: lane(Lane::Interactive)?,
             bulk: lane(Lane::Bulk)?,
             hop: dialled(&roots, identity, HOP_ALPN, transport::dialled_hop())?,
+            tcp_server: Arc::new(tcp_accepted(&roots, identity)?),
+            tcp_interactive: tcp_dialled(&roots, identity, lane_alpn(Lane::Interactive))?,
+            tcp_bulk: tcp_dialled(&roots, identity, lane_alpn(Lane::Bulk))?,
+            tcp_hop: tcp_dialled(&roots, identity, HOP_ALPN)?,
         })
+    }
+
+    pub(crate) const fn tcp_lane(&self, lane: Lane) -> &Arc<rustls::ClientConfig> {
+        match lane {
+            Lane::Interactive => &self.tcp_interactive,
+            Lane::Bulk => &self.tcp_bulk,
+        }
     }
 
     pub(crate) const fn lane(&self, lane: Lane) -> &quinn::ClientConfig {
@@ -53,6 +68,15 @@ impl NodeConfigs {
 pub(crate) fn client_config(authorities: &[Vec<u8>]) -> Result<quinn::ClientConfig, TlsError> {
     let config = tls::client(tls::roots(authorities)?, None, &[CLIENT_ALPN])?;
     Ok(quic_client(config, transport::dialled_client()))
+}
+
+/// The same over TCP: for the connection that a session begins with, and for its channels.
+pub(crate) fn tcp_client_configs(
+    authorities: &[Vec<u8>],
+) -> Result<[Arc<rustls::ClientConfig>; 2], TlsError> {
+    let roots = tls::roots(authorities)?;
+    let config = |alpn| tls::client(roots.clone(), None, &[alpn]).map(Arc::new);
+    Ok([config(CLIENT_ALPN)?, config(CHANNEL_ALPN)?])
 }
 
 /// The node at the other end, when it showed a node certificate.
@@ -76,6 +100,20 @@ fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, T
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(transport::accepted()).max_incoming(MAX_INCOMING);
     Ok(config)
+}
+
+fn tcp_accepted(roots: &Roots, identity: &Identity) -> Result<rustls::ServerConfig, TlsError> {
+    let lanes = Lane::ALL.iter().map(|lane| lane_alpn(*lane));
+    let alpn: Vec<&[u8]> = [CLIENT_ALPN, CHANNEL_ALPN, HOP_ALPN].into_iter().chain(lanes).collect();
+    tls::server(identity, ClientAuth::Optional(roots.clone()), &alpn)
+}
+
+fn tcp_dialled(
+    roots: &Roots,
+    identity: &Identity,
+    alpn: &[u8],
+) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+    Ok(Arc::new(tls::client(roots.clone(), Some(identity), &[alpn])?))
 }
 
 fn dialled(

@@ -29,6 +29,7 @@
 //! | `GET o/members`, `GET`, `PUT`, `DELETE o/members/{user}`+ | [`SetMember`] | [`Member`] |
 //! | `GET`, `POST o/pools`, `GET`, `DELETE o/pools/{pool}`+ | [`NewPool`] | [`Pool`] |
 //! | `GET`, `POST o/resources`, `GET`, `PATCH`+, `DELETE o/resources/{resource}`+ | [`NewResource`], [`ChangeResource`] | [`Resource`] |
+//! | `PUT o/resources/{resource}/connection`+ | [`SetResourceConnection`] | |
 //! | `GET`, `POST o/policies`, `GET`, `PUT`+, `DELETE o/policies/{policy}`+ | [`NewPolicy`], [`ChangePolicy`] | [`Policy`] |
 //! | `GET`, `POST o/vpn-connections`, `GET`, `DELETE o/vpn-connections/{connection}`+ | [`NewVpnConnection`] | [`VpnConnection`] |
 //! | `PUT o/vpn-connections/{connection}/nodes`+, `POST …/enable`+, `…/disable`+, `…/drain`+ | [`SetVpnConnectionNodes`] | |

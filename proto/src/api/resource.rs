@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{Reference, bodies};
-use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind};
+use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind, VpnConnectionId};
 
 bodies! {
     /// Where a resource is, as seen from its egress pool.
@@ -41,6 +41,12 @@ bodies! {
         pub labels: Option<BTreeMap<Name, Name>>,
     }
 
+    /// `PUT /organizations/{organization}/resources/{resource}/connection`.
+    pub struct SetResourceConnection {
+        /// The connection that carries it from now on; none for none.
+        pub connection: Option<Reference>,
+    }
+
     pub struct Resource {
         pub id: ResourceId,
         pub organization: OrganizationId,
@@ -51,6 +57,12 @@ bodies! {
         pub pool_name: Name,
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub labels: BTreeMap<Name, Name>,
+        /// The connection that carries it: it is reached from the node that holds that one's lease
+        /// and from no other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub connection: Option<VpnConnectionId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub connection_name: Option<Name>,
         pub revision: u64,
     }
 

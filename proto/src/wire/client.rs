@@ -3,10 +3,16 @@
 //! The client opens one bidirectional stream and sends [`Hello`]; the entry answers
 //! [`HelloReply`]. That stream stays open for [`ClientControl`] and [`EntryControl`]. Each
 //! further bidirectional stream is one channel: [`OpenChannel`], [`ChannelReply`], raw bytes.
+//!
+//! On TCP the first connection is that stream. A channel is a connection with ALPN
+//! `rap-channel/1`, which says first which session it belongs to: [`JoinSession`].
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelKind, Lane, Timestamp, observation::EndReason, refusal::Refusal, token::Proof};
+use crate::{
+    ChannelKind, Lane, PublicKey, SessionId, Signer, Timestamp, observation::EndReason,
+    refusal::Refusal, token::Proof,
+};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
@@ -44,6 +50,25 @@ pub enum EntryControl {
     Ended {
         reason: EndReason,
     },
+}
+
+/// A further connection of a client that this entry serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinSession {
+    pub session: SessionId,
+    /// Made over the session's id, in the place of a token, and over this connection.
+    pub proof: Proof,
+}
+
+impl JoinSession {
+    pub fn make(session: SessionId, exported: [u8; 32], key: &dyn Signer) -> Self {
+        Self { session, proof: Proof::make(session.uuid().as_bytes(), exported, key) }
+    }
+
+    /// Whether the holder of `key` made it for the connection with this exported value.
+    pub fn holds(&self, exported: &[u8; 32], key: &PublicKey) -> bool {
+        self.proof.exported == *exported && self.proof.holds(self.session.uuid().as_bytes(), key)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 //!
 //! Each bidirectional stream carries one [`Request`] and one [`Reply`]. A relayed flow is two UDP
 //! sockets of the relay, one fixed to the asker's address and one to the target's; datagrams from
-//! anywhere else never reach them.
+//! anywhere else never reach them. A relayed stream is two TCP connections: the asker's, which
+//! begins with the ticket that it was given, and the relay's own to the target.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,8 @@ use crate::{Lane, NodeId, refusal::Refusal};
 
 /// How long a flow lives without a refresh.
 pub const FLOW_TTL_MS: u64 = 30_000;
+/// How long the ticket of a stream waits for its connection.
+pub const TICKET_TTL_MS: u64 = 5_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -28,6 +31,11 @@ pub enum Request {
     CloseFlow {
         flow: u64,
     },
+    /// Relay one TCP connection between the asker and `target`, for as long as both sides keep it.
+    SetUpStream {
+        target: NodeId,
+        lane: Lane,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,4 +48,10 @@ pub enum Reply {
     },
     Done,
     Refused(Refusal),
+    /// Connect to the relay within [`TICKET_TTL_MS`], from the address that this hop connection
+    /// comes from, and send [`super::PREAMBLE`] and the ticket. It counts once.
+    StreamReady {
+        #[serde(with = "serde_bytes")]
+        ticket: [u8; 32],
+    },
 }

@@ -35,5 +35,6 @@ pub(crate) fn claims() -> AccessClaims {
         connect_by: Timestamp::from_unix_millis(NOW.unix_millis() + 120_000),
         expires_at: Timestamp::from_unix_millis(NOW.unix_millis() + 600_000),
         client_key: key(7).public_key(),
+        leased: None,
     }
 }

@@ -5,8 +5,8 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, NodeId, NodeRole,
-    ResourceKind, Signer, Timestamp, VpnConnectionId,
+    Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
+    NodeRole, ResourceKind, Signer, Timestamp, VpnConnectionId,
     beat::{Beat, EpochStatement},
     bus::{
         ControlBody, ControlMessage, Heartbeat, LeaseReport, MAX_REPORTED_CONNECTIONS, NodeBody,
@@ -20,7 +20,7 @@ use rap_proto::{
         Assignment, Connection, Connections, Manifest, Peer, Peers, Resource, Resources, RoleScope,
         Section as _, StalePolicy, Target, Trust,
     },
-    token::Proof,
+    token::{AccessClaims, Proof},
     wire::{client, hop, lane, node_api},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,6 +51,9 @@ fn check_bytes(name: &str, bytes: &[u8]) {
 #[test]
 fn tokens_and_signed_envelopes() {
     check("access_claims.v1", &claims());
+    let leased =
+        Leased { connection: VpnConnectionId::from_u128(5), generation: Generation::new(7) };
+    check("access_claims.v2", &AccessClaims { leased: Some(leased), ..claims() });
     check("proof.v1", &Proof::make(b"token", [1; 32], &key(7)));
     // RFC 6979 makes the signature a function of key and message, so it can be frozen too.
     check_bytes("signed_access_token.v1", &seal(&claims(), &[&key(1)]));
@@ -106,8 +109,11 @@ fn snapshots() {
         kind: ResourceKind::Ssh,
         target: Target { host: "build.example".into(), port: 22, allow_local: false },
         users: [claims().user].into(),
+        carried: None,
     };
-    check("section_resources.v1", &Resources { resources: vec![resource] });
+    check("section_resources.v1", &Resources { resources: vec![resource.clone()] });
+    let carried = Resource { carried: Some(VpnConnectionId::from_u128(5)), ..resource };
+    check("section_resources.v2", &Resources { resources: vec![carried] });
     let connection = Connection {
         id: VpnConnectionId::from_u128(5),
         organization: claims().organization,
@@ -239,6 +245,8 @@ fn frames() {
     let proof = Proof::make(b"token", [1; 32], &key(7));
     let hello = client::Hello { token: b"token".to_vec(), proof: proof.clone() };
     check("client_hello.v1", &hello);
+    let session = rap_proto::SessionId::from_u128(3);
+    check("client_join.v1", &client::JoinSession { session, proof: proof.clone() });
     check("client_refresh.v1", &client::ClientControl::Refresh(hello));
     check("entry_ended.v1", &client::EntryControl::Ended { reason: EndReason::Terminated });
     check(
@@ -267,6 +275,8 @@ fn frames() {
         &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
     );
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
+    check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
+    check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
 }
 
 #[test]

@@ -150,6 +150,12 @@ impl Fabric {
         &self.office
     }
 
+    /// Has a second relay join, and waits until every node knows of it.
+    pub async fn add_relay(&mut self) {
+        self.enroll(Space::Spare).await;
+        self.settle().await;
+    }
+
     /// The agent that runs on a host.
     pub fn agent(&mut self, space: Space) -> &mut Process {
         self.agents.get_mut(&space).expect("every node has an agent")
@@ -323,7 +329,9 @@ impl Fabric {
     async fn enroll(&mut self, space: Space) {
         let (person, words): (_, &[&str]) = match space {
             Space::Entry => (&self.owner, &["--role", "entry-node", "--host", "entry"]),
-            Space::Relay => (&self.owner, &["--role", "relay-node", "--auto-approve"]),
+            Space::Relay | Space::Spare => {
+                (&self.owner, &["--role", "relay-node", "--auto-approve"])
+            }
             _ => {
                 let words = &[
                     "--organization",

@@ -47,9 +47,11 @@ pub enum Space {
     Relay,
     Egress,
     Office,
+    /// A second relay, whose kernel forwards nothing; no node runs there until a test wants it.
+    Spare,
 }
 
-use Space::{Client, Control, Egress, Entry, Office, Relay};
+use Space::{Client, Control, Egress, Entry, Office, Relay, Spare};
 
 /// The cables; the n-th has the addresses 10.92.n.1 and 10.92.n.2.
 const LINKS: &[(Space, Space)] = &[
@@ -61,6 +63,9 @@ const LINKS: &[(Space, Space)] = &[
     (Entry, Relay),
     (Relay, Egress),
     (Egress, Office),
+    (Control, Spare),
+    (Entry, Spare),
+    (Spare, Egress),
 ];
 
 /// Ways that lead over a neighbour: from, to, and the neighbour.
@@ -73,7 +78,7 @@ pub struct Lab {
 }
 
 impl Space {
-    pub const ALL: [Self; 6] = [Control, Client, Entry, Relay, Egress, Office];
+    pub const ALL: [Self; 7] = [Control, Client, Entry, Relay, Egress, Office, Spare];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -83,6 +88,7 @@ impl Space {
             Relay => "relay",
             Egress => "egress",
             Office => "office",
+            Spare => "spare",
         }
     }
 
@@ -147,6 +153,26 @@ impl Lab {
     /// Ends what [`Lab::cut_off`] began.
     pub fn heal(&self, space: Space) -> Result<(), String> {
         self.run(space, "nft", &["delete table inet cut"])
+    }
+
+    /// Drops what a host and a neighbour send each other over `protocol`, `tcp` or `udp`.
+    pub fn block(&self, space: Space, neighbour: Space, protocol: &str) -> Result<(), String> {
+        let name = neighbour.name();
+        let drop = |way: &str| format!("{way} {name} meta l4proto {protocol} drop;");
+        let rules = format!(
+            "table inet blocked {{
+                chain input {{ type filter hook input priority 0; {} }}
+                chain output {{ type filter hook output priority 0; {} }}
+            }}",
+            drop("iifname"),
+            drop("oifname")
+        );
+        self.run(space, "nft", &[&rules])
+    }
+
+    /// Ends what [`Lab::block`] began.
+    pub fn unblock(&self, space: Space) -> Result<(), String> {
+        self.run(space, "nft", &["delete table inet blocked"])
     }
 
     /// A command that runs on a host. It dies with this process' thread that starts it.

@@ -52,7 +52,8 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("rap-mesh-core", &["rap-proto"]),
-    ("rap-mesh", &["rap-proto", "rap-pki", "rap-mesh-core"]),
+    ("rap-splice", &[]),
+    ("rap-mesh", &["rap-proto", "rap-pki", "rap-splice", "rap-mesh-core"]),
     ("rap-agent-core", &["rap-proto", "rap-tlog"]),
     (
         "rap-node-agent",
@@ -68,7 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("rap-adapter-contract", &["rap-proto"]),
-    ("rap-stream-worker", &["rap-proto", "rap-adapter-contract"]),
+    ("rap-stream-worker", &["rap-proto", "rap-splice", "rap-adapter-contract"]),
 ];
 
 const TIERS: &[&str] = &["core", "shell", "program", "test"];

@@ -181,6 +181,13 @@ impl Holders {
         self.connections.get(&connection)?.holder.as_ref()?.permit()
     }
 
+    /// The permits of all connections that have one, in the order of their ids.
+    pub fn permits(&self) -> impl Iterator<Item = (VpnConnectionId, Permit)> {
+        self.connections
+            .iter()
+            .filter_map(|(connection, held)| Some((*connection, held.holder.as_ref()?.permit()?)))
+    }
+
     /// Every connection whose floor is known, in the order of their ids.
     pub fn each(&self) -> impl Iterator<Item = (VpnConnectionId, LeaseClass, Phase, Report)> {
         self.connections.iter().filter_map(|(connection, held)| {

@@ -12,4 +12,9 @@ impl Permit {
     pub fn covers(&self, now: Moment, generation: Generation) -> bool {
         generation == self.generation && now < self.until
     }
+
+    /// Whether this is `before`, or a renewal of it.
+    pub fn extends(&self, before: &Self) -> bool {
+        self.generation == before.generation && self.until >= before.until
+    }
 }

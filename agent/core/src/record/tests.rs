@@ -4,10 +4,17 @@ use std::fmt::Debug;
 use rap_proto::Generation;
 
 use super::*;
-use rap_proto::{beat::Beat, observation::LogRefusal};
+use rap_proto::{Leased, VpnConnectionId, beat::Beat, observation::LogRefusal};
 
 use crate::{
-    beat::BeatFloor, lease::LeaseFloor, snapshot::Floor, standing::Standing, witness::Witnessed,
+    beat::BeatFloor,
+    lease::{
+        LeaseFloor,
+        marks::{MarkBook, Marks},
+    },
+    snapshot::Floor,
+    standing::Standing,
+    witness::Witnessed,
 };
 
 fn hex(bytes: &[u8]) -> String {
@@ -71,6 +78,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&HeldPeers { cache: vec![8; 40] });
     check(&Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) });
     check(&LeaseFloor { generation: Generation::new(7) });
+    check(&marks());
     check(&Standing::Good);
     check(&witnessed());
     check(&beat_floor());
@@ -106,6 +114,17 @@ fn beat_floor() -> BeatFloor {
     BeatFloor { statement: b"statement".to_vec(), beat }
 }
 
+fn marks() -> Marks {
+    let mut book = MarkBook::default();
+    let mark = |connection, generation| Leased {
+        connection: VpnConnectionId::from_u128(connection),
+        generation: Generation::new(generation),
+    };
+    book.want(mark(2, 1 << 33)).unwrap();
+    book.want(mark(1, 7)).unwrap();
+    book.pending(mark(1, 7)).unwrap()
+}
+
 #[test]
 fn the_formats_are_frozen() {
     let floor = Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) };
@@ -115,6 +134,7 @@ fn the_formats_are_frozen() {
     check_golden("floor", &encode(&floor));
     check_golden("lease-floor", &encode(&LeaseFloor { generation: Generation::new(7) }));
     check_golden("peers", &encode(&HeldPeers { cache: vec![8; 4] }));
+    check_golden("fence-marks", &encode(&marks()));
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));
     check_golden("tree_head", &encode(&witnessed()));

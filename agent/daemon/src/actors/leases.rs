@@ -28,6 +28,7 @@ use crate::{
     clock::Clock,
     control::{CallError, ControlClient},
     driver::{Driver, Gate},
+    leases::NodeLeases,
     random,
     shell::{MAILBOX, Shell},
 };
@@ -76,6 +77,8 @@ pub(crate) struct LeaseActor {
     crew: Crew,
     /// It outlives this actor, and so may what it carries.
     driver: Arc<dyn Driver>,
+    /// What the mesh is shown; it outlives this actor, too.
+    leases: NodeLeases,
     machine: Holders,
     timer: Option<SpawnHandle>,
     /// Of each connection that was activated.
@@ -85,9 +88,15 @@ pub(crate) struct LeaseActor {
 }
 
 impl LeaseActor {
-    pub(crate) fn new(parts: Parts, crew: Crew, driver: Arc<dyn Driver>) -> Self {
+    pub(crate) fn new(
+        parts: Parts,
+        crew: Crew,
+        driver: Arc<dyn Driver>,
+        leases: NodeLeases,
+    ) -> Self {
         let machine = Holders::new(Clock.moment(), random::seed());
-        Self { parts, crew, driver, machine, timer: None, gates: BTreeMap::new(), client: None }
+        let (timer, gates, client) = (None, BTreeMap::new(), None);
+        Self { parts, crew, driver, leases, machine, timer, gates, client }
     }
 
     /// Feeds what becomes of some work.
@@ -246,6 +255,7 @@ impl Shell for LeaseActor {
         for (connection, gate) in &self.gates {
             gate.set(self.machine.permit(*connection));
         }
+        self.leases.show(self.machine.permits().collect());
         self.show();
     }
 

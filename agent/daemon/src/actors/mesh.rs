@@ -20,6 +20,7 @@ use crate::{
         spool::{Observe, SpoolActor},
     },
     board::{LaneReport, MeshReport},
+    leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct MeshActor {
     crew: Crew,
     hull: Hull,
     dialer: Arc<dyn Dialer>,
+    leases: NodeLeases,
     snapshot: Option<Arc<Snapshot>>,
     authority: Authority,
     draining: bool,
@@ -62,12 +64,19 @@ pub(crate) struct MeshActor {
 }
 
 impl MeshActor {
-    pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull, dialer: Arc<dyn Dialer>) -> Self {
+    pub(crate) fn new(
+        parts: Parts,
+        crew: Crew,
+        hull: Hull,
+        dialer: Arc<dyn Dialer>,
+        leases: NodeLeases,
+    ) -> Self {
         Self {
             parts,
             crew,
             hull,
             dialer,
+            leases,
             snapshot: None,
             authority: Authority::default(),
             draining: false,
@@ -108,9 +117,10 @@ impl MeshActor {
     fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
         let bound = self.identity().and_then(|identity| {
             let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
-            let limits = MeshLimits::default();
-            MeshEndpoint::bind(MeshOptions { listen, identity, dialer, limits }, view)
-                .map_err(|error| error.to_string())
+            let (leases, marks) = (Arc::new(self.leases.clone()), self.leases.marks());
+            let (limits, carrier) = (MeshLimits::default(), self.parts.options.carrier);
+            let options = MeshOptions { listen, identity, dialer, leases, marks, limits, carrier };
+            MeshEndpoint::bind(options, view).map_err(|error| error.to_string())
         });
         match bound {
             Ok((endpoint, events)) => {
@@ -159,6 +169,10 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
             Path::Relayed { relay } => Some(relay),
         },
         rtt_ms: u64::try_from(lane.rtt.as_millis()).unwrap_or(u64::MAX),
+        switches: lane.switches,
+        last_switch: lane.last_switch.map(|reason| reason.as_str().to_owned()),
+        recovery: lane.recovery.map(|step| step.as_str().to_owned()),
+        refused_datagrams: lane.refused_datagrams,
     });
     MeshReport {
         listening: endpoint.local_addr().ok(),
@@ -167,6 +181,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
         lanes: lanes.collect(),
+        tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
     }
 }

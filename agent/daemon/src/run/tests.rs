@@ -75,6 +75,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         advertise: Vec::new(),
         worker,
         bus: BusChoice::Local(Arc::new(rap_bus::LocalBus::default())),
+        carrier: None,
         drain_limit: Duration::ZERO,
         driver: crate::DriverChoice::None,
     };
@@ -203,6 +204,7 @@ fn request(port: u16, session: u128) -> DialRequest {
             kind: ResourceKind::Tcp,
             target: Target { host: "127.0.0.1".to_owned(), port, allow_local: true },
             users: std::collections::BTreeSet::new(),
+            carried: None,
         },
         channel: ChannelKind::Stream,
         traceparent: None,

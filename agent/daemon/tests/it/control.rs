@@ -288,6 +288,7 @@ impl Control {
                 Wire::Local(bus) => BusChoice::Local(bus.clone()),
                 Wire::Nats(_) => BusChoice::Credentials,
             },
+            carrier: None,
             drain_limit: Duration::ZERO,
             driver: rap_node_agent::DriverChoice::None,
         }

@@ -4,7 +4,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use futures_util::future::{BoxFuture, ready};
 use rap_mesh::{
-    DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, Sections, View,
+    DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases, Sections, View,
 };
 use rap_mesh_core::refusals::refusal;
 use rap_node_agent::AgentState;
@@ -44,7 +44,10 @@ fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: control.identity_of(NEIGHBOUR, &key),
         dialer: Arc::new(NoTargets),
+        leases: Arc::new(NoLeases::default()),
+        marks: Vec::new(),
         limits: MeshLimits::default(),
+        carrier: None,
     };
     let view = View::new(&making.manifest, sections);
     let (endpoint, events) = MeshEndpoint::bind(options, view).unwrap();

@@ -7,8 +7,9 @@ use rap_events::session::{
     Basis, Grant, MAX_GRANT_POLICIES, Outcome, SessionAuthorized, SessionCommand, SessionRequested,
 };
 use rap_proto::{
-    AttachmentId, ChannelKind, ClusterId, Lane, MessageId, Name, NodeId, OrganizationId, PolicyId,
-    PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId, WeekHour,
+    AttachmentId, ChannelKind, ClusterId, Lane, Leased, MessageId, Name, NodeId, OrganizationId,
+    PolicyId, PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
+    WeekHour,
     token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS},
 };
 
@@ -159,8 +160,14 @@ pub fn authorize_session(
     let refuse = |(code, reason): NoNode| because(denied(code, reason, Some(resource.id)));
     let entries: Vec<NodeId> =
         choice.entries().map_err(refuse)?.into_iter().map(|node| node.id).collect();
+    let lease = resource.carried.map(|connection| choice.holder(connection)).transpose();
+    let lease = lease.map_err(refuse)?;
+    let leased = lease.map(|(_, leased)| leased);
+    if let Some(session) = session {
+        check_lease(session, leased).map_err(because)?;
+    }
     let egresses: BTreeMap<NodeId, u64> = choice
-        .egresses(resource.pool)
+        .egresses(resource.pool, lease.map(|(holder, _)| holder))
         .map_err(refuse)?
         .into_iter()
         .map(|node| (node.id, node.content_version))
@@ -173,6 +180,7 @@ pub fn authorize_session(
         connect_by: now + Duration::from_millis(CONNECT_TTL_MS),
         expires_at: now + Duration::from_millis(GRANT_TTL_MS),
         policies,
+        leased,
     };
     let attachment = session.and_then(|session| session.attachment).unwrap_or(ids.attachment);
     let holder = Holder {
@@ -240,6 +248,7 @@ fn claims(cluster: ClusterId, holder: Holder, grant: &Grant) -> AccessClaims {
         connect_by: grant.connect_by,
         expires_at: grant.expires_at,
         client_key: holder.client_key,
+        leased: grant.leased,
     }
 }
 
@@ -296,6 +305,16 @@ fn refreshed_session<'a>(
         return Err(denied(RefusalCode::SessionTerminated, reason, Some(resource.id)));
     }
     Ok(Some(session))
+}
+
+/// A session is of one generation: what it began under one holder does not go on under another.
+fn check_lease(session: &Session, leased: Option<Leased>) -> Result<(), Denied> {
+    let begun = session.grant.as_ref().and_then(|grant| grant.leased);
+    if begun == leased {
+        return Ok(());
+    }
+    let reason = "the lease of its connection was granted anew since the session was authorized";
+    Err(denied(RefusalCode::SessionTerminated, reason, session.resource))
 }
 
 fn denied(code: RefusalCode, reason: &str, resource: Option<ResourceId>) -> Denied {

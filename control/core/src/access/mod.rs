@@ -7,6 +7,7 @@ mod document;
 mod grant;
 mod nodes;
 mod policy;
+mod trial;
 
 pub use document::{DocumentRefused, MAX_DOCUMENTS, check_document};
 pub use grant::{
@@ -16,6 +17,9 @@ pub use grant::{
 pub use nodes::{LIVENESS_MS, Live, Liveness};
 pub use policy::{Explanation, Obstacle, explain, permits, reachable};
 pub(crate) use policy::{permitted_users, ruled_users, withdrawn};
+pub use trial::{
+    TestBroken, TestedResource, check_lists, check_policy_removal, check_resource_removal,
+};
 
 #[cfg(test)]
 mod tests;

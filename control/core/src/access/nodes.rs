@@ -1,8 +1,8 @@
 use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use rap_proto::{
-    Digest, NodeId, NodeRole, OrganizationId, PoolId, RefusalCode, SessionId, Timestamp,
-    token::MAX_AUDIENCE,
+    Digest, Generation, Leased, NodeId, NodeRole, OrganizationId, PoolId, RefusalCode, SessionId,
+    Timestamp, VpnConnectionId, token::MAX_AUDIENCE,
 };
 
 use crate::state::{Node, State};
@@ -52,8 +52,24 @@ impl Choice<'_> {
         self.best(reachable, "every entry of the organization is draining")
     }
 
-    /// The nodes that may reach a resource of `pool`, best first.
-    pub(super) fn egresses(&self, pool: PoolId) -> Result<Vec<&Node>, NoNode> {
+    /// Who holds the lease of a connection, and under which generation, as far as events say.
+    pub(super) fn holder(&self, connection: VpnConnectionId) -> Result<(NodeId, Leased), NoNode> {
+        let found = self.state.vpn_connections().get(connection);
+        let lease = found
+            .filter(|found| found.organization == self.organization)
+            .and_then(|found| found.lease)
+            .ok_or((RefusalCode::LeaseNotHeld, "no node holds the lease of its connection"))?;
+        let generation = Generation::new(lease.generation);
+        Ok((lease.node, Leased { connection, generation }))
+    }
+
+    /// The nodes that may reach a resource of `pool`, best first. Of a resource that a connection
+    /// carries only the `holder` of that one's lease.
+    pub(super) fn egresses(
+        &self,
+        pool: PoolId,
+        holder: Option<NodeId>,
+    ) -> Result<Vec<&Node>, NoNode> {
         let in_pool: Vec<&Node> = self.state.nodes().in_pool(pool).collect();
         if in_pool.is_empty() {
             return Err((
@@ -67,6 +83,12 @@ impl Choice<'_> {
         if with_role.is_empty() {
             let reason = "no node of the egress pool has the role for the organization";
             return Err((RefusalCode::RoleNotAssigned, reason));
+        }
+        let is_holder = |node: &&Node| holder.is_none_or(|holder| node.id == holder);
+        let with_role: Vec<&Node> = with_role.into_iter().filter(is_holder).collect();
+        if with_role.is_empty() {
+            let reason = "the holder of its connection's lease is no egress of its pool";
+            return Err((RefusalCode::LeaseNotHeld, reason));
         }
         self.best(with_role, "every node of the egress pool is draining")
     }

@@ -5,7 +5,7 @@ use rap_proto::{OrganizationId, PolicyId, ResourceId, UserId, WeekHour};
 
 use crate::{
     rules::{Answer, Member, Question},
-    state::{Policy, Resource, State},
+    state::{Policy, Resource, Session, State},
 };
 
 /// What the policies say of one user and one resource.
@@ -154,11 +154,7 @@ pub(crate) fn permitted_users(state: &State, policy: &Policy) -> BTreeSet<UserId
 }
 
 /// Whether an open session's access was withdrawn since it was authorized.
-pub(crate) fn withdrawn(
-    state: &State,
-    session: &crate::state::Session,
-    at: WeekHour,
-) -> Option<Withdrawn> {
+pub(crate) fn withdrawn(state: &State, session: &Session, at: WeekHour) -> Option<Withdrawn> {
     let resource = session.resource?;
     let (cause, since) = match subjects(state, session.organization, session.user, resource) {
         Err(Obstacle::OrganizationClosed) => (TerminationCause::OrganizationClosed, None),
@@ -167,14 +163,21 @@ pub(crate) fn withdrawn(
         Ok((member, found)) if !member_may_reach(state, member, found, Some(at)) => {
             (TerminationCause::AccessWithdrawn, None)
         }
-        Ok((_, found)) => {
-            if found.placed <= session.authorized {
-                return None;
-            }
+        Ok((_, found)) if found.placed > session.authorized => {
             (TerminationCause::ResourceChanged, Some(found.placed))
         }
+        Ok(_) if lease_is_superseded(state, session) => (TerminationCause::LeaseSuperseded, None),
+        Ok(_) => return None,
     };
     Some(Withdrawn { cause, since })
+}
+
+/// Whether a newer generation was granted than the session is of. When a lease merely ended, its
+/// node ends what it carried, and the session waits for what comes next.
+fn lease_is_superseded(state: &State, session: &Session) -> bool {
+    let Some(leased) = session.grant.as_ref().and_then(|grant| grant.leased) else { return false };
+    let connection = state.vpn_connections().get(leased.connection);
+    connection.is_none_or(|found| found.generation > leased.generation.number())
 }
 
 /// The member and the resource that rules can be asked about.

@@ -15,9 +15,9 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    AttachmentId, MessageId, NodeId, NodeRole, OrganizationRole, PolicyId, RefusalCode,
-    ResourceKind, SessionId, WeekHour,
-    snapshot::{RoleScope, Target},
+    AttachmentId, Generation, Leased, MessageId, NodeId, NodeRole, OrganizationRole, PolicyId,
+    RefusalCode, ResourceKind, SessionId, WeekHour,
+    snapshot::{Resources, RoleScope, Section as _, Target},
     token::{CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
 };
 
@@ -392,4 +392,88 @@ fn the_floor_rises_with_what_an_egress_is_told_and_not_with_renewals() {
     let create = PolicyCommand::Create { organization: acme.id, name: name("more"), spec };
     platform.must::<Policy>(policy.uuid(), create);
     assert_eq!(floor(&platform), platform.state().position());
+}
+
+/// A second egress of the tenant's pool.
+fn second_egress(platform: &mut Platform, tenant: Tenant) -> NodeId {
+    let organizations = Some(BTreeSet::from([tenant.id]));
+    let roles = vec![RoleScope { role: NodeRole::StreamWorker, organizations }];
+    platform.world.node(0x150, "second", Some(tenant.id), roles, &[tenant.pool])
+}
+
+#[test]
+fn a_carried_resource_is_reached_from_the_holder_of_its_lease_and_from_no_other() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let second = second_egress(&mut platform, acme);
+    let reached = |platform: &Platform| {
+        let authorized = ask(platform, &Liveness::new(), &request(acme)).unwrap();
+        assert_eq!(authorized.claims.leased, authorized.grant.leased);
+        let egresses: Vec<NodeId> = authorized.claims.egresses.keys().copied().collect();
+        (egresses, authorized.claims.leased)
+    };
+    assert_eq!(reached(&platform), (vec![acme.egress, second], None));
+    platform.carry(acme);
+    let lease = |generation| {
+        let generation = Generation::new(generation);
+        Some(Leased { connection: acme.connection, generation })
+    };
+    assert_eq!(reached(&platform), (vec![acme.egress], lease(1)));
+    platform.release(acme);
+    let denied = ask(&platform, &Liveness::new(), &request(acme)).unwrap_err();
+    let reason = "no node holds the lease of its connection";
+    assert_eq!((denied.code, denied.reason.as_str()), (RefusalCode::LeaseNotHeld, reason));
+    platform.grant(acme, second, 2);
+    assert_eq!(reached(&platform), (vec![second], lease(2)));
+    // A node that carries the connection without being an egress of the pool.
+    platform.release(acme);
+    let relay = platform.relay;
+    platform.grant(acme, relay, 3);
+    let denied = ask(&platform, &Liveness::new(), &request(acme)).unwrap_err();
+    let reason = "the holder of its connection's lease is no egress of its pool";
+    assert_eq!((denied.code, denied.reason.as_str()), (RefusalCode::LeaseNotHeld, reason));
+    let none = ResourceCommand::Carry { connection: None };
+    platform.must::<Resource>(acme.resource.uuid(), none);
+    assert_eq!(reached(&platform), (vec![acme.egress, second], None));
+}
+
+#[test]
+fn the_connection_of_another_organization_carries_nothing() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let foreign = ResourceCommand::Carry { connection: Some(globex.connection) };
+    platform.must::<Resource>(acme.resource.uuid(), foreign);
+    assert_eq!(code(&platform, &request(acme)), RefusalCode::LeaseNotHeld);
+}
+
+#[test]
+fn a_session_is_refreshed_under_the_generation_that_it_began_with() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    assert!(ask(&platform, &Liveness::new(), &refresh(acme)).is_ok());
+    platform.carry(acme);
+    assert_eq!(code(&platform, &refresh(acme)), RefusalCode::SessionTerminated);
+    let session = SessionId::from_uuid(uuid(0x7001));
+    platform.world.connect(acme, acme.user, session).unwrap();
+    let again = AccessRequest { refresh: Some(session), ..request(acme) };
+    let refreshed = ask(&platform, &Liveness::new(), &again).unwrap();
+    assert_eq!(refreshed.claims.leased.unwrap().generation, Generation::new(1));
+    platform.release(acme);
+    assert_eq!(code(&platform, &again), RefusalCode::LeaseNotHeld);
+    platform.grant(acme, acme.egress, 2);
+    assert_eq!(code(&platform, &again), RefusalCode::SessionTerminated);
+}
+
+#[test]
+fn what_an_egress_is_told_of_a_carried_resource_is_newer_than_its_connection() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    platform.carry(acme);
+    let carried = platform.state().position();
+    let authorized = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
+    assert_eq!(authorized.claims.egresses[&acme.egress], carried);
+    let compiled = compile(platform.state(), acme.egress).unwrap();
+    let resources = &compiled.sections[&compiled.manifest.sections[Resources::NAME]];
+    let told = Resources::from_bytes(resources).unwrap().resources;
+    assert_eq!(told[0].carried, Some(acme.connection));
 }

@@ -209,6 +209,26 @@ fn a_password_change_closes_every_login_but_the_one_that_made_it() {
 }
 
 #[test]
+fn a_new_grant_ends_the_sessions_of_the_generation_before() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    platform.carry(acme);
+    let [old, unused] = [0x7010, 0x7011].map(|n| SessionId::from_uuid(uuid(n)));
+    platform.world.connect(acme, acme.user, old).unwrap();
+    platform.release(acme);
+    settle(&mut platform);
+    assert_eq!(phase(&platform, old), SessionPhase::Authorized, "nobody has followed yet");
+    platform.world.connect(acme, acme.user, unused).unwrap_err();
+    platform.grant(acme, acme.egress, 2);
+    let new = SessionId::from_uuid(uuid(0x7012));
+    platform.world.connect(acme, acme.user, new).unwrap();
+    settle(&mut platform);
+    let terminated = platform.state().sessions().get(old).unwrap().terminated.unwrap();
+    assert_eq!(terminated.cause, TerminationCause::LeaseSuperseded);
+    assert_eq!(phase(&platform, new), SessionPhase::Authorized);
+}
+
+#[test]
 fn one_answer_is_bounded() {
     let mut platform = Platform::new();
     let acme = platform.acme;

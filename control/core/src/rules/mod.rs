@@ -26,7 +26,7 @@ pub(crate) use builtin::administer;
 pub use builtin::builtin_rules;
 pub use document::{CompiledRule, Flaw, MAX_DOCUMENT_RULES, compile_document, unknown_literal};
 pub(crate) use organization::OrganizationRules;
-pub(crate) use question::{Member, Question};
+pub(crate) use question::{Lists, Member, Question};
 
 /// The action of reaching a resource, as rules call it.
 pub const REACH: &str = "reach";

@@ -20,7 +20,10 @@ use rap_proto::{
 use super::*;
 use crate::{
     State,
-    access::{DocumentRefused, MAX_DOCUMENTS, check_document, explain, permits, reachable},
+    access::{
+        DocumentRefused, MAX_DOCUMENTS, TestBroken, TestedResource, check_document, check_lists,
+        check_policy_removal, check_resource_removal, explain, permits, reachable,
+    },
     authorization::{
         Action, Decision, Facts, Principal, Refusal, Rule, Target, authorize, explain_action,
     },
@@ -470,7 +473,7 @@ fn tests_block_a_bad_write_and_say_which_and_why() {
     let other = PolicyId::from_uuid(uuid(0xb000));
     let closed = document("@id(\"closed\") forbid(principal, action, resource);");
     let refused = check_document(platform.state(), acme.id, other, &closed).unwrap_err();
-    let DocumentRefused::OtherTestFailed { policy, test, rules, .. } = refused else {
+    let DocumentRefused::OtherTestFailed(TestBroken { policy, test, rules, .. }) = refused else {
         panic!("{refused:?}")
     };
     assert_eq!((policy.as_str(), test.as_str()), ("acme-policy", "acme-user reach"));
@@ -479,6 +482,63 @@ fn tests_block_a_bad_write_and_say_which_and_why() {
     platform.must::<Membership>(membership_id(acme.id, acme.user), MembershipCommand::Revoke);
     platform.must::<Membership>(membership_id(acme.id, acme.admin), MembershipCommand::Revoke);
     check_document(platform.state(), acme.id, other, &closed).unwrap();
+}
+
+#[test]
+fn lists_and_removals_are_held_to_what_other_policies_tests_say() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let text =
+        "@id(\"no-web\") forbid(principal, action, resource) when { resource.kind == \"web\" };";
+    let tests = vec![
+        test("acme-user", "reach", "acme-ssh", "", Verdict::Permit),
+        test("acme-admin", "reach", "acme-ssh", "", Verdict::Forbid),
+    ];
+    let tested = PolicyDocument { tests, ..document(text) };
+    let (promises, fresh) = (PolicyId::from_uuid(uuid(0xd000)), PolicyId::from_uuid(uuid(0xd001)));
+    check_document(platform.state(), acme.id, promises, &tested).unwrap();
+    let write =
+        PolicyCommand::Write { organization: acme.id, name: name("promises"), document: tested };
+    platform.must::<Policy>(promises.uuid(), write);
+    let spec = |users: &[UserId]| PolicySpec {
+        users: users.iter().copied().collect(),
+        kinds: BTreeSet::from([ResourceKind::Ssh]),
+        ..PolicySpec::default()
+    };
+    let broken = |test: &str, expect, rules: Vec<String>| {
+        Err(TestBroken { policy: name("promises"), test: test.to_owned(), expect, rules })
+    };
+    let lists = |id, users: &[UserId]| check_lists(platform.state(), acme.id, id, &spec(users));
+    let missing = broken("acme-user reach", Verdict::Permit, vec![]);
+    let beyond =
+        |policy: PolicyId| broken("acme-admin reach", Verdict::Forbid, vec![policy.to_string()]);
+    assert_eq!(lists(acme.policy, &[acme.owner]), missing);
+    assert_eq!(lists(acme.policy, &[acme.user, acme.admin]), beyond(acme.policy));
+    assert_eq!(lists(fresh, &[acme.admin]), beyond(fresh));
+    for (policy, users) in
+        [(acme.policy, [acme.user, acme.owner]), (fresh, [acme.owner, acme.user])]
+    {
+        assert_eq!(lists(policy, &users), Ok(()));
+    }
+    // With the document its own tests go.
+    assert_eq!(lists(promises, &[acme.admin]), Ok(()));
+    let goes = |id| check_policy_removal(platform.state(), acme.id, id);
+    assert_eq!((goes(acme.policy), goes(promises)), (missing, Ok(())));
+
+    let resource = |platform: &Platform, tenant: Tenant| {
+        check_resource_removal(platform.state(), tenant.id, tenant.resource)
+    };
+    let test = "acme-user reach".to_owned();
+    let asked = Err(TestedResource { policy: name("promises"), test });
+    assert_eq!(resource(&platform, acme), asked);
+    assert_eq!(resource(&platform, platform.globex), Ok(()));
+    // Whoever must go goes; what is asked about nobody binds nobody.
+    for user in [acme.user, acme.admin] {
+        platform.must::<Membership>(membership_id(acme.id, user), MembershipCommand::Revoke);
+    }
+    assert_eq!(check_policy_removal(platform.state(), acme.id, acme.policy), Ok(()));
+    platform.must::<Policy>(promises.uuid(), PolicyCommand::Remove);
+    assert_eq!(resource(&platform, acme), Ok(()));
 }
 
 #[test]

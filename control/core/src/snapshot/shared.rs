@@ -147,6 +147,7 @@ fn resources(state: &State, pools: &[PoolId]) -> Resources {
             kind: found.kind,
             target: found.target.clone(),
             users: users.of(found.organization, found),
+            carried: found.carried,
         })
         .collect();
     resources.sort_by_key(|resource| resource.id);

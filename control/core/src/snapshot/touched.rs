@@ -58,7 +58,9 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             let named = match event {
                 ResourceEvent::Created(event) => Some(event.pool),
                 ResourceEvent::Changed(event) => Some(event.pool),
-                ResourceEvent::Removed(_) | ResourceEvent::Labelled(_) => None,
+                ResourceEvent::Removed(_)
+                | ResourceEvent::Labelled(_)
+                | ResourceEvent::Carried(_) => None,
             };
             held.into_iter().chain(named).flat_map(|id| pool(state, id)).collect()
         }

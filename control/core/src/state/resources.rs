@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::{Envelope, resource::ResourceEvent};
-use rap_proto::{Name, OrganizationId, PoolId, ResourceId, ResourceKind, snapshot::Target};
+use rap_proto::{
+    Name, OrganizationId, PoolId, ResourceId, ResourceKind, VpnConnectionId, snapshot::Target,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Corrupt, Stamp, names::Names, stamp::created};
@@ -23,6 +25,8 @@ pub struct Resource {
     pub target: Target,
     pub pool: PoolId,
     pub labels: BTreeMap<Name, Name>,
+    /// The connection that carries it: only the node that holds its lease reaches it.
+    pub carried: Option<VpnConnectionId>,
     /// The position since which it is where it is: sessions authorized before lead elsewhere.
     pub placed: u64,
     pub stamp: Stamp,
@@ -66,6 +70,7 @@ impl Resources {
                 target: event.target.clone(),
                 pool: event.pool,
                 labels: BTreeMap::new(),
+                carried: None,
                 placed: envelope.position,
                 stamp: Stamp::first(envelope)?,
             };
@@ -84,6 +89,10 @@ impl Resources {
                 resource.kind = event.kind;
                 resource.target = event.target.clone();
                 resource.pool = event.pool;
+                resource.placed = envelope.position;
+            }
+            ResourceEvent::Carried(event) => {
+                resource.carried = event.connection;
                 resource.placed = envelope.position;
             }
             ResourceEvent::Labelled(event) => resource.labels.clone_from(&event.labels),

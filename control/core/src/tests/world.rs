@@ -23,7 +23,7 @@ use rap_events::{
     resource::{Resource, ResourceCommand},
     session::{Session, SessionCommand},
     user::{User, UserCommand},
-    vpn_connection::{VpnConnection, VpnConnectionCommand},
+    vpn_connection::{ReleaseReason, VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
     ApiScope, ApiTokenId, AttachmentId, Capability, ClusterId, CommandId, Digest, JoinTokenId,
@@ -241,6 +241,30 @@ impl Platform {
 
     pub(crate) fn must<A: Aggregate>(&mut self, id: Uuid, command: A::Command) {
         self.world.must::<A>(id, command);
+    }
+
+    /// Puts the tenant's resource on the tenant's connection, which ends the tenant's session.
+    pub(crate) fn carry(&mut self, tenant: Tenant) {
+        let carry = ResourceCommand::Carry { connection: Some(tenant.connection) };
+        self.must::<Resource>(tenant.resource.uuid(), carry);
+    }
+
+    /// The holder of the tenant's connection gives its lease back.
+    pub(crate) fn release(&mut self, tenant: Tenant) {
+        let generation = self.state().vpn_connections().get(tenant.connection).unwrap().generation;
+        let (reason, released_at) = (ReleaseReason::Drained, self.world.now);
+        let release = VpnConnectionCommand::ReleaseLease { generation, reason, released_at };
+        self.must::<VpnConnection>(tenant.connection.uuid(), release);
+    }
+
+    /// A node holds the lease of the tenant's connection from now on.
+    pub(crate) fn grant(&mut self, tenant: Tenant, node: NodeId, generation: u64) {
+        let (connection, granted_at) = (tenant.connection.uuid(), self.world.now);
+        let valid_until = granted_at + std::time::Duration::from_secs(4);
+        let nodes = BTreeSet::new();
+        self.must::<VpnConnection>(connection, VpnConnectionCommand::AllowNodes { nodes });
+        let grant = VpnConnectionCommand::GrantLease { node, generation, granted_at, valid_until };
+        self.must::<VpnConnection>(connection, grant);
     }
 }
 

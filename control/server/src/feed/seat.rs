@@ -32,7 +32,10 @@ impl Seat {
         let limits = feed.limits();
         let mut shared = feed.lock();
         if shared.closed {
-            return Err(Problem::new(ProblemCode::Unavailable, "the server stops"));
+            return Err(Problem::new(
+                ProblemCode::Unavailable,
+                "this server begins no more event streams",
+            ));
         }
         if shared.followers.len() >= limits.open {
             return Err(full("max_streams"));

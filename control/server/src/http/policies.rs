@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use rap_control_core::{
     Action, Target,
-    access::{DocumentRefused, check_document},
+    access::{DocumentRefused, TestBroken, check_document, check_lists, check_policy_removal},
     state::Policy as Found,
 };
 use rap_events::{
@@ -27,6 +27,9 @@ use super::{
     page,
     reference::{self, organization_of},
 };
+
+/// A test of another policy stands against what is asked for.
+const OTHER_TEST_FAILED: &str = "policy.other_test_failed";
 
 pub(super) async fn list(call: Call) -> Result<Page<Policy>, Failure> {
     let organization = organization_of(&call)?;
@@ -83,6 +86,7 @@ pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure
     let mut work = call.work();
     let mut loaded = work.load::<policy::Policy>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
+    check_policy_removal(&call.state, organization, id).map_err(kept)?;
     let name = loaded.state.name.clone();
     work.decide(&mut loaded, PolicyCommand::Remove)?;
     if let Some(name) = name {
@@ -115,7 +119,12 @@ fn said(
     document: Option<PolicyDocument>,
 ) -> Result<Said, Failure> {
     match (rules, document) {
-        (Some(rules), None) => Ok(Said::Lists(spec(call, organization, rules)?)),
+        (Some(rules), None) => {
+            let spec = spec(call, organization, rules)?;
+            check_lists(&call.state, organization, id, &spec)
+                .map_err(|why| invalid("rules", OTHER_TEST_FAILED, why.to_string()))?;
+            Ok(Said::Lists(spec))
+        }
         (None, Some(document)) => {
             let document = read(document);
             check_document(&call.state, organization, id, &document)
@@ -124,6 +133,10 @@ fn said(
         }
         _ => Err(invalid("rules", "rules_or_document", "say either rules or a document")),
     }
+}
+
+fn kept(why: TestBroken) -> Failure {
+    Problem::new(ProblemCode::Rejected, why.to_string()).rule(OTHER_TEST_FAILED).into()
 }
 
 fn refused(why: &DocumentRefused) -> Failure {
@@ -135,9 +148,7 @@ fn refused(why: &DocumentRefused) -> Failure {
         DocumentRefused::TestFailed { at, .. } => {
             (format!("document.tests[{at}]"), "policy.test_failed")
         }
-        DocumentRefused::OtherTestFailed { .. } => {
-            ("document".to_owned(), "policy.other_test_failed")
-        }
+        DocumentRefused::OtherTestFailed(_) => ("document".to_owned(), OTHER_TEST_FAILED),
         DocumentRefused::TooManyDocuments => {
             let problem = Problem::new(ProblemCode::LimitReached, why.to_string());
             return problem.rule("max_documents").into();

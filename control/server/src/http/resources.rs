@@ -1,13 +1,21 @@
 //! Resources: what users may reach, as admins see them, and as users do.
 
-use rap_control_core::{Action, Target, access, state::Resource as Found};
+use rap_control_core::{
+    Action, Target,
+    access::{self, TestedResource},
+    state::Resource as Found,
+};
 use rap_events::{
     Aggregate as _, StreamId, keys, pool,
     resource::{self, ResourceCommand},
+    vpn_connection::VpnConnection,
 };
 use rap_proto::{
-    OrganizationId, PoolId, ResourceId,
-    api::{ChangeResource, Changed, NewResource, Page, Reachable, Reference, Resource, TargetSpec},
+    OrganizationId, PoolId, ResourceId, VpnConnectionId,
+    api::{
+        ChangeResource, Changed, NewResource, Page, Problem, ProblemCode, Reachable, Reference,
+        Resource, SetResourceConnection, TargetSpec,
+    },
     snapshot,
 };
 
@@ -93,6 +101,8 @@ pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resourc
         pool,
         pool_name: pool_name(&call, organization, pool)?,
         labels: body.labels,
+        connection: None,
+        connection_name: None,
         revision: loaded.revision,
     };
     call.commit(work, answer).await
@@ -123,18 +133,46 @@ pub(super) async fn change(call: Call, body: ChangeResource) -> Result<Done<Chan
     call.commit(work, Changed { revision: loaded.revision }).await
 }
 
+pub(super) async fn carry(
+    call: Call,
+    body: SetResourceConnection,
+) -> Result<Done<Changed>, Failure> {
+    let (organization, id) = target(&call)?;
+    call.allow(Action::ChangeResource, Target::Resource(id))?;
+    let mut work = call.work();
+    let connection = match &body.connection {
+        None => None,
+        Some(named) => Some(connection_of(&call, &mut work, organization, named).await?),
+    };
+    let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
+    call.check_revision(loaded.revision)?;
+    work.decide(&mut loaded, ResourceCommand::Carry { connection })?;
+    call.commit(work, Changed { revision: loaded.revision }).await
+}
+
 pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
     let (organization, id) = target(&call)?;
     call.allow(Action::RemoveResource, Target::Resource(id))?;
     let mut work = call.work();
     let mut loaded = work.load::<resource::Resource>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
+    access::check_resource_removal(&call.state, organization, id)
+        .map_err(|why| tested(&call, organization, &why))?;
     let name = loaded.state.created.as_ref().map(|created| created.name.clone());
     work.decide(&mut loaded, ResourceCommand::Remove)?;
     if let Some(name) = name {
         work.release(keys::resource_name(organization, &name));
     }
     call.commit(work, Gone {}).await
+}
+
+/// Which test it is, only those are told who may read it.
+fn tested(call: &Call, organization: OrganizationId, why: &TestedResource) -> Failure {
+    let detail = match call.may(Action::ReadPolicy, Target::Organization(organization)) {
+        true => why.to_string(),
+        false => "a test of a policy asks about it".to_owned(),
+    };
+    Problem::new(ProblemCode::Rejected, detail).rule("resource.in_test").into()
 }
 
 /// The pool that a body names. It must still be there when the command is appended.
@@ -151,6 +189,27 @@ async fn pool_of(
         return Err(absent());
     }
     work.hold_at(StreamId::new(pool::Pool::CATEGORY, found.id.uuid()), loaded.revision);
+    Ok(found.id)
+}
+
+/// The organization's connection that a body names, if the caller may see it. It must still be there
+/// when the command is appended.
+async fn connection_of(
+    call: &Call,
+    work: &mut Work,
+    organization: OrganizationId,
+    named: &Reference,
+) -> Result<VpnConnectionId, Failure> {
+    let absent =
+        || invalid("connection", "connection_exists", "the organization has no such connection");
+    let found = reference::vpn_connection(&call.state, organization, named)
+        .filter(|found| call.may(Action::ReadVpnConnection, Target::VpnConnection(found.id)))
+        .ok_or_else(absent)?;
+    let loaded = work.load::<VpnConnection>(found.id.uuid()).await?;
+    if loaded.state.removed {
+        return Err(absent());
+    }
+    work.hold_at(StreamId::new(VpnConnection::CATEGORY, found.id.uuid()), loaded.revision);
     Ok(found.id)
 }
 
@@ -189,7 +248,9 @@ fn from_target(target: &snapshot::Target) -> TargetSpec {
 }
 
 fn show(call: &Call, resource: &Found) -> Resource {
-    let pool = call.state.within(resource.organization).pools().get(resource.pool);
+    let within = call.state.within(resource.organization);
+    let pool = within.pools().get(resource.pool);
+    let connection = resource.carried.and_then(|id| within.vpn_connections().get(id));
     Resource {
         id: resource.id,
         organization: resource.organization,
@@ -199,6 +260,8 @@ fn show(call: &Call, resource: &Found) -> Resource {
         pool: resource.pool,
         pool_name: pool.map_or_else(|| resource.name.clone(), |pool| pool.name.clone()),
         labels: resource.labels.clone(),
+        connection: resource.carried,
+        connection_name: connection.map(|connection| connection.name.clone()),
         revision: resource.stamp.revision,
     }
 }

@@ -183,6 +183,13 @@ fn access() -> Vec<Endpoint> {
         get(resource, "Show a resource", resources::get),
         command(Method::PATCH, resource, "Change a resource", resources::change).conditional(),
         command(delete.clone(), resource, "Remove a resource", resources::remove).conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/organizations/{organization}/resources/{resource}/connection",
+            "Say which connection carries a resource",
+            resources::carry,
+        )
+        .conditional(),
         list(policies_path, "List access policies", policies::list).by_name(),
         command(post.clone(), policies_path, "Create an access policy", policies::create),
         get(policy, "Show an access policy", policies::get),

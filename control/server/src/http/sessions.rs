@@ -138,6 +138,7 @@ fn refused(code: RefusalCode) -> Problem {
         RefusalCode::NodeDraining | RefusalCode::PathUnavailable | RefusalCode::RoleNotAssigned => {
             "no node can serve this at the moment"
         }
+        RefusalCode::LeaseNotHeld => "no node carries this at the moment",
         _ => "no policy lets you reach this, or there is no such resource",
     };
     Problem::new(ProblemCode::AccessDenied, detail).rule(code.as_str())

@@ -10,7 +10,10 @@ use rap_events::{
 };
 use rap_proto::{
     NodeId, OrganizationId, VpnConnectionId,
-    api::{Changed, NewVpnConnection, Page, Reference, SetVpnConnectionNodes, VpnConnection},
+    api::{
+        Changed, NewVpnConnection, Page, Problem, ProblemCode, Reference, SetVpnConnectionNodes,
+        VpnConnection,
+    },
 };
 
 use super::{
@@ -105,6 +108,12 @@ pub(super) async fn drain(call: Call, _: Nothing) -> Result<Done<Changed>, Failu
 pub(super) async fn remove(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
     let (organization, id) = target(&call)?;
     call.allow(Action::RemoveVpnConnection, Target::VpnConnection(id))?;
+    let within = call.state.within(organization);
+    if within.resources().iter().any(|found| found.carried == Some(id)) {
+        return Err(Problem::new(ProblemCode::Rejected, "it carries resources")
+            .rule("vpn_connection.in_use")
+            .into());
+    }
     let mut work = call.work();
     let mut loaded = work.load::<vpn_connection::VpnConnection>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;

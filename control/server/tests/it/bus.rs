@@ -30,7 +30,7 @@ fn heartbeat() -> NodeBody {
     })
 }
 
-fn message(world: &World, host: &Host, sequence: u64, body: NodeBody) -> NodeMessage {
+pub(crate) fn message(world: &World, host: &Host, sequence: u64, body: NodeBody) -> NodeMessage {
     let now = rap_control::now();
     NodeMessage {
         cluster: world.running.cluster,
@@ -43,7 +43,7 @@ fn message(world: &World, host: &Host, sequence: u64, body: NodeBody) -> NodeMes
     }
 }
 
-async fn say(world: &World, host: &Host, message: &NodeMessage, key: &LocalKey) {
+pub(crate) async fn say(world: &World, host: &Host, message: &NodeMessage, key: &LocalKey) {
     let payload = Bytes::from(signed::seal(message, &[key]));
     let subject = up_subject(world.running.cluster, host.node());
     world.bus.publish(subject, payload).await.unwrap();

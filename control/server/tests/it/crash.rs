@@ -50,7 +50,7 @@ const POLL: Duration = Duration::from_millis(100);
 const RATE: &str = "100000/100000";
 
 /// Where a cluster's programs find what they share.
-struct Place {
+pub(crate) struct Place {
     // Stopped before its folder is removed.
     postgres: PrivatePostgres,
     nats: PrivateNats,
@@ -58,7 +58,7 @@ struct Place {
 }
 
 impl Place {
-    async fn start(durability: Durability) -> Self {
+    pub(crate) async fn start(durability: Durability) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, durability).await.unwrap();
@@ -70,7 +70,7 @@ impl Place {
         Self { postgres, nats, dir }
     }
 
-    fn database(&self) -> String {
+    pub(crate) fn database(&self) -> String {
         url(&self.dir.path().join("postgres/run"), "control")
     }
 
@@ -80,21 +80,33 @@ impl Place {
 
     /// Runs the program over the state directory of this name, on this port.
     async fn program(&self, name: &str, port: u16) -> Program {
-        Program::start(&self.state_dir(name), &self.database(), &self.nats.url(), port).await
+        self.program_with(name, port, &[]).await
+    }
+
+    /// The same with more words on its command line.
+    pub(crate) async fn program_with(&self, name: &str, port: u16, words: &[&str]) -> Program {
+        let (state_dir, nats) = (self.state_dir(name), self.nats.url());
+        Program::start(&state_dir, &self.database(), &nats, port, words).await
     }
 }
 
 /// A running `rap-control`. Killed when dropped.
-struct Program {
-    child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     /// Kept, so that it can go on speaking.
     lines: Lines<BufReader<ChildStdout>>,
-    port: u16,
-    ca: Digest,
+    pub(crate) port: u16,
+    pub(crate) ca: Digest,
 }
 
 impl Program {
-    async fn start(state_dir: &Path, database: &str, nats: &str, port: u16) -> Self {
+    async fn start(
+        state_dir: &Path,
+        database: &str,
+        nats: &str,
+        port: u16,
+        words: &[&str],
+    ) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_rap-control"))
             .arg("run")
             .args(["--listen", &format!("127.0.0.1:{port}"), "--database", database])
@@ -102,6 +114,7 @@ impl Program {
             .args(["--rate-user", RATE, "--rate-address", RATE])
             .arg("--state-dir")
             .arg(state_dir)
+            .args(words)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -125,7 +138,7 @@ impl Program {
     }
 
     /// The first platform owner, with the code that the program prints as long as there is none.
-    async fn set_up(&mut self) -> Api {
+    pub(crate) async fn set_up(&mut self) -> Api {
         let line = timeout(PATIENCE, self.lines.next_line()).await.unwrap().unwrap().unwrap();
         let (_, code) = line.rsplit_once(' ').expect("the setup code");
         let body = json!({"setupCode": code, "name": "root", "password": PASSWORD});
@@ -134,7 +147,7 @@ impl Program {
         self.api().with_token(reply.json["secret"].as_str().unwrap())
     }
 
-    async fn kill(&mut self) {
+    pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
     }
 
@@ -155,7 +168,7 @@ impl Program {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

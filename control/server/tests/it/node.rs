@@ -150,6 +150,8 @@ pub(crate) async fn exchange<T: Serialize>(
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.write_all(&body).await.unwrap();
+    // What TLS took may still be with this process, and reading would not send it.
+    stream.flush().await.unwrap();
     let mut reply = Vec::new();
     // A server that closes without a TLS goodbye has said everything all the same.
     let _ = stream.read_to_end(&mut reply).await;

@@ -1,5 +1,6 @@
 //! Everything that can be created, read, changed and removed.
 
+use rap_proto::Signer as _;
 use reqwest::Method;
 use serde_json::json;
 
@@ -173,5 +174,50 @@ async fn a_connection_is_wanted_changed_and_removed_by_its_organization() {
     assert_eq!(api.get(path).await.problem(), "not_found");
     let listed = api.get(connections).await;
     assert_eq!(listed.json["items"].as_array().unwrap().len(), 1, "the tenant's own");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_resource_is_carried_by_a_connection_of_its_organization_and_of_no_other() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let beta = tenant(&world, &root, "beta").await;
+    crate::node::enroll(&world, &acme.join_secret, "acme-edge").await;
+    let api = &acme.api;
+    let path = "/organizations/acme/resources/acme-ssh";
+    let carry = format!("{path}/connection");
+    let on = |connection: &str| Some(json!({"connection": connection}));
+    for foreign in [&beta.connection, "beta-vpn", "00000000-0000-7000-8000-000000000009"] {
+        let refused = api.change(Method::PUT, &carry, on(foreign), 1).await;
+        assert_eq!(refused.problem(), "validation_failed", "{foreign}: {}", refused.text);
+        assert_eq!(refused.json["rule"], "connection_exists");
+    }
+    let stale = api.change(Method::PUT, &carry, on(&acme.connection), 7).await;
+    assert_eq!(stale.status, 412, "{}", stale.text);
+    let carried = api.change(Method::PUT, &carry, on(&acme.connection), 1).await;
+    assert_eq!((carried.status.as_u16(), carried.revision()), (200, 2), "{}", carried.text);
+    let shown = api.get(path).await.json;
+    assert_eq!(shown["connection"], json!(acme.connection));
+    assert!(shown["connectionName"].is_string(), "{shown}");
+
+    // A policy lets its owner in, and nobody holds the lease.
+    let key = crate::node::fresh_key().public_key();
+    let access = json!({"resource": acme.resource, "clientKey": key});
+    let denied = api.post("/sessions", access).await;
+    assert_eq!(
+        (denied.problem(), denied.json["rule"].as_str()),
+        ("access_denied", Some("lease_not_held"))
+    );
+
+    let connection = format!("/organizations/acme/vpn-connections/{}", acme.connection);
+    let in_use = api.change(Method::DELETE, &connection, None, 1).await;
+    let rule = in_use.json["rule"].as_str();
+    assert_eq!((in_use.problem(), rule), ("rejected", Some("vpn_connection.in_use")));
+    let none = Some(json!({"connection": null}));
+    assert_eq!(api.change(Method::PUT, &carry, none, 2).await.revision(), 3);
+    assert!(api.get(path).await.json.get("connection").is_none());
+    let removed = api.change(Method::DELETE, &connection, None, 1).await;
+    assert_eq!(removed.status, 204, "{}", removed.text);
     world.stop().await;
 }

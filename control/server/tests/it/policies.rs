@@ -231,3 +231,65 @@ async fn a_label_and_a_rule_let_a_member_tend_some_resources() {
     assert_eq!(bob.get(path).await.problem(), "not_found", "the label is what he was let in by");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_test_relies_on_stays_until_the_test_is_mended_and_people_go_at_once() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (bob, tender) = (member(&world, &acme, "bob").await, member(&world, &acme, "tender").await);
+    let lists = json!({"name": "lists", "rules": {"users": ["bob"], "resources": ["acme-ssh"]}});
+    assert_eq!(acme.api.post(POLICIES, lists).await.status, 201);
+    let text = "permit(principal == User::\"tender\", \
+        action in [Action::\"resource.read\", Action::\"resource.remove\"], resource);";
+    let tests = json!([{
+        "name": "bob works", "user": "bob", "action": "reach", "resource": "acme-ssh",
+        "expect": "permit",
+    }]);
+    let rules = acme.api.post(POLICIES, document(text, tests)).await;
+    assert_eq!(rules.status, 201, "{}", rules.text);
+    let head = world.head().await;
+
+    let (policy, resource) =
+        (format!("{POLICIES}/lists"), "/organizations/acme/resources/acme-ssh");
+    let narrow = Some(json!({"rules": {"users": ["tender"], "resources": ["acme-ssh"]}}));
+    let narrowed = acme.api.change(Method::PUT, &policy, narrow.clone(), 1).await;
+    assert_eq!(narrowed.problem(), "validation_failed", "{}", narrowed.text);
+    let stale = acme.api.change(Method::DELETE, &policy, None, 7).await;
+    assert_eq!(stale.problem(), "precondition_failed");
+    let removed = acme.api.change(Method::DELETE, &policy, None, 1).await;
+    assert_eq!(removed.problem(), "rejected", "{}", removed.text);
+    for refused in [narrowed, removed] {
+        assert_eq!(refused.json["rule"], "policy.other_test_failed");
+        let detail = refused.json["detail"].as_str().unwrap();
+        assert_eq!(
+            detail,
+            "the test \"bob works\" of the policy rules expects permit, and no rule says anything"
+        );
+    }
+    // Which test it is, nobody is told who may not read it.
+    let asks = "the test \"bob works\" of the policy rules asks about it";
+    for (api, detail) in [(&acme.api, asks), (&tender, "a test of a policy asks about it")] {
+        let refused = api.change(Method::DELETE, resource, None, 2).await;
+        assert_eq!(refused.problem(), "precondition_failed");
+        let refused = api.change(Method::DELETE, resource, None, 1).await;
+        assert_eq!(refused.problem(), "rejected", "{}", refused.text);
+        assert_eq!(refused.json["rule"], "resource.in_test");
+        assert_eq!(refused.json["detail"], detail);
+    }
+    assert_eq!(world.head().await, head, "nothing was changed");
+
+    // A person is not kept by what somebody expects of him.
+    let member = "/organizations/acme/members/bob";
+    assert_eq!(acme.api.change(Method::DELETE, member, None, 1).await.status, 204);
+    assert_eq!(bob.get(resource).await.problem(), "not_found");
+    let again = document(text, json!([]))["document"].clone();
+    let mended = json!({"document": again});
+    let path = format!("{POLICIES}/rules");
+    let mended = acme.api.change(Method::PUT, &path, Some(mended), 1).await;
+    assert_eq!(mended.status, 200, "{}", mended.text);
+    assert_eq!(acme.api.change(Method::PUT, &policy, narrow, 1).await.status, 200);
+    assert_eq!(acme.api.change(Method::DELETE, &policy, None, 2).await.status, 204);
+    assert_eq!(tender.change(Method::DELETE, resource, None, 1).await.status, 204);
+    world.stop().await;
+}

@@ -59,12 +59,19 @@ async fn an_event_of_a_later_release_halts_the_fold_and_the_replica_says_so() {
     let root = world.set_up().await;
     tenant(&world, &root, "acme").await;
     world.settles("rap_control_leading{duty=\"processes\"} ", |leads| leads == 1).await;
+    let follow = world.client.get(format!("{}/api/v1/events", world.base));
+    let follow = follow.bearer_auth(root.token.as_ref().unwrap()).send();
+    let mut followed = follow.await.unwrap();
     let later = store(&world.log, ("organization.renamed", 2), None, vec![0x80]).await;
     world.settles("rap_control_fold_halted ", |halted| halted == 1).await;
     let ready = world.client.get(format!("{}/readyz", world.base)).send().await.unwrap();
     assert_eq!(ready.status(), 503);
     let why = "the log has an event of a later release: update this replica\n";
     assert_eq!(ready.text().await.unwrap(), why);
+
+    // Who follows the log here is sent away, and can go on elsewhere.
+    while followed.chunk().await.unwrap().is_some() {}
+    assert_eq!(root.get("/events").await.problem(), "unavailable");
 
     // Nothing is granted by a state that is too old, and nobody is shown it for a newer one.
     let refused = root.post("/organizations", json!({"name": "after"})).await;

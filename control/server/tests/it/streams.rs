@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,13 +32,10 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use uuid::Uuid;
 
-use crate::{
-    node::connect,
-    world::{Api, World},
-};
+use crate::world::{Api, World};
 
 /// How many follow at once: a fifth of what a server takes.
 const FOLLOWERS: usize = 2_000;
@@ -190,7 +188,7 @@ impl Log for CountingLog {
 }
 
 /// Appends events of an organization at once.
-async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
+pub(crate) async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
     let id = OrganizationId::from_uuid(organization);
     let stream = StreamId::new("organization", organization);
     let mut expected = 0;
@@ -228,24 +226,32 @@ async fn organization(root: &Api) -> Uuid {
 }
 
 /// One who follows the log over a connection of its own, and reads when asked to.
-struct Follower {
+pub(crate) struct Follower {
     stream: TlsStream<TcpStream>,
 }
 
 impl Follower {
     async fn open(world: &World, api: &Api) -> Self {
-        let config = tls::pinned_client(world.running.ca_fingerprint, &[b"http/1.1"]);
-        let mut stream = connect(world, config).await.unwrap();
         let token = api.token.as_ref().unwrap();
+        Self::at(world.running.address, world.running.ca_fingerprint, token).await
+    }
+
+    /// Follows the log of the server at this address.
+    pub(crate) async fn at(address: SocketAddr, ca: Digest, token: &str) -> Self {
+        let socket = TcpStream::connect(address).await.unwrap();
+        let connector = TlsConnector::from(Arc::new(tls::pinned_client(ca, &[b"http/1.1"])));
+        let mut stream = connector.connect("localhost".try_into().unwrap(), socket).await.unwrap();
         let request = format!(
             "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
+        // What TLS took may still be with this process, and reading would not send it.
+        stream.flush().await.unwrap();
         Self { stream }
     }
 
     /// Reads until `count` events of the kind have come, and returns how many came in all.
-    async fn read(&mut self, kind: &str, count: usize) -> usize {
+    pub(crate) async fn read(&mut self, kind: &str, count: usize) -> usize {
         let wanted = format!("event: {kind}\n");
         let (mut seen, mut tail) = (0, VecDeque::<u8>::new());
         let mut chunk = [0; 16 * 1024];
@@ -262,10 +268,9 @@ impl Follower {
     }
 }
 
-/// Both ends of every connection are files of this process.
-fn raise_file_limit() {
+/// As far as this process may, and at least to `needed`.
+pub(crate) fn raise_file_limit(needed: u64) {
     let limit = getrlimit(Resource::Nofile);
-    let needed = 2 * FOLLOWERS as u64 + 500;
     assert!(limit.maximum.is_none_or(|most| most >= needed), "ulimit -Hn is below {needed}");
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
@@ -285,7 +290,8 @@ fn resident_bytes() -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold_little() {
-    raise_file_limit();
+    // Both ends of every connection are files of this process.
+    raise_file_limit(2 * FOLLOWERS as u64 + 500);
     let log = Arc::new(CountingLog { log: MemoryLog::new(), read: AtomicU64::new(0) });
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let streams = StreamLimits { open_per_user: FOLLOWERS, ..StreamLimits::default() };

@@ -97,6 +97,10 @@ impl Target<'_> {
                 json!({"target": target}),
             ),
             (
+                ("PUT", "/organizations/{organization}/resources/{resource}/connection"),
+                json!({"connection": tenant.connection}),
+            ),
+            (
                 ("POST", "/organizations/{organization}/policies"),
                 json!({"name": "p", "rules": rules}),
             ),

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
+use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, VpnConnectionId, snapshot::Target};
 
 /// The longest host of a target, in bytes: a DNS name.
 pub const MAX_HOST_BYTES: usize = 253;
@@ -25,6 +25,11 @@ pub enum ResourceCommand {
     /// Replaces all labels.
     Label {
         labels: BTreeMap<Name, Name>,
+    },
+    /// Puts it on a connection, or on none: only the node that holds that connection's lease
+    /// reaches it from then on.
+    Carry {
+        connection: Option<VpnConnectionId>,
     },
     /// Releases the name.
     Remove,

@@ -3,8 +3,9 @@ use std::net::IpAddr;
 use rap_proto::{OrganizationId, Timestamp, snapshot::Target};
 
 use super::{
-    Created, MAX_HOST_BYTES, MAX_LABELS, Resource, ResourceChanged, ResourceCommand,
-    ResourceCreated, ResourceEvent, ResourceLabelled, ResourceRejection, ResourceRemoved,
+    Created, MAX_HOST_BYTES, MAX_LABELS, Resource, ResourceCarried, ResourceChanged,
+    ResourceCommand, ResourceCreated, ResourceEvent, ResourceLabelled, ResourceRejection,
+    ResourceRemoved,
 };
 use crate::Aggregate;
 
@@ -26,11 +27,12 @@ impl Aggregate for Resource {
             }
             (ResourceCommand::Create { .. }, Some(_)) => Err(ResourceRejection::AlreadyExists),
             (_, None) => Err(ResourceRejection::NotFound),
-            (ResourceCommand::Change { .. } | ResourceCommand::Label { .. }, Some(_))
-                if self.removed =>
-            {
-                Err(ResourceRejection::NotFound)
-            }
+            (
+                ResourceCommand::Change { .. }
+                | ResourceCommand::Label { .. }
+                | ResourceCommand::Carry { .. },
+                Some(_),
+            ) if self.removed => Err(ResourceRejection::NotFound),
             (ResourceCommand::Change { kind, target, pool }, Some(old)) => {
                 check_target(&target)?;
                 if (kind, &target, pool) == (old.kind, &old.target, old.pool) {
@@ -44,6 +46,12 @@ impl Aggregate for Resource {
             (ResourceCommand::Label { labels }, Some(_)) if labels == self.labels => Ok(Vec::new()),
             (ResourceCommand::Label { labels }, Some(_)) => {
                 Ok(vec![ResourceLabelled { labels }.into()])
+            }
+            (ResourceCommand::Carry { connection }, Some(_)) if connection == self.carried => {
+                Ok(Vec::new())
+            }
+            (ResourceCommand::Carry { connection }, Some(_)) => {
+                Ok(vec![ResourceCarried { connection }.into()])
             }
             (ResourceCommand::Remove, Some(_)) if self.removed => Ok(Vec::new()),
             (ResourceCommand::Remove, Some(_)) => Ok(vec![ResourceRemoved {}.into()]),
@@ -64,6 +72,7 @@ impl Aggregate for Resource {
                 }
             }
             ResourceEvent::Removed(_) => self.removed = true,
+            ResourceEvent::Carried(carried) => self.carried = carried.connection,
             ResourceEvent::Labelled(labelled) => self.labels.clone_from(&labelled.labels),
         }
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
+use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, VpnConnectionId, snapshot::Target};
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::events;
@@ -12,6 +12,7 @@ events! {
     Changed(ResourceChanged) = "resource.changed" / 1;
     Removed(ResourceRemoved) = "resource.removed" / 1;
     Labelled(ResourceLabelled) = "resource.labelled" / 1;
+    Carried(ResourceCarried) = "resource.carried" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,13 @@ pub struct ResourceRemoved {}
 #[serde(deny_unknown_fields)]
 pub struct ResourceLabelled {
     pub labels: BTreeMap<Name, Name>,
+}
+
+/// Which connection carries it from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceCarried {
+    pub connection: Option<VpnConnectionId>,
 }
 
 /// Schema 1 of `resource.created`, from before a resource could allow local addresses.

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, snapshot::Target};
+use rap_proto::{Name, OrganizationId, PoolId, ResourceKind, VpnConnectionId, snapshot::Target};
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resource {
     pub created: Option<Created>,
     pub labels: BTreeMap<Name, Name>,
+    pub carried: Option<VpnConnectionId>,
     pub removed: bool,
 }
 

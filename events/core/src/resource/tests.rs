@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{ResourceKind, snapshot::Target};
+use rap_proto::{ResourceKind, VpnConnectionId, snapshot::Target};
 
 use super::*;
 use crate::{
@@ -118,5 +118,24 @@ fn labels_are_replaced_as_a_whole_and_bounded() {
     given::<Resource>([created()]).when(over).rejected(ResourceRejection::TooManyLabels);
     for events in [vec![], vec![created(), ResourceRemoved {}.into()]] {
         given::<Resource>(events).when(label(1)).rejected(ResourceRejection::NotFound);
+    }
+}
+
+#[test]
+fn a_resource_is_carried_by_one_connection_or_by_none() {
+    let connection = |id| Some(VpnConnectionId::from_u128(id));
+    let carry = |connection| ResourceCommand::Carry { connection };
+    let carried = |connection| ResourceEvent::from(ResourceCarried { connection });
+    given::<Resource>([created()]).when(carry(None)).nothing();
+    let state =
+        given::<Resource>([created()]).when(carry(connection(1))).then([carried(connection(1))]);
+    assert_eq!(state.carried, connection(1));
+    let on_one = || given::<Resource>([created(), carried(connection(1))]);
+    on_one().when(carry(connection(1))).nothing();
+    on_one().when(carry(connection(2))).then([carried(connection(2))]);
+    assert_eq!(on_one().when(carry(None)).then([carried(None)]).carried, None);
+    for events in [vec![], vec![created(), ResourceRemoved {}.into()]] {
+        let rejected = ResourceRejection::NotFound;
+        given::<Resource>(events).when(carry(connection(1))).rejected(rejected);
     }
 }

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    AttachmentId, MessageId, NodeId, OrganizationId, PolicyId, PublicKey, RefusalCode, ResourceId,
-    ResourceKind, Timestamp, UserId, observation::EndReason,
+    AttachmentId, Leased, MessageId, NodeId, OrganizationId, PolicyId, PublicKey, RefusalCode,
+    ResourceId, ResourceKind, Timestamp, UserId, observation::EndReason,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,10 @@ events! {
     SessionEvent:
     Requested(SessionRequested) = "session.requested" / 1;
     Denied(SessionDenied) = "session.denied" / 2, from 1 by SessionDeniedV1;
-    Authorized(SessionAuthorized) = "session.authorized" / 2, from 1 by SessionAuthorizedV1;
-    Refreshed(SessionRefreshed) = "session.refreshed" / 2, from 1 by SessionRefreshedV1;
+    Authorized(SessionAuthorized) = "session.authorized" / 3,
+        from 1 by SessionAuthorizedV1, from 2 by SessionAuthorizedV2;
+    Refreshed(SessionRefreshed) = "session.refreshed" / 3,
+        from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2;
     Started(SessionStarted) = "session.started" / 1;
     AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
     Terminated(SessionTerminated) = "session.terminated" / 1;
@@ -68,6 +70,8 @@ pub struct Grant {
     pub expires_at: Timestamp,
     /// The policies that permitted it.
     pub policies: BTreeSet<PolicyId>,
+    /// The lease under which the resource is reached, where a connection carries it.
+    pub leased: Option<Leased>,
 }
 
 /// The session got a newer access token.
@@ -122,6 +126,8 @@ pub enum TerminationCause {
     ResourceChanged,
     /// The organization was suspended or removed.
     OrganizationClosed,
+    /// The lease under which the resource was reached was granted anew.
+    LeaseSuperseded,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +155,25 @@ impl From<SessionDeniedV1> for SessionDenied {
     }
 }
 
+/// A grant as schemas 1 and 2 wrote it, from before connections carried resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrantV2 {
+    token: MessageId,
+    entries: BTreeSet<NodeId>,
+    egresses: BTreeMap<NodeId, u64>,
+    connect_by: Timestamp,
+    expires_at: Timestamp,
+    policies: BTreeSet<PolicyId>,
+}
+
+impl From<GrantV2> for Grant {
+    fn from(old: GrantV2) -> Self {
+        let GrantV2 { token, entries, egresses, connect_by, expires_at, policies } = old;
+        Self { token, entries, egresses, connect_by, expires_at, policies, leased: None }
+    }
+}
+
 /// Schema 1 of `session.authorized`, whose grant alone named the policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -156,14 +181,32 @@ pub(super) struct SessionAuthorizedV1 {
     resource: ResourceId,
     kind: ResourceKind,
     attachment: AttachmentId,
-    grant: Grant,
+    grant: GrantV2,
 }
 
 impl From<SessionAuthorizedV1> for SessionAuthorized {
     fn from(old: SessionAuthorizedV1) -> Self {
         let basis = Basis::of_policies(&old.grant.policies);
         let SessionAuthorizedV1 { resource, kind, attachment, grant } = old;
-        Self { resource, kind, attachment, grant, basis }
+        Self { resource, kind, attachment, grant: grant.into(), basis }
+    }
+}
+
+/// Schema 2 of `session.authorized`, from before connections carried resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionAuthorizedV2 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: GrantV2,
+    basis: Basis,
+}
+
+impl From<SessionAuthorizedV2> for SessionAuthorized {
+    fn from(old: SessionAuthorizedV2) -> Self {
+        let SessionAuthorizedV2 { resource, kind, attachment, grant, basis } = old;
+        Self { resource, kind, attachment, grant: grant.into(), basis }
     }
 }
 
@@ -171,12 +214,26 @@ impl From<SessionAuthorizedV1> for SessionAuthorized {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SessionRefreshedV1 {
-    grant: Grant,
+    grant: GrantV2,
 }
 
 impl From<SessionRefreshedV1> for SessionRefreshed {
     fn from(old: SessionRefreshedV1) -> Self {
         let basis = Basis::of_policies(&old.grant.policies);
-        Self { grant: old.grant, basis }
+        Self { grant: old.grant.into(), basis }
+    }
+}
+
+/// Schema 2 of `session.refreshed`, from before connections carried resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionRefreshedV2 {
+    grant: GrantV2,
+    basis: Basis,
+}
+
+impl From<SessionRefreshedV2> for SessionRefreshed {
+    fn from(old: SessionRefreshedV2) -> Self {
+        Self { grant: old.grant.into(), basis: old.basis }
     }
 }

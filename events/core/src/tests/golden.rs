@@ -2,14 +2,22 @@
 //!
 //! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
 
-use std::{collections::BTreeSet, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use rap_proto::{
-    AttachmentId, Name, OrganizationId, PoolId, RefusalCode, ResourceId, ResourceKind, codec,
+    AttachmentId, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId, RefusalCode,
+    ResourceId, ResourceKind, Timestamp, codec,
 };
 use serde::Serialize;
 
-use super::samples::{ACME, POLICY, POOL, every_event, name, resource_created, session_authorized};
+use super::samples::{
+    ACME, POLICY, POOL, every_event, grant, name, resource_created, session_authorized,
+};
 use crate::{
     DomainEvent, Personal,
     aggregate::EventKind,
@@ -100,12 +108,45 @@ struct AuthorizedV1 {
     resource: ResourceId,
     kind: ResourceKind,
     attachment: AttachmentId,
-    grant: Grant,
+    grant: GrantV2,
 }
 
 #[derive(Serialize)]
 struct RefreshedV1 {
-    grant: Grant,
+    grant: GrantV2,
+}
+
+/// The grant as it was written before connections carried resources.
+#[derive(Serialize)]
+struct GrantV2 {
+    token: MessageId,
+    entries: BTreeSet<NodeId>,
+    egresses: BTreeMap<NodeId, u64>,
+    connect_by: Timestamp,
+    expires_at: Timestamp,
+    policies: BTreeSet<PolicyId>,
+}
+
+#[derive(Serialize)]
+struct AuthorizedV2 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: GrantV2,
+    basis: Basis,
+}
+
+#[derive(Serialize)]
+struct RefreshedV2 {
+    grant: GrantV2,
+    basis: Basis,
+}
+
+/// The sample grant in the old shape, and as that is read.
+fn old_grant() -> (GrantV2, Grant) {
+    let upcast = Grant { leased: None, ..grant() };
+    let Grant { token, entries, egresses, connect_by, expires_at, policies, .. } = grant();
+    (GrantV2 { token, entries, egresses, connect_by, expires_at, policies }, upcast)
 }
 
 #[test]
@@ -118,13 +159,30 @@ fn decisions_are_upcast_from_schema_1() {
 
     // The grant named the policies, and that is all that is known of the decision.
     let basis = Basis { rules: [POLICY.to_string()].into(), ..Basis::default() };
-    let SessionAuthorized { resource, kind, attachment, grant, .. } = session_authorized();
-    let authorized = AuthorizedV1 { resource, kind, attachment, grant: grant.clone() };
-    let upcast =
-        SessionEvent::from(SessionAuthorized { basis: basis.clone(), ..session_authorized() });
+    let SessionAuthorized { resource, kind, attachment, .. } = session_authorized();
+    let authorized = AuthorizedV1 { resource, kind, attachment, grant: old_grant().0 };
+    let grant = old_grant().1;
+    let upcast = SessionAuthorized { resource, kind, attachment, grant, basis: basis.clone() };
+    let upcast = SessionEvent::from(upcast);
     check(old("session.authorized"), &codec::encode(&authorized), &upcast.into());
-    let refreshed = RefreshedV1 { grant: grant.clone() };
-    let upcast = SessionEvent::from(SessionRefreshed { grant, basis });
+    let (grant, upcast) = old_grant();
+    let upcast = SessionEvent::from(SessionRefreshed { grant: upcast, basis });
+    check(old("session.refreshed"), &codec::encode(&RefreshedV1 { grant }), &upcast.into());
+}
+
+#[test]
+fn grants_are_upcast_from_schema_2() {
+    let old = |event_type| EventKind { event_type, schema: 2 };
+    let SessionAuthorized { resource, kind, attachment, basis, .. } = session_authorized();
+    let (grant, upcast) = old_grant();
+    let authorized = AuthorizedV2 { resource, kind, attachment, grant, basis: basis.clone() };
+    let upcast = SessionAuthorized { grant: upcast, ..session_authorized() };
+    let upcast = DomainEvent::from(SessionEvent::from(upcast));
+    check(old("session.authorized"), &codec::encode(&authorized), &upcast);
+    assert_eq!(upcast.kind().schema, 3, "what is written now is the newest schema");
+    let (grant, upcast) = old_grant();
+    let refreshed = RefreshedV2 { grant, basis: basis.clone() };
+    let upcast = SessionEvent::from(SessionRefreshed { grant: upcast, basis });
     check(old("session.refreshed"), &codec::encode(&refreshed), &upcast.into());
 }
 

@@ -338,7 +338,10 @@ fn resource_command(kind: u8, argument: u8, _: Timestamp) -> ResourceCommand {
         port: u16::from(argument),
         allow_local: argument.is_multiple_of(2),
     };
-    match kind % 6 {
+    match kind % 7 {
+        6 => {
+            ResourceCommand::Carry { connection: argument.is_multiple_of(2).then_some(CONNECTION) }
+        }
         5 => ResourceCommand::Label { labels: [(name("env"), name("prod"))].into() },
         0 => ResourceCommand::Create {
             organization: ACME,

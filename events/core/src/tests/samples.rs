@@ -1,10 +1,10 @@
 //! One sample of every event, with every optional part present.
 
 use rap_proto::{
-    ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, JoinTokenId, LeaseClass,
-    MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole, PlatformRole, PolicyId,
-    PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
-    Verdict,
+    ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
+    LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
+    PlatformRole, PolicyId, PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind,
+    Signer, Timestamp, UserId, Verdict, VpnConnectionId,
     beat::EpochStatement,
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
@@ -31,6 +31,7 @@ pub(crate) const SSH: ResourceId = ResourceId::from_u128(9);
 pub(crate) const POLICY: PolicyId = PolicyId::from_u128(10);
 pub(crate) const TOKEN: JoinTokenId = JoinTokenId::from_u128(11);
 
+pub(crate) const CONNECTION: VpnConnectionId = VpnConnectionId::from_u128(13);
 pub(crate) const REPLICA: ReplicaId = ReplicaId::from_u128(12);
 
 pub(crate) const MINUTE_MS: i64 = 60_000;
@@ -89,6 +90,7 @@ pub(crate) fn grant() -> Grant {
         connect_by: after(2 * MINUTE_MS),
         expires_at: after(10 * MINUTE_MS),
         policies: [POLICY].into(),
+        leased: Some(Leased { connection: CONNECTION, generation: Generation::new(7) }),
     }
 }
 
@@ -357,11 +359,12 @@ fn reports() -> Vec<DomainEvent> {
 fn things() -> Vec<DomainEvent> {
     let pool: [PoolEvent; 2] =
         [PoolCreated { organization: ACME, name: name("office") }.into(), PoolRemoved {}.into()];
-    let resource: [ResourceEvent; 4] = [
+    let resource: [ResourceEvent; 5] = [
         resource_created().into(),
         ResourceChanged { kind: ResourceKind::Tcp, target: target(), pool: POOL }.into(),
         ResourceRemoved {}.into(),
         ResourceLabelled { labels: [(name("env"), name("prod"))].into() }.into(),
+        ResourceCarried { connection: Some(CONNECTION) }.into(),
     ];
     let policy: [PolicyEvent; 5] = [
         PolicyCreated { organization: ACME, name: name("admins"), spec: spec() }.into(),

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    AttachmentId, Authority, Digest, MessageId, OrganizationId, ResourceId, ResourceKind,
-    SessionId, Signer, UserId,
+    AttachmentId, Authority, Digest, Generation, Leased, MessageId, OrganizationId, ResourceId,
+    ResourceKind, SessionId, Signer, UserId, VpnConnectionId,
     key::LocalKey,
     snapshot::{Assignment, Manifest, Peers, Resources, StalePolicy, Target, Trust},
     token::ChannelGrant,
@@ -83,6 +83,7 @@ fn given(role: NodeRole) -> Given {
         kind: ResourceKind::Ssh,
         target: Target { host: "db".to_owned(), port: 22, allow_local: false },
         users: BTreeSet::from([USER]),
+        carried: None,
     };
     let resources = Resources { resources: vec![resource] };
     let lanes = BTreeSet::from([Lane::Interactive]);
@@ -103,6 +104,7 @@ fn given(role: NodeRole) -> Given {
         connect_by: Timestamp::from_unix_millis(1_000_120_000),
         expires_at: Timestamp::from_unix_millis(1_000_600_000),
         client_key: client_key().public_key(),
+        leased: None,
     };
     let sections = Sections { assignment, trust, peers: Peers { peers }, resources };
     Given { authority: Authority::Healthy, manifest, sections, claims }
@@ -180,6 +182,24 @@ fn a_resource_of_another_organization_is_absent() {
     let mut given = given(NodeRole::StreamWorker);
     given.sections.resources.resources[0].organization = OTHER;
     assert_eq!(given.admit_flow(&caller(ENTRY)), Err(RefusalCode::AccessDenied));
+}
+
+#[test]
+fn a_carried_resource_is_reached_with_a_token_of_its_connection_and_of_no_other() {
+    let connection = VpnConnectionId::from_u128(7);
+    let leased = |connection| Some(Leased { connection, generation: Generation::new(3) });
+    let check = |carried, leased| {
+        let mut given = given(NodeRole::StreamWorker);
+        given.sections.resources.resources[0].carried = carried;
+        given.claims.leased = leased;
+        let ends = flow_must_end(&given.view(), &caller(ENTRY), &given.claims, NOW);
+        (given.admit_flow(&caller(ENTRY)), ends)
+    };
+    let refused = (Err(RefusalCode::AccessDenied), Some(EndReason::Terminated));
+    assert_eq!(check(Some(connection), leased(connection)), (Ok(()), None));
+    assert_eq!(check(Some(connection), None), refused);
+    assert_eq!(check(None, leased(connection)), refused);
+    assert_eq!(check(Some(connection), leased(VpnConnectionId::from_u128(8))), refused);
 }
 
 #[test]

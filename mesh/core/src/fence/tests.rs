@@ -51,6 +51,20 @@ fn a_full_fence_refuses_what_it_cannot_remember() {
     assert_eq!(fence.admit(one_more), Ok(Admitted::Raise(one_more)));
 }
 
+#[test]
+fn only_the_holder_of_this_very_lease_is_the_holder() {
+    let held = |generation, millis| {
+        let remaining = Duration::from_millis(millis);
+        Some(Held { generation: Generation::new(generation), remaining })
+    };
+    let asked = leased(1, 4);
+    assert_eq!(check_held(asked, held(4, 1)), Ok(Duration::from_millis(1)));
+    assert_eq!(check_held(asked, held(4, 0)), Err(RefusalCode::LeaseNotHeld), "its time is over");
+    assert_eq!(check_held(asked, held(3, 1)), Err(RefusalCode::LeaseNotHeld), "not yet");
+    assert_eq!(check_held(asked, held(5, 1)), Err(RefusalCode::LeaseSuperseded));
+    assert_eq!(check_held(asked, None), Err(RefusalCode::LeaseNotHeld));
+}
+
 proptest! {
     /// Each step is (connection, generation, whether a crash comes before the mark is durable).
     #[test]

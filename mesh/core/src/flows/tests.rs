@@ -46,6 +46,37 @@ fn a_refreshed_and_used_flow_lives_on() {
 }
 
 #[test]
+fn streams_leave_places_for_lanes() {
+    let limits = Limits { flows: 16, flows_per_asker: 8 };
+    let stream =
+        |table: &mut FlowTable, asker| table.set_up_stream(at(0), node(asker), node(9), Lane::Bulk);
+    let mut table = FlowTable::new(limits);
+    let taken = (0..8).filter(|_| stream(&mut table, 1).is_ok()).count();
+    assert_eq!(taken, 6, "of one asker");
+    for _ in 0..2 {
+        table.set_up(at(0), node(1), node(9), Lane::Interactive).unwrap();
+    }
+    let full = table.set_up(at(0), node(1), node(9), Lane::Interactive);
+    assert_eq!(full, Err(RefusalCode::LimitReached));
+    let taken = (0..8).filter(|_| stream(&mut table, 2).is_ok()).count();
+    assert_eq!(taken, 4, "of all: twelve of sixteen places are taken");
+    assert_eq!(stream(&mut table, 3), Err(RefusalCode::LimitReached));
+    table.set_up(at(0), node(3), node(9), Lane::Interactive).unwrap();
+}
+
+#[test]
+fn a_stream_that_is_kept_lives_as_long_as_its_connections() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let flow = table.set_up_stream(at(0), node(1), node(2), Lane::Bulk).unwrap();
+    for round in 1..100 {
+        let now = at(round * 10_000);
+        table.keep(now, flow);
+        assert!(table.expire(now).is_empty());
+    }
+    assert_eq!(table.expire(at(990_000 + FLOW_TTL_MS)), [flow]);
+}
+
+#[test]
 fn only_its_asker_refreshes_or_closes_a_flow() {
     let mut table = FlowTable::new(Limits::RELAY);
     let flow = table.set_up(at(0), node(1), node(2), Lane::Bulk).unwrap();

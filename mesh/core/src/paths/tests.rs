@@ -103,3 +103,28 @@ fn plans_and_memory_are_bounded() {
     book.failed(at(1_000), TARGET, Candidate::Relay(relay(5)));
     assert_eq!(book.failed_until.len(), 1, "what is over makes room");
 }
+
+#[test]
+fn a_carrier_that_another_stands_in_for_is_not_tried_where_everything_failed() {
+    let mut book = PathBook::default();
+    book.failed(at(0), TARGET, Candidate::Direct(address(1)));
+    let untried = |book: &PathBook, now| {
+        candidates(&book.untried(now, TARGET, &[address(1)], [relay(1)]))
+    };
+    assert_eq!(untried(&book, at(1)), [Candidate::Relay(relay(1))]);
+    book.failed(at(1), TARGET, Candidate::Relay(relay(1)));
+    assert_eq!(untried(&book, at(2)), []);
+    assert_eq!(untried(&book, at(11)), [Candidate::Relay(relay(1))]);
+    assert_eq!(book.plan(at(2), TARGET, &[address(1)], [relay(1)]).len(), 2);
+}
+
+#[test]
+fn a_direct_path_that_a_relay_overtook_is_left_alone() {
+    let mut book = PathBook::default();
+    let plan = book.plan(at(0), TARGET, &[address(1)], [relay(1)]);
+    book.won(at(0), TARGET, &plan, Candidate::Direct(address(1)));
+    assert_eq!(book.plan(at(1), TARGET, &[address(1)], [relay(1)]), plan);
+    book.won(at(1), TARGET, &plan, Candidate::Relay(relay(1)));
+    let next = book.plan(at(2), TARGET, &[address(1)], [relay(1)]);
+    assert_eq!(candidates(&next), [Candidate::Relay(relay(1))]);
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rap_proto::{NodeId, OrganizationId};
 
-use super::{ChannelClass, Ranked};
+use super::{ChannelClass, Ranked, relays::Use};
 
 /// The most orders that are kept; one more forgets all of them, as a change does.
 pub const MAX_DECISIONS: usize = 1_024;
@@ -15,6 +15,7 @@ pub struct Asked {
     pub target: NodeId,
     pub organization: OrganizationId,
     pub class: ChannelClass,
+    pub purpose: Use,
 }
 
 /// A cache of orders. It holds what one state of the candidates led to: whoever changes them

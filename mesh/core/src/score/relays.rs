@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rap_proto::{NodeId, NodeRole, OrganizationId, Timestamp};
+use rap_proto::{Authority, NodeId, NodeRole, OrganizationId, Timestamp};
 
 use super::{
     Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Placement, Policy,
@@ -13,6 +13,14 @@ use crate::{View, paths::spread_over};
 /// Totals that differ by less are taken for equal: else the best relay carries everything.
 pub const NEARLY_THE_SAME: u16 = 50;
 
+/// Whether a path is for something that begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Use {
+    New,
+    /// Whether it may go on is the stale policy's to say; isolation alone takes no relay from it.
+    Running,
+}
+
 /// Asks for an organization's relays. Who is one, the view says; `known` adds what was measured.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayQuestion<'a> {
@@ -21,6 +29,7 @@ pub struct RelayQuestion<'a> {
     pub policy: &'a Policy,
     pub organization: OrganizationId,
     pub class: ChannelClass,
+    pub purpose: Use,
     pub now: Timestamp,
 }
 
@@ -52,7 +61,10 @@ impl RelayQuestion<'_> {
             role: Some(NodeRole::RelayNode),
             placement: Placement::Anywhere,
             authority_epoch: self.view.authority_epoch,
-            authority: self.view.authority,
+            authority: match self.purpose {
+                Use::New => self.view.authority,
+                Use::Running => Authority::Healthy,
+            },
             class: self.class,
             region: None,
         }

@@ -9,6 +9,7 @@ use rap_proto::{
 use super::{
     decisions::{Asked, MAX_DECISIONS},
     parts::{HALF_RTT_US, MOST_FAILURES, UNKNOWN, WORST_LOSS_PPM},
+    relays::Use,
     *,
 };
 
@@ -271,8 +272,12 @@ fn questions_and_kept_decisions_are_bounded() {
     assert_eq!(rank(&question, &weights, &many, usize::MAX).len(), MAX_CANDIDATES);
     assert_eq!(explain(&question, &weights, &many).len(), MAX_CANDIDATES);
     let mut decisions = Decisions::default();
-    let asked =
-        |number| Asked { target: node(number), organization: ACME, class: ChannelClass::Bulk };
+    let asked = |number| Asked {
+        target: node(number),
+        organization: ACME,
+        class: ChannelClass::Bulk,
+        purpose: Use::New,
+    };
     for number in 0..MAX_DECISIONS as u128 {
         decisions.keep(asked(number), Vec::new());
     }

@@ -137,6 +137,7 @@ impl Cluster {
             connect_by: now() + Duration::from_secs(120),
             expires_at: now() + Duration::from_secs(600),
             client_key: client_key().public_key(),
+            leased: None,
         };
         signed::seal(&claims, &[&key(2)])
     }
@@ -158,5 +159,6 @@ fn resource() -> Resource {
         kind: ResourceKind::Tcp,
         target: Target { host: "measured".to_owned(), port: 1, allow_local: true },
         users: BTreeSet::from([USER]),
+        carried: None,
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh::{
-    DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions,
+    DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions, NoLeases,
     client::{self, ConnectOptions, EntryAddress, OpenChannel},
 };
 use rap_mesh_core::refusals::refusal;
@@ -35,7 +35,10 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: cluster.identity(ENTRY),
         dialer: Arc::new(Nothing),
+        leases: Arc::new(NoLeases::default()),
+        marks: Vec::new(),
         limits: MeshLimits::default(),
+        carrier: None,
     };
     let addresses = BTreeMap::from([(EGRESS, egress)]);
     let (entry, _events) = MeshEndpoint::bind(options, cluster.view(ENTRY, &addresses))?;
@@ -47,6 +50,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         authorities: vec![cluster.authority()],
         token: cluster.token(2),
         key: Arc::new(client_key()),
+        carrier: None,
     };
     let session = client::connect(options).await?;
     let mut times = Vec::with_capacity(OPENINGS);

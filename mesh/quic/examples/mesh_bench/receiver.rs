@@ -12,7 +12,9 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use quinn::crypto::rustls::QuicServerConfig;
-use rap_mesh::{ByteStream, DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions};
+use rap_mesh::{
+    ByteStream, DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions, NoLeases,
+};
 use rap_pki::tls::{self, ClientAuth};
 use rap_proto::{NodeId, Timestamp, refusal::Refusal};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -54,7 +56,10 @@ async fn serve_node(
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: cluster.identity(node),
         dialer: Arc::new(Counting),
+        leases: Arc::new(NoLeases::default()),
+        marks: Vec::new(),
         limits: MeshLimits::default(),
+        carrier: None,
     };
     let (endpoint, mut events) = MeshEndpoint::bind(options, cluster.view(node, addresses))?;
     println!("{}", endpoint.local_addr()?);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quinn::{
     Connection, Endpoint, RecvStream, SendStream, TransportConfig, crypto::rustls::QuicClientConfig,
 };
-use rap_mesh::lane_transport;
+use rap_mesh::{lane_endpoint, lane_transport};
 use rap_pki::{node_server_name, tls};
 use rap_proto::{
     ChannelKind, Lane, NodeId,
@@ -44,21 +44,23 @@ pub(crate) async fn stock(cluster: &Cluster, address: SocketAddr, time: Duration
 
 /// Mbit/s of a bulk lane, directly to the egress.
 pub(crate) async fn direct(cluster: &Cluster, address: SocketAddr, time: Duration) -> Outcome<f64> {
-    lane(cluster, &endpoint()?, address, time).await
+    let (endpoint, along) = lane_endpoint(Ipv4Addr::LOCALHOST.into())?;
+    lane(cluster, &endpoint, along(address), time).await
 }
 
 /// Mbit/s of a bulk lane through a relay.
 pub(crate) async fn one_hop(cluster: &Cluster, relay: SocketAddr, time: Duration) -> Outcome<f64> {
-    let endpoint = endpoint()?;
     let config = config(cluster, HOP_ALPN, Arc::new(TransportConfig::default()))?;
-    let hop = dial(&endpoint, config, relay, RELAY).await?;
+    let hop = dial(&endpoint()?, config, relay, RELAY).await?;
+    let (endpoint, along) = lane_endpoint(Ipv4Addr::LOCALHOST.into())?;
     let from_port = endpoint.local_addr()?.port();
     let set_up = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port };
     let (flow, port) = match ask(&hop, &set_up).await? {
         Reply::FlowReady { flow, port } => (flow, port),
         other => return Err(format!("the relay answered {other:?}").into()),
     };
-    let rate = lane(cluster, &endpoint, SocketAddr::new(relay.ip(), port), time).await?;
+    let path = along(SocketAddr::new(relay.ip(), port));
+    let rate = lane(cluster, &endpoint, path, time).await?;
     ask(&hop, &Request::CloseFlow { flow }).await?;
     Ok(rate)
 }

@@ -6,14 +6,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
-use rap_mesh_core::ended::{Close, ended_code, ended_reason};
+use rap_mesh_core::{
+    carrier::MAX_DATA,
+    ended::{Close, ended_code, ended_reason},
+};
 use rap_proto::observation::EndReason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::session::sentence;
+use crate::pipe::{Broken, Inlet, Outlet, Unsent};
 
-/// A channel's two directions. Shutting down the writer closes ours and leaves the other open.
+/// What is best written at once: fewer bytes cost more each, more are cut.
+pub const BEST_WRITE: usize = MAX_DATA;
+
+/// A channel's two directions. What was written is sent by [`AsyncWrite::poll_flush`] at the latest.
+/// Shutting down the writer closes ours and leaves the other open.
 /// A channel that is cut fails with an error whose [`end_reason`] says why.
 #[derive(Debug)]
 pub struct Channel {
@@ -22,10 +29,10 @@ pub struct Channel {
 }
 
 #[derive(Debug)]
-pub struct ChannelWriter(SendStream);
+pub struct ChannelWriter(Outlet);
 
 #[derive(Debug)]
-pub struct ChannelReader(RecvStream);
+pub struct ChannelReader(Inlet);
 
 /// The error of a channel that was cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +55,7 @@ pub fn end_reason(error: &io::Error) -> Option<EndReason> {
 }
 
 impl Channel {
-    pub(super) fn new(send: SendStream, recv: RecvStream) -> Self {
+    pub(super) fn new(send: Outlet, recv: Inlet) -> Self {
         Self { writer: ChannelWriter(send), reader: ChannelReader(recv) }
     }
 
@@ -60,9 +67,7 @@ impl Channel {
 impl ChannelWriter {
     /// Gives the channel up without saying that what was written is complete.
     pub fn abort(mut self) {
-        let code = ended_code(EndReason::ClientClosed);
-        // A stream that is closed already needs no reset.
-        let _ = self.0.reset(quinn::VarInt::from_u64(code).expect("a small constant"));
+        self.0.reset(ended_code(EndReason::ClientClosed));
     }
 }
 
@@ -72,7 +77,7 @@ impl AsyncRead for ChannelReader {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.0.poll_read_buf(context, buffer).map_err(read_error)
+        self.0.poll_read(context, buffer).map_err(read_error)
     }
 }
 
@@ -82,17 +87,16 @@ impl AsyncWrite for ChannelWriter {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes).map_err(write_error)
+        self.0.poll_write(context, bytes).map_err(write_error)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_flush(context).map_err(write_error)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Finishing twice, or after the other side stopped listening, is no failure.
-        let _ = self.0.finish();
-        Poll::Ready(Ok(()))
+        self.0.poll_finish(context).map(Ok)
     }
 }
 
@@ -124,37 +128,37 @@ impl AsyncWrite for Channel {
     }
 }
 
-fn read_error(error: ReadError) -> io::Error {
-    let reason = match &error {
-        ReadError::Reset(code) => ended_reason(code.into_inner()),
-        ReadError::ConnectionLost(lost) => closed_because(lost),
-        _ => None,
-    };
-    ended(reason).unwrap_or_else(|| error.into())
+fn read_error(broken: Broken) -> io::Error {
+    match broken {
+        Broken::Reset(code) => {
+            let otherwise = io::ErrorKind::ConnectionReset;
+            ended_reason(code).map_or_else(|| otherwise.into(), ended)
+        }
+        Broken::Lost(close) => lost(close),
+    }
 }
 
-fn write_error(error: WriteError) -> io::Error {
-    let reason = match &error {
-        WriteError::Stopped(code) => ended_reason(code.into_inner()),
-        WriteError::ConnectionLost(lost) => closed_because(lost),
-        _ => None,
-    };
-    ended(reason).unwrap_or_else(|| error.into())
+fn write_error(unsent: Unsent) -> io::Error {
+    match unsent {
+        Unsent::Stopped(code) => {
+            let otherwise = io::ErrorKind::ConnectionReset;
+            ended_reason(code).map_or_else(|| otherwise.into(), ended)
+        }
+        Unsent::Lost(close) => lost(close),
+    }
 }
 
-fn ended(reason: Option<EndReason>) -> Option<io::Error> {
-    let reason = reason?;
+fn lost(close: Option<Close>) -> io::Error {
+    match close {
+        Some(Close::Ended(reason)) => ended(reason),
+        Some(Close::Done | Close::Refused(_)) | None => io::ErrorKind::NotConnected.into(),
+    }
+}
+
+fn ended(reason: EndReason) -> io::Error {
     let kind = match reason {
         EndReason::TargetClosed => io::ErrorKind::BrokenPipe,
         _ => io::ErrorKind::ConnectionAborted,
     };
-    Some(io::Error::new(kind, ChannelEnded { reason }))
-}
-
-fn closed_because(error: &ConnectionError) -> Option<EndReason> {
-    let ConnectionError::ApplicationClosed(close) = error else { return None };
-    match Close::from_code(close.error_code.into_inner())? {
-        Close::Ended(reason) => Some(reason),
-        Close::Done | Close::Refused(_) => None,
-    }
+    io::Error::new(kind, ChannelEnded { reason })
 }

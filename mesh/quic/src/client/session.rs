@@ -1,25 +1,45 @@
 //! One session of a client at one entry.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream, VarInt};
-use rap_mesh_core::ended::{Close, DONE};
+use quinn::{Connection, ConnectionError, Endpoint, VarInt};
+use rap_mesh_core::{
+    carrier::Carrier,
+    ended::{Close, DONE},
+    refusals::refusal,
+};
 use rap_proto::{
-    Signer, Timestamp,
+    RefusalCode, SessionId, Signer, Timestamp,
     observation::EndReason,
     refusal::Refusal,
-    token::{EXPORTER_LABEL, Proof},
-    wire::client::{ChannelReply, ClientControl, EntryControl, Hello, HelloReply, OpenChannel},
+    signed::Unverified,
+    token::{AccessClaims, EXPORTER_LABEL, Proof},
+    wire::{
+        self,
+        client::{
+            ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel,
+        },
+    },
 };
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::{
+    sync::{Mutex, mpsc, watch},
+    time::Instant,
+};
 
-use super::{Channel, ConnectError, lost};
-use crate::frames::{
-    CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, read_frame, read_frame_within, write_frame,
+use super::{Channel, ConnectError, Joining, Line, not_taken};
+use crate::{
+    frames::{
+        CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within,
+        write_frame,
+    },
+    pipe::{Inlet, Outlet, Short, lost},
+    tcp::{self, Secured},
 };
 
 /// How long [`ClientSession::close`] waits for the entry to finish what is in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long TCP is left alone after a channel could not be opened on it.
+const TCP_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A connected session. Clones are the same session; when the last is dropped without
 /// [`ClientSession::close`], the entry still sees a clean close.
@@ -29,16 +49,24 @@ pub struct ClientSession {
 }
 
 struct Inner {
-    endpoint: Endpoint,
-    connection: Connection,
+    below: Below,
+    session: Option<SessionId>,
+    joining: Option<Joining>,
+    tcp_failed: std::sync::Mutex<Option<Instant>>,
     exported: [u8; 32],
     key: Arc<dyn Signer>,
     control: Mutex<Control>,
     state: watch::Receiver<State>,
 }
 
+/// What carries the session's first stream.
+enum Below {
+    Quic { endpoint: Endpoint, connection: Connection },
+    Tcp { remote: SocketAddr, rtt: Duration },
+}
+
 struct Control {
-    requests: SendStream,
+    requests: Outlet,
     refreshes: mpsc::Receiver<Result<Timestamp, Refusal>>,
 }
 
@@ -82,45 +110,86 @@ pub enum RefreshError {
 
 impl ClientSession {
     pub(super) async fn introduce(
-        endpoint: Endpoint,
-        connection: Connection,
+        line: Line,
+        joining: Option<Joining>,
         token: Vec<u8>,
         key: Arc<dyn Signer>,
     ) -> Result<Self, ConnectError> {
-        let mut exported = [0; 32];
-        connection
-            .export_keying_material(&mut exported, EXPORTER_LABEL, b"")
-            .map_err(|_| lost(connection.close_reason()))?;
+        let session = Unverified::<AccessClaims>::parse(&token).ok();
+        let session = session.and_then(|token| Some(token.peek().ok()?.session));
+        let (mut requests, mut replies, exported, below) = begin(line).await?;
         let hello = hello(token, exported, &*key);
-        let (requests, replies, expires_at) = match say_hello(&connection, &hello).await {
-            Ok((requests, replies, HelloReply::Accepted { expires_at })) => {
-                (requests, replies, expires_at)
-            }
-            Ok((_, _, HelloReply::Refused(refusal))) => {
-                connection.close(VarInt::from_u32(0), b"");
+        let expires_at = match say_hello(&mut requests, &mut replies, &hello).await {
+            Ok(HelloReply::Accepted { expires_at }) => expires_at,
+            Ok(HelloReply::Refused(refusal)) => {
+                below.close();
                 return Err(refusal.into());
             }
-            Err(()) => return Err(lost(connection.close_reason())),
+            Err(()) => return Err(not_taken(below.close_reason())),
         };
         let (state, watched) = watch::channel(State { expires_at, draining: false, end: None });
         let (refreshed, refreshes) = mpsc::channel(1);
-        tokio::spawn(follow(connection.clone(), replies, state, refreshed));
+        tokio::spawn(follow(below.connection(), replies, state, refreshed));
         let control = Mutex::new(Control { requests, refreshes });
-        let inner = Inner { endpoint, connection, exported, key, control, state: watched };
+        let tcp_failed = std::sync::Mutex::default();
+        let inner =
+            Inner { below, session, joining, tcp_failed, exported, key, control, state: watched };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Opens a channel to the session's resource; one round trip where the path is warm.
+    /// Opens a channel to the session's resource; one round trip on QUIC where the path is warm,
+    /// a connection's more on TCP.
     pub async fn open(&self, request: OpenChannel) -> Result<Channel, OpenError> {
         let over = || OpenError::Over(self.end_now());
-        let (mut send, mut recv) = self.inner.connection.open_bi().await.map_err(|_| over())?;
-        write_frame(&mut send, &request).await.map_err(|_| over())?;
+        let (send, mut recv) = match self.on_tcp(&request).await? {
+            Some(opened) => opened,
+            None => {
+                let Below::Quic { connection, .. } = &self.inner.below else {
+                    return Err(refusal(RefusalCode::PathUnavailable).into());
+                };
+                let (send, recv) = connection.open_bi().await.map_err(|_| over())?;
+                let (mut send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
+                write_frame(&mut send, &request).await.map_err(|_| over())?;
+                (send, recv)
+            }
+        };
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
             Ok(ChannelReply::Opened) => Ok(Channel::new(send, recv)),
             Ok(ChannelReply::Refused(refusal)) => Err(refusal.into()),
             Err(_) => Err(over()),
         }
+    }
+
+    /// Asks for a channel on a connection of its own, where its lane or the session wants that.
+    /// `None` when there is no way on TCP: the entry knows nothing of the channel then.
+    async fn on_tcp(&self, request: &OpenChannel) -> Result<Option<(Outlet, Inlet)>, OpenError> {
+        let Inner { below, session, joining, tcp_failed, key, .. } = &*self.inner;
+        let (Some(session), Some(joining)) = (session, joining) else { return Ok(None) };
+        if let Below::Quic { connection, .. } = below {
+            let failed = *crate::mesh::locked(tcp_failed);
+            let rests = failed.is_some_and(|at| at.elapsed() < TCP_RETRY_AFTER);
+            if Carrier::order(request.lane)[0] != Carrier::Tcp || rests {
+                return Ok(None);
+            }
+            if let Some(error) = connection.close_reason() {
+                return Err(OpenError::Over(end_of(lost(&error))));
+            }
+        }
+        let Joining { config, address, server_name } = joining;
+        let connecting = tcp::connect_to(config.clone(), *address, server_name);
+        match tcp::within(connecting).await {
+            Ok(Secured { mut outlet, inlet, exported, .. }) => {
+                let join = JoinSession::make(*session, exported, &**key);
+                let words = [wire::frame(&join), wire::frame(request)].concat();
+                if outlet.write_all(&words).await.is_ok() {
+                    return Ok(Some((outlet, inlet)));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the entry is not reached on TCP"),
+        }
+        *crate::mesh::locked(tcp_failed) = Some(Instant::now());
+        Ok(None)
     }
 
     /// Shows the entry a newer token of the same session, so that channels can be opened for
@@ -149,13 +218,27 @@ impl ClientSession {
     }
 
     /// The entry's address.
-    pub fn entry(&self) -> std::net::SocketAddr {
-        self.inner.connection.remote_address()
+    pub fn entry(&self) -> SocketAddr {
+        match &self.inner.below {
+            Below::Quic { connection, .. } => connection.remote_address(),
+            Below::Tcp { remote, .. } => *remote,
+        }
+    }
+
+    /// What the session itself is on.
+    pub fn carrier(&self) -> Carrier {
+        match &self.inner.below {
+            Below::Quic { .. } => Carrier::Quic,
+            Below::Tcp { .. } => Carrier::Tcp,
+        }
     }
 
     /// The measured round trip to the entry.
     pub fn rtt(&self) -> Duration {
-        self.inner.connection.rtt()
+        match &self.inner.below {
+            Below::Quic { connection, .. } => connection.rtt(),
+            Below::Tcp { rtt, .. } => *rtt,
+        }
     }
 
     /// Waits until the session is over.
@@ -171,22 +254,54 @@ impl ClientSession {
             let mut control = self.inner.control.lock().await;
             if write_frame(&mut control.requests, &ClientControl::Close).await.is_ok() {
                 // The entry closes the connection when the last bytes are through.
-                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.connection.closed()).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.below.closed(self)).await;
             }
         }
-        self.inner.connection.close(close_code(), b"");
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.inner.endpoint.wait_idle()).await;
+        self.inner.below.close();
+        if let Below::Quic { endpoint, .. } = &self.inner.below {
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
+        }
     }
 
     fn end_now(&self) -> SessionEnd {
         let known = self.inner.state.borrow().end;
-        known.unwrap_or_else(|| end_of(self.inner.connection.close_reason().as_ref()))
+        known.unwrap_or_else(|| end_of(self.inner.below.close_reason()))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.connection.close(close_code(), b"");
+        // On TCP the first stream's end says the same.
+        self.below.close();
+    }
+}
+
+impl Below {
+    fn connection(&self) -> Option<Connection> {
+        match self {
+            Self::Quic { connection, .. } => Some(connection.clone()),
+            Self::Tcp { .. } => None,
+        }
+    }
+
+    fn close(&self) {
+        if let Self::Quic { connection, .. } = self {
+            connection.close(close_code(), b"");
+        }
+    }
+
+    fn close_reason(&self) -> Option<Close> {
+        match self.connection()?.close_reason()? {
+            ConnectionError::LocallyClosed => Some(Close::Done),
+            error => lost(&error),
+        }
+    }
+
+    async fn closed(&self, session: &ClientSession) {
+        match self {
+            Self::Quic { connection, .. } => drop(connection.closed().await),
+            Self::Tcp { .. } => drop(session.ended().await),
+        }
     }
 }
 
@@ -216,6 +331,7 @@ pub(super) const fn sentence(reason: EndReason) -> &'static str {
         EndReason::Terminated => "the access was withdrawn or ended by an administrator",
         EndReason::NodeLeft => "a node was drained or removed",
         EndReason::NotUsed => "it was never used",
+        EndReason::LeaseLost => "the node that carried the resource does so no more",
     }
 }
 
@@ -227,55 +343,79 @@ fn hello(token: Vec<u8>, exported: [u8; 32], key: &dyn Signer) -> Hello {
     Hello { proof: Proof::make(&token, exported, key), token }
 }
 
+/// The session's first stream.
+async fn begin(line: Line) -> Result<(Outlet, Inlet, [u8; 32], Below), ConnectError> {
+    match line {
+        Line::Quic { endpoint, connection } => {
+            let gone = || not_taken(connection.close_reason().and_then(|error| lost(&error)));
+            let mut exported = [0; 32];
+            connection
+                .export_keying_material(&mut exported, EXPORTER_LABEL, b"")
+                .map_err(|_| gone())?;
+            let (send, recv) = connection.open_bi().await.map_err(|_| gone())?;
+            let below = Below::Quic { endpoint, connection };
+            Ok((Outlet::Quic(send), Inlet::Quic(recv), exported, below))
+        }
+        Line::Tcp { secured, rtt } => {
+            let Secured { outlet, inlet, exported, remote, .. } = secured;
+            Ok((outlet, inlet, exported, Below::Tcp { remote, rtt }))
+        }
+    }
+}
+
 async fn say_hello(
-    connection: &Connection,
+    requests: &mut Outlet,
+    replies: &mut Inlet,
     hello: &Hello,
-) -> Result<(SendStream, RecvStream, HelloReply), ()> {
-    let (mut send, mut recv) = connection.open_bi().await.map_err(drop)?;
-    write_frame(&mut send, hello).await.map_err(drop)?;
-    let reply = read_frame_within(&mut recv, HELLO_TIMEOUT).await.map_err(drop)?;
-    Ok((send, recv, reply))
+) -> Result<HelloReply, ()> {
+    write_frame(requests, hello).await.map_err(drop)?;
+    read_frame_within(replies, HELLO_TIMEOUT).await.map_err(drop)
 }
 
 /// Keeps the session's state up to date with what the entry says.
 async fn follow(
-    connection: Connection,
-    mut replies: RecvStream,
+    connection: Option<Connection>,
+    mut replies: Inlet,
     state: watch::Sender<State>,
     refreshed: mpsc::Sender<Result<Timestamp, Refusal>>,
 ) {
-    while let Ok(message) = read_frame(&mut replies).await {
-        match message {
-            EntryControl::Refreshed { expires_at } => {
+    let stopped = loop {
+        match read_frame(&mut replies).await {
+            Ok(EntryControl::Refreshed { expires_at }) => {
                 state.send_modify(|state| state.expires_at = expires_at);
                 // Only an answer that nobody waits for any more finds the place taken.
                 let _ = refreshed.try_send(Ok(expires_at));
             }
-            EntryControl::RefreshRefused(refusal) => {
+            Ok(EntryControl::RefreshRefused(refusal)) => {
                 let _ = refreshed.try_send(Err(refusal));
             }
-            EntryControl::Draining => state.send_modify(|state| state.draining = true),
-            EntryControl::Ended { reason } => {
+            Ok(EntryControl::Draining) => state.send_modify(|state| state.draining = true),
+            Ok(EntryControl::Ended { reason }) => {
                 state.send_modify(|state| state.end = Some(SessionEnd::Ended(reason)));
             }
+            Err(error) => break error,
         }
-    }
-    let error = connection.closed().await;
+    };
+    let end = match (connection, stopped) {
+        (Some(connection), _) => match connection.closed().await {
+            ConnectionError::LocallyClosed => SessionEnd::Ended(EndReason::ClientClosed),
+            error => end_of(lost(&error)),
+        },
+        // On TCP an entry that is done finishes the stream.
+        (None, ReadFrameError::Stream(Short::Finished)) => {
+            SessionEnd::Ended(EndReason::ClientClosed)
+        }
+        (None, _) => SessionEnd::EntryLost,
+    };
     state.send_modify(|state| {
-        state.end.get_or_insert(end_of(Some(&error)));
+        state.end.get_or_insert(end);
     });
 }
 
-fn end_of(error: Option<&ConnectionError>) -> SessionEnd {
-    match error {
-        Some(ConnectionError::LocallyClosed) => SessionEnd::Ended(EndReason::ClientClosed),
-        Some(ConnectionError::ApplicationClosed(close)) => {
-            match Close::from_code(close.error_code.into_inner()) {
-                Some(Close::Ended(reason)) => SessionEnd::Ended(reason),
-                Some(Close::Done) => SessionEnd::Ended(EndReason::ClientClosed),
-                Some(Close::Refused(_)) | None => SessionEnd::EntryLost,
-            }
-        }
-        _ => SessionEnd::EntryLost,
+fn end_of(close: Option<Close>) -> SessionEnd {
+    match close {
+        Some(Close::Ended(reason)) => SessionEnd::Ended(reason),
+        Some(Close::Done) => SessionEnd::Ended(EndReason::ClientClosed),
+        Some(Close::Refused(_)) | None => SessionEnd::EntryLost,
     }
 }

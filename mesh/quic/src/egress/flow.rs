@@ -19,6 +19,7 @@ use rap_proto::{
 use tokio::time::timeout;
 use tracing::Instrument as _;
 
+use super::gated::Gated;
 use crate::{
     DialRequest, Dialed,
     frames::TARGET_DIAL_TIMEOUT,
@@ -55,6 +56,8 @@ pub(crate) async fn reach(
         refusal(code)
     };
     let resource = admit(mesh, origin, &request, &claims).await.map_err(refused)?;
+    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
+    mesh.fencing.hold(claims.leased).await.map_err(refused)?;
     let channel = request.channel;
     let place = Place::take(mesh, &claims, channel).map_err(refused)?;
     let span = tracing::info_span!("flow", session = %claims.session, lane = %origin.lane);
@@ -74,7 +77,8 @@ pub(crate) async fn reach(
 
 impl Reached {
     /// Passes bytes between `from` and the resource until both directions are closed, the access
-    /// is withdrawn, the node leaves, or `over` says so. Returns why the flow ended.
+    /// is withdrawn, its lease is over, the node leaves, or `over` says so. Returns why the flow
+    /// ended.
     pub(crate) async fn pass(
         self,
         from: &mut Halves<'_>,
@@ -94,10 +98,15 @@ impl Reached {
                 biased;
                 reason = over => reason,
                 reason = until(mesh, |view, now| flow_must_end(view, &origin.caller, &claims, now)) => reason,
+                () = mesh.fencing.over(claims.leased) => EndReason::LeaseLost,
                 () = mesh.leaving.cancelled() => EndReason::NodeLeft,
             }
         };
         let Dialed { stream, worker_died } = dialed;
+        let stream = match claims.leased {
+            None => stream,
+            Some(leased) => Box::new(Gated { stream, mesh: mesh.clone(), leased }),
+        };
         let worker_died = worker_died.shared();
         let reason = splice_target(from, side, stream, worker_died, counters, over).await;
         tracing::debug!(session = %place.session, %reason, "flow ended");

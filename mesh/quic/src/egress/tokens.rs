@@ -1,4 +1,4 @@
-//! Tokens whose signature was verified already on this lane: the channels of a session follow
+//! Tokens whose signature was verified already at this egress: the channels of a session follow
 //! one another closely, and a signature is the dearest part of opening one.
 
 use std::{
@@ -11,11 +11,11 @@ use rap_proto::{Digest, RefusalCode, token::AccessClaims};
 
 use crate::mesh::locked;
 
-/// The most tokens that are remembered for one lane connection.
-const MAX_TOKENS: usize = 256;
+/// The most tokens that are remembered.
+const MAX_TOKENS: usize = 4096;
 
 #[derive(Default)]
-pub(super) struct TokenCache {
+pub(crate) struct TokenCache {
     known: Mutex<Known>,
 }
 
@@ -27,7 +27,7 @@ struct Known {
 }
 
 impl TokenCache {
-    pub(super) fn open(&self, view: &View, token: &[u8]) -> Result<Arc<AccessClaims>, RefusalCode> {
+    pub(crate) fn open(&self, view: &View, token: &[u8]) -> Result<Arc<AccessClaims>, RefusalCode> {
         let digest = Digest::of(token);
         {
             let mut known = locked(&self.known);

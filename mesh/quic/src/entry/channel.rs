@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
-use quinn::{RecvStream, SendStream};
 use rap_mesh_core::{
     admission::{admit_channel, claimed},
     refusals::refusal,
@@ -22,10 +21,11 @@ use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
     lanes::{Flow, open_flow},
     mesh::{Mesh, locked},
+    pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side, splice},
 };
 
-pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: RecvStream) {
+pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet) {
     let admitted = client.admitted();
     let opened = tokio::select! {
         biased;
@@ -37,7 +37,7 @@ pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: R
         Err(refusal) => {
             if write_frame(&mut send, &ChannelReply::Refused(refusal)).await.is_ok() {
                 // Nothing follows the refusal.
-                let _ = send.finish();
+                send.finish().await;
             }
             return;
         }
@@ -56,25 +56,26 @@ pub(super) async fn serve(client: Arc<Client>, mut send: SendStream, mut recv: R
         Flow::Here(reached) => reached.pass(&mut channel, Side::Client, counters, over).await,
     };
     account.reason = reason;
-    if reason == EndReason::Terminated {
-        // The egress withdrew the access: nothing of this session may go on.
+    if matches!(reason, EndReason::Terminated | EndReason::LeaseLost) {
+        // The egress withdrew the access, or nobody carries under this generation any more:
+        // nothing of this session may go on.
         client.end(reason);
     }
 }
 
 /// Answers a channel too many: one whose predecessor gave its stream back and is not quite done.
 /// What cannot be said at once is left unsaid.
-pub(super) fn refuse(mut send: SendStream) {
+pub(super) fn refuse(mut send: Outlet) {
     let refused = ChannelReply::Refused(refusal(RefusalCode::LimitReached));
     if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
-        let _ = send.finish();
+        let _ = send.finish().now_or_never();
     }
 }
 
 async fn open(
     client: &Client,
     admitted: &Admitted,
-    recv: &mut RecvStream,
+    recv: &mut Inlet,
 ) -> Result<(Flow, Account), Refusal> {
     let mesh = &client.mesh;
     let claims = &admitted.claims;
@@ -92,6 +93,7 @@ async fn open(
     };
     let OpenChannel { channel, lane, .. } = request;
     admit_channel(&mesh.view(), claims, channel, lane, mesh.clock.now()).map_err(refused)?;
+    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
     let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
     locked(&mesh.entry).open_channel(claims.session, channel, max_open).map_err(refused)?;
     let account = Account::open(mesh.clone(), claims.session, channel);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use quinn::{ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::{
     admission::{Presented, admit_refresh, claimed, open_token},
     refusals::refusal,
@@ -18,21 +17,22 @@ use super::{Admitted, Client, Left, departed};
 use crate::{
     frames::{ReadFrameError, read_frame, write_frame},
     mesh::locked,
+    pipe::{Broken, Inlet, Outlet, Short, Unsent},
     watch::until,
 };
 
 pub(super) struct Control {
     pub(super) client: Arc<Client>,
-    pub(super) send: SendStream,
+    pub(super) send: Outlet,
 }
 
 impl Control {
-    pub(super) async fn say(&mut self, message: &EntryControl) -> Result<(), WriteError> {
+    pub(super) async fn say(&mut self, message: &EntryControl) -> Result<(), Unsent> {
         write_frame(&mut self.send, message).await
     }
 
     /// Answers the client until it is done or gone.
-    pub(super) async fn serve(&mut self, recv: RecvStream) -> Left {
+    pub(super) async fn serve(&mut self, recv: Inlet) -> Left {
         // Reading a frame cannot be interrupted without losing bytes, so it has its own future.
         let (requests, mut next) = mpsc::channel(1);
         let reading = read_all(recv, requests);
@@ -90,7 +90,7 @@ impl Control {
     }
 }
 
-async fn read_all(mut recv: RecvStream, requests: mpsc::Sender<ClientControl>) -> Left {
+async fn read_all(mut recv: Inlet, requests: mpsc::Sender<ClientControl>) -> Left {
     loop {
         match read_frame(&mut recv).await {
             Ok(request) => {
@@ -100,9 +100,9 @@ async fn read_all(mut recv: RecvStream, requests: mpsc::Sender<ClientControl>) -
                     return std::future::pending().await;
                 }
             }
-            Err(ReadFrameError::Stream(ReadExactError::ReadError(ReadError::ConnectionLost(
-                error,
-            )))) => return departed(&error),
+            Err(ReadFrameError::Stream(Short::Broken(Broken::Lost(close)))) => {
+                return departed(close);
+            }
             Err(ReadFrameError::Stream(_)) => return Left::Closed,
             Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => return Left::Lost,
         }

@@ -1,31 +1,58 @@
 //! Dialling a lane: direct and relayed attempts race, as `rap_mesh_core::paths` plans them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize},
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize},
+    },
 };
 
-use quinn::Connection;
+use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
 use rap_mesh_core::{
-    paths::{Attempt, Candidate},
-    refusals::refusal,
-    view::peer_has_role,
+    lane_path::LanePath, paths::Candidate, refusals::refusal, view::peer_has_role,
 };
 use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer};
-use tokio::time::timeout;
+use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{LaneConnection, LaneKey, attend};
+use super::{
+    Carried, LaneConnection, LaneKey, attend,
+    drive::PathDriver,
+    socket::{Answer, LaneSocket},
+};
 use crate::{
     hops::{self, RelayedFlow, connect},
     mesh::{Mesh, locked},
     race::race,
+    relays::Use,
 };
 
 struct Won {
     connection: Connection,
+    made: Made,
     candidate: Candidate,
     relayed: Option<RelayedFlow>,
+}
+
+/// What is under one lane connection, and nobody else's.
+struct Made {
+    endpoint: Endpoint,
+    socket: Arc<LaneSocket>,
+    answers: mpsc::Receiver<Answer>,
+}
+
+/// An endpoint for one lane connection, as an entry makes it, for whoever measures lanes. Given
+/// where its datagrams shall go, the second part returns the address to connect to.
+pub fn lane_endpoint(own: IpAddr) -> io::Result<(Endpoint, impl FnOnce(SocketAddr) -> SocketAddr)> {
+    let Made { endpoint, socket, .. } = make(own)?;
+    let along = move |path| {
+        socket.open(LanePath::FIRST, path);
+        socket.take(LanePath::FIRST);
+        socket.stable()
+    };
+    Ok((endpoint, along))
 }
 
 pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnection>, Refusal> {
@@ -34,8 +61,7 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let now = mesh.clock.now();
-    let relays = mesh.relays.order(&view, key.egress, key.organization, key.lane, now);
+    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
     let plan =
         locked(&mesh.lanes.paths).plan(mesh.clock.moment(), key.egress, &peer.addresses, relays);
     let attempts = plan
@@ -43,18 +69,21 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
         .map(|attempt| (attempt.start_after, try_one(&mesh, key, peer, attempt.candidate)))
         .collect();
     let won = race(attempts).await.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    remember_losers(&mesh, key, &plan, won.candidate);
+    let now = mesh.clock.moment();
+    locked(&mesh.lanes.paths).won(now, key.egress, &plan, won.candidate);
     tracing::info!(egress = %key.egress, lane = %key.lane, path = ?won.candidate, "lane open");
     let lane = Arc::new(LaneConnection {
         key,
         connection: won.connection,
-        candidate: won.candidate,
-        relayed: won.relayed,
+        endpoint: won.made.endpoint,
+        socket: won.made.socket,
+        carried: Mutex::new(Carried::over(won.candidate)),
         retired: CancellationToken::new(),
         open_flows: AtomicUsize::new(0),
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });
-    mesh.spawn(attend(mesh.clone(), lane.clone()));
+    let driver = PathDriver::new(mesh.clone(), lane.clone(), won.relayed, won.made.answers);
+    mesh.spawn(attend(mesh.clone(), lane.clone(), driver));
     Ok(lane)
 }
 
@@ -65,19 +94,24 @@ async fn try_one(
     candidate: Candidate,
 ) -> Result<Won, ()> {
     let attempt = async {
-        match candidate {
-            Candidate::Direct(address) => {
-                let config = mesh.configs().lane(key.lane).clone();
-                let connection = connect(mesh, config, address, peer).await?;
-                Ok(Won { connection, candidate, relayed: None })
-            }
+        let made = mesh.endpoint.local_addr().and_then(|own| make(own.ip())).map_err(drop)?;
+        let (address, relayed) = match candidate {
+            Candidate::Direct(address) => (address, None),
             Candidate::Relay(relay) => {
-                let flow = hops::set_up(mesh, relay, key.egress, key.lane).await.map_err(drop)?;
-                let config = mesh.configs().lane(key.lane).clone();
-                let connection = connect(mesh, config, flow.address, peer).await?;
-                Ok(Won { connection, candidate, relayed: Some(flow) })
+                let port = made.socket.port();
+                let flow = hops::set_up(mesh, relay, key.egress, key.lane, port).await;
+                let flow = flow.map_err(drop)?;
+                (flow.address, Some(flow))
             }
+        };
+        if !made.socket.reaches(address) {
+            return Err(());
         }
+        made.socket.open(LanePath::FIRST, address);
+        made.socket.take(LanePath::FIRST);
+        let config = mesh.configs().lane(key.lane).clone();
+        let connection = connect(&made.endpoint, config, made.socket.stable(), peer).await?;
+        Ok(Won { connection, made, candidate, relayed })
     };
     let outcome = timeout(candidate.timeout(), attempt).await.unwrap_or(Err(()));
     let mut paths = locked(&mesh.lanes.paths);
@@ -88,16 +122,10 @@ async fn try_one(
     outcome
 }
 
-/// A direct path that a relay overtook, in spite of its head start, is as good as none.
-fn remember_losers(mesh: &Mesh, key: LaneKey, plan: &[Attempt], winner: Candidate) {
-    if let Candidate::Direct(_) = winner {
-        return;
-    }
-    let now = mesh.clock.moment();
-    let mut paths = locked(&mesh.lanes.paths);
-    for Attempt { candidate, .. } in plan {
-        if let Candidate::Direct(_) = candidate {
-            paths.failed(now, key.egress, *candidate);
-        }
-    }
+fn make(own: IpAddr) -> io::Result<Made> {
+    let (socket, answers) = LaneSocket::bind(own)?;
+    let runtime = Arc::new(TokioRuntime);
+    let config = EndpointConfig::default();
+    let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
+    Ok(Made { endpoint, socket, answers })
 }

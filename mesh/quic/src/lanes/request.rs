@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use quinn::{ConnectionError, RecvStream, SendStream};
+use quinn::ConnectionError;
 use rap_mesh_core::{
     Caller,
+    carrier::Carrier,
     ended::Close,
     paths::egress_order,
     refusals::{refusal, worth_trying_elsewhere},
@@ -21,11 +22,12 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use super::{LaneConnection, LaneKey, dial::dial};
+use super::{LaneConnection, LaneKey, dial::dial, stream};
 use crate::{
     egress::{Origin, Reached, reach},
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     mesh::Mesh,
+    pipe::{Inlet, Outlet, lost},
     watch::{SNAPSHOT_WAIT, catch_up},
 };
 
@@ -38,13 +40,19 @@ pub(crate) enum Flow {
 
 /// A flow on a lane.
 pub(crate) struct LaneFlow {
-    pub(crate) send: SendStream,
-    pub(crate) recv: RecvStream,
+    pub(crate) send: Outlet,
+    pub(crate) recv: Inlet,
     // Counted as open for as long as it lives.
-    _place: Place,
+    pub(super) _place: Counted,
 }
 
-struct Place {
+/// What a flow is counted among: a lane connection's, or the TLS connections.
+pub(super) enum Counted {
+    OnLane { _place: Place },
+    OnTcp { _place: stream::Place },
+}
+
+pub(super) struct Place {
     mesh: Arc<Mesh>,
     lane: Arc<LaneConnection>,
 }
@@ -133,7 +141,36 @@ async fn ask_self(
     flow.map_err(|refusal| FlowRefused { refusal, by_egress: true })
 }
 
+/// Asks on the lane's carriers, the one that suits it first. What the egress refused on one it would
+/// refuse on the other.
 async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
+    let mut refused = here(refusal(RefusalCode::PathUnavailable));
+    let mut carriers = Carrier::order(key.lane);
+    if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
+        // Nothing is known to work on QUIC: it is tried again when TCP does not work either.
+        carriers.reverse();
+    }
+    for carrier in carriers {
+        if mesh.carrier.is_some_and(|only| only != carrier) {
+            continue;
+        }
+        let answer = match carrier {
+            Carrier::Quic => ask_on_lane(mesh, key, message).await,
+            Carrier::Tcp => stream::ask(mesh, key, message).await,
+        };
+        match answer {
+            Err(other)
+                if !other.by_egress && other.refusal.code == RefusalCode::PathUnavailable =>
+            {
+                refused = other;
+            }
+            answer => return answer,
+        }
+    }
+    Err(refused)
+}
+
+async fn ask_on_lane(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
     let pick = || mesh.lanes.pool.get(&mesh.tasks, key, || dial(mesh.clone(), key));
     let first = pick().await.map_err(here)?;
     match request(mesh, &first.value, message).await {
@@ -177,8 +214,8 @@ async fn request(
 ) -> Result<Flow, Failed> {
     let place = Place::take(mesh, lane)
         .ok_or_else(|| Failed::Refused(here(refusal(RefusalCode::LimitReached))))?;
-    let (mut send, mut recv) =
-        lane.connection.open_bi().await.map_err(|error| lane_failed(&error))?;
+    let (send, recv) = lane.connection.open_bi().await.map_err(|error| lane_failed(&error))?;
+    let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
     let lost = || match lane.connection.close_reason() {
         Some(error) => lane_failed(&error),
         None => Failed::Lane,
@@ -191,7 +228,9 @@ async fn request(
         () = lane.retired.cancelled() => return Err(Failed::Lane),
     };
     match reply {
-        Ok(FlowReply::Opened) => Ok(Flow::Lane(LaneFlow { send, recv, _place: place })),
+        Ok(FlowReply::Opened) => {
+            Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
+        }
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
         }
@@ -204,15 +243,13 @@ async fn request(
 
 /// An egress that wants nothing of this node closes the whole lane, and says why.
 fn lane_failed(error: &ConnectionError) -> Failed {
-    if let ConnectionError::ApplicationClosed(close) = error
-        && let Some(Close::Refused(code)) = Close::from_code(close.error_code.into_inner())
-    {
+    if let Some(Close::Refused(code)) = lost(error) {
         return Failed::Refused(FlowRefused { refusal: refusal(code), by_egress: true });
     }
     Failed::Lane
 }
 
-const fn here(refusal: Refusal) -> FlowRefused {
+pub(super) const fn here(refusal: Refusal) -> FlowRefused {
     FlowRefused { refusal, by_egress: false }
 }
 

@@ -1,4 +1,4 @@
-//! Between a QUIC stream, of a lane or of a client, and a resource's byte stream, at the egress.
+//! Between a flow, of a lane or of a client, and a resource's byte stream, at the egress.
 
 use std::{
     future::Future,
@@ -14,17 +14,18 @@ use std::{
 
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, Shared};
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use rap_mesh_core::ended::{ended_code, ended_reason};
 use rap_proto::observation::EndReason;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     time::timeout,
 };
 
-use super::{CopyEnd, Counters, Halves, Side, done, natural, reason_of};
+use super::{CopyEnd, Counters, Halves, Side, natural};
 use crate::{
     ByteStream,
-    mesh::{code, locked},
+    mesh::locked,
+    pipe::{Broken, Inlet, Outlet, Unsent},
 };
 
 /// What is read from a resource at once.
@@ -93,27 +94,25 @@ pub(crate) async fn splice_target(
     cut
 }
 
-async fn upwards(from: &mut RecvStream, side: Side, mut to: Half, count: &AtomicU64) -> CopyEnd {
+async fn upwards(from: &mut Inlet, side: Side, mut to: Half, count: &AtomicU64) -> CopyEnd {
     loop {
-        let chunk = match from.read_chunk(BUFFER, true).await {
-            Ok(Some(chunk)) => chunk.bytes,
+        let chunk = match from.chunk().await {
+            Ok(Some(chunk)) => chunk,
             Ok(None) => {
                 // A target that is gone meanwhile shows it in the other direction.
                 let _ = to.shutdown().await;
                 return CopyEnd::Finished;
             }
-            Err(ReadError::Reset(code)) => {
-                return CopyEnd::Cut(reason_of(code).unwrap_or(EndReason::ClientClosed));
+            // Whichever side this is: what comes up comes from the client.
+            Err(Broken::Reset(code)) => {
+                return CopyEnd::Cut(ended_reason(code).unwrap_or(EndReason::ClientClosed));
             }
-            Err(ReadError::ConnectionLost(error)) => {
-                return CopyEnd::Cut(side.lost_because(&error));
-            }
-            Err(_) => return CopyEnd::Cut(side.lost()),
+            Err(Broken::Lost(close)) => return CopyEnd::Cut(side.lost_because(close)),
         };
         if to.write_all(&chunk).await.is_err() {
             let reason = EndReason::TargetClosed;
             // What the target still sends is passed on; only this direction ends here.
-            let _ = from.stop(code(rap_mesh_core::ended::ended_code(reason)));
+            from.stop(ended_code(reason));
             return CopyEnd::Stopped(Some(reason));
         }
         count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
@@ -122,7 +121,7 @@ async fn upwards(from: &mut RecvStream, side: Side, mut to: Half, count: &Atomic
 
 async fn downwards(
     mut from: Half,
-    to: &mut SendStream,
+    to: &mut Outlet,
     side: Side,
     count: &AtomicU64,
     worker: Worker<'_>,
@@ -137,7 +136,7 @@ async fn downwards(
         let read = tokio::select! {
             biased;
             read = from.read_buf(&mut buffer) => read,
-            Ok(Some(code)) = &mut stopped => return CopyEnd::Stopped(reason_of(code)),
+            unsent = &mut stopped => return unwanted(unsent, side),
         };
         match read {
             Ok(0) => break,
@@ -148,23 +147,23 @@ async fn downwards(
         }
         let bytes = buffer.split().freeze();
         let length = bytes.len() as u64;
-        match to.write_chunk(bytes).await {
+        match to.write_pieces(&mut [bytes]).await {
             Ok(()) => count.fetch_add(length, Ordering::Relaxed),
-            Err(WriteError::Stopped(code)) => return CopyEnd::Stopped(reason_of(code)),
-            Err(WriteError::ConnectionLost(error)) => {
-                return CopyEnd::Cut(side.lost_because(&error));
-            }
-            Err(_) => return CopyEnd::Cut(side.lost()),
+            Err(unsent) => return unwanted(unsent, side),
         };
     }
     if locked(&from.0).other_side_is_gone() && worker.broke().await == EndReason::WorkerDied {
         return CopyEnd::Cut(EndReason::WorkerDied);
     }
-    if to.finish().is_err() {
-        // The receiver stopped listening, which changes nothing now.
-        let _ = to.reset(done());
-    }
+    to.finish().await;
     CopyEnd::Finished
+}
+
+fn unwanted(unsent: Unsent, side: Side) -> CopyEnd {
+    match unsent {
+        Unsent::Stopped(code) => CopyEnd::Stopped(ended_reason(code)),
+        Unsent::Lost(close) => CopyEnd::Cut(side.lost_because(close)),
+    }
 }
 
 /// What is known of the worker behind a stream.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use rap_mesh::{
-    Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections, View,
+    Carrier, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections,
+    View,
     client::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
@@ -16,7 +17,7 @@ use rap_mesh::{
 use rap_pki::{ClusterAuthority, node_server_name};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
-    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId, VpnConnectionId,
     key::LocalKey,
     observation::Observation,
     refusal::Refusal,
@@ -29,7 +30,7 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use crate::targets::TestDialer;
+use crate::{leases::TestLeases, targets::TestDialer};
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_u128(0x01);
@@ -77,6 +78,7 @@ pub(crate) struct Plan {
     pub(crate) denied_sessions: BTreeSet<SessionId>,
     pub(crate) users: BTreeSet<UserId>,
     pub(crate) target: SocketAddr,
+    pub(crate) carried: Option<VpnConnectionId>,
     pub(crate) resources_at: BTreeSet<NodeId>,
     /// How one node sees another's address, where that is not the real one.
     pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
@@ -88,7 +90,11 @@ pub(crate) struct Fabric {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     pub(crate) plan: Plan,
     pub(crate) dialer: Arc<TestDialer>,
+    leases: BTreeMap<NodeId, Arc<TestLeases>>,
     limits: MeshLimits,
+    carrier: Option<Carrier>,
+    /// What clients use, unless a test says so itself.
+    clients: Option<Carrier>,
     // Where packets to a dead address go: bound, so that nobody answers, not even the kernel.
     dead: std::net::UdpSocket,
 }
@@ -104,11 +110,26 @@ fn own(role: NodeRole) -> RoleScope {
 impl Fabric {
     /// Starts an entry, an egress and `relays`. The resource is at `target`.
     pub(crate) fn start(relays: &[NodeId], target: SocketAddr) -> Self {
-        Self::start_within(MeshLimits::default(), relays, target)
+        Self::start_with(MeshLimits::default(), None, relays, target)
     }
 
-    /// The same, of endpoints with these limits.
+    /// The same, of endpoints that send their flows on this carrier alone.
+    pub(crate) fn start_on(carrier: Carrier, relays: &[NodeId], target: SocketAddr) -> Self {
+        Self::start_with(MeshLimits::default(), Some(carrier), relays, target)
+    }
+
+    /// The same on QUIC alone, of endpoints with these limits.
     pub(crate) fn start_within(limits: MeshLimits, relays: &[NodeId], target: SocketAddr) -> Self {
+        let fabric = Self::start_with(limits, Some(Carrier::Quic), relays, target);
+        Self { clients: Some(Carrier::Quic), ..fabric }
+    }
+
+    fn start_with(
+        limits: MeshLimits,
+        carrier: Option<Carrier>,
+        relays: &[NodeId],
+        target: SocketAddr,
+    ) -> Self {
         let authority = ClusterAuthority::create(CLUSTER, &key(1), [1; 16], now());
         let mut roles = BTreeMap::from([
             (ENTRY, vec![own(NodeRole::EntryNode)]),
@@ -125,6 +146,7 @@ impl Fabric {
             denied_sessions: BTreeSet::new(),
             users: BTreeSet::from([USER]),
             target,
+            carried: None,
             resources_at: BTreeSet::from([EGRESS]),
             addresses: BTreeMap::new(),
         };
@@ -134,7 +156,10 @@ impl Fabric {
             nodes: BTreeMap::new(),
             plan,
             dialer: Arc::new(TestDialer::default()),
+            leases: BTreeMap::new(),
             limits,
+            carrier,
+            clients: None,
             dead: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         };
         let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
@@ -160,11 +185,15 @@ impl Fabric {
 
     fn start_node(&mut self, id: NodeId, seed: u8) {
         let key = key(seed);
+        let leases = self.leases.entry(id).or_default().clone();
         let options = MeshOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: self.identity(id, &key, 0),
             dialer: self.dialer.clone(),
+            marks: leases.marks(),
+            leases,
             limits: self.limits,
+            carrier: self.carrier,
         };
         let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
         self.nodes.insert(id, Node { endpoint, events, key });
@@ -260,6 +289,7 @@ impl Fabric {
                 allow_local: true,
             },
             users: self.plan.users.clone(),
+            carried: self.plan.carried,
         };
         let resources =
             if self.plan.resources_at.contains(&id) { vec![resource] } else { Vec::new() };
@@ -294,6 +324,7 @@ impl Fabric {
             connect_by: now() + Duration::from_secs(120),
             expires_at: now() + Duration::from_secs(600),
             client_key: client_key().public_key(),
+            leased: None,
         }
     }
 
@@ -306,15 +337,57 @@ impl Fabric {
         token: Vec<u8>,
         key: LocalKey,
     ) -> Result<ClientSession, ConnectError> {
-        let entry = EntryAddress {
-            server_name: node_server_name(ENTRY),
-            addresses: vec![self.address(ENTRY)],
-        };
+        self.connect_on(self.clients, token, key).await
+    }
+
+    /// A session of a client that uses this carrier alone.
+    pub(crate) async fn session_on(&self, carrier: Carrier) -> ClientSession {
+        self.connect_on(Some(carrier), self.token(&self.claims()), client_key()).await.unwrap()
+    }
+
+    /// The same, of a client that knows the entry at this address.
+    pub(crate) async fn connect_at(
+        &self,
+        address: SocketAddr,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_through((ENTRY, address), None, token, key).await
+    }
+
+    async fn connect_on(
+        &self,
+        carrier: Option<Carrier>,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_through((ENTRY, self.address(ENTRY)), carrier, token, key).await
+    }
+
+    /// The same, of a client that knows this entry.
+    pub(crate) async fn connect_to(
+        &self,
+        entry: NodeId,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        self.connect_through((entry, self.address(entry)), self.clients, token, key).await
+    }
+
+    async fn connect_through(
+        &self,
+        (entry, address): (NodeId, SocketAddr),
+        carrier: Option<Carrier>,
+        token: Vec<u8>,
+        key: LocalKey,
+    ) -> Result<ClientSession, ConnectError> {
+        let entry = EntryAddress { server_name: node_server_name(entry), addresses: vec![address] };
         let options = ConnectOptions {
             entries: vec![entry],
             authorities: vec![self.authority()],
             token,
             key: Arc::new(key),
+            carrier,
         };
         timeout(PATIENCE, client::connect(options)).await.unwrap()
     }
@@ -328,6 +401,11 @@ impl Fabric {
 
     pub(crate) async fn session(&self) -> ClientSession {
         self.connect(&self.claims()).await.unwrap()
+    }
+
+    /// What one node remembers and holds of leases; it outlives the node.
+    pub(crate) fn leases(&self, id: NodeId) -> &TestLeases {
+        &self.leases[&id]
     }
 
     /// The next event of one node.

@@ -129,7 +129,7 @@ async fn connections_beyond_the_limit_are_refused_and_the_others_go_on() {
     let fabric = Fabric::start_within(limits, &[], echo().await);
     let (first, second) = (fabric.session().await, fabric.session().await);
     unreachable(fabric.connect(&fabric.claims()).await);
-    // The lane that the entry dials for them counts as well: there are three connections now.
+    // The lane that the entry dials for them takes none of its places.
     echoes(&mut open(&first, Lane::Bulk).await).await;
     echoes(&mut open(&second, Lane::Bulk).await).await;
     first.close().await;

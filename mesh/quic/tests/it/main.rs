@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod carry;
 mod ends;
 mod fabric;
+mod fence;
+mod leases;
 mod limits;
 mod own;
 mod paths;
@@ -11,5 +14,6 @@ mod peers;
 mod raw;
 mod refusals;
 mod targets;
+mod tcp;
 mod traffic;
 mod views;

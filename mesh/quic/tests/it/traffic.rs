@@ -1,6 +1,6 @@
 //! Bytes through the fabric.
 
-use rap_mesh::{Path, client::ClientSession};
+use rap_mesh::{Carrier, Path, client::ClientSession};
 use rap_proto::{
     Digest, Lane,
     observation::{EndReason, Observation},
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Sends `bytes`, closes that direction, and reads everything that comes back.
-async fn exchange(session: &ClientSession, lane: Lane, bytes: Vec<u8>) -> Vec<u8> {
+pub(crate) async fn exchange(session: &ClientSession, lane: Lane, bytes: Vec<u8>) -> Vec<u8> {
     let (mut writer, mut reader) = open(session, lane).await.split();
     let writing = async move {
         writer.write_all(&bytes).await.unwrap();
@@ -29,7 +29,7 @@ async fn exchange(session: &ClientSession, lane: Lane, bytes: Vec<u8>) -> Vec<u8
 }
 
 /// Bytes that no two positions share.
-fn pattern(length: usize) -> Vec<u8> {
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u64;
     let next = std::iter::repeat_with(|| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -56,7 +56,7 @@ async fn bytes_go_both_ways_and_the_session_is_accounted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_lane_is_a_connection_of_its_own_and_direct_where_that_works() {
-    let fabric = Fabric::start(&[RELAY], echo().await);
+    let fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     let session = fabric.session().await;
     for lane in [Lane::Interactive, Lane::Bulk, Lane::Interactive] {
         exchange(&session, lane, b"x".to_vec()).await;
@@ -93,9 +93,9 @@ async fn twenty_channels_run_in_parallel() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_mebibytes_pass_one_hop_unchanged() {
-    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     fabric.cut_direct_path();
-    let session = fabric.session().await;
+    let session = fabric.session_on(Carrier::Quic).await;
     let sent = pattern(64 * 1024 * 1024);
     let digest = Digest::of(&sent);
     let received = exchange(&session, Lane::Bulk, sent).await;

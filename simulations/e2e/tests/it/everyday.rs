@@ -1,9 +1,14 @@
 //! What people do all day: ssh, scp, rsync, git, a web page, a stream of events.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
-use rap_e2e::{Fabric, PAGE, Person, Process};
+use rap_e2e::{Fabric, PAGE, Person, Process, Space};
 
 use super::{ssh, step};
 
@@ -14,7 +19,7 @@ const PARALLEL_REQUESTS: usize = 20;
 #[tokio::test]
 async fn everyday_programs_work_through_the_fabric() {
     let test = "everyday::everyday_programs_work_through_the_fabric";
-    let Some(fabric) = super::fabric(test).await else { return };
+    let Some(mut fabric) = super::fabric(test).await else { return };
     step("rap ls, rap ssh");
     let listed = fabric.alice.rap(&["ls"]).await.ok();
     assert!(listed.contains("demo-ssh") && listed.contains("demo-web"), "{listed}");
@@ -27,6 +32,8 @@ async fn everyday_programs_work_through_the_fabric() {
     synchronise_a_folder(&fabric, &config).await;
     clone_a_repository(&fabric, &config).await;
     browse(&fabric).await;
+    whatever_gets_through(&fabric).await;
+    super::carry::a_relay_dies(&mut fabric, &config).await;
 
     step("sessions and their ends are on record");
     let ended = fabric.event("a session has ended", |event| event["type"] == "session.ended").await;
@@ -114,10 +121,31 @@ async fn browse(fabric: &Fabric) {
     }
 }
 
+/// Each network lets another protocol through, and everything works as before.
+async fn whatever_gets_through(fabric: &Fabric) {
+    let cases = [
+        (Space::Client, Space::Entry, "udp"),
+        (Space::Client, Space::Entry, "tcp"),
+        (Space::Entry, Space::Relay, "udp"),
+        (Space::Entry, Space::Relay, "tcp"),
+    ];
+    for (from, to, protocol) in cases {
+        step(&format!("no {protocol} between {} and {}", from.name(), to.name()));
+        fabric.lab().block(from, to, protocol).unwrap();
+        let (_forward, url) = forward(fabric, "demo-web").await;
+        let page = ["-sS", "--max-time", "20", &format!("{url}/")];
+        assert_eq!(fabric.alice.run("curl", &page).await.ok(), PAGE);
+        assert_eq!(ssh(fabric, &fabric.alice, "echo through").await.ok(), "through\n");
+        fabric.lab().unblock(from).unwrap();
+    }
+}
+
 /// Starts `rap connect` to a resource; returns where it listens.
 pub(crate) async fn forward(fabric: &Fabric, resource: &str) -> (Process, String) {
     let words = ["connect", resource, "--listen", "127.0.0.1:0"];
-    let name = format!("connect-{resource}");
+    static NUMBER: AtomicU32 = AtomicU32::new(1);
+    // What the one before said is not what this one says.
+    let name = format!("connect-{resource}-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
     let mut forward = fabric.alice.start(&name, "rap", &words, &fabric.logs());
     let address = forward
         .says("where it listens", PATIENCE, |line| {

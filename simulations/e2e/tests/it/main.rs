@@ -1,8 +1,10 @@
 //! The fabric's real programs on a network of their own, against Debian's servers and clients.
 #![allow(clippy::unwrap_used)]
 
+mod carry;
 mod denied;
 mod everyday;
+mod fence;
 mod lease;
 mod network;
 mod outage;

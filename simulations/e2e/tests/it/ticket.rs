@@ -9,7 +9,7 @@ use rap_mesh::client::{
 };
 use rap_pki::pem;
 use rap_proto::{
-    ChannelKind, Lane, RefusalCode, Signer as _,
+    ChannelKind, Lane, RefusalCode, SessionId, Signer as _,
     api::Access,
     key::LocalKey,
     signed::{self, Trusted},
@@ -83,6 +83,11 @@ impl Ticket {
         Self { key, ..self.clone() }
     }
 
+    pub(crate) fn session(&self, fabric: &Fabric) -> SessionId {
+        let trusted = Trusted::one(control_key(fabric).public_key());
+        signed::open::<AccessClaims>(&self.token, &trusted).unwrap().into_inner().session
+    }
+
     /// The same ticket with other claims, signed by `signer`.
     pub(crate) fn forged(
         &self,
@@ -103,6 +108,7 @@ impl Ticket {
             authorities: self.authorities.clone(),
             token: self.token.clone(),
             key: Arc::new(self.key.clone()),
+            carrier: None,
         };
         let thread = fabric.lab().inside(Space::Client, move || {
             let runtime =

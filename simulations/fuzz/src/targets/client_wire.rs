@@ -2,7 +2,9 @@
 
 use rap_proto::wire::{
     MAX_FRAME_BYTES,
-    client::{ChannelReply, ClientControl, EntryControl, Hello, HelloReply, OpenChannel},
+    client::{
+        ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel,
+    },
 };
 
 use crate::round_trip::{check, choose};
@@ -16,6 +18,7 @@ pub fn target(data: &[u8]) {
             check::<EntryControl, MAX_FRAME_BYTES>,
             check::<OpenChannel, MAX_FRAME_BYTES>,
             check::<ChannelReply, MAX_FRAME_BYTES>,
+            check::<JoinSession, MAX_FRAME_BYTES>,
         ],
         data,
     );

@@ -5,6 +5,7 @@ pub mod adapter;
 pub mod agent_disk;
 pub mod api;
 pub mod bus;
+pub mod carrier;
 pub mod certificates;
 pub mod client_wire;
 pub mod codec;

@@ -36,6 +36,9 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("node_wire", 1, "proto/golden/flow_opened.v1"),
     ("node_wire", 2, "proto/golden/hop_set_up_flow.v1"),
     ("node_wire", 3, "proto/golden/hop_flow_ready.v1"),
+    ("client_wire", 6, "proto/golden/client_join.v1"),
+    ("node_wire", 2, "proto/golden/hop_set_up_stream.v1"),
+    ("node_wire", 3, "proto/golden/hop_stream_ready.v1"),
     ("node_api", 0, "proto/golden/enroll_request.v1"),
     ("node_api", 1, "proto/golden/enroll_pending.v1"),
     ("node_api", 4, "proto/golden/credentials.v1"),
@@ -96,6 +99,7 @@ pub(super) fn all() -> Seeds {
     seeds.insert(("signed", "access_token".to_owned()), [&[0], &token[..]].concat());
     events(&mut seeds);
     made(&mut seeds);
+    parts(&mut seeds);
     certificates(&mut seeds);
     seeds
 }
@@ -132,6 +136,16 @@ fn events(seeds: &mut Seeds) {
     };
     let bytes = [&[u8::MAX], &codec::encode(&envelope)[..]].concat();
     seeds.insert(("events", "envelope".to_owned()), bytes);
+}
+
+/// What one end of a flow says on TCP, read in pieces of the first byte's length.
+fn parts(seeds: &mut Seeds) {
+    use rap_mesh_core::carrier::{data_head, finished, reset, stopped};
+
+    let flow = [&[5][..], &data_head(3), b"abc", &stopped(0x102), &data_head(1), b"d", &finished()];
+    seeds.insert(("carrier", "finished".to_owned()), flow.concat());
+    let cut = [&[255][..], &data_head(2), b"ab", &reset(0x105), &stopped(0)];
+    seeds.insert(("carrier", "cut".to_owned()), cut.concat());
 }
 
 /// Formats without a golden file of their own.

@@ -179,6 +179,10 @@ impl History {
                 let change = ResourceCommand::Change { kind, target, pool: tenant.pool };
                 self.try_give::<Resource>(resource, change);
             }
+            17 if how % 8 == 3 => {
+                let connection = (how > 128).then_some(tenant.connection);
+                self.try_give::<Resource>(resource, ResourceCommand::Carry { connection });
+            }
             17 if rarely => self.try_give::<Resource>(resource, ResourceCommand::Remove),
             17 => {
                 let labels = BTreeMap::from([(name("env"), name(&format!("v{}", how % 3)))]);

@@ -79,7 +79,7 @@ fn question<'a>(
 ) -> RelayQuestion<'a> {
     let now = Timestamp::from_unix_millis(2_000);
     let (organization, class) = (ACME, ChannelClass::Interactive);
-    RelayQuestion { view, known, policy, organization, class, now }
+    RelayQuestion { view, known, policy, organization, class, purpose: Use::New, now }
 }
 
 fn nodes(order: Vec<Ranked>) -> Vec<NodeId> {
@@ -131,4 +131,6 @@ fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
     let question = RelayQuestion { view: &view, ..self::question(&view, &known, &policy) };
     assert_eq!(question.order(TARGET), []);
     assert_eq!(finding(&question), Finding::Excluded(Constraint::AuthorityState));
+    let running = RelayQuestion { purpose: Use::Running, ..question };
+    assert_eq!(running.order(TARGET).len(), 8, "what runs keeps its relays");
 }

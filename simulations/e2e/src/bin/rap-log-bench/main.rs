@@ -11,11 +11,15 @@
 //! | `replay_fold` | events a second from stored form into the state | | |
 //! | `leases_cpu`, `leases_missed` | 10,000 leases, each renewed every 3 s | | |
 //! | `snapshots_last` | one policy changed, 10,000 nodes: until the last snapshot is signed | | |
+//! | `sse_fanout_10000` | 20 events appended: until the last of 10,000 has read them all | `sse_memory` | what each of them costs `rap-control` |
+//! | `sse_silent` | what one who never reads adds, while 20 MB are appended | `sse_silent_cut` | until it is cut off |
 //!
-//! The one argument is the folder for the server (default: a temporary one; where that is memory
-//! the figures of the database say nothing).
+//! The first argument is the folder for the server (default: a temporary one; where that is memory
+//! the figures of the database say nothing). `fanout` as second measures the event streams alone.
 
 mod append;
+mod control;
+mod fanout;
 mod leases;
 mod peer;
 mod platform;
@@ -35,12 +39,15 @@ const SPAN: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    replay::measure()?;
-    snapshots::measure()?;
+    let streams_alone = env::args().nth(2).is_some_and(|part| part == "fanout");
+    if !streams_alone {
+        replay::measure()?;
+        snapshots::measure()?;
+    }
     let own = tempfile::tempdir()?;
     let folder = env::args().nth(1).map_or_else(|| own.path().join("postgres"), PathBuf::from);
     let server = PrivatePostgres::start(&folder, Durability::Safe).await?;
-    let outcome = on(&server).await;
+    let outcome = if streams_alone { fanout::measure(&server).await } else { on(&server).await };
     server.stop().await;
     outcome
 }
@@ -59,7 +66,8 @@ async fn on(server: &PrivatePostgres) -> Outcome<()> {
     }
     quantiles("append", append::times(server, SPAN).await?);
     quantiles("commit", peer::times(server, SPAN).await?);
-    leases::measure(server).await
+    leases::measure(server).await?;
+    fanout::measure(server).await
 }
 
 fn quantiles(name: &str, mut times: Vec<Duration>) {

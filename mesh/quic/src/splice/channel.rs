@@ -1,4 +1,4 @@
-//! Between two QUIC streams: a client's channel and its flow on a lane.
+//! Between a client's channel and its flow on a lane, each on whichever carrier.
 
 use std::{
     future::Future,
@@ -6,10 +6,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use rap_mesh_core::ended::ended_reason;
 use rap_proto::observation::EndReason;
 
-use super::{CopyEnd, Counters, Halves, Side, lost_because, natural, reason_of};
+use super::{CopyEnd, Counters, Halves, Side, natural};
+use crate::pipe::{Inlet, Outlet, Unsent};
 
 /// How many received pieces are passed on at once.
 const PIECES: usize = 32;
@@ -62,53 +63,42 @@ pub(crate) async fn splice(
     cut
 }
 
-async fn copy(
-    from: &mut RecvStream,
-    to: &mut SendStream,
-    count: &AtomicU64,
-    source: Side,
-) -> CopyEnd {
+async fn copy(from: &mut Inlet, to: &mut Outlet, count: &AtomicU64, source: Side) -> CopyEnd {
     let stopped = to.stopped();
     tokio::pin!(stopped);
     let mut pieces: [Bytes; PIECES] = Default::default();
     loop {
         let read = tokio::select! {
             biased;
-            read = from.read_chunks(&mut pieces) => read,
+            read = from.pieces(&mut pieces) => read,
             // A receiver that is gone is noticed also while the source is silent.
-            Ok(Some(code)) = &mut stopped => return stop(from, code),
+            unsent = &mut stopped => return ended(from, unsent, source),
         };
         let received = match read {
-            Ok(Some(received)) => &mut pieces[..received],
-            Ok(None) => {
+            Ok(0) => {
                 // It fails only when the receiver stopped listening, which changes nothing now.
-                let _ = to.finish();
+                to.finish().await;
                 return CopyEnd::Finished;
             }
-            Err(error) => return CopyEnd::Cut(read_cut(&error, source)),
+            Ok(received) => &mut pieces[..received],
+            Err(broken) => return CopyEnd::Cut(source.broke(broken)),
         };
         let bytes: usize = received.iter().map(Bytes::len).sum();
-        match to.write_all_chunks(received).await {
+        match to.write_pieces(received).await {
             Ok(()) => count.fetch_add(bytes as u64, Ordering::Relaxed),
-            Err(WriteError::Stopped(code)) => return stop(from, code),
-            Err(WriteError::ConnectionLost(error)) => {
-                return CopyEnd::Cut(lost_because(&error, source.other().lost()));
-            }
-            Err(_) => return CopyEnd::Cut(source.other().lost()),
+            Err(unsent) => return ended(from, unsent, source),
         };
     }
 }
 
-fn stop(from: &mut RecvStream, code: quinn::VarInt) -> CopyEnd {
-    // A stream that has ended needs no stopping.
-    let _ = from.stop(code);
-    CopyEnd::Stopped(reason_of(code))
-}
-
-fn read_cut(error: &ReadError, source: Side) -> EndReason {
-    match error {
-        ReadError::Reset(code) => reason_of(*code).unwrap_or(source.reset()),
-        ReadError::ConnectionLost(error) => source.lost_because(error),
-        _ => source.lost(),
+/// How a direction ends whose receiver takes no more.
+fn ended(from: &mut Inlet, unsent: Unsent, source: Side) -> CopyEnd {
+    match unsent {
+        Unsent::Stopped(code) => {
+            // A source that has ended needs no stopping.
+            from.stop(code);
+            CopyEnd::Stopped(ended_reason(code))
+        }
+        Unsent::Lost(close) => CopyEnd::Cut(source.other().lost_because(close)),
     }
 }

@@ -1,0 +1,100 @@
+//! One path that is open, or being opened.
+
+use std::time::Duration;
+
+use rap_proto::Moment;
+
+use crate::paths::{Candidate, RELAY_DIAL_TIMEOUT};
+
+/// How often a path is probed while something depends on its answer.
+pub(super) const PROBE_AGAIN: Duration = Duration::from_millis(250);
+/// How often a warm path is probed: more often than a relay ends what nobody uses.
+pub(super) const WARM_PROBE_EVERY: Duration = Duration::from_secs(5);
+/// A path besides the one in use that leaves this many probes unanswered is given up.
+pub(super) const MAX_MISSES: u32 = 4;
+/// A path that was not set up by then is given up.
+pub(super) const OPEN_LIMIT: Duration = RELAY_DIAL_TIMEOUT;
+
+#[derive(Debug, Clone)]
+pub(super) struct OpenPath {
+    pub(super) candidate: Candidate,
+    ready: bool,
+    since: Moment,
+    /// The last probe that was sent, and the last that was answered; zero is none.
+    probed: u64,
+    last_answered: u64,
+    /// Answers without a miss between them.
+    pub(super) answers: u32,
+    misses: u32,
+    pub(super) next_probe: Moment,
+}
+
+impl OpenPath {
+    pub(super) const fn in_use(now: Moment, candidate: Candidate) -> Self {
+        Self { ready: true, ..Self::asked_for(now, candidate) }
+    }
+
+    pub(super) const fn asked_for(now: Moment, candidate: Candidate) -> Self {
+        Self {
+            candidate,
+            ready: false,
+            since: now,
+            probed: 0,
+            last_answered: 0,
+            answers: 0,
+            misses: 0,
+            next_probe: now,
+        }
+    }
+
+    /// It is ready, and nothing is known of it yet.
+    pub(super) fn opened(&mut self, now: Moment) {
+        self.ready = true;
+        (self.probed, self.last_answered, self.answers, self.misses) = (0, 0, 0, 0);
+        self.next_probe = now;
+    }
+
+    pub(super) fn answered(&mut self, probe: u64) {
+        if self.last_answered < probe && probe <= self.probed {
+            self.last_answered = probe;
+            self.answers = self.answers.saturating_add(1);
+            self.misses = 0;
+        }
+    }
+
+    pub(super) const fn has_answered_since(&self, first: u64) -> bool {
+        self.last_answered >= first
+    }
+
+    /// Whether it answered the last time that it was asked.
+    pub(super) const fn is_fresh(&self) -> bool {
+        self.ready && self.answers > 0 && self.misses == 0
+    }
+
+    pub(super) fn has_failed(&self, now: Moment) -> bool {
+        self.misses >= MAX_MISSES || (!self.ready && now.since(self.since) >= OPEN_LIMIT)
+    }
+
+    /// Whether a probe is to be sent now; then the next is due soon, or after a while.
+    pub(super) fn takes_probe(&mut self, now: Moment, probe: u64, soon: bool) -> bool {
+        if !self.ready || self.next_probe > now {
+            return false;
+        }
+        if self.probed > self.last_answered {
+            self.misses += 1;
+            self.answers = 0;
+        }
+        self.probed = probe;
+        let soon = soon || self.answers == 0;
+        self.next_probe = now + if soon { PROBE_AGAIN } else { WARM_PROBE_EVERY };
+        true
+    }
+
+    pub(super) fn deadline(&self, is_left_alone: bool) -> Option<Moment> {
+        match (self.ready, is_left_alone) {
+            (true, true) => None,
+            (true, false) => Some(self.next_probe),
+            (false, _) => Some(self.since + OPEN_LIMIT),
+        }
+    }
+}

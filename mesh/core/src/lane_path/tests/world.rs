@@ -1,0 +1,203 @@
+//! A lane in a small world: paths that work or do not, and an application that sends steadily.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// How often the application sends a datagram that the far end answers.
+const SEND_EVERY: Duration = Duration::from_millis(20);
+/// More happenings than this at one moment mean that the machine keeps itself busy.
+const MOST_AT_ONCE: u32 = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Condition {
+    Works,
+    /// Probes are answered, nothing else comes through.
+    Hollow,
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Happening {
+    Opened(u64),
+    Answered(u64, u64),
+    Echo(u64),
+}
+
+pub(super) struct World {
+    pub(super) lane: LanePath,
+    pub(super) now: Moment,
+    pub(super) sends: bool,
+    pub(super) round_trip: Duration,
+    pub(super) conditions: BTreeMap<Candidate, Condition>,
+    pub(super) open: BTreeMap<u64, Candidate>,
+    pub(super) using: u64,
+    pub(super) steps: BTreeSet<RecoveryStep>,
+    pub(super) asked: u32,
+    pub(super) retired: u32,
+    pub(super) probes: u32,
+    pub(super) most_open: usize,
+    /// When the application last got an answer.
+    pub(super) last_echo: Moment,
+    sent: u64,
+    received: u64,
+    next_send: Moment,
+    coming: BTreeMap<(Moment, u64), Happening>,
+    number: u64,
+    at_once: u32,
+}
+
+pub(super) const fn at(millis: u64) -> Moment {
+    Moment::from_micros(millis * 1_000)
+}
+
+pub(super) const fn relay(number: u128) -> Candidate {
+    Candidate::Relay(rap_proto::NodeId::from_u128(100 + number))
+}
+
+pub(super) fn direct(last: u8) -> Candidate {
+    Candidate::Direct(std::net::SocketAddr::from(([192, 0, 2, last], 4433)))
+}
+
+impl World {
+    /// A lane over `over`; every candidate works.
+    pub(super) fn new(over: Candidate, candidates: &[Candidate]) -> Self {
+        let now = at(0);
+        let conditions = candidates.iter().map(|one| (*one, Condition::Works)).collect();
+        let mut world = Self {
+            lane: LanePath::new(now, over, candidates.to_vec()),
+            now,
+            sends: true,
+            round_trip: Duration::from_millis(10),
+            conditions,
+            open: BTreeMap::from([(LanePath::FIRST, over)]),
+            using: LanePath::FIRST,
+            steps: BTreeSet::new(),
+            asked: 0,
+            retired: 0,
+            probes: 0,
+            most_open: 0,
+            last_echo: now,
+            sent: 0,
+            received: 0,
+            next_send: now,
+            coming: BTreeMap::new(),
+            number: 0,
+            at_once: 0,
+        };
+        world.perform();
+        world
+    }
+
+    pub(super) fn set(&mut self, candidate: Candidate, condition: Condition) {
+        self.conditions.insert(candidate, condition);
+    }
+
+    pub(super) fn tell(&mut self, input: Input) {
+        self.lane.handle_input(self.now, input);
+        self.perform();
+    }
+
+    /// The path in use, when it is open.
+    pub(super) fn path(&self) -> Option<Candidate> {
+        self.open.get(&self.using).copied()
+    }
+
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let happening = self.coming.keys().next().map(|(at, _)| *at);
+            let send = self.sends.then_some(self.next_send);
+            let times = [happening, send, self.lane.poll_timeout()];
+            let Some(next) = times.into_iter().flatten().min().filter(|at| *at <= end) else {
+                self.now = end;
+                return;
+            };
+            self.at_once = if next > self.now { 0 } else { self.at_once + 1 };
+            assert!(self.at_once < MOST_AT_ONCE, "busy at {next:?}: {:?}", self.lane);
+            self.now = self.now.max(next);
+            self.step();
+        }
+    }
+
+    /// The node does nothing for a while, and then what was due.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        self.now = self.now + time;
+        self.sent += 1;
+        self.tell(self.traffic());
+        self.lane.handle_timeout(self.now);
+        self.perform();
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        if let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Happening::Opened(generation) => self.tell(Input::Opened { generation }),
+                Happening::Answered(generation, probe) => {
+                    self.tell(Input::Answered { generation, probe });
+                }
+                Happening::Echo(generation) if generation == self.using => {
+                    self.received += 1;
+                    self.last_echo = now;
+                }
+                Happening::Echo(_) => {}
+            }
+        } else if self.sends && self.next_send <= now {
+            self.next_send = now + SEND_EVERY;
+            self.send();
+        } else {
+            self.tell(self.traffic());
+            self.lane.handle_timeout(now);
+            self.perform();
+        }
+    }
+
+    fn send(&mut self) {
+        self.sent += 1;
+        if self.path().is_some_and(|path| self.conditions[&path] == Condition::Works) {
+            self.later(Happening::Echo(self.using));
+        }
+        if !self.lane.is_looking() {
+            self.tell(self.traffic());
+        }
+    }
+
+    fn traffic(&self) -> Input {
+        let (sent, received) = (self.sent, self.received);
+        Input::Traffic(Traffic { sent, received, rtt: self.round_trip })
+    }
+
+    fn later(&mut self, happening: Happening) {
+        self.number += 1;
+        self.coming.insert((self.now + self.round_trip, self.number), happening);
+    }
+
+    fn perform(&mut self) {
+        self.steps.extend(self.lane.standing().recovery);
+        while let Some(effect) = self.lane.poll_effect() {
+            match effect {
+                Effect::Open { generation, candidate } => {
+                    self.open.insert(generation, candidate);
+                    self.later(Happening::Opened(generation));
+                }
+                Effect::Close { generation } => {
+                    assert!(self.open.remove(&generation).is_some(), "closed twice");
+                }
+                Effect::Probe { generation, probe } => {
+                    self.probes += 1;
+                    if self.conditions[&self.open[&generation]] != Condition::Dead {
+                        self.later(Happening::Answered(generation, probe));
+                    }
+                }
+                Effect::Use { generation, candidate } => {
+                    assert_eq!(self.open.get(&generation), Some(&candidate), "used unopened");
+                    self.using = generation;
+                }
+                Effect::AskForSnapshot => self.asked += 1,
+                Effect::Retire => self.retired += 1,
+            }
+            self.most_open = self.most_open.max(self.open.len());
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! What a lane does while its path works: keep another one warm, and look for a better one.
+
+use std::time::Duration;
+
+use rap_proto::Moment;
+
+use super::{Effect, LanePath, MAX_CANDIDATES, SwitchReason};
+use crate::paths::Candidate;
+
+/// A direct path answers this many probes in a row before the lane moves to it.
+pub(super) const BETTER_ANSWERS: u32 = 3;
+/// How long a new path carries the lane before the one before it is given up.
+pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(2);
+/// A new path over which nothing came by then is doubted.
+pub(super) const HEARD_LIMIT: Duration = Duration::from_secs(3);
+/// After this long in use, a path's earlier failures are forgotten.
+pub(super) const SETTLED_AFTER: Duration = Duration::from_secs(60);
+
+/// A path that is new in use.
+#[derive(Debug, Clone)]
+pub(super) struct Trial {
+    /// The path before it, for as long as that is kept.
+    pub(super) fallback: Option<u64>,
+    since: Moment,
+    pub(super) heard: bool,
+    proven: bool,
+}
+
+impl Trial {
+    pub(super) const fn begin(now: Moment, fallback: Option<u64>) -> Self {
+        Self { fallback, since: now, heard: false, proven: false }
+    }
+
+    pub(super) fn deadline(&self) -> Moment {
+        let after = match (self.proven, self.heard) {
+            (true, _) => SETTLED_AFTER,
+            (false, true) => PROVEN_AFTER,
+            (false, false) => HEARD_LIMIT,
+        };
+        self.since + after
+    }
+}
+
+impl LanePath {
+    pub(super) fn allow(&mut self, now: Moment, mut candidates: Vec<Candidate>) {
+        candidates.truncate(MAX_CANDIDATES);
+        self.candidates = candidates;
+        let listed = self.candidates.clone();
+        self.rests.retain(|candidate| listed.contains(&candidate));
+        let unlisted: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, path)| !listed.contains(&path.candidate))
+            .map(|(generation, _)| *generation)
+            .collect();
+        for generation in unlisted {
+            if generation != self.current {
+                self.close(generation);
+            } else if self.is_relayed() {
+                self.close(generation);
+                self.recover(now, SwitchReason::NotAllowed);
+            }
+        }
+    }
+
+    /// Gives up what was not set up in time, and what answers nothing.
+    pub(super) fn expire(&mut self, now: Moment) {
+        let failed = self.others().filter(|(_, path)| path.has_failed(now));
+        let failed: Vec<u64> = failed.map(|(generation, _)| generation).collect();
+        failed.into_iter().for_each(|generation| self.give_up(now, generation));
+    }
+
+    pub(super) fn judge_trial(&mut self, now: Moment) {
+        let Some(trial) = &mut self.trial else { return };
+        if self.recovery.is_some() || trial.deadline() > now {
+            return;
+        }
+        if trial.proven {
+            if let Some(path) = self.open.get(&self.current) {
+                self.rests.forget(path.candidate);
+            }
+            self.trial = None;
+        } else if trial.heard {
+            trial.proven = true;
+            trial.fallback = None;
+        } else {
+            trial.since = now;
+            self.recover(now, SwitchReason::Silent);
+        }
+    }
+
+    /// Beside a relayed path one more relay is kept ready; beside a direct one nothing is.
+    pub(super) fn keep_warm(&mut self, now: Moment) {
+        let fallback = self.trial.as_ref().and_then(|trial| trial.fallback);
+        let mut relayed: Vec<_> = self
+            .others()
+            .filter(|(generation, path)| {
+                matches!(path.candidate, Candidate::Relay(_)) && fallback != Some(*generation)
+            })
+            .map(|(generation, path)| (self.rank(path.candidate), generation))
+            .collect();
+        relayed.sort_unstable();
+        let wanted = usize::from(self.is_relayed());
+        relayed.iter().skip(wanted).for_each(|(_, generation)| self.close(*generation));
+        if relayed.len() < wanted && fallback.is_none() {
+            let next = self.first_rested(now, |one| matches!(one, Candidate::Relay(_)));
+            next.into_iter().for_each(|candidate| self.open(now, candidate));
+        }
+    }
+
+    /// Opens a direct path where a relayed one is in use, and moves to it when it answers.
+    pub(super) fn look_for_better(&mut self, now: Moment) {
+        let direct = |path: &Candidate| matches!(path, Candidate::Direct(_));
+        let tried = self
+            .others()
+            .find(|(_, path)| direct(&path.candidate))
+            .map(|(generation, path)| (generation, path.answers));
+        let is_wanted = self.is_relayed() || !self.is_listed();
+        match tried {
+            Some((generation, _)) if !is_wanted && !self.is_fallback(generation) => {
+                self.close(generation);
+            }
+            Some((generation, answers)) if answers >= BETTER_ANSWERS && !self.is_on_trial() => {
+                self.switch(now, generation, SwitchReason::Better);
+            }
+            None if is_wanted => {
+                let next = self.first_rested(now, direct);
+                next.into_iter().for_each(|candidate| self.open(now, candidate));
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn probe(&mut self, now: Moment) {
+        let recovers = self.recovery.is_some();
+        for (generation, path) in &mut self.open {
+            let in_use = *generation == self.current;
+            let soon = recovers || matches!(path.candidate, Candidate::Direct(_));
+            if (in_use && !recovers) || !path.takes_probe(now, self.last_probe + 1, soon) {
+                continue;
+            }
+            self.last_probe += 1;
+            let probe = self.last_probe;
+            self.effects.push_back(Effect::Probe { generation: *generation, probe });
+        }
+    }
+
+    pub(super) fn is_relayed(&self) -> bool {
+        let current = self.open.get(&self.current);
+        current.is_some_and(|path| matches!(path.candidate, Candidate::Relay(_)))
+    }
+
+    fn is_listed(&self) -> bool {
+        let current = self.open.get(&self.current);
+        current.is_some_and(|path| self.candidates.contains(&path.candidate))
+    }
+
+    fn is_fallback(&self, generation: u64) -> bool {
+        self.trial.as_ref().is_some_and(|trial| trial.fallback == Some(generation))
+    }
+
+    fn is_on_trial(&self) -> bool {
+        self.trial.as_ref().is_some_and(|trial| !trial.proven)
+    }
+
+    fn first_rested(&self, now: Moment, wanted: impl Fn(&Candidate) -> bool) -> Option<Candidate> {
+        let mut fit = self.ranked().into_iter().filter(wanted);
+        fit.find(|one| !self.is_open(*one) && self.rests.is_over(now, *one, false))
+    }
+}

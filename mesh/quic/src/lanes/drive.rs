@@ -1,0 +1,258 @@
+//! Driving a lane's path: performs what [`LanePath`] asks for, and tells it what came of it.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use rap_mesh_core::{
+    View,
+    lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
+    paths::{Candidate, PathBook, RELAY_DIAL_TIMEOUT},
+};
+use rap_proto::{Moment, NodeId, wire::hop::FLOW_TTL_MS};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
+
+use super::{LaneConnection, LaneKey, probe, socket::Answer};
+use crate::{
+    hops::{self, RelayedFlow},
+    mesh::{Mesh, locked},
+    relays::Use,
+};
+
+/// A relayed flow is refreshed several times in its life.
+const REFRESH_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
+
+pub(super) struct PathDriver {
+    mesh: Arc<Mesh>,
+    lane: Arc<LaneConnection>,
+    machine: LanePath,
+    flows: BTreeMap<u64, OpenFlow>,
+    tasks: JoinSet<Happened>,
+    answers: mpsc::Receiver<Answer>,
+    /// What the machine was last told was sent.
+    told_sent: u64,
+}
+
+struct OpenFlow {
+    flow: RelayedFlow,
+    hop_watch: AbortHandle,
+}
+
+impl Drop for OpenFlow {
+    fn drop(&mut self) {
+        self.hop_watch.abort();
+    }
+}
+
+enum Happened {
+    Opened { generation: u64, flow: RelayedFlow },
+    Refused { generation: u64 },
+    HopLost { generation: u64, flow_is_gone: bool },
+    Refreshed { generation: u64, went_well: bool },
+}
+
+impl PathDriver {
+    /// For a lane that was made over its candidate, by a flow of `relayed` if that is a relay.
+    pub(super) fn new(
+        mesh: Arc<Mesh>,
+        lane: Arc<LaneConnection>,
+        relayed: Option<RelayedFlow>,
+        answers: mpsc::Receiver<Answer>,
+    ) -> Self {
+        let over = lane.carried().candidate;
+        let candidates = candidates(&mesh, &mesh.view(), lane.key);
+        let machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        let mut driver = Self {
+            mesh,
+            lane,
+            machine,
+            flows: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            answers,
+            told_sent: 0,
+        };
+        if let Some(flow) = relayed {
+            driver.hold(LanePath::FIRST, flow);
+        }
+        driver
+    }
+
+    pub(super) async fn run(mut self) -> Infallible {
+        let mut views = self.mesh.views.subscribe();
+        let mut refreshes = tokio::time::interval(REFRESH_EVERY);
+        // The first is due at once, and the flow is new.
+        refreshes.tick().await;
+        loop {
+            self.perform();
+            let timeout = self.machine.poll_timeout();
+            let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
+            tokio::select! {
+                // What came is told before time decides without it.
+                biased;
+                Some(ended) = self.tasks.join_next() => {
+                    // The watch of a flow that was given up ends without a word.
+                    ended.into_iter().for_each(|happened| self.note(happened));
+                }
+                Some(Answer { generation, probe }) = self.answers.recv() => {
+                    self.tell(Input::Answered { generation, probe });
+                }
+                Ok(()) = views.changed() => {
+                    let view = views.borrow_and_update().clone();
+                    self.tell(Input::Candidates(candidates(&mesh, &view, lane.key)));
+                }
+                () = lane.socket.sends_beyond(self.told_sent), if !self.machine.is_looking() => {
+                    self.tell_traffic();
+                }
+                () = sleep_until(&mesh, timeout) => {
+                    self.tell_traffic();
+                    self.machine.handle_timeout(mesh.clock.moment());
+                }
+                _ = refreshes.tick() => self.refresh(),
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.machine.handle_input(self.mesh.clock.moment(), input);
+    }
+
+    fn tell_traffic(&mut self) {
+        let (sent, received) = self.lane.socket.traffic();
+        self.told_sent = sent;
+        let rtt = self.lane.connection.rtt();
+        self.tell(Input::Traffic(Traffic { sent, received, rtt }));
+    }
+
+    fn note(&mut self, happened: Happened) {
+        match happened {
+            // Nobody waits for it any more: dropped, and the relay told.
+            Happened::Opened { generation, .. } if !self.machine.has_open(generation) => {}
+            Happened::Opened { generation, flow } => {
+                self.lane.socket.open(generation, flow.address);
+                self.hold(generation, flow);
+                self.tell(Input::Opened { generation });
+            }
+            Happened::Refused { generation } => self.tell(Input::Refused { generation }),
+            Happened::HopLost { generation, flow_is_gone: true } => {
+                self.tell(Input::Gone { generation });
+            }
+            Happened::HopLost { generation, flow_is_gone: false }
+            | Happened::Refreshed { generation, went_well: false } => {
+                self.tell(Input::Doubted { generation });
+            }
+            Happened::Refreshed { went_well: true, .. } => {}
+        }
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.machine.poll_effect() {
+            match effect {
+                Effect::Open { generation, candidate: Candidate::Direct(address) } => {
+                    if self.lane.socket.reaches(address) {
+                        self.lane.socket.open(generation, address);
+                        self.tell(Input::Opened { generation });
+                    } else {
+                        self.tell(Input::Refused { generation });
+                    }
+                }
+                Effect::Open { generation, candidate: Candidate::Relay(relay) } => {
+                    self.set_up(generation, relay);
+                }
+                Effect::Close { generation } => {
+                    self.lane.socket.close(generation);
+                    self.flows.remove(&generation);
+                }
+                Effect::Probe { generation, probe } => {
+                    if let Some(id) = probe::id(&self.lane.connection, probe) {
+                        self.lane.socket.probe(generation, probe, id);
+                    }
+                }
+                Effect::Use { generation, candidate } => self.switch(generation, candidate),
+                Effect::AskForSnapshot => {
+                    self.mesh.events.snapshot_wanted(self.mesh.view().version + 1);
+                }
+                Effect::Retire => self.lane.retire(&self.mesh),
+            }
+        }
+        self.lane.carry(|carried| carried.standing = self.machine.standing());
+    }
+
+    fn set_up(&mut self, generation: u64, relay: NodeId) {
+        let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
+        self.tasks.spawn(async move {
+            let LaneKey { egress, lane: traffic, .. } = lane.key;
+            let set_up = hops::set_up(&mesh, relay, egress, traffic, lane.socket.port());
+            match timeout(RELAY_DIAL_TIMEOUT, set_up).await {
+                Ok(Ok(flow)) => Happened::Opened { generation, flow },
+                Ok(Err(_)) | Err(_) => Happened::Refused { generation },
+            }
+        });
+    }
+
+    fn hold(&mut self, generation: u64, flow: RelayedFlow) {
+        let lost = flow.hop_lost();
+        let hop_watch = self
+            .tasks
+            .spawn(async move { Happened::HopLost { generation, flow_is_gone: lost.await } });
+        self.flows.insert(generation, OpenFlow { flow, hop_watch });
+    }
+
+    fn refresh(&mut self) {
+        for (generation, open) in &self.flows {
+            let (generation, refreshing) = (*generation, open.flow.refresh());
+            self.tasks.spawn(async move {
+                Happened::Refreshed { generation, went_well: refreshing.await.is_ok() }
+            });
+        }
+    }
+
+    fn switch(&mut self, generation: u64, candidate: Candidate) {
+        let lane = &self.lane;
+        lane.socket.take(generation);
+        // QUIC takes it for a new socket: it changes its connection id and sends at once, so that
+        // the far end learns of the path also when there is nothing to say. It fails only for a
+        // socket without an address.
+        let _ = lane.endpoint.rebind_abstract(lane.socket.clone());
+        let before = lane.carried().candidate;
+        lane.carry(|carried| carried.candidate = candidate);
+        let reason = self.machine.standing().last_switch;
+        let mut paths = locked(&self.mesh.lanes.paths);
+        if reason != Some(SwitchReason::Better) {
+            paths.failed(self.mesh.clock.moment(), lane.key.egress, before);
+        }
+        paths.succeeded(lane.key.egress, candidate);
+        tracing::info!(
+            egress = %lane.key.egress,
+            lane = %lane.key.lane,
+            path = ?candidate,
+            reason = reason.map(SwitchReason::as_str),
+            "lane changed its path"
+        );
+    }
+}
+
+/// What may carry the lane, the best first: direct paths, then relays in the order in which they
+/// would be dialled.
+fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
+    if view.must_stop(mesh.clock.now()) {
+        return Vec::new();
+    }
+    let addresses = view.peer(key.egress).map_or(&[][..], |peer| &peer.addresses);
+    let relays = mesh.relays.order(view, Use::Running, key, mesh.clock.now());
+    let now = mesh.clock.moment();
+    // What failed for others is tried again here: probes along it cost little.
+    let plan = PathBook::default().plan(now, key.egress, addresses, relays);
+    let mut candidates: Vec<Candidate> =
+        plan.into_iter().map(|attempt| attempt.candidate).collect();
+    candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Relay(_)));
+    candidates
+}
+
+async fn sleep_until(mesh: &Mesh, at: Option<Moment>) {
+    match at {
+        Some(at) => tokio::time::sleep(at.since(mesh.clock.moment())).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,157 @@
+//! Flows on the `tcp` carrier: a TLS connection for each, end to end with the egress, direct or
+//! through a relay that joins two sockets.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rap_mesh_core::{
+    ended::Close,
+    paths::{Candidate, PathBook},
+    refusals::refusal,
+    view::peer_has_role,
+};
+use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer, wire::lane::FlowReply};
+use tokio::time::timeout;
+
+use super::{
+    LaneKey,
+    request::{Counted, Flow, FlowRefused, LaneFlow, here},
+};
+use crate::{
+    frames::{ReadFrameError, read_frame},
+    hops,
+    mesh::{Mesh, locked},
+    pipe::{Broken, Short},
+    race::race,
+    relays::Use,
+    tcp::{self, Secured},
+};
+
+/// The most flows of one entry on TCP.
+const MAX_STREAMS: usize = 4096;
+
+#[derive(Default)]
+pub(super) struct Streams {
+    paths: Mutex<PathBook>,
+    open: AtomicUsize,
+}
+
+/// A flow's place among the open ones.
+pub(super) struct Place(Arc<Mesh>);
+
+impl Streams {
+    pub(super) fn clear(&self) {
+        locked(&self.paths).clear();
+    }
+
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Place {
+    fn take(mesh: &Arc<Mesh>) -> Option<Self> {
+        let one_more = |open: usize| (open < MAX_STREAMS).then_some(open + 1);
+        let open = &mesh.lanes.streams.open;
+        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(mesh.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.lanes.streams.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Asks the egress for a flow on a connection of its own. Refused as `path_unavailable` when there
+/// is no way on TCP at the moment; the egress knows nothing of the flow then.
+pub(super) async fn ask(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    message: &[u8],
+) -> Result<Flow, FlowRefused> {
+    let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
+    let Secured { mut outlet, mut inlet, .. } = dial(mesh, key).await.map_err(here)?;
+    let unavailable = || here(refusal(RefusalCode::PathUnavailable));
+    outlet.write_all(message).await.map_err(|_| unavailable())?;
+    match read_frame(&mut inlet).await {
+        Ok(FlowReply::Opened) => {
+            let _place = Counted::OnTcp { _place: place };
+            Ok(Flow::Lane(LaneFlow { send: outlet, recv: inlet, _place }))
+        }
+        Ok(FlowReply::Refused(refusal)) => Err(FlowRefused { refusal, by_egress: true }),
+        Err(ReadFrameError::Stream(Short::Broken(Broken::Reset(code)))) => {
+            match Close::from_code(code) {
+                Some(Close::Refused(code)) => {
+                    Err(FlowRefused { refusal: refusal(code), by_egress: true })
+                }
+                _ => Err(unavailable()),
+            }
+        }
+        Err(ReadFrameError::Malformed(_)) => Err(here(refusal(RefusalCode::Malformed))),
+        Err(_) => Err(unavailable()),
+    }
+}
+
+async fn dial(mesh: &Arc<Mesh>, key: LaneKey) -> Result<Secured, Refusal> {
+    let view = mesh.view();
+    let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
+    if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
+        return Err(refusal(RefusalCode::RoleNotAssigned));
+    }
+    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
+    let plan = locked(&mesh.lanes.streams.paths).untried(
+        mesh.clock.moment(),
+        key.egress,
+        &peer.addresses,
+        relays,
+    );
+    let attempts = plan
+        .iter()
+        .map(|attempt| (attempt.start_after, try_one(mesh, key, peer, attempt.candidate)))
+        .collect();
+    let (secured, candidate) =
+        race(attempts).await.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
+    let now = mesh.clock.moment();
+    locked(&mesh.lanes.streams.paths).won(now, key.egress, &plan, candidate);
+    tracing::debug!(egress = %key.egress, lane = %key.lane, path = ?candidate, "flow on tcp");
+    Ok(secured)
+}
+
+async fn try_one(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    peer: &Peer,
+    candidate: Candidate,
+) -> Result<(Secured, Candidate), ()> {
+    let config = mesh.configs().tcp_lane(key.lane).clone();
+    let attempt = async {
+        match candidate {
+            Candidate::Direct(address) => tcp::connect(config, address, peer).await,
+            Candidate::Relay(relay) => {
+                let stream = hops::set_up_stream(mesh, relay, key.egress, key.lane)
+                    .await
+                    .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+                tcp::connect_through(config, stream.address, stream.ticket, peer).await
+            }
+        }
+    };
+    let outcome = timeout(candidate.timeout(), attempt).await;
+    let mut paths = locked(&mesh.lanes.streams.paths);
+    match outcome {
+        Ok(Ok(secured)) => {
+            paths.succeeded(key.egress, candidate);
+            Ok((secured, candidate))
+        }
+        Ok(Err(_)) | Err(_) => {
+            paths.failed(mesh.clock.moment(), key.egress, candidate);
+            Err(())
+        }
+    }
+}

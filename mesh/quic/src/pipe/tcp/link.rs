@@ -1,0 +1,311 @@
+//! The connection below both directions.
+//!
+//! Parts go into the TLS connection whole, so that one can always be followed by another: what is
+//! cut in the middle of a slow write can still say why. At most one part waits there.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use rap_mesh_core::carrier::{self, MAX_DATA, Part, Parts};
+use tokio::{
+    io::{AsyncBufRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+
+use super::super::{Broken, Unsent};
+use crate::tcp::TlsIo;
+
+/// What is collected before it is passed on.
+const FILL: usize = 64 * 1024;
+/// Pieces that go into one part.
+const MAX_PIECES: usize = 64;
+/// How long a connection that was cut stays, so that the other side reads why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// INVARIANT: `io` is there until the link is dropped.
+pub(super) struct Link {
+    io: Option<Io>,
+    input: BytesMut,
+    parts: Parts,
+    /// How the direction towards us ended.
+    ended: Option<Result<(), Broken>>,
+    /// We want no more of it: what still comes is thrown away.
+    unwanted: bool,
+    /// The direction from us is finished, or cut.
+    over: Over,
+    /// The other side wants no more of it.
+    stopped: Option<u64>,
+    wakers: [Option<Waker>; 2],
+}
+
+struct Io {
+    tls: TlsIo,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    No,
+    /// The end was said and is on its way.
+    Finishing,
+    Finished,
+    Cut,
+}
+
+const WRITER: usize = 0;
+const WATCHER: usize = 1;
+
+impl Link {
+    pub(super) fn new(mut tls: TlsIo, place: Option<OwnedSemaphorePermit>) -> Self {
+        match &mut tls {
+            tokio_rustls::TlsStream::Client(stream) => stream.get_mut().1.set_buffer_limit(None),
+            tokio_rustls::TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(None),
+        }
+        Self {
+            io: Some(Io { tls, _place: place }),
+            input: BytesMut::new(),
+            parts: Parts::default(),
+            ended: None,
+            unwanted: false,
+            over: Over::No,
+            stopped: None,
+            wakers: [None, None],
+        }
+    }
+
+    /// The next bytes of the direction towards us. `None` is its end.
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, Broken>> {
+        loop {
+            if let Some(ended) = self.ended {
+                return Poll::Ready(ended.map(|()| None));
+            }
+            match self.take_part() {
+                Ok(Some(bytes)) => return Poll::Ready(Ok(Some(bytes))),
+                Ok(None) if self.ended.is_some() => {}
+                Ok(None) => {
+                    if ready!(self.poll_fill(context)).is_err() {
+                        self.ended = Some(Err(Broken::Lost(None)));
+                    }
+                }
+                Err(carrier::Malformed) => self.ended = Some(Err(Broken::Lost(None))),
+            }
+        }
+    }
+
+    /// Waits until nothing is left of what was sent before.
+    pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Unsent>> {
+        if let Some(code) = self.stopped {
+            return Poll::Ready(Err(Unsent::Stopped(code)));
+        }
+        if matches!(self.over, Over::Cut) {
+            return Poll::Ready(Err(Unsent::Lost(None)));
+        }
+        let flushed = Pin::new(self.tls()).poll_flush(context);
+        if flushed.is_pending() {
+            self.wakers[WRITER] = Some(context.waker().clone());
+        }
+        flushed.map_err(|_| Unsent::Lost(None))
+    }
+
+    /// Sends as much of the pieces as one part holds.
+    pub(super) fn send(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {
+        let mut length = 0;
+        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 1];
+        let mut used = 1;
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(MAX_PIECES) {
+            let here = piece.len().min(MAX_DATA - length);
+            if here > 0 {
+                slices[used] = IoSlice::new(&piece[..here]);
+                used += 1;
+                length += here;
+            }
+        }
+        let head = carrier::data_head(length);
+        slices[0] = IoSlice::new(&head);
+        self.put(&slices[..used])?;
+        for piece in pieces {
+            let here = piece.len().min(length);
+            piece.advance(here);
+            length -= here;
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.over == Over::No {
+            // One that cannot be sent any more is not waited for either.
+            if self.put(&[IoSlice::new(&carrier::finished())]).is_err() {
+                self.over = Over::Cut;
+            } else {
+                self.over = Over::Finishing;
+            }
+        }
+        if self.over == Over::Finishing {
+            match ready!(Pin::new(self.tls()).poll_flush(context)) {
+                Ok(()) => self.over = Over::Finished,
+                Err(_) => self.over = Over::Cut,
+            }
+        }
+        Poll::Ready(())
+    }
+
+    pub(super) fn reset(&mut self, code: u64) {
+        if self.over == Over::No {
+            self.over = Over::Cut;
+            self.say(&carrier::reset(code));
+        }
+    }
+
+    pub(super) fn stop(&mut self, code: u64) {
+        if self.ended.is_none() && !self.unwanted {
+            self.unwanted = true;
+            self.say(&carrier::stopped(code));
+            self.wake();
+        }
+    }
+
+    /// Resolves when the other side wants no more, or is gone. Once the direction towards us is
+    /// over, nobody else reads what still comes on the connection.
+    pub(super) fn poll_stopped(&mut self, context: &mut Context<'_>) -> Poll<Unsent> {
+        let unread = self.unwanted || self.ended.is_some();
+        if unread && let Poll::Ready(lost) = self.poll_rest(context) {
+            return Poll::Ready(lost);
+        }
+        if let Some(code) = self.stopped {
+            return Poll::Ready(Unsent::Stopped(code));
+        }
+        self.wakers[WATCHER] = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<Unsent> {
+        loop {
+            match self.take_part() {
+                Ok(Some(_)) => {}
+                Ok(None) if self.stopped.is_some() => return Poll::Pending,
+                Ok(None) => {
+                    if ready!(self.poll_fill(context)).is_err() {
+                        return Poll::Ready(Unsent::Lost(None));
+                    }
+                }
+                Err(carrier::Malformed) => return Poll::Ready(Unsent::Lost(None)),
+            }
+        }
+    }
+
+    /// Data that has arrived, unless it is not wanted; notes what the parts before it say.
+    fn take_part(&mut self) -> Result<Option<Bytes>, carrier::Malformed> {
+        while let Some((skip, part)) = self.parts.next(&self.input)? {
+            self.input.advance(skip);
+            match part {
+                Part::Data(length) => {
+                    let bytes = self.input.split_to(length).freeze();
+                    if !self.unwanted && length > 0 {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Part::Finished => self.ended = Some(Ok(())),
+                Part::Reset(code) => self.ended = Some(Err(Broken::Reset(code))),
+                Part::Stopped(code) => {
+                    self.stopped = Some(code);
+                    self.wake();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Receives what there is, at most about [`FILL`] bytes. The end of the connection is an
+    /// error: whoever finishes says so in a part.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { io, input, .. } = self;
+        let tls = &mut io.as_mut().expect("INVARIANT").tls;
+        let before = input.len();
+        loop {
+            let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
+                // What came before the end or the failure counts; the next call finds it again.
+                Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok([])) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(received) => received?,
+                Poll::Pending => return Poll::Pending,
+            };
+            if input.capacity() - input.len() < received.len() {
+                input.reserve(FILL.max(received.len()));
+            }
+            input.extend_from_slice(received);
+            let length = received.len();
+            Pin::new(&mut *tls).consume(length);
+            if input.len() >= FILL {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Hands one part to the TLS connection, which takes it whole.
+    fn put(&mut self, slices: &[IoSlice<'_>]) -> Result<(), Unsent> {
+        if self.over != Over::No {
+            return Err(Unsent::Lost(None));
+        }
+        self.write(slices).map_err(|_| Unsent::Lost(None))
+    }
+
+    /// Sends what needs no waiting; whatever the kernel does not take goes with the next part, or
+    /// while the link lingers.
+    fn say(&mut self, part: &[u8]) {
+        // A connection that is gone is noticed by whoever reads or writes.
+        let _ = self.write(&[IoSlice::new(part)]);
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        let expected: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(self.tls()).poll_write_vectored(&mut context, slices) {
+            Poll::Ready(Ok(length)) if length == expected => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    fn tls(&mut self) -> &mut TlsIo {
+        &mut self.io.as_mut().expect("INVARIANT").tls
+    }
+
+    fn wake(&mut self) {
+        self.wakers.iter_mut().filter_map(Option::take).for_each(Waker::wake);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        let clean = self.over == Over::Finished && self.ended == Some(Ok(()));
+        let (Some(io), Ok(runtime)) = (self.io.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        // Closing a socket with bytes unread resets it, and what was sent last can be lost.
+        if !clean {
+            runtime.spawn(timeout(LINGER, linger(io)));
+        }
+    }
+}
+
+async fn linger(mut io: Io) {
+    if io.tls.flush().await.is_err() || io.tls.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = [0; 4096];
+    while io.tls.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+}

@@ -1,0 +1,266 @@
+//! TLS over TCP, on the port of the node's UDP socket: what a `tcp` carrier's flows, clients whose
+//! network lets no UDP through, and relayed streams come in on.
+//!
+//! A connection begins with a TLS ClientHello, or with the preamble of a stream that this node was
+//! asked to relay. Its ALPN says what it is for, with the same names as on QUIC.
+
+use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rap_mesh_core::{Caller, ended::Close};
+use rap_pki::{PeerIdentity, node_server_name};
+use rap_proto::{
+    Lane, RefusalCode,
+    snapshot::Peer,
+    token::EXPORTER_LABEL,
+    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, PREAMBLE, lane_alpn},
+};
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{
+    io::BufReader,
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::{
+    egress, entry,
+    frames::HELLO_TIMEOUT,
+    mesh::Mesh,
+    pipe::{Inlet, Outlet, pipe},
+    relay,
+};
+
+pub(crate) type TlsIo = TlsStream<BufReader<TcpStream>>;
+
+/// How long a TCP connection with its TLS handshake may take.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
+/// What is read from the kernel at once.
+const READ_BUFFER: usize = 64 * 1024;
+/// A peer that says nothing is asked whether it is there: first after this, then again and again.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// Bytes that are not acknowledged, and questions that are not answered, for this long mean that
+/// the path is gone (RFC 5482).
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait after the kernel had no descriptor or memory for a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The first byte of a TLS connection: a handshake record (RFC 8446, section 5.1).
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// A TLS connection that was accepted or made.
+pub(crate) struct Secured {
+    pub(crate) outlet: Outlet,
+    pub(crate) inlet: Inlet,
+    pub(crate) remote: SocketAddr,
+    /// The other side's node, when it showed a certificate of one.
+    pub(crate) caller: Option<Caller>,
+    /// This connection's exported value (RFC 8446, section 7.5).
+    pub(crate) exported: [u8; 32],
+}
+
+impl Secured {
+    fn new(io: TlsIo, place: Option<OwnedSemaphorePermit>) -> io::Result<Self> {
+        let mut exported = [0; 32];
+        let remote = io.get_ref().0.get_ref().peer_addr()?;
+        let (caller, exporting) = match &io {
+            TlsStream::Client(stream) => {
+                let tls = stream.get_ref().1;
+                (peer(tls), tls.export_keying_material(&mut exported, EXPORTER_LABEL, Some(b"")))
+            }
+            TlsStream::Server(stream) => {
+                let tls = stream.get_ref().1;
+                (peer(tls), tls.export_keying_material(&mut exported, EXPORTER_LABEL, Some(b"")))
+            }
+        };
+        exporting.map_err(io::Error::other)?;
+        let (outlet, inlet) = pipe(io, place);
+        Ok(Self { outlet: Outlet::Tcp(outlet), inlet: Inlet::Tcp(inlet), remote, caller, exported })
+    }
+}
+
+/// Binds the port on which a node's UDP socket listens.
+pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    // A node that starts again takes its port back from connections that are not quite over.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves connections for as long as the node runs.
+pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener) {
+    let handshakes = Arc::new(Semaphore::new(mesh.limits.handshakes));
+    let places = Arc::new(Semaphore::new(mesh.limits.connections));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = mesh.leaving.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "a TCP connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let (Ok(handshake), Ok(place)) =
+            (handshakes.clone().try_acquire_owned(), places.clone().try_acquire_owned())
+        else {
+            continue;
+        };
+        let task_mesh = mesh.clone();
+        mesh.spawn(async move {
+            adjust(&stream);
+            let begun = timeout(HELLO_TIMEOUT, begin(&task_mesh, stream, place)).await;
+            drop(handshake);
+            match begun {
+                Ok(Ok(Begun::Secured(secured, protocol))) => {
+                    serve(task_mesh, secured, &protocol).await;
+                }
+                Ok(Ok(Begun::Relayed(stream, ticket, place))) => {
+                    relay::join(task_mesh, stream, from, ticket, place).await;
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "a TCP connection came to nothing"),
+                Err(_) => {}
+            }
+        });
+    }
+}
+
+/// Connects to a peer and makes sure that it is the one that the view means.
+pub(crate) async fn connect(
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+    peer: &Peer,
+) -> io::Result<Secured> {
+    let stream = dialled(address).await?;
+    let secured = secure(config, stream, &node_server_name(peer.node)).await?;
+    is_meant(secured, peer)
+}
+
+/// The same, through a relay that was asked for a stream: `ticket` is its answer.
+pub(crate) async fn connect_through(
+    config: Arc<rustls::ClientConfig>,
+    relay: SocketAddr,
+    ticket: [u8; 32],
+    peer: &Peer,
+) -> io::Result<Secured> {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = dialled(relay).await?;
+    stream.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
+    let secured = secure(config, stream, &node_server_name(peer.node)).await?;
+    is_meant(secured, peer)
+}
+
+/// Connects to whoever proves that it is `name`.
+pub(crate) async fn connect_to(
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+) -> io::Result<Secured> {
+    secure(config, dialled(address).await?, name).await
+}
+
+/// A plain connection, with what every one of ours is set to.
+pub(crate) async fn dialled(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    adjust(&stream);
+    Ok(stream)
+}
+
+/// A [`CONNECT_TIMEOUT`] that ends in an error of its own.
+pub(crate) async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(CONNECT_TIMEOUT, connecting)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn secure(
+    config: Arc<rustls::ClientConfig>,
+    stream: TcpStream,
+    name: &str,
+) -> io::Result<Secured> {
+    let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+    let stream = BufReader::with_capacity(READ_BUFFER, stream);
+    let tls = TlsConnector::from(config).connect(name, stream).await?;
+    Secured::new(tls.into(), None)
+}
+
+fn is_meant(secured: Secured, peer: &Peer) -> io::Result<Secured> {
+    let meant = secured.caller.is_some_and(|it| it.node == peer.node && it.key == peer.key);
+    if meant { Ok(secured) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+}
+
+enum Begun {
+    Secured(Secured, Vec<u8>),
+    /// The other side of a stream that this node relays.
+    Relayed(TcpStream, [u8; 32], OwnedSemaphorePermit),
+}
+
+async fn begin(
+    mesh: &Mesh,
+    mut stream: TcpStream,
+    place: OwnedSemaphorePermit,
+) -> io::Result<Begun> {
+    use tokio::io::AsyncReadExt as _;
+    let mut first = [0];
+    if stream.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first != [HANDSHAKE_RECORD] {
+        let mut preamble = [0; PREAMBLE.len()];
+        stream.read_exact(&mut preamble).await?;
+        if preamble != *PREAMBLE {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut ticket = [0; 32];
+        stream.read_exact(&mut ticket).await?;
+        return Ok(Begun::Relayed(stream, ticket, place));
+    }
+    let config = mesh.configs().tcp_server.clone();
+    let stream = BufReader::with_capacity(READ_BUFFER, stream);
+    let tls = TlsAcceptor::from(config).accept(stream).await?;
+    let protocol = tls.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
+    Ok(Begun::Secured(Secured::new(tls.into(), Some(place))?, protocol))
+}
+
+async fn serve(mesh: Arc<Mesh>, secured: Secured, protocol: &[u8]) {
+    match protocol {
+        CLIENT_ALPN => entry::serve_tcp(mesh, secured).await,
+        CHANNEL_ALPN => entry::join(mesh, secured).await,
+        HOP_ALPN => relay::serve_tcp(mesh, secured).await,
+        alpn => match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == alpn) {
+            Some(lane) => egress::serve_tcp(mesh, secured, *lane).await,
+            None => refuse(secured, RefusalCode::Malformed),
+        },
+    }
+}
+
+/// Closes a connection that nothing was agreed on yet.
+pub(crate) fn refuse(mut secured: Secured, code: RefusalCode) {
+    secured.outlet.reset(Close::Refused(code).code());
+}
+
+fn peer<T>(tls: &rustls::ConnectionCommon<T>) -> Option<Caller> {
+    let leaf = tls.peer_certificates()?.first()?;
+    let PeerIdentity { cluster, node, key, .. } = PeerIdentity::from_leaf(leaf).ok()?;
+    Some(Caller { cluster, node, key })
+}
+
+fn adjust(stream: &TcpStream) {
+    // A kernel that knows one of these less still carries the bytes.
+    let _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
