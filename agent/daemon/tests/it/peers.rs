@@ -4,7 +4,8 @@ use std::{net::Ipv4Addr, sync::Arc};
 
 use futures_util::future::{BoxFuture, ready};
 use rap_mesh::{
-    DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases, Sections, View,
+    DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases,
+    Sections, View,
 };
 use rap_mesh_core::refusals::refusal;
 use rap_node_agent::AgentState;

@@ -108,9 +108,8 @@ fn plans_and_memory_are_bounded() {
 fn a_carrier_that_another_stands_in_for_is_not_tried_where_everything_failed() {
     let mut book = PathBook::default();
     book.failed(at(0), TARGET, Candidate::Direct(address(1)));
-    let untried = |book: &PathBook, now| {
-        candidates(&book.untried(now, TARGET, &[address(1)], [relay(1)]))
-    };
+    let untried =
+        |book: &PathBook, now| candidates(&book.untried(now, TARGET, &[address(1)], [relay(1)]));
     assert_eq!(untried(&book, at(1)), [Candidate::Relay(relay(1))]);
     book.failed(at(1), TARGET, Candidate::Relay(relay(1)));
     assert_eq!(untried(&book, at(2)), []);

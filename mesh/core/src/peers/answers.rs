@@ -53,10 +53,7 @@ impl PeerBook {
                 }
             }
             Class::Warm => peer.ask_at = Some(now + self.spread.around(self.policy.probe, 20)),
-            Class::Cold if self.warm.len() < self.policy.counts.most_warm => {
-                self.set_class(now, node, Class::Warm);
-            }
-            Class::Cold => {}
+            Class::Cold => self.warm_up(now, node),
         }
         // Whoever answers a node that has nobody is not made to wait.
         let class = self.peers[&node].class;

@@ -25,6 +25,7 @@ pub mod policy;
 
 pub mod answers;
 pub mod peer;
+mod places;
 pub mod recovery;
 pub mod review;
 mod spread;
@@ -122,6 +123,8 @@ pub struct PeerBook {
     /// A moment and what the calendar said then.
     calendar: (Moment, Timestamp),
     review_at: Moment,
+    /// Nobody is exchanged before this.
+    swap_after: Moment,
     refresh_at: Moment,
     persist_at: Option<Moment>,
     effects: VecDeque<Effect>,
@@ -143,6 +146,7 @@ impl PeerBook {
             recovery: None,
             calendar: (Moment::default(), Timestamp::default()),
             review_at: Moment::default(),
+            swap_after: Moment::default(),
             refresh_at: Moment::default(),
             persist_at: None,
             effects: VecDeque::new(),

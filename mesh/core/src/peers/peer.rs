@@ -133,6 +133,11 @@ impl Peer {
         self.candidate.roles.iter().any(|scope| scope.role == NodeRole::RelayNode)
     }
 
+    /// A relay that is not known to swallow.
+    pub(super) fn leads(&self) -> bool {
+        self.is_relay() && !self.through.is_broken()
+    }
+
     pub(super) fn is_resting(&self, now: Moment) -> bool {
         now < self.rest_until
     }

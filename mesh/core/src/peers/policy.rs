@@ -44,6 +44,10 @@ pub struct Counts {
     /// Never more.
     pub most_active: usize,
     pub most_warm: usize,
+    /// So many of the places that a node settles at are kept for relays that forward, and as many
+    /// of the warm ones, whatever others are worth as company: a relay that nobody keeps near is
+    /// one that nobody tried.
+    pub relays: usize,
 }
 
 impl Counts {
@@ -63,6 +67,9 @@ pub struct Hysteresis {
     pub confirmations: u8,
     /// How long an active peer stays before a better one can take its place.
     pub tenure: Duration,
+    /// How long nobody else is exchanged after that; spread by a fifth. There is always somebody
+    /// who has become a little better, and more of them the more nodes there are.
+    pub pause: Duration,
     /// How long a demoted peer is left alone; doubles each time.
     pub first_rest: Duration,
     pub greatest_rest: Duration,
@@ -74,6 +81,8 @@ pub const SWAP_MARGIN: u16 = 80;
 pub const SWAP_CONFIRMATIONS: u8 = 3;
 /// See [`Hysteresis::tenure`].
 pub const LEAST_TENURE: Duration = Duration::from_secs(120);
+/// See [`Hysteresis::pause`].
+pub const SWAP_PAUSE: Duration = Duration::from_secs(120);
 /// See [`Hysteresis::first_rest`].
 pub const FIRST_REST: Duration = Duration::from_secs(30);
 /// See [`Hysteresis::greatest_rest`].
@@ -85,6 +94,7 @@ impl Default for Hysteresis {
             margin: SWAP_MARGIN,
             confirmations: SWAP_CONFIRMATIONS,
             tenure: LEAST_TENURE,
+            pause: SWAP_PAUSE,
             first_rest: FIRST_REST,
             greatest_rest: GREATEST_REST,
         }
@@ -95,13 +105,13 @@ impl PeerPolicy {
     pub fn of(kind: Kind) -> Self {
         let seconds = Duration::from_secs;
         let (counts, heartbeat, probe, refresh) = match kind {
-            Kind::Thin => ((1, 3, 3), 15, 120, 900),
-            Kind::Normal => ((3, 5, 8), 10, 60, 600),
-            Kind::Relay => ((8, 20, 32), 5, 30, 300),
+            Kind::Thin => ((1, 3, 3, 1), 15, 120, 900),
+            Kind::Normal => ((3, 5, 8, 2), 10, 60, 600),
+            Kind::Relay => ((8, 20, 32, 4), 5, 30, 300),
         };
-        let (least_active, most_active, most_warm) = counts;
+        let (least_active, most_active, most_warm, relays) = counts;
         Self {
-            counts: Counts { least_active, most_active, most_warm },
+            counts: Counts { least_active, most_active, most_warm, relays },
             heartbeat: seconds(heartbeat),
             probe: seconds(probe),
             refresh: seconds(refresh),

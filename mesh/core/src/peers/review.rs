@@ -4,7 +4,7 @@ use std::{cmp::Reverse, time::Duration};
 
 use rap_proto::{Moment, NodeId};
 
-use super::{Class, Effect, MAX_PARALLEL, PeerBook, PeerPolicy};
+use super::{Class, Effect, Hysteresis, MAX_PARALLEL, PeerBook, PeerPolicy, peer::Peer};
 use crate::score::{ChannelClass, Identity, Ranked, rank};
 
 /// How many cold peers are asked in one review, while there is room among the warm.
@@ -116,8 +116,10 @@ impl PeerBook {
         if up.len() <= self.policy.counts.aim() {
             return;
         }
-        if let Some(worst) = self.worst(now) {
-            let hysteresis = self.policy.hysteresis;
+        let hysteresis = self.policy.hysteresis;
+        // Whoever sits in a relay's place has no time of his own.
+        let tenure = if self.lacks_relays() { Duration::ZERO } else { hysteresis.tenure };
+        if let Some(worst) = self.worst(now, tenure, self.spare_relay()) {
             if let Some(peer) = self.peers.get_mut(&worst.node) {
                 peer.rest(now, &hysteresis);
             }
@@ -126,26 +128,28 @@ impl PeerBook {
         }
     }
 
+    /// The relays' places first, then the others.
     fn fill(&mut self, now: Moment) {
-        let counts = self.policy.counts;
-        let waiting = self.active.iter().filter(|node| !self.peers[*node].up).count();
-        let want = counts.aim().saturating_sub(self.active.len());
-        let want = want.min(MAX_PARALLEL.saturating_sub(waiting));
-        for ranked in self.best(now, &self.eligible(now), want) {
+        let (relays, _) = self.eligible_by_use(now);
+        for ranked in self.best(now, &relays, self.lacking_relays().min(self.unasked())) {
+            self.promote(now, ranked.node);
+        }
+        let want = self.policy.counts.aim().saturating_sub(self.active.len());
+        for ranked in self.best(now, &self.eligible(now), want.min(self.unasked())) {
             self.promote(now, ranked.node);
         }
     }
 
+    /// How many more may be asked at once.
+    fn unasked(&self) -> usize {
+        let waiting = self.active.iter().filter(|node| !self.peers[*node].up).count();
+        MAX_PARALLEL.saturating_sub(waiting)
+    }
+
     /// A warm peer that stays better than the worst active one gets the chance to replace it.
     fn swap(&mut self, now: Moment) {
-        let counts = self.policy.counts;
         let hysteresis = self.policy.hysteresis;
-        let full = self.active.len() >= counts.aim() && self.active.len() < counts.most_active;
-        let best = self.best(now, &self.eligible(now), 1).first().copied();
-        let challenger = best.zip(self.worst(now)).and_then(|(best, worst)| {
-            let enough = best.total >= worst.total.saturating_add(hysteresis.margin);
-            (full && enough).then_some(best.node)
-        });
+        let challenger = self.challenger(now);
         for node in self.warm.clone() {
             if let Some(peer) = self.peers.get_mut(&node) {
                 let counted = peer.better.saturating_add(1);
@@ -154,26 +158,56 @@ impl PeerBook {
         }
         if let Some(node) = challenger
             && self.peers[&node].better >= hysteresis.confirmations
+            && self.swap_after <= now
         {
+            self.swap_after = now + self.spread.around(hysteresis.pause, 20);
             self.promote(now, node);
         }
     }
 
+    /// Who is better by the margin than somebody whose place he could take, the one who gains most.
+    fn challenger(&self, now: Moment) -> Option<NodeId> {
+        let Hysteresis { margin, tenure, .. } = self.policy.hysteresis;
+        let counts = self.policy.counts;
+        if self.active.len() < counts.aim() || self.active.len() >= counts.most_active {
+            return None;
+        }
+        let (relays, others) = self.eligible_by_use(now);
+        // A relay more makes another one's place free.
+        let of_relays = (relays, self.active_relays() >= counts.relays);
+        let of_others = (others, self.spare_relay());
+        let gains = [of_relays, of_others].into_iter().filter_map(|(nodes, relays_too)| {
+            let best = self.best(now, &nodes, 1).first().copied()?;
+            let worst = self.worst(now, tenure, relays_too)?;
+            let gain = best.total.checked_sub(worst.total)?;
+            (gain >= margin).then_some((gain, Reverse(best.node)))
+        });
+        gains.max().map(|(_, Reverse(node))| node)
+    }
+
     /// Asks some cold peers, so that there are warm ones when they are needed.
     fn look_further(&mut self, now: Moment) {
-        let counts = self.policy.counts;
-        if self.warm.len() >= counts.most_warm {
+        let lacking = self.is_lacking();
+        // Whoever has too few takes anybody.
+        let seeks_relays = !lacking && self.seeks_relays();
+        let room = self.warm.len() < self.policy.counts.most_warm;
+        if !room && !seeks_relays {
             return;
         }
-        let lacking = self.is_lacking();
         let most = if lacking { MAX_PARALLEL } else { COLD_PER_REVIEW };
         let most = most.saturating_sub(self.asked.len());
         // Whoever has too few does not wait for long rests to end.
         let first_rest = self.policy.hysteresis.first_rest;
-        let rested = |peer: &super::peer::Peer| {
+        let rested = |peer: &Peer| {
             !peer.is_resting(now) || lacking && now.since(peer.rests_since) >= first_rest
         };
-        for node in self.coldest_last(most, rested) {
+        let sought = |peer: &Peer| seeks_relays && peer.leads();
+        let mut next = self.coldest_last(most, |peer| sought(peer) && rested(peer));
+        if room {
+            let left = most - next.len();
+            next.extend(self.coldest_last(left, |peer| !sought(peer) && rested(peer)));
+        }
+        for node in next {
             self.ask(now, node);
         }
     }
@@ -184,11 +218,7 @@ impl PeerBook {
 
     /// Cold peers that nobody waits for: those that failed least first, so that in the end all have
     /// their turn, and of these the ones that answered most lately.
-    pub(super) fn coldest_last(
-        &self,
-        most: usize,
-        wanted: impl Fn(&super::peer::Peer) -> bool,
-    ) -> Vec<NodeId> {
+    pub(super) fn coldest_last(&self, most: usize, wanted: impl Fn(&Peer) -> bool) -> Vec<NodeId> {
         let mut cold: Vec<_> = self
             .peers
             .iter()
@@ -218,14 +248,18 @@ impl PeerBook {
         self.warm.iter().copied().filter(may).collect()
     }
 
-    /// The worst active peer that had its time.
-    fn worst(&self, now: Moment) -> Option<Ranked> {
-        let tenure = self.policy.hysteresis.tenure;
-        let had_its_time = |node: &NodeId| {
+    /// The same, relays and others apart.
+    fn eligible_by_use(&self, now: Moment) -> (Vec<NodeId>, Vec<NodeId>) {
+        self.eligible(now).into_iter().partition(|node| self.peers[node].leads())
+    }
+
+    /// The worst active peer that had its time; a relay only if it may be one.
+    fn worst(&self, now: Moment, tenure: Duration, relays_too: bool) -> Option<Ranked> {
+        let may_go = |node: &NodeId| {
             let peer = &self.peers[node];
-            peer.up && now.since(peer.since) >= tenure
+            peer.up && now.since(peer.since) >= tenure && (relays_too || !peer.leads())
         };
-        let nodes: Vec<NodeId> = self.active.iter().copied().filter(had_its_time).collect();
+        let nodes: Vec<NodeId> = self.active.iter().copied().filter(may_go).collect();
         self.best(now, &nodes, usize::MAX).last().copied()
     }
 }

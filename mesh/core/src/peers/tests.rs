@@ -2,6 +2,7 @@
 
 mod cache_file;
 mod histories;
+mod places;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,6 +13,7 @@ use rap_proto::{
 
 use super::{
     answers::MISSES_TO_DEMOTE,
+    policy::SWAP_PAUSE,
     recovery::{GREATEST_PAUSE, MAX_COLD_TRIES},
     *,
 };

@@ -63,12 +63,9 @@ impl SimNode {
         let mut policy = PeerPolicy::of(kind);
         match mutation {
             Some(Mutation::BoundDoubled) => {
-                let Counts { least_active, most_active, most_warm } = policy.counts;
-                policy.counts = Counts {
-                    least_active: least_active * 2,
-                    most_active: most_active * 2,
-                    most_warm,
-                };
+                let Counts { least_active, most_active, .. } = policy.counts;
+                policy.counts.least_active = least_active * 2;
+                policy.counts.most_active = most_active * 2;
             }
             Some(Mutation::NoHysteresis) => {
                 let none = std::time::Duration::ZERO;
@@ -76,6 +73,7 @@ impl SimNode {
                     margin: 0,
                     confirmations: 0,
                     tenure: none,
+                    pause: none,
                     first_rest: none,
                     greatest_rest: none,
                 };

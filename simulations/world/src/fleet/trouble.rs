@@ -111,7 +111,9 @@ impl World {
         self.version += 1;
         let now = self.scheduler.now();
         self.trace.note(now, format_args!("node {index} is withdrawn"));
-        for node in 0..self.nodes.len() {
+        let told = |node: &usize| self.told[*node].contains(&index);
+        let told: Vec<usize> = (0..self.nodes.len()).filter(told).collect();
+        for node in told {
             let delay = self.chance.between(Duration::ZERO, Duration::from_secs(5));
             self.scheduler.after(delay, Event::Directory(node));
         }

@@ -35,6 +35,8 @@ const FRESH: Duration = Duration::from_secs(30);
 /// How soon a broken connection is noticed.
 const NOTICED: Duration = Duration::from_secs(4);
 const CHOOSE_EVERY: Duration = Duration::from_secs(7);
+/// Of a large fleet only so many entries choose at once, others the next time.
+const MAX_CHOOSING: usize = 64;
 /// For each node; more in one run, and the world runs in circles.
 const MAX_EVENTS: u64 = 60_000;
 
@@ -86,10 +88,12 @@ pub struct World {
     pub(super) failing: bool,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
-    told: Vec<Vec<usize>>,
+    pub(super) told: Vec<Vec<usize>>,
     pub(super) withdrawn: BTreeSet<usize>,
     /// Still in the directory, and never there again.
     gone: Option<usize>,
+    /// How many choices of a relay were made.
+    chosen: usize,
     pub(super) version: u64,
     pub(super) regions: usize,
     pub(super) checkers: Checkers,
@@ -134,6 +138,7 @@ impl World {
             told,
             withdrawn: BTreeSet::new(),
             gone: None,
+            chosen: 0,
             version: 1,
             regions,
             checkers,
@@ -256,6 +261,7 @@ impl World {
             Welcome::Full => self.feed(node, boot, Input::Full { node: id_of(other) }),
             Welcome::Taken => {
                 if stays && self.nodes[node].answered.insert(other, Some(now)) == Some(None) {
+                    self.trace.note(now, format_args!("node {node} opens {other}"));
                     self.checkers.opened(now, node, other);
                 }
                 let lies = self.network.hosts[other].swallows;
@@ -372,15 +378,12 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) {
         self.nodes[index].crash();
         self.network.hosts[index].up = false;
-        self.network.hosts[index].inbound.clear();
-        for host in &mut self.network.hosts {
-            host.inbound.remove(&index);
+        for other in self.nodes[index].answered.keys() {
+            self.network.hosts[*other].inbound.remove(&index);
         }
-        for node in 0..self.nodes.len() {
-            if self.nodes[node].answered.contains_key(&index) {
-                let boot = self.nodes[node].boot;
-                self.scheduler.after(NOTICED, Event::Lost { node, boot, other: index });
-            }
+        for node in std::mem::take(&mut self.network.hosts[index].inbound) {
+            let boot = self.nodes[node].boot;
+            self.scheduler.after(NOTICED, Event::Lost { node, boot, other: index });
         }
     }
 
@@ -406,7 +409,10 @@ impl World {
 
     fn choose(&mut self) {
         let now = self.scheduler.now();
-        for index in self.with_role(NodeRole::EntryNode) {
+        let entries = self.with_role(NodeRole::EntryNode);
+        let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
+        self.chosen += entries.len().min(MAX_CHOOSING);
+        for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
             if let Some(relay) = self.nodes[index].choose(now) {
                 self.checkers.leads_through(index, relay);
             }

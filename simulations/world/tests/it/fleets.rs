@@ -17,9 +17,11 @@ const SEEDS: u64 = 20;
 /// Within how many seeds each planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 40;
 const NODES: usize = 10;
+/// Larger fleets, each with as many seeds; `rap-sim --nodes 10000` runs the largest.
+const LARGER: [(usize, u64); 2] = [(100, 6), (1_000, 1)];
 
 /// Runs seeds on every processor, until one fails.
-fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
+fn search(nodes: usize, seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let worker = || {
         let mut reports = Vec::new();
@@ -28,7 +30,7 @@ fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
             if seed >= seeds {
                 break;
             }
-            let report = run(Options { seed, nodes: NODES, mutation });
+            let report = run(Options { seed, nodes, mutation });
             failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
             reports.push(report);
         }
@@ -43,7 +45,7 @@ fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
 
 #[test]
 fn every_invariant_of_a_fleet_holds_in_many_seeds() {
-    let reports = search(SEEDS, None);
+    let reports = search(NODES, SEEDS, None);
     let mut coverage = Coverage::default();
     for report in &reports {
         assert!(report.violation.is_none(), "\n{report}");
@@ -72,6 +74,15 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
 }
 
 #[test]
+fn every_invariant_holds_in_fleets_of_a_hundred_and_of_a_thousand() {
+    for (nodes, seeds) in LARGER {
+        for report in search(nodes, seeds, None) {
+            assert!(report.violation.is_none(), "\n{report}");
+        }
+    }
+}
+
+#[test]
 fn one_seed_of_a_fleet_is_one_history() {
     for seed in 0..4 {
         let once = || run(Options { seed, nodes: NODES, mutation: None });
@@ -82,7 +93,7 @@ fn one_seed_of_a_fleet_is_one_history() {
 
 /// The bug is found, and by the checker that is there for it.
 fn check(mutation: Mutation, checker: &str) {
-    let found = search(SEEDS_FOR_A_BUG, Some(mutation));
+    let found = search(NODES, SEEDS_FOR_A_BUG, Some(mutation));
     let violation = found.iter().find_map(|report| report.violation.as_ref());
     let Some(violation) = violation else { panic!("{mutation} was not found") };
     println!("{mutation}: {violation}, after {} seeds", found.len());

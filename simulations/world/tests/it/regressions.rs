@@ -18,8 +18,8 @@ fn seeds_that_failed_once_hold() {
                 let report = beat::run(beat::Options { seed, mutation: None });
                 (report.violation.clone(), report.to_string())
             }
-            "fleet" => {
-                let nodes = fleet::run::NODES;
+            sized if sized.starts_with("fleet-") => {
+                let nodes = sized["fleet-".len()..].parse().unwrap();
                 let report = fleet::run(fleet::Options { seed, nodes, mutation: None });
                 (report.violation.clone(), report.to_string())
             }
