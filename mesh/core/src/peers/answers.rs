@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rap_proto::{Moment, NodeId, Timestamp};
 
-use super::{Class, Effect, PeerBook, peer::ANSWER_LIMIT};
+use super::{
+    Class, Effect, PeerBook,
+    peer::{ANSWER_LIMIT, Peer},
+};
 use crate::score::Identity;
 
 /// So many heartbeats in a row without an answer end an active peer's place.
@@ -107,9 +110,15 @@ impl PeerBook {
         }
     }
 
+    /// Everybody who waits for something that is due.
+    pub(super) fn due(&self, now: Moment) -> Vec<NodeId> {
+        let is_due = |peer: &Peer| peer.poll_timeout().is_some_and(|at| at <= now);
+        self.peers.iter().filter(|(_, peer)| is_due(peer)).map(|(node, _)| *node).collect()
+    }
+
     /// What was asked and not answered in time was not answered.
-    pub(super) fn count_overdue(&mut self, now: Moment) {
-        for node in self.awake() {
+    pub(super) fn count_overdue(&mut self, now: Moment, due: &[NodeId]) {
+        for node in due.iter().copied() {
             let peer = &self.peers[&node];
             if peer.asked_until.is_some_and(|until| until <= now) {
                 self.missed(now, node);
@@ -121,8 +130,8 @@ impl PeerBook {
         }
     }
 
-    pub(super) fn ask_what_is_due(&mut self, now: Moment) {
-        for node in self.awake() {
+    pub(super) fn ask_what_is_due(&mut self, now: Moment, due: &[NodeId]) {
+        for node in due.iter().copied() {
             let peer = &self.peers[&node];
             let due = peer.asked_until.is_none() && peer.ask_at.is_some_and(|at| at <= now);
             if due {
@@ -139,10 +148,5 @@ impl PeerBook {
         peer.rest(now, &self.policy.hysteresis);
         self.set_class(now, node, Class::Cold);
         self.look_again(now);
-    }
-
-    /// Everybody who waits for something.
-    fn awake(&self) -> Vec<NodeId> {
-        self.active.iter().chain(&self.warm).chain(&self.asked).copied().collect()
     }
 }

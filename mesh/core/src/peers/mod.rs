@@ -181,8 +181,9 @@ impl PeerBook {
         if self.directory.is_none() {
             return;
         }
-        self.count_overdue(now);
-        self.ask_what_is_due(now);
+        let due = self.due(now);
+        self.count_overdue(now, &due);
+        self.ask_what_is_due(now, &due);
         if self.review_at <= now {
             self.review_at = now + self.spread.around(REVIEW, 20);
             self.review(now);
@@ -204,9 +205,10 @@ impl PeerBook {
 
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.directory.as_ref()?;
-        let awake = self.active.iter().chain(&self.warm).chain(&self.asked);
-        awake
-            .filter_map(|node| self.peers[node].poll_timeout())
+        // A cold peer that nobody asked waits for nothing, and looking is cheaper than finding.
+        self.peers
+            .values()
+            .filter_map(Peer::poll_timeout)
             .chain(self.persist_at)
             .chain(self.recovery_timeout())
             .chain([self.review_at, self.refresh_at])
