@@ -224,8 +224,10 @@ impl Peer {
         self.failed_at = now;
     }
 
-    /// It forwards again: it is measured anew.
+    /// It forwards again: it is measured anew, and may be used at once. How often it rested is not
+    /// forgotten by that.
     pub(super) fn forwards_again(&mut self) {
+        self.rest_until = Moment::default();
         self.candidate.measured = Measured::default();
     }
 

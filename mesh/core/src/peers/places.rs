@@ -24,6 +24,11 @@ impl PeerBook {
         self.active_relays() > self.policy.counts.relays
     }
 
+    /// Whether no relay is near that may forward.
+    pub(super) fn has_no_relay(&self) -> bool {
+        self.active_relays() + self.warm_relays() == 0
+    }
+
     /// Whether relays are to be asked before others: too few are near.
     pub(super) fn seeks_relays(&self) -> bool {
         self.lacks_relays() || self.warm_relays() < self.policy.counts.relays
@@ -41,7 +46,9 @@ impl PeerBook {
     /// The worst warm peer that sits in a relay's place, when a relay comes.
     fn gives_way_to(&self, now: Moment, node: NodeId) -> Option<NodeId> {
         let places = self.policy.counts.relays;
-        if !self.peers[&node].leads() || self.warm_relays() >= places {
+        let comes = &self.peers[&node];
+        let leads = comes.leads() || comes.is_relay() && self.has_no_relay();
+        if !leads || self.warm_relays() >= places {
             return None;
         }
         let others: Vec<NodeId> =

@@ -196,12 +196,15 @@ impl PeerBook {
         }
         let most = if lacking { MAX_PARALLEL } else { COLD_PER_REVIEW };
         let most = most.saturating_sub(self.asked.len());
-        // Whoever has too few does not wait for long rests to end.
+        // Whoever has too few does not wait for long rests to end, nor for those of relays when none
+        // forwards: what made them fail may have been on the way to all of them.
+        let no_relay = self.has_no_relay();
         let first_rest = self.policy.hysteresis.first_rest;
         let rested = |peer: &Peer| {
-            !peer.is_resting(now) || lacking && now.since(peer.rests_since) >= first_rest
+            let pressing = lacking || no_relay && peer.is_relay();
+            !peer.is_resting(now) || pressing && now.since(peer.rests_since) >= first_rest
         };
-        let sought = |peer: &Peer| seeks_relays && peer.leads();
+        let sought = |peer: &Peer| seeks_relays && (peer.leads() || no_relay && peer.is_relay());
         let mut next = self.coldest_last(most, |peer| sought(peer) && rested(peer));
         if room {
             let left = most - next.len();

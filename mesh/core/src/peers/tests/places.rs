@@ -87,3 +87,16 @@ fn nobody_is_exchanged_soon_after_another() {
     let least = SWAP_PAUSE / 2;
     assert!(released.windows(2).all(|pair| pair[1].since(pair[0]) > least), "{released:?}");
 }
+
+#[test]
+fn when_no_relay_forwards_those_that_failed_are_tried_again_soon() {
+    let mut bench = far_relays_and_near_others(Kind::Normal);
+    bench.swallows = (100..103).map(node).collect();
+    let known = directory(1, (100..103).chain(200..240));
+    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
+    bench.seconds(3_600);
+    assert_eq!(active_relays(&bench), []);
+    bench.swallows.clear();
+    bench.seconds(120);
+    assert!(!active_relays(&bench).is_empty(), "{:?}", bench.status(100));
+}
