@@ -63,7 +63,7 @@ fn candidate(number: u128) -> Candidate {
     Candidate {
         node: NodeId::from_u128(number),
         cluster: ClusterId::from_u128(1),
-        identity: if number % 10 == 0 { Identity::Denied } else { Identity::Proven },
+        identity: if number.is_multiple_of(10) { Identity::Denied } else { Identity::Proven },
         certificate_until: None,
         roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
         authority_epoch: 1,
