@@ -5,6 +5,23 @@ use rap_proto::{LeaseClass, Name, api::Reference};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum VpnCommand {
+    #[command(flatten)]
+    Of(ConnectionCommand),
+    /// Show whether a failover of the database lost leases.
+    ///
+    /// HELD UP counts the connections, of all organizations, that nobody is granted because the
+    /// database shows less of them than was granted before. For the platform's roles.
+    Loss,
+    /// Give up what a failover of the database lost, so that leases are granted again.
+    ///
+    /// For the platform's owner, who first finds out what was lost. TIMELINE is what `rap vpn loss`
+    /// shows: a failover that comes later has to be looked at anew.
+    AcceptLoss { timeline: u64 },
+}
+
+/// What is about the connections of one organization.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectionCommand {
     /// List the organization's connections.
     Ls,
     /// Show one connection, and who carries it.

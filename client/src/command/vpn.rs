@@ -1,11 +1,20 @@
 //! `rap vpn`.
 
-use rap_proto::api::{Changed, NewVpnConnection, Reference, SetVpnConnectionNodes, VpnConnection};
+use rap_proto::api::{
+    AcceptLoss, Changed, Leases, NewVpnConnection, Reference, SetVpnConnectionNodes, VpnConnection,
+};
 use reqwest::Method;
 use serde::Serialize;
 
 use super::Context;
-use crate::{api::Api, args::VpnCommand, failure::Failure, output::Row};
+use crate::{
+    api::Api,
+    args::{ConnectionCommand, VpnCommand},
+    failure::Failure,
+    output::Row,
+};
+
+const LEASES: &str = "/leases";
 
 impl Row for VpnConnection {
     const COLUMNS: &'static [&'static str] =
@@ -28,36 +37,60 @@ impl Row for VpnConnection {
     }
 }
 
+impl Row for Leases {
+    const COLUMNS: &'static [&'static str] = &["TIMELINE", "ACCEPTED", "HELD UP"];
+
+    fn cells(&self) -> Vec<String> {
+        let accepted = self.loss_accepted.map(|timeline| timeline.to_string());
+        vec![self.timeline.to_string(), accepted.unwrap_or_default(), self.held_up.to_string()]
+    }
+}
+
 pub(super) async fn run(context: &Context, command: VpnCommand) -> Result<(), Failure> {
     let api = context.api()?;
-    let base = format!("{}/vpn-connections", context.organization_path(&api).await?);
     match command {
-        VpnCommand::Ls => context.list(&api.list::<VpnConnection>(&base, &[]).await?),
-        VpnCommand::Get { connection } => {
+        VpnCommand::Loss => context.one(&api.get::<Leases>(LEASES).await?),
+        VpnCommand::AcceptLoss { timeline } => {
+            let found: Leases = api.get(LEASES).await?;
+            let (path, body) = (format!("{LEASES}/accept-loss"), AcceptLoss { timeline });
+            let _: Changed =
+                api.change(Method::POST, &path, Some(found.revision), Some(&body)).await?;
+            context.did(&format!("what was lost before timeline {timeline} is given up"))
+        }
+        VpnCommand::Of(command) => run_in(context, &api, command).await,
+    }
+}
+
+/// What is about the connections of one organization.
+async fn run_in(context: &Context, api: &Api, command: ConnectionCommand) -> Result<(), Failure> {
+    let base = format!("{}/vpn-connections", context.organization_path(api).await?);
+    match command {
+        ConnectionCommand::Ls => context.list(&api.list::<VpnConnection>(&base, &[]).await?),
+        ConnectionCommand::Get { connection } => {
             context.one(&api.get::<VpnConnection>(&format!("{base}/{connection}")).await?)
         }
-        VpnCommand::Create { name, class, nodes, enable } => {
+        ConnectionCommand::Create { name, class, nodes, enable } => {
             let body = NewVpnConnection { name, class, nodes, enabled: enable };
             context.one(&api.post::<_, VpnConnection>(&base, &body).await?)
         }
-        VpnCommand::Nodes { connection, nodes } => {
+        ConnectionCommand::Nodes { connection, nodes } => {
             let body = SetVpnConnectionNodes { nodes };
-            act(&api, &base, Method::PUT, (&connection, "nodes"), Some(&body)).await?;
+            act(api, &base, Method::PUT, (&connection, "nodes"), Some(&body)).await?;
             context.did(&format!("{connection} is carried by the nodes as given"))
         }
-        VpnCommand::Enable { connection } => {
-            post(&api, &base, &connection, "enable").await?;
+        ConnectionCommand::Enable { connection } => {
+            post(api, &base, &connection, "enable").await?;
             context.did(&format!("{connection} is wanted"))
         }
-        VpnCommand::Disable { connection } => {
-            post(&api, &base, &connection, "disable").await?;
+        ConnectionCommand::Disable { connection } => {
+            post(api, &base, &connection, "disable").await?;
             context.did(&format!("{connection} is wanted no more"))
         }
-        VpnCommand::Drain { connection } => {
-            post(&api, &base, &connection, "drain").await?;
+        ConnectionCommand::Drain { connection } => {
+            post(api, &base, &connection, "drain").await?;
             context.did(&format!("who carries {connection} is asked to hand over"))
         }
-        VpnCommand::Rm { connection } => {
+        ConnectionCommand::Rm { connection } => {
             let path = format!("{base}/{connection}");
             let found: VpnConnection = api.get(&path).await?;
             api.delete(&path, Some(found.revision)).await?;

@@ -59,6 +59,11 @@ impl LeaseDesk {
         self.lock().get(&connection).copied()
     }
 
+    /// How many connections wait because the database shows less than was granted.
+    pub(crate) fn went_back(&self) -> usize {
+        self.lock().values().filter(|reason| **reason == Reason::TableWentBack).count()
+    }
+
     pub(crate) fn gauges(&self) -> Vec<Gauge> {
         let mut counts = BTreeMap::new();
         for reason in self.lock().values() {

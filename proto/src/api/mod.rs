@@ -38,6 +38,7 @@
 //! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
 //! | `POST /nodes/{node}/approve`+, `/reject`+, `/revoke`+, `/drain`+, `/undrain`+ | [`ApproveNode`], [`Because`] | |
 //! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
+//! | `GET /leases`, `POST /leases/accept-loss`+ | [`AcceptLoss`] | [`Leases`] |
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
 //! | `GET /audit`, `GET /audit/replay` | | [`AuditEvent`], [`Replay`] |
@@ -52,6 +53,7 @@
 
 mod account;
 mod audit;
+mod leases;
 mod node;
 mod organization;
 mod page;
@@ -66,6 +68,7 @@ mod whole;
 
 pub use account::*;
 pub use audit::*;
+pub use leases::*;
 pub use node::*;
 pub use organization::*;
 pub use page::*;

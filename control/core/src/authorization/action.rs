@@ -49,6 +49,10 @@ actions! {
     CompleteSetup = "setup.complete", none, [Setup];
     ReadPlatform = "platform.read", Read, [PlatformOwner, PlatformAdmin];
     ReadCluster = "cluster.read", Read, [AnyUser];
+    /// How the lease table stands, over all organizations.
+    ReadLeases = "lease.read", Read, [PlatformOwner, PlatformAdmin];
+    /// Gives up what a failover of the database lost.
+    AcceptLoss = "lease.accept_loss", Manage, [PlatformOwner];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];
     CreateUser = "user.create", Manage, [PlatformOwner, PlatformAdmin];
     /// Events that belong to no organization.

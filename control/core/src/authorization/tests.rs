@@ -23,6 +23,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         A::CompleteSetup
         | A::ReadPlatform
         | A::ReadCluster
+        | A::ReadLeases
+        | A::AcceptLoss
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit

@@ -92,7 +92,10 @@ impl Grantor {
                 self.leading = leading;
                 self.read_soon(now);
             }
-            Input::LossAccepted => self.watch.accept_loss(now),
+            Input::LossAccepted { timeline } => {
+                self.watch.accept_loss(now, timeline);
+                self.read_soon(now);
+            }
         }
     }
 

@@ -123,8 +123,10 @@ pub enum Input {
     /// Whether this replica acts; one that does not goes on watching, so that it can take over
     /// without waiting.
     Leading(bool),
-    /// Somebody with authority gave up what a failover of the database lost.
-    LossAccepted,
+    /// Somebody with authority gave up what the database lost before it came to this timeline.
+    LossAccepted {
+        timeline: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

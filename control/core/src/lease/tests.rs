@@ -192,9 +192,25 @@ fn a_table_that_went_back_is_not_granted_on_until_somebody_accepts_it() {
     shell.wait(Duration::from_secs(60), &[]);
     assert!(shell.commands.is_empty());
     assert_eq!(shell.reason(), Reason::TableWentBack);
-    shell.feed(Input::LossAccepted);
+    shell.feed(Input::LossAccepted { timeline: 2 });
+    let accepted = shell.now;
     shell.wait(Duration::from_secs(20), &[]);
+    assert!(shell.now.since(accepted) >= CLASS.hold_off());
     assert!(shell.granted().1 > 7);
+}
+
+#[test]
+fn what_was_accepted_on_an_earlier_timeline_says_nothing_of_this_one() {
+    let mut shell = Shell::new();
+    shell.hold(0, 7);
+    shell.work(10);
+    shell.timeline = 3;
+    shell.hold(1, 6);
+    shell.rows.get_mut(&CONNECTION).unwrap().hold = Hold::Ended;
+    shell.feed(Input::LossAccepted { timeline: 2 });
+    shell.wait(Duration::from_secs(60), &[]);
+    assert!(shell.commands.is_empty());
+    assert_eq!(shell.reason(), Reason::TableWentBack);
 }
 
 #[test]

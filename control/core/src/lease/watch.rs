@@ -1,9 +1,6 @@
 //! What this process saw of the table, on its own clock.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    mem,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rap_proto::{Generation, Moment, NodeId, Timestamp, VpnConnectionId};
 
@@ -25,9 +22,8 @@ pub struct Watch {
     /// Which connections the table knows less of than a node says. A node is believed for its own
     /// connections and no others: it could lie.
     claimed: BTreeSet<VpnConnectionId>,
-    /// The timeline on which that was accepted; the next one that is read, if `accepting`.
+    /// The timeline on which that was accepted.
     accepted: Option<u64>,
-    accepting: bool,
 }
 
 #[derive(Debug, Default)]
@@ -48,7 +44,6 @@ impl Watch {
             behind: BTreeSet::new(),
             claimed: BTreeSet::new(),
             accepted: None,
-            accepting: false,
         }
     }
 
@@ -63,9 +58,6 @@ impl Watch {
     ) {
         if self.timeline.replace(table.timeline).is_some_and(|before| before != table.timeline) {
             self.hold_from = now;
-        }
-        if mem::take(&mut self.accepting) {
-            self.accepted = self.timeline;
         }
         // Nothing so high was granted yet, whatever a node says.
         let beyond = Generation::new(table.timeline << TIMELINE_BITS);
@@ -100,9 +92,12 @@ impl Watch {
         self.hold_from
     }
 
-    pub(super) fn accept_loss(&mut self, now: Moment) {
-        self.accepting = true;
-        self.hold_from = now;
+    /// Whoever gave up what was lost looked at this timeline: of a later one it says nothing.
+    pub(super) fn accept_loss(&mut self, now: Moment, timeline: u64) {
+        self.accepted = Some(timeline);
+        if self.timeline == self.accepted {
+            self.hold_from = now;
+        }
     }
 
     pub(super) fn lost(&mut self, now: Moment, connection: VpnConnectionId, node: NodeId) {

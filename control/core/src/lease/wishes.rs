@@ -19,6 +19,8 @@ pub struct Wishes {
     /// Of each connection's stream. Taken before the lease table is read, a revision is never
     /// newer than what the table shows, and a command over an older one is refused.
     pub revisions: BTreeMap<VpnConnectionId, u64>,
+    /// The timeline of the database whose losses somebody gave up last.
+    pub loss_accepted: Option<u64>,
 }
 
 pub fn wishes(state: &State) -> Wishes {
@@ -34,6 +36,7 @@ pub fn wishes(state: &State) -> Wishes {
         desired: connections().map(|found| (found.id, desired(found))).collect(),
         draining: draining.map(|node| node.id).collect(),
         revisions: connections().map(|found| (found.id, found.stamp.revision)).collect(),
+        loss_accepted: state.authority().loss_accepted,
     }
 }
 

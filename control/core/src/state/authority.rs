@@ -5,13 +5,15 @@ use rap_proto::beat::EpochStatement;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-/// Who speaks for the cluster, and when somebody was last denied something.
+/// Who speaks for the cluster, on what, and when somebody was last denied something.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Authority {
     /// `None` as long as the control key alone speaks for it.
     pub stated: Option<Stated>,
     /// The position of the last event that denied a node or a session; 0 for none.
     pub deny_version: u64,
+    /// The timeline of the database whose losses somebody gave up last.
+    pub loss_accepted: Option<u64>,
     /// The revision of its stream.
     pub revision: u64,
 }
@@ -25,9 +27,13 @@ pub struct Stated {
 
 impl Authority {
     pub(super) fn fold(&mut self, event: &AuthorityEvent, envelope: &Envelope) {
-        let AuthorityEvent::Stated(event) = event;
-        let (statement, signed) = (event.statement.clone(), event.signed.clone());
-        self.stated = Some(Stated { statement, signed });
+        match event {
+            AuthorityEvent::Stated(event) => {
+                let (statement, signed) = (event.statement.clone(), event.signed.clone());
+                self.stated = Some(Stated { statement, signed });
+            }
+            AuthorityEvent::LossAccepted(event) => self.loss_accepted = Some(event.timeline),
+        }
         self.revision = envelope.revision;
     }
 

@@ -149,6 +149,11 @@ impl<'a> Shell<'a> {
             let desired = self.wishes.desired.clone();
             self.feed(Input::Desired(desired));
         }
+        if let Some(timeline) = self.wishes.loss_accepted
+            && old.loss_accepted != Some(timeline)
+        {
+            self.feed(Input::LossAccepted { timeline });
+        }
         let revisions = &self.wishes.revisions;
         let moved = revisions.iter().filter(|(id, now)| old.revisions.get(id) != Some(now));
         let moved: Vec<_> = moved.map(|(connection, _)| *connection).collect();

@@ -18,6 +18,7 @@ mod decisions;
 mod display_name;
 pub(crate) mod events;
 mod join_tokens;
+mod leases;
 mod members;
 mod node_roles;
 mod nodes;

@@ -20,7 +20,7 @@ use super::{
     },
     events,
     failure::{Failure, not_found},
-    join_tokens, members, nodes, openapi, organizations, platform, policies, pools, quotas,
+    join_tokens, leases, members, nodes, openapi, organizations, platform, policies, pools, quotas,
     resources, sessions, tree, users, vpn_connections,
 };
 use crate::app::App;
@@ -253,6 +253,7 @@ fn connections() -> Vec<Endpoint> {
 
 fn fleet() -> Vec<Endpoint> {
     let (post, put) = (Method::POST, Method::PUT);
+    let accept_loss = "/api/v1/leases/accept-loss";
     let act = |path, summary| (post.clone(), path, summary);
     let (approve, reject) = (
         act("/api/v1/nodes/{node}/approve", "Approve a node"),
@@ -279,6 +280,9 @@ fn fleet() -> Vec<Endpoint> {
         )
         .conditional(),
         command(put, "/api/v1/nodes/{node}/pools", "Replace a node's pools", nodes::set_pools)
+            .conditional(),
+        get("/api/v1/leases", "Show whether the database lost leases", leases::get),
+        command(post.clone(), accept_loss, "Give up what was lost", leases::accept_loss)
             .conditional(),
         list("/api/v1/join-tokens", "List join tokens", join_tokens::list),
         command(post.clone(), "/api/v1/join-tokens", "Create a join token", join_tokens::create),

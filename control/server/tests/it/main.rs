@@ -14,6 +14,7 @@ mod enrollment;
 mod erased;
 mod events;
 mod limits;
+mod losses;
 mod node;
 mod objects;
 mod pages;

@@ -26,6 +26,8 @@ const OWN: &[&str] = &[
 /// Routes that the platform's roles have to themselves; who is none of them is told so.
 const PLATFORM: &[(&str, &str)] = &[
     ("POST", "/api/v1/organizations"),
+    ("GET", "/api/v1/leases"),
+    ("POST", "/api/v1/leases/accept-loss"),
     ("GET", "/api/v1/audit/replay"),
     ("GET", "/api/v1/log/keys"),
     ("GET", "/api/v1/log/heads"),
@@ -119,6 +121,7 @@ impl Target<'_> {
                     "organization": organization, "resource": tenant.resource, "clientKey": key,
                 }),
             ),
+            (("POST", "/leases/accept-loss"), json!({"timeline": 1})),
             (("POST", "/nodes/{node}/approve"), json!({"fingerprint": "0".repeat(64)})),
             (("POST", "/nodes/{node}/reject"), json!({"reason": ""})),
             (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),

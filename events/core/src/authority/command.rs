@@ -9,6 +9,8 @@ pub enum AuthorityCommand {
         /// The statement under the control key's signature, as nodes are sent it.
         signed: ByteBuf,
     },
+    /// Gives up what the database lost before it came to this timeline.
+    AcceptLoss { timeline: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -19,4 +21,6 @@ pub enum AuthorityRejection {
     NotNext,
     #[error("the statement lists the same replicas as the present one")]
     Unchanged,
+    #[error("what was lost before this timeline is given up already")]
+    AlreadyAccepted,
 }

@@ -1,6 +1,12 @@
-use rap_proto::{OrganizationId, Timestamp, beat::FIRST_AUTHORITY_EPOCH};
+use rap_proto::{
+    OrganizationId, Timestamp,
+    beat::{EpochStatement, FIRST_AUTHORITY_EPOCH},
+};
+use serde_bytes::ByteBuf;
 
-use super::{Authority, AuthorityCommand, AuthorityEvent, AuthorityRejection, AuthorityStated};
+use super::{
+    Authority, AuthorityCommand, AuthorityEvent, AuthorityRejection, AuthorityStated, LossAccepted,
+};
 use crate::Aggregate;
 
 impl Aggregate for Authority {
@@ -14,7 +20,35 @@ impl Aggregate for Authority {
         command: AuthorityCommand,
         _: Timestamp,
     ) -> Result<Vec<AuthorityEvent>, AuthorityRejection> {
-        let AuthorityCommand::State { statement, signed } = command;
+        match command {
+            AuthorityCommand::State { statement, signed } => self.state(statement, signed),
+            AuthorityCommand::AcceptLoss { timeline } => {
+                if self.loss_accepted == Some(timeline) {
+                    return Err(AuthorityRejection::AlreadyAccepted);
+                }
+                Ok(vec![LossAccepted { timeline }.into()])
+            }
+        }
+    }
+
+    fn evolve(&mut self, event: &AuthorityEvent) {
+        match event {
+            AuthorityEvent::Stated(event) => self.statement = Some(event.statement.clone()),
+            AuthorityEvent::LossAccepted(event) => self.loss_accepted = Some(event.timeline),
+        }
+    }
+
+    fn organization(&self) -> Option<OrganizationId> {
+        None
+    }
+}
+
+impl Authority {
+    fn state(
+        &self,
+        statement: EpochStatement,
+        signed: ByteBuf,
+    ) -> Result<Vec<AuthorityEvent>, AuthorityRejection> {
         statement.check().map_err(|_| AuthorityRejection::NotValid)?;
         let present = self.statement.as_ref();
         let (epoch, revision) =
@@ -29,14 +63,5 @@ impl Aggregate for Authority {
             return Err(AuthorityRejection::Unchanged);
         }
         Ok(vec![AuthorityStated { statement, signed }.into()])
-    }
-
-    fn evolve(&mut self, event: &AuthorityEvent) {
-        let AuthorityEvent::Stated(event) = event;
-        self.statement = Some(event.statement.clone());
-    }
-
-    fn organization(&self) -> Option<OrganizationId> {
-        None
     }
 }

@@ -1,5 +1,5 @@
-//! Which replicas of the control plane speak for the cluster: its epoch statements. One stream for
-//! each cluster; its id is the cluster's.
+//! Who speaks for the cluster, and on what: its epoch statements, and which losses of its database
+//! were given up. One stream for each cluster; its id is the cluster's.
 
 mod command;
 mod decide;

@@ -60,3 +60,16 @@ fn half_of_the_replicas_is_no_quorum() {
         given::<Authority>([]).when(state(wrong)).rejected(AuthorityRejection::NotValid);
     }
 }
+
+#[test]
+fn what_was_lost_is_given_up_once_for_each_timeline() {
+    let accept = |timeline| AuthorityCommand::AcceptLoss { timeline };
+    let accepted = |timeline| AuthorityEvent::from(LossAccepted { timeline });
+    let after = given::<Authority>([]).when(accept(2)).then([accepted(2)]);
+    assert_eq!((after.loss_accepted, after.statement), (Some(2), None));
+    let again = given::<Authority>([accepted(2)]).when(accept(2));
+    again.rejected(AuthorityRejection::AlreadyAccepted);
+    given::<Authority>([accepted(2)]).when(accept(3)).then([accepted(3)]);
+    // A restored log comes to a server that counts its timelines anew.
+    given::<Authority>([accepted(2)]).when(accept(1)).then([accepted(1)]);
+}

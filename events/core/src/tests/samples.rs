@@ -213,7 +213,10 @@ pub(crate) fn authority_stated() -> AuthorityStated {
 }
 
 fn authority() -> Vec<DomainEvent> {
-    vec![AuthorityEvent::from(authority_stated()).into()]
+    vec![
+        AuthorityEvent::from(authority_stated()).into(),
+        AuthorityEvent::from(LossAccepted { timeline: 2 }).into(),
+    ]
 }
 
 fn guesses() -> Vec<DomainEvent> {

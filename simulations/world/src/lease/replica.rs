@@ -26,7 +26,9 @@ pub enum Happening {
     /// What people want has changed.
     Told(Wishes),
     Leading(bool),
-    LossAccepted,
+    LossAccepted {
+        timeline: u64,
+    },
 }
 
 pub struct SimReplica {
@@ -155,7 +157,9 @@ impl SimReplica {
                 self.leading = leading;
                 grantor.handle_input(now, Input::Leading(leading));
             }
-            Happening::LossAccepted => grantor.handle_input(now, Input::LossAccepted),
+            Happening::LossAccepted { timeline } => {
+                grantor.handle_input(now, Input::LossAccepted { timeline });
+            }
         }
     }
 

@@ -399,7 +399,7 @@ impl World {
         for index in 0..self.replicas.len() {
             self.boot_replica(index);
             self.replica_turn(index, SimReplica::resume);
-            let accepted = replica::Happening::LossAccepted;
+            let accepted = replica::Happening::LossAccepted { timeline: self.database.timeline };
             self.replica_turn(index, |replica, turn| replica.handle(turn, accepted));
         }
         self.tell_everybody();
