@@ -1,49 +1,54 @@
-//! How long one route decision takes: a kept one, and one over a thousand candidates.
+//! How long one route decision takes: a kept one, and one over a view of a thousand relays.
 //!
 //! Build it optimised; without, the numbers say nothing.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     hint::black_box,
     time::{Duration, Instant},
 };
 
-use rap_mesh_core::score::{
-    Candidate, ChannelClass, Decisions, Identity, Measured, Placement, Policy, Preference,
-    Question, decisions::Asked, rank, relays::Use,
+use rap_mesh_core::{
+    Sections, View,
+    score::{
+        Candidate, ChannelClass, Decisions, Identity, Measured, Policy, Preference,
+        decisions::Asked,
+        relays::{RelayQuestion, Use},
+    },
 };
 use rap_proto::{
-    Authority, ClusterId, NodeId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope,
+    ClusterId, Digest, NodeId, NodeRole, OrganizationId, Timestamp,
+    snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
 };
 
-const CANDIDATES: u128 = 1_000;
+const RELAYS: u128 = 1_000;
+const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
 const KEPT: u32 = 1_000_000;
 const WORKED_OUT: u32 = 5_000;
 const ROUNDS: usize = 7;
 
 fn main() {
-    let candidates: Vec<_> = (0..CANDIDATES).map(candidate).collect();
+    let view = view();
+    let known: BTreeMap<_, _> = (0..RELAYS).map(|number| (node(number), known(number))).collect();
     let policy = Policy::default();
-    let question = Question {
-        now: Timestamp::from_unix_millis(1),
-        cluster: ClusterId::from_u128(1),
-        organization: Some(OrganizationId::from_u128(2)),
-        role: Some(NodeRole::RelayNode),
-        placement: Placement::Anywhere,
-        authority_epoch: 1,
-        authority: Authority::Healthy,
+    let question = RelayQuestion {
+        view: &view,
+        known: &known,
+        policy: &policy,
+        organization: ORGANIZATION,
         class: ChannelClass::Interactive,
-        region: None,
+        purpose: Use::New,
+        now: Timestamp::from_unix_millis(1),
     };
-    let weights = policy.weights(question.class);
     let mut decisions = Decisions::default();
     let asked = |target| Asked {
         target: NodeId::from_u128(target),
-        organization: OrganizationId::from_u128(2),
+        organization: ORGANIZATION,
         class: ChannelClass::Interactive,
         purpose: Use::New,
     };
     for target in 0..500 {
-        decisions.keep(asked(target), rank(&question, weights, &candidates, 12));
+        decisions.keep(asked(target), question.order(NodeId::from_u128(target)));
     }
     let mut target = 0;
     let kept = median(KEPT, || {
@@ -51,21 +56,64 @@ fn main() {
         black_box(decisions.get(black_box(asked(target))));
     });
     let worked_out = median(WORKED_OUT, || {
-        black_box(rank(black_box(&question), weights, black_box(&candidates), 12));
+        target += 1;
+        black_box(black_box(&question).order(black_box(NodeId::from_u128(target))));
     });
     println!("kept decision: {} ns (at most 1,000)", kept.as_nanos());
-    println!("over {CANDIDATES} candidates: {} ns (at most 50,000)", worked_out.as_nanos());
+    println!("over {RELAYS} relays: {} ns (at most 50,000)", worked_out.as_nanos());
 }
 
-fn candidate(number: u128) -> Candidate {
+fn node(number: u128) -> NodeId {
+    NodeId::from_u128(100_000 + number)
+}
+
+/// Every tenth relay is denied.
+fn view() -> View {
+    let at = Timestamp::from_unix_millis(1_000);
+    let manifest = Manifest {
+        cluster: ClusterId::from_u128(1),
+        node: NodeId::from_u128(1),
+        authority_epoch: 1,
+        version: 1,
+        issued_at: at,
+        expires_at: at,
+        stale_policy: StalePolicy::KeepSessions,
+        sections: BTreeMap::new(),
+    };
+    let peer = |number: u128| Peer {
+        node: node(number),
+        key: Digest::of(&number.to_be_bytes()),
+        roles: vec![RoleScope {
+            role: NodeRole::RelayNode,
+            organizations: Some(BTreeSet::from([ORGANIZATION])),
+        }],
+        addresses: Vec::new(),
+    };
+    let assignment = Assignment {
+        name: "entry".parse().expect("a name"),
+        draining: false,
+        roles: Vec::new(),
+        pools: BTreeSet::new(),
+    };
+    let trust = Trust {
+        authorities: Vec::new(),
+        control_keys: Vec::new(),
+        denied_nodes: (0..RELAYS).step_by(10).map(node).collect(),
+        denied_sessions: BTreeSet::new(),
+    };
+    let peers = Peers { peers: (0..RELAYS).map(peer).collect() };
+    View::new(&manifest, Sections { assignment, trust, peers, resources: Resources::default() })
+}
+
+fn known(number: u128) -> Candidate<'static> {
     // Spread, and the same every time.
     let spread = |of: u32, factor: u32| (number as u32).wrapping_mul(factor) % of;
     Candidate {
-        node: NodeId::from_u128(number),
+        node: node(number),
         cluster: ClusterId::from_u128(1),
-        identity: if number.is_multiple_of(10) { Identity::Denied } else { Identity::Proven },
+        identity: Identity::Proven,
         certificate_until: None,
-        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
+        roles: Vec::new().into(),
         authority_epoch: 1,
         region: None,
         preference: Preference::Neutral,

@@ -158,14 +158,33 @@ fn candidates(
     direct.chain(relays.map(Candidate::Relay)).collect()
 }
 
-/// Relays of equal worth in an order that spreads the targets over them.
-pub(crate) fn spread_over(
-    own: NodeId,
-    target: NodeId,
-    relays: impl IntoIterator<Item = NodeId>,
-) -> Vec<NodeId> {
-    let key = [own.uuid().into_bytes(), target.uuid().into_bytes()].concat();
-    by_rank(&key, relays)
+/// Relays of equal worth in an order that spreads the targets over them: by rendezvous, with
+/// numbers that need to be even and not to be unguessable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Spread(u64);
+
+impl Spread {
+    pub(crate) fn new(own: NodeId, target: NodeId) -> Self {
+        Self(mixed(folded(own) ^ mixed(folded(target))))
+    }
+
+    /// The smallest comes first.
+    pub(crate) fn rank(self, relay: NodeId) -> u64 {
+        mixed(self.0 ^ folded(relay))
+    }
+}
+
+fn folded(node: NodeId) -> u64 {
+    let (high, low) = node.uuid().as_u64_pair();
+    high.rotate_left(32) ^ low
+}
+
+/// The finalizer of SplitMix64 (Steele, Lea, Flood 2014).
+const fn mixed(mut value: u64) -> u64 {
+    value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
 }
 
 /// Rendezvous order: deterministic, and one node's leaving moves nothing else.

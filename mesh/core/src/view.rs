@@ -32,6 +32,7 @@ pub struct View {
     pub authority: Authority,
     pub assignment: Assignment,
     pub trust: Trust,
+    /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
     resources: BTreeMap<ResourceId, Resource>,
     control_keys: Trusted,
@@ -41,6 +42,8 @@ impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
         let Sections { assignment, trust, peers, resources } = sections;
+        let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
+        let peers = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
             cluster: manifest.cluster,
             node: manifest.node,
@@ -52,7 +55,7 @@ impl View {
             control_keys: Trusted::new(trust.control_keys.iter().copied(), 1),
             assignment,
             trust,
-            peers: peers.peers.into_iter().map(|peer| (peer.node, peer)).collect(),
+            peers,
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }
     }
@@ -60,6 +63,9 @@ impl View {
     /// Adds this node as its own peer: a node that is both entry and egress is checked by itself
     /// no less than any other would be.
     pub fn add_self(&mut self, key: KeyId, address: SocketAddr) {
+        if self.is_denied(self.node) {
+            return;
+        }
         let roles = self.assignment.roles.clone();
         let own = Peer { node: self.node, key, roles, addresses: vec![address] };
         self.peers.insert(self.node, own);
@@ -87,12 +93,12 @@ impl View {
 
     /// A peer that this node may speak with: known, and not revoked.
     pub fn peer(&self, node: NodeId) -> Option<&Peer> {
-        self.peers.get(&node).filter(|peer| !self.is_denied(peer.node))
+        self.peers.get(&node)
     }
 
     /// Every node that this one may speak with, itself included once it was added.
-    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(|peer| !self.is_denied(peer.node))
+    pub fn peers(&self) -> impl ExactSizeIterator<Item = &Peer> {
+        self.peers.values()
     }
 
     /// Whether both views know the same peers at the same addresses.
@@ -106,9 +112,8 @@ impl View {
 
     /// The relays that may carry flows of `organization`, by id.
     pub fn relays(&self, organization: OrganizationId) -> impl Iterator<Item = &Peer> {
-        self.peers.values().filter(move |peer| {
-            !self.is_denied(peer.node) && peer_has_role(peer, NodeRole::RelayNode, organization)
-        })
+        let relays = move |peer: &&Peer| peer_has_role(peer, NodeRole::RelayNode, organization);
+        self.peers.values().filter(relays)
     }
 }
 

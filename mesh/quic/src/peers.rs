@@ -66,7 +66,7 @@ impl MeshEndpoint {
     }
 
     /// Orders relays by these measurements from now on.
-    pub fn know_peers(&self, known: BTreeMap<NodeId, Candidate>) {
+    pub fn know_peers(&self, known: BTreeMap<NodeId, Candidate<'static>>) {
         self.mesh().relays.know(known);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct RelayOrders {
 #[derive(Default)]
 struct State {
     policy: Policy,
-    known: BTreeMap<NodeId, Candidate>,
+    known: BTreeMap<NodeId, Candidate<'static>>,
     /// What the decisions were made by.
     view: Option<Arc<View>>,
     decisions: Decisions,
@@ -31,7 +31,7 @@ struct State {
 
 impl RelayOrders {
     /// Takes what is known of peers from now on.
-    pub(crate) fn know(&self, known: BTreeMap<NodeId, Candidate>) {
+    pub(crate) fn know(&self, known: BTreeMap<NodeId, Candidate<'static>>) {
         let mut state = locked(&self.state);
         if state.known != known {
             state.known = known;

@@ -1,6 +1,6 @@
 //! One peer: what the directory says of it, what was measured, and when it is asked next.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use rap_proto::{KeyId, Moment, NodeRole, Timestamp};
 
@@ -22,7 +22,7 @@ const SMOOTHING: u32 = 8;
 
 #[derive(Debug, Clone)]
 pub(super) struct Peer {
-    pub(super) candidate: Candidate,
+    pub(super) candidate: Candidate<'static>,
     pub(super) key: KeyId,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) class: Class,
@@ -59,9 +59,9 @@ impl Peer {
                 cluster: directory.cluster,
                 identity: Identity::Listed,
                 certificate_until: None,
-                roles: listed.roles.clone(),
+                roles: listed.roles.clone().into(),
                 authority_epoch: directory.authority_epoch,
-                region: listed.region.clone(),
+                region: listed.region.clone().map(Cow::Owned),
                 preference: Preference::Neutral,
                 measured: Measured::default(),
             },
@@ -87,9 +87,9 @@ impl Peer {
 
     /// What a newer directory says of the same node under the same key.
     pub(super) fn list(&mut self, directory: &Directory, listed: &Listed) {
-        self.candidate.roles.clone_from(&listed.roles);
+        self.candidate.roles = listed.roles.clone().into();
         self.candidate.authority_epoch = directory.authority_epoch;
-        self.candidate.region.clone_from(&listed.region);
+        self.candidate.region = listed.region.clone().map(Cow::Owned);
         self.addresses.clone_from(&listed.addresses);
     }
 
@@ -117,7 +117,7 @@ impl Peer {
                 .copied()
                 .collect(),
             roles: self.candidate.roles.iter().map(|scope| scope.role).collect(),
-            region: self.candidate.region.clone(),
+            region: self.candidate.region.as_deref().cloned(),
             last_success_at: self.last_success_at,
             last_latency_ms: rtt_us.map(|rtt| rtt.div_ceil(1_000)),
             packet_loss: loss_ppm,

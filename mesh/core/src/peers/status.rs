@@ -67,7 +67,7 @@ impl PeerBook {
 
     /// What is known of every peer, by id, for whoever asks what a path through it is worth. How fast
     /// and how surely a relay answers is left out until a probe through it arrived: it may swallow.
-    pub fn path_candidates(&self) -> impl Iterator<Item = Candidate> + '_ {
+    pub fn path_candidates(&self) -> impl Iterator<Item = Candidate<'static>> + '_ {
         self.peers.values().map(|peer| {
             let mut candidate = peer.candidate.clone();
             if peer.is_relay() && peer.through.forwards().is_none() {
@@ -79,7 +79,7 @@ impl PeerBook {
     }
 
     /// What is known of every peer, by id.
-    pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
+    pub fn candidates(&self) -> impl Iterator<Item = &Candidate<'static>> {
         self.peers.values().map(|peer| &peer.candidate)
     }
 

@@ -1,19 +1,22 @@
 //! What a node knows of one candidate when it asks what that one is worth.
 
+use std::borrow::Cow;
+
 use rap_proto::{ClusterId, Name, NodeId, Timestamp, snapshot::RoleScope};
 
-/// A node that a path could lead to or through.
+/// A node that a path could lead to or through. It borrows what a snapshot says of it, if that is
+/// at hand: a decision looks at a thousand of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub struct Candidate<'a> {
     pub node: NodeId,
     pub cluster: ClusterId,
     pub identity: Identity,
     /// The end of the certificate that it showed last; `None` before its first handshake.
     pub certificate_until: Option<Timestamp>,
-    pub roles: Vec<RoleScope>,
+    pub roles: Cow<'a, [RoleScope]>,
     /// The authority epoch of the snapshot that names it.
     pub authority_epoch: u64,
-    pub region: Option<Name>,
+    pub region: Option<Cow<'a, Name>>,
     pub preference: Preference,
     pub measured: Measured,
 }
@@ -54,8 +57,9 @@ pub struct Measured {
     pub failures: u8,
 }
 
-impl Candidate {
-    /// How far apart two regions are: 0 the same, 1 the same before the first dash, 2 neither; `None` when somebody's region is not known.
+impl Candidate<'_> {
+    /// How far apart two regions are: 0 the same, 1 the same before the first dash, 2 neither;
+    /// `None` when somebody's region is not known.
     pub fn region_steps(&self, other: Option<&Name>) -> Option<u8> {
         let (own, other) = (self.region.as_ref()?.as_str(), other?.as_str());
         Some(match () {

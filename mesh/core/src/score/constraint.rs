@@ -75,7 +75,7 @@ impl Constraint {
 
 impl Question<'_> {
     /// The first constraint that rules `candidate` out.
-    pub fn excludes(&self, candidate: &Candidate) -> Option<Constraint> {
+    pub fn excludes(&self, candidate: &Candidate<'_>) -> Option<Constraint> {
         if candidate.cluster != self.cluster {
             return Some(Constraint::ClusterMembership);
         }
@@ -100,9 +100,9 @@ impl Question<'_> {
     }
 
     /// A role for other organizations is a matter of scope; none at all is one of assignment.
-    fn lacks_role(&self, candidate: &Candidate) -> Option<Constraint> {
+    fn lacks_role(&self, candidate: &Candidate<'_>) -> Option<Constraint> {
         let mut assigned = false;
-        for scope in &candidate.roles {
+        for scope in candidate.roles.iter() {
             if self.role.is_none_or(|wanted| wanted == scope.role) {
                 if self.organization.is_none_or(|organization| scope.covers(organization)) {
                     return None;

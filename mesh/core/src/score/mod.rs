@@ -53,10 +53,10 @@ pub struct Explained {
 }
 
 /// The best `most` candidates, best first.
-pub fn rank<'a>(
+pub fn rank<'a, 'b: 'a>(
     question: &Question<'_>,
     weights: &Weights,
-    candidates: impl IntoIterator<Item = &'a Candidate>,
+    candidates: impl IntoIterator<Item = &'a Candidate<'b>>,
     most: usize,
 ) -> Vec<Ranked> {
     let admitted = candidates
@@ -67,41 +67,26 @@ pub fn rank<'a>(
         let total = weights.total(&Parts::of(question, candidate));
         (Reverse(total), candidate.node)
     });
-    let best = if most <= FEW { best_few(keyed, most) } else { sorted(keyed, most) };
+    let best = first(keyed.collect(), most);
     best.into_iter().map(|(Reverse(total), node)| Ranked { node, total }).collect()
 }
 
-type Key = (Reverse<u16>, NodeId);
-
-/// Up to so many are kept in order as they come: of a thousand hardly any gets in, and sorting
-/// all of them costs more than scoring them.
-const FEW: usize = 32;
-
-fn best_few(keyed: impl Iterator<Item = Key>, most: usize) -> Vec<Key> {
-    let mut best: Vec<Key> = Vec::with_capacity(most + 1);
-    for key in keyed {
-        if best.len() < most || best.last().is_some_and(|worst| key < *worst) {
-            let place = best.partition_point(|other| *other < key);
-            best.insert(place, key);
-            best.truncate(most);
-        }
+/// The `most` smallest, in order. Sorting all of a thousand would cost more than scoring them.
+fn first<K: Ord>(mut all: Vec<K>, most: usize) -> Vec<K> {
+    if (1..all.len()).contains(&most) {
+        all.select_nth_unstable(most - 1);
     }
-    best
-}
-
-fn sorted(keyed: impl Iterator<Item = Key>, most: usize) -> Vec<Key> {
-    let mut all: Vec<Key> = keyed.collect();
-    all.sort_unstable();
     all.truncate(most);
+    all.sort_unstable();
     all
 }
 
 /// Every candidate with its finding: the scored ones as [`rank`] orders them, then the excluded
 /// ones by node id.
-pub fn explain<'a>(
+pub fn explain<'a, 'b: 'a>(
     question: &Question<'_>,
     weights: &Weights,
-    candidates: impl IntoIterator<Item = &'a Candidate>,
+    candidates: impl IntoIterator<Item = &'a Candidate<'b>>,
 ) -> Vec<Explained> {
     let mut explained: Vec<Explained> = candidates
         .into_iter()
@@ -119,7 +104,7 @@ pub fn explain<'a>(
 }
 
 /// What one candidate comes to.
-pub fn find(question: &Question<'_>, weights: &Weights, candidate: &Candidate) -> Finding {
+pub fn find(question: &Question<'_>, weights: &Weights, candidate: &Candidate<'_>) -> Finding {
     match question.excludes(candidate) {
         Some(constraint) => Finding::Excluded(constraint),
         None => {

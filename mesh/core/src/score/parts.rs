@@ -80,7 +80,7 @@ impl Part {
 pub struct Parts(pub(super) [u16; Part::ALL.len()]);
 
 impl Parts {
-    pub fn of(question: &Question<'_>, candidate: &Candidate) -> Self {
+    pub fn of(question: &Question<'_>, candidate: &Candidate<'_>) -> Self {
         let measured = &candidate.measured;
         Self([
             measured.rtt_us.map_or(UNKNOWN, latency),
@@ -134,10 +134,10 @@ fn bandwidth(kbps: u32) -> u16 {
 
 /// A relay that is nothing else has its whole machine for it; and who only wants company is best
 /// served by a relay, which leads on.
-fn role_suitability(asked: Option<NodeRole>, candidate: &Candidate) -> u16 {
+fn role_suitability(asked: Option<NodeRole>, candidate: &Candidate<'_>) -> u16 {
     let wanted = asked.unwrap_or(NodeRole::RelayNode);
     let (mut has, mut others) = (false, false);
-    for scope in &candidate.roles {
+    for scope in candidate.roles.iter() {
         has |= scope.role == wanted;
         others |= scope.role != wanted;
     }

@@ -1,17 +1,19 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
-use rap_proto::{Authority, NodeId, NodeRole, OrganizationId, Timestamp};
+use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Placement, Policy,
-    Preference, Question, Ranked, explain, rank,
+    Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Parts, Placement,
+    Policy, Preference, Question, Ranked, explain, first,
 };
-use crate::{View, paths::spread_over};
+use crate::{View, paths::Spread};
 
 /// Totals that differ by less are taken for equal: else the best relay carries everything.
 pub const NEARLY_THE_SAME: u16 = 50;
+/// The most relays in one order: more than are tried before those that failed may be tried again.
+pub const MAX_ORDERED: usize = 64;
 
 /// Whether a path is for something that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +27,7 @@ pub enum Use {
 #[derive(Debug, Clone, Copy)]
 pub struct RelayQuestion<'a> {
     pub view: &'a View,
-    pub known: &'a BTreeMap<NodeId, Candidate>,
+    pub known: &'a BTreeMap<NodeId, Candidate<'static>>,
     pub policy: &'a Policy,
     pub organization: OrganizationId,
     pub class: ChannelClass,
@@ -34,22 +36,26 @@ pub struct RelayQuestion<'a> {
 }
 
 impl RelayQuestion<'_> {
-    /// Every relay that may lead to `target`, best first. Where two are worth nearly the same, one
+    /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
     /// target tries this one first and another target that one.
     pub fn order(&self, target: NodeId) -> Vec<Ranked> {
-        let candidates = self.candidates();
-        let weights = self.policy.weights(self.class);
-        let ranked = rank(&self.question(), weights, &candidates, MAX_CANDIDATES);
-        let totals: BTreeMap<NodeId, u16> =
-            ranked.into_iter().map(|one| (one.node, one.total)).collect();
-        let nodes = totals.keys().copied().filter(|node| *node != target);
-        let mut spread = spread_over(self.view.node, target, nodes);
-        spread.sort_by_key(|node| Reverse(totals[node] / NEARLY_THE_SAME));
-        spread.into_iter().map(|node| Ranked { node, total: totals[&node] }).collect()
+        let (question, weights) = (self.question(), self.policy.weights(self.class));
+        let spread = Spread::new(self.view.node, target);
+        let mut keyed = Vec::with_capacity(MAX_CANDIDATES.min(self.view.peers().len()));
+        self.look_at_each(|candidate| {
+            if candidate.node != target && question.excludes(&candidate).is_none() {
+                let total = weights.total(&Parts::of(&question, &candidate));
+                let worth = Reverse(total / NEARLY_THE_SAME);
+                keyed.push((worth, spread.rank(candidate.node), candidate.node, total));
+            }
+        });
+        let best = first(keyed, MAX_ORDERED);
+        best.into_iter().map(|(_, _, node, total)| Ranked { node, total }).collect()
     }
 
     pub fn explain(&self) -> Vec<Explained> {
-        let candidates = self.candidates();
+        let mut candidates = Vec::new();
+        self.look_at_each(|candidate| candidates.push(candidate));
         explain(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
@@ -57,8 +63,9 @@ impl RelayQuestion<'_> {
         Question {
             now: self.now,
             cluster: self.view.cluster,
-            organization: Some(self.organization),
-            role: Some(NodeRole::RelayNode),
+            // The view names no relay that is not one for the organization.
+            organization: None,
+            role: None,
             placement: Placement::Anywhere,
             authority_epoch: self.view.authority_epoch,
             authority: match self.purpose {
@@ -70,26 +77,27 @@ impl RelayQuestion<'_> {
         }
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    /// What the view says of each relay, with what was measured of it; both are in the order of
+    /// ids. A loop, since a candidate is too large to be handed from one iterator to the next.
+    fn look_at_each<'s>(&'s self, mut look: impl FnMut(Candidate<'s>)) {
+        let mut known = self.known.iter().peekable();
         let others = self.view.relays(self.organization).filter(|it| it.node != self.view.node);
-        others
-            .map(|peer| {
-                let known = self.known.get(&peer.node);
-                let measured = known.map_or_else(Measured::default, |known| known.measured);
-                let proven = known.is_some_and(|known| known.identity == Identity::Proven);
-                Candidate {
-                    node: peer.node,
-                    cluster: self.view.cluster,
-                    identity: if proven { Identity::Proven } else { Identity::Listed },
-                    certificate_until: known.and_then(|known| known.certificate_until),
-                    roles: peer.roles.clone(),
-                    authority_epoch: self.view.authority_epoch,
-                    region: known.and_then(|known| known.region.clone()),
-                    preference: Preference::Neutral,
-                    measured,
-                }
-            })
-            .collect()
+        for peer in others.take(MAX_CANDIDATES) {
+            while known.next_if(|(node, _)| **node < peer.node).is_some() {}
+            let known = known.next_if(|(node, _)| **node == peer.node).map(|(_, known)| known);
+            let proven = known.is_some_and(|known| known.identity == Identity::Proven);
+            look(Candidate {
+                node: peer.node,
+                cluster: self.view.cluster,
+                identity: if proven { Identity::Proven } else { Identity::Listed },
+                certificate_until: known.and_then(|known| known.certificate_until),
+                roles: Cow::Borrowed(&peer.roles),
+                authority_epoch: self.view.authority_epoch,
+                region: known.and_then(|known| known.region.as_deref()).map(Cow::Borrowed),
+                preference: Preference::Neutral,
+                measured: known.map_or_else(Measured::default, |known| known.measured),
+            });
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use proptest::prelude::*;
 use rap_proto::{
@@ -26,13 +26,13 @@ fn scope(role: NodeRole, organizations: Option<&[OrganizationId]>) -> RoleScope 
     RoleScope { role, organizations: organizations.map(|list| list.iter().copied().collect()) }
 }
 
-fn relay(number: u128) -> Candidate {
+fn relay(number: u128) -> Candidate<'static> {
     Candidate {
         node: node(number),
         cluster: CLUSTER,
         identity: Identity::Proven,
         certificate_until: Some(Timestamp::from_unix_millis(2_000_000)),
-        roles: vec![scope(NodeRole::RelayNode, None)],
+        roles: vec![scope(NodeRole::RelayNode, None)].into(),
         authority_epoch: 4,
         region: None,
         preference: Preference::Neutral,
@@ -61,7 +61,7 @@ fn question<'a>(class: ChannelClass) -> Question<'a> {
     }
 }
 
-fn ranking(class: ChannelClass, candidates: &[Candidate]) -> Vec<NodeId> {
+fn ranking(class: ChannelClass, candidates: &[Candidate<'static>]) -> Vec<NodeId> {
     let weights = *Policy::default().weights(class);
     let ranked = rank(&question(class), &weights, candidates, 12);
     ranked.into_iter().map(|one| one.node).collect()
@@ -71,12 +71,12 @@ fn ranking(class: ChannelClass, candidates: &[Candidate]) -> Vec<NodeId> {
 fn each_of_the_seven_constraints_excludes_by_its_own_name() {
     let nowhere = BTreeSet::new();
     let plain = question(ChannelClass::Interactive);
-    let of = |change: &dyn Fn(&mut Candidate)| {
+    let of = |change: &dyn Fn(&mut Candidate<'static>)| {
         let mut candidate = relay(1);
         change(&mut candidate);
         candidate
     };
-    let cases: [(Constraint, Question<'_>, Candidate); 11] = [
+    let cases: [(Constraint, Question<'_>, Candidate<'static>); 11] = [
         (Constraint::ClusterMembership, plain, of(&|it| it.cluster = ClusterId::from_u128(9))),
         (Constraint::IdentityTrust, plain, of(&|it| it.identity = Identity::Denied)),
         (Constraint::IdentityTrust, plain, of(&|it| it.identity = Identity::Unknown)),
@@ -88,14 +88,14 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
         (
             Constraint::OrganizationScope,
             plain,
-            of(&|it| it.roles = vec![scope(NodeRole::RelayNode, Some(&[GLOBEX]))]),
+            of(&|it| it.roles = vec![scope(NodeRole::RelayNode, Some(&[GLOBEX]))].into()),
         ),
         (
             Constraint::RoleAssignment,
             plain,
-            of(&|it| it.roles = vec![scope(NodeRole::EntryNode, None)]),
+            of(&|it| it.roles = vec![scope(NodeRole::EntryNode, None)].into()),
         ),
-        (Constraint::RoleAssignment, plain, of(&|it| it.roles.clear())),
+        (Constraint::RoleAssignment, plain, of(&|it| it.roles.to_mut().clear())),
         (
             Constraint::Placement,
             Question { placement: Placement::Only(&nowhere), ..plain },
@@ -113,7 +113,7 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
             of(&|it| {
                 it.cluster = ClusterId::from_u128(9);
                 it.identity = Identity::Denied;
-                it.roles.clear();
+                it.roles.to_mut().clear();
             }),
         ),
     ];
@@ -133,7 +133,7 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
 #[test]
 fn a_node_without_roles_may_be_spoken_to_and_nothing_more() {
     let mut bare = relay(1);
-    bare.roles.clear();
+    bare.roles.to_mut().clear();
     let company = Question { role: None, organization: None, ..question(ChannelClass::Bulk) };
     assert_eq!(company.excludes(&bare), None);
     let acme = Question { role: None, ..question(ChannelClass::Bulk) };
@@ -141,7 +141,7 @@ fn a_node_without_roles_may_be_spoken_to_and_nothing_more() {
 }
 
 /// What is changed of a relay, the one part that moves by it, and where to.
-type Step = (Part, fn(&mut Candidate), u16);
+type Step = (Part, fn(&mut Candidate<'static>), u16);
 
 fn steps_of_measurements() -> Vec<Step> {
     vec![
@@ -167,15 +167,19 @@ fn steps_of_measurements() -> Vec<Step> {
     ]
 }
 
+fn named(region: &str) -> Option<Cow<'static, Name>> {
+    region.parse().ok().map(Cow::Owned)
+}
+
 fn steps_of_what_it_is() -> Vec<Step> {
     vec![
-        (Part::RegionDistance, |it| it.region = "eu-west".parse().ok(), 1_000),
-        (Part::RegionDistance, |it| it.region = "eu-north".parse().ok(), 600),
-        (Part::RegionDistance, |it| it.region = "us-east".parse().ok(), 200),
+        (Part::RegionDistance, |it| it.region = named("eu-west"), 1_000),
+        (Part::RegionDistance, |it| it.region = named("eu-north"), 600),
+        (Part::RegionDistance, |it| it.region = named("us-east"), 200),
         (Part::RoleSuitability, |_| {}, 1_000),
-        (Part::RoleSuitability, |it| it.roles.push(scope(NodeRole::EntryNode, None)), 700),
-        (Part::RoleSuitability, |it| it.roles = vec![scope(NodeRole::EntryNode, None)], 300),
-        (Part::RoleSuitability, |it| it.roles.clear(), 0),
+        (Part::RoleSuitability, |it| it.roles.to_mut().push(scope(NodeRole::EntryNode, None)), 700),
+        (Part::RoleSuitability, |it| it.roles = vec![scope(NodeRole::EntryNode, None)].into(), 300),
+        (Part::RoleSuitability, |it| it.roles.to_mut().clear(), 0),
         (Part::Policy, |it| it.preference = Preference::Avoided, 0),
         (Part::Policy, |it| it.preference = Preference::Neutral, UNKNOWN),
         (Part::Policy, |it| it.preference = Preference::Preferred, 1_000),
@@ -290,7 +294,7 @@ fn questions_and_kept_decisions_are_bounded() {
     assert!(decisions.is_empty());
 }
 
-fn any_candidate() -> impl Strategy<Value = Candidate> {
+fn any_candidate() -> impl Strategy<Value = Candidate<'static>> {
     let numbers = (any::<u32>(), any::<u32>(), any::<u16>(), any::<u16>(), any::<u32>());
     (1..40_u128, numbers, any::<u8>(), 0..4_usize, 0..3_usize, any::<bool>()).prop_map(
         |(number, (rtt, loss, reliability, load, kbps), failures, identity, roles, same)| {
@@ -307,9 +311,9 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                 [Identity::Denied, Identity::Unknown, Identity::Listed, Identity::Proven];
             candidate.identity = identities[identity];
             candidate.roles = match roles {
-                0 => Vec::new(),
-                1 => vec![scope(NodeRole::RelayNode, Some(&[GLOBEX]))],
-                _ => vec![scope(NodeRole::RelayNode, None)],
+                0 => Vec::new().into(),
+                1 => vec![scope(NodeRole::RelayNode, Some(&[GLOBEX]))].into(),
+                _ => vec![scope(NodeRole::RelayNode, None)].into(),
             };
             candidate.authority_epoch = if same { 4 } else { 5 };
             candidate
@@ -357,7 +361,7 @@ proptest! {
         for class in ChannelClass::ALL {
             let question = question(class);
             let weights = *Policy::default().weights(class);
-            let total = |candidate: &Candidate| weights.total(&Parts::of(&question, candidate));
+            let total = |candidate: &Candidate<'_>| weights.total(&Parts::of(&question, candidate));
             let before = total(&candidate);
             let mut better = candidate.clone();
             better.measured.rtt_us = better.measured.rtt_us.map(|rtt| rtt / 2);

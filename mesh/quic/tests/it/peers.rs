@@ -11,13 +11,13 @@ use crate::{
     targets::echo,
 };
 
-fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate) {
+fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate<'static>) {
     let candidate = Candidate {
         node: relay,
         cluster: CLUSTER,
         identity: Identity::Proven,
         certificate_until: Some(now() + Duration::from_secs(3_600)),
-        roles: vec![platform(NodeRole::RelayNode)],
+        roles: vec![platform(NodeRole::RelayNode)].into(),
         authority_epoch: 1,
         region: None,
         preference: Preference::Neutral,

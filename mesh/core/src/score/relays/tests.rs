@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use rap_proto::{
-    Authority, ClusterId, Digest,
+    ClusterId, Digest, NodeRole,
     snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
 };
 
@@ -20,6 +20,10 @@ fn relay(number: u128) -> NodeId {
 }
 
 fn view(denied: &[NodeId]) -> View {
+    view_of(8, denied)
+}
+
+fn view_of(relays: u128, denied: &[NodeId]) -> View {
     let at = Timestamp::from_unix_millis(1_000);
     let manifest = Manifest {
         cluster: ClusterId::from_u128(1),
@@ -49,17 +53,17 @@ fn view(denied: &[NodeId]) -> View {
         denied_nodes: denied.iter().copied().collect(),
         denied_sessions: BTreeSet::new(),
     };
-    let peers = Peers { peers: (0..8).map(peer).collect() };
+    let peers = Peers { peers: (0..relays).map(peer).collect() };
     View::new(&manifest, Sections { assignment, trust, peers, resources: Resources::default() })
 }
 
-fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, Candidate) {
+fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, Candidate<'static>) {
     let candidate = Candidate {
         node: relay(number),
         cluster: view.cluster,
         identity: Identity::Proven,
         certificate_until: Some(Timestamp::from_unix_millis(5_000)),
-        roles: Vec::new(),
+        roles: Vec::new().into(),
         authority_epoch: 1,
         region: None,
         preference: Preference::Neutral,
@@ -74,7 +78,7 @@ fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, C
 
 fn question<'a>(
     view: &'a View,
-    known: &'a BTreeMap<NodeId, Candidate>,
+    known: &'a BTreeMap<NodeId, Candidate<'static>>,
     policy: &'a Policy,
 ) -> RelayQuestion<'a> {
     let now = Timestamp::from_unix_millis(2_000);
@@ -133,4 +137,23 @@ fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
     assert_eq!(finding(&question), Finding::Excluded(Constraint::AuthorityState));
     let running = RelayQuestion { purpose: Use::Running, ..question };
     assert_eq!(running.order(TARGET).len(), 8, "what runs keeps its relays");
+}
+
+#[test]
+fn an_order_is_bounded_and_holds_the_best() {
+    let many = MAX_ORDERED as u128 + 40;
+    let view = view_of(many, &[]);
+    let known = (0..many).map(|number| known(&view, number, 1_000 * number as u32, 1_000));
+    let known: BTreeMap<_, _> = known.collect();
+    let policy = Policy::default();
+    let order = question(&view, &known, &policy).order(TARGET);
+    assert_eq!(order.len(), MAX_ORDERED);
+    let worst = order.last().unwrap().total;
+    let all = question(&view, &known, &policy).explain();
+    let better = all.iter().filter(|one| match one.finding {
+        Finding::Scored { total, .. } => total / NEARLY_THE_SAME > worst / NEARLY_THE_SAME,
+        Finding::Excluded(_) => false,
+    });
+    assert!(better.count() < MAX_ORDERED, "a better one was left out");
+    assert!(order.is_sorted_by_key(|one| Reverse(one.total / NEARLY_THE_SAME)));
 }
