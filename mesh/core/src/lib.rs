@@ -13,6 +13,7 @@ pub mod lane_path;
 pub mod paths;
 pub mod refusals;
 pub mod reports;
+pub mod resume;
 pub mod sessions;
 pub mod view;
 
