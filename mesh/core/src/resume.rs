@@ -180,6 +180,11 @@ impl Flow {
         self.received.owes()
     }
 
+    /// Whether something is to be acknowledged now.
+    pub fn has_news(&self) -> bool {
+        self.received.has_news()
+    }
+
     /// [`ACK_AFTER`] is over.
     pub fn acknowledge(&mut self) {
         self.received.hurry();

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Dialer, Leases, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
-    egress::{self, TokenCache},
+    egress::{self, KeptFlows, TokenCache},
     entry::{self, Clients},
     event::EventSender,
     fencing::Fencing,
@@ -120,6 +120,7 @@ impl MeshEndpoint {
             clients: Clients::default(),
             egress: Mutex::default(),
             tokens: TokenCache::default(),
+            kept: KeptFlows::default(),
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),

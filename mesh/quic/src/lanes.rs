@@ -5,6 +5,7 @@ mod dial;
 mod drive;
 mod probe;
 mod request;
+mod resume;
 mod socket;
 mod stream;
 
@@ -22,13 +23,14 @@ use rap_mesh_core::{
     ended::{Close, DONE},
     lane_path::Standing,
     paths::{Candidate, PathBook},
+    resume::Budget,
 };
 use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use dial::lane_endpoint;
-pub(crate) use request::{Flow, open_flow};
+pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     LaneStatus, Path,
@@ -60,6 +62,8 @@ pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
     streams: stream::Streams,
+    /// What the flows without a connection may take.
+    budget: Arc<Mutex<Budget>>,
 }
 
 pub(crate) struct LaneConnection {
@@ -102,6 +106,7 @@ impl Default for Lanes {
             pool: Pool::new(MAX_LANES),
             paths: Mutex::default(),
             streams: stream::Streams::default(),
+            budget: Arc::default(),
         }
     }
 }

@@ -11,6 +11,8 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 const PROOF_FROM_CONNECTIONS: usize = 1024;
 /// Flows on one lane connection; more are refused.
 pub const MAX_LANE_STREAMS: u32 = 4096;
+/// The most flows of one egress that outlive their connection; further ones end with it.
+pub const MAX_LASTING_FLOWS: usize = 4096;
 
 /// The limits of one endpoint. Lower ones are for small machines and for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct MeshLimits {
     pub connections: usize,
     pub proof_from_connections: usize,
     pub lane_streams: u32,
+    /// Flows that an egress keeps for an entry that lost their path.
+    pub lasting_flows: usize,
 }
 
 impl Default for MeshLimits {
@@ -30,6 +34,7 @@ impl Default for MeshLimits {
             connections: MAX_CONNECTIONS,
             proof_from_connections: PROOF_FROM_CONNECTIONS,
             lane_streams: MAX_LANE_STREAMS,
+            lasting_flows: MAX_LASTING_FLOWS,
         }
     }
 }

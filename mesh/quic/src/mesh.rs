@@ -19,8 +19,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
-    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay,
+    Dialer, MeshLimits,
+    clock::Clock,
+    egress::{KeptFlows, TokenCache},
+    entry::Clients,
+    event::EventSender,
+    fencing::Fencing,
+    frames::traceparent,
+    hops::Hops,
+    lanes::Lanes,
+    relay::Relay,
     tls::NodeConfigs,
 };
 
@@ -42,6 +50,8 @@ pub(crate) struct Mesh {
     pub(crate) clients: Clients,
     pub(crate) egress: Mutex<EgressSessions>,
     pub(crate) tokens: TokenCache,
+    /// The egress' flows that outlive their connection.
+    pub(crate) kept: KeptFlows,
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,

@@ -116,6 +116,10 @@ impl Received {
         self.end.is_none() && self.taken > self.told && !self.is_due()
     }
 
+    pub(super) fn has_news(&self) -> bool {
+        if self.end_reached().is_some() { !self.end_told } else { self.is_due() }
+    }
+
     pub(super) fn hurry(&mut self) {
         self.hurried = self.taken > self.told;
     }

@@ -73,7 +73,7 @@ pub(super) fn refuse(mut send: Outlet) {
 }
 
 async fn open(
-    client: &Client,
+    client: &Arc<Client>,
     admitted: &Admitted,
     recv: &mut Inlet,
 ) -> Result<(Flow, Account), Refusal> {
@@ -99,7 +99,11 @@ async fn open(
     let account = Account::open(mesh.clone(), claims.session, channel);
     let span = tracing::info_span!("channel", session = %claims.session, %lane);
     request.traceparent = mesh.continue_trace(&span, request.traceparent);
-    let opening = open_flow(mesh, claims, &admitted.token, &admitted.proof, request);
+    let newest = {
+        let client = client.clone();
+        Arc::new(move || client.admitted())
+    };
+    let opening = open_flow(mesh, newest, request);
     match opening.instrument(span).await {
         Ok(flow) => Ok((flow, account)),
         Err(other) => {

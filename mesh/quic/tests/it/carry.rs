@@ -25,7 +25,7 @@ use crate::{
 /// The numbers that a transfer writes at once.
 const PIECE: u64 = 8 * 1024;
 /// The numbers of a part of a transfer: 16 MiB each way.
-const PART: u64 = 2 * 1024 * 1024;
+pub(crate) const PART: u64 = 2 * 1024 * 1024;
 /// The pause after each: several transfers at once leave the machine some time.
 const PACE: Duration = Duration::from_millis(4);
 /// How often the interactive echo sends.
@@ -51,7 +51,7 @@ async fn add_warm_relay(fabric: &mut Fabric, lanes: usize) {
     until("the second relay is warm", || relay.status().relayed_flows == lanes).await;
 }
 
-async fn until(what: &str, check: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, check: impl Fn() -> bool) {
     let start = Instant::now();
     while !check() {
         assert!(start.elapsed() < PATIENCE, "never: {what}");
@@ -72,7 +72,7 @@ async fn ping(session: &ClientSession) {
 
 /// An echo on the bulk lane that goes on by itself until it is told to end: numbers, each one
 /// more than the one before, so that nothing is lost, doubled or moved unnoticed.
-struct Transfer {
+pub(crate) struct Transfer {
     over: watch::Sender<bool>,
     progress: watch::Receiver<u64>,
     written: JoinHandle<u64>,
@@ -80,7 +80,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    async fn begin(session: &ClientSession) -> Self {
+    pub(crate) async fn begin(session: &ClientSession) -> Self {
         let (mut writer, reader) = open(session, Lane::Bulk).await.split();
         let (over, is_over) = watch::channel(false);
         let written = tokio::spawn(async move {
@@ -111,14 +111,14 @@ impl Transfer {
     }
 
     /// Waits until so many more numbers came back.
-    async fn goes_on(&mut self, numbers: u64) {
+    pub(crate) async fn goes_on(&mut self, numbers: u64) {
         let goal = *self.progress.borrow() + numbers;
         let reached = self.progress.wait_for(|arrived| *arrived >= goal);
         timeout(PATIENCE, reached).await.unwrap().expect("the transfer goes on");
     }
 
     /// Ends it; everything that was written came back.
-    async fn ends_whole(self) {
+    pub(crate) async fn ends_whole(self) {
         self.over.send_replace(true);
         let written = timeout(PATIENCE, self.written).await.unwrap().unwrap();
         assert_eq!(timeout(PATIENCE, self.read).await.unwrap().unwrap(), written);

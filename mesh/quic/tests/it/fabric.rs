@@ -103,7 +103,7 @@ pub(crate) fn platform(role: NodeRole) -> RoleScope {
     RoleScope { role, organizations: None }
 }
 
-fn own(role: NodeRole) -> RoleScope {
+pub(crate) fn own(role: NodeRole) -> RoleScope {
     RoleScope { role, organizations: Some(BTreeSet::from([ORGANIZATION])) }
 }
 
@@ -124,7 +124,7 @@ impl Fabric {
         Self { clients: Some(Carrier::Quic), ..fabric }
     }
 
-    fn start_with(
+    pub(crate) fn start_with(
         limits: MeshLimits,
         carrier: Option<Carrier>,
         relays: &[NodeId],

@@ -12,6 +12,7 @@ mod own;
 mod paths;
 mod raw;
 mod refusals;
+mod resume;
 mod targets;
 mod tcp;
 mod traffic;

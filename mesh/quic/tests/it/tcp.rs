@@ -41,7 +41,7 @@ fn tcp_flows(fabric: &Fabric) -> usize {
 }
 
 /// Opens a channel that stays open, and shows that it carries bytes.
-async fn held(session: &ClientSession, lane: Lane) -> rap_mesh::client::Channel {
+pub(crate) async fn held(session: &ClientSession, lane: Lane) -> rap_mesh::client::Channel {
     let mut channel = open(session, lane).await;
     channel.write_all(b"held").await.unwrap();
     channel.flush().await.unwrap();
@@ -217,14 +217,19 @@ async fn a_target_that_closes_and_an_entry_that_dies_are_told_apart() {
 }
 
 /// One end of a TLS connection, by hand.
-struct Raw {
+pub(crate) struct Raw {
     tls: TlsStream<TcpStream>,
     parts: Parts,
     input: Vec<u8>,
 }
 
 impl Raw {
-    async fn dial(fabric: &Fabric, node: NodeId, alpn: &[u8], identity: Option<NodeId>) -> Self {
+    pub(crate) async fn dial(
+        fabric: &Fabric,
+        node: NodeId,
+        alpn: &[u8],
+        identity: Option<NodeId>,
+    ) -> Self {
         let stream = TcpStream::connect(fabric.address(node)).await.unwrap();
         Self::secure(fabric, stream, node, alpn, identity).await.unwrap()
     }
@@ -250,7 +255,7 @@ impl Raw {
         tls.export_keying_material([0; 32], label, Some(b"")).unwrap()
     }
 
-    async fn say<T: Serialize>(&mut self, message: &T) {
+    pub(crate) async fn say<T: Serialize>(&mut self, message: &T) {
         let frame = wire::frame(message);
         let head = carrier::data_head(frame.len());
         self.tls.write_all(&[&head[..], &frame].concat()).await.unwrap();
@@ -258,7 +263,7 @@ impl Raw {
     }
 
     /// The data up to the end of the direction, and what ended it.
-    async fn hear(&mut self) -> (Vec<u8>, Option<Part>) {
+    pub(crate) async fn hear(&mut self) -> (Vec<u8>, Option<Part>) {
         let mut data = Vec::new();
         loop {
             while let Some((skip, part)) = self.parts.next(&self.input).unwrap() {
@@ -276,7 +281,28 @@ impl Raw {
         }
     }
 
-    async fn reply<T: DeserializeOwned>(&mut self) -> T {
+    /// One frame; the connection stays.
+    pub(crate) async fn frame<T: DeserializeOwned>(&mut self) -> T {
+        let mut data = Vec::new();
+        loop {
+            while let Some((skip, part)) = self.parts.next(&self.input).unwrap() {
+                self.input.drain(..skip);
+                let Part::Data(length) = part else { panic!("{part:?} instead of a frame") };
+                data.extend(self.input.drain(..length));
+            }
+            if let Some(head) = data.first_chunk::<4>()
+                && data.len() >= 4 + wire::frame_length(*head).unwrap()
+            {
+                return wire::unframe(&data[4..]).unwrap();
+            }
+            let mut buffer = [0; 4096];
+            let length = timeout(PATIENCE, self.tls.read(&mut buffer)).await.unwrap().unwrap();
+            assert!(length > 0, "the connection ended before the frame");
+            self.input.extend_from_slice(&buffer[..length]);
+        }
+    }
+
+    pub(crate) async fn reply<T: DeserializeOwned>(&mut self) -> T {
         let (data, _) = self.hear().await;
         wire::unframe(&data[4..]).unwrap()
     }

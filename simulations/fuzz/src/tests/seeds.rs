@@ -34,6 +34,8 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("client_wire", 5, "proto/golden/channel_refused.v1"),
     ("node_wire", 0, "proto/golden/open_flow.v1"),
     ("node_wire", 1, "proto/golden/flow_opened.v1"),
+    ("node_wire", 0, "proto/golden/open_flow.v2"),
+    ("node_wire", 1, "proto/golden/flow_attached.v1"),
     ("node_wire", 2, "proto/golden/hop_set_up_flow.v1"),
     ("node_wire", 3, "proto/golden/hop_flow_ready.v1"),
     ("client_wire", 6, "proto/golden/client_join.v1"),

@@ -1,0 +1,220 @@
+//! Flows on TCP that lose their connection and go on over another.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rap_mesh::{Carrier, MeshLimits, client::end_reason};
+use rap_proto::{
+    ChannelKind, Digest, Lane, NodeId, RefusalCode,
+    observation::{EndReason, Observation},
+    token::{AccessClaims, Proof},
+    wire::{
+        lane::{FlowReply, OpenFlow},
+        lane_alpn,
+        resume::{FlowId, Resume},
+    },
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::watch,
+    time::timeout,
+};
+
+use crate::{
+    carry::{PART, Transfer, until},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, open, own},
+    targets::{counter, echo, serve},
+    tcp::{Raw, held},
+    traffic::{exchange, pattern},
+};
+
+/// A way to the egress whose connections die after so many bytes from the entry; nobody gets
+/// through while `open` is false. Returns its address, and how many connections came.
+async fn brittle(
+    target: SocketAddr,
+    lives_for: u64,
+    open: watch::Receiver<bool>,
+) -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    let address = serve(move |mut entry| {
+        let (mut open, counted) = (open.clone(), counted.clone());
+        async move {
+            if !*open.borrow_and_update() {
+                return;
+            }
+            counted.fetch_add(1, Ordering::Relaxed);
+            let mut egress = TcpStream::connect(target).await.unwrap();
+            let ((from_entry, mut to_entry), (mut from_egress, mut to_egress)) =
+                (entry.split(), egress.split());
+            let mut mortal = from_entry.take(lives_for);
+            tokio::select! {
+                _ = tokio::io::copy(&mut mortal, &mut to_egress) => {}
+                _ = tokio::io::copy(&mut from_egress, &mut to_entry) => {}
+                _ = open.wait_for(|open| !open) => {}
+            }
+        }
+    })
+    .await;
+    (address, count)
+}
+
+/// A cluster whose entry has only this way to its egress.
+async fn over_brittle_connections(
+    target: SocketAddr,
+    lives_for: u64,
+) -> (Fabric, watch::Sender<bool>, Arc<AtomicUsize>) {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &[], target);
+    let (gate, open) = watch::channel(true);
+    let (address, count) = brittle(fabric.address(EGRESS), lives_for, open).await;
+    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+    fabric.publish();
+    (fabric, gate, count)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_on_tcp_goes_on_when_its_relay_dies() {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY], echo().await);
+    let mortal = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    fabric.move_node(RELAY, 55, &mortal);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    let roles = fabric.plan.roles[&RELAY].clone();
+    fabric.plan.roles.insert(RELAY_2, roles);
+    fabric.add_node(RELAY_2, 56);
+    mortal.shutdown_background();
+    transfer.goes_on(PART).await;
+    let relay = fabric.nodes[&RELAY_2].endpoint.clone();
+    assert_eq!(relay.status().relayed_flows, 1);
+    transfer.ends_whole().await;
+    until("the relay is left", || relay.status().relayed_flows == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_die_again_and_again_lose_and_double_nothing() {
+    let (mut fabric, _gate, count) = over_brittle_connections(echo().await, 1_234_567).await;
+    let session = fabric.session().await;
+    let sent = pattern(12_000_000);
+    let digest = Digest::of(&sent);
+    let received = timeout(2 * PATIENCE, exchange(&session, Lane::Bulk, sent)).await.unwrap();
+    assert_eq!((received.len(), Digest::of(&received)), (12_000_000, digest));
+    assert!(count.load(Ordering::Relaxed) >= 10, "{count:?} connections");
+    session.close().await;
+    let started = fabric.observation(EGRESS).await;
+    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    let ended = Observation::SessionEnded {
+        session: SESSION,
+        reason: EndReason::ClientClosed,
+        bytes_up: 12_000_000,
+        bytes_down: 12_000_000,
+    };
+    assert_eq!(fabric.observation(ENTRY).await, ended, "one session, each byte counted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_said_before_the_loss_is_heard_after_it() {
+    let (fabric, gate, _) = over_brittle_connections(counter().await, u64::MAX).await;
+    let session = fabric.session().await;
+    let mut channel = open(&session, Lane::Bulk).await;
+    channel.write_all(b"12345").await.unwrap();
+    channel.flush().await.unwrap();
+    gate.send_replace(false);
+    channel.write_all(b"67").await.unwrap();
+    channel.shutdown().await.unwrap();
+    gate.send_replace(true);
+    let mut said = String::new();
+    timeout(PATIENCE, channel.read_to_string(&mut said)).await.unwrap().unwrap();
+    assert_eq!(said, "7");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_ended_meanwhile_does_not_go_on_and_says_why() {
+    let (mut fabric, gate, _) = over_brittle_connections(echo().await, u64::MAX).await;
+    let session = fabric.session().await;
+    let mut channel = held(&session, Lane::Bulk).await;
+    let started = fabric.observation(EGRESS).await;
+    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    gate.send_replace(false);
+    fabric.plan.version += 1;
+    fabric.plan.denied_sessions.insert(SESSION);
+    fabric.publish_to(EGRESS);
+    gate.send_replace(true);
+    fabric.expect_refusal(EGRESS, RefusalCode::SessionTerminated, true).await;
+    let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(end_reason(&cut), Some(EndReason::Terminated));
+}
+
+fn request(fabric: &Fabric, claims: &AccessClaims, resume: Resume) -> OpenFlow {
+    let token = fabric.token(claims);
+    let proof = Proof::make(&token, [0; 32], &client_key());
+    let channel = ChannelKind::Stream;
+    OpenFlow { token, proof, channel, traceparent: None, resume: Some(resume) }
+}
+
+async fn ask(fabric: &Fabric, from: NodeId, lane: Lane, request: &OpenFlow) -> (Raw, FlowReply) {
+    let mut raw = Raw::dial(fabric, EGRESS, lane_alpn(lane), Some(from)).await;
+    raw.say(request).await;
+    let reply = raw.frame().await;
+    (raw, reply)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_goes_on_only_for_the_node_and_the_session_that_opened_it() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let other_entry = NodeId::from_u128(0xe3);
+    fabric.plan.roles.insert(other_entry, vec![own(rap_proto::NodeRole::EntryNode)]);
+    fabric.add_node(other_entry, 60);
+    let mut claims = fabric.claims();
+    claims.entries.insert(other_entry);
+    let flow = FlowId::from_random([7; 16]);
+    let opening = request(&fabric, &claims, Resume::opening(flow));
+    let (first, reply) = ask(&fabric, ENTRY, Lane::Bulk, &opening).await;
+    assert_eq!(reply, FlowReply::Attached { received: 0 });
+    let started = fabric.observation(EGRESS).await;
+    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    drop(first);
+    let again = request(&fabric, &claims, Resume { flow, generation: 1, received: 0 });
+    let mut other_session = claims.clone();
+    other_session.session = rap_proto::SessionId::from_u128(0x5f);
+    let of_other = request(&fabric, &other_session, Resume { flow, generation: 1, received: 0 });
+    for (from, lane, request) in [
+        (other_entry, Lane::Bulk, &again),
+        (ENTRY, Lane::Interactive, &again),
+        (ENTRY, Lane::Bulk, &of_other),
+    ] {
+        let (_raw, reply) = ask(&fabric, from, lane, request).await;
+        let FlowReply::Refused(refusal) = reply else { panic!("{from} {lane}: {reply:?}") };
+        assert_eq!(refusal.code, RefusalCode::AccessDenied);
+        fabric.expect_refusal(EGRESS, RefusalCode::AccessDenied, true).await;
+    }
+    let unknown = Resume { flow: FlowId::from_random([8; 16]), generation: 1, received: 0 };
+    let (_raw, reply) = ask(&fabric, ENTRY, Lane::Bulk, &request(&fabric, &claims, unknown)).await;
+    assert_eq!(reply, FlowReply::Gone);
+    let (_second, reply) = ask(&fabric, ENTRY, Lane::Bulk, &again).await;
+    assert_eq!(reply, FlowReply::Attached { received: 0 });
+    let (_raw, reply) = ask(&fabric, ENTRY, Lane::Bulk, &again).await;
+    assert_eq!(reply, FlowReply::Gone, "a generation counts once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
+    let limits = MeshLimits { lasting_flows: 1, ..MeshLimits::default() };
+    let fabric = Fabric::start_with(limits, Some(Carrier::Tcp), &[], echo().await);
+    let session = fabric.session().await;
+    let _first = held(&session, Lane::Bulk).await;
+    let opening = Resume::opening(FlowId::from_random([7; 16]));
+    let opening = request(&fabric, &fabric.claims(), opening);
+    let (_raw, reply) = ask(&fabric, ENTRY, Lane::Bulk, &opening).await;
+    assert_eq!(reply, FlowReply::Opened);
+    // An entry takes that for an answer.
+    let sent = pattern(100_000);
+    assert_eq!(exchange(&session, Lane::Bulk, sent.clone()).await, sent);
+}
