@@ -35,21 +35,21 @@ use crate::{
 };
 
 /// A way to the egress whose connections die after so many bytes from the entry; nobody gets
-/// through while `open` is false. Returns its address, and how many connections came.
+/// through while `open` is false.
 async fn brittle(
     target: SocketAddr,
     lives_for: u64,
     open: watch::Receiver<bool>,
-) -> (SocketAddr, Arc<AtomicUsize>) {
-    let count = Arc::new(AtomicUsize::new(0));
-    let counted = count.clone();
+) -> (SocketAddr, Arc<Connections>) {
+    let connections = Arc::new(Connections::default());
+    let counted = connections.clone();
     let address = serve(move |mut entry| {
         let (mut open, counted) = (open.clone(), counted.clone());
         async move {
             if !*open.borrow_and_update() {
                 return;
             }
-            counted.fetch_add(1, Ordering::Relaxed);
+            counted.came.fetch_add(1, Ordering::Relaxed);
             let mut egress = TcpStream::connect(target).await.unwrap();
             let ((from_entry, mut to_entry), (mut from_egress, mut to_egress)) =
                 (entry.split(), egress.split());
@@ -59,17 +59,32 @@ async fn brittle(
                 _ = tokio::io::copy(&mut from_egress, &mut to_entry) => {}
                 _ = open.wait_for(|open| !open) => {}
             }
+            drop((entry, egress));
+            counted.gone.fetch_add(1, Ordering::Relaxed);
         }
     })
     .await;
-    (address, count)
+    (address, connections)
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    came: AtomicUsize,
+    gone: AtomicUsize,
+}
+
+impl Connections {
+    async fn all_gone(&self) {
+        let left = || self.came.load(Ordering::Relaxed) - self.gone.load(Ordering::Relaxed);
+        until("every connection is cut", || left() == 0).await;
+    }
 }
 
 /// A cluster whose entry has only this way to its egress.
 async fn over_brittle_connections(
     target: SocketAddr,
     lives_for: u64,
-) -> (Fabric, watch::Sender<bool>, Arc<AtomicUsize>) {
+) -> (Fabric, watch::Sender<bool>, Arc<Connections>) {
     let mut fabric = Fabric::start_on(Carrier::Tcp, &[], target);
     let (gate, open) = watch::channel(true);
     let (address, count) = brittle(fabric.address(EGRESS), lives_for, open).await;
@@ -106,7 +121,7 @@ async fn connections_that_die_again_and_again_lose_and_double_nothing() {
     let digest = Digest::of(&sent);
     let received = timeout(2 * PATIENCE, exchange(&session, Lane::Bulk, sent)).await.unwrap();
     assert_eq!((received.len(), Digest::of(&received)), (12_000_000, digest));
-    assert!(count.load(Ordering::Relaxed) >= 10, "{count:?} connections");
+    assert!(count.came.load(Ordering::Relaxed) >= 10, "{count:?}");
     session.close().await;
     let started = fabric.observation(EGRESS).await;
     assert_eq!(started, Observation::SessionStarted { session: SESSION });
@@ -121,12 +136,13 @@ async fn connections_that_die_again_and_again_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_that_was_said_before_the_loss_is_heard_after_it() {
-    let (fabric, gate, _) = over_brittle_connections(counter().await, u64::MAX).await;
+    let (fabric, gate, connections) = over_brittle_connections(counter().await, u64::MAX).await;
     let session = fabric.session().await;
     let mut channel = open(&session, Lane::Bulk).await;
     channel.write_all(b"12345").await.unwrap();
     channel.flush().await.unwrap();
     gate.send_replace(false);
+    connections.all_gone().await;
     channel.write_all(b"67").await.unwrap();
     channel.shutdown().await.unwrap();
     gate.send_replace(true);
@@ -137,12 +153,13 @@ async fn an_end_that_was_said_before_the_loss_is_heard_after_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_that_was_ended_meanwhile_does_not_go_on_and_says_why() {
-    let (mut fabric, gate, _) = over_brittle_connections(echo().await, u64::MAX).await;
+    let (mut fabric, gate, connections) = over_brittle_connections(echo().await, u64::MAX).await;
     let session = fabric.session().await;
     let mut channel = held(&session, Lane::Bulk).await;
     let started = fabric.observation(EGRESS).await;
     assert_eq!(started, Observation::SessionStarted { session: SESSION });
     gate.send_replace(false);
+    connections.all_gone().await;
     fabric.plan.version += 1;
     fabric.plan.denied_sessions.insert(SESSION);
     fabric.publish_to(EGRESS);

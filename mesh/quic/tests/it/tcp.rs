@@ -287,8 +287,10 @@ impl Raw {
         loop {
             while let Some((skip, part)) = self.parts.next(&self.input).unwrap() {
                 self.input.drain(..skip);
-                let Part::Data(length) = part else { panic!("{part:?} instead of a frame") };
-                data.extend(self.input.drain(..length));
+                // What follows a refusal says only that nothing follows.
+                if let Part::Data(length) = part {
+                    data.extend(self.input.drain(..length));
+                }
             }
             if let Some(head) = data.first_chunk::<4>()
                 && data.len() >= 4 + wire::frame_length(*head).unwrap()
