@@ -23,10 +23,12 @@ mod lanes;
 mod leases;
 mod limits;
 mod mesh;
+mod peers;
 mod pipe;
 mod pool;
 mod race;
 mod relay;
+mod relays;
 mod splice;
 mod status;
 mod tcp;
@@ -43,6 +45,7 @@ pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{
     MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,
 };
+pub use peers::{AskPeerError, PeerAnswer};
 pub use rap_mesh_core::{
     Sections, View,
     carrier::Carrier,

@@ -29,6 +29,7 @@ use crate::{
     hops::Hops,
     lanes::Lanes,
     relay::Relay,
+    relays::RelayOrders,
     tls::NodeConfigs,
 };
 
@@ -55,6 +56,7 @@ pub(crate) struct Mesh {
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,
+    pub(crate) relays: RelayOrders,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.
     pub(crate) leaving: CancellationToken,
     pub(crate) tasks: Tasks,

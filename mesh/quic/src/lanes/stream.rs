@@ -34,6 +34,7 @@ use crate::{
     mesh::{Mesh, locked},
     pipe::{Broken, Leg, Short, lasting},
     race::race,
+    relays::Use,
     tcp::{self, Secured},
 };
 
@@ -124,14 +125,13 @@ pub(super) async fn dial(mesh: &Arc<Mesh>, key: LaneKey, insist: bool) -> Result
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = view.relays(key.organization).map(|relay| relay.node);
-    let relays = relays.filter(|relay| *relay != view.node);
+    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
     let plan = {
         let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
         if insist {
-            paths.plan(now, view.node, key.egress, &peer.addresses, relays)
+            paths.plan(now, key.egress, &peer.addresses, relays)
         } else {
-            paths.untried(now, view.node, key.egress, &peer.addresses, relays)
+            paths.untried(now, key.egress, &peer.addresses, relays)
         }
     };
     let attempts = plan
