@@ -2,7 +2,9 @@
 //! carries arrives whole.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,7 @@ use tokio::{
     net::UdpSocket,
     runtime::Runtime,
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -222,28 +224,37 @@ async fn a_relay_that_leaves_hands_its_lanes_over_at_once() {
     assert_eq!(timeout(PATIENCE, old.read_u8()).await.unwrap().unwrap(), 1);
 }
 
-/// Forwards datagrams to `egress` and back, for as long as its task runs.
+/// Forwards datagrams to `egress` and back, for as long as its task runs. Each sender has a port of
+/// its own there, as behind a NAT: otherwise the lane that sends most hears what is meant for the
+/// others, answers to their probes among it.
 async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
-    let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    inside.connect(egress).await.unwrap();
+    let outside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
     let address = outside.local_addr().unwrap();
     let task = tokio::spawn(async move {
-        let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut entry = None;
+        let mut senders: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+        // They end with this task.
+        let mut backwards = JoinSet::new();
+        let mut up = vec![0; 65_536];
         loop {
-            tokio::select! {
-                Ok((length, from)) = outside.recv_from(&mut up) => {
-                    entry = Some(from);
-                    let _ = inside.send(&up[..length]).await;
-                }
-                Ok(length) = inside.recv(&mut down) => {
-                    let _ = outside.send_to(&down[..length], entry.unwrap()).await;
-                }
+            let (length, from) = outside.recv_from(&mut up).await.unwrap();
+            if !senders.contains_key(&from) {
+                let inside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                inside.connect(egress).await.unwrap();
+                backwards.spawn(pass_back(inside.clone(), outside.clone(), from));
+                senders.insert(from, inside);
             }
+            let _ = senders[&from].send(&up[..length]).await;
         }
     });
     (address, task)
+}
+
+async fn pass_back(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, to: SocketAddr) {
+    let mut down = vec![0; 65_536];
+    // An egress that is gone ends it.
+    while let Ok(length) = inside.recv(&mut down).await {
+        let _ = outside.send_to(&down[..length], to).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
