@@ -151,7 +151,8 @@ async fn begin(
     if let Some((id, name)) = name {
         let Some(leg) = Leg::new(send, recv) else { return };
         let budget = mesh.kept.budget.clone();
-        let kept = lasting(leg, Arc::new(Waiting), budget, Some(Box::new(name)));
+        let keeper = Arc::new(Waiting { mesh: mesh.clone() });
+        let kept = lasting(leg, keeper, budget, Some(Box::new(name)));
         mesh.kept.set(id, &kept.2);
         (send, recv) = (kept.0, kept.1);
     }

@@ -97,13 +97,25 @@ impl Drop for Name {
 }
 
 /// Waits for the entry to come back.
-pub(super) struct Waiting;
+pub(super) struct Waiting {
+    pub(super) mesh: Arc<Mesh>,
+}
 
 impl Keeper for Waiting {
     fn lost(self: Arc<Self>, flow: Lasting) {
-        tokio::spawn(async move {
-            tokio::time::sleep(RESUME_WITHIN).await;
-            flow.expire();
+        // A flow that ends meanwhile is kept by nobody.
+        let flow = flow.downgrade();
+        let mesh = self.mesh.clone();
+        self.mesh.spawn(async move {
+            tokio::select! {
+                // Whoever passes its bytes ends it.
+                () = mesh.leaving.cancelled() => {}
+                () = tokio::time::sleep(RESUME_WITHIN) => {
+                    if let Some(flow) = flow.upgrade() {
+                        flow.expire();
+                    }
+                }
+            }
         });
     }
 }

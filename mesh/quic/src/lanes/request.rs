@@ -265,7 +265,7 @@ pub(super) const fn here(refusal: Refusal) -> FlowRefused {
 
 impl Place {
     /// `None` when the lane carries as many flows as it may: the egress would not take another.
-    fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Option<Self> {
+    pub(super) fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Option<Self> {
         let most = mesh.limits.lane_streams as usize;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;

@@ -14,7 +14,12 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use super::{LaneKey, dial::dial, request::Newest, stream};
+use super::{
+    LaneKey,
+    dial::dial,
+    request::{Newest, Place},
+    stream,
+};
 use crate::{
     frames::{CHANNEL_REPLY_TIMEOUT, read_frame},
     mesh::Mesh,
@@ -76,8 +81,10 @@ impl LaneKeeper {
             }
             let received = flow.detach();
             let asking = async {
-                let (outlet, inlet) = self.connect(carrier).await?;
-                self.ask(outlet, inlet, Resume { flow: self.flow, generation, received }).await
+                let (outlet, inlet, place) = self.connect(carrier).await?;
+                let resume = Resume { flow: self.flow, generation, received };
+                let (leg, came) = self.ask(outlet, inlet, resume).await?;
+                Ok::<_, Failed>((leg.in_place(place), came))
             };
             let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
             outcome = match asked.unwrap_or(Err(Failed::Passing)) {
@@ -94,18 +101,21 @@ impl LaneKeeper {
         outcome
     }
 
-    async fn connect(&self, carrier: Carrier) -> Result<(Outlet, Inlet), Failed> {
+    /// The directions of a connection to the egress, and a place on its lane if it is one of those.
+    async fn connect(&self, carrier: Carrier) -> Result<(Outlet, Inlet, Option<Place>), Failed> {
         let Self { mesh, key, .. } = self;
         match carrier {
             Carrier::Tcp => {
                 let secured = stream::dial(mesh, *key, true).await.map_err(|_| Failed::Passing)?;
-                Ok((secured.outlet, secured.inlet))
+                Ok((secured.outlet, secured.inlet, None))
             }
             Carrier::Quic => {
                 let pick = mesh.lanes.pool.get(&mesh.tasks, *key, || dial(mesh.clone(), *key));
                 let lane = pick.await.map_err(|_| Failed::Passing)?.value;
+                // A lane that carries a flow is in use.
+                let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;
                 let stream = lane.connection.open_bi().await.map_err(|_| Failed::Passing)?;
-                Ok((Outlet::Quic(stream.0), Inlet::Quic(stream.1)))
+                Ok((Outlet::Quic(stream.0), Inlet::Quic(stream.1), Some(place)))
             }
         }
     }

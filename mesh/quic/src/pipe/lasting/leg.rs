@@ -2,6 +2,7 @@
 //! stream. On either the flow is cut into parts.
 
 use std::{
+    any::Any,
     collections::VecDeque,
     future::Future as _,
     io::{self, IoSlice},
@@ -36,6 +37,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Leg {
     io: Option<Io>,
     parts: Parts,
+    /// What it is counted among.
+    _place: Option<Box<dyn Any + Send>>,
 }
 
 enum Io {
@@ -80,13 +83,19 @@ impl Leg {
             }
             _ => return None,
         };
-        Some(Self { io: Some(io), parts: parts.lasting() })
+        Some(Self { io: Some(io), parts: parts.lasting(), _place: None })
+    }
+
+    /// The same, which holds a place for as long as it lives.
+    pub(crate) fn in_place(mut self, place: impl Any + Send) -> Self {
+        self._place = Some(Box::new(place));
+        self
     }
 
     /// The next that the other side sent.
     pub(super) fn poll_got(&mut self, context: &mut Context<'_>) -> Poll<Result<Got, Gone>> {
         loop {
-            let Self { io, parts } = self;
+            let Self { io, parts, .. } = self;
             let taken = match io.as_mut().expect("INVARIANT") {
                 Io::Tls(tls) => tls.take(parts),
                 Io::Quic(quic) => quic.take(parts),
