@@ -237,13 +237,19 @@ async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
         let mut up = vec![0; 65_536];
         loop {
             let (length, from) = outside.recv_from(&mut up).await.unwrap();
-            if !senders.contains_key(&from) {
-                let inside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
-                inside.connect(egress).await.unwrap();
-                backwards.spawn(pass_back(inside.clone(), outside.clone(), from));
-                senders.insert(from, inside);
-            }
-            let _ = senders[&from].send(&up[..length]).await;
+            let known = senders.get(&from).cloned();
+            let inside = match known {
+                Some(inside) => inside,
+                None => {
+                    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                    inside.connect(egress).await.unwrap();
+                    let inside = Arc::new(inside);
+                    backwards.spawn(pass_back(inside.clone(), outside.clone(), from));
+                    senders.insert(from, inside.clone());
+                    inside
+                }
+            };
+            let _ = inside.send(&up[..length]).await;
         }
     });
     (address, task)
