@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! let session = client::connect(options).await?;
-//! let channel = session.open(OpenChannel { channel: Stream, lane: Interactive, traceparent: None }).await?;
+//! let channel = session.open(OpenChannel { channel: Stream, lane: Interactive, … }).await?;
 //! … read and write the channel, `session.refresh(token)` before the grant runs out …
 //! session.close().await;
 //! ```
 
 mod channel;
+mod lasting;
 mod session;
 
 use std::{

@@ -2,7 +2,6 @@
 
 mod flow;
 mod gated;
-mod kept;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
@@ -26,12 +25,12 @@ use rap_proto::{
 use tokio::{task::JoinSet, time::timeout};
 
 pub(crate) use flow::{Origin, Reached, reach};
-pub(crate) use kept::KeptFlows;
 
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
+    kept::{NotFound, Opener, Owner, Waiting},
     mesh::{Mesh, close},
-    pipe::{Inlet, Leg, Outlet, lasting},
+    pipe::{Inlet, Leg, Outlet},
     splice::{Counters, Halves, Side},
     tcp::{Secured, refuse},
     tls::caller,
@@ -39,7 +38,6 @@ use crate::{
     watch::until,
 };
 use flow::allow;
-use kept::{NotFound, Waiting};
 pub(crate) use tokens::TokenCache;
 
 /// How long flows may take to end once they were told.
@@ -132,15 +130,14 @@ async fn begin(
     claims: Arc<AccessClaims>,
 ) {
     let Served { mesh, origin } = served;
-    let (resume, channel) = (request.resume, request.channel);
-    let reached = match reach(mesh, *origin, request, claims.clone()).await {
+    let resume = request.resume;
+    let owner = Owner::new(Opener::Entry(*origin), &claims, request.channel);
+    let reached = match reach(mesh, *origin, request, claims).await {
         Ok(reached) => reached,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
-    let name = resume.and_then(|resume| {
-        let name = KeptFlows::name(mesh, resume.flow, *origin, &claims, channel)?;
-        Some((resume.flow, name))
-    });
+    let most = mesh.limits.lasting_flows;
+    let name = resume.and_then(|resume| mesh.kept.name(most, resume.flow, owner));
     let reply = match name {
         Some(_) => FlowReply::Attached { received: 0 },
         None => FlowReply::Opened,
@@ -148,13 +145,10 @@ async fn begin(
     if write_frame(&mut send, &reply).await.is_err() {
         return;
     }
-    if let Some((id, name)) = name {
-        let Some(leg) = Leg::new(send, recv) else { return };
-        let budget = mesh.kept.budget.clone();
-        let keeper = Arc::new(Waiting { mesh: mesh.clone() });
-        let kept = lasting(leg, keeper, budget, Some(Box::new(name)));
-        mesh.kept.set(id, &kept.2);
-        (send, recv) = (kept.0, kept.1);
+    if let Some(name) = name {
+        let kept = mesh.kept.keep(name, (send, recv), Waiting::new(mesh, || true));
+        let Some(kept) = kept else { return };
+        (send, recv) = kept;
     }
     let mut lane = Halves { send: &mut send, recv: &mut recv };
     reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
@@ -175,7 +169,8 @@ async fn go_on(
     if let Err(code) = allow(mesh, *origin, &request, claims).await {
         return refuse_with(&mut send, refused(code)).await;
     }
-    let lasting = match mesh.kept.find(flow, *origin, claims, request.channel) {
+    let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
+    let lasting = match mesh.kept.find(flow, owner) {
         Err(NotFound::Foreign) => {
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }

@@ -31,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Dialer, Leases, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
-    egress::{self, KeptFlows, TokenCache},
+    egress::{self, TokenCache},
     entry::{self, Clients},
     event::EventSender,
     fencing::Fencing,
     hops::Hops,
+    kept::KeptFlows,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
@@ -122,6 +123,7 @@ impl MeshEndpoint {
             egress: Mutex::default(),
             tokens: TokenCache::default(),
             kept: KeptFlows::default(),
+            kept_channels: KeptFlows::default(),
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
@@ -167,8 +169,13 @@ impl MeshEndpoint {
     }
 
     pub fn status(&self) -> MeshStatus {
+        let (entry_sessions, absent_sessions) = {
+            let sessions = locked(&self.running.mesh.entry);
+            (sessions.len(), sessions.absent())
+        };
         MeshStatus {
-            entry_sessions: locked(&self.running.mesh.entry).len(),
+            entry_sessions,
+            absent_sessions,
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),

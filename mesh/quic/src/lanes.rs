@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use dial::lane_endpoint;
-pub(crate) use request::{Flow, open_flow};
+pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     LaneStatus, Path,

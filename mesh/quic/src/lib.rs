@@ -19,6 +19,7 @@ mod event;
 mod fencing;
 mod frames;
 mod hops;
+mod kept;
 mod lanes;
 mod leases;
 mod limits;

@@ -21,12 +21,13 @@ use tracing::Span;
 use crate::{
     Dialer, MeshLimits,
     clock::Clock,
-    egress::{KeptFlows, TokenCache},
+    egress::TokenCache,
     entry::Clients,
     event::EventSender,
     fencing::Fencing,
     frames::traceparent,
     hops::Hops,
+    kept::KeptFlows,
     lanes::Lanes,
     relay::Relay,
     relays::RelayOrders,
@@ -53,6 +54,8 @@ pub(crate) struct Mesh {
     pub(crate) tokens: TokenCache,
     /// The egress' flows that outlive their connection.
     pub(crate) kept: KeptFlows,
+    /// The clients' channels that do.
+    pub(crate) kept_channels: KeptFlows,
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,

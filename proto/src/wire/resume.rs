@@ -1,4 +1,4 @@
-//! Flows that outlive their connection.
+//! Flows that outlive their connection: of an entry at an egress, and of a client at its entry.
 //!
 //! Whoever opens a flow may give it a [`Resume`] of generation 0. A peer that can keep it answers
 //! `attached`, and the flow's bytes are cut into parts from then on, on either carrier. A peer that

@@ -258,8 +258,22 @@ fn frames() {
             channel: rap_proto::ChannelKind::Stream,
             lane: Lane::Bulk,
             traceparent: None,
+            resume: None,
         },
     );
+    let flow = FlowId::from_random([5; 16]);
+    let resume = Some(Resume { flow, generation: 2, received: 70_000 });
+    check(
+        "open_channel.v2",
+        &client::OpenChannel {
+            channel: rap_proto::ChannelKind::Stream,
+            lane: Lane::Bulk,
+            traceparent: None,
+            resume,
+        },
+    );
+    check("channel_attached.v1", &client::ChannelReply::Attached { received: 9 });
+    check("channel_gone.v1", &client::ChannelReply::Gone);
     let refusal = Refusal::new(RefusalCode::AccessDenied, "no policy allows this");
     check("channel_refused.v1", &client::ChannelReply::Refused(refusal));
     check(
@@ -272,7 +286,6 @@ fn frames() {
             resume: None,
         },
     );
-    let flow = FlowId::from_random([5; 16]);
     check(
         "open_flow.v2",
         &lane::OpenFlow {
@@ -280,7 +293,7 @@ fn frames() {
             proof,
             channel: rap_proto::ChannelKind::Stream,
             traceparent: None,
-            resume: Some(Resume { flow, generation: 2, received: 70_000 }),
+            resume,
         },
     );
     check("flow_opened.v1", &lane::FlowReply::Opened);

@@ -11,13 +11,13 @@ use std::{
 
 use rap_mesh_core::{admission::claimed, refusals::refusal};
 use rap_proto::{
-    RefusalCode, SessionId,
-    observation::Claimed,
+    PublicKey, RefusalCode, SessionId,
+    observation::{Claimed, EndReason},
     wire::client::{ChannelReply, JoinSession},
 };
 use tokio::sync::mpsc;
 
-use super::Client;
+use super::{Admitted, Client};
 use crate::{
     frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
     mesh::{Mesh, locked},
@@ -68,6 +68,26 @@ impl Clients {
         let served = locked(&self.served);
         let found = served.range((session, 0)..=(session, u64::MAX)).next_back();
         found.map(|(_, served)| served.clone())
+    }
+
+    /// What a session's client showed last, on whichever of its connections.
+    pub(super) fn shown_last(&self, session: SessionId, key: PublicKey) -> Option<Arc<Admitted>> {
+        let served = locked(&self.served);
+        let all = served.range((session, 0)..=(session, u64::MAX)).rev();
+        let mut shown = all.map(|(_, served)| served.client.admitted());
+        shown.find(|admitted| admitted.claims.client_key == key)
+    }
+
+    /// Ends what waits for a client that is done.
+    pub(super) fn end_waiting(&self, client: &Client) {
+        let admitted = client.admitted();
+        let (session, key) = (admitted.claims.session, admitted.claims.client_key);
+        let served = locked(&self.served);
+        for (_, Served { client, .. }) in served.range((session, 0)..=(session, u64::MAX)) {
+            if client.waits() && client.admitted().claims.client_key == key {
+                client.end(EndReason::ClientClosed);
+            }
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub(crate) async fn open_flow(
     newest: Newest,
     open: OpenChannel,
 ) -> Result<Flow, FlowRefused> {
-    let OpenChannel { channel, lane, traceparent } = open;
+    let OpenChannel { channel, lane, traceparent, .. } = open;
     let admitted = newest();
     let Admitted { claims, token, proof } = &*admitted;
     let (token, proof) = (token.clone(), proof.clone());

@@ -159,10 +159,3 @@ fn ended_by(code: RefusalCode) -> Close {
         _ => Close::Ended(EndReason::PathLost),
     }
 }
-
-/// A name that nobody can guess.
-pub(super) fn name() -> Option<FlowId> {
-    let mut random = [0; 16];
-    rap_pki::tls::provider().secure_random.fill(&mut random).ok()?;
-    Some(FlowId::from_random(random))
-}

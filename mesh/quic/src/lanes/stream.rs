@@ -26,11 +26,12 @@ use tokio::time::timeout;
 use super::{
     LaneKey,
     request::{Asked, Counted, Flow, FlowRefused, LaneFlow, here},
-    resume::{self, LaneKeeper},
+    resume::LaneKeeper,
 };
 use crate::{
     frames::{ReadFrameError, read_frame},
     hops,
+    kept::new_name,
     mesh::{Mesh, locked},
     pipe::{Broken, Leg, Short, lasting},
     race::race,
@@ -85,7 +86,7 @@ pub(super) async fn ask(
     let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
     let Secured { mut outlet, mut inlet, .. } = dial(mesh, key, false).await.map_err(here)?;
     let unavailable = || here(refusal(RefusalCode::PathUnavailable));
-    let name = resume::name().ok_or_else(unavailable)?;
+    let name = new_name().ok_or_else(unavailable)?;
     let mut request = asked.request.clone();
     request.resume = Some(Resume::opening(name));
     outlet.write_all(&wire::frame(&request)).await.map_err(|_| unavailable())?;

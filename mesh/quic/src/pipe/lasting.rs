@@ -33,6 +33,11 @@ pub(crate) use leg::Leg;
 pub(crate) trait Keeper: Send + Sync {
     /// The flow is detached. Called with the flow locked: it only starts what has to be done.
     fn lost(self: Arc<Self>, flow: Lasting);
+
+    /// Whether another connection can come at all.
+    fn is_hopeful(&self) -> bool {
+        true
+    }
 }
 
 /// A lasting flow, for whoever keeps it.
@@ -248,8 +253,11 @@ fn leave(held: &Arc<Mutex<Held>>) {
     if !last {
         return;
     }
-    if !locked(held).reserve() {
-        return locked(held).give_up(None);
+    {
+        let mut held = locked(held);
+        if held.is_forsaken() || !held.reserve() {
+            return held.give_up(None);
+        }
     }
     let held = held.clone();
     runtime.spawn(async move {

@@ -437,7 +437,7 @@ impl Fabric {
 }
 
 pub(crate) const fn stream(lane: Lane) -> OpenChannel {
-    OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None }
+    OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None, resume: None }
 }
 
 pub(crate) async fn open(session: &ClientSession, lane: Lane) -> Channel {

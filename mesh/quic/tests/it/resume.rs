@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use rap_mesh::{Carrier, MeshLimits, client::end_reason};
+use rap_mesh::{
+    Carrier, MeshLimits,
+    client::{SessionEnd, end_reason},
+};
 use rap_proto::{
     ChannelKind, Digest, Lane, NodeId, RefusalCode,
     observation::{EndReason, Observation},
@@ -28,7 +31,9 @@ use tokio::{
 
 use crate::{
     carry::{PART, Transfer, until},
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, open, own},
+    fabric::{
+        EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, open, own, stream,
+    },
     targets::{counter, echo, serve},
     tcp::{Raw, held},
     traffic::{exchange, pattern},
@@ -234,4 +239,47 @@ async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
     // An entry takes that for an answer.
     let sent = pattern(100_000);
     assert_eq!(exchange(&session, Lane::Bulk, sent.clone()).await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_lost_its_connection_comes_back_to_its_session_and_its_channels() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let (gate, open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
+    let opening = session.open_lasting(stream(Lane::Bulk));
+    let mut channel = timeout(PATIENCE, opening).await.unwrap().unwrap();
+    channel.write_all(b"before").await.unwrap();
+    channel.flush().await.unwrap();
+    let mut heard = [0; 6];
+    timeout(PATIENCE, channel.read_exact(&mut heard)).await.unwrap().unwrap();
+    assert_eq!(&heard, b"before");
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    gate.send_replace(false);
+    connections.all_gone().await;
+    assert_eq!(timeout(PATIENCE, session.ended()).await.unwrap(), SessionEnd::EntryLost);
+    until("the session is absent", || entry.status().absent_sessions == 1).await;
+    gate.send_replace(true);
+    let again = fabric.connect_at(address, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    let after = async {
+        channel.write_all(b"after").await.unwrap();
+        channel.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        channel.read_to_end(&mut rest).await.unwrap();
+        rest
+    };
+    assert_eq!(timeout(PATIENCE, after).await.unwrap(), b"after");
+    assert_eq!(entry.status().absent_sessions, 0);
+    again.close().await;
+    let started = fabric.observation(EGRESS).await;
+    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    let ended = Observation::SessionEnded {
+        session: SESSION,
+        reason: EndReason::ClientClosed,
+        bytes_up: 11,
+        bytes_down: 11,
+    };
+    assert_eq!(fabric.observation(ENTRY).await, ended, "one session, each byte counted once");
 }

@@ -32,6 +32,8 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("client_wire", 3, "proto/golden/entry_ended.v1"),
     ("client_wire", 4, "proto/golden/open_channel.v1"),
     ("client_wire", 5, "proto/golden/channel_refused.v1"),
+    ("client_wire", 4, "proto/golden/open_channel.v2"),
+    ("client_wire", 5, "proto/golden/channel_attached.v1"),
     ("node_wire", 0, "proto/golden/open_flow.v1"),
     ("node_wire", 1, "proto/golden/flow_opened.v1"),
     ("node_wire", 0, "proto/golden/open_flow.v2"),

@@ -14,6 +14,7 @@ use rap_mesh_core::{
     ended::Close,
     resume::{ACK_AFTER, Budget, End, Flow, Out, Refused},
 };
+use rap_proto::observation::EndReason;
 use tokio::time::Sleep;
 
 use super::{
@@ -271,6 +272,11 @@ impl Held {
         self.reserved.is_some()
     }
 
+    /// Whether it has no connection and gets none.
+    pub(super) fn is_forsaken(&self) -> bool {
+        self.flow.is_detached() && !self.keeper.is_hopeful()
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.gone.is_some() || self.flow.is_settled()
     }
@@ -375,9 +381,14 @@ impl Held {
         self.leg = None;
         self.acknowledging = None;
         self.room.clear();
-        let said = matches!(close, Some(Close::Ended(_) | Close::Refused(_)));
+        let said = match close {
+            // An entry that lost its client waits for it.
+            Some(Close::Ended(EndReason::ClientLost) | Close::Done) | None => false,
+            Some(Close::Ended(_) | Close::Refused(_)) => true,
+        };
         let generation = self.flow.generation();
-        if said || self.flow.is_settled() || !self.flow.detach(generation, self.clock.moment()) {
+        let is_last = said || self.flow.is_settled() || !self.keeper.is_hopeful();
+        if is_last || !self.flow.detach(generation, self.clock.moment()) {
             return self.give_up(close);
         }
         if !self.reserve() {
