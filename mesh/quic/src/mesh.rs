@@ -19,19 +19,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits,
-    clock::Clock,
-    egress::TokenCache,
-    entry::Clients,
-    event::EventSender,
-    fencing::Fencing,
-    frames::traceparent,
-    hops::Hops,
-    kept::KeptFlows,
-    lanes::Lanes,
-    relay::Relay,
-    relays::RelayOrders,
-    tls::NodeConfigs,
+    Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
+    fencing::Fencing, frames::traceparent, hops::Hops, kept::KeptFlows, lanes::Lanes, relay::Relay,
+    relays::RelayOrders, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
