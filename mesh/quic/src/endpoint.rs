@@ -10,7 +10,12 @@ use std::{
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
 };
-use rap_mesh_core::{View, carrier::Carrier, ended::Close};
+use rap_mesh_core::{
+    View,
+    carrier::Carrier,
+    ended::Close,
+    resume::{Budget, MAX_DETACHED_BYTES},
+};
 use rap_pki::{
     PeerIdentity,
     tls::{Identity, TlsError},
@@ -107,6 +112,7 @@ impl MeshEndpoint {
             open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
+        let detached = || Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
         let mesh = Arc::new(Mesh {
             endpoint,
             clock: Clock::start(),
@@ -122,9 +128,9 @@ impl MeshEndpoint {
             clients: Clients::default(),
             egress: Mutex::default(),
             tokens: TokenCache::default(),
-            kept: KeptFlows::default(),
-            kept_channels: KeptFlows::default(),
-            lanes: Lanes::default(),
+            kept: KeptFlows::new(detached()),
+            kept_channels: KeptFlows::new(detached()),
+            lanes: Lanes::new(detached()),
             hops: Hops::default(),
             relay: Relay::default(),
             relays: RelayOrders::default(),

@@ -3,7 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use rap_mesh_core::resume::{Budget, RESUME_WITHIN};
@@ -17,7 +20,6 @@ use crate::{
     pipe::{Inlet, Keeper, Lasting, Leg, Outlet, WeakLasting, lasting},
 };
 
-#[derive(Default)]
 pub(crate) struct KeptFlows {
     named: Arc<Mutex<Named>>,
     budget: Arc<Mutex<Budget>>,
@@ -69,6 +71,10 @@ impl Owner {
 }
 
 impl KeptFlows {
+    pub(crate) fn new(budget: Budget) -> Self {
+        Self { named: Arc::default(), budget: Arc::new(Mutex::new(budget)) }
+    }
+
     /// `None` when there are `most`, or when the name is taken.
     pub(crate) fn name(&self, most: usize, id: FlowId, owner: Owner) -> Option<Name> {
         let mut named = locked(&self.named);
@@ -123,6 +129,8 @@ impl Drop for Name {
 /// Waits for whoever opened a flow to come back, for as long as that is expected.
 pub(crate) struct Waiting {
     mesh: Arc<Mesh>,
+    /// One task waits for the flow, however often it loses a connection.
+    attended: AtomicBool,
     is_expected: Box<dyn Fn() -> bool + Send + Sync>,
 }
 
@@ -131,23 +139,30 @@ impl Waiting {
         mesh: &Arc<Mesh>,
         is_expected: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
-        Self { mesh: mesh.clone(), is_expected: Box::new(is_expected) }
+        let (attended, is_expected) = (AtomicBool::new(false), Box::new(is_expected));
+        Self { mesh: mesh.clone(), attended, is_expected }
     }
 }
 
 impl Keeper for Waiting {
     fn lost(self: Arc<Self>, flow: Lasting) {
+        if self.attended.swap(true, Ordering::Relaxed) {
+            return;
+        }
         // A flow that ends meanwhile is kept by nobody.
         let flow = flow.downgrade();
         let mesh = self.mesh.clone();
         self.mesh.spawn(async move {
-            tokio::select! {
-                // Whoever passes its bytes ends it.
-                () = mesh.leaving.cancelled() => {}
-                () = tokio::time::sleep(RESUME_WITHIN) => {
-                    if let Some(flow) = flow.upgrade() {
-                        flow.expire();
-                    }
+            let mut pause = RESUME_WITHIN;
+            loop {
+                tokio::select! {
+                    // Whoever passes its bytes ends it.
+                    () = mesh.leaving.cancelled() => return,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                match flow.upgrade() {
+                    Some(flow) if !flow.expire() => pause = flow.may_rest_for(),
+                    Some(_) | None => return,
                 }
             }
         });

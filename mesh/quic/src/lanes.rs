@@ -100,18 +100,16 @@ impl Pooled for Arc<LaneConnection> {
     }
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
+impl Lanes {
+    pub(crate) fn new(budget: Budget) -> Self {
         Self {
             pool: Pool::new(MAX_LANES),
             paths: Mutex::default(),
             streams: stream::Streams::default(),
-            budget: Arc::default(),
+            budget: Arc::new(Mutex::new(budget)),
         }
     }
-}
 
-impl Lanes {
     /// What failed may work at other addresses.
     pub(crate) fn apply(&self, before: &View, view: &View) {
         if !before.same_peers(view) {

@@ -13,6 +13,7 @@ use std::{
     future::{Future, poll_fn},
     sync::{Arc, Mutex},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -95,6 +96,11 @@ impl Lasting {
     /// Ends the flow when it is detached for too long. Returns whether it is over.
     pub(crate) fn expire(&self) -> bool {
         locked(&self.0).expire()
+    }
+
+    /// How long it cannot be detached for too long.
+    pub(crate) fn may_rest_for(&self) -> Duration {
+        locked(&self.0).may_rest_for()
     }
 
     pub(crate) fn give_up(&self, close: Option<Close>) {

@@ -228,7 +228,12 @@ async fn a_relay_that_leaves_hands_its_lanes_over_at_once() {
 /// its own there, as behind a NAT: otherwise the lane that sends most hears what is meant for the
 /// others, answers to their probes among it.
 async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
-    let outside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    proxy_on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), egress)
+}
+
+/// The same at a socket that is there already.
+pub(crate) fn proxy_on(outside: UdpSocket, egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let outside = Arc::new(outside);
     let address = outside.local_addr().unwrap();
     let task = tokio::spawn(async move {
         let mut senders: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();

@@ -1,7 +1,7 @@
 //! Flows on TCP that lose their connection and go on over another.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,13 +10,16 @@ use std::{
 
 use rap_mesh::{
     Carrier, MeshLimits,
-    client::{SessionEnd, end_reason},
+    client::{Channel, ClientSession, SessionEnd, end_reason},
 };
 use rap_proto::{
-    ChannelKind, Digest, Lane, NodeId, RefusalCode,
+    ChannelKind, Digest, Lane, NodeId, RefusalCode, SessionId, Signer as _,
+    key::LocalKey,
     observation::{EndReason, Observation},
     token::{AccessClaims, Proof},
     wire::{
+        CHANNEL_ALPN, CLIENT_ALPN,
+        client::{ChannelReply, Hello, HelloReply, JoinSession, OpenChannel},
         lane::{FlowReply, OpenFlow},
         lane_alpn,
         resume::{FlowId, Resume},
@@ -24,20 +27,23 @@ use rap_proto::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream, UdpSocket},
     sync::watch,
     time::timeout,
 };
 
 use crate::{
-    carry::{PART, Transfer, until},
+    carry::{PART, Transfer, proxy_on, until},
     fabric::{
-        EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, open, own, stream,
+        EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, open, own,
+        stream,
     },
-    targets::{counter, echo, serve},
+    targets::{counter, echo, serve_on},
     tcp::{Raw, held},
     traffic::{exchange, pattern},
 };
+
+const OTHER_SESSION: SessionId = SessionId::from_u128(0x5f);
 
 /// A way to the egress whose connections die after so many bytes from the entry; nobody gets
 /// through while `open` is false.
@@ -46,9 +52,20 @@ async fn brittle(
     lives_for: u64,
     open: watch::Receiver<bool>,
 ) -> (SocketAddr, Arc<Connections>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    brittle_on(listener, target, lives_for, open)
+}
+
+/// The same at a socket that is there already.
+fn brittle_on(
+    listener: TcpListener,
+    target: SocketAddr,
+    lives_for: u64,
+    open: watch::Receiver<bool>,
+) -> (SocketAddr, Arc<Connections>) {
     let connections = Arc::new(Connections::default());
     let counted = connections.clone();
-    let address = serve(move |mut entry| {
+    let address = serve_on(listener, move |mut entry| {
         let (mut open, counted) = (open.clone(), counted.clone());
         async move {
             if !*open.borrow_and_update() {
@@ -67,8 +84,7 @@ async fn brittle(
             drop((entry, egress));
             counted.gone.fetch_add(1, Ordering::Relaxed);
         }
-    })
-    .await;
+    });
     (address, connections)
 }
 
@@ -205,7 +221,7 @@ async fn a_flow_goes_on_only_for_the_node_and_the_session_that_opened_it() {
     drop(first);
     let again = request(&fabric, &claims, Resume { flow, generation: 1, received: 0 });
     let mut other_session = claims.clone();
-    other_session.session = rap_proto::SessionId::from_u128(0x5f);
+    other_session.session = OTHER_SESSION;
     let of_other = request(&fabric, &other_session, Resume { flow, generation: 1, received: 0 });
     for (from, lane, request) in [
         (other_entry, Lane::Bulk, &again),
@@ -239,6 +255,195 @@ async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
     // An entry takes that for an answer.
     let sent = pattern(100_000);
     assert_eq!(exchange(&session, Lane::Bulk, sent.clone()).await, sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_on_tcp_goes_on_over_its_lanes_quic_connection() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    // Nobody else is at this address, so one port is free on both carriers.
+    let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 77), 0)).await.unwrap();
+    let listener = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
+    let (gate, is_open) = watch::channel(true);
+    let egress = fabric.address(EGRESS);
+    let (address, connections) = brittle_on(listener, egress, u64::MAX, is_open);
+    let _proxy = proxy_on(udp, egress);
+    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+    fabric.publish();
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    let session = fabric.session().await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    let status = entry.status();
+    assert_eq!((status.tcp_flows, status.lanes.len()), (1, 0));
+    gate.send_replace(false);
+    connections.all_gone().await;
+    transfer.goes_on(PART).await;
+    assert_eq!(entry.status().lanes.len(), 1);
+    transfer.ends_whole().await;
+    until("the flow is over", || entry.status().tcp_flows == 0).await;
+}
+
+/// A channel that outlives its connection, and that has carried bytes.
+async fn lasting(session: &ClientSession) -> Channel {
+    let opening = session.open_lasting(stream(Lane::Bulk));
+    let mut channel = timeout(PATIENCE, opening).await.unwrap().unwrap();
+    assert_eq!(answer(&mut channel, 1).await.unwrap(), 1);
+    channel
+}
+
+async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u8> {
+    let asking = async {
+        channel.write_u8(byte).await?;
+        channel.flush().await?;
+        channel.read_u8().await
+    };
+    timeout(PATIENCE, asking).await.expect("it goes on or is over")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_keeps_so_many_channels_without_a_connection_and_ends_the_others() {
+    let limits = MeshLimits { detached_flows: 1, ..MeshLimits::default() };
+    let fabric = Fabric::start_with(limits, None, &[], echo().await);
+    let (gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
+    let mut channels = [lasting(&session).await, lasting(&session).await];
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    assert_eq!(entry.status().tcp_flows, 2);
+    gate.send_replace(false);
+    connections.all_gone().await;
+    until("one is given up", || entry.status().tcp_flows == 1).await;
+    assert_eq!(entry.status().absent_sessions, 1);
+    gate.send_replace(true);
+    let again = fabric.connect_at(address, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    let [first, second] = &mut channels;
+    let answers = [answer(first, 2).await.ok(), answer(second, 2).await.ok()];
+    assert!(matches!(answers, [Some(2), None] | [None, Some(2)]), "{answers:?}");
+}
+
+/// The first connection of a client that holds this key.
+async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw {
+    let mut claims = fabric.claims();
+    (claims.session, claims.client_key) = (session, key.public_key());
+    let token = fabric.token(&claims);
+    let mut raw = Raw::dial(fabric, ENTRY, CLIENT_ALPN, None).await;
+    let proof = Proof::make(&token, raw.exported(), key);
+    raw.say(&Hello { token, proof }).await;
+    let reply: HelloReply = raw.frame().await;
+    assert!(matches!(reply, HelloReply::Accepted { .. }), "{reply:?}");
+    raw
+}
+
+/// Asks for a channel on a connection of its own.
+async fn join(
+    fabric: &Fabric,
+    (session, key): (SessionId, &LocalKey),
+    lane: Lane,
+    resume: Resume,
+) -> (Raw, ChannelReply) {
+    let mut raw = Raw::dial(fabric, ENTRY, CHANNEL_ALPN, None).await;
+    raw.say(&JoinSession::make(session, raw.exported(), key)).await;
+    raw.say(&OpenChannel { resume: Some(resume), ..stream(lane) }).await;
+    let reply = raw.frame().await;
+    (raw, reply)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_goes_on_only_for_the_key_and_the_session_that_opened_it() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let (own, other) = ((SESSION, &client_key()), (SESSION, &key(78)));
+    let other_session = (OTHER_SESSION, &client_key());
+    let (flow, unknown) = (FlowId::from_random([7; 16]), FlowId::from_random([8; 16]));
+    let once = Resume { flow, generation: 1, received: 0 };
+    let _first = introduced(&fabric, own.0, own.1).await;
+    let (channel, reply) = join(&fabric, own, Lane::Bulk, Resume::opening(flow)).await;
+    assert_eq!(reply, ChannelReply::Attached { received: 0 });
+    drop(channel);
+    let (_raw, reply) = join(&fabric, own, Lane::Bulk, Resume { flow: unknown, ..once }).await;
+    assert_eq!(reply, ChannelReply::Gone);
+    let (_second, reply) = join(&fabric, own, Lane::Bulk, once).await;
+    assert_eq!(reply, ChannelReply::Attached { received: 0 });
+    let (_raw, reply) = join(&fabric, own, Lane::Bulk, once).await;
+    assert_eq!(reply, ChannelReply::Gone, "a generation counts once");
+    let _elsewhere = introduced(&fabric, other_session.0, other_session.1).await;
+    let twice = Resume { generation: 2, ..once };
+    let mut expect_denied = async |who, lane| {
+        let (_raw, reply) = join(&fabric, who, lane, twice).await;
+        let ChannelReply::Refused(refusal) = reply else { panic!("{reply:?}") };
+        assert_eq!(refusal.code, RefusalCode::AccessDenied);
+        fabric.expect_refusal(ENTRY, RefusalCode::AccessDenied, true).await;
+    };
+    expect_denied(own, Lane::Interactive).await;
+    expect_denied(other_session, Lane::Bulk).await;
+    let _stranger = introduced(&fabric, other.0, other.1).await;
+    let (_raw, reply) = join(&fabric, other, Lane::Bulk, twice).await;
+    let ChannelReply::Refused(refusal) = reply else { panic!("{reply:?}") };
+    assert_eq!(refusal.code, RefusalCode::AccessDenied);
+    fabric.expect_refusal(ENTRY, RefusalCode::AccessDenied, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absent_session_that_is_ended_is_over_at_once_and_lets_nobody_return() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let (gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
+    let mut channel = lasting(&session).await;
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    gate.send_replace(false);
+    connections.all_gone().await;
+    until("the session is absent", || entry.status().absent_sessions == 1).await;
+    fabric.plan.version += 1;
+    fabric.plan.denied_sessions.insert(SESSION);
+    fabric.publish_to(ENTRY);
+    let ended = Observation::SessionEnded {
+        session: SESSION,
+        reason: EndReason::Terminated,
+        bytes_up: 1,
+        bytes_down: 1,
+    };
+    assert_eq!(fabric.observation(ENTRY).await, ended);
+    assert_eq!((entry.status().entry_sessions, entry.status().absent_sessions), (0, 0));
+    gate.send_replace(true);
+    assert!(fabric.connect_at(address, token, client_key()).await.is_err());
+    fabric.expect_refusal(ENTRY, RefusalCode::SessionTerminated, true).await;
+    drop(session);
+    assert!(answer(&mut channel, 2).await.is_err(), "nothing brings it back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_before_a_client_that_came_back_leaves_arrives() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let (gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
+    let (mut writer, mut reader) = lasting(&session).await.split();
+    gate.send_replace(false);
+    connections.all_gone().await;
+    gate.send_replace(true);
+    let again = fabric.connect_at(address, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    let sent = pattern(100_000);
+    writer.write_all(&sent).await.unwrap();
+    writer.shutdown().await.unwrap();
+    let reading = async {
+        let mut received = Vec::new();
+        reader.read_to_end(&mut received).await.map(|_| received)
+    };
+    let (received, ()) =
+        timeout(PATIENCE, async { tokio::join!(reading, again.close()) }).await.unwrap();
+    assert!(received.is_ok_and(|received| received == sent), "it was cut");
+    let ended = Observation::SessionEnded {
+        session: SESSION,
+        reason: EndReason::ClientClosed,
+        bytes_up: 100_001,
+        bytes_down: 100_001,
+    };
+    assert_eq!(fabric.observation(ENTRY).await, ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]

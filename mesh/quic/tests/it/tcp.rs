@@ -250,7 +250,7 @@ impl Raw {
         Ok(Self { tls, parts: Parts::default().lasting(), input: Vec::new() })
     }
 
-    fn exported(&self) -> [u8; 32] {
+    pub(crate) fn exported(&self) -> [u8; 32] {
         let tls = self.tls.get_ref().1;
         let label = rap_proto::token::EXPORTER_LABEL;
         tls.export_keying_material([0; 32], label, Some(b"")).unwrap()

@@ -6,13 +6,14 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, Weak},
     task::{Context, Poll, Wake, Waker, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use rap_mesh_core::{
     carrier::{self, MAX_DATA, Part},
     ended::Close,
-    resume::{ACK_AFTER, Budget, End, Flow, Out, Refused},
+    resume::{ACK_AFTER, Budget, End, Flow, Out, RESUME_WITHIN, Refused},
 };
 use rap_proto::observation::EndReason;
 use tokio::time::Sleep;
@@ -253,6 +254,12 @@ impl Held {
             self.give_up(None);
         }
         self.gone.is_some()
+    }
+
+    /// Until when it cannot have been detached for too long.
+    pub(super) fn may_rest_for(&self) -> Duration {
+        let until = self.flow.poll_timeout();
+        until.map_or(RESUME_WITHIN, |until| until.since(self.clock.moment()))
     }
 
     /// Nobody will bring another connection.
