@@ -59,6 +59,14 @@ pub struct EntryAddress {
     pub addresses: Vec<SocketAddr>,
 }
 
+impl EntryAddress {
+    /// Whether this is one of its addresses, as a socket for both families may write it.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        self.addresses.iter().any(|known| plain(*known) == plain(address))
+    }
+}
+
 pub struct ConnectOptions {
     /// Tried in order; the next joins when one does not answer or cannot serve the session.
     pub entries: Vec<EntryAddress>,

@@ -375,7 +375,10 @@ async fn leave(
 ) -> Departure {
     let (reason, departure) = match left {
         Left::Done => {
-            let run_out = async { while channels.join_next().await.is_some() {} };
+            let run_out = async {
+                while channels.join_next().await.is_some() {}
+                client.mesh.clients.waiting_run_out(client).await;
+            };
             // What has not run out by then is cut below.
             let _ = timeout(CLOSE_LINGER, run_out).await;
             (EndReason::ClientClosed, Departure::Clean)

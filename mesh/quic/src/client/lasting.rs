@@ -29,11 +29,14 @@ pub(super) struct Succession {
     pub(super) newest: watch::Sender<Weak<Inner>>,
     /// What they keep while they have none.
     pub(super) budget: Arc<Mutex<Budget>>,
+    /// How many have none.
+    pub(super) waiting: watch::Sender<usize>,
 }
 
 impl Default for Succession {
     fn default() -> Self {
-        Self { newest: watch::Sender::new(Weak::new()), budget: Arc::default() }
+        let newest = watch::Sender::new(Weak::new());
+        Self { newest, budget: Arc::default(), waiting: watch::Sender::new(0) }
     }
 }
 
@@ -42,6 +45,22 @@ pub(super) struct ChannelKeeper {
     pub(super) succession: Arc<Succession>,
     pub(super) request: OpenChannel,
     pub(super) flow: FlowId,
+}
+
+/// A channel's place among those that wait for a connection.
+struct Counted(Arc<Succession>);
+
+impl Counted {
+    fn among(succession: &Arc<Succession>) -> Self {
+        succession.waiting.send_modify(|waiting| *waiting += 1);
+        Self(succession.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.waiting.send_modify(|waiting| *waiting = waiting.saturating_sub(1));
+    }
 }
 
 /// Why an attempt came to nothing.
@@ -53,7 +72,11 @@ enum Failed {
 
 impl Keeper for ChannelKeeper {
     fn lost(self: Arc<Self>, flow: Lasting) {
-        tokio::spawn(async move { self.bring(&flow).await });
+        let counted = Counted::among(&self.succession);
+        tokio::spawn(async move {
+            self.bring(&flow).await;
+            drop(counted);
+        });
     }
 }
 

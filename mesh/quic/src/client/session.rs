@@ -188,6 +188,11 @@ impl ClientSession {
         }
     }
 
+    /// How many of its channels have lost their connection and wait for another.
+    pub fn waiting_channels(&self) -> watch::Receiver<usize> {
+        self.succession().waiting.subscribe()
+    }
+
     /// Takes the place of the same session's connection that is lost: the channels of that go on
     /// over this one. To be called before a channel is opened here.
     pub fn succeed(&self, lost: &Self) {

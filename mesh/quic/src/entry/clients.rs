@@ -80,14 +80,26 @@ impl Clients {
 
     /// Ends what waits for a client that is done.
     pub(super) fn end_waiting(&self, client: &Client) {
+        for waiting in self.waiting(client) {
+            waiting.end(EndReason::ClientClosed);
+        }
+    }
+
+    /// Waits until the channels that a client opened on connections that it lost are over.
+    pub(super) async fn waiting_run_out(&self, client: &Client) {
+        for waiting in self.waiting(client) {
+            waiting.over().await;
+        }
+    }
+
+    /// A client as it was on the connections that it lost and whose channels go on.
+    fn waiting(&self, client: &Client) -> Vec<Arc<Client>> {
         let admitted = client.admitted();
         let (session, key) = (admitted.claims.session, admitted.claims.client_key);
         let served = locked(&self.served);
-        for (_, Served { client, .. }) in served.range((session, 0)..=(session, u64::MAX)) {
-            if client.waits() && client.admitted().claims.client_key == key {
-                client.end(EndReason::ClientClosed);
-            }
-        }
+        let all = served.range((session, 0)..=(session, u64::MAX));
+        let waiting = all.map(|(_, served)| served.client.clone()).filter(|served| served.waits());
+        waiting.filter(|served| served.admitted().claims.client_key == key).collect()
     }
 }
 
