@@ -8,7 +8,7 @@ mod comeback;
 mod pump;
 mod trace;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rap_mesh::{
@@ -25,7 +25,10 @@ use rap_proto::{
     signed::Unverified,
     token::AccessClaims,
 };
-use tokio::sync::{Mutex, Notify};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use pump::pump;
@@ -40,6 +43,8 @@ use crate::{
 const MAX_CATCH_UPS: u32 = 6;
 /// The pause before the first of them; it doubles with each further one.
 const FIRST_CATCH_UP: Duration = Duration::from_millis(50);
+/// How long a link that ends waits for its session, which somebody else may be looking for.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// The shortest pause between two refreshes.
 const MIN_REFRESH: Duration = Duration::from_secs(5);
 
@@ -63,6 +68,7 @@ struct State {
     live: Mutex<Live>,
     /// Another session is the one of the moment.
     changed: Notify,
+    told: comeback::Told,
 }
 
 /// The session of the moment.
@@ -79,7 +85,8 @@ impl Link {
     pub(crate) async fn open(request: Request) -> Result<Self, Failure> {
         let request = Arc::new(request);
         let live = Mutex::new(connect(&request).await?);
-        let state = Arc::new(State { live, changed: Notify::new() });
+        let (changed, told) = (Notify::new(), comeback::Told::default());
+        let state = Arc::new(State { live, changed, told });
         let comeback = tokio::spawn(comeback::attend(request.clone(), state.clone()));
         Ok(Self { request, state, comeback: AbortOnDropHandle::new(comeback) })
     }
@@ -130,8 +137,12 @@ impl Link {
     pub(crate) async fn close(&self) {
         // Whoever leaves comes back no more.
         self.comeback.abort();
-        let session = self.state.live.lock().await.session.clone();
-        session.close().await;
+        // Whoever is about to come back has nothing to close.
+        if let Ok(live) = timeout(CLOSE_WITHIN, self.state.live.lock()).await {
+            let session = live.session.clone();
+            drop(live);
+            session.close().await;
+        }
     }
 
     /// The session of the moment; while one task connects anew, the others wait for it.
@@ -139,7 +150,7 @@ impl Link {
         let mut live = self.state.live.lock().await;
         let end = live.end();
         if end == Some(SessionEnd::EntryLost) {
-            comeback::come_back(&self.request, &mut live).await?;
+            comeback::come_back(&self.request, &self.state.told, &mut live).await?;
             self.state.changed.notify_one();
         } else if end.is_some() || live.session.is_draining() {
             *live = connect(&self.request).await?;
@@ -174,7 +185,7 @@ async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
     // A further attempt is one more on the same session, not another session.
     let mut session = None;
     for _ in 1..MAX_CATCH_UPS {
-        match attempt(request, &mut session).await {
+        match attempt(request, &mut session, None).await {
             Err(Failed::Passing(failure)) => {
                 tracing::debug!(%failure, "the connection is tried again");
                 tokio::time::sleep(pause).await;
@@ -183,7 +194,7 @@ async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
             outcome => return outcome.map_err(Failed::into_failure),
         }
     }
-    attempt(request, &mut session).await.map_err(Failed::into_failure)
+    attempt(request, &mut session, None).await.map_err(Failed::into_failure)
 }
 
 enum Failed {
@@ -199,7 +210,12 @@ impl Failed {
     }
 }
 
-async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Result<Live, Failed> {
+/// Asks for access and connects, to the entry that was `at` this address before any other.
+async fn attempt(
+    request: &Arc<Request>,
+    session: &mut Option<SessionId>,
+    at: Option<SocketAddr>,
+) -> Result<Live, Failed> {
     let access = ask(request, *session).await.map_err(Failed::Final)?;
     *session = Some(access.session);
     let unreadable = || {
@@ -215,8 +231,10 @@ async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Res
         server_name: entry.server_name.clone(),
         addresses: entry.addresses.clone(),
     });
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by_key(|entry| !at.is_some_and(|at| entry.is_at(at)));
     let options = ConnectOptions {
-        entries: entries.collect(),
+        entries,
         authorities,
         token,
         key: Arc::new(request.key.clone()),
