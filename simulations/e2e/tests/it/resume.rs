@@ -10,19 +10,26 @@ use rap_e2e::{Fabric, Person, Process, Space, until};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until};
 
-use super::{everyday::ssh_config, step};
+use super::{
+    everyday::{forward, ssh_config},
+    step,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FILE_MIB: u64 = 192;
 /// How far a copy is when it loses its way.
 const MIDDLE: u64 = 32 * 1024 * 1024;
+/// What a person takes for no time.
+const AT_ONCE: Duration = Duration::from_secs(5);
+/// After this, what an entry carried is given up.
+const GIVEN_UP: Duration = Duration::from_secs(120);
 /// For so long the client has no network.
 const OUTAGE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn copies_on_tcp_go_on_when_a_relay_dies_and_when_the_client_loses_its_network() {
+async fn what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its_entry() {
     let test =
-        "resume::copies_on_tcp_go_on_when_a_relay_dies_and_when_the_client_loses_its_network";
+        "resume::what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its_entry";
     let Some(mut fabric) = super::fabric(test).await else { return };
     let config = ssh_config(&fabric).await;
     let sent = fabric.scratch().join("sent");
@@ -31,6 +38,7 @@ async fn copies_on_tcp_go_on_when_a_relay_dies_and_when_the_client_loses_its_net
     fabric.alice.run("dd", &words).await.ok();
     the_client_loses_its_network(&fabric, &config, &sent).await;
     a_relay_dies(&mut fabric, &config, &sent).await;
+    the_only_entry_dies(&fabric).await;
 }
 
 /// The client's cables are cut; when they are whole again it has another address.
@@ -86,6 +94,20 @@ async fn a_relay_dies(fabric: &mut Fabric, config: &str, sent: &Path) {
     })
     .await;
     arrived(fabric, copy, sent, &there).await;
+}
+
+/// Nothing can go on, which `rap` says at once, and again when it gives up.
+async fn the_only_entry_dies(fabric: &Fabric) {
+    step("the only entry dies for good");
+    let (mut connect, url) = forward(fabric, "demo-web").await;
+    let mut events = fabric.alice.talk("curl", &["-sSN", &format!("{url}/events")]);
+    assert_eq!(events.line(PATIENCE).await.as_deref(), Some("data: tick 1"));
+    fabric.signal_agent(Space::Entry, Signal::KILL);
+    let says = |line: &str| line.contains("reconnecting").then_some(());
+    connect.says("that it reconnects", AT_ONCE, says).await;
+    while events.line(GIVEN_UP).await.is_some() {}
+    let says = |line: &str| line.contains("connection to the entry was lost").then_some(());
+    connect.says("that it gave up", GIVEN_UP, says).await;
 }
 
 async fn relayed(fabric: &Fabric, relay: Space) -> u64 {
