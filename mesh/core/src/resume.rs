@@ -41,6 +41,11 @@ pub const RESUME_WITHIN: Duration = Duration::from_secs(60);
 pub const MAX_DETACHED_FLOWS: usize = 1024;
 pub const MAX_DETACHED_BYTES: usize = 256 * 1024 * 1024;
 
+/// When the flows of one side of a node keep more together, with a connection or without …
+pub const MAX_KEPT_BYTES: usize = 256 * 1024 * 1024;
+/// … each may keep no more than this: enough that it is acknowledged without waiting.
+pub const NARROW_WINDOW: usize = ACK_EVERY as usize;
+
 /// The offset behind a direction's end: everything came, and that it is all.
 pub const COMPLETE: u64 = u64::MAX;
 
@@ -77,6 +82,12 @@ pub enum Refused {
     TooMuch,
 }
 
+/// How many bytes of one direction one flow may keep, where all keep `kept` and should keep no more
+/// than `most`.
+pub const fn window(kept: usize, most: usize) -> usize {
+    if kept < most { MAX_REPLAY_BYTES } else { NARROW_WINDOW }
+}
+
 /// Both directions of one flow, at one of its ends.
 #[derive(Debug, Clone)]
 pub struct Flow {
@@ -100,9 +111,10 @@ impl Flow {
         Self { sent, received, generation: 0, detached: None, expired: false }
     }
 
-    /// Whether more may be sent. If not, whoever brings it has to wait for acknowledgements.
-    pub fn has_room(&self) -> bool {
-        self.sent.has_room()
+    /// Whether more may be sent within a [`window`]. If not, whoever brings it has to wait for
+    /// acknowledgements.
+    pub fn has_room(&self, window: usize) -> bool {
+        self.sent.has_room(window)
     }
 
     /// Sends these bytes, now or on a later attachment. A direction that has ended sends no more.

@@ -44,6 +44,7 @@ use crate::{
     kept::KeptFlows,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
+    pipe::Store,
     relay::{self, Relay},
     relays::RelayOrders,
     tcp,
@@ -112,7 +113,10 @@ impl MeshEndpoint {
             open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
-        let detached = || Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
+        let store = || {
+            let detached = Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
+            Store::new(detached, limits.kept_bytes)
+        };
         let mesh = Arc::new(Mesh {
             endpoint,
             clock: Clock::start(),
@@ -128,9 +132,9 @@ impl MeshEndpoint {
             clients: Clients::default(),
             egress: Mutex::default(),
             tokens: TokenCache::default(),
-            kept: KeptFlows::new(detached()),
-            kept_channels: KeptFlows::new(detached()),
-            lanes: Lanes::new(detached()),
+            kept: KeptFlows::new(store()),
+            kept_channels: KeptFlows::new(store()),
+            lanes: Lanes::new(store()),
             hops: Hops::default(),
             relay: Relay::default(),
             relays: RelayOrders::default(),

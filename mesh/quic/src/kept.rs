@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use rap_mesh_core::resume::{Budget, RESUME_WITHIN};
+use rap_mesh_core::resume::RESUME_WITHIN;
 use rap_proto::{
     ChannelKind, Lane, PublicKey, ResourceId, SessionId, token::AccessClaims, wire::resume::FlowId,
 };
@@ -17,12 +17,12 @@ use rap_proto::{
 use crate::{
     egress::Origin,
     mesh::{Mesh, locked},
-    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, WeakLasting, lasting},
+    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, WeakLasting, lasting},
 };
 
 pub(crate) struct KeptFlows {
     named: Arc<Mutex<Named>>,
-    budget: Arc<Mutex<Budget>>,
+    store: Arc<Store>,
 }
 
 type Named = BTreeMap<FlowId, Kept>;
@@ -71,8 +71,8 @@ impl Owner {
 }
 
 impl KeptFlows {
-    pub(crate) fn new(budget: Budget) -> Self {
-        Self { named: Arc::default(), budget: Arc::new(Mutex::new(budget)) }
+    pub(crate) fn new(store: Store) -> Self {
+        Self { named: Arc::default(), store: Arc::new(store) }
     }
 
     /// `None` when there are `most`, or when the name is taken.
@@ -96,7 +96,7 @@ impl KeptFlows {
         let leg = Leg::new(send, recv)?;
         let id = name.id;
         let (send, recv, flow) =
-            lasting(leg, Arc::new(waiting), self.budget.clone(), Some(Box::new(name)));
+            lasting(leg, Arc::new(waiting), self.store.clone(), Some(Box::new(name)));
         if let Some(kept) = locked(&self.named).get_mut(&id) {
             kept.flow = Some(flow.downgrade());
         }

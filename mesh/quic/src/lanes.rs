@@ -23,7 +23,6 @@ use rap_mesh_core::{
     ended::{Close, DONE},
     lane_path::Standing,
     paths::{Candidate, PathBook},
-    resume::Budget,
 };
 use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
 use tokio::time::timeout;
@@ -35,6 +34,7 @@ pub(crate) use request::{Flow, Newest, open_flow};
 use crate::{
     LaneStatus, Path,
     mesh::{Mesh, close, code, locked},
+    pipe::Store,
     pool::{Pool, Pooled},
     watch::until,
 };
@@ -62,8 +62,7 @@ pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
     streams: stream::Streams,
-    /// What the flows without a connection may take.
-    budget: Arc<Mutex<Budget>>,
+    store: Arc<Store>,
 }
 
 pub(crate) struct LaneConnection {
@@ -101,12 +100,12 @@ impl Pooled for Arc<LaneConnection> {
 }
 
 impl Lanes {
-    pub(crate) fn new(budget: Budget) -> Self {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
             pool: Pool::new(MAX_LANES),
             paths: Mutex::default(),
             streams: stream::Streams::default(),
-            budget: Arc::new(Mutex::new(budget)),
+            store: Arc::new(store),
         }
     }
 

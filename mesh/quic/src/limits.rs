@@ -1,6 +1,6 @@
 //! How much one endpoint takes on.
 
-use rap_mesh_core::resume::MAX_DETACHED_FLOWS;
+use rap_mesh_core::resume::{MAX_DETACHED_FLOWS, MAX_KEPT_BYTES};
 
 /// Handshakes that run at once; more are refused.
 pub const MAX_HANDSHAKES: usize = 512;
@@ -29,6 +29,8 @@ pub struct MeshLimits {
     pub lasting_flows: usize,
     /// Those of them that have none at the moment, and an entry's own.
     pub detached_flows: usize,
+    /// When such flows keep more, each may keep less.
+    pub kept_bytes: usize,
 }
 
 impl Default for MeshLimits {
@@ -41,6 +43,7 @@ impl Default for MeshLimits {
             lane_streams: MAX_LANE_STREAMS,
             lasting_flows: MAX_LASTING_FLOWS,
             detached_flows: MAX_DETACHED_FLOWS,
+            kept_bytes: MAX_KEPT_BYTES,
         }
     }
 }

@@ -19,7 +19,9 @@ use futures_util::future::Either;
 use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::ended::{Close, DONE};
 
-pub(crate) use lasting::{Keeper, Lasting, LastingInlet, LastingOutlet, Leg, WeakLasting, lasting};
+pub(crate) use lasting::{
+    Keeper, Lasting, LastingInlet, LastingOutlet, Leg, Store, WeakLasting, lasting,
+};
 pub(crate) use tcp::{TcpInlet, TcpOutlet, pipe};
 use tokio::io::ReadBuf;
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes};
 
-use super::{COMPLETE, End, MAX_PART_PIECES, MAX_REPLAY_BYTES, MAX_REPLAY_PIECES, Out, Refused};
+use super::{COMPLETE, End, MAX_PART_PIECES, MAX_REPLAY_PIECES, Out, Refused};
 
 /// INVARIANT: `pieces` are the bytes from `acknowledged` to `acknowledged + kept`; those before
 /// `written` are the first `written_pieces` of them.
@@ -27,8 +27,8 @@ pub(super) struct Sent {
 }
 
 impl Sent {
-    pub(super) fn has_room(&self) -> bool {
-        self.kept < MAX_REPLAY_BYTES && self.pieces.len() < MAX_REPLAY_PIECES
+    pub(super) fn has_room(&self, window: usize) -> bool {
+        self.kept < window && self.pieces.len() < MAX_REPLAY_PIECES
     }
 
     pub(super) fn push(&mut self, bytes: Bytes) {

@@ -133,7 +133,7 @@ impl World {
 
     fn send(&mut self, side: usize) {
         let side = &mut self.sides[side];
-        if !side.flow.has_room() {
+        if !side.flow.has_room(MAX_REPLAY_BYTES) {
             return;
         }
         match side.script.pop_front() {
@@ -333,21 +333,21 @@ fn a_full_window_holds_the_sender_back_until_it_is_acknowledged() {
     let mut flow = Flow::new();
     let piece = Bytes::from(vec![1; 64 * 1024]);
     let mut sent = 0;
-    while flow.has_room() {
+    while flow.has_room(MAX_REPLAY_BYTES) {
         flow.send(piece.clone());
         sent += piece.len();
     }
     assert_eq!(sent, MAX_REPLAY_BYTES);
     written(&mut flow);
-    assert!(!flow.has_room(), "writing makes no room");
+    assert!(!flow.has_room(MAX_REPLAY_BYTES), "writing makes no room");
     flow.handle_acknowledged(0, 1).unwrap();
-    assert!(flow.has_room());
+    assert!(flow.has_room(MAX_REPLAY_BYTES));
     let mut small = Flow::new();
     for _ in 0..MAX_REPLAY_PIECES {
-        assert!(small.has_room());
+        assert!(small.has_room(MAX_REPLAY_BYTES));
         small.send(Bytes::from_static(b"x"));
     }
-    assert!(!small.has_room(), "pieces are bounded as well as bytes");
+    assert!(!small.has_room(MAX_REPLAY_BYTES), "pieces are bounded as well as bytes");
 }
 
 #[test]
@@ -477,4 +477,18 @@ fn the_flows_without_a_connection_share_a_budget() {
     assert!((0..MAX_DETACHED_FLOWS).all(|_| node.take(0)));
     assert!(!node.take(0));
     assert!(!Budget::default().take(MAX_DETACHED_BYTES + 1));
+}
+
+#[test]
+fn flows_that_keep_much_together_may_each_keep_less() {
+    let most = 10 * MAX_REPLAY_BYTES;
+    let (wide, narrow) = (window(most - 1, most), window(most, most));
+    assert_eq!((wide, narrow), (MAX_REPLAY_BYTES, NARROW_WINDOW));
+    let mut flow = Flow::new();
+    flow.send(Bytes::from(vec![0; NARROW_WINDOW]));
+    assert!(flow.has_room(wide) && !flow.has_room(narrow));
+    let mut room = Vec::new();
+    assert_eq!(flow.poll_out(NARROW_WINDOW, &mut room), Some(Out::Data));
+    flow.handle_acknowledged(0, 1).unwrap();
+    assert!(flow.has_room(narrow));
 }

@@ -1,11 +1,11 @@
 //! Channels that outlive their session's connection: they go on over its next one.
 
 use std::{
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
-use rap_mesh_core::{ended::Close, resume::Budget};
+use rap_mesh_core::ended::Close;
 use rap_proto::{
     RefusalCode,
     observation::EndReason,
@@ -17,7 +17,7 @@ use rap_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use super::session::{ClientSession, Inner, SessionEnd};
-use crate::pipe::{Keeper, Lasting, Leg};
+use crate::pipe::{Keeper, Lasting, Leg, Store};
 
 /// The pause before a further attempt, unless there is another connection.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -27,8 +27,7 @@ const FOUND_WITHIN: Duration = Duration::from_secs(5);
 /// What the channels of a session hold on to: its newest connection.
 pub(super) struct Succession {
     pub(super) newest: watch::Sender<Weak<Inner>>,
-    /// What they keep while they have none.
-    pub(super) budget: Arc<Mutex<Budget>>,
+    pub(super) store: Arc<Store>,
     /// How many have none.
     pub(super) waiting: watch::Sender<usize>,
 }
@@ -36,7 +35,7 @@ pub(super) struct Succession {
 impl Default for Succession {
     fn default() -> Self {
         let newest = watch::Sender::new(Weak::new());
-        Self { newest, budget: Arc::default(), waiting: watch::Sender::new(0) }
+        Self { newest, store: Arc::default(), waiting: watch::Sender::new(0) }
     }
 }
 

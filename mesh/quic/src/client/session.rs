@@ -178,9 +178,9 @@ impl ClientSession {
             (send, recv, ChannelReply::Attached { .. }) => {
                 let leg = Leg::new(send, recv).ok_or_else(not_asked_for)?;
                 let succession = self.succession();
-                let budget = succession.budget.clone();
+                let store = succession.store.clone();
                 let keeper = ChannelKeeper { succession, request, flow };
-                let (send, recv, _) = lasting(leg, Arc::new(keeper), budget, None);
+                let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
                 Ok(Channel::new(send, recv))
             }
             (.., ChannelReply::Refused(refusal)) => Err(refusal.into()),

@@ -99,8 +99,8 @@ pub(super) async fn ask(
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
             let newest = asked.newest.clone();
             let keeper = LaneKeeper { mesh: mesh.clone(), key, request, newest, flow: name };
-            let budget = mesh.lanes.budget.clone();
-            let (send, recv, _) = lasting(leg, Arc::new(keeper), budget, None);
+            let store = mesh.lanes.store.clone();
+            let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
             Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnTcp { _place: place } }))
         }
         Ok(FlowReply::Gone) => Err(here(refusal(RefusalCode::Malformed))),

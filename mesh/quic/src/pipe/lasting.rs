@@ -6,6 +6,7 @@
 
 mod held;
 mod leg;
+mod store;
 
 use std::{
     any::Any,
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use rap_mesh_core::{
     carrier::MAX_DATA,
     ended::{Close, DONE},
-    resume::{Budget, End, RESUME_WITHIN, Refused},
+    resume::{End, RESUME_WITHIN, Refused},
 };
 use tokio::{io::ReadBuf, time::timeout};
 
@@ -29,6 +30,7 @@ use crate::mesh::locked;
 use held::Held;
 
 pub(crate) use leg::Leg;
+pub(crate) use store::Store;
 
 /// Who brings a flow its next connection.
 pub(crate) trait Keeper: Send + Sync {
@@ -56,15 +58,15 @@ pub(crate) struct LastingOutlet {
     held: Arc<Mutex<Held>>,
 }
 
-/// A flow that was opened on this leg. What it keeps while it has none is taken from `budget`;
-/// `kept` is dropped with it.
+/// A flow that was opened on this leg. What it keeps is counted in `store`; `kept` is dropped
+/// with it.
 pub(crate) fn lasting(
     leg: Leg,
     keeper: Arc<dyn Keeper>,
-    budget: Arc<Mutex<Budget>>,
+    store: Arc<Store>,
     kept: Option<Box<dyn Any + Send>>,
 ) -> (Outlet, Inlet, Lasting) {
-    let held = Arc::new_cyclic(|me| Mutex::new(Held::new(me.clone(), leg, keeper, budget, kept)));
+    let held = Arc::new_cyclic(|me| Mutex::new(Held::new(me.clone(), leg, keeper, store, kept)));
     let outlet = Outlet::Lasting(LastingOutlet { held: held.clone() });
     let inlet = Inlet::Lasting(LastingInlet { held: held.clone(), rest: Bytes::new() });
     (outlet, inlet, Lasting(held))
@@ -188,7 +190,7 @@ impl LastingOutlet {
                     return Poll::Ready(Ok(()));
                 }
                 for piece in pieces.iter_mut() {
-                    if held.flow.has_room() {
+                    if held.has_room() {
                         held.send(std::mem::take(piece));
                     }
                 }

@@ -283,6 +283,21 @@ async fn a_flow_on_tcp_goes_on_over_its_lanes_quic_connection() {
     until("the flow is over", || entry.status().tcp_flows == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_that_may_keep_little_carry_as_much_and_go_on_as_well() {
+    let limits = MeshLimits { kept_bytes: 0, ..MeshLimits::default() };
+    let mut fabric = Fabric::start_with(limits, Some(Carrier::Tcp), &[], echo().await);
+    let (_gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(EGRESS), 1_234_567, is_open).await;
+    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+    fabric.publish();
+    let session = fabric.session().await;
+    let sent = pattern(6_000_000);
+    let received = exchange(&session, Lane::Bulk, sent.clone());
+    assert!(timeout(2 * PATIENCE, received).await.unwrap() == sent);
+    assert!(connections.came.load(Ordering::Relaxed) >= 5, "{connections:?}");
+}
+
 /// A channel that outlives its connection, and that has carried bytes.
 async fn lasting(session: &ClientSession) -> Channel {
     let opening = session.open_lasting(stream(Lane::Bulk));

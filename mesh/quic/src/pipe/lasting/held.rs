@@ -13,17 +13,17 @@ use bytes::Bytes;
 use rap_mesh_core::{
     carrier::{self, MAX_DATA, Part},
     ended::Close,
-    resume::{ACK_AFTER, Budget, End, Flow, Out, RESUME_WITHIN, Refused},
+    resume::{ACK_AFTER, End, Flow, Out, RESUME_WITHIN, Refused},
 };
 use rap_proto::observation::EndReason;
 use tokio::time::Sleep;
 
 use super::{
     super::{Broken, Unsent},
-    Keeper, Lasting,
+    Keeper, Lasting, Store,
     leg::{Gone, Got, Leg},
 };
-use crate::{clock::Clock, mesh::locked};
+use crate::clock::Clock;
 
 /// Who waits for something to happen.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +55,10 @@ pub(super) struct Held {
     pub(super) handles: u8,
     clock: Clock,
     keeper: Arc<dyn Keeper>,
-    budget: Arc<Mutex<Budget>>,
-    /// What was taken of the budget.
+    store: Arc<Store>,
+    /// What it counts this flow with.
+    counted: usize,
+    /// What was taken of its places without a connection.
     reserved: Option<usize>,
     me: Weak<Mutex<Self>>,
     _kept: Option<Box<dyn Any + Send>>,
@@ -67,7 +69,7 @@ impl Held {
         me: Weak<Mutex<Self>>,
         leg: Leg,
         keeper: Arc<dyn Keeper>,
-        budget: Arc<Mutex<Budget>>,
+        store: Arc<Store>,
         kept: Option<Box<dyn Any + Send>>,
     ) -> Self {
         Self {
@@ -84,7 +86,8 @@ impl Held {
             handles: 2,
             clock: Clock::start(),
             keeper,
-            budget,
+            store,
+            counted: 0,
             reserved: None,
             me,
             _kept: kept,
@@ -150,7 +153,7 @@ impl Held {
                 continue;
             }
             ready!(written);
-            if self.flow.has_room() {
+            if self.has_room() {
                 return Poll::Ready(Ok(()));
             }
             // The acknowledgements can be behind data that nobody asks for at the moment.
@@ -164,7 +167,12 @@ impl Held {
 
     pub(super) fn send(&mut self, bytes: Bytes) {
         self.flow.send(bytes);
+        self.count();
         self.dirty = true;
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.flow.has_room(self.store.window())
     }
 
     pub(super) fn poll_finish(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -234,6 +242,7 @@ impl Held {
             return Err(Refused::Late);
         }
         self.flow.attach(generation, received)?;
+        self.count();
         self.leg = Some(leg);
         self.dirty = true;
         self.give_back();
@@ -274,7 +283,7 @@ impl Held {
     pub(super) fn reserve(&mut self) -> bool {
         if self.reserved.is_none() {
             let kept = self.flow.kept();
-            self.reserved = locked(&self.budget).take(kept).then_some(kept);
+            self.reserved = self.store.take(kept).then_some(kept);
         }
         self.reserved.is_some()
     }
@@ -340,7 +349,9 @@ impl Held {
             Got::Said(Part::Reset(code)) => self.flow.handle_ended(generation, End::Reset(code)),
             Got::Said(Part::Acknowledged(offset)) => {
                 self.wake_one(Waiting::Writer);
-                self.flow.handle_acknowledged(generation, offset)
+                let taken = self.flow.handle_acknowledged(generation, offset);
+                self.count();
+                taken
             }
             Got::Said(Part::Stopped(code)) => {
                 self.stopped.get_or_insert(code);
@@ -408,9 +419,16 @@ impl Held {
         }
     }
 
+    /// Tells the store what is kept.
+    fn count(&mut self) {
+        let kept = self.flow.kept();
+        self.store.count(self.counted, kept);
+        self.counted = kept;
+    }
+
     fn give_back(&mut self) {
         if let Some(reserved) = self.reserved.take() {
-            locked(&self.budget).give(reserved);
+            self.store.give(reserved);
         }
     }
 
@@ -442,6 +460,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.give_back();
+        self.store.count(self.counted, 0);
     }
 }
 

@@ -42,7 +42,7 @@ pub(crate) struct Leg {
 }
 
 enum Io {
-    Tls(Tls),
+    Tls(Box<Tls>),
     Quic(Box<Quic>),
 }
 
@@ -75,7 +75,7 @@ impl Leg {
         let (io, parts) = match (outlet, inlet) {
             (Outlet::Tcp(outlet), Inlet::Tcp(inlet)) => {
                 let (tls, place, input, parts) = tcp::unpipe(outlet, inlet)?;
-                (Io::Tls(Tls { tls, input, _place: place }), parts)
+                (Io::Tls(Box::new(Tls { tls, input, _place: place })), parts)
             }
             (Outlet::Quic(send), Inlet::Quic(recv)) => {
                 let (input, output) = (VecDeque::new(), VecDeque::new());
@@ -260,7 +260,7 @@ impl Drop for Leg {
             return;
         };
         // Closing a socket with bytes unread resets it, and what was sent last can be lost.
-        runtime.spawn(timeout(LINGER, linger(tls)));
+        runtime.spawn(timeout(LINGER, linger(*tls)));
     }
 }
 
