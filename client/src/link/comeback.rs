@@ -88,7 +88,10 @@ pub(super) async fn come_back(
     live: &mut Live,
 ) -> Result<(), Failure> {
     told.lost();
-    let next = successor(request, live).await.inspect_err(|_| told.given_up())?;
+    let next = successor(request, live).await.inspect_err(|_| {
+        told.given_up();
+        live.session.forsake();
+    })?;
     if next.id == live.id {
         next.session.succeed(&live.session);
     }

@@ -181,9 +181,6 @@ async fn welcome(
         Err(_) => Departure::Lost,
     };
     let over = *client.over.borrow();
-    if over == Some(EndReason::ClientClosed) {
-        mesh.clients.end_waiting(&client);
-    }
     let now = mesh.clock.moment();
     let ended = if client.waits() {
         locked(&mesh.entry).wait_no_more(now, session)
@@ -381,6 +378,8 @@ async fn leave(
             };
             // What has not run out by then is cut below.
             let _ = timeout(CLOSE_LINGER, run_out).await;
+            // A connection that is closed without a word can be an attempt to come back.
+            client.mesh.clients.end_waiting(client);
             (EndReason::ClientClosed, Departure::Clean)
         }
         Left::Closed => (EndReason::ClientClosed, Departure::Clean),

@@ -201,6 +201,11 @@ impl ClientSession {
         succession.newest.send_replace(Arc::downgrade(&self.inner));
     }
 
+    /// Nobody comes back to it: what waits for that is over.
+    pub fn forsake(&self) {
+        self.succession().newest.send_replace(std::sync::Weak::new());
+    }
+
     fn succession(&self) -> Arc<Succession> {
         crate::mesh::locked(&self.inner.succession).clone()
     }

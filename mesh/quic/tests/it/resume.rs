@@ -430,6 +430,47 @@ async fn an_absent_session_that_is_ended_is_over_at_once_and_lets_nobody_return(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_closed_without_a_word_ends_no_channel_that_waits() {
+    let fabric = Fabric::start(&[], echo().await);
+    let (gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
+    let mut channel = lasting(&session).await;
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    gate.send_replace(false);
+    connections.all_gone().await;
+    until("the session is absent", || entry.status().absent_sessions == 1).await;
+    gate.send_replace(true);
+    // On QUIC an attempt that is given up is a close in good order.
+    let attempt = fabric.session_on(Carrier::Quic).await;
+    assert_eq!(entry.status().absent_sessions, 0);
+    drop(attempt);
+    until("it is absent once more", || entry.status().absent_sessions == 1).await;
+    let again = fabric.connect_at(address, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_whose_session_nobody_comes_back_to_is_over_at_once() {
+    let fabric = Fabric::start(&[], echo().await);
+    let (gate, is_open) = watch::channel(true);
+    let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token, client_key()).await.unwrap();
+    let mut channel = lasting(&session).await;
+    let mut waiting = session.waiting_channels();
+    gate.send_replace(false);
+    connections.all_gone().await;
+    assert_eq!(timeout(PATIENCE, session.ended()).await.unwrap(), SessionEnd::EntryLost);
+    session.forsake();
+    assert!(answer(&mut channel, 2).await.is_err());
+    let none = waiting.wait_for(|waiting| *waiting == 0);
+    assert!(timeout(PATIENCE, none).await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_before_a_client_that_came_back_leaves_arrives() {
     let mut fabric = Fabric::start(&[], echo().await);
     let (gate, is_open) = watch::channel(true);
