@@ -15,6 +15,7 @@ pub mod client;
 pub mod hop;
 pub mod lane;
 pub mod node_api;
+pub mod resume;
 
 use serde::{Serialize, de::DeserializeOwned};
 

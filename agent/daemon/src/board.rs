@@ -123,6 +123,9 @@ pub struct MeshReport {
     pub listening: Option<SocketAddr>,
     pub last_error: Option<String>,
     pub entry_sessions: usize,
+    /// Those of them whose client lost its connection and may come back.
+    #[serde(default)]
+    pub absent_sessions: usize,
     pub egress_sessions: usize,
     pub relayed_flows: usize,
     pub lanes: Vec<LaneReport>,

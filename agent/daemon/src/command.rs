@@ -313,8 +313,9 @@ fn table(report: &StatusReport) -> String {
         (
             "sessions",
             format!(
-                "{} as entry, {} as egress, {} flows relayed, {} flows sent on tcp",
+                "{} as entry ({} absent), {} as egress, {} flows relayed, {} flows sent on tcp",
                 report.mesh.entry_sessions,
+                report.mesh.absent_sessions,
                 report.mesh.egress_sessions,
                 report.mesh.relayed_flows,
                 report.mesh.tcp_flows

@@ -1,12 +1,14 @@
 //! A session to one resource: authorized by the control plane, carried by an entry.
 //!
-//! The link asks for access, connects, keeps the grant fresh in the background, and connects anew
-//! when the session is lost; what is open on a lost session ends with it.
+//! The link asks for access, connects, and keeps the grant fresh in the background. When the
+//! connection is lost it comes back to the session, and what is open on it goes on; when the
+//! session is over, it connects anew.
 
+mod comeback;
 mod pump;
 mod trace;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use rap_mesh::{
@@ -23,7 +25,10 @@ use rap_proto::{
     signed::Unverified,
     token::AccessClaims,
 };
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, Notify},
+    time::timeout,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use pump::pump;
@@ -38,6 +43,8 @@ use crate::{
 const MAX_CATCH_UPS: u32 = 6;
 /// The pause before the first of them; it doubles with each further one.
 const FIRST_CATCH_UP: Duration = Duration::from_millis(50);
+/// How long a link that ends waits for its session, which somebody else may be looking for.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// The shortest pause between two refreshes.
 const MIN_REFRESH: Duration = Duration::from_secs(5);
 
@@ -52,11 +59,21 @@ pub(crate) struct Request {
 
 pub(crate) struct Link {
     request: Arc<Request>,
-    state: Mutex<Live>,
+    state: Arc<State>,
+    /// Ends with the link.
+    comeback: AbortOnDropHandle<()>,
+}
+
+struct State {
+    live: Mutex<Live>,
+    /// Another session is the one of the moment.
+    changed: Notify,
+    told: comeback::Told,
 }
 
 /// The session of the moment.
 struct Live {
+    id: SessionId,
     session: ClientSession,
     kind: ResourceKind,
     /// Ends with the session that it keeps fresh.
@@ -67,8 +84,11 @@ impl Link {
     /// Asks for access and connects.
     pub(crate) async fn open(request: Request) -> Result<Self, Failure> {
         let request = Arc::new(request);
-        let live = connect(&request).await?;
-        Ok(Self { request, state: Mutex::new(live) })
+        let live = Mutex::new(connect(&request).await?);
+        let (changed, told) = (Notify::new(), comeback::Told::default());
+        let state = Arc::new(State { live, changed, told });
+        let comeback = tokio::spawn(comeback::attend(request.clone(), state.clone()));
+        Ok(Self { request, state, comeback: AbortOnDropHandle::new(comeback) })
     }
 
     /// Opens one channel; with a new session when the last one is over.
@@ -82,8 +102,9 @@ impl Link {
                 ResourceKind::Web | ResourceKind::Tcp => Lane::Bulk,
             });
             let traceparent = Some(trace::context());
-            let channel = OpenChannel { channel: ChannelKind::Stream, lane, traceparent };
-            match session.open(channel).await {
+            let kind = ChannelKind::Stream;
+            let channel = OpenChannel { channel: kind, lane, traceparent, resume: None };
+            match session.open_lasting(channel).await {
                 Ok(channel) => return Ok(channel),
                 Err(OpenError::Refused(refusal)) => {
                     let passing = is_passing(refusal.code);
@@ -108,24 +129,41 @@ impl Link {
 
     /// Resolves when the session of the moment is over.
     pub(crate) async fn ended(&self) -> SessionEnd {
-        let session = self.state.lock().await.session.clone();
+        let session = self.state.live.lock().await.session.clone();
         session.ended().await
     }
 
     /// Ends the session, once what was written has arrived.
     pub(crate) async fn close(&self) {
-        let session = self.state.lock().await.session.clone();
-        session.close().await;
+        // Whoever leaves comes back no more.
+        self.comeback.abort();
+        // Whoever is about to come back has nothing to close.
+        if let Ok(live) = timeout(CLOSE_WITHIN, self.state.live.lock()).await {
+            let session = live.session.clone();
+            drop(live);
+            session.close().await;
+        }
     }
 
     /// The session of the moment; while one task connects anew, the others wait for it.
     async fn live(&self) -> Result<(ClientSession, ResourceKind), Failure> {
-        let mut state = self.state.lock().await;
-        let over = futures_util::FutureExt::now_or_never(state.session.ended()).is_some();
-        if over || state.session.is_draining() {
-            *state = connect(&self.request).await?;
+        let mut live = self.state.live.lock().await;
+        let end = live.end();
+        if end == Some(SessionEnd::EntryLost) {
+            comeback::come_back(&self.request, &self.state.told, &mut live).await?;
+            self.state.changed.notify_one();
+        } else if end.is_some() || live.session.is_draining() {
+            *live = connect(&self.request).await?;
+            self.state.changed.notify_one();
         }
-        Ok((state.session.clone(), state.kind))
+        Ok((live.session.clone(), live.kind))
+    }
+}
+
+impl Live {
+    /// How the session ended, if it did.
+    fn end(&self) -> Option<SessionEnd> {
+        futures_util::FutureExt::now_or_never(self.session.ended())
     }
 }
 
@@ -147,7 +185,7 @@ async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
     // A further attempt is one more on the same session, not another session.
     let mut session = None;
     for _ in 1..MAX_CATCH_UPS {
-        match attempt(request, &mut session).await {
+        match attempt(request, &mut session, None).await {
             Err(Failed::Passing(failure)) => {
                 tracing::debug!(%failure, "the connection is tried again");
                 tokio::time::sleep(pause).await;
@@ -156,7 +194,7 @@ async fn connect(request: &Arc<Request>) -> Result<Live, Failure> {
             outcome => return outcome.map_err(Failed::into_failure),
         }
     }
-    attempt(request, &mut session).await.map_err(Failed::into_failure)
+    attempt(request, &mut session, None).await.map_err(Failed::into_failure)
 }
 
 enum Failed {
@@ -172,7 +210,12 @@ impl Failed {
     }
 }
 
-async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Result<Live, Failed> {
+/// Asks for access and connects, to the entry that was `at` this address before any other.
+async fn attempt(
+    request: &Arc<Request>,
+    session: &mut Option<SessionId>,
+    at: Option<SocketAddr>,
+) -> Result<Live, Failed> {
     let access = ask(request, *session).await.map_err(Failed::Final)?;
     *session = Some(access.session);
     let unreadable = || {
@@ -188,8 +231,10 @@ async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Res
         server_name: entry.server_name.clone(),
         addresses: entry.addresses.clone(),
     });
+    let mut entries: Vec<_> = entries.collect();
+    entries.sort_by_key(|entry| !at.is_some_and(|at| entry.is_at(at)));
     let options = ConnectOptions {
-        entries: entries.collect(),
+        entries,
         authorities,
         token,
         key: Arc::new(request.key.clone()),
@@ -206,8 +251,9 @@ async fn attempt(request: &Arc<Request>, session: &mut Option<SessionId>) -> Res
     })?;
     let (entry, carrier) = (session.entry(), session.carrier());
     tracing::debug!(session = %access.session, %entry, %carrier, "connected");
-    let refresher = tokio::spawn(keep_fresh(Arc::clone(request), access.session, session.clone()));
-    Ok(Live { session, kind, _refresher: AbortOnDropHandle::new(refresher) })
+    let id = access.session;
+    let refresher = tokio::spawn(keep_fresh(Arc::clone(request), id, session.clone()));
+    Ok(Live { id, session, kind, _refresher: AbortOnDropHandle::new(refresher) })
 }
 
 async fn ask(request: &Request, session: Option<SessionId>) -> Result<Access, Failure> {

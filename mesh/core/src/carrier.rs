@@ -14,6 +14,14 @@
 //! ```
 //!
 //! After `finished` or `reset` only one `stopped` may follow.
+//!
+//! A flow that outlives its connection (see [`crate::resume`]) is cut into the same parts on either
+//! carrier, and has two more, which may come at any time:
+//!
+//! ```text
+//! kind 4  acknowledged  8 bytes: so many bytes of the other direction were taken
+//! kind 5  from          8 bytes: the offset of the next data; first on a further connection
+//! ```
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +36,7 @@ pub const HEAD_BYTES: usize = 4;
 /// (RFC 8446, section 5.1).
 pub const MAX_DATA: usize = 4 * 16_384 - HEAD_BYTES;
 
+/// A code, or an offset.
 const CODE_BYTES: usize = 8;
 
 /// What a lane's flows run on.
@@ -72,6 +81,9 @@ pub enum Part {
     Finished,
     Reset(u64),
     Stopped(u64),
+    /// Of a flow that outlives its connection, as the next.
+    Acknowledged(u64),
+    From(u64),
 }
 
 /// The peer does not keep to the format, or to the order of its parts.
@@ -99,6 +111,14 @@ pub fn stopped(code: u64) -> [u8; HEAD_BYTES + CODE_BYTES] {
     with_code(3, code)
 }
 
+pub fn acknowledged(offset: u64) -> [u8; HEAD_BYTES + CODE_BYTES] {
+    with_code(4, offset)
+}
+
+pub fn from(offset: u64) -> [u8; HEAD_BYTES + CODE_BYTES] {
+    with_code(5, offset)
+}
+
 /// Finds the parts in the bytes that come from the other end.
 #[derive(Debug, Clone, Default)]
 pub struct Parts {
@@ -106,9 +126,15 @@ pub struct Parts {
     missing: usize,
     over: bool,
     stopped: bool,
+    lasting: bool,
 }
 
 impl Parts {
+    /// The same, of a flow that outlives this connection, from here on.
+    pub const fn lasting(self) -> Self {
+        Self { lasting: true, ..self }
+    }
+
     /// The next part at the front of `input`, after as many bytes as the first number says, which
     /// are to be skipped. `None` when more bytes have to come first. The body of
     /// [`Part::Data`] follows, and is to be taken before the next call.
@@ -136,6 +162,12 @@ impl Parts {
                 self.stopped = true;
                 (HEAD_BYTES + CODE_BYTES, Part::Stopped(code))
             })),
+            (4, CODE_BYTES) if self.lasting => {
+                Ok(code(input).map(|offset| (HEAD_BYTES + CODE_BYTES, Part::Acknowledged(offset))))
+            }
+            (5, CODE_BYTES) if self.lasting && !self.over => {
+                Ok(code(input).map(|offset| (HEAD_BYTES + CODE_BYTES, Part::From(offset))))
+            }
             _ => Err(Malformed),
         }
     }

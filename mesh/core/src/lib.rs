@@ -14,6 +14,7 @@ pub mod paths;
 pub mod peers;
 pub mod refusals;
 pub mod reports;
+pub mod resume;
 pub mod score;
 pub mod sessions;
 pub mod view;

@@ -9,6 +9,8 @@ use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, observation::EndRea
 pub const MAX_SESSIONS: usize = 16_384;
 /// The most client connections of one session at one entry.
 pub const MAX_CONNECTIONS_PER_SESSION: u32 = 4;
+/// The most connections of one session that are lost and whose channels wait for their client.
+pub const MAX_ABSENT_PER_SESSION: u32 = 16;
 /// A client that leaves this soon after its last flow ended left because of that end.
 pub const LAST_FLOW_GRACE: Duration = Duration::from_secs(5);
 /// How long an egress remembers that it reported a session as started: longer than any token.
@@ -32,7 +34,8 @@ pub struct Ended {
     pub bytes_down: u64,
 }
 
-/// An entry's sessions. A session lives from its first client connection to its last.
+/// An entry's sessions. A session lives from its first client connection to its last, and for as
+/// long as channels wait for their client to come back.
 #[derive(Debug, Clone, Default)]
 pub struct EntrySessions {
     sessions: BTreeMap<SessionId, EntrySession>,
@@ -41,6 +44,10 @@ pub struct EntrySessions {
 #[derive(Debug, Clone, Default)]
 struct EntrySession {
     connections: u32,
+    /// Connections that are lost and whose channels wait.
+    absent: u32,
+    /// How the last connection ended while channels waited.
+    departed: Option<Departure>,
     open: BTreeMap<ChannelKind, u32>,
     bytes_up: u64,
     bytes_down: u64,
@@ -58,6 +65,7 @@ impl EntrySessions {
             }
             Some(known) => {
                 known.connections += 1;
+                known.departed = None;
                 Ok(())
             }
             None if full => Err(RefusalCode::LimitReached),
@@ -118,7 +126,41 @@ impl EntrySessions {
     ) -> Option<Ended> {
         let known = self.sessions.get_mut(&session)?;
         known.connections = known.connections.saturating_sub(1);
-        if known.connections > 0 {
+        if known.connections == 0 {
+            known.departed = Some(departure);
+        }
+        self.end_unused(now, session, departure)
+    }
+
+    /// A client connection is lost, and its channels wait for the client. False when too many do:
+    /// then it is gone.
+    pub fn wait(&mut self, session: SessionId) -> bool {
+        let Some(known) = self.sessions.get_mut(&session) else { return false };
+        let waits = known.connections > 0 && known.absent < MAX_ABSENT_PER_SESSION;
+        if waits {
+            known.connections -= 1;
+            known.absent += 1;
+        }
+        waits
+    }
+
+    /// The last channel of a lost connection is over, wherever its client is. Returns the session's
+    /// end when nobody is left.
+    pub fn wait_no_more(&mut self, now: Moment, session: SessionId) -> Option<Ended> {
+        let known = self.sessions.get_mut(&session)?;
+        known.absent = known.absent.saturating_sub(1);
+        let departure = known.departed.unwrap_or(Departure::Lost);
+        self.end_unused(now, session, departure)
+    }
+
+    fn end_unused(
+        &mut self,
+        now: Moment,
+        session: SessionId,
+        departure: Departure,
+    ) -> Option<Ended> {
+        let known = self.sessions.get(&session)?;
+        if known.connections + known.absent > 0 {
             return None;
         }
         let known = self.sessions.remove(&session)?;
@@ -132,6 +174,11 @@ impl EntrySessions {
 
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Sessions whose client is away, and whose channels wait for it.
+    pub fn absent(&self) -> usize {
+        self.sessions.values().filter(|known| known.connections == 0).count()
     }
 
     pub fn is_empty(&self) -> bool {

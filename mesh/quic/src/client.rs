@@ -6,12 +6,13 @@
 //!
 //! ```text
 //! let session = client::connect(options).await?;
-//! let channel = session.open(OpenChannel { channel: Stream, lane: Interactive, traceparent: None }).await?;
+//! let channel = session.open(OpenChannel { channel: Stream, lane: Interactive, … }).await?;
 //! … read and write the channel, `session.refresh(token)` before the grant runs out …
 //! session.close().await;
 //! ```
 
 mod channel;
+mod lasting;
 mod session;
 
 use std::{
@@ -56,6 +57,14 @@ pub struct EntryAddress {
     pub server_name: String,
     /// Best first.
     pub addresses: Vec<SocketAddr>,
+}
+
+impl EntryAddress {
+    /// Whether this is one of its addresses, as a socket for both families may write it.
+    pub fn is_at(&self, address: SocketAddr) -> bool {
+        let plain = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+        self.addresses.iter().any(|known| plain(*known) == plain(address))
+    }
 }
 
 pub struct ConnectOptions {

@@ -8,11 +8,19 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use quinn::Connection;
-use rap_mesh_core::{admission::may_stay_connected, ended::Close, refusals::refusal};
+use rap_mesh_core::{
+    admission::{claimed, may_stay_connected},
+    ended::Close,
+    refusals::refusal,
+};
 use rap_proto::{
     Lane, RefusalCode,
     refusal::Refusal,
-    wire::lane::{FlowReply, OpenFlow},
+    token::AccessClaims,
+    wire::{
+        lane::{FlowReply, OpenFlow},
+        resume::Resume,
+    },
 };
 use tokio::{task::JoinSet, time::timeout};
 
@@ -20,14 +28,16 @@ pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
+    kept::{NotFound, Opener, Owner, Waiting},
     mesh::{Mesh, close},
-    pipe::{Inlet, Outlet},
+    pipe::{Inlet, Leg, Outlet},
     splice::{Counters, Halves, Side},
     tcp::{Secured, refuse},
     tls::caller,
     transport::adjust_accepted_lane,
     watch::until,
 };
+use flow::allow;
 pub(crate) use tokens::TokenCache;
 
 /// How long flows may take to end once they were told.
@@ -101,24 +111,103 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
 }
 
 async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
-    let reached = match open(&served, &mut recv).await {
-        Ok(reached) => reached,
-        Err(refusal) => {
-            if write_frame(&mut send, &FlowReply::Refused(refusal)).await.is_ok() {
-                // Nothing follows the refusal.
-                send.finish().await;
+    match asked(&served, &mut recv).await {
+        Ok((request, claims)) => match request.resume {
+            Some(resume) if resume.generation > 0 => {
+                go_on(&served, (send, recv), request, &claims, resume).await;
             }
-            return;
-        }
+            _ => begin(&served, (send, recv), request, claims).await,
+        },
+        Err(refusal) => refuse_with(&mut send, refusal).await,
+    }
+}
+
+/// Opens a flow, and passes its bytes until it ends.
+async fn begin(
+    served: &Served,
+    (mut send, mut recv): (Outlet, Inlet),
+    request: OpenFlow,
+    claims: Arc<AccessClaims>,
+) {
+    let Served { mesh, origin } = served;
+    let resume = request.resume;
+    let owner = Owner::new(Opener::Entry(*origin), &claims, request.channel);
+    let reached = match reach(mesh, *origin, request, claims).await {
+        Ok(reached) => reached,
+        Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
-    if write_frame(&mut send, &FlowReply::Opened).await.is_err() {
+    let most = mesh.limits.lasting_flows;
+    let name = resume.and_then(|resume| mesh.kept.name(most, resume.flow, owner));
+    let reply = match name {
+        Some(_) => FlowReply::Attached { received: 0 },
+        None => FlowReply::Opened,
+    };
+    if write_frame(&mut send, &reply).await.is_err() {
         return;
+    }
+    if let Some(name) = name {
+        let kept = mesh.kept.keep(name, (send, recv), Waiting::new(mesh, || true));
+        let Some(kept) = kept else { return };
+        (send, recv) = kept;
     }
     let mut lane = Halves { send: &mut send, recv: &mut recv };
     reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
 }
 
-async fn open(served: &Served, recv: &mut Inlet) -> Result<Reached, Refusal> {
+/// Gives a flow that lost its connection this one, after the checks of an opening.
+async fn go_on(
+    Served { mesh, origin }: &Served,
+    (mut send, recv): (Outlet, Inlet),
+    request: OpenFlow,
+    claims: &AccessClaims,
+    Resume { flow, generation, received }: Resume,
+) {
+    let refused = |code| {
+        mesh.refused(code, Some(claimed(claims)));
+        refusal(code)
+    };
+    if let Err(code) = allow(mesh, *origin, &request, claims).await {
+        return refuse_with(&mut send, refused(code)).await;
+    }
+    let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
+    let lasting = match mesh.kept.find(flow, owner) {
+        Err(NotFound::Foreign) => {
+            return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
+        }
+        // A connection that a later one has overtaken finds nothing either.
+        Ok(lasting) if generation <= lasting.generation() => {
+            return answer_last(&mut send, &FlowReply::Gone).await;
+        }
+        Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
+        Ok(lasting) => lasting,
+    };
+    let reply = FlowReply::Attached { received: lasting.detach() };
+    if write_frame(&mut send, &reply).await.is_err() {
+        return;
+    }
+    if let Some(leg) = Leg::new(send, recv)
+        && let Err(error) = lasting.attach(leg, generation, received)
+    {
+        tracing::info!(?error, "a flow does not go on");
+    }
+}
+
+async fn refuse_with(send: &mut Outlet, refusal: Refusal) {
+    answer_last(send, &FlowReply::Refused(refusal)).await;
+}
+
+/// Nothing follows this answer.
+async fn answer_last(send: &mut Outlet, reply: &FlowReply) {
+    if write_frame(send, reply).await.is_ok() {
+        send.finish().await;
+    }
+}
+
+/// What is asked for, by a token whose signature was verified.
+async fn asked(
+    served: &Served,
+    recv: &mut Inlet,
+) -> Result<(OpenFlow, Arc<AccessClaims>), Refusal> {
     let mesh = &served.mesh;
     let request: OpenFlow = match read_frame_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
@@ -133,5 +222,5 @@ async fn open(served: &Served, recv: &mut Inlet) -> Result<Reached, Refusal> {
         mesh.refused(code, None);
         refusal(code)
     })?;
-    reach(mesh, served.origin, request, claims).await
+    Ok((request, claims))
 }

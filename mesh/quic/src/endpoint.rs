@@ -10,7 +10,12 @@ use std::{
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
 };
-use rap_mesh_core::{View, carrier::Carrier, ended::Close};
+use rap_mesh_core::{
+    View,
+    carrier::Carrier,
+    ended::Close,
+    resume::{Budget, MAX_DETACHED_BYTES},
+};
 use rap_pki::{
     PeerIdentity,
     tls::{Identity, TlsError},
@@ -36,8 +41,10 @@ use crate::{
     event::EventSender,
     fencing::Fencing,
     hops::Hops,
+    kept::KeptFlows,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
+    pipe::Store,
     relay::{self, Relay},
     relays::RelayOrders,
     tcp,
@@ -106,6 +113,10 @@ impl MeshEndpoint {
             open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
+        let store = || {
+            let detached = Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
+            Store::new(detached, limits.kept_bytes)
+        };
         let mesh = Arc::new(Mesh {
             endpoint,
             clock: Clock::start(),
@@ -121,7 +132,9 @@ impl MeshEndpoint {
             clients: Clients::default(),
             egress: Mutex::default(),
             tokens: TokenCache::default(),
-            lanes: Lanes::default(),
+            kept: KeptFlows::new(store()),
+            kept_channels: KeptFlows::new(store()),
+            lanes: Lanes::new(store()),
             hops: Hops::default(),
             relay: Relay::default(),
             relays: RelayOrders::default(),
@@ -166,8 +179,13 @@ impl MeshEndpoint {
     }
 
     pub fn status(&self) -> MeshStatus {
+        let (entry_sessions, absent_sessions) = {
+            let sessions = locked(&self.running.mesh.entry);
+            (sessions.len(), sessions.absent())
+        };
         MeshStatus {
-            entry_sessions: locked(&self.running.mesh.entry).len(),
+            entry_sessions,
+            absent_sessions,
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),

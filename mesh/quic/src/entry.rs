@@ -3,6 +3,7 @@
 mod channel;
 mod clients;
 mod control;
+mod returned;
 
 use std::{
     sync::{Arc, Mutex},
@@ -62,6 +63,8 @@ struct Client {
     admitted: Mutex<Arc<Admitted>>,
     /// Set once, when every channel has to end.
     over: watch::Sender<Option<EndReason>>,
+    /// Its connection is lost, and channels that outlive it wait for another.
+    waits: watch::Sender<bool>,
 }
 
 impl Client {
@@ -74,6 +77,20 @@ impl Client {
         let mut over = self.over.subscribe();
         let reason = over.wait_for(Option::is_some).await.ok().and_then(|reason| *reason);
         reason.unwrap_or(EndReason::ClientLost)
+    }
+
+    /// The same for a channel that does not outlive the client's connection.
+    async fn over_or_lost(&self) -> EndReason {
+        let mut waits = self.waits.subscribe();
+        tokio::select! {
+            biased;
+            reason = self.over() => reason,
+            _ = waits.wait_for(|waits| *waits) => EndReason::ClientLost,
+        }
+    }
+
+    fn waits(&self) -> bool {
+        *self.waits.borrow()
     }
 
     /// The first reason stands.
@@ -153,6 +170,7 @@ async fn welcome(
         exported,
         admitted: Mutex::new(Arc::new(admitted)),
         over: watch::Sender::new(None),
+        waits: watch::Sender::new(false),
     });
     // Known before the client hears that it is: its first channel may follow at once.
     let (joining, joined) = mpsc::channel(JOINING);
@@ -162,8 +180,13 @@ async fn welcome(
         Ok(()) => run(&client, send, recv, joined).await,
         Err(_) => Departure::Lost,
     };
-    let ended = locked(&mesh.entry).detach(mesh.clock.moment(), session, departure);
     let over = *client.over.borrow();
+    let now = mesh.clock.moment();
+    let ended = if client.waits() {
+        locked(&mesh.entry).wait_no_more(now, session)
+    } else {
+        locked(&mesh.entry).detach(now, session, departure)
+    };
     let reason = ended.map(|ended| ended.reason).or(over).unwrap_or(EndReason::ClientClosed);
     Ok((reason, ended))
 }
@@ -258,7 +281,48 @@ async fn run(
             }
         }
     };
+    let departure = match departure {
+        Left::Lost => {
+            // Whoever joins it now is told that it is not served.
+            drop(joined);
+            if let Some(connection) = &client.connection {
+                close(connection, Close::Ended(EndReason::ClientLost));
+            }
+            await_return(client, &mut channels).await
+        }
+        left => left,
+    };
     leave(client, departure, &mut control, channels).await
+}
+
+/// Keeps the channels that outlive their client's connection until the last is over, or has to be.
+/// The others end.
+async fn await_return(client: &Client, channels: &mut JoinSet<()>) -> Left {
+    let mesh = &client.mesh;
+    let session = client.admitted().claims.session;
+    if channels.is_empty() || !locked(&mesh.entry).wait(session) {
+        return Left::Lost;
+    }
+    client.waits.send_replace(true);
+    let must_end = until(mesh, |view, now| client_must_end(view, &client.admitted().claims, now));
+    let superseded = mesh.fencing.superseded(client.admitted().claims.leased);
+    let over = client.over();
+    tokio::pin!(must_end, superseded, over);
+    loop {
+        tokio::select! {
+            biased;
+            reason = &mut over => return match reason {
+                EndReason::ClientClosed => Left::Closed,
+                reason => Left::Decided(reason),
+            },
+            reason = &mut must_end => return Left::Decided(reason),
+            () = &mut superseded => return Left::Decided(EndReason::LeaseLost),
+            () = mesh.leaving.cancelled() => return Left::Decided(EndReason::NodeLeft),
+            ended = channels.join_next() => if ended.is_none() {
+                return Left::Lost;
+            },
+        }
+    }
 }
 
 /// How serving a client ended.
@@ -308,9 +372,14 @@ async fn leave(
 ) -> Departure {
     let (reason, departure) = match left {
         Left::Done => {
-            let run_out = async { while channels.join_next().await.is_some() {} };
+            let run_out = async {
+                while channels.join_next().await.is_some() {}
+                client.mesh.clients.waiting_run_out(client).await;
+            };
             // What has not run out by then is cut below.
             let _ = timeout(CLOSE_LINGER, run_out).await;
+            // A connection that is closed without a word can be an attempt to come back.
+            client.mesh.clients.end_waiting(client);
             (EndReason::ClientClosed, Departure::Clean)
         }
         Left::Closed => (EndReason::ClientClosed, Departure::Clean),

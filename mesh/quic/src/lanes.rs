@@ -5,6 +5,7 @@ mod dial;
 mod drive;
 mod probe;
 mod request;
+mod resume;
 mod socket;
 mod stream;
 
@@ -28,11 +29,12 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use dial::lane_endpoint;
-pub(crate) use request::{Flow, open_flow};
+pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     LaneStatus, Path,
     mesh::{Mesh, close, code, locked},
+    pipe::Store,
     pool::{Pool, Pooled},
     watch::until,
 };
@@ -60,6 +62,7 @@ pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
     streams: stream::Streams,
+    store: Arc<Store>,
 }
 
 pub(crate) struct LaneConnection {
@@ -96,17 +99,16 @@ impl Pooled for Arc<LaneConnection> {
     }
 }
 
-impl Default for Lanes {
-    fn default() -> Self {
+impl Lanes {
+    pub(crate) fn new(store: Store) -> Self {
         Self {
             pool: Pool::new(MAX_LANES),
             paths: Mutex::default(),
             streams: stream::Streams::default(),
+            store: Arc::new(store),
         }
     }
-}
 
-impl Lanes {
     /// What failed may work at other addresses.
     pub(crate) fn apply(&self, before: &View, view: &View) {
         if !before.same_peers(view) {

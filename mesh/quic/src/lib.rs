@@ -19,6 +19,7 @@ mod event;
 mod fencing;
 mod frames;
 mod hops;
+mod kept;
 mod lanes;
 mod leases;
 mod limits;
@@ -42,7 +43,9 @@ pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
 pub use lanes::lane_endpoint;
 pub use leases::{Leases, MarkNotKept, NoLeases};
-pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
+pub use limits::{
+    MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,
+};
 pub use peers::{AskPeerError, PeerAnswer};
 pub use rap_mesh_core::{
     Sections, View,

@@ -1,5 +1,7 @@
 //! How much one endpoint takes on.
 
+use rap_mesh_core::resume::{MAX_DETACHED_FLOWS, MAX_KEPT_BYTES};
+
 /// Handshakes that run at once; more are refused.
 pub const MAX_HANDSHAKES: usize = 512;
 /// From this many handshakes on, a stranger has to prove its address first (RFC 9000, 8.1.2):
@@ -11,6 +13,9 @@ pub const MAX_CONNECTIONS: usize = 16_384;
 const PROOF_FROM_CONNECTIONS: usize = 1024;
 /// Flows on one lane connection; more are refused.
 pub const MAX_LANE_STREAMS: u32 = 4096;
+/// The most flows of one egress, and the most channels of one entry's clients, that outlive their
+/// connection; further ones end with it.
+pub const MAX_LASTING_FLOWS: usize = 4096;
 
 /// The limits of one endpoint. Lower ones are for small machines and for tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,12 @@ pub struct MeshLimits {
     pub connections: usize,
     pub proof_from_connections: usize,
     pub lane_streams: u32,
+    /// Flows that outlive their connection: of an egress, and of an entry's clients.
+    pub lasting_flows: usize,
+    /// Those of them that have none at the moment, and an entry's own.
+    pub detached_flows: usize,
+    /// When such flows keep more, each may keep less.
+    pub kept_bytes: usize,
 }
 
 impl Default for MeshLimits {
@@ -30,6 +41,9 @@ impl Default for MeshLimits {
             connections: MAX_CONNECTIONS,
             proof_from_connections: PROOF_FROM_CONNECTIONS,
             lane_streams: MAX_LANE_STREAMS,
+            lasting_flows: MAX_LASTING_FLOWS,
+            detached_flows: MAX_DETACHED_FLOWS,
+            kept_bytes: MAX_KEPT_BYTES,
         }
     }
 }

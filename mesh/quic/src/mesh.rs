@@ -20,7 +20,7 @@ use tracing::Span;
 
 use crate::{
     Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
-    fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay,
+    fencing::Fencing, frames::traceparent, hops::Hops, kept::KeptFlows, lanes::Lanes, relay::Relay,
     relays::RelayOrders, tls::NodeConfigs,
 };
 
@@ -42,6 +42,10 @@ pub(crate) struct Mesh {
     pub(crate) clients: Clients,
     pub(crate) egress: Mutex<EgressSessions>,
     pub(crate) tokens: TokenCache,
+    /// The egress' flows that outlive their connection.
+    pub(crate) kept: KeptFlows,
+    /// The clients' channels that do.
+    pub(crate) kept_channels: KeptFlows,
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,

@@ -5,6 +5,7 @@
 //! sender, or stopped by its receiver, the last two with a code of `rap_mesh_core::ended`; or the
 //! connection below is lost.
 
+mod lasting;
 mod tcp;
 
 use std::{
@@ -18,6 +19,9 @@ use futures_util::future::Either;
 use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::ended::{Close, DONE};
 
+pub(crate) use lasting::{
+    Keeper, Lasting, LastingInlet, LastingOutlet, Leg, Store, WeakLasting, lasting,
+};
 pub(crate) use tcp::{TcpInlet, TcpOutlet, pipe};
 use tokio::io::ReadBuf;
 
@@ -30,12 +34,14 @@ const CHUNK: usize = 64 * 1024;
 pub(crate) enum Inlet {
     Quic(RecvStream),
     Tcp(TcpInlet),
+    Lasting(LastingInlet),
 }
 
 #[derive(Debug)]
 pub(crate) enum Outlet {
     Quic(SendStream),
     Tcp(TcpOutlet),
+    Lasting(LastingOutlet),
 }
 
 /// Why nothing more arrives.
@@ -76,6 +82,7 @@ impl Inlet {
                 }
                 None => Ok(0),
             },
+            Self::Lasting(inlet) => inlet.pieces(pieces).await,
         }
     }
 
@@ -87,6 +94,7 @@ impl Inlet {
                 Ok(read.map(|chunk| chunk.bytes))
             }
             Self::Tcp(inlet) => inlet.next().await,
+            Self::Lasting(inlet) => inlet.next().await,
         }
     }
 
@@ -97,6 +105,7 @@ impl Inlet {
                 ReadExactError::ReadError(error) => Short::Broken(broken(error)),
             }),
             Self::Tcp(inlet) => inlet.read_exact(room).await,
+            Self::Lasting(inlet) => inlet.read_exact(room).await,
         }
     }
 
@@ -108,6 +117,7 @@ impl Inlet {
         match self {
             Self::Quic(stream) => stream.poll_read_buf(context, buffer).map_err(broken),
             Self::Tcp(inlet) => inlet.poll_read(context, buffer),
+            Self::Lasting(inlet) => inlet.poll_read(context, buffer),
         }
     }
 
@@ -118,6 +128,7 @@ impl Inlet {
                 let _ = stream.stop(code(reason));
             }
             Self::Tcp(inlet) => inlet.stop(reason),
+            Self::Lasting(inlet) => inlet.stop(reason),
         }
     }
 }
@@ -127,6 +138,7 @@ impl Outlet {
         match self {
             Self::Quic(stream) => stream.write_all(bytes).await.map_err(unsent),
             Self::Tcp(outlet) => outlet.write(&mut [Bytes::copy_from_slice(bytes)]).await,
+            Self::Lasting(outlet) => outlet.write(&mut [Bytes::copy_from_slice(bytes)]).await,
         }
     }
 
@@ -138,6 +150,7 @@ impl Outlet {
         match self {
             Self::Quic(stream) => Pin::new(stream).poll_write(context, bytes).map_err(unsent),
             Self::Tcp(outlet) => outlet.poll_write(context, bytes),
+            Self::Lasting(outlet) => outlet.poll_write(context, bytes),
         }
     }
 
@@ -145,6 +158,7 @@ impl Outlet {
         match self {
             Self::Quic(_) => Poll::Ready(Ok(())),
             Self::Tcp(outlet) => outlet.poll_flush(context),
+            Self::Lasting(outlet) => outlet.poll_flush(context),
         }
     }
 
@@ -155,6 +169,7 @@ impl Outlet {
                 Poll::Ready(())
             }
             Self::Tcp(outlet) => outlet.poll_finish(context),
+            Self::Lasting(outlet) => outlet.poll_finish(context),
         }
     }
 
@@ -163,6 +178,7 @@ impl Outlet {
         match self {
             Self::Quic(stream) => stream.write_all_chunks(pieces).await.map_err(unsent),
             Self::Tcp(outlet) => outlet.write(pieces).await,
+            Self::Lasting(outlet) => outlet.write(pieces).await,
         }
     }
 
@@ -175,6 +191,9 @@ impl Outlet {
                 }
             }
             Self::Tcp(outlet) => outlet.finish().await,
+            Self::Lasting(outlet) => {
+                std::future::poll_fn(|context| outlet.poll_finish(context)).await;
+            }
         }
     }
 
@@ -185,6 +204,7 @@ impl Outlet {
                 let _ = stream.reset(code(reason));
             }
             Self::Tcp(outlet) => outlet.reset(reason),
+            Self::Lasting(outlet) => outlet.reset(reason),
         }
     }
 
@@ -202,7 +222,8 @@ impl Outlet {
                     }
                 })
             }
-            Self::Tcp(outlet) => Either::Right(outlet.stopped()),
+            Self::Tcp(outlet) => Either::Right(Either::Left(outlet.stopped())),
+            Self::Lasting(outlet) => Either::Right(Either::Right(outlet.stopped())),
         }
     }
 }

@@ -7,8 +7,10 @@ use rap_proto::{Lane, NodeId, OrganizationId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshStatus {
-    /// Sessions with a client connected to this entry.
+    /// Sessions with a client connected to this entry, or expected back.
     pub entry_sessions: usize,
+    /// Those of them whose client lost its connection and may come back.
+    pub absent_sessions: usize,
     /// Sessions with a flow open at this egress.
     pub egress_sessions: usize,
     /// Flows of other nodes that this relay carries.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ChannelKind, Lane, PublicKey, SessionId, Signer, Timestamp, observation::EndReason,
-    refusal::Refusal, token::Proof,
+    refusal::Refusal, token::Proof, wire::resume::Resume,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct OpenChannel {
     /// W3C Trace Context, when the client traces.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// Of a channel that can outlive the connection that it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,4 +88,10 @@ pub struct OpenChannel {
 pub enum ChannelReply {
     Opened,
     Refused(Refusal),
+    /// Opened, or found again, as a channel that outlives this connection.
+    Attached {
+        received: u64,
+    },
+    /// There is no such channel any more.
+    Gone,
 }

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ChannelKind, refusal::Refusal, token::Proof};
+use crate::{ChannelKind, refusal::Refusal, token::Proof, wire::resume::Resume};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenFlow {
@@ -17,6 +17,8 @@ pub struct OpenFlow {
     pub channel: ChannelKind,
     #[serde(default)]
     pub traceparent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<Resume>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,4 +26,10 @@ pub struct OpenFlow {
 pub enum FlowReply {
     Opened,
     Refused(Refusal),
+    /// Opened, or found again, as a flow that outlives this connection.
+    Attached {
+        received: u64,
+    },
+    /// There is no such flow any more.
+    Gone,
 }

@@ -21,7 +21,10 @@ use rap_proto::{
         Section as _, StalePolicy, Target, Trust,
     },
     token::{AccessClaims, Proof},
-    wire::{client, hop, lane, node_api},
+    wire::{
+        client, hop, lane, node_api,
+        resume::{FlowId, Resume},
+    },
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -255,20 +258,47 @@ fn frames() {
             channel: rap_proto::ChannelKind::Stream,
             lane: Lane::Bulk,
             traceparent: None,
+            resume: None,
         },
     );
+    let flow = FlowId::from_random([5; 16]);
+    let resume = Some(Resume { flow, generation: 2, received: 70_000 });
+    check(
+        "open_channel.v2",
+        &client::OpenChannel {
+            channel: rap_proto::ChannelKind::Stream,
+            lane: Lane::Bulk,
+            traceparent: None,
+            resume,
+        },
+    );
+    check("channel_attached.v1", &client::ChannelReply::Attached { received: 9 });
+    check("channel_gone.v1", &client::ChannelReply::Gone);
     let refusal = Refusal::new(RefusalCode::AccessDenied, "no policy allows this");
     check("channel_refused.v1", &client::ChannelReply::Refused(refusal));
     check(
         "open_flow.v1",
         &lane::OpenFlow {
             token: b"token".to_vec(),
+            proof: proof.clone(),
+            channel: rap_proto::ChannelKind::Stream,
+            traceparent: None,
+            resume: None,
+        },
+    );
+    check(
+        "open_flow.v2",
+        &lane::OpenFlow {
+            token: b"token".to_vec(),
             proof,
             channel: rap_proto::ChannelKind::Stream,
             traceparent: None,
+            resume,
         },
     );
     check("flow_opened.v1", &lane::FlowReply::Opened);
+    check("flow_attached.v1", &lane::FlowReply::Attached { received: 9 });
+    check("flow_gone.v1", &lane::FlowReply::Gone);
     let target = NodeId::from_u128(9);
     check(
         "hop_set_up_flow.v1",

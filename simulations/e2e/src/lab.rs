@@ -175,6 +175,12 @@ impl Lab {
         self.run(space, "nft", &["delete table inet blocked"])
     }
 
+    /// From now on a host speaks to a neighbour from the address of the cable between them.
+    pub fn readdress(&self, space: Space, neighbour: Space) -> Result<(), String> {
+        let (to, hop) = (neighbour.address().to_string(), self.neighbour(space, neighbour)?);
+        self.ip(space, &["route", "replace", &to, "via", &hop])
+    }
+
     /// A command that runs on a host. It dies with this process' thread that starts it.
     pub fn command(&self, space: Space, program: &str) -> Command {
         let mut command = Command::new("ip");

@@ -178,6 +178,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         listening: endpoint.local_addr().ok(),
         last_error: None,
         entry_sessions: status.entry_sessions,
+        absent_sessions: status.absent_sessions,
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
         lanes: lanes.collect(),

@@ -11,11 +11,16 @@ struct Heard {
     finished: bool,
     reset: Option<u64>,
     stopped: Option<u64>,
+    offsets: Vec<Part>,
 }
 
 /// Reads `bytes` as they come in pieces of the given lengths.
 fn hear(bytes: &[u8], pieces: &[usize]) -> Result<Heard, Malformed> {
-    let (mut parts, mut heard, mut buffer) = (Parts::default(), Heard::default(), Vec::new());
+    hear_as(Parts::default(), bytes, pieces)
+}
+
+fn hear_as(mut parts: Parts, bytes: &[u8], pieces: &[usize]) -> Result<Heard, Malformed> {
+    let (mut heard, mut buffer) = (Heard::default(), Vec::new());
     let mut rest = bytes;
     let mut lengths = pieces.iter().copied().chain(std::iter::repeat(usize::MAX));
     while !rest.is_empty() {
@@ -30,6 +35,7 @@ fn hear(bytes: &[u8], pieces: &[usize]) -> Result<Heard, Malformed> {
                 Part::Finished => heard.finished = true,
                 Part::Reset(code) => heard.reset = Some(code),
                 Part::Stopped(code) => heard.stopped = Some(code),
+                Part::Acknowledged(_) | Part::From(_) => heard.offsets.push(part),
             }
         }
     }
@@ -80,6 +86,22 @@ fn whatever_breaks_the_format_or_the_order_is_refused() {
     for (what, bytes) in cases {
         assert_eq!(hear(bytes, &[]), Err(Malformed), "{what}");
     }
+}
+
+#[test]
+fn only_a_flow_that_outlives_its_connection_speaks_of_offsets() {
+    let said = [&from(3)[..], &said(&[b"ab"]), &finished(), &acknowledged(u64::MAX)].concat();
+    assert_eq!(said[..12], [5, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 3]);
+    assert_eq!(said[said.len() - 12..], [4, 0, 0, 8, 255, 255, 255, 255, 255, 255, 255, 255]);
+    assert_eq!(hear(&said, &[]), Err(Malformed));
+    for piece in [1, 3, said.len()] {
+        let pieces = vec![piece; said.len()];
+        let heard = hear_as(Parts::default().lasting(), &said, &pieces).unwrap();
+        assert_eq!(heard.offsets, [Part::From(3), Part::Acknowledged(u64::MAX)]);
+        assert!(heard.data == b"ab" && heard.finished);
+    }
+    let late = [&finished()[..], &from(3)].concat();
+    assert_eq!(hear_as(Parts::default().lasting(), &late, &[]), Err(Malformed));
 }
 
 #[test]

@@ -64,6 +64,47 @@ fn bytes_of_all_flows_and_connections_are_summed() {
 }
 
 #[test]
+fn an_absence_and_a_return_are_one_session() {
+    let mut sessions = attached();
+    assert!(sessions.wait(ONE));
+    assert_eq!((sessions.len(), sessions.absent()), (1, 1));
+    sessions.attach(ONE).unwrap();
+    assert_eq!(sessions.absent(), 0, "it is back");
+    sessions.flow_ended(at(1), ONE, EndReason::ClientClosed, 10, 1);
+    assert_eq!(sessions.wait_no_more(at(1), ONE), None, "its new connection lives");
+    let ended = sessions.detach(at(60), ONE, Departure::Clean).unwrap();
+    assert_eq!((ended.reason, ended.bytes_up), (EndReason::ClientClosed, 10));
+    assert!(sessions.is_empty());
+}
+
+#[test]
+fn who_does_not_come_back_is_lost_and_who_left_meanwhile_closed_it() {
+    let mut sessions = attached();
+    assert!(sessions.wait(ONE));
+    assert_eq!(sessions.wait_no_more(at(60), ONE).unwrap().reason, EndReason::ClientLost);
+    let mut sessions = attached();
+    assert!(sessions.wait(ONE));
+    sessions.attach(ONE).unwrap();
+    assert_eq!(sessions.detach(at(1), ONE, Departure::Clean), None, "its channels still end");
+    assert_eq!(sessions.wait_no_more(at(2), ONE).unwrap().reason, EndReason::ClientClosed);
+}
+
+#[test]
+fn absences_of_one_session_are_limited_and_take_no_place_of_a_connection() {
+    let mut sessions = attached();
+    for _ in 0..MAX_ABSENT_PER_SESSION {
+        assert!(sessions.wait(ONE));
+        sessions.attach(ONE).unwrap();
+    }
+    assert!(!sessions.wait(ONE), "that one is gone");
+    for _ in 1..MAX_CONNECTIONS_PER_SESSION {
+        sessions.attach(ONE).unwrap();
+    }
+    assert_eq!(sessions.attach(ONE), Err(RefusalCode::LimitReached));
+    assert!(!sessions.wait(SessionId::from_u128(2)), "nobody knows it");
+}
+
+#[test]
 fn connections_of_one_session_are_limited() {
     let mut sessions = EntrySessions::default();
     for _ in 0..MAX_CONNECTIONS_PER_SESSION {

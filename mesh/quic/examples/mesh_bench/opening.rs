@@ -60,6 +60,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
             channel: ChannelKind::Stream,
             lane: Lane::Interactive,
             traceparent: None,
+            resume: None,
         };
         let start = Instant::now();
         let channel = session.open(request).await?;

@@ -76,11 +76,13 @@ async fn lane(
     let (mut send, mut recv) = connection.open_bi().await?;
     let token = cluster.token(1);
     let proof = Proof::make(&token, [0; 32], &client_key());
-    let open = OpenFlow { token, proof, channel: ChannelKind::Stream, traceparent: None };
+    let open =
+        OpenFlow { token, proof, channel: ChannelKind::Stream, traceparent: None, resume: None };
     send.write_all(&wire::frame(&open)).await?;
     match read_frame(&mut recv).await? {
         FlowReply::Opened => pump(send, recv, time).await,
         FlowReply::Refused(refusal) => Err(refusal.into()),
+        FlowReply::Attached { .. } | FlowReply::Gone => Err("the egress kept a flow".into()),
     }
 }
 

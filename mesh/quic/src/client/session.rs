@@ -19,6 +19,7 @@ use rap_proto::{
         client::{
             ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel,
         },
+        resume::Resume,
     },
 };
 use tokio::{
@@ -26,13 +27,18 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Channel, ConnectError, Joining, Line, not_taken};
+use super::{
+    Channel, ConnectError, Joining, Line,
+    lasting::{ChannelKeeper, Succession},
+    not_taken,
+};
 use crate::{
     frames::{
         CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within,
         write_frame,
     },
-    pipe::{Inlet, Outlet, Short, lost},
+    kept::new_name,
+    pipe::{Inlet, Leg, Outlet, Short, lasting, lost},
     tcp::{self, Secured},
 };
 
@@ -45,10 +51,10 @@ const TCP_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// [`ClientSession::close`], the entry still sees a clean close.
 #[derive(Clone)]
 pub struct ClientSession {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     below: Below,
     session: Option<SessionId>,
     joining: Option<Joining>,
@@ -57,6 +63,8 @@ struct Inner {
     key: Arc<dyn Signer>,
     control: Mutex<Control>,
     state: watch::Receiver<State>,
+    /// Another session's, once this has taken its place.
+    succession: std::sync::Mutex<Arc<Succession>>,
 }
 
 /// What carries the session's first stream.
@@ -132,16 +140,83 @@ impl ClientSession {
         tokio::spawn(follow(below.connection(), replies, state, refreshed));
         let control = Mutex::new(Control { requests, refreshes });
         let tcp_failed = std::sync::Mutex::default();
-        let inner =
-            Inner { below, session, joining, tcp_failed, exported, key, control, state: watched };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Arc::new(Inner {
+            below,
+            session,
+            joining,
+            tcp_failed,
+            exported,
+            key,
+            control,
+            state: watched,
+            succession: std::sync::Mutex::default(),
+        });
+        let session = Self { inner };
+        session.succession().newest.send_replace(Arc::downgrade(&session.inner));
+        Ok(session)
     }
 
     /// Opens a channel to the session's resource; one round trip on QUIC where the path is warm,
     /// a connection's more on TCP.
     pub async fn open(&self, request: OpenChannel) -> Result<Channel, OpenError> {
+        let request = OpenChannel { resume: None, ..request };
+        match self.ask(&request).await? {
+            (send, recv, ChannelReply::Opened) => Ok(Channel::new(send, recv)),
+            (.., ChannelReply::Refused(refusal)) => Err(refusal.into()),
+            (.., ChannelReply::Attached { .. } | ChannelReply::Gone) => Err(not_asked_for()),
+        }
+    }
+
+    /// The same for a channel that outlives this connection: where that is lost, it goes on over
+    /// the one that takes its place ([`Self::succeed`]), or another of this session, within 60 s.
+    /// At an entry that does not know of this, the channel ends with the connection.
+    pub async fn open_lasting(&self, request: OpenChannel) -> Result<Channel, OpenError> {
+        let Some(flow) = new_name() else { return self.open(request).await };
+        let request = OpenChannel { resume: Some(Resume::opening(flow)), ..request };
+        match self.ask(&request).await? {
+            (send, recv, ChannelReply::Opened) => Ok(Channel::new(send, recv)),
+            (send, recv, ChannelReply::Attached { .. }) => {
+                let leg = Leg::new(send, recv).ok_or_else(not_asked_for)?;
+                let succession = self.succession();
+                let store = succession.store.clone();
+                let keeper = ChannelKeeper { succession, request, flow };
+                let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
+                Ok(Channel::new(send, recv))
+            }
+            (.., ChannelReply::Refused(refusal)) => Err(refusal.into()),
+            (.., ChannelReply::Gone) => Err(not_asked_for()),
+        }
+    }
+
+    /// How many of its channels have lost their connection and wait for another.
+    pub fn waiting_channels(&self) -> watch::Receiver<usize> {
+        self.succession().waiting.subscribe()
+    }
+
+    /// Takes the place of the same session's connection that is lost: the channels of that go on
+    /// over this one. To be called before a channel is opened here.
+    pub fn succeed(&self, lost: &Self) {
+        let succession = lost.succession();
+        *crate::mesh::locked(&self.inner.succession) = succession.clone();
+        succession.newest.send_replace(Arc::downgrade(&self.inner));
+    }
+
+    /// Nobody comes back to it: what waits for that is over.
+    pub fn forsake(&self) {
+        self.succession().newest.send_replace(std::sync::Weak::new());
+    }
+
+    fn succession(&self) -> Arc<Succession> {
+        crate::mesh::locked(&self.inner.succession).clone()
+    }
+
+    /// Asks the entry for a channel, and hears what it says.
+    pub(super) async fn ask(
+        &self,
+        request: &OpenChannel,
+    ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
         let over = || OpenError::Over(self.end_now());
-        let (send, mut recv) = match self.on_tcp(&request).await? {
+        let (send, mut recv) = match self.on_tcp(request).await? {
             Some(opened) => opened,
             None => {
                 let Below::Quic { connection, .. } = &self.inner.below else {
@@ -149,14 +224,13 @@ impl ClientSession {
                 };
                 let (send, recv) = connection.open_bi().await.map_err(|_| over())?;
                 let (mut send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
-                write_frame(&mut send, &request).await.map_err(|_| over())?;
+                write_frame(&mut send, request).await.map_err(|_| over())?;
                 (send, recv)
             }
         };
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
-            Ok(ChannelReply::Opened) => Ok(Channel::new(send, recv)),
-            Ok(ChannelReply::Refused(refusal)) => Err(refusal.into()),
+            Ok(reply) => Ok((send, recv, reply)),
             Err(_) => Err(over()),
         }
     }
@@ -263,8 +337,13 @@ impl ClientSession {
         }
     }
 
+    /// How the session ended, if it did.
+    pub(super) fn end_so_far(&self) -> Option<SessionEnd> {
+        self.inner.state.borrow().end
+    }
+
     fn end_now(&self) -> SessionEnd {
-        let known = self.inner.state.borrow().end;
+        let known = self.end_so_far();
         known.unwrap_or_else(|| end_of(self.inner.below.close_reason()))
     }
 }
@@ -333,6 +412,11 @@ pub(super) const fn sentence(reason: EndReason) -> &'static str {
         EndReason::NotUsed => "it was never used",
         EndReason::LeaseLost => "the node that carried the resource does so no more",
     }
+}
+
+/// The entry answers something else than what it was asked.
+fn not_asked_for() -> OpenError {
+    refusal(RefusalCode::Malformed).into()
 }
 
 fn close_code() -> VarInt {
@@ -414,6 +498,8 @@ async fn follow(
 
 fn end_of(close: Option<Close>) -> SessionEnd {
     match close {
+        // The client can come back to it.
+        Some(Close::Ended(EndReason::ClientLost)) => SessionEnd::EntryLost,
         Some(Close::Ended(reason)) => SessionEnd::Ended(reason),
         Some(Close::Done) => SessionEnd::Ended(EndReason::ClientClosed),
         Some(Close::Refused(_)) | None => SessionEnd::EntryLost,

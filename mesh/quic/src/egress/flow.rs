@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The entry that a flow comes from, and the lane that it comes on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Origin {
     pub(crate) caller: Caller,
     pub(crate) lane: Lane,
@@ -55,9 +55,7 @@ pub(crate) async fn reach(
         mesh.refused(code, Some(claimed(&claims)));
         refusal(code)
     };
-    let resource = admit(mesh, origin, &request, &claims).await.map_err(refused)?;
-    mesh.fencing.admit(claims.leased).await.map_err(refused)?;
-    mesh.fencing.hold(claims.leased).await.map_err(refused)?;
+    let resource = allow(mesh, origin, &request, &claims).await.map_err(refused)?;
     let channel = request.channel;
     let place = Place::take(mesh, &claims, channel).map_err(refused)?;
     let span = tracing::info_span!("flow", session = %claims.session, lane = %origin.lane);
@@ -73,6 +71,19 @@ pub(crate) async fn reach(
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
         .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;
     Ok(Reached { origin, claims, dialed, place })
+}
+
+/// The checks of an opening, which are also those of every further connection of a flow.
+pub(super) async fn allow(
+    mesh: &Mesh,
+    origin: Origin,
+    request: &OpenFlow,
+    claims: &AccessClaims,
+) -> Result<Resource, RefusalCode> {
+    let resource = admit(mesh, origin, request, claims).await?;
+    mesh.fencing.admit(claims.leased).await?;
+    mesh.fencing.hold(claims.leased).await?;
+    Ok(resource)
 }
 
 impl Reached {

@@ -16,7 +16,7 @@ use rap_proto::{
 
 use tracing::Instrument as _;
 
-use super::{Admitted, Client};
+use super::{Admitted, Client, returned};
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
     lanes::{Flow, open_flow},
@@ -27,39 +27,83 @@ use crate::{
 
 pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet) {
     let admitted = client.admitted();
+    let asked = tokio::select! {
+        biased;
+        _ = client.over_or_lost() => return,
+        asked = asked(&client, &admitted, &mut recv) => asked,
+    };
+    match asked {
+        Ok(request) => match request.resume {
+            Some(resume) if resume.generation > 0 => {
+                let claims = &admitted.claims;
+                returned::go_on(&client.mesh, claims, (send, recv), &request, resume).await;
+            }
+            _ => begin(&client, &admitted, (send, recv), request).await,
+        },
+        Err(refusal) => refuse_with(&mut send, refusal).await,
+    }
+}
+
+/// Opens a channel, and passes its bytes until it ends.
+async fn begin(
+    client: &Arc<Client>,
+    admitted: &Admitted,
+    (mut send, mut recv): (Outlet, Inlet),
+    request: OpenChannel,
+) {
+    let OpenChannel { channel, lane, resume, .. } = request;
     let opened = tokio::select! {
         biased;
-        _ = client.over() => return,
-        opened = open(&client, &admitted, &mut recv) => opened,
+        _ = client.over_or_lost() => return,
+        opened = open(client, admitted, request) => opened,
     };
     let (flow, account) = match opened {
         Ok(opened) => opened,
-        Err(refusal) => {
-            if write_frame(&mut send, &ChannelReply::Refused(refusal)).await.is_ok() {
-                // Nothing follows the refusal.
-                send.finish().await;
-            }
-            return;
-        }
+        Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
     let mut account = account.reached();
-    if write_frame(&mut send, &ChannelReply::Opened).await.is_err() {
+    let mesh = &client.mesh;
+    let owner = returned::owner(&admitted.claims, channel, lane);
+    let most = mesh.limits.lasting_flows;
+    let name = resume.and_then(|resume| mesh.kept_channels.name(most, resume.flow, owner));
+    let (lasts, reply) = match name {
+        Some(_) => (true, ChannelReply::Attached { received: 0 }),
+        None => (false, ChannelReply::Opened),
+    };
+    if write_frame(&mut send, &reply).await.is_err() {
         return;
     }
-    let mut channel = Halves { send: &mut send, recv: &mut recv };
-    let (counters, over) = (&account.counters, client.over());
+    if let Some(name) = name {
+        let waiting = returned::waiting(client);
+        let Some(kept) = mesh.kept_channels.keep(name, (send, recv), waiting) else { return };
+        (send, recv) = kept;
+    }
+    let mut ends = Halves { send: &mut send, recv: &mut recv };
+    let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };
+    let counters = &account.counters;
     let reason = match flow {
         Flow::Lane(mut flow) => {
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-            splice(&mut channel, &mut lane, counters, over).await
+            splice(&mut ends, &mut lane, counters, over).await
         }
-        Flow::Here(reached) => reached.pass(&mut channel, Side::Client, counters, over).await,
+        Flow::Here(reached) => reached.pass(&mut ends, Side::Client, counters, over).await,
     };
     account.reason = reason;
     if matches!(reason, EndReason::Terminated | EndReason::LeaseLost) {
         // The egress withdrew the access, or nobody carries under this generation any more:
         // nothing of this session may go on.
         client.end(reason);
+    }
+}
+
+pub(super) async fn refuse_with(send: &mut Outlet, refusal: Refusal) {
+    answer_last(send, &ChannelReply::Refused(refusal)).await;
+}
+
+/// Nothing follows this answer.
+pub(super) async fn answer_last(send: &mut Outlet, reply: &ChannelReply) {
+    if write_frame(send, reply).await.is_ok() {
+        send.finish().await;
     }
 }
 
@@ -72,18 +116,18 @@ pub(super) fn refuse(mut send: Outlet) {
     }
 }
 
-async fn open(
+/// What is asked for, when the client may have it.
+async fn asked(
     client: &Client,
-    admitted: &Admitted,
+    Admitted { claims, .. }: &Admitted,
     recv: &mut Inlet,
-) -> Result<(Flow, Account), Refusal> {
+) -> Result<OpenChannel, Refusal> {
     let mesh = &client.mesh;
-    let claims = &admitted.claims;
     let refused = |code| {
         mesh.refused(code, Some(claimed(claims)));
         refusal(code)
     };
-    let mut request: OpenChannel = match read_frame_within(recv, HELLO_TIMEOUT).await {
+    let request: OpenChannel = match read_frame_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
         Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => {
             return Err(refused(RefusalCode::Malformed));
@@ -91,15 +135,29 @@ async fn open(
         // The client gave the channel up before it asked for anything.
         Err(ReadFrameError::Stream(_)) => return Err(refusal(RefusalCode::Malformed)),
     };
-    let OpenChannel { channel, lane, .. } = request;
-    admit_channel(&mesh.view(), claims, channel, lane, mesh.clock.now()).map_err(refused)?;
+    let (view, now) = (mesh.view(), mesh.clock.now());
+    admit_channel(&view, claims, request.channel, request.lane, now).map_err(refused)?;
     mesh.fencing.admit(claims.leased).await.map_err(refused)?;
+    Ok(request)
+}
+
+async fn open(
+    client: &Arc<Client>,
+    Admitted { claims, .. }: &Admitted,
+    mut request: OpenChannel,
+) -> Result<(Flow, Account), Refusal> {
+    let mesh = &client.mesh;
+    let refused = |code| {
+        mesh.refused(code, Some(claimed(claims)));
+        refusal(code)
+    };
+    let OpenChannel { channel, lane, .. } = request;
     let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
     locked(&mesh.entry).open_channel(claims.session, channel, max_open).map_err(refused)?;
     let account = Account::open(mesh.clone(), claims.session, channel);
     let span = tracing::info_span!("channel", session = %claims.session, %lane);
     request.traceparent = mesh.continue_trace(&span, request.traceparent);
-    let opening = open_flow(mesh, claims, &admitted.token, &admitted.proof, request);
+    let opening = open_flow(mesh, returned::shown_last(client), request);
     match opening.instrument(span).await {
         Ok(flow) => Ok((flow, account)),
         Err(other) => {

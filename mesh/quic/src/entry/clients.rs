@@ -11,13 +11,13 @@ use std::{
 
 use rap_mesh_core::{admission::claimed, refusals::refusal};
 use rap_proto::{
-    RefusalCode, SessionId,
-    observation::Claimed,
+    PublicKey, RefusalCode, SessionId,
+    observation::{Claimed, EndReason},
     wire::client::{ChannelReply, JoinSession},
 };
 use tokio::sync::mpsc;
 
-use super::Client;
+use super::{Admitted, Client};
 use crate::{
     frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
     mesh::{Mesh, locked},
@@ -68,6 +68,38 @@ impl Clients {
         let served = locked(&self.served);
         let found = served.range((session, 0)..=(session, u64::MAX)).next_back();
         found.map(|(_, served)| served.clone())
+    }
+
+    /// What a session's client showed last, on whichever of its connections.
+    pub(super) fn shown_last(&self, session: SessionId, key: PublicKey) -> Option<Arc<Admitted>> {
+        let served = locked(&self.served);
+        let all = served.range((session, 0)..=(session, u64::MAX)).rev();
+        let mut shown = all.map(|(_, served)| served.client.admitted());
+        shown.find(|admitted| admitted.claims.client_key == key)
+    }
+
+    /// Ends what waits for a client that is done.
+    pub(super) fn end_waiting(&self, client: &Client) {
+        for waiting in self.waiting(client) {
+            waiting.end(EndReason::ClientClosed);
+        }
+    }
+
+    /// Waits until the channels that a client opened on connections that it lost are over.
+    pub(super) async fn waiting_run_out(&self, client: &Client) {
+        for waiting in self.waiting(client) {
+            waiting.over().await;
+        }
+    }
+
+    /// A client as it was on the connections that it lost and whose channels go on.
+    fn waiting(&self, client: &Client) -> Vec<Arc<Client>> {
+        let admitted = client.admitted();
+        let (session, key) = (admitted.claims.session, admitted.claims.client_key);
+        let served = locked(&self.served);
+        let all = served.range((session, 0)..=(session, u64::MAX));
+        let waiting = all.map(|(_, served)| served.client.clone()).filter(|served| served.waits());
+        waiting.filter(|served| served.admitted().claims.client_key == key).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use rap_mesh_core::{
 use rap_proto::{
     Lane, NodeId, RefusalCode,
     refusal::Refusal,
-    token::{AccessClaims, Proof},
+    token::AccessClaims,
     wire::{
         self,
         client::OpenChannel,
@@ -25,6 +25,7 @@ use tokio::time::timeout;
 use super::{LaneConnection, LaneKey, dial::dial, stream};
 use crate::{
     egress::{Origin, Reached, reach},
+    entry::Admitted,
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     mesh::Mesh,
     pipe::{Inlet, Outlet, lost},
@@ -57,6 +58,9 @@ pub(super) struct Place {
     lane: Arc<LaneConnection>,
 }
 
+/// A session's token as the client showed it last.
+pub(crate) type Newest = Arc<dyn Fn() -> Arc<Admitted> + Send + Sync>;
+
 /// Why no flow was opened, and who decided that: what an egress refused, it reported itself.
 #[derive(Debug)]
 pub(crate) struct FlowRefused {
@@ -68,14 +72,15 @@ pub(crate) struct FlowRefused {
 /// a reason that is the same everywhere.
 pub(crate) async fn open_flow(
     mesh: &Arc<Mesh>,
-    claims: &AccessClaims,
-    token: &[u8],
-    proof: &Proof,
+    newest: Newest,
     open: OpenChannel,
 ) -> Result<Flow, FlowRefused> {
-    let OpenChannel { channel, lane, traceparent } = open;
-    let request = OpenFlow { token: token.to_vec(), proof: proof.clone(), channel, traceparent };
-    let asked = Asked { claims, lane, message: wire::frame(&request), request };
+    let OpenChannel { channel, lane, traceparent, .. } = open;
+    let admitted = newest();
+    let Admitted { claims, token, proof } = &*admitted;
+    let (token, proof) = (token.clone(), proof.clone());
+    let request = OpenFlow { token, proof, channel, traceparent, resume: None };
+    let asked = Asked { claims, lane, message: wire::frame(&request), request, newest };
     let asking = async {
         let version = mesh.view().version;
         match ask_all(mesh, &asked).await {
@@ -94,22 +99,23 @@ pub(crate) async fn open_flow(
 }
 
 /// One flow, as every egress is asked for it.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     claims: &'a AccessClaims,
     lane: Lane,
-    request: OpenFlow,
+    pub(super) request: OpenFlow,
     /// The request as a frame.
     message: Vec<u8>,
+    pub(super) newest: Newest,
 }
 
 async fn ask_all(mesh: &Arc<Mesh>, asked: &Asked<'_>) -> Result<Flow, FlowRefused> {
-    let Asked { claims, lane, message, .. } = asked;
+    let Asked { claims, lane, .. } = asked;
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
     for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
         let key = LaneKey { egress, organization: claims.organization, lane: *lane };
         let answer = match own_caller(mesh, egress) {
             Some(caller) => ask_self(mesh, caller, asked).await,
-            None => ask(mesh, key, message).await,
+            None => ask(mesh, key, asked).await,
         };
         match answer {
             Ok(flow) => return Ok(flow),
@@ -143,7 +149,7 @@ async fn ask_self(
 
 /// Asks on the lane's carriers, the one that suits it first. What the egress refused on one it would
 /// refuse on the other.
-async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
+async fn ask(mesh: &Arc<Mesh>, key: LaneKey, asked: &Asked<'_>) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
     let mut carriers = Carrier::order(key.lane);
     if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
@@ -155,8 +161,8 @@ async fn ask(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, Flo
             continue;
         }
         let answer = match carrier {
-            Carrier::Quic => ask_on_lane(mesh, key, message).await,
-            Carrier::Tcp => stream::ask(mesh, key, message).await,
+            Carrier::Quic => ask_on_lane(mesh, key, &asked.message).await,
+            Carrier::Tcp => stream::ask(mesh, key, asked).await,
         };
         match answer {
             Err(other)
@@ -231,6 +237,10 @@ async fn request(
         Ok(FlowReply::Opened) => {
             Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
         }
+        // The stream outlives its path by itself: nothing was asked that this would answer.
+        Ok(FlowReply::Attached { .. } | FlowReply::Gone) => {
+            Err(Failed::Refused(here(refusal(RefusalCode::Malformed))))
+        }
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
         }
@@ -255,7 +265,7 @@ pub(super) const fn here(refusal: Refusal) -> FlowRefused {
 
 impl Place {
     /// `None` when the lane carries as many flows as it may: the egress would not take another.
-    fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Option<Self> {
+    pub(super) fn take(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>) -> Option<Self> {
         let most = mesh.limits.lane_streams as usize;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;

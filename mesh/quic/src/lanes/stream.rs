@@ -15,18 +15,25 @@ use rap_mesh_core::{
     refusals::refusal,
     view::peer_has_role,
 };
-use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer, wire::lane::FlowReply};
+use rap_proto::{
+    NodeRole, RefusalCode,
+    refusal::Refusal,
+    snapshot::Peer,
+    wire::{self, lane::FlowReply, resume::Resume},
+};
 use tokio::time::timeout;
 
 use super::{
     LaneKey,
-    request::{Counted, Flow, FlowRefused, LaneFlow, here},
+    request::{Asked, Counted, Flow, FlowRefused, LaneFlow, here},
+    resume::LaneKeeper,
 };
 use crate::{
     frames::{ReadFrameError, read_frame},
     hops,
+    kept::new_name,
     mesh::{Mesh, locked},
-    pipe::{Broken, Short},
+    pipe::{Broken, Leg, Short, lasting},
     race::race,
     relays::Use,
     tcp::{self, Secured},
@@ -74,17 +81,29 @@ impl Drop for Place {
 pub(super) async fn ask(
     mesh: &Arc<Mesh>,
     key: LaneKey,
-    message: &[u8],
+    asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
-    let Secured { mut outlet, mut inlet, .. } = dial(mesh, key).await.map_err(here)?;
+    let Secured { mut outlet, mut inlet, .. } = dial(mesh, key, false).await.map_err(here)?;
     let unavailable = || here(refusal(RefusalCode::PathUnavailable));
-    outlet.write_all(message).await.map_err(|_| unavailable())?;
+    let name = new_name().ok_or_else(unavailable)?;
+    let mut request = asked.request.clone();
+    request.resume = Some(Resume::opening(name));
+    outlet.write_all(&wire::frame(&request)).await.map_err(|_| unavailable())?;
     match read_frame(&mut inlet).await {
         Ok(FlowReply::Opened) => {
             let _place = Counted::OnTcp { _place: place };
             Ok(Flow::Lane(LaneFlow { send: outlet, recv: inlet, _place }))
         }
+        Ok(FlowReply::Attached { .. }) => {
+            let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
+            let newest = asked.newest.clone();
+            let keeper = LaneKeeper { mesh: mesh.clone(), key, request, newest, flow: name };
+            let store = mesh.lanes.store.clone();
+            let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
+            Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnTcp { _place: place } }))
+        }
+        Ok(FlowReply::Gone) => Err(here(refusal(RefusalCode::Malformed))),
         Ok(FlowReply::Refused(refusal)) => Err(FlowRefused { refusal, by_egress: true }),
         Err(ReadFrameError::Stream(Short::Broken(Broken::Reset(code)))) => {
             match Close::from_code(code) {
@@ -99,19 +118,23 @@ pub(super) async fn ask(
     }
 }
 
-async fn dial(mesh: &Arc<Mesh>, key: LaneKey) -> Result<Secured, Refusal> {
+/// Connects over the best of the ways that did not fail a short while ago. With `insist`, over any
+/// when all did: for a flow that has nothing else.
+pub(super) async fn dial(mesh: &Arc<Mesh>, key: LaneKey, insist: bool) -> Result<Secured, Refusal> {
     let view = mesh.view();
     let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
     let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
-    let plan = locked(&mesh.lanes.streams.paths).untried(
-        mesh.clock.moment(),
-        key.egress,
-        &peer.addresses,
-        relays,
-    );
+    let plan = {
+        let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
+        if insist {
+            paths.plan(now, key.egress, &peer.addresses, relays)
+        } else {
+            paths.untried(now, key.egress, &peer.addresses, relays)
+        }
+    };
     let attempts = plan
         .iter()
         .map(|attempt| (attempt.start_after, try_one(mesh, key, peer, attempt.candidate)))

@@ -10,8 +10,11 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes};
-use rap_mesh_core::{carrier::MAX_DATA, ended::DONE};
+use bytes::{Buf as _, Bytes, BytesMut};
+use rap_mesh_core::{
+    carrier::{MAX_DATA, Parts},
+    ended::DONE,
+};
 use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
 use super::{Broken, Short, Unsent};
@@ -37,6 +40,19 @@ pub(crate) struct TcpOutlet {
 pub(crate) fn pipe(io: TlsIo, place: Option<OwnedSemaphorePermit>) -> (TcpOutlet, TcpInlet) {
     let link = Arc::new(Mutex::new(Link::new(io, place)));
     (TcpOutlet { link: link.clone() }, TcpInlet { link, rest: Bytes::new() })
+}
+
+/// Takes the connection from under both directions: it, its place, what was received of it, and how
+/// far its parts are. `None` when part of what was received was asked for by halves.
+pub(super) fn unpipe(
+    outlet: TcpOutlet,
+    inlet: TcpInlet,
+) -> Option<(TlsIo, Option<OwnedSemaphorePermit>, BytesMut, Parts)> {
+    let whole = inlet.rest.is_empty() && Arc::ptr_eq(&outlet.link, &inlet.link);
+    let taken = whole.then(|| locked(&inlet.link).take())?;
+    // Nothing is below them any more.
+    drop((outlet, inlet));
+    taken
 }
 
 impl TcpInlet {

@@ -2,7 +2,9 @@
 //! carries arrives whole.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,7 +15,7 @@ use tokio::{
     net::UdpSocket,
     runtime::Runtime,
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::timeout,
 };
 
@@ -25,7 +27,7 @@ use crate::{
 /// The numbers that a transfer writes at once.
 const PIECE: u64 = 8 * 1024;
 /// The numbers of a part of a transfer: 16 MiB each way.
-const PART: u64 = 2 * 1024 * 1024;
+pub(crate) const PART: u64 = 2 * 1024 * 1024;
 /// The pause after each: several transfers at once leave the machine some time.
 const PACE: Duration = Duration::from_millis(4);
 /// How often the interactive echo sends.
@@ -51,7 +53,7 @@ async fn add_warm_relay(fabric: &mut Fabric, lanes: usize) {
     until("the second relay is warm", || relay.status().relayed_flows == lanes).await;
 }
 
-async fn until(what: &str, check: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, check: impl Fn() -> bool) {
     let start = Instant::now();
     while !check() {
         assert!(start.elapsed() < PATIENCE, "never: {what}");
@@ -72,7 +74,7 @@ async fn ping(session: &ClientSession) {
 
 /// An echo on the bulk lane that goes on by itself until it is told to end: numbers, each one
 /// more than the one before, so that nothing is lost, doubled or moved unnoticed.
-struct Transfer {
+pub(crate) struct Transfer {
     over: watch::Sender<bool>,
     progress: watch::Receiver<u64>,
     written: JoinHandle<u64>,
@@ -80,7 +82,7 @@ struct Transfer {
 }
 
 impl Transfer {
-    async fn begin(session: &ClientSession) -> Self {
+    pub(crate) async fn begin(session: &ClientSession) -> Self {
         let (mut writer, reader) = open(session, Lane::Bulk).await.split();
         let (over, is_over) = watch::channel(false);
         let written = tokio::spawn(async move {
@@ -111,14 +113,14 @@ impl Transfer {
     }
 
     /// Waits until so many more numbers came back.
-    async fn goes_on(&mut self, numbers: u64) {
+    pub(crate) async fn goes_on(&mut self, numbers: u64) {
         let goal = *self.progress.borrow() + numbers;
         let reached = self.progress.wait_for(|arrived| *arrived >= goal);
         timeout(PATIENCE, reached).await.unwrap().expect("the transfer goes on");
     }
 
     /// Ends it; everything that was written came back.
-    async fn ends_whole(self) {
+    pub(crate) async fn ends_whole(self) {
         self.over.send_replace(true);
         let written = timeout(PATIENCE, self.written).await.unwrap().unwrap();
         assert_eq!(timeout(PATIENCE, self.read).await.unwrap().unwrap(), written);
@@ -222,28 +224,48 @@ async fn a_relay_that_leaves_hands_its_lanes_over_at_once() {
     assert_eq!(timeout(PATIENCE, old.read_u8()).await.unwrap().unwrap(), 1);
 }
 
-/// Forwards datagrams to `egress` and back, for as long as its task runs.
+/// Forwards datagrams to `egress` and back, for as long as its task runs. Each sender has a port of
+/// its own there, as behind a NAT: otherwise the lane that sends most hears what is meant for the
+/// others, answers to their probes among it.
 async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
-    let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    inside.connect(egress).await.unwrap();
+    proxy_on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), egress)
+}
+
+/// The same at a socket that is there already.
+pub(crate) fn proxy_on(outside: UdpSocket, egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let outside = Arc::new(outside);
     let address = outside.local_addr().unwrap();
     let task = tokio::spawn(async move {
-        let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
-        let mut entry = None;
+        let mut senders: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+        // They end with this task.
+        let mut backwards = JoinSet::new();
+        let mut up = vec![0; 65_536];
         loop {
-            tokio::select! {
-                Ok((length, from)) = outside.recv_from(&mut up) => {
-                    entry = Some(from);
-                    let _ = inside.send(&up[..length]).await;
+            let (length, from) = outside.recv_from(&mut up).await.unwrap();
+            let known = senders.get(&from).cloned();
+            let inside = match known {
+                Some(inside) => inside,
+                None => {
+                    let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                    inside.connect(egress).await.unwrap();
+                    let inside = Arc::new(inside);
+                    backwards.spawn(pass_back(inside.clone(), outside.clone(), from));
+                    senders.insert(from, inside.clone());
+                    inside
                 }
-                Ok(length) = inside.recv(&mut down) => {
-                    let _ = outside.send_to(&down[..length], entry.unwrap()).await;
-                }
-            }
+            };
+            let _ = inside.send(&up[..length]).await;
         }
     });
     (address, task)
+}
+
+async fn pass_back(inside: Arc<UdpSocket>, outside: Arc<UdpSocket>, to: SocketAddr) {
+    let mut down = vec![0; 65_536];
+    // An egress that is gone ends it.
+    while let Ok(length) = inside.recv(&mut down).await {
+        let _ = outside.send_to(&down[..length], to).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,7 +103,7 @@ pub(crate) fn platform(role: NodeRole) -> RoleScope {
     RoleScope { role, organizations: None }
 }
 
-fn own(role: NodeRole) -> RoleScope {
+pub(crate) fn own(role: NodeRole) -> RoleScope {
     RoleScope { role, organizations: Some(BTreeSet::from([ORGANIZATION])) }
 }
 
@@ -124,7 +124,7 @@ impl Fabric {
         Self { clients: Some(Carrier::Quic), ..fabric }
     }
 
-    fn start_with(
+    pub(crate) fn start_with(
         limits: MeshLimits,
         carrier: Option<Carrier>,
         relays: &[NodeId],
@@ -437,7 +437,7 @@ impl Fabric {
 }
 
 pub(crate) const fn stream(lane: Lane) -> OpenChannel {
-    OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None }
+    OpenChannel { channel: ChannelKind::Stream, lane, traceparent: None, resume: None }
 }
 
 pub(crate) async fn open(session: &ClientSession, lane: Lane) -> Channel {

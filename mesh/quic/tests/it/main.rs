@@ -13,6 +13,7 @@ mod paths;
 mod peers;
 mod raw;
 mod refusals;
+mod resume;
 mod targets;
 mod tcp;
 mod traffic;

@@ -108,7 +108,17 @@ pub(crate) async fn serve<F>(handler: impl Fn(TcpStream) -> F + Send + 'static) 
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    serve_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), handler)
+}
+
+/// The same at a socket that is there already.
+pub(crate) fn serve_on<F>(
+    listener: TcpListener,
+    handler: impl Fn(TcpStream) -> F + Send + 'static,
+) -> SocketAddr
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

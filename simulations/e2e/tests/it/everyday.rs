@@ -43,7 +43,7 @@ async fn everyday_programs_work_through_the_fabric() {
 }
 
 /// The file that `rap ssh-config` makes, with whom to log in as.
-async fn ssh_config(fabric: &Fabric) -> String {
+pub(crate) async fn ssh_config(fabric: &Fabric) -> String {
     let block = fabric.alice.rap(&["ssh-config"]).await.ok();
     let key = fabric.office().user_key();
     let own = format!(

@@ -9,6 +9,7 @@ mod lease;
 mod network;
 mod outage;
 mod proof;
+mod resume;
 mod rootless;
 mod ticket;
 mod worker;

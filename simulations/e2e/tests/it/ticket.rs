@@ -126,7 +126,12 @@ impl Ticket {
 }
 
 async fn open(session: &ClientSession) -> Shown {
-    let channel = OpenChannel { channel: ChannelKind::Stream, lane: Lane::Bulk, traceparent: None };
+    let channel = OpenChannel {
+        channel: ChannelKind::Stream,
+        lane: Lane::Bulk,
+        traceparent: None,
+        resume: None,
+    };
     let shown = match session.open(channel).await {
         Ok(_) => Shown::Opened,
         Err(OpenError::Refused(refusal)) => Shown::RefusedChannel(refusal.code),

@@ -5,12 +5,18 @@ use rap_mesh_core::carrier::{Malformed, Part, Parts};
 pub fn target(data: &[u8]) {
     let Some((length, bytes)) = data.split_first() else { return };
     let piece = usize::from(*length).max(1);
-    assert_eq!(read(bytes, piece), read(bytes, bytes.len().max(1)));
+    for parts in [Parts::default(), Parts::default().lasting()] {
+        assert_eq!(read(parts.clone(), bytes, piece), read(parts, bytes, bytes.len().max(1)));
+    }
 }
 
 /// The data, and everything else that was said, in order.
-fn read(bytes: &[u8], piece: usize) -> (Vec<u8>, Vec<Part>, Result<(), Malformed>) {
-    let (mut parts, mut buffer) = (Parts::default(), Vec::new());
+fn read(
+    mut parts: Parts,
+    bytes: &[u8],
+    piece: usize,
+) -> (Vec<u8>, Vec<Part>, Result<(), Malformed>) {
+    let mut buffer = Vec::new();
     let (mut data, mut said) = (Vec::new(), Vec::new());
     for piece in bytes.chunks(piece) {
         buffer.extend_from_slice(piece);

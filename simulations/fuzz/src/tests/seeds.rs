@@ -32,8 +32,12 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("client_wire", 3, "proto/golden/entry_ended.v1"),
     ("client_wire", 4, "proto/golden/open_channel.v1"),
     ("client_wire", 5, "proto/golden/channel_refused.v1"),
+    ("client_wire", 4, "proto/golden/open_channel.v2"),
+    ("client_wire", 5, "proto/golden/channel_attached.v1"),
     ("node_wire", 0, "proto/golden/open_flow.v1"),
     ("node_wire", 1, "proto/golden/flow_opened.v1"),
+    ("node_wire", 0, "proto/golden/open_flow.v2"),
+    ("node_wire", 1, "proto/golden/flow_attached.v1"),
     ("node_wire", 2, "proto/golden/hop_set_up_flow.v1"),
     ("node_wire", 3, "proto/golden/hop_flow_ready.v1"),
     ("client_wire", 6, "proto/golden/client_join.v1"),
@@ -140,12 +144,14 @@ fn events(seeds: &mut Seeds) {
 
 /// What one end of a flow says on TCP, read in pieces of the first byte's length.
 fn parts(seeds: &mut Seeds) {
-    use rap_mesh_core::carrier::{data_head, finished, reset, stopped};
+    use rap_mesh_core::carrier::{acknowledged, data_head, finished, from, reset, stopped};
 
     let flow = [&[5][..], &data_head(3), b"abc", &stopped(0x102), &data_head(1), b"d", &finished()];
     seeds.insert(("carrier", "finished".to_owned()), flow.concat());
     let cut = [&[255][..], &data_head(2), b"ab", &reset(0x105), &stopped(0)];
     seeds.insert(("carrier", "cut".to_owned()), cut.concat());
+    let resumed = [&[7][..], &from(3), &acknowledged(9), &data_head(1), b"d", &finished()];
+    seeds.insert(("carrier", "resumed".to_owned()), resumed.concat());
 }
 
 /// Formats without a golden file of their own.

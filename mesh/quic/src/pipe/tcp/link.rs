@@ -28,7 +28,8 @@ const MAX_PIECES: usize = 64;
 /// How long a connection that was cut stays, so that the other side reads why.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// INVARIANT: `io` is there until the link is dropped.
+/// INVARIANT: `io` is there until the link is dropped, or until `take`, after which neither direction
+/// has anything to say.
 pub(super) struct Link {
     io: Option<Io>,
     input: BytesMut,
@@ -46,7 +47,8 @@ pub(super) struct Link {
 
 struct Io {
     tls: TlsIo,
-    _place: Option<OwnedSemaphorePermit>,
+    // Given back with the connection.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +70,7 @@ impl Link {
             tokio_rustls::TlsStream::Server(stream) => stream.get_mut().1.set_buffer_limit(None),
         }
         Self {
-            io: Some(Io { tls, _place: place }),
+            io: Some(Io { tls, place }),
             input: BytesMut::new(),
             parts: Parts::default(),
             ended: None,
@@ -77,6 +79,16 @@ impl Link {
             stopped: None,
             wakers: [None, None],
         }
+    }
+
+    /// The connection, for something else to be made of it. `None` when a direction ended already.
+    pub(super) fn take(
+        &mut self,
+    ) -> Option<(TlsIo, Option<OwnedSemaphorePermit>, BytesMut, Parts)> {
+        let whole = self.over == Over::No && self.ended.is_none() && !self.unwanted;
+        let Io { tls, place } = self.io.take_if(|_| whole)?;
+        (self.over, self.ended) = (Over::Cut, Some(Ok(())));
+        Some((tls, place, std::mem::take(&mut self.input), std::mem::take(&mut self.parts)))
     }
 
     /// The next bytes of the direction towards us. `None` is its end.
@@ -219,6 +231,8 @@ impl Link {
                     self.stopped = Some(code);
                     self.wake();
                 }
+                // Of flows that outlive their connection, which are not read here.
+                Part::Acknowledged(_) | Part::From(_) => return Err(carrier::Malformed),
             }
         }
         Ok(None)
@@ -303,6 +317,7 @@ impl Drop for Link {
 }
 
 async fn linger(mut io: Io) {
+    let _place = io.place.take();
     if io.tls.flush().await.is_err() || io.tls.shutdown().await.is_err() {
         return;
     }

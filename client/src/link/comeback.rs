@@ -1,0 +1,125 @@
+//! Coming back to a session whose connection was lost, before the entry gives it up.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rap_mesh::client::SessionEnd;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::{Failed, Live, Request, State, attempt, connect, of_end};
+use crate::failure::{Exit, Failure};
+
+/// For so long the entry keeps what is open.
+const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
+/// What takes longer hangs on a connection of the network that was before.
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+/// The pause before a further attempt.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the person is told of losses: each once, and that it is over.
+#[derive(Default)]
+pub(super) struct Told(AtomicBool);
+
+impl Told {
+    fn lost(&self) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            eprintln!("the connection was lost, reconnecting…");
+        }
+    }
+
+    fn back(&self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            eprintln!("connected again");
+        }
+    }
+
+    /// Whoever was told that it is for good hears of the next attempt as well.
+    fn given_up(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Comes back by itself each time the connection is lost. What cannot be had again waits for
+/// whoever next opens a channel.
+pub(super) async fn attend(request: Arc<Request>, state: Arc<State>) {
+    loop {
+        let session = state.live.lock().await.session.clone();
+        let mut waiting = session.waiting_channels();
+        let end = tokio::select! {
+            biased;
+            end = session.ended() => end,
+            () = state.changed.notified() => continue,
+            // A channel can lose its connection long before the session's own is known to be gone.
+            Ok(waiting) = waiting.wait_for(|waiting| (*waiting > 0) != state.told.is_lost()) => {
+                if *waiting > 0 { state.told.lost() } else { state.told.back() }
+                continue;
+            }
+        };
+        // Only the state decides how long it lives.
+        drop(session);
+        if end == SessionEnd::EntryLost {
+            let mut live = state.live.lock().await;
+            // Whoever opened a channel meanwhile has been quicker.
+            if live.end() != Some(SessionEnd::EntryLost) {
+                continue;
+            }
+            match come_back(&request, &state.told, &mut live).await {
+                Ok(()) => continue,
+                Err(failure) => eprintln!("{failure}"),
+            }
+        }
+        state.changed.notified().await;
+    }
+}
+
+/// Makes another connection to the session, or to a new one when that is over.
+pub(super) async fn come_back(
+    request: &Arc<Request>,
+    told: &Told,
+    live: &mut Live,
+) -> Result<(), Failure> {
+    told.lost();
+    let next = successor(request, live).await.inspect_err(|_| {
+        told.given_up();
+        live.session.forsake();
+    })?;
+    if next.id == live.id {
+        next.session.succeed(&live.session);
+    }
+    *live = next;
+    Ok(())
+}
+
+async fn successor(request: &Arc<Request>, live: &Live) -> Result<Live, Failure> {
+    let until = Instant::now() + COME_BACK_WITHIN;
+    match timeout_at(until, again(request, live)).await {
+        Ok(Ok(next)) => Ok(next),
+        Ok(Err(failure)) if failure.exit == Exit::Denied => Err(failure),
+        // The session is over.
+        Ok(Err(_)) => connect(request).await,
+        Err(_) => Err(of_end(SessionEnd::EntryLost)),
+    }
+}
+
+/// Tries until it is clear that the session goes on, or does not.
+async fn again(request: &Arc<Request>, live: &Live) -> Result<Live, Failure> {
+    let (id, at) = (live.id, live.session.entry());
+    loop {
+        match timeout(ATTEMPT_WITHIN, attempt(request, &mut Some(id), Some(at))).await {
+            Ok(Ok(next)) => return Ok(next),
+            Ok(Err(Failed::Final(failure))) if failure.exit != Exit::Unavailable => {
+                return Err(failure);
+            }
+            Ok(Err(Failed::Passing(_) | Failed::Final(_))) | Err(_) => sleep(PAUSE).await,
+        }
+    }
+}

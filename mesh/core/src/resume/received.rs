@@ -1,0 +1,187 @@
+//! The direction towards here: counted, and acknowledged when it was taken.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf as _, Bytes};
+
+use super::{ACK_EVERY, COMPLETE, End, MAX_REPLAY_BYTES, MAX_REPLAY_PIECES, Out, Refused};
+
+/// What can wait at most: a sender goes beyond its bound by the one piece that reaches it.
+const MAX_WAITING_BYTES: usize = 2 * MAX_REPLAY_BYTES;
+
+/// INVARIANT: `waiting` are the bytes from `taken` to `taken + waiting_bytes`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Received {
+    waiting: VecDeque<Bytes>,
+    waiting_bytes: usize,
+    taken: u64,
+    /// Where the next data of this attachment belongs. Unknown on a further attachment until the
+    /// peer says it.
+    at: At,
+    /// What the peer knows to be taken.
+    told: u64,
+    /// Tell the rest now, however little it is.
+    hurried: bool,
+    end: Option<End>,
+    end_told: bool,
+    stop: Option<u64>,
+    stop_said: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Unknown,
+    Offset(u64),
+}
+
+impl Default for At {
+    fn default() -> Self {
+        Self::Offset(0)
+    }
+}
+
+impl Received {
+    pub(super) fn stop(&mut self, code: u64) {
+        if self.end.is_none() {
+            self.stop.get_or_insert(code);
+        }
+        self.drop_waiting();
+    }
+
+    pub(super) fn data(&mut self, mut bytes: Bytes) -> Result<(), Refused> {
+        let At::Offset(at) = self.at else { return Err(Refused::Gap) };
+        if self.end.is_some() {
+            // Only what is sent again can come after the end was heard.
+            return Ok(());
+        }
+        let known = usize::try_from(self.end_of_waiting() - at).unwrap_or(usize::MAX);
+        let again = known.min(bytes.len());
+        if again < bytes.len() && self.waiting_bytes >= MAX_WAITING_BYTES {
+            return Err(Refused::TooMuch);
+        }
+        self.at = At::Offset(at + bytes.len() as u64);
+        bytes.advance(again);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back(bytes);
+        if self.stop.is_some() {
+            self.drop_waiting();
+        }
+        Ok(())
+    }
+
+    pub(super) fn from(&mut self, offset: u64) -> Result<(), Refused> {
+        if self.at != At::Unknown {
+            return Err(Refused::TooMuch);
+        }
+        // After an end was heard nothing is missing, whatever its sender dropped.
+        if offset > self.end_of_waiting() && self.end.is_none() {
+            return Err(Refused::Gap);
+        }
+        self.at = At::Offset(offset);
+        Ok(())
+    }
+
+    pub(super) fn ended(&mut self, end: End) -> Result<(), Refused> {
+        let whole = self.at == At::Offset(self.end_of_waiting());
+        if end == End::Finished && !whole && self.end.is_none() {
+            return Err(Refused::Gap);
+        }
+        self.end.get_or_insert(end);
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self) -> Option<Bytes> {
+        let bytes = self.waiting.pop_front()?;
+        self.waiting_bytes -= bytes.len();
+        self.taken += bytes.len() as u64;
+        Some(bytes)
+    }
+
+    pub(super) fn may_read_ahead(&self) -> bool {
+        self.waiting.len() < MAX_REPLAY_PIECES
+    }
+
+    pub(super) fn end_reached(&self) -> Option<End> {
+        self.end.filter(|_| self.waiting.is_empty())
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        self.end.is_some()
+    }
+
+    pub(super) fn owes(&self) -> bool {
+        self.end.is_none() && self.taken > self.told && !self.is_due()
+    }
+
+    pub(super) fn has_news(&self) -> bool {
+        if self.end_reached().is_some() { !self.end_told } else { self.is_due() }
+    }
+
+    pub(super) fn hurry(&mut self) {
+        self.hurried = self.taken > self.told;
+    }
+
+    pub(super) fn poll_out(&mut self) -> Option<Out> {
+        if let Some(code) = self.stop.filter(|_| self.end.is_none() && !self.stop_said) {
+            self.stop_said = true;
+            return Some(Out::Stopped(code));
+        }
+        // What an end covers needs no further word, once it was taken.
+        if self.end_reached().is_some() {
+            let news = !std::mem::replace(&mut self.end_told, true);
+            return news.then_some(Out::Acknowledged(COMPLETE));
+        }
+        if !self.is_due() {
+            return None;
+        }
+        self.hurried = false;
+        self.told = self.taken;
+        Some(Out::Acknowledged(self.told))
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.hurried = false;
+        if self.end.is_none() {
+            // It is sent again: what a detached flow keeps stays within one window.
+            self.waiting.clear();
+            self.waiting_bytes = 0;
+        }
+    }
+
+    pub(super) fn attach(&mut self) {
+        self.at = At::Unknown;
+        self.stop_said = false;
+        self.told = self.taken;
+        // The peer is told how far this side came when it attaches.
+        self.end_told = self.end.is_some();
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        if self.end.is_some() { COMPLETE } else { self.taken }
+    }
+
+    pub(super) fn kept(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    pub(super) const fn is_settled(&self) -> bool {
+        self.end_told
+    }
+
+    fn is_due(&self) -> bool {
+        self.hurried || self.taken - self.told >= ACK_EVERY
+    }
+
+    fn end_of_waiting(&self) -> u64 {
+        self.taken + self.waiting_bytes as u64
+    }
+
+    fn drop_waiting(&mut self) {
+        self.taken += self.waiting_bytes as u64;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+    }
+}

@@ -1,0 +1,273 @@
+//! The connection below a lasting flow for the time being: a TLS connection of its own, or a QUIC
+//! stream. On either the flow is cut into parts.
+
+use std::{
+    any::Any,
+    collections::VecDeque,
+    future::Future as _,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+use rap_mesh_core::{
+    carrier::{Malformed, Part, Parts},
+    ended::Close,
+};
+use tokio::{
+    io::{AsyncBufRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+
+use super::super::{Inlet, Outlet, lost, tcp};
+use crate::tcp::TlsIo;
+
+/// What is collected before it is passed on.
+const FILL: usize = 64 * 1024;
+/// Pieces that are received from a QUIC stream at once.
+const CHUNKS: usize = 32;
+/// How long a connection that is no longer needed stays, so that the other side reads all of it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// INVARIANT: `io` is there until the leg is dropped.
+pub(crate) struct Leg {
+    io: Option<Io>,
+    parts: Parts,
+    /// What it is counted among.
+    _place: Option<Box<dyn Any + Send>>,
+}
+
+enum Io {
+    Tls(Box<Tls>),
+    Quic(Box<Quic>),
+}
+
+struct Tls {
+    tls: TlsIo,
+    input: BytesMut,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+struct Quic {
+    send: SendStream,
+    recv: RecvStream,
+    input: VecDeque<Bytes>,
+    output: VecDeque<Bytes>,
+}
+
+/// The connection is gone, and what it said then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gone(pub(super) Option<Close>);
+
+pub(super) enum Got {
+    Data(Bytes),
+    Said(Part),
+}
+
+impl Leg {
+    /// What carried the frames of an opening carries the flow from now on. `None` when something
+    /// came that does not belong to it.
+    pub(crate) fn new(outlet: Outlet, inlet: Inlet) -> Option<Self> {
+        let (io, parts) = match (outlet, inlet) {
+            (Outlet::Tcp(outlet), Inlet::Tcp(inlet)) => {
+                let (tls, place, input, parts) = tcp::unpipe(outlet, inlet)?;
+                (Io::Tls(Box::new(Tls { tls, input, _place: place })), parts)
+            }
+            (Outlet::Quic(send), Inlet::Quic(recv)) => {
+                let (input, output) = (VecDeque::new(), VecDeque::new());
+                (Io::Quic(Box::new(Quic { send, recv, input, output })), Parts::default())
+            }
+            _ => return None,
+        };
+        Some(Self { io: Some(io), parts: parts.lasting(), _place: None })
+    }
+
+    /// The same, which holds a place for as long as it lives.
+    pub(crate) fn in_place(mut self, place: impl Any + Send) -> Self {
+        self._place = Some(Box::new(place));
+        self
+    }
+
+    /// The next that the other side sent.
+    pub(super) fn poll_got(&mut self, context: &mut Context<'_>) -> Poll<Result<Got, Gone>> {
+        loop {
+            let Self { io, parts, .. } = self;
+            let taken = match io.as_mut().expect("INVARIANT") {
+                Io::Tls(tls) => tls.take(parts),
+                Io::Quic(quic) => quic.take(parts),
+            };
+            match taken {
+                Ok(Some(got)) => return Poll::Ready(Ok(got)),
+                Ok(None) => {}
+                Err(Malformed) => return Poll::Ready(Err(Gone(None))),
+            }
+            match self.io() {
+                Io::Tls(tls) => ready!(tls.poll_fill(context)).map_err(|_| Gone(None))?,
+                Io::Quic(quic) => ready!(quic.poll_fill(context))?,
+            }
+        }
+    }
+
+    /// Hands one part to the connection, which takes it whole. `pieces` are its data.
+    pub(super) fn put(&mut self, head: &[u8], pieces: &mut Vec<Bytes>) -> Result<(), Gone> {
+        match self.io() {
+            Io::Tls(tls) => tls.put(head, pieces).map_err(|_| Gone(None))?,
+            Io::Quic(quic) => {
+                quic.output.push_back(Bytes::copy_from_slice(head));
+                quic.output.extend(pieces.drain(..));
+            }
+        }
+        pieces.clear();
+        Ok(())
+    }
+
+    /// Waits until nothing is left of what was put.
+    pub(super) fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        match self.io() {
+            Io::Tls(tls) => Pin::new(&mut tls.tls).poll_flush(context).map_err(|_| Gone(None)),
+            Io::Quic(quic) => quic.poll_flush(context),
+        }
+    }
+
+    fn io(&mut self) -> &mut Io {
+        self.io.as_mut().expect("INVARIANT")
+    }
+}
+
+impl Tls {
+    fn take(&mut self, parts: &mut Parts) -> Result<Option<Got>, Malformed> {
+        loop {
+            let Some((skip, part)) = parts.next(&self.input)? else { return Ok(None) };
+            self.input.advance(skip);
+            match part {
+                Part::Data(0) => {}
+                Part::Data(length) => {
+                    return Ok(Some(Got::Data(self.input.split_to(length).freeze())));
+                }
+                said => return Ok(Some(Got::Said(said))),
+            }
+        }
+    }
+
+    /// Receives what there is, at most about [`FILL`] bytes.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { tls, input, .. } = self;
+        let before = input.len();
+        loop {
+            let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
+                // What came before the end or the failure counts; the next call finds it again.
+                Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok([])) => {
+                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                }
+                Poll::Ready(received) => received?,
+                Poll::Pending => return Poll::Pending,
+            };
+            if input.capacity() - input.len() < received.len() {
+                input.reserve(FILL.max(received.len()));
+            }
+            input.extend_from_slice(received);
+            let length = received.len();
+            Pin::new(&mut *tls).consume(length);
+            if input.len() >= FILL {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn put(&mut self, head: &[u8], pieces: &[Bytes]) -> io::Result<()> {
+        let mut slices = Vec::with_capacity(1 + pieces.len());
+        slices.push(IoSlice::new(head));
+        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
+        let expected: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut context = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.tls).poll_write_vectored(&mut context, &slices) {
+            Poll::Ready(Ok(length)) if length == expected => Ok(()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+}
+
+impl Quic {
+    fn take(&mut self, parts: &mut Parts) -> Result<Option<Got>, Malformed> {
+        loop {
+            let Some(front) = self.input.front_mut() else { return Ok(None) };
+            let Some((skip, part)) = parts.next(front)? else {
+                // The head of a part is in two pieces, or all of this one was taken.
+                let front = self.input.pop_front().unwrap_or_default();
+                match self.input.front_mut() {
+                    Some(next) if !front.is_empty() => {
+                        *next = [&front[..], &next[..]].concat().into();
+                    }
+                    Some(_) => {}
+                    None => {
+                        if !front.is_empty() {
+                            self.input.push_front(front);
+                        }
+                        return Ok(None);
+                    }
+                }
+                continue;
+            };
+            front.advance(skip);
+            match part {
+                Part::Data(0) => {}
+                Part::Data(length) => return Ok(Some(Got::Data(front.split_to(length)))),
+                said => return Ok(Some(Got::Said(said))),
+            }
+        }
+    }
+
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let mut chunks: [Bytes; CHUNKS] = Default::default();
+        let read = ready!(pin!(self.recv.read_chunks(&mut chunks)).poll(context));
+        let count = match read {
+            Ok(Some(count)) => count,
+            Ok(None) => return Poll::Ready(Err(Gone(None))),
+            Err(ReadError::ConnectionLost(error)) => return Poll::Ready(Err(Gone(lost(&error)))),
+            Err(_) => return Poll::Ready(Err(Gone(None))),
+        };
+        self.input.extend(chunks.into_iter().take(count));
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        while !self.output.is_empty() {
+            let pieces = self.output.make_contiguous();
+            let written = ready!(pin!(self.send.write_chunks(pieces)).poll(context));
+            let written = written.map_err(|error| match error {
+                WriteError::ConnectionLost(error) => Gone(lost(&error)),
+                _ => Gone(None),
+            })?;
+            self.output.drain(..written.chunks);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        let (Some(Io::Tls(tls)), Ok(runtime)) =
+            (self.io.take(), tokio::runtime::Handle::try_current())
+        else {
+            return;
+        };
+        // Closing a socket with bytes unread resets it, and what was sent last can be lost.
+        runtime.spawn(timeout(LINGER, linger(*tls)));
+    }
+}
+
+async fn linger(Tls { mut tls, _place, .. }: Tls) {
+    if tls.flush().await.is_err() || tls.shutdown().await.is_err() {
+        return;
+    }
+    let mut rest = [0; 4096];
+    while tls.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+}
