@@ -14,6 +14,7 @@ pub mod paths;
 pub mod refusals;
 pub mod reports;
 pub mod sessions;
+pub mod shape;
 pub mod view;
 
 pub use admission::Caller;

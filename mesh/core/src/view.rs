@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use rap_proto::{
     Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    bandwidth::Bandwidth,
     signed::Trusted,
     snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
 };
@@ -16,6 +17,8 @@ pub struct Sections {
     pub peers: Peers,
     /// Empty on a node that serves no egress pool.
     pub resources: Resources,
+    /// Empty where nothing is shaped.
+    pub bandwidth: Bandwidth,
 }
 
 /// One accepted snapshot. It never changes; a newer snapshot is another view.
@@ -32,6 +35,7 @@ pub struct View {
     pub authority: Authority,
     pub assignment: Assignment,
     pub trust: Trust,
+    pub bandwidth: Bandwidth,
     peers: BTreeMap<NodeId, Peer>,
     resources: BTreeMap<ResourceId, Resource>,
     control_keys: Trusted,
@@ -40,7 +44,7 @@ pub struct View {
 impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
-        let Sections { assignment, trust, peers, resources } = sections;
+        let Sections { assignment, trust, peers, resources, bandwidth } = sections;
         Self {
             cluster: manifest.cluster,
             node: manifest.node,
@@ -52,6 +56,7 @@ impl View {
             control_keys: Trusted::new(trust.control_keys.iter().copied(), 1),
             assignment,
             trust,
+            bandwidth,
             peers: peers.peers.into_iter().map(|peer| (peer.node, peer)).collect(),
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }

@@ -39,6 +39,7 @@ use crate::{
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
+    shaping::{self, Shaping},
     tcp,
     tls::NodeConfigs,
 };
@@ -123,12 +124,15 @@ impl MeshEndpoint {
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
+            shaping: Shaping::default(),
             leaving: CancellationToken::new(),
             tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
         mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
+        mesh.shaping.apply(mesh.clock.moment(), mesh.view().bandwidth.clone());
+        mesh.spawn(shaping::drive(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
         Ok((Self { running }, receiver))
     }
@@ -145,6 +149,10 @@ impl MeshEndpoint {
         let before = self.running.mesh.views.send_replace(view.clone());
         if before.trust.authorities != view.trust.authorities {
             self.configure(&locked(&self.running.identity).clone(), &view)?;
+        }
+        if before.bandwidth != view.bandwidth {
+            let now = self.running.mesh.clock.moment();
+            self.running.mesh.shaping.apply(now, view.bandwidth.clone());
         }
         self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);
@@ -170,6 +178,7 @@ impl MeshEndpoint {
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
+            classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
             dropped_events: self.running.mesh.events.dropped(),
         }
     }

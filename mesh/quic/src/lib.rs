@@ -27,6 +27,7 @@ mod pipe;
 mod pool;
 mod race;
 mod relay;
+mod shaping;
 mod splice;
 mod status;
 mod tcp;
@@ -46,6 +47,7 @@ pub use rap_mesh_core::{
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
+    shape::{ClassName, ClassStatus, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};

@@ -5,10 +5,10 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Path, Sections,
-    View,
+    ClassName, ClassStatus, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits,
+    MeshOptions, One, Path, Sections, View,
 };
-use rap_proto::{Authority, key::LocalKey, wire::node_api::Credentials};
+use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
 use crate::{
     actors::{
@@ -18,7 +18,7 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{LaneReport, MeshReport},
+    board::{ClassReport, LaneReport, MeshReport},
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -172,7 +172,39 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
+        bandwidth: status.classes.iter().filter_map(class_report).collect(),
     }
+}
+
+/// Of a session alone nothing is said.
+fn class_report(class: &ClassStatus) -> Option<ClassReport> {
+    let (organization, traffic, one) = match class.name {
+        ClassName::Node => (None, None, None),
+        ClassName::Organization(id) => (Some(id), None, None),
+        ClassName::Rule { organization, traffic, one } => (Some(organization), Some(traffic), one),
+        ClassName::Session { .. } => return None,
+    };
+    let bits = |rate: Option<BitRate>| rate.map(BitRate::bits_per_second);
+    let millis = |waited: Duration| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Some(ClassReport {
+        organization,
+        traffic,
+        user: match one {
+            Some(One::User(user)) => Some(user),
+            _ => None,
+        },
+        session: match one {
+            Some(One::Session(session)) => Some(session),
+            _ => None,
+        },
+        cap_bits_per_second: bits(class.allowance.cap),
+        reserved_bits_per_second: bits(class.allowance.reserved),
+        flows: class.flows,
+        up_bits_per_second: class.up.bits_per_second,
+        down_bits_per_second: class.down.bits_per_second,
+        up_waited_ms: millis(class.up.waited),
+        down_waited_ms: millis(class.down.waited),
+    })
 }
 
 fn view_of(snapshot: &Snapshot, draining: bool) -> View {
@@ -183,6 +215,7 @@ fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         trust: snapshot.trust.clone(),
         peers: snapshot.peers.clone(),
         resources: snapshot.resources.clone(),
+        bandwidth: snapshot.bandwidth.clone(),
     };
     View::new(&snapshot.manifest, sections)
 }

@@ -177,6 +177,7 @@ revised!(
     api::ApiToken,
     api::Session,
     api::Quotas,
+    api::Bandwidth,
 );
 
 impl Answer for api::LoggedIn {

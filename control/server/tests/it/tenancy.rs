@@ -124,6 +124,12 @@ impl Target<'_> {
             (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
             (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
             (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
+            (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
+            (
+                ("PUT", "/organizations/{organization}/bandwidth/grant"),
+                json!({"capBitsPerSecond": 1_000_000}),
+            ),
+            (("PUT", "/nodes/{node}/bandwidth"), json!({"capBitsPerSecond": 1_000_000})),
             (
                 ("POST", "/join-tokens"),
                 json!({

@@ -22,6 +22,7 @@ use crate::{
     lanes::{Flow, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
+    shaping::Shaped,
     splice::{Counters, Halves, Side, splice},
 };
 
@@ -32,7 +33,7 @@ pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet
         _ = client.over() => return,
         opened = open(&client, &admitted, &mut recv) => opened,
     };
-    let (flow, account) = match opened {
+    let Opened { flow, shaped, account } = match opened {
         Ok(opened) => opened,
         Err(refusal) => {
             if write_frame(&mut send, &ChannelReply::Refused(refusal)).await.is_ok() {
@@ -51,7 +52,7 @@ pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet
     let reason = match flow {
         Flow::Lane(mut flow) => {
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-            splice(&mut channel, &mut lane, counters, over).await
+            splice(&mut channel, &mut lane, shaped.as_ref(), counters, over).await
         }
         Flow::Here(reached) => reached.pass(&mut channel, Side::Client, counters, over).await,
     };
@@ -72,11 +73,15 @@ pub(super) fn refuse(mut send: Outlet) {
     }
 }
 
-async fn open(
-    client: &Client,
-    admitted: &Admitted,
-    recv: &mut Inlet,
-) -> Result<(Flow, Account), Refusal> {
+/// A channel that may open its flow.
+struct Opened {
+    flow: Flow,
+    /// Of a flow on a lane; one that ends here has its place as an egress' flow.
+    shaped: Option<Shaped>,
+    account: Account,
+}
+
+async fn open(client: &Client, admitted: &Admitted, recv: &mut Inlet) -> Result<Opened, Refusal> {
     let mesh = &client.mesh;
     let claims = &admitted.claims;
     let refused = |code| {
@@ -101,7 +106,11 @@ async fn open(
     request.traceparent = mesh.continue_trace(&span, request.traceparent);
     let opening = open_flow(mesh, claims, &admitted.token, &admitted.proof, request);
     match opening.instrument(span).await {
-        Ok(flow) => Ok((flow, account)),
+        Ok(flow) => {
+            let on_lane = matches!(flow, Flow::Lane(_));
+            let shaped = on_lane.then(|| Shaped::open(mesh, claims, lane)).transpose();
+            Ok(Opened { flow, shaped: shaped.map_err(refused)?, account })
+        }
         Err(other) => {
             if !other.by_egress {
                 mesh.refused(other.refusal.code, Some(claimed(claims)));

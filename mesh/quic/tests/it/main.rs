@@ -12,6 +12,7 @@ mod own;
 mod paths;
 mod raw;
 mod refusals;
+mod shaping;
 mod targets;
 mod tcp;
 mod traffic;

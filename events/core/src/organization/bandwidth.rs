@@ -1,0 +1,70 @@
+//! What an organization's bandwidth rules may say.
+
+use std::collections::BTreeSet;
+
+use rap_proto::{
+    BitRate, Lane,
+    bandwidth::{Allowance, BandwidthRule, MAX_BANDWIDTH_RULES},
+};
+
+use super::OrganizationRejection as Rejection;
+
+/// The first fault of a policy: which rule it is in, which of its fields, and what is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BandwidthFault {
+    /// `None` when it is in no single rule.
+    pub rule: Option<usize>,
+    pub field: &'static str,
+    pub rejection: Rejection,
+}
+
+/// Whether an organization may have these rules within what it was granted.
+pub fn check_bandwidth(granted: &Allowance, rules: &[BandwidthRule]) -> Result<(), BandwidthFault> {
+    let fault = |rule, field, rejection| Err(BandwidthFault { rule, field, rejection });
+    if rules.len() > MAX_BANDWIDTH_RULES {
+        return fault(None, "rules", Rejection::TooManyBandwidthRules);
+    }
+    let mut known = BTreeSet::new();
+    let mut reserved = 0_u64;
+    for (at, BandwidthRule { traffic, allowance }) in rules.iter().enumerate() {
+        let at = Some(at);
+        if !known.insert(*traffic) {
+            return fault(at, "traffic", Rejection::BandwidthRuleTwice);
+        }
+        check_allowance(allowance).or_else(|(field, why)| fault(at, field, why))?;
+        let reserves = allowance.reserved.is_some();
+        if reserves && (traffic.each.is_some() || traffic.while_interactive) {
+            return fault(at, "reserved", Rejection::ReserveForMany);
+        }
+        if traffic.while_interactive && traffic.lane.is_some_and(|lane| lane != Lane::Bulk) {
+            return fault(at, "lane", Rejection::OnlyBulkGivesWay);
+        }
+        if let Some(most) = granted.cap {
+            if allowance.cap.is_some_and(|cap| cap > most) {
+                return fault(at, "cap", Rejection::BandwidthAboveGrant);
+            }
+            reserved += allowance.reserved.map_or(0, BitRate::bits_per_second);
+            if reserved > most.bits_per_second() {
+                return fault(at, "reserved", Rejection::BandwidthAboveGrant);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a rule says something, and nothing that contradicts itself.
+pub(super) fn check_allowance(allowance: &Allowance) -> Result<(), (&'static str, Rejection)> {
+    match (allowance.cap, allowance.reserved) {
+        (None, None) => Err(("cap", Rejection::BandwidthSaysNothing)),
+        (Some(cap), Some(reserved)) if reserved > cap => {
+            Err(("reserved", Rejection::ReserveAboveCap))
+        }
+        (Some(rate), _) | (None, Some(rate)) if BitRate::new(rate.bits_per_second()).is_none() => {
+            Err(("cap", Rejection::BandwidthOutOfRange))
+        }
+        (_, Some(rate)) if BitRate::new(rate.bits_per_second()).is_none() => {
+            Err(("reserved", Rejection::BandwidthOutOfRange))
+        }
+        _ => Ok(()),
+    }
+}
