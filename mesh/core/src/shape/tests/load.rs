@@ -87,7 +87,7 @@ impl Load {
 const SECOND: u64 = 1_000_000;
 
 fn some_flows() -> impl Strategy<Value = Vec<(u128, bool, usize)>> {
-    prop::collection::vec((1_u128..5, any::<bool>(), 1_usize..70_000), 2..8)
+    prop::collection::vec((1_u128..5, any::<bool>(), 200_usize..70_000), 2..8)
 }
 
 fn wanted(flows: &[(u128, bool, usize)]) -> Vec<Wants> {
