@@ -18,7 +18,8 @@ cargo xtask <command>
   demo                     build and start a whole fabric on this machine, to try it
   test [STEP…]             everything that CI runs; steps can be named one by one
   ci                       the same as test
-  sim [--scenario fabric|leases] [--seed N] [--seeds N] [--minutes M]
+  sim [--scenario fabric|leases|beat|fleet] [--nodes N] [--seed N] [--seeds N]
+      [--minutes M]
                            deterministic simulation; a failing seed prints how to repeat it
   fuzz [--seconds N] [TARGET…]
                            coverage-guided fuzzing of every decoder

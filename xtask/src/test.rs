@@ -18,6 +18,11 @@ const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
 const BEAT_SEEDS: &str = "200";
 const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
+/// Of ten nodes each, and of so many others.
+const FLEET_SEEDS: &str = "200";
+const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
+const LARGE_FLEETS: [(&str, &str); 2] = [("100", "6"), ("1000", "1")];
+
 /// A name to choose it by, and what it does.
 type Step = (&'static str, fn() -> Outcome);
 
@@ -100,6 +105,11 @@ fn simulate() -> Outcome {
     fixed("fabric", "1000")?;
     fixed("leases", LEASE_SEEDS)?;
     fixed("beat", BEAT_SEEDS)?;
+    fixed("fleet", FLEET_SEEDS)?;
+    for (nodes, seeds) in LARGE_FLEETS {
+        let arguments = ["--scenario", "fleet", "--nodes", nodes, "--seeds", seeds];
+        shell::run(Command::new(&program).args(arguments))?;
+    }
     let mut head = Command::new("git");
     let commit = shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))?;
     let block = |scenario, seeds| {
@@ -108,7 +118,8 @@ fn simulate() -> Outcome {
     };
     block("fabric", "200")?;
     block("leases", LEASE_SEEDS_OF_A_COMMIT)?;
-    block("beat", BEAT_SEEDS_OF_A_COMMIT)
+    block("beat", BEAT_SEEDS_OF_A_COMMIT)?;
+    block("fleet", FLEET_SEEDS_OF_A_COMMIT)
 }
 
 /// Out of the whole workspace: a package alone would choose other features, and compile most of its

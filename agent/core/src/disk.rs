@@ -36,6 +36,8 @@ pub enum StateFile {
     TreeHead,
     /// [`BeatFloor`](crate::beat::BeatFloor).
     Beat,
+    /// [`HeldPeers`](crate::record::HeldPeers).
+    Peers,
     /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
     LeaseFloor(VpnConnectionId),
     /// [`Marks`](crate::lease::marks::Marks).
@@ -57,6 +59,7 @@ impl StateFile {
             Self::Standing => "standing".to_owned(),
             Self::TreeHead => "tree_head".to_owned(),
             Self::Beat => "beat".to_owned(),
+            Self::Peers => "peers".to_owned(),
             Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
             Self::FenceMarks => "fence".to_owned(),
         }

@@ -30,10 +30,11 @@ pub enum ActorName {
     Leases,
     Status,
     Telemetry,
+    Peers,
 }
 
 impl ActorName {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Identity,
         Self::Snapshots,
         Self::Fetcher,
@@ -46,6 +47,7 @@ impl ActorName {
         Self::Leases,
         Self::Status,
         Self::Telemetry,
+        Self::Peers,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -62,6 +64,7 @@ impl ActorName {
             Self::Leases => "leases",
             Self::Status => "status",
             Self::Telemetry => "telemetry",
+            Self::Peers => "peers",
         }
     }
 }

@@ -111,5 +111,18 @@ impl Record for HeldManifest {
     const MAX_BYTES: usize = 32 * 1024;
 }
 
+/// What this node remembers of its peers. The mesh says what the bytes mean; without them, or with
+/// others, a node finds its peers all the same, only later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldPeers {
+    #[serde(with = "serde_bytes")]
+    pub cache: Vec<u8>,
+}
+
+impl Record for HeldPeers {
+    const KIND: u8 = 10;
+    const MAX_BYTES: usize = 100 * 1024;
+}
+
 #[cfg(test)]
 pub(crate) mod tests;

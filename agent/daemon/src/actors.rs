@@ -7,6 +7,7 @@ pub(crate) mod identity;
 pub(crate) mod leases;
 pub(crate) mod link;
 pub(crate) mod mesh;
+pub(crate) mod peers;
 pub(crate) mod snapshots;
 pub(crate) mod spool;
 pub(crate) mod status;
@@ -23,8 +24,8 @@ use crate::{
     RunOptions,
     actors::{
         beat::BeatActor, fetcher::FetcherActor, identity::IdentityActor, leases::LeaseActor,
-        link::LinkActor, mesh::MeshActor, snapshots::SnapshotActor, spool::SpoolActor,
-        status::StatusActor, telemetry::TelemetryActor, witness::WitnessActor,
+        link::LinkActor, mesh::MeshActor, peers::PeerActor, snapshots::SnapshotActor,
+        spool::SpoolActor, status::StatusActor, telemetry::TelemetryActor, witness::WitnessActor,
         workload::WorkloadActor,
     },
     board::Board,
@@ -71,6 +72,7 @@ pub(crate) struct Crew {
     pub(crate) leases: Slot<LeaseActor>,
     pub(crate) status: Slot<StatusActor>,
     pub(crate) telemetry: Slot<TelemetryActor>,
+    pub(crate) peers: Slot<PeerActor>,
 }
 
 /// Newer credentials, already checked and kept.
@@ -110,6 +112,7 @@ mortal!(
     LeaseActor,
     LinkActor,
     MeshActor,
+    PeerActor,
     SnapshotActor,
     SpoolActor,
     StatusActor,

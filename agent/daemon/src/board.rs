@@ -2,7 +2,7 @@
 //! socket, the heartbeat and the library's caller read the whole.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -37,6 +37,9 @@ pub struct StatusReport {
     pub control: ControlStatus,
     pub bus_connected: bool,
     pub mesh: MeshReport,
+    /// The nodes that this one keeps near.
+    #[serde(default)]
+    pub peers: PeersStatus,
     pub worker: WorkerStatus,
     pub spool: SpoolStatus,
     /// The connections that this node may carry.
@@ -178,6 +181,44 @@ pub struct LaneReport {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub struct PeersStatus {
+    /// `available`, `degraded` or `unavailable`: all that an organization may learn of this.
+    pub availability: String,
+    /// The step of the way back, while nobody answers.
+    pub recovery: Option<String>,
+    /// How often each of the five steps was reached since the start.
+    pub recovery_steps: BTreeMap<String, u64>,
+    pub active: usize,
+    pub warm: usize,
+    pub cold: usize,
+    /// The active ones first, then by score; the last of many are left out.
+    pub peers: Vec<PeerReport>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerReport {
+    pub node: NodeId,
+    /// `active`, `warm` or `cold`.
+    pub class: String,
+    /// It is connected and answers.
+    pub up: bool,
+    /// It failed, and is left alone for a while.
+    pub resting: bool,
+    /// Whether what it was given to forward arrived; `None` before the first try.
+    pub forwards: Option<bool>,
+    /// Of 1,000; `None` when a constraint rules it out.
+    pub score: Option<u16>,
+    pub excluded_by: Option<String>,
+    /// What the score is made of, each of 1,000.
+    pub parts: BTreeMap<String, u16>,
+    pub rtt_us: Option<u32>,
+    pub loss_ppm: Option<u32>,
+    pub failures: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
     pub serving: bool,
     pub process: Option<u32>,
@@ -248,6 +289,7 @@ impl Board {
             control: ControlStatus::default(),
             bus_connected: false,
             mesh: MeshReport::default(),
+            peers: PeersStatus::default(),
             worker: WorkerStatus::default(),
             spool: SpoolStatus::default(),
             leases: LeasesStatus::default(),

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod peers;
+
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
@@ -17,7 +19,7 @@ use rap_node_agent::{
     telemetry::{self, TelemetryGuard},
 };
 use rap_proto::{
-    Authority, Digest, Name,
+    Authority, Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -51,6 +53,8 @@ enum Command {
     Run,
     /// Ask the running agent how it is.
     Status(StatusArguments),
+    /// Ask the running agent why a node is used or not.
+    Why(WhyArguments),
     /// Check the configuration and say what it amounts to.
     CheckConfig,
 }
@@ -84,6 +88,12 @@ struct StatusArguments {
     output: Output,
 }
 
+#[derive(Args)]
+struct WhyArguments {
+    /// The node that is asked about.
+    node: NodeId,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Text,
@@ -113,6 +123,7 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Join(join) => enroll(join, config),
         Command::Run => serve(config),
         Command::Status(how) => show(&how, &config),
+        Command::Why(WhyArguments { node }) => explain(node, &config),
         Command::CheckConfig => check(&config),
     }
 }
@@ -237,6 +248,13 @@ fn show(how: &StatusArguments, config: &Config) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn explain(node: NodeId, config: &Config) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(status(&config.state_dir))?;
+    say(&peers::why(&report, node));
+    Ok(ExitCode::SUCCESS)
+}
+
 fn check(config: &Config) -> Result<ExitCode, Failure> {
     let mut findings = Vec::new();
     if !config.worker.is_file() {
@@ -302,6 +320,7 @@ fn table(report: &StatusReport) -> String {
                 report.mesh.tcp_flows
             ),
         ),
+        ("peers", peers::summary(&report.peers)),
         (
             "worker",
             match (report.worker.serving, &report.worker.last_error) {
@@ -322,6 +341,7 @@ fn table(report: &StatusReport) -> String {
         ("capabilities", list(report.capabilities.iter(), "-")),
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
+        + &peers::lines(&report.peers)
 }
 
 fn authority(status: &AuthorityStatus) -> String {

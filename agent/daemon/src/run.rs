@@ -35,6 +35,7 @@ use crate::{
         leases::{GiveUp, LeaseActor, Leave},
         link::{BeatNow, LinkActor},
         mesh::{self, CLOSE_GRACE, Drain, Hull, MeshActor},
+        peers::PeerActor,
         snapshots::SnapshotActor,
         spool::SpoolActor,
         status::StatusActor,
@@ -253,6 +254,9 @@ impl Agent {
                 own.status.set(StatusActor::new(&run_dir, parts.board).start());
             }
             ActorName::Telemetry => own.telemetry.set(TelemetryActor::new(parts, crew).start()),
+            ActorName::Peers => {
+                own.peers.set(PeerActor::new(parts, crew, self.hull.clone()).start());
+            }
         }
     }
 
@@ -270,6 +274,7 @@ impl Agent {
             ActorName::Leases => self.crew.leases.alive(),
             ActorName::Status => self.crew.status.alive(),
             ActorName::Telemetry => self.crew.telemetry.alive(),
+            ActorName::Peers => self.crew.peers.alive(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use rap_agent_core::{
     beat::BeatFloor,
     disk::{Disk, DiskError, StateFile},
-    record::{self, Enrollment, HeldCredentials, Record, RecordError},
+    record::{self, Enrollment, HeldCredentials, HeldPeers, Record, RecordError},
     snapshot::Floor,
     standing::Standing,
     witness::Witnessed,
@@ -99,6 +99,15 @@ impl State {
 
     pub(crate) fn keep_beat(&mut self, floor: &BeatFloor) -> Result<(), StateError> {
         Ok(self.disk.replace(StateFile::Beat, &record::encode(floor))?)
+    }
+
+    /// What an earlier run remembered of its peers.
+    pub(crate) fn peers(&self) -> Result<Option<HeldPeers>, StateError> {
+        read(&self.disk, StateFile::Peers)
+    }
+
+    pub(crate) fn keep_peers(&mut self, held: &HeldPeers) -> Result<(), StateError> {
+        Ok(self.disk.replace(StateFile::Peers, &record::encode(held))?)
     }
 
     pub(crate) fn keep_enrollment(&mut self, enrollment: &Enrollment) -> Result<(), StateError> {

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rap_events::log::{Append, AppendError, Appended};
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::PgPool;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::yield_now,
@@ -22,7 +22,10 @@ use tokio::{
 use crate::{
     batch::Batch,
     failure::{self, Failure},
-    publish, statements, tree,
+    publish, statements,
+    tls::Place,
+    tree,
+    writer::Writer,
 };
 
 /// The most appends that wait for the appender; more wait at its door.
@@ -58,69 +61,49 @@ enum StoreError {
     },
 }
 
-/// Serves requests until the queue's other end is gone.
-pub(crate) async fn run(
+/// Stores what is in the queue until the queue, or the pool, is closed.
+pub(crate) struct Appender {
     pool: PgPool,
-    mut queue: mpsc::Receiver<Request>,
+    place: Place,
     heads: Arc<watch::Sender<u64>>,
-) {
-    let mut closing = pool.close_event();
-    let mut appender = Appender { pool, heads, connection: None };
-    let mut open = true;
-    loop {
-        let first = tokio::select! {
-            biased;
-            // A pool waits for every connection that it gave away.
-            () = &mut closing, if open => {
-                open = false;
-                appender.connection = None;
-                continue;
-            }
-            first = queue.recv() => first,
-        };
-        let Some(first) = first else { return };
-        // The writers of the last batch were just answered: let them queue their next.
-        yield_now().await;
-        let requests = drain(first, &mut queue);
-        let appends: Vec<&Append> = requests.iter().map(|request| &request.append).collect();
-        let outcomes = appender.serve(&appends).await;
-        for (request, outcome) in requests.into_iter().zip(outcomes) {
-            // Whoever stopped waiting can look the command up.
-            let _ = request.answer.send(outcome);
-        }
-    }
-}
-
-fn drain(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
-    let mut bytes = first.append.size();
-    let mut requests = vec![first];
-    while requests.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-        let Ok(next) = queue.try_recv() else { break };
-        bytes += next.append.size();
-        requests.push(next);
-    }
-    requests
-}
-
-trait Size {
-    fn size(&self) -> usize;
-}
-
-impl Size for Append {
-    fn size(&self) -> usize {
-        let events = self.writes.iter().flat_map(|write| &write.events);
-        events.map(|event| event.payload.len()).sum::<usize>() + self.reply.len()
-    }
-}
-
-struct Appender {
-    pool: PgPool,
-    heads: Arc<watch::Sender<u64>>,
-    /// Kept from one batch to the next: asking the pool would ask the database whether it is alive.
-    connection: Option<PoolConnection<Postgres>>,
+    writer: Option<Writer>,
 }
 
 impl Appender {
+    pub(crate) fn new(pool: PgPool, place: Place, heads: Arc<watch::Sender<u64>>) -> Self {
+        Self { pool, place, heads, writer: None }
+    }
+
+    /// Serves requests; what is queued when the pool is closed is still served.
+    pub(crate) async fn run(mut self, mut queue: mpsc::Receiver<Request>) {
+        let mut closing = self.pool.close_event();
+        let mut open = true;
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = &mut closing, if open => {
+                    open = false;
+                    queue.close();
+                    continue;
+                }
+                first = queue.recv() => first,
+            };
+            let Some(first) = first else { break };
+            // The writers of the last batch were just answered: let them queue their next.
+            yield_now().await;
+            let requests = drain(first, &mut queue);
+            let appends: Vec<&Append> = requests.iter().map(|request| &request.append).collect();
+            let outcomes = self.serve(&appends).await;
+            for (request, outcome) in requests.into_iter().zip(outcomes) {
+                // Whoever stopped waiting can look the command up.
+                let _ = request.answer.send(outcome);
+            }
+        }
+        if let Some(writer) = self.writer {
+            writer.close().await;
+        }
+    }
+
     /// One outcome for each append, in order.
     async fn serve(&mut self, appends: &[&Append]) -> Vec<Outcome> {
         match self.store_together(appends).await {
@@ -156,35 +139,36 @@ impl Appender {
     }
 
     async fn store(&mut self, appends: &[&Append]) -> Result<Vec<Outcome>, StoreError> {
-        if let Some(kept) = self.connection.take() {
+        if let Some(kept) = self.writer.take() {
             match self.store_with(kept, appends).await {
                 // It may have died since the last batch. Nothing was stored: a fresh one tells.
                 Err(StoreError::Before(Failure::Unavailable(_))) => {}
                 stored => return stored,
             }
         }
-        let fresh = self.pool.acquire().await.map_err(|error| before(&error))?;
+        let fresh = Writer::connect(&self.place).await;
+        let fresh = fresh.map_err(|error| StoreError::Before(failure::classify(&error)))?;
         self.store_with(fresh, appends).await
     }
 
     async fn store_with(
         &mut self,
-        mut connection: PoolConnection<Postgres>,
+        mut writer: Writer,
         appends: &[&Append],
     ) -> Result<Vec<Outcome>, StoreError> {
-        let stored = store_on(&mut connection, appends).await;
-        match stored {
-            Ok((outcomes, head)) => {
-                publish(&self.heads, head);
-                self.connection = Some(connection);
-                Ok(outcomes)
+        // Whatever fails, the next batch starts on a connection without a past.
+        let (outcomes, head) = match store_on(&mut writer, appends).await? {
+            Stored::Batch { outcomes, head } => (outcomes, head),
+            Stored::TreeIsBehind => {
+                self.writer = Some(writer);
+                let completed = tree::complete(&self.pool).await;
+                completed.map_err(|error| StoreError::Before(failure::classify(&error)))?;
+                return Err(StoreError::Before(Failure::Contended));
             }
-            Err(error) => {
-                // Whatever it was, the next batch starts on a connection without a past.
-                drop(connection.detach());
-                Err(error)
-            }
-        }
+        };
+        publish(&self.heads, head);
+        self.writer = Some(writer);
+        Ok(outcomes)
     }
 
     /// Finds out whether a lost commit happened.
@@ -206,8 +190,8 @@ impl Appender {
                     let reason = "the connection was lost before the commit".to_owned();
                     return Err(Failure::Unavailable(reason));
                 }
-                Ok(Err(error)) => {
-                    tracing::warn!(error = failure::describe(&error), "no answer yet");
+                Ok(Err(failure)) => {
+                    tracing::warn!(?failure, "no answer yet");
                     sleep(SETTLE_DELAY).await;
                 }
                 Err(_) => {}
@@ -218,61 +202,76 @@ impl Appender {
 
     /// Whether the batch was stored. It was as a whole or not at all, so any command that it
     /// was to store answers for all.
-    async fn stored(&mut self, appends: &[&Append], outcomes: &[Outcome]) -> sqlx::Result<bool> {
+    async fn stored(&self, appends: &[&Append], outcomes: &[Outcome]) -> Result<bool, Failure> {
         let is_new = |outcome: &Outcome| matches!(outcome, Ok(appended) if !appended.replayed);
         let new = appends.iter().zip(outcomes).filter(|(_, outcome)| is_new(outcome));
-        let commands: Vec<_> = new.map(|(append, _)| append.command).collect();
-        let mut transaction = self.pool.begin().await?;
-        statements::lock_head(&mut transaction).await?;
-        let found = statements::find_commands(&mut transaction, commands.into_iter()).await?;
-        transaction.rollback().await?;
-        Ok(!found.is_empty())
+        let new: Vec<&Append> = new.map(|(append, _)| *append).collect();
+        let writer = Writer::connect(&self.place).await;
+        let mut writer = writer.map_err(|error| failure::classify(&error))?;
+        let found = statements::begin(&mut writer, &new).await?;
+        statements::roll_back(&mut writer).await?;
+        Ok(!found.commands.is_empty())
     }
 }
 
-/// Whether the transaction is over before it comes to the commit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    RolledBack,
-    NotYet,
+/// What became of a transaction that did not fail.
+enum Stored {
+    /// It left `head`; without anything new nothing was written.
+    Batch { outcomes: Vec<Outcome>, head: u64 },
+    /// A process of an earlier release appended: its events need their leaves first.
+    TreeIsBehind,
 }
 
-/// Stores a batch in one transaction; returns the outcomes and the head that it left.
-async fn store_on(
-    connection: &mut PgConnection,
-    appends: &[&Append],
-) -> Result<(Vec<Outcome>, u64), StoreError> {
-    let prepared = async {
-        let mut head = statements::begin(connection).await?;
-        tree::catch_up(connection, &mut head).await?;
-        let position = head.position;
-        let found = statements::find(connection, head, appends).await?;
-        let mut batch = Batch::new(found);
-        let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
-        if batch.commands.is_empty() {
-            // Repetitions and conflicts only: there is nothing to commit.
-            statements::roll_back(connection).await?;
-            return Ok((outcomes, position, Ended::RolledBack));
+/// Stores a batch in one transaction.
+async fn store_on(writer: &mut Writer, appends: &[&Append]) -> Result<Stored, StoreError> {
+    let begun = within(statements::begin(writer, appends)).await;
+    let found = begun.unwrap_or_else(|| Err(too_slow())).map_err(StoreError::Before)?;
+    if !found.head.is_complete() {
+        statements::roll_back(writer).await.map_err(StoreError::Before)?;
+        return Ok(Stored::TreeIsBehind);
+    }
+    let position = found.head.position;
+    let mut batch = Batch::new(found);
+    let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
+    if batch.commands.is_empty() {
+        // Repetitions and conflicts only: there is nothing to commit.
+        statements::roll_back(writer).await.map_err(StoreError::Before)?;
+        return Ok(Stored::Batch { outcomes, head: position });
+    }
+    let head = batch.head().position;
+    match within(statements::commit(writer, &batch)).await {
+        Some(Ok(())) => Ok(Stored::Batch { outcomes, head }),
+        Some(Err(failed)) if failure::certainly_aborted(&failed.error, failed.at_last) => {
+            Err(StoreError::Before(failure::classify(&failed.error)))
         }
-        statements::write(connection, &batch).await?;
-        Ok((outcomes, batch.head().position, Ended::NotYet))
-    };
-    let (outcomes, head, ended) = match timeout(BATCH_DEADLINE, prepared).await {
-        Ok(prepared) => prepared.map_err(|error| before(&error))?,
-        Err(_) => return Err(StoreError::Before(too_slow())),
-    };
-    if ended == Ended::RolledBack {
-        return Ok((outcomes, head));
-    }
-    match timeout(BATCH_DEADLINE, statements::commit(connection)).await {
-        Ok(Ok(())) => Ok((outcomes, head)),
-        Ok(Err(error)) if failure::certainly_aborted(&error) => Err(before(&error)),
-        Ok(Err(_)) | Err(_) => Err(StoreError::AtCommit { outcomes, head }),
+        Some(Err(_)) | None => Err(StoreError::AtCommit { outcomes, head }),
     }
 }
 
-fn before(error: &sqlx::Error) -> StoreError {
-    StoreError::Before(failure::classify(error))
+async fn within<T>(trip: impl Future<Output = T>) -> Option<T> {
+    timeout(BATCH_DEADLINE, trip).await.ok()
+}
+
+fn drain(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.append.size();
+    let mut requests = vec![first];
+    while requests.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
+        let Ok(next) = queue.try_recv() else { break };
+        bytes += next.append.size();
+        requests.push(next);
+    }
+    requests
+}
+
+trait Size {
+    fn size(&self) -> usize;
+}
+
+impl Size for Append {
+    fn size(&self) -> usize {
+        let events = self.writes.iter().flat_map(|write| &write.events);
+        events.map(|event| event.payload.len()).sum::<usize>() + self.reply.len()
+    }
 }
 
 fn too_slow() -> Failure {

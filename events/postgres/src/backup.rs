@@ -12,7 +12,7 @@ use rap_tlog::Frontier;
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use std::str::FromStr as _;
 
-use crate::{failure, read, statements};
+use crate::{failure, head::Head, read};
 
 pub use restore::{RestoreError, Restorer};
 
@@ -82,7 +82,7 @@ impl LogReader {
             return Err(BackupError::Schema);
         }
         let row = sqlx::query(READ_HEAD).fetch_one(&mut connection).await;
-        let head = row.and_then(|row| statements::head(&row));
+        let head = row.and_then(|row| Head::read(&row));
         let head = head.map_err(|error| BackupError::Corrupt(error.to_string()))?;
         if !head.is_complete() {
             return Err(BackupError::Schema);

@@ -15,7 +15,7 @@ use rap_proto::{CommandId, Digest, codec};
 use rap_tlog::Completed;
 use uuid::Uuid;
 
-use crate::{leases::FoundLeases, statements::Head};
+use crate::{head::Head, leases::FoundLeases};
 
 /// What the database held about a batch's commands, streams and keys when the head was locked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

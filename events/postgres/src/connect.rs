@@ -7,6 +7,7 @@ use sqlx::{
     migrate::{MigrateError, Migrator},
     postgres::PgPoolOptions,
 };
+use tokio_postgres::Config;
 
 use crate::{
     failure::{self, Failure},
@@ -14,8 +15,10 @@ use crate::{
     tree,
 };
 
-/// The most connections of one process: one for its appender, the others for its readers.
-pub const MAX_CONNECTIONS: u32 = 8;
+/// The most connections of one process: one for its appender, one for its tail, the others for its
+/// readers.
+pub const MAX_CONNECTIONS: u32 = 9;
+const APPENDER_AND_TAIL: u32 = 2;
 /// How long a call waits for a connection before it answers that the log is unavailable.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Limits in the server, in its own notation: a process that hangs must not hold the head.
@@ -62,12 +65,14 @@ pub fn check(url: &str) -> Result<(), ConnectError> {
 pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
     let mut place = Place::read(url)?;
     place.tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
+    place.writer.application_name("rap-control appender").connect_timeout(ACQUIRE_TIMEOUT);
+    limit(&mut place.writer);
     place.check_server().await?;
     let options = place.pool.clone();
     let options =
         options.application_name("rap-control").options(SESSION_LIMITS).disable_statement_logging();
     let pool = PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS)
+        .max_connections(MAX_CONNECTIONS - APPENDER_AND_TAIL)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await
@@ -78,6 +83,15 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
         Failure::Contended | Failure::Refused(_) => ConnectError::Schema(failure::describe(&error)),
     })?;
     Ok((pool, place))
+}
+
+/// Adds the session's limits to the options that the URL may have.
+fn limit(config: &mut Config) {
+    let mut options = config.get_options().unwrap_or_default().to_owned();
+    for (name, value) in SESSION_LIMITS {
+        options.push_str(&format!(" -c {name}={value}"));
+    }
+    config.options(&options);
 }
 
 /// The version of the schema that this release works with.

@@ -1,5 +1,7 @@
 //! What a failed statement means, told by SQLSTATE and constraint and never by message text.
 
+use std::borrow::Cow;
+
 /// What to do about a failure that did not happen at the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -30,12 +32,45 @@ const DEADLOCK_DETECTED: &str = "40P01";
 const UNAVAILABLE_CLASSES: [&str; 8] = ["08", "28", "3D", "53", "54", "57", "58", "55"];
 const READ_ONLY: &str = "25006";
 
-pub(crate) fn classify(error: &sqlx::Error) -> Failure {
-    let sqlx::Error::Database(database) = error else {
+/// An error of either client of the database.
+pub(crate) trait DatabaseError {
+    /// The SQLSTATE and the violated constraint; `None` when it was not the server that failed it.
+    fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)>;
+    fn message(&self) -> String;
+}
+
+impl DatabaseError for sqlx::Error {
+    fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)> {
+        let database = self.as_database_error()?;
+        Some((database.code().unwrap_or_default(), database.constraint()))
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Database(database) => database.message().to_owned(),
+            Self::PoolTimedOut => "no connection could be had in time".to_owned(),
+            Self::PoolClosed => "the log was closed".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl DatabaseError for tokio_postgres::Error {
+    fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)> {
+        let database = self.as_db_error()?;
+        Some((Cow::Borrowed(database.code().code()), database.constraint()))
+    }
+
+    fn message(&self) -> String {
+        self.as_db_error().map_or_else(|| self.to_string(), |error| error.message().to_owned())
+    }
+}
+
+pub(crate) fn classify(error: &impl DatabaseError) -> Failure {
+    let Some((code, constraint)) = error.code() else {
         return Failure::Unavailable(describe(error));
     };
-    let code = database.code().unwrap_or_default();
-    classify_code(&code, database.constraint()).unwrap_or_else(|kind| kind(describe(error)))
+    classify_code(&code, constraint).unwrap_or_else(|kind| kind(describe(error)))
 }
 
 type WithReason = fn(String) -> Failure;
@@ -55,31 +90,45 @@ fn classify_code(code: &str, constraint: Option<&str>) -> Result<Failure, WithRe
     }
 }
 
-/// Whether a failure at the commit says for certain that nothing was stored. Only an answer of
-/// the transaction itself does; a connection that ends can have ended behind the commit.
-pub(crate) fn certainly_aborted(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .and_then(sqlx::error::DatabaseError::code)
-        .is_some_and(|code| code.starts_with("23") || code.starts_with("40"))
+/// Whether a failure on the way to the commit says for certain that nothing was stored. The
+/// server's answer to a statement before the commit does, and so does what the transaction itself
+/// answers to the commit; a connection that ends can have ended behind it.
+pub(crate) fn certainly_aborted(error: &impl DatabaseError, at_commit: bool) -> bool {
+    let certain = |code: &str| !at_commit || code.starts_with("23") || code.starts_with("40");
+    error.code().is_some_and(|(code, _)| certain(&code))
 }
 
 /// For the operator: what failed, with the code. Values of the statement are not in it.
-pub(crate) fn describe(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Database(database) => {
-            let code = database.code().unwrap_or_default();
-            format!("{} (SQLSTATE {code})", database.message())
-        }
-        sqlx::Error::PoolTimedOut => "no connection could be had in time".to_owned(),
-        sqlx::Error::PoolClosed => "the log was closed".to_owned(),
-        other => other.to_string(),
+pub(crate) fn describe(error: &impl DatabaseError) -> String {
+    match error.code() {
+        Some((code, _)) => format!("{} (SQLSTATE {code})", error.message()),
+        None => error.message(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Server(&'static str);
+
+    impl DatabaseError for Server {
+        fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)> {
+            Some((Cow::Borrowed(self.0), None))
+        }
+
+        fn message(&self) -> String {
+            "it failed".to_owned()
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_at_the_commit_may_have_committed() {
+        assert!(certainly_aborted(&Server("57P01"), false));
+        assert!(!certainly_aborted(&Server("57P01"), true));
+        assert!(certainly_aborted(&Server("40001"), true));
+        assert_eq!(describe(&Server("40001")), "it failed (SQLSTATE 40001)");
+    }
 
     fn check(code: &str, constraint: Option<&str>, expected: &Failure) {
         let actual = classify_code(code, constraint).unwrap_or_else(|kind| kind(String::new()));
@@ -108,7 +157,7 @@ mod tests {
     #[test]
     fn a_lost_connection_at_the_commit_is_not_certain() {
         let lost = sqlx::Error::Io(std::io::Error::other("reset"));
-        assert!(!certainly_aborted(&lost));
+        assert!(!certainly_aborted(&lost, true) && !certainly_aborted(&lost, false));
         assert!(matches!(classify(&lost), Failure::Unavailable(_)));
     }
 }

@@ -14,10 +14,15 @@ use rap_events::{
     log::{Append, StreamId},
 };
 use rap_proto::Timestamp;
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
-use crate::{batch::Batch, failure};
+use crate::{
+    batch::Batch,
+    failure::{self, Failure},
+    writer::{Sent, column},
+};
 
 const LOCK: &str = "\
     SELECT 1 FROM leases \
@@ -87,38 +92,49 @@ pub(crate) struct FoundLeases {
     pub(crate) rows: BTreeMap<StreamId, LeaseRow>,
 }
 
-/// Locks what the appends change, and reads everything that they name.
-pub(crate) async fn find(
-    connection: &mut PgConnection,
-    appends: &[&Append],
-) -> sqlx::Result<FoundLeases> {
+/// Locks what the appends change, and reads everything that they name: up to two statements, of
+/// which the last one's rows are for [`found`].
+pub(crate) fn find<'a>(appends: &[&'a Append]) -> Vec<Sent<'a>> {
     let changed: BTreeSet<&StreamId> =
         appends.iter().flat_map(|append| &append.leases).map(LeaseChange::lease).collect();
     let guards = appends.iter().flat_map(|append| &append.guards).map(|guard| &guard.lease);
     let named: BTreeSet<&StreamId> = changed.iter().copied().chain(guards).collect();
-    if named.is_empty() {
-        return Ok(FoundLeases::default());
+    let mut trip = Vec::new();
+    for (text, leases) in [(LOCK, changed), (FIND, named)] {
+        if !leases.is_empty() {
+            let (categories, ids) = columns(leases.into_iter());
+            trip.push(Sent::new(text).bind(categories).bind(ids));
+        }
     }
-    if !changed.is_empty() {
-        let (categories, ids) = columns(changed.into_iter());
-        let query = sqlx::query(LOCK).bind(categories).bind(ids);
-        query.execute(&mut *connection).await?;
-    }
-    let (categories, ids) = columns(named.into_iter());
-    let rows = sqlx::query(FIND).bind(categories).bind(ids).fetch_all(connection).await?;
+    trip
+}
+
+pub(crate) fn found(rows: &[Row]) -> Result<FoundLeases, Failure> {
     let mut found = FoundLeases::default();
-    for row in &rows {
-        found.at = at(row, 9)?;
-        found.rows.extend(lease(row)?);
+    for row in rows {
+        let now = Timestamp::from_unix_millis(column(row, 0)?);
+        let timeline = column::<i64>(row, 9)?.cast_unsigned();
+        found.at = DatabaseTime { now, timeline };
+        let Some(category) = column::<Option<String>>(row, 1)? else { continue };
+        let lease = StreamId::new(category, column(row, 2)?);
+        let held = LeaseRow {
+            generation: column::<i64>(row, 3)?.cast_unsigned(),
+            holder: column(row, 4)?,
+            ttl_ms: column::<i32>(row, 5)?.cast_unsigned(),
+            renewed_at: Timestamp::from_unix_millis(column(row, 6)?),
+            valid_until: Timestamp::from_unix_millis(column(row, 7)?),
+            ended: column(row, 8)?,
+        };
+        found.rows.insert(lease, held);
     }
     Ok(found)
 }
 
 /// Writes the rows that the batch changed.
-pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
+pub(crate) fn write(batch: &Batch) -> Option<Sent<'_>> {
     let rows = &batch.leases;
     if rows.is_empty() {
-        return Ok(());
+        return None;
     }
     let (categories, ids) = columns(rows.keys());
     let generations: Vec<i64> = rows.values().map(|row| row.generation.cast_signed()).collect();
@@ -127,18 +143,8 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx:
     let renewed: Vec<i64> = rows.values().map(|row| row.renewed_at.unix_millis()).collect();
     let ends: Vec<i64> = rows.values().map(|row| row.valid_until.unix_millis()).collect();
     let ended: Vec<bool> = rows.values().map(|row| row.ended).collect();
-    sqlx::query(WRITE)
-        .bind(categories)
-        .bind(ids)
-        .bind(generations)
-        .bind(holders)
-        .bind(ttls)
-        .bind(renewed)
-        .bind(ends)
-        .bind(ended)
-        .execute(connection)
-        .await?;
-    Ok(())
+    let sent = Sent::new(WRITE).bind(categories).bind(ids).bind(generations).bind(holders);
+    Some(sent.bind(ttls).bind(renewed).bind(ends).bind(ended))
 }
 
 pub(crate) async fn renew(

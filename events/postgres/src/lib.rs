@@ -15,6 +15,7 @@ mod batch;
 mod beats;
 mod connect;
 mod failure;
+mod head;
 mod heads;
 mod leases;
 pub mod private;
@@ -24,6 +25,7 @@ mod subjects;
 mod tail;
 mod tls;
 mod tree;
+mod writer;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -46,6 +48,8 @@ use tokio::{
 
 use uuid::Uuid;
 
+use crate::appender::Appender;
+
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
 pub use connect::{ConnectError, MAX_CONNECTIONS, check};
 
@@ -57,6 +61,8 @@ pub struct PostgresLog {
     queue: mpsc::Sender<appender::Request>,
     head: watch::Receiver<u64>,
     tail: JoinHandle<()>,
+    /// Ends with the appender.
+    appender: watch::Receiver<()>,
 }
 
 impl PostgresLog {
@@ -73,15 +79,22 @@ impl PostgresLog {
         let (publish, head) = watch::channel(known);
         let publish = Arc::new(publish);
         let (queue, requests) = mpsc::channel(MAX_QUEUED_APPENDS);
-        tokio::spawn(appender::run(pool.clone(), requests, Arc::clone(&publish)));
+        let (alive, appender) = watch::channel(());
+        let running = Appender::new(pool.clone(), place.clone(), Arc::clone(&publish));
+        tokio::spawn(async move {
+            running.run(requests).await;
+            drop(alive);
+        });
         let tail = tokio::spawn(tail::run(place, publish));
-        Ok(Self { pool, queue, head, tail })
+        Ok(Self { pool, queue, head, tail, appender })
     }
 
     /// Lets what was begun finish, and closes every connection. Later calls answer `Unavailable`.
     pub async fn close(&self) {
         self.tail.abort();
         self.pool.close().await;
+        // Fails when the appender is gone, which is what is waited for.
+        let _ = self.appender.clone().changed().await;
     }
 
     async fn enqueue(&self, append: Append) -> Result<Appended, AppendError> {

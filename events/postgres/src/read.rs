@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 use rap_events::log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId};
-use rap_proto::{CommandId, OrganizationId, Timestamp, codec};
+use rap_proto::{CommandId, Digest, OrganizationId, Timestamp, codec};
 use sqlx::{PgExecutor, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{failure, statements};
+use crate::failure;
 
 const READ_LOG: &str = "\
     SELECT position, category, stream, revision, event_type, schema, payload, organization, \
@@ -18,6 +18,8 @@ const READ_STREAM: &str = "\
     FROM events WHERE category = $1 AND stream = $2 AND revision > $3 \
     ORDER BY revision LIMIT $4";
 const READ_HEAD: &str = "SELECT position FROM log_head";
+const READ_COMMAND: &str = "\
+    SELECT request_hash, first_position, last_position, reply FROM commands WHERE command = $1";
 
 /// The largest stored actor that is decoded.
 const MAX_ACTOR_BYTES: usize = 4 * 1024;
@@ -61,9 +63,18 @@ pub(crate) async fn command(
     pool: &PgPool,
     id: CommandId,
 ) -> Result<Option<StoredCommand>, ReadError> {
-    let mut connection = pool.acquire().await.map_err(|error| read_error(&error))?;
-    let found = statements::find_commands(&mut connection, [id].into_iter()).await;
-    Ok(found.map_err(|error| read_error(&error))?.remove(&id))
+    let found = sqlx::query(READ_COMMAND).bind(id.uuid()).fetch_optional(pool).await;
+    let found = found.and_then(|row| row.as_ref().map(stored_command).transpose());
+    found.map_err(|error| read_error(&error))
+}
+
+fn stored_command(row: &PgRow) -> sqlx::Result<StoredCommand> {
+    Ok(StoredCommand {
+        request_hash: Digest::from_bytes(row.try_get(0)?),
+        first: row.try_get::<i64, _>(1)?.cast_unsigned(),
+        last: row.try_get::<i64, _>(2)?.cast_unsigned(),
+        reply: Bytes::from(row.try_get::<Vec<u8>, _>(3)?),
+    })
 }
 
 fn bounded(limit: usize) -> i64 {

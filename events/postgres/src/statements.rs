@@ -1,37 +1,31 @@
-//! The statements of the append transaction. Each handles the whole batch at once, and there are as
-//! few as can be: what an append takes is mostly the way to the database and back.
+//! The append transaction, in two trips: one locks the head and finds what the appends are decided
+//! by, the other writes what was decided and commits. Each statement handles the whole batch.
+
+mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use rap_events::log::{Append, StoredCommand, StreamId};
 use rap_proto::{CommandId, Digest};
-use rap_tlog::Frontier;
-use sqlx::{
-    Executor as _, PgConnection, Postgres, Row as _,
-    postgres::{PgArguments, PgRow},
-    query::Query,
-};
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use self::columns::{Commands, Events, Streams};
 use crate::{
     batch::{Batch, Found},
+    failure::{self, Failure},
+    head::{Head, LOCK_HEAD},
     leases, subjects, tree,
+    writer::{Sent, TripError, Writer, column},
 };
 
 /// The channel of the one notification that each batch sends.
 pub(crate) const CHANNEL: &str = "rap_log";
 
-macro_rules! lock_head {
-    () => {
-        "SELECT position, leaves, frontier FROM log_head FOR UPDATE"
-    };
-}
-const LOCK_HEAD: &str = lock_head!();
-const BEGIN_AND_LOCK: &str = concat!("BEGIN; ", lock_head!());
-const FIND_COMMANDS: &str = "\
-    SELECT command, request_hash, first_position, last_position, reply \
-    FROM commands WHERE command = ANY($1)";
+const BEGIN: &str = "BEGIN";
+const COMMIT: &str = "COMMIT";
+const ROLL_BACK: &str = "ROLLBACK";
 /// Commands, and streams, in rows of one shape.
 const FIND: &str = "\
     SELECT command, request_hash, first_position, last_position, reply, NULL \
@@ -80,279 +74,120 @@ const WRITE: &str = "\
     ) \
     SELECT pg_notify($24, position::text) FROM moved";
 
-/// How far the log has come, and its tree.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) position: u64,
-    pub(crate) frontier: Frontier,
-}
-
-impl Head {
-    /// Whether every event has its leaf.
-    pub(crate) fn is_complete(&self) -> bool {
-        self.frontier.size() == self.position
-    }
-}
-
-/// Begins a transaction and locks the head until it ends; returns the head. What the next
-/// statements see was committed before the lock was granted.
-pub(crate) async fn begin(connection: &mut PgConnection) -> sqlx::Result<Head> {
-    head(&connection.fetch_one(BEGIN_AND_LOCK).await?)
-}
-
-/// The same within a transaction that was begun.
-pub(crate) async fn lock_head(connection: &mut PgConnection) -> sqlx::Result<Head> {
-    head(&sqlx::query(LOCK_HEAD).fetch_one(connection).await?)
-}
-
-pub(crate) async fn commit(connection: &mut PgConnection) -> sqlx::Result<()> {
-    connection.execute("COMMIT").await.map(drop)
-}
-
-pub(crate) async fn roll_back(connection: &mut PgConnection) -> sqlx::Result<()> {
-    connection.execute("ROLLBACK").await.map(drop)
-}
-
-/// The head that a row holds: position, leaves and frontier.
-pub(crate) fn head(row: &PgRow) -> sqlx::Result<Head> {
-    let position = row.try_get::<i64, _>(0)?.cast_unsigned();
-    Ok(Head { position, frontier: tree::frontier(row, 1, 2)? })
-}
-
-/// What is stored about the given commands.
-pub(crate) async fn find_commands(
-    connection: &mut PgConnection,
-    commands: impl Iterator<Item = CommandId>,
-) -> sqlx::Result<BTreeMap<CommandId, StoredCommand>> {
-    let asked: Vec<Uuid> = commands.map(CommandId::uuid).collect();
-    let rows = sqlx::query(FIND_COMMANDS).bind(asked).fetch_all(connection).await?;
-    rows.iter().map(stored_command).collect()
-}
-
-/// What the database holds about everything that the appends name.
-pub(crate) async fn find(
-    connection: &mut PgConnection,
-    head: Head,
-    appends: &[&Append],
-) -> sqlx::Result<Found> {
-    let (commands, streams) = find_commands_and_streams(&mut *connection, appends).await?;
-    let claims = find_claims(&mut *connection, appends).await?;
-    let leases = leases::find(connection, appends).await?;
+/// Begins a transaction, locks the head until it ends, and finds what the database holds about
+/// everything that the appends name. What the statements behind the lock see was committed
+/// before it was granted.
+pub(crate) async fn begin(writer: &mut Writer, appends: &[&Append]) -> Result<Found, Failure> {
+    let (claims, leases) = (find_claims(appends), leases::find(appends));
+    let has_claims = claims.is_some();
+    let mut trip = vec![Sent::control(BEGIN), Sent::new(LOCK_HEAD), find(appends)];
+    trip.extend(claims);
+    trip.extend(leases);
+    let answers = writer.send(&trip).await.map_err(|failed| failure::classify(&failed.error))?;
+    let mut answers = answers.into_iter().skip(1);
+    let mut next = || answers.next().unwrap_or_default();
+    let head = match &*next() {
+        [row] => Head::of(row)?,
+        _ => return Err(Failure::Unavailable("the log has no head".to_owned())),
+    };
+    let (commands, streams) = commands_and_streams(&next())?;
+    let claims = if has_claims { next() } else { Vec::new() };
+    let claims = claims.iter().map(|row| column(row, 0)).collect::<Result<_, _>>()?;
+    let leases = leases::found(&answers.last().unwrap_or_default())?;
     Ok(Found { head, commands, streams, claims, leases })
 }
 
-type CommandsAndStreams = (BTreeMap<CommandId, StoredCommand>, BTreeMap<StreamId, u64>);
+/// Writes everything that the batch decided, tells the tails, and commits.
+pub(crate) async fn commit(writer: &mut Writer, batch: &Batch) -> Result<(), TripError> {
+    let mut trip = Vec::new();
+    trip.extend(move_claims(batch));
+    trip.extend(leases::write(batch));
+    trip.extend(subjects::write(batch));
+    let commands = Commands::of(batch);
+    if batch.events.is_empty() {
+        trip.push(commands.bind(Sent::new(INSERT_COMMANDS)));
+    } else {
+        trip.extend(tree::insert_tile_roots(&batch.completed));
+        let (events, streams) = (Events::of(batch), Streams::of(batch));
+        let write = streams.bind(events.bind(commands.bind(Sent::new(WRITE))));
+        trip.push(bind_head(write, batch.head()));
+    }
+    trip.push(Sent::control(COMMIT));
+    writer.send(&trip).await.map(drop)
+}
 
-async fn find_commands_and_streams(
-    connection: &mut PgConnection,
-    appends: &[&Append],
-) -> sqlx::Result<CommandsAndStreams> {
+pub(crate) async fn roll_back(writer: &mut Writer) -> Result<(), Failure> {
+    let sent = writer.send(&[Sent::control(ROLL_BACK)]).await;
+    sent.map(drop).map_err(|failed| failure::classify(&failed.error))
+}
+
+/// The rows of events and streams, and what they complete of the tree; neither head nor commands.
+pub(crate) fn insert_events(batch: &Batch) -> Vec<Sent<'_>> {
+    let mut trip = vec![Events::of(batch).bind(Sent::new(INSERT_EVENTS))];
+    trip.push(Streams::of(batch).bind(Sent::new(UPDATE_STREAMS)));
+    trip.extend(tree::insert_tile_roots(&batch.completed));
+    trip
+}
+
+/// Writes how far the log has come, tells the tails, and commits.
+pub(crate) fn move_head(head: &Head) -> Vec<Sent<'_>> {
+    vec![bind_head(Sent::new(MOVE_HEAD), head), Sent::control(COMMIT)]
+}
+
+fn find<'a>(appends: &[&'a Append]) -> Sent<'a> {
     let asked: Vec<Uuid> = appends.iter().map(|append| append.command.uuid()).collect();
     let streams: BTreeSet<&StreamId> =
         appends.iter().flat_map(|append| &append.writes).map(|write| &write.stream).collect();
     let categories: Vec<&str> = streams.iter().map(|stream| stream.category.as_str()).collect();
     let ids: Vec<Uuid> = streams.iter().map(|stream| stream.id).collect();
-    let query = sqlx::query(FIND).bind(asked).bind(categories).bind(ids);
+    Sent::new(FIND).bind(asked).bind(categories).bind(ids)
+}
+
+fn find_claims<'a>(appends: &[&'a Append]) -> Option<Sent<'a>> {
+    let keys = appends.iter().flat_map(|append| &append.claim).map(String::as_str);
+    let keys: Vec<&str> = keys.collect();
+    (!keys.is_empty()).then(|| Sent::new(FIND_CLAIMS).bind(keys))
+}
+
+fn move_claims(batch: &Batch) -> Vec<Sent<'_>> {
+    if batch.keys.is_empty() {
+        return Vec::new();
+    }
+    let moved: Vec<&str> = batch.keys.keys().map(String::as_str).collect();
+    let held = batch.keys.iter().filter_map(|(key, holder)| Some((key.as_str(), (*holder)?)));
+    let (keys, holders): (Vec<&str>, Vec<Uuid>) = held.unzip();
+    let insert = Sent::new(INSERT_CLAIMS).bind(keys).bind(holders);
+    vec![Sent::new(DELETE_CLAIMS).bind(moved), insert]
+}
+
+fn bind_head<'a>(sent: Sent<'a>, head: &Head) -> Sent<'a> {
+    sent.bind(head.position.cast_signed()).bind(head.frontier.to_bytes()).bind(CHANNEL)
+}
+
+type CommandsAndStreams = (BTreeMap<CommandId, StoredCommand>, BTreeMap<StreamId, u64>);
+
+fn commands_and_streams(rows: &[Row]) -> Result<CommandsAndStreams, Failure> {
     let (mut commands, mut streams) = (BTreeMap::new(), BTreeMap::new());
-    for row in query.fetch_all(connection).await? {
-        match row.try_get::<Option<String>, _>(5)? {
-            None => commands.extend([stored_command(&row)?]),
+    for row in rows {
+        match column::<Option<String>>(row, 5)? {
+            None => commands.extend([stored_command(row)?]),
             Some(category) => {
-                let revision = row.try_get::<i64, _>(2)?.cast_unsigned();
-                streams.insert(StreamId::new(category, row.try_get(0)?), revision);
+                let revision = column::<i64>(row, 2)?.cast_unsigned();
+                streams.insert(StreamId::new(category, column(row, 0)?), revision);
             }
         }
     }
     Ok((commands, streams))
 }
 
-async fn find_claims(
-    connection: &mut PgConnection,
-    appends: &[&Append],
-) -> sqlx::Result<BTreeSet<String>> {
-    let keys: Vec<&str> =
-        appends.iter().flat_map(|append| &append.claim).map(String::as_str).collect();
-    if keys.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let rows: Vec<String> =
-        sqlx::query_scalar(FIND_CLAIMS).bind(keys).fetch_all(connection).await?;
-    Ok(rows.into_iter().collect())
-}
-
-/// Writes everything that the batch decided, and tells the tails.
-pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
-    move_claims(&mut *connection, batch).await?;
-    leases::write(&mut *connection, batch).await?;
-    subjects::write(&mut *connection, batch).await?;
-    let commands = Commands::of(batch);
-    if batch.events.is_empty() {
-        commands.bind(sqlx::query(INSERT_COMMANDS)).execute(connection).await?;
-        return Ok(());
-    }
-    tree::insert_tile_roots(&mut *connection, &batch.completed).await?;
-    let (events, streams) = (Events::of(batch), Streams::of(batch));
-    let query = streams.bind(events.bind(commands.bind(sqlx::query(WRITE))));
-    bind_head(query, batch.head()).execute(connection).await?;
-    Ok(())
-}
-
-/// Writes how far the log has come, and tells the tails.
-pub(crate) async fn move_head(connection: &mut PgConnection, head: &Head) -> sqlx::Result<()> {
-    bind_head(sqlx::query(MOVE_HEAD), head).execute(connection).await?;
-    Ok(())
-}
-
-pub(crate) async fn insert_events(
-    connection: &mut PgConnection,
-    batch: &Batch,
-) -> sqlx::Result<()> {
-    Events::of(batch).bind(sqlx::query(INSERT_EVENTS)).execute(connection).await?;
-    Ok(())
-}
-
-pub(crate) async fn update_streams(
-    connection: &mut PgConnection,
-    batch: &Batch,
-) -> sqlx::Result<()> {
-    Streams::of(batch).bind(sqlx::query(UPDATE_STREAMS)).execute(connection).await?;
-    Ok(())
-}
-
-type PgQuery<'q> = Query<'q, Postgres, PgArguments>;
-
-fn bind_head<'q>(query: PgQuery<'q>, head: &Head) -> PgQuery<'q> {
-    let Head { position, frontier } = head;
-    query.bind(position.cast_signed()).bind(frontier.to_bytes()).bind(CHANNEL)
-}
-
-/// The columns of new rows of `commands`.
-struct Commands<'a> {
-    ids: Vec<Uuid>,
-    hashes: Vec<&'a [u8]>,
-    firsts: Vec<i64>,
-    lasts: Vec<i64>,
-    replies: Vec<&'a [u8]>,
-}
-
-impl<'a> Commands<'a> {
-    fn of(batch: &'a Batch) -> Self {
-        let stored = || batch.commands.iter().map(|(_, stored)| stored);
-        Self {
-            ids: batch.commands.iter().map(|(id, _)| id.uuid()).collect(),
-            hashes: stored().map(|stored| &stored.request_hash.as_bytes()[..]).collect(),
-            firsts: stored().map(|stored| stored.first.cast_signed()).collect(),
-            lasts: stored().map(|stored| stored.last.cast_signed()).collect(),
-            replies: stored().map(|stored| &*stored.reply).collect(),
-        }
-    }
-
-    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
-        let Self { ids, hashes, firsts, lasts, replies } = self;
-        query.bind(ids).bind(hashes).bind(firsts).bind(lasts).bind(replies)
-    }
-}
-
-/// The columns of new rows of `events`.
-struct Events<'a> {
-    positions: Vec<i64>,
-    categories: Vec<&'a str>,
-    streams: Vec<Uuid>,
-    revisions: Vec<i64>,
-    types: Vec<&'a str>,
-    schemas: Vec<i32>,
-    payloads: Vec<&'a [u8]>,
-    organizations: Vec<Option<Uuid>>,
-    actors: Vec<&'a [u8]>,
-    commands: Vec<Uuid>,
-    causes: Vec<Option<i64>>,
-    times: Vec<i64>,
-    leaves: Vec<&'a [u8]>,
-}
-
-impl<'a> Events<'a> {
-    fn of(batch: &'a Batch) -> Self {
-        let rows = &batch.events;
-        let events = || rows.iter().map(|row| &row.envelope);
-        Self {
-            positions: events().map(|event| event.position.cast_signed()).collect(),
-            categories: events().map(|event| event.stream.category.as_str()).collect(),
-            streams: events().map(|event| event.stream.id).collect(),
-            revisions: events().map(|event| event.revision.cast_signed()).collect(),
-            types: events().map(|event| event.event_type.as_str()).collect(),
-            schemas: events().map(|event| i32::from(event.schema)).collect(),
-            payloads: events().map(|event| &*event.payload).collect(),
-            organizations: events().map(|event| event.organization.map(|id| id.uuid())).collect(),
-            actors: rows.iter().map(|row| &*row.actor).collect(),
-            commands: events().map(|event| event.command.uuid()).collect(),
-            causes: events().map(|event| event.causation.map(u64::cast_signed)).collect(),
-            times: events().map(|event| event.at.unix_millis()).collect(),
-            leaves: rows.iter().map(|row| &row.leaf.as_bytes()[..]).collect(),
-        }
-    }
-
-    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
-        query
-            .bind(self.positions)
-            .bind(self.categories)
-            .bind(self.streams)
-            .bind(self.revisions)
-            .bind(self.types)
-            .bind(self.schemas)
-            .bind(self.payloads)
-            .bind(self.organizations)
-            .bind(self.actors)
-            .bind(self.commands)
-            .bind(self.causes)
-            .bind(self.times)
-            .bind(self.leaves)
-    }
-}
-
-/// The columns of the rows of `streams` that change.
-struct Streams<'a> {
-    categories: Vec<&'a str>,
-    ids: Vec<Uuid>,
-    revisions: Vec<i64>,
-}
-
-impl<'a> Streams<'a> {
-    fn of(batch: &'a Batch) -> Self {
-        Self {
-            categories: batch.streams.keys().map(|id| id.category.as_str()).collect(),
-            ids: batch.streams.keys().map(|id| id.id).collect(),
-            revisions: batch.streams.values().map(|last| last.cast_signed()).collect(),
-        }
-    }
-
-    fn bind(self, query: PgQuery<'a>) -> PgQuery<'a> {
-        query.bind(self.categories).bind(self.ids).bind(self.revisions)
-    }
-}
-
-async fn move_claims(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
-    if batch.keys.is_empty() {
-        return Ok(());
-    }
-    let moved: Vec<&str> = batch.keys.keys().map(String::as_str).collect();
-    sqlx::query(DELETE_CLAIMS).bind(moved).execute(&mut *connection).await?;
-    let held = batch.keys.iter().filter_map(|(key, holder)| Some((key.as_str(), (*holder)?)));
-    let (keys, holders): (Vec<&str>, Vec<Uuid>) = held.unzip();
-    sqlx::query(INSERT_CLAIMS).bind(keys).bind(holders).execute(connection).await?;
-    Ok(())
-}
-
-fn stored_command(row: &PgRow) -> sqlx::Result<(CommandId, StoredCommand)> {
-    let hash: Vec<u8> = row.try_get(1)?;
-    let hash: [u8; 32] = hash.try_into().map_err(|_| sqlx::Error::ColumnDecode {
-        index: "request_hash".to_owned(),
-        source: "not 32 bytes".into(),
-    })?;
+fn stored_command(row: &Row) -> Result<(CommandId, StoredCommand), Failure> {
+    let hash = column::<&[u8]>(row, 1)?.try_into();
+    let hash = hash.map_err(|_| Failure::Unavailable("a request's hash is cut".to_owned()))?;
     let stored = StoredCommand {
         request_hash: Digest::from_bytes(hash),
-        first: row.try_get::<i64, _>(2)?.cast_unsigned(),
-        last: row.try_get::<i64, _>(3)?.cast_unsigned(),
-        reply: Bytes::from(row.try_get::<Vec<u8>, _>(4)?),
+        first: column::<i64>(row, 2)?.cast_unsigned(),
+        last: column::<i64>(row, 3)?.cast_unsigned(),
+        reply: Bytes::copy_from_slice(column(row, 4)?),
     };
-    Ok((CommandId::from_uuid(row.try_get(0)?), stored))
+    Ok((CommandId::from_uuid(column(row, 0)?), stored))
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rap_events::{log::ReadError, personal::MAX_SUBJECTS};
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{batch::Batch, failure};
+use crate::{batch::Batch, failure, writer::Sent};
 
 const FIND: &str = "SELECT subject, wrapped FROM subject_keys WHERE subject = ANY($1)";
 const DELETE: &str = "DELETE FROM subject_keys WHERE subject = ANY($1)";
@@ -26,15 +26,13 @@ pub(crate) async fn find(
 }
 
 /// Writes what the batch's appends left of the keys that they changed.
-pub(crate) async fn write(connection: &mut PgConnection, batch: &Batch) -> sqlx::Result<()> {
+pub(crate) fn write(batch: &Batch) -> Vec<Sent<'_>> {
     if batch.subjects.is_empty() {
-        return Ok(());
+        return Vec::new();
     }
     let changed: Vec<Uuid> = batch.subjects.keys().copied().collect();
-    sqlx::query(DELETE).bind(changed).execute(&mut *connection).await?;
     let left = batch.subjects.iter();
     let left = left.filter_map(|(subject, wrapped)| Some((*subject, wrapped.as_deref()?)));
     let (subjects, keys): (Vec<Uuid>, Vec<&[u8]>) = left.unzip();
-    sqlx::query(INSERT).bind(subjects).bind(keys).execute(connection).await?;
-    Ok(())
+    vec![Sent::new(DELETE).bind(changed), Sent::new(INSERT).bind(subjects).bind(keys)]
 }

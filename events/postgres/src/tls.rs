@@ -34,10 +34,12 @@ use crate::ConnectError;
 const MODE: &str = "sslmode";
 const AUTHORITY: &str = "sslrootcert";
 
-/// Where the database is, for the pool and for the tail.
+/// Where the database is, for the pool of the readers, for the tail and for the appender.
+#[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) pool: PgConnectOptions,
     pub(crate) tail: Config,
+    pub(crate) writer: Config,
     /// How the server proves who it is; `None` on this machine.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
@@ -51,7 +53,7 @@ impl Place {
         match parameters.mode.as_deref() {
             None | Some("disable") => match remote_host(&pool, &tail) {
                 Some(host) => Err(ConnectError::Insecure { host }),
-                None => Ok(Self { pool: pool.ssl_mode(PgSslMode::Disable), tail, tls: None }),
+                None => Ok(Self::new(pool.ssl_mode(PgSslMode::Disable), tail, None)),
             },
             Some("verify-full") => {
                 let path = parameters.authority.ok_or(ConnectError::NoAuthority)?;
@@ -59,7 +61,7 @@ impl Place {
                 let pool = pool.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(&path);
                 let mut tail = tail;
                 tail.ssl_mode(SslMode::Require);
-                Ok(Self { pool, tail, tls })
+                Ok(Self::new(pool, tail, tls))
             }
             Some(_) => Err(ConnectError::Mode),
         }
@@ -67,6 +69,10 @@ impl Place {
 }
 
 impl Place {
+    fn new(pool: PgConnectOptions, tail: Config, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { pool, writer: tail.clone(), tail, tls }
+    }
+
     /// Lets the server of another machine prove itself once, to exactly the authorities of
     /// `sslrootcert`: the pool believes those of the system too.
     pub(crate) async fn check_server(&self) -> Result<(), ConnectError> {

@@ -8,10 +8,7 @@ use rap_proto::Digest;
 use rap_tlog::{Completed, Frontier, frontier::InvalidFrontier};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
 
-use crate::{
-    failure, read,
-    statements::{self, Head},
-};
+use crate::{failure, head::Head, read, writer::Sent};
 
 const READ_TREE: &str = "SELECT leaves, frontier FROM log_head";
 const READ_LEAVES: &str = "\
@@ -68,7 +65,7 @@ pub(crate) async fn complete(pool: &PgPool) -> sqlx::Result<()> {
     loop {
         let mut connection = pool.acquire().await?;
         let mut transaction = connection.begin().await?;
-        let mut head = statements::lock_head(&mut transaction).await?;
+        let mut head = Head::lock(&mut transaction).await?;
         if head.is_complete() {
             return transaction.rollback().await;
         }
@@ -82,14 +79,6 @@ pub(crate) async fn complete(pool: &PgPool) -> sqlx::Result<()> {
     }
 }
 
-/// As [`complete`], within the transaction of an append.
-pub(crate) async fn catch_up(connection: &mut PgConnection, head: &mut Head) -> sqlx::Result<()> {
-    while !head.is_complete() {
-        catch_up_once(connection, head).await?;
-    }
-    Ok(())
-}
-
 async fn catch_up_once(connection: &mut PgConnection, head: &mut Head) -> sqlx::Result<()> {
     let behind = head.frontier.size();
     let envelopes = read::page(&mut *connection, behind, MAX_READ_EVENTS)
@@ -101,25 +90,30 @@ async fn catch_up_once(connection: &mut PgConnection, head: &mut Head) -> sqlx::
     let positions: Vec<i64> = envelopes.iter().map(|event| event.position.cast_signed()).collect();
     let hashes: Vec<&[u8]> = leaves.iter().map(|leaf| &leaf.as_bytes()[..]).collect();
     sqlx::query(SET_LEAVES).bind(positions).bind(hashes).execute(&mut *connection).await?;
-    insert_tile_roots(&mut *connection, &completed).await?;
+    if !completed.is_empty() {
+        let (levels, indexes, roots) = tile_columns(&completed);
+        let query = sqlx::query(INSERT_TILE_ROOTS).bind(levels).bind(indexes).bind(roots);
+        query.execute(&mut *connection).await?;
+    }
     let size = head.frontier.size().cast_signed();
     sqlx::query(MOVE_TREE).bind(size).bind(head.frontier.to_bytes()).execute(connection).await?;
     Ok(())
 }
 
-pub(crate) async fn insert_tile_roots(
-    connection: &mut PgConnection,
-    completed: &[Completed],
-) -> sqlx::Result<()> {
+pub(crate) fn insert_tile_roots(completed: &[Completed]) -> Option<Sent<'_>> {
     if completed.is_empty() {
-        return Ok(());
+        return None;
     }
-    let levels: Vec<i16> = completed.iter().map(|tile| i16::from(tile.level)).collect();
-    let indexes: Vec<i64> = completed.iter().map(|tile| tile.index.cast_signed()).collect();
-    let roots: Vec<&[u8]> = completed.iter().map(|tile| &tile.root.as_bytes()[..]).collect();
-    let query = sqlx::query(INSERT_TILE_ROOTS).bind(levels).bind(indexes).bind(roots);
-    query.execute(connection).await?;
-    Ok(())
+    let (levels, indexes, roots) = tile_columns(completed);
+    Some(Sent::new(INSERT_TILE_ROOTS).bind(levels).bind(indexes).bind(roots))
+}
+
+fn tile_columns(completed: &[Completed]) -> (Vec<i16>, Vec<i64>, Vec<&[u8]>) {
+    (
+        completed.iter().map(|tile| i16::from(tile.level)).collect(),
+        completed.iter().map(|tile| tile.index.cast_signed()).collect(),
+        completed.iter().map(|tile| &tile.root.as_bytes()[..]).collect(),
+    )
 }
 
 fn unread(error: &sqlx::Error) -> ReadError {

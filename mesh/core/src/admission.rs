@@ -285,11 +285,11 @@ fn relays_between(view: &View, asker: &Peer, target: &Peer) -> bool {
         })
 }
 
-fn scopes(roles: &[RoleScope], role: NodeRole) -> impl Iterator<Item = &RoleScope> {
+pub(crate) fn scopes(roles: &[RoleScope], role: NodeRole) -> impl Iterator<Item = &RoleScope> {
     roles.iter().filter(move |scope| scope.role == role)
 }
 
-fn share_an_organization(scopes: [&RoleScope; 3]) -> bool {
+pub(crate) fn share_an_organization(scopes: [&RoleScope; 3]) -> bool {
     let smallest =
         scopes.iter().filter_map(|scope| scope.organizations.as_ref()).min_by_key(|set| set.len());
     match smallest {

@@ -1,5 +1,5 @@
-//! The mesh's decisions: who is admitted, which path is tried, which flows a relay carries, and
-//! why a session ended.
+//! The mesh's decisions: who is admitted, which peers are kept, what a node is worth, which path is
+//! tried, which flows a relay carries, and why a session ended.
 //!
 //! The crate is pure. The shell `rap-mesh` owns sockets, connections and clocks; it asks here
 //! and does what it is told.
@@ -11,8 +11,10 @@ pub mod fence;
 pub mod flows;
 pub mod lane_path;
 pub mod paths;
+pub mod peers;
 pub mod refusals;
 pub mod reports;
+pub mod score;
 pub mod sessions;
 pub mod shape;
 pub mod view;

@@ -1,5 +1,5 @@
 //! Which paths to a node are tried, in which order and when: direct ones first, relays a little
-//! later, and what failed recently not at all.
+//! later in the order that [`crate::score`] gives, and what failed recently not at all.
 //!
 //! Inputs: what the view knows of the target, outcomes of attempts, time. Output: a plan of
 //! attempts, each with the delay after which it may start while earlier ones still run
@@ -63,17 +63,16 @@ pub struct PathBook {
 }
 
 impl PathBook {
-    /// The attempts for reaching `target` from `own`. What failed recently is left out, unless
-    /// nothing else is left: then everything is tried again.
+    /// The attempts for reaching `target`, the relays in the order in which they are given. What
+    /// failed recently is left out, unless nothing else is left: then everything is tried again.
     pub fn plan(
         &self,
         now: Moment,
-        own: NodeId,
         target: NodeId,
         addresses: &[SocketAddr],
         relays: impl IntoIterator<Item = NodeId>,
     ) -> Vec<Attempt> {
-        let all = candidates(own, target, addresses, relays);
+        let all = candidates(target, addresses, relays);
         let untried = self.without_failed(now, target, &all);
         staggered(if untried.is_empty() { all } else { untried })
     }
@@ -83,12 +82,11 @@ impl PathBook {
     pub fn untried(
         &self,
         now: Moment,
-        own: NodeId,
         target: NodeId,
         addresses: &[SocketAddr],
         relays: impl IntoIterator<Item = NodeId>,
     ) -> Vec<Attempt> {
-        let all = candidates(own, target, addresses, relays);
+        let all = candidates(target, addresses, relays);
         staggered(self.without_failed(now, target, &all))
     }
 
@@ -151,17 +149,21 @@ pub fn egress_order(
 }
 
 fn candidates(
-    own: NodeId,
     target: NodeId,
     addresses: &[SocketAddr],
     relays: impl IntoIterator<Item = NodeId>,
 ) -> Vec<Candidate> {
-    let relays = ranked(own, target, relays.into_iter().filter(|relay| *relay != target));
+    let relays = relays.into_iter().filter(|relay| *relay != target);
     let direct = addresses.iter().map(|address| Candidate::Direct(*address));
-    direct.chain(relays.into_iter().map(Candidate::Relay)).collect()
+    direct.chain(relays.map(Candidate::Relay)).collect()
 }
 
-fn ranked(own: NodeId, target: NodeId, relays: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
+/// Relays of equal worth in an order that spreads the targets over them.
+pub(crate) fn spread_over(
+    own: NodeId,
+    target: NodeId,
+    relays: impl IntoIterator<Item = NodeId>,
+) -> Vec<NodeId> {
     let key = [own.uuid().into_bytes(), target.uuid().into_bytes()].concat();
     by_rank(&key, relays)
 }

@@ -95,6 +95,11 @@ impl View {
         self.peers.get(&node).filter(|peer| !self.is_denied(peer.node))
     }
 
+    /// Every node that this one may speak with, itself included once it was added.
+    pub fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values().filter(|peer| !self.is_denied(peer.node))
+    }
+
     /// Whether both views know the same peers at the same addresses.
     pub fn same_peers(&self, other: &Self) -> bool {
         self.peers == other.peers

@@ -39,6 +39,7 @@ use crate::{
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     relay::{self, Relay},
+    relays::RelayOrders,
     shaping::{self, Shaping},
     tcp,
     tls::NodeConfigs,
@@ -124,6 +125,7 @@ impl MeshEndpoint {
             lanes: Lanes::default(),
             hops: Hops::default(),
             relay: Relay::default(),
+            relays: RelayOrders::default(),
             shaping: Shaping::default(),
             leaving: CancellationToken::new(),
             tasks: Tasks::new(),
@@ -193,6 +195,10 @@ impl MeshEndpoint {
         self.running.mesh.endpoint.close(code, b"");
         self.running.mesh.relay.clear();
         let _ = timeout(grace, self.running.mesh.endpoint.wait_idle()).await;
+    }
+
+    pub(crate) fn mesh(&self) -> &Arc<Mesh> {
+        &self.running.mesh
     }
 
     fn configure(&self, identity: &Identity, view: &View) -> Result<(), TlsError> {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
-    ended::Close,
+    ended::{Close, DONE},
     paths::{ATTEMPT_STAGGER, DIRECT_DIAL_TIMEOUT},
     refusals::refusal,
 };
@@ -19,26 +19,30 @@ use rap_proto::{
 use tokio::time::timeout;
 
 use crate::{
+    PeerAnswer,
     frames::{read_frame, write_frame},
-    mesh::{Mesh, close},
+    mesh::{Mesh, close, code},
     pipe::{Inlet, Outlet},
     pool::{Pool, Pooled},
     race::race,
     tcp::{self, Secured},
-    tls::caller,
+    tls::{caller, certificate_until},
 };
 
 /// The most relays that one node is connected to.
 const MAX_HOPS: usize = 256;
 /// How long a relay may take to answer a request.
 const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// No relay has a flow of this number: they count from one.
+const NO_FLOW: u64 = 0;
 
 pub(crate) struct Hops {
     pool: Pool<NodeId, Hop>,
 }
 
+/// The second part is counted: the pool has one, and each flow that was set up over it.
 #[derive(Clone)]
-pub(crate) struct Hop(Connection);
+pub(crate) struct Hop(Connection, Arc<()>);
 
 impl Pooled for Hop {
     fn is_usable(&self) -> bool {
@@ -185,6 +189,37 @@ impl Drop for RelayedFlow {
     }
 }
 
+/// Asks a node whether it is there: with a question about no flow, which everybody refuses.
+pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswer, Refusal> {
+    let hop = connected(mesh, node).await?;
+    let (certificate_until, now) = (certificate_until(&hop.0), mesh.clock.now());
+    let Some(certificate_until) = certificate_until.filter(|until| *until > now) else {
+        // Flows that run go on; whoever asks next is shown what the node has now.
+        mesh.hops.pool.remove_if(node, |_| true);
+        return Err(refusal(RefusalCode::PeerNotTrusted));
+    };
+    match ask(&hop, &Request::RefreshFlow { flow: NO_FLOW }).await? {
+        Reply::Refused(refused) if refused.code == RefusalCode::PathUnavailable => {
+            Ok(PeerAnswer { rtt: hop.0.rtt(), certificate_until })
+        }
+        Reply::Refused(refused) => Err(refused),
+        Reply::Done | Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
+            Err(refusal(RefusalCode::Malformed))
+        }
+    }
+}
+
+/// Closes the connection to a node, unless a flow that was set up over it still runs.
+pub(crate) fn release(mesh: &Mesh, node: NodeId) {
+    mesh.hops.pool.remove_if(node, |hop| {
+        let unused = Arc::strong_count(&hop.1) == 1;
+        if unused {
+            hop.0.close(code(DONE), b"");
+        }
+        unused
+    });
+}
+
 async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
     let dialling = mesh.clone();
     let dial = move || async move {
@@ -201,7 +236,8 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
         let attempt = connect(&mesh.endpoint, configs.hop.clone(), *address, peer);
         (ATTEMPT_STAGGER * place, attempt)
     });
-    race(attempts.collect()).await.map(Hop).ok()
+    let connection = race(attempts.collect()).await.ok()?;
+    Some(Hop(connection, Arc::default()))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.

@@ -122,7 +122,7 @@ impl Lanes {
         let relays = view.relays(key.organization).map(|relay| relay.node);
         let relays = relays.filter(|relay| *relay != view.node);
         let now = mesh.clock.moment();
-        let plan = locked(&self.paths).untried(now, view.node, key.egress, &peer.addresses, relays);
+        let plan = locked(&self.paths).untried(now, key.egress, &peer.addresses, relays);
         plan.is_empty() && !self.pool.ready().iter().any(|(ready, _)| *ready == key)
     }
 

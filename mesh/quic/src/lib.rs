@@ -23,10 +23,12 @@ mod lanes;
 mod leases;
 mod limits;
 mod mesh;
+mod peers;
 mod pipe;
 mod pool;
 mod race;
 mod relay;
+mod relays;
 mod shaping;
 mod splice;
 mod status;
@@ -42,6 +44,7 @@ pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
 pub use lanes::lane_endpoint;
 pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MeshLimits};
+pub use peers::{AskPeerError, PeerAnswer};
 pub use rap_mesh_core::{
     Sections, View,
     carrier::Carrier,

@@ -21,7 +21,7 @@ use tracing::Span;
 use crate::{
     Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
     fencing::Fencing, frames::traceparent, hops::Hops, lanes::Lanes, relay::Relay,
-    shaping::Shaping, tls::NodeConfigs,
+    relays::RelayOrders, shaping::Shaping, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -45,6 +45,7 @@ pub(crate) struct Mesh {
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,
+    pub(crate) relays: RelayOrders,
     pub(crate) shaping: Shaping,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.
     pub(crate) leaving: CancellationToken,

@@ -9,7 +9,7 @@ use rap_pki::{
     tls::{self, ClientAuth, Identity, Roots, TlsError},
 };
 use rap_proto::{
-    Lane,
+    Lane, Timestamp,
     wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
 use rustls_pki_types::CertificateDer;
@@ -84,6 +84,12 @@ pub(crate) fn caller(connection: &quinn::Connection) -> Option<Caller> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     let PeerIdentity { cluster, node, key, .. } = PeerIdentity::from_leaf(chain.first()?).ok()?;
     Some(Caller { cluster, node, key })
+}
+
+/// The end of the certificate that the node at the other end showed.
+pub(crate) fn certificate_until(connection: &quinn::Connection) -> Option<Timestamp> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    PeerIdentity::from_leaf(chain.first()?).ok().map(|identity| identity.not_after)
 }
 
 fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {

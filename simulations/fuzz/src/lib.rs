@@ -60,6 +60,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("certificates", targets::certificates::target),
     Target::new("text", targets::text::target),
     Target::new("tree", targets::tree::target),
+    Target::new("peer_cache", targets::peer_cache::target),
 ];
 
 pub fn find(name: &str) -> Option<&'static Target> {

@@ -75,6 +75,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&enrollment());
     check(&credentials());
     check(&HeldManifest { manifest: vec![7; 40] });
+    check(&HeldPeers { cache: vec![8; 40] });
     check(&Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) });
     check(&LeaseFloor { generation: Generation::new(7) });
     check(&marks());
@@ -132,6 +133,7 @@ fn the_formats_are_frozen() {
     check_golden("credentials", &encode(&credentials()));
     check_golden("floor", &encode(&floor));
     check_golden("lease-floor", &encode(&LeaseFloor { generation: Generation::new(7) }));
+    check_golden("peers", &encode(&HeldPeers { cache: vec![8; 4] }));
     check_golden("fence-marks", &encode(&marks()));
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));

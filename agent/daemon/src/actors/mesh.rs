@@ -15,6 +15,7 @@ use crate::{
         Crew, Parts, Renewed, Revoked,
         beat::TellTrust,
         fetcher::Doorbell,
+        peers::Closed,
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
@@ -100,7 +101,17 @@ impl MeshActor {
                 }
             }
         }
+        self.tell_peers();
         self.report();
+    }
+
+    /// Peers are asked over the endpoint, so they are heard of once it is there.
+    fn tell_peers(&self) {
+        if let Some(snapshot) = &self.snapshot
+            && self.hull.borrow().is_some()
+        {
+            self.crew.peers.tell(Apply(snapshot.clone()));
+        }
     }
 
     fn bind(&mut self, view: View, ctx: &mut Context<Self>) {
@@ -207,7 +218,7 @@ fn class_report(class: &ClassStatus) -> Option<ClassReport> {
     })
 }
 
-fn view_of(snapshot: &Snapshot, draining: bool) -> View {
+pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
     let mut assignment = snapshot.assignment.clone();
     assignment.draining |= draining;
     let sections = Sections {
@@ -271,7 +282,9 @@ impl Handler<Apply> for MeshActor {
         // Told again by whoever was started afresh: nothing to do.
         let same = self.snapshot.as_ref().is_some_and(|held| held.digest == snapshot.digest);
         self.snapshot = Some(snapshot);
-        if !same {
+        if same {
+            self.tell_peers();
+        } else {
             self.apply(ctx);
         }
     }
@@ -317,6 +330,7 @@ impl Handler<Revoked> for MeshActor {
 
     fn handle(&mut self, _: Revoked, _: &mut Self::Context) {
         self.closed = true;
+        self.crew.peers.tell(Closed);
         if let Some(endpoint) = self.hull.borrow_mut().take() {
             actix_rt::spawn(async move { endpoint.shut_down(CLOSE_GRACE).await });
         }

@@ -124,6 +124,7 @@ async fn kill_by_name(crew: &Crew, name: ActorName) {
         ActorName::Mesh => kill(crew.mesh.addr()).await,
         ActorName::Status => kill(crew.status.addr()).await,
         ActorName::Telemetry => kill(crew.telemetry.addr()).await,
+        ActorName::Peers => kill(crew.peers.addr()).await,
     }
 }
 

@@ -35,7 +35,7 @@ use rap_proto::{
     observation::{Observation, Spooled},
     secret::{JoinSecret, Secret},
     signed::{self, Trusted},
-    snapshot::{Assignment, Bundle, Manifest, RoleScope, Section as _, StalePolicy, Trust},
+    snapshot::{Assignment, Bundle, Manifest, Peers, RoleScope, Section as _, StalePolicy, Trust},
     wire::node_api::{
         BeatReply, BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
         MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
@@ -137,13 +137,17 @@ pub(crate) struct Making {
     pub(crate) manifest: Manifest,
     pub(crate) assignment: Assignment,
     pub(crate) trust: Trust,
+    pub(crate) peers: Peers,
     pub(crate) signer: LocalKey,
 }
 
 impl Making {
     pub(crate) fn bundle(mut self) -> Bundle {
-        let sections =
-            [(Assignment::NAME, self.assignment.to_bytes()), (Trust::NAME, self.trust.to_bytes())];
+        let sections = [
+            (Assignment::NAME, self.assignment.to_bytes()),
+            (Trust::NAME, self.trust.to_bytes()),
+            (Peers::NAME, self.peers.to_bytes()),
+        ];
         for (name, bytes) in &sections {
             self.manifest.sections.insert((*name).to_owned(), Digest::of(bytes));
         }
@@ -330,8 +334,18 @@ impl Control {
                 denied_nodes: BTreeSet::new(),
                 denied_sessions: BTreeSet::new(),
             },
+            peers: Peers::default(),
             signer: self.shared.key.clone(),
         }
+    }
+
+    /// The identity of another node of the cluster.
+    pub(crate) fn identity_of(&self, node: NodeId, key: &LocalKey) -> Identity {
+        let Shared { authority, cluster, .. } = &*self.shared;
+        let life = Duration::from_secs(3_600);
+        let leaf =
+            authority.issue_node(*cluster, node, &key.public_key(), random(), 0, now(), life);
+        Identity { chain: vec![leaf], key: key.clone() }
     }
 
     /// Publishes a snapshot and rings.

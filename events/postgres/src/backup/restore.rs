@@ -1,17 +1,22 @@
 //! One transaction: the database holds the whole backup, or stays empty.
 
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use rap_events::{Envelope, entry};
 use rap_proto::codec;
 use rap_tlog::Frontier;
-use sqlx::PgConnection;
+use tokio_postgres::Error;
 
 use super::{TABLES, Table};
 use crate::{
     ConnectError,
     batch::{Batch, EventRow},
-    connect, failure, statements,
-    statements::Head,
-    tree,
+    connect, failure,
+    head::{Head, LOCK_HEAD},
+    statements,
+    writer::{Sent, TripError, Writer},
 };
 
 const BEGIN: &str = "BEGIN";
@@ -31,36 +36,43 @@ pub enum RestoreError {
     Database(String),
 }
 
-impl From<sqlx::Error> for RestoreError {
-    fn from(error: sqlx::Error) -> Self {
+impl From<Error> for RestoreError {
+    fn from(error: Error) -> Self {
         Self::Database(failure::describe(&error))
+    }
+}
+
+impl From<TripError> for RestoreError {
+    fn from(failed: TripError) -> Self {
+        failed.error.into()
     }
 }
 
 /// An empty database on its way to being a log.
 pub struct Restorer {
-    connection: PgConnection,
+    writer: Writer,
     frontier: Frontier,
 }
 
 impl Restorer {
     /// Brings the schema up to date, and sees that there is nothing else.
     pub async fn open(url: &str) -> Result<Self, RestoreError> {
-        let (pool, _) = connect::open(url).await?;
-        let mut connection = pool.acquire().await?.detach();
-        for statement in [BEGIN].iter().chain(&UNLIMITED) {
-            sqlx::query(statement).execute(&mut connection).await?;
-        }
-        if statements::lock_head(&mut connection).await? != Head::default() {
+        let (pool, place) = connect::open(url).await?;
+        pool.close().await;
+        let mut writer = Writer::connect(&place).await?;
+        let [transaction, idle] = UNLIMITED.map(Sent::control);
+        let begin = [Sent::control(BEGIN), transaction, idle, Sent::new(LOCK_HEAD)];
+        let head = writer.send(&begin).await?.pop().unwrap_or_default();
+        if !head.first().is_some_and(|row| Head::of(row) == Ok(Head::default())) {
             return Err(RestoreError::NotEmpty("events"));
         }
         for table in TABLES {
             let look = format!("SELECT EXISTS (SELECT FROM {})", table.name);
-            if sqlx::query_scalar(&look).fetch_one(&mut connection).await? {
+            if writer.client().query_one(&look, &[]).await?.try_get(0)? {
                 return Err(RestoreError::NotEmpty(table.name));
             }
         }
-        Ok(Self { connection, frontier: Frontier::default() })
+        Ok(Self { writer, frontier: Frontier::default() })
     }
 
     /// The next events of the log, with their leaves and streams.
@@ -73,9 +85,7 @@ impl Restorer {
             let actor = codec::encode(&envelope.actor);
             batch.events.push(EventRow { envelope, actor, leaf });
         }
-        statements::insert_events(&mut self.connection, &batch).await?;
-        statements::update_streams(&mut self.connection, &batch).await?;
-        tree::insert_tile_roots(&mut self.connection, &batch.completed).await?;
+        self.writer.send(&statements::insert_events(&batch)).await?;
         Ok(())
     }
 
@@ -87,10 +97,10 @@ impl Restorer {
     ) -> Result<(), E> {
         let Table { name, columns, .. } = table;
         let copy = format!("COPY {name} ({columns}) FROM STDIN");
-        let rows = self.connection.copy_in_raw(&copy).await;
-        let mut rows = rows.map_err(RestoreError::from)?;
+        let rows = self.writer.client().copy_in(&copy).await.map_err(RestoreError::from)?;
+        let mut rows = pin!(rows);
         for piece in pieces {
-            rows.send(piece?).await.map_err(RestoreError::from)?;
+            rows.send(Bytes::from(piece?)).await.map_err(RestoreError::from)?;
         }
         rows.finish().await.map_err(RestoreError::from)?;
         Ok(())
@@ -99,8 +109,8 @@ impl Restorer {
     /// Moves the head behind everything, and commits.
     pub async fn finish(mut self) -> Result<(), RestoreError> {
         let head = Head { position: self.frontier.size(), frontier: self.frontier };
-        statements::move_head(&mut self.connection, &head).await?;
-        sqlx::query("COMMIT").execute(&mut self.connection).await?;
+        self.writer.send(&statements::move_head(&head)).await?;
+        self.writer.close().await;
         Ok(())
     }
 }

@@ -26,7 +26,7 @@ const HOLD_STREAM: &str = "SELECT revision FROM streams WHERE category = 'thing'
 const HOLD_HEAD: &str = "SELECT position FROM log_head FOR UPDATE";
 /// The log's own sessions that wait for a lock.
 const WAITING: &str = "FROM pg_stat_activity \
-     WHERE application_name = 'rap-control' AND wait_event_type = 'Lock'";
+     WHERE application_name = 'rap-control appender' AND wait_event_type = 'Lock'";
 /// How often the appender tries a batch that others are in the way of.
 const TRIES: &str = "5";
 
@@ -203,11 +203,26 @@ impl Wire {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_that_is_cut_in_the_middle_of_a_batch_stores_nothing_of_it() {
+async fn a_connection_that_is_cut_in_the_middle_of_a_batch_leaves_all_of_it_or_nothing() {
     let server = Server::start(Durability::Fast).await;
     let wire = Wire::lay(&server);
     let log = PostgresLog::connect(&wire.url()).await.unwrap();
     let (holder, batch) = batch_in_the_middle(&log, &server.postgres.url()).await;
     wire.cut.send_replace(());
-    nothing_of_it_is_there(&log, batch, holder).await;
+    // The server may have the commit already, behind the statement that waits here: the appender
+    // has to ask, and its question waits for the same lock.
+    holder.batch_execute("ROLLBACK").await.unwrap();
+    let mut stored = Vec::new();
+    for appending in batch {
+        match timeout(PATIENCE, appending).await.unwrap() {
+            Ok(appended) => stored.push(!appended.replayed),
+            Err(AppendError::Unavailable(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(matches!(*stored, [] | [true, true, true]), "{stored:?}");
+    for append in [append(3), append_to(4, HELD, 1, 1), append(5)] {
+        assert_eq!(log.append(append).await.unwrap().replayed, !stored.is_empty());
+    }
+    once_each(&log, 1..=5).await;
 }

@@ -23,6 +23,8 @@ const PASS: u8 = 0;
 const CUT_BEFORE: u8 = 1;
 /// The commit is done, its answer swallowed.
 const CUT_BEHIND: u8 = 2;
+/// What the server says when it is (a `CommandComplete` of PostgreSQL's protocol).
+const DONE: &[u8] = b"COMMIT\0";
 
 /// A relay on a socket of its own, which cuts one connection each time it is told to.
 struct Relay {
@@ -64,8 +66,12 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8
                 }
                 server.write_all(&said[..length]).await.unwrap();
                 if order == CUT_BEHIND {
-                    let answer = server.read(&mut answered).await.unwrap();
-                    assert!(answer > 0, "the commit was not answered");
+                    let mut all = Vec::new();
+                    while !all.windows(DONE.len()).any(|window| window == DONE) {
+                        let answer = server.read(&mut answered).await.unwrap();
+                        assert!(answer > 0, "the commit was not answered");
+                        all.extend_from_slice(&answered[..answer]);
+                    }
                     return;
                 }
             }

@@ -26,6 +26,7 @@ use crate::{
     hops::{self, RelayedFlow, connect},
     mesh::{Mesh, locked},
     race::race,
+    relays::Use,
 };
 
 struct Won {
@@ -60,15 +61,9 @@ pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnec
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = view.relays(key.organization).map(|relay| relay.node);
-    let relays = relays.filter(|relay| *relay != view.node);
-    let plan = locked(&mesh.lanes.paths).plan(
-        mesh.clock.moment(),
-        view.node,
-        key.egress,
-        &peer.addresses,
-        relays,
-    );
+    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
+    let plan =
+        locked(&mesh.lanes.paths).plan(mesh.clock.moment(), key.egress, &peer.addresses, relays);
     let attempts = plan
         .iter()
         .map(|attempt| (attempt.start_after, try_one(&mesh, key, peer, attempt.candidate)))

@@ -18,6 +18,7 @@ use super::{LaneConnection, LaneKey, probe, socket::Answer};
 use crate::{
     hops::{self, RelayedFlow},
     mesh::{Mesh, locked},
+    relays::Use,
 };
 
 /// A relayed flow is refreshed several times in its life.
@@ -234,16 +235,15 @@ impl PathDriver {
 
 /// What may carry the lane, the best first: direct paths, then relays in the order in which they
 /// would be dialled.
-fn candidates(mesh: &Mesh, view: &View, key: LaneKey) -> Vec<Candidate> {
+fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
     if view.must_stop(mesh.clock.now()) {
         return Vec::new();
     }
     let addresses = view.peer(key.egress).map_or(&[][..], |peer| &peer.addresses);
-    let relays = view.relays(key.organization).map(|relay| relay.node);
-    let relays = relays.filter(|relay| *relay != view.node);
+    let relays = mesh.relays.order(view, Use::Running, key, mesh.clock.now());
     let now = mesh.clock.moment();
     // What failed for others is tried again here: probes along it cost little.
-    let plan = PathBook::default().plan(now, view.node, key.egress, addresses, relays);
+    let plan = PathBook::default().plan(now, key.egress, addresses, relays);
     let mut candidates: Vec<Candidate> =
         plan.into_iter().map(|attempt| attempt.candidate).collect();
     candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Relay(_)));

@@ -28,6 +28,7 @@ use crate::{
     mesh::{Mesh, locked},
     pipe::{Broken, Short},
     race::race,
+    relays::Use,
     tcp::{self, Secured},
 };
 
@@ -104,11 +105,9 @@ async fn dial(mesh: &Arc<Mesh>, key: LaneKey) -> Result<Secured, Refusal> {
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = view.relays(key.organization).map(|relay| relay.node);
-    let relays = relays.filter(|relay| *relay != view.node);
+    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
     let plan = locked(&mesh.lanes.streams.paths).untried(
         mesh.clock.moment(),
-        view.node,
         key.egress,
         &peer.addresses,
         relays,

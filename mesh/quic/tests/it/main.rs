@@ -10,6 +10,7 @@ mod leases;
 mod limits;
 mod own;
 mod paths;
+mod peers;
 mod raw;
 mod refusals;
 mod shaping;

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use rap_agent_core::{
     Machine as _,
     lease::LeaseFloor,
-    record::{self, Enrollment, HeldCredentials, HeldManifest, Record},
+    record::{self, Enrollment, HeldCredentials, HeldManifest, HeldPeers, Record},
     snapshot::Floor,
     spool::{self, MAX_SPOOLED, Spool},
     standing::Standing,
@@ -34,6 +34,8 @@ pub fn target(data: &[u8]) {
             sealed_record::<Witnessed>,
             record::<LeaseFloor>,
             sealed_record::<LeaseFloor>,
+            record::<HeldPeers>,
+            sealed_record::<HeldPeers>,
         ],
         data,
     );

@@ -13,6 +13,7 @@ pub mod events;
 pub mod history;
 pub mod node_api;
 pub mod node_wire;
+pub mod peer_cache;
 pub mod signed;
 pub mod snapshot;
 pub mod text;

@@ -52,6 +52,8 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("agent_disk", 10, "agent/core/golden/spool"),
     ("agent_disk", 12, "agent/core/golden/tree_head"),
     ("agent_disk", 14, "agent/core/golden/lease-floor"),
+    ("agent_disk", 16, "agent/core/golden/peers"),
+    ("peer_cache", 0, "mesh/core/golden/peer_cache.v1"),
     ("tree", 8, "proto/golden/tree_request.v1"),
     ("tree", 9, "proto/golden/tree_reply.v1"),
 ];

@@ -14,7 +14,7 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use rap_proto::Digest;
-use rap_simulations::{beat, lease};
+use rap_simulations::{beat, fleet, lease};
 
 const DEFAULT_SEEDS: u64 = 1_000;
 
@@ -39,6 +39,9 @@ struct Arguments {
     /// Plant a bug of the scenario, which the checkers should find.
     #[arg(long)]
     plant: Option<String>,
+    /// How many nodes a fleet has [default: 10].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    nodes: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,6 +52,8 @@ enum Scenario {
     Leases,
     /// The authority beat: whose word counts.
     Beat,
+    /// Peers and scores of a whole fleet.
+    Fleet,
 }
 
 /// One run, as far as it concerns this program.
@@ -65,7 +70,7 @@ fn main() -> ExitCode {
         // A planted bug or a seed alone is one of the first scenario's.
         (None, Some(_)) => vec![Scenario::Fabric],
         (None, None) if arguments.seed.is_some() => vec![Scenario::Fabric],
-        (None, None) => vec![Scenario::Fabric, Scenario::Leases, Scenario::Beat],
+        (None, None) => vec![Scenario::Fabric, Scenario::Leases, Scenario::Beat, Scenario::Fleet],
     };
     for scenario in scenarios {
         match of(scenario, &arguments) {
@@ -117,6 +122,20 @@ fn of(scenario: Scenario, arguments: &Arguments) -> Result<bool, String> {
                 Outcome { held, simulated, report: Box::new(report) }
             };
             let held = search("beat", arguments, run);
+            println!("{}", coverage.into_inner().expect("no run panics"));
+            Ok(held)
+        }
+        Scenario::Fleet => {
+            let mutation = plant.map(|text| parse(text, fleet::Mutation::ALL)).transpose()?;
+            let nodes = arguments.nodes.map_or(fleet::run::NODES, |nodes| nodes as usize);
+            let coverage = Mutex::new(fleet::Coverage::default());
+            let run = |seed| {
+                let report = fleet::run(fleet::Options { seed, nodes, mutation });
+                coverage.lock().expect("no run panics").add(&report.coverage);
+                let (held, simulated) = (report.violation.is_none(), report.simulated);
+                Outcome { held, simulated, report: Box::new(report) }
+            };
+            let held = search("fleet", arguments, run);
             println!("{}", coverage.into_inner().expect("no run panics"));
             Ok(held)
         }

@@ -4,6 +4,7 @@
 mod actors;
 mod beats;
 mod carriers;
+mod fleets;
 mod leases;
 mod regressions;
 mod seeds;

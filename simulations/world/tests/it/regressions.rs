@@ -1,6 +1,6 @@
 //! Seeds that failed once hold.
 
-use rap_simulations::{beat, lease};
+use rap_simulations::{beat, fleet, lease};
 
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
@@ -16,6 +16,11 @@ fn seeds_that_failed_once_hold() {
             }
             "beat" => {
                 let report = beat::run(beat::Options { seed, mutation: None });
+                (report.violation.clone(), report.to_string())
+            }
+            sized if sized.starts_with("fleet-") => {
+                let nodes = sized["fleet-".len()..].parse().unwrap();
+                let report = fleet::run(fleet::Options { seed, nodes, mutation: None });
                 (report.violation.clone(), report.to_string())
             }
             other => panic!("there is no scenario {other}"),

@@ -1,0 +1,126 @@
+//! What the command line says of peers: the lines of `status`, and the answer to `why`.
+
+use rap_node_agent::{PeerReport, PeersStatus, StatusReport};
+use rap_proto::NodeId;
+
+/// One line for all, as `status` shows it first.
+pub(super) fn summary(peers: &PeersStatus) -> String {
+    let PeersStatus { availability, recovery, active, warm, cold, .. } = peers;
+    let counts = format!("{active} active, {warm} warm, {cold} cold");
+    match recovery {
+        _ if availability.is_empty() => "-".to_owned(),
+        Some(step) => format!("{availability}, nobody answers, trying: {step}; {counts}"),
+        None => format!("{availability}, {counts}"),
+    }
+}
+
+/// A line for each peer.
+pub(super) fn lines(peers: &PeersStatus) -> String {
+    peers.peers.iter().map(|peer| format!("\n  peer        {}", line(peer))).collect()
+}
+
+/// Why a node is used or not, and how it is reached.
+pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
+    let found = report.peers.peers.iter().find(|peer| peer.node == node);
+    let Some(peer) = found else {
+        return format!(
+            "{node} is no peer of this node: its snapshot does not name it, or it is beyond those shown"
+        );
+    };
+    let mut text = line(peer);
+    for (part, value) in &peer.parts {
+        text += &format!("\n  {part:<17} {value:>4}");
+    }
+    for lane in report.mesh.lanes.iter().filter(|lane| lane.egress == node) {
+        text += &match lane.relay {
+            Some(relay) => format!(
+                "\n  lane {}: relayed through {relay}: no direct path answered in time; the relay \
+                 {}",
+                lane.lane,
+                worth(report, relay),
+            ),
+            None => format!("\n  lane {}: direct, {} ms", lane.lane, lane.rtt_ms),
+        };
+    }
+    let relayed = report.mesh.lanes.iter().filter(|lane| lane.relay == Some(node));
+    for lane in relayed {
+        text += &format!("\n  leads to {} for lane {}", lane.egress, lane.lane);
+    }
+    text
+}
+
+fn worth(report: &StatusReport, node: NodeId) -> String {
+    let score = report.peers.peers.iter().find(|peer| peer.node == node);
+    match score.and_then(|peer| peer.score) {
+        Some(score) => format!("is worth {score} of 1000"),
+        None => "was not measured".to_owned(),
+    }
+}
+
+fn line(peer: &PeerReport) -> String {
+    let answers = match (peer.class.as_str(), peer.up) {
+        ("active", false) => ", not answering",
+        _ => "",
+    };
+    let worth = match (&peer.excluded_by, peer.score) {
+        (Some(constraint), _) => format!("excluded by {constraint}"),
+        (None, Some(score)) => format!("score {score}"),
+        (None, None) => "no score".to_owned(),
+    };
+    let rtt = peer
+        .rtt_us
+        .map_or_else(String::new, |rtt| format!(", {}.{:03} ms", rtt / 1_000, rtt % 1_000));
+    let forwards = match peer.forwards {
+        Some(true) => ", forwards",
+        Some(false) => ", does not forward",
+        None => "",
+    };
+    let resting = if peer.resting { ", resting" } else { "" };
+    format!("{} {}{answers}, {worth}{rtt}{forwards}{resting}", peer.node, peer.class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> PeerReport {
+        PeerReport {
+            node: NodeId::from_u128(7),
+            class: "warm".to_owned(),
+            up: false,
+            resting: true,
+            forwards: Some(false),
+            score: Some(340),
+            excluded_by: None,
+            parts: [("latency".to_owned(), 500)].into(),
+            rtt_us: Some(12_034),
+            loss_ppm: None,
+            failures: 5,
+        }
+    }
+
+    #[test]
+    fn a_peer_is_said_in_one_line() {
+        let said = line(&peer());
+        assert!(said.ends_with("warm, score 340, 12.034 ms, does not forward, resting"), "{said}");
+        let excluded = PeerReport {
+            score: None,
+            excluded_by: Some("placement".to_owned()),
+            class: "active".to_owned(),
+            ..peer()
+        };
+        let said = line(&excluded);
+        assert!(said.contains("active, not answering, excluded by placement"), "{said}");
+    }
+
+    #[test]
+    fn the_summary_tells_the_step_of_the_way_back() {
+        let mut peers = PeersStatus { availability: "degraded".to_owned(), ..Default::default() };
+        assert_eq!(summary(&peers), "degraded, 0 active, 0 warm, 0 cold");
+        peers.recovery = Some("cold".to_owned());
+        assert!(summary(&peers).contains("trying: cold"));
+        assert_eq!(summary(&PeersStatus::default()), "-");
+        peers.peers.push(peer());
+        assert_eq!(lines(&peers).lines().count(), 2);
+    }
+}

@@ -1,0 +1,103 @@
+//! An agent keeps its peers: real connections to a real neighbour, and what the report says of it.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use futures_util::future::{BoxFuture, ready};
+use rap_mesh::{
+    DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases,
+    Sections, View,
+};
+use rap_mesh_core::refusals::refusal;
+use rap_node_agent::AgentState;
+use rap_proto::{
+    NodeId, NodeRole, RefusalCode, Signer as _,
+    bandwidth::Bandwidth,
+    refusal::Refusal,
+    snapshot::{Peer, Peers, Resources, RoleScope},
+};
+
+use crate::control::{Control, free_port, random_key, report, until};
+
+const NEIGHBOUR: NodeId = NodeId::from_u128(0xb0b);
+const DEAD: NodeId = NodeId::from_u128(0xdead);
+
+struct NoTargets;
+
+impl Dialer for NoTargets {
+    fn dial(&self, _: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>> {
+        Box::pin(ready(Err(refusal(RefusalCode::TargetUnreachable))))
+    }
+}
+
+/// A relay of the same cluster, and how a snapshot names it.
+fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
+    let key = random_key();
+    let roles = vec![RoleScope { role: NodeRole::RelayNode, organizations: None }];
+    let mut making = control.making(1);
+    making.manifest.node = NEIGHBOUR;
+    making.assignment.roles.clone_from(&roles);
+    let sections = Sections {
+        assignment: making.assignment,
+        trust: making.trust,
+        peers: Peers::default(),
+        resources: Resources::default(),
+        bandwidth: Bandwidth::default(),
+    };
+    let options = MeshOptions {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        identity: control.identity_of(NEIGHBOUR, &key),
+        dialer: Arc::new(NoTargets),
+        leases: Arc::new(NoLeases::default()),
+        marks: Vec::new(),
+        limits: MeshLimits::default(),
+        carrier: None,
+    };
+    let view = View::new(&making.manifest, sections);
+    let (endpoint, events) = MeshEndpoint::bind(options, view).unwrap();
+    let addresses = vec![endpoint.local_addr().unwrap()];
+    let peer = Peer { node: NEIGHBOUR, key: key.public_key().id(), roles, addresses };
+    (endpoint, events, peer)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names() {
+    let control = Control::start().await;
+    let agent = control.agent().await;
+    let (_endpoint, _events, peer) = neighbour(&control);
+    let dead = Peer {
+        node: DEAD,
+        key: random_key().public_key().id(),
+        addresses: vec![free_port()],
+        ..peer.clone()
+    };
+    let mut making = control.making(3);
+    making.peers.peers = vec![peer, dead.clone()];
+    control.offer(3, making.bundle()).await;
+    until("the neighbour answers", || {
+        report(&agent).peers.peers.iter().any(|peer| peer.node == NEIGHBOUR && peer.up)
+    })
+    .await;
+    let peers = report(&agent).peers;
+    assert_eq!((peers.availability.as_str(), peers.recovery.as_deref()), ("available", None));
+    assert_eq!(peers.recovery_steps.get("cold"), Some(&1), "nobody was known before");
+    let first = &peers.peers[0];
+    assert_eq!((first.node, first.class.as_str()), (NEIGHBOUR, "active"));
+    assert!(first.rtt_us.is_some() && first.score.is_some());
+    assert_eq!(first.parts.len(), 10);
+    until("the dead one is known to be", || {
+        report(&agent).peers.peers.iter().any(|peer| peer.node == DEAD && peer.failures > 0)
+    })
+    .await;
+
+    let mut making = control.making(4);
+    making.peers.peers = vec![dead];
+    control.offer(4, making.bundle()).await;
+    until("the neighbour is nobody's peer", || {
+        let peers = report(&agent).peers.peers;
+        peers.len() == 1 && peers[0].node == DEAD
+    })
+    .await;
+    until("the way back is visible", || report(&agent).peers.recovery.is_some()).await;
+    assert_eq!(report(&agent).state, AgentState::Running, "it serves all the same");
+    agent.stop().await.unwrap();
+}

@@ -1,0 +1,251 @@
+//! One peer: what the directory says of it, what was measured, and when it is asked next.
+
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+
+use rap_proto::{KeyId, Moment, NodeRole, Timestamp};
+
+use super::{
+    Class, Directory, Listed,
+    cache::{self, KeptPeer},
+    policy::Hysteresis,
+    spread::place,
+    through::Through,
+};
+use crate::score::{Candidate, GREATEST, Identity, Measured, Preference, parts::MOST_FAILURES};
+
+/// How long an answer is waited for: a dial and a question, as long as they may take.
+pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
+/// One failure is forgotten after this, then the next.
+pub const FAILURE_FORGOTTEN: Duration = Duration::from_secs(120);
+/// A measurement counts for one part of so many.
+const SMOOTHING: u32 = 8;
+
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) candidate: Candidate,
+    pub(super) key: KeyId,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) class: Class,
+    /// Since when it has its class.
+    pub(super) since: Moment,
+    /// Its place among equals; see [`place`].
+    pub(super) place: u64,
+    /// Active, and it answered since it was promoted.
+    pub(super) up: bool,
+    /// An answer is waited for until then.
+    pub(super) asked_until: Option<Moment>,
+    /// Questions in a row without an answer.
+    pub(super) misses: u32,
+    pub(super) ask_at: Option<Moment>,
+    pub(super) through: Through,
+    /// Left alone until then.
+    pub(super) rest_until: Moment,
+    pub(super) rests_since: Moment,
+    /// How often it was left alone since it last did well.
+    pub(super) rests: u32,
+    /// Reviews in a row in which it was better than the worst active peer.
+    pub(super) better: u8,
+    pub(super) last_success_at: Option<Timestamp>,
+    /// When it was last known to be there, by whatever way.
+    pub(super) reached_at: Option<Moment>,
+    failed_at: Moment,
+}
+
+impl Peer {
+    pub(super) fn new(directory: &Directory, listed: &Listed) -> Self {
+        Self {
+            candidate: Candidate {
+                node: listed.node,
+                cluster: directory.cluster,
+                identity: Identity::Listed,
+                certificate_until: None,
+                roles: listed.roles.clone(),
+                authority_epoch: directory.authority_epoch,
+                region: listed.region.clone(),
+                preference: Preference::Neutral,
+                measured: Measured::default(),
+            },
+            key: listed.key,
+            addresses: listed.addresses.clone(),
+            class: Class::Cold,
+            since: Moment::default(),
+            place: place(directory.own, listed.node),
+            up: false,
+            asked_until: None,
+            misses: 0,
+            ask_at: None,
+            through: Through::default(),
+            rest_until: Moment::default(),
+            rests_since: Moment::default(),
+            rests: 0,
+            better: 0,
+            last_success_at: None,
+            reached_at: None,
+            failed_at: Moment::default(),
+        }
+    }
+
+    /// What a newer directory says of the same node under the same key.
+    pub(super) fn list(&mut self, directory: &Directory, listed: &Listed) {
+        self.candidate.roles.clone_from(&listed.roles);
+        self.candidate.authority_epoch = directory.authority_epoch;
+        self.candidate.region.clone_from(&listed.region);
+        self.addresses.clone_from(&listed.addresses);
+    }
+
+    /// Takes what was kept as a first guess. Whether it had ever answered.
+    pub(super) fn restore(&mut self, kept: &KeptPeer) -> bool {
+        let measured = &mut self.candidate.measured;
+        measured.rtt_us = kept.last_latency_ms.map(|ms| ms.saturating_mul(1_000));
+        measured.loss_ppm = kept.packet_loss;
+        measured.reliability = kept.reliability_score;
+        self.last_success_at = kept.last_success_at;
+        kept.last_success_at.is_some()
+    }
+
+    pub(super) fn keep(&self, config_version: u64) -> KeptPeer {
+        let Measured { rtt_us, loss_ppm, reliability, .. } = self.candidate.measured;
+        let everything = self.candidate.roles.iter().any(|scope| scope.organizations.is_none());
+        let organizations = || self.candidate.roles.iter().flat_map(|scope| &scope.organizations);
+        KeptPeer {
+            node_id: self.candidate.node,
+            cluster_id: self.candidate.cluster,
+            endpoint_candidates: self
+                .addresses
+                .iter()
+                .take(cache::MAX_ENDPOINTS)
+                .copied()
+                .collect(),
+            roles: self.candidate.roles.iter().map(|scope| scope.role).collect(),
+            region: self.candidate.region.clone(),
+            last_success_at: self.last_success_at,
+            last_latency_ms: rtt_us.map(|rtt| rtt.div_ceil(1_000)),
+            packet_loss: loss_ppm,
+            reliability_score: reliability,
+            fingerprint: self.key,
+            policy_scope: (!everything)
+                .then(|| organizations().flatten().copied().collect::<BTreeSet<_>>()),
+            last_seen_config_version: config_version,
+        }
+    }
+
+    pub(super) fn is_relay(&self) -> bool {
+        self.candidate.roles.iter().any(|scope| scope.role == NodeRole::RelayNode)
+    }
+
+    /// A relay that is not known to swallow.
+    pub(super) fn leads(&self) -> bool {
+        self.is_relay() && !self.through.is_broken()
+    }
+
+    pub(super) fn is_resting(&self, now: Moment) -> bool {
+        now < self.rest_until
+    }
+
+    pub(super) fn answered(&mut self, now: Moment, rtt_us: u32, at: Timestamp) {
+        self.asked_until = None;
+        self.misses = 0;
+        self.last_success_at = Some(at);
+        self.reached_at = Some(now);
+        self.forget_failures(now);
+        if self.through.is_broken() {
+            // How fast it answers says nothing of what it forwards.
+            return;
+        }
+        let measured = &mut self.candidate.measured;
+        measured.rtt_us = Some(smooth(measured.rtt_us, rtt_us));
+        measured.load = measured.load.map(|load| load / 2);
+        self.was_there();
+    }
+
+    /// It is there, and takes nobody more.
+    pub(super) fn full(&mut self, now: Moment) {
+        self.asked_until = None;
+        self.misses = 0;
+        self.reached_at = Some(now);
+        self.candidate.measured.load = Some(GREATEST);
+        if !self.through.is_broken() {
+            self.was_there();
+        }
+    }
+
+    fn was_there(&mut self) {
+        let measured = &mut self.candidate.measured;
+        measured.loss_ppm = Some(smooth(measured.loss_ppm, 0));
+        let reliability = smooth(measured.reliability.map(u32::from), u32::from(GREATEST));
+        measured.reliability = u16::try_from(reliability).ok();
+    }
+
+    pub(super) fn missed(&mut self) {
+        self.asked_until = None;
+        self.misses += 1;
+        let measured = &mut self.candidate.measured;
+        measured.loss_ppm = Some(smooth(measured.loss_ppm, 1_000_000));
+        let reliability = smooth(measured.reliability.map(u32::from), 0);
+        measured.reliability = u16::try_from(reliability).ok();
+    }
+
+    /// Notes a failure that counts against it for a while.
+    pub(super) fn failed(&mut self, now: Moment) {
+        self.forget_failures(now);
+        let failures = &mut self.candidate.measured.failures;
+        *failures = (*failures + 1).min(MOST_FAILURES);
+        self.failed_at = now;
+    }
+
+    pub(super) fn forget_failures(&mut self, now: Moment) {
+        if self.through.is_broken() {
+            return;
+        }
+        let ago = now.since(self.failed_at).as_secs() / FAILURE_FORGOTTEN.as_secs();
+        if ago > 0 {
+            let forgotten = u8::try_from(ago).unwrap_or(u8::MAX);
+            let failures = &mut self.candidate.measured.failures;
+            *failures = failures.saturating_sub(forgotten);
+            self.failed_at = now;
+        }
+    }
+
+    /// Leaves it alone, longer each time.
+    pub(super) fn rest(&mut self, now: Moment, hysteresis: &Hysteresis) {
+        let doubled = hysteresis.first_rest.saturating_mul(1 << self.rests.min(10));
+        self.rests = self.rests.saturating_add(1);
+        self.rests_since = now;
+        self.rest_until = now + doubled.min(hysteresis.greatest_rest);
+    }
+
+    /// It answers and swallows what it should forward: what was measured of it is worth nothing.
+    pub(super) fn swallows(&mut self, now: Moment) {
+        let measured = &mut self.candidate.measured;
+        measured.rtt_us = None;
+        measured.loss_ppm = Some(1_000_000);
+        measured.reliability = Some(0);
+        measured.failures = MOST_FAILURES;
+        self.failed_at = now;
+    }
+
+    /// It forwards again: it is measured anew, and may be used at once. How often it rested is not
+    /// forgotten by that.
+    pub(super) fn forwards_again(&mut self) {
+        self.rest_until = Moment::default();
+        self.candidate.measured = Measured::default();
+    }
+
+    /// It did well for long enough for its past to be over.
+    pub(super) fn forgive(&mut self) {
+        self.rests = 0;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Moment> {
+        // While an answer is waited for nothing else is asked.
+        let ask = self.asked_until.or(self.ask_at);
+        ask.into_iter().chain(self.through.poll_timeout()).min()
+    }
+}
+
+/// A moving mean; the first measurement stands for itself.
+fn smooth(mean: Option<u32>, measured: u32) -> u32 {
+    let Some(mean) = mean else { return measured };
+    let weighted = u64::from(mean) * u64::from(SMOOTHING - 1) + u64::from(measured);
+    u32::try_from(weighted / u64::from(SMOOTHING)).unwrap_or(u32::MAX)
+}

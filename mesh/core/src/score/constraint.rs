@@ -1,0 +1,121 @@
+//! What rules a candidate out, whatever it is worth.
+
+use std::collections::BTreeSet;
+
+use rap_proto::{Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Timestamp};
+
+use super::{Candidate, ChannelClass, Identity};
+
+/// What a path is wanted for.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub now: Timestamp,
+    pub cluster: ClusterId,
+    /// `None` for a node's own traffic: then any role's scope will do.
+    pub organization: Option<OrganizationId>,
+    /// `None` when the candidate is to be spoken to, and to do nothing more.
+    pub role: Option<NodeRole>,
+    pub placement: Placement<'a>,
+    pub authority_epoch: u64,
+    pub authority: Authority,
+    pub class: ChannelClass,
+    /// Where the asking node is.
+    pub region: Option<&'a Name>,
+}
+
+/// Where policy allows the service.
+#[derive(Debug, Clone, Copy)]
+pub enum Placement<'a> {
+    Anywhere,
+    Only(&'a BTreeSet<NodeId>),
+}
+
+/// The seven, in the order in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Constraint {
+    /// It belongs to another cluster.
+    ClusterMembership,
+    /// It is denied, known by another key, or known to nobody.
+    IdentityTrust,
+    /// The certificate that it showed last is over.
+    CertificateValidity,
+    /// Its role is not for this organization.
+    OrganizationScope,
+    /// It has not the role that is asked for.
+    RoleAssignment,
+    /// Policy puts the service elsewhere.
+    Placement,
+    /// It is of another authority epoch, or the asking node is isolated.
+    AuthorityState,
+}
+
+impl Constraint {
+    pub const ALL: [Self; 7] = [
+        Self::ClusterMembership,
+        Self::IdentityTrust,
+        Self::CertificateValidity,
+        Self::OrganizationScope,
+        Self::RoleAssignment,
+        Self::Placement,
+        Self::AuthorityState,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterMembership => "cluster_membership",
+            Self::IdentityTrust => "identity_trust",
+            Self::CertificateValidity => "certificate_validity",
+            Self::OrganizationScope => "organization_scope",
+            Self::RoleAssignment => "role_assignment",
+            Self::Placement => "placement",
+            Self::AuthorityState => "authority_state",
+        }
+    }
+}
+
+impl Question<'_> {
+    /// The first constraint that rules `candidate` out.
+    pub fn excludes(&self, candidate: &Candidate) -> Option<Constraint> {
+        if candidate.cluster != self.cluster {
+            return Some(Constraint::ClusterMembership);
+        }
+        if candidate.identity < Identity::Listed {
+            return Some(Constraint::IdentityTrust);
+        }
+        if candidate.certificate_until.is_some_and(|until| until < self.now) {
+            return Some(Constraint::CertificateValidity);
+        }
+        if let Some(missing) = self.lacks_role(candidate) {
+            return Some(missing);
+        }
+        if let Placement::Only(allowed) = self.placement
+            && !allowed.contains(&candidate.node)
+        {
+            return Some(Constraint::Placement);
+        }
+        if candidate.authority_epoch != self.authority_epoch || self.authority.is_isolated() {
+            return Some(Constraint::AuthorityState);
+        }
+        None
+    }
+
+    /// A role for other organizations is a matter of scope; none at all is one of assignment.
+    fn lacks_role(&self, candidate: &Candidate) -> Option<Constraint> {
+        let mut assigned = false;
+        for scope in &candidate.roles {
+            if self.role.is_none_or(|wanted| wanted == scope.role) {
+                if self.organization.is_none_or(|organization| scope.covers(organization)) {
+                    return None;
+                }
+                assigned = true;
+            }
+        }
+        // A node without any role may still be spoken to, in no organization's name.
+        let nothing_asked = self.role.is_none() && self.organization.is_none();
+        match assigned {
+            true => Some(Constraint::OrganizationScope),
+            false if nothing_asked => None,
+            false => Some(Constraint::RoleAssignment),
+        }
+    }
+}

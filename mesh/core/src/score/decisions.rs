@@ -1,0 +1,52 @@
+//! Orders that were worked out and still hold, so that most decisions are one look.
+
+use std::collections::BTreeMap;
+
+use rap_proto::{NodeId, OrganizationId};
+
+use super::{ChannelClass, Ranked, relays::Use};
+
+/// The most orders that are kept; one more forgets all of them, as a change does.
+pub const MAX_DECISIONS: usize = 1_024;
+
+/// What an order was worked out for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Asked {
+    pub target: NodeId,
+    pub organization: OrganizationId,
+    pub class: ChannelClass,
+    pub purpose: Use,
+}
+
+/// A cache of orders. It holds what one state of the candidates led to: whoever changes them
+/// says [`Decisions::forget`].
+#[derive(Debug, Clone, Default)]
+pub struct Decisions {
+    orders: BTreeMap<Asked, Vec<Ranked>>,
+}
+
+impl Decisions {
+    pub fn get(&self, asked: Asked) -> Option<&[Ranked]> {
+        self.orders.get(&asked).map(Vec::as_slice)
+    }
+
+    pub fn keep(&mut self, asked: Asked, order: Vec<Ranked>) {
+        if self.orders.len() >= MAX_DECISIONS && !self.orders.contains_key(&asked) {
+            self.orders.clear();
+        }
+        self.orders.insert(asked, order);
+    }
+
+    /// Something that the orders rest on changed.
+    pub fn forget(&mut self) {
+        self.orders.clear();
+    }
+
+    pub fn len(&self) -> usize {
+        self.orders.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.orders.is_empty()
+    }
+}

@@ -1,0 +1,154 @@
+//! The ten inputs of a score, each brought to a number from 0 to [`GREATEST`]: more is better.
+//!
+//! | part | 1000 | 0 |
+//! |---|---|---|
+//! | `latency` | no round trip at all; 500 at [`HALF_RTT_US`] | never, only near it |
+//! | `packet_loss` | none | [`WORST_LOSS_PPM`] or more |
+//! | `reliability` | answered every time | never answered |
+//! | `region_distance` | the same region | two steps away: 200 |
+//! | `node_load` | idle | full |
+//! | `bandwidth` | 16 Gbit/s or more, by its logarithm | nothing |
+//! | `role_suitability` | does what is asked and nothing else | has no role |
+//! | `policy` | preferred | avoided |
+//! | `trust` | proved its key to this node | never: see the constraints |
+//! | `recent_failures` | none | [`MOST_FAILURES`] |
+
+use rap_proto::NodeRole;
+
+use super::{Candidate, GREATEST, Identity, Preference, Question};
+
+/// What a part is worth when nothing was measured: neither the best nor the worst.
+pub const UNKNOWN: u16 = 500;
+/// The round trip that is worth half of none.
+pub const HALF_RTT_US: u32 = 40_000;
+/// From here on loss is worth nothing: one packet of twenty.
+pub const WORST_LOSS_PPM: u32 = 50_000;
+/// More failures than these are as bad as these.
+pub const MOST_FAILURES: u8 = 5;
+/// By the number of failures that are remembered.
+const FAILURES: [u16; MOST_FAILURES as usize + 1] = [1_000, 600, 350, 180, 80, 0];
+/// The bits of 16 Gbit/s in kbit/s.
+const WIDEST_BITS: u32 = 24;
+
+/// One input of a score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Latency,
+    PacketLoss,
+    Reliability,
+    RegionDistance,
+    NodeLoad,
+    Bandwidth,
+    RoleSuitability,
+    Policy,
+    Trust,
+    RecentFailures,
+}
+
+impl Part {
+    pub const ALL: [Self; 10] = [
+        Self::Latency,
+        Self::PacketLoss,
+        Self::Reliability,
+        Self::RegionDistance,
+        Self::NodeLoad,
+        Self::Bandwidth,
+        Self::RoleSuitability,
+        Self::Policy,
+        Self::Trust,
+        Self::RecentFailures,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Latency => "latency",
+            Self::PacketLoss => "packet_loss",
+            Self::Reliability => "reliability",
+            Self::RegionDistance => "region_distance",
+            Self::NodeLoad => "node_load",
+            Self::Bandwidth => "bandwidth",
+            Self::RoleSuitability => "role_suitability",
+            Self::Policy => "policy",
+            Self::Trust => "trust",
+            Self::RecentFailures => "recent_failures",
+        }
+    }
+}
+
+/// One value for each [`Part`], in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts(pub(super) [u16; Part::ALL.len()]);
+
+impl Parts {
+    pub fn of(question: &Question<'_>, candidate: &Candidate) -> Self {
+        let measured = &candidate.measured;
+        Self([
+            measured.rtt_us.map_or(UNKNOWN, latency),
+            measured.loss_ppm.map_or(UNKNOWN, packet_loss),
+            measured.reliability.map_or(UNKNOWN, |of_1000| of_1000.min(GREATEST)),
+            region_distance(candidate.region_steps(question.region)),
+            measured.load.map_or(UNKNOWN, |of_1000| GREATEST - of_1000.min(GREATEST)),
+            measured.bandwidth_kbps.map_or(UNKNOWN, bandwidth),
+            role_suitability(question.role, candidate),
+            match candidate.preference {
+                Preference::Avoided => 0,
+                Preference::Neutral => UNKNOWN,
+                Preference::Preferred => GREATEST,
+            },
+            if candidate.identity == Identity::Proven { GREATEST } else { 600 },
+            FAILURES[usize::from(measured.failures.min(MOST_FAILURES))],
+        ])
+    }
+
+    pub const fn get(&self, part: Part) -> u16 {
+        self.0[part as usize]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Part, u16)> + '_ {
+        Part::ALL.into_iter().zip(self.0)
+    }
+}
+
+fn latency(rtt_us: u32) -> u16 {
+    narrow(u32::from(GREATEST) * HALF_RTT_US / HALF_RTT_US.saturating_add(rtt_us))
+}
+
+fn packet_loss(ppm: u32) -> u16 {
+    let left = WORST_LOSS_PPM.saturating_sub(ppm);
+    narrow(left * u32::from(GREATEST) / WORST_LOSS_PPM)
+}
+
+const fn region_distance(steps: Option<u8>) -> u16 {
+    match steps {
+        Some(0) => GREATEST,
+        Some(1) => 600,
+        Some(_) => 200,
+        None => UNKNOWN,
+    }
+}
+
+fn bandwidth(kbps: u32) -> u16 {
+    let bits = (u32::BITS - kbps.leading_zeros()).min(WIDEST_BITS);
+    narrow(bits * u32::from(GREATEST) / WIDEST_BITS)
+}
+
+/// A relay that is nothing else has its whole machine for it; and who only wants company is best
+/// served by a relay, which leads on.
+fn role_suitability(asked: Option<NodeRole>, candidate: &Candidate) -> u16 {
+    let wanted = asked.unwrap_or(NodeRole::RelayNode);
+    let (mut has, mut others) = (false, false);
+    for scope in &candidate.roles {
+        has |= scope.role == wanted;
+        others |= scope.role != wanted;
+    }
+    match (has, others) {
+        (true, false) => GREATEST,
+        (true, true) => 700,
+        (false, true) => 300,
+        (false, false) => 0,
+    }
+}
+
+fn narrow(value: u32) -> u16 {
+    u16::try_from(value).unwrap_or(GREATEST).min(GREATEST)
+}

@@ -1,0 +1,138 @@
+#![allow(clippy::unwrap_used)]
+use std::collections::BTreeSet;
+
+use rap_proto::{
+    Authority, ClusterId, Digest,
+    bandwidth::Bandwidth,
+    snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
+};
+
+use super::*;
+use crate::{
+    Sections,
+    score::{Constraint, Finding},
+};
+
+const ACME: OrganizationId = OrganizationId::from_u128(1);
+const TARGET: NodeId = NodeId::from_u128(900);
+
+fn relay(number: u128) -> NodeId {
+    NodeId::from_u128(100 + number)
+}
+
+fn view(denied: &[NodeId]) -> View {
+    let at = Timestamp::from_unix_millis(1_000);
+    let manifest = Manifest {
+        cluster: ClusterId::from_u128(1),
+        node: NodeId::from_u128(1),
+        authority_epoch: 1,
+        version: 1,
+        issued_at: at,
+        expires_at: at,
+        stale_policy: StalePolicy::KeepSessions,
+        sections: BTreeMap::new(),
+    };
+    let peer = |number| Peer {
+        node: relay(number),
+        key: Digest::of(&number.to_be_bytes()),
+        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
+        addresses: Vec::new(),
+    };
+    let assignment = Assignment {
+        name: "entry".parse().unwrap(),
+        draining: false,
+        roles: Vec::new(),
+        pools: BTreeSet::new(),
+    };
+    let trust = Trust {
+        authorities: Vec::new(),
+        control_keys: Vec::new(),
+        denied_nodes: denied.iter().copied().collect(),
+        denied_sessions: BTreeSet::new(),
+    };
+    let peers = Peers { peers: (0..8).map(peer).collect() };
+    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
+    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
+}
+
+fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, Candidate) {
+    let candidate = Candidate {
+        node: relay(number),
+        cluster: view.cluster,
+        identity: Identity::Proven,
+        certificate_until: Some(Timestamp::from_unix_millis(5_000)),
+        roles: Vec::new(),
+        authority_epoch: 1,
+        region: None,
+        preference: Preference::Neutral,
+        measured: Measured {
+            rtt_us: Some(rtt_us),
+            reliability: Some(reliability),
+            ..Measured::default()
+        },
+    };
+    (relay(number), candidate)
+}
+
+fn question<'a>(
+    view: &'a View,
+    known: &'a BTreeMap<NodeId, Candidate>,
+    policy: &'a Policy,
+) -> RelayQuestion<'a> {
+    let now = Timestamp::from_unix_millis(2_000);
+    let (organization, class) = (ACME, ChannelClass::Interactive);
+    RelayQuestion { view, known, policy, organization, class, purpose: Use::New, now }
+}
+
+fn nodes(order: Vec<Ranked>) -> Vec<NodeId> {
+    order.into_iter().map(|ranked| ranked.node).collect()
+}
+
+#[test]
+fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
+    let view = view(&[relay(2)]);
+    let policy = Policy::default();
+    // The best of all is denied, and one that was measured is no relay any more.
+    let known = BTreeMap::from([
+        known(&view, 2, 10, 1_000),
+        known(&view, 5, 2_000, 1_000),
+        known(&view, 6, 200_000, 100),
+        known(&view, 50, 10, 1_000),
+    ]);
+    let order = nodes(question(&view, &known, &policy).order(TARGET));
+    assert_eq!(order.len(), 7);
+    assert_eq!((order[0], order[6]), (relay(5), relay(6)));
+    assert!(!order.contains(&relay(2)) && !order.contains(&relay(50)));
+}
+
+#[test]
+fn relays_of_the_same_worth_share_the_targets() {
+    let (view, known, policy) = (view(&[]), BTreeMap::new(), Policy::default());
+    let question = question(&view, &known, &policy);
+    let first = |target| question.order(NodeId::from_u128(target))[0].node;
+    let firsts: BTreeSet<NodeId> = (1_000..1_064).map(first).collect();
+    assert!(firsts.len() > 4, "one relay carries everything: {firsts:?}");
+    assert_eq!(first(1_000), first(1_000));
+    assert_eq!(question.order(relay(3)).len(), 7, "a target is never its own relay");
+}
+
+#[test]
+fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
+    let policy = Policy::default();
+    let mut view = view(&[]);
+    let known = BTreeMap::from([known(&view, 1, 1_000, 1_000)]);
+    let mut question = question(&view, &known, &policy);
+    question.now = Timestamp::from_unix_millis(6_000);
+    let finding = |question: &RelayQuestion<'_>| {
+        let all = question.explain();
+        all.iter().find(|one| one.node == relay(1)).unwrap().finding
+    };
+    assert_eq!(finding(&question), Finding::Excluded(Constraint::CertificateValidity));
+    assert_eq!(question.order(TARGET).len(), 7);
+    view.authority = Authority::Isolated { since: Timestamp::default() };
+    let question = RelayQuestion { view: &view, ..self::question(&view, &known, &policy) };
+    assert_eq!(question.order(TARGET), []);
+    assert_eq!(finding(&question), Finding::Excluded(Constraint::AuthorityState));
+    let running = RelayQuestion { purpose: Use::Running, ..question };
+    assert_eq!(running.order(TARGET).len(), 8, "what runs keeps its relays");
+}

@@ -1,0 +1,114 @@
+//! How much each part counts, by what the path is for. Policy: another table, another order.
+
+use super::{GREATEST, Part, Parts};
+use rap_proto::Lane;
+
+/// What a path is to carry. Finer than a lane: two channels of one lane may want other paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChannelClass {
+    /// Input and control: the shortest and surest way.
+    Interactive,
+    /// Render and video: room, and an even flow.
+    Media,
+    /// Small, and must arrive.
+    Clipboard,
+    /// File transfer: room and patience.
+    Bulk,
+    /// A tunnel's packets: of everything something.
+    VpnPackets,
+    /// May be late or lost, and must be in nobody's way.
+    Telemetry,
+}
+
+impl ChannelClass {
+    pub const ALL: [Self; 6] = [
+        Self::Interactive,
+        Self::Media,
+        Self::Clipboard,
+        Self::Bulk,
+        Self::VpnPackets,
+        Self::Telemetry,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Interactive => "interactive",
+            Self::Media => "media",
+            Self::Clipboard => "clipboard",
+            Self::Bulk => "bulk",
+            Self::VpnPackets => "vpn_packets",
+            Self::Telemetry => "telemetry",
+        }
+    }
+
+    /// The class by which a whole lane chooses its path.
+    pub const fn of_lane(lane: Lane) -> Self {
+        match lane {
+            Lane::Interactive => Self::Interactive,
+            Lane::Bulk => Self::Bulk,
+        }
+    }
+}
+
+/// One weight for each [`Part`], in their order. Only their proportions count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Weights {
+    by_part: [u16; Part::ALL.len()],
+    sum: u32,
+}
+
+impl Weights {
+    /// `None` when all of them are zero: such a table orders nothing.
+    pub fn new(by_part: [u16; Part::ALL.len()]) -> Option<Self> {
+        let weights = Self::summed(by_part);
+        (weights.sum > 0).then_some(weights)
+    }
+
+    pub const fn get(&self, part: Part) -> u16 {
+        self.by_part[part as usize]
+    }
+
+    /// The weighted mean of the parts, from 0 to [`GREATEST`].
+    pub fn total(&self, parts: &Parts) -> u16 {
+        let pairs = self.by_part.iter().zip(&parts.0);
+        let sum: u32 = pairs.map(|(weight, part)| u32::from(*weight) * u32::from(*part)).sum();
+        u16::try_from(sum / self.sum.max(1)).unwrap_or(GREATEST)
+    }
+
+    fn summed(by_part: [u16; Part::ALL.len()]) -> Self {
+        Self { by_part, sum: by_part.iter().copied().map(u32::from).sum() }
+    }
+}
+
+/// The weights of every class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    by_class: [Weights; ChannelClass::ALL.len()],
+}
+
+impl Policy {
+    pub const fn weights(&self, class: ChannelClass) -> &Weights {
+        &self.by_class[class as usize]
+    }
+
+    pub const fn set(&mut self, class: ChannelClass, weights: Weights) {
+        self.by_class[class as usize] = weights;
+    }
+}
+
+impl Default for Policy {
+    /// Each row adds up to 100: latency, loss, reliability, region, load, bandwidth, role, policy,
+    /// trust, failures.
+    fn default() -> Self {
+        Self {
+            by_class: [
+                Weights::summed([28, 14, 18, 4, 8, 2, 6, 6, 4, 10]),
+                Weights::summed([14, 12, 12, 4, 12, 22, 6, 6, 4, 8]),
+                Weights::summed([14, 10, 26, 4, 8, 6, 8, 8, 4, 12]),
+                Weights::summed([4, 8, 16, 4, 18, 26, 6, 6, 4, 8]),
+                Weights::summed([12, 14, 14, 4, 14, 18, 6, 6, 4, 8]),
+                Weights::summed([2, 4, 12, 4, 36, 8, 10, 10, 4, 10]),
+            ],
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What an agent asks of other nodes for its peer book: whether they are there, and whether a relay
+//! forwards. All of it over hop connections.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_mesh_core::{ended::DONE, score::Candidate};
+use rap_proto::{Lane, NodeId, RefusalCode, Timestamp};
+
+use crate::{
+    MeshEndpoint,
+    hops::{self, connect},
+    mesh::code,
+};
+
+/// A peer that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAnswer {
+    pub rtt: Duration,
+    /// The end of the certificate that it showed.
+    pub certificate_until: Timestamp,
+}
+
+/// What to make of a peer that did not do as asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AskPeerError {
+    /// It may be gone: count it.
+    #[error("the peer did not answer")]
+    NoAnswer,
+    /// It is there and takes no more: ask others for a while.
+    #[error("the peer takes no more")]
+    Full,
+}
+
+impl MeshEndpoint {
+    /// Asks a peer whether it is there, over a hop connection that is made when there is none. The
+    /// connection stays until [`Self::release_peer`].
+    pub async fn ask_peer(&self, node: NodeId) -> Result<PeerAnswer, AskPeerError> {
+        hops::ask_peer(self.mesh(), node).await.map_err(|refusal| of_code(refusal.code))
+    }
+
+    /// Lets the hop connection to a peer go, unless a flow that was set up over it still runs.
+    pub fn release_peer(&self, node: NodeId) {
+        hops::release(self.mesh(), node);
+    }
+
+    /// Sets up a flow through `relay` and shakes hands with `target` over it. Returns the round
+    /// trip over the whole path.
+    pub async fn probe_through(
+        &self,
+        relay: NodeId,
+        target: NodeId,
+    ) -> Result<Duration, AskPeerError> {
+        let mesh = self.mesh();
+        let view = mesh.view();
+        let peer = view.peer(target).ok_or(AskPeerError::NoAnswer)?;
+        let own = mesh.endpoint.local_addr().map_err(|_| AskPeerError::NoAnswer)?;
+        let flow = hops::set_up(mesh, relay, target, Lane::Interactive, own.port())
+            .await
+            .map_err(|refusal| of_code(refusal.code))?;
+        let config = mesh.configs().hop.clone();
+        let connected = connect(&mesh.endpoint, config, flow.address, peer).await;
+        let connection = connected.map_err(|()| AskPeerError::NoAnswer)?;
+        let rtt = connection.rtt();
+        connection.close(code(DONE), b"");
+        Ok(rtt)
+    }
+
+    /// Orders relays by these measurements from now on.
+    pub fn know_peers(&self, known: BTreeMap<NodeId, Candidate>) {
+        self.mesh().relays.know(known);
+    }
+}
+
+const fn of_code(code: RefusalCode) -> AskPeerError {
+    match code {
+        RefusalCode::LimitReached => AskPeerError::Full,
+        _ => AskPeerError::NoAnswer,
+    }
+}

@@ -1,0 +1,68 @@
+//! In which order relays are tried: what the agent measured, and the orders that follow from it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use rap_mesh_core::{
+    View,
+    score::{Candidate, ChannelClass, Decisions, Policy, decisions::Asked, relays::RelayQuestion},
+};
+use rap_proto::{NodeId, Timestamp};
+
+pub(crate) use rap_mesh_core::score::relays::Use;
+
+use crate::{lanes::LaneKey, mesh::locked};
+
+#[derive(Default)]
+pub(crate) struct RelayOrders {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    policy: Policy,
+    known: BTreeMap<NodeId, Candidate>,
+    /// What the decisions were made by.
+    view: Option<Arc<View>>,
+    decisions: Decisions,
+}
+
+impl RelayOrders {
+    /// Takes what is known of peers from now on.
+    pub(crate) fn know(&self, known: BTreeMap<NodeId, Candidate>) {
+        let mut state = locked(&self.state);
+        if state.known != known {
+            state.known = known;
+            state.decisions.forget();
+        }
+    }
+
+    /// The relays by which a lane could reach its egress, best first.
+    pub(crate) fn order(
+        &self,
+        view: &Arc<View>,
+        purpose: Use,
+        key: LaneKey,
+        now: Timestamp,
+    ) -> Vec<NodeId> {
+        let LaneKey { egress: target, organization, lane } = key;
+        let class = ChannelClass::of_lane(lane);
+        let asked = Asked { target, organization, class, purpose };
+        let mut state = locked(&self.state);
+        let State { policy, known, view: held, decisions } = &mut *state;
+        // Whoever still asks with the view before gets no order of this one, nor the other way round.
+        if !held.as_ref().is_some_and(|held| Arc::ptr_eq(held, view)) {
+            *held = Some(view.clone());
+            decisions.forget();
+        }
+        if decisions.get(asked).is_none() {
+            let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+            let order = question.order(target);
+            decisions.keep(asked, order);
+        }
+        let order = decisions.get(asked).unwrap_or_default();
+        order.iter().map(|ranked| ranked.node).collect()
+    }
+}

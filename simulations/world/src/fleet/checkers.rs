@@ -1,0 +1,160 @@
+//! What must always hold of a fleet. The checkers see what nodes do, keep their own books of whom
+//! each was told of and whom it is connected to, and share no code with what they check.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rap_proto::Moment;
+
+use crate::checkers::Violation;
+
+/// No node turns to one that its directory does not name, or lets one forward that is no relay.
+pub const UNAUTHORISED: &str = "unauthorised";
+/// No node has more connections than its kind may.
+pub const PEER_BOUND: &str = "peer_bound";
+/// When nothing fails, every node comes to have enough peers, all of them there, and its first
+/// choice of a relay forwards.
+pub const CONVERGENCE: &str = "convergence";
+/// Nobody opens the same connection again and again, and when nothing fails nearly none is opened.
+pub const NO_FLAPPING: &str = "no_flapping";
+/// The five steps of the way back come in their order.
+pub const RECOVERY_ORDER: &str = "recovery_order";
+
+/// How often a node may open the same connection within a minute.
+pub const MAX_OPENED_A_MINUTE: usize = 6;
+/// How many connections a node may open in the calm.
+pub const MAX_OPENED_IN_THE_CALM: usize = 2;
+const MINUTE: Duration = Duration::from_secs(60);
+const STEPS: [&str; 5] = ["active", "warm", "cold", "discovery", "snapshot"];
+
+/// What a node was told, and what it did.
+#[derive(Debug, Default)]
+struct Book {
+    named: BTreeSet<usize>,
+    bound: usize,
+    open: BTreeSet<usize>,
+    /// When each connection was opened, those of the last minute.
+    opened: BTreeMap<usize, Vec<Moment>>,
+    opened_in_the_calm: usize,
+    step: Option<usize>,
+}
+
+#[derive(Debug)]
+pub struct Checkers {
+    books: Vec<Book>,
+    relays: BTreeSet<usize>,
+    calm: bool,
+    found: Option<Violation>,
+}
+
+impl Checkers {
+    pub fn new(bounds: impl IntoIterator<Item = usize>, relays: BTreeSet<usize>) -> Self {
+        let book = |bound| Book { bound, ..Book::default() };
+        Self { books: bounds.into_iter().map(book).collect(), relays, calm: false, found: None }
+    }
+
+    pub fn found(&self) -> Option<&Violation> {
+        self.found.as_ref()
+    }
+
+    /// Keeps the first violation: the ones after it follow from it.
+    pub fn violated(&mut self, checker: &'static str, detail: String) {
+        self.found.get_or_insert_with(|| Violation::new(checker, detail));
+    }
+
+    /// From now on nearly nothing may change.
+    pub fn calm(&mut self) {
+        self.calm = true;
+    }
+
+    /// The node starts with this directory, without a connection.
+    pub fn started(&mut self, node: usize) {
+        let book = &mut self.books[node];
+        book.open.clear();
+        book.step = None;
+    }
+
+    pub fn told(&mut self, node: usize, named: BTreeSet<usize>) {
+        self.books[node].named = named;
+    }
+
+    /// The node speaks to another one.
+    pub fn turned_to(&mut self, node: usize, other: usize) {
+        if !self.books[node].named.contains(&other) {
+            self.violated(UNAUTHORISED, format!("node {node} turns to {other}, a stranger"));
+        }
+    }
+
+    /// The node wants this one to forward.
+    pub fn leads_through(&mut self, node: usize, relay: usize) {
+        self.turned_to(node, relay);
+        if !self.relays.contains(&relay) {
+            self.violated(UNAUTHORISED, format!("node {node} leads through {relay}, no relay"));
+        }
+    }
+
+    /// The node asks over a connection that stays.
+    pub fn holds(&mut self, node: usize, other: usize) {
+        self.turned_to(node, other);
+        let book = &mut self.books[node];
+        book.open.insert(other);
+        let (open, bound) = (book.open.len(), book.bound);
+        if open > bound {
+            self.violated(PEER_BOUND, format!("node {node} has {open} connections of {bound}"));
+        }
+    }
+
+    /// A connection that was asked for is there.
+    pub fn opened(&mut self, now: Moment, node: usize, other: usize) {
+        let book = &mut self.books[node];
+        let times = book.opened.entry(other).or_default();
+        times.retain(|at| now.since(*at) < MINUTE);
+        times.push(now);
+        let often = times.len();
+        book.opened_in_the_calm += usize::from(self.calm);
+        let calm = book.opened_in_the_calm;
+        if often > MAX_OPENED_A_MINUTE {
+            let detail = format!("node {node} opened {often} connections to {other} in a minute");
+            self.violated(NO_FLAPPING, detail);
+        }
+        if calm > MAX_OPENED_IN_THE_CALM {
+            self.violated(
+                NO_FLAPPING,
+                format!("node {node} opened {calm} connections in the calm"),
+            );
+        }
+    }
+
+    pub fn released(&mut self, node: usize, other: usize) {
+        self.books[node].open.remove(&other);
+    }
+
+    pub fn open(&self, node: usize) -> &BTreeSet<usize> {
+        &self.books[node].open
+    }
+
+    pub fn named(&self, node: usize) -> &BTreeSet<usize> {
+        &self.books[node].named
+    }
+
+    /// The node's way back is at this step; `None`: somebody answers.
+    pub fn recovering(&mut self, node: usize, step: Option<&'static str>) {
+        let next = step.and_then(|step| STEPS.iter().position(|one| *one == step));
+        let before = std::mem::replace(&mut self.books[node].step, next);
+        let fits = match (before, next) {
+            (_, None) => true,
+            // A new way back, a new round, or a newer directory for whoever waited for one.
+            (None, Some(0)) => true,
+            (Some(before), Some(0)) => before >= 3,
+            (Some(before), Some(next)) => next == before + 1,
+            (None, Some(_)) => false,
+        };
+        if !fits {
+            let name = |step: Option<usize>| step.map_or("none", |step| STEPS[step]);
+            let detail = format!("node {node} goes from {} to {}", name(before), name(next));
+            self.violated(RECOVERY_ORDER, detail);
+        }
+    }
+}

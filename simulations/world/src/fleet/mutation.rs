@@ -1,0 +1,24 @@
+//! Planted bugs of the fleet scenario. A checker that finds none of them checks nothing.
+
+use crate::mutation::mutations;
+
+mutations! {
+    /// A node keeps a peer that the directory no longer names.
+    WithdrawalIgnored = "withdrawal-ignored",
+    /// A node takes whom it finds in its cache for a peer.
+    CacheIsTruth = "cache-is-truth",
+    /// A node asks somebody to forward who is no relay.
+    RoleNotChecked = "role-not-checked",
+    /// A node keeps twice as many peers as it may.
+    BoundDoubled = "bound-doubled",
+    /// A node believes that a relay forwards, without trying.
+    ThroughSkipped = "through-skipped",
+    /// A node takes silence for an answer.
+    SilenceIsAnAnswer = "silence-is-an-answer",
+    /// A node arms no timer when one has fired.
+    TimerLost = "timer-lost",
+    /// A node changes its mind at every look.
+    NoHysteresis = "no-hysteresis",
+    /// A node that starts again says that its way back begins in the middle.
+    StepsSkipped = "steps-skipped",
+}
