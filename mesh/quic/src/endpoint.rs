@@ -133,7 +133,7 @@ impl MeshEndpoint {
         mesh.spawn(accept(mesh.clone()));
         mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
-        mesh.shaping.apply(mesh.clock.moment(), mesh.view().bandwidth.clone());
+        mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
         mesh.spawn(shaping::drive(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
         Ok((Self { running }, receiver))
@@ -154,7 +154,7 @@ impl MeshEndpoint {
         }
         if before.bandwidth != view.bandwidth {
             let now = self.running.mesh.clock.moment();
-            self.running.mesh.shaping.apply(now, view.bandwidth.clone());
+            self.running.mesh.shaping.apply(now, &view.bandwidth);
         }
         self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);

@@ -62,7 +62,7 @@ impl Waiter {
 
 impl Shaping {
     /// Keeps to `policy` from now on, for flows that run too.
-    pub(crate) fn apply(&self, now: Moment, policy: Bandwidth) {
+    pub(crate) fn apply(&self, now: Moment, policy: &Bandwidth) {
         self.change(|shaper| shaper.apply(now, policy));
     }
 

@@ -183,21 +183,19 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
-        bandwidth: status.classes.iter().filter_map(class_report).collect(),
+        bandwidth: status.classes.iter().map(class_report).collect(),
     }
 }
 
-/// Of a session alone nothing is said.
-fn class_report(class: &ClassStatus) -> Option<ClassReport> {
+fn class_report(class: &ClassStatus) -> ClassReport {
     let (organization, traffic, one) = match class.name {
         ClassName::Node => (None, None, None),
         ClassName::Organization(id) => (Some(id), None, None),
         ClassName::Rule { organization, traffic, one } => (Some(organization), Some(traffic), one),
-        ClassName::Session { .. } => return None,
     };
     let bits = |rate: Option<BitRate>| rate.map(BitRate::bits_per_second);
     let millis = |waited: Duration| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
-    Some(ClassReport {
+    ClassReport {
         organization,
         traffic,
         user: match one {
@@ -215,7 +213,7 @@ fn class_report(class: &ClassStatus) -> Option<ClassReport> {
         down_bits_per_second: class.down.bits_per_second,
         up_waited_ms: millis(class.up.waited),
         down_waited_ms: millis(class.down.waited),
-    })
+    }
 }
 
 pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {

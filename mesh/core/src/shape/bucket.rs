@@ -23,18 +23,21 @@ const BYTE: u64 = 8 * 1_000_000;
 /// in it, and one burst.
 #[derive(Debug, Clone)]
 pub(super) struct Bucket {
-    rate: BitRate,
+    /// Bits per second, from one to [`BitRate::MAX`].
+    rate: u64,
     level: u64,
     at: Moment,
 }
 
 impl Bucket {
-    pub(super) fn full(rate: BitRate, now: Moment) -> Self {
+    pub(super) fn full(rate: u64, now: Moment) -> Self {
+        let rate = bounded(rate);
         Self { rate, level: depth(rate), at: now }
     }
 
     /// The same tokens at another rate.
-    pub(super) fn change(&mut self, rate: BitRate, now: Moment) {
+    pub(super) fn change(&mut self, rate: u64, now: Moment) {
+        let rate = bounded(rate);
         self.level = self.level_at(now).min(depth(rate));
         self.at = self.at.max(now);
         self.rate = rate;
@@ -49,7 +52,7 @@ impl Bucket {
     pub(super) fn ready(&self, now: Moment, bytes: usize) -> Moment {
         let tokens = tokens(bytes).min(depth(self.rate));
         let missing = tokens.saturating_sub(self.level_at(now));
-        now + Duration::from_micros(missing.div_ceil(self.rate.bits_per_second()))
+        now + Duration::from_micros(missing.div_ceil(self.rate))
     }
 
     /// Takes what is there, and no more than `bytes`.
@@ -65,24 +68,32 @@ impl Bucket {
 
     fn level_at(&self, now: Moment) -> u64 {
         let elapsed = u64::try_from(now.since(self.at).as_micros()).unwrap_or(u64::MAX);
-        let flowed = self.rate.bits_per_second().saturating_mul(elapsed);
+        let flowed = self.rate.saturating_mul(elapsed);
         self.level.saturating_add(flowed).min(depth(self.rate))
     }
 }
 
 /// The most that a bucket of this rate holds, in bytes.
-pub const fn burst(rate: BitRate) -> usize {
-    let bytes = bytes_in(rate, BURST);
-    if bytes < MIN_BURST { MIN_BURST } else { bytes }
+pub fn burst(rate: BitRate) -> usize {
+    burst_of(bounded(rate.bits_per_second()))
 }
 
-const fn bytes_in(rate: BitRate, time: Duration) -> usize {
+/// A share of a reserve can be below [`BitRate::MIN`], and what was sent is not believed blindly.
+fn bounded(rate: u64) -> u64 {
+    rate.clamp(1, BitRate::MAX.bits_per_second())
+}
+
+fn burst_of(rate: u64) -> usize {
+    bytes_in(rate, BURST).max(MIN_BURST)
+}
+
+fn bytes_in(rate: u64, time: Duration) -> usize {
     // At most 100 Gbit/s for some milliseconds.
-    (rate.bits_per_second() / 8 * time.as_millis() as u64 / 1_000) as usize
+    (rate / 8 * time.as_millis() as u64 / 1_000) as usize
 }
 
-const fn depth(rate: BitRate) -> u64 {
-    tokens(burst(rate))
+fn depth(rate: u64) -> u64 {
+    tokens(burst_of(rate))
 }
 
 const fn tokens(bytes: usize) -> u64 {
@@ -99,8 +110,8 @@ mod tests {
         Moment::from_micros(micros)
     }
 
-    fn rate(text: &str) -> BitRate {
-        text.parse().unwrap()
+    fn rate(text: &str) -> u64 {
+        text.parse::<BitRate>().unwrap().bits_per_second()
     }
 
     #[test]
@@ -136,7 +147,8 @@ mod tests {
 
     #[test]
     fn the_extreme_rates_are_counted_without_overflow() {
-        for (rate, burst) in [(BitRate::MIN, MIN_BURST), (BitRate::MAX, 625_000_000)] {
+        let most = BitRate::MAX.bits_per_second();
+        for (rate, burst) in [(0, MIN_BURST), (most, 625_000_000), (u64::MAX, 625_000_000)] {
             let mut bucket = Bucket::full(rate, at(0));
             bucket.take(at(0), burst);
             assert_eq!(bucket.bytes(at(0)), 0);
@@ -145,9 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_more_than_a_bucket_holds() {
-        for text in ["8kbit", "1mbit", "20mbit", "1gbit", "100gbit"] {
-            assert!(Bucket::full(rate(text), at(0)).quantum() <= burst(rate(text)), "{text}");
+    fn a_bucket_holds_what_two_wait_for() {
+        for text in ["8kbit", "3mbit", "20mbit", "1gbit", "100gbit"] {
+            let bucket = Bucket::full(rate(text), at(0));
+            assert!(2 * bucket.quantum() <= bucket.bytes(at(0)), "{text}");
         }
+        let least = Bucket::full(1, at(0));
+        assert!(2 * least.quantum() <= least.bytes(at(0)));
     }
 }

@@ -5,14 +5,20 @@ use std::time::Duration;
 use rap_proto::{
     BitRate, Lane, Moment, OrganizationId, ResourceId, ResourceKind, SessionId, UserId,
     VpnConnectionId,
-    bandwidth::{Allowance, Bandwidth, Each, Traffic},
+    bandwidth::{Allowance, Each, Traffic},
     token::AccessClaims,
 };
 
-use super::bucket::Bucket;
+use super::{
+    ClassId,
+    bucket::Bucket,
+    plan::Share,
+    queue::QueueId,
+    turns::{Ahead, Floors, Order, Standing, Tags},
+};
 
 /// What a flow is part of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowOf {
     pub organization: OrganizationId,
     pub user: UserId,
@@ -37,8 +43,7 @@ impl FlowOf {
     }
 }
 
-/// Which class it is: the node's, an organization's, a rule's (one for all, or one for each), a
-/// session's.
+/// Which class it is: the node's, an organization's, or a rule's (one for all, or one for each).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClassName {
     Node,
@@ -48,11 +53,6 @@ pub enum ClassName {
         traffic: Traffic,
         /// Of a rule that holds for each by itself; none when there were too many to tell apart.
         one: Option<One>,
-    },
-    /// What its flows have in common is only that they take turns.
-    Session {
-        organization: OrganizationId,
-        session: Option<SessionId>,
     },
 }
 
@@ -116,75 +116,173 @@ impl Direction {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Class {
-    pub(super) allowance: Allowance,
-    while_interactive: bool,
-    /// Flows that count in it, and flows that are why it counts.
+    pub(super) name: ClassName,
+    said: Allowance,
+    /// Flows that count in it, and queues that are why it counts.
     pub(super) flows: u32,
     pub(super) reasons: u32,
-    /// When one of it was served last, in turns.
-    pub(super) turn: u64,
-    /// Bytes that interactive flows are ahead of bulk's floor, in each direction; below nothing
-    /// when bulk had more.
-    pub(super) ahead: [i64; 2],
-    pub(super) meters: [Meter; 2],
+    /// Of an organization: classes of its rules for each of many.
+    pub(super) ones: usize,
+    meters: [Meter; 2],
 }
 
 /// One direction of a class.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Meter {
-    cap: Option<Bucket>,
+    pub(super) cap: Option<Bucket>,
     reserve: Option<Bucket>,
-    /// Flows that wait for a grant.
-    pub(super) waiting: u32,
-    /// The round in which somebody before all others waits for this cap.
-    pub(super) claimed: u64,
+    /// Of an organization: who is ready. Of a rule: who waits for its cap.
+    pub(super) order: Order,
+    /// For whom so many bytes of the cap are kept, who is the first to want them.
+    pub(super) claim: Option<(QueueId, usize)>,
+    /// Who was told to be ready, as the cap has what it wants.
+    pub(super) called: Option<QueueId>,
+    /// When somebody looks at it again.
+    pub(super) wake: Option<Moment>,
     pub(super) waited: Duration,
     gauge: Gauge,
+    /// Of the floor of what is in excess, and of bulk's among the committed and in excess.
+    standings: Ahead,
+    committed: Ahead,
+    excess: Ahead,
+    pub(super) among: Among,
 }
 
-impl Class {
-    pub(super) fn new(name: &ClassName, allowance: Allowance, now: Moment) -> Self {
-        let while_interactive = match name {
-            ClassName::Rule { traffic, .. } => traffic.while_interactive,
-            _ => false,
+/// What decides about turns within an organization, and about its own among others. Of no use to
+/// other classes.
+#[derive(Debug, Default)]
+pub(super) struct Among {
+    /// Where it stands at the node.
+    pub(super) listed: Option<Listed>,
+    /// How much it borrowed at the node.
+    pub(super) tag: u64,
+    /// Where those who come anew begin, by lane.
+    interactive: Tags,
+    bulk: Tags,
+    /// Which cap last held all of it.
+    pub(super) held_by: Option<ClassId>,
+}
+
+/// In which of the node's orders an organization is, and until when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed {
+    pub(super) committed: bool,
+    pub(super) tag: u64,
+    /// When its reserve has what it wants.
+    pub(super) due: Option<Moment>,
+}
+
+impl Among {
+    pub(super) fn clock(&mut self, lane: Lane) -> &mut Tags {
+        match lane {
+            Lane::Interactive => &mut self.interactive,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+}
+
+impl Meter {
+    /// Counts what passes against the floors.
+    pub(super) fn count(&mut self, lane: Lane, standing: Standing, bytes: usize) {
+        self.standings.count(standing == Standing::Committed, bytes);
+        let lanes = match standing {
+            Standing::Committed => &mut self.committed,
+            Standing::Excess => &mut self.excess,
         };
-        let mut class = Self {
-            allowance: Allowance::default(),
-            while_interactive,
-            flows: 0,
-            reasons: 0,
-            turn: 0,
-            ahead: [0; 2],
-            meters: [Meter::default(), Meter::default()],
-        };
-        class.allow(allowance, now);
-        class
+        lanes.count(lane == Lane::Interactive, bytes);
     }
 
-    pub(super) fn allow(&mut self, allowance: Allowance, now: Moment) {
-        self.allowance = allowance;
-        for meter in &mut self.meters {
-            set(&mut meter.cap, allowance.cap, now);
-            set(&mut meter.reserve, allowance.reserved, now);
+    pub(super) fn floors(&self) -> Floors {
+        Floors {
+            excess: self.standings.is_floor_due(),
+            committed_bulk: self.committed.is_floor_due(),
+            excess_bulk: self.excess.is_floor_due(),
         }
     }
 
-    pub(super) fn meter(&mut self, direction: Direction) -> &mut Meter {
+    /// Bytes of the cap that are there for a queue.
+    fn bytes(&self, cap: &Bucket, now: Moment, queue: QueueId) -> usize {
+        cap.bytes(now).saturating_sub(self.kept_from(queue))
+    }
+
+    /// When there are so many.
+    fn ready(&self, cap: &Bucket, now: Moment, queue: QueueId, bytes: usize) -> Moment {
+        cap.ready(now, bytes.saturating_add(self.kept_from(queue)))
+    }
+
+    fn kept_from(&self, queue: QueueId) -> usize {
+        self.claim.filter(|(of, _)| *of != queue).map_or(0, |(_, bytes)| bytes)
+    }
+}
+
+impl Class {
+    pub(super) fn new(name: ClassName) -> Self {
+        Self {
+            name,
+            said: Allowance::default(),
+            flows: 0,
+            reasons: 0,
+            ones: 0,
+            meters: <[Meter; 2]>::default(),
+        }
+    }
+
+    pub(super) fn allow(&mut self, share: Share, now: Moment) {
+        self.said = share.said;
+        let cap = share.said.cap.map(BitRate::bits_per_second);
+        for meter in &mut self.meters {
+            set(&mut meter.cap, cap, now);
+            set(&mut meter.reserve, share.reserved, now);
+        }
+    }
+
+    pub(super) fn meter(&self, direction: Direction) -> &Meter {
+        &self.meters[direction.index()]
+    }
+
+    pub(super) fn meter_mut(&mut self, direction: Direction) -> &mut Meter {
         &mut self.meters[direction.index()]
     }
 
-    /// The cap, where it counts now.
-    pub(super) fn cap(&self, direction: Direction) -> Option<&Bucket> {
-        let counts = !self.while_interactive || self.reasons > 0;
-        self.meters[direction.index()].cap.as_ref().filter(|_| counts)
+    pub(super) fn has_reserve(&self) -> bool {
+        self.said.reserved.is_some()
     }
 
-    /// Whether what is wanted is within the reserve.
-    pub(super) fn is_committed(&self, now: Moment, direction: Direction, want: usize) -> bool {
-        let reserve = self.meters[direction.index()].reserve.as_ref();
-        reserve.is_some_and(|reserve| reserve.bytes(now) >= want.min(reserve.quantum()))
+    /// Whether something was said of it.
+    pub(super) fn is_said(&self) -> bool {
+        self.said != Allowance::default()
+    }
+
+    /// The cap, where it counts now.
+    fn cap(&self, direction: Direction) -> Option<&Bucket> {
+        let counts = match self.name {
+            ClassName::Rule { traffic, .. } => !traffic.while_interactive || self.reasons > 0,
+            _ => true,
+        };
+        self.meter(direction).cap.as_ref().filter(|_| counts)
+    }
+
+    /// What who wants as much waits for at least; none without a cap.
+    pub(super) fn quantum(&self, direction: Direction) -> Option<usize> {
+        self.cap(direction).map(Bucket::quantum)
+    }
+
+    /// How many bytes a queue may have of the cap; none without one.
+    pub(super) fn bytes(&self, now: Moment, direction: Direction, queue: QueueId) -> Option<usize> {
+        Some(self.meter(direction).bytes(self.cap(direction)?, now, queue))
+    }
+
+    /// When a queue may have so many; none without a cap.
+    pub(super) fn ready(
+        &self,
+        now: Moment,
+        direction: Direction,
+        queue: QueueId,
+        bytes: usize,
+    ) -> Option<Moment> {
+        Some(self.meter(direction).ready(self.cap(direction)?, now, queue, bytes))
     }
 
     /// How much of the reserve there is for somebody who wants so much; none when too little.
@@ -194,46 +292,40 @@ impl Class {
         direction: Direction,
         want: usize,
     ) -> Option<usize> {
-        let reserve = self.meters[direction.index()].reserve.as_ref()?;
-        self.is_committed(now, direction, want).then(|| reserve.bytes(now))
+        let reserve = self.meter(direction).reserve.as_ref()?;
+        let bytes = reserve.bytes(now);
+        (bytes >= want.min(reserve.quantum())).then_some(bytes)
     }
 
-    /// Counts bytes that pass, of so many that were wanted. What is excess to this class leaves its
-    /// reserve as it is.
-    pub(super) fn pass(&mut self, now: Moment, direction: Direction, bytes: usize, want: usize) {
-        let committed = self.is_committed(now, direction, want);
-        let meter = self.meter(direction);
+    /// When what is wanted is within the reserve; none without one.
+    pub(super) fn commits_at(
+        &self,
+        now: Moment,
+        direction: Direction,
+        want: usize,
+    ) -> Option<Moment> {
+        let reserve = self.meter(direction).reserve.as_ref()?;
+        Some(reserve.ready(now, want.min(reserve.quantum())))
+    }
+
+    /// Counts bytes that pass. What is excess to this class leaves its reserve as it is.
+    pub(super) fn pass(&mut self, now: Moment, direction: Direction, bytes: usize, commits: bool) {
+        let meter = self.meter_mut(direction);
         if let Some(cap) = &mut meter.cap {
             cap.take(now, bytes);
         }
-        if let Some(reserve) = meter.reserve.as_mut().filter(|_| committed) {
+        if let Some(reserve) = meter.reserve.as_mut().filter(|_| commits) {
             reserve.take(now, bytes);
         }
         meter.gauge.count(now, bytes);
     }
 }
 
-fn set(bucket: &mut Option<Bucket>, rate: Option<BitRate>, now: Moment) {
+fn set(bucket: &mut Option<Bucket>, rate: Option<u64>, now: Moment) {
     match (bucket.as_mut(), rate) {
         (Some(bucket), Some(rate)) => bucket.change(rate, now),
         (None, Some(rate)) => *bucket = Some(Bucket::full(rate, now)),
         (_, None) => *bucket = None,
-    }
-}
-
-/// What the policy allows a class.
-pub(super) fn allowance(policy: &Bandwidth, name: &ClassName) -> Allowance {
-    match name {
-        ClassName::Node => Allowance { cap: policy.node, reserved: None },
-        ClassName::Organization(id) => {
-            policy.organizations.get(id).map(|found| found.granted).unwrap_or_default()
-        }
-        ClassName::Rule { organization, traffic, .. } => {
-            let rules = policy.organizations.get(organization).into_iter().flat_map(|o| &o.rules);
-            let rule = rules.into_iter().find(|rule| rule.traffic == *traffic);
-            rule.map(|rule| rule.allowance).unwrap_or_default()
-        }
-        ClassName::Session { .. } => Allowance::default(),
     }
 }
 
@@ -283,11 +375,11 @@ pub struct MeterStatus {
 }
 
 impl Class {
-    pub(super) fn status(&self, name: ClassName, now: Moment) -> ClassStatus {
+    pub(super) fn status(&self, now: Moment) -> ClassStatus {
         let [up, down] = self.meters.each_ref().map(|meter| MeterStatus {
             bits_per_second: meter.gauge.bits_per_second(now),
             waited: meter.waited,
         });
-        ClassStatus { name, allowance: self.allowance, flows: self.flows, up, down }
+        ClassStatus { name: self.name, allowance: self.said, flows: self.flows, up, down }
     }
 }

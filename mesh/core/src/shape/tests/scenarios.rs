@@ -37,6 +37,10 @@ fn each(each: Each) -> Traffic {
     Traffic { each: Some(each), ..Traffic::default() }
 }
 
+fn of(user: u128) -> Traffic {
+    Traffic { user: Some(UserId::from_u128(user)), ..Traffic::default() }
+}
+
 /// 8mbit are 1,000 kB/s.
 fn table() -> Vec<Scenario> {
     let granted = || cap("8mbit");
@@ -96,6 +100,25 @@ fn table() -> Vec<Scenario> {
             policy: acme(granted(), &[rule(each(Each::User), cap("800kbit"))]),
             flows: vec![bulk(1), bulk(1), bulk(2)],
             expected: vec![(45, 56), (45, 56), (95, 105)],
+        },
+        Scenario {
+            what: "where less was granted than is reserved, who has no reserve passes too",
+            policy: acme(
+                granted(),
+                &[rule(of(1), reserved("12mbit")), rule(of(2), reserved("4mbit"))],
+            ),
+            flows: vec![bulk(1), bulk(2), bulk(3)],
+            expected: vec![(660, 760), (210, 290), (10, 75)],
+        },
+        Scenario {
+            what: "a session that two full caps hold has its share of both",
+            policy: acme(
+                Allowance::default(),
+                &[rule(on(Lane::Bulk), cap("2mbit")), rule(of(1), cap("2mbit"))],
+            ),
+            // The second fills the cap of bulk, the third the one of the first's user.
+            flows: vec![bulk(1), bulk(2), interactive(1)],
+            expected: vec![(10, 130), (120, 245), (185, 245)],
         },
         Scenario {
             what: "two organizations share a node alike, however many flows each has",
