@@ -134,6 +134,21 @@ pub struct MeshReport {
     /// What has flows at the moment of that which the bandwidth policies speak of.
     #[serde(default)]
     pub bandwidth: Vec<ClassReport>,
+    /// What was shaped since the mesh began, of all organizations together.
+    #[serde(default)]
+    pub shaped_up: ShapedReport,
+    #[serde(default)]
+    pub shaped_down: ShapedReport,
+}
+
+/// Counters of one direction, up towards resources; they name nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShapedReport {
+    pub bytes: u64,
+    /// How often a flow had to wait, and for how long all together.
+    pub waits: u64,
+    pub waited_ms: u64,
 }
 
 /// One class of the shaper, by ids alone.

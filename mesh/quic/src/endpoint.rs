@@ -10,7 +10,7 @@ use std::{
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
 };
-use rap_mesh_core::{View, carrier::Carrier, ended::Close};
+use rap_mesh_core::{View, carrier::Carrier, ended::Close, shape::Direction};
 use rap_pki::{
     PeerIdentity,
     tls::{Identity, TlsError},
@@ -181,6 +181,8 @@ impl MeshEndpoint {
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
             classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
+            shaped_up: self.running.mesh.shaping.counts(Direction::Up),
+            shaped_down: self.running.mesh.shaping.counts(Direction::Down),
             dropped_events: self.running.mesh.events.dropped(),
         }
     }

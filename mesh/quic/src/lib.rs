@@ -50,7 +50,7 @@ pub use rap_mesh_core::{
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
-    shape::{ClassName, ClassStatus, MeterStatus, One},
+    shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};

@@ -14,7 +14,7 @@ use std::{
 };
 
 use rap_mesh_core::shape::{
-    Answer, ClassStatus, Direction, Effect, FlowId, FlowOf, MAX_GRANT, Shaper,
+    Answer, ClassStatus, Counts, Direction, Effect, FlowId, FlowOf, MAX_GRANT, Shaper,
 };
 use rap_proto::{Lane, Moment, RefusalCode, bandwidth::Bandwidth, token::AccessClaims};
 use tokio::{sync::Notify, time::sleep};
@@ -68,6 +68,10 @@ impl Shaping {
 
     pub(crate) fn status(&self, now: Moment) -> Vec<ClassStatus> {
         locked(&self.state).shaper.status(now)
+    }
+
+    pub(crate) fn counts(&self, direction: Direction) -> Counts {
+        locked(&self.state).shaper.counts(direction)
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Shaper) -> T) -> T {

@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    ClassName, ClassStatus, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits,
-    MeshOptions, One, Path, Sections, View,
+    ClassName, ClassStatus, Counts, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents,
+    MeshLimits, MeshOptions, One, Path, Sections, View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -19,7 +19,7 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{ClassReport, LaneReport, MeshReport},
+    board::{ClassReport, LaneReport, MeshReport, ShapedReport},
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -184,7 +184,18 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
         bandwidth: status.classes.iter().map(class_report).collect(),
+        shaped_up: shaped_report(&status.shaped_up),
+        shaped_down: shaped_report(&status.shaped_down),
     }
+}
+
+fn shaped_report(counts: &Counts) -> ShapedReport {
+    let Counts { bytes, waits, waited, .. } = *counts;
+    ShapedReport { bytes, waits, waited_ms: millis(waited) }
+}
+
+fn millis(waited: Duration) -> u64 {
+    u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn class_report(class: &ClassStatus) -> ClassReport {
@@ -194,7 +205,6 @@ fn class_report(class: &ClassStatus) -> ClassReport {
         ClassName::Rule { organization, traffic, one } => (Some(organization), Some(traffic), one),
     };
     let bits = |rate: Option<BitRate>| rate.map(BitRate::bits_per_second);
-    let millis = |waited: Duration| u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
     ClassReport {
         organization,
         traffic,

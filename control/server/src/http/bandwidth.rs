@@ -6,13 +6,14 @@ use rap_events::{
     organization::{self, BandwidthFault, OrganizationCommand, check_bandwidth},
 };
 use rap_proto::{
-    BitRate, OrganizationId,
+    BitRate, OrganizationId, ResourceId, UserId, VpnConnectionId,
     api::{
         Bandwidth, BandwidthRule, CapNodeBandwidth, Changed, GrantBandwidth, NamedConnection,
-        NamedResource, NamedUser, NewBandwidthRule, SetBandwidth,
+        NamedResource, NamedUser, NewBandwidthRule, Reference, SetBandwidth,
     },
-    bandwidth::{self, Allowance, Traffic},
+    bandwidth::{self, Allowance, OrganizationBandwidth, Traffic},
 };
+use uuid::Uuid;
 
 use super::{
     answer::Done,
@@ -37,12 +38,14 @@ pub(super) async fn get(call: Call) -> Result<Bandwidth, Failure> {
 pub(super) async fn set(call: Call, body: SetBandwidth) -> Result<Done<Changed>, Failure> {
     let id = organization_of(&call)?;
     call.allow(Action::RuleBandwidth, Target::Organization(id))?;
-    let said = body.rules.iter().enumerate();
-    let rules = said.map(|(at, rule)| read(&call, id, at, rule)).collect::<Result<Vec<_>, _>>()?;
     let mut work = call.work();
     let mut loaded = work.load::<organization::Organization>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
-    check_bandwidth(&loaded.state.bandwidth.granted, &rules).map_err(faulty)?;
+    let OrganizationBandwidth { granted, rules: before } = &loaded.state.bandwidth;
+    let scope = Scope { call: &call, organization: id, before };
+    let said = body.rules.iter().enumerate();
+    let rules = said.map(|(at, rule)| scope.read(at, rule)).collect::<Result<Vec<_>, _>>()?;
+    check_bandwidth(granted, before, &rules).map_err(faulty)?;
     work.decide(&mut loaded, OrganizationCommand::RuleBandwidth { rules })?;
     call.commit(work, Changed { revision: loaded.revision }).await
 }
@@ -70,44 +73,71 @@ pub(super) async fn cap_node(call: Call, body: CapNodeBandwidth) -> Result<Done<
     call.commit(work, Changed { revision: loaded.revision }).await
 }
 
-fn read(
-    call: &Call,
+/// What the rules of an organization can name.
+struct Scope<'a> {
+    call: &'a Call,
     organization: OrganizationId,
-    at: usize,
-    rule: &NewBandwidthRule,
-) -> Result<bandwidth::BandwidthRule, Failure> {
-    let within = format!("rules[{at}].");
-    let missing = |field: &str, rule: &str| {
-        invalid(&format!("{within}{field}"), rule, "nothing of that name is in the organization")
-    };
-    let connection = rule.connection.as_ref().map(|named| {
-        reference::vpn_connection(&call.state, organization, named)
-            .map(|found| found.id)
-            .ok_or_else(|| missing("connection", "connection_exists"))
-    });
-    let resource = rule.resource.as_ref().map(|named| {
-        reference::resource(&call.state, organization, named)
-            .map(|found| found.id)
-            .ok_or_else(|| missing("resource", "resource_exists"))
-    });
-    let user = rule.user.as_ref().map(|named| {
-        reference::user(&call.state, named)
-            .filter(|user| call.state.users().role(organization, user.id).is_some())
-            .map(|user| user.id)
-            .ok_or_else(|| missing("user", "user_is_member"))
-    });
-    Ok(bandwidth::BandwidthRule {
-        traffic: Traffic {
-            connection: connection.transpose()?,
-            resource: resource.transpose()?,
-            kind: rule.kind,
-            user: user.transpose()?,
-            lane: rule.lane,
-            each: rule.each,
-            while_interactive: rule.while_interactive,
-        },
-        allowance: allowance(&within, rule.cap_bits_per_second, rule.reserved_bits_per_second)?,
-    })
+    /// What these name already they may go on naming by its id, also when it is gone: else none of
+    /// them could be changed before all such are removed at once.
+    before: &'a [bandwidth::BandwidthRule],
+}
+
+impl Scope<'_> {
+    fn read(
+        &self,
+        at: usize,
+        rule: &NewBandwidthRule,
+    ) -> Result<bandwidth::BandwidthRule, Failure> {
+        let within = format!("rules[{at}].");
+        let missing = |field: &str, rule: &str| {
+            invalid(&format!("{within}{field}"), rule, "nothing of that name is in the organization")
+        };
+        let (call, organization) = (self.call, self.organization);
+        let connection = rule.connection.as_ref().map(|named| {
+            let found = reference::vpn_connection(&call.state, organization, named);
+            found
+                .map(|found| found.id)
+                .or_else(|| self.named(named, |traffic| traffic.connection, |id: VpnConnectionId| id.uuid()))
+                .ok_or_else(|| missing("connection", "connection_exists"))
+        });
+        let resource = rule.resource.as_ref().map(|named| {
+            let found = reference::resource(&call.state, organization, named);
+            found
+                .map(|found| found.id)
+                .or_else(|| self.named(named, |traffic| traffic.resource, |id: ResourceId| id.uuid()))
+                .ok_or_else(|| missing("resource", "resource_exists"))
+        });
+        let user = rule.user.as_ref().map(|named| {
+            reference::user(&call.state, named)
+                .filter(|user| call.state.users().role(organization, user.id).is_some())
+                .map(|user| user.id)
+                .or_else(|| self.named(named, |traffic| traffic.user, |id: UserId| id.uuid()))
+                .ok_or_else(|| missing("user", "user_is_member"))
+        });
+        Ok(bandwidth::BandwidthRule {
+            traffic: Traffic {
+                connection: connection.transpose()?,
+                resource: resource.transpose()?,
+                kind: rule.kind,
+                user: user.transpose()?,
+                lane: rule.lane,
+                each: rule.each,
+                while_interactive: rule.while_interactive,
+            },
+            allowance: allowance(&within, rule.cap_bits_per_second, rule.reserved_bits_per_second)?,
+        })
+    }
+
+    /// What a rule of before names, if it has that id.
+    fn named<T: Copy>(
+        &self,
+        named: &Reference,
+        part: impl Fn(&Traffic) -> Option<T>,
+        uuid: impl Fn(T) -> Uuid,
+    ) -> Option<T> {
+        let mut parts = self.before.iter().filter_map(|rule| part(&rule.traffic));
+        parts.find(|id| *named == Reference::Id(uuid(*id)))
+    }
 }
 
 fn allowance(within: &str, cap: Option<u64>, reserved: Option<u64>) -> Result<Allowance, Failure> {

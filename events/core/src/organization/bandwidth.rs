@@ -18,8 +18,15 @@ pub struct BandwidthFault {
     pub rejection: Rejection,
 }
 
-/// Whether an organization may have these rules within what it was granted.
-pub fn check_bandwidth(granted: &Allowance, rules: &[BandwidthRule]) -> Result<(), BandwidthFault> {
+/// Whether an organization that has some rules may have these instead, within what it was granted.
+///
+/// The platform can grant less than rules say already. Then nothing may go further beyond it, but
+/// rules can stay, be lowered and be removed one by one.
+pub fn check_bandwidth(
+    granted: &Allowance,
+    before: &[BandwidthRule],
+    rules: &[BandwidthRule],
+) -> Result<(), BandwidthFault> {
     let fault = |rule, field, rejection| Err(BandwidthFault { rule, field, rejection });
     if rules.len() > MAX_BANDWIDTH_RULES {
         return fault(None, "rules", Rejection::TooManyBandwidthRules);
@@ -40,16 +47,24 @@ pub fn check_bandwidth(granted: &Allowance, rules: &[BandwidthRule]) -> Result<(
             return fault(at, "lane", Rejection::OnlyBulkGivesWay);
         }
         if let Some(most) = granted.cap {
-            if allowance.cap.is_some_and(|cap| cap > most) {
+            let stood = before.iter().find(|rule| rule.traffic == *traffic);
+            let stood = stood.and_then(|rule| rule.allowance.cap);
+            if allowance.cap > Some(most) && allowance.cap > stood {
                 return fault(at, "cap", Rejection::BandwidthAboveGrant);
             }
+            // At most `MAX_BANDWIDTH_RULES` rates.
             reserved += allowance.reserved.map_or(0, BitRate::bits_per_second);
-            if reserved > most.bits_per_second() {
+            if reserved > most.bits_per_second().max(reserved_by(before)) {
                 return fault(at, "reserved", Rejection::BandwidthAboveGrant);
             }
         }
     }
     Ok(())
+}
+
+fn reserved_by(rules: &[BandwidthRule]) -> u64 {
+    let reserved = rules.iter().filter_map(|rule| rule.allowance.reserved);
+    reserved.map(BitRate::bits_per_second).fold(0, u64::saturating_add)
 }
 
 /// Whether a rule says something, and nothing that contradicts itself.

@@ -1,6 +1,6 @@
 use rap_proto::{
     OrganizationId, Timestamp,
-    bandwidth::{Allowance, BandwidthRule},
+    bandwidth::{Allowance, BandwidthRule, OrganizationBandwidth},
 };
 
 use super::{
@@ -103,7 +103,8 @@ impl Organization {
         &self,
         rules: Vec<BandwidthRule>,
     ) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
-        check_bandwidth(&self.bandwidth.granted, &rules).map_err(|fault| fault.rejection)?;
+        let OrganizationBandwidth { granted, rules: before } = &self.bandwidth;
+        check_bandwidth(granted, before, &rules).map_err(|fault| fault.rejection)?;
         if rules == self.bandwidth.rules {
             return Ok(Vec::new());
         }

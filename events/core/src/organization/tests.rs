@@ -162,6 +162,32 @@ fn the_platform_may_grant_less_than_rules_say() {
 }
 
 #[test]
+fn rules_beyond_a_lower_grant_are_lowered_and_removed_one_by_one_and_never_raised() {
+    let (bulk, interactive) = (Lane::Bulk, Lane::Interactive);
+    let both = |one, other| vec![on(bulk, one), on(interactive, other)];
+    let caps = both(capped("20mbit"), capped("30mbit"));
+    let reserves = both(kept("5mbit"), kept("6mbit"));
+    let grant = capped("10mbit");
+    for left in [&caps[..1], &caps[1..], &both(capped("15mbit"), capped("30mbit"))[..]] {
+        assert_eq!(check_bandwidth(&grant, &caps, left), Ok(()));
+    }
+    for left in [&reserves[..1], &reserves[..], &both(kept("5mbit"), kept("5500kbit"))[..]] {
+        assert_eq!(check_bandwidth(&grant, &reserves, left), Ok(()));
+    }
+    let fault = |field| {
+        Err(BandwidthFault {
+            rule: Some(1),
+            field,
+            rejection: OrganizationRejection::BandwidthAboveGrant,
+        })
+    };
+    let raised = both(capped("20mbit"), capped("31mbit"));
+    assert_eq!(check_bandwidth(&grant, &caps, &raised), fault("cap"));
+    let raised = both(kept("5mbit"), kept("7mbit"));
+    assert_eq!(check_bandwidth(&grant, &reserves, &raised), fault("reserved"));
+}
+
+#[test]
 fn a_faulty_bandwidth_rule_is_named_with_its_field() {
     use OrganizationRejection as R;
     let (bulk, interactive) = (Lane::Bulk, Lane::Interactive);
@@ -187,13 +213,13 @@ fn a_faulty_bandwidth_rule_is_named_with_its_field() {
     ];
     for (rules, rule, field, rejection) in cases {
         let fault = BandwidthFault { rule: Some(rule), field, rejection };
-        assert_eq!(check_bandwidth(&capped("20mbit"), &rules), Err(fault));
+        assert_eq!(check_bandwidth(&capped("20mbit"), &[], &rules), Err(fault));
         given::<Organization>([created(), granted(capped("20mbit"))])
             .when(OrganizationCommand::RuleBandwidth { rules })
             .rejected(rejection);
     }
     let together = [on(bulk, kept("11mbit")), on(interactive, kept("9mbit"))];
-    assert_eq!(check_bandwidth(&capped("20mbit"), &together), Ok(()));
+    assert_eq!(check_bandwidth(&capped("20mbit"), &[], &together), Ok(()));
 }
 
 #[test]
@@ -204,14 +230,14 @@ fn an_organization_has_so_many_bandwidth_rules() {
         BandwidthRule { traffic, allowance: capped("1mbit") }
     };
     let most: Vec<_> = (0..MAX_BANDWIDTH_RULES).map(rule).collect();
-    assert_eq!(check_bandwidth(&Allowance::default(), &most), Ok(()));
+    assert_eq!(check_bandwidth(&Allowance::default(), &[], &most), Ok(()));
     let more: Vec<_> = (0..=MAX_BANDWIDTH_RULES).map(rule).collect();
     let fault = BandwidthFault {
         rule: None,
         field: "rules",
         rejection: OrganizationRejection::TooManyBandwidthRules,
     };
-    assert_eq!(check_bandwidth(&Allowance::default(), &more), Err(fault));
+    assert_eq!(check_bandwidth(&Allowance::default(), &[], &more), Err(fault));
 }
 
 #[test]

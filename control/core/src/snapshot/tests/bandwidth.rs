@@ -3,6 +3,7 @@
 use rap_events::{
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
+    user::{User, UserCommand},
 };
 use rap_proto::{
     OrganizationId, UserId,
@@ -55,6 +56,17 @@ fn an_entry_is_told_of_no_user_by_a_rule() {
     rule(&mut platform, acme.id, acme.user);
     let bytes = all_bytes(&compile(platform.state(), platform.entry).unwrap());
     assert!(!holds(&bytes, acme.user.uuid().as_bytes()));
+}
+
+#[test]
+fn no_rule_tells_of_who_was_erased() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    rule(&mut platform, acme.id, acme.user);
+    platform.must::<User>(acme.user.uuid(), UserCommand::Erase);
+    let told: Bandwidth = section(platform.state(), acme.egress).unwrap();
+    assert_eq!(told.organizations[&acme.id].rules.len(), 1);
+    assert_eq!(version(&platform, acme.egress), platform.state().position());
 }
 
 #[test]
