@@ -82,3 +82,38 @@ async fn what_is_wrong_is_named_by_rule_and_field() {
     assert_eq!(stale.problem(), "precondition_failed");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn rules_about_what_is_gone_stay_or_go_one_by_one_and_none_is_made() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (api, path) = (&acme.api, "/organizations/acme/bandwidth");
+    let first = json!({"name": "first", "class": "fast"});
+    let second = json!({"name": "second", "class": "fast"});
+    for connection in [first, second] {
+        let made = api.post("/organizations/acme/vpn-connections", connection).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
+    let rule = |connection: &Value| json!({"connection": connection, "capBitsPerSecond": 9_000});
+    let rules = json!({"rules": [rule(&json!("first")), rule(&json!("second"))]});
+    let revision = api.get(path).await.revision();
+    assert_eq!(put(api, path, rules, revision).await.status, 200);
+    for name in ["first", "second"] {
+        let connection = format!("/organizations/acme/vpn-connections/{name}");
+        let removed = api.change(Method::DELETE, &connection, None, 1).await;
+        assert_eq!(removed.status, 204, "{}", removed.text);
+    }
+    let shown = api.get(path).await;
+    let gone = &shown.json["rules"][1]["connection"];
+    assert_eq!(gone.get("name").filter(|name| !name.is_null()), None);
+    let left = json!({"rules": [rule(&gone["id"])]});
+    let set = put(api, path, left.clone(), shown.revision()).await;
+    assert_eq!(set.status, 200, "one of two goes: {}", set.text);
+    let revision = api.get(path).await.revision();
+    assert_eq!(put(api, path, json!({"rules": []}), revision).await.status, 200);
+    let revision = api.get(path).await.revision();
+    let again = put(api, path, left, revision).await;
+    assert_eq!(again.json["rule"], "connection_exists", "no rule is made about what is gone");
+    world.stop().await;
+}
