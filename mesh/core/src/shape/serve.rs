@@ -140,11 +140,13 @@ impl Shaper {
         self.call(now, direction, class);
     }
 
+    /// Never more than the cap gives at once, so that as much again is left for another one.
     fn claim(&mut self, direction: Direction, class: ClassId, id: QueueId, least: usize) {
         let Some(class) = self.classes.get_mut(&class) else { return };
+        let Some(most) = class.quantum(direction) else { return };
         let claim = &mut class.meter_mut(direction).claim;
         if claim.is_none_or(|(of, _)| of == id) {
-            *claim = Some((id, least));
+            *claim = Some((id, least.min(most)));
         }
     }
 
