@@ -107,7 +107,7 @@ mod tests {
     }
 
     fn of(node: Option<&str>, organizations: Vec<OrganizationBandwidth>) -> Plan {
-        let number = |(at, said)| (OrganizationId::from_u128(at as u128), said);
+        let number = |(at, said): (usize, _)| (OrganizationId::from_u128(at as u128), said);
         let organizations = organizations.into_iter().enumerate().map(number).collect();
         Plan::new(&Bandwidth { node: node.map(rate), organizations })
     }

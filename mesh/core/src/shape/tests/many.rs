@@ -20,6 +20,7 @@ fn crowd(policy: &Bandwidth) -> (Shaper, Vec<FlowId>) {
         // The first takes what there is.
         while let Answer::Now(_) = shaper.ask(at(0), *flow, Direction::Up, MAX_GRANT) {}
     }
+    while shaper.poll_effect().is_some() {}
     (shaper, flows)
 }
 
