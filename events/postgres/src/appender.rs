@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     batch::Batch,
+    connect::ACQUIRE_TIMEOUT,
     failure::{self, Failure},
     publish, statements,
     tls::Place,
@@ -146,9 +147,17 @@ impl Appender {
                 stored => return stored,
             }
         }
-        let fresh = Writer::connect(&self.place).await;
-        let fresh = fresh.map_err(|error| StoreError::Before(failure::classify(&error)))?;
+        let fresh = self.connect().await.map_err(StoreError::Before)?;
         self.store_with(fresh, appends).await
+    }
+
+    /// The client's own limit ends with the socket's connection: a server that says nothing on it
+    /// would be waited for without end.
+    async fn connect(&self) -> Result<Writer, Failure> {
+        match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place)).await {
+            Ok(connected) => connected.map_err(|error| failure::classify(&error)),
+            Err(_) => Err(Failure::Unavailable("no connection could be had in time".to_owned())),
+        }
     }
 
     async fn store_with(
@@ -206,8 +215,7 @@ impl Appender {
         let is_new = |outcome: &Outcome| matches!(outcome, Ok(appended) if !appended.replayed);
         let new = appends.iter().zip(outcomes).filter(|(_, outcome)| is_new(outcome));
         let new: Vec<&Append> = new.map(|(append, _)| *append).collect();
-        let writer = Writer::connect(&self.place).await;
-        let mut writer = writer.map_err(|error| failure::classify(&error))?;
+        let mut writer = self.connect().await?;
         let found = statements::begin(&mut writer, &new).await?;
         statements::roll_back(&mut writer).await?;
         Ok(!found.commands.is_empty())

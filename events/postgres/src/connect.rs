@@ -20,7 +20,7 @@ use crate::{
 pub const MAX_CONNECTIONS: u32 = 9;
 const APPENDER_AND_TAIL: u32 = 2;
 /// How long a call waits for a connection before it answers that the log is unavailable.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Limits in the server, in its own notation: a process that hangs must not hold the head.
 const SESSION_LIMITS: [(&str, &str); 3] = [
     ("statement_timeout", "10s"),

@@ -2,7 +2,16 @@
 //! hears clearly that nothing was stored; nothing acknowledged is lost, nothing is there twice, and
 //! the same log works again.
 
-use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use rap_events::log::{Append, AppendError, Appended, Log};
@@ -168,10 +177,11 @@ async fn a_session_that_the_server_ends_in_the_middle_of_a_batch_stores_nothing_
     nothing_of_it_is_there(&log, batch, holder).await;
 }
 
-/// A way to the server that can be cut.
+/// A way to the server that can be cut, and that can take connections and say nothing.
 struct Wire {
     folder: TempDir,
     cut: watch::Sender<()>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Wire {
@@ -179,9 +189,15 @@ impl Wire {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
         let (cut, uncut) = watch::channel(());
-        let target = server.socket();
+        let silent = Arc::new(AtomicBool::new(false));
+        let (target, says_nothing) = (server.socket(), Arc::clone(&silent));
         tokio::spawn(async move {
+            let mut held = Vec::new();
             while let Ok((mut client, _)) = listener.accept().await {
+                if says_nothing.load(Ordering::SeqCst) {
+                    held.push(client);
+                    continue;
+                }
                 let mut server = UnixStream::connect(&target).await.unwrap();
                 let mut uncut = uncut.clone();
                 uncut.mark_unchanged();
@@ -193,7 +209,7 @@ impl Wire {
                 });
             }
         });
-        Self { folder, cut }
+        Self { folder, cut, silent }
     }
 
     fn url(&self) -> String {
@@ -225,4 +241,19 @@ async fn a_connection_that_is_cut_in_the_middle_of_a_batch_leaves_all_of_it_or_n
         assert_eq!(log.append(append).await.unwrap().replayed, !stored.is_empty());
     }
     once_each(&log, 1..=5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_takes_connections_and_says_nothing_is_away() {
+    let server = Server::start(Durability::Fast).await;
+    let wire = Wire::lay(&server);
+    let log = PostgresLog::connect(&wire.url()).await.unwrap();
+    log.append(append(1)).await.unwrap();
+    wire.silent.store(true, Ordering::SeqCst);
+    wire.cut.send_replace(());
+    let refused = timeout(PATIENCE, log.append(append(2))).await.expect("an answer").unwrap_err();
+    assert!(matches!(refused, AppendError::Unavailable(_)), "{refused}");
+    wire.silent.store(false, Ordering::SeqCst);
+    assert!(!log.append(append(2)).await.unwrap().replayed);
+    once_each(&log, [1, 2]).await;
 }
