@@ -58,8 +58,8 @@ use class::Class;
 pub use class::{ClassName, ClassStatus, Direction, FlowOf, MeterStatus, One};
 use plan::Plan;
 use queue::{Queue, QueueId, Waiting};
-use side::Side;
 pub use side::Counts;
+use side::Side;
 pub use turns::LANE_FLOOR;
 
 /// The most flows that one node shapes.

@@ -90,21 +90,29 @@ impl Scope<'_> {
     ) -> Result<bandwidth::BandwidthRule, Failure> {
         let within = format!("rules[{at}].");
         let missing = |field: &str, rule: &str| {
-            invalid(&format!("{within}{field}"), rule, "nothing of that name is in the organization")
+            invalid(
+                &format!("{within}{field}"),
+                rule,
+                "nothing of that name is in the organization",
+            )
         };
         let (call, organization) = (self.call, self.organization);
         let connection = rule.connection.as_ref().map(|named| {
             let found = reference::vpn_connection(&call.state, organization, named);
             found
                 .map(|found| found.id)
-                .or_else(|| self.named(named, |traffic| traffic.connection, |id: VpnConnectionId| id.uuid()))
+                .or_else(|| {
+                    self.named(named, |traffic| traffic.connection, |id: VpnConnectionId| id.uuid())
+                })
                 .ok_or_else(|| missing("connection", "connection_exists"))
         });
         let resource = rule.resource.as_ref().map(|named| {
             let found = reference::resource(&call.state, organization, named);
             found
                 .map(|found| found.id)
-                .or_else(|| self.named(named, |traffic| traffic.resource, |id: ResourceId| id.uuid()))
+                .or_else(|| {
+                    self.named(named, |traffic| traffic.resource, |id: ResourceId| id.uuid())
+                })
                 .ok_or_else(|| missing("resource", "resource_exists"))
         });
         let user = rule.user.as_ref().map(|named| {

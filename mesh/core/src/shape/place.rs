@@ -156,7 +156,11 @@ impl Shaper {
             (None, ClassName::Rule { organization, traffic, one: Some(_) })
                 if !self.has_room(ClassName::Organization(organization)) =>
             {
-                return self.class(now, ClassName::Rule { organization, traffic, one: None }, share);
+                return self.class(
+                    now,
+                    ClassName::Rule { organization, traffic, one: None },
+                    share,
+                );
             }
             (None, name) => self.add(name),
         };

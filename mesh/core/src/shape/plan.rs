@@ -38,7 +38,8 @@ impl Plan {
         let said = policy.organizations.values().map(|said| said.granted);
         let kept = Reserves::new(said, policy.node);
         let organizations = policy.organizations.iter();
-        let organizations = organizations.map(|(id, said)| (*id, planned(said, &kept, policy.node)));
+        let organizations =
+            organizations.map(|(id, said)| (*id, planned(said, &kept, policy.node)));
         Self { node: policy.node, organizations: organizations.collect() }
     }
 }
@@ -118,7 +119,8 @@ mod tests {
 
     #[test]
     fn reserves_that_fit_stay_as_they_are() {
-        let plan = of(None, vec![organization(said(Some("16mbit"), "8mbit"), &["10mbit", "5mbit"])]);
+        let plan =
+            of(None, vec![organization(said(Some("16mbit"), "8mbit"), &["10mbit", "5mbit"])]);
         let planned = plan.organizations.values().next().unwrap();
         assert_eq!(planned.granted.reserved, Some(8_000_000));
         assert_eq!(reserves(planned), [Some(10_000_000), Some(5_000_000)]);

@@ -109,9 +109,9 @@ impl Shaper {
         meter.order.first(meter.floors(), |reserve, queue| {
             let want = self.want(direction, queue);
             let reserve = self.classes.get(&reserve);
-            reserve.zip(want).is_some_and(|(reserve, want)| {
-                reserve.committed(now, direction, want).is_some()
-            })
+            reserve
+                .zip(want)
+                .is_some_and(|(reserve, want)| reserve.committed(now, direction, want).is_some())
         })
     }
 
@@ -159,9 +159,8 @@ impl Shaper {
     /// Calls the first who waits for a rule's cap, or says when it can be. Whoever was called
     /// before and was not served yet goes back: somebody may have come who goes first.
     fn call(&mut self, now: Moment, direction: Direction, class: ClassId) {
-        let called = self.classes.get_mut(&class).and_then(|class| {
-            class.meter_mut(direction).called.take()
-        });
+        let called =
+            self.classes.get_mut(&class).and_then(|class| class.meter_mut(direction).called.take());
         if let Some(called) = called {
             let left = self.take(direction, called);
             if let Some(queue) = self.queues.get_mut(&called) {

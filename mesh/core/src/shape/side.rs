@@ -64,8 +64,7 @@ impl Shaper {
         let side = &mut self.sides[direction.index()];
         let among = &mut class.meter_mut(direction).among;
         among.tag = among.tag.max(side.clock);
-        let listed =
-            Listed { committed, tag: among.tag, due: commits_at.filter(|_| !committed) };
+        let listed = Listed { committed, tag: among.tag, due: commits_at.filter(|_| !committed) };
         among.listed = Some(listed);
         let order = if committed { &mut side.committed } else { &mut side.excess };
         order.insert((listed.tag, id));

@@ -164,9 +164,8 @@ fn so_many_classes_are_told_apart_and_the_rest_share() {
     // Of each organization its own class, and the one that the rest shares.
     let most = MAX_CLASSES + 2 * full as usize + 2;
     assert!(shaper.classes.len() <= most, "{} classes", shaper.classes.len());
-    let mut takes_all = |flow| {
-        shaper.ask(at(0), flow, Direction::Up, MIN_BURST) == Answer::Now(MIN_BURST)
-    };
+    let mut takes_all =
+        |flow| shaper.ask(at(0), flow, Direction::Up, MIN_BURST) == Answer::Now(MIN_BURST);
     for crowd in &crowds {
         let [first, second, .., before, last] = crowd[..] else { unreachable!("there are many") };
         assert!(takes_all(first) && takes_all(second) && takes_all(before));
