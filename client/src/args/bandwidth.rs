@@ -10,7 +10,8 @@ pub(crate) enum BandwidthCommand {
     /// Set a rule: a cap, a reserve or both for the traffic that the options name.
     ///
     /// A rule holds at each node, for each direction by itself, and for what runs already. Without an
-    /// option that names traffic it is about all of the organization's.
+    /// option that names traffic it is about all of the organization's. It takes the place of the rule
+    /// about the same traffic, if there is one.
     #[command(after_help = "\
 Examples:
   rap bandwidth set --cap 20mbit

@@ -18,23 +18,30 @@ use crate::{
     output::Row,
 };
 
-/// One line of the list: the grant, or a rule.
+/// One line of the list. Programs read what the API answers, in bits per second.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Line {
-    /// `granted`, or `rule`.
-    by: &'static str,
-    traffic: String,
-    cap: Option<String>,
-    reserved: Option<String>,
+#[serde(tag = "by", rename_all = "camelCase")]
+enum Line {
+    Granted(GrantBandwidth),
+    Rule(BandwidthRule),
 }
 
 impl Row for Line {
     const COLUMNS: &'static [&'static str] = &["BY", "TRAFFIC", "CAP", "RESERVED"];
 
     fn cells(&self) -> Vec<String> {
-        let rate = |rate: &Option<String>| rate.clone().unwrap_or_else(|| "-".to_owned());
-        vec![self.by.to_owned(), self.traffic.clone(), rate(&self.cap), rate(&self.reserved)]
+        let (by, traffic, cap, reserved) = match self {
+            Self::Granted(granted) => {
+                let everything = "everything".to_owned();
+                let GrantBandwidth { cap_bits_per_second, reserved_bits_per_second } = *granted;
+                ("granted", everything, cap_bits_per_second, reserved_bits_per_second)
+            }
+            Self::Rule(rule) => {
+                ("rule", describe(rule), rule.cap_bits_per_second, rule.reserved_bits_per_second)
+            }
+        };
+        let rate = |bits: Option<u64>| bits.map_or_else(|| "-".to_owned(), |_| said(bits));
+        vec![by.to_owned(), traffic, rate(cap), rate(reserved)]
     }
 }
 
@@ -44,7 +51,7 @@ pub(super) async fn run(context: &Context, command: BandwidthCommand) -> Result<
         BandwidthCommand::Ls => {
             let path = path(context, &api).await?;
             let found: Bandwidth = api.get(&path).await?;
-            context.list(&lines(&found))
+            context.list(&lines(found))
         }
         BandwidthCommand::Set { traffic, cap, reserved } => {
             put(context, &api, &traffic, Some((cap, reserved))).await
@@ -95,7 +102,7 @@ async fn put(
         let body = SetBandwidth { rules };
         let _: Changed = api.change(Method::PUT, &path, revision, Some(&body)).await?;
     }
-    context.list(&lines(&api.get(&path).await?))
+    context.list(&lines(api.get(&path).await?))
 }
 
 fn rule(
@@ -140,22 +147,9 @@ fn is_about(rule: &BandwidthRule, traffic: &TrafficArguments) -> bool {
         && rule.while_interactive == traffic.while_interactive
 }
 
-fn lines(found: &Bandwidth) -> Vec<Line> {
-    let rate = |bits: Option<u64>| bits.map(|_| said(bits));
-    let granted = &found.granted;
-    let granted = Line {
-        by: "granted",
-        traffic: "everything".to_owned(),
-        cap: rate(granted.cap_bits_per_second),
-        reserved: rate(granted.reserved_bits_per_second),
-    };
-    let rules = found.rules.iter().map(|rule| Line {
-        by: "rule",
-        traffic: describe(rule),
-        cap: rate(rule.cap_bits_per_second),
-        reserved: rate(rule.reserved_bits_per_second),
-    });
-    std::iter::once(granted).chain(rules).collect()
+fn lines(found: Bandwidth) -> Vec<Line> {
+    let rules = found.rules.into_iter().map(Line::Rule);
+    std::iter::once(Line::Granted(found.granted)).chain(rules).collect()
 }
 
 fn said(bits: Option<u64>) -> String {
@@ -179,4 +173,32 @@ fn describe(rule: &BandwidthRule) -> String {
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     if words.is_empty() { "everything".to_owned() } else { words.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn people_read_rates_with_units_and_programs_bits() {
+        let found = serde_json::json!({
+            "organization": "01890a5d-ac96-774b-bcce-b302099a8057",
+            "granted": {"capBitsPerSecond": 100_000_000},
+            "rules": [{
+                "kind": "web", "each": "user", "whileInteractive": false,
+                "reservedBitsPerSecond": 1_500_000,
+            }],
+            "revision": 3,
+        });
+        let lines = lines(serde_json::from_value(found).unwrap());
+        let cells: Vec<_> = lines.iter().map(Row::cells).collect();
+        assert_eq!(cells[0], ["granted", "everything", "100mbit", "-"]);
+        assert_eq!(cells[1], ["rule", "kind web, each user", "-", "1500kbit"]);
+        let read = serde_json::to_value(&lines).unwrap();
+        assert_eq!(read[0], serde_json::json!({"by": "granted", "capBitsPerSecond": 100_000_000}));
+        assert_eq!(read[1]["by"], "rule");
+        assert_eq!(read[1]["reservedBitsPerSecond"], 1_500_000);
+    }
 }

@@ -3,7 +3,9 @@
 use rap_control_core::{Action, Target};
 use rap_events::{
     node::{self, NodeCommand},
-    organization::{self, BandwidthFault, OrganizationCommand, check_bandwidth},
+    organization::{
+        self, BandwidthFault, OrganizationCommand, check_bandwidth, check_count, check_grant,
+    },
 };
 use rap_proto::{
     BitRate, OrganizationId, ResourceId, UserId, VpnConnectionId,
@@ -38,6 +40,7 @@ pub(super) async fn get(call: Call) -> Result<Bandwidth, Failure> {
 pub(super) async fn set(call: Call, body: SetBandwidth) -> Result<Done<Changed>, Failure> {
     let id = organization_of(&call)?;
     call.allow(Action::RuleBandwidth, Target::Organization(id))?;
+    check_count(body.rules.len()).map_err(faulty)?;
     let mut work = call.work();
     let mut loaded = work.load::<organization::Organization>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
@@ -54,6 +57,7 @@ pub(super) async fn grant(call: Call, body: GrantBandwidth) -> Result<Done<Chang
     let id = organization_of(&call)?;
     call.allow(Action::GrantBandwidth, Target::Organization(id))?;
     let granted = allowance("", body.cap_bits_per_second, body.reserved_bits_per_second)?;
+    check_grant(&granted).map_err(faulty)?;
     let mut work = call.work();
     let mut loaded = work.load::<organization::Organization>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;

@@ -73,11 +73,25 @@ async fn what_is_wrong_is_named_by_rule_and_field() {
             "rules[1].user",
         ),
     ];
-    for (rules, rule, field) in cases {
+    let many: Vec<Value> = (0..65)
+        .map(|at| json!({"user": format!("nobody-{at}"), "capBitsPerSecond": 8_000}))
+        .collect();
+    let too_many = (json!(many), "organization.too_many_bandwidth_rules", "rules");
+    let edge = (
+        json!([{"capBitsPerSecond": u64::MAX}]),
+        "bandwidth_out_of_range",
+        "rules[0].capBitsPerSecond",
+    );
+    for (rules, rule, field) in cases.into_iter().chain([too_many, edge]) {
         let refused = put(&acme.api, path, json!({"rules": rules}), revision).await;
         assert_eq!(refused.problem(), "validation_failed", "{}", refused.text);
         assert_eq!((&refused.json["rule"], &refused.json["field"]), (&json!(rule), &json!(field)));
     }
+    let grant = "/organizations/acme/bandwidth/grant";
+    let contradiction = json!({"capBitsPerSecond": 8_000, "reservedBitsPerSecond": 9_000});
+    let refused = put(&root, grant, contradiction, revision).await;
+    assert_eq!(refused.json["rule"], "organization.reserve_above_cap", "{}", refused.text);
+    assert_eq!(refused.json["field"], "reservedBitsPerSecond");
     let stale = put(&acme.api, path, json!({"rules": []}), revision + 1).await;
     assert_eq!(stale.problem(), "precondition_failed");
     world.stop().await;

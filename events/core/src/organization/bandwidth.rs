@@ -28,9 +28,7 @@ pub fn check_bandwidth(
     rules: &[BandwidthRule],
 ) -> Result<(), BandwidthFault> {
     let fault = |rule, field, rejection| Err(BandwidthFault { rule, field, rejection });
-    if rules.len() > MAX_BANDWIDTH_RULES {
-        return fault(None, "rules", Rejection::TooManyBandwidthRules);
-    }
+    check_count(rules.len())?;
     let mut known = BTreeSet::new();
     let mut reserved = 0_u64;
     for (at, BandwidthRule { traffic, allowance }) in rules.iter().enumerate() {
@@ -62,23 +60,41 @@ pub fn check_bandwidth(
     Ok(())
 }
 
+/// Whether an organization may have so many rules: known before anything is looked up for them.
+pub fn check_count(rules: usize) -> Result<(), BandwidthFault> {
+    if rules > MAX_BANDWIDTH_RULES {
+        let rejection = Rejection::TooManyBandwidthRules;
+        return Err(BandwidthFault { rule: None, field: "rules", rejection });
+    }
+    Ok(())
+}
+
 fn reserved_by(rules: &[BandwidthRule]) -> u64 {
     let reserved = rules.iter().filter_map(|rule| rule.allowance.reserved);
     reserved.map(BitRate::bits_per_second).fold(0, u64::saturating_add)
 }
 
-/// Whether a rule says something, and nothing that contradicts itself.
-pub(super) fn check_allowance(allowance: &Allowance) -> Result<(), (&'static str, Rejection)> {
-    match (allowance.cap, allowance.reserved) {
+/// Whether the platform may grant so much. To say nothing takes every bound away.
+pub fn check_grant(granted: &Allowance) -> Result<(), BandwidthFault> {
+    if *granted == Allowance::default() {
+        return Ok(());
+    }
+    let fault = |(field, rejection)| BandwidthFault { rule: None, field, rejection };
+    check_allowance(granted).map_err(fault)
+}
+
+/// Whether something is said, in range, and nothing that contradicts itself.
+fn check_allowance(allowance: &Allowance) -> Result<(), (&'static str, Rejection)> {
+    let Allowance { cap, reserved } = *allowance;
+    for (field, rate) in [("cap", cap), ("reserved", reserved)] {
+        if rate.is_some_and(|rate| BitRate::new(rate.bits_per_second()).is_none()) {
+            return Err((field, Rejection::BandwidthOutOfRange));
+        }
+    }
+    match (cap, reserved) {
         (None, None) => Err(("cap", Rejection::BandwidthSaysNothing)),
         (Some(cap), Some(reserved)) if reserved > cap => {
             Err(("reserved", Rejection::ReserveAboveCap))
-        }
-        (Some(rate), _) | (None, Some(rate)) if BitRate::new(rate.bits_per_second()).is_none() => {
-            Err(("cap", Rejection::BandwidthOutOfRange))
-        }
-        (_, Some(rate)) if BitRate::new(rate.bits_per_second()).is_none() => {
-            Err(("reserved", Rejection::BandwidthOutOfRange))
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use super::{
     Organization, OrganizationBandwidthGranted, OrganizationBandwidthRuled, OrganizationCommand,
     OrganizationCreated, OrganizationEvent, OrganizationQuotasSet, OrganizationRejection,
     OrganizationRemoved, OrganizationRenamed, OrganizationResumed, OrganizationSuspended, Standing,
-    bandwidth::check_allowance, check_bandwidth,
+    check_bandwidth, check_grant,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -90,9 +90,7 @@ impl Aggregate for Organization {
 impl Organization {
     /// The platform may grant less than the rules say: nodes keep to both.
     fn grant(&self, granted: Allowance) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
-        if granted != Allowance::default() {
-            check_allowance(&granted).map_err(|(_, rejection)| rejection)?;
-        }
+        check_grant(&granted).map_err(|fault| fault.rejection)?;
         if granted == self.bandwidth.granted {
             return Ok(Vec::new());
         }

@@ -242,9 +242,20 @@ fn an_organization_has_so_many_bandwidth_rules() {
 
 #[test]
 fn no_stored_rate_is_out_of_range() {
-    let rate: BitRate = serde_json::from_str("7").unwrap();
-    let allowance = Allowance { cap: Some(rate), reserved: None };
-    given::<Organization>([created()])
-        .when(OrganizationCommand::GrantBandwidth { granted: allowance })
-        .rejected(OrganizationRejection::BandwidthOutOfRange);
+    for text in ["7", "100000000001", "18446744073709551615"] {
+        let rate: BitRate = serde_json::from_str(text).unwrap();
+        let (cap, reserved) = (Some(rate), Some(rate));
+        let cases = [
+            (Allowance { cap, reserved: None }, "cap"),
+            (Allowance { cap: None, reserved }, "reserved"),
+        ];
+        for (granted, field) in cases {
+            let rejection = OrganizationRejection::BandwidthOutOfRange;
+            let fault = BandwidthFault { rule: None, field, rejection };
+            assert_eq!(check_grant(&granted), Err(fault));
+            given::<Organization>([created()])
+                .when(OrganizationCommand::GrantBandwidth { granted })
+                .rejected(rejection);
+        }
+    }
 }

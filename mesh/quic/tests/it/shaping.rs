@@ -104,11 +104,11 @@ async fn a_keystroke_passes_beside_bulk_that_fills_the_cap() {
     let mut pressed = 0;
     while !bulk.is_finished() {
         keys.write_u8(7).await.unwrap();
-        let echoed = timeout(Duration::from_secs(1), keys.read_u8()).await;
-        assert_eq!(echoed.expect("within a second").unwrap(), 7);
+        assert_eq!(timeout(PATIENCE, keys.read_u8()).await.unwrap().unwrap(), 7);
         pressed += 1;
     }
     assert!(bulk.await.unwrap() >= Duration::from_secs(2), "three seconds less the bursts");
+    // Behind the bulk each would take its share of these seconds.
     assert!(pressed > 10, "{pressed} keystrokes");
 }
 
