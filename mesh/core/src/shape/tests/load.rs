@@ -1,6 +1,7 @@
 //! Flows that want things, for some virtual time.
 
 use proptest::prelude::*;
+use rap_proto::bandwidth::Each;
 
 use super::*;
 
@@ -129,6 +130,32 @@ proptest! {
                 prop_assert!(load.bytes(from, to, |_| true) <= most(whole, length));
                 let of_one = load.bytes(from, to, |at| flows[at].0 == 1);
                 prop_assert!(of_one <= most(one, length));
+            }
+        }
+    }
+
+    #[test]
+    fn caps_within_caps_hold_all_of_them_in_any_window(flows in some_flows()) {
+        let (whole, bulk, one) = (rate("3mbit"), rate("2mbit"), rate("800kbit"));
+        let on_bulk = Traffic { lane: Some(Lane::Bulk), ..Traffic::default() };
+        let each = Traffic { each: Some(Each::User), ..Traffic::default() };
+        let rules = [
+            rule(on_bulk, cap("2mbit")),
+            rule(each, cap("800kbit")),
+            rule(user(2), reserved("2mbit")),
+        ];
+        let mut load = Load::new(acme(cap("3mbit"), &rules), &wanted(&flows));
+        load.run_until(2 * SECOND);
+        for from in (0..2 * SECOND).step_by(97_003) {
+            for length in [1_000, 50_000, 700_000] {
+                let to = from + length;
+                prop_assert!(load.bytes(from, to, |_| true) <= most(whole, length));
+                let of_bulk = load.bytes(from, to, |at| !flows[at].1);
+                prop_assert!(of_bulk <= most(bulk, length));
+                for number in 1..5 {
+                    let of_one = load.bytes(from, to, |at| flows[at].0 == number);
+                    prop_assert!(of_one <= most(one, length), "{of_one} of {number}");
+                }
             }
         }
     }
