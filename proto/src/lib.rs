@@ -5,6 +5,7 @@
 //! is pure: it opens no socket, reads no clock and draws no random number.
 
 pub mod api;
+pub mod bandwidth;
 pub mod beat;
 pub mod bus;
 pub mod codec;
@@ -24,6 +25,7 @@ pub mod token;
 pub mod week_hour;
 pub mod wire;
 
+pub use bandwidth::BitRate;
 pub use beat::Authority;
 pub use digest::Digest;
 pub use id::*;

@@ -21,6 +21,7 @@ use std::{
 
 use rap_proto::{
     ClusterId, Digest, Moment, NodeId, PublicKey, Timestamp,
+    bandwidth::Bandwidth,
     observation::SnapshotRefusal,
     snapshot::{Assignment, Bundle, Connections, Manifest, Peers, Resources, StalePolicy, Trust},
 };
@@ -63,6 +64,7 @@ pub struct Snapshot {
     pub peers: Peers,
     pub resources: Resources,
     pub connections: Connections,
+    pub bandwidth: Bandwidth,
 }
 
 impl Snapshot {

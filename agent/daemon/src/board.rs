@@ -9,7 +9,8 @@ use std::{
 
 use rap_proto::{
     Authority, Capability, ClusterId, Digest, Generation, LeaseClass, Name, NodeId, NodeRole,
-    Timestamp, VpnConnectionId, observation::LogRefusal,
+    OrganizationId, SessionId, Timestamp, UserId, VpnConnectionId, bandwidth::Traffic,
+    observation::LogRefusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +134,46 @@ pub struct MeshReport {
     #[serde(default)]
     pub tcp_flows: usize,
     pub dropped_events: u64,
+    /// What has flows at the moment of that which the bandwidth policies speak of.
+    #[serde(default)]
+    pub bandwidth: Vec<ClassReport>,
+    /// What was shaped since the mesh began, of all organizations together.
+    #[serde(default)]
+    pub shaped_up: ShapedReport,
+    #[serde(default)]
+    pub shaped_down: ShapedReport,
+}
+
+/// Counters of one direction, up towards resources; they name nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ShapedReport {
+    pub bytes: u64,
+    /// How often a flow had to wait, and for how long all together.
+    pub waits: u64,
+    pub waited_ms: u64,
+}
+
+/// One class of the shaper, by ids alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassReport {
+    /// `None` for what the whole node passes.
+    pub organization: Option<OrganizationId>,
+    /// What the rule is about; `None` for what the platform granted.
+    pub traffic: Option<Traffic>,
+    /// The user or session, of a rule that holds for each.
+    pub user: Option<UserId>,
+    pub session: Option<SessionId>,
+    pub cap_bits_per_second: Option<u64>,
+    pub reserved_bits_per_second: Option<u64>,
+    pub flows: u32,
+    /// Towards the resource, in the last second.
+    pub up_bits_per_second: u64,
+    pub down_bits_per_second: u64,
+    /// How long flows have waited for it, all together.
+    pub up_waited_ms: u64,
+    pub down_waited_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

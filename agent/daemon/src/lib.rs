@@ -34,9 +34,9 @@ mod worker;
 
 pub use actors::status::{StatusError, status};
 pub use board::{
-    AgentState, AuthorityStatus, CertificateStatus, ConnectionStatus, ControlStatus, LaneReport,
-    LeasesStatus, MeshReport, PeerReport, PeersStatus, SnapshotStatus, SpoolStatus, StatusReport,
-    WorkerStatus,
+    AgentState, AuthorityStatus, CertificateStatus, ClassReport, ConnectionStatus, ControlStatus,
+    LaneReport, LeasesStatus, MeshReport, PeerReport, PeersStatus, ShapedReport, SnapshotStatus,
+    SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

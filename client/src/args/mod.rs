@@ -2,6 +2,7 @@
 
 mod access;
 mod admin;
+mod bandwidth;
 #[cfg(feature = "dev")]
 mod dev;
 mod policy;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 pub(crate) use access::*;
 pub(crate) use admin::*;
+pub(crate) use bandwidth::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
 pub(crate) use policy::*;
@@ -177,6 +179,9 @@ pub(crate) enum Command {
     /// Connections that one node at a time carries.
     #[command(subcommand)]
     Vpn(VpnCommand),
+    /// Bandwidth: how fast which traffic may be, and how much is kept for it.
+    #[command(subcommand)]
+    Bandwidth(BandwidthCommand),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]
     Token(TokenCommand),

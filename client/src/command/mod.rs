@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod bandwidth;
 mod can;
 mod connect;
 mod login;
@@ -91,6 +92,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Policy(command) => policy::run(context, command).await,
         Command::Can(arguments) => can::run(context, arguments).await,
         Command::Vpn(command) => vpn::run(context, command).await,
+        Command::Bandwidth(command) => bandwidth::run(context, command).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Ssh(_) | Command::Completions(_) => Ok(()),

@@ -18,6 +18,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ClusterId, Digest, NodeId, NodeRole, OrganizationId, Timestamp,
+    bandwidth::Bandwidth,
     snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
 };
 
@@ -102,7 +103,8 @@ fn view() -> View {
         denied_sessions: BTreeSet::new(),
     };
     let peers = Peers { peers: (0..RELAYS).map(peer).collect() };
-    View::new(&manifest, Sections { assignment, trust, peers, resources: Resources::default() })
+    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
+    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
 }
 
 fn known(number: u128) -> Candidate<'static> {

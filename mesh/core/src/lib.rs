@@ -17,6 +17,7 @@ pub mod reports;
 pub mod resume;
 pub mod score;
 pub mod sessions;
+pub mod shape;
 pub mod view;
 
 pub use admission::Caller;

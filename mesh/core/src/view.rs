@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use rap_proto::{
     Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    bandwidth::Bandwidth,
     signed::Trusted,
     snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
 };
@@ -16,6 +17,8 @@ pub struct Sections {
     pub peers: Peers,
     /// Empty on a node that serves no egress pool.
     pub resources: Resources,
+    /// Empty where nothing is shaped.
+    pub bandwidth: Bandwidth,
 }
 
 /// One accepted snapshot. It never changes; a newer snapshot is another view.
@@ -32,6 +35,7 @@ pub struct View {
     pub authority: Authority,
     pub assignment: Assignment,
     pub trust: Trust,
+    pub bandwidth: Bandwidth,
     /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
     resources: BTreeMap<ResourceId, Resource>,
@@ -41,7 +45,7 @@ pub struct View {
 impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
-        let Sections { assignment, trust, peers, resources } = sections;
+        let Sections { assignment, trust, peers, resources, bandwidth } = sections;
         let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
         let peers = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
@@ -55,6 +59,7 @@ impl View {
             control_keys: Trusted::new(trust.control_keys.iter().copied(), 1),
             assignment,
             trust,
+            bandwidth,
             peers,
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }

@@ -15,6 +15,7 @@ use rap_mesh_core::{
     carrier::Carrier,
     ended::Close,
     resume::{Budget, MAX_DETACHED_BYTES},
+    shape::Direction,
 };
 use rap_pki::{
     PeerIdentity,
@@ -47,6 +48,7 @@ use crate::{
     pipe::Store,
     relay::{self, Relay},
     relays::RelayOrders,
+    shaping::{self, Shaping},
     tcp,
     tls::NodeConfigs,
 };
@@ -138,12 +140,15 @@ impl MeshEndpoint {
             hops: Hops::default(),
             relay: Relay::default(),
             relays: RelayOrders::default(),
+            shaping: Shaping::default(),
             leaving: CancellationToken::new(),
             tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
         mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
+        mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
+        mesh.spawn(shaping::drive(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
         Ok((Self { running }, receiver))
     }
@@ -160,6 +165,10 @@ impl MeshEndpoint {
         let before = self.running.mesh.views.send_replace(view.clone());
         if before.trust.authorities != view.trust.authorities {
             self.configure(&locked(&self.running.identity).clone(), &view)?;
+        }
+        if before.bandwidth != view.bandwidth {
+            let now = self.running.mesh.clock.moment();
+            self.running.mesh.shaping.apply(now, &view.bandwidth);
         }
         self.running.mesh.lanes.apply(&before, &view);
         self.running.mesh.hops.apply(&view);
@@ -190,6 +199,9 @@ impl MeshEndpoint {
             relayed_flows: self.running.mesh.relay.flows(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
+            classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
+            shaped_up: self.running.mesh.shaping.counts(Direction::Up),
+            shaped_down: self.running.mesh.shaping.counts(Direction::Down),
             dropped_events: self.running.mesh.events.dropped(),
         }
     }

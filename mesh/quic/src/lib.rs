@@ -30,6 +30,7 @@ mod pool;
 mod race;
 mod relay;
 mod relays;
+mod shaping;
 mod splice;
 mod status;
 mod tcp;
@@ -52,6 +53,7 @@ pub use rap_mesh_core::{
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
+    shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, Path};

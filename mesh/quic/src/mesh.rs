@@ -21,7 +21,7 @@ use tracing::Span;
 use crate::{
     Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
     fencing::Fencing, frames::traceparent, hops::Hops, kept::KeptFlows, lanes::Lanes, relay::Relay,
-    relays::RelayOrders, tls::NodeConfigs,
+    relays::RelayOrders, shaping::Shaping, tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -50,6 +50,7 @@ pub(crate) struct Mesh {
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,
     pub(crate) relays: RelayOrders,
+    pub(crate) shaping: Shaping,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.
     pub(crate) leaving: CancellationToken,
     pub(crate) tasks: Tasks,

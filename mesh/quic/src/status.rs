@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use rap_mesh_core::lane_path::{RecoveryStep, SwitchReason};
+use rap_mesh_core::{
+    lane_path::{RecoveryStep, SwitchReason},
+    shape::{ClassStatus, Counts},
+};
 use rap_proto::{Lane, NodeId, OrganizationId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +22,11 @@ pub struct MeshStatus {
     pub lanes: Vec<LaneStatus>,
     /// Flows of this entry on the `tcp` carrier.
     pub tcp_flows: usize,
+    /// The classes that a bandwidth policy speaks of and that have flows.
+    pub classes: Vec<ClassStatus>,
+    /// What was shaped since the start, of all together: towards resources, and towards clients.
+    pub shaped_up: Counts,
+    pub shaped_down: Counts,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
 }

@@ -24,6 +24,8 @@
 //! | `PUT`+, `DELETE /users/{user}/platform-roles/{role}`+ | | |
 //! | `GET`, `POST /organizations`, `GET`, `PATCH`+, `DELETE o`+ | [`NewOrganization`], [`RenameOrganization`] | [`Organization`] |
 //! | `GET o/quotas`, `PUT o/quotas`+ | [`SetQuotas`] | [`Quotas`] |
+//! | `GET o/bandwidth`, `PUT o/bandwidth`+, `PUT o/bandwidth/grant`+ | [`SetBandwidth`], [`GrantBandwidth`] | [`Bandwidth`] |
+//! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
 //! | `GET o/members`, `GET`, `PUT`, `DELETE o/members/{user}`+ | [`SetMember`] | [`Member`] |
@@ -53,6 +55,7 @@
 
 mod account;
 mod audit;
+mod bandwidth;
 mod leases;
 mod node;
 mod organization;
@@ -68,6 +71,7 @@ mod whole;
 
 pub use account::*;
 pub use audit::*;
+pub use bandwidth::*;
 pub use leases::*;
 pub use node::*;
 pub use organization::*;

@@ -42,6 +42,9 @@ bodies! {
         /// What it last said of itself; absent when it has not been heard since the server started.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub live: Option<NodeLive>,
+        /// The most that passes through it, in each direction.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub bandwidth_cap_bits_per_second: Option<u64>,
         pub revision: u64,
     }
 

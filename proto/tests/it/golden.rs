@@ -6,7 +6,8 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
-    NodeRole, ResourceKind, Signer, Timestamp, VpnConnectionId,
+    NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
         ControlBody, ControlMessage, Heartbeat, LeaseReport, MAX_REPORTED_CONNECTIONS, NodeBody,
@@ -131,6 +132,7 @@ fn snapshots() {
         ..connection
     };
     check("section_connections.v1", &Connections { connections: vec![connection, other] });
+    check("section_bandwidth.v1", &bandwidth());
 }
 
 #[test]
@@ -187,6 +189,29 @@ fn a_full_lease_report_fits_into_a_message_and_a_full_call_into_a_body() {
     let reply =
         node_api::LeasesReply { renewals: vec![answer; count], released: vec![release; count] };
     assert!(codec::encode(&reply).len() < node_api::MAX_BODY_BYTES);
+}
+
+fn bandwidth() -> Bandwidth {
+    let rate = |text: &str| Some(text.parse().unwrap());
+    let traffic = Traffic {
+        connection: Some(VpnConnectionId::from_u128(13)),
+        resource: Some(ResourceId::from_u128(9)),
+        kind: Some(ResourceKind::Ssh),
+        user: Some(UserId::from_u128(4)),
+        lane: Some(Lane::Bulk),
+        each: Some(Each::Session),
+        while_interactive: true,
+    };
+    let allowance = Allowance { cap: rate("20mbit"), reserved: None };
+    let everything = BandwidthRule {
+        traffic: Traffic::default(),
+        allowance: Allowance { cap: None, reserved: rate("8kbit") },
+    };
+    let said = OrganizationBandwidth {
+        granted: Allowance { cap: rate("100mbit"), reserved: rate("5mbit") },
+        rules: vec![BandwidthRule { traffic, allowance }, everything],
+    };
+    Bandwidth { node: rate("1gbit"), organizations: [(claims().organization, said)].into() }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rap_proto::{
     ClusterId, Digest, NodeId, PublicKey, Timestamp,
+    bandwidth::Bandwidth,
     observation::SnapshotRefusal,
     signed::{OpenError, Trusted, Unverified, Verified},
     snapshot::{
@@ -137,6 +138,7 @@ fn read(
         peers: section::<Peers>(manifest, sections)?.unwrap_or_default(),
         resources: section::<Resources>(manifest, sections)?.unwrap_or_default(),
         connections: section::<Connections>(manifest, sections)?.unwrap_or_default(),
+        bandwidth: section::<Bandwidth>(manifest, sections)?.unwrap_or_default(),
         manifest: Manifest::clone(manifest),
     })
 }

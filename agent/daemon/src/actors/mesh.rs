@@ -5,10 +5,10 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Path, Sections,
-    View,
+    ClassName, ClassStatus, Counts, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents,
+    MeshLimits, MeshOptions, One, Path, Sections, View,
 };
-use rap_proto::{Authority, key::LocalKey, wire::node_api::Credentials};
+use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
 use crate::{
     actors::{
@@ -19,7 +19,7 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{LaneReport, MeshReport},
+    board::{ClassReport, LaneReport, MeshReport, ShapedReport},
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -184,6 +184,46 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,
+        bandwidth: status.classes.iter().map(class_report).collect(),
+        shaped_up: shaped_report(&status.shaped_up),
+        shaped_down: shaped_report(&status.shaped_down),
+    }
+}
+
+fn shaped_report(counts: &Counts) -> ShapedReport {
+    let Counts { bytes, waits, waited, .. } = *counts;
+    ShapedReport { bytes, waits, waited_ms: millis(waited) }
+}
+
+fn millis(waited: Duration) -> u64 {
+    u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn class_report(class: &ClassStatus) -> ClassReport {
+    let (organization, traffic, one) = match class.name {
+        ClassName::Node => (None, None, None),
+        ClassName::Organization(id) => (Some(id), None, None),
+        ClassName::Rule { organization, traffic, one } => (Some(organization), Some(traffic), one),
+    };
+    let bits = |rate: Option<BitRate>| rate.map(BitRate::bits_per_second);
+    ClassReport {
+        organization,
+        traffic,
+        user: match one {
+            Some(One::User(user)) => Some(user),
+            _ => None,
+        },
+        session: match one {
+            Some(One::Session(session)) => Some(session),
+            _ => None,
+        },
+        cap_bits_per_second: bits(class.allowance.cap),
+        reserved_bits_per_second: bits(class.allowance.reserved),
+        flows: class.flows,
+        up_bits_per_second: class.up.bits_per_second,
+        down_bits_per_second: class.down.bits_per_second,
+        up_waited_ms: millis(class.up.waited),
+        down_waited_ms: millis(class.down.waited),
     }
 }
 
@@ -195,6 +235,7 @@ pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         trust: snapshot.trust.clone(),
         peers: snapshot.peers.clone(),
         resources: snapshot.resources.clone(),
+        bandwidth: snapshot.bandwidth.clone(),
     };
     View::new(&snapshot.manifest, sections)
 }

@@ -11,6 +11,7 @@ use rap_mesh_core::refusals::refusal;
 use rap_node_agent::AgentState;
 use rap_proto::{
     NodeId, NodeRole, RefusalCode, Signer as _,
+    bandwidth::Bandwidth,
     refusal::Refusal,
     snapshot::{Peer, Peers, Resources, RoleScope},
 };
@@ -40,6 +41,7 @@ fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
         trust: making.trust,
         peers: Peers::default(),
         resources: Resources::default(),
+        bandwidth: Bandwidth::default(),
     };
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),

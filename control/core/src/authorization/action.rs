@@ -69,6 +69,11 @@ actions! {
     ReadQuotas = "organization.read_quotas", Read,
         [OrganizationOwner, OrganizationAdmin, PlatformOwner, PlatformAdmin];
     SetQuotas = "organization.set_quotas", Manage, [PlatformOwner];
+    ReadBandwidth = "organization.read_bandwidth", Read,
+        [OrganizationOwner, OrganizationAdmin, PlatformOwner, PlatformAdmin];
+    /// What it may take of each node.
+    GrantBandwidth = "organization.grant_bandwidth", Manage, [PlatformOwner];
+    RuleBandwidth = "organization.rule_bandwidth", Manage, [OrganizationOwner, OrganizationAdmin];
     ReadOrganizationAudit = "audit.read", Audit, [OrganizationOwner, OrganizationAdmin];
 
     // Members. Target: `Organization` for the list and for new users, else `Membership`.
@@ -126,6 +131,7 @@ actions! {
         [PlatformOwnerOfItsOwn, PlatformAdminOfItsOwn, OrganizationOwner];
     AssignNodePools = "node.assign_pools", Manage,
         [PlatformOwnerOfItsOwn, PlatformAdminOfItsOwn, OrganizationOwner, OrganizationAdmin];
+    CapNodeBandwidth = "node.cap_bandwidth", Manage, [PlatformOwner];
     DrainNode = "node.drain", Manage,
         [PlatformOwner, PlatformAdmin, OrganizationOwner, OrganizationAdmin];
     RevokeNode = "node.revoke", Manage, [PlatformOwner, PlatformAdmin, OrganizationOwner];

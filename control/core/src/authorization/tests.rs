@@ -36,6 +36,9 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::RemoveOrganization
         | A::ReadQuotas
         | A::SetQuotas
+        | A::ReadBandwidth
+        | A::GrantBandwidth
+        | A::RuleBandwidth
         | A::ExplainPolicies
         | A::ReadOrganizationAudit
         | A::ReadMembers
@@ -69,6 +72,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::RejectNode
         | A::AssignNodeRoles
         | A::AssignNodePools
+        | A::CapNodeBandwidth
         | A::DrainNode
         | A::RevokeNode
         | A::ActAsNode => Target::Node(tenant.egress),

@@ -10,6 +10,7 @@ use rap_proto::{
 
 use super::{
     Compiled, FIRST_AUTHORITY_EPOCH, NotCompiled, SNAPSHOT_TTL,
+    bandwidth::bandwidth,
     shared::{Encoded, Fleet, Shared},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 /// Compiles the snapshot of one node. The same state and node give the same bytes.
 ///
 /// The section `resources` is there only for nodes that serve an egress pool, `connections` only
-/// for nodes that may carry one.
+/// for nodes that may carry one, `bandwidth` only where something is said of it.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     Compiler::default().compile(state, node)
 }
@@ -64,6 +65,10 @@ impl Compiler {
         let connections = connections(state, node);
         if !connections.connections.is_empty() {
             sections.encode(&connections)?;
+        }
+        let bandwidth = bandwidth(state, node);
+        if !bandwidth.is_empty() {
+            sections.encode(&bandwidth)?;
         }
         Ok(Compiled {
             manifest: Manifest {

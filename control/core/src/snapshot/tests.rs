@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod bandwidth;
 mod connections;
 mod histories;
 

@@ -13,8 +13,11 @@ use rap_events::{
 };
 use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId};
 
-use super::scope::visible_roles;
-use crate::{lease::carriers, state::State};
+use super::{bandwidth::shapes, scope::visible_roles};
+use crate::{
+    lease::carriers,
+    state::{Node, State},
+};
 
 /// The nodes that the event concerns as far as `state` knows. Asked before and after it is folded.
 pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -> BTreeSet<NodeId> {
@@ -32,9 +35,16 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             OrganizationEvent::Created(_)
             | OrganizationEvent::Renamed(_)
             | OrganizationEvent::QuotasSet(_) => BTreeSet::new(),
-            OrganizationEvent::Suspended(_)
-            | OrganizationEvent::Resumed(_)
-            | OrganizationEvent::Removed(_) => organization(state, OrganizationId::from_uuid(id)),
+            OrganizationEvent::BandwidthGranted(_) | OrganizationEvent::BandwidthRuled(_) => {
+                shapers(state, OrganizationId::from_uuid(id)).collect()
+            }
+            OrganizationEvent::Removed(_) => {
+                let id = OrganizationId::from_uuid(id);
+                organization(state, id).into_iter().chain(shapers(state, id)).collect()
+            }
+            OrganizationEvent::Suspended(_) | OrganizationEvent::Resumed(_) => {
+                organization(state, OrganizationId::from_uuid(id))
+            }
         },
         DomainEvent::User(event) => match event {
             // A membership can stand before its user's creation in the same append.
@@ -94,6 +104,12 @@ fn organization(state: &State, id: OrganizationId) -> BTreeSet<NodeId> {
     carriers.chain(servers(state, id)).collect()
 }
 
+/// The nodes that keep to the organization's bandwidth rules.
+fn shapers(state: &State, organization: OrganizationId) -> impl Iterator<Item = NodeId> {
+    let keeps = move |node: &&Node| shapes(node, organization);
+    state.nodes().approved().filter(keeps).map(|node| node.id)
+}
+
 /// Of a lease only its holder is told, of everything else all that may carry the connection. A
 /// node that holds its lease and may no longer is told by the event that took the permission away.
 fn connection(state: &State, event: &VpnConnectionEvent, id: VpnConnectionId) -> BTreeSet<NodeId> {
@@ -124,7 +140,8 @@ fn node(state: &State, event: &NodeEvent, id: NodeId) -> BTreeSet<NodeId> {
         | NodeEvent::WitnessKeyRecorded(_) => BTreeSet::new(),
         NodeEvent::PoolsAssigned(_)
         | NodeEvent::DrainingStarted(_)
-        | NodeEvent::DrainingEnded(_) => BTreeSet::from([id]),
+        | NodeEvent::DrainingEnded(_)
+        | NodeEvent::BandwidthCapped(_) => BTreeSet::from([id]),
         NodeEvent::Approved(_)
         | NodeEvent::RolesAssigned(_)
         | NodeEvent::AddressesChanged(_)

@@ -8,8 +8,8 @@ use rap_events::{
     node::{NodeEvent, NodeRequested, Offer, RevocationReason},
 };
 use rap_proto::{
-    Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, PublicKey, Timestamp,
-    snapshot::RoleScope,
+    BitRate, Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, PublicKey,
+    Timestamp, snapshot::RoleScope,
 };
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +48,8 @@ pub struct Node {
     pub revoked: Option<RevocationReason>,
     /// Of its cosignatures (Ed25519); `None` until its agent showed it.
     pub witness_key: Option<[u8; 32]>,
+    /// The most that passes through it in each direction.
+    pub bandwidth_cap: Option<BitRate>,
     /// The greatest place in its spool of an observation that is in the log.
     pub observed: u64,
     /// The version of its snapshot: the position of the last event that touched it.
@@ -97,6 +99,7 @@ impl Node {
             draining: false,
             revoked: None,
             witness_key: None,
+            bandwidth_cap: None,
             observed: 0,
             version: 0,
             versioned_at: Timestamp::default(),
@@ -184,6 +187,7 @@ impl Nodes {
                 self.by_name.remove(&node.name);
             }
             NodeEvent::WitnessKeyRecorded(event) => node.witness_key = Some(event.key),
+            NodeEvent::BandwidthCapped(event) => node.bandwidth_cap = event.cap,
         }
         Ok(())
     }

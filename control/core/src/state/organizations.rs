@@ -4,7 +4,7 @@ use rap_events::{
     Envelope,
     organization::{OrganizationEvent, Quotas},
 };
-use rap_proto::{Name, OrganizationId};
+use rap_proto::{Name, OrganizationId, bandwidth::OrganizationBandwidth};
 use serde::{Deserialize, Serialize};
 
 use super::{Corrupt, Stamp, stamp::created};
@@ -22,6 +22,7 @@ pub struct Organization {
     pub name: Name,
     pub standing: OrganizationStanding,
     pub quotas: Quotas,
+    pub bandwidth: OrganizationBandwidth,
     pub stamp: Stamp,
 }
 
@@ -61,6 +62,7 @@ impl Organizations {
                 name: event.name.clone(),
                 standing: OrganizationStanding::Active,
                 quotas: Quotas::default(),
+                bandwidth: OrganizationBandwidth::default(),
                 stamp: Stamp::first(envelope)?,
             };
             self.by_name.insert(organization.name.clone(), organization.id);
@@ -81,6 +83,12 @@ impl Organizations {
                 organization.standing = OrganizationStanding::Suspended;
             }
             OrganizationEvent::QuotasSet(event) => organization.quotas = event.quotas,
+            OrganizationEvent::BandwidthGranted(event) => {
+                organization.bandwidth.granted = event.granted;
+            }
+            OrganizationEvent::BandwidthRuled(event) => {
+                organization.bandwidth.rules.clone_from(&event.rules);
+            }
             OrganizationEvent::Resumed(_) => organization.standing = OrganizationStanding::Active,
             OrganizationEvent::Removed(_) => {
                 self.by_name.remove(&organization.name);

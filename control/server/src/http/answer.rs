@@ -178,6 +178,7 @@ revised!(
     api::Session,
     api::Quotas,
     api::Leases,
+    api::Bandwidth,
 );
 
 impl Answer for api::LoggedIn {

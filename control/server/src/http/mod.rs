@@ -14,6 +14,7 @@ mod routes;
 mod account;
 mod api_tokens;
 mod audit;
+mod bandwidth;
 mod decisions;
 mod display_name;
 pub(crate) mod events;

@@ -9,7 +9,7 @@ use rap_events::{
     node::{self, NodeCommand},
 };
 use rap_proto::{
-    NodeId,
+    BitRate, NodeId,
     api::{ApproveNode, Because, Changed, Node, NodeState, Page, SetNodePools, SetNodeRoles},
 };
 
@@ -132,6 +132,7 @@ fn show(call: &Call, node: &Found) -> Node {
         renewal: node.renewal,
         snapshot_version: node.version,
         live: call.app.live.get(node.id),
+        bandwidth_cap_bits_per_second: node.bandwidth_cap.map(BitRate::bits_per_second),
         revision: node.stamp.revision,
     }
 }

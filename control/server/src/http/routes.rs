@@ -13,7 +13,7 @@ use actix_web::{
 use rap_proto::api::{Problem, ProblemCode};
 
 use super::{
-    account, api_tokens, audit, decisions,
+    account, api_tokens, audit, bandwidth, decisions,
     dispatch::{self, problem_response},
     endpoint::{
         AnswerDoc, Answered, Endpoint, Form, LIMIT, Parameter, after, command, get, list, raw,
@@ -37,7 +37,7 @@ const SESSION_QUERY: &[Parameter] = &[
 
 /// Every route under `/api/v1`.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    [accounts(), tenancy(), access(), connections(), fleet(), log()].concat()
+    [accounts(), tenancy(), access(), connections(), shaping(), fleet(), log()].concat()
 }
 
 fn accounts() -> Vec<Endpoint> {
@@ -248,6 +248,29 @@ fn connections() -> Vec<Endpoint> {
         )
         .conditional()
         .while_frozen(),
+    ]
+}
+
+fn shaping() -> Vec<Endpoint> {
+    let path = "/api/v1/organizations/{organization}/bandwidth";
+    vec![
+        get(path, "Show an organization's bandwidth rules", bandwidth::get),
+        command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
+            .conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/organizations/{organization}/bandwidth/grant",
+            "Set what an organization may take of each node",
+            bandwidth::grant,
+        )
+        .conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/nodes/{node}/bandwidth",
+            "Set the most that passes through a node",
+            bandwidth::cap_node,
+        )
+        .conditional(),
     ]
 }
 

@@ -100,6 +100,10 @@ async fn busy(world: &World, stranger: &Tenant) {
     assert_eq!(api.post(&within("/policies"), rules).await.status, 201);
     let connection = json!({"name": "canary-vpn", "class": "fast"});
     assert_eq!(api.post(&within("/vpn-connections"), connection).await.status, 201);
+    let path = within("/bandwidth");
+    let rules = json!({"rules": [{"user": bob_name, "capBitsPerSecond": 4_000_000}]});
+    let revision = api.get(&path).await.revision();
+    assert_eq!(api.change(Method::PUT, &path, Some(rules), revision).await.status, 200);
     let key = node::fresh_key().public_key();
     let granted = api.post("/sessions", json!({"resource": stranger.resource, "clientKey": key}));
     let session = granted.await.json["session"].as_str().unwrap().to_owned();

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod backup;
+mod bandwidth;
 mod beat;
 mod bus;
 mod commands;

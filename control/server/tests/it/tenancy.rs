@@ -70,7 +70,7 @@ impl Target<'_> {
         let key = node::fresh_key().public_key();
         let rules = json!({"roles": ["organization_user"], "kinds": ["ssh"]});
         let target = json!({"host": "h", "port": 1});
-        let bodies: BTreeMap<(&str, &str), Value> = BTreeMap::from([
+        let mut bodies: BTreeMap<(&str, &str), Value> = BTreeMap::from([
             (("POST", "/users"), json!({"name": "eve", "organization": organization})),
             (("POST", "/users/{user}/disable"), json!({"reason": ""})),
             (
@@ -134,6 +134,7 @@ impl Target<'_> {
                 }),
             ),
         ]);
+        bodies.extend(bandwidth());
         bodies.get(&(method, path.trim_start_matches("/api/v1"))).cloned()
     }
 
@@ -158,6 +159,15 @@ impl Target<'_> {
         traces.push(tenant.name.clone());
         traces
     }
+}
+
+fn bandwidth() -> [((&'static str, &'static str), Value); 3] {
+    let cap = || json!({"capBitsPerSecond": 1_000_000});
+    [
+        (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
+        (("PUT", "/organizations/{organization}/bandwidth/grant"), cap()),
+        (("PUT", "/nodes/{node}/bandwidth"), cap()),
+    ]
 }
 
 #[tokio::test]

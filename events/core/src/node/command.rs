@@ -1,6 +1,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use rap_proto::{Capability, JoinTokenId, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope};
+use rap_proto::{
+    BitRate, Capability, JoinTokenId, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope,
+};
 
 use super::Offer;
 
@@ -69,6 +71,10 @@ pub enum NodeCommand {
     RecordWitnessKey {
         key: [u8; 32],
     },
+    /// The most that passes through it in each direction; none for no bound.
+    CapBandwidth {
+        cap: Option<BitRate>,
+    },
     /// Releases the name; the key stays taken for ever.
     Revoke {
         note: String,
@@ -105,4 +111,6 @@ pub enum NodeRejection {
     OtherWitnessKey,
     #[error("a text is at most 256 bytes without control characters")]
     TextNotPlain,
+    #[error("a rate is from 8kbit to 100gbit")]
+    BandwidthOutOfRange,
 }

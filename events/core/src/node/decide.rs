@@ -1,12 +1,12 @@
 use std::{net::SocketAddr, time::Duration};
 
-use rap_proto::{OrganizationId, Timestamp, wire::node_api::MAX_ADDRESSES};
+use rap_proto::{BitRate, OrganizationId, Timestamp, wire::node_api::MAX_ADDRESSES};
 
 use super::{
     AddressesChanged, CERTIFICATE_MS, CapabilitiesReported, Certificate, CertificateIssued,
-    DrainingEnded, DrainingStarted, Node, NodeApproved, NodeCommand, NodeEvent, NodeRejected,
-    NodeRejection, NodeRequested, NodeRevoked, Offer, PoolsAssigned, RENEWAL_RETRY_MS,
-    RevocationReason, RolesAssigned, ScopeFault, Standing, WitnessKeyRecorded,
+    DrainingEnded, DrainingStarted, Node, NodeApproved, NodeBandwidthCapped, NodeCommand,
+    NodeEvent, NodeRejected, NodeRejection, NodeRequested, NodeRevoked, Offer, PoolsAssigned,
+    RENEWAL_RETRY_MS, RevocationReason, RolesAssigned, ScopeFault, Standing, WitnessKeyRecorded,
     scope::{check_pools, checked_roles},
 };
 use crate::{Aggregate, aggregate::is_plain_text};
@@ -87,6 +87,7 @@ impl Aggregate for Node {
             NodeEvent::DrainingEnded(_) => self.draining = false,
             NodeEvent::Revoked(_) => self.standing = Standing::Revoked,
             NodeEvent::WitnessKeyRecorded(recorded) => self.witness_key = Some(recorded.key),
+            NodeEvent::BandwidthCapped(capped) => self.bandwidth_cap = capped.cap,
         }
     }
 
@@ -207,6 +208,13 @@ impl Node {
                 Some(recorded) if recorded == key => None,
                 Some(_) => return Err(NodeRejection::OtherWitnessKey),
             },
+            NodeCommand::CapBandwidth { cap } => {
+                let sound = |rate: BitRate| BitRate::new(rate.bits_per_second()).is_some();
+                if !cap.is_none_or(sound) {
+                    return Err(NodeRejection::BandwidthOutOfRange);
+                }
+                (cap != self.bandwidth_cap).then(|| NodeBandwidthCapped { cap }.into())
+            }
             NodeCommand::Request { .. }
             | NodeCommand::Approve
             | NodeCommand::Reject { .. }

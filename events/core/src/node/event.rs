@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    Capability, JoinTokenId, Name, OrganizationId, PoolId, PublicKey, Timestamp,
+    BitRate, Capability, JoinTokenId, Name, OrganizationId, PoolId, PublicKey, Timestamp,
     snapshot::RoleScope,
 };
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ events! {
     DrainingEnded(DrainingEnded) = "node.draining_ended" / 1;
     Revoked(NodeRevoked) = "node.revoked" / 1;
     WitnessKeyRecorded(WitnessKeyRecorded) = "node.witness_key_recorded" / 1;
+    BandwidthCapped(NodeBandwidthCapped) = "node.bandwidth_capped" / 1;
 }
 
 /// A host showed a join token and asked to be enrolled.
@@ -129,6 +130,13 @@ pub struct WitnessKeyRecorded {
     /// Ed25519.
     #[serde(with = "serde_bytes")]
     pub key: [u8; 32],
+}
+
+/// The most that passes through it in each direction, as it is from now; none for no bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeBandwidthCapped {
+    pub cap: Option<BitRate>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

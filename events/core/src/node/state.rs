@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use rap_proto::{Capability, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope};
+use rap_proto::{BitRate, Capability, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope};
 
 use super::Offer;
 
@@ -19,6 +19,7 @@ pub struct Node {
     pub draining: bool,
     /// Ed25519; `None` until the agent showed it.
     pub witness_key: Option<[u8; 32]>,
+    pub bandwidth_cap: Option<BitRate>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

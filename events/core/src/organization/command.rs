@@ -1,4 +1,7 @@
-use rap_proto::{Name, OrganizationId};
+use rap_proto::{
+    Name, OrganizationId,
+    bandwidth::{Allowance, BandwidthRule},
+};
 
 use super::Quotas;
 
@@ -22,6 +25,14 @@ pub enum OrganizationCommand {
     SetQuotas {
         quotas: Quotas,
     },
+    /// What the organization may take of each node, by the platform.
+    GrantBandwidth {
+        granted: Allowance,
+    },
+    /// What the organization makes of it: all its rules.
+    RuleBandwidth {
+        rules: Vec<BandwidthRule>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,4 +45,20 @@ pub enum OrganizationRejection {
     TextNotPlain,
     #[error("a quota is at most 1000000, and events per second at least 1")]
     QuotaOutOfRange,
+    #[error("a rate is from 8kbit to 100gbit")]
+    BandwidthOutOfRange,
+    #[error("a rule has a cap, a reserve or both")]
+    BandwidthSaysNothing,
+    #[error("what is reserved is not above the cap")]
+    ReserveAboveCap,
+    #[error("an organization has at most 64 bandwidth rules")]
+    TooManyBandwidthRules,
+    #[error("two rules are about the same traffic")]
+    BandwidthRuleTwice,
+    #[error("something is reserved for one class, not for each of many or for a while")]
+    ReserveForMany,
+    #[error("only bulk gives way while something is interactive")]
+    OnlyBulkGivesWay,
+    #[error("caps, and all reserves together, are within what the platform granted")]
+    BandwidthAboveGrant,
 }

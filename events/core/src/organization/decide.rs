@@ -1,9 +1,13 @@
-use rap_proto::{OrganizationId, Timestamp};
+use rap_proto::{
+    OrganizationId, Timestamp,
+    bandwidth::{Allowance, BandwidthRule, OrganizationBandwidth},
+};
 
 use super::{
-    Organization, OrganizationCommand, OrganizationCreated, OrganizationEvent,
-    OrganizationQuotasSet, OrganizationRejection, OrganizationRemoved, OrganizationRenamed,
-    OrganizationResumed, OrganizationSuspended, Standing,
+    Organization, OrganizationBandwidthGranted, OrganizationBandwidthRuled, OrganizationCommand,
+    OrganizationCreated, OrganizationEvent, OrganizationQuotasSet, OrganizationRejection,
+    OrganizationRemoved, OrganizationRenamed, OrganizationResumed, OrganizationSuspended, Standing,
+    check_bandwidth, check_grant,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -53,6 +57,8 @@ impl Aggregate for Organization {
                 return Ok(Vec::new());
             }
             OrganizationCommand::SetQuotas { quotas } => OrganizationQuotasSet { quotas }.into(),
+            OrganizationCommand::GrantBandwidth { granted } => return self.grant(granted),
+            OrganizationCommand::RuleBandwidth { rules } => return self.rule(rules),
         };
         Ok(vec![event])
     }
@@ -69,10 +75,37 @@ impl Aggregate for Organization {
             OrganizationEvent::Resumed(_) => self.standing = Standing::Active,
             OrganizationEvent::Removed(_) => self.standing = Standing::Removed,
             OrganizationEvent::QuotasSet(set) => self.quotas = set.quotas,
+            OrganizationEvent::BandwidthGranted(event) => self.bandwidth.granted = event.granted,
+            OrganizationEvent::BandwidthRuled(event) => {
+                self.bandwidth.rules.clone_from(&event.rules);
+            }
         }
     }
 
     fn organization(&self) -> Option<OrganizationId> {
         self.id
+    }
+}
+
+impl Organization {
+    /// The platform may grant less than the rules say: nodes keep to both.
+    fn grant(&self, granted: Allowance) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
+        check_grant(&granted).map_err(|fault| fault.rejection)?;
+        if granted == self.bandwidth.granted {
+            return Ok(Vec::new());
+        }
+        Ok(vec![OrganizationBandwidthGranted { granted }.into()])
+    }
+
+    fn rule(
+        &self,
+        rules: Vec<BandwidthRule>,
+    ) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
+        let OrganizationBandwidth { granted, rules: before } = &self.bandwidth;
+        check_bandwidth(granted, before, &rules).map_err(|fault| fault.rejection)?;
+        if rules == self.bandwidth.rules {
+            return Ok(Vec::new());
+        }
+        Ok(vec![OrganizationBandwidthRuled { rules }.into()])
     }
 }

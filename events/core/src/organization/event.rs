@@ -1,4 +1,7 @@
-use rap_proto::{Name, OrganizationId};
+use rap_proto::{
+    Name, OrganizationId,
+    bandwidth::{Allowance, BandwidthRule},
+};
 use serde::{Deserialize, Serialize};
 
 use super::Quotas;
@@ -13,6 +16,8 @@ events! {
     Resumed(OrganizationResumed) = "organization.resumed" / 1;
     Removed(OrganizationRemoved) = "organization.removed" / 1;
     QuotasSet(OrganizationQuotasSet) = "organization.quotas_set" / 1;
+    BandwidthGranted(OrganizationBandwidthGranted) = "organization.bandwidth_granted" / 1;
+    BandwidthRuled(OrganizationBandwidthRuled) = "organization.bandwidth_ruled" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,4 +54,18 @@ pub struct OrganizationRemoved {}
 #[serde(deny_unknown_fields)]
 pub struct OrganizationQuotasSet {
     pub quotas: Quotas,
+}
+
+/// What it may take of each node, as it is from now; nothing said is no bound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationBandwidthGranted {
+    pub granted: Allowance,
+}
+
+/// All bandwidth rules, as they are from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationBandwidthRuled {
+    pub rules: Vec<BandwidthRule>,
 }

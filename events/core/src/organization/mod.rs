@@ -1,6 +1,8 @@
 //! An organization: a tenancy boundary. Its stream's id is its own.
 
+mod bandwidth;
 mod quotas;
+pub use bandwidth::*;
 pub use quotas::*;
 
 mod command;

@@ -1,4 +1,4 @@
-use rap_proto::{Name, OrganizationId};
+use rap_proto::{Name, OrganizationId, bandwidth::OrganizationBandwidth};
 
 use super::Quotas;
 
@@ -8,6 +8,7 @@ pub struct Organization {
     pub name: Option<Name>,
     pub standing: Standing,
     pub quotas: Quotas,
+    pub bandwidth: OrganizationBandwidth,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,10 +1,11 @@
 //! One sample of every event, with every optional part present.
 
 use rap_proto::{
-    ApiScope, AttachmentId, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
-    LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
+    ApiScope, AttachmentId, BitRate, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
+    Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
     PlatformRole, PolicyId, PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind,
     Signer, Timestamp, UserId, Verdict, VpnConnectionId,
+    bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal},
@@ -120,6 +121,27 @@ pub(crate) fn quotas() -> Quotas {
     Quotas { nodes: 3, sessions: 20, events_per_second: 5 }
 }
 
+pub(crate) fn rate(text: &str) -> BitRate {
+    text.parse().unwrap()
+}
+
+pub(crate) fn allowance() -> Allowance {
+    Allowance { cap: Some(rate("20mbit")), reserved: Some(rate("5mbit")) }
+}
+
+pub(crate) fn bandwidth_rule() -> BandwidthRule {
+    let traffic = Traffic {
+        connection: Some(CONNECTION),
+        resource: Some(SSH),
+        kind: Some(ResourceKind::Ssh),
+        user: Some(ALICE),
+        lane: Some(Lane::Bulk),
+        each: Some(Each::Session),
+        while_interactive: true,
+    };
+    BandwidthRule { traffic, allowance: Allowance { reserved: None, ..allowance() } }
+}
+
 pub(crate) fn seen(node: NodeId, sequence: u64) -> Seen {
     Seen { node, sequence, at: after(MINUTE_MS) }
 }
@@ -233,13 +255,15 @@ fn cluster() -> Vec<DomainEvent> {
         ControlKeyAdded { key: key(4) }.into(),
         SnapshotsRenewed {}.into(),
     ];
-    let organization: [OrganizationEvent; 6] = [
+    let organization: [OrganizationEvent; 8] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),
         OrganizationRenamed { name: name("acme-ltd") }.into(),
         OrganizationSuspended { reason: "unpaid".to_owned() }.into(),
         OrganizationResumed {}.into(),
         OrganizationRemoved {}.into(),
         OrganizationQuotasSet { quotas: quotas() }.into(),
+        OrganizationBandwidthGranted { granted: allowance() }.into(),
+        OrganizationBandwidthRuled { rules: vec![bandwidth_rule()] }.into(),
     ];
     cluster.into_iter().map(Into::into).chain(organization.into_iter().map(Into::into)).collect()
 }
@@ -299,7 +323,7 @@ fn nodes() -> Vec<DomainEvent> {
         JoinTokenRevoked {}.into(),
         JoinTokenUseRefused { reason: UseRefusal::Used, name: name("egress-2") }.into(),
     ];
-    let node: [NodeEvent; 12] = [
+    let node: [NodeEvent; 13] = [
         node_requested().into(),
         NodeApproved { automatic: true }.into(),
         NodeRejected { reason: "unknown host".to_owned() }.into(),
@@ -316,6 +340,7 @@ fn nodes() -> Vec<DomainEvent> {
         DrainingEnded {}.into(),
         NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
         WitnessKeyRecorded { key: [7; 32] }.into(),
+        NodeBandwidthCapped { cap: Some(rate("1gbit")) }.into(),
     ];
     join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
 }

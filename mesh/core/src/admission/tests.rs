@@ -106,7 +106,13 @@ fn given(role: NodeRole) -> Given {
         client_key: client_key().public_key(),
         leased: None,
     };
-    let sections = Sections { assignment, trust, peers: Peers { peers }, resources };
+    let sections = Sections {
+        assignment,
+        trust,
+        peers: Peers { peers },
+        resources,
+        bandwidth: Default::default(),
+    };
     Given { authority: Authority::Healthy, manifest, sections, claims }
 }
 

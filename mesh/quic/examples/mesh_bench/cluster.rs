@@ -112,6 +112,7 @@ impl Cluster {
             },
             peers: Peers { peers: peers.collect() },
             resources: Resources { resources: vec![resource()] },
+            bandwidth: Default::default(),
         };
         View::new(&manifest, sections)
     }

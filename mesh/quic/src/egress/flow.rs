@@ -24,6 +24,7 @@ use crate::{
     DialRequest, Dialed,
     frames::TARGET_DIAL_TIMEOUT,
     mesh::{Mesh, locked},
+    shaping::Shaped,
     splice::{Counters, Halves, Side, splice_target},
     watch::{until, wait_for_version},
 };
@@ -40,6 +41,7 @@ pub(crate) struct Reached {
     origin: Origin,
     claims: Arc<AccessClaims>,
     dialed: Dialed,
+    shaped: Shaped,
     place: Place,
 }
 
@@ -58,6 +60,7 @@ pub(crate) async fn reach(
     let resource = allow(mesh, origin, &request, &claims).await.map_err(refused)?;
     let channel = request.channel;
     let place = Place::take(mesh, &claims, channel).map_err(refused)?;
+    let shaped = Shaped::open(mesh, &claims, origin.lane).map_err(refused)?;
     let span = tracing::info_span!("flow", session = %claims.session, lane = %origin.lane);
     let asked = DialRequest {
         session: claims.session,
@@ -70,7 +73,7 @@ pub(crate) async fn reach(
     let dialed = dialled
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))
         .inspect_err(|refusal| mesh.refused(refusal.code, Some(claimed(&claims))))?;
-    Ok(Reached { origin, claims, dialed, place })
+    Ok(Reached { origin, claims, dialed, shaped, place })
 }
 
 /// The checks of an opening, which are also those of every further connection of a flow.
@@ -97,7 +100,7 @@ impl Reached {
         counters: &Counters,
         over: impl Future<Output = EndReason>,
     ) -> EndReason {
-        let Self { origin, claims, dialed, place } = self;
+        let Self { origin, claims, dialed, shaped, place } = self;
         let mesh = &place.mesh;
         let first = locked(&mesh.egress).flow_reached(place.session);
         if first {
@@ -119,7 +122,8 @@ impl Reached {
             Some(leased) => Box::new(Gated { stream, mesh: mesh.clone(), leased }),
         };
         let worker_died = worker_died.shared();
-        let reason = splice_target(from, side, stream, worker_died, counters, over).await;
+        let passed = splice_target(from, side, stream, worker_died, &shaped, counters, over);
+        let reason = passed.await;
         tracing::debug!(session = %place.session, %reason, "flow ended");
         reason
     }

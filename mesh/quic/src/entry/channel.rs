@@ -22,6 +22,7 @@ use crate::{
     lanes::{Flow, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
+    shaping::Shaped,
     splice::{Counters, Halves, Side, splice},
 };
 
@@ -57,7 +58,7 @@ async fn begin(
         _ = client.over_or_lost() => return,
         opened = open(client, admitted, request) => opened,
     };
-    let (flow, account) = match opened {
+    let Opened { flow, shaped, account } = match opened {
         Ok(opened) => opened,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
@@ -84,7 +85,7 @@ async fn begin(
     let reason = match flow {
         Flow::Lane(mut flow) => {
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-            splice(&mut ends, &mut lane, counters, over).await
+            splice(&mut ends, &mut lane, shaped.as_ref(), counters, over).await
         }
         Flow::Here(reached) => reached.pass(&mut ends, Side::Client, counters, over).await,
     };
@@ -116,6 +117,14 @@ pub(super) fn refuse(mut send: Outlet) {
     }
 }
 
+/// A channel that may open its flow.
+struct Opened {
+    flow: Flow,
+    /// Of a flow on a lane; one that ends here has its place as an egress' flow.
+    shaped: Option<Shaped>,
+    account: Account,
+}
+
 /// What is asked for, when the client may have it.
 async fn asked(
     client: &Client,
@@ -145,7 +154,7 @@ async fn open(
     client: &Arc<Client>,
     Admitted { claims, .. }: &Admitted,
     mut request: OpenChannel,
-) -> Result<(Flow, Account), Refusal> {
+) -> Result<Opened, Refusal> {
     let mesh = &client.mesh;
     let refused = |code| {
         mesh.refused(code, Some(claimed(claims)));
@@ -159,7 +168,11 @@ async fn open(
     request.traceparent = mesh.continue_trace(&span, request.traceparent);
     let opening = open_flow(mesh, returned::shown_last(client), request);
     match opening.instrument(span).await {
-        Ok(flow) => Ok((flow, account)),
+        Ok(flow) => {
+            let on_lane = matches!(flow, Flow::Lane(_));
+            let shaped = on_lane.then(|| Shaped::open(mesh, claims, lane)).transpose();
+            Ok(Opened { flow, shaped: shaped.map_err(refused)?, account })
+        }
         Err(other) => {
             if !other.by_egress {
                 mesh.refused(other.refusal.code, Some(claimed(claims)));

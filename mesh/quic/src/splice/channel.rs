@@ -2,30 +2,37 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
-use rap_mesh_core::ended::ended_reason;
+use rap_mesh_core::{ended::ended_reason, shape::Direction};
 use rap_proto::observation::EndReason;
 
 use super::{CopyEnd, Counters, Halves, Side, natural};
-use crate::pipe::{Inlet, Outlet, Unsent};
+use crate::{
+    pipe::{Inlet, Outlet, Unsent},
+    shaping::Shaped,
+};
 
 /// How many received pieces are passed on at once.
 const PIECES: usize = 32;
 
 /// Copies both ways until both directions are closed, one of them is cut, or `over` says so.
-/// Returns why the flow ended.
+/// `shaped` says how fast. Returns why the flow ended.
 pub(crate) async fn splice(
     client: &mut Halves<'_>,
     lane: &mut Halves<'_>,
+    shaped: Option<&Shaped>,
     counters: &Counters,
     over: impl Future<Output = EndReason>,
 ) -> EndReason {
     let cut = {
-        let up = copy(client.recv, lane.send, &counters.up, Side::Client);
-        let down = copy(lane.recv, client.send, &counters.down, Side::Lane);
+        let up_pace = shaped.map(|shaped| Pace { shaped, direction: Direction::Up });
+        let down_pace = shaped.map(|shaped| Pace { shaped, direction: Direction::Down });
+        let up = copy(client.recv, lane.send, up_pace, &counters.up, Side::Client);
+        let down = copy(lane.recv, client.send, down_pace, &counters.down, Side::Lane);
         tokio::pin!(up, down, over);
         let (mut up_open, mut down_open) = (true, true);
         let mut first = None;
@@ -63,7 +70,13 @@ pub(crate) async fn splice(
     cut
 }
 
-async fn copy(from: &mut Inlet, to: &mut Outlet, count: &AtomicU64, source: Side) -> CopyEnd {
+async fn copy(
+    from: &mut Inlet,
+    to: &mut Outlet,
+    pace: Option<Pace<'_>>,
+    count: &AtomicU64,
+    source: Side,
+) -> CopyEnd {
     let stopped = to.stopped();
     tokio::pin!(stopped);
     let mut pieces: [Bytes; PIECES] = Default::default();
@@ -83,12 +96,64 @@ async fn copy(from: &mut Inlet, to: &mut Outlet, count: &AtomicU64, source: Side
             Ok(received) => &mut pieces[..received],
             Err(broken) => return CopyEnd::Cut(source.broke(broken)),
         };
+        if let Some(pace) = pace.filter(|pace| !pace.shaped.is_free()) {
+            if let Err(unsent) = paced(received, to, pace, stopped.as_mut(), count).await {
+                return ended(from, unsent, source);
+            }
+            continue;
+        }
         let bytes: usize = received.iter().map(Bytes::len).sum();
         match to.write_pieces(received).await {
             Ok(()) => count.fetch_add(bytes as u64, Ordering::Relaxed),
             Err(unsent) => return ended(from, unsent, source),
         };
     }
+}
+
+/// Who says how fast one direction may be.
+#[derive(Clone, Copy)]
+struct Pace<'a> {
+    shaped: &'a Shaped,
+    direction: Direction,
+}
+
+/// Passes pieces on as fast as they may be. Nothing more is read meanwhile.
+async fn paced(
+    pieces: &mut [Bytes],
+    to: &mut Outlet,
+    Pace { shaped, direction }: Pace<'_>,
+    mut stopped: Pin<&mut impl Future<Output = Unsent>>,
+    count: &AtomicU64,
+) -> Result<(), Unsent> {
+    let mut left: usize = pieces.iter().map(Bytes::len).sum();
+    while left > 0 {
+        let granted = tokio::select! {
+            biased;
+            granted = shaped.pass(direction, left) => granted,
+            // A receiver that is gone is noticed also while the piece waits.
+            unsent = &mut stopped => return Err(unsent),
+        };
+        let mut part: [Bytes; PIECES] = Default::default();
+        let filled = split_off(pieces, granted, &mut part);
+        to.write_pieces(&mut part[..filled]).await?;
+        count.fetch_add(granted as u64, Ordering::Relaxed);
+        left -= granted;
+    }
+    Ok(())
+}
+
+/// Moves the first `bytes` of `pieces` into `part`; says how many pieces that made.
+fn split_off(pieces: &mut [Bytes], mut bytes: usize, part: &mut [Bytes]) -> usize {
+    let mut filled = 0;
+    for piece in pieces.iter_mut().filter(|piece| !piece.is_empty()) {
+        if bytes == 0 {
+            break;
+        }
+        part[filled] = piece.split_to(bytes.min(piece.len()));
+        bytes -= part[filled].len();
+        filled += 1;
+    }
+    filled
 }
 
 /// How a direction ends whose receiver takes no more.
@@ -100,5 +165,21 @@ fn ended(from: &mut Inlet, unsent: Unsent, source: Side) -> CopyEnd {
             CopyEnd::Stopped(ended_reason(code))
         }
         Unsent::Lost(close) => CopyEnd::Cut(source.other().lost_because(close)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_are_split_off_in_their_order_and_the_rest_stays() {
+        let mut pieces = [&b"abc"[..], b"de", b"fgh"].map(Bytes::from_static);
+        let mut part: [Bytes; PIECES] = Default::default();
+        assert_eq!(split_off(&mut pieces, 4, &mut part), 2);
+        assert_eq!((&part[0][..], &part[1][..]), (&b"abc"[..], &b"d"[..]));
+        assert_eq!(split_off(&mut pieces, 4, &mut part), 2);
+        assert_eq!((&part[0][..], &part[1][..]), (&b"e"[..], &b"fgh"[..]));
+        assert_eq!(split_off(&mut pieces, 1, &mut part), 0);
     }
 }

@@ -14,7 +14,10 @@ use std::{
 
 use bytes::BytesMut;
 use futures_util::future::{BoxFuture, Shared};
-use rap_mesh_core::ended::{ended_code, ended_reason};
+use rap_mesh_core::{
+    ended::{ended_code, ended_reason},
+    shape::Direction,
+};
 use rap_proto::observation::EndReason;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -26,6 +29,7 @@ use crate::{
     ByteStream,
     mesh::locked,
     pipe::{Broken, Inlet, Outlet, Unsent},
+    shaping::Shaped,
 };
 
 /// What is read from a resource at once.
@@ -41,12 +45,13 @@ const WORKER_EXIT_GLANCE: Duration = Duration::from_millis(10);
 type Death = Shared<BoxFuture<'static, ()>>;
 
 /// Copies both ways until both directions are closed, one of them is cut, the worker dies, or
-/// `over` says so. Returns why the flow ended.
+/// `over` says so; `shaped` says how fast. Returns why the flow ended.
 pub(crate) async fn splice_target(
     from: &mut Halves<'_>,
     side: Side,
     target: Box<dyn ByteStream>,
     worker_died: Death,
+    shaped: &Shaped,
     counters: &Counters,
     over: impl Future<Output = EndReason>,
 ) -> EndReason {
@@ -54,9 +59,9 @@ pub(crate) async fn splice_target(
     let writer = Half(reader.0.clone());
     let up_open = AtomicBool::new(true);
     let cut = {
-        let up = upwards(from.recv, side, writer, &counters.up);
+        let up = upwards(from.recv, side, writer, shaped, &counters.up);
         let worker = Worker { died: worker_died.clone(), up_open: &up_open };
-        let down = downwards(reader, from.send, side, &counters.down, worker);
+        let down = downwards(reader, from.send, side, shaped, &counters.down, worker);
         tokio::pin!(up, down, over, worker_died);
         let mut down_open = true;
         let mut first = None;
@@ -94,9 +99,15 @@ pub(crate) async fn splice_target(
     cut
 }
 
-async fn upwards(from: &mut Inlet, side: Side, mut to: Half, count: &AtomicU64) -> CopyEnd {
+async fn upwards(
+    from: &mut Inlet,
+    side: Side,
+    mut to: Half,
+    shaped: &Shaped,
+    count: &AtomicU64,
+) -> CopyEnd {
     loop {
-        let chunk = match from.chunk().await {
+        let mut chunk = match from.chunk().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => {
                 // A target that is gone meanwhile shows it in the other direction.
@@ -109,13 +120,16 @@ async fn upwards(from: &mut Inlet, side: Side, mut to: Half, count: &AtomicU64) 
             }
             Err(Broken::Lost(close)) => return CopyEnd::Cut(side.lost_because(close)),
         };
-        if to.write_all(&chunk).await.is_err() {
-            let reason = EndReason::TargetClosed;
-            // What the target still sends is passed on; only this direction ends here.
-            from.stop(ended_code(reason));
-            return CopyEnd::Stopped(Some(reason));
+        while !chunk.is_empty() {
+            let part = chunk.split_to(shaped.pass(Direction::Up, chunk.len()).await);
+            if to.write_all(&part).await.is_err() {
+                let reason = EndReason::TargetClosed;
+                // What the target still sends is passed on; only this direction ends here.
+                from.stop(ended_code(reason));
+                return CopyEnd::Stopped(Some(reason));
+            }
+            count.fetch_add(part.len() as u64, Ordering::Relaxed);
         }
-        count.fetch_add(chunk.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -123,6 +137,7 @@ async fn downwards(
     mut from: Half,
     to: &mut Outlet,
     side: Side,
+    shaped: &Shaped,
     count: &AtomicU64,
     worker: Worker<'_>,
 ) -> CopyEnd {
@@ -145,12 +160,18 @@ async fn downwards(
                 return CopyEnd::Cut(worker.broke().await);
             }
         }
-        let bytes = buffer.split().freeze();
-        let length = bytes.len() as u64;
-        match to.write_pieces(&mut [bytes]).await {
-            Ok(()) => count.fetch_add(length, Ordering::Relaxed),
-            Err(unsent) => return unwanted(unsent, side),
-        };
+        let mut bytes = buffer.split().freeze();
+        while !bytes.is_empty() {
+            let granted = tokio::select! {
+                biased;
+                granted = shaped.pass(Direction::Down, bytes.len()) => granted,
+                unsent = &mut stopped => return unwanted(unsent, side),
+            };
+            match to.write_pieces(&mut [bytes.split_to(granted)]).await {
+                Ok(()) => count.fetch_add(granted as u64, Ordering::Relaxed),
+                Err(unsent) => return unwanted(unsent, side),
+            };
+        }
     }
     if locked(&from.0).other_side_is_gone() && worker.broke().await == EndReason::WorkerDied {
         return CopyEnd::Cut(EndReason::WorkerDied);

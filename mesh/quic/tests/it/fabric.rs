@@ -18,6 +18,7 @@ use rap_pki::{ClusterAuthority, node_server_name};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
     RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId, VpnConnectionId,
+    bandwidth::Bandwidth,
     key::LocalKey,
     observation::Observation,
     refusal::Refusal,
@@ -80,6 +81,7 @@ pub(crate) struct Plan {
     pub(crate) target: SocketAddr,
     pub(crate) carried: Option<VpnConnectionId>,
     pub(crate) resources_at: BTreeSet<NodeId>,
+    pub(crate) bandwidth: Bandwidth,
     /// How one node sees another's address, where that is not the real one.
     pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
 }
@@ -148,6 +150,7 @@ impl Fabric {
             target,
             carried: None,
             resources_at: BTreeSet::from([EGRESS]),
+            bandwidth: Bandwidth::default(),
             addresses: BTreeMap::new(),
         };
         let mut fabric = Self {
@@ -300,6 +303,7 @@ impl Fabric {
                 trust,
                 peers: Peers { peers: peers.collect() },
                 resources: Resources { resources },
+                bandwidth: self.plan.bandwidth.clone(),
             },
         )
     }

@@ -14,6 +14,7 @@ mod peers;
 mod raw;
 mod refusals;
 mod resume;
+mod shaping;
 mod targets;
 mod tcp;
 mod traffic;

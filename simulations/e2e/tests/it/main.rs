@@ -1,6 +1,7 @@
 //! The fabric's real programs on a network of their own, against Debian's servers and clients.
 #![allow(clippy::unwrap_used)]
 
+mod bandwidth;
 mod carry;
 mod denied;
 mod everyday;

@@ -174,6 +174,7 @@ impl SimNode {
             trust: snapshot.trust.clone(),
             peers: snapshot.peers.clone(),
             resources: snapshot.resources.clone(),
+            bandwidth: snapshot.bandwidth.clone(),
         };
         agent.view = Some((View::new(&snapshot.manifest, sections), snapshot.clone()));
         if !turn.planted(Mutation::WithdrawalIgnored) {

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 
 use rap_proto::{
     ClusterId, Digest, NodeRole,
+    bandwidth::Bandwidth,
     snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
 };
 
@@ -54,7 +55,8 @@ fn view_of(relays: u128, denied: &[NodeId]) -> View {
         denied_sessions: BTreeSet::new(),
     };
     let peers = Peers { peers: (0..relays).map(peer).collect() };
-    View::new(&manifest, Sections { assignment, trust, peers, resources: Resources::default() })
+    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
+    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
 }
 
 fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, Candidate<'static>) {

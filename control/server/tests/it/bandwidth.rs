@@ -1,0 +1,133 @@
+//! Bandwidth: who sets what, and what is told when it is wrong.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{Api, Reply, World, tenant};
+
+async fn put(api: &Api, path: &str, body: Value, revision: u64) -> Reply {
+    api.change(Method::PUT, path, Some(body), revision).await
+}
+
+#[tokio::test]
+async fn the_platform_grants_and_the_organization_rules_within_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
+    let (path, grant) = ("/organizations/acme/bandwidth", "/organizations/acme/bandwidth/grant");
+    let revision = root.get(path).await.revision();
+    let own = put(&acme.api, grant, json!({"capBitsPerSecond": 20_000_000}), revision).await;
+    assert_eq!(own.json["rule"], "organization.grant_bandwidth/not_held", "{}", own.text);
+    let set = put(&root, grant, json!({"capBitsPerSecond": 20_000_000}), revision).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+
+    let revision = acme.api.get(path).await.revision();
+    let rules = json!({"rules": [
+        {"resource": acme.resource, "capBitsPerSecond": 5_000_000},
+        {"lane": "interactive", "reservedBitsPerSecond": 1_000_000.0},
+    ]});
+    let others = put(&root, path, rules.clone(), revision).await;
+    assert_eq!(others.problem(), "forbidden", "the platform does not rule within it");
+    assert_eq!(put(&acme.api, path, rules, revision).await.status, 200);
+    let shown = acme.api.get(path).await;
+    assert_eq!(shown.json["granted"]["capBitsPerSecond"], 20_000_000);
+    assert_eq!(shown.json["rules"][0]["resource"]["id"], acme.resource);
+    assert_eq!(shown.json["rules"][1]["reservedBitsPerSecond"], 1_000_000);
+
+    assert_eq!(zulu.api.get(path).await.problem(), "not_found");
+    let foreign = json!({"rules": [{"resource": acme.resource, "capBitsPerSecond": 5_000_000}]});
+    let at = zulu.api.get("/organizations/zulu/bandwidth").await.revision();
+    let refused = put(&zulu.api, "/organizations/zulu/bandwidth", foreign, at).await;
+    assert_eq!(refused.json["rule"], "resource_exists");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_named_by_rule_and_field() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let path = "/organizations/acme/bandwidth";
+    let revision = acme.api.get(path).await.revision();
+    let fine = json!({"capBitsPerSecond": 5_000_000});
+    let cases = [
+        (
+            json!([{"capBitsPerSecond": 7_999}]),
+            "bandwidth_out_of_range",
+            "rules[0].capBitsPerSecond",
+        ),
+        (json!([fine, fine]), "organization.bandwidth_rule_twice", "rules[1]"),
+        (
+            json!([{"lane": "bulk"}]),
+            "organization.bandwidth_says_nothing",
+            "rules[0].capBitsPerSecond",
+        ),
+        (
+            json!([{"each": "user", "reservedBitsPerSecond": 8_000}]),
+            "organization.reserve_for_many",
+            "rules[0].reservedBitsPerSecond",
+        ),
+        (
+            json!([fine, {"user": "nobody-here", "capBitsPerSecond": 8_000}]),
+            "user_is_member",
+            "rules[1].user",
+        ),
+    ];
+    let many: Vec<Value> = (0..65)
+        .map(|at| json!({"user": format!("nobody-{at}"), "capBitsPerSecond": 8_000}))
+        .collect();
+    let too_many = (json!(many), "organization.too_many_bandwidth_rules", "rules");
+    let edge = (
+        json!([{"capBitsPerSecond": u64::MAX}]),
+        "bandwidth_out_of_range",
+        "rules[0].capBitsPerSecond",
+    );
+    for (rules, rule, field) in cases.into_iter().chain([too_many, edge]) {
+        let refused = put(&acme.api, path, json!({"rules": rules}), revision).await;
+        assert_eq!(refused.problem(), "validation_failed", "{}", refused.text);
+        assert_eq!((&refused.json["rule"], &refused.json["field"]), (&json!(rule), &json!(field)));
+    }
+    let grant = "/organizations/acme/bandwidth/grant";
+    let contradiction = json!({"capBitsPerSecond": 8_000, "reservedBitsPerSecond": 9_000});
+    let refused = put(&root, grant, contradiction, revision).await;
+    assert_eq!(refused.json["rule"], "organization.reserve_above_cap", "{}", refused.text);
+    assert_eq!(refused.json["field"], "reservedBitsPerSecond");
+    let stale = put(&acme.api, path, json!({"rules": []}), revision + 1).await;
+    assert_eq!(stale.problem(), "precondition_failed");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn rules_about_what_is_gone_stay_or_go_one_by_one_and_none_is_made() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (api, path) = (&acme.api, "/organizations/acme/bandwidth");
+    let first = json!({"name": "first", "class": "fast"});
+    let second = json!({"name": "second", "class": "fast"});
+    for connection in [first, second] {
+        let made = api.post("/organizations/acme/vpn-connections", connection).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
+    let rule = |connection: &Value| json!({"connection": connection, "capBitsPerSecond": 9_000});
+    let rules = json!({"rules": [rule(&json!("first")), rule(&json!("second"))]});
+    let revision = api.get(path).await.revision();
+    assert_eq!(put(api, path, rules, revision).await.status, 200);
+    for name in ["first", "second"] {
+        let connection = format!("/organizations/acme/vpn-connections/{name}");
+        let removed = api.change(Method::DELETE, &connection, None, 1).await;
+        assert_eq!(removed.status, 204, "{}", removed.text);
+    }
+    let shown = api.get(path).await;
+    let gone = &shown.json["rules"][1]["connection"];
+    assert_eq!(gone.get("name").filter(|name| !name.is_null()), None);
+    let left = json!({"rules": [rule(&gone["id"])]});
+    let set = put(api, path, left.clone(), shown.revision()).await;
+    assert_eq!(set.status, 200, "one of two goes: {}", set.text);
+    let revision = api.get(path).await.revision();
+    assert_eq!(put(api, path, json!({"rules": []}), revision).await.status, 200);
+    let revision = api.get(path).await.revision();
+    let again = put(api, path, left, revision).await;
+    assert_eq!(again.json["rule"], "connection_exists", "no rule is made about what is gone");
+    world.stop().await;
+}
