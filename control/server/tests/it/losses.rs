@@ -86,8 +86,8 @@ async fn give_up(root: &Api, owner: &Api) {
     assert_eq!(accepted.status, 200, "{}", accepted.text);
     let path = format!("/audit?min_position={}", accepted.position());
     let audit = root.get(&path).await;
-    let event = audit.json["items"].as_array().unwrap().iter();
-    let event = event.filter(|event| event["type"] == "authority.loss_accepted").last().unwrap();
+    let mut events = audit.json["items"].as_array().unwrap().iter();
+    let event = events.find(|event| event["type"] == "authority.loss_accepted").unwrap();
     assert_eq!(event["actor"]["kind"], "user", "{event}");
     rises(owner, LOST).await;
 }

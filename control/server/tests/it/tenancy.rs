@@ -121,12 +121,6 @@ impl Target<'_> {
                     "organization": organization, "resource": tenant.resource, "clientKey": key,
                 }),
             ),
-            (("POST", "/leases/accept-loss"), json!({"timeline": 1})),
-            (("POST", "/nodes/{node}/approve"), json!({"fingerprint": "0".repeat(64)})),
-            (("POST", "/nodes/{node}/reject"), json!({"reason": ""})),
-            (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
-            (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
-            (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
             (
                 ("POST", "/join-tokens"),
                 json!({
@@ -134,6 +128,7 @@ impl Target<'_> {
                 }),
             ),
         ]);
+        bodies.extend(fleet());
         bodies.extend(bandwidth());
         bodies.get(&(method, path.trim_start_matches("/api/v1"))).cloned()
     }
@@ -159,6 +154,18 @@ impl Target<'_> {
         traces.push(tenant.name.clone());
         traces
     }
+}
+
+/// Bodies for what is about nodes and their leases.
+fn fleet() -> [((&'static str, &'static str), Value); 6] {
+    [
+        (("POST", "/leases/accept-loss"), json!({"timeline": 1})),
+        (("POST", "/nodes/{node}/approve"), json!({"fingerprint": "0".repeat(64)})),
+        (("POST", "/nodes/{node}/reject"), json!({"reason": ""})),
+        (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
+        (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
+        (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
+    ]
 }
 
 fn bandwidth() -> [((&'static str, &'static str), Value); 3] {
