@@ -1,8 +1,8 @@
 //! The one folder of a development fabric, and what it remembers between starts.
 
 use std::{
-    env, fs,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    env, fs, io,
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     os::unix::fs::{DirBuilderExt as _, symlink},
     path::{Path, PathBuf},
 };
@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{failure::Failure, home, random};
+
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+/// How many ports are tried for one that is free on both carriers.
+const MAX_PORT_TRIES: u32 = 16;
 
 /// Where everything is.
 pub(super) struct Place {
@@ -83,7 +87,7 @@ impl Place {
     /// The adapter worker: this very program under the worker's name, so that there is nothing
     /// else to install.
     pub(super) fn worker(&self) -> Result<PathBuf, Failure> {
-        let failed = |error: std::io::Error| Failure::io("the worker cannot be made", &error);
+        let failed = |error: io::Error| Failure::io("the worker cannot be made", &error);
         let program = env::current_exe().map_err(failed)?;
         let link = self.root.join(super::WORKER_NAME);
         // It may lead to where the program was at the last start.
@@ -130,22 +134,53 @@ fn make_kept(folder: &Path) -> Result<(), Failure> {
 impl Ports {
     /// Ports that are free now. All are held until the last is found, so no two are the same.
     pub(super) fn choose() -> Result<Self, Failure> {
-        let failed = |error: std::io::Error| Failure::io("there is no free port", &error);
-        let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
-        let tcp = || TcpListener::bind(loopback).map_err(failed);
-        let udp = || UdpSocket::bind(loopback).map_err(failed);
-        let port = |address: std::io::Result<SocketAddr>| {
-            address.map(|address| address.port()).map_err(failed)
-        };
+        let failed = |error: io::Error| Failure::io("there is no free port", &error);
+        let tcp = || TcpListener::bind(ANY_PORT).map_err(failed);
+        let mesh = || tried(both).map_err(failed);
+        let port =
+            |address: io::Result<SocketAddr>| address.map(|address| address.port()).map_err(failed);
         let (control, web, ssh) = (tcp()?, tcp()?, tcp()?);
-        let (entry, relay, egress) = (udp()?, udp()?, udp()?);
+        let (entry, relay, egress) = (mesh()?, mesh()?, mesh()?);
         Ok(Self {
             control: port(control.local_addr())?,
-            entry: port(entry.local_addr())?,
-            relay: port(relay.local_addr())?,
-            egress: port(egress.local_addr())?,
+            entry: port(entry.0.local_addr())?,
+            relay: port(relay.0.local_addr())?,
+            egress: port(egress.0.local_addr())?,
             web: port(web.local_addr())?,
             ssh: port(ssh.local_addr())?,
         })
+    }
+}
+
+/// One port for both carriers: the mesh listens on UDP and on TCP.
+fn both() -> io::Result<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind(ANY_PORT)?;
+    let tcp = TcpListener::bind(udp.local_addr()?)?;
+    Ok((udp, tcp))
+}
+
+/// Somebody else may have the port of one carrier: then the system names another one.
+fn tried<T>(mut once: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let tries = (1..MAX_PORT_TRIES).find_map(|_| once().ok());
+    tries.map_or_else(once, Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_carriers_share_a_port_and_so_many_are_tried() {
+        let (udp, tcp) = tried(both).unwrap();
+        assert_eq!(udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+        let mut tries = 0;
+        let taken = || {
+            tries += 1;
+            Err::<(), _>(io::ErrorKind::AddrInUse.into())
+        };
+        assert_eq!(tried(taken).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(tries, MAX_PORT_TRIES);
     }
 }
