@@ -158,6 +158,9 @@ impl SimReplica {
                 grantor.handle_input(now, Input::Leading(leading));
             }
             Happening::LossAccepted { timeline } => {
+                // Whoever is blind for timelines knows of none but the first.
+                let blind = turn.mutation == Some(Mutation::HoldOffSkipped);
+                let timeline = if blind { 1 } else { timeline };
                 grantor.handle_input(now, Input::LossAccepted { timeline });
             }
         }
