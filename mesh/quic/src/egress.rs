@@ -30,7 +30,7 @@ use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
     kept::{NotFound, Opener, Owner, Waiting},
     mesh::{Mesh, close},
-    pipe::{Inlet, Leg, Outlet},
+    pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
     tcp::{Secured, refuse},
     tls::caller,
@@ -170,25 +170,16 @@ async fn go_on(
         return refuse_with(&mut send, refused(code)).await;
     }
     let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
-    let lasting = match mesh.kept.find(flow, owner) {
+    let lasting = match mesh.kept.find(flow, owner, generation) {
+        Ok(lasting) => lasting,
+        Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
         Err(NotFound::Foreign) => {
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
-        // A connection that a later one has overtaken finds nothing either.
-        Ok(lasting) if generation <= lasting.generation() => {
-            return answer_last(&mut send, &FlowReply::Gone).await;
-        }
-        Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
-        Ok(lasting) => lasting,
     };
     let reply = FlowReply::Attached { received: lasting.detach() };
-    if write_frame(&mut send, &reply).await.is_err() {
-        return;
-    }
-    if let Some(leg) = Leg::new(send, recv)
-        && let Err(error) = lasting.attach(leg, generation, received)
-    {
-        tracing::info!(?error, "a flow does not go on");
+    if write_frame(&mut send, &reply).await.is_ok() {
+        lasting.go_on((send, recv), generation, received);
     }
 }
 

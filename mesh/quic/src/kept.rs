@@ -103,13 +103,23 @@ impl KeptFlows {
         Some((send, recv))
     }
 
-    pub(crate) fn find(&self, id: FlowId, owner: Owner) -> Result<Lasting, NotFound> {
-        let named = locked(&self.named);
-        let kept = named.get(&id).ok_or(NotFound::Gone)?;
-        if kept.owner != owner {
-            return Err(NotFound::Foreign);
-        }
-        kept.flow.as_ref().and_then(WeakLasting::upgrade).ok_or(NotFound::Gone)
+    /// The flow that `owner` asks for with this generation. A connection that a later one has
+    /// overtaken finds nothing.
+    pub(crate) fn find(
+        &self,
+        id: FlowId,
+        owner: Owner,
+        generation: u32,
+    ) -> Result<Lasting, NotFound> {
+        let flow = {
+            let named = locked(&self.named);
+            let kept = named.get(&id).ok_or(NotFound::Gone)?;
+            if kept.owner != owner {
+                return Err(NotFound::Foreign);
+            }
+            kept.flow.as_ref().and_then(WeakLasting::upgrade).ok_or(NotFound::Gone)?
+        };
+        if generation > flow.generation() { Ok(flow) } else { Err(NotFound::Gone) }
     }
 }
 

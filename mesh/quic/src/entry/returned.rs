@@ -21,7 +21,7 @@ use crate::{
     kept::{NotFound, Opener, Owner, Waiting},
     lanes::Newest,
     mesh::Mesh,
-    pipe::{Inlet, Leg, Outlet},
+    pipe::{Inlet, Outlet},
 };
 
 /// Whose a channel is: whoever holds the token's key.
@@ -55,25 +55,16 @@ pub(super) async fn go_on(
     Resume { flow, generation, received }: Resume,
 ) {
     let owner = owner(claims, request.channel, request.lane);
-    let lasting = match mesh.kept_channels.find(flow, owner) {
+    let lasting = match mesh.kept_channels.find(flow, owner, generation) {
+        Ok(lasting) => lasting,
+        Err(NotFound::Gone) => return answer_last(&mut send, &ChannelReply::Gone).await,
         Err(NotFound::Foreign) => {
             mesh.refused(RefusalCode::AccessDenied, Some(claimed(claims)));
             return refuse_with(&mut send, refusal(RefusalCode::AccessDenied)).await;
         }
-        // A connection that a later one has overtaken finds nothing either.
-        Ok(lasting) if generation <= lasting.generation() => {
-            return answer_last(&mut send, &ChannelReply::Gone).await;
-        }
-        Err(NotFound::Gone) => return answer_last(&mut send, &ChannelReply::Gone).await,
-        Ok(lasting) => lasting,
     };
     let reply = ChannelReply::Attached { received: lasting.detach() };
-    if write_frame(&mut send, &reply).await.is_err() {
-        return;
-    }
-    if let Some(leg) = Leg::new(send, recv)
-        && let Err(error) = lasting.attach(leg, generation, received)
-    {
-        tracing::info!(?error, "a channel does not go on");
+    if write_frame(&mut send, &reply).await.is_ok() {
+        lasting.go_on((send, recv), generation, received);
     }
 }

@@ -78,6 +78,16 @@ impl Lasting {
         locked(&self.0).attach(leg, generation, received)
     }
 
+    /// Goes on over the connection on which somebody asked for it and was answered. One that is no
+    /// good is left, and another can come.
+    pub(crate) fn go_on(&self, (send, recv): (Outlet, Inlet), generation: u32, received: u64) {
+        if let Some(leg) = Leg::new(send, recv)
+            && let Err(error) = self.attach(leg, generation, received)
+        {
+            tracing::info!(?error, "a flow does not go on");
+        }
+    }
+
     /// Leaves the connection of now. Returns how far this side came.
     pub(crate) fn detach(&self) -> u64 {
         let mut held = locked(&self.0);
