@@ -49,6 +49,7 @@ struct EntrySession {
     /// How the last connection ended while channels waited.
     departed: Option<Departure>,
     open: BTreeMap<ChannelKind, u32>,
+    started: bool,
     bytes_up: u64,
     bytes_down: u64,
     last_flow: Option<(Moment, EndReason)>,
@@ -93,6 +94,14 @@ impl EntrySessions {
         if let Some(known) = self.sessions.get_mut(&session) {
             give_place(&mut known.open, channel);
         }
+    }
+
+    /// A channel reached its resource. True for the first since the session came here: an end is
+    /// reported by this node too, and so is in order with its beginning.
+    pub fn flow_reached(&mut self, session: SessionId) -> bool {
+        self.sessions
+            .get_mut(&session)
+            .is_some_and(|known| !std::mem::replace(&mut known.started, true))
     }
 
     /// A channel that had reached its resource ended, for this reason.

@@ -17,8 +17,8 @@ pub const EVENT_QUEUE: usize = 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEvent {
-    /// For the audit: `SessionStarted` (from an egress), `SessionEnded` (from an entry) or
-    /// `AccessRefused` (from whichever node decided it).
+    /// For the audit: `SessionStarted` (from an entry and from an egress), `SessionEnded` (from an
+    /// entry) or `AccessRefused` (from whichever node decided it).
     Observed { at: Timestamp, observation: Observation },
     /// A token asks for a newer snapshot than this node has: fetch now. Repeated for as long as
     /// somebody waits.

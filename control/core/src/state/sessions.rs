@@ -140,10 +140,8 @@ impl Session {
     /// A client that comes back within its token's time starts the session again.
     fn start(&mut self, seen: &Seen) {
         self.started_at.get_or_insert(seen.at);
-        let ended_later = self
-            .ended_by
-            .is_some_and(|ended| ended.node == seen.node && ended.sequence > seen.sequence);
-        if ended_later {
+        // The word of the egress can come after that of the entry.
+        if self.ended_by.is_some_and(|ended| !seen.is_after(&ended)) {
             return;
         }
         self.ended = None;

@@ -10,7 +10,7 @@ use rap_events::{
     session::{Seen, SessionCommand, TerminationCause},
     user::{User, UserCommand},
 };
-use rap_proto::{OrganizationRole, SessionId, observation::EndReason};
+use rap_proto::{OrganizationRole, SessionId, Timestamp, observation::EndReason};
 
 use super::{
     Corrupt, FOLD_VERSION, REVOKED_KEPT_MS, SessionPhase, State,
@@ -292,6 +292,26 @@ fn a_client_that_comes_back_within_its_token_starts_the_session_again() {
     assert_eq!(session.phase, SessionPhase::Started);
     assert!(session.ended.is_none());
     assert!(platform.state().sessions().open().any(|open| open.id == acme.session));
+}
+
+#[test]
+fn a_session_that_ended_before_its_start_was_told_is_over() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let now = platform.world.now;
+    let ended = SessionCommand::RecordEnded {
+        seen: Seen { node: platform.entry, sequence: 1, at: now },
+        reason: EndReason::ClientClosed,
+        bytes_up: 1,
+        bytes_down: 2,
+    };
+    platform.world.session(acme.session, ended);
+    let at = Timestamp::from_unix_millis(now.unix_millis() - 1);
+    let earlier = Seen { node: acme.egress, sequence: 1, at };
+    platform.world.session(acme.session, SessionCommand::RecordStarted { seen: earlier });
+    let session = platform.state().sessions().get(acme.session).unwrap();
+    assert_eq!((session.phase, session.started_at), (SessionPhase::Ended, Some(at)));
+    assert!(platform.state().sessions().open().all(|open| open.id != acme.session));
 }
 
 #[test]

@@ -87,7 +87,7 @@ impl Aggregate for Session {
             SessionEvent::Refreshed(refreshed) => self.take_grant(&refreshed.grant),
             SessionEvent::Started(started) => {
                 self.started = true;
-                if !self.ended_after(started.seen) {
+                if self.is_news(started.seen) {
                     self.ended_by = None;
                     self.phase = if self.terminated { Phase::Terminated } else { Phase::Alive };
                 }
@@ -127,7 +127,7 @@ impl Session {
     fn record_started(&self, seen: Seen) -> Decision {
         self.require_part(seen)?;
         let running = self.started && self.phase != Phase::Ended;
-        let known = self.started && self.ended_after(seen);
+        let known = self.started && !self.is_news(seen);
         if running || known {
             return Ok(Vec::new());
         }
@@ -175,9 +175,9 @@ impl Session {
         self.expires_at = grant.expires_at;
     }
 
-    /// Whether the node that saw this had seen the session end later.
-    fn ended_after(&self, seen: Seen) -> bool {
-        self.ended_by.is_some_and(|ended| ended.node == seen.node && ended.sequence > seen.sequence)
+    /// Whether a start was seen after the end, and is not the late word of what ended.
+    fn is_news(&self, start: Seen) -> bool {
+        self.ended_by.is_none_or(|ended| start.is_after(&ended))
     }
 
     fn require_part(&self, seen: Seen) -> Result<(), SessionRejection> {

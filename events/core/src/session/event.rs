@@ -106,6 +106,14 @@ pub struct Seen {
     pub at: Timestamp,
 }
 
+impl Seen {
+    /// Whether this was seen after the other. One node's numbers say so exactly; between two nodes
+    /// there are only their clocks.
+    pub fn is_after(&self, other: &Self) -> bool {
+        if self.node == other.node { self.sequence > other.sequence } else { self.at > other.at }
+    }
+}
+
 /// Authority ended it; nodes close it as soon as they learn of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

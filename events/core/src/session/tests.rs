@@ -191,6 +191,24 @@ fn reports_that_come_late_or_in_the_wrong_order_are_kept() {
 }
 
 #[test]
+fn a_start_that_another_node_tells_late_brings_no_session_back() {
+    let at = |node, sequence, ms| Seen { node, sequence, at: after(ms) };
+    let start = |ms| SessionCommand::RecordStarted { seen: at(EGRESS, 9, ms) };
+    let started = |ms| SessionEvent::from(SessionStarted { seen: at(EGRESS, 9, ms) });
+    let end = |ms| {
+        let (reason, seen) = (EndReason::ClientClosed, Some(at(ENTRY, 2, ms)));
+        SessionEvent::from(SessionEnded { reason, bytes_up: 1, bytes_down: 2, seen })
+    };
+    // Nobody had told of the start: the log has it, and the session is over all the same.
+    let state = session(&[end(500)]).when(start(400)).then([started(400)]);
+    assert!(state.started && state.phase == Phase::Ended);
+    session(&[end(500), started(400)]).when(start(400)).nothing();
+    // The client came back with its token.
+    let state = session(&[end(500)]).when(start(501)).then([started(501)]);
+    assert_eq!((state.phase, state.ended_by), (Phase::Alive, None));
+}
+
+#[test]
 fn a_session_ends_once_whoever_says_so() {
     let state = session(&[started(1)]).when(end(ENTRY, 2)).then([ended(2)]);
     assert_eq!(state.phase, Phase::Ended);

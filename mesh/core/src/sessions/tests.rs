@@ -152,6 +152,19 @@ fn a_session_starts_once_with_the_first_flow_that_reaches_its_resource() {
 }
 
 #[test]
+fn an_entry_reports_a_start_for_each_life_of_a_session() {
+    let session = SessionId::from_u128(1);
+    let mut sessions = EntrySessions::default();
+    assert!(!sessions.flow_reached(session), "it is not here");
+    for life in 0..2 {
+        sessions.attach(session).unwrap();
+        assert!(sessions.flow_reached(session), "life {life}");
+        assert!(!sessions.flow_reached(session), "its second flow starts nothing");
+        assert!(sessions.detach(at(life), session, Departure::Clean).is_some());
+    }
+}
+
+#[test]
 fn an_egress_forgets_idle_sessions_before_it_refuses_new_ones() {
     let mut sessions = EgressSessions::default();
     for number in 0..MAX_SESSIONS as u128 {

@@ -9,7 +9,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ChannelKind, RefusalCode, SessionId,
-    observation::EndReason,
+    observation::{EndReason, Observation},
     refusal::Refusal,
     wire::client::{ChannelReply, OpenChannel},
 };
@@ -62,8 +62,8 @@ async fn begin(
         Ok(opened) => opened,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
-    let mut account = account.reached();
     let mesh = &client.mesh;
+    let mut account = account.reached().await;
     let owner = returned::owner(&admitted.claims, channel, lane);
     let most = mesh.limits.lasting_flows;
     let name = resume.and_then(|resume| mesh.kept_channels.name(most, resume.flow, owner));
@@ -198,9 +198,16 @@ impl Account {
         Self { mesh, session, channel, reached: false, counters, reason }
     }
 
-    /// From now on there are bytes and a reason to account for.
-    fn reached(mut self) -> Self {
+    /// From now on there are bytes and a reason to account for; the first says that its session has
+    /// started.
+    async fn reached(mut self) -> Self {
         self.reached = true;
+        let (mesh, session) = (&self.mesh, self.session);
+        let first = locked(&mesh.entry).flow_reached(session);
+        if first {
+            let started = Observation::SessionStarted { session };
+            mesh.events.session(mesh.clock.now(), started).await;
+        }
         self
     }
 }

@@ -418,7 +418,17 @@ impl Fabric {
         timeout(PATIENCE, events.recv()).await.expect("an event comes").unwrap()
     }
 
+    /// What a node says next; of a start only the egress is asked here.
     pub(crate) async fn observation(&mut self, id: NodeId) -> Observation {
+        loop {
+            let observation = self.observed(id).await;
+            if id != ENTRY || !matches!(observation, Observation::SessionStarted { .. }) {
+                return observation;
+            }
+        }
+    }
+
+    pub(crate) async fn observed(&mut self, id: NodeId) -> Observation {
         loop {
             match self.event(id).await {
                 MeshEvent::Observed { observation, .. } => return observation,

@@ -47,8 +47,10 @@ async fn a_node_that_is_entry_and_egress_reaches_itself() {
     let session = connect(&fabric).await;
     ping(&session, b"hello, me").await;
     assert!(fabric.nodes[&ENTRY].endpoint.status().lanes.is_empty(), "there is nothing to cross");
-    let started = Observation::SessionStarted { session: SESSION };
-    assert_eq!(fabric.observation(ENTRY).await, started);
+    for role in ["entry", "egress"] {
+        let started = Observation::SessionStarted { session: SESSION };
+        assert_eq!(fabric.observed(ENTRY).await, started, "{role}");
+    }
     session.close().await;
     let reason = EndReason::ClientClosed;
     let ended = Observation::SessionEnded { session: SESSION, reason, bytes_up: 9, bytes_down: 9 };

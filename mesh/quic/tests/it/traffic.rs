@@ -44,13 +44,15 @@ async fn bytes_go_both_ways_and_the_session_is_accounted() {
     let session = fabric.session().await;
     assert_eq!(exchange(&session, Lane::Interactive, b"hello".to_vec()).await, b"hello");
     assert_eq!(exchange(&session, Lane::Bulk, b"world!".to_vec()).await, b"world!");
-    let started = fabric.observation(EGRESS).await;
-    assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    for node in [EGRESS, ENTRY] {
+        let started = fabric.observed(node).await;
+        assert_eq!(started, Observation::SessionStarted { session: SESSION });
+    }
     session.close().await;
     let reason = EndReason::ClientClosed;
     let ended =
         Observation::SessionEnded { session: SESSION, reason, bytes_up: 11, bytes_down: 11 };
-    assert_eq!(fabric.observation(ENTRY).await, ended);
+    assert_eq!(fabric.observed(ENTRY).await, ended, "it started once");
     assert_eq!(fabric.nodes[&ENTRY].endpoint.status().entry_sessions, 0);
 }
 

@@ -165,7 +165,11 @@ impl SimNode {
         let Some((session, client)) = waiting else { return };
         let session = *session;
         client.open = outcome.is_ok();
+        let started = client.open && agent.entry.flow_reached(session);
         turn.send(Party::Client, Message::Welcome { request, outcome });
+        if started {
+            self.observe(turn, Observation::SessionStarted { session });
+        }
         if outcome.is_err() {
             self.leave_session(turn, session, Departure::Clean);
         }
