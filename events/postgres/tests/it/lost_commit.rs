@@ -23,6 +23,8 @@ const PASS: u8 = 0;
 const CUT_BEFORE: u8 = 1;
 /// The commit is done, its answer swallowed.
 const CUT_BEHIND: u8 = 2;
+/// A connection is being cut; afterwards all pass again.
+const CUTTING: u8 = 3;
 /// What the server says when it is (a `CommandComplete` of PostgreSQL's protocol).
 const DONE: &[u8] = b"COMMIT\0";
 
@@ -60,9 +62,9 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8
             read = client.read(&mut said) => {
                 let Ok(length @ 1..) = read else { return };
                 let commits = said[..length].windows(6).any(|window| window == b"COMMIT");
-                let order = if commits { cut.swap(PASS, Ordering::SeqCst) } else { PASS };
+                let order = if commits { take(&cut) } else { PASS };
                 if order == CUT_BEFORE {
-                    return;
+                    return cut.store(PASS, Ordering::SeqCst);
                 }
                 server.write_all(&said[..length]).await.unwrap();
                 if order == CUT_BEHIND {
@@ -72,7 +74,7 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8
                         assert!(answer > 0, "the commit was not answered");
                         all.extend_from_slice(&answered[..answer]);
                     }
-                    return;
+                    return cut.store(PASS, Ordering::SeqCst);
                 }
             }
             read = server.read(&mut answered) => {
@@ -81,6 +83,12 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8
             }
         }
     }
+}
+
+/// What to do with a commit: an order is for one.
+fn take(cut: &AtomicU8) -> u8 {
+    let taken = |order| [CUT_BEFORE, CUT_BEHIND].contains(&order).then_some(CUTTING);
+    cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).unwrap_or(PASS)
 }
 
 #[tokio::test(flavor = "multi_thread")]
