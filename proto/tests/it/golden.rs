@@ -6,7 +6,7 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
-    NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    NodeRole, OrganizationId, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
@@ -332,6 +332,20 @@ fn frames() {
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
     check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
     check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
+}
+
+#[test]
+fn frames_of_paths_over_several_relays() {
+    let (target, organization) = (NodeId::from_u128(9), OrganizationId::from_u128(4));
+    let relays = [7, 8].map(NodeId::from_u128).to_vec();
+    let onward = hop::Onward { relays, target, lane: Lane::Interactive, organization };
+    let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433 };
+    check("hop_set_up_flow_onward.v1", &request);
+    let onward = hop::Onward { relays: Vec::new(), target, lane: Lane::Bulk, organization };
+    check("hop_set_up_stream_onward.v1", &hop::Request::SetUpStreamOnward { onward });
+    let sentence = "the node was not assigned the role that this needs";
+    let refusal = Refusal::new(RefusalCode::RoleNotAssigned, sentence);
+    check("hop_refused_onward.v1", &hop::Reply::RefusedOnward { hop: 2, refusal });
 }
 
 #[test]
