@@ -183,7 +183,7 @@ impl LanePath {
             settled_at: now,
             effects: VecDeque::new(),
         };
-        if let Candidate::Relay(_) = over {
+        if over.is_relayed() {
             // A relay overtook them a moment ago.
             let direct = |candidate: &&Candidate| matches!(candidate, Candidate::Direct(_));
             candidates.iter().filter(direct).for_each(|one| lane.rests.failed(now, *one));

@@ -232,3 +232,23 @@ fn rests_grow_to_a_limit_and_are_forgotten() {
     rests.failed(now, one);
     assert_eq!(rests.over_at(one, false), Some(now + rests::RELAY_REST));
 }
+
+fn chain(numbers: &[u128]) -> Candidate {
+    let relays: Vec<_> =
+        numbers.iter().map(|number| rap_proto::NodeId::from_u128(100 + number)).collect();
+    Candidate::Chain(crate::paths::Chain::new(&relays).expect("two or three, none twice"))
+}
+
+#[test]
+fn a_lane_whose_relays_all_fail_goes_on_over_a_chain() {
+    let mut world = World::new(relay(1), &[relay(1), relay(2), chain(&[3, 4])]);
+    world.run(s(10));
+    world.set(relay(1), Condition::Dead);
+    world.set(relay(2), Condition::Dead);
+    world.run(s(10));
+    assert_eq!(world.path(), Some(chain(&[3, 4])));
+    world.set(chain(&[3, 4]), Condition::Dead);
+    world.set(relay(2), Condition::Works);
+    world.run(s(10));
+    assert_eq!(world.path(), Some(relay(2)), "and leaves it as it leaves a relay");
+}

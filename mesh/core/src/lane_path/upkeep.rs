@@ -95,7 +95,7 @@ impl LanePath {
         let mut relayed: Vec<_> = self
             .others()
             .filter(|(generation, path)| {
-                matches!(path.candidate, Candidate::Relay(_)) && fallback != Some(*generation)
+                path.candidate.is_relayed() && fallback != Some(*generation)
             })
             .map(|(generation, path)| (self.rank(path.candidate), generation))
             .collect();
@@ -103,7 +103,7 @@ impl LanePath {
         let wanted = usize::from(self.is_relayed());
         relayed.iter().skip(wanted).for_each(|(_, generation)| self.close(*generation));
         if relayed.len() < wanted && fallback.is_none() {
-            let next = self.first_rested(now, |one| matches!(one, Candidate::Relay(_)));
+            let next = self.first_rested(now, Candidate::is_relayed);
             next.into_iter().for_each(|candidate| self.open(now, candidate));
         }
     }
@@ -147,7 +147,7 @@ impl LanePath {
 
     pub(super) fn is_relayed(&self) -> bool {
         let current = self.open.get(&self.current);
-        current.is_some_and(|path| matches!(path.candidate, Candidate::Relay(_)))
+        current.is_some_and(|path| path.candidate.is_relayed())
     }
 
     fn is_listed(&self) -> bool {
