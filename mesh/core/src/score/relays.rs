@@ -6,7 +6,7 @@ use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
 
 use super::{
     Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Parts, Placement,
-    Policy, Preference, Question, Ranked, explain, first,
+    Policy, Preference, Question, Ranked, RankedChain, chains, explain, first,
 };
 use crate::{View, paths::Spread};
 
@@ -51,6 +51,20 @@ impl RelayQuestion<'_> {
         });
         let best = first(keyed, MAX_ORDERED);
         best.into_iter().map(|(_, _, node, total)| Ranked { node, total }).collect()
+    }
+
+    /// The chains of the first relays of an order that are worth trying, best first.
+    pub fn chains(&self, order: &[Ranked]) -> Vec<RankedChain> {
+        let best = &order[..order.len().min(chains::MAX_RELAYS)];
+        let mut candidates = Vec::with_capacity(best.len());
+        if best.len() > 1 {
+            self.look_at_each(|candidate| {
+                if best.iter().any(|ranked| ranked.node == candidate.node) {
+                    candidates.push(candidate);
+                }
+            });
+        }
+        chains::search(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
     pub fn explain(&self) -> Vec<Explained> {
