@@ -53,6 +53,7 @@ pub use rap_mesh_core::{
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
+    paths::Chain,
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use rap_mesh_core::{
     lane_path::{RecoveryStep, SwitchReason},
+    paths::Chain,
     shape::{ClassStatus, Counts},
 };
 use rap_proto::{Lane, NodeId, OrganizationId};
@@ -52,4 +53,6 @@ pub struct LaneStatus {
 pub enum Path {
     Direct { address: SocketAddr },
     Relayed { relay: NodeId },
+    /// Over several relays.
+    Chained { chain: Chain },
 }
