@@ -1,7 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
-mod chains;
+pub(crate) mod chains;
 mod dial;
 mod drive;
 mod probe;
