@@ -88,6 +88,16 @@ pub(crate) struct RelayedFlow {
     pub(crate) address: SocketAddr,
 }
 
+/// What came of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refreshed {
+    Kept,
+    /// The relay says that it has no such flow.
+    Gone,
+    /// The flow may be there.
+    Unanswered,
+}
+
 impl Hops {
     /// Ends the connections to relays that the view no longer trusts.
     pub(crate) fn apply(&self, view: &View) {
@@ -192,16 +202,17 @@ async fn ask_on_tcp(
 
 impl RelayedFlow {
     /// Keeps the flow alive, over a new hop connection when the old one was lost.
-    pub(crate) fn refresh(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+    pub(crate) fn refresh(&self) -> impl Future<Output = Refreshed> + Send + use<> {
         let (mesh, relay, flow) = (self.mesh.clone(), self.relay, self.flow);
         async move {
-            let hop = connected(&mesh, relay).await?;
-            match ask(&hop, &Request::RefreshFlow { flow }).await? {
-                Reply::Done => Ok(()),
-                Reply::Refused(refusal) => Err(refusal),
-                Reply::FlowReady { .. }
-                | Reply::StreamReady { .. }
-                | Reply::RefusedOnward { .. } => Err(refusal(RefusalCode::Malformed)),
+            let asking = async {
+                let hop = connected(&mesh, relay).await?;
+                ask(&hop, &Request::RefreshFlow { flow }).await
+            };
+            match asking.await {
+                Ok(Reply::Done) => Refreshed::Kept,
+                Ok(_) => Refreshed::Gone,
+                Err(_) => Refreshed::Unanswered,
             }
         }
     }

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{LaneConnection, LaneKey, chains, probe, socket::Answer};
 use crate::{
-    hops::{self, RelayedFlow},
+    hops::{self, Refreshed, RelayedFlow},
     mesh::{Mesh, locked},
     relays::Use,
 };
@@ -209,7 +209,7 @@ impl PathDriver {
         for (generation, open) in &self.flows {
             let (generation, refreshing) = (*generation, open.flow.refresh());
             self.tasks.spawn(async move {
-                Happened::Refreshed { generation, went_well: refreshing.await.is_ok() }
+                Happened::Refreshed { generation, went_well: refreshing.await == Refreshed::Kept }
             });
         }
     }

@@ -23,13 +23,13 @@ use super::{
     stream::{Towards, expect, new_ticket},
 };
 use crate::{
-    hops::{self, OnwardRefused, RelayedFlow},
+    hops::{self, OnwardRefused, Refreshed, RelayedFlow},
     mesh::{Mesh, locked},
 };
 
 /// How often the next leg is refreshed while this one is held.
 const REFRESH_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
-/// So many refreshes in a row that went wrong, and the next leg counts as lost.
+/// So many refreshes in a row that nobody answered, and the next leg counts as lost.
 const MAX_MISSED: u32 = 2;
 
 /// Why a leg was not set up: this relay refuses, or somebody behind it did.
@@ -267,8 +267,9 @@ async fn lost(beyond: &RelayedFlow) {
                 watches = false;
             }
             _ = ticks.tick() => match beyond.refresh().await {
-                Ok(()) => missed = 0,
-                Err(_) => missed += 1,
+                Refreshed::Kept => missed = 0,
+                Refreshed::Gone => return,
+                Refreshed::Unanswered => missed += 1,
             },
         }
     }

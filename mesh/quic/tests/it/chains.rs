@@ -1,6 +1,9 @@
 //! Paths over several relays: each asks the next, and nobody of them reads anything.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
 use quinn::Connection;
 use rap_mesh::{Carrier, Chain, MeshEndpoint, Path, ProbeChainError};
@@ -38,7 +41,7 @@ fn chain(relays: &[NodeId]) -> Chain {
 
 /// Cuts everything but the way from each node to the next.
 fn put_in_line(fabric: &mut Fabric, relays: &[NodeId]) {
-    let line = [&[ENTRY], relays, &[EGRESS]].concat();
+    let line = [&[ENTRY][..], relays, &[EGRESS]].concat();
     for (place, from) in line.iter().enumerate() {
         for beyond in line.iter().skip(place + 2) {
             fabric.plan.addresses.insert((*from, *beyond), fabric.dead_address());
@@ -173,10 +176,7 @@ async fn what_the_last_of_two_relays_passes_on_holds_no_plaintext() {
     }
 }
 
-async fn probe(
-    fabric: &Fabric,
-    relays: &[NodeId],
-) -> Result<std::time::Duration, ProbeChainError> {
+async fn probe(fabric: &Fabric, relays: &[NodeId]) -> Result<Duration, ProbeChainError> {
     let entry = relay(fabric, ENTRY);
     let probing = entry.probe_chain(chain(relays), EGRESS, ORGANIZATION);
     timeout(PATIENCE, probing).await.unwrap()
@@ -186,7 +186,7 @@ async fn probe(
 async fn a_probe_over_relays_arrives_and_leaves_nothing_behind() {
     let fabric = Fabric::start(&THREE, echo().await);
     for relays in [&TWO[..], &THREE] {
-        assert!(probe(&fabric, relays).await.unwrap() > std::time::Duration::ZERO);
+        assert!(probe(&fabric, relays).await.unwrap() > Duration::ZERO);
         for id in relays {
             let relay = relay(&fabric, *id);
             until("the flow is given back", || relay.status().relayed_flows == 0).await;
@@ -220,7 +220,7 @@ async fn a_relay_further_on_that_may_not_carry_it_is_named() {
 async fn a_relay_further_on_that_does_not_answer_is_named() {
     for gone in [RELAY, RELAY_2, RELAY_3] {
         let fabric = Fabric::start(&THREE, echo().await);
-        relay(&fabric, gone).shut_down(std::time::Duration::from_secs(1)).await;
+        relay(&fabric, gone).shut_down(Duration::from_secs(1)).await;
         let refused = ProbeChainError::Refused { relay: gone, code: RefusalCode::PathUnavailable };
         assert_eq!(probe(&fabric, &THREE).await, Err(refused));
     }
@@ -289,7 +289,7 @@ async fn each_leg_ends_with_the_one_before_it_and_with_the_one_behind_it() {
     until("all legs are closed", || flows(0)).await;
     let flow = flow_of(ask(&hop, &request).await);
     assert!(flows(1));
-    relay(&fabric, RELAY_3).shut_down(std::time::Duration::from_secs(1)).await;
+    relay(&fabric, RELAY_3).shut_down(Duration::from_secs(1)).await;
     until("the legs in front are over", || flows(0)).await;
     match ask(&hop, &Request::RefreshFlow { flow }).await {
         Reply::Refused(refusal) => assert_eq!(refusal.code, RefusalCode::PathUnavailable),
@@ -313,7 +313,7 @@ async fn a_leg_ends_when_its_relay_is_no_relay_for_the_organization_any_more() {
     let mut fabric = Fabric::start(&THREE, echo().await);
     let hop = hop(&fabric, ENTRY, RELAY).await;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let from_port = socket.local_addr().map(|local: SocketAddr| local.port()).unwrap();
+    let from_port = socket.local_addr().unwrap().port();
     let request = Request::SetUpFlowOnward { onward: onward(&[RELAY_2]), from_port };
     flow_of(ask(&hop, &request).await);
     assert_eq!((carried(&fabric, RELAY), carried(&fabric, RELAY_2)), (1, 1));
