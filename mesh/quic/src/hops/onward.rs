@@ -94,3 +94,52 @@ pub(crate) async fn set_up_stream_onward(
 fn reply_time(onward: &Onward) -> Duration {
     onward.relays.iter().fold(HOP_REPLY_TIMEOUT, |so_far, _| so_far + ONWARD_REPLY_TIME)
 }
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::{Lane, OrganizationId};
+
+    use super::*;
+
+    fn asked(relays: u128) -> Onward {
+        Onward {
+            relays: (1..=relays).map(NodeId::from_u128).collect(),
+            target: NodeId::from_u128(9),
+            lane: Lane::Bulk,
+            organization: OrganizationId::from_u128(1),
+        }
+    }
+
+    fn from(hop: u8) -> Reply {
+        let refusal = Refusal::new(RefusalCode::NodeDraining, "a sentence of the other's own");
+        Reply::RefusedOnward { hop, refusal }
+    }
+
+    #[test]
+    fn a_refusal_names_nobody_beyond_the_path_that_was_asked_for() {
+        let draining = |hop| OnwardRefused { hop, code: RefusalCode::NodeDraining };
+        assert_eq!(OnwardRefused::answered(&asked(2), from(1)), draining(1));
+        assert_eq!(OnwardRefused::answered(&asked(2), from(2)), draining(2));
+        let malformed = OnwardRefused { hop: 0, code: RefusalCode::Malformed };
+        for (relays, hop) in [(2, 0), (2, 3), (2, u8::MAX), (0, 1)] {
+            assert_eq!(OnwardRefused::answered(&asked(relays), from(hop)), malformed);
+        }
+        assert_eq!(OnwardRefused::answered(&asked(1), Reply::Done), malformed);
+        let here = Reply::Refused(refusal(RefusalCode::LimitReached));
+        let limit = OnwardRefused { hop: 0, code: RefusalCode::LimitReached };
+        assert_eq!(OnwardRefused::answered(&asked(1), here), limit);
+    }
+
+    #[test]
+    fn each_relay_on_the_way_back_adds_one_and_says_the_codes_own_sentence() {
+        let said = OnwardRefused { hop: 1, code: RefusalCode::NodeDraining }.onward();
+        let refusal = refusal(RefusalCode::NodeDraining);
+        assert_eq!(said, Reply::RefusedOnward { hop: 2, refusal });
+    }
+
+    #[test]
+    fn whoever_is_nearer_to_the_end_gives_up_sooner() {
+        assert!(reply_time(&asked(0)) < reply_time(&asked(1)));
+        assert!(reply_time(&asked(1)) < reply_time(&asked(2)));
+    }
+}

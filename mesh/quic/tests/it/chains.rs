@@ -1,6 +1,7 @@
 //! Paths over several relays: each asks the next, and nobody of them reads anything.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, UdpSocket},
     time::Duration,
 };
@@ -324,4 +325,16 @@ async fn a_leg_ends_when_its_relay_is_no_relay_for_the_organization_any_more() {
     fabric.publish_to(RELAY);
     assert_eq!(carried(&fabric, RELAY), 0, "at once");
     until("the leg behind it ends with it", || carried(&fabric, RELAY_2) == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_a_later_release_closes_its_stream_and_nothing_else() {
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let hop = hop(&fabric, ENTRY, RELAY).await;
+    let (mut send, mut recv) = hop.open_bi().await.unwrap();
+    write(&mut send, &BTreeMap::from([("set_up_by_a_later_release", 1)])).await;
+    let answer = timeout(PATIENCE, recv.read_to_end(1024)).await.unwrap();
+    assert!(answer.is_err() || answer.is_ok_and(|bytes| bytes.is_empty()), "without a word");
+    let heartbeat = ask(&hop, &Request::RefreshFlow { flow: 0 }).await;
+    assert!(matches!(heartbeat, Reply::Refused(_)), "the connection goes on");
 }
