@@ -26,7 +26,7 @@ pub const HOP_PENALTY: u16 = 120;
 /// A chain stands before a relay only when it is worth so much more.
 pub const CHAIN_MARGIN: u16 = 100;
 /// The most relays that chains are made of.
-pub const MAX_RELAYS: usize = 8;
+pub const MAX_RELAYS: usize = 6;
 /// By their length, the most chains that one search gives.
 pub const MAX_CHAINS: [(usize, usize); 2] = [(2, 5), (MAX_HOPS, 3)];
 /// The most of them of one length that begin with the same relay: it can be what fails.
@@ -51,16 +51,20 @@ pub(super) fn search(
     relays: &[Candidate<'_>],
 ) -> Vec<RankedChain> {
     let admitted = relays.iter().filter(|relay| question.excludes(relay).is_none());
-    let mut relays: Vec<&Candidate<'_>> = admitted.take(MAX_RELAYS).collect();
-    relays.sort_unstable_by_key(|relay| relay.node);
-    relays.dedup_by_key(|relay| relay.node);
+    let mut members: Vec<Member<'_>> = admitted
+        .take(MAX_RELAYS)
+        .map(|candidate| Member { candidate, parts: Parts::of(question, candidate) })
+        .collect();
+    members.sort_unstable_by_key(|member| member.candidate.node);
+    members.dedup_by_key(|member| member.candidate.node);
     let mut found = Vec::new();
     for (length, most) in MAX_CHAINS {
         let mut all = Vec::new();
-        extend(&mut Vec::with_capacity(length), length, &relays, &mut |members: &[&Candidate<'_>]| {
-            let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
+        extend(&mut Vec::with_capacity(length), length, members.len(), &mut |row: &[usize]| {
+            let row: Vec<&Member<'_>> = row.iter().map(|place| &members[*place]).collect();
+            let nodes: Vec<NodeId> = row.iter().map(|member| member.candidate.node).collect();
             if let Some(chain) = Chain::new(&nodes) {
-                all.push(RankedChain { chain, total: total(question, weights, members) });
+                all.push(RankedChain { chain, total: total(question, weights, &row) });
             }
         });
         all.sort_unstable_by_key(|one| (Reverse(one.total), one.chain));
@@ -86,21 +90,27 @@ pub fn ways(order: &[Ranked], chains: &[RankedChain]) -> Vec<paths::Candidate> {
     ways
 }
 
-/// Calls `found` with every row of `length` different relays that begins with `members`.
-fn extend<'c, 'a>(
-    members: &mut Vec<&'c Candidate<'a>>,
+/// A relay that nothing rules out.
+struct Member<'c> {
+    candidate: &'c Candidate<'c>,
+    parts: Parts,
+}
+
+/// Calls `found` with every row of `length` different places below `count` that begins with `row`.
+fn extend(
+    row: &mut Vec<usize>,
     length: usize,
-    relays: &[&'c Candidate<'a>],
-    found: &mut impl FnMut(&[&'c Candidate<'a>]),
+    count: usize,
+    found: &mut impl FnMut(&[usize]),
 ) {
-    if members.len() == length {
-        return found(members);
+    if row.len() == length {
+        return found(row);
     }
-    for relay in relays.iter().copied() {
-        if members.iter().all(|member| member.node != relay.node) {
-            members.push(relay);
-            extend(members, length, relays, found);
-            members.pop();
+    for place in 0..count {
+        if !row.contains(&place) {
+            row.push(place);
+            extend(row, length, count, found);
+            row.pop();
         }
     }
 }
@@ -117,25 +127,22 @@ fn spread(all: &[RankedChain], most: usize) -> Vec<RankedChain> {
     kept
 }
 
-fn total(question: &Question<'_>, weights: &Weights, members: &[&Candidate<'_>]) -> u16 {
-    let Some((first, others)) = members.split_first() else { return 0 };
-    let mut parts = Parts::of(question, first);
-    for other in others {
-        parts = parts.worst(&Parts::of(question, other));
-    }
-    let mut whole = (*first).clone();
-    whole.measured = together(members);
+fn total(question: &Question<'_>, weights: &Weights, row: &[&Member<'_>]) -> u16 {
+    let Some((first, others)) = row.split_first() else { return 0 };
+    let parts = others.iter().fold(first.parts, |parts, other| parts.worst(&other.parts));
+    let measured: Vec<&Measured> = row.iter().map(|member| &member.candidate.measured).collect();
+    let whole = Candidate { measured: together(&measured), ..first.candidate.clone() };
     let parts = parts.worst(&Parts::of(question, &whole));
     let cost = others.iter().fold(0_u16, |cost, _| cost.saturating_add(HOP_PENALTY));
     weights.total(&parts).saturating_sub(cost)
 }
 
-/// What the members' measurements make together; `None` where one of them has none.
-fn together(members: &[&Candidate<'_>]) -> Measured {
-    let each = || members.iter().map(|member| &member.measured);
+/// What measurements make together; `None` where one of them is missing.
+fn together(row: &[&Measured]) -> Measured {
+    let each = || row.iter().copied();
     Measured {
         rtt_us: round_trip(each().map(|it| it.rtt_us)),
-        loss_ppm: each().map(|it| it.loss_ppm).try_fold(0, |so_far, ppm| {
+        loss_ppm: each().map(|it| it.loss_ppm).try_fold(0_u32, |so_far, ppm| {
             let passed = (MILLION - u64::from(so_far)) * MILLION.saturating_sub(u64::from(ppm?));
             u32::try_from(MILLION - passed / MILLION).ok()
         }),
@@ -143,7 +150,7 @@ fn together(members: &[&Candidate<'_>]) -> Measured {
             let together = u32::from(so_far) * u32::from(of_1000?).min(THOUSAND) / THOUSAND;
             u16::try_from(together).ok()
         }),
-        load: each().map(|it| it.load).try_fold(0, |so_far: u16, load| Some(so_far.max(load?))),
+        load: each().map(|it| it.load).try_fold(0_u16, |so_far, load| Some(so_far.max(load?))),
         bandwidth_kbps: each()
             .map(|it| it.bandwidth_kbps)
             .try_fold(u32::MAX, |so_far, kbps| Some(so_far.min(kbps?))),
