@@ -75,6 +75,15 @@ impl Candidate {
         matches!(self, Self::Relay(_) | Self::Chain(_))
     }
 
+    /// How many relays it leads over.
+    pub fn hops(&self) -> usize {
+        match self {
+            Self::Direct(_) => 0,
+            Self::Relay(_) => 1,
+            Self::Chain(chain) => chain.relays().len(),
+        }
+    }
+
     const fn retry_after(self) -> Duration {
         match self {
             Self::Direct(_) => DIRECT_RETRY_AFTER,
