@@ -51,8 +51,14 @@ pub struct LaneStatus {
 /// How a lane reaches its egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
-    Direct { address: SocketAddr },
-    Relayed { relay: NodeId },
+    Direct {
+        address: SocketAddr,
+    },
+    Relayed {
+        relay: NodeId,
+    },
     /// Over several relays.
-    Chained { chain: Chain },
+    Chained {
+        chain: Chain,
+    },
 }

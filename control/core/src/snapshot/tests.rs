@@ -128,9 +128,10 @@ fn relays_that_share_an_organization_know_each_other_and_nobody_elses() {
     let of_globex = relay_of(&mut platform, 0x32, "globex-relay", globex.id);
     let relays = |node| -> BTreeSet<(NodeId, Option<BTreeSet<OrganizationId>>)> {
         let peers: Peers = section(platform.state(), node).unwrap();
-        let roles = peers.peers.iter().flat_map(|peer| {
-            peer.roles.iter().map(move |scope| (peer.node, scope))
-        });
+        let roles = peers
+            .peers
+            .iter()
+            .flat_map(|peer| peer.roles.iter().map(move |scope| (peer.node, scope)));
         let relays = roles.filter(|(_, scope)| scope.role == NodeRole::RelayNode);
         relays.map(|(node, scope)| (node, scope.organizations.clone())).collect()
     };

@@ -64,12 +64,8 @@ pub fn admit_onward<'v>(
     }
     let known = |node| view.peer(node).ok_or(RefusalCode::PeerNotTrusted);
     let Some((next, rest)) = relays.split_first() else { return Ok(Next::Target(known(*target)?)) };
-    let rest = Onward {
-        relays: rest.to_vec(),
-        target: *target,
-        lane: *lane,
-        organization: *organization,
-    };
+    let rest =
+        Onward { relays: rest.to_vec(), target: *target, lane: *lane, organization: *organization };
     Ok(Next::Relay(known(*next)?, rest))
 }
 
@@ -90,9 +86,8 @@ pub fn flow_may_continue(view: &View, flow: &Flow, now: Timestamp) -> bool {
 fn check_shape(own: NodeId, asker: NodeId, onward: &Onward) -> Result<(), RefusalCode> {
     let Onward { relays, target, .. } = onward;
     let ends = [own, asker, *target];
-    let is_loop = |(place, relay): (usize, &NodeId)| {
-        ends.contains(relay) || relays[..place].contains(relay)
-    };
+    let is_loop =
+        |(place, relay): (usize, &NodeId)| ends.contains(relay) || relays[..place].contains(relay);
     let loops = relays.len() < MAX_HOPS && relays.iter().enumerate().any(is_loop);
     if relays.len() >= MAX_HOPS || loops || *target == own || *target == asker {
         return Err(RefusalCode::Malformed);

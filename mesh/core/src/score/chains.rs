@@ -79,9 +79,8 @@ pub fn ways(order: &[Ranked], chains: &[RankedChain]) -> Vec<paths::Candidate> {
     let mut ways = Vec::with_capacity(order.len() + chains.len());
     let mut waiting = chains.to_vec();
     for relay in order {
-        let is_better = |chain: &mut RankedChain| {
-            chain.total > relay.total.saturating_add(CHAIN_MARGIN)
-        };
+        let is_better =
+            |chain: &mut RankedChain| chain.total > relay.total.saturating_add(CHAIN_MARGIN);
         let better = waiting.extract_if(.., is_better);
         ways.extend(better.map(|ranked| paths::Candidate::Chain(ranked.chain)));
         ways.push(paths::Candidate::Relay(relay.node));
@@ -97,12 +96,7 @@ struct Member<'c> {
 }
 
 /// Calls `found` with every row of `length` different places below `count` that begins with `row`.
-fn extend(
-    row: &mut Vec<usize>,
-    length: usize,
-    count: usize,
-    found: &mut impl FnMut(&[usize]),
-) {
+fn extend(row: &mut Vec<usize>, length: usize, count: usize, found: &mut impl FnMut(&[usize])) {
     if row.len() == length {
         return found(row);
     }

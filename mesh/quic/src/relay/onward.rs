@@ -162,8 +162,7 @@ struct Place<'m> {
     is_kept: bool,
 }
 
-type SetUp =
-    fn(&mut FlowTable, Moment, NodeId, NodeId, Lane) -> Result<u64, RefusalCode>;
+type SetUp = fn(&mut FlowTable, Moment, NodeId, NodeId, Lane) -> Result<u64, RefusalCode>;
 
 fn take_place<'m>(
     mesh: &'m Arc<Mesh>,
@@ -231,12 +230,7 @@ impl Drop for Place<'_> {
 }
 
 /// Forwards until a socket fails or the next leg is lost, and gives the place back.
-async fn run(
-    mesh: Arc<Mesh>,
-    flow: u64,
-    forwarding: Arc<Forwarding>,
-    beyond: Option<RelayedFlow>,
-) {
+async fn run(mesh: Arc<Mesh>, flow: u64, forwarding: Arc<Forwarding>, beyond: Option<RelayedFlow>) {
     match &beyond {
         None => forwarding.run().await,
         Some(beyond) => tokio::select! {

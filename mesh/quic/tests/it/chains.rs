@@ -130,11 +130,8 @@ async fn a_transfer_survives_the_death_of_the_relay_in_the_middle() {
     let [Path::Chained { chain: over }] = paths_of_lanes(&fabric)[..] else {
         panic!("{:?}", paths_of_lanes(&fabric))
     };
-    let (used, other) = if over.relays().contains(&RELAY_2) {
-        (RELAY_2, RELAY_3)
-    } else {
-        (RELAY_3, RELAY_2)
-    };
+    let (used, other) =
+        if over.relays().contains(&RELAY_2) { (RELAY_2, RELAY_3) } else { (RELAY_3, RELAY_2) };
     let warm = relay(&fabric, other);
     until("another chain is warm", || warm.status().relayed_flows > 0).await;
     transfer.goes_on(PART).await;

@@ -19,12 +19,7 @@ fn first() -> Given {
 }
 
 fn onward(relays: &[NodeId]) -> Onward {
-    Onward {
-        relays: relays.to_vec(),
-        target: EGRESS,
-        lane: Lane::Interactive,
-        organization: ACME,
-    }
+    Onward { relays: relays.to_vec(), target: EGRESS, lane: Lane::Interactive, organization: ACME }
 }
 
 /// Who is next, and who is left for that one to lead over.
