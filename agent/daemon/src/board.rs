@@ -222,6 +222,8 @@ pub struct PeerReport {
     pub node: NodeId,
     /// `active`, `warm` or `cold`.
     pub class: String,
+    #[serde(default)]
+    pub is_relay: bool,
     /// It is connected and answers.
     pub up: bool,
     /// It failed, and is left alone for a while.

@@ -5,12 +5,14 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
-    NodeRole, OrganizationId, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    Capability, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane, LeaseClass, Leased,
+    NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
-        ControlBody, ControlMessage, Heartbeat, LeaseReport, MAX_REPORTED_CONNECTIONS, NodeBody,
+        ControlBody, ControlMessage, ExplainedLane, ExplainedPeer, Explanation, Heartbeat,
+        LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES, NodeBody,
         NodeMessage, ReportedConnection,
     },
     codec,
@@ -253,19 +255,60 @@ fn bus_messages() {
     let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
     let observations = (1..).zip(seen).map(spooled).collect();
     check("node_observations.v1", &message(NodeBody::Observations(observations)));
-    check(
-        "control_message.v1",
-        &ControlMessage {
-            cluster: ClusterId::from_u128(2),
-            audience: NodeId::from_u128(8),
-            incarnation: IncarnationId::from_u128(1),
-            sequence: 3,
-            issued_at: NOW,
-            expires_at: claims().expires_at,
-            body: ControlBody::ObservationsRecorded { through: 3 },
-        },
-    );
+    let said = |body| ControlMessage {
+        cluster: ClusterId::from_u128(2),
+        audience: NodeId::from_u128(8),
+        incarnation: IncarnationId::from_u128(1),
+        sequence: 3,
+        issued_at: NOW,
+        expires_at: claims().expires_at,
+        body,
+    };
+    check("control_message.v1", &said(ControlBody::ObservationsRecorded { through: 3 }));
     check("control_beat_available.v1", &ControlBody::BeatAvailable { sequence: 7 });
+    let (inquiry, node) = (InquiryId::from_u128(6), NodeId::from_u128(9));
+    check("control_explain.v1", &said(ControlBody::Explain { inquiry, node }));
+    check("node_explained.v1", &message(NodeBody::Explained(explanation(inquiry))));
+}
+
+fn explanation(inquiry: InquiryId) -> Explanation {
+    let peer = |number, forwards, score, excluded_by: Option<&str>| ExplainedPeer {
+        node: NodeId::from_u128(number),
+        class: "active".to_owned(),
+        up: true,
+        resting: false,
+        forwards,
+        score,
+        excluded_by: excluded_by.map(str::to_owned),
+        parts: [("latency".to_owned(), 970), ("reliability".to_owned(), 1_000)].into(),
+        rtt_us: Some(1_234),
+        failures: 2,
+    };
+    let lane = ExplainedLane {
+        lane: Lane::Interactive,
+        relay: Some(NodeId::from_u128(10)),
+        rtt_ms: 12,
+        last_switch: Some("relay lost".to_owned()),
+    };
+    Explanation {
+        inquiry,
+        peer: Some(peer(9, None, None, Some("placement"))),
+        lanes: vec![lane],
+        relays: vec![peer(10, Some(true), Some(941), None)],
+    }
+}
+
+/// What a node may tell at once fits into one message.
+#[test]
+fn a_full_explanation_fits_into_a_message() {
+    let word = |number: usize| format!("{:a>MAX_WORD_BYTES$}", char::from(b'a' + number as u8));
+    let mut full = explanation(InquiryId::from_u128(u128::MAX));
+    full.lanes = vec![full.lanes[0].clone(); MAX_TOLD];
+    full.relays[0].parts = (0..MAX_PARTS).map(|number| (word(number), u16::MAX)).collect();
+    full.relays = vec![full.relays[0].clone(); MAX_TOLD];
+    assert!(full.is_plain());
+    let message = codec::encode(&NodeBody::Explained(full));
+    assert!(message.len() + 1_024 < NodeMessage::MAX_BYTES, "{}", message.len());
 }
 
 #[test]

@@ -105,6 +105,7 @@ mod tests {
         PeerReport {
             node: NodeId::from_u128(7),
             class: "warm".to_owned(),
+            is_relay: true,
             up: false,
             resting: true,
             forwards: Some(false),

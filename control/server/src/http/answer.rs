@@ -162,7 +162,7 @@ macro_rules! revised {
     )*};
 }
 
-plain!(Gone, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion, api::Decided,);
+plain!(Gone, api::Explained, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion, api::Decided,);
 revised!(
     api::Changed,
     api::User,

@@ -27,6 +27,8 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("bus", 0, "proto/golden/node_heartbeat.v1"),
     ("bus", 0, "proto/golden/node_observations.v1"),
     ("bus", 1, "proto/golden/control_message.v1"),
+    ("bus", 0, "proto/golden/node_explained.v1"),
+    ("bus", 1, "proto/golden/control_explain.v1"),
     ("client_wire", 0, "proto/golden/client_hello.v1"),
     ("client_wire", 2, "proto/golden/client_refresh.v1"),
     ("client_wire", 3, "proto/golden/entry_ended.v1"),
