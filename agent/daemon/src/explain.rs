@@ -40,6 +40,7 @@ fn led(lane: &LaneReport) -> ExplainedLane {
     ExplainedLane {
         lane: lane.lane,
         relay: lane.relay,
+        onward: lane.onward.clone(),
         rtt_ms: lane.rtt_ms,
         last_switch: lane.last_switch.clone(),
     }

@@ -49,12 +49,20 @@ impl Row for Answer {
 
 impl Answer {
     fn path(&self, lane: &ExplainedLane) -> String {
-        let way = match lane.relay {
+        let name = |relay: &NodeId| {
+            self.names.get(relay).map_or_else(|| relay.to_string(), Name::to_string)
+        };
+        let behind = || lane.onward.iter().map(|relay| format!(", then {}", name(relay)));
+        let way = match &lane.relay {
             None => "direct".to_owned(),
-            Some(relay) => {
-                let name = self.names.get(&relay).map_or_else(|| relay.to_string(), Name::to_string);
-                format!("through {name}, as no direct path answered")
+            Some(relay) if lane.onward.is_empty() => {
+                format!("through {}, as no direct path answered", name(relay))
             }
+            Some(relay) => format!(
+                "through {}{}, as no direct path and no single relay answered",
+                name(relay),
+                behind().collect::<String>(),
+            ),
         };
         format!("{}: {way}, {} ms", lane.lane, lane.rtt_ms)
     }
@@ -208,9 +216,12 @@ mod tests {
         let lane = ExplainedLane {
             lane: rap_proto::Lane::Bulk,
             relay: Some(relay),
+            onward: Vec::new(),
             rtt_ms: 4,
             last_switch: None,
         };
+        let unnamed = NodeId::from_u128(9);
+        let chain = ExplainedLane { onward: vec![unnamed], ..lane.clone() };
         let name = |text: &str| text.parse::<Name>().expect("a name");
         let answer = Answer {
             from: name("edge-1"),
@@ -219,14 +230,20 @@ mod tests {
                 node: NodeId::from_u128(1),
                 other: NodeId::from_u128(2),
                 peer: Some(peer(2, Some("authority_state"), None)),
-                lanes: vec![lane],
+                lanes: vec![lane, chain],
                 relays: vec![peer(3, None, Some(941))],
             },
             names: [(relay, name("relay-1"))].into(),
         };
         let cells = answer.cells();
         assert_eq!(cells[2..5], ["active", "excluded: authority state", "2.050 ms"]);
-        assert_eq!(cells[5], "bulk: through relay-1, as no direct path answered, 4 ms");
+        let chain = format!(
+            "bulk: through relay-1, then {unnamed}, as no direct path and no single relay answered"
+        );
+        assert_eq!(
+            cells[5],
+            format!("bulk: through relay-1, as no direct path answered, 4 ms; {chain}, 4 ms"),
+        );
         let reasons = answer.reasons();
         assert!(reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"), "{reasons}");
         let json = serde_json::to_value(&answer).expect("JSON");

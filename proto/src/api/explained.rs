@@ -48,6 +48,9 @@ bodies! {
         /// The relay that it goes through; absent when it goes directly.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub relay: Option<NodeId>,
+        /// The relays behind that one, in their order; absent when there is none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub onward: Vec<NodeId>,
         pub rtt_ms: u64,
         /// Why it last changed its path.
         #[serde(default, skip_serializing_if = "Option::is_none")]

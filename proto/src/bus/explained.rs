@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InquiryId, Lane, NodeId};
+use crate::{InquiryId, Lane, NodeId, wire::hop::MAX_HOPS};
 
 /// The most relays and the most lanes that one explanation tells of; the best relays, by score.
 pub const MAX_TOLD: usize = 16;
@@ -51,6 +51,8 @@ pub struct ExplainedLane {
     pub lane: Lane,
     /// The relay that it goes through; `None` when it goes directly.
     pub relay: Option<NodeId>,
+    /// The relays behind that one, in their order, where it goes through several.
+    pub onward: Vec<NodeId>,
     pub rtt_ms: u64,
     /// Why it last changed its path.
     pub last_switch: Option<String>,
@@ -62,8 +64,14 @@ impl Explanation {
         let peers = || self.peer.iter().chain(&self.relays);
         self.lanes.len() <= MAX_TOLD
             && self.relays.len() <= MAX_TOLD
-            && self.lanes.iter().all(|lane| lane.last_switch.as_deref().is_none_or(is_word))
+            && self.lanes.iter().all(ExplainedLane::is_plain)
             && peers().all(ExplainedPeer::is_plain)
+    }
+}
+
+impl ExplainedLane {
+    fn is_plain(&self) -> bool {
+        self.onward.len() < MAX_HOPS && self.last_switch.as_deref().is_none_or(is_word)
     }
 }
 
@@ -102,7 +110,13 @@ mod tests {
     }
 
     fn explanation() -> Explanation {
-        let lane = ExplainedLane { lane: Lane::Bulk, relay: None, rtt_ms: 3, last_switch: None };
+        let lane = ExplainedLane {
+            lane: Lane::Bulk,
+            relay: None,
+            onward: Vec::new(),
+            rtt_ms: 3,
+            last_switch: None,
+        };
         let inquiry = InquiryId::from_u128(1);
         Explanation { inquiry, peer: Some(peer()), lanes: vec![lane], relays: vec![peer()] }
     }
@@ -118,6 +132,11 @@ mod tests {
         let mut lanes = explanation();
         lanes.lanes = vec![lanes.lanes[0].clone(); MAX_TOLD + 1];
         assert!(!lanes.is_plain());
+        let mut chain = explanation();
+        chain.lanes[0].onward = vec![NodeId::from_u128(8); MAX_HOPS - 1];
+        assert!(chain.is_plain());
+        chain.lanes[0].onward.push(NodeId::from_u128(9));
+        assert!(!chain.is_plain());
         let long = "a".repeat(MAX_WORD_BYTES + 1);
         for wrong in ["", "A", "<b>", "line\nline", "0", &long] {
             let changes: [fn(&mut Explanation, &str); 4] = [

@@ -287,6 +287,7 @@ fn explanation(inquiry: InquiryId) -> Explanation {
     let lane = ExplainedLane {
         lane: Lane::Interactive,
         relay: Some(NodeId::from_u128(10)),
+        onward: vec![NodeId::from_u128(11)],
         rtt_ms: 12,
         last_switch: Some("relay lost".to_owned()),
     };
@@ -303,6 +304,7 @@ fn explanation(inquiry: InquiryId) -> Explanation {
 fn a_full_explanation_fits_into_a_message() {
     let word = |number: usize| format!("{:a>MAX_WORD_BYTES$}", char::from(b'a' + number as u8));
     let mut full = explanation(InquiryId::from_u128(u128::MAX));
+    full.lanes[0].onward = vec![NodeId::from_u128(u128::MAX); hop::MAX_HOPS - 1];
     full.lanes = vec![full.lanes[0].clone(); MAX_TOLD];
     full.relays[0].parts = (0..MAX_PARTS).map(|number| (word(number), u16::MAX)).collect();
     full.relays = vec![full.relays[0].clone(); MAX_TOLD];

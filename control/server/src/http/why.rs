@@ -71,6 +71,6 @@ fn shown_peer(state: &State, peer: bus::ExplainedPeer) -> ExplainedPeer {
 }
 
 fn shown_lane(lane: bus::ExplainedLane) -> ExplainedLane {
-    let bus::ExplainedLane { lane, relay, rtt_ms, last_switch } = lane;
-    ExplainedLane { lane, relay, rtt_ms, last_switch }
+    let bus::ExplainedLane { lane, relay, onward, rtt_ms, last_switch } = lane;
+    ExplainedLane { lane, relay, onward, rtt_ms, last_switch }
 }

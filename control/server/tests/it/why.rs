@@ -62,7 +62,10 @@ async fn a_node_says_what_it_makes_of_another_and_only_the_platform_hears_it() {
             "node": far.node(), "name": "far", "class": "active", "up": true, "resting": false,
             "score": 941, "parts": {"latency": 970}, "rttUs": 700, "failures": 0,
         },
-        "lanes": [{"lane": "bulk", "relay": NodeId::from_u128(3), "rttMs": 4}],
+        "lanes": [{
+            "lane": "bulk", "relay": NodeId::from_u128(3), "onward": [NodeId::from_u128(4)],
+            "rttMs": 4,
+        }],
         "relays": [],
     });
     assert_eq!(reply.json, expected);
@@ -91,7 +94,7 @@ fn explanation(inquiry: InquiryId, node: NodeId, class: &str) -> Explanation {
         rtt_us: Some(700),
         failures: 0,
     };
-    let relay = Some(NodeId::from_u128(3));
-    let lane = ExplainedLane { lane: Lane::Bulk, relay, rtt_ms: 4, last_switch: None };
+    let (relay, onward) = (Some(NodeId::from_u128(3)), vec![NodeId::from_u128(4)]);
+    let lane = ExplainedLane { lane: Lane::Bulk, relay, onward, rtt_ms: 4, last_switch: None };
     Explanation { inquiry, peer: Some(peer), lanes: vec![lane], relays: Vec::new() }
 }
