@@ -9,7 +9,8 @@ use crate::board::{LaneReport, PeerReport, StatusReport};
 
 pub(crate) fn explain(report: &StatusReport, inquiry: InquiryId, node: NodeId) -> Explanation {
     let peers = || report.peers.peers.iter();
-    let mut relays: Vec<&PeerReport> = peers().filter(|peer| peer.is_relay && peer.node != node).collect();
+    let mut relays: Vec<&PeerReport> =
+        peers().filter(|peer| peer.is_relay && peer.node != node).collect();
     // An excluded one comes after the worst.
     relays.sort_by_key(|peer| std::cmp::Reverse(peer.score));
     let lanes = report.mesh.lanes.iter().filter(|lane| lane.egress == node);

@@ -125,9 +125,8 @@ async fn targets<'a>(
     }
     let organization = context.organization_path(api).await?;
     let resource: Resource = api.get(&format!("{organization}/resources/{target}")).await?;
-    let serve = |node: &&Node| {
-        node.state == NodeState::Approved && node.pools.contains(&resource.pool)
-    };
+    let serve =
+        |node: &&Node| node.state == NodeState::Approved && node.pools.contains(&resource.pool);
     let found: Vec<_> = nodes.iter().filter(serve).take(MAX_ASKED).collect();
     if found.is_empty() {
         return Err(Failure::new(Exit::NotFound, format!("no node serves {}", resource.pool_name)));
@@ -187,7 +186,8 @@ fn line(name: &str, peer: &ExplainedPeer) -> String {
         Some(false) => ", does not forward",
         None => "",
     };
-    let parts = peer.parts.iter().map(|(part, value)| format!("{} {value}", part.replace('_', " ")));
+    let parts =
+        peer.parts.iter().map(|(part, value)| format!("{} {value}", part.replace('_', " ")));
     let parts = parts.collect::<Vec<_>>().join(", ");
     let of = if parts.is_empty() { String::new() } else { format!(" ({parts})") };
     format!("  {name}: {}, {}{forwards}{of}\n", class(peer), score(peer))
@@ -245,7 +245,10 @@ mod tests {
             format!("bulk: through relay-1, as no direct path answered, 4 ms; {chain}, 4 ms"),
         );
         let reasons = answer.reasons();
-        assert!(reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"), "{reasons}");
+        assert!(
+            reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"),
+            "{reasons}"
+        );
         let json = serde_json::to_value(&answer).expect("JSON");
         assert_eq!(json["from"], "edge-1");
         assert_eq!(json["relays"][0]["parts"]["packet_loss"], 990);

@@ -94,7 +94,9 @@ async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names(
     until("control is told why", || !control.desk().explained.is_empty()).await;
     let told = control.desk().explained.remove(0);
     assert!(told.is_plain() && told.inquiry == inquiry, "{told:?}");
-    assert!(told.peer.is_some_and(|peer| peer.node == NEIGHBOUR && peer.up && peer.parts.len() == 10));
+    assert!(
+        told.peer.is_some_and(|peer| peer.node == NEIGHBOUR && peer.up && peer.parts.len() == 10)
+    );
     assert_eq!(told.relays.iter().map(|relay| relay.node).collect::<Vec<_>>(), [DEAD]);
 
     let mut making = control.making(4);
