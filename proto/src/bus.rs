@@ -4,13 +4,19 @@
 //! nothing else. Each message names its audience, so it cannot be replayed to another; its
 //! (sender, incarnation, sequence) is accepted once.
 
+mod explained;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, ClusterId, Generation, IncarnationId, LeaseClass, NodeId, Timestamp,
+    Capability, ClusterId, Generation, IncarnationId, InquiryId, LeaseClass, NodeId, Timestamp,
     VpnConnectionId, observation::Spooled, signed::Payload,
+};
+
+pub use explained::{
+    ExplainedLane, ExplainedPeer, Explanation, MAX_PARTS, MAX_TOLD, MAX_WORD_BYTES,
 };
 
 /// How long a message is acceptable after it was made.
@@ -40,6 +46,8 @@ pub enum NodeBody {
     /// Resent until [`ControlBody::ObservationsRecorded`] covers them.
     Observations(Vec<Spooled>),
     Leases(LeaseReport),
+    /// The answer to [`ControlBody::Explain`].
+    Explained(Explanation),
 }
 
 /// How a node stands to the connections that it may carry: said each second and after a change.
@@ -101,6 +109,8 @@ pub enum ControlBody {
     LeaseOffered { connection: VpnConnectionId, generation: Generation, class: LeaseClass },
     /// Stop carrying the connection, then release the lease.
     ReleaseAsked { connection: VpnConnectionId, generation: Generation },
+    /// An operator asks what the node makes of another one.
+    Explain { inquiry: InquiryId, node: NodeId },
 }
 
 impl Payload for ControlMessage {

@@ -102,6 +102,8 @@ ids! {
     CommandId,
     /// One signed bus message or token.
     MessageId,
+    /// One question of an operator to a node.
+    InquiryId,
     /// One connection of a network, held by one node at a time.
     VpnConnectionId,
     /// One run of a control server: one replica of the control plane.

@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use rap_proto::{
-    ClusterId, Generation, IncarnationId, LeaseClass, Moment, NodeId, PublicKey, Timestamp,
-    VpnConnectionId,
+    ClusterId, Generation, IncarnationId, InquiryId, LeaseClass, Moment, NodeId, PublicKey,
+    Timestamp, VpnConnectionId,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS, NodeBody, NodeMessage},
     signed::{self, Trusted},
     token::CLOCK_SKEW_MS,
@@ -59,6 +59,11 @@ pub enum Effect {
     ReleaseAsked {
         connection: VpnConnectionId,
         generation: Generation,
+    },
+    /// Answer with [`Input::Say`].
+    Explain {
+        inquiry: InquiryId,
+        node: NodeId,
     },
     Ignored(Ignored),
 }
@@ -186,6 +191,7 @@ impl Machine for Link {
                     Ok(ControlBody::ReleaseAsked { connection, generation }) => {
                         Effect::ReleaseAsked { connection, generation }
                     }
+                    Ok(ControlBody::Explain { inquiry, node }) => Effect::Explain { inquiry, node },
                     Err(ignored) => Effect::Ignored(ignored),
                 };
                 self.effects.push_back(effect);

@@ -183,6 +183,9 @@ pub struct LaneReport {
     pub lane: rap_proto::Lane,
     /// The relay that the lane goes through; `None` when it goes directly.
     pub relay: Option<NodeId>,
+    /// The relays behind that one, where the lane goes through several.
+    #[serde(default)]
+    pub onward: Vec<NodeId>,
     pub rtt_ms: u64,
     /// How often the lane changed its path, and the reason of the last time.
     #[serde(default)]
@@ -219,6 +222,8 @@ pub struct PeerReport {
     pub node: NodeId,
     /// `active`, `warm` or `cold`.
     pub class: String,
+    #[serde(default)]
+    pub is_relay: bool,
     /// It is connected and answers.
     pub up: bool,
     /// It failed, and is left alone for a while.

@@ -21,6 +21,7 @@ mod control;
 mod dialer;
 mod disk;
 mod driver;
+mod explain;
 mod host;
 mod join;
 mod leases;

@@ -8,6 +8,7 @@ mod dev;
 mod policy;
 mod values;
 mod vpn;
+mod why;
 
 use std::path::PathBuf;
 
@@ -24,6 +25,7 @@ pub(crate) use dev::*;
 pub(crate) use policy::*;
 pub(crate) use values::*;
 pub(crate) use vpn::*;
+pub(crate) use why::*;
 
 /// What every `--help` ends with.
 const EXIT_CODES: &str = "\
@@ -182,6 +184,7 @@ pub(crate) enum Command {
     /// Bandwidth: how fast which traffic may be, and how much is kept for it.
     #[command(subcommand)]
     Bandwidth(BandwidthCommand),
+    Why(Why),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]
     Token(TokenCommand),

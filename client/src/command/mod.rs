@@ -16,6 +16,7 @@ mod status;
 mod token;
 mod user;
 mod vpn;
+mod why;
 
 use std::{
     env, io,
@@ -93,6 +94,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Can(arguments) => can::run(context, arguments).await,
         Command::Vpn(command) => vpn::run(context, command).await,
         Command::Bandwidth(command) => bandwidth::run(context, command).await,
+        Command::Why(arguments) => why::run(context, &arguments).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,
         Command::Ssh(_) | Command::Completions(_) => Ok(()),

@@ -22,6 +22,7 @@ mod feed;
 mod fold_cache;
 mod http;
 mod in_flight;
+mod inquiries;
 mod leadership;
 mod lease_desk;
 mod live;

@@ -4,6 +4,8 @@
 //! Each check is a function of the node's [`View`], the request and the time. Nothing here asks
 //! the control plane.
 
+mod onward;
+
 use rap_proto::{
     ChannelKind, ClusterId, KeyId, Lane, NodeId, NodeRole, RefusalCode, Timestamp,
     observation::{Claimed, EndReason},
@@ -11,6 +13,8 @@ use rap_proto::{
     snapshot::{Peer, Resource, RoleScope},
     token::{AccessClaims, Proof},
 };
+
+pub use onward::{Next, admit_onward, flow_may_continue};
 
 use crate::{View, view::peer_has_role};
 
@@ -138,16 +142,7 @@ pub fn admit_set_up<'v>(
     target: NodeId,
     now: Timestamp,
 ) -> Result<&'v Peer, RefusalCode> {
-    if view.is_stale(now) {
-        return Err(RefusalCode::SnapshotStale);
-    }
-    if view.authority.is_isolated() {
-        return Err(RefusalCode::AuthorityLost);
-    }
-    let asker = trusted_peer(view, caller)?;
-    if view.assignment.draining {
-        return Err(RefusalCode::NodeDraining);
-    }
+    let asker = check_asker(view, caller, now)?;
     let target = view.peer(target).ok_or(RefusalCode::PeerNotTrusted)?;
     if relays_between(view, asker, target) { Ok(target) } else { Err(RefusalCode::RoleNotAssigned) }
 }
@@ -247,6 +242,25 @@ fn check_own(
         return Err(RefusalCode::NodeDraining);
     }
     Ok(())
+}
+
+/// A relay's check of whoever asks it for anything; returns the asker.
+fn check_asker<'v>(
+    view: &'v View,
+    caller: &Caller,
+    now: Timestamp,
+) -> Result<&'v Peer, RefusalCode> {
+    if view.is_stale(now) {
+        return Err(RefusalCode::SnapshotStale);
+    }
+    if view.authority.is_isolated() {
+        return Err(RefusalCode::AuthorityLost);
+    }
+    let asker = trusted_peer(view, caller)?;
+    if view.assignment.draining {
+        return Err(RefusalCode::NodeDraining);
+    }
+    Ok(asker)
 }
 
 fn must_end(

@@ -1,13 +1,15 @@
 //! The flows that a relay carries: bounded, owned by the node that asked, and gone by themselves
 //! when nobody refreshes or uses them.
 //!
-//! Inputs: set-ups that [`crate::admission::admit_set_up`] allowed, refreshes, closes, traffic
+//! Inputs: set-ups that [`crate::admission`] allowed, refreshes, closes, traffic
 //! and time. Output: which flows have to end. The shell calls [`FlowTable::expire`] at
 //! [`FlowTable::poll_timeout`] and drops the sockets of what it returns.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_proto::{Lane, Moment, NodeId, RefusalCode, wire::hop::FLOW_TTL_MS};
+use rap_proto::{
+    Lane, Moment, NodeId, NodeRole, OrganizationId, RefusalCode, wire::hop::FLOW_TTL_MS,
+};
 
 /// The most flows that one relay carries.
 pub const MAX_FLOWS: usize = 4096;
@@ -31,11 +33,22 @@ impl Limits {
     pub const RELAY: Self = Self { flows: MAX_FLOWS, flows_per_asker: MAX_FLOWS_PER_ASKER };
 }
 
+/// By which right a flow is one leg of a path over several relays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage {
+    pub organization: OrganizationId,
+    /// What the next node is there for: a relay, or the path's end.
+    pub next_role: NodeRole,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     pub asker: NodeId,
+    /// Whom this relay sends to: the next node of the path.
     pub target: NodeId,
     pub lane: Lane,
+    /// `None` when this relay is the only one.
+    pub passage: Option<Passage>,
     expires: Moment,
     last_used: Moment,
 }
@@ -69,7 +82,8 @@ impl FlowTable {
         let id = self.next;
         self.next += 1;
         let expires = now + Duration::from_millis(FLOW_TTL_MS);
-        self.flows.insert(id, Flow { asker, target, lane, expires, last_used: now });
+        let flow = Flow { asker, target, lane, passage: None, expires, last_used: now };
+        self.flows.insert(id, flow);
         *self.per_asker.entry(asker).or_insert(0) += 1;
         Ok(id)
     }
@@ -88,6 +102,18 @@ impl FlowTable {
             return Err(RefusalCode::LimitReached);
         }
         self.set_up(now, asker, target, lane)
+    }
+
+    /// Notes that a flow is one leg of a longer path.
+    pub fn lead_on(&mut self, id: u64, passage: Passage) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.passage = Some(passage);
+        }
+    }
+
+    /// Whether a flow is still in its place: what took time to set up may have lost it.
+    pub fn has(&self, id: u64) -> bool {
+        self.flows.contains_key(&id)
     }
 
     /// Keeps a flow for another [`FLOW_TTL_MS`], when it is the asker's.

@@ -8,8 +8,9 @@
 //! - Silence starts it: datagrams were sent for a while and none came back. Probes along every
 //!   open path decide then; a path that answered none is never switched to, unless its
 //!   predecessor is known to be gone and it answered its last probe.
-//! - A direct path takes over from a relay once it answered several probes in a row. The relayed
-//!   one stays open until the direct one has carried traffic both ways for a while.
+//! - A direct path takes over from a relay once it answered several probes in a row, and a single
+//!   relay from a chain. The longer one stays open until the other has carried traffic both ways for
+//!   a while.
 //! - What failed rests, longer each time.
 
 mod open_path;
@@ -183,11 +184,9 @@ impl LanePath {
             settled_at: now,
             effects: VecDeque::new(),
         };
-        if let Candidate::Relay(_) = over {
-            // A relay overtook them a moment ago.
-            let direct = |candidate: &&Candidate| matches!(candidate, Candidate::Direct(_));
-            candidates.iter().filter(direct).for_each(|one| lane.rests.failed(now, *one));
-        }
+        // A longer path overtook them a moment ago.
+        let shorter = candidates.iter().filter(|one| one.hops() < over.hops());
+        shorter.for_each(|one| lane.rests.failed(now, *one));
         lane.handle_input(now, Input::Candidates(candidates));
         lane
     }

@@ -3,18 +3,27 @@
 //!
 //! Inputs: what the view knows of the target, outcomes of attempts, time. Output: a plan of
 //! attempts, each with the delay after which it may start while earlier ones still run
-//! (as RFC 8305 does for addresses).
+//! (as RFC 8305 does for addresses). Chains that come after all relays wait until those had time to
+//! fail.
+
+mod chain;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use rap_proto::{Digest, Moment, NodeId};
 
+pub use chain::Chain;
+
 /// A direct attempt that has not connected by then counts as failed.
 pub const DIRECT_DIAL_TIMEOUT: Duration = Duration::from_millis(1000);
 /// The same for a relay: hop connection, set-up and the connection through it.
 pub const RELAY_DIAL_TIMEOUT: Duration = Duration::from_millis(3000);
+/// What each relay of a chain beyond the first may take in addition.
+pub const CHAIN_DIAL_TIME: Duration = Duration::from_millis(1500);
 /// How long direct attempts are alone before the first relay joins the race.
 pub const RELAY_HEAD_START: Duration = Duration::from_millis(300);
+/// How long the last relay is alone before the first chain behind it joins.
+pub const CHAIN_HEAD_START: Duration = RELAY_DIAL_TIMEOUT;
 /// The delay between two attempts of the same kind.
 pub const ATTEMPT_STAGGER: Duration = Duration::from_millis(150);
 /// How long a direct path that failed is left alone.
@@ -23,6 +32,8 @@ pub const DIRECT_RETRY_AFTER: Duration = Duration::from_secs(60);
 pub const RELAY_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// The most attempts in one plan.
 pub const MAX_ATTEMPTS: usize = 12;
+/// As many of them are kept for chains, if there are any, however many relays there are.
+pub const CHAIN_PLACES: usize = 4;
 /// The most failures that are remembered.
 pub const MAX_REMEMBERED: usize = 4096;
 
@@ -31,6 +42,13 @@ pub const MAX_REMEMBERED: usize = 4096;
 pub enum Candidate {
     Direct(SocketAddr),
     Relay(NodeId),
+    Chain(Chain),
+}
+
+impl From<NodeId> for Candidate {
+    fn from(relay: NodeId) -> Self {
+        Self::Relay(relay)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,17 +59,43 @@ pub struct Attempt {
 }
 
 impl Candidate {
-    pub const fn timeout(self) -> Duration {
+    /// How long it may take to set the path up and to connect over it.
+    pub fn timeout(self) -> Duration {
         match self {
             Self::Direct(_) => DIRECT_DIAL_TIMEOUT,
             Self::Relay(_) => RELAY_DIAL_TIMEOUT,
+            Self::Chain(chain) => {
+                chain.onward().iter().fold(RELAY_DIAL_TIMEOUT, |so_far, _| so_far + CHAIN_DIAL_TIME)
+            }
+        }
+    }
+
+    /// Whether it leads over other nodes.
+    pub const fn is_relayed(&self) -> bool {
+        matches!(self, Self::Relay(_) | Self::Chain(_))
+    }
+
+    /// How many relays it leads over.
+    pub fn hops(&self) -> usize {
+        match self {
+            Self::Direct(_) => 0,
+            Self::Relay(_) => 1,
+            Self::Chain(chain) => chain.relays().len(),
         }
     }
 
     const fn retry_after(self) -> Duration {
         match self {
             Self::Direct(_) => DIRECT_RETRY_AFTER,
-            Self::Relay(_) => RELAY_RETRY_AFTER,
+            Self::Relay(_) | Self::Chain(_) => RELAY_RETRY_AFTER,
+        }
+    }
+
+    fn leads_over(&self, node: NodeId) -> bool {
+        match self {
+            Self::Direct(_) => false,
+            Self::Relay(relay) => *relay == node,
+            Self::Chain(chain) => chain.relays().contains(&node),
         }
     }
 }
@@ -63,14 +107,15 @@ pub struct PathBook {
 }
 
 impl PathBook {
-    /// The attempts for reaching `target`, the relays in the order in which they are given. What
-    /// failed recently is left out, unless nothing else is left: then everything is tried again.
+    /// The attempts for reaching `target`, the relays and chains in the order in which they are
+    /// given. What failed recently is left out, unless nothing else is left: then everything is
+    /// tried again.
     pub fn plan(
         &self,
         now: Moment,
         target: NodeId,
         addresses: &[SocketAddr],
-        relays: impl IntoIterator<Item = NodeId>,
+        relays: impl IntoIterator<Item = impl Into<Candidate>>,
     ) -> Vec<Attempt> {
         let all = candidates(target, addresses, relays);
         let untried = self.without_failed(now, target, &all);
@@ -84,7 +129,7 @@ impl PathBook {
         now: Moment,
         target: NodeId,
         addresses: &[SocketAddr],
-        relays: impl IntoIterator<Item = NodeId>,
+        relays: impl IntoIterator<Item = impl Into<Candidate>>,
     ) -> Vec<Attempt> {
         let all = candidates(target, addresses, relays);
         staggered(self.without_failed(now, target, &all))
@@ -151,11 +196,12 @@ pub fn egress_order(
 fn candidates(
     target: NodeId,
     addresses: &[SocketAddr],
-    relays: impl IntoIterator<Item = NodeId>,
+    relays: impl IntoIterator<Item = impl Into<Candidate>>,
 ) -> Vec<Candidate> {
-    let relays = relays.into_iter().filter(|relay| *relay != target);
+    let relays = relays.into_iter().map(|relay| -> Candidate { relay.into() });
+    let relays = relays.filter(|relay| !relay.leads_over(target));
     let direct = addresses.iter().map(|address| Candidate::Direct(*address));
-    direct.chain(relays.map(Candidate::Relay)).collect()
+    direct.chain(relays).collect()
 }
 
 /// Relays of equal worth in an order that spreads the targets over them: by rendezvous, with
@@ -195,23 +241,26 @@ fn by_rank(key: &[u8], nodes: impl IntoIterator<Item = NodeId>) -> Vec<NodeId> {
 }
 
 fn staggered(candidates: Vec<Candidate>) -> Vec<Attempt> {
+    let is_chain = |candidate: &&Candidate| matches!(candidate, Candidate::Chain(_));
+    let last = candidates.iter().rev().take_while(is_chain).count();
+    let (sooner, last) = candidates.split_at(candidates.len() - last);
     let mut direct_at = Duration::ZERO;
     let has_direct = matches!(candidates.first(), Some(Candidate::Direct(_)));
     let mut relay_at = if has_direct { RELAY_HEAD_START } else { Duration::ZERO };
-    let mut attempts: Vec<Attempt> = candidates
-        .into_iter()
-        .map(|candidate| {
-            let at = match candidate {
-                Candidate::Direct(_) => &mut direct_at,
-                Candidate::Relay(_) => &mut relay_at,
-            };
-            let start_after = *at;
-            *at += ATTEMPT_STAGGER;
-            Attempt { candidate, start_after }
-        })
-        .collect();
+    let mut attempts = Vec::with_capacity(candidates.len());
+    for candidate in sooner {
+        let at = if candidate.is_relayed() { &mut relay_at } else { &mut direct_at };
+        attempts.push(Attempt { candidate: *candidate, start_after: *at });
+        *at += ATTEMPT_STAGGER;
+    }
     attempts.sort_by_key(|attempt| attempt.start_after);
-    attempts.truncate(MAX_ATTEMPTS);
+    attempts.truncate(MAX_ATTEMPTS - last.len().min(CHAIN_PLACES));
+    let mut chain_at =
+        attempts.last().map_or(Duration::ZERO, |before| before.start_after + CHAIN_HEAD_START);
+    for candidate in last.iter().take(MAX_ATTEMPTS - attempts.len()) {
+        attempts.push(Attempt { candidate: *candidate, start_after: chain_at });
+        chain_at += ATTEMPT_STAGGER;
+    }
     attempts
 }
 

@@ -27,8 +27,9 @@
 //! moved to where it waits, in O(r · log n), and the same again for each cap that it had claimed.
 //! That is a step or two for a question and two for a grant, however many wait; no input takes more
 //! than [`MAX_STEPS`] in a direction, and what is left is done a [`TICK`] later. The flows of one
-//! queue cost O(log n) each. A policy takes O(r · log n) for each queue of the organizations of which
-//! it says something else, or of all when the node's own cap is another.
+//! queue cost O(log n) each. A policy moves the queues of the organizations of which it says something
+//! else, or all when the node's own cap is another: O(r · log n) for each, [`MAX_MOVES`] of them at a
+//! time, so that nobody's policy holds up the flows of others.
 //!
 //! Inputs: [`Shaper::ask`], at most one question of each direction of a flow at a time, and a newer
 //! policy. Effects: grants for those that had to wait, and which flows are shaped at all. The timer
@@ -76,6 +77,8 @@ pub const MAX_CLASSES_OF_ONE: usize = 4_096;
 pub const TICK: Duration = Duration::from_millis(1);
 /// The most queues that are served or moved for one input, in each direction.
 pub const MAX_STEPS: usize = 256;
+/// The most queues that find their classes anew for one input.
+pub const MAX_MOVES: usize = 256;
 /// The most bytes of turns that a queue saves while a cap holds it up.
 const MAX_SAVED: u64 = 4 * MAX_GRANT as u64;
 /// The most classes that are shown.
@@ -119,7 +122,9 @@ pub struct Shaper {
     sides: [Side; 2],
     /// When a class is looked at again.
     timers: BTreeSet<(Moment, Direction, ClassId)>,
-    /// [`MAX_STEPS`] were taken, and there may be more.
+    /// Those whose classes are not those of the policy yet.
+    moving: BTreeSet<QueueId>,
+    /// [`MAX_STEPS`] were taken, or [`MAX_MOVES`], and there may be more.
     unfinished: bool,
     /// The timer does not run before.
     rested: Moment,
@@ -140,17 +145,16 @@ struct Flow {
 }
 
 impl Shaper {
-    /// Keeps to `policy` from now on. Tokens of classes that stay are kept.
+    /// Keeps to `policy` from now on, many flows to the one before for some [`TICK`]s more. Tokens of
+    /// classes that stay are kept.
     pub fn apply(&mut self, now: Moment, policy: &Bandwidth) {
         let before = std::mem::replace(&mut self.plan, Plan::new(policy));
         let all = before.node != self.plan.node;
         let plans = (&before.organizations, &self.plan.organizations);
         let differs = |id: &OrganizationId| all || plans.0.get(id) != plans.1.get(id);
         let alike = self.alike.iter().filter(|(of, _)| differs(&of.organization));
-        let queues: Vec<QueueId> = alike.map(|(_, queue)| *queue).collect();
-        for queue in queues {
-            self.place_anew(now, queue);
-        }
+        self.moving.extend(alike.map(|(_, queue)| *queue));
+        self.move_some(now);
         self.serve(now);
     }
 
@@ -229,6 +233,7 @@ impl Shaper {
             self.set_wake(direction, class, None);
             self.look_at(now, direction, class);
         }
+        self.move_some(now);
         self.serve(now);
     }
 

@@ -1,6 +1,12 @@
 //! The asker's side of a relay: hop connections, and the flows that were set up over them.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+mod onward;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
@@ -17,6 +23,8 @@ use rap_proto::{
     wire::hop::{Reply, Request},
 };
 use tokio::time::timeout;
+
+pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 
 use crate::{
     PeerAnswer,
@@ -50,6 +58,20 @@ impl Pooled for Hop {
     }
 }
 
+impl Hop {
+    /// Where the relay is, as plain as its family allows.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        let remote = self.0.remote_address();
+        SocketAddr::new(remote.ip().to_canonical(), remote.port())
+    }
+
+    /// The address that the relay sees this node at, where the kernel says so.
+    pub(crate) fn own(&self) -> Option<IpAddr> {
+        let own = self.0.local_ip().map(|own| own.to_canonical());
+        own.filter(|own| !own.is_unspecified())
+    }
+}
+
 impl Default for Hops {
     fn default() -> Self {
         Self { pool: Pool::new(MAX_HOPS) }
@@ -64,6 +86,16 @@ pub(crate) struct RelayedFlow {
     relay: NodeId,
     /// Where to send, instead of to the target.
     pub(crate) address: SocketAddr,
+}
+
+/// What came of a refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refreshed {
+    Kept,
+    /// The relay says that it has no such flow.
+    Gone,
+    /// The flow may be there.
+    Unanswered,
 }
 
 impl Hops {
@@ -93,7 +125,9 @@ pub(crate) async fn set_up(
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
         }
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done | Reply::StreamReady { .. } => Err(refusal(RefusalCode::Malformed)),
+        Reply::Done | Reply::StreamReady { .. } | Reply::RefusedOnward { .. } => {
+            Err(refusal(RefusalCode::Malformed))
+        }
     }
 }
 
@@ -112,19 +146,31 @@ pub(crate) async fn set_up_stream(
     lane: Lane,
 ) -> Result<RelayedStream, Refusal> {
     let request = Request::SetUpStream { target, lane };
-    let asking = async {
-        let hop = connected(mesh, relay).await?;
-        Ok::<_, Refusal>((ask(&hop, &request).await?, hop.0.remote_address()))
-    };
-    let (reply, address) = match asking.await {
-        Ok(answered) => answered,
-        // A hop can have died unnoticed.
-        Err(_) => ask_on_tcp(mesh, relay, &request).await?,
-    };
+    let (reply, address) = ask_somehow(mesh, relay, &request, HOP_REPLY_TIMEOUT).await?;
     match reply {
         Reply::StreamReady { ticket } => Ok(RelayedStream { address, ticket }),
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done | Reply::FlowReady { .. } => Err(refusal(RefusalCode::Malformed)),
+        Reply::Done | Reply::FlowReady { .. } | Reply::RefusedOnward { .. } => {
+            Err(refusal(RefusalCode::Malformed))
+        }
+    }
+}
+
+/// Asks on QUIC, and on TCP when that brings no answer. Returns where the relay was found as well.
+async fn ask_somehow(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    request: &Request,
+    limit: Duration,
+) -> Result<(Reply, SocketAddr), Refusal> {
+    let asking = async {
+        let hop = connected(mesh, relay).await?;
+        Ok::<_, Refusal>((ask_within(&hop, request, limit).await?, hop.0.remote_address()))
+    };
+    match asking.await {
+        Ok(answered) => Ok(answered),
+        // A hop can have died unnoticed.
+        Err(_) => ask_on_tcp(mesh, relay, request, limit).await,
     }
 }
 
@@ -132,6 +178,7 @@ async fn ask_on_tcp(
     mesh: &Arc<Mesh>,
     relay: NodeId,
     request: &Request,
+    limit: Duration,
 ) -> Result<(Reply, SocketAddr), Refusal> {
     let view = mesh.view();
     let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
@@ -148,23 +195,24 @@ async fn ask_on_tcp(
         outlet.finish().await;
         read_frame(&mut inlet).await.ok()
     };
-    let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();
+    let reply = timeout(limit, exchange).await.ok().flatten();
     let reply = reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))?;
     Ok((reply, address))
 }
 
 impl RelayedFlow {
     /// Keeps the flow alive, over a new hop connection when the old one was lost.
-    pub(crate) fn refresh(&self) -> impl Future<Output = Result<(), Refusal>> + Send + use<> {
+    pub(crate) fn refresh(&self) -> impl Future<Output = Refreshed> + Send + use<> {
         let (mesh, relay, flow) = (self.mesh.clone(), self.relay, self.flow);
         async move {
-            let hop = connected(&mesh, relay).await?;
-            match ask(&hop, &Request::RefreshFlow { flow }).await? {
-                Reply::Done => Ok(()),
-                Reply::Refused(refusal) => Err(refusal),
-                Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
-                    Err(refusal(RefusalCode::Malformed))
-                }
+            let asking = async {
+                let hop = connected(&mesh, relay).await?;
+                ask(&hop, &Request::RefreshFlow { flow }).await
+            };
+            match asking.await {
+                Ok(Reply::Done) => Refreshed::Kept,
+                Ok(_) => Refreshed::Gone,
+                Err(_) => Refreshed::Unanswered,
             }
         }
     }
@@ -203,9 +251,10 @@ pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswe
             Ok(PeerAnswer { rtt: hop.0.rtt(), certificate_until })
         }
         Reply::Refused(refused) => Err(refused),
-        Reply::Done | Reply::FlowReady { .. } | Reply::StreamReady { .. } => {
-            Err(refusal(RefusalCode::Malformed))
-        }
+        Reply::Done
+        | Reply::FlowReady { .. }
+        | Reply::StreamReady { .. }
+        | Reply::RefusedOnward { .. } => Err(refusal(RefusalCode::Malformed)),
     }
 }
 
@@ -220,7 +269,8 @@ pub(crate) fn release(mesh: &Mesh, node: NodeId) {
     });
 }
 
-async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
+/// The hop connection to a relay; made when there is none.
+pub(crate) async fn connected(mesh: &Arc<Mesh>, relay: NodeId) -> Result<Hop, Refusal> {
     let dialling = mesh.clone();
     let dial = move || async move {
         let view = dialling.view();
@@ -265,6 +315,10 @@ pub(crate) async fn connect(
 }
 
 async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
+    ask_within(hop, request, HOP_REPLY_TIMEOUT).await
+}
+
+async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Reply, Refusal> {
     let exchange = async {
         let (send, recv) = hop.0.open_bi().await.ok()?;
         let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
@@ -273,6 +327,6 @@ async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
         send.finish().await;
         read_frame(&mut recv).await.ok()
     };
-    let reply = timeout(HOP_REPLY_TIMEOUT, exchange).await.ok().flatten();
+    let reply = timeout(limit, exchange).await.ok().flatten();
     reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
 }

@@ -1,6 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
+pub(crate) mod chains;
 mod dial;
 mod drive;
 mod probe;
@@ -36,6 +37,7 @@ use crate::{
     mesh::{Mesh, close, code, locked},
     pipe::Store,
     pool::{Pool, Pooled},
+    relays::Use,
     watch::until,
 };
 use drive::PathDriver;
@@ -122,9 +124,11 @@ impl Lanes {
         let view = mesh.view();
         let Some(peer) = view.peer(key.egress) else { return false };
         let relays = view.relays(key.organization).map(|relay| relay.node);
-        let relays = relays.filter(|relay| *relay != view.node);
-        let now = mesh.clock.moment();
-        let plan = locked(&self.paths).untried(now, key.egress, &peer.addresses, relays);
+        let relays = relays.filter(|relay| *relay != view.node).map(Candidate::Relay);
+        let order = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
+        let chains = order.into_iter().filter(|way| matches!(way, Candidate::Chain(_)));
+        let (now, ways) = (mesh.clock.moment(), relays.chain(chains));
+        let plan = locked(&self.paths).untried(now, key.egress, &peer.addresses, ways);
         plan.is_empty() && !self.pool.ready().iter().any(|(ready, _)| *ready == key)
     }
 
@@ -153,6 +157,7 @@ impl LaneConnection {
         let path = match candidate {
             Candidate::Direct(address) => Path::Direct { address },
             Candidate::Relay(relay) => Path::Relayed { relay },
+            Candidate::Chain(chain) => Path::Chained { chain },
         };
         LaneStatus {
             egress,

@@ -3,12 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_mesh_core::{ended::DONE, score::Candidate};
-use rap_proto::{Lane, NodeId, RefusalCode, Timestamp};
+use rap_mesh_core::{ended::DONE, paths::Chain, score::Candidate};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, Timestamp};
 
 use crate::{
     MeshEndpoint,
     hops::{self, connect},
+    lanes::{LaneKey, chains},
     mesh::code,
 };
 
@@ -29,6 +30,17 @@ pub enum AskPeerError {
     /// It is there and takes no more: ask others for a while.
     #[error("the peer takes no more")]
     Full,
+}
+
+/// Why a probe over several relays did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeChainError {
+    /// Leave this relay out, or ask again when its reason may be over.
+    #[error("relay {relay} refused: {code}")]
+    Refused { relay: NodeId, code: RefusalCode },
+    /// The path was set up, and nobody answered over it: count it against all of its relays.
+    #[error("nobody answered over the relays")]
+    NoAnswer,
 }
 
 impl MeshEndpoint {
@@ -60,6 +72,30 @@ impl MeshEndpoint {
         let config = mesh.configs().hop.clone();
         let connected = connect(&mesh.endpoint, config, flow.address, peer).await;
         let connection = connected.map_err(|()| AskPeerError::NoAnswer)?;
+        let rtt = connection.rtt();
+        connection.close(code(DONE), b"");
+        Ok(rtt)
+    }
+
+    /// Sets up a flow over a chain, for an organization, and shakes hands with `target` over it.
+    /// Returns the round trip over the whole path.
+    pub async fn probe_chain(
+        &self,
+        chain: Chain,
+        target: NodeId,
+        organization: OrganizationId,
+    ) -> Result<Duration, ProbeChainError> {
+        let mesh = self.mesh();
+        let view = mesh.view();
+        let peer = view.peer(target).ok_or(ProbeChainError::NoAnswer)?;
+        let own = mesh.endpoint.local_addr().map_err(|_| ProbeChainError::NoAnswer)?;
+        let key = LaneKey { egress: target, organization, lane: Lane::Interactive };
+        let flow = chains::set_up(mesh, chain, key, own.port()).await.map_err(|refused| {
+            ProbeChainError::Refused { relay: refused.relay, code: refused.code }
+        })?;
+        let config = mesh.configs().hop.clone();
+        let connected = connect(&mesh.endpoint, config, flow.address, peer).await;
+        let connection = connected.map_err(|()| ProbeChainError::NoAnswer)?;
         let rtt = connection.rtt();
         connection.close(code(DONE), b"");
         Ok(rtt)

@@ -2,6 +2,7 @@
 //! authenticated hops and forwarded blind.
 
 mod forward;
+mod onward;
 mod socket;
 mod stream;
 
@@ -15,7 +16,7 @@ use std::{
 use quinn::Connection;
 use rap_mesh_core::{
     Caller, View,
-    admission::{admit_set_up, may_stay_connected, relay_may_continue},
+    admission::{admit_set_up, flow_may_continue, may_stay_connected},
     ended::Close,
     flows::{FlowTable, Limits},
     refusals::refusal,
@@ -86,8 +87,7 @@ impl Relay {
     pub(crate) fn apply(&self, mesh: &Mesh, view: &View) {
         let now = mesh.clock.now();
         let mut state = locked(&self.state);
-        let over =
-            state.table.retain(|flow| relay_may_continue(view, flow.asker, flow.target, now));
+        let over = state.table.retain(|flow| flow_may_continue(view, flow, now));
         state.stop(&over);
     }
 
@@ -205,16 +205,17 @@ async fn answer(
 ) {
     let Ok(request) = read_frame_within::<Request>(&mut recv, HELLO_TIMEOUT).await else { return };
     let version = mesh.view().version;
-    let mut outcome = handle(&mesh, caller, origin, &request);
+    let mut outcome = handle(&mesh, caller, origin, &request).await;
     if outcome.as_ref().is_err_and(|code| may_be_outdated(*code))
         && catch_up(&mesh, version, CATCH_UP_WAIT).await
     {
-        outcome = handle(&mesh, caller, origin, &request);
+        outcome = handle(&mesh, caller, origin, &request).await;
     }
     let reply = match outcome {
         Ok(reply) => reply,
         Err(code) => {
-            if let Request::SetUpFlow { .. } | Request::SetUpStream { .. } = request {
+            // A heartbeat is a refresh that is refused.
+            if !matches!(request, Request::RefreshFlow { .. } | Request::CloseFlow { .. }) {
                 mesh.refused(code, None);
             }
             Reply::Refused(refusal(code))
@@ -231,32 +232,43 @@ fn may_be_outdated(code: RefusalCode) -> bool {
     matches!(code, RefusalCode::PeerNotTrusted | RefusalCode::RoleNotAssigned)
 }
 
-fn handle(
+async fn handle(
     mesh: &Arc<Mesh>,
     caller: Caller,
     origin: Origin,
     request: &Request,
 ) -> Result<Reply, RefusalCode> {
-    match *request {
+    match request {
         Request::SetUpFlow { target, lane, from_port } => {
-            set_up(mesh, caller, SocketAddr::new(origin.asker, from_port), origin.own, target, lane)
+            let asker = SocketAddr::new(origin.asker, *from_port);
+            set_up(mesh, caller, asker, origin.own, *target, *lane)
         }
-        Request::RefreshFlow { flow } => {
-            let mut state = locked(&mesh.relay.state);
-            state.table.refresh(mesh.clock.moment(), caller.node, flow)?;
-            Ok(Reply::Done)
-        }
-        Request::CloseFlow { flow } => {
-            let mut state = locked(&mesh.relay.state);
-            if state.table.close(caller.node, flow) {
-                state.stop(&[flow]);
-            }
-            Ok(Reply::Done)
-        }
+        Request::RefreshFlow { flow } => refresh(mesh, caller, *flow),
+        Request::CloseFlow { flow } => Ok(close_flow(mesh, caller, *flow)),
         Request::SetUpStream { target, lane } => {
-            stream::set_up(mesh, caller, origin.asker, target, lane)
+            stream::set_up(mesh, caller, origin.asker, *target, *lane)
+        }
+        Request::SetUpFlowOnward { onward, from_port } => {
+            onward::set_up(mesh, caller, origin, onward, *from_port).await
+        }
+        Request::SetUpStreamOnward { onward } => {
+            onward::set_up_stream(mesh, caller, origin, onward).await
         }
     }
+}
+
+fn refresh(mesh: &Mesh, caller: Caller, flow: u64) -> Result<Reply, RefusalCode> {
+    let mut state = locked(&mesh.relay.state);
+    state.table.refresh(mesh.clock.moment(), caller.node, flow)?;
+    Ok(Reply::Done)
+}
+
+fn close_flow(mesh: &Mesh, caller: Caller, flow: u64) -> Reply {
+    let mut state = locked(&mesh.relay.state);
+    if state.table.close(caller.node, flow) {
+        state.stop(&[flow]);
+    }
+    Reply::Done
 }
 
 fn set_up(

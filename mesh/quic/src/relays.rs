@@ -6,8 +6,11 @@ use std::{
 };
 
 use rap_mesh_core::{
-    View,
-    score::{Candidate, ChannelClass, Decisions, Policy, decisions::Asked, relays::RelayQuestion},
+    View, paths,
+    score::{
+        Candidate, ChannelClass, Decisions, Policy, chains::ways, decisions::Asked,
+        relays::RelayQuestion,
+    },
 };
 use rap_proto::{NodeId, Timestamp};
 
@@ -39,14 +42,14 @@ impl RelayOrders {
         }
     }
 
-    /// The relays by which a lane could reach its egress, best first.
+    /// The relays, and chains of them, by which a lane could reach its egress, best first.
     pub(crate) fn order(
         &self,
         view: &Arc<View>,
         purpose: Use,
         key: LaneKey,
         now: Timestamp,
-    ) -> Vec<NodeId> {
+    ) -> Vec<paths::Candidate> {
         let LaneKey { egress: target, organization, lane } = key;
         let class = ChannelClass::of_lane(lane);
         let asked = Asked { target, organization, class, purpose };
@@ -60,9 +63,10 @@ impl RelayOrders {
         if decisions.get(asked).is_none() {
             let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
             let order = question.order(target);
+            let chains = question.chains(&order);
             decisions.keep(asked, order);
+            decisions.keep_chains(asked, chains);
         }
-        let order = decisions.get(asked).unwrap_or_default();
-        order.iter().map(|ranked| ranked.node).collect()
+        ways(decisions.get(asked).unwrap_or_default(), decisions.chains(asked))
     }
 }

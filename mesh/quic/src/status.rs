@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use rap_mesh_core::{
     lane_path::{RecoveryStep, SwitchReason},
+    paths::Chain,
     shape::{ClassStatus, Counts},
 };
 use rap_proto::{Lane, NodeId, OrganizationId};
@@ -50,6 +51,14 @@ pub struct LaneStatus {
 /// How a lane reaches its egress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
-    Direct { address: SocketAddr },
-    Relayed { relay: NodeId },
+    Direct {
+        address: SocketAddr,
+    },
+    Relayed {
+        relay: NodeId,
+    },
+    /// Over several relays.
+    Chained {
+        chain: Chain,
+    },
 }

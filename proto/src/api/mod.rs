@@ -40,6 +40,7 @@
 //! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
 //! | `POST /nodes/{node}/approve`+, `/reject`+, `/revoke`+, `/drain`+, `/undrain`+ | [`ApproveNode`], [`Because`] | |
 //! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
+//! | `GET /nodes/{node}/why/{other}` | | [`Explained`] |
 //! | `GET /leases`, `POST /leases/accept-loss`+ | [`AcceptLoss`] | [`Leases`] |
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
@@ -56,6 +57,7 @@
 mod account;
 mod audit;
 mod bandwidth;
+mod explained;
 mod leases;
 mod node;
 mod organization;
@@ -72,6 +74,7 @@ mod whole;
 pub use account::*;
 pub use audit::*;
 pub use bandwidth::*;
+pub use explained::*;
 pub use leases::*;
 pub use node::*;
 pub use organization::*;

@@ -4,15 +4,33 @@
 //! sockets of the relay, one fixed to the asker's address and one to the target's; datagrams from
 //! anywhere else never reach them. A relayed stream is two TCP connections: the asker's, which
 //! begins with the ticket that it was given, and the relay's own to the target.
+//!
+//! A path over several relays is set up by the relays themselves: each one asks the next for what
+//! is left of it, and what that one answers takes the target's place.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Lane, NodeId, refusal::Refusal};
+use crate::{Lane, NodeId, OrganizationId, refusal::Refusal};
+
+/// The most relays of one path.
+pub const MAX_HOPS: usize = 3;
 
 /// How long a flow lives without a refresh.
 pub const FLOW_TTL_MS: u64 = 30_000;
 /// How long the ticket of a stream waits for its connection.
 pub const TICKET_TTL_MS: u64 = 5_000;
+
+/// What is left of a path behind the relay that is asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onward {
+    /// The relays after that one, in their order: fewer than [`MAX_HOPS`], none twice. Each relay
+    /// tells the next one fewer than it was told, and the last is told none.
+    pub relays: Vec<NodeId>,
+    pub target: NodeId,
+    pub lane: Lane,
+    /// Each relay asks its own snapshot whether it, its asker and whom it asks are for these.
+    pub organization: OrganizationId,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -36,6 +54,15 @@ pub enum Request {
         target: NodeId,
         lane: Lane,
     },
+    /// [`Self::SetUpFlow`] on a path of several relays: of an entry, or of the relay before.
+    SetUpFlowOnward {
+        onward: Onward,
+        from_port: u16,
+    },
+    /// [`Self::SetUpStream`] on such a path.
+    SetUpStreamOnward {
+        onward: Onward,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,5 +80,11 @@ pub enum Reply {
     StreamReady {
         #[serde(with = "serde_bytes")]
         ticket: [u8; 32],
+    },
+    /// A relay further on refused, or did not answer the one before it.
+    RefusedOnward {
+        /// How many relays behind the asked one: from 1, less than [`MAX_HOPS`].
+        hop: u8,
+        refusal: Refusal,
     },
 }

@@ -5,12 +5,14 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
-    NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    Capability, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane, LeaseClass, Leased,
+    NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
+    VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
-        ControlBody, ControlMessage, Heartbeat, LeaseReport, MAX_REPORTED_CONNECTIONS, NodeBody,
+        ControlBody, ControlMessage, ExplainedLane, ExplainedPeer, Explanation, Heartbeat,
+        LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES, NodeBody,
         NodeMessage, ReportedConnection,
     },
     codec,
@@ -253,19 +255,62 @@ fn bus_messages() {
     let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
     let observations = (1..).zip(seen).map(spooled).collect();
     check("node_observations.v1", &message(NodeBody::Observations(observations)));
-    check(
-        "control_message.v1",
-        &ControlMessage {
-            cluster: ClusterId::from_u128(2),
-            audience: NodeId::from_u128(8),
-            incarnation: IncarnationId::from_u128(1),
-            sequence: 3,
-            issued_at: NOW,
-            expires_at: claims().expires_at,
-            body: ControlBody::ObservationsRecorded { through: 3 },
-        },
-    );
+    let said = |body| ControlMessage {
+        cluster: ClusterId::from_u128(2),
+        audience: NodeId::from_u128(8),
+        incarnation: IncarnationId::from_u128(1),
+        sequence: 3,
+        issued_at: NOW,
+        expires_at: claims().expires_at,
+        body,
+    };
+    check("control_message.v1", &said(ControlBody::ObservationsRecorded { through: 3 }));
     check("control_beat_available.v1", &ControlBody::BeatAvailable { sequence: 7 });
+    let (inquiry, node) = (InquiryId::from_u128(6), NodeId::from_u128(9));
+    check("control_explain.v1", &said(ControlBody::Explain { inquiry, node }));
+    check("node_explained.v1", &message(NodeBody::Explained(explanation(inquiry))));
+}
+
+fn explanation(inquiry: InquiryId) -> Explanation {
+    let peer = |number, forwards, score, excluded_by: Option<&str>| ExplainedPeer {
+        node: NodeId::from_u128(number),
+        class: "active".to_owned(),
+        up: true,
+        resting: false,
+        forwards,
+        score,
+        excluded_by: excluded_by.map(str::to_owned),
+        parts: [("latency".to_owned(), 970), ("reliability".to_owned(), 1_000)].into(),
+        rtt_us: Some(1_234),
+        failures: 2,
+    };
+    let lane = ExplainedLane {
+        lane: Lane::Interactive,
+        relay: Some(NodeId::from_u128(10)),
+        onward: vec![NodeId::from_u128(11)],
+        rtt_ms: 12,
+        last_switch: Some("relay lost".to_owned()),
+    };
+    Explanation {
+        inquiry,
+        peer: Some(peer(9, None, None, Some("placement"))),
+        lanes: vec![lane],
+        relays: vec![peer(10, Some(true), Some(941), None)],
+    }
+}
+
+/// What a node may tell at once fits into one message.
+#[test]
+fn a_full_explanation_fits_into_a_message() {
+    let word = |number: usize| format!("{:a>MAX_WORD_BYTES$}", char::from(b'a' + number as u8));
+    let mut full = explanation(InquiryId::from_u128(u128::MAX));
+    full.lanes[0].onward = vec![NodeId::from_u128(u128::MAX); hop::MAX_HOPS - 1];
+    full.lanes = vec![full.lanes[0].clone(); MAX_TOLD];
+    full.relays[0].parts = (0..MAX_PARTS).map(|number| (word(number), u16::MAX)).collect();
+    full.relays = vec![full.relays[0].clone(); MAX_TOLD];
+    assert!(full.is_plain());
+    let message = codec::encode(&NodeBody::Explained(full));
+    assert!(message.len() + 1_024 < NodeMessage::MAX_BYTES, "{}", message.len());
 }
 
 #[test]
@@ -332,6 +377,20 @@ fn frames() {
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
     check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
     check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
+}
+
+#[test]
+fn frames_of_paths_over_several_relays() {
+    let (target, organization) = (NodeId::from_u128(9), OrganizationId::from_u128(4));
+    let relays = [7, 8].map(NodeId::from_u128).to_vec();
+    let onward = hop::Onward { relays, target, lane: Lane::Interactive, organization };
+    let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433 };
+    check("hop_set_up_flow_onward.v1", &request);
+    let onward = hop::Onward { relays: Vec::new(), target, lane: Lane::Bulk, organization };
+    check("hop_set_up_stream_onward.v1", &hop::Request::SetUpStreamOnward { onward });
+    let sentence = "the node was not assigned the role that this needs";
+    let refusal = Refusal::new(RefusalCode::RoleNotAssigned, sentence);
+    check("hop_refused_onward.v1", &hop::Reply::RefusedOnward { hop: 2, refusal });
 }
 
 #[test]

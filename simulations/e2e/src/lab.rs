@@ -66,6 +66,7 @@ const LINKS: &[(Space, Space)] = &[
     (Control, Spare),
     (Entry, Spare),
     (Spare, Egress),
+    (Relay, Spare),
 ];
 
 /// Ways that lead over a neighbour: from, to, and the neighbour.

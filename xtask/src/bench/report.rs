@@ -8,6 +8,7 @@ use crate::bench::Figures;
 const CLAIMS: &[(&str, &str, &str, Target)] = &[
     ("One lane, direct ÷ stock quinn", "mesh_direct", "mesh_stock_quinn", Target::AtLeast(0.9)),
     ("One blind hop ÷ direct", "mesh_one_hop", "mesh_direct", Target::AtLeast(0.6)),
+    ("Two blind hops ÷ direct", "mesh_two_hops", "mesh_direct", Target::AtLeast(0.45)),
     ("TCP forward, one node ÷ `ssh -L`", "forward_one_node", "forward_ssh_l", Target::AtLeast(1.1)),
     ("TCP forward, two nodes ÷ `ssh -L`", "forward_direct", "forward_ssh_l", Target::AtLeast(1.1)),
     ("TCP forward, one hop ÷ `ssh -J`", "forward_one_hop", "forward_ssh_j", Target::AtLeast(1.6)),

@@ -14,7 +14,7 @@ use rap_bus::{
 };
 use rap_pki::tls;
 use rap_proto::{
-    IncarnationId, PublicKey,
+    IncarnationId, InquiryId, NodeId, PublicKey,
     bus::{NodeBody, NodeMessage, down_subject, up_subject},
     signed,
     wire::node_api::{BusCredentials, Credentials},
@@ -33,6 +33,7 @@ use crate::{
         spool,
     },
     clock::Clock,
+    explain::explain,
     join::heartbeat,
     random,
     shell::{MAILBOX, Shell},
@@ -54,6 +55,14 @@ pub(crate) struct Say(pub(crate) NodeBody);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct BeatNow;
+
+/// An operator asks what this node makes of another.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Explain {
+    inquiry: InquiryId,
+    node: NodeId,
+}
 
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -247,6 +256,8 @@ impl Shell for LinkActor {
             Effect::ReleaseAsked { connection, generation } => {
                 self.crew.leases.tell(ReleaseAsked { connection, generation });
             }
+            // In its own turn too.
+            Effect::Explain { inquiry, node } => ctx.notify(Explain { inquiry, node }),
             Effect::Ignored(reason) => tracing::warn!(%reason, "a bus message was ignored"),
         }
     }
@@ -288,6 +299,16 @@ impl Handler<BeatNow> for LinkActor {
                 let _ = leaving.await;
             }
         })
+    }
+}
+
+impl Handler<Explain> for LinkActor {
+    type Result = ();
+
+    fn handle(&mut self, Explain { inquiry, node }: Explain, ctx: &mut Self::Context) {
+        let explanation = explain(&self.parts.board.read(), inquiry, node);
+        let body = NodeBody::Explained(explanation);
+        self.feed(Input::Say { body, at: Clock.now() }, ctx);
     }
 }
 

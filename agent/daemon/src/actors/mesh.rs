@@ -167,6 +167,11 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         relay: match lane.path {
             Path::Direct { .. } => None,
             Path::Relayed { relay } => Some(relay),
+            Path::Chained { chain } => Some(chain.first()),
+        },
+        onward: match lane.path {
+            Path::Direct { .. } | Path::Relayed { .. } => Vec::new(),
+            Path::Chained { chain } => chain.onward().to_vec(),
         },
         rtt_ms: u64::try_from(lane.rtt.as_millis()).unwrap_or(u64::MAX),
         switches: lane.switches,

@@ -1,6 +1,6 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
-use rap_node_agent::{PeerReport, PeersStatus, StatusReport};
+use rap_node_agent::{LaneReport, PeerReport, PeersStatus, StatusReport};
 use rap_proto::NodeId;
 
 /// One line for all, as `status` shows it first.
@@ -31,26 +31,44 @@ pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
     for (part, value) in &peer.parts {
         text += &format!("\n  {part:<17} {value:>4}");
     }
-    for lane in report.mesh.lanes.iter().filter(|lane| lane.egress == node) {
+    text + &ways(&report.peers, &report.mesh.lanes, node)
+}
+
+/// The lanes that lead to a node or through it.
+fn ways(peers: &PeersStatus, lanes: &[LaneReport], node: NodeId) -> String {
+    let mut text = String::new();
+    for lane in lanes.iter().filter(|lane| lane.egress == node) {
         text += &match lane.relay {
+            Some(relay) if !lane.onward.is_empty() => format!(
+                "\n  lane {}: relayed through {relay}{}: no direct path and no single relay \
+                 answered in time; the first {}",
+                lane.lane,
+                behind(&lane.onward),
+                worth(peers, relay),
+            ),
             Some(relay) => format!(
                 "\n  lane {}: relayed through {relay}: no direct path answered in time; the relay \
                  {}",
                 lane.lane,
-                worth(report, relay),
+                worth(peers, relay),
             ),
             None => format!("\n  lane {}: direct, {} ms", lane.lane, lane.rtt_ms),
         };
     }
-    let relayed = report.mesh.lanes.iter().filter(|lane| lane.relay == Some(node));
-    for lane in relayed {
+    let leads_on = |lane: &&LaneReport| lane.relay == Some(node) || lane.onward.contains(&node);
+    for lane in lanes.iter().filter(leads_on) {
         text += &format!("\n  leads to {} for lane {}", lane.egress, lane.lane);
     }
     text
 }
 
-fn worth(report: &StatusReport, node: NodeId) -> String {
-    let score = report.peers.peers.iter().find(|peer| peer.node == node);
+/// The further relays of a lane, in the order in which they are passed.
+fn behind(onward: &[NodeId]) -> String {
+    onward.iter().map(|relay| format!(", then {relay}")).collect()
+}
+
+fn worth(peers: &PeersStatus, node: NodeId) -> String {
+    let score = peers.peers.iter().find(|peer| peer.node == node);
     match score.and_then(|peer| peer.score) {
         Some(score) => format!("is worth {score} of 1000"),
         None => "was not measured".to_owned(),
@@ -87,6 +105,7 @@ mod tests {
         PeerReport {
             node: NodeId::from_u128(7),
             class: "warm".to_owned(),
+            is_relay: true,
             up: false,
             resting: true,
             forwards: Some(false),
@@ -111,6 +130,28 @@ mod tests {
         };
         let said = line(&excluded);
         assert!(said.contains("active, not answering, excluded by placement"), "{said}");
+    }
+
+    #[test]
+    fn why_names_every_relay_of_a_lane_over_several() {
+        let (egress, first, second) = (7, 8, 9);
+        let node = NodeId::from_u128;
+        let lanes = [LaneReport {
+            egress: node(egress),
+            lane: rap_proto::Lane::Bulk,
+            relay: Some(node(first)),
+            onward: vec![node(second)],
+            rtt_ms: 3,
+            switches: 1,
+            last_switch: None,
+            recovery: None,
+            refused_datagrams: 0,
+        }];
+        let said = ways(&PeersStatus::default(), &lanes, node(egress));
+        let way = format!("relayed through {}, then {}: no", node(first), node(second));
+        assert!(said.contains(&way), "{said}");
+        let said = ways(&PeersStatus::default(), &lanes, node(second));
+        assert!(said.contains(&format!("leads to {} for lane bulk", node(egress))), "{said}");
     }
 
     #[test]

@@ -25,9 +25,10 @@ use rap_pki::{
     tls::{self, ClientAuth, Identity},
 };
 use rap_proto::{
-    ClusterId, Digest, IncarnationId, NodeId, NodeRole, PublicKey, Signer as _, Timestamp,
+    ClusterId, Digest, IncarnationId, InquiryId, NodeId, NodeRole, PublicKey, Signer as _,
+    Timestamp,
     bus::{
-        ControlBody, ControlMessage, Heartbeat, MESSAGE_TTL_MS, NodeBody, NodeMessage,
+        ControlBody, ControlMessage, Explanation, Heartbeat, MESSAGE_TTL_MS, NodeBody, NodeMessage,
         all_up_subjects, down_subject,
     },
     codec,
@@ -120,6 +121,7 @@ pub(crate) struct Desk {
     pub(crate) observations: BTreeMap<u64, Spooled>,
     /// How often an observation arrived that was there already.
     pub(crate) repeated: usize,
+    pub(crate) explained: Vec<Explanation>,
     pub(crate) renewals: u64,
     pub(crate) polls: u64,
     pub(crate) snapshot_requests: u64,
@@ -364,6 +366,12 @@ impl Control {
         say(&self.shared, &*self.bus, self.node(), body, &self.shared.key).await;
     }
 
+    /// Asks the node what it makes of another.
+    pub(crate) async fn ask_why(&self, inquiry: InquiryId, node: NodeId) {
+        let body = ControlBody::Explain { inquiry, node };
+        say(&self.shared, &*self.bus, self.node(), body, &self.shared.key).await;
+    }
+
     /// Rings with a signature that is not control's.
     pub(crate) async fn ring_falsely(&self, version: u64) {
         let body = ControlBody::SnapshotAvailable { version };
@@ -441,6 +449,10 @@ async fn hear(shared: Arc<Shared>, bus: Arc<dyn Bus>, mut heard: rap_bus::Subscr
                         desk.repeated += usize::from(known.is_some());
                     }
                     through.filter(|_| desk.records)
+                }
+                NodeBody::Explained(explanation) => {
+                    desk.explained.push(explanation);
+                    None
                 }
                 NodeBody::Leases(_) => None,
             }

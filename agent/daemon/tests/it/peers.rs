@@ -10,7 +10,7 @@ use rap_mesh::{
 use rap_mesh_core::refusals::refusal;
 use rap_node_agent::AgentState;
 use rap_proto::{
-    NodeId, NodeRole, RefusalCode, Signer as _,
+    InquiryId, NodeId, NodeRole, RefusalCode, Signer as _,
     bandwidth::Bandwidth,
     refusal::Refusal,
     snapshot::{Peer, Peers, Resources, RoleScope},
@@ -88,6 +88,16 @@ async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names(
         report(&agent).peers.peers.iter().any(|peer| peer.node == DEAD && peer.failures > 0)
     })
     .await;
+
+    let inquiry = InquiryId::from_u128(5);
+    control.ask_why(inquiry, NEIGHBOUR).await;
+    until("control is told why", || !control.desk().explained.is_empty()).await;
+    let told = control.desk().explained.remove(0);
+    assert!(told.is_plain() && told.inquiry == inquiry, "{told:?}");
+    assert!(
+        told.peer.is_some_and(|peer| peer.node == NEIGHBOUR && peer.up && peer.parts.len() == 10)
+    );
+    assert_eq!(told.relays.iter().map(|relay| relay.node).collect::<Vec<_>>(), [DEAD]);
 
     let mut making = control.making(4);
     making.peers.peers = vec![dead];

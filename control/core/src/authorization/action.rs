@@ -49,6 +49,8 @@ actions! {
     CompleteSetup = "setup.complete", none, [Setup];
     ReadPlatform = "platform.read", Read, [PlatformOwner, PlatformAdmin];
     ReadCluster = "cluster.read", Read, [AnyUser];
+    /// What a node makes of its peers and paths.
+    ExplainPaths = "mesh.explain", Read, [PlatformOwner, PlatformAdmin];
     /// How the lease table stands, over all organizations.
     ReadLeases = "lease.read", Read, [PlatformOwner, PlatformAdmin];
     /// Gives up what a failover of the database lost.

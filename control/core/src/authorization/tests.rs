@@ -23,6 +23,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         A::CompleteSetup
         | A::ReadPlatform
         | A::ReadCluster
+        | A::ExplainPaths
         | A::ReadLeases
         | A::AcceptLoss
         | A::CreateOrganization

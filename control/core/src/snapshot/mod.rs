@@ -7,7 +7,7 @@
 //! | the node is | it learns of |
 //! |---|---|
 //! | an entry | the egresses and relays that share an organization with it |
-//! | a relay | the entries and egresses that share an organization with it |
+//! | a relay | the entries, egresses and other relays that share an organization with it |
 //! | an egress | the entries that share an organization with it; the resources of its pools, each with the users that may reach it |
 //! | an entry or an egress | the bandwidth rules of the organizations that it serves; an entry not those that name a user or a resource |
 //! | a connector | the connections that it may carry; of their leases only its own |

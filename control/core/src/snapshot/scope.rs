@@ -9,7 +9,8 @@ use crate::state::Node;
 /// Which roles a node with a role has to speak with.
 const SPEAKS_WITH: &[(NodeRole, &[NodeRole])] = &[
     (NodeRole::EntryNode, &[NodeRole::StreamWorker, NodeRole::RelayNode]),
-    (NodeRole::RelayNode, &[NodeRole::EntryNode, NodeRole::StreamWorker]),
+    // A path may lead over several relays, each of which asks the next.
+    (NodeRole::RelayNode, &[NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode]),
     (NodeRole::StreamWorker, &[NodeRole::EntryNode]),
 ];
 

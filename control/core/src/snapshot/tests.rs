@@ -16,7 +16,7 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    NodeId, NodeRole, OrganizationRole, UserId, codec,
+    NodeId, NodeRole, OrganizationId, OrganizationRole, UserId, codec,
     observation::EndReason,
     snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
 };
@@ -111,6 +111,36 @@ fn each_role_learns_of_the_peers_that_it_speaks_with() {
     assert_eq!(peers(platform.entry), BTreeSet::from([platform.relay, acme, globex]));
     assert_eq!(peers(platform.relay), BTreeSet::from([platform.entry, acme, globex]));
     assert_eq!(peers(acme), BTreeSet::from([platform.entry]));
+}
+
+#[test]
+fn relays_that_share_an_organization_know_each_other_and_nobody_elses() {
+    let mut platform = Platform::new();
+    let (acme, globex) = (platform.acme, platform.globex);
+    let relay_of = |platform: &mut Platform, n, called, organization| {
+        let only = Some(BTreeSet::from([organization]));
+        let roles = vec![RoleScope { role: NodeRole::RelayNode, organizations: only }];
+        platform.world.node(n, called, Some(organization), roles, &[])
+    };
+    let before = version(&platform, platform.relay);
+    let of_acme = relay_of(&mut platform, 0x31, "acme-relay", acme.id);
+    assert!(version(&platform, platform.relay) > before, "it is told at once");
+    let of_globex = relay_of(&mut platform, 0x32, "globex-relay", globex.id);
+    let relays = |node| -> BTreeSet<(NodeId, Option<BTreeSet<OrganizationId>>)> {
+        let peers: Peers = section(platform.state(), node).unwrap();
+        let roles = peers
+            .peers
+            .iter()
+            .flat_map(|peer| peer.roles.iter().map(move |scope| (peer.node, scope)));
+        let relays = roles.filter(|(_, scope)| scope.role == NodeRole::RelayNode);
+        relays.map(|(node, scope)| (node, scope.organizations.clone())).collect()
+    };
+    let acme_only = Some(BTreeSet::from([acme.id]));
+    let globex_only = Some(BTreeSet::from([globex.id]));
+    assert_eq!(relays(of_acme), BTreeSet::from([(platform.relay, acme_only.clone())]));
+    let both = BTreeSet::from([(of_acme, acme_only), (of_globex, globex_only)]);
+    assert_eq!(relays(platform.relay), both);
+    assert!(relays(acme.egress).is_empty(), "an egress speaks with entries alone");
 }
 
 #[test]

@@ -128,6 +128,10 @@ fn lane(app: &Arc<App>) -> mpsc::Sender<NodeMessage> {
             let outcome = match message.body {
                 NodeBody::Heartbeat(heartbeat) => heard(&app, node, &heartbeat).await,
                 NodeBody::Observations(spooled) => record(&app, node, &spooled).await,
+                NodeBody::Explained(explanation) => {
+                    app.inquiries.answered(node, explanation, &app.metrics);
+                    Ok(())
+                }
                 NodeBody::Leases(report) => {
                     app.lease_desk.tell(Message::Reported { node, report }, &app.metrics);
                     Ok(())

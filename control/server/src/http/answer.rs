@@ -162,7 +162,16 @@ macro_rules! revised {
     )*};
 }
 
-plain!(Gone, api::Me, api::Cluster, api::Replay, api::LogKeys, api::Inclusion, api::Decided,);
+plain!(
+    Gone,
+    api::Explained,
+    api::Me,
+    api::Cluster,
+    api::Replay,
+    api::LogKeys,
+    api::Inclusion,
+    api::Decided,
+);
 revised!(
     api::Changed,
     api::User,

@@ -34,5 +34,6 @@ mod sessions;
 pub(crate) mod tree;
 mod users;
 mod vpn_connections;
+mod why;
 
 pub(crate) use routes::register;

@@ -32,4 +32,5 @@ mod skew;
 mod streams;
 mod tenancy;
 mod tree;
+mod why;
 mod world;

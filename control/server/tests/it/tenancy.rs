@@ -26,6 +26,7 @@ const OWN: &[&str] = &[
 /// Routes that the platform's roles have to themselves; who is none of them is told so.
 const PLATFORM: &[(&str, &str)] = &[
     ("POST", "/api/v1/organizations"),
+    ("GET", "/api/v1/nodes/{node}/why/{other}"),
     ("GET", "/api/v1/leases"),
     ("POST", "/api/v1/leases/accept-loss"),
     ("GET", "/api/v1/audit/replay"),
@@ -57,6 +58,7 @@ impl Target<'_> {
             .replace("{policy}", &own(&tenant.policy, format!("{}-policy", tenant.name)))
             .replace("{connection}", &own(&tenant.connection, format!("{}-vpn", tenant.name)))
             .replace("{node}", &own(&self.node, format!("{}-edge", tenant.name)))
+            .replace("{other}", &own(&self.node, format!("{}-edge", tenant.name)))
             .replace("{session}", &self.session)
             .replace("{token}", token)
             .replace("{role}", "platform_admin")

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod onward;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rap_proto::Moment;
 
-use crate::paths::{Candidate, RELAY_DIAL_TIMEOUT};
+use crate::paths::Candidate;
 
 /// How often a path is probed while something depends on its answer.
 pub(super) const PROBE_AGAIN: Duration = Duration::from_millis(250);
@@ -12,8 +12,6 @@ pub(super) const PROBE_AGAIN: Duration = Duration::from_millis(250);
 pub(super) const WARM_PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A path besides the one in use that leaves this many probes unanswered is given up.
 pub(super) const MAX_MISSES: u32 = 4;
-/// A path that was not set up by then is given up.
-pub(super) const OPEN_LIMIT: Duration = RELAY_DIAL_TIMEOUT;
 
 #[derive(Debug, Clone)]
 pub(super) struct OpenPath {
@@ -72,7 +70,7 @@ impl OpenPath {
     }
 
     pub(super) fn has_failed(&self, now: Moment) -> bool {
-        self.misses >= MAX_MISSES || (!self.ready && now.since(self.since) >= OPEN_LIMIT)
+        self.misses >= MAX_MISSES || (!self.ready && now >= self.ready_by())
     }
 
     /// Whether a probe is to be sent now; then the next is due soon, or after a while.
@@ -94,7 +92,12 @@ impl OpenPath {
         match (self.ready, is_left_alone) {
             (true, true) => None,
             (true, false) => Some(self.next_probe),
-            (false, _) => Some(self.since + OPEN_LIMIT),
+            (false, _) => Some(self.ready_by()),
         }
+    }
+
+    /// A path that was not set up by then is given up.
+    fn ready_by(&self) -> Moment {
+        self.since + self.candidate.timeout()
     }
 }

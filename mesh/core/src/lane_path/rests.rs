@@ -76,7 +76,7 @@ impl Rest {
     fn length(self, candidate: Candidate) -> Duration {
         let first = match candidate {
             Candidate::Direct(_) => DIRECT_REST,
-            Candidate::Relay(_) => RELAY_REST,
+            Candidate::Relay(_) | Candidate::Chain(_) => RELAY_REST,
         };
         let doublings = self.failures.saturating_sub(1).min(MAX_DOUBLINGS);
         (first * (1 << doublings)).min(LONGEST_REST)

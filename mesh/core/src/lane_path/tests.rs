@@ -232,3 +232,42 @@ fn rests_grow_to_a_limit_and_are_forgotten() {
     rests.failed(now, one);
     assert_eq!(rests.over_at(one, false), Some(now + rests::RELAY_REST));
 }
+
+fn chain(numbers: &[u128]) -> Candidate {
+    let relays: Vec<_> =
+        numbers.iter().map(|number| rap_proto::NodeId::from_u128(100 + number)).collect();
+    Candidate::Chain(crate::paths::Chain::new(&relays).expect("two or three, none twice"))
+}
+
+#[test]
+fn a_lane_whose_relays_all_fail_goes_on_over_a_chain() {
+    let mut world = World::new(relay(1), &[relay(1), relay(2), chain(&[3, 4])]);
+    world.run(s(10));
+    world.set(relay(1), Condition::Dead);
+    world.set(relay(2), Condition::Dead);
+    world.run(s(10));
+    assert_eq!(world.path(), Some(chain(&[3, 4])));
+    world.set(chain(&[3, 4]), Condition::Dead);
+    world.set(relay(2), Condition::Works);
+    world.run(s(10));
+    assert_eq!(world.path(), Some(relay(2)), "and leaves it as it leaves a relay");
+}
+
+#[test]
+fn a_lane_on_a_chain_goes_back_to_a_single_relay_that_works_and_stays_there() {
+    let candidates = [relay(1), chain(&[2, 3]), chain(&[3, 2])];
+    let mut world = World::new(chain(&[2, 3]), &candidates);
+    world.set(relay(1), Condition::Dead);
+    world.run(s(30));
+    assert_eq!(world.path(), Some(chain(&[2, 3])));
+    let open: Vec<_> = world.open.values().copied().collect();
+    assert!(open.contains(&chain(&[3, 2])), "another chain is kept ready: {open:?}");
+    assert!(world.most_open <= 4, "{}", world.most_open);
+    world.set(relay(1), Condition::Works);
+    world.run(s(120));
+    assert_eq!(world.path(), Some(relay(1)));
+    let standing = world.lane.standing();
+    assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Better)));
+    world.run(s(120));
+    assert_eq!(world.lane.standing().switches, 1, "no chain takes it back");
+}

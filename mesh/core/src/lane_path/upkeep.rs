@@ -89,13 +89,14 @@ impl LanePath {
         }
     }
 
-    /// Beside a relayed path one more relay is kept ready; beside a direct one nothing is.
+    /// Beside a relayed path one more is kept ready that is no shorter; beside a direct one nothing
+    /// is.
     pub(super) fn keep_warm(&mut self, now: Moment) {
         let fallback = self.trial.as_ref().and_then(|trial| trial.fallback);
         let mut relayed: Vec<_> = self
             .others()
             .filter(|(generation, path)| {
-                matches!(path.candidate, Candidate::Relay(_)) && fallback != Some(*generation)
+                self.is_spare(&path.candidate) && fallback != Some(*generation)
             })
             .map(|(generation, path)| (self.rank(path.candidate), generation))
             .collect();
@@ -103,17 +104,17 @@ impl LanePath {
         let wanted = usize::from(self.is_relayed());
         relayed.iter().skip(wanted).for_each(|(_, generation)| self.close(*generation));
         if relayed.len() < wanted && fallback.is_none() {
-            let next = self.first_rested(now, |one| matches!(one, Candidate::Relay(_)));
+            let next = self.first_rested(now, |one| self.is_spare(one));
             next.into_iter().for_each(|candidate| self.open(now, candidate));
         }
     }
 
-    /// Opens a direct path where a relayed one is in use, and moves to it when it answers.
+    /// Opens a direct path where a relayed one is in use, or a single relay where a chain is, and
+    /// moves to it when it answers.
     pub(super) fn look_for_better(&mut self, now: Moment) {
-        let direct = |path: &Candidate| matches!(path, Candidate::Direct(_));
         let tried = self
             .others()
-            .find(|(_, path)| direct(&path.candidate))
+            .find(|(_, path)| self.is_better(&path.candidate))
             .map(|(generation, path)| (generation, path.answers));
         let is_wanted = self.is_relayed() || !self.is_listed();
         match tried {
@@ -124,7 +125,7 @@ impl LanePath {
                 self.switch(now, generation, SwitchReason::Better);
             }
             None if is_wanted => {
-                let next = self.first_rested(now, direct);
+                let next = self.first_rested(now, |one| self.is_better(one));
                 next.into_iter().for_each(|candidate| self.open(now, candidate));
             }
             _ => {}
@@ -147,7 +148,20 @@ impl LanePath {
 
     pub(super) fn is_relayed(&self) -> bool {
         let current = self.open.get(&self.current);
-        current.is_some_and(|path| matches!(path.candidate, Candidate::Relay(_)))
+        current.is_some_and(|path| path.candidate.is_relayed())
+    }
+
+    /// Whether a path would be preferred to the one in use, if it works.
+    fn is_better(&self, candidate: &Candidate) -> bool {
+        let in_use = self.open.get(&self.current).map_or(0, |path| path.candidate.hops());
+        match candidate {
+            Candidate::Direct(_) => true,
+            Candidate::Relay(_) | Candidate::Chain(_) => in_use > 1 && candidate.hops() == 1,
+        }
+    }
+
+    fn is_spare(&self, candidate: &Candidate) -> bool {
+        candidate.is_relayed() && !self.is_better(candidate)
     }
 
     fn is_listed(&self) -> bool {

@@ -131,3 +131,61 @@ fn a_direct_path_that_a_relay_overtook_is_left_alone() {
     let next = book.plan(at(2), TARGET, &[address(1)], [relay(1)]);
     assert_eq!(candidates(&next), [Candidate::Relay(relay(1))]);
 }
+
+fn chain(numbers: &[u128]) -> Candidate {
+    let relays: Vec<NodeId> = numbers.iter().map(|number| relay(*number)).collect();
+    Candidate::Chain(Chain::new(&relays).expect("two or three, none twice"))
+}
+
+#[test]
+fn a_chain_has_two_or_three_relays_and_none_twice() {
+    for wrong in [&[][..], &[1], &[1, 1], &[1, 2, 1], &[1, 2, 3, 4]] {
+        let relays: Vec<NodeId> = wrong.iter().map(|number| relay(*number)).collect();
+        assert_eq!(Chain::new(&relays), None, "{wrong:?}");
+    }
+    let Candidate::Chain(two) = chain(&[2, 1]) else { panic!("a chain") };
+    assert_eq!((two.first(), two.onward()), (relay(2), &[relay(1)][..]));
+    assert_eq!(two.relays(), [relay(2), relay(1)]);
+    assert!(chain(&[1, 2]).timeout() < chain(&[1, 2, 3]).timeout());
+}
+
+#[test]
+fn chains_behind_the_relays_wait_until_those_had_time_to_fail() {
+    let ways = [Candidate::Relay(relay(1)), chain(&[1, 2]), chain(&[2, 1])];
+    let plan = PathBook::default().plan(at(0), TARGET, &[address(1)], ways);
+    assert_eq!(candidates(&plan)[1..], ways);
+    let first = RELAY_HEAD_START + CHAIN_HEAD_START;
+    assert_eq!(plan[2].start_after, first);
+    assert_eq!(plan[3].start_after, first + ATTEMPT_STAGGER);
+    let plan = PathBook::default().plan(at(0), TARGET, &[], [chain(&[1, 2])]);
+    assert_eq!(plan[0].start_after, Duration::ZERO, "nothing to wait for");
+}
+
+#[test]
+fn a_chain_before_a_relay_starts_like_one() {
+    let ways = [Candidate::Relay(relay(1)), chain(&[1, 2]), Candidate::Relay(relay(3))];
+    let plan = PathBook::default().plan(at(0), TARGET, &[], ways);
+    assert_eq!(candidates(&plan), ways);
+    assert_eq!(plan[2].start_after, ATTEMPT_STAGGER * 2);
+}
+
+#[test]
+fn however_many_relays_there_are_some_chains_are_tried() {
+    let relays = (0..100).map(|number| Candidate::Relay(relay(number)));
+    let chains = (0..50).map(|number| chain(&[number, number + 1, number + 2]));
+    let plan = PathBook::default().plan(at(0), TARGET, &[], relays.chain(chains));
+    assert_eq!(plan.len(), MAX_ATTEMPTS);
+    let tried = plan.iter().filter(|one| matches!(one.candidate, Candidate::Chain(_)));
+    assert_eq!(tried.count(), CHAIN_PLACES);
+}
+
+#[test]
+fn a_chain_that_failed_says_nothing_of_its_relays_and_none_leads_over_its_target() {
+    let mut book = PathBook::default();
+    book.failed(at(0), TARGET, chain(&[1, 2]));
+    let ways = [Candidate::Relay(relay(1)), chain(&[1, 2]), chain(&[2, 1])];
+    let plan = book.plan(at(1), TARGET, &[], ways);
+    assert_eq!(candidates(&plan), [ways[0], ways[2]]);
+    let plan = book.plan(at(1), relay(1), &[], [chain(&[1, 2]), chain(&[3, 2])]);
+    assert_eq!(candidates(&plan), [chain(&[3, 2])]);
+}

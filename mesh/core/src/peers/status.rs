@@ -10,6 +10,7 @@ use crate::score::{Candidate, ChannelClass, Explained, Finding, Measured, explai
 pub struct PeerStatus {
     pub node: NodeId,
     pub class: Class,
+    pub is_relay: bool,
     /// Active, and it answers.
     pub up: bool,
     /// Left alone for a while after a failure.
@@ -98,6 +99,7 @@ impl PeerBook {
         PeerStatus {
             node: one.node,
             class: peer.class,
+            is_relay: peer.is_relay(),
             up: peer.up,
             resting: peer.is_resting(now),
             forwards: peer.through.forwards(),

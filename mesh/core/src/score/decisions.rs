@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rap_proto::{NodeId, OrganizationId};
 
-use super::{ChannelClass, Ranked, relays::Use};
+use super::{ChannelClass, Ranked, RankedChain, relays::Use};
 
 /// The most orders that are kept; one more forgets all of them, as a change does.
 pub const MAX_DECISIONS: usize = 1_024;
@@ -23,6 +23,8 @@ pub struct Asked {
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
     orders: BTreeMap<Asked, Vec<Ranked>>,
+    /// Of questions that have an order.
+    chains: BTreeMap<Asked, Vec<RankedChain>>,
 }
 
 impl Decisions {
@@ -32,14 +34,28 @@ impl Decisions {
 
     pub fn keep(&mut self, asked: Asked, order: Vec<Ranked>) {
         if self.orders.len() >= MAX_DECISIONS && !self.orders.contains_key(&asked) {
-            self.orders.clear();
+            self.forget();
         }
+        self.chains.remove(&asked);
         self.orders.insert(asked, order);
+    }
+
+    /// The chains that were kept with an order; none where none were.
+    pub fn chains(&self, asked: Asked) -> &[RankedChain] {
+        self.chains.get(&asked).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Keeps the chains that go with an order, after that one.
+    pub fn keep_chains(&mut self, asked: Asked, chains: Vec<RankedChain>) {
+        if self.orders.contains_key(&asked) && !chains.is_empty() {
+            self.chains.insert(asked, chains);
+        }
     }
 
     /// Something that the orders rest on changed.
     pub fn forget(&mut self) {
         self.orders.clear();
+        self.chains.clear();
     }
 
     pub fn len(&self) -> usize {

@@ -9,6 +9,7 @@
 //! integers, so the order is the same on every machine; of equal totals the smaller node id wins.
 
 pub mod candidate;
+pub mod chains;
 pub mod constraint;
 pub mod decisions;
 pub mod parts;
@@ -20,6 +21,7 @@ use std::cmp::Reverse;
 use rap_proto::NodeId;
 
 pub use candidate::{Candidate, Identity, Measured, Preference};
+pub use chains::RankedChain;
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;
 pub use parts::{Part, Parts};

@@ -100,6 +100,11 @@ impl Parts {
         ])
     }
 
+    /// Of each part the lesser.
+    pub fn worst(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|place| self.0[place].min(other.0[place])))
+    }
+
     pub const fn get(&self, part: Part) -> u16 {
         self.0[part as usize]
     }

@@ -2,11 +2,11 @@
 
 use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
 
-use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
+use rap_proto::{Authority, NodeId, OrganizationId, Timestamp, snapshot::Peer};
 
 use super::{
     Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Parts, Placement,
-    Policy, Preference, Question, Ranked, explain, first,
+    Policy, Preference, Question, Ranked, RankedChain, chains, explain, first,
 };
 use crate::{View, paths::Spread};
 
@@ -53,6 +53,15 @@ impl RelayQuestion<'_> {
         best.into_iter().map(|(_, _, node, total)| Ranked { node, total }).collect()
     }
 
+    /// The chains of the first relays of an order that are worth trying, best first.
+    pub fn chains(&self, order: &[Ranked]) -> Vec<RankedChain> {
+        let best = order.iter().take(chains::MAX_RELAYS);
+        let peers = best.filter_map(|ranked| self.view.peer(ranked.node));
+        let candidates: Vec<_> =
+            peers.map(|peer| self.candidate(peer, self.known.get(&peer.node))).collect();
+        chains::search(&self.question(), self.policy.weights(self.class), &candidates)
+    }
+
     pub fn explain(&self) -> Vec<Explained> {
         let mut candidates = Vec::new();
         self.look_at_each(|candidate| candidates.push(candidate));
@@ -85,18 +94,26 @@ impl RelayQuestion<'_> {
         for peer in others.take(MAX_CANDIDATES) {
             while known.next_if(|(node, _)| **node < peer.node).is_some() {}
             let known = known.next_if(|(node, _)| **node == peer.node).map(|(_, known)| known);
-            let proven = known.is_some_and(|known| known.identity == Identity::Proven);
-            look(Candidate {
-                node: peer.node,
-                cluster: self.view.cluster,
-                identity: if proven { Identity::Proven } else { Identity::Listed },
-                certificate_until: known.and_then(|known| known.certificate_until),
-                roles: Cow::Borrowed(&peer.roles),
-                authority_epoch: self.view.authority_epoch,
-                region: known.and_then(|known| known.region.as_deref()).map(Cow::Borrowed),
-                preference: Preference::Neutral,
-                measured: known.map_or_else(Measured::default, |known| known.measured),
-            });
+            look(self.candidate(peer, known));
+        }
+    }
+
+    fn candidate<'s>(
+        &'s self,
+        peer: &'s Peer,
+        known: Option<&'s Candidate<'static>>,
+    ) -> Candidate<'s> {
+        let proven = known.is_some_and(|known| known.identity == Identity::Proven);
+        Candidate {
+            node: peer.node,
+            cluster: self.view.cluster,
+            identity: if proven { Identity::Proven } else { Identity::Listed },
+            certificate_until: known.and_then(|known| known.certificate_until),
+            roles: Cow::Borrowed(&peer.roles),
+            authority_epoch: self.view.authority_epoch,
+            region: known.and_then(|known| known.region.as_deref()).map(Cow::Borrowed),
+            preference: Preference::Neutral,
+            measured: known.map_or_else(Measured::default, |known| known.measured),
         }
     }
 }

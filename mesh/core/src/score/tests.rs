@@ -12,6 +12,7 @@ use super::{
     relays::Use,
     *,
 };
+use crate::paths::Chain;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const ACME: OrganizationId = OrganizationId::from_u128(2);
@@ -290,8 +291,15 @@ fn questions_and_kept_decisions_are_bounded() {
     decisions.keep(asked(MAX_DECISIONS as u128), Vec::new());
     assert_eq!(decisions.len(), 1);
     assert!(decisions.get(asked(0)).is_none());
+    let two = Chain::new(&[node(1), node(2)]).unwrap();
+    let kept = vec![RankedChain { chain: two, total: 1 }];
+    decisions.keep_chains(asked(0), kept.clone());
+    assert!(decisions.chains(asked(0)).is_empty(), "they go with an order");
+    decisions.keep(asked(0), Vec::new());
+    decisions.keep_chains(asked(0), kept.clone());
+    assert_eq!(decisions.chains(asked(0)), kept);
     decisions.forget();
-    assert!(decisions.is_empty());
+    assert!(decisions.is_empty() && decisions.chains(asked(0)).is_empty());
 }
 
 fn any_candidate() -> impl Strategy<Value = Candidate<'static>> {

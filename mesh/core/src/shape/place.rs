@@ -6,7 +6,7 @@ use rap_proto::{Moment, bandwidth::Allowance};
 
 use super::{
     Class, ClassId, ClassName, Direction, Effect, FlowId, FlowOf, MAX_CLASSES, MAX_CLASSES_OF_ONE,
-    One, Queue, QueueId, Shaper,
+    MAX_MOVES, One, Queue, QueueId, Shaper,
     class::{Concern, concern},
     plan::Share,
     queue::Path,
@@ -40,14 +40,24 @@ impl Shaper {
         if is_last {
             self.queues.remove(&id);
             self.alike.remove(&of);
+            self.moving.remove(&id);
         }
         if let Some(path) = path {
             self.leave(now, &path, 1, is_last);
         }
     }
 
+    /// Finds the classes of some queues anew; the rest follows.
+    pub(super) fn move_some(&mut self, now: Moment) {
+        for _ in 0..MAX_MOVES {
+            let Some(queue) = self.moving.pop_first() else { return };
+            self.place_anew(now, queue);
+        }
+        self.unfinished |= !self.moving.is_empty();
+    }
+
     /// Finds a queue's classes anew. Who waits goes on waiting, for as long as it is shaped.
-    pub(super) fn place_anew(&mut self, now: Moment, id: QueueId) {
+    fn place_anew(&mut self, now: Moment, id: QueueId) {
         let Some(of) = self.queues.get(&id).map(|queue| queue.of) else { return };
         for direction in Direction::ALL {
             self.withdraw(now, direction, id);

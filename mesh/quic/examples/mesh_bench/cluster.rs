@@ -21,18 +21,21 @@ use rap_proto::{
 };
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
-const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
+pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
 const USER: UserId = UserId::from_u128(3);
 const RESOURCE: ResourceId = ResourceId::from_u128(4);
 
 pub(crate) const ENTRY: NodeId = NodeId::from_u128(11);
 pub(crate) const EGRESS: NodeId = NodeId::from_u128(12);
 pub(crate) const RELAY: NodeId = NodeId::from_u128(13);
+/// Behind the other one, on a path over both.
+pub(crate) const SECOND: NodeId = NodeId::from_u128(14);
 
-const NODES: [(NodeId, NodeRole, u8); 3] = [
+const NODES: [(NodeId, NodeRole, u8); 4] = [
     (ENTRY, NodeRole::EntryNode, 11),
     (EGRESS, NodeRole::StreamWorker, 12),
     (RELAY, NodeRole::RelayNode, 13),
+    (SECOND, NodeRole::RelayNode, 14),
 ];
 
 /// Certificates live for long enough for any measurement.
@@ -146,7 +149,7 @@ impl Cluster {
 
 fn seed(node: NodeId) -> u8 {
     let found = NODES.iter().find(|(known, ..)| *known == node);
-    found.expect("one of the three").2
+    found.expect("one of the four").2
 }
 
 fn everywhere(role: NodeRole) -> RoleScope {

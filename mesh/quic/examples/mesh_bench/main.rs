@@ -1,11 +1,11 @@
-//! Measures lanes: throughput against stock quinn, the cost of one blind hop, and how long a
-//! channel takes to open.
+//! Measures lanes: throughput against stock quinn, the cost of one blind hop and of two, and how
+//! long a channel takes to open.
 //!
 //! ```text
 //! cargo run --release -p rap-mesh --example mesh_bench -- [SECONDS_PER_RUN] [RUNS]
 //! ```
 //!
-//! Every receiver is a process of its own, as is the relay; this process sends. Runs of the
+//! Every receiver is a process of its own, as is each relay; this process sends. Runs of the
 //! kinds are interleaved, and the medians are printed as name, tab, value, tab, unit.
 
 mod cluster;
@@ -46,16 +46,21 @@ async fn measure(seconds: u32, runs: u32) -> Outcome<()> {
     let stock = Process::start("stock", made_at, None)?;
     let egress = Process::start("egress", made_at, None)?;
     let relay = Process::start("relay", made_at, Some(egress.address))?;
+    let second = Process::start("second", made_at, Some(egress.address))?;
+    let first = Process::start("first", made_at, Some(second.address))?;
     let time = Duration::from_secs(u64::from(seconds));
-    let (mut stock_rates, mut direct_rates, mut hop_rates) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut stock_rates, mut direct_rates) = (Vec::new(), Vec::new());
+    let (mut hop_rates, mut two_rates) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         stock_rates.push(sender::stock(&cluster, stock.address, time).await?);
         direct_rates.push(sender::direct(&cluster, egress.address, time).await?);
         hop_rates.push(sender::one_hop(&cluster, relay.address, time).await?);
+        two_rates.push(sender::two_hops(&cluster, first.address, time).await?);
     }
     figure("mesh_stock_quinn", median(stock_rates), "Mbit/s");
     figure("mesh_direct", median(direct_rates), "Mbit/s");
     figure("mesh_one_hop", median(hop_rates), "Mbit/s");
+    figure("mesh_two_hops", median(two_rates), "Mbit/s");
     let opened = opening::measure(&cluster, egress.address).await?;
     figure("mesh_open_cold", millis(opened.cold), "ms");
     figure("mesh_open_warm_p50", millis(opened.warm_p50), "ms");

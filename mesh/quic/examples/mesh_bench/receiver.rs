@@ -1,4 +1,4 @@
-//! The processes that receive, and the relay. Each prints its address and runs until its input
+//! The processes that receive, and the relays. Each prints its address and runs until its input
 //! closes.
 
 use std::{
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use crate::{
     Outcome,
-    cluster::{Cluster, EGRESS, RELAY},
+    cluster::{Cluster, EGRESS, RELAY, SECOND},
     sender::STOCK_ALPN,
 };
 
@@ -29,8 +29,9 @@ pub(crate) async fn run(arguments: &[String]) -> Outcome<()> {
     let [kind, made_at, rest @ ..] = arguments else { return Err("what to receive?".into()) };
     let cluster = Cluster::new(Timestamp::from_unix_millis(made_at.parse()?));
     let mut addresses = BTreeMap::new();
-    if let [target] = rest {
-        addresses.insert(EGRESS, target.parse::<SocketAddr>()?);
+    if let [next] = rest {
+        let node = if kind == "first" { SECOND } else { EGRESS };
+        addresses.insert(node, next.parse::<SocketAddr>()?);
     }
     match kind.as_str() {
         "stock" => {
@@ -42,7 +43,8 @@ pub(crate) async fn run(arguments: &[String]) -> Outcome<()> {
             }
         }
         "egress" => serve_node(&cluster, EGRESS, &addresses).await,
-        "relay" => serve_node(&cluster, RELAY, &addresses).await,
+        "relay" | "first" => serve_node(&cluster, RELAY, &addresses).await,
+        "second" => serve_node(&cluster, SECOND, &addresses).await,
         other => Err(format!("nothing receives as `{other}`").into()),
     }
 }

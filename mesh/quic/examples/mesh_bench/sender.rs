@@ -17,7 +17,7 @@ use rap_proto::{
     token::Proof,
     wire::{
         self, HOP_ALPN,
-        hop::{Reply, Request},
+        hop::{Onward, Reply, Request},
         lane::{FlowReply, OpenFlow},
         lane_alpn,
     },
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Outcome,
-    cluster::{Cluster, EGRESS, ENTRY, RELAY, client_key},
+    cluster::{Cluster, EGRESS, ENTRY, ORGANIZATION, RELAY, SECOND, client_key},
 };
 
 pub(crate) const STOCK_ALPN: &[u8] = b"stock/1";
@@ -50,12 +50,31 @@ pub(crate) async fn direct(cluster: &Cluster, address: SocketAddr, time: Duratio
 
 /// Mbit/s of a bulk lane through a relay.
 pub(crate) async fn one_hop(cluster: &Cluster, relay: SocketAddr, time: Duration) -> Outcome<f64> {
+    let set_up = |from_port| Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port };
+    relayed(cluster, relay, set_up, time).await
+}
+
+/// The same through two, the first of which is at this address and asks the other.
+pub(crate) async fn two_hops(cluster: &Cluster, first: SocketAddr, time: Duration) -> Outcome<f64> {
+    let set_up = |from_port| {
+        let (relays, organization) = (vec![SECOND], ORGANIZATION);
+        let onward = Onward { relays, target: EGRESS, lane: Lane::Bulk, organization };
+        Request::SetUpFlowOnward { onward, from_port }
+    };
+    relayed(cluster, first, set_up, time).await
+}
+
+async fn relayed(
+    cluster: &Cluster,
+    relay: SocketAddr,
+    set_up: impl FnOnce(u16) -> Request,
+    time: Duration,
+) -> Outcome<f64> {
     let config = config(cluster, HOP_ALPN, Arc::new(TransportConfig::default()))?;
     let hop = dial(&endpoint()?, config, relay, RELAY).await?;
     let (endpoint, along) = lane_endpoint(Ipv4Addr::LOCALHOST.into())?;
     let from_port = endpoint.local_addr()?.port();
-    let set_up = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port };
-    let (flow, port) = match ask(&hop, &set_up).await? {
+    let (flow, port) = match ask(&hop, &set_up(from_port)).await? {
         Reply::FlowReady { flow, port } => (flow, port),
         other => return Err(format!("the relay answered {other:?}").into()),
     };

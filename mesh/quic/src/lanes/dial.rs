@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Carried, LaneConnection, LaneKey, attend,
+    Carried, LaneConnection, LaneKey, attend, chains,
     drive::PathDriver,
     socket::{Answer, LaneSocket},
 };
@@ -100,6 +100,11 @@ async fn try_one(
             Candidate::Relay(relay) => {
                 let port = made.socket.port();
                 let flow = hops::set_up(mesh, relay, key.egress, key.lane, port).await;
+                let flow = flow.map_err(drop)?;
+                (flow.address, Some(flow))
+            }
+            Candidate::Chain(chain) => {
+                let flow = chains::set_up(mesh, chain, key, made.socket.port()).await;
                 let flow = flow.map_err(drop)?;
                 (flow.address, Some(flow))
             }

@@ -5,18 +5,18 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 use rap_mesh_core::{
     View,
     lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
-    paths::{Candidate, PathBook, RELAY_DIAL_TIMEOUT},
+    paths::{Candidate, PathBook},
 };
-use rap_proto::{Moment, NodeId, wire::hop::FLOW_TTL_MS};
+use rap_proto::{Moment, wire::hop::FLOW_TTL_MS};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
     time::timeout,
 };
 
-use super::{LaneConnection, LaneKey, probe, socket::Answer};
+use super::{LaneConnection, LaneKey, chains, probe, socket::Answer};
 use crate::{
-    hops::{self, RelayedFlow},
+    hops::{self, Refreshed, RelayedFlow},
     mesh::{Mesh, locked},
     relays::Use,
 };
@@ -157,9 +157,7 @@ impl PathDriver {
                         self.tell(Input::Refused { generation });
                     }
                 }
-                Effect::Open { generation, candidate: Candidate::Relay(relay) } => {
-                    self.set_up(generation, relay);
-                }
+                Effect::Open { generation, candidate } => self.set_up(generation, candidate),
                 Effect::Close { generation } => {
                     self.lane.socket.close(generation);
                     self.flows.remove(&generation);
@@ -179,14 +177,22 @@ impl PathDriver {
         self.lane.carry(|carried| carried.standing = self.machine.standing());
     }
 
-    fn set_up(&mut self, generation: u64, relay: NodeId) {
+    fn set_up(&mut self, generation: u64, candidate: Candidate) {
         let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
         self.tasks.spawn(async move {
-            let LaneKey { egress, lane: traffic, .. } = lane.key;
-            let set_up = hops::set_up(&mesh, relay, egress, traffic, lane.socket.port());
-            match timeout(RELAY_DIAL_TIMEOUT, set_up).await {
-                Ok(Ok(flow)) => Happened::Opened { generation, flow },
-                Ok(Err(_)) | Err(_) => Happened::Refused { generation },
+            let (key, port) = (lane.key, lane.socket.port());
+            let set_up = async {
+                match candidate {
+                    Candidate::Direct(_) => None,
+                    Candidate::Relay(relay) => {
+                        hops::set_up(&mesh, relay, key.egress, key.lane, port).await.ok()
+                    }
+                    Candidate::Chain(chain) => chains::set_up(&mesh, chain, key, port).await.ok(),
+                }
+            };
+            match timeout(candidate.timeout(), set_up).await {
+                Ok(Some(flow)) => Happened::Opened { generation, flow },
+                Ok(None) | Err(_) => Happened::Refused { generation },
             }
         });
     }
@@ -203,7 +209,7 @@ impl PathDriver {
         for (generation, open) in &self.flows {
             let (generation, refreshing) = (*generation, open.flow.refresh());
             self.tasks.spawn(async move {
-                Happened::Refreshed { generation, went_well: refreshing.await.is_ok() }
+                Happened::Refreshed { generation, went_well: refreshing.await == Refreshed::Kept }
             });
         }
     }
@@ -246,7 +252,7 @@ fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
     let plan = PathBook::default().plan(now, key.egress, addresses, relays);
     let mut candidates: Vec<Candidate> =
         plan.into_iter().map(|attempt| attempt.candidate).collect();
-    candidates.sort_by_key(|candidate| matches!(candidate, Candidate::Relay(_)));
+    candidates.sort_by_key(Candidate::is_relayed);
     candidates
 }
 

@@ -24,7 +24,7 @@ use rap_proto::{
 use tokio::time::timeout;
 
 use super::{
-    LaneKey,
+    LaneKey, chains,
     request::{Asked, Counted, Flow, FlowRefused, LaneFlow, here},
     resume::LaneKeeper,
 };
@@ -161,6 +161,12 @@ async fn try_one(
                 let stream = hops::set_up_stream(mesh, relay, key.egress, key.lane)
                     .await
                     .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+                tcp::connect_through(config, stream.address, stream.ticket, peer).await
+            }
+            Candidate::Chain(chain) => {
+                let stream = chains::set_up_stream(mesh, chain, key)
+                    .await
+                    .map_err(|refused| io::Error::other(refused.to_string()))?;
                 tcp::connect_through(config, stream.address, stream.ticket, peer).await
             }
         }

@@ -35,19 +35,27 @@ impl Forwarding {
         target: &[SocketAddr],
         clock: Clock,
     ) -> io::Result<(Self, u16)> {
-        let asker = FlowSocket::connect(own, asker)?;
-        let port = asker.local_port()?;
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in target {
             match FlowSocket::connect(None, *address) {
-                Ok(target) => {
-                    let last_used = AtomicU64::new(clock.moment().micros());
-                    return Ok((Self { asker, target, clock, last_used }, port));
-                }
+                Ok(target) => return Self::between(asker, own, target, clock),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
+    }
+
+    /// The same, with the socket towards whoever is next.
+    pub(super) fn between(
+        asker: SocketAddr,
+        own: Option<IpAddr>,
+        target: FlowSocket,
+        clock: Clock,
+    ) -> io::Result<(Self, u16)> {
+        let asker = FlowSocket::connect(own, asker)?;
+        let port = asker.local_port()?;
+        let last_used = AtomicU64::new(clock.moment().micros());
+        Ok((Self { asker, target, clock, last_used }, port))
     }
 
     pub(super) fn last_used(&self) -> Moment {

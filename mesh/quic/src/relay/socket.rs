@@ -16,6 +16,10 @@ const BATCH: usize = 16;
 /// Room for one run: as much as the kernel puts together.
 const RUN_BYTES: usize = 64 * 1024;
 
+/// A socket that has its port before it is known with whom it will speak: until then only whoever
+/// is about to say so can send to it.
+pub(super) struct Promised(Socket);
+
 /// Connected: the kernel drops what comes from anywhere else.
 pub(super) struct FlowSocket {
     socket: UdpSocket,
@@ -36,9 +40,9 @@ impl Batch {
     }
 }
 
-impl FlowSocket {
-    /// A socket of our address `own` that speaks with `peer` alone.
-    pub(super) fn connect(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
+impl Promised {
+    /// A socket of our address `own`. The port that it will speak with is another of this peer's.
+    pub(super) fn bind(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
         let any: IpAddr = match peer {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -51,9 +55,28 @@ impl FlowSocket {
         socket.set_nonblocking(true)?;
         socket.bind(&SocketAddr::new(own, 0).into())?;
         socket.connect(&peer.into())?;
+        Ok(Self(socket))
+    }
+
+    pub(super) fn local_port(&self) -> io::Result<u16> {
+        let local = self.0.local_addr()?.as_socket();
+        local.map(|local| local.port()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Speaks with `peer` alone from now on.
+    pub(super) fn connect(self, peer: SocketAddr) -> io::Result<FlowSocket> {
+        let Self(socket) = self;
+        socket.connect(&peer.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(Self { socket, state, peer })
+        Ok(FlowSocket { socket, state, peer })
+    }
+}
+
+impl FlowSocket {
+    /// A socket of our address `own` that speaks with `peer` alone.
+    pub(super) fn connect(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
+        Promised::bind(own, peer)?.connect(peer)
     }
 
     pub(super) fn local_port(&self) -> io::Result<u16> {

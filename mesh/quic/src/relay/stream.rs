@@ -12,13 +12,16 @@ use std::{
 use rap_mesh_core::{Caller, admission::admit_set_up};
 use rap_proto::{
     Lane, Moment, NodeId, RefusalCode,
-    wire::hop::{Reply, TICKET_TTL_MS},
+    wire::{
+        PREAMBLE,
+        hop::{Reply, TICKET_TTL_MS},
+    },
 };
 use rap_splice::pass;
-use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Running;
+use super::{Running, State};
 use crate::{
     mesh::{Mesh, locked},
     tcp::{dialled, within},
@@ -35,6 +38,8 @@ struct Expected {
     flow: u64,
     from: IpAddr,
     target: Vec<SocketAddr>,
+    /// What to show there, where that is another relay.
+    onward: Option<[u8; 32]>,
     until: Moment,
 }
 
@@ -60,17 +65,40 @@ pub(super) fn set_up(
 ) -> Result<Reply, RefusalCode> {
     let view = mesh.view();
     let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
+    let ticket = new_ticket()?;
+    let mut state = locked(&mesh.relay.state);
+    let flow = state.table.set_up_stream(mesh.clock.moment(), caller.node, target, lane)?;
+    let to = Towards { addresses: peer.addresses.clone(), ticket: None };
+    expect(mesh, &mut state, ticket, flow, from, to);
+    tracing::debug!(flow, asker = %caller.node, %target, %lane, "stream set up");
+    Ok(Reply::StreamReady { ticket })
+}
+
+/// Where a stream goes, and the ticket of the next relay, if it is one.
+pub(super) struct Towards {
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) ticket: Option<[u8; 32]>,
+}
+
+pub(super) fn new_ticket() -> Result<[u8; 32], RefusalCode> {
     let mut ticket = [0; 32];
     let random = rap_pki::tls::provider().secure_random;
     random.fill(&mut ticket).map_err(|_| RefusalCode::PathUnavailable)?;
-    let now = mesh.clock.moment();
-    let mut state = locked(&mesh.relay.state);
-    let flow = state.table.set_up_stream(now, caller.node, target, lane)?;
-    let until = now + Duration::from_millis(TICKET_TTL_MS);
-    let expected = Expected { flow, from, target: peer.addresses.clone(), until };
+    Ok(ticket)
+}
+
+/// Waits for whoever brings the ticket of a flow that has its place.
+pub(super) fn expect(
+    mesh: &Mesh,
+    state: &mut State,
+    ticket: [u8; 32],
+    flow: u64,
+    from: IpAddr,
+    to: Towards,
+) {
+    let until = mesh.clock.moment() + Duration::from_millis(TICKET_TTL_MS);
+    let expected = Expected { flow, from, target: to.addresses, onward: to.ticket, until };
     state.tickets.waiting.insert(ticket, expected);
-    tracing::debug!(flow, asker = %caller.node, %target, %lane, "stream set up");
-    Ok(Reply::StreamReady { ticket })
 }
 
 /// Joins a connection that came with a ticket to the target that the ticket is for.
@@ -82,10 +110,10 @@ pub(crate) async fn join(
     place: OwnedSemaphorePermit,
 ) {
     let mut state = locked(&mesh.relay.state);
-    let Some(Expected { flow, from: expected, target, .. }) = state.tickets.waiting.remove(&ticket)
-    else {
+    let Some(expected) = state.tickets.waiting.remove(&ticket) else {
         return mesh.refused(RefusalCode::Malformed, None);
     };
+    let Expected { flow, from: expected, target, onward, .. } = expected;
     if from.ip().to_canonical() != expected {
         state.table.remove(flow);
         return mesh.refused(RefusalCode::PeerNotTrusted, None);
@@ -93,7 +121,7 @@ pub(crate) async fn join(
     let over = mesh.clone();
     let task = mesh.tasks.spawn(async move {
         let _place = place;
-        if let Err(error) = carry(asker, &target).await {
+        if let Err(error) = carry(asker, &target, onward).await {
             tracing::debug!(%error, flow, "a relayed stream broke");
         }
         let mut state = locked(&over.relay.state);
@@ -104,7 +132,11 @@ pub(crate) async fn join(
 }
 
 /// Passes bytes both ways until both ends have closed, or one of them breaks.
-async fn carry(asker: TcpStream, target: &[SocketAddr]) -> io::Result<()> {
+async fn carry(
+    asker: TcpStream,
+    target: &[SocketAddr],
+    onward: Option<[u8; 32]>,
+) -> io::Result<()> {
     let mut connecting = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in target {
         connecting = within(dialled(*address)).await;
@@ -112,7 +144,10 @@ async fn carry(asker: TcpStream, target: &[SocketAddr]) -> io::Result<()> {
             break;
         }
     }
-    let target = connecting?;
+    let mut target = connecting?;
+    if let Some(ticket) = onward {
+        target.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
+    }
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     tokio::try_join!(pass(&asker, &target, &up), pass(&target, &asker, &down))?;
     Ok(())

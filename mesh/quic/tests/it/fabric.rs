@@ -43,6 +43,7 @@ pub(crate) const ENTRY: NodeId = NodeId::from_u128(0xe1);
 pub(crate) const EGRESS: NodeId = NodeId::from_u128(0xe2);
 pub(crate) const RELAY: NodeId = NodeId::from_u128(0xa1);
 pub(crate) const RELAY_2: NodeId = NodeId::from_u128(0xa2);
+pub(crate) const RELAY_3: NodeId = NodeId::from_u128(0xa3);
 
 /// Nothing in these tests takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod carry;
+mod chains;
 mod ends;
 mod fabric;
 mod fence;

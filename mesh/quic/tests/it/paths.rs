@@ -27,7 +27,7 @@ async fn ping(session: &ClientSession, bytes: &[u8]) {
 }
 
 /// Forwards datagrams to `egress` and back, and keeps a copy of all of them.
-async fn tap(egress: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+pub(crate) async fn tap(egress: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
     let outside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let inside = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let address = outside.local_addr().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_mesh::{AskPeerError, Path};
+use rap_mesh::{AskPeerError, Carrier, Path};
 use rap_mesh_core::score::{Candidate, Identity, Measured, Preference};
 use rap_proto::{Lane, NodeId, NodeRole, Timestamp};
 
@@ -82,6 +82,21 @@ async fn a_lane_goes_through_the_relay_that_measured_best() {
         open(&session, Lane::Interactive).await;
         let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
         assert_eq!(lanes[0].path, Path::Relayed { relay: best });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_on_tcp_goes_through_the_relay_that_measured_best() {
+    for (best, worst) in [(RELAY, RELAY_2), (RELAY_2, RELAY)] {
+        let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY, RELAY_2], echo().await);
+        fabric.cut_direct_path();
+        let known = BTreeMap::from([measured(best, 1_000), measured(worst, 400_000)]);
+        fabric.nodes[&ENTRY].endpoint.know_peers(known);
+        let session = fabric.session().await;
+        let channel = open(&session, Lane::Bulk).await;
+        let flows = |relay| fabric.nodes[&relay].endpoint.status().relayed_flows;
+        assert_eq!((flows(best), flows(worst)), (1, 0));
+        drop(channel);
     }
 }
 

@@ -1,6 +1,10 @@
 //! The `tcp` carrier: flows, clients and relayed streams on TLS connections of their own.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rap_mesh::{
     Carrier,
@@ -422,11 +426,10 @@ async fn a_relay_that_loses_its_role_cuts_the_streams_it_carries() {
     assert_eq!(timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap(), 7);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_relay_passes_on_holds_no_plaintext() {
-    let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY], echo().await);
-    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let (copy, egress) = (seen.clone(), fabric.address(EGRESS));
+/// Passes bytes on to `egress` and back, and keeps a copy of all of them.
+pub(crate) async fn tap(egress: SocketAddr) -> (SocketAddr, Arc<Mutex<Vec<u8>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let copy = seen.clone();
     let tapped = serve(move |mut stream| {
         let copy = copy.clone();
         async move {
@@ -446,6 +449,13 @@ async fn what_a_relay_passes_on_holds_no_plaintext() {
         }
     })
     .await;
+    (tapped, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_passes_on_holds_no_plaintext() {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY], echo().await);
+    let (tapped, seen) = tap(fabric.address(EGRESS)).await;
     fabric.cut_direct_path();
     fabric.plan.addresses.insert((RELAY, EGRESS), tapped);
     fabric.publish();

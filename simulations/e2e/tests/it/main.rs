@@ -3,6 +3,7 @@
 
 mod bandwidth;
 mod carry;
+mod chain;
 mod denied;
 mod everyday;
 mod fence;

@@ -40,7 +40,10 @@ impl Scope {
                     matches!(role, NodeRole::RelayNode | NodeRole::StreamWorker)
                 }
                 NodeRole::RelayNode => {
-                    matches!(role, NodeRole::EntryNode | NodeRole::StreamWorker)
+                    matches!(
+                        role,
+                        NodeRole::EntryNode | NodeRole::StreamWorker | NodeRole::RelayNode
+                    )
                 }
                 _ => role == NodeRole::EntryNode,
             };

@@ -142,7 +142,7 @@ impl Control {
         window.accept(message.incarnation, message.sequence, until, now).ok()?;
         match message.into_inner().body {
             NodeBody::Observations(batch) => Some((sender, batch)),
-            NodeBody::Heartbeat(_) | NodeBody::Leases(_) => None,
+            NodeBody::Heartbeat(_) | NodeBody::Leases(_) | NodeBody::Explained(_) => None,
         }
     }
 

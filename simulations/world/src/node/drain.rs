@@ -202,6 +202,7 @@ impl SimNode {
             | link::Effect::AuthorityBeat { .. }
             | link::Effect::LeaseOffered { .. }
             | link::Effect::ReleaseAsked { .. }
+            | link::Effect::Explain { .. }
             | link::Effect::Ignored(_) => {}
         }
     }

@@ -55,6 +55,7 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
             Class::Cold => "cold",
         }
         .to_owned(),
+        is_relay: peer.is_relay,
         up: peer.up,
         resting: peer.resting,
         forwards: peer.forwards,

@@ -110,6 +110,20 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
 }
 
 #[test]
+fn chains_are_made_of_the_first_relays_of_an_order_alone() {
+    let (view, known, policy) = (view_of(1_000, &[relay(2)]), BTreeMap::new(), Policy::default());
+    let question = question(&view, &known, &policy);
+    let order = question.order(TARGET);
+    let chains = question.chains(&order);
+    assert_eq!(chains.len(), chains::MAX_CHAINS.iter().map(|(_, most)| most).sum::<usize>());
+    let best = nodes(order[..chains::MAX_RELAYS].to_vec());
+    for ranked in &chains {
+        assert!(ranked.chain.relays().iter().all(|node| best.contains(node)), "{ranked:?}");
+    }
+    assert!(question.chains(&order[..1]).is_empty(), "one relay makes no chain");
+}
+
+#[test]
 fn relays_of_the_same_worth_share_the_targets() {
     let (view, known, policy) = (view(&[]), BTreeMap::new(), Policy::default());
     let question = question(&view, &known, &policy);

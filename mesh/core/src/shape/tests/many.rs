@@ -89,6 +89,29 @@ fn no_input_takes_more_than_so_many_steps_and_the_rest_follows() {
 }
 
 #[test]
+fn a_policy_moves_so_many_queues_at_a_time_and_the_rest_follows() {
+    let mut shaper = Shaper::default();
+    for number in 0..MANY {
+        shaper.open(at(0), flow(number, Lane::Bulk)).unwrap();
+    }
+    shaper.apply(at(0), &acme(cap("8mbit"), &[]));
+    let shaped = |shaper: &mut Shaper| {
+        let effects = std::iter::from_fn(|| shaper.poll_effect());
+        effects.filter(|effect| matches!(effect, Effect::Shaped { shaped: true, .. })).count()
+    };
+    assert_eq!(shaped(&mut shaper), MAX_MOVES);
+    let mut moved = MAX_MOVES;
+    while let Some(wake) = shaper.poll_timeout() {
+        shaper.handle_timeout(wake);
+        let more = shaped(&mut shaper);
+        assert!(more <= MAX_MOVES);
+        moved += more;
+    }
+    assert_eq!(moved, MANY as usize);
+    assert!(shaper.moving.is_empty());
+}
+
+#[test]
 fn nothing_is_left_of_thousands_that_leave() {
     for (_, policy) in policies() {
         let (mut shaper, flows) = crowd(&policy);

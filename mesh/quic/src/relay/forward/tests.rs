@@ -5,6 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::*;
+use crate::relay::socket::Promised;
 
 async fn host() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
@@ -93,4 +94,22 @@ async fn a_target_without_a_route_is_passed_over() {
     assert_eq!(received(&target).await.0, b"through");
     let none = Forwarding::open(asker.local_addr().unwrap(), None, &[unroutable], Clock::start());
     assert!(none.is_err());
+}
+
+#[tokio::test]
+async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port() {
+    let (asker, hop, target, stranger) = (host().await, host().await, host().await, host().await);
+    let promised = Promised::bind(None, hop.local_addr().unwrap()).unwrap();
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
+    stranger.send_to(b"spoofed", far).await.unwrap();
+    let socket = promised.connect(target.local_addr().unwrap()).unwrap();
+    let from = asker.local_addr().unwrap();
+    let (forwarding, port) = Forwarding::between(from, None, socket, Clock::start()).unwrap();
+    tokio::spawn(Arc::new(forwarding).run());
+    let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    hop.send_to(b"late", far).await.unwrap();
+    target.send_to(b"true", far).await.unwrap();
+    assert_eq!(received(&asker).await, (b"true".to_vec(), near), "nobody else's came through");
+    asker.send_to(b"back", near).await.unwrap();
+    assert_eq!(received(&target).await, (b"back".to_vec(), far));
 }

@@ -337,6 +337,7 @@ impl Shell for LinkActor {
             | link::Effect::AuthorityBeat { .. }
             | link::Effect::LeaseOffered { .. }
             | link::Effect::ReleaseAsked { .. }
+            | link::Effect::Explain { .. }
             | link::Effect::Publish(_)
             | link::Effect::Recorded { .. } => {}
         }

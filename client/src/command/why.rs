@@ -1,0 +1,256 @@
+//! `rap why`.
+
+use std::collections::BTreeMap;
+
+use rap_proto::{
+    Name, NodeId, NodeRole,
+    api::{Explained, ExplainedLane, ExplainedPeer, Node, NodeState, Reference, Resource},
+};
+use serde::Serialize;
+
+use super::Context;
+use crate::{
+    api::Api,
+    args::{Format, Why},
+    failure::{Exit, Failure},
+    output::{self, Row},
+};
+
+/// The most nodes that are asked when nobody names them, and the most targets of one resource.
+const MAX_ASKED: usize = 8;
+
+/// One node's answer about one other.
+#[derive(Debug, Serialize)]
+struct Answer {
+    from: Name,
+    to: Name,
+    #[serde(flatten)]
+    explained: Explained,
+    /// For tables, which name the relays.
+    #[serde(skip)]
+    names: BTreeMap<NodeId, Name>,
+}
+
+impl Row for Answer {
+    const COLUMNS: &'static [&'static str] = &["FROM", "TO", "CLASS", "SCORE", "RTT", "PATH"];
+
+    fn cells(&self) -> Vec<String> {
+        let peer = self.explained.peer.as_ref();
+        vec![
+            self.from.to_string(),
+            self.to.to_string(),
+            peer.map_or_else(|| "no peer".to_owned(), class),
+            peer.map(score).unwrap_or_default(),
+            peer.and_then(|peer| peer.rtt_us).map(milliseconds).unwrap_or_default(),
+            self.explained.lanes.iter().map(|lane| self.path(lane)).collect::<Vec<_>>().join("; "),
+        ]
+    }
+}
+
+impl Answer {
+    fn path(&self, lane: &ExplainedLane) -> String {
+        let name = |relay: &NodeId| {
+            self.names.get(relay).map_or_else(|| relay.to_string(), Name::to_string)
+        };
+        let behind = || lane.onward.iter().map(|relay| format!(", then {}", name(relay)));
+        let way = match &lane.relay {
+            None => "direct".to_owned(),
+            Some(relay) if lane.onward.is_empty() => {
+                format!("through {}, as no direct path answered", name(relay))
+            }
+            Some(relay) => format!(
+                "through {}{}, as no direct path and no single relay answered",
+                name(relay),
+                behind().collect::<String>(),
+            ),
+        };
+        format!("{}: {way}, {} ms", lane.lane, lane.rtt_ms)
+    }
+
+    /// What the scores are made of.
+    fn reasons(&self) -> String {
+        let mut text = format!("\n{} to {}:\n", self.from, self.to);
+        if let Some(peer) = &self.explained.peer {
+            text += &line("itself", peer);
+        }
+        for relay in &self.explained.relays {
+            let name = relay.name.as_ref().map_or_else(|| relay.node.to_string(), Name::to_string);
+            text += &line(&format!("relay {name}"), relay);
+        }
+        text
+    }
+}
+
+pub(super) async fn run(context: &Context, arguments: &Why) -> Result<(), Failure> {
+    let api = context.api()?;
+    let nodes: Vec<Node> = api.list("/nodes", &[]).await?;
+    let targets = targets(context, &api, &nodes, &arguments.target).await?;
+    let askers = askers(&nodes, &arguments.from)?;
+    let names: BTreeMap<_, _> = nodes.iter().map(|node| (node.id, node.name.clone())).collect();
+    let (mut answers, mut last) = (Vec::new(), None);
+    for from in &askers {
+        for to in targets.iter().filter(|to| to.id != from.id) {
+            match api.get::<Explained>(&format!("/nodes/{}/why/{}", from.id, to.id)).await {
+                Ok(explained) => {
+                    let (from, to, names) = (from.name.clone(), to.name.clone(), names.clone());
+                    answers.push(Answer { from, to, explained, names });
+                }
+                Err(failure) if failure.exit == Exit::Unavailable => {
+                    eprintln!("{} about {}: {failure}", from.name, to.name);
+                    last = Some(failure);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+    if let (true, Some(failure)) = (answers.is_empty(), last) {
+        return Err(failure);
+    }
+    context.list(&answers)?;
+    match context.format() {
+        Format::Table => output::print(&answers.iter().map(Answer::reasons).collect::<String>()),
+        Format::Json | Format::Yaml => Ok(()),
+    }
+}
+
+/// The node of that name, or the nodes that a resource of that name is reached from.
+async fn targets<'a>(
+    context: &Context,
+    api: &Api,
+    nodes: &'a [Node],
+    target: &Reference,
+) -> Result<Vec<&'a Node>, Failure> {
+    if let Some(node) = named(nodes, target) {
+        return Ok(vec![node]);
+    }
+    let organization = context.organization_path(api).await?;
+    let resource: Resource = api.get(&format!("{organization}/resources/{target}")).await?;
+    let serve =
+        |node: &&Node| node.state == NodeState::Approved && node.pools.contains(&resource.pool);
+    let found: Vec<_> = nodes.iter().filter(serve).take(MAX_ASKED).collect();
+    if found.is_empty() {
+        return Err(Failure::new(Exit::NotFound, format!("no node serves {}", resource.pool_name)));
+    }
+    Ok(found)
+}
+
+fn askers<'a>(nodes: &'a [Node], from: &[Reference]) -> Result<Vec<&'a Node>, Failure> {
+    let entry = |node: &&Node| {
+        node.live.is_some() && node.roles.iter().any(|scope| scope.role == NodeRole::EntryNode)
+    };
+    let found: Vec<_> = if from.is_empty() {
+        nodes.iter().filter(entry).take(MAX_ASKED).collect()
+    } else {
+        let find = |from| named(nodes, from).ok_or_else(|| unknown(from));
+        from.iter().map(find).collect::<Result<_, _>>()?
+    };
+    if found.is_empty() {
+        let what = "no entry node was heard lately";
+        return Err(Failure::unavailable(what).hint("name a node: --from NODE"));
+    }
+    Ok(found)
+}
+
+fn named<'a>(nodes: &'a [Node], reference: &Reference) -> Option<&'a Node> {
+    nodes.iter().find(|node| match reference {
+        Reference::Id(id) => node.id.uuid() == *id,
+        Reference::Name(name) => node.name == *name,
+    })
+}
+
+fn unknown(node: &Reference) -> Failure {
+    Failure::new(Exit::NotFound, format!("there is no node {node} that you may see"))
+}
+
+fn class(peer: &ExplainedPeer) -> String {
+    let answers = if peer.class == "active" && !peer.up { ", not answering" } else { "" };
+    let resting = if peer.resting { ", resting" } else { "" };
+    format!("{}{answers}{resting}", peer.class)
+}
+
+fn score(peer: &ExplainedPeer) -> String {
+    match (&peer.excluded_by, peer.score) {
+        (Some(constraint), _) => format!("excluded: {}", constraint.replace('_', " ")),
+        (None, Some(score)) => score.to_string(),
+        (None, None) => String::new(),
+    }
+}
+
+fn milliseconds(rtt_us: u32) -> String {
+    format!("{}.{:03} ms", rtt_us / 1_000, rtt_us % 1_000)
+}
+
+fn line(name: &str, peer: &ExplainedPeer) -> String {
+    let forwards = match peer.forwards {
+        Some(true) => ", forwards",
+        Some(false) => ", does not forward",
+        None => "",
+    };
+    let parts =
+        peer.parts.iter().map(|(part, value)| format!("{} {value}", part.replace('_', " ")));
+    let parts = parts.collect::<Vec<_>>().join(", ");
+    let of = if parts.is_empty() { String::new() } else { format!(" ({parts})") };
+    format!("  {name}: {}, {}{forwards}{of}\n", class(peer), score(peer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_what_a_relayed_path_rests_on() {
+        let peer = |number, excluded_by: Option<&str>, score| ExplainedPeer {
+            node: NodeId::from_u128(number),
+            name: "relay-1".parse().ok(),
+            class: "active".to_owned(),
+            up: true,
+            resting: false,
+            forwards: Some(true),
+            score,
+            excluded_by: excluded_by.map(str::to_owned),
+            parts: [("packet_loss".to_owned(), 990)].into(),
+            rtt_us: Some(2_050),
+            failures: 0,
+        };
+        let relay = NodeId::from_u128(3);
+        let lane = ExplainedLane {
+            lane: rap_proto::Lane::Bulk,
+            relay: Some(relay),
+            onward: Vec::new(),
+            rtt_ms: 4,
+            last_switch: None,
+        };
+        let unnamed = NodeId::from_u128(9);
+        let chain = ExplainedLane { onward: vec![unnamed], ..lane.clone() };
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let answer = Answer {
+            from: name("edge-1"),
+            to: name("egress-1"),
+            explained: Explained {
+                node: NodeId::from_u128(1),
+                other: NodeId::from_u128(2),
+                peer: Some(peer(2, Some("authority_state"), None)),
+                lanes: vec![lane, chain],
+                relays: vec![peer(3, None, Some(941))],
+            },
+            names: [(relay, name("relay-1"))].into(),
+        };
+        let cells = answer.cells();
+        assert_eq!(cells[2..5], ["active", "excluded: authority state", "2.050 ms"]);
+        let chain = format!(
+            "bulk: through relay-1, then {unnamed}, as no direct path and no single relay answered"
+        );
+        assert_eq!(
+            cells[5],
+            format!("bulk: through relay-1, as no direct path answered, 4 ms; {chain}, 4 ms"),
+        );
+        let reasons = answer.reasons();
+        assert!(
+            reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"),
+            "{reasons}"
+        );
+        let json = serde_json::to_value(&answer).expect("JSON");
+        assert_eq!(json["from"], "edge-1");
+        assert_eq!(json["relays"][0]["parts"]["packet_loss"], 990);
+    }
+}

@@ -1,0 +1,270 @@
+//! One leg of a path over several relays: this relay asks the next one for the rest of it, and joins
+//! what that one answers to what it was asked for. While the flow runs, it looks after the next leg;
+//! each of the two ends with the other.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use rap_mesh_core::{
+    Caller,
+    admission::{Next, admit_onward},
+    flows::{FlowTable, Passage},
+};
+use rap_proto::{
+    Lane, Moment, NodeId, RefusalCode,
+    wire::hop::{FLOW_TTL_MS, Onward, Reply},
+};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Origin, Running,
+    forward::Forwarding,
+    socket::Promised,
+    stream::{Towards, expect, new_ticket},
+};
+use crate::{
+    hops::{self, OnwardRefused, Refreshed, RelayedFlow},
+    mesh::{Mesh, locked},
+};
+
+/// How often the next leg is refreshed while this one is held.
+const REFRESH_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
+/// So many refreshes in a row that nobody answered, and the next leg counts as lost.
+const MAX_MISSED: u32 = 2;
+
+/// Why a leg was not set up: this relay refuses, or somebody behind it did.
+enum NotSetUp {
+    Here(RefusalCode),
+    Onward(OnwardRefused),
+}
+
+impl From<RefusalCode> for NotSetUp {
+    fn from(code: RefusalCode) -> Self {
+        Self::Here(code)
+    }
+}
+
+impl From<OnwardRefused> for NotSetUp {
+    fn from(refused: OnwardRefused) -> Self {
+        Self::Onward(refused)
+    }
+}
+
+impl NotSetUp {
+    fn told(self) -> Result<Reply, RefusalCode> {
+        match self {
+            Self::Here(code) => Err(code),
+            Self::Onward(refused) => Ok(refused.onward()),
+        }
+    }
+}
+
+pub(super) async fn set_up(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    onward: &Onward,
+    from_port: u16,
+) -> Result<Reply, RefusalCode> {
+    let asker = SocketAddr::new(origin.asker, from_port);
+    set_up_flow(mesh, caller, (asker, origin), onward).await.or_else(NotSetUp::told)
+}
+
+pub(super) async fn set_up_stream(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    onward: &Onward,
+) -> Result<Reply, RefusalCode> {
+    set_up_joined(mesh, caller, origin, onward).await.or_else(NotSetUp::told)
+}
+
+async fn set_up_flow(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    (asker, origin): (SocketAddr, Origin),
+    onward: &Onward,
+) -> Result<Reply, NotSetUp> {
+    if asker.port() == 0 {
+        return Err(RefusalCode::Malformed.into());
+    }
+    let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
+    let (opened, beyond) = match leg {
+        Leg::Target(addresses) => {
+            (Forwarding::open(asker, origin.own, &addresses, mesh.clock), None)
+        }
+        Leg::Relay(relay, rest) => {
+            let (socket, beyond) = lead_on(mesh, relay, rest).await?;
+            let socket = socket.connect(canonical(beyond.address));
+            let opened = socket
+                .and_then(|socket| Forwarding::between(asker, origin.own, socket, mesh.clock));
+            (opened, Some(beyond))
+        }
+    };
+    let (forwarding, port) = opened.map_err(|error| {
+        tracing::warn!(%error, "no sockets for a leg of a path");
+        RefusalCode::PathUnavailable
+    })?;
+    let flow = place.keep_running(Arc::new(forwarding), beyond)?;
+    tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a path set up");
+    Ok(Reply::FlowReady { flow, port })
+}
+
+async fn set_up_joined(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    onward: &Onward,
+) -> Result<Reply, NotSetUp> {
+    let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up_stream)?;
+    let to = match leg {
+        Leg::Target(addresses) => Towards { addresses, ticket: None },
+        Leg::Relay(relay, rest) => {
+            let beyond = hops::set_up_stream_onward(mesh, relay, rest).await?;
+            Towards { addresses: vec![beyond.address], ticket: Some(beyond.ticket) }
+        }
+    };
+    let ticket = new_ticket()?;
+    let flow = place.keep_expecting(ticket, origin, to)?;
+    tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a stream set up");
+    Ok(Reply::StreamReady { ticket })
+}
+
+/// Asks the next relay for a flow from a port of this node: the socket that has it comes along.
+async fn lead_on(
+    mesh: &Arc<Mesh>,
+    relay: NodeId,
+    rest: Onward,
+) -> Result<(Promised, RelayedFlow), NotSetUp> {
+    let hop = hops::connected(mesh, relay).await.map_err(OnwardRefused::from)?;
+    let bound = Promised::bind(hop.own(), hop.remote());
+    let bound = bound.and_then(|socket| Ok((socket.local_port()?, socket)));
+    let (port, socket) = bound.map_err(|_| RefusalCode::PathUnavailable)?;
+    let beyond = hops::set_up_onward(mesh, (relay, hop), rest, port).await?;
+    Ok((socket, beyond))
+}
+
+/// As plain as its family allows, like the address that the socket was bound for.
+const fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Where a leg leads, in values of its own: what it was admitted by may change meanwhile.
+enum Leg {
+    Target(Vec<SocketAddr>),
+    Relay(NodeId, Onward),
+}
+
+/// A place among the relay's flows; given back when the leg comes to nothing.
+struct Place<'m> {
+    mesh: &'m Arc<Mesh>,
+    flow: u64,
+    is_kept: bool,
+}
+
+type SetUp = fn(&mut FlowTable, Moment, NodeId, NodeId, Lane) -> Result<u64, RefusalCode>;
+
+fn take_place<'m>(
+    mesh: &'m Arc<Mesh>,
+    caller: Caller,
+    onward: &Onward,
+    set_up: SetUp,
+) -> Result<(Place<'m>, Leg), RefusalCode> {
+    let view = mesh.view();
+    let next = admit_onward(&view, &caller, onward, mesh.clock.now())?;
+    let (peer, role) = (next.peer(), next.role());
+    let passage = Passage { organization: onward.organization, next_role: role };
+    let mut state = locked(&mesh.relay.state);
+    let now = mesh.clock.moment();
+    let flow = set_up(&mut state.table, now, caller.node, peer.node, onward.lane)?;
+    state.table.lead_on(flow, passage);
+    let leg = match next {
+        Next::Target(peer) => Leg::Target(peer.addresses.clone()),
+        Next::Relay(peer, rest) => Leg::Relay(peer.node, rest),
+    };
+    Ok((Place { mesh, flow, is_kept: false }, leg))
+}
+
+impl Place<'_> {
+    /// Forwards from now on, unless the place was lost while the rest was set up.
+    fn keep_running(
+        mut self,
+        forwarding: Arc<Forwarding>,
+        beyond: Option<RelayedFlow>,
+    ) -> Result<u64, RefusalCode> {
+        let mesh = self.mesh.clone();
+        let mut state = locked(&self.mesh.relay.state);
+        if !state.table.has(self.flow) {
+            return Err(RefusalCode::PathUnavailable);
+        }
+        let task = self.mesh.tasks.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
+        let task = AbortOnDropHandle::new(task);
+        state.running.insert(self.flow, Running { forwarding: Some(forwarding), _task: task });
+        self.is_kept = true;
+        Ok(self.flow)
+    }
+
+    /// Waits for the ticket from now on, unless the place was lost.
+    fn keep_expecting(
+        mut self,
+        ticket: [u8; 32],
+        origin: Origin,
+        to: Towards,
+    ) -> Result<u64, RefusalCode> {
+        let mut state = locked(&self.mesh.relay.state);
+        if !state.table.has(self.flow) {
+            return Err(RefusalCode::PathUnavailable);
+        }
+        expect(self.mesh, &mut state, ticket, self.flow, origin.asker, to);
+        self.is_kept = true;
+        Ok(self.flow)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            locked(&self.mesh.relay.state).table.remove(self.flow);
+        }
+    }
+}
+
+/// Forwards until a socket fails or the next leg is lost, and gives the place back.
+async fn run(mesh: Arc<Mesh>, flow: u64, forwarding: Arc<Forwarding>, beyond: Option<RelayedFlow>) {
+    match &beyond {
+        None => forwarding.run().await,
+        Some(beyond) => tokio::select! {
+            () = forwarding.run() => {}
+            () = lost(beyond) => tracing::debug!(flow, "the next leg of a path is lost"),
+        },
+    }
+    let mut state = locked(&mesh.relay.state);
+    state.table.remove(flow);
+    state.running.remove(&flow);
+}
+
+/// Refreshes the next leg, until it is lost.
+async fn lost(beyond: &RelayedFlow) {
+    let hop_lost = beyond.hop_lost();
+    tokio::pin!(hop_lost);
+    let mut watches = true;
+    let mut ticks = interval_at(Instant::now() + REFRESH_EVERY, REFRESH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missed = 0;
+    while missed < MAX_MISSED {
+        tokio::select! {
+            is_closed = &mut hop_lost, if watches => {
+                // Closed by the relay, its flows are gone; otherwise another hop may find them.
+                if is_closed {
+                    return;
+                }
+                watches = false;
+            }
+            _ = ticks.tick() => match beyond.refresh().await {
+                Refreshed::Kept => missed = 0,
+                Refreshed::Gone => return,
+                Refreshed::Unanswered => missed += 1,
+            },
+        }
+    }
+}
