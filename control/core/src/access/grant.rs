@@ -25,6 +25,9 @@ use crate::{
 /// How many channels of one kind a session may have open at once.
 pub const CHANNELS_PER_SESSION: u32 = 256;
 
+/// What a byte stream may run on. Pictures have a lane of their own, and a stream is none.
+const STREAM_LANES: [Lane; 2] = [Lane::Interactive, Lane::Bulk];
+
 /// A user asks for access to a resource, or for a newer token of a session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AccessRequest {
@@ -229,8 +232,7 @@ struct Holder {
 }
 
 fn claims(cluster: ClusterId, holder: Holder, grant: &Grant) -> AccessClaims {
-    let stream =
-        ChannelGrant { lanes: Lane::ALL.iter().copied().collect(), max_open: CHANNELS_PER_SESSION };
+    let stream = ChannelGrant { lanes: STREAM_LANES.into(), max_open: CHANNELS_PER_SESSION };
     AccessClaims {
         id: grant.token,
         cluster,
