@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod carrier;
+pub mod channel;
 pub mod ended;
 pub mod fence;
 pub mod flows;
