@@ -1,18 +1,21 @@
-//! Channels that carry messages: what each kind promises, and where messages wait.
+//! Channels that carry messages: what each kind promises, where messages wait, and how they travel.
 //!
 //! A [`Policy`] is the promise, as data. A [`Queue`] keeps to it where messages are sent, a
 //! [`Window`] or [`Arrivals`] where they come:
 //!
 //! ```text
-//!                     reliable                                droppable
-//! push ──▶ Queue ── poll, within credit ──▶ Window     Queue ── poll, when there is room ──▶ Arrivals
-//!   ▲ full: wait      ◀── poll_grant ───                 └ full, stale: dropped and counted
+//! reliable    push ─▶ Queue ─ poll, within credit ─▶ Window ─▶ reader
+//!               └ full: wait  ◀──── poll_grant ─────────┘
+//! droppable   push ─▶ Queue ─ poll, when there is room ─▶ Arrivals ─▶ reader
+//!               └ full, stale: dropped, counted             └ late: put aside, counted
 //! ```
 //!
 //! Nobody who fills one channel takes room from another: each has its own queue and its own credit.
 
+mod alone;
 mod arrivals;
 mod credit;
+mod items;
 mod policy;
 mod queue;
 
@@ -21,8 +24,12 @@ mod tests;
 
 use bytes::Bytes;
 
+pub use alone::{Head, MAX_HEAD_BYTES, MAX_VARINT, alone_head, read_alone};
 pub use arrivals::{Arrivals, MAX_KEYS};
 pub use credit::{Amount, TooMuch, Window};
+pub use items::{
+    ITEM_HEAD_BYTES, Item, Items, Malformed, alone_item, credit_item, message_item,
+};
 pub use policy::{Bound, Delivery, Order, Policy};
 pub use queue::{Counters, Queue, Refused};
 

@@ -7,10 +7,11 @@ use super::{Key, Order, Policy};
 /// The most keys that are told apart. What is as old as a key that was forgotten counts as late.
 pub const MAX_KEYS: usize = 4096;
 
-/// Sorts out what came after something newer. A sender numbers the messages of a channel from 1 in the
-/// order in which its queue hands them out.
+/// Sorts out what came after something newer. A sender numbers the messages of a channel from 1 in
+/// the order in which its queue hands them out.
 ///
-/// INVARIANT: `keys` and `newest` are each other's inverse, and every number in them is above `floor`.
+/// INVARIANT: `keys` and `newest` are each other's inverse, and every number in them is above
+/// `floor`.
 #[derive(Debug, Clone)]
 pub struct Arrivals {
     order: Order,

@@ -1,6 +1,6 @@
 //! Credit: how much a reader lets be sent, counted from the channel's beginning, in messages and in
-//! bytes, as a QUIC stream's is (RFC 9000, section 4.1). The numbers only rise, so a word that comes
-//! twice or late says nothing new.
+//! bytes, as a QUIC stream's is (RFC 9000, section 4.1). The numbers only rise, so a word that
+//! comes twice or late says nothing new.
 
 use super::{Bound, Policy};
 
@@ -98,8 +98,8 @@ impl Window {
         self.taken = taken;
     }
 
-    /// What the sender is to be told next: at the beginning, and whenever half of the bound has become
-    /// free.
+    /// What the sender is to be told next: at the beginning, and whenever half of the bound has
+    /// become free.
     pub fn poll_grant(&mut self) -> Option<Amount> {
         let grant = self.taken.and(self.bound);
         let [messages, bytes] =

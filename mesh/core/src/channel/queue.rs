@@ -29,8 +29,9 @@ pub struct Counters {
 
 /// The messages of one channel, in the order in which they came.
 ///
-/// INVARIANT: `bytes` are those of `waiting`, which is within the policy's bound. `replaceable` holds
-/// the messages with a key that have come after the last one without, and only while they wait.
+/// INVARIANT: `bytes` are those of `waiting`, which is within the policy's bound. `replaceable`
+/// holds the messages with a key that have come after the last one without, and only while they
+/// wait.
 #[derive(Debug, Clone)]
 pub struct Queue {
     policy: Policy,

@@ -3,6 +3,7 @@
 mod anything;
 mod end_to_end;
 mod planted;
+mod travel;
 mod world;
 
 use std::time::Duration;

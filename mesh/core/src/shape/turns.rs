@@ -13,8 +13,8 @@ use super::{ClassId, MIN_GRANT, queue::QueueId};
 /// One byte in so many passes whatever is before it: a lane beside those before it, and what is in
 /// excess beside what is committed.
 pub(super) const FLOOR: u64 = 16;
-/// The same, for lanes: one byte in so many of an organization is bulk's, as long as bulk waits, and
-/// one in so many of what is not bulk is media's.
+/// The same, for lanes: one byte in so many of an organization is bulk's, as long as bulk waits,
+/// and one in so many of what is not bulk is media's.
 pub const LANE_FLOOR: i64 = FLOOR as i64;
 /// So many bytes ahead, the floor is due for one of the least grants.
 const FLOOR_DUE: i64 = MIN_GRANT as i64 * (LANE_FLOOR - 1);
