@@ -67,9 +67,7 @@ pub struct ChannelGrant {
 }
 
 /// What a node does not know it does not permit; the rest of the token counts.
-fn known_channels<'de, D>(
-    deserializer: D,
-) -> Result<BTreeMap<ChannelKind, ChannelGrant>, D::Error>
+fn known_channels<'de, D>(deserializer: D) -> Result<BTreeMap<ChannelKind, ChannelGrant>, D::Error>
 where
     D: Deserializer<'de>,
 {

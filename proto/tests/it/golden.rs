@@ -5,8 +5,8 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased, NodeId,
-    NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased,
+    NodeId, NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{

@@ -93,7 +93,8 @@ impl Items {
         let Some([kind, length @ ..]) = self.come.first_chunk::<ITEM_HEAD_BYTES>().copied() else {
             return Ok(None);
         };
-        let length = length.into_iter().fold(0_usize, |value, byte| (value << 8) | usize::from(byte));
+        let length =
+            length.into_iter().fold(0_usize, |value, byte| (value << 8) | usize::from(byte));
         let most = match (self.delivery, kind) {
             (Delivery::Reliable, 0) => self.max_message,
             (Delivery::Reliable, 1) if length == CREDIT_BYTES => CREDIT_BYTES,

@@ -61,7 +61,8 @@ const CONTROL: Policy =
 /// Little: it shares the lane with keys.
 const CLIPBOARD: Policy =
     reliable(Lane::Interactive, Bound { messages: 16, bytes: 64 * KIB }, 16 * KIB);
-const FILE_TRANSFER: Policy = reliable(Lane::Bulk, Bound { messages: 64, bytes: 4 * MIB }, 256 * KIB);
+const FILE_TRANSFER: Policy =
+    reliable(Lane::Bulk, Bound { messages: 64, bytes: 4 * MIB }, 256 * KIB);
 /// About six pictures at 30 in a second: older ones show nobody anything.
 const RENDER: Policy = Policy {
     order: Order::NewestOfKey,

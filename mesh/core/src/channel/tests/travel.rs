@@ -135,8 +135,7 @@ fn body() -> impl Strategy<Value = Bytes> {
 fn of_reliable() -> impl Strategy<Value = Item> {
     prop_oneof![
         body().prop_map(Item::Message),
-        any::<(u64, u64)>()
-            .prop_map(|(messages, bytes)| Item::Credit(Amount { messages, bytes })),
+        any::<(u64, u64)>().prop_map(|(messages, bytes)| Item::Credit(Amount { messages, bytes })),
     ]
 }
 
