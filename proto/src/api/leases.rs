@@ -15,6 +15,8 @@ bodies! {
     /// `POST /leases/accept-loss`.
     pub struct AcceptLoss {
         /// The one that the caller looked at.
+        #[cfg_attr(feature = "openapi", schema(maximum = 4_294_967_295_u64))]
+        #[serde(deserialize_with = "super::whole::deserialize")]
         pub timeline: u64,
     }
 }
