@@ -1,4 +1,4 @@
-//! Channels that carry messages: what each kind promises, where messages wait, and how they travel.
+//! Channels that carry messages: what each kind promises, and where messages wait.
 //!
 //! A [`Policy`] is the promise, as data. A [`Queue`] keeps to it where messages are sent, a
 //! [`Window`] or [`Arrivals`] where they come:
@@ -10,32 +10,22 @@
 //!               └ full, stale: dropped, counted             └ late: put aside, counted
 //! ```
 //!
-//! A shell feeds and drains a [`ReliableEnd`] or a [`DroppableEnd`], which put these together.
-//!
 //! Nobody who fills one channel takes room from another: each has its own queue and its own credit.
 
-mod alone;
 mod arrivals;
 mod credit;
-mod droppable;
-mod items;
 mod policy;
 mod queue;
-mod reliable;
 
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
 
-pub use alone::{Head, MAX_HEAD_BYTES, MAX_VARINT, alone_head, read_alone};
 pub use arrivals::{Arrivals, MAX_KEYS};
 pub use credit::{Amount, TooMuch, Window};
-pub use droppable::{DroppableEnd, Lone};
-pub use items::{ITEM_HEAD_BYTES, Item, Items, Malformed, alone_item, credit_item, message_item};
 pub use policy::{Bound, Delivery, Order, Policy};
 pub use queue::{Counters, Queue, Refused};
-pub use reliable::{Broken, Out, ReliableEnd};
 
 /// What a message is about, in its maker's numbers: a pointer, a tile, a gauge. A newer message of
 /// the same key makes an older one worthless.

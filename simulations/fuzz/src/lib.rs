@@ -51,7 +51,6 @@ pub const TARGETS: &[Target] = &[
     Target::new("client_wire", targets::client_wire::target),
     Target::new("node_wire", targets::node_wire::target),
     Target::new("carrier", targets::carrier::target),
-    Target::new("channel", targets::channel::target),
     Target::new("node_api", targets::node_api::target),
     Target::new("api", targets::api::target),
     Target::new("events", targets::events::target),

@@ -7,8 +7,8 @@ use super::{Key, Order, Policy};
 /// The most keys that are told apart. What is as old as a key that was forgotten counts as late.
 pub const MAX_KEYS: usize = 4096;
 
-/// Sorts out what came after something newer. A sender numbers the messages of a channel from 1 in
-/// the order in which its queue hands them out.
+/// Sorts out what came after something newer. A message's number is how many its queue had handed
+/// out with it, from 1.
 ///
 /// INVARIANT: `keys` and `newest` are each other's inverse, and every number in them is above
 /// `floor`.

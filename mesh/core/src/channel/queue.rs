@@ -96,11 +96,6 @@ impl Queue {
     /// The next message to be sent: to be asked for when there is somewhere to put it. `None` when
     /// nothing waits, when there is no credit for it, and while the channel rests.
     pub fn poll(&mut self, now: Moment) -> Option<Message> {
-        self.poll_dated(now).map(|(message, _)| message)
-    }
-
-    /// The same, with when the message becomes stale.
-    pub fn poll_dated(&mut self, now: Moment) -> Option<(Message, Option<Moment>)> {
         self.handle_timeout(now);
         if self.rests_until.is_some() {
             return None;
@@ -112,10 +107,10 @@ impl Queue {
         {
             return None;
         }
-        let Waiting { message, since } = self.remove(number)?;
+        let Waiting { message, .. } = self.remove(number)?;
         self.counters.sent += 1;
         self.rests_until = self.policy.every.map(|every| now + every);
-        Some((message, self.policy.stale_after.map(|after| since + after)))
+        Some(message)
     }
 
     /// The reader of a reliable channel lets so much be sent, counted from the beginning.

@@ -2,9 +2,7 @@
 
 mod anything;
 mod end_to_end;
-mod ends;
 mod planted;
-mod travel;
 mod world;
 
 use std::time::Duration;

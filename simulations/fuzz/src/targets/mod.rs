@@ -7,7 +7,6 @@ pub mod api;
 pub mod bus;
 pub mod carrier;
 pub mod certificates;
-pub mod channel;
 pub mod client_wire;
 pub mod codec;
 pub mod events;

@@ -104,7 +104,6 @@ pub(super) fn all() -> Seeds {
     events(&mut seeds);
     made(&mut seeds);
     parts(&mut seeds);
-    items(&mut seeds);
     certificates(&mut seeds);
     seeds
 }
@@ -153,22 +152,6 @@ fn parts(seeds: &mut Seeds) {
     seeds.insert(("carrier", "cut".to_owned()), cut.concat());
     let resumed = [&[7][..], &from(3), &acknowledged(9), &data_head(1), b"d", &finished()];
     seeds.insert(("carrier", "resumed".to_owned()), resumed.concat());
-}
-
-/// What one end of a channel says, read in the same way; and a message that travels alone.
-fn items(seeds: &mut Seeds) {
-    use rap_mesh_core::channel::{
-        Amount, Head, Key, alone_head, alone_item, credit_item, message_item,
-    };
-
-    let credit = credit_item(Amount { messages: 3, bytes: 70_000 });
-    let reliable = [&[5][..], &message_item(3), b"abc", &credit, &message_item(0)];
-    seeds.insert(("channel", "reliable".to_owned()), reliable.concat());
-    let head = Head { number: 300, key: Some(Key(7)) };
-    let droppable = [&[255][..], &alone_item(head, 2)[..], b"hi"];
-    seeds.insert(("channel", "droppable".to_owned()), droppable.concat());
-    let alone = [&[1][..], &alone_head(5, head)[..], b"hi"];
-    seeds.insert(("channel", "alone".to_owned()), alone.concat());
 }
 
 /// Formats without a golden file of their own.

@@ -147,9 +147,11 @@ impl World {
                 let dropped = self.queue.counters().dropped_full > before;
                 ensure(!(free && dropped), || "dropped, though there was room".to_owned())
             }
-            Err(Refused::Full(back)) => ensure(self.is_reliable() && !free && back == message, || {
-                format!("refused {length} bytes")
-            }),
+            Err(Refused::Full(back)) => {
+                ensure(self.is_reliable() && !free && back == message, || {
+                    format!("refused {length} bytes")
+                })
+            }
             Err(Refused::TooLarge) => Err(format!("{length} bytes are not too large")),
         }
     }
