@@ -83,6 +83,9 @@ where
     Ok(words.iter().filter_map(|word| word.parse().ok()).collect())
 }
 
+/// The lanes of every token for a byte stream. Another one is its own only where a rule gave it.
+pub const STREAM_LANES: [Lane; 2] = [Lane::Interactive, Lane::Bulk];
+
 impl Payload for AccessClaims {
     const TYPE: &'static str = "application/vnd.rap.access-token.v1+msgpack";
     const MAX_BYTES: usize = 8 * 1024;

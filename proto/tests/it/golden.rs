@@ -5,8 +5,8 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass, Leased,
-    NodeId, NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
+    Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, Lane, LeaseClass,
+    Leased, NodeId, NodeRole, ResourceId, ResourceKind, Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
@@ -58,13 +58,8 @@ fn tokens_and_signed_envelopes() {
     let leased =
         Leased { connection: VpnConnectionId::from_u128(5), generation: Generation::new(7) };
     check("access_claims.v2", &AccessClaims { leased: Some(leased), ..claims() });
-    let one = |lane| ChannelGrant { lanes: [lane].into(), max_open: 1 };
-    let stream = ChannelGrant { lanes: [Lane::Interactive, Lane::Bulk].into(), max_open: 256 };
-    let channels = [
-        (ChannelKind::Stream, stream),
-        (ChannelKind::Input, one(Lane::Interactive)),
-        (ChannelKind::Render, one(Lane::Media)),
-    ];
+    let lanes = Lane::ALL.iter().copied().collect();
+    let channels = [(ChannelKind::Stream, ChannelGrant { lanes, max_open: 256 })];
     check("access_claims.v3", &AccessClaims { channels: channels.into(), ..claims() });
     check("proof.v1", &Proof::make(b"token", [1; 32], &key(7)));
     // RFC 6979 makes the signature a function of key and message, so it can be frozen too.
