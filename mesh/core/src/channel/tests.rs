@@ -166,7 +166,7 @@ fn a_move_finds_room_in_a_full_queue_where_an_older_one_gives_its_place() {
 #[test]
 fn nothing_reliable_is_sent_without_credit_and_smaller_words_say_nothing_new() {
     let mut queue = Queue::new(&of(ChannelKind::Control));
-    for length in [10, 20, 30] {
+    for length in [10, 20, 30, 40] {
         queue.push(at(0), message(None, length)).unwrap();
     }
     assert_eq!(queue.poll(at(0)), None, "nobody said that anything may be sent");
@@ -174,9 +174,14 @@ fn nothing_reliable_is_sent_without_credit_and_smaller_words_say_nothing_new() {
     assert_eq!(all(&mut queue, at(0)), [message(None, 10)]);
     queue.grant(Amount { messages: 1, bytes: 30 });
     assert_eq!(all(&mut queue, at(0)), [message(None, 20)]);
-    queue.grant(Amount { messages: 2, bytes: 1_000 });
+    queue.grant(Amount { messages: 2, bytes: 99 });
     assert_eq!(all(&mut queue, at(0)), [message(None, 30)], "nine messages were granted before");
-    let expected = Counters { taken_in: 3, sent: 3, ..Counters::default() };
+    queue.grant(Amount { messages: 4, bytes: 98 });
+    assert_eq!(queue.poll(at(0)), None);
+    queue.grant(Amount { messages: 4, bytes: 100 });
+    queue.grant(Amount { messages: 4, bytes: 50 });
+    assert_eq!(all(&mut queue, at(0)), [message(None, 40)], "a hundred bytes were granted before");
+    let expected = Counters { taken_in: 4, sent: 4, ..Counters::default() };
     assert_eq!(queue.counters(), expected);
 }
 
