@@ -122,14 +122,26 @@ terms! {
     /// The traffic class between two nodes, from most to least urgent.
     Lane, "lane":
     Interactive = "interactive",
+    Media = "media",
     Bulk = "bulk",
 }
 
 terms! {
-    /// The kind of one logical flow of a session. Later adapters add theirs.
+    /// The kind of one logical flow of a session.
     ChannelKind, "channel":
-    /// An opaque, reliable byte stream in both directions.
+    /// An opaque, reliable byte stream in both directions. All others carry messages.
     Stream = "stream",
+    /// Keys, clicks and moves.
+    Input = "input",
+    /// Attach, detach, takeover, resize: what changes a session's state.
+    Control = "control",
+    /// Pictures: the newest counts.
+    Render = "render",
+    Clipboard = "clipboard",
+    FileTransfer = "file_transfer",
+    VpnPackets = "vpn_packets",
+    /// Samples of how things go.
+    Telemetry = "telemetry",
 }
 
 terms! {

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     AttachmentId, ChannelKind, ClusterId, Digest, Lane, Leased, MessageId, NodeId, OrganizationId,
@@ -43,6 +43,8 @@ pub struct AccessClaims {
     pub entries: BTreeSet<NodeId>,
     /// The nodes that may reach the resource, and the snapshot version that each must have.
     pub egresses: BTreeMap<NodeId, u64>,
+    /// Kinds that this release does not know are left out when a token is read.
+    #[serde(deserialize_with = "known_channels")]
     pub channels: BTreeMap<ChannelKind, ChannelGrant>,
     pub not_before: Timestamp,
     pub connect_by: Timestamp,
@@ -57,10 +59,32 @@ pub struct AccessClaims {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChannelGrant {
+    /// Lanes that this release does not know are left out when a token is read.
+    #[serde(deserialize_with = "known_lanes")]
     pub lanes: BTreeSet<Lane>,
     /// How many channels of this kind may be open at once.
     pub max_open: u32,
 }
+
+/// What a node does not know it does not permit; the rest of the token counts.
+fn known_channels<'de, D>(deserializer: D) -> Result<BTreeMap<ChannelKind, ChannelGrant>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let words = BTreeMap::<String, ChannelGrant>::deserialize(deserializer)?;
+    Ok(words.into_iter().filter_map(|(word, grant)| Some((word.parse().ok()?, grant))).collect())
+}
+
+fn known_lanes<'de, D>(deserializer: D) -> Result<BTreeSet<Lane>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let words = BTreeSet::<String>::deserialize(deserializer)?;
+    Ok(words.iter().filter_map(|word| word.parse().ok()).collect())
+}
+
+/// The lanes of every token for a byte stream. Another one is its own only where a rule gave it.
+pub const STREAM_LANES: [Lane; 2] = [Lane::Interactive, Lane::Bulk];
 
 impl Payload for AccessClaims {
     const TYPE: &'static str = "application/vnd.rap.access-token.v1+msgpack";

@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | `rap-client/1` | client and entry | [`client::Hello`] on the first, [`client::OpenChannel`] on the others |
 //! | `rap-channel/1`, on TCP only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] |
-//! | `rap-lane-interactive/1`, `rap-lane-bulk/1` | entry and egress | [`lane::OpenFlow`] |
+//! | `rap-lane-interactive/1`, `rap-lane-media/1`, `rap-lane-bulk/1` | entry and egress | [`lane::OpenFlow`] |
 //! | `rap-hop/1` | node and relay | [`hop::Request`] |
 //!
 //! On TCP each connection is one such stream.
@@ -36,6 +36,7 @@ pub const PREAMBLE: &[u8; 8] = b"RAP-JOIN";
 pub const fn lane_alpn(lane: crate::Lane) -> &'static [u8] {
     match lane {
         crate::Lane::Interactive => b"rap-lane-interactive/1",
+        crate::Lane::Media => b"rap-lane-media/1",
         crate::Lane::Bulk => b"rap-lane-bulk/1",
     }
 }

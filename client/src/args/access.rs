@@ -159,7 +159,8 @@ pub(crate) struct Connect {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
     pub(crate) listen: SocketAddr,
-    /// The traffic class. Without this: interactive for ssh, bulk for the others.
+    /// The traffic class: interactive, bulk, or media where a policy gives it. Without this:
+    /// interactive for ssh, bulk for the others.
     #[arg(long)]
     pub(crate) lane: Option<Lane>,
 }
@@ -172,7 +173,8 @@ Example:
 pub(crate) struct Proxy {
     /// The resource, as `rap ls` names it; `.rap` may follow.
     pub(crate) name: ResourceName,
-    /// The traffic class. Without this: interactive for ssh, bulk for the others.
+    /// The traffic class: interactive, bulk, or media where a policy gives it. Without this:
+    /// interactive for ssh, bulk for the others.
     #[arg(long)]
     pub(crate) lane: Option<Lane>,
 }

@@ -50,7 +50,7 @@ pub(crate) struct TrafficArguments {
     /// Of this user.
     #[arg(long)]
     pub(crate) user: Option<Reference>,
-    /// On this lane: interactive or bulk.
+    /// On this lane: interactive, media or bulk.
     #[arg(long)]
     pub(crate) lane: Option<Lane>,
     /// For each user or each session by itself, instead of for all together.

@@ -16,7 +16,7 @@ use rap_proto::{
 
 pub use onward::{Next, admit_onward, flow_may_continue};
 
-use crate::{View, view::peer_has_role};
+use crate::{View, channel::Policy, view::peer_has_role};
 
 /// The node behind a connection, as its verified certificate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub fn admit_channel(
 ) -> Result<(), RefusalCode> {
     claims.check_open(now)?;
     check_entry(view, claims, now)?;
-    claims.check_channel(channel, lane)
+    check_channel(claims, channel, lane)
 }
 
 /// An egress' check of a new flow; returns the resource to dial.
@@ -131,8 +131,21 @@ pub fn admit_flow<'v>(
         return Err(RefusalCode::RoleNotAssigned);
     }
     let resource = granted_resource(view, claims).ok_or(RefusalCode::AccessDenied)?;
-    claims.check_channel(channel, lane)?;
+    check_channel(claims, channel, lane)?;
     Ok(resource)
+}
+
+/// What carries messages runs on the lane of its kind, whatever the token says.
+fn check_channel(
+    claims: &AccessClaims,
+    channel: ChannelKind,
+    lane: Lane,
+) -> Result<(), RefusalCode> {
+    claims.check_channel(channel, lane)?;
+    match Policy::of(channel) {
+        Some(policy) if policy.lane != lane => Err(RefusalCode::ChannelNotPermitted),
+        _ => Ok(()),
+    }
 }
 
 /// A relay's check of a flow that `caller` asks for; returns the target.

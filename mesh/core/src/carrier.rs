@@ -52,9 +52,10 @@ impl Carrier {
     /// The carriers in the order in which a lane tries them. Bulk wants the cheapest byte, which
     /// TCP gives: large segments, and relays that never touch them. Interactive wants the first
     /// packet at once, on a connection that is warm and does not wait for what another flow lost.
+    /// Media wants its newest message and no older one first, which TCP cannot do.
     pub const fn order(lane: Lane) -> [Self; 2] {
         match lane {
-            Lane::Interactive => [Self::Quic, Self::Tcp],
+            Lane::Interactive | Lane::Media => [Self::Quic, Self::Tcp],
             Lane::Bulk => [Self::Tcp, Self::Quic],
         }
     }

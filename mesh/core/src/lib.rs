@@ -1,11 +1,12 @@
 //! The mesh's decisions: who is admitted, which peers are kept, what a node is worth, which path is
-//! tried, which flows a relay carries, and why a session ended.
+//! tried, which flows a relay carries, what waits or is dropped, and why a session ended.
 //!
 //! The crate is pure. The shell `rap-mesh` owns sockets, connections and clocks; it asks here
 //! and does what it is told.
 
 pub mod admission;
 pub mod carrier;
+pub mod channel;
 pub mod ended;
 pub mod fence;
 pub mod flows;

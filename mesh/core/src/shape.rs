@@ -8,7 +8,8 @@
 //! 1. organizations within the reserve that the platform granted, then the others; in turns;
 //! 2. within one, queues that are within a rule's reserve (committed), then the others (excess), of
 //!    which one byte in [`LANE_FLOOR`] passes whatever is committed;
-//! 3. interactive before bulk, of which one byte in [`LANE_FLOOR`] passes whatever is before it;
+//! 3. interactive before media before bulk; of what passes before it one byte in [`LANE_FLOOR`] is
+//!    each lower lane's;
 //! 4. queues in turns, and the flows of one in the order in which they asked.
 //!
 //! Whoever is served takes tokens of every class of the flow, so that what one leaves is there for

@@ -23,10 +23,12 @@ const MAX_INCOMING: usize = 1024;
 pub(crate) struct NodeConfigs {
     pub(crate) server: quinn::ServerConfig,
     pub(crate) interactive: quinn::ClientConfig,
+    pub(crate) media: quinn::ClientConfig,
     pub(crate) bulk: quinn::ClientConfig,
     pub(crate) hop: quinn::ClientConfig,
     pub(crate) tcp_server: Arc<rustls::ServerConfig>,
     tcp_interactive: Arc<rustls::ClientConfig>,
+    tcp_media: Arc<rustls::ClientConfig>,
     tcp_bulk: Arc<rustls::ClientConfig>,
     pub(crate) tcp_hop: Arc<rustls::ClientConfig>,
 }
@@ -40,10 +42,12 @@ impl NodeConfigs {
         Ok(Self {
             server: accepted(&roots, identity)?,
             interactive: lane(Lane::Interactive)?,
+            media: lane(Lane::Media)?,
             bulk: lane(Lane::Bulk)?,
             hop: dialled(&roots, identity, HOP_ALPN, transport::dialled_hop())?,
             tcp_server: Arc::new(tcp_accepted(&roots, identity)?),
             tcp_interactive: tcp_dialled(&roots, identity, lane_alpn(Lane::Interactive))?,
+            tcp_media: tcp_dialled(&roots, identity, lane_alpn(Lane::Media))?,
             tcp_bulk: tcp_dialled(&roots, identity, lane_alpn(Lane::Bulk))?,
             tcp_hop: tcp_dialled(&roots, identity, HOP_ALPN)?,
         })
@@ -52,6 +56,7 @@ impl NodeConfigs {
     pub(crate) const fn tcp_lane(&self, lane: Lane) -> &Arc<rustls::ClientConfig> {
         match lane {
             Lane::Interactive => &self.tcp_interactive,
+            Lane::Media => &self.tcp_media,
             Lane::Bulk => &self.tcp_bulk,
         }
     }
@@ -59,6 +64,7 @@ impl NodeConfigs {
     pub(crate) const fn lane(&self, lane: Lane) -> &quinn::ClientConfig {
         match lane {
             Lane::Interactive => &self.interactive,
+            Lane::Media => &self.media,
             Lane::Bulk => &self.bulk,
         }
     }
@@ -93,7 +99,8 @@ pub(crate) fn certificate_until(connection: &quinn::Connection) -> Option<Timest
 }
 
 fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {
-    let alpn = [CLIENT_ALPN, HOP_ALPN, lane_alpn(Lane::Interactive), lane_alpn(Lane::Bulk)];
+    let lanes = Lane::ALL.iter().map(|lane| lane_alpn(*lane));
+    let alpn: Vec<&[u8]> = [CLIENT_ALPN, HOP_ALPN].into_iter().chain(lanes).collect();
     let config = tls::server(identity, ClientAuth::Optional(roots.clone()), &alpn)?;
     let crypto = QuicServerConfig::try_from(config)
         .expect("the ring provider has the suite that QUIC's first packets use");

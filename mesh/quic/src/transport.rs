@@ -31,6 +31,8 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
 /// What a whole interactive lane may: little, so that its queue stays short.
 const INTERACTIVE_WINDOW: u32 = 8 * 1024 * 1024;
+/// About a second of pictures.
+const MEDIA_WINDOW: u32 = 16 * 1024 * 1024;
 const BULK_WINDOW: u32 = 32 * 1024 * 1024;
 /// Above the sum of the peer's windows, so that one stalled stream never blocks another.
 const SEND_WINDOW: u64 = 64 * 1024 * 1024;
@@ -82,6 +84,7 @@ pub(crate) fn dialled_client() -> Arc<TransportConfig> {
 const fn window(lane: Lane) -> u32 {
     match lane {
         Lane::Interactive => INTERACTIVE_WINDOW,
+        Lane::Media => MEDIA_WINDOW,
         Lane::Bulk => BULK_WINDOW,
     }
 }

@@ -5,9 +5,9 @@
 use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane, LeaseClass, Leased,
-    NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer, Timestamp, UserId,
-    VpnConnectionId,
+    Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
+    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer,
+    Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
@@ -23,7 +23,7 @@ use rap_proto::{
         Assignment, Connection, Connections, Manifest, Peer, Peers, Resource, Resources, RoleScope,
         Section as _, StalePolicy, Target, Trust,
     },
-    token::{AccessClaims, Proof},
+    token::{AccessClaims, ChannelGrant, Proof},
     wire::{
         client, hop, lane, node_api,
         resume::{FlowId, Resume},
@@ -60,6 +60,9 @@ fn tokens_and_signed_envelopes() {
     let leased =
         Leased { connection: VpnConnectionId::from_u128(5), generation: Generation::new(7) };
     check("access_claims.v2", &AccessClaims { leased: Some(leased), ..claims() });
+    let lanes = Lane::ALL.iter().copied().collect();
+    let channels = [(ChannelKind::Stream, ChannelGrant { lanes, max_open: 256 })];
+    check("access_claims.v3", &AccessClaims { channels: channels.into(), ..claims() });
     check("proof.v1", &Proof::make(b"token", [1; 32], &key(7)));
     // RFC 6979 makes the signature a function of key and message, so it can be frozen too.
     check_bytes("signed_access_token.v1", &seal(&claims(), &[&key(1)]));

@@ -1,9 +1,13 @@
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rap_proto::{
-    ChannelKind, Lane, RefusalCode, Signer,
-    token::{CLOCK_SKEW_MS, Proof},
+    ChannelKind, Lane, RefusalCode, Signer, codec,
+    token::{AccessClaims, CLOCK_SKEW_MS, ChannelGrant, Proof},
 };
+use serde::Serialize;
 
 use crate::fixtures::{NOW, claims, key};
 
@@ -40,6 +44,39 @@ fn a_channel_needs_its_grant_and_its_lane() {
     assert_eq!(claims.check_channel(ChannelKind::Stream, Lane::Bulk), denied);
     claims.channels.clear();
     assert_eq!(claims.check_channel(ChannelKind::Stream, Lane::Interactive), denied);
+}
+
+/// A grant as a later release may write it.
+#[derive(Serialize)]
+struct LaterGrant {
+    lanes: BTreeSet<&'static str>,
+    max_open: u32,
+    max_rate: u32,
+}
+
+#[test]
+fn what_a_node_does_not_know_it_does_not_permit_and_the_rest_counts() {
+    let lanes = BTreeSet::from(["interactive", "media", "urgent"]);
+    let later = LaterGrant { lanes, max_open: 3, max_rate: 7 };
+    let read: ChannelGrant = codec::decode(&codec::encode(&later), 1024).unwrap();
+    let known = BTreeSet::from([Lane::Interactive, Lane::Media]);
+    assert_eq!(read, ChannelGrant { lanes: known, max_open: 3 });
+
+    let claims = claims();
+    let word = codec::encode(&"stream");
+    let at = position(&codec::encode(&claims), &word);
+    let mut bytes = codec::encode(&claims);
+    bytes[at..at + word.len()].copy_from_slice(&codec::encode(&"dreams"));
+    let read: AccessClaims = codec::decode(&bytes, 8 * 1024).unwrap();
+    assert_eq!(read, AccessClaims { channels: BTreeMap::new(), ..claims });
+}
+
+/// Where `part` is in `bytes`: once.
+fn position(bytes: &[u8], part: &[u8]) -> usize {
+    let mut found = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(part));
+    let first = found.next().unwrap();
+    assert_eq!(found.next(), None);
+    first
 }
 
 #[test]

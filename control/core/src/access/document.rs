@@ -9,7 +9,7 @@ use super::{
     trial::{Then, Trial, others_hold, said},
 };
 use crate::{
-    rules::{Flaw, Lists, compile_document, unknown_literal},
+    rules::{Flaw, Lists, compile_document, unknown_lane, unknown_literal},
     state::State,
 };
 
@@ -48,7 +48,8 @@ pub fn check_document(
         return Err(DocumentRefused::TooManyDocuments);
     }
     let compiled = compile_document(id, &document.text).map_err(DocumentRefused::Flaw)?;
-    if let Some(flaw) = unknown_literal(state, organization, &compiled) {
+    let flaw = unknown_literal(state, organization, &compiled).or_else(|| unknown_lane(&compiled));
+    if let Some(flaw) = flaw {
         return Err(DocumentRefused::Flaw(flaw));
     }
     let (mut rules, lists) = (state.policies().rules(organization).clone(), Lists::of(state));

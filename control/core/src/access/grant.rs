@@ -10,7 +10,7 @@ use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, Leased, MessageId, Name, NodeId, OrganizationId,
     PolicyId, PublicKey, RefusalCode, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
     WeekHour,
-    token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS},
+    token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS, STREAM_LANES},
 };
 
 use super::{
@@ -143,7 +143,7 @@ pub fn authorize_session(
         denied(RefusalCode::AccessDenied, "the cluster is not bootstrapped", None)
     })?;
     let resource = find(state, request)?;
-    let (policies, basis) = permitted_by(state, request, resource, now)?;
+    let Permitted { policies, lanes, basis } = permitted_by(state, request, resource, now)?;
     let because = |denied: Denied| Denied { basis: Box::new(basis.clone()), ..denied };
     let session = refreshed_session(state, request, resource).map_err(because)?;
     let session_id = session.map_or(ids.session, |session| session.id);
@@ -181,6 +181,7 @@ pub fn authorize_session(
         expires_at: now + Duration::from_millis(GRANT_TTL_MS),
         policies,
         leased,
+        lanes,
     };
     let attachment = session.and_then(|session| session.attachment).unwrap_or(ids.attachment);
     let holder = Holder {
@@ -229,8 +230,8 @@ struct Holder {
 }
 
 fn claims(cluster: ClusterId, holder: Holder, grant: &Grant) -> AccessClaims {
-    let stream =
-        ChannelGrant { lanes: Lane::ALL.iter().copied().collect(), max_open: CHANNELS_PER_SESSION };
+    let lanes = STREAM_LANES.into_iter().chain(grant.lanes.iter().copied()).collect();
+    let stream = ChannelGrant { lanes, max_open: CHANNELS_PER_SESSION };
     AccessClaims {
         id: grant.token,
         cluster,
@@ -263,12 +264,20 @@ fn find<'a>(state: &'a State, request: &AccessRequest) -> Result<&'a Resource, D
         .ok_or_else(|| denied(RefusalCode::AccessDenied, reason, None))
 }
 
+/// What the policies give.
+struct Permitted {
+    policies: BTreeSet<PolicyId>,
+    /// Beside those of every stream.
+    lanes: BTreeSet<Lane>,
+    basis: Basis,
+}
+
 fn permitted_by(
     state: &State,
     request: &AccessRequest,
     resource: &Resource,
     now: Timestamp,
-) -> Result<(BTreeSet<PolicyId>, Basis), Denied> {
+) -> Result<Permitted, Denied> {
     let at = WeekHour::of(now);
     let explanation = explain(state, request.organization, request.user, resource.id, at);
     if !explanation.is_permitted() {
@@ -277,7 +286,7 @@ fn permitted_by(
         return Err(Denied { basis: Box::new(explanation.basis), ..denied });
     }
     let policies = explanation.matched.into_iter().take(MAX_GRANT_POLICIES).collect();
-    Ok((policies, explanation.basis))
+    Ok(Permitted { policies, lanes: explanation.lanes, basis: explanation.basis })
 }
 
 fn refreshed_session<'a>(

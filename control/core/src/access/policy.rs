@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use rap_events::session::{Basis, MAX_BASIS_RULES, TerminationCause};
-use rap_proto::{OrganizationId, PolicyId, ResourceId, UserId, WeekHour};
+use rap_proto::{Lane, OrganizationId, PolicyId, ResourceId, UserId, WeekHour};
 
 use crate::{
     rules::{Answer, Member, Question},
@@ -19,6 +19,8 @@ pub struct Explanation {
     pub matched: BTreeSet<PolicyId>,
     /// The policies that match the resource, but not the user.
     pub other_users: BTreeSet<PolicyId>,
+    /// What the rules that permit it give of lanes.
+    pub lanes: BTreeSet<Lane>,
     /// What the decision rests on.
     pub basis: Basis,
 }
@@ -83,6 +85,7 @@ pub fn explain(
                 answer: Answer::default(),
                 matched: BTreeSet::new(),
                 other_users: BTreeSet::new(),
+                lanes: BTreeSet::new(),
                 basis,
             };
         }
@@ -98,6 +101,7 @@ pub fn explain(
         obstacle: None,
         matched: answer.permits.iter().filter_map(policy_of).collect(),
         other_users: others.map(|policy| policy.id).collect(),
+        lanes: rules.lanes(&answer.permits),
         basis: basis(state, organization, user, resource, answer.deciding().clone()),
         answer,
     }

@@ -9,16 +9,16 @@ use rap_events::{
     membership::{Membership, MembershipCommand},
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
-    policy::{Policy, PolicyCommand, PolicySpec},
+    policy::{Policy, PolicyCommand, PolicyDocument, PolicySpec},
     resource::{Resource, ResourceCommand},
     session::{Grant, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause},
     user::{User, UserCommand},
 };
 use rap_proto::{
-    AttachmentId, Generation, Leased, MessageId, NodeId, NodeRole, OrganizationRole, PolicyId,
-    RefusalCode, ResourceKind, SessionId, WeekHour,
+    AttachmentId, ChannelKind, Generation, Lane, Leased, MessageId, NodeId, NodeRole,
+    OrganizationRole, PolicyId, RefusalCode, ResourceKind, SessionId, WeekHour,
     snapshot::{Resources, RoleScope, Section as _, Target},
-    token::{CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
+    token::{AccessClaims, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE, STREAM_LANES},
 };
 
 use super::{
@@ -82,10 +82,58 @@ fn the_claims_say_what_was_granted() {
     assert_eq!(claims.check_connect(now), Ok(()));
 }
 
+/// Puts rules in place of the tenant's lists.
+fn rewrite(platform: &mut Platform, tenant: Tenant, rules: &str) {
+    let document = PolicyDocument { text: rules.to_owned(), tests: Vec::new() };
+    platform.must::<Policy>(tenant.policy.uuid(), PolicyCommand::Rewrite { document });
+}
+
+fn lanes(claims: &AccessClaims) -> &BTreeSet<Lane> {
+    &claims.channels[&ChannelKind::Stream].lanes
+}
+
+#[test]
+fn a_token_names_media_where_a_rule_that_permits_gives_it() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let usual = BTreeSet::from(STREAM_LANES);
+    let with_media = BTreeSet::from([Lane::Interactive, Lane::Media, Lane::Bulk]);
+    let authorized = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
+    assert_eq!(*lanes(&authorized.claims), usual, "lists give none");
+    let everybody = "permit(principal, action == Action::\"reach\", resource);";
+    let reach = "action == Action::\"reach\", resource";
+    for (rules, expected) in [
+        (String::new(), &usual),
+        ("@lane(\"media\") permit(principal, action, resource);".to_owned(), &with_media),
+        (
+            format!("@lane(\"media\") permit(principal == User::\"acme-user\", {reach});"),
+            &with_media,
+        ),
+        (format!("@lane(\"media\") permit(principal == User::\"acme-admin\", {reach});"), &usual),
+        (
+            "@lane(\"media\") permit(principal, action == Action::\"resource.read\", resource);"
+                .to_owned(),
+            &usual,
+        ),
+        // A release before this one let it be written.
+        ("@lane(\"urgent\") permit(principal, action, resource);".to_owned(), &usual),
+        (
+            "@lane(\"media\") forbid(principal, action == Action::\"resource.read\", resource);"
+                .to_owned(),
+            &usual,
+        ),
+    ] {
+        rewrite(&mut platform, acme, &format!("{rules} {everybody}"));
+        let authorized = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
+        assert_eq!(lanes(&authorized.claims), expected, "{rules}");
+    }
+}
+
 #[test]
 fn the_log_says_what_was_signed() {
     let mut platform = Platform::new();
     let acme = platform.acme;
+    rewrite(&mut platform, acme, "@lane(\"media\") permit(principal, action, resource);");
     let first = ask(&platform, &Liveness::new(), &request(acme)).unwrap();
     let refreshed = platform.world.request(&refresh(acme), acme.session).unwrap();
     let (resource, kind) = (first.claims.resource, first.claims.kind);
@@ -105,6 +153,7 @@ fn the_log_says_what_was_signed() {
         let cluster = claims.cluster;
         let said = granted_claims(cluster, claims.session, &requested, &authorized, &grant);
         assert_eq!(said, claims);
+        assert!(lanes(&said).contains(&Lane::Media));
     }
 }
 

@@ -1,8 +1,10 @@
 use std::fmt;
 
-use cedar_policy::{EntityUid, Policy as Rule, PolicyId as RuleId, PolicySet, ValidationMode};
+use cedar_policy::{
+    Effect, EntityUid, Policy as Rule, PolicyId as RuleId, PolicySet, ValidationMode,
+};
 use miette::Diagnostic;
-use rap_proto::{Name, OrganizationId, OrganizationRole, PolicyId};
+use rap_proto::{Lane, Name, OrganizationId, OrganizationRole, PolicyId, token::STREAM_LANES};
 
 use super::schema::{KINDS, VALIDATOR};
 use crate::state::State;
@@ -13,6 +15,8 @@ pub const MAX_DOCUMENT_RULES: usize = 32;
 const MAX_EXPLANATION_BYTES: usize = 400;
 /// The annotation that names a rule.
 const NAME: &str = "id";
+/// The annotation that gives a lane.
+const LANE: &str = "lane";
 
 /// One rule of a document, ready to be asked.
 #[derive(Debug, Clone)]
@@ -23,6 +27,8 @@ pub struct CompiledRule {
     pub name: String,
     /// Whether it asks what time it is.
     pub timed: bool,
+    /// What whoever it permits to reach something may run streams on beside the usual lanes.
+    pub lane: Option<Lane>,
     /// Where it begins: the first line is 1.
     line: usize,
 }
@@ -72,8 +78,9 @@ pub fn compile_document(policy: PolicyId, text: &str) -> Result<Vec<CompiledRule
             return Err(Flaw::at(line, Some(name), &why));
         }
         let timed = rule.to_json().is_ok_and(|json| asks_context(&json));
+        let lane = rule.annotation(LANE).and_then(|lane| lane_given(rule, lane));
         let rule = rule.new_id(RuleId::new(format!("{policy}/{name}")));
-        rules.push(CompiledRule { rule, name, timed, line });
+        rules.push(CompiledRule { rule, name, timed, lane, line });
     }
     validate(text, &rules)?;
     Ok(rules)
@@ -91,6 +98,14 @@ pub fn unknown_literal(
         let why = format!("{entity} is nothing of this organization's");
         Some(Flaw::at(rule.line, Some(rule.name.clone()), &why))
     })
+}
+
+/// The first rule that gives a lane which no rule can give. To those that ask, it gives none.
+pub fn unknown_lane(rules: &[CompiledRule]) -> Option<Flaw> {
+    let unknown =
+        |rule: &&CompiledRule| rule.lane.is_none() && rule.rule.annotation(LANE).is_some();
+    let why = "the lane that a rule can give is media, and one that forbids gives none";
+    rules.iter().find(unknown).map(|rule| Flaw::at(rule.line, Some(rule.name.clone()), why))
 }
 
 /// Something that a rule names.
@@ -191,6 +206,11 @@ fn name_of(rule: &Rule, at: usize) -> Result<String, &'static str> {
             .map(|name| name.to_string())
             .map_err(|_| "a rule's name has the characters a to z, 0 to 9 and hyphens, 63 at most"),
     }
+}
+
+fn lane_given(rule: &Rule, lane: &str) -> Option<Lane> {
+    let lane = lane.parse().ok()?;
+    (rule.effect() == Effect::Permit && !STREAM_LANES.contains(&lane)).then_some(lane)
 }
 
 fn default_name(at: usize) -> String {

@@ -24,7 +24,9 @@ mod schema;
 pub use answer::Answer;
 pub(crate) use builtin::administer;
 pub use builtin::builtin_rules;
-pub use document::{CompiledRule, Flaw, MAX_DOCUMENT_RULES, compile_document, unknown_literal};
+pub use document::{
+    CompiledRule, Flaw, MAX_DOCUMENT_RULES, compile_document, unknown_lane, unknown_literal,
+};
 pub(crate) use organization::OrganizationRules;
 pub(crate) use question::{Lists, Member, Question};
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Context, Policy as Rule, PolicyId as RuleId, PolicySet, SlotId, Template};
 use rap_events::policy::PolicyDocument;
-use rap_proto::{PolicyId, WeekHour};
+use rap_proto::{Lane, PolicyId, WeekHour};
 
 use super::{
     Answer, CompiledRule, Question,
@@ -122,6 +122,13 @@ impl OrganizationRules {
     pub(crate) fn reach_each_hour(&self, question: &Question) -> Vec<Answer> {
         let hours = if self.timed.is_empty() { 1 } else { usize::MAX };
         WeekHour::all().take(hours).map(|at| self.reach(question, at)).collect()
+    }
+
+    /// What those of the rules that are called so give of lanes.
+    pub(crate) fn lanes(&self, called: &BTreeSet<String>) -> BTreeSet<Lane> {
+        let is_called = |rule: &&CompiledRule| called.contains(&rule.rule.id().to_string());
+        let rules = self.documents.values().flatten().filter(|rule| rule.lane.is_some());
+        rules.filter(is_called).filter_map(|rule| rule.lane).collect()
     }
 
     /// What documents say of an action of administration. They are told nothing of time.

@@ -383,6 +383,9 @@ fn a_flaw_is_named_by_its_line_and_its_rule() {
             "that name",
         ),
         ("permit(principal == ?principal, action, resource);", 1, None, "slots"),
+        ("@lane(\"urgent\") permit(principal, action, resource);", 1, Some("rule-1"), "media"),
+        ("@lane(\"bulk\") permit(principal, action, resource);", 1, Some("rule-1"), "media"),
+        ("@lane(\"media\") forbid(principal, action, resource);", 1, Some("rule-1"), "none"),
         ("// nothing", 1, None, "no rule"),
     ] {
         for (before, offset) in [("", 0), (good, 2)] {

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    AttachmentId, Leased, MessageId, NodeId, OrganizationId, PolicyId, PublicKey, RefusalCode,
-    ResourceId, ResourceKind, Timestamp, UserId, observation::EndReason,
+    AttachmentId, Lane, Leased, MessageId, NodeId, OrganizationId, PolicyId, PublicKey,
+    RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, observation::EndReason,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,10 +14,10 @@ events! {
     SessionEvent:
     Requested(SessionRequested) = "session.requested" / 1;
     Denied(SessionDenied) = "session.denied" / 2, from 1 by SessionDeniedV1;
-    Authorized(SessionAuthorized) = "session.authorized" / 3,
-        from 1 by SessionAuthorizedV1, from 2 by SessionAuthorizedV2;
-    Refreshed(SessionRefreshed) = "session.refreshed" / 3,
-        from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2;
+    Authorized(SessionAuthorized) = "session.authorized" / 4,
+        from 1 by SessionAuthorizedV1, from 2 by SessionAuthorizedV2, from 3 by SessionAuthorizedV3;
+    Refreshed(SessionRefreshed) = "session.refreshed" / 4,
+        from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2, from 3 by SessionRefreshedV3;
     Started(SessionStarted) = "session.started" / 1;
     AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
     Terminated(SessionTerminated) = "session.terminated" / 1;
@@ -72,6 +72,8 @@ pub struct Grant {
     pub policies: BTreeSet<PolicyId>,
     /// The lease under which the resource is reached, where a connection carries it.
     pub leased: Option<Leased>,
+    /// What rules gave beside the lanes of every byte stream.
+    pub lanes: BTreeSet<Lane>,
 }
 
 /// The session got a newer access token.
@@ -178,7 +180,28 @@ pub(super) struct GrantV2 {
 impl From<GrantV2> for Grant {
     fn from(old: GrantV2) -> Self {
         let GrantV2 { token, entries, egresses, connect_by, expires_at, policies } = old;
-        Self { token, entries, egresses, connect_by, expires_at, policies, leased: None }
+        GrantV3 { token, entries, egresses, connect_by, expires_at, policies, leased: None }.into()
+    }
+}
+
+/// A grant as schema 3 wrote it, from before rules gave lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrantV3 {
+    token: MessageId,
+    entries: BTreeSet<NodeId>,
+    egresses: BTreeMap<NodeId, u64>,
+    connect_by: Timestamp,
+    expires_at: Timestamp,
+    policies: BTreeSet<PolicyId>,
+    leased: Option<Leased>,
+}
+
+impl From<GrantV3> for Grant {
+    fn from(old: GrantV3) -> Self {
+        let GrantV3 { token, entries, egresses, connect_by, expires_at, policies, leased } = old;
+        let lanes = BTreeSet::new();
+        Self { token, entries, egresses, connect_by, expires_at, policies, leased, lanes }
     }
 }
 
@@ -218,6 +241,24 @@ impl From<SessionAuthorizedV2> for SessionAuthorized {
     }
 }
 
+/// Schema 3 of `session.authorized`, from before rules gave lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionAuthorizedV3 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: GrantV3,
+    basis: Basis,
+}
+
+impl From<SessionAuthorizedV3> for SessionAuthorized {
+    fn from(old: SessionAuthorizedV3) -> Self {
+        let SessionAuthorizedV3 { resource, kind, attachment, grant, basis } = old;
+        Self { resource, kind, attachment, grant: grant.into(), basis }
+    }
+}
+
 /// Schema 1 of `session.refreshed`, whose grant alone named the policies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -242,6 +283,20 @@ pub(super) struct SessionRefreshedV2 {
 
 impl From<SessionRefreshedV2> for SessionRefreshed {
     fn from(old: SessionRefreshedV2) -> Self {
+        Self { grant: old.grant.into(), basis: old.basis }
+    }
+}
+
+/// Schema 3 of `session.refreshed`, from before rules gave lanes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionRefreshedV3 {
+    grant: GrantV3,
+    basis: Basis,
+}
+
+impl From<SessionRefreshedV3> for SessionRefreshed {
+    fn from(old: SessionRefreshedV3) -> Self {
         Self { grant: old.grant.into(), basis: old.basis }
     }
 }

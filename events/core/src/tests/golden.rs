@@ -10,7 +10,7 @@ use std::{
 };
 
 use rap_proto::{
-    AttachmentId, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId, RefusalCode,
+    AttachmentId, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId, RefusalCode,
     ResourceId, ResourceKind, Timestamp, codec,
 };
 use serde::Serialize;
@@ -142,9 +142,36 @@ struct RefreshedV2 {
     basis: Basis,
 }
 
-/// The sample grant in the old shape, and as that is read.
+/// The grant as it was written before rules gave lanes.
+#[derive(Serialize)]
+struct GrantV3 {
+    token: MessageId,
+    entries: BTreeSet<NodeId>,
+    egresses: BTreeMap<NodeId, u64>,
+    connect_by: Timestamp,
+    expires_at: Timestamp,
+    policies: BTreeSet<PolicyId>,
+    leased: Option<Leased>,
+}
+
+#[derive(Serialize)]
+struct AuthorizedV3 {
+    resource: ResourceId,
+    kind: ResourceKind,
+    attachment: AttachmentId,
+    grant: GrantV3,
+    basis: Basis,
+}
+
+#[derive(Serialize)]
+struct RefreshedV3 {
+    grant: GrantV3,
+    basis: Basis,
+}
+
+/// The sample grant in the shape of schema 2, and as that is read.
 fn old_grant() -> (GrantV2, Grant) {
-    let upcast = Grant { leased: None, ..grant() };
+    let upcast = Grant { leased: None, lanes: BTreeSet::new(), ..grant() };
     let Grant { token, entries, egresses, connect_by, expires_at, policies, .. } = grant();
     (GrantV2 { token, entries, egresses, connect_by, expires_at, policies }, upcast)
 }
@@ -179,11 +206,30 @@ fn grants_are_upcast_from_schema_2() {
     let upcast = SessionAuthorized { grant: upcast, ..session_authorized() };
     let upcast = DomainEvent::from(SessionEvent::from(upcast));
     check(old("session.authorized"), &codec::encode(&authorized), &upcast);
-    assert_eq!(upcast.kind().schema, 3, "what is written now is the newest schema");
+    assert_eq!(upcast.kind().schema, 4, "what is written now is the newest schema");
     let (grant, upcast) = old_grant();
     let refreshed = RefreshedV2 { grant, basis: basis.clone() };
     let upcast = SessionEvent::from(SessionRefreshed { grant: upcast, basis });
     check(old("session.refreshed"), &codec::encode(&refreshed), &upcast.into());
+}
+
+#[test]
+fn grants_are_upcast_from_schema_3() {
+    let old = |event_type| EventKind { event_type, schema: 3 };
+    let upcast = Grant { lanes: BTreeSet::new(), ..grant() };
+    let shape = || {
+        let Grant { token, entries, egresses, connect_by, expires_at, policies, leased, .. } =
+            grant();
+        GrantV3 { token, entries, egresses, connect_by, expires_at, policies, leased }
+    };
+    let SessionAuthorized { resource, kind, attachment, basis, .. } = session_authorized();
+    let authorized =
+        AuthorizedV3 { resource, kind, attachment, grant: shape(), basis: basis.clone() };
+    let read = SessionAuthorized { grant: upcast.clone(), ..session_authorized() };
+    check(old("session.authorized"), &codec::encode(&authorized), &SessionEvent::from(read).into());
+    let refreshed = RefreshedV3 { grant: shape(), basis: basis.clone() };
+    let read = SessionEvent::from(SessionRefreshed { grant: upcast, basis });
+    check(old("session.refreshed"), &codec::encode(&refreshed), &read.into());
 }
 
 #[test]

@@ -92,6 +92,7 @@ pub(crate) fn grant() -> Grant {
         expires_at: after(10 * MINUTE_MS),
         policies: [POLICY].into(),
         leased: Some(Leased { connection: CONNECTION, generation: Generation::new(7) }),
+        lanes: [Lane::Media].into(),
     }
 }
 

@@ -186,6 +186,28 @@ fn a_flow_needs_a_token_that_names_this_egress_at_a_version_it_has() {
 }
 
 #[test]
+fn what_carries_messages_runs_on_the_lane_of_its_kind_whatever_the_token_says() {
+    let mut given = given(NodeRole::EntryNode);
+    let lanes: BTreeSet<Lane> = Lane::ALL.iter().copied().collect();
+    for kind in [ChannelKind::Stream, ChannelKind::Input, ChannelKind::Render] {
+        let grant = ChannelGrant { lanes: lanes.clone(), max_open: 1 };
+        given.claims.channels.insert(kind, grant);
+    }
+    let view = given.view();
+    let admit = |kind, lane| admit_channel(&view, &given.claims, kind, lane, NOW);
+    let refused = Err(RefusalCode::ChannelNotPermitted);
+    for (lane, input, render) in [
+        (Lane::Interactive, Ok(()), refused),
+        (Lane::Media, refused, Ok(())),
+        (Lane::Bulk, refused, refused),
+    ] {
+        assert_eq!(admit(ChannelKind::Stream, lane), Ok(()), "{lane}");
+        assert_eq!(admit(ChannelKind::Input, lane), input, "{lane}");
+        assert_eq!(admit(ChannelKind::Render, lane), render, "{lane}");
+    }
+}
+
+#[test]
 fn a_resource_of_another_organization_is_absent() {
     let mut given = given(NodeRole::StreamWorker);
     given.sections.resources.resources[0].organization = OTHER;

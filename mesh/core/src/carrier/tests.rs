@@ -114,6 +114,7 @@ fn a_direction_that_is_over_can_still_stop_the_other() {
 fn bulk_tries_tcp_first_and_interactive_quic() {
     assert_eq!(Carrier::order(Lane::Bulk), [Carrier::Tcp, Carrier::Quic]);
     assert_eq!(Carrier::order(Lane::Interactive), [Carrier::Quic, Carrier::Tcp]);
+    assert_eq!(Carrier::order(Lane::Media), [Carrier::Quic, Carrier::Tcp]);
 }
 
 proptest! {

@@ -45,6 +45,7 @@ impl ChannelClass {
     pub const fn of_lane(lane: Lane) -> Self {
         match lane {
             Lane::Interactive => Self::Interactive,
+            Lane::Media => Self::Media,
             Lane::Bulk => Self::Bulk,
         }
     }

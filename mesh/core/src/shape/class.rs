@@ -14,7 +14,7 @@ use super::{
     bucket::Bucket,
     plan::Share,
     queue::QueueId,
-    turns::{Ahead, Floors, Order, Standing, Tags},
+    turns::{Ahead, Floors, LanesAhead, Order, Standing, Tags},
 };
 
 /// What a flow is part of.
@@ -93,7 +93,9 @@ pub(super) fn concern(traffic: &Traffic, of: &FlowOf) -> Option<Concern> {
         if traffic.while_interactive { of.lane == Lane::Bulk } else { fits(traffic.lane, of.lane) };
     match (same, counted) {
         (true, true) => Some(Concern::Counted),
-        (true, false) if traffic.while_interactive => Some(Concern::Reason),
+        (true, false) if traffic.while_interactive && of.lane == Lane::Interactive => {
+            Some(Concern::Reason)
+        }
         _ => None,
     }
 }
@@ -143,10 +145,10 @@ pub(super) struct Meter {
     pub(super) wake: Option<Moment>,
     pub(super) waited: Duration,
     gauge: Gauge,
-    /// Of the floor of what is in excess, and of bulk's among the committed and in excess.
+    /// Of the floor of what is in excess, and of the lanes' among the committed and in excess.
     standings: Ahead,
-    committed: Ahead,
-    excess: Ahead,
+    committed: LanesAhead,
+    excess: LanesAhead,
     pub(super) among: Among,
 }
 
@@ -160,6 +162,7 @@ pub(super) struct Among {
     pub(super) tag: u64,
     /// Where those who come anew begin, by lane.
     interactive: Tags,
+    media: Tags,
     bulk: Tags,
     /// Which cap last held all of it.
     pub(super) held_by: Option<ClassId>,
@@ -178,6 +181,7 @@ impl Among {
     pub(super) fn clock(&mut self, lane: Lane) -> &mut Tags {
         match lane {
             Lane::Interactive => &mut self.interactive,
+            Lane::Media => &mut self.media,
             Lane::Bulk => &mut self.bulk,
         }
     }
@@ -191,14 +195,14 @@ impl Meter {
             Standing::Committed => &mut self.committed,
             Standing::Excess => &mut self.excess,
         };
-        lanes.count(lane == Lane::Interactive, bytes);
+        lanes.count(lane, bytes);
     }
 
     pub(super) fn floors(&self) -> Floors {
         Floors {
             excess: self.standings.is_floor_due(),
-            committed_bulk: self.committed.is_floor_due(),
-            excess_bulk: self.excess.is_floor_due(),
+            committed: self.committed.due(),
+            in_excess: self.excess.due(),
         }
     }
 

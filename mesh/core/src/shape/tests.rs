@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod anything;
+mod lanes;
 mod load;
 mod many;
 mod scenarios;

@@ -10,10 +10,11 @@ use rap_proto::Lane;
 
 use super::{ClassId, MIN_GRANT, queue::QueueId};
 
-/// One byte in so many passes whatever is before it: bulk beside interactive, and what is in excess
-/// beside what is committed.
+/// One byte in so many passes whatever is before it: a lane beside those before it, and what is in
+/// excess beside what is committed.
 pub(super) const FLOOR: u64 = 16;
-/// The same, for lanes: one byte in so many of an organization is bulk's, as long as bulk waits.
+/// The same, for lanes: one byte in so many of an organization is bulk's, as long as bulk waits,
+/// and one in so many of what is not bulk is media's.
 pub const LANE_FLOOR: i64 = FLOOR as i64;
 /// So many bytes ahead, the floor is due for one of the least grants.
 const FLOOR_DUE: i64 = MIN_GRANT as i64 * (LANE_FLOOR - 1);
@@ -44,6 +45,46 @@ impl Ahead {
             self.0 = self.0.saturating_add(bytes).min(FLOOR_DUE);
         } else if self.0 > 0 {
             self.0 = self.0.saturating_sub(bytes.saturating_mul(LANE_FLOOR - 1));
+        }
+    }
+}
+
+/// How far those before each of the lower lanes are ahead of its floor. Bulk's is of all the others
+/// together: what media is given is not given by bulk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LanesAhead {
+    media: Ahead,
+    bulk: Ahead,
+}
+
+impl LanesAhead {
+    pub(super) fn count(&mut self, lane: Lane, bytes: usize) {
+        if lane != Lane::Bulk {
+            self.media.count(lane == Lane::Interactive, bytes);
+        }
+        self.bulk.count(lane != Lane::Bulk, bytes);
+    }
+
+    pub(super) const fn due(self) -> LanesDue {
+        LanesDue { media: self.media.is_floor_due(), bulk: self.bulk.is_floor_due() }
+    }
+}
+
+/// Which lower lanes are to go first now.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LanesDue {
+    media: bool,
+    bulk: bool,
+}
+
+impl LanesDue {
+    /// The lanes in the order in which they are served.
+    pub(super) const fn order(self) -> [Lane; 3] {
+        match (self.media, self.bulk) {
+            (false, false) => [Lane::Interactive, Lane::Media, Lane::Bulk],
+            (true, false) => [Lane::Media, Lane::Interactive, Lane::Bulk],
+            (false, true) => [Lane::Bulk, Lane::Interactive, Lane::Media],
+            (true, true) => [Lane::Bulk, Lane::Media, Lane::Interactive],
         }
     }
 }
@@ -98,6 +139,7 @@ pub(super) struct Order {
 #[derive(Debug, Default)]
 struct Lanes {
     interactive: BTreeSet<(u64, QueueId)>,
+    media: BTreeSet<(u64, QueueId)>,
     bulk: BTreeSet<(u64, QueueId)>,
 }
 
@@ -105,6 +147,7 @@ impl Lanes {
     fn of(&mut self, lane: Lane) -> &mut BTreeSet<(u64, QueueId)> {
         match lane {
             Lane::Interactive => &mut self.interactive,
+            Lane::Media => &mut self.media,
             Lane::Bulk => &mut self.bulk,
         }
     }
@@ -112,12 +155,13 @@ impl Lanes {
     fn first(&self, lane: Lane) -> Option<(u64, QueueId)> {
         match lane {
             Lane::Interactive => self.interactive.first().copied(),
+            Lane::Media => self.media.first().copied(),
             Lane::Bulk => self.bulk.first().copied(),
         }
     }
 
     fn is_empty(&self) -> bool {
-        self.interactive.is_empty() && self.bulk.is_empty()
+        self.interactive.is_empty() && self.media.is_empty() && self.bulk.is_empty()
     }
 }
 
@@ -158,17 +202,13 @@ impl Order {
             heads.min()
         };
         if !floors.excess
-            && let Some((_, queue)) = lanes(floors.committed_bulk).into_iter().find_map(committed)
+            && let Some((_, queue)) = floors.committed.order().into_iter().find_map(committed)
         {
             return Some((queue, Standing::Committed));
         }
-        let excess = lanes(floors.excess_bulk).into_iter().find_map(|lane| self.all.first(lane));
+        let excess = floors.in_excess.order().into_iter().find_map(|lane| self.all.first(lane));
         excess.map(|(_, queue)| (queue, Standing::Excess))
     }
-}
-
-const fn lanes(bulk_first: bool) -> [Lane; 2] {
-    if bulk_first { [Lane::Bulk, Lane::Interactive] } else { [Lane::Interactive, Lane::Bulk] }
 }
 
 /// Whose floor is due.
@@ -176,7 +216,7 @@ const fn lanes(bulk_first: bool) -> [Lane; 2] {
 pub(super) struct Floors {
     /// Of what is in excess, beside what is committed.
     pub(super) excess: bool,
-    /// Of bulk, among either.
-    pub(super) committed_bulk: bool,
-    pub(super) excess_bulk: bool,
+    /// Of the lower lanes, among either.
+    pub(super) committed: LanesDue,
+    pub(super) in_excess: LanesDue,
 }

@@ -311,7 +311,7 @@ impl Fabric {
 
     /// Claims that every check accepts.
     pub(crate) fn claims(&self) -> AccessClaims {
-        let lanes = BTreeSet::from([Lane::Interactive, Lane::Bulk]);
+        let lanes = Lane::ALL.iter().copied().collect();
         AccessClaims {
             id: MessageId::from_u128(1),
             cluster: CLUSTER,

@@ -9,6 +9,7 @@ mod fabric;
 mod fence;
 mod leases;
 mod limits;
+mod media;
 mod own;
 mod paths;
 mod peers;

@@ -60,11 +60,11 @@ async fn bytes_go_both_ways_and_the_session_is_accounted() {
 async fn each_lane_is_a_connection_of_its_own_and_direct_where_that_works() {
     let fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     let session = fabric.session().await;
-    for lane in [Lane::Interactive, Lane::Bulk, Lane::Interactive] {
+    for lane in [Lane::Interactive, Lane::Media, Lane::Bulk, Lane::Interactive] {
         exchange(&session, lane, b"x".to_vec()).await;
     }
     let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
-    assert_eq!(lanes.len(), 2, "{lanes:?}");
+    assert_eq!(lanes.len(), 3, "{lanes:?}");
     let direct = Path::Direct { address: fabric.address(EGRESS) };
     assert!(lanes.iter().all(|lane| lane.egress == EGRESS && lane.path == direct), "{lanes:?}");
 }

@@ -49,7 +49,7 @@ fn direction() -> impl Strategy<Value = Direction> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let lane = prop::sample::select(vec![Lane::Interactive, Lane::Bulk]);
+    let lane = prop::sample::select(Lane::ALL);
     let bytes = prop_oneof![1_usize..200, 1_000_usize..90_000];
     prop_oneof![
         3 => (any::<bool>(), 0_u128..4, lane)

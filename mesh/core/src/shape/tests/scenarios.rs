@@ -26,6 +26,10 @@ fn interactive(number: u128) -> Wants {
     wants(flow(number, Lane::Interactive))
 }
 
+fn media(number: u128) -> Wants {
+    wants(flow(number, Lane::Media))
+}
+
 fn bulk(number: u128) -> Wants {
     wants(flow(number, Lane::Bulk))
 }
@@ -149,11 +153,48 @@ fn bulk_that_gives_way() -> Vec<Scenario> {
     ]
 }
 
+fn three_lanes() -> Vec<Scenario> {
+    let quiet = Wants { piece: 0, ..media(1) };
+    let gives_way = Traffic { while_interactive: true, ..each(Each::Session) };
+    vec![
+        Scenario {
+            what: "media goes before bulk, which keeps its floor",
+            policy: acme(granted(), &[]),
+            flows: vec![media(1), bulk(2)],
+            expected: vec![(920, 950), (55, 75)],
+        },
+        Scenario {
+            what: "interactive goes before media, which keeps its floor",
+            policy: acme(granted(), &[]),
+            flows: vec![interactive(1), media(2)],
+            expected: vec![(920, 950), (55, 75)],
+        },
+        Scenario {
+            what: "each lower lane has its floor, and bulk's is not of what media leaves",
+            policy: acme(granted(), &[]),
+            flows: vec![interactive(1), media(2), bulk(3)],
+            expected: vec![(855, 905), (45, 75), (50, 75)],
+        },
+        Scenario {
+            what: "media that is capped leaves the rest to bulk",
+            policy: acme(granted(), &[rule(on(Lane::Media), cap("2mbit"))]),
+            flows: vec![media(1), bulk(2)],
+            expected: vec![(200, 255), (745, 810)],
+        },
+        Scenario {
+            what: "bulk gives way to interactive and not to media",
+            policy: acme(granted(), &[rule(gives_way, cap("800kbit"))]),
+            flows: vec![quiet, bulk(1)],
+            expected: vec![(0, 0), (950, 1_010)],
+        },
+    ]
+}
+
 #[test]
 fn what_administrators_ask_for_comes_about() {
-    for Scenario { what, policy, flows, expected } in
-        [caps_and_turns(), reserves_and_organizations(), bulk_that_gives_way()].concat()
-    {
+    let scenarios =
+        [caps_and_turns(), reserves_and_organizations(), bulk_that_gives_way(), three_lanes()];
+    for Scenario { what, policy, flows, expected } in scenarios.concat() {
         let mut load = Load::new(policy, &flows);
         load.run_until(5 * SECOND);
         for (flow, (least, most)) in expected.into_iter().enumerate() {
