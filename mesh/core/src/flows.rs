@@ -18,6 +18,12 @@ pub const MAX_FLOWS_PER_ASKER: usize = 256;
 /// One place in so many, of both limits, is kept for lanes: there are many more streams than lanes,
 /// and a lane that finds no place is a person who waits.
 pub const KEPT_FOR_LANES: usize = 4;
+/// The most legs of one asker that wait for the next relay of their path.
+pub const MAX_WAITING_LEGS: usize = 32;
+/// The most legs that one asker may have for one organization: a relay asks for many.
+pub const MAX_LEGS_OF_ONE: usize = MAX_FLOWS_PER_ASKER / 2;
+/// The most legs of one organization, whoever asks.
+pub const MAX_LEGS_PER_ORGANIZATION: usize = MAX_FLOWS / 4;
 /// A flow without datagrams in either direction ends after this, refreshed or not: a living
 /// lane sends keep-alives far more often.
 pub const FLOW_IDLE_MS: u64 = 30_000;
@@ -49,6 +55,8 @@ pub struct Flow {
     pub lane: Lane,
     /// `None` when this relay is the only one.
     pub passage: Option<Passage>,
+    /// The rest of its path is being set up.
+    waits: bool,
     expires: Moment,
     last_used: Moment,
 }
@@ -82,7 +90,7 @@ impl FlowTable {
         let id = self.next;
         self.next += 1;
         let expires = now + Duration::from_millis(FLOW_TTL_MS);
-        let flow = Flow { asker, target, lane, passage: None, expires, last_used: now };
+        let flow = Flow { asker, target, lane, passage: None, waits: false, expires, last_used: now };
         self.flows.insert(id, flow);
         *self.per_asker.entry(asker).or_insert(0) += 1;
         Ok(id)
@@ -104,16 +112,31 @@ impl FlowTable {
         self.set_up(now, asker, target, lane)
     }
 
-    /// Notes that a flow is one leg of a longer path.
-    pub fn lead_on(&mut self, id: u64, passage: Passage) {
-        if let Some(flow) = self.flows.get_mut(&id) {
-            flow.passage = Some(passage);
+    /// Makes a flow one leg of a longer path, whose rest is set up now. One that is refused is gone.
+    pub fn lead_on(&mut self, id: u64, passage: Passage) -> Result<(), RefusalCode> {
+        let Some(flow) = self.flows.get_mut(&id) else { return Err(RefusalCode::PathUnavailable) };
+        (flow.passage, flow.waits) = (Some(passage), true);
+        let asker = flow.asker;
+        let legs = |is_one: &dyn Fn(&Flow) -> bool| {
+            self.flows.values().filter(|flow| flow.passage.is_some() && is_one(flow)).count()
+        };
+        let is_theirs =
+            |flow: &Flow| flow.passage.is_some_and(|it| it.organization == passage.organization);
+        let full = legs(&|flow| flow.waits && flow.asker == asker) > MAX_WAITING_LEGS
+            || legs(&|flow| flow.asker == asker && is_theirs(flow)) > MAX_LEGS_OF_ONE
+            || legs(&is_theirs) > MAX_LEGS_PER_ORGANIZATION;
+        if full {
+            self.remove(id);
+            return Err(RefusalCode::LimitReached);
         }
+        Ok(())
     }
 
-    /// Whether a flow is still in its place: what took time to set up may have lost it.
-    pub fn has(&self, id: u64) -> bool {
-        self.flows.contains_key(&id)
+    /// The rest of a leg's path is there. False when the leg lost its place meanwhile.
+    pub fn led_on(&mut self, id: u64) -> bool {
+        let Some(flow) = self.flows.get_mut(&id) else { return false };
+        flow.waits = false;
+        true
     }
 
     /// Keeps a flow for another [`FLOW_TTL_MS`], when it is the asker's.

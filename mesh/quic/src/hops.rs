@@ -22,7 +22,7 @@ use rap_proto::{
     snapshot::Peer,
     wire::hop::{Reply, Request},
 };
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 
@@ -41,6 +41,9 @@ use crate::{
 const MAX_HOPS: usize = 256;
 /// How long a relay may take to answer a request.
 const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most requests in flight to one relay for paths that lead on, fewer than it takes of all: one
+/// that waits for the next relay must not keep this node from refreshing what it has there.
+const MAX_LEADING_ON: usize = 48;
 /// No relay has a flow of this number: they count from one.
 const NO_FLOW: u64 = 0;
 
@@ -48,9 +51,10 @@ pub(crate) struct Hops {
     pool: Pool<NodeId, Hop>,
 }
 
-/// The second part is counted: the pool has one, and each flow that was set up over it.
+/// The second part is counted: the pool has one, and each flow that was set up over it. It has the
+/// places of requests that lead on.
 #[derive(Clone)]
-pub(crate) struct Hop(Connection, Arc<()>);
+pub(crate) struct Hop(Connection, Arc<Semaphore>);
 
 impl Pooled for Hop {
     fn is_usable(&self) -> bool {
@@ -163,12 +167,13 @@ async fn ask_somehow(
     request: &Request,
     limit: Duration,
 ) -> Result<(Reply, SocketAddr), Refusal> {
-    let asking = async {
-        let hop = connected(mesh, relay).await?;
-        Ok::<_, Refusal>((ask_within(&hop, request, limit).await?, hop.0.remote_address()))
+    let Ok(hop) = connected(mesh, relay).await else {
+        return ask_on_tcp(mesh, relay, request, limit).await;
     };
-    match asking.await {
-        Ok(answered) => Ok(answered),
+    match ask_within(&hop, request, limit).await {
+        Ok(reply) => Ok((reply, hop.0.remote_address())),
+        // Asked twice by each relay on the way, the last one would be asked many times.
+        Err(refused) if request.leads_on() && hop.is_usable() => Err(refused),
         // A hop can have died unnoticed.
         Err(_) => ask_on_tcp(mesh, relay, request, limit).await,
     }
@@ -287,7 +292,7 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
         (ATTEMPT_STAGGER * place, attempt)
     });
     let connection = race(attempts.collect()).await.ok()?;
-    Some(Hop(connection, Arc::default()))
+    Some(Hop(connection, Arc::new(Semaphore::new(MAX_LEADING_ON))))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.
@@ -320,6 +325,7 @@ async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
 
 async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Reply, Refusal> {
     let exchange = async {
+        let _place = if request.leads_on() { Some(hop.1.acquire().await.ok()?) } else { None };
         let (send, recv) = hop.0.open_bi().await.ok()?;
         let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
         write_frame(&mut send, request).await.ok()?;

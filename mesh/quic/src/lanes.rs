@@ -101,6 +101,23 @@ impl Pooled for Arc<LaneConnection> {
     }
 }
 
+/// Which ways to an egress are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ways {
+    /// Those that did not fail a short while ago, without chains: another egress can be asked.
+    Likely,
+    All,
+}
+
+impl Ways {
+    fn of(self, mut order: Vec<Candidate>) -> Vec<Candidate> {
+        if self == Self::Likely {
+            order.retain(|way| !matches!(way, Candidate::Chain(_)));
+        }
+        order
+    }
+}
+
 impl Lanes {
     pub(crate) fn new(store: Store) -> Self {
         Self {

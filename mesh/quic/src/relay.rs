@@ -224,6 +224,9 @@ async fn answer(
     if write_frame(&mut send, &reply).await.is_ok() {
         // One request, one reply.
         send.finish().await;
+    } else if let Reply::FlowReady { flow, .. } = reply {
+        // Who asked has given it up.
+        close_flow(&mesh, caller, flow);
     }
 }
 

@@ -65,6 +65,13 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it is about a path of several relays: the asked one may ask the next before it answers.
+    pub const fn leads_on(&self) -> bool {
+        matches!(self, Self::SetUpFlowOnward { .. } | Self::SetUpStreamOnward { .. })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {

@@ -64,6 +64,50 @@ fn streams_leave_places_for_lanes() {
     table.set_up(at(0), node(3), node(9), Lane::Interactive).unwrap();
 }
 
+/// One more leg of a path, of one organization.
+fn leg(table: &mut FlowTable, asker: u8, organization: u128) -> Result<u64, RefusalCode> {
+    let id = table.set_up(at(0), node(asker), node(99), Lane::Bulk)?;
+    let organization = OrganizationId::from_u128(organization);
+    let next_role = NodeRole::RelayNode;
+    table.lead_on(id, Passage { organization, next_role })?;
+    Ok(id)
+}
+
+#[test]
+fn so_many_legs_of_one_asker_wait_for_the_next_relay() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let waiting: Vec<u64> = (0..MAX_WAITING_LEGS).map(|_| leg(&mut table, 1, 1).unwrap()).collect();
+    assert_eq!(leg(&mut table, 1, 2), Err(RefusalCode::LimitReached));
+    assert_eq!(table.len(), MAX_WAITING_LEGS, "what was refused has no place");
+    leg(&mut table, 2, 2).unwrap();
+    assert!(table.led_on(waiting[0]));
+    leg(&mut table, 1, 2).unwrap();
+    table.remove(waiting[1]);
+    assert!(!table.led_on(waiting[1]), "it lost its place");
+    leg(&mut table, 1, 2).unwrap();
+}
+
+#[test]
+fn one_organization_leaves_places_for_the_legs_of_others() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    let mut settled = |asker, organization| {
+        let id = leg(&mut table, asker, organization)?;
+        assert!(table.led_on(id));
+        Ok::<_, RefusalCode>(id)
+    };
+    let taken = (0..MAX_FLOWS_PER_ASKER).filter(|_| settled(1, 1).is_ok()).count();
+    assert_eq!(taken, MAX_LEGS_OF_ONE);
+    let others = (0..MAX_FLOWS_PER_ASKER).filter(|_| settled(1, 2).is_ok()).count();
+    assert_eq!(others, MAX_FLOWS_PER_ASKER - MAX_LEGS_OF_ONE);
+    for asker in 2..=8 {
+        for _ in 0..MAX_LEGS_OF_ONE {
+            settled(asker, 1).unwrap();
+        }
+    }
+    assert_eq!(settled(9, 1), Err(RefusalCode::LimitReached), "eight times an eighth");
+    settled(9, 2).unwrap();
+}
+
 #[test]
 fn a_stream_that_is_kept_lives_as_long_as_its_connections() {
     let mut table = FlowTable::new(Limits::RELAY);

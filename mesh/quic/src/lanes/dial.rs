@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Carried, LaneConnection, LaneKey, attend, chains,
+    Carried, LaneConnection, LaneKey, Ways, attend, chains,
     drive::PathDriver,
     socket::{Answer, LaneSocket},
 };
@@ -55,15 +55,24 @@ pub fn lane_endpoint(own: IpAddr) -> io::Result<(Endpoint, impl FnOnce(SocketAdd
     Ok((endpoint, along))
 }
 
-pub(super) async fn dial(mesh: Arc<Mesh>, key: LaneKey) -> Result<Arc<LaneConnection>, Refusal> {
+pub(super) async fn dial(
+    mesh: Arc<Mesh>,
+    key: LaneKey,
+    ways: Ways,
+) -> Result<Arc<LaneConnection>, Refusal> {
     let view = mesh.view();
     let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
-    let plan =
-        locked(&mesh.lanes.paths).plan(mesh.clock.moment(), key.egress, &peer.addresses, relays);
+    let relays = ways.of(mesh.relays.order(&view, Use::New, key, mesh.clock.now()));
+    let plan = {
+        let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.paths));
+        match ways {
+            Ways::Likely => paths.untried(now, key.egress, &peer.addresses, relays),
+            Ways::All => paths.plan(now, key.egress, &peer.addresses, relays),
+        }
+    };
     let attempts = plan
         .iter()
         .map(|attempt| (attempt.start_after, try_one(&mesh, key, peer, attempt.candidate)))

@@ -22,7 +22,7 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use super::{LaneConnection, LaneKey, dial::dial, stream};
+use super::{LaneConnection, LaneKey, Ways, dial::dial, stream};
 use crate::{
     egress::{Origin, Reached, reach},
     entry::Admitted,
@@ -111,18 +111,32 @@ pub(super) struct Asked<'a> {
 async fn ask_all(mesh: &Arc<Mesh>, asked: &Asked<'_>) -> Result<Flow, FlowRefused> {
     let Asked { claims, lane, .. } = asked;
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
-    for egress in egress_order(claims.session, claims.egresses.keys().copied()) {
-        let key = LaneKey { egress, organization: claims.organization, lane: *lane };
-        let answer = match own_caller(mesh, egress) {
-            Some(caller) => ask_self(mesh, caller, asked).await,
-            None => ask(mesh, key, asked).await,
-        };
-        match answer {
-            Ok(flow) => return Ok(flow),
-            Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
-            Err(other) if refused.by_egress && !other.by_egress => {}
-            Err(other) => refused = other,
+    let mut egresses = egress_order(claims.session, claims.egresses.keys().copied());
+    // Where there are others, what is not likely to work comes after all of them.
+    let passes: &[Ways] =
+        if egresses.len() > 1 { &[Ways::Likely, Ways::All] } else { &[Ways::All] };
+    for ways in passes {
+        let mut unreached = Vec::new();
+        for egress in egresses {
+            let key = LaneKey { egress, organization: claims.organization, lane: *lane };
+            let answer = match own_caller(mesh, egress) {
+                Some(caller) => ask_self(mesh, caller, asked).await,
+                None => ask(mesh, (key, *ways), asked).await,
+            };
+            match answer {
+                Ok(flow) => return Ok(flow),
+                Err(other) if !worth_trying_elsewhere(other.refusal.code) => return Err(other),
+                Err(other) => {
+                    if other.is_unreached() {
+                        unreached.push(egress);
+                    }
+                    if other.by_egress || !refused.by_egress {
+                        refused = other;
+                    }
+                }
+            }
         }
+        egresses = unreached;
     }
     Err(refused)
 }
@@ -149,7 +163,11 @@ async fn ask_self(
 
 /// Asks on the lane's carriers, the one that suits it first. What the egress refused on one it would
 /// refuse on the other.
-async fn ask(mesh: &Arc<Mesh>, key: LaneKey, asked: &Asked<'_>) -> Result<Flow, FlowRefused> {
+async fn ask(
+    mesh: &Arc<Mesh>,
+    (key, ways): (LaneKey, Ways),
+    asked: &Asked<'_>,
+) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
     let mut carriers = Carrier::order(key.lane);
     if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
@@ -161,23 +179,23 @@ async fn ask(mesh: &Arc<Mesh>, key: LaneKey, asked: &Asked<'_>) -> Result<Flow, 
             continue;
         }
         let answer = match carrier {
-            Carrier::Quic => ask_on_lane(mesh, key, &asked.message).await,
-            Carrier::Tcp => stream::ask(mesh, key, asked).await,
+            Carrier::Quic => ask_on_lane(mesh, (key, ways), &asked.message).await,
+            Carrier::Tcp => stream::ask(mesh, (key, ways), asked).await,
         };
         match answer {
-            Err(other)
-                if !other.by_egress && other.refusal.code == RefusalCode::PathUnavailable =>
-            {
-                refused = other;
-            }
+            Err(other) if other.is_unreached() => refused = other,
             answer => return answer,
         }
     }
     Err(refused)
 }
 
-async fn ask_on_lane(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<Flow, FlowRefused> {
-    let pick = || mesh.lanes.pool.get(&mesh.tasks, key, || dial(mesh.clone(), key));
+async fn ask_on_lane(
+    mesh: &Arc<Mesh>,
+    (key, ways): (LaneKey, Ways),
+    message: &[u8],
+) -> Result<Flow, FlowRefused> {
+    let pick = || mesh.lanes.pool.get(&mesh.tasks, key, || dial(mesh.clone(), key, ways));
     let first = pick().await.map_err(here)?;
     match request(mesh, &first.value, message).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
@@ -191,6 +209,11 @@ async fn ask_on_lane(mesh: &Arc<Mesh>, key: LaneKey, message: &[u8]) -> Result<F
 }
 
 impl FlowRefused {
+    /// No way led to the egress.
+    fn is_unreached(&self) -> bool {
+        !self.by_egress && self.refusal.code == RefusalCode::PathUnavailable
+    }
+
     /// An egress that was assigned a moment ago is not known here yet.
     fn may_be_outdated(&self) -> bool {
         let code = self.refusal.code;

@@ -24,7 +24,7 @@ use rap_proto::{
 use tokio::time::timeout;
 
 use super::{
-    LaneKey, chains,
+    LaneKey, Ways, chains,
     request::{Asked, Counted, Flow, FlowRefused, LaneFlow, here},
     resume::LaneKeeper,
 };
@@ -80,11 +80,11 @@ impl Drop for Place {
 /// is no way on TCP at the moment; the egress knows nothing of the flow then.
 pub(super) async fn ask(
     mesh: &Arc<Mesh>,
-    key: LaneKey,
+    (key, ways): (LaneKey, Ways),
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
-    let Secured { mut outlet, mut inlet, .. } = dial(mesh, key, false).await.map_err(here)?;
+    let Secured { mut outlet, mut inlet, .. } = dial(mesh, (key, ways), false).await.map_err(here)?;
     let unavailable = || here(refusal(RefusalCode::PathUnavailable));
     let name = new_name().ok_or_else(unavailable)?;
     let mut request = asked.request.clone();
@@ -120,13 +120,17 @@ pub(super) async fn ask(
 
 /// Connects over the best of the ways that did not fail a short while ago. With `insist`, over any
 /// when all did: for a flow that has nothing else.
-pub(super) async fn dial(mesh: &Arc<Mesh>, key: LaneKey, insist: bool) -> Result<Secured, Refusal> {
+pub(super) async fn dial(
+    mesh: &Arc<Mesh>,
+    (key, ways): (LaneKey, Ways),
+    insist: bool,
+) -> Result<Secured, Refusal> {
     let view = mesh.view();
     let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
-    let relays = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
+    let relays = ways.of(mesh.relays.order(&view, Use::New, key, mesh.clock.now()));
     let plan = {
         let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
         if insist {

@@ -177,7 +177,7 @@ fn take_place<'m>(
     let mut state = locked(&mesh.relay.state);
     let now = mesh.clock.moment();
     let flow = set_up(&mut state.table, now, caller.node, peer.node, onward.lane)?;
-    state.table.lead_on(flow, passage);
+    state.table.lead_on(flow, passage)?;
     let leg = match next {
         Next::Target(peer) => Leg::Target(peer.addresses.clone()),
         Next::Relay(peer, rest) => Leg::Relay(peer.node, rest),
@@ -194,7 +194,7 @@ impl Place<'_> {
     ) -> Result<u64, RefusalCode> {
         let mesh = self.mesh.clone();
         let mut state = locked(&self.mesh.relay.state);
-        if !state.table.has(self.flow) {
+        if !state.table.led_on(self.flow) {
             return Err(RefusalCode::PathUnavailable);
         }
         let task = self.mesh.tasks.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
@@ -212,7 +212,7 @@ impl Place<'_> {
         to: Towards,
     ) -> Result<u64, RefusalCode> {
         let mut state = locked(&self.mesh.relay.state);
-        if !state.table.has(self.flow) {
+        if !state.table.led_on(self.flow) {
             return Err(RefusalCode::PathUnavailable);
         }
         expect(self.mesh, &mut state, ticket, self.flow, origin.asker, to);

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use quinn::Connection;
 use rap_mesh::{Carrier, Chain, MeshEndpoint, Path, ProbeChainError};
+use rap_mesh_core::{flows::MAX_WAITING_LEGS, paths::egress_order};
 use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
     wire::{
@@ -24,7 +26,8 @@ use tokio::{
 use crate::{
     carry::{PART, Transfer, until},
     fabric::{
-        EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, RELAY, RELAY_2, RELAY_3, open, platform,
+        EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, RELAY, RELAY_2, RELAY_3, SESSION,
+        client_key, open, own, platform,
     },
     paths,
     raw::{LONG, dial_as, read, write},
@@ -104,6 +107,29 @@ async fn where_one_relay_is_enough_no_second_one_is_asked() {
     let session = fabric.session().await;
     let _held = held(&session, Lane::Interactive).await;
     assert!(matches!(paths_of_lanes(&fabric)[..], [Path::Relayed { .. }]));
+}
+
+/// Behind three relays there are eight chains to each egress: to try them all at one that is gone
+/// takes longer than a client waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn chains_to_egresses_that_are_gone_keep_nobody_from_the_one_that_answers() {
+    let mut fabric = Fabric::start(&THREE, echo().await);
+    let is_asked_sooner = |id: &NodeId| egress_order(SESSION, [*id, EGRESS])[0] == *id;
+    let gone: Vec<NodeId> =
+        (0x60..).map(NodeId::from_u128).filter(is_asked_sooner).take(2).collect();
+    let dead = fabric.dead_address();
+    for (id, seed) in gone.iter().zip(70..) {
+        fabric.plan.roles.insert(*id, vec![own(NodeRole::StreamWorker)]);
+        for from in [ENTRY, RELAY, RELAY_2, RELAY_3] {
+            fabric.plan.addresses.insert((from, *id), dead);
+        }
+        fabric.add_node(*id, seed);
+    }
+    let mut claims = fabric.claims();
+    claims.egresses.extend(gone.iter().map(|id| (*id, fabric.plan.version)));
+    let token = fabric.token(&claims);
+    let session = fabric.connect_with(token, client_key()).await.unwrap();
+    assert_eq!(exchange(&session, Lane::Interactive, b"here".to_vec()).await, b"here");
 }
 
 /// The runtimes of nodes that die with them.
@@ -304,6 +330,25 @@ fn flow_of(reply: Reply) -> u64 {
         Reply::FlowReady { flow, port } if port > 0 => flow,
         other => panic!("expected a flow, got {other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_legs_wait_for_the_next_relay_and_their_places_come_back() {
+    let mut fabric = Fabric::start(&TWO, echo().await);
+    fabric.plan.addresses.insert((RELAY, RELAY_2), fabric.dead_address());
+    fabric.publish();
+    let hop = hop(&fabric, ENTRY, RELAY).await;
+    let request = Request::SetUpStreamOnward { onward: onward(&[RELAY_2]) };
+    let replies = join_all((0..MAX_WAITING_LEGS + 8).map(|_| ask(&hop, &request))).await;
+    let (mut full, mut beyond) = (0, 0);
+    for reply in replies.into_iter().chain([ask(&hop, &request).await]) {
+        match reply {
+            Reply::Refused(refusal) if refusal.code == RefusalCode::LimitReached => full += 1,
+            Reply::RefusedOnward { hop: 1, .. } => beyond += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((full, beyond), (8, MAX_WAITING_LEGS + 1), "the last one found a place again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,7 @@ fn whom_a_relay_does_not_know_further_on_the_next_one_judges() {
 fn a_leg_ends_with_what_it_was_admitted_for() {
     let mut table = FlowTable::new(Limits::RELAY);
     let id = table.set_up(Moment::from_micros(0), ENTRY, R2, Lane::Bulk).unwrap();
-    table.lead_on(id, Passage { organization: ACME, next_role: NodeRole::RelayNode });
+    table.lead_on(id, Passage { organization: ACME, next_role: NodeRole::RelayNode }).unwrap();
     let goes_on = |given: &Given| {
         let view = given.view();
         table.clone().retain(|flow| flow_may_continue(&view, flow, NOW)).is_empty()
