@@ -90,7 +90,8 @@ impl FlowTable {
         let id = self.next;
         self.next += 1;
         let expires = now + Duration::from_millis(FLOW_TTL_MS);
-        let flow = Flow { asker, target, lane, passage: None, waits: false, expires, last_used: now };
+        let flow =
+            Flow { asker, target, lane, passage: None, waits: false, expires, last_used: now };
         self.flows.insert(id, flow);
         *self.per_asker.entry(asker).or_insert(0) += 1;
         Ok(id)

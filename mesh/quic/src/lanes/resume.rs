@@ -106,13 +106,14 @@ impl LaneKeeper {
         let Self { mesh, key, .. } = self;
         match carrier {
             Carrier::Tcp => {
-                let secured = stream::dial(mesh, (*key, Ways::All), true).await.map_err(|_| Failed::Passing)?;
+                let secured = stream::dial(mesh, (*key, Ways::All), true)
+                    .await
+                    .map_err(|_| Failed::Passing)?;
                 Ok((secured.outlet, secured.inlet, None))
             }
             Carrier::Quic => {
-                let pick = mesh.lanes.pool.get(&mesh.tasks, *key, || {
-                    dial(mesh.clone(), *key, Ways::All)
-                });
+                let pick =
+                    mesh.lanes.pool.get(&mesh.tasks, *key, || dial(mesh.clone(), *key, Ways::All));
                 let lane = pick.await.map_err(|_| Failed::Passing)?.value;
                 // A lane that carries a flow is in use.
                 let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;

@@ -84,7 +84,8 @@ pub(super) async fn ask(
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
-    let Secured { mut outlet, mut inlet, .. } = dial(mesh, (key, ways), false).await.map_err(here)?;
+    let Secured { mut outlet, mut inlet, .. } =
+        dial(mesh, (key, ways), false).await.map_err(here)?;
     let unavailable = || here(refusal(RefusalCode::PathUnavailable));
     let name = new_name().ok_or_else(unavailable)?;
     let mut request = asked.request.clone();
