@@ -6,7 +6,10 @@ use std::{
     convert::Infallible,
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -98,6 +101,9 @@ struct Shared {
     authority: ClusterAuthority,
     server: (Vec<u8>, LocalKey),
     key: LocalKey,
+    /// A node remembers few of them at once.
+    incarnation: IncarnationId,
+    said: AtomicU64,
     desk: Mutex<Desk>,
 }
 
@@ -208,6 +214,8 @@ impl Control {
             authority,
             server: (certificate, server_key),
             key: random_key(),
+            incarnation: IncarnationId::new(now(), random()),
+            said: AtomicU64::new(0),
             desk: Mutex::new(desk),
         });
         let mut listening = JoinSet::new();
@@ -414,9 +422,8 @@ async fn say(shared: &Shared, bus: &dyn Bus, node: NodeId, body: ControlBody, si
     let message = ControlMessage {
         cluster: shared.cluster,
         audience: node,
-        // Each message is the first one of an incarnation, so that nothing has to be counted.
-        incarnation: IncarnationId::new(now(), random()),
-        sequence: 1,
+        incarnation: shared.incarnation,
+        sequence: shared.said.fetch_add(1, Ordering::Relaxed) + 1,
         issued_at: now(),
         expires_at: now() + Duration::from_millis(MESSAGE_TTL_MS),
         body,
