@@ -2,25 +2,28 @@
 
 use std::{io, time::Duration};
 
+use bytes::BytesMut;
 use rap_mesh::client::{BEST_WRITE, Channel, ChannelReader, ChannelWriter};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    io::AsyncWriteExt as _,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
 };
 
 /// How much is read at once.
 const BUFFER_BYTES: usize = BEST_WRITE;
+/// A buffer with less room than this is replaced.
+const MIN_ROOM: usize = 8 * 1024;
 
 /// Passes bytes both ways until both directions ended. A local connection whose channel was cut
 /// is reset, so that its program does not take what it has for the whole.
 pub(crate) async fn pump(mut local: TcpStream, channel: Channel) -> io::Result<()> {
     let (mut writer, mut reader) = channel.split();
     let result = {
-        let (mut from_local, mut to_local) = local.split();
-        tokio::try_join!(
-            copy_to_channel(&mut from_local, &mut writer),
-            copy_from_channel(&mut reader, &mut to_local),
-        )
+        let (from_local, to_local) = local.split();
+        tokio::try_join!(up(from_local, &mut writer), down(&mut reader, to_local))
     };
     match result {
         Ok(_) => Ok(()),
@@ -33,33 +36,28 @@ pub(crate) async fn pump(mut local: TcpStream, channel: Channel) -> io::Result<(
     }
 }
 
-/// Copies until the end of `from`, then ends the channel's way up.
-async fn copy_to_channel(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut ChannelWriter,
-) -> io::Result<()> {
-    copy(from, to).await
-}
-
-async fn copy_from_channel(
-    from: &mut ChannelReader,
-    to: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<()> {
-    copy(from, to).await
-}
-
-async fn copy(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
+async fn up(from: ReadHalf<'_>, to: &mut ChannelWriter) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
     loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
+        if buffer.capacity() < MIN_ROOM {
+            buffer.reserve(BUFFER_BYTES);
         }
-        to.write_all(&buffer[..length]).await?;
-        // What is written can otherwise wait for what comes next.
-        to.flush().await?;
+        match from.try_read_buf(&mut buffer) {
+            Ok(0) => return to.shutdown().await,
+            Ok(_) => to.send(buffer.split().freeze()).await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // A connection on which nothing comes holds no buffer.
+                buffer = BytesMut::new();
+                from.readable().await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
+}
+
+async fn down(from: &mut ChannelReader, mut to: WriteHalf<'_>) -> io::Result<()> {
+    while let Some(bytes) = from.chunk().await? {
+        to.write_all(&bytes).await?;
+    }
+    to.shutdown().await
 }

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use rap_mesh_core::{
     carrier::MAX_DATA,
     ended::{Close, ended_code, ended_reason},
@@ -64,7 +65,25 @@ impl Channel {
     }
 }
 
+impl ChannelReader {
+    /// What has arrived next, as it is: nothing is copied. `None` is the end.
+    ///
+    /// # Errors
+    /// As reading: see [`end_reason`].
+    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
+        self.0.chunk().await.map_err(read_error)
+    }
+}
+
 impl ChannelWriter {
+    /// Sends all of it, as it is: nothing is copied, and nothing waits for a flush.
+    ///
+    /// # Errors
+    /// As writing: see [`end_reason`].
+    pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.0.write_pieces(&mut [bytes]).await.map_err(write_error)
+    }
+
     /// Gives the channel up without saying that what was written is complete.
     pub fn abort(mut self) {
         self.0.reset(ended_code(EndReason::ClientClosed));
