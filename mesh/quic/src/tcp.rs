@@ -4,6 +4,8 @@
 //! A connection begins with a TLS ClientHello, or with the preamble of a stream that this node was
 //! asked to relay. Its ALPN says what it is for, with the same names as on QUIC.
 
+mod ahead;
+
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rap_mesh_core::{Caller, ended::Close};
@@ -17,7 +19,6 @@ use rap_proto::{
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    io::BufReader,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -32,12 +33,12 @@ use crate::{
     relay,
 };
 
-pub(crate) type TlsIo = TlsStream<BufReader<TcpStream>>;
+use ahead::ReadAhead;
+
+pub(crate) type TlsIo = TlsStream<ReadAhead<TcpStream>>;
 
 /// How long a TCP connection with its TLS handshake may take.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_millis(1000);
-/// What is read from the kernel at once.
-const READ_BUFFER: usize = 64 * 1024;
 /// A peer that says nothing is asked whether it is there: first after this, then again and again.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Bytes that are not acknowledged, and questions that are not answered, for this long mean that
@@ -190,7 +191,7 @@ async fn secure(
     name: &str,
 ) -> io::Result<Secured> {
     let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-    let stream = BufReader::with_capacity(READ_BUFFER, stream);
+    let stream = ReadAhead::new(stream);
     let tls = TlsConnector::from(config).connect(name, stream).await?;
     Secured::new(tls.into(), None)
 }
@@ -227,7 +228,7 @@ async fn begin(
         return Ok(Begun::Relayed(stream, ticket, place));
     }
     let config = mesh.configs().tcp_server.clone();
-    let stream = BufReader::with_capacity(READ_BUFFER, stream);
+    let stream = ReadAhead::new(stream);
     let tls = TlsAcceptor::from(config).accept(stream).await?;
     let protocol = tls.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
     Ok(Begun::Secured(Secured::new(tls.into(), Some(place))?, protocol))

@@ -1,6 +1,7 @@
 //! The two directions of a flow on a TLS connection of its own, as `rap_mesh_core::carrier` cuts
 //! them into parts.
 
+mod fill;
 mod link;
 
 use std::{
@@ -20,6 +21,8 @@ use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 use super::{Broken, Short, Unsent};
 use crate::{mesh::locked, tcp::TlsIo};
 use link::Link;
+
+pub(super) use fill::poll_fill;
 
 type Shared = Arc<Mutex<Link>>;
 

@@ -18,7 +18,7 @@ use rap_mesh_core::{
     ended::Close,
 };
 use tokio::{
-    io::{AsyncBufRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
@@ -26,8 +26,6 @@ use tokio::{
 use super::super::{Inlet, Outlet, lost, tcp};
 use crate::tcp::TlsIo;
 
-/// What is collected before it is passed on.
-const FILL: usize = 64 * 1024;
 /// Pieces that are received from a QUIC stream at once.
 const CHUNKS: usize = 32;
 /// How long a connection that is no longer needed stays, so that the other side reads all of it.
@@ -106,7 +104,10 @@ impl Leg {
                 Err(Malformed) => return Poll::Ready(Err(Gone(None))),
             }
             match self.io() {
-                Io::Tls(tls) => ready!(tls.poll_fill(context)).map_err(|_| Gone(None))?,
+                Io::Tls(tls) => {
+                    let filled = tcp::poll_fill(&mut tls.tls, &mut tls.input, context);
+                    ready!(filled).map_err(|_| Gone(None))?;
+                }
                 Io::Quic(quic) => ready!(quic.poll_fill(context))?,
             }
         }
@@ -149,34 +150,6 @@ impl Tls {
                     return Ok(Some(Got::Data(self.input.split_to(length).freeze())));
                 }
                 said => return Ok(Some(Got::Said(said))),
-            }
-        }
-    }
-
-    /// Receives what there is, at most about [`FILL`] bytes.
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { tls, input, .. } = self;
-        let before = input.len();
-        loop {
-            let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
-                // What came before the end or the failure counts; the next call finds it again.
-                Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Ok([])) => {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                Poll::Ready(received) => received?,
-                Poll::Pending => return Poll::Pending,
-            };
-            if input.capacity() - input.len() < received.len() {
-                input.reserve(FILL.max(received.len()));
-            }
-            input.extend_from_slice(received);
-            let length = received.len();
-            Pin::new(&mut *tls).consume(length);
-            if input.len() >= FILL {
-                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -13,16 +13,17 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use rap_mesh_core::carrier::{self, MAX_DATA, Part, Parts};
 use tokio::{
-    io::{AsyncBufRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
+    io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
 
-use super::super::{Broken, Unsent};
+use super::{
+    super::{Broken, Unsent},
+    fill,
+};
 use crate::tcp::TlsIo;
 
-/// What is collected before it is passed on.
-const FILL: usize = 64 * 1024;
 /// Pieces that go into one part.
 const MAX_PIECES: usize = 64;
 /// How long a connection that was cut stays, so that the other side reads why.
@@ -238,34 +239,9 @@ impl Link {
         Ok(None)
     }
 
-    /// Receives what there is, at most about [`FILL`] bytes. The end of the connection is an
-    /// error: whoever finishes says so in a part.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { io, input, .. } = self;
-        let tls = &mut io.as_mut().expect("INVARIANT").tls;
-        let before = input.len();
-        loop {
-            let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
-                // What came before the end or the failure counts; the next call finds it again.
-                Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
-                    return Poll::Ready(Ok(()));
-                }
-                Poll::Ready(Ok([])) => {
-                    return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-                }
-                Poll::Ready(received) => received?,
-                Poll::Pending => return Poll::Pending,
-            };
-            if input.capacity() - input.len() < received.len() {
-                input.reserve(FILL.max(received.len()));
-            }
-            input.extend_from_slice(received);
-            let length = received.len();
-            Pin::new(&mut *tls).consume(length);
-            if input.len() >= FILL {
-                return Poll::Ready(Ok(()));
-            }
-        }
+        fill::poll_fill(&mut io.as_mut().expect("INVARIANT").tls, input, context)
     }
 
     /// Hands one part to the TLS connection, which takes it whole.

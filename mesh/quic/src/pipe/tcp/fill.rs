@@ -1,0 +1,50 @@
+//! Collecting what arrives on a TLS connection.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::BytesMut;
+use tokio::io::AsyncBufRead as _;
+
+use crate::tcp::TlsIo;
+
+/// What is collected before it is passed on.
+const FILL: usize = 64 * 1024;
+
+/// Receives what there is, at most about [`FILL`] bytes. The end of the connection is an error:
+/// whoever finishes says so in a part. While nothing comes, no buffer is kept for it.
+pub(in crate::pipe) fn poll_fill(
+    tls: &mut TlsIo,
+    input: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    let before = input.len();
+    loop {
+        let received = match Pin::new(&mut *tls).poll_fill_buf(context) {
+            // What came before the end or the failure counts; the next call finds it again.
+            Poll::Ready(Err(_) | Ok([])) | Poll::Pending if input.len() > before => {
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Ok([])) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(received) => received?,
+            Poll::Pending => {
+                if input.is_empty() {
+                    *input = BytesMut::new();
+                }
+                return Poll::Pending;
+            }
+        };
+        if input.capacity() - input.len() < received.len() {
+            input.reserve(FILL.max(received.len()));
+        }
+        input.extend_from_slice(received);
+        let length = received.len();
+        Pin::new(&mut *tls).consume(length);
+        if input.len() >= FILL {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
