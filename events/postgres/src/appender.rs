@@ -153,7 +153,7 @@ impl Appender {
 
     /// The client's own limit ends with the socket's connection: a server that says nothing on it
     /// would be waited for without end.
-    async fn connect(&self) -> Result<Writer, Failure> {
+    async fn connect(&mut self) -> Result<Writer, Failure> {
         match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place)).await {
             Ok(connected) => connected.map_err(|error| failure::classify(&error)),
             Err(_) => Err(Failure::Unavailable("no connection could be had in time".to_owned())),
@@ -211,7 +211,7 @@ impl Appender {
 
     /// Whether the batch was stored. It was as a whole or not at all, so any command that it
     /// was to store answers for all.
-    async fn stored(&self, appends: &[&Append], outcomes: &[Outcome]) -> Result<bool, Failure> {
+    async fn stored(&mut self, appends: &[&Append], outcomes: &[Outcome]) -> Result<bool, Failure> {
         let is_new = |outcome: &Outcome| matches!(outcome, Ok(appended) if !appended.replayed);
         let new = appends.iter().zip(outcomes).filter(|(_, outcome)| is_new(outcome));
         let new: Vec<&Append> = new.map(|(append, _)| *append).collect();
