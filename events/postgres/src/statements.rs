@@ -1,8 +1,10 @@
 //! The append transaction, in two trips: one locks the head and finds what the appends are decided
-//! by, the other writes what was decided and commits. Each statement handles the whole batch.
+//! by, the other writes what was decided and commits. Each statement handles the whole batch. What
+//! [`at_once`] holds is the other way, in one trip.
 //!
 //! Rows are looked up one by one: a join could be planned as one that reads the whole table.
 
+pub(crate) mod at_once;
 mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};

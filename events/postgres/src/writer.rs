@@ -105,6 +105,11 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Whether the connection has not ended, as far as its socket says by now.
+    pub(crate) async fn is_alive(&mut self) -> bool {
+        poll_fn(|context| Poll::Ready(self.connection.advance(context))).await
+    }
+
     /// The client, on a connection that from now on is moved by a task of its own.
     pub(crate) fn client(&mut self) -> &Client {
         if let Driven::Here(connection) = &mut self.connection
@@ -166,12 +171,18 @@ impl Driven {
         .await
     }
 
-    fn advance(&mut self, context: &mut Context<'_>) {
-        let Self::Here(Some(running)) = self else { return };
-        if let Poll::Ready(ended) = Pin::new(running).poll(context) {
-            tell(ended);
-            // Whoever waits for an answer hears of the end when the connection is dropped.
-            *self = Self::Here(None);
+    /// Returns whether it goes on.
+    fn advance(&mut self, context: &mut Context<'_>) -> bool {
+        match self {
+            Self::Here(connection) => {
+                let Some(running) = connection else { return false };
+                let Poll::Ready(ended) = Pin::new(running).poll(context) else { return true };
+                tell(ended);
+                // Whoever waits for an answer hears of the end when the connection is dropped.
+                *connection = None;
+                false
+            }
+            Self::ByItself(running) => !running.is_finished(),
         }
     }
 }
