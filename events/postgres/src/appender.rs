@@ -4,10 +4,16 @@
 //! the disk allows; the number of appends in one is what came in meanwhile. There is no timer:
 //! a lone writer waits for nobody. The queue has an end, and whoever finds it full waits.
 //!
+//! While nobody else appends, the head is what the last append left, and one trip is enough: see
+//! [`at_once`]. Otherwise the head is locked first and everything that decides is read.
+//!
 //! When the connection is lost at the commit, nobody knows whether it happened. The appender
 //! asks, under the head's lock: a transaction that is still being committed holds it, so the
 //! answer is final. Only when the database stays away too long is the caller told that the
 //! outcome is unknown.
+
+mod at_once;
+mod trips;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +29,14 @@ use crate::{
     batch::Batch,
     connect::ACQUIRE_TIMEOUT,
     failure::{self, Failure},
+    head::Head,
     publish, statements,
     tls::Place,
     tree,
     writer::Writer,
 };
+
+pub use trips::Trips;
 
 /// The most appends that wait for the appender; more wait at its door.
 pub const MAX_QUEUED_APPENDS: usize = 1_024;
@@ -67,12 +76,20 @@ pub(crate) struct Appender {
     pool: PgPool,
     place: Place,
     heads: Arc<watch::Sender<u64>>,
+    trips: watch::Sender<Trips>,
     writer: Option<Writer>,
+    /// The head that the last append left, unless somebody else has appended since.
+    known: Option<Head>,
 }
 
 impl Appender {
-    pub(crate) fn new(pool: PgPool, place: Place, heads: Arc<watch::Sender<u64>>) -> Self {
-        Self { pool, place, heads, writer: None }
+    pub(crate) fn new(
+        pool: PgPool,
+        place: Place,
+        heads: Arc<watch::Sender<u64>>,
+        trips: watch::Sender<Trips>,
+    ) -> Self {
+        Self { pool, place, heads, trips, writer: None, known: None }
     }
 
     /// Serves requests; what is queued when the pool is closed is still served.
@@ -124,8 +141,22 @@ impl Appender {
     }
 
     async fn store_together(&mut self, appends: &[&Append]) -> Result<Vec<Outcome>, Failure> {
-        let mut tries = 1;
+        match self.store_at_once(appends).await? {
+            AtOnceEnd::Stored(outcomes) => Ok(outcomes),
+            AtOnceEnd::NotStored => self.store_locked(appends, 1).await,
+            AtOnceEnd::Contended => self.store_locked(appends, 2).await,
+        }
+    }
+
+    /// The first try is the one of this number.
+    async fn store_locked(
+        &mut self,
+        appends: &[&Append],
+        mut tries: u32,
+    ) -> Result<Vec<Outcome>, Failure> {
         loop {
+            self.known = None;
+            trips::count(&self.trips, |trips| &mut trips.locked);
             match self.store(appends).await {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(StoreError::Before(Failure::Contended)) if tries < MAX_CONTENDED_TRIES => {
@@ -153,7 +184,7 @@ impl Appender {
 
     /// The client's own limit ends with the socket's connection: a server that says nothing on it
     /// would be waited for without end.
-    async fn connect(&self) -> Result<Writer, Failure> {
+    async fn connect(&mut self) -> Result<Writer, Failure> {
         match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place)).await {
             Ok(connected) => connected.map_err(|error| failure::classify(&error)),
             Err(_) => Err(Failure::Unavailable("no connection could be had in time".to_owned())),
@@ -175,7 +206,8 @@ impl Appender {
                 return Err(StoreError::Before(Failure::Contended));
             }
         };
-        publish(&self.heads, head);
+        publish(&self.heads, head.position);
+        self.known = Some(head);
         self.writer = Some(writer);
         Ok(outcomes)
     }
@@ -211,7 +243,7 @@ impl Appender {
 
     /// Whether the batch was stored. It was as a whole or not at all, so any command that it
     /// was to store answers for all.
-    async fn stored(&self, appends: &[&Append], outcomes: &[Outcome]) -> Result<bool, Failure> {
+    async fn stored(&mut self, appends: &[&Append], outcomes: &[Outcome]) -> Result<bool, Failure> {
         let is_new = |outcome: &Outcome| matches!(outcome, Ok(appended) if !appended.replayed);
         let new = appends.iter().zip(outcomes).filter(|(_, outcome)| is_new(outcome));
         let new: Vec<&Append> = new.map(|(append, _)| *append).collect();
@@ -222,10 +254,19 @@ impl Appender {
     }
 }
 
+/// What became of a try to store a batch in one trip.
+enum AtOnceEnd {
+    Stored(Vec<Outcome>),
+    /// It was not tried, or the head had moved.
+    NotStored,
+    /// The transaction failed, and will do so once more if it was not somebody else's doing.
+    Contended,
+}
+
 /// What became of a transaction that did not fail.
 enum Stored {
     /// It left `head`; without anything new nothing was written.
-    Batch { outcomes: Vec<Outcome>, head: u64 },
+    Batch { outcomes: Vec<Outcome>, head: Head },
     /// A process of an earlier release appended: its events need their leaves first.
     TreeIsBehind,
 }
@@ -238,17 +279,16 @@ async fn store_on(writer: &mut Writer, appends: &[&Append]) -> Result<Stored, St
         statements::roll_back(writer).await.map_err(StoreError::Before)?;
         return Ok(Stored::TreeIsBehind);
     }
-    let position = found.head.position;
     let mut batch = Batch::new(found);
     let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
     if batch.commands.is_empty() {
         // Repetitions and conflicts only: there is nothing to commit.
         statements::roll_back(writer).await.map_err(StoreError::Before)?;
-        return Ok(Stored::Batch { outcomes, head: position });
+        return Ok(Stored::Batch { outcomes, head: batch.head().clone() });
     }
     let head = batch.head().position;
     match within(statements::commit(writer, &batch)).await {
-        Some(Ok(())) => Ok(Stored::Batch { outcomes, head }),
+        Some(Ok(())) => Ok(Stored::Batch { outcomes, head: batch.head().clone() }),
         Some(Err(failed)) if failure::certainly_aborted(&failed.error, failed.at_last) => {
             Err(StoreError::Before(failure::classify(&failed.error)))
         }

@@ -98,6 +98,11 @@ pub(crate) fn certainly_aborted(error: &impl DatabaseError, at_commit: bool) -> 
     error.code().is_some_and(|(code, _)| certain(&code))
 }
 
+/// Whether it was the server that told of the failure, and not the connection that ended.
+pub(crate) fn was_answered(error: &impl DatabaseError) -> bool {
+    error.code().is_some()
+}
+
 /// For the operator: what failed, with the code. Values of the statement are not in it.
 pub(crate) fn describe(error: &impl DatabaseError) -> String {
     match error.code() {

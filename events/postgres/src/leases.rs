@@ -25,18 +25,22 @@ use crate::{
 };
 
 const LOCK: &str = "\
-    SELECT 1 FROM leases \
-    JOIN UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) USING (category, stream) \
-    ORDER BY leases.category, leases.stream FOR UPDATE OF leases";
+    SELECT 1 FROM (SELECT * FROM UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
+                   ORDER BY category COLLATE \"C\", stream) AS asked \
+    CROSS JOIN LATERAL (SELECT FROM leases \
+                        WHERE leases.category = asked.category AND leases.stream = asked.stream \
+                        FOR UPDATE) AS held";
 /// One row for each lease that is there, and one with the time alone when none is.
 const FIND: &str = "\
     SELECT clock.now, category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended, \
            clock.timeline \
     FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, \
                  ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline) AS clock \
-    LEFT JOIN (SELECT leases.* FROM leases \
-               JOIN UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
-               USING (category, stream)) AS found ON true";
+    LEFT JOIN (SELECT found.* FROM UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
+               CROSS JOIN LATERAL (SELECT * FROM leases \
+                                   WHERE leases.category = asked.category \
+                                     AND leases.stream = asked.stream OFFSET 0) AS found) \
+    AS found ON true";
 const WRITE: &str = "\
     INSERT INTO leases (category, stream, generation, holder, ttl_ms, renewed_at, valid_until, \
                         ended) \

@@ -10,6 +10,7 @@
 //! apart by SQLSTATE and constraint, never by a message's text.
 
 mod appender;
+mod at_once;
 pub mod backup;
 mod batch;
 mod beats;
@@ -50,7 +51,7 @@ use uuid::Uuid;
 
 use crate::appender::Appender;
 
-pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS};
+pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS, Trips};
 pub use connect::{ConnectError, MAX_CONNECTIONS, check};
 
 /// The log of one cluster. While the database is away, calls answer `Unavailable`; when it is
@@ -60,6 +61,7 @@ pub struct PostgresLog {
     pool: PgPool,
     queue: mpsc::Sender<appender::Request>,
     head: watch::Receiver<u64>,
+    trips: watch::Receiver<Trips>,
     tail: JoinHandle<()>,
     /// Ends with the appender.
     appender: watch::Receiver<()>,
@@ -80,13 +82,20 @@ impl PostgresLog {
         let publish = Arc::new(publish);
         let (queue, requests) = mpsc::channel(MAX_QUEUED_APPENDS);
         let (alive, appender) = watch::channel(());
-        let running = Appender::new(pool.clone(), place.clone(), Arc::clone(&publish));
+        let (counted, trips) = watch::channel(Trips::default());
+        let heads = Arc::clone(&publish);
+        let running = Appender::new(pool.clone(), place.clone(), heads, counted);
         tokio::spawn(async move {
             running.run(requests).await;
             drop(alive);
         });
         let tail = tokio::spawn(tail::run(place, publish));
-        Ok(Self { pool, queue, head, tail, appender })
+        Ok(Self { pool, queue, head, trips, tail, appender })
+    }
+
+    /// How often a batch went to the database in each way.
+    pub fn trips(&self) -> Trips {
+        *self.trips.borrow()
     }
 
     /// Lets what was begun finish, and closes every connection. Later calls answer `Unavailable`.

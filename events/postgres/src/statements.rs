@@ -1,6 +1,10 @@
 //! The append transaction, in two trips: one locks the head and finds what the appends are decided
-//! by, the other writes what was decided and commits. Each statement handles the whole batch.
+//! by, the other writes what was decided and commits. Each statement handles the whole batch. What
+//! [`at_once`] holds is the other way, in one trip.
+//!
+//! Rows are looked up one by one: a join could be planned as one that reads the whole table.
 
+pub(crate) mod at_once;
 mod columns;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,13 +30,16 @@ pub(crate) const CHANNEL: &str = "rap_log";
 const BEGIN: &str = "BEGIN";
 const COMMIT: &str = "COMMIT";
 const ROLL_BACK: &str = "ROLLBACK";
-/// Commands, and streams, in rows of one shape.
+/// Commands, and streams, in rows of one shape. A stream without events has no revision.
 const FIND: &str = "\
     SELECT command, request_hash, first_position, last_position, reply, NULL \
     FROM commands WHERE command = ANY($1) \
     UNION ALL \
-    SELECT stream, NULL, revision, NULL, NULL, category FROM streams \
-    JOIN UNNEST($2::text[], $3::uuid[]) AS asked (category, stream) USING (category, stream)";
+    SELECT asked.stream, NULL, \
+           (SELECT revision FROM streams \
+            WHERE streams.category = asked.category AND streams.stream = asked.stream), \
+           NULL, NULL, asked.category \
+    FROM UNNEST($2::text[], $3::uuid[]) AS asked (category, stream)";
 const FIND_CLAIMS: &str = "SELECT claim FROM claims WHERE claim = ANY($1)";
 const INSERT_COMMANDS: &str = "\
     INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
@@ -172,8 +179,8 @@ fn commands_and_streams(rows: &[Row]) -> Result<CommandsAndStreams, Failure> {
         match column::<Option<String>>(row, 5)? {
             None => commands.extend([stored_command(row)?]),
             Some(category) => {
-                let revision = column::<i64>(row, 2)?.cast_unsigned();
-                streams.insert(StreamId::new(category, column(row, 0)?), revision);
+                let Some(revision) = column::<Option<i64>>(row, 2)? else { continue };
+                streams.insert(StreamId::new(category, column(row, 0)?), revision.cast_unsigned());
             }
         }
     }

@@ -1,7 +1,8 @@
 //! The tail: learns how far the log has come, also through other processes' appends.
 //!
-//! A notification only wakes it and can be lost; every second it looks for itself. It has its
-//! own connection, and when that ends it makes another.
+//! A notification says how far, and is given to nobody before what it tells of can be read. It can
+//! be lost: every second the tail looks for itself. It has its own connection, and when that ends
+//! it makes another.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -78,7 +79,7 @@ where
     let (wake, woken) = mpsc::channel(1);
     tokio::select! {
         biased;
-        ended = drive(connection, &wake) => ended,
+        ended = drive(connection, &wake, heads) => ended,
         ended = look(client, woken, heads) => ended,
     }
 }
@@ -86,15 +87,18 @@ where
 async fn drive<S, T>(
     mut connection: Connection<S, T>,
     wake: &mpsc::Sender<()>,
+    heads: &watch::Sender<u64>,
 ) -> Result<(), TailError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
     T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
-        if let AsyncMessage::Notification(_) = message? {
+        let AsyncMessage::Notification(told) = message? else { continue };
+        match told.payload().parse() {
+            Ok(head) => publish(heads, head),
             // When the slot is taken, a look is due already.
-            let _ = wake.try_send(());
+            Err(_) => drop(wake.try_send(())),
         }
     }
     Err(TailError::Ended)

@@ -108,7 +108,7 @@ pub(crate) fn insert_tile_roots(completed: &[Completed]) -> Option<Sent<'_>> {
     Some(Sent::new(INSERT_TILE_ROOTS).bind(levels).bind(indexes).bind(roots))
 }
 
-fn tile_columns(completed: &[Completed]) -> (Vec<i16>, Vec<i64>, Vec<&[u8]>) {
+pub(crate) fn tile_columns(completed: &[Completed]) -> (Vec<i16>, Vec<i64>, Vec<&[u8]>) {
     (
         completed.iter().map(|tile| i16::from(tile.level)).collect(),
         completed.iter().map(|tile| tile.index.cast_signed()).collect(),

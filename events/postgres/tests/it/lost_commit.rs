@@ -1,52 +1,74 @@
-//! The connection is lost exactly at the commit: before the server hears of it, or behind it.
+//! The connection is lost exactly at the commit: before the server hears of it, or behind it, or the
+//! server hears of it when everybody has given it up.
 //!
-//! A relay stands between the log and the server, looks for the commit in what the log says and
-//! cuts the connection there.
+//! A relay stands between the log and the server, looks for the writing in what the log says and
+//! cuts the connection there. The commit goes with it: as a statement of its own when the head was
+//! locked before, and without a word when the writing is the whole transaction.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU8, Ordering},
 };
 
 use rap_events::log::{AppendError, Log};
-use rap_log_postgres::{PostgresLog, private::Durability};
+use rap_log_postgres::{PostgresLog, Trips, private::Durability};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
+    sync::Notify,
 };
 
-use crate::support::{Server, append, check_gapless, read_all};
+use crate::support::{Server, append, append_to, check_gapless, once_each, read_all};
 
 const PASS: u8 = 0;
 /// The commit is swallowed.
 const CUT_BEFORE: u8 = 1;
 /// The commit is done, its answer swallowed.
 const CUT_BEHIND: u8 = 2;
+/// The commit is kept back until it is let go.
+const HOLD_BACK: u8 = 3;
 /// A connection is being cut; afterwards all pass again.
-const CUTTING: u8 = 3;
-/// What the server says when it is (a `CommandComplete` of PostgreSQL's protocol).
-const DONE: &[u8] = b"COMMIT\0";
+const CUTTING: u8 = 4;
+/// What the log says when it writes: the type of its events.
+const WRITES: &[u8] = b"thing.happened";
+/// What the server says when it is done (a `CommandComplete` of PostgreSQL's protocol).
+const COMMITTED: &[u8] = b"COMMIT\0";
+/// The same of a statement alone: one row, and no transaction is open.
+const STORED_AT_ONCE: &[u8] = b"SELECT 1\0Z\0\0\0\x05I";
+/// No transaction is open.
+const READY: &[u8] = b"Z\0\0\0\x05I";
+/// It found another head.
+const STORED_NOTHING: &[u8] = b"SELECT 0\0Z\0\0\0\x05I";
 
 /// A relay on a socket of its own, which cuts one connection each time it is told to.
 struct Relay {
     folder: TempDir,
     cut: Arc<AtomicU8>,
+    /// Lets go what was held back, and is told what the server said to it.
+    late: Arc<Late>,
+}
+
+#[derive(Default)]
+struct Late {
+    go: Notify,
+    answer: Mutex<Vec<u8>>,
+    answered: Notify,
 }
 
 impl Relay {
     fn start(server: &Server) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
-        let cut = Arc::new(AtomicU8::new(PASS));
-        let (order, target) = (Arc::clone(&cut), server.socket());
+        let (cut, late) = (Arc::new(AtomicU8::new(PASS)), Arc::new(Late::default()));
+        let (order, target, kept) = (Arc::clone(&cut), server.socket(), Arc::clone(&late));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let Ok(server) = UnixStream::connect(&target).await else { continue };
-                tokio::spawn(relay(client, server, Arc::clone(&order)));
+                tokio::spawn(relay(client, server, Arc::clone(&order), Arc::clone(&kept)));
             }
         });
-        Self { folder, cut }
+        Self { folder, cut, late }
     }
 
     fn url(&self) -> String {
@@ -55,26 +77,36 @@ impl Relay {
     }
 }
 
-async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8>) {
+async fn relay(
+    mut client: UnixStream,
+    mut server: UnixStream,
+    cut: Arc<AtomicU8>,
+    late: Arc<Late>,
+) {
     let (mut said, mut answered) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
             read = client.read(&mut said) => {
                 let Ok(length @ 1..) = read else { return };
-                let commits = said[..length].windows(6).any(|window| window == b"COMMIT");
-                let order = if commits { take(&cut) } else { PASS };
-                if order == CUT_BEFORE {
-                    return cut.store(PASS, Ordering::SeqCst);
-                }
-                server.write_all(&said[..length]).await.unwrap();
-                if order == CUT_BEHIND {
-                    let mut all = Vec::new();
-                    while !all.windows(DONE.len()).any(|window| window == DONE) {
-                        let answer = server.read(&mut answered).await.unwrap();
-                        assert!(answer > 0, "the commit was not answered");
-                        all.extend_from_slice(&answered[..answer]);
+                let said = &said[..length];
+                let order = if contains(said, WRITES) { take(&cut) } else { PASS };
+                let done = if contains(said, b"COMMIT") { COMMITTED } else { STORED_AT_ONCE };
+                match order {
+                    CUT_BEFORE => return cut.store(PASS, Ordering::SeqCst),
+                    CUT_BEHIND => {
+                        server.write_all(said).await.unwrap();
+                        until(&mut server, done).await;
+                        return cut.store(PASS, Ordering::SeqCst);
                     }
-                    return cut.store(PASS, Ordering::SeqCst);
+                    HOLD_BACK => {
+                        drop(client);
+                        cut.store(PASS, Ordering::SeqCst);
+                        late.go.notified().await;
+                        server.write_all(said).await.unwrap();
+                        *late.answer.lock().unwrap() = until(&mut server, READY).await;
+                        return late.answered.notify_one();
+                    }
+                    _ => server.write_all(said).await.unwrap(),
                 }
             }
             read = server.read(&mut answered) => {
@@ -85,9 +117,24 @@ async fn relay(mut client: UnixStream, mut server: UnixStream, cut: Arc<AtomicU8
     }
 }
 
+/// What the server says up to `done`, and that.
+async fn until(server: &mut UnixStream, done: &[u8]) -> Vec<u8> {
+    let (mut all, mut answered) = (Vec::new(), vec![0; 64 * 1024]);
+    while !contains(&all, done) {
+        let length = server.read(&mut answered).await.unwrap();
+        assert!(length > 0, "it was not answered");
+        all.extend_from_slice(&answered[..length]);
+    }
+    all
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
 /// What to do with a commit: an order is for one.
 fn take(cut: &AtomicU8) -> u8 {
-    let taken = |order| [CUT_BEFORE, CUT_BEHIND].contains(&order).then_some(CUTTING);
+    let taken = |order| [CUT_BEFORE, CUT_BEHIND, HOLD_BACK].contains(&order).then_some(CUTTING);
     cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).unwrap_or(PASS)
 }
 
@@ -137,4 +184,68 @@ async fn a_commit_that_nobody_can_ask_about_is_unknown() {
     server.postgres.restart().await.unwrap();
     let log = server.log().await;
     assert!(log.append(append(1)).await.unwrap().replayed, "looked up, it is there");
+}
+
+/// A log whose next append goes in one trip.
+async fn known_head(relay: &Relay) -> PostgresLog {
+    let log = PostgresLog::connect(&relay.url()).await.unwrap();
+    log.append(append(1)).await.unwrap();
+    log.append(append(2)).await.unwrap();
+    assert_eq!(log.trips(), Trips { at_once: 1, missed: 0, locked: 1 });
+    log
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_at_once_whose_answer_is_lost_is_acknowledged_and_there_once() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    let log = known_head(&relay).await;
+    relay.cut.store(CUT_BEHIND, Ordering::SeqCst);
+    let appended = log.append(append(3)).await.unwrap();
+    assert_eq!((appended.first, appended.replayed), (3, false));
+    assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "nothing was cut");
+    assert_eq!(log.trips().locked, 2, "it was looked up under the lock");
+    log.append(append(4)).await.unwrap();
+    once_each(&log, 1..=4).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_at_once_that_never_arrived_is_stored_by_the_next_try() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    let log = known_head(&relay).await;
+    relay.cut.store(CUT_BEFORE, Ordering::SeqCst);
+    let appended = log.append(append(3)).await.unwrap();
+    assert_eq!((appended.first, appended.replayed), (3, false));
+    assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "nothing was cut");
+    once_each(&log, 1..=3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_at_once_that_arrives_when_it_was_given_up_stores_nothing() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    let log = known_head(&relay).await;
+    relay.cut.store(HOLD_BACK, Ordering::SeqCst);
+    assert!(!log.append(append(3)).await.unwrap().replayed);
+    relay.late.go.notify_one();
+    relay.late.answered.notified().await;
+    let answer = relay.late.answer.lock().unwrap().clone();
+    assert!(contains(&answer, STORED_NOTHING), "{}", String::from_utf8_lossy(&answer));
+    once_each(&log, 1..=3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_after_an_answer_was_lost_is_not_stored_late_either() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    let log = known_head(&relay).await;
+    relay.cut.store(HOLD_BACK, Ordering::SeqCst);
+    let lost = log.append(append_to(3, 2, 0, 1)).await.unwrap_err();
+    assert!(matches!(lost, AppendError::Conflict { actual: 1, .. }), "{lost}");
+    relay.late.go.notify_one();
+    relay.late.answered.notified().await;
+    let answer = relay.late.answer.lock().unwrap().clone();
+    assert!(contains(&answer, STORED_NOTHING), "{}", String::from_utf8_lossy(&answer));
+    once_each(&log, 1..=2).await;
 }

@@ -1,6 +1,7 @@
 //! Tests of the log against real, private PostgreSQL servers.
 #![allow(clippy::unwrap_used)]
 
+mod at_once;
 mod conformance;
 mod crash;
 mod disk_full;

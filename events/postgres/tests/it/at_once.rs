@@ -1,0 +1,155 @@
+//! The append in one trip: taken while nobody else appends, lost without harm when somebody does.
+
+use rap_events::{
+    entry,
+    log::{Append, AppendError, Log},
+    tree::Tree,
+};
+use rap_log_postgres::{PostgresLog, Trips, private::Durability};
+use rap_tlog::Frontier;
+use tokio_postgres::NoTls;
+
+use crate::support::{Server, append, append_to, execute, once_each, read_all};
+
+/// The log's own sessions that wait for a lock.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
+     WHERE application_name = 'rap-control appender' AND wait_event_type = 'Lock'";
+
+async fn check_tree(log: &PostgresLog) -> Frontier {
+    let mut expected = Frontier::default();
+    read_all(log).await.iter().for_each(|event| drop(expected.push(entry::leaf(event))));
+    assert_eq!(log.frontier().await.unwrap(), expected);
+    expected
+}
+
+/// The same events, decided under the head's lock: whoever claims a key is.
+fn claiming(command: u128) -> Append {
+    Append { claim: vec![format!("key/{command}")], ..append(command) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_trip_is_enough_while_nobody_else_appends() {
+    let server = Server::start(Durability::Fast).await;
+    let log = server.log().await;
+    for command in 1..=3 {
+        log.append(append(command)).await.unwrap();
+    }
+    assert_eq!(log.trips(), Trips { at_once: 2, missed: 0, locked: 1 });
+    log.append(claiming(4)).await.unwrap();
+    log.append(append_to(5, 1, 1, 1)).await.unwrap();
+    assert_eq!(log.trips(), Trips { at_once: 3, missed: 0, locked: 2 });
+    once_each(&log, 1..=5).await;
+    check_tree(&log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tree_is_the_same_either_way() {
+    let server = Server::start(Durability::Fast).await;
+    let mut roots = Vec::new();
+    for (name, make) in [("fast", append as fn(u128) -> Append), ("slow", claiming)] {
+        let url = server.postgres.create_database(name).await.unwrap();
+        let log = PostgresLog::connect(&url).await.unwrap();
+        for command in 1..=300 {
+            log.append(make(command)).await.unwrap();
+        }
+        let trips = if name == "fast" { (299, 1) } else { (0, 300) };
+        assert_eq!((log.trips().at_once, log.trips().locked), trips);
+        assert_eq!(log.hashes(1, 0, 256).await.unwrap().len(), 1, "a tile is complete");
+        roots.push((check_tree(&log).await, log.hashes(1, 0, 256).await.unwrap()));
+    }
+    assert_eq!(roots[0], roots[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_who_take_turns_lose_nothing_and_leave_no_gap() {
+    const ROUNDS: u64 = 20;
+    let server = Server::start(Durability::Fast).await;
+    let logs = [server.log().await, server.log().await];
+    let mut command = 0;
+    for _ in 0..ROUNDS {
+        for log in &logs {
+            for _ in 0..2 {
+                command += 1;
+                assert!(!log.append(append(command)).await.unwrap().replayed);
+            }
+        }
+    }
+    for log in &logs {
+        // The first of each turn finds that the other one was there, the second finds its own.
+        let Trips { at_once, missed, locked } = log.trips();
+        assert_eq!((at_once, locked), (ROUNDS, ROUNDS));
+        assert!(missed < ROUNDS);
+    }
+    once_each(&logs[0], 1..=command).await;
+    check_tree(&logs[1]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_behind_another_appender_finds_the_head_moved() {
+    let server = Server::start(Durability::Fast).await;
+    let url = server.postgres.url();
+    let (first, second) = (server.log().await, server.log().await);
+    first.append(append(1)).await.unwrap();
+    let (rival, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    rival.batch_execute("BEGIN; SELECT FROM log_head FOR UPDATE").await.unwrap();
+    let waiting = async |number: &str| {
+        while execute(&url, WAITING).await != [number] {
+            tokio::task::yield_now().await;
+        }
+    };
+    let other = async { second.append(append(2)).await };
+    let behind = async {
+        waiting("1").await;
+        first.append(append(3)).await
+    };
+    let release = async {
+        waiting("2").await;
+        rival.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (other, behind, ()) = tokio::join!(other, behind, release);
+    assert_eq!((other.unwrap().first, behind.unwrap().first), (2, 3));
+    assert_eq!(first.trips(), Trips { at_once: 0, missed: 1, locked: 2 });
+    once_each(&first, 1..=3).await;
+    check_tree(&first).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_memory_of_another_head_or_stream_stores_nothing() {
+    let server = Server::start(Durability::Fast).await;
+    let url = server.postgres.url();
+    let log = server.log().await;
+    log.append(append(1)).await.unwrap();
+    // As long as the one that is remembered, and of other events.
+    execute(&url, "UPDATE log_head SET frontier = decode(repeat('2a', 32), 'hex')").await;
+    log.append(append(2)).await.unwrap();
+    assert_eq!(log.trips(), Trips { at_once: 0, missed: 1, locked: 2 });
+    let stored = "SELECT left(encode(frontier, 'hex'), 4) FROM log_head";
+    assert_ne!(execute(&url, stored).await, ["2a2a"], "it went on from what is there");
+
+    // A stream that moved without the head.
+    let moved = "INSERT INTO streams SELECT category, gen_random_uuid(), 7 FROM streams LIMIT 1 \
+                 RETURNING ('x' || translate(stream::text, '-', ''))::text";
+    let stream = &execute(&url, moved).await[0][1..];
+    let stream = u128::from_str_radix(stream, 16).unwrap();
+    let refused = log.append(append_to(3, stream, 0, 1)).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Conflict { actual: 7, .. }), "{refused}");
+    assert_eq!(log.trips(), Trips { at_once: 0, missed: 2, locked: 3 });
+    once_each(&log, 1..=2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_another_process_stored_is_answered_as_it_was() {
+    let server = Server::start(Durability::Fast).await;
+    let url = server.postgres.url();
+    let (log, other) = (server.log().await, server.log().await);
+    // Without an event the head stays where it is.
+    let silent = |command| Append { writes: Vec::new(), ..append(command) };
+    log.append(append(1)).await.unwrap();
+    other.append(silent(2)).await.unwrap();
+    let repeated = log.append(append_to(2, 5, 0, 1)).await.unwrap();
+    assert!(repeated.replayed);
+    assert_eq!(log.trips(), Trips { at_once: 0, missed: 1, locked: 2 });
+    assert_eq!(execute(&url, "SELECT count(*) FROM streams").await, ["1"]);
+    once_each(&log, [1]).await;
+}
