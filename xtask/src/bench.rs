@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: measures, and writes `docs/benchmarks.md`.
 //!
-//! Each program prints lines of `figure<TAB>value<TAB>unit`. The programs run in turn, several
-//! rounds, so that a slow minute of the machine falls on all of them; what is reported is the
-//! median, and what is claimed is a ratio between two figures of the same rounds.
+//! Each program prints lines of `figure<TAB>value<TAB>unit`, and of `figure<TAB>skipped<TAB>reason`
+//! for what this machine does not let it measure. The programs run in turn, several rounds, so that
+//! a slow minute of the machine falls on all of them; what is reported is the median, and what is
+//! claimed is a ratio between two figures of the same rounds, or one figure.
 
 mod machine;
 mod report;
@@ -16,6 +17,7 @@ const ROUNDS: usize = 5;
 /// What has to be built, by the words that tell cargo: each line with features of its own.
 const BUILDS: &[&[&str]] = &[
     &["--package=rap-mesh", "--example=mesh_bench"],
+    &["--package=rap-mesh-core", "--example=score_bench"],
     &[
         "--package=rap-e2e",
         "--package=rap",
@@ -27,14 +29,22 @@ const BUILDS: &[&[&str]] = &[
 ];
 
 /// Programs that measure, by where cargo puts them.
-const PROGRAMS: &[&str] =
-    &["measure/examples/mesh_bench", "measure/rap-e2e-bench", "measure/rap-log-bench"];
+const PROGRAMS: &[&str] = &[
+    "measure/examples/score_bench",
+    "measure/examples/mesh_bench",
+    "measure/rap-e2e-bench",
+    "measure/rap-log-bench",
+];
 
-/// All values of a figure, one a round, and its unit.
+/// What stands in a value's place when there is none, with the reason behind it.
+const SKIPPED: &str = "skipped";
+
+/// All values of a figure, one a round, and its unit; or why there are fewer.
 #[derive(Debug, Default)]
 pub(crate) struct Figure {
     values: Vec<f64>,
     unit: String,
+    skipped: Option<String>,
 }
 
 impl Figure {
@@ -74,9 +84,12 @@ fn collect(output: &str, figures: &mut Figures) -> Outcome {
         else {
             return Err(format!("not a figure: {line:?}"));
         };
-        let value = value.parse().map_err(|_| format!("not a number: {line:?}"))?;
         let figure = figures.entry(name.to_owned()).or_default();
-        figure.values.push(value);
+        if value == SKIPPED {
+            figure.skipped = Some(unit.to_owned());
+            continue;
+        }
+        figure.values.push(value.parse().map_err(|_| format!("not a number: {line:?}"))?);
         unit.clone_into(&mut figure.unit);
     }
     Ok(())
@@ -93,6 +106,9 @@ mod tests {
             collect(&format!("rate\t{value}\tMB/s"), &mut figures).expect("a figure");
         }
         assert!((figures["rate"].median() - 2.0).abs() < f64::EPSILON);
+        collect("pace\tskipped\tno namespaces", &mut figures).expect("a reason");
+        assert_eq!(figures["pace"].skipped.as_deref(), Some("no namespaces"));
+        assert!(figures["pace"].values.is_empty());
         assert!(collect("rate 3", &mut figures).is_err());
         assert!(collect("rate\tfast\tMB/s", &mut figures).is_err());
     }

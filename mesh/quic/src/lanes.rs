@@ -4,6 +4,7 @@
 pub(crate) mod chains;
 mod dial;
 mod drive;
+mod measured;
 mod probe;
 mod request;
 mod resume;
@@ -30,6 +31,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 pub use dial::lane_endpoint;
+pub use measured::MeasuredFlow;
 pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{

@@ -42,7 +42,7 @@ pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
-pub use lanes::lane_endpoint;
+pub use lanes::{MeasuredFlow, lane_endpoint};
 pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{
     MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,

@@ -198,18 +198,26 @@ impl Fabric {
         self.agents.insert(space, agent);
     }
 
-    /// Sends a signal to the agent of a host.
+    /// The process of the agent of a host.
     ///
     /// # Panics
     /// When none runs there.
-    pub fn signal_agent(&self, space: Space, signal: Signal) {
+    pub fn agent_process(&self, space: Space) -> u32 {
         let is_agent = |id: &u32| {
             let name = fs::read_to_string(format!("/proc/{id}/comm")).unwrap_or_default();
             name.trim() == "rap-node-agent"
         };
         let id = self.lab.processes(space).into_iter().find(is_agent);
-        let id = id.and_then(|id| Pid::from_raw(id.cast_signed()));
-        kill_process(id.expect("an agent runs on the host"), signal).expect("it is ours");
+        id.expect("an agent runs on the host")
+    }
+
+    /// Sends a signal to the agent of a host.
+    ///
+    /// # Panics
+    /// When none runs there.
+    pub fn signal_agent(&self, space: Space, signal: Signal) {
+        let id = Pid::from_raw(self.agent_process(space).cast_signed());
+        kill_process(id.expect("no process is number 0"), signal).expect("it is ours");
     }
 
     /// What the agent of a host says of itself; `None` when it does not answer.

@@ -24,6 +24,11 @@ table inet guard {
 }
 ";
 
+/// Of a link that was slowed down: what passes at once after a pause, and how long the rest may
+/// wait before the link.
+const BURST: &str = "16kb";
+const MAX_WAIT: &str = "50ms";
+
 /// The rules of a host that control cannot reach and that cannot reach control.
 const CUT: &str = "\
 table inet cut {
@@ -174,6 +179,15 @@ impl Lab {
     /// Ends what [`Lab::block`] began.
     pub fn unblock(&self, space: Space) -> Result<(), String> {
         self.run(space, "nft", &["delete table inet blocked"])
+    }
+
+    /// What a host sends a neighbour passes no faster than this from now on; what waits for longer
+    /// than [`MAX_WAIT`] is dropped.
+    pub fn slow_down(&self, space: Space, neighbour: Space, mbit: u32) -> Result<(), String> {
+        let rate = format!("{mbit}mbit");
+        let filter = ["tbf", "rate", &rate, "burst", BURST, "latency", MAX_WAIT];
+        let place = ["qdisc", "replace", "dev", neighbour.name(), "root"];
+        self.run(space, "tc", &[&place[..], &filter].concat())
     }
 
     /// From now on a host speaks to a neighbour from the address of the cable between them.

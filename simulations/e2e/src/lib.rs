@@ -23,6 +23,7 @@ mod person;
 mod process;
 mod recorder;
 mod until;
+mod usage;
 
 pub use fabric::{Fabric, NODES, items, programs};
 pub use lab::{Lab, Space};
@@ -31,3 +32,4 @@ pub use person::{Person, Run, Talk};
 pub use process::Process;
 pub use recorder::{Heard, Late, Recorder};
 pub use until::until;
+pub use usage::{cpu_seconds, resident_bytes};

@@ -1,15 +1,27 @@
-//! Orders that were worked out and still hold, so that most decisions are one look.
+//! What was decided and still holds, so that most decisions are one look: the ways to a target, and
+//! below them what each relay is worth, which is the same for every target.
+//!
+//! Both rest on one view and on one set of measurements. Another view, other measurements, or the
+//! end of a certificate that was counted on, and nothing of it holds any more.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use rap_proto::{NodeId, OrganizationId};
+use rap_proto::{NodeId, OrganizationId, Timestamp};
 
-use super::{ChannelClass, Ranked, RankedChain, relays::Use};
+use super::{
+    Candidate, ChannelClass, Policy,
+    chains::ways,
+    relays::{RelayQuestion, Scores, Use},
+};
+use crate::{View, paths};
 
-/// The most orders that are kept; one more forgets all of them, as a change does.
+/// The most targets, each with what a path is for, whose ways are kept; one more forgets all of
+/// them, but no scores.
 pub const MAX_DECISIONS: usize = 1_024;
+/// The most questions whose scores are kept; one more forgets those of all others.
+pub const MAX_SCORES: usize = 32;
 
-/// What an order was worked out for.
+/// What a path is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Asked {
     pub target: NodeId,
@@ -18,51 +30,69 @@ pub struct Asked {
     pub purpose: Use,
 }
 
-/// A cache of orders. It holds what one state of the candidates led to: whoever changes them
-/// says [`Decisions::forget`].
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
-    orders: BTreeMap<Asked, Vec<Ranked>>,
-    /// Of questions that have an order.
-    chains: BTreeMap<Asked, Vec<RankedChain>>,
+    policy: Policy,
+    known: BTreeMap<NodeId, Candidate<'static>>,
+    /// What everything below was decided by.
+    view: Option<Arc<View>>,
+    ways: BTreeMap<Asked, Vec<paths::Candidate>>,
+    /// By all of [`Asked`] but the target.
+    scores: BTreeMap<(OrganizationId, ChannelClass, Use), Scores>,
+    /// The first end of a certificate that scores rest on.
+    until: Option<Timestamp>,
 }
 
 impl Decisions {
-    pub fn get(&self, asked: Asked) -> Option<&[Ranked]> {
-        self.orders.get(&asked).map(Vec::as_slice)
-    }
-
-    pub fn keep(&mut self, asked: Asked, order: Vec<Ranked>) {
-        if self.orders.len() >= MAX_DECISIONS && !self.orders.contains_key(&asked) {
+    /// Takes what is known of peers from now on.
+    pub fn know(&mut self, known: BTreeMap<NodeId, Candidate<'static>>) {
+        if self.known != known {
+            self.known = known;
             self.forget();
         }
-        self.chains.remove(&asked);
-        self.orders.insert(asked, order);
     }
 
-    /// The chains that were kept with an order; none where none were.
-    pub fn chains(&self, asked: Asked) -> &[RankedChain] {
-        self.chains.get(&asked).map(Vec::as_slice).unwrap_or_default()
-    }
-
-    /// Keeps the chains that go with an order, after that one.
-    pub fn keep_chains(&mut self, asked: Asked, chains: Vec<RankedChain>) {
-        if self.orders.contains_key(&asked) && !chains.is_empty() {
-            self.chains.insert(asked, chains);
+    /// The relays, and chains of them, by which a path could reach the target, best first.
+    pub fn ways(&mut self, view: &Arc<View>, asked: Asked, now: Timestamp) -> &[paths::Candidate] {
+        // Whoever still asks with the view before gets no way of this one, nor the other way round.
+        let same_view = self.view.as_ref().is_some_and(|held| Arc::ptr_eq(held, view));
+        if !same_view || self.until.is_some_and(|until| until < now) {
+            self.view = Some(view.clone());
+            self.forget();
         }
+        if !self.ways.contains_key(&asked) {
+            let decided = self.decide(view, asked, now);
+            if self.ways.len() >= MAX_DECISIONS {
+                self.ways.clear();
+            }
+            self.ways.insert(asked, decided);
+        }
+        &self.ways[&asked]
     }
 
-    /// Something that the orders rest on changed.
-    pub fn forget(&mut self) {
-        self.orders.clear();
-        self.chains.clear();
+    fn decide(&mut self, view: &View, asked: Asked, now: Timestamp) -> Vec<paths::Candidate> {
+        let Asked { target, organization, class, purpose } = asked;
+        let (known, policy) = (&self.known, &self.policy);
+        let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+        let scored = (organization, class, purpose);
+        if self.scores.len() >= MAX_SCORES && !self.scores.contains_key(&scored) {
+            self.scores.clear();
+        }
+        let scores = self.scores.entry(scored).or_insert_with(|| {
+            let scores = question.scores();
+            self.until = self.until.into_iter().chain(scores.until()).min();
+            scores
+        });
+        let order = scores.order(target);
+        ways(&order, &question.chains(&order))
     }
 
-    pub fn len(&self) -> usize {
-        self.orders.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.orders.is_empty()
+    fn forget(&mut self) {
+        self.ways.clear();
+        self.scores.clear();
+        self.until = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

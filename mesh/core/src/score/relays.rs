@@ -1,12 +1,12 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap};
 
 use rap_proto::{Authority, NodeId, OrganizationId, Timestamp, snapshot::Peer};
 
 use super::{
-    Candidate, ChannelClass, Explained, Identity, MAX_CANDIDATES, Measured, Parts, Placement,
-    Policy, Preference, Question, Ranked, RankedChain, chains, explain, first,
+    Candidate, ChannelClass, Explained, GREATEST, Identity, MAX_CANDIDATES, Measured, Parts,
+    Placement, Policy, Preference, Question, Ranked, RankedChain, chains, explain, first,
 };
 use crate::{View, paths::Spread};
 
@@ -14,6 +14,8 @@ use crate::{View, paths::Spread};
 pub const NEARLY_THE_SAME: u16 = 50;
 /// The most relays in one order: more than are tried before those that failed may be tried again.
 pub const MAX_ORDERED: usize = 64;
+/// How many different worths there are.
+const WORTHS: usize = (GREATEST / NEARLY_THE_SAME) as usize + 1;
 
 /// Whether a path is for something that begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,21 +38,19 @@ pub struct RelayQuestion<'a> {
 }
 
 impl RelayQuestion<'_> {
-    /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
-    /// target tries this one first and another target that one.
-    pub fn order(&self, target: NodeId) -> Vec<Ranked> {
+    /// What every relay that nothing rules out is worth.
+    pub fn scores(&self) -> Scores {
         let (question, weights) = (self.question(), self.policy.weights(self.class));
-        let spread = Spread::new(self.view.node, target);
-        let mut keyed = Vec::with_capacity(MAX_CANDIDATES.min(self.view.peers().len()));
+        let mut scores = Scores { node: self.view.node, by_worth: Default::default(), until: None };
         self.look_at_each(|candidate| {
-            if candidate.node != target && question.excludes(&candidate).is_none() {
+            if question.excludes(&candidate).is_none() {
                 let total = weights.total(&Parts::of(&question, &candidate));
-                let worth = Reverse(total / NEARLY_THE_SAME);
-                keyed.push((worth, spread.rank(candidate.node), candidate.node, total));
+                let worth = usize::from(total.min(GREATEST) / NEARLY_THE_SAME);
+                scores.by_worth[worth].push(Ranked { node: candidate.node, total });
+                scores.until = scores.until.into_iter().chain(candidate.certificate_until).min();
             }
         });
-        let best = first(keyed, MAX_ORDERED);
-        best.into_iter().map(|(_, _, node, total)| Ranked { node, total }).collect()
+        scores
     }
 
     /// The chains of the first relays of an order that are worth trying, best first.
@@ -118,5 +118,39 @@ impl RelayQuestion<'_> {
     }
 }
 
+/// The relays that one question leaves, with what they are worth: the same for every target.
+#[derive(Debug, Clone)]
+pub struct Scores {
+    /// Who asks.
+    node: NodeId,
+    /// The least worth first.
+    by_worth: [Vec<Ranked>; WORTHS],
+    until: Option<Timestamp>,
+}
+
+impl Scores {
+    /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
+    /// target tries this one first and another target that one.
+    pub fn order(&self, target: NodeId) -> Vec<Ranked> {
+        let spread = Spread::new(self.node, target);
+        let mut order = Vec::with_capacity(MAX_ORDERED);
+        for equals in self.by_worth.iter().rev() {
+            let others = equals.iter().filter(|relay| relay.node != target);
+            let keyed = others.map(|relay| (spread.rank(relay.node), relay.node, relay.total));
+            let best = first(keyed.collect(), MAX_ORDERED - order.len());
+            order.extend(best.into_iter().map(|(_, node, total)| Ranked { node, total }));
+            if order.len() == MAX_ORDERED {
+                break;
+            }
+        }
+        order
+    }
+
+    /// The first end of a certificate among them; `None` while none has shown one.
+    pub const fn until(&self) -> Option<Timestamp> {
+        self.until
+    }
+}
+
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,12 +7,9 @@ use rap_proto::{
 };
 
 use super::{
-    decisions::{Asked, MAX_DECISIONS},
     parts::{HALF_RTT_US, MOST_FAILURES, UNKNOWN, WORST_LOSS_PPM},
-    relays::Use,
     *,
 };
-use crate::paths::Chain;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const ACME: OrganizationId = OrganizationId::from_u128(2);
@@ -270,36 +267,12 @@ fn an_explanation_names_every_candidate_once() {
 }
 
 #[test]
-fn questions_and_kept_decisions_are_bounded() {
+fn questions_are_bounded() {
     let many: Vec<_> = (0..MAX_CANDIDATES as u128 + 5).map(relay).collect();
     let question = question(ChannelClass::Bulk);
     let weights = *Policy::default().weights(question.class);
     assert_eq!(rank(&question, &weights, &many, usize::MAX).len(), MAX_CANDIDATES);
     assert_eq!(explain(&question, &weights, &many).len(), MAX_CANDIDATES);
-    let mut decisions = Decisions::default();
-    let asked = |number| Asked {
-        target: node(number),
-        organization: ACME,
-        class: ChannelClass::Bulk,
-        purpose: Use::New,
-    };
-    for number in 0..MAX_DECISIONS as u128 {
-        decisions.keep(asked(number), Vec::new());
-    }
-    decisions.keep(asked(0), Vec::new());
-    assert_eq!(decisions.len(), MAX_DECISIONS, "the same question takes no more room");
-    decisions.keep(asked(MAX_DECISIONS as u128), Vec::new());
-    assert_eq!(decisions.len(), 1);
-    assert!(decisions.get(asked(0)).is_none());
-    let two = Chain::new(&[node(1), node(2)]).unwrap();
-    let kept = vec![RankedChain { chain: two, total: 1 }];
-    decisions.keep_chains(asked(0), kept.clone());
-    assert!(decisions.chains(asked(0)).is_empty(), "they go with an order");
-    decisions.keep(asked(0), Vec::new());
-    decisions.keep_chains(asked(0), kept.clone());
-    assert_eq!(decisions.chains(asked(0)), kept);
-    decisions.forget();
-    assert!(decisions.is_empty() && decisions.chains(asked(0)).is_empty());
 }
 
 fn any_candidate() -> impl Strategy<Value = Candidate<'static>> {

@@ -14,8 +14,7 @@ use rap_proto::{
     key::LocalKey,
     signed,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
-        Trust,
+        self, Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Trust,
     },
     token::{AccessClaims, ChannelGrant},
 };
@@ -31,12 +30,24 @@ pub(crate) const RELAY: NodeId = NodeId::from_u128(13);
 /// Behind the other one, on a path over both.
 pub(crate) const SECOND: NodeId = NodeId::from_u128(14);
 
-const NODES: [(NodeId, NodeRole, u8); 4] = [
-    (ENTRY, NodeRole::EntryNode, 11),
-    (EGRESS, NodeRole::StreamWorker, 12),
-    (RELAY, NodeRole::RelayNode, 13),
-    (SECOND, NodeRole::RelayNode, 14),
+/// One entry may have so many streams at one relay that a thousand need several.
+pub(crate) const ENTRIES: [NodeId; 8] = [
+    ENTRY,
+    NodeId::from_u128(21),
+    NodeId::from_u128(22),
+    NodeId::from_u128(23),
+    NodeId::from_u128(24),
+    NodeId::from_u128(25),
+    NodeId::from_u128(26),
+    NodeId::from_u128(27),
 ];
+
+/// The node's number is what its key is made of.
+const OTHERS: [(NodeId, NodeRole); 3] =
+    [(EGRESS, NodeRole::StreamWorker), (RELAY, NodeRole::RelayNode), (SECOND, NodeRole::RelayNode)];
+
+/// Channels that one session may have open.
+const MAX_OPEN: u32 = 256;
 
 /// Certificates live for long enough for any measurement.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -89,21 +100,19 @@ impl Cluster {
             stale_policy: StalePolicy::KeepSessions,
             sections: BTreeMap::new(),
         };
-        let peers =
-            NODES.iter().filter(|(peer, ..)| *peer != node).map(|(peer, role, seed)| Peer {
-                node: *peer,
-                key: key(*seed).public_key().id(),
-                roles: vec![everywhere(*role)],
-                addresses: addresses.get(peer).copied().into_iter().collect(),
-            });
+        let peers = nodes().filter(|(peer, _)| *peer != node).map(|(peer, role)| Peer {
+            node: peer,
+            key: key(seed(peer)).public_key().id(),
+            roles: vec![everywhere(role)],
+            addresses: addresses.get(&peer).copied().into_iter().collect(),
+        });
         let sections = Sections {
             assignment: Assignment {
                 name: "measured".parse().expect("a plain word"),
                 draining: false,
-                roles: NODES
-                    .iter()
-                    .filter(|(own, ..)| *own == node)
-                    .map(|(_, role, _)| everywhere(*role))
+                roles: nodes()
+                    .filter(|(own, _)| *own == node)
+                    .map(|(_, role)| everywhere(role))
                     .collect(),
                 pools: BTreeSet::new(),
             },
@@ -120,10 +129,17 @@ impl Cluster {
         View::new(&manifest, sections)
     }
 
-    /// A token for `session`, by the cluster's control key.
-    pub(crate) fn token(&self, session: u128) -> Vec<u8> {
+    /// The node as others know it that reach it at this address.
+    pub(crate) fn peer(&self, node: NodeId, address: SocketAddr) -> Peer {
+        let view = self.view(ENTRY, &BTreeMap::from([(node, address)]));
+        view.peer(node).expect("it is another than the entry").clone()
+    }
+
+    /// A token by the cluster's control key for the session of this number.
+    pub(crate) fn token(&self, target: Target, number: u32) -> Vec<u8> {
+        let session = target.session(number).uuid().as_u128();
         let lanes = BTreeSet::from([Lane::Interactive, Lane::Bulk]);
-        let grant = ChannelGrant { lanes, max_open: 64 };
+        let grant = ChannelGrant { lanes, max_open: MAX_OPEN };
         let claims = AccessClaims {
             id: MessageId::from_u128(session),
             cluster: CLUSTER,
@@ -134,7 +150,7 @@ impl Cluster {
             attachment: AttachmentId::from_u128(session),
             resource: RESOURCE,
             kind: ResourceKind::Tcp,
-            entries: BTreeSet::from([ENTRY]),
+            entries: BTreeSet::from(ENTRIES),
             egresses: BTreeMap::from([(EGRESS, 1)]),
             channels: BTreeMap::from([(ChannelKind::Stream, grant)]),
             not_before: now(),
@@ -147,9 +163,38 @@ impl Cluster {
     }
 }
 
+/// What the resource does with the channels of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Takes everything, and gives the number of bytes at the end.
+    Counts,
+    /// Gives back what it gets.
+    Echoes,
+}
+
+impl Target {
+    const FIRST_ECHO: u128 = 1 << 64;
+
+    pub(crate) fn of(session: SessionId) -> Self {
+        if session.uuid().as_u128() >= Self::FIRST_ECHO { Self::Echoes } else { Self::Counts }
+    }
+
+    fn session(self, number: u32) -> SessionId {
+        let first = match self {
+            Self::Counts => 0,
+            Self::Echoes => Self::FIRST_ECHO,
+        };
+        SessionId::from_u128(first + u128::from(number))
+    }
+}
+
+fn nodes() -> impl Iterator<Item = (NodeId, NodeRole)> {
+    let entries = ENTRIES.into_iter().map(|entry| (entry, NodeRole::EntryNode));
+    entries.chain(OTHERS)
+}
+
 fn seed(node: NodeId) -> u8 {
-    let found = NODES.iter().find(|(known, ..)| *known == node);
-    found.expect("one of the four").2
+    u8::try_from(node.uuid().as_u128()).expect("nodes have small numbers")
 }
 
 fn everywhere(role: NodeRole) -> RoleScope {
@@ -161,7 +206,7 @@ fn resource() -> Resource {
         id: RESOURCE,
         organization: ORGANIZATION,
         kind: ResourceKind::Tcp,
-        target: Target { host: "measured".to_owned(), port: 1, allow_local: true },
+        target: snapshot::Target { host: "measured".to_owned(), port: 1, allow_local: true },
         users: BTreeSet::from([USER]),
         carried: None,
     }

@@ -18,7 +18,7 @@ use rap_proto::{ChannelKind, Lane, RefusalCode, refusal::Refusal};
 
 use crate::{
     Outcome,
-    cluster::{Cluster, EGRESS, ENTRY, client_key},
+    cluster::{Cluster, EGRESS, ENTRY, Target, client_key},
 };
 
 const OPENINGS: usize = 400;
@@ -48,7 +48,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
             addresses: vec![entry.local_addr()?],
         }],
         authorities: vec![cluster.authority()],
-        token: cluster.token(2),
+        token: cluster.token(Target::Counts, 2),
         key: Arc::new(client_key()),
         carrier: None,
     };

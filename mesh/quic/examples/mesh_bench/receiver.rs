@@ -1,85 +1,97 @@
-//! The processes that receive, and the relays. Each prints its address and runs until its input
-//! closes.
+//! The processes that receive, the relays and the entries. Each prints its address and runs until
+//! its input closes.
 
 use std::{
     collections::BTreeMap,
-    io,
     net::{Ipv4Addr, SocketAddr},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
 use quinn::crypto::rustls::QuicServerConfig;
-use rap_mesh::{
-    ByteStream, DialRequest, Dialed, Dialer, MeshEndpoint, MeshLimits, MeshOptions, NoLeases,
-};
+use rap_mesh::{Carrier, MeshEndpoint, MeshLimits, MeshOptions, NoLeases};
 use rap_pki::tls::{self, ClientAuth};
-use rap_proto::{NodeId, Timestamp, refusal::Refusal};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use rap_proto::{NodeId, Timestamp};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
     Outcome,
-    cluster::{Cluster, EGRESS, RELAY, SECOND},
+    cluster::{Cluster, EGRESS},
     sender::STOCK_ALPN,
+    target::Resource,
 };
 
-pub(crate) async fn run(arguments: &[String]) -> Outcome<()> {
-    let [kind, made_at, rest @ ..] = arguments else { return Err("what to receive?".into()) };
+/// What a receiver on TCP reads at once, as the mesh does.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// The words are: what it is, when the cluster was made, and of a node its number, the carrier that
+/// it may use, and the numbers and addresses of those that it knows.
+pub(crate) async fn run(words: &[String]) -> Outcome<()> {
+    let [kind, made_at, rest @ ..] = words else { return Err("what to receive?".into()) };
     let cluster = Cluster::new(Timestamp::from_unix_millis(made_at.parse()?));
-    let mut addresses = BTreeMap::new();
-    if let [next] = rest {
-        let node = if kind == "first" { SECOND } else { EGRESS };
-        addresses.insert(node, next.parse::<SocketAddr>()?);
-    }
-    match kind.as_str() {
-        "stock" => {
+    match (kind.as_str(), rest) {
+        ("stock", []) => {
             let endpoint = stock(&cluster)?;
             println!("{}", endpoint.local_addr()?);
-            tokio::select! {
-                served = serve_stock(endpoint) => served,
-                () = until_input_closes() => Ok(()),
-            }
+            until_input_closes(serve_stock(endpoint)).await
         }
-        "egress" => serve_node(&cluster, EGRESS, &addresses).await,
-        "relay" | "first" => serve_node(&cluster, RELAY, &addresses).await,
-        "second" => serve_node(&cluster, SECOND, &addresses).await,
-        other => Err(format!("nothing receives as `{other}`").into()),
+        ("bare", []) => {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            println!("{}", listener.local_addr()?);
+            let config = tls::server(&cluster.identity(EGRESS), ClientAuth::None, &[STOCK_ALPN])?;
+            until_input_closes(serve_bare(listener, Arc::new(config).into())).await
+        }
+        ("node", [number, carrier, others @ ..]) => {
+            let mut addresses = BTreeMap::new();
+            for other in others {
+                let (number, address) = other.split_once('=').ok_or("no address")?;
+                addresses.insert(NodeId::from_u128(number.parse()?), address.parse()?);
+            }
+            let node = NodeId::from_u128(number.parse()?);
+            serve_node(&cluster, node, carrier_named(carrier), &addresses).await
+        }
+        other => Err(format!("nothing receives as {other:?}").into()),
     }
+}
+
+fn carrier_named(name: &str) -> Option<Carrier> {
+    [Carrier::Quic, Carrier::Tcp].into_iter().find(|carrier| carrier.as_str() == name)
 }
 
 async fn serve_node(
     cluster: &Cluster,
     node: NodeId,
+    carrier: Option<Carrier>,
     addresses: &BTreeMap<NodeId, SocketAddr>,
 ) -> Outcome<()> {
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: cluster.identity(node),
-        dialer: Arc::new(Counting),
+        dialer: Arc::new(Resource),
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
         limits: MeshLimits::default(),
-        carrier: None,
+        carrier,
     };
     let (endpoint, mut events) = MeshEndpoint::bind(options, cluster.view(node, addresses))?;
     println!("{}", endpoint.local_addr()?);
-    let report = async {
-        while let Some(event) = events.recv().await {
-            eprintln!("{event:?}");
-        }
-    };
-    tokio::select! {
-        () = report => Ok(()),
-        () = until_input_closes() => Ok(()),
-    }
+    until_input_closes(async {
+        while events.recv().await.is_some() {}
+        Ok(())
+    })
+    .await
 }
 
-async fn until_input_closes() {
+async fn until_input_closes(serving: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     let mut rest = Vec::new();
-    // Whatever comes, the parent closing it is what is waited for.
-    let _ = tokio::io::stdin().read_to_end(&mut rest).await;
+    tokio::select! {
+        served = serving => served,
+        // Whatever comes, the parent closing it is what is waited for.
+        _ = async { tokio::io::stdin().read_to_end(&mut rest).await } => Ok(()),
+    }
 }
 
 fn stock(cluster: &Cluster) -> Outcome<quinn::Endpoint> {
@@ -107,63 +119,25 @@ async fn serve_stock(endpoint: quinn::Endpoint) -> Outcome<()> {
     Ok(())
 }
 
-/// "Dials" a resource that counts.
-struct Counting;
-
-impl Dialer for Counting {
-    fn dial(&self, _: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>> {
-        async { Ok(Dialed::without_worker(Count::default())) }.boxed()
+/// The same on TLS over TCP, read in pieces as large as the mesh reads them: without, rustls asks
+/// the kernel for 4 KiB each time, and whoever is compared with that looks good.
+async fn serve_bare(listener: TcpListener, acceptor: TlsAcceptor) -> Outcome<()> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(count_bare(acceptor.clone(), stream));
     }
 }
 
-/// Takes everything; after the end it gives the number of bytes, once.
-#[derive(Default)]
-struct Count {
-    bytes: u64,
-    ended: bool,
-    told: bool,
-    reader: Option<Waker>,
-}
-
-impl ByteStream for Count {}
-
-impl AsyncWrite for Count {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.bytes += bytes.len() as u64;
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.ended = true;
-        if let Some(reader) = self.reader.take() {
-            reader.wake();
+async fn count_bare(acceptor: TlsAcceptor, stream: TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut tls = acceptor.accept(BufReader::with_capacity(READ_BUFFER, stream)).await?;
+    let (mut count, mut buffer) = (0_u64, vec![0; READ_BUFFER]);
+    loop {
+        match tls.read(&mut buffer).await? {
+            0 => break,
+            length => count += length as u64,
         }
-        Poll::Ready(Ok(()))
     }
-}
-
-impl AsyncRead for Count {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if !self.ended {
-            self.reader = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        if !self.told {
-            self.told = true;
-            buffer.put_slice(&self.bytes.to_be_bytes());
-        }
-        Poll::Ready(Ok(()))
-    }
+    tls.write_all(&count.to_be_bytes()).await?;
+    tls.shutdown().await
 }

@@ -1,4 +1,5 @@
-//! The sending side, on the wire formats alone: what an entry does on a lane, without a client.
+//! The sending side of QUIC, on the wire formats alone: what an entry does on a lane, without a
+//! client.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -25,104 +26,119 @@ use rap_proto::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Outcome,
-    cluster::{Cluster, EGRESS, ENTRY, ORGANIZATION, RELAY, SECOND, client_key},
+    Outcome, Sent,
+    cluster::{Cluster, EGRESS, ENTRY, ORGANIZATION, RELAY, SECOND, Target, client_key},
 };
 
 pub(crate) const STOCK_ALPN: &[u8] = b"stock/1";
 /// What is written at once.
-const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 
-/// Mbit/s of a stock quinn connection with default settings.
-pub(crate) async fn stock(cluster: &Cluster, address: SocketAddr, time: Duration) -> Outcome<f64> {
-    let endpoint = endpoint()?;
+/// The way of a lane to the egress, with the address of whom it leads to first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    Direct(SocketAddr),
+    OneHop(SocketAddr),
+    /// The first relay asks the other.
+    TwoHops(SocketAddr),
+}
+
+/// One flow on a lane of its own. Dropped, it ends with its lane, and with the hop its relay's part.
+pub(crate) struct Flow {
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+    hop: Option<(Connection, u64)>,
+}
+
+/// A stock quinn connection with default settings.
+pub(crate) async fn stock(cluster: &Cluster, address: SocketAddr) -> Outcome<Flow> {
     let config = config(cluster, STOCK_ALPN, Arc::new(TransportConfig::default()))?;
-    let connection = dial(&endpoint, config, address, EGRESS).await?;
+    let connection = dial(&endpoint()?, config, address, EGRESS).await?;
     let (send, recv) = connection.open_bi().await?;
-    pump(send, recv, time).await
+    Ok(Flow { send, recv, hop: None })
 }
 
-/// Mbit/s of a bulk lane, directly to the egress.
-pub(crate) async fn direct(cluster: &Cluster, address: SocketAddr, time: Duration) -> Outcome<f64> {
-    let (endpoint, along) = lane_endpoint(Ipv4Addr::LOCALHOST.into())?;
-    lane(cluster, &endpoint, along(address), time).await
-}
-
-/// Mbit/s of a bulk lane through a relay.
-pub(crate) async fn one_hop(cluster: &Cluster, relay: SocketAddr, time: Duration) -> Outcome<f64> {
-    let set_up = |from_port| Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port };
-    relayed(cluster, relay, set_up, time).await
-}
-
-/// The same through two, the first of which is at this address and asks the other.
-pub(crate) async fn two_hops(cluster: &Cluster, first: SocketAddr, time: Duration) -> Outcome<f64> {
-    let set_up = |from_port| {
-        let (relays, organization) = (vec![SECOND], ORGANIZATION);
-        let onward = Onward { relays, target: EGRESS, lane: Lane::Bulk, organization };
-        Request::SetUpFlowOnward { onward, from_port }
-    };
-    relayed(cluster, first, set_up, time).await
-}
-
-async fn relayed(
-    cluster: &Cluster,
-    relay: SocketAddr,
-    set_up: impl FnOnce(u16) -> Request,
-    time: Duration,
-) -> Outcome<f64> {
-    let config = config(cluster, HOP_ALPN, Arc::new(TransportConfig::default()))?;
-    let hop = dial(&endpoint()?, config, relay, RELAY).await?;
+pub(crate) async fn open(cluster: &Cluster, way: Way, lane: Lane, target: Target) -> Outcome<Flow> {
     let (endpoint, along) = lane_endpoint(Ipv4Addr::LOCALHOST.into())?;
     let from_port = endpoint.local_addr()?.port();
-    let (flow, port) = match ask(&hop, &set_up(from_port)).await? {
-        Reply::FlowReady { flow, port } => (flow, port),
-        other => return Err(format!("the relay answered {other:?}").into()),
+    let (path, hop) = match way {
+        Way::Direct(egress) => (egress, None),
+        Way::OneHop(relay) => {
+            let request = Request::SetUpFlow { target: EGRESS, lane, from_port };
+            set_up(cluster, relay, request).await?
+        }
+        Way::TwoHops(first) => {
+            let (relays, organization) = (vec![SECOND], ORGANIZATION);
+            let onward = Onward { relays, target: EGRESS, lane, organization };
+            set_up(cluster, first, Request::SetUpFlowOnward { onward, from_port }).await?
+        }
     };
-    let path = along(SocketAddr::new(relay.ip(), port));
-    let rate = lane(cluster, &endpoint, path, time).await?;
-    ask(&hop, &Request::CloseFlow { flow }).await?;
-    Ok(rate)
-}
-
-async fn lane(
-    cluster: &Cluster,
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    time: Duration,
-) -> Outcome<f64> {
-    let config = config(cluster, lane_alpn(Lane::Bulk), lane_transport(Lane::Bulk))?;
-    let connection = dial(endpoint, config, address, EGRESS).await?;
+    let config = config(cluster, lane_alpn(lane), lane_transport(lane))?;
+    let connection = dial(&endpoint, config, along(path), EGRESS).await?;
     let (mut send, mut recv) = connection.open_bi().await?;
-    let token = cluster.token(1);
-    let proof = Proof::make(&token, [0; 32], &client_key());
-    let open =
-        OpenFlow { token, proof, channel: ChannelKind::Stream, traceparent: None, resume: None };
-    send.write_all(&wire::frame(&open)).await?;
+    send.write_all(&wire::frame(&open_flow(cluster, target))).await?;
     match read_frame(&mut recv).await? {
-        FlowReply::Opened => pump(send, recv, time).await,
+        FlowReply::Opened => Ok(Flow { send, recv, hop }),
         FlowReply::Refused(refusal) => Err(refusal.into()),
         FlowReply::Attached { .. } | FlowReply::Gone => Err("the egress kept a flow".into()),
     }
 }
 
-/// Writes for `time`, then waits for the receiver's count.
-async fn pump(mut send: SendStream, mut recv: RecvStream, time: Duration) -> Outcome<f64> {
-    let piece = Bytes::from(vec![0x5a; PIECE]);
-    let start = Instant::now();
-    let mut sent = 0_u64;
-    while start.elapsed() < time {
-        send.write_chunk(piece.clone()).await?;
-        sent += piece.len() as u64;
+impl Flow {
+    /// Writes for `time`, then waits for the receiver's count.
+    pub(crate) async fn pump(mut self, time: Duration) -> Outcome<Sent> {
+        let piece = Bytes::from(vec![0x5a; PIECE]);
+        let start = Instant::now();
+        let mut bytes = 0_u64;
+        while start.elapsed() < time {
+            self.send.write_chunk(piece.clone()).await?;
+            bytes += piece.len() as u64;
+        }
+        self.send.finish()?;
+        let mut count = [0; 8];
+        self.recv.read_exact(&mut count).await?;
+        let sent = Sent::counted(bytes, count, start.elapsed())?;
+        if let Some((hop, flow)) = self.hop {
+            ask(&hop, &Request::CloseFlow { flow }).await?;
+        }
+        Ok(sent)
     }
-    send.finish()?;
-    let mut count = [0; 8];
-    recv.read_exact(&mut count).await?;
-    let elapsed = start.elapsed().as_secs_f64();
-    if u64::from_be_bytes(count) != sent {
-        return Err("the receiver counted other bytes than were sent".into());
+}
+
+/// Asks a relay for a stream to the egress; its answer is the ticket.
+pub(crate) async fn ticket(cluster: &Cluster, relay: SocketAddr) -> Outcome<[u8; 32]> {
+    let request = Request::SetUpStream { target: EGRESS, lane: Lane::Bulk };
+    match ask(&hop(cluster, relay).await?, &request).await? {
+        Reply::StreamReady { ticket } => Ok(ticket),
+        other => Err(format!("the relay answered {other:?}").into()),
     }
-    #[expect(clippy::cast_precision_loss, reason = "a rate is rounded in any case")]
-    Ok(sent as f64 * 8.0 / 1e6 / elapsed)
+}
+
+/// What an entry asks of an egress.
+pub(crate) fn open_flow(cluster: &Cluster, target: Target) -> OpenFlow {
+    let token = cluster.token(target, 1);
+    let proof = Proof::make(&token, [0; 32], &client_key());
+    OpenFlow { token, proof, channel: ChannelKind::Stream, traceparent: None, resume: None }
+}
+
+/// Where to send for a path over this relay, and the hop and the flow's number there.
+async fn set_up(
+    cluster: &Cluster,
+    relay: SocketAddr,
+    request: Request,
+) -> Outcome<(SocketAddr, Option<(Connection, u64)>)> {
+    let hop = hop(cluster, relay).await?;
+    match ask(&hop, &request).await? {
+        Reply::FlowReady { flow, port } => {
+            Ok((SocketAddr::new(relay.ip(), port), Some((hop, flow))))
+        }
+        other => Err(format!("the relay answered {other:?}").into()),
+    }
+}
+
+async fn hop(cluster: &Cluster, relay: SocketAddr) -> Outcome<Connection> {
+    let config = config(cluster, HOP_ALPN, Arc::new(TransportConfig::default()))?;
+    dial(&endpoint()?, config, relay, RELAY).await
 }
 
 fn endpoint() -> Outcome<Endpoint> {

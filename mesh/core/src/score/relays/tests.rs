@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use rap_proto::{
     ClusterId, Digest, NodeRole,
@@ -13,18 +13,18 @@ use crate::{
     score::{Constraint, Finding},
 };
 
-const ACME: OrganizationId = OrganizationId::from_u128(1);
+pub(in crate::score) const ACME: OrganizationId = OrganizationId::from_u128(1);
 const TARGET: NodeId = NodeId::from_u128(900);
 
-fn relay(number: u128) -> NodeId {
+pub(in crate::score) fn relay(number: u128) -> NodeId {
     NodeId::from_u128(100 + number)
 }
 
-fn view(denied: &[NodeId]) -> View {
+pub(in crate::score) fn view(denied: &[NodeId]) -> View {
     view_of(8, denied)
 }
 
-fn view_of(relays: u128, denied: &[NodeId]) -> View {
+pub(in crate::score) fn view_of(relays: u128, denied: &[NodeId]) -> View {
     let at = Timestamp::from_unix_millis(1_000);
     let manifest = Manifest {
         cluster: ClusterId::from_u128(1),
@@ -59,7 +59,12 @@ fn view_of(relays: u128, denied: &[NodeId]) -> View {
     View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
 }
 
-fn known(view: &View, number: u128, rtt_us: u32, reliability: u16) -> (NodeId, Candidate<'static>) {
+pub(in crate::score) fn known(
+    view: &View,
+    number: u128,
+    rtt_us: u32,
+    reliability: u16,
+) -> (NodeId, Candidate<'static>) {
     let candidate = Candidate {
         node: relay(number),
         cluster: view.cluster,
@@ -103,7 +108,7 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
         known(&view, 6, 200_000, 100),
         known(&view, 50, 10, 1_000),
     ]);
-    let order = nodes(question(&view, &known, &policy).order(TARGET));
+    let order = nodes(question(&view, &known, &policy).scores().order(TARGET));
     assert_eq!(order.len(), 7);
     assert_eq!((order[0], order[6]), (relay(5), relay(6)));
     assert!(!order.contains(&relay(2)) && !order.contains(&relay(50)));
@@ -113,7 +118,7 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
 fn chains_are_made_of_the_first_relays_of_an_order_alone() {
     let (view, known, policy) = (view_of(1_000, &[relay(2)]), BTreeMap::new(), Policy::default());
     let question = question(&view, &known, &policy);
-    let order = question.order(TARGET);
+    let order = question.scores().order(TARGET);
     let chains = question.chains(&order);
     assert_eq!(chains.len(), chains::MAX_CHAINS.iter().map(|(_, most)| most).sum::<usize>());
     let best = nodes(order[..chains::MAX_RELAYS].to_vec());
@@ -127,11 +132,11 @@ fn chains_are_made_of_the_first_relays_of_an_order_alone() {
 fn relays_of_the_same_worth_share_the_targets() {
     let (view, known, policy) = (view(&[]), BTreeMap::new(), Policy::default());
     let question = question(&view, &known, &policy);
-    let first = |target| question.order(NodeId::from_u128(target))[0].node;
+    let first = |target| question.scores().order(NodeId::from_u128(target))[0].node;
     let firsts: BTreeSet<NodeId> = (1_000..1_064).map(first).collect();
     assert!(firsts.len() > 4, "one relay carries everything: {firsts:?}");
     assert_eq!(first(1_000), first(1_000));
-    assert_eq!(question.order(relay(3)).len(), 7, "a target is never its own relay");
+    assert_eq!(question.scores().order(relay(3)).len(), 7, "a target is never its own relay");
 }
 
 #[test]
@@ -146,13 +151,13 @@ fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
         all.iter().find(|one| one.node == relay(1)).unwrap().finding
     };
     assert_eq!(finding(&question), Finding::Excluded(Constraint::CertificateValidity));
-    assert_eq!(question.order(TARGET).len(), 7);
+    assert_eq!(question.scores().order(TARGET).len(), 7);
     view.authority = Authority::Isolated { since: Timestamp::default() };
     let question = RelayQuestion { view: &view, ..self::question(&view, &known, &policy) };
-    assert_eq!(question.order(TARGET), []);
+    assert_eq!(question.scores().order(TARGET), []);
     assert_eq!(finding(&question), Finding::Excluded(Constraint::AuthorityState));
     let running = RelayQuestion { purpose: Use::Running, ..question };
-    assert_eq!(running.order(TARGET).len(), 8, "what runs keeps its relays");
+    assert_eq!(running.scores().order(TARGET).len(), 8, "what runs keeps its relays");
 }
 
 #[test]
@@ -162,7 +167,7 @@ fn an_order_is_bounded_and_holds_the_best() {
     let known = (0..many).map(|number| known(&view, number, 1_000 * number as u32, 1_000));
     let known: BTreeMap<_, _> = known.collect();
     let policy = Policy::default();
-    let order = question(&view, &known, &policy).order(TARGET);
+    let order = question(&view, &known, &policy).scores().order(TARGET);
     assert_eq!(order.len(), MAX_ORDERED);
     let worst = order.last().unwrap().total;
     let all = question(&view, &known, &policy).explain();

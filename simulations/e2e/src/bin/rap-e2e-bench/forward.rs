@@ -1,7 +1,5 @@
-//! Measures the fabric's programs against OpenSSH over the same network, for `cargo xtask bench`.
-//!
-//! Prints lines of `figure<TAB>value<TAB>unit`; whatever else there is to say goes to standard
-//! error. Packets of both sides take the same way, client–entry–relay–egress–office:
+//! The fabric's programs against OpenSSH over the same network. Packets of both sides take the same
+//! way, client–entry–relay–egress–office:
 //!
 //! | Figure | Fabric | Figure | OpenSSH |
 //! |---|---|---|---|
@@ -14,10 +12,22 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rap_e2e::{Fabric, Lab, Process, Space, start_sshd, until};
+
+use crate::{PATIENCE, bound, connect, figure, share};
+
+pub(crate) const FIGURES: &[&str] = &[
+    "forward_one_node",
+    "forward_direct",
+    "forward_ssh_l",
+    "forward_one_hop",
+    "forward_ssh_j",
+    "open_session",
+    "open_ssh_j",
+];
 
 /// The port of the office on which whoever connects gets [`TRANSFER_BYTES`].
 const SOURCE_PORT: u16 = 7001;
@@ -27,23 +37,9 @@ const FORWARD_PORT: u16 = 7002;
 /// How often each figure is measured in one run; the best transfer and the median opening count.
 const TRANSFERS: usize = 3;
 const OPENINGS: usize = 7;
-const PATIENCE: Duration = Duration::from_secs(30);
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    for direct in [true, false] {
-        let change = |lab: &Lab| {
-            lab.let_client_pass()?;
-            if direct { lab.open_relay() } else { Ok(()) }
-        };
-        match Fabric::start_on(change).await {
-            Ok(fabric) => measure(&fabric, direct).await,
-            Err(reason) => return eprintln!("SKIPPED: {reason}"),
-        }
-    }
-}
-
-async fn measure(fabric: &Fabric, direct: bool) {
+/// `direct`: the relay's kernel lets entry and egress reach each other.
+pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     let lab = fabric.lab();
     let _source = lab.inside(Space::Office, || serve(&bound(SOURCE_PORT)));
     let _servers = [Space::Relay, Space::Egress]
@@ -51,7 +47,7 @@ async fn measure(fabric: &Fabric, direct: bool) {
     let (egress, relay) = (Space::Egress.address(), Space::Relay.address());
     let target = format!("{}:{SOURCE_PORT}", Space::Office.address());
 
-    share(fabric, &target).await;
+    share(fabric, "source", &target).await;
     let ours = forwarded_rate(fabric, "connect").await;
 
     let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
@@ -65,8 +61,8 @@ async fn measure(fabric: &Fabric, direct: bool) {
     } else {
         ["forward_one_hop", "forward_ssh_j"]
     };
-    print_figure(names[0], ours, "MB/s");
-    print_figure(names[1], theirs, "MB/s");
+    figure(names[0], ours, "MB/s");
+    figure(names[1], theirs, "MB/s");
 
     if direct {
         // The client is to have one choice only.
@@ -75,43 +71,21 @@ async fn measure(fabric: &Fabric, direct: bool) {
         fabric.ada.rap(&both).await.ok();
         fabric.settle().await;
         let rate = forwarded_rate(fabric, "connect-one-node").await;
-        print_figure("forward_one_node", rate, "MB/s");
+        figure("forward_one_node", rate, "MB/s");
     } else {
         let mut proxy = fabric.alice.command("rap");
         proxy.args(["proxy", "demo-ssh"]);
-        print_figure("open_session", median_opening(proxy), "ms");
+        figure("open_session", median_opening(proxy), "ms");
         let mut through = ssh_command(fabric);
         through.args([format!("-J{relay}"), format!("-W{}:22", Space::Office.address())]);
         through.arg(egress.to_string());
-        print_figure("open_ssh_j", median_opening(through), "ms");
+        figure("open_ssh_j", median_opening(through), "ms");
     }
-}
-
-fn print_figure(name: &str, value: f64, unit: &str) {
-    println!("{name}\t{value:.2}\t{unit}");
-}
-
-/// Makes the source a resource of the fabric.
-async fn share(fabric: &Fabric, target: &str) {
-    let resource =
-        ["resource", "create", "source", "--kind", "tcp", "--target", target, "--pool", "office"];
-    let policy = ["policy", "create", "bench", "--user", "alice", "--resource", "source"];
-    for words in [resource.as_slice(), &policy] {
-        fabric.ada.rap(words).await.ok();
-    }
-    fabric.settle().await;
 }
 
 /// The best rate through a local port that leads to the source. `name` is the log's.
 async fn forwarded_rate(fabric: &Fabric, name: &str) -> f64 {
-    let words = ["connect", "source", "--listen", "127.0.0.1:0"];
-    let mut through = fabric.alice.start(name, "rap", &words, &fabric.logs());
-    let address = through
-        .says("where it listens", PATIENCE, |line| {
-            let (_, rest) = line.split_once("listening on ")?;
-            rest.split([';', ' ']).next()?.parse().ok()
-        })
-        .await;
+    let (mut through, address) = connect(fabric, name, &["source"]).await;
     let rate = best_rate(fabric.lab(), address).await;
     through.stop(PATIENCE).await;
     rate
@@ -165,10 +139,6 @@ fn transfer(lab: &Lab, address: SocketAddr) -> io::Result<f64> {
         Ok(if complete { TRANSFER_BYTES as f64 / seconds / 1e6 } else { 0.0 })
     });
     receive.join().expect("reading does not panic")
-}
-
-fn bound(port: u16) -> TcpListener {
-    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).expect("a fresh namespace has free ports")
 }
 
 /// Sends everybody who connects the same bytes, until the process ends.
