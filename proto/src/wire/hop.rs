@@ -22,6 +22,8 @@ pub const MAX_HOPS: usize = 3;
 pub const FLOW_TTL_MS: u64 = 30_000;
 /// How long the ticket of a stream waits for its connection.
 pub const TICKET_TTL_MS: u64 = 5_000;
+/// How long a relay waits for what it called for.
+pub const CALL_TTL_MS: u64 = 1_000;
 
 /// What is left of a path behind the relay that is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +119,7 @@ pub enum Call {
     },
     /// The knock at `port` was heard, or is not waited for any more.
     Heard { port: u16 },
-    /// Connect to the relay's TCP port within [`TICKET_TTL_MS`], send [`super::PREAMBLE`] and the
+    /// Connect to the relay's TCP port within [`CALL_TTL_MS`], send [`super::PREAMBLE`] and the
     /// ticket, and serve what comes as if it had been accepted.
     ConnectBack {
         #[serde(with = "serde_bytes")]

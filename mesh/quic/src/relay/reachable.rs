@@ -18,7 +18,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     NodeId, RefusalCode,
-    wire::hop::{Call, Reply, knock},
+    wire::hop::{CALL_TTL_MS, Call, Reply, knock},
 };
 use tokio::{
     net::TcpStream,
@@ -38,10 +38,9 @@ use crate::{
     watch::{catch_up, until},
 };
 
-/// How long a flow's egress has for its knock. After it there must be time left for its address.
-const KNOCK_WAIT: Duration = Duration::from_secs(1);
-/// How long a stream's egress has for its connection.
-const BACK_WAIT: Duration = Duration::from_secs(1);
+/// How long an egress has for a knock, or for a connection. Whoever asked for a flow waits as long
+/// again, for its address; that of a stream is tried meanwhile.
+const CALL_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 /// A line that takes no call for so long is given up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -220,7 +219,7 @@ pub(super) async fn knocked(mesh: &Mesh, node: NodeId) -> Option<FlowSocket> {
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;
     calls.try_send(Call::Knock { port, secret }).ok()?;
-    let heard = timeout(KNOCK_WAIT, socket.knocked(knock(&secret))).await;
+    let heard = timeout(CALL_WAIT, socket.knocked(knock(&secret))).await;
     // Without it the node knocks a few times more, and that is all.
     let _ = calls.try_send(Call::Heard { port });
     match heard {
@@ -246,7 +245,7 @@ pub(super) async fn called_back(mesh: &Mesh, node: NodeId) -> io::Result<Back> {
     place.ticket = Some(ticket);
     locked(&mesh.reachable.state).backs.insert(ticket, sender);
     calls.try_send(Call::ConnectBack { ticket }).map_err(|_| absent())?;
-    match timeout(BACK_WAIT, back).await {
+    match timeout(CALL_WAIT, back).await {
         Ok(Ok(back)) => Ok(back),
         Ok(Err(_)) | Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
