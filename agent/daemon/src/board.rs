@@ -129,6 +129,12 @@ pub struct MeshReport {
     pub absent_sessions: usize,
     pub egress_sessions: usize,
     pub relayed_flows: usize,
+    /// Egresses that keep themselves reachable at this relay.
+    #[serde(default)]
+    pub reachable_nodes: usize,
+    /// Relays at which this egress keeps itself reachable.
+    #[serde(default)]
+    pub reachable_at: usize,
     pub lanes: Vec<LaneReport>,
     /// Flows of this entry on TLS connections of their own.
     #[serde(default)]

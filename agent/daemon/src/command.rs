@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
     AgentState, AuthorityStatus, BusChoice, ConnectionStatus, ControlUrl, DriverChoice,
-    JoinOptions, Joined, RunEvent, RunOptions, StatusReport,
+    JoinOptions, Joined, MeshReport, RunEvent, RunOptions, StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
@@ -321,6 +321,7 @@ fn table(report: &StatusReport) -> String {
                 report.mesh.tcp_flows
             ),
         ),
+        ("reachable", reachable(&report.mesh)),
         ("peers", peers::summary(&report.peers)),
         (
             "worker",
@@ -343,6 +344,10 @@ fn table(report: &StatusReport) -> String {
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
         + &peers::lines(&report.peers)
+}
+
+fn reachable(mesh: &MeshReport) -> String {
+    format!("at {} relays; {} egresses here", mesh.reachable_at, mesh.reachable_nodes)
 }
 
 fn authority(status: &AuthorityStatus) -> String {

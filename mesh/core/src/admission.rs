@@ -5,6 +5,7 @@
 //! the control plane.
 
 mod onward;
+mod reachable;
 
 use rap_proto::{
     ChannelKind, ClusterId, KeyId, Lane, NodeId, NodeRole, RefusalCode, Timestamp,
@@ -15,6 +16,7 @@ use rap_proto::{
 };
 
 pub use onward::{Next, admit_onward, flow_may_continue};
+pub use reachable::{admit_reachable, may_stay_reachable};
 
 use crate::{View, channel::Policy, view::peer_has_role};
 

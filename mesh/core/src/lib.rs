@@ -13,6 +13,7 @@ pub mod flows;
 pub mod lane_path;
 pub mod paths;
 pub mod peers;
+pub mod reachable;
 pub mod refusals;
 pub mod reports;
 pub mod resume;

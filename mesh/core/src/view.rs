@@ -1,6 +1,9 @@
 //! What a node currently knows and may do: one verified snapshot in the shape the mesh asks it.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use rap_proto::{
     Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
@@ -113,6 +116,12 @@ impl View {
 
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {
         self.resources.get(&resource)
+    }
+
+    /// The organizations whose resources this node reaches, as far as it is an egress for them.
+    pub fn served(&self) -> BTreeSet<OrganizationId> {
+        let theirs = self.resources.values().map(|resource| resource.organization);
+        theirs.filter(|it| self.assignment.has_role(NodeRole::StreamWorker, *it)).collect()
     }
 
     /// The relays that may carry flows of `organization`, by id.

@@ -8,7 +8,8 @@ use std::{
 };
 
 use quinn::{
-    Connection, Endpoint, EndpointConfig, Incoming, TokioRuntime, crypto::rustls::HandshakeData,
+    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime,
+    crypto::rustls::HandshakeData,
 };
 use rap_mesh_core::{
     View,
@@ -46,7 +47,8 @@ use crate::{
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
     pipe::Store,
-    relay::{self, Relay},
+    reachable::{self, Knocker, Lines},
+    relay::{self, Reachable, Relay},
     relays::RelayOrders,
     shaping::{self, Shaping},
     tcp,
@@ -111,7 +113,7 @@ impl MeshEndpoint {
         let MeshOptions { listen, identity, dialer, leases, marks, limits, carrier } = options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let (endpoint, listener) =
+        let (endpoint, socket, listener) =
             open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
@@ -121,6 +123,7 @@ impl MeshEndpoint {
         };
         let mesh = Arc::new(Mesh {
             endpoint,
+            knocker: Knocker { socket },
             clock: Clock::start(),
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
@@ -139,6 +142,8 @@ impl MeshEndpoint {
             lanes: Lanes::new(store()),
             hops: Hops::default(),
             relay: Relay::default(),
+            reachable: Reachable::default(),
+            lines: Lines::new(limits.connections),
             relays: RelayOrders::default(),
             shaping: Shaping::default(),
             leaving: CancellationToken::new(),
@@ -147,6 +152,7 @@ impl MeshEndpoint {
         mesh.spawn(accept(mesh.clone()));
         mesh.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
+        mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
         mesh.spawn(shaping::drive(mesh.clone()));
         let running = Arc::new(Running { mesh, identity: Mutex::new(identity) });
@@ -197,6 +203,8 @@ impl MeshEndpoint {
             absent_sessions,
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
+            reachable_nodes: self.running.mesh.reachable.nodes(),
+            reachable_at: self.running.mesh.lines.relays(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
             classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
@@ -250,9 +258,12 @@ fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
     view
 }
 
+/// What was opened: the UDP socket is the QUIC endpoint's own.
+type Opened = (Endpoint, Arc<dyn AsyncUdpSocket>, TcpListener);
+
 /// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
 /// then another is chosen.
-fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpListener)> {
+fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<Opened> {
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
@@ -260,11 +271,23 @@ fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<(Endpoint, TcpL
         match tcp::listen(socket.local_addr()?) {
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             listener => {
-                let (server, runtime) = (Some(configs.server.clone()), Arc::new(TokioRuntime));
-                let endpoint = Endpoint::new(EndpointConfig::default(), server, socket, runtime)?;
-                return Ok((endpoint, listener?));
+                let (server, config) = (Some(configs.server.clone()), EndpointConfig::default());
+                let socket = TokioRuntime.wrap_udp_socket(socket)?;
+                let (shared, runtime) = (socket.clone(), Arc::new(TokioRuntime));
+                let endpoint = Endpoint::new_with_abstract_socket(config, server, shared, runtime)?;
+                return Ok((endpoint, socket, listener?));
             }
         }
+    }
+}
+
+/// An address as a socket of this kind wants it.
+pub(crate) const fn on_the_wire(local: SocketAddr, address: SocketAddr) -> SocketAddr {
+    match (local, address) {
+        (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
+            SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
+        }
+        _ => address,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The asker's side of a relay: hop connections, and the flows that were set up over them.
 
 mod onward;
+mod reachable;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,6 +26,7 @@ use rap_proto::{
 use tokio::{sync::Semaphore, time::timeout};
 
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
+pub(crate) use reachable::{Line, keep_reachable, keep_reachable_on_quic};
 
 use crate::{
     PeerAnswer,
@@ -185,16 +187,7 @@ async fn ask_on_tcp(
     request: &Request,
     limit: Duration,
 ) -> Result<(Reply, SocketAddr), Refusal> {
-    let view = mesh.view();
-    let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
-    let config = mesh.configs().tcp_hop.clone();
-    let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
-        let connecting = tcp::within(tcp::connect(config.clone(), *address, peer));
-        (ATTEMPT_STAGGER * place, async move { Ok((connecting.await?, *address)) })
-    });
-    let raced = race::<_, _, std::io::Error>(attempts.collect()).await;
-    let (secured, address) = raced.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
-    let Secured { mut outlet, mut inlet, .. } = secured;
+    let (Secured { mut outlet, mut inlet, .. }, address) = connected_on_tcp(mesh, relay).await?;
     let exchange = async {
         write_frame(&mut outlet, request).await.ok()?;
         outlet.finish().await;
@@ -203,6 +196,19 @@ async fn ask_on_tcp(
     let reply = timeout(limit, exchange).await.ok().flatten();
     let reply = reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))?;
     Ok((reply, address))
+}
+
+/// A TLS connection to a relay, and the address that it leads to.
+async fn connected_on_tcp(mesh: &Mesh, relay: NodeId) -> Result<(Secured, SocketAddr), Refusal> {
+    let view = mesh.view();
+    let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
+    let config = mesh.configs().tcp_hop.clone();
+    let attempts = peer.addresses.iter().zip(0_u32..).map(|(address, place)| {
+        let connecting = tcp::within(tcp::connect(config.clone(), *address, peer));
+        (ATTEMPT_STAGGER * place, async move { Ok((connecting.await?, *address)) })
+    });
+    let raced = race::<_, _, std::io::Error>(attempts.collect()).await;
+    raced.map_err(|_| refusal(RefusalCode::PathUnavailable))
 }
 
 impl RelayedFlow {

@@ -28,6 +28,7 @@ mod peers;
 mod pipe;
 mod pool;
 mod race;
+mod reachable;
 mod relay;
 mod relays;
 mod shaping;

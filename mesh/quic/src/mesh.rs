@@ -19,9 +19,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
 use crate::{
-    Dialer, MeshLimits, clock::Clock, egress::TokenCache, entry::Clients, event::EventSender,
-    fencing::Fencing, frames::traceparent, hops::Hops, kept::KeptFlows, lanes::Lanes, relay::Relay,
-    relays::RelayOrders, shaping::Shaping, tls::NodeConfigs,
+    Dialer, MeshLimits,
+    clock::Clock,
+    egress::TokenCache,
+    entry::Clients,
+    event::EventSender,
+    fencing::Fencing,
+    frames::traceparent,
+    hops::Hops,
+    kept::KeptFlows,
+    lanes::Lanes,
+    reachable::{Knocker, Lines},
+    relay::{Reachable, Relay},
+    relays::RelayOrders,
+    shaping::Shaping,
+    tls::NodeConfigs,
 };
 
 /// How long a refused peer gets to read the refusal before its connection is closed.
@@ -29,6 +41,7 @@ const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Mesh {
     pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) knocker: Knocker,
     pub(crate) clock: Clock,
     pub(crate) views: watch::Sender<Arc<View>>,
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
@@ -49,6 +62,10 @@ pub(crate) struct Mesh {
     pub(crate) lanes: Lanes,
     pub(crate) hops: Hops,
     pub(crate) relay: Relay,
+    /// Nodes that keep themselves reachable here.
+    pub(crate) reachable: Reachable,
+    /// Where this node keeps itself reachable.
+    pub(crate) lines: Lines,
     pub(crate) relays: RelayOrders,
     pub(crate) shaping: Shaping,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.

@@ -3,11 +3,14 @@
 
 mod forward;
 mod onward;
+mod place;
+mod reachable;
 mod socket;
 mod stream;
 
 use std::{
     collections::BTreeMap,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,6 +20,7 @@ use quinn::Connection;
 use rap_mesh_core::{
     Caller, View,
     admission::{admit_set_up, flow_may_continue, may_stay_connected},
+    carrier::Carrier,
     ended::Close,
     flows::{FlowTable, Limits},
     refusals::refusal,
@@ -38,6 +42,9 @@ use crate::{
     watch::{catch_up, until},
 };
 use forward::Forwarding;
+use place::Place;
+pub(crate) use reachable::Reachable;
+use socket::FlowSocket;
 use stream::Tickets;
 pub(crate) use stream::join;
 
@@ -178,21 +185,24 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    let origin = Origin { asker: secured.remote.ip().to_canonical(), own: None };
+    let asker = secured.remote.ip().to_canonical();
+    let origin = Origin { asker, own: None, carrier: Carrier::Tcp };
     answer(mesh, caller, origin, secured.outlet, secured.inlet).await;
 }
 
-/// Where an asker's connection comes from, and which of our addresses it reached.
+/// Where an asker's connection comes from, on what, and which of our addresses it reached.
 #[derive(Clone, Copy)]
 struct Origin {
     asker: IpAddr,
     own: Option<IpAddr>,
+    carrier: Carrier,
 }
 
 impl Origin {
     fn of(connection: &Connection) -> Self {
         let asker = connection.remote_address().ip().to_canonical();
-        Self { asker, own: connection.local_ip().map(|own| own.to_canonical()) }
+        let own = connection.local_ip().map(|own| own.to_canonical());
+        Self { asker, own, carrier: Carrier::Quic }
     }
 }
 
@@ -204,6 +214,9 @@ async fn answer(
     mut recv: Inlet,
 ) {
     let Ok(request) = read_frame_within::<Request>(&mut recv, HELLO_TIMEOUT).await else { return };
+    if matches!(request, Request::KeepReachable {}) {
+        return reachable::serve(&mesh, caller, origin, (send, recv)).await;
+    }
     let version = mesh.view().version;
     let mut outcome = handle(&mesh, caller, origin, &request).await;
     if outcome.as_ref().is_err_and(|code| may_be_outdated(*code))
@@ -244,7 +257,7 @@ async fn handle(
     match request {
         Request::SetUpFlow { target, lane, from_port } => {
             let asker = SocketAddr::new(origin.asker, *from_port);
-            set_up(mesh, caller, asker, origin.own, *target, *lane)
+            set_up(mesh, caller, (asker, origin.own), *target, *lane).await
         }
         Request::RefreshFlow { flow } => refresh(mesh, caller, *flow),
         Request::CloseFlow { flow } => Ok(close_flow(mesh, caller, *flow)),
@@ -257,6 +270,8 @@ async fn handle(
         Request::SetUpStreamOnward { onward } => {
             onward::set_up_stream(mesh, caller, origin, onward).await
         }
+        // It has its stream to itself.
+        Request::KeepReachable {} => Err(RefusalCode::Malformed),
     }
 }
 
@@ -274,11 +289,10 @@ fn close_flow(mesh: &Mesh, caller: Caller, flow: u64) -> Reply {
     Reply::Done
 }
 
-fn set_up(
+async fn set_up(
     mesh: &Arc<Mesh>,
     caller: Caller,
-    asker: SocketAddr,
-    own: Option<IpAddr>,
+    (asker, own): (SocketAddr, Option<IpAddr>),
     target: NodeId,
     lane: Lane,
 ) -> Result<Reply, RefusalCode> {
@@ -287,20 +301,26 @@ fn set_up(
     }
     let view = mesh.view();
     let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
-    let mut state = locked(&mesh.relay.state);
-    let id = state.table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
-    let opened = Forwarding::open(asker, own, &peer.addresses, mesh.clock);
-    let (forwarding, port) = match opened {
-        Ok((forwarding, port)) => (Arc::new(forwarding), port),
-        Err(error) => {
-            tracing::warn!(%error, %target, "no sockets for a relayed flow");
-            state.table.remove(id);
-            return Err(RefusalCode::PathUnavailable);
-        }
-    };
-    let task = mesh.tasks.spawn(forwarding.clone().run());
-    let running = Running { forwarding: Some(forwarding), _task: AbortOnDropHandle::new(task) };
-    state.running.insert(id, running);
-    tracing::debug!(flow = id, asker = %caller.node, %target, %lane, "relayed flow set up");
-    Ok(Reply::FlowReady { flow: id, port })
+    let flow =
+        locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
+    let place = Place::new(mesh, flow);
+    let opened = towards(mesh, target, &peer.addresses)
+        .await
+        .and_then(|socket| Forwarding::between(asker, own, socket, mesh.clock));
+    let (forwarding, port) = opened.map_err(|error| {
+        tracing::warn!(%error, %target, "no sockets for a relayed flow");
+        RefusalCode::PathUnavailable
+    })?;
+    place.keep_running(Arc::new(forwarding), None)?;
+    tracing::debug!(flow, asker = %caller.node, %target, %lane, "relayed flow set up");
+    Ok(Reply::FlowReady { flow, port })
+}
+
+/// A socket towards the end of a path: where its node knocks from, if it keeps itself reachable
+/// here, and otherwise the first of its addresses that has a route.
+async fn towards(mesh: &Mesh, node: NodeId, addresses: &[SocketAddr]) -> io::Result<FlowSocket> {
+    match reachable::knocked(mesh, node).await {
+        Some(socket) => Ok(socket),
+        None => FlowSocket::to_first(addresses),
+    }
 }

@@ -19,6 +19,10 @@ pub struct MeshStatus {
     pub egress_sessions: usize,
     /// Flows of other nodes that this relay carries.
     pub relayed_flows: usize,
+    /// Egresses that keep themselves reachable at this relay.
+    pub reachable_nodes: usize,
+    /// Relays at which this egress keeps itself reachable.
+    pub reachable_at: usize,
     /// The lane connections that this entry keeps warm.
     pub lanes: Vec<LaneStatus>,
     /// Flows of this entry on the `tcp` carrier.

@@ -155,9 +155,7 @@ pub(crate) async fn connect_through(
     ticket: [u8; 32],
     peer: &Peer,
 ) -> io::Result<Secured> {
-    use tokio::io::AsyncWriteExt as _;
-    let mut stream = dialled(relay).await?;
-    stream.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
+    let stream = joined(relay, ticket).await?;
     let secured = secure(config, stream, &node_server_name(peer.node)).await?;
     is_meant(secured, peer)
 }
@@ -201,6 +199,41 @@ fn is_meant(secured: Secured, peer: &Peer) -> io::Result<Secured> {
     if meant { Ok(secured) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
+/// Connects to a relay that called for it, and serves the lane that comes through as if it had been
+/// accepted.
+pub(crate) async fn connect_back(
+    mesh: Arc<Mesh>,
+    (relay, ticket): (SocketAddr, [u8; 32]),
+    connecting: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
+) {
+    let begun = timeout(HELLO_TIMEOUT, async {
+        let stream = within(joined(relay, ticket)).await?;
+        accept_tls(&mesh, stream, place).await
+    });
+    let begun = begun.await;
+    drop(connecting);
+    match begun {
+        Ok(Ok((secured, protocol))) => {
+            match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == protocol) {
+                Some(lane) => egress::serve_tcp(mesh, secured, *lane).await,
+                // Clients and hops have no business behind a relay.
+                None => refuse(secured, RefusalCode::Malformed),
+            }
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "a connection back came to nothing"),
+        Err(_) => {}
+    }
+}
+
+/// A connection to a relay that gave this ticket.
+async fn joined(relay: SocketAddr, ticket: [u8; 32]) -> io::Result<TcpStream> {
+    use tokio::io::AsyncWriteExt as _;
+    let mut stream = dialled(relay).await?;
+    stream.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
+    Ok(stream)
+}
+
 enum Begun {
     Secured(Secured, Vec<u8>),
     /// The other side of a stream that this node relays.
@@ -227,11 +260,21 @@ async fn begin(
         stream.read_exact(&mut ticket).await?;
         return Ok(Begun::Relayed(stream, ticket, place));
     }
+    let (secured, protocol) = accept_tls(mesh, stream, place).await?;
+    Ok(Begun::Secured(secured, protocol))
+}
+
+/// The accepting side of TLS, and the protocol that the other side asked for.
+async fn accept_tls(
+    mesh: &Mesh,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+) -> io::Result<(Secured, Vec<u8>)> {
     let config = mesh.configs().tcp_server.clone();
     let stream = ReadAhead::new(stream);
     let tls = TlsAcceptor::from(config).accept(stream).await?;
     let protocol = tls.get_ref().1.alpn_protocol().unwrap_or_default().to_vec();
-    Ok(Begun::Secured(Secured::new(tls.into(), Some(place))?, protocol))
+    Ok((Secured::new(tls.into(), Some(place))?, protocol))
 }
 
 async fn serve(mesh: Arc<Mesh>, secured: Secured, protocol: &[u8]) {

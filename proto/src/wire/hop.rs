@@ -7,6 +7,9 @@
 //!
 //! A path over several relays is set up by the relays themselves: each one asks the next for what
 //! is left of it, and what that one answers takes the target's place.
+//!
+//! A node that nobody reaches from outside keeps one stream open: after the reply to
+//! [`Request::KeepReachable`] the relay sends a [`Call`] on it whenever somebody wants that node.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +22,8 @@ pub const MAX_HOPS: usize = 3;
 pub const FLOW_TTL_MS: u64 = 30_000;
 /// How long the ticket of a stream waits for its connection.
 pub const TICKET_TTL_MS: u64 = 5_000;
+/// How long a relay waits for what it called for.
+pub const CALL_TTL_MS: u64 = 1_000;
 
 /// What is left of a path behind the relay that is asked for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +68,10 @@ pub enum Request {
     SetUpStreamOnward {
         onward: Onward,
     },
+    /// The asker is an egress that may not be reachable from outside: after [`Reply::Done`], this
+    /// stream stays open and brings [`Call`]s, until either side ends it. The newest of one node
+    /// counts.
+    KeepReachable {},
 }
 
 impl Request {
@@ -94,4 +103,41 @@ pub enum Reply {
         hop: u8,
         refusal: Refusal,
     },
+}
+
+/// What a relay wants of a node that keeps itself reachable there. Nothing is answered on the
+/// stream: what is asked for arrives elsewhere, or does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// Send [`knock`] of `secret` to `port` of the relay's address, from the UDP port that lanes
+    /// come in on: the relay forwards to wherever it comes from.
+    Knock {
+        port: u16,
+        #[serde(with = "serde_bytes")]
+        secret: [u8; 16],
+    },
+    /// The knock at `port` was heard, or is not waited for any more.
+    Heard { port: u16 },
+    /// Connect to the relay's TCP port within [`CALL_TTL_MS`], send [`super::PREAMBLE`] and the
+    /// ticket, and serve what comes as if it had been accepted.
+    ConnectBack {
+        #[serde(with = "serde_bytes")]
+        ticket: [u8; 32],
+    },
+}
+
+/// The bytes of a knock: too few for a stateless reset (RFC 9000, section 10.3), so that whoever
+/// gets it by mistake stays silent.
+pub const KNOCK_BYTES: usize = 20;
+/// What a knock begins with: nothing that QUIC begins with, and what whoever shares a port between
+/// protocols drops (RFC 9443, section 3).
+const KNOCK_PREFIX: [u8; 4] = *b"\x0bRAP";
+
+/// The datagram that shows a relay where a node's datagrams come from.
+pub fn knock(secret: &[u8; 16]) -> [u8; KNOCK_BYTES] {
+    let mut datagram = [0; KNOCK_BYTES];
+    datagram[..KNOCK_PREFIX.len()].copy_from_slice(&KNOCK_PREFIX);
+    datagram[KNOCK_PREFIX.len()..].copy_from_slice(secret);
+    datagram
 }

@@ -397,6 +397,26 @@ fn frames_of_paths_over_several_relays() {
 }
 
 #[test]
+fn frames_of_nodes_that_keep_themselves_reachable() {
+    check("hop_keep_reachable.v1", &hop::Request::KeepReachable {});
+    check("call_knock.v1", &hop::Call::Knock { port: 40_000, secret: [9; 16] });
+    check("call_heard.v1", &hop::Call::Heard { port: 40_000 });
+    check("call_connect_back.v1", &hop::Call::ConnectBack { ticket: [9; 32] });
+    check_bytes("knock.v1", &hop::knock(&[9; 16]));
+}
+
+#[test]
+fn a_knock_is_no_quic_and_too_short_for_an_answer() {
+    let knock = hop::knock(&[0xff; 16]);
+    // RFC 9000, section 17: the header form and the fixed bit.
+    assert_eq!(knock[0] & 0b1100_0000, 0);
+    // RFC 9443, section 3: dropped by whoever shares the port.
+    assert!((4..16).contains(&knock[0]));
+    // RFC 9000, section 10.3: no reset answers less than 22 bytes here (5 and a token of 16).
+    assert!(knock.len() <= 21);
+}
+
+#[test]
 fn node_api_bodies() {
     check(
         "enroll_request.v1",

@@ -43,6 +43,21 @@ table inet cut {
 }
 ";
 
+/// The rules of a host behind a NAT, towards other nodes: whatever leaves has an address and ports that
+/// say nothing of the host's own and differ by whom it speaks with, and nothing new comes in.
+const HIDDEN: &str = "\
+table inet hidden {
+    chain postrouting {
+        type nat hook postrouting priority 100; policy accept;
+        oifname { entry, relay, spare } masquerade fully-random;
+    }
+    chain input {
+        type filter hook input priority 0; policy accept;
+        iifname { entry, relay, spare } ct state new drop;
+    }
+}
+";
+
 /// A host of the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Space {
@@ -159,6 +174,12 @@ impl Lab {
     /// Ends what [`Lab::cut_off`] began.
     pub fn heal(&self, space: Space) -> Result<(), String> {
         self.run(space, "nft", &["delete table inet cut"])
+    }
+
+    /// Puts a host behind a NAT that is symmetric and lets nothing new in. Control and whatever is
+    /// behind the host stay as they are.
+    pub fn hide(&self, space: Space) -> Result<(), String> {
+        self.run(space, "nft", &[HIDDEN])
     }
 
     /// Drops what a host and a neighbour send each other over `protocol`, `tcp` or `udp`.

@@ -186,6 +186,8 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         absent_sessions: status.absent_sessions,
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
+        reachable_nodes: status.reachable_nodes,
+        reachable_at: status.reachable_at,
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         dropped_events: status.dropped_events,

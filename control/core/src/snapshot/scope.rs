@@ -11,7 +11,8 @@ const SPEAKS_WITH: &[(NodeRole, &[NodeRole])] = &[
     (NodeRole::EntryNode, &[NodeRole::StreamWorker, NodeRole::RelayNode]),
     // A path may lead over several relays, each of which asks the next.
     (NodeRole::RelayNode, &[NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode]),
-    (NodeRole::StreamWorker, &[NodeRole::EntryNode]),
+    // An egress that nobody reaches from outside keeps itself reachable at relays.
+    (NodeRole::StreamWorker, &[NodeRole::EntryNode, NodeRole::RelayNode]),
 ];
 
 /// What of `other`'s roles `viewer` is told: those that it has to speak with, and of each scope the

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod onward;
+mod reachable;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -28,7 +28,7 @@ pub mod peer;
 mod places;
 pub mod recovery;
 pub mod review;
-mod spread;
+pub(crate) mod spread;
 mod status;
 pub mod through;
 

@@ -6,15 +6,15 @@ use rap_proto::NodeId;
 
 /// Numbers that follow from a seed (SplitMix64); for spreading load, never for secrets.
 #[derive(Debug, Clone)]
-pub(super) struct Spread(u64);
+pub(crate) struct Spread(u64);
 
 impl Spread {
-    pub(super) const fn new(seed: u64) -> Self {
+    pub(crate) const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A duration between `base - base·percent/100` and `base + base·percent/100`.
-    pub(super) fn around(&mut self, base: Duration, percent: u32) -> Duration {
+    pub(crate) fn around(&mut self, base: Duration, percent: u32) -> Duration {
         let base = u64::try_from(base.as_micros()).unwrap_or(u64::MAX / 4).min(u64::MAX / 4);
         let spread = base / 100 * u64::from(percent.min(100));
         let offset = self.next() % (2 * spread + 1);

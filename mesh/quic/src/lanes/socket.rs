@@ -23,7 +23,10 @@ use quinn::{
 use tokio::sync::{Notify, mpsc};
 
 use super::probe::{self, PROBE_BYTES, ProbeId, Probes};
-use crate::{endpoint::udp_socket, mesh::locked};
+use crate::{
+    endpoint::{on_the_wire, udp_socket},
+    mesh::locked,
+};
 
 /// What QUIC takes for the far end's address; from a block that is kept for documentation
 /// (RFC 5737, RFC 3849), so that nothing would ever arrive there.
@@ -200,12 +203,7 @@ impl LaneSocket {
 
     /// The address as this kind of socket wants it.
     const fn on_the_wire(&self, address: SocketAddr) -> SocketAddr {
-        match (self.local, address) {
-            (SocketAddr::V6(_), SocketAddr::V4(v4)) => {
-                SocketAddr::new(IpAddr::V6(v4.ip().to_ipv6_mapped()), v4.port())
-            }
-            _ => address,
-        }
+        on_the_wire(self.local, address)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Addresses> {

@@ -27,25 +27,8 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Opens both sockets, the target's towards the first of its addresses that has a route.
-    /// Returns the port that the asker sends to.
-    pub(super) fn open(
-        asker: SocketAddr,
-        own: Option<IpAddr>,
-        target: &[SocketAddr],
-        clock: Clock,
-    ) -> io::Result<(Self, u16)> {
-        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for address in target {
-            match FlowSocket::connect(None, *address) {
-                Ok(target) => return Self::between(asker, own, target, clock),
-                Err(error) => failure = error,
-            }
-        }
-        Err(failure)
-    }
-
-    /// The same, with the socket towards whoever is next.
+    /// Opens the asker's socket; the other is that of whoever is next. Returns the port that the
+    /// asker sends to.
     pub(super) fn between(
         asker: SocketAddr,
         own: Option<IpAddr>,

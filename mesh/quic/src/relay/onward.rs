@@ -2,7 +2,7 @@
 //! what that one answers to what it was asked for. While the flow runs, it looks after the next leg;
 //! each of the two ends with the other.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
 use rap_mesh_core::{
     Caller,
@@ -11,26 +11,21 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     Lane, Moment, NodeId, RefusalCode,
-    wire::hop::{FLOW_TTL_MS, Onward, Reply},
+    wire::hop::{Onward, Reply},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
-use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Origin, Running,
+    Origin,
     forward::Forwarding,
+    place::Place,
     socket::Promised,
-    stream::{Towards, expect, new_ticket},
+    stream::{Towards, new_ticket},
+    towards,
 };
 use crate::{
-    hops::{self, OnwardRefused, Refreshed, RelayedFlow},
+    hops::{self, OnwardRefused, RelayedFlow},
     mesh::{Mesh, locked},
 };
-
-/// How often the next leg is refreshed while this one is held.
-const REFRESH_EVERY: Duration = Duration::from_millis(FLOW_TTL_MS / 3);
-/// So many refreshes in a row that nobody answered, and the next leg counts as lost.
-const MAX_MISSED: u32 = 2;
 
 /// Why a leg was not set up: this relay refuses, or somebody behind it did.
 enum NotSetUp {
@@ -90,8 +85,11 @@ async fn set_up_flow(
     }
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
     let (opened, beyond) = match leg {
-        Leg::Target(addresses) => {
-            (Forwarding::open(asker, origin.own, &addresses, mesh.clock), None)
+        Leg::Target(node, addresses) => {
+            let opened = towards(mesh, node, &addresses)
+                .await
+                .and_then(|socket| Forwarding::between(asker, origin.own, socket, mesh.clock));
+            (opened, None)
         }
         Leg::Relay(relay, rest) => {
             let (socket, beyond) = lead_on(mesh, relay, rest).await?;
@@ -118,14 +116,14 @@ async fn set_up_joined(
 ) -> Result<Reply, NotSetUp> {
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up_stream)?;
     let to = match leg {
-        Leg::Target(addresses) => Towards { addresses, ticket: None },
+        Leg::Target(node, addresses) => Towards::Target(node, addresses),
         Leg::Relay(relay, rest) => {
             let beyond = hops::set_up_stream_onward(mesh, relay, rest).await?;
-            Towards { addresses: vec![beyond.address], ticket: Some(beyond.ticket) }
+            Towards::Relay(beyond.address, beyond.ticket)
         }
     };
     let ticket = new_ticket()?;
-    let flow = place.keep_expecting(ticket, origin, to)?;
+    let flow = place.keep_expecting(ticket, origin.asker, to)?;
     tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a stream set up");
     Ok(Reply::StreamReady { ticket })
 }
@@ -151,15 +149,8 @@ const fn canonical(address: SocketAddr) -> SocketAddr {
 
 /// Where a leg leads, in values of its own: what it was admitted by may change meanwhile.
 enum Leg {
-    Target(Vec<SocketAddr>),
+    Target(NodeId, Vec<SocketAddr>),
     Relay(NodeId, Onward),
-}
-
-/// A place among the relay's flows; given back when the leg comes to nothing.
-struct Place<'m> {
-    mesh: &'m Arc<Mesh>,
-    flow: u64,
-    is_kept: bool,
 }
 
 type SetUp = fn(&mut FlowTable, Moment, NodeId, NodeId, Lane) -> Result<u64, RefusalCode>;
@@ -179,92 +170,8 @@ fn take_place<'m>(
     let flow = set_up(&mut state.table, now, caller.node, peer.node, onward.lane)?;
     state.table.lead_on(flow, passage)?;
     let leg = match next {
-        Next::Target(peer) => Leg::Target(peer.addresses.clone()),
+        Next::Target(peer) => Leg::Target(peer.node, peer.addresses.clone()),
         Next::Relay(peer, rest) => Leg::Relay(peer.node, rest),
     };
-    Ok((Place { mesh, flow, is_kept: false }, leg))
-}
-
-impl Place<'_> {
-    /// Forwards from now on, unless the place was lost while the rest was set up.
-    fn keep_running(
-        mut self,
-        forwarding: Arc<Forwarding>,
-        beyond: Option<RelayedFlow>,
-    ) -> Result<u64, RefusalCode> {
-        let mesh = self.mesh.clone();
-        let mut state = locked(&self.mesh.relay.state);
-        if !state.table.led_on(self.flow) {
-            return Err(RefusalCode::PathUnavailable);
-        }
-        let task = self.mesh.tasks.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
-        let task = AbortOnDropHandle::new(task);
-        state.running.insert(self.flow, Running { forwarding: Some(forwarding), _task: task });
-        self.is_kept = true;
-        Ok(self.flow)
-    }
-
-    /// Waits for the ticket from now on, unless the place was lost.
-    fn keep_expecting(
-        mut self,
-        ticket: [u8; 32],
-        origin: Origin,
-        to: Towards,
-    ) -> Result<u64, RefusalCode> {
-        let mut state = locked(&self.mesh.relay.state);
-        if !state.table.led_on(self.flow) {
-            return Err(RefusalCode::PathUnavailable);
-        }
-        expect(self.mesh, &mut state, ticket, self.flow, origin.asker, to);
-        self.is_kept = true;
-        Ok(self.flow)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if !self.is_kept {
-            locked(&self.mesh.relay.state).table.remove(self.flow);
-        }
-    }
-}
-
-/// Forwards until a socket fails or the next leg is lost, and gives the place back.
-async fn run(mesh: Arc<Mesh>, flow: u64, forwarding: Arc<Forwarding>, beyond: Option<RelayedFlow>) {
-    match &beyond {
-        None => forwarding.run().await,
-        Some(beyond) => tokio::select! {
-            () = forwarding.run() => {}
-            () = lost(beyond) => tracing::debug!(flow, "the next leg of a path is lost"),
-        },
-    }
-    let mut state = locked(&mesh.relay.state);
-    state.table.remove(flow);
-    state.running.remove(&flow);
-}
-
-/// Refreshes the next leg, until it is lost.
-async fn lost(beyond: &RelayedFlow) {
-    let hop_lost = beyond.hop_lost();
-    tokio::pin!(hop_lost);
-    let mut watches = true;
-    let mut ticks = interval_at(Instant::now() + REFRESH_EVERY, REFRESH_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut missed = 0;
-    while missed < MAX_MISSED {
-        tokio::select! {
-            is_closed = &mut hop_lost, if watches => {
-                // Closed by the relay, its flows are gone; otherwise another hop may find them.
-                if is_closed {
-                    return;
-                }
-                watches = false;
-            }
-            _ = ticks.tick() => match beyond.refresh().await {
-                Refreshed::Kept => missed = 0,
-                Refreshed::Gone => return,
-                Refreshed::Unanswered => missed += 1,
-            },
-        }
-    }
+    Ok((Place::new(mesh, flow), leg))
 }

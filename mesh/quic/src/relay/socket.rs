@@ -6,6 +6,7 @@ use std::{
 };
 
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use rap_proto::wire::hop::KNOCK_BYTES;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{io::Interest, net::UdpSocket};
 
@@ -20,11 +21,16 @@ const RUN_BYTES: usize = 64 * 1024;
 /// is about to say so can send to it.
 pub(super) struct Promised(Socket);
 
+/// A socket that will speak with whoever knocks.
+pub(super) struct Awaiting(UdpSocket);
+
 /// Connected: the kernel drops what comes from anywhere else.
 pub(super) struct FlowSocket {
     socket: UdpSocket,
     state: UdpSocketState,
     peer: SocketAddr,
+    /// The knock that made it: repeated, it is no part of the flow.
+    knock: Option<[u8; KNOCK_BYTES]>,
 }
 
 /// Room for one batch. Only what is used of it takes up memory.
@@ -38,22 +44,23 @@ impl Batch {
     pub(super) fn new() -> Self {
         Self { bytes: vec![0; BATCH * RUN_BYTES], runs: [RecvMeta::default(); BATCH], received: 0 }
     }
+
+    /// Empties the runs that others sent before it was known who the peer is, and those that are
+    /// this datagram and nothing else.
+    fn leave_out(&mut self, peer: SocketAddr, datagram: &[u8]) {
+        let runs = self.runs[..self.received].iter_mut().zip(self.bytes.chunks(RUN_BYTES));
+        for (run, bytes) in runs {
+            if run.addr != peer || bytes[..run.len] == *datagram {
+                run.len = 0;
+            }
+        }
+    }
 }
 
 impl Promised {
     /// A socket of our address `own`. The port that it will speak with is another of this peer's.
     pub(super) fn bind(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = match peer {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        let own = own.filter(|own| own.is_ipv4() == peer.is_ipv4()).unwrap_or(any);
-        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))?;
-        // The kernel gives as much as its own limits allow; less is slower but works.
-        let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-        let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-        socket.set_nonblocking(true)?;
-        socket.bind(&SocketAddr::new(own, 0).into())?;
+        let socket = bound(own, peer)?;
         socket.connect(&peer.into())?;
         Ok(Self(socket))
     }
@@ -69,14 +76,69 @@ impl Promised {
         socket.connect(&peer.into())?;
         let socket = UdpSocket::from_std(socket.into())?;
         let state = UdpSocketState::new((&socket).into())?;
-        Ok(FlowSocket { socket, state, peer })
+        Ok(FlowSocket { socket, state, peer, knock: None })
     }
+}
+
+impl Awaiting {
+    /// A socket of our address `own`. Whoever knocks has an address of this kind.
+    pub(super) fn bind(own: Option<IpAddr>, like: SocketAddr) -> io::Result<Self> {
+        Ok(Self(UdpSocket::from_std(bound(own, like)?.into())?))
+    }
+
+    pub(super) fn local_port(&self) -> io::Result<u16> {
+        Ok(self.0.local_addr()?.port())
+    }
+
+    /// Waits for the knock, and speaks with whoever sent it from then on.
+    pub(super) async fn knocked(self, knock: [u8; KNOCK_BYTES]) -> io::Result<FlowSocket> {
+        let Self(socket) = self;
+        // One byte more, so that what only begins like a knock is none.
+        let mut heard = [0; KNOCK_BYTES + 1];
+        let peer = loop {
+            let (length, from) = socket.recv_from(&mut heard).await?;
+            if heard[..length] == knock {
+                break from;
+            }
+        };
+        socket.connect(peer).await?;
+        let state = UdpSocketState::new((&socket).into())?;
+        Ok(FlowSocket { socket, state, peer, knock: Some(knock) })
+    }
+}
+
+/// A socket of our address `own`, for a peer of this kind.
+fn bound(own: Option<IpAddr>, like: SocketAddr) -> io::Result<Socket> {
+    let any: IpAddr = match like {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let own = own.filter(|own| own.is_ipv4() == like.is_ipv4()).unwrap_or(any);
+    let socket = Socket::new(Domain::for_address(like), Type::DGRAM, Some(Protocol::UDP))?;
+    // The kernel gives as much as its own limits allow; less is slower but works.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&SocketAddr::new(own, 0).into())?;
+    Ok(socket)
 }
 
 impl FlowSocket {
     /// A socket of our address `own` that speaks with `peer` alone.
     pub(super) fn connect(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
         Promised::bind(own, peer)?.connect(peer)
+    }
+
+    /// The same with the first of these addresses that has a route.
+    pub(super) fn to_first(addresses: &[SocketAddr]) -> io::Result<Self> {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match Self::connect(None, *address) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     pub(super) fn local_port(&self) -> io::Result<u16> {
@@ -96,6 +158,9 @@ impl FlowSocket {
         batch.received = self.socket.try_io(Interest::READABLE, || {
             self.state.recv((&self.socket).into(), &mut slices, &mut batch.runs)
         })?;
+        if let Some(knock) = &self.knock {
+            batch.leave_out(self.peer, knock);
+        }
         Ok(())
     }
 

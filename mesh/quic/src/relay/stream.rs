@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rap_mesh_core::{Caller, admission::admit_set_up};
 use rap_proto::{
     Lane, Moment, NodeId, RefusalCode,
@@ -21,11 +22,18 @@ use rap_splice::pass;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Running, State};
+use super::{
+    Running, State,
+    reachable::{Back, called_back},
+};
 use crate::{
     mesh::{Mesh, locked},
+    race::race,
     tcp::{dialled, within},
 };
+
+/// How long the target's own connection is waited for before its address is tried as well.
+const BACK_HEAD_START: Duration = Duration::from_millis(400);
 
 /// What is expected of whoever brings a ticket. There are no more of them than the table of flows
 /// has places.
@@ -37,9 +45,7 @@ pub(super) struct Tickets {
 struct Expected {
     flow: u64,
     from: IpAddr,
-    target: Vec<SocketAddr>,
-    /// What to show there, where that is another relay.
-    onward: Option<[u8; 32]>,
+    to: Towards,
     until: Moment,
 }
 
@@ -68,16 +74,17 @@ pub(super) fn set_up(
     let ticket = new_ticket()?;
     let mut state = locked(&mesh.relay.state);
     let flow = state.table.set_up_stream(mesh.clock.moment(), caller.node, target, lane)?;
-    let to = Towards { addresses: peer.addresses.clone(), ticket: None };
+    let to = Towards::Target(target, peer.addresses.clone());
     expect(mesh, &mut state, ticket, flow, from, to);
     tracing::debug!(flow, asker = %caller.node, %target, %lane, "stream set up");
     Ok(Reply::StreamReady { ticket })
 }
 
-/// Where a stream goes, and the ticket of the next relay, if it is one.
-pub(super) struct Towards {
-    pub(super) addresses: Vec<SocketAddr>,
-    pub(super) ticket: Option<[u8; 32]>,
+/// Where a stream goes.
+pub(super) enum Towards {
+    Target(NodeId, Vec<SocketAddr>),
+    /// The next relay, and the ticket that it gave.
+    Relay(SocketAddr, [u8; 32]),
 }
 
 pub(super) fn new_ticket() -> Result<[u8; 32], RefusalCode> {
@@ -97,7 +104,7 @@ pub(super) fn expect(
     to: Towards,
 ) {
     let until = mesh.clock.moment() + Duration::from_millis(TICKET_TTL_MS);
-    let expected = Expected { flow, from, target: to.addresses, onward: to.ticket, until };
+    let expected = Expected { flow, from, to, until };
     state.tickets.waiting.insert(ticket, expected);
 }
 
@@ -109,11 +116,13 @@ pub(crate) async fn join(
     ticket: [u8; 32],
     place: OwnedSemaphorePermit,
 ) {
+    let back = mesh.reachable.came_back(&ticket, Back(asker, place));
+    let Err(Back(asker, place)) = back else { return };
     let mut state = locked(&mesh.relay.state);
     let Some(expected) = state.tickets.waiting.remove(&ticket) else {
         return mesh.refused(RefusalCode::Malformed, None);
     };
-    let Expected { flow, from: expected, target, onward, .. } = expected;
+    let Expected { flow, from: expected, to, .. } = expected;
     if from.ip().to_canonical() != expected {
         state.table.remove(flow);
         return mesh.refused(RefusalCode::PeerNotTrusted, None);
@@ -121,7 +130,7 @@ pub(crate) async fn join(
     let over = mesh.clone();
     let task = mesh.tasks.spawn(async move {
         let _place = place;
-        if let Err(error) = carry(asker, &target, onward).await {
+        if let Err(error) = carry(&over, asker, to).await {
             tracing::debug!(%error, flow, "a relayed stream broke");
         }
         let mut state = locked(&over.relay.state);
@@ -132,23 +141,43 @@ pub(crate) async fn join(
 }
 
 /// Passes bytes both ways until both ends have closed, or one of them breaks.
-async fn carry(
-    asker: TcpStream,
-    target: &[SocketAddr],
-    onward: Option<[u8; 32]>,
-) -> io::Result<()> {
-    let mut connecting = Err(io::ErrorKind::AddrNotAvailable.into());
-    for address in target {
-        connecting = within(dialled(*address)).await;
-        if connecting.is_ok() {
-            break;
+async fn carry(mesh: &Mesh, asker: TcpStream, to: Towards) -> io::Result<()> {
+    let (target, _place) = match to {
+        Towards::Target(node, addresses) => reached(mesh, node, &addresses).await?,
+        Towards::Relay(address, ticket) => {
+            let mut relay = within(dialled(address)).await?;
+            relay.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
+            (relay, None)
         }
-    }
-    let mut target = connecting?;
-    if let Some(ticket) = onward {
-        target.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
-    }
+    };
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     tokio::try_join!(pass(&asker, &target, &up), pass(&target, &asker, &down))?;
     Ok(())
+}
+
+/// A connection to the end of a path: one that its node makes, if it keeps itself reachable here,
+/// and one to its first address that answers, when that one does not come or not soon.
+async fn reached(
+    mesh: &Mesh,
+    node: NodeId,
+    addresses: &[SocketAddr],
+) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
+    let back = async {
+        let back = called_back(mesh, node).await;
+        back.map(|Back(stream, place)| (stream, Some(place)))
+    };
+    let dialling = async {
+        let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
+        for address in addresses {
+            match within(dialled(*address)).await {
+                Ok(stream) => return Ok((stream, None)),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    };
+    let attempts = vec![(Duration::ZERO, back.boxed()), (BACK_HEAD_START, dialling.boxed())];
+    race(attempts).await.map_err(|mut failures: Vec<io::Error>| {
+        failures.pop().unwrap_or_else(|| io::ErrorKind::NotConnected.into())
+    })
 }

@@ -83,6 +83,8 @@ pub(crate) struct Plan {
     pub(crate) carried: Option<VpnConnectionId>,
     pub(crate) resources_at: BTreeSet<NodeId>,
     pub(crate) bandwidth: Bandwidth,
+    /// Whether egresses know relays, and so keep themselves reachable there.
+    pub(crate) egresses_dial_out: bool,
     /// How one node sees another's address, where that is not the real one.
     pub(crate) addresses: BTreeMap<(NodeId, NodeId), SocketAddr>,
 }
@@ -152,6 +154,7 @@ impl Fabric {
             carried: None,
             resources_at: BTreeSet::from([EGRESS]),
             bandwidth: Bandwidth::default(),
+            egresses_dial_out: false,
             addresses: BTreeMap::new(),
         };
         let mut fabric = Self {
@@ -275,7 +278,15 @@ impl Fabric {
             denied_nodes: self.plan.denied_nodes.clone(),
             denied_sessions: self.plan.denied_sessions.clone(),
         };
-        let peers = self.nodes.iter().filter(|(peer, _)| **peer != id).map(|(peer, node)| Peer {
+        let knows = |peer: NodeId| {
+            let only = |node: NodeId, role| {
+                let roles = self.plan.roles.get(&node).into_iter().flatten();
+                roles.clone().count() > 0 && roles.clone().all(|scope| scope.role == role)
+            };
+            let is_egress = only(id, NodeRole::StreamWorker) && only(peer, NodeRole::RelayNode);
+            peer != id && (self.plan.egresses_dial_out || !is_egress)
+        };
+        let peers = self.nodes.iter().filter(|(peer, _)| knows(**peer)).map(|(peer, node)| Peer {
             node: *peer,
             key: node.key.public_key().id(),
             roles: self.plan.roles.get(peer).cloned().unwrap_or_default(),

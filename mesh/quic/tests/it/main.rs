@@ -14,6 +14,7 @@ mod own;
 mod paths;
 mod peers;
 mod raw;
+mod reachable;
 mod refusals;
 mod resume;
 mod shaping;

@@ -112,7 +112,7 @@ async fn a_client_finds_out_by_itself_that_udp_does_not_get_through() {
 }
 
 /// A port that passes TCP on to `target`, and answers no datagram.
-async fn tcp_only(target: SocketAddr) -> SocketAddr {
+pub(crate) async fn tcp_only(target: SocketAddr) -> SocketAddr {
     serve(move |mut stream| async move {
         if let Ok(mut target) = TcpStream::connect(target).await {
             let _ = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
@@ -239,7 +239,7 @@ impl Raw {
         Self::secure(fabric, stream, node, alpn, identity).await.unwrap()
     }
 
-    async fn secure(
+    pub(crate) async fn secure(
         fabric: &Fabric,
         stream: TcpStream,
         node: NodeId,
@@ -356,7 +356,7 @@ async fn whoever_shows_no_node_certificate_gets_no_flow_and_no_stream() {
     }
 }
 
-async fn ticket(fabric: &Fabric) -> [u8; 32] {
+pub(crate) async fn ticket(fabric: &Fabric) -> [u8; 32] {
     let mut hop = Raw::dial(fabric, RELAY, HOP_ALPN, Some(ENTRY)).await;
     hop.say(&hop::Request::SetUpStream { target: EGRESS, lane: Lane::Bulk }).await;
     match hop.reply().await {
@@ -365,7 +365,7 @@ async fn ticket(fabric: &Fabric) -> [u8; 32] {
     }
 }
 
-async fn bring(fabric: &Fabric, ticket: &[u8; 32]) -> TcpStream {
+pub(crate) async fn bring(fabric: &Fabric, ticket: &[u8; 32]) -> TcpStream {
     let mut stream = TcpStream::connect(fabric.address(RELAY)).await.unwrap();
     stream.write_all(&[&PREAMBLE[..], ticket].concat()).await.unwrap();
     stream

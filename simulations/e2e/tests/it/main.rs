@@ -8,6 +8,7 @@ mod denied;
 mod everyday;
 mod fence;
 mod lease;
+mod nat;
 mod network;
 mod outage;
 mod proof;

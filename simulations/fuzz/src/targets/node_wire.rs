@@ -14,6 +14,7 @@ pub fn target(data: &[u8]) {
             check::<FlowReply, MAX_FRAME_BYTES>,
             check::<hop::Request, MAX_FRAME_BYTES>,
             check::<hop::Reply, MAX_FRAME_BYTES>,
+            check::<hop::Call, MAX_FRAME_BYTES>,
         ],
         data,
     );

@@ -45,7 +45,7 @@ impl Scope {
                         NodeRole::EntryNode | NodeRole::StreamWorker | NodeRole::RelayNode
                     )
                 }
-                _ => role == NodeRole::EntryNode,
+                _ => matches!(role, NodeRole::EntryNode | NodeRole::RelayNode),
             };
             if !peer.roles.iter().all(|scope| needed(scope.role)) || peer.roles.is_empty() {
                 return violated(format!("was told of node {} without need", peer.node));

@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::*;
-use crate::relay::socket::Promised;
+use crate::relay::socket::{Awaiting, Promised};
 
 async fn host() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
@@ -14,8 +14,9 @@ async fn host() -> UdpSocket {
 /// A running flow between two hosts, and the ports of the relay that each speaks with.
 async fn flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Forwarding>, SocketAddr, SocketAddr) {
     let addresses = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&addresses).unwrap();
     let opened =
-        Forwarding::open(asker.local_addr().unwrap(), None, &addresses, Clock::start()).unwrap();
+        Forwarding::between(asker.local_addr().unwrap(), None, far, Clock::start()).unwrap();
     let (forwarding, port) = (Arc::new(opened.0), opened.1);
     tokio::spawn(forwarding.clone().run());
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -87,13 +88,13 @@ async fn a_target_without_a_route_is_passed_over() {
     let (asker, target) = (host().await, host().await);
     let unroutable: SocketAddr = "255.255.255.255:9".parse().unwrap();
     let addresses = [unroutable, target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&addresses).unwrap();
     let (forwarding, port) =
-        Forwarding::open(asker.local_addr().unwrap(), None, &addresses, Clock::start()).unwrap();
+        Forwarding::between(asker.local_addr().unwrap(), None, far, Clock::start()).unwrap();
     tokio::spawn(Arc::new(forwarding).run());
     asker.send_to(b"through", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     assert_eq!(received(&target).await.0, b"through");
-    let none = Forwarding::open(asker.local_addr().unwrap(), None, &[unroutable], Clock::start());
-    assert!(none.is_err());
+    assert!(FlowSocket::to_first(&[unroutable]).is_err());
 }
 
 #[tokio::test]
@@ -111,5 +112,27 @@ async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port()
     target.send_to(b"true", far).await.unwrap();
     assert_eq!(received(&asker).await, (b"true".to_vec(), near), "nobody else's came through");
     asker.send_to(b"back", near).await.unwrap();
+    assert_eq!(received(&target).await, (b"back".to_vec(), far));
+}
+
+/// What came before the knock, and the knock itself as often as it comes, are no part of the flow.
+#[tokio::test]
+async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_it() {
+    let (asker, target, stranger) = (host().await, host().await, host().await);
+    let waiting = Awaiting::bind(None, asker.local_addr().unwrap()).unwrap();
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.local_port().unwrap()));
+    let knock = rap_proto::wire::hop::knock(&[7; 16]);
+    stranger.send_to(b"before", far).await.unwrap();
+    target.send_to(&knock, far).await.unwrap();
+    // They are in the socket's queue when the knock is heard.
+    stranger.send_to(b"spoofed", far).await.unwrap();
+    target.send_to(&knock, far).await.unwrap();
+    let socket = waiting.knocked(knock).await.unwrap();
+    let near = asker.local_addr().unwrap();
+    let (forwarding, port) = Forwarding::between(near, None, socket, Clock::start()).unwrap();
+    tokio::spawn(Arc::new(forwarding).run());
+    target.send_to(b"of the flow", far).await.unwrap();
+    assert_eq!(received(&asker).await.0, b"of the flow");
+    asker.send_to(b"back", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     assert_eq!(received(&target).await, (b"back".to_vec(), far));
 }

@@ -1,0 +1,165 @@
+//! Egresses that only dial out: at which relays they keep themselves reachable, how long they pause
+//! before they try again, and what a relay remembers of them.
+//!
+//! An egress is found at the relays of [`choose`]. Each of them holds one line to it, in a
+//! [`Table`], and calls it over that line when somebody wants it. The shells own the lines.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rap_proto::{NodeId, RefusalCode};
+
+use crate::peers::spread::Spread;
+
+/// The most relays at which one egress keeps itself reachable.
+pub const MAX_RELAYS: usize = 8;
+/// The most egresses that keep themselves reachable at one relay.
+pub const MAX_NODES: usize = 4096;
+/// The most calls of one relay that wait for their egress.
+pub const MAX_CALLS: usize = 1024;
+/// Those of them that wait for the same egress.
+pub const MAX_CALLS_OF_ONE: usize = 64;
+/// The pause after the first failure, spread by half; each further one doubles it.
+pub const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// No pause is longer, but for the spread.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A line that was held for so long begins with the first pause again.
+pub const HELD_WELL: Duration = Duration::from_secs(10);
+/// Pauses differ by so many percent, so that a fleet does not come back at once.
+const PAUSE_SPREAD: u32 = 50;
+
+/// Chooses at which relays an egress keeps itself reachable. `orders` has the relays of each of its
+/// organizations, best first; `held` are those where it is. Every organization gets one first, as
+/// far as there are places; then what is held stays, and the best fill the rest.
+pub fn choose(orders: &[Vec<NodeId>], held: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+    let mut chosen = BTreeSet::new();
+    let mut take = |relay: NodeId| {
+        if chosen.len() < MAX_RELAYS {
+            chosen.insert(relay);
+        }
+    };
+    for order in orders {
+        let stays = order.iter().find(|relay| held.contains(relay));
+        stays.or(order.first()).copied().into_iter().for_each(&mut take);
+    }
+    let named = orders.iter().flatten();
+    named.filter(|relay| held.contains(relay)).copied().for_each(&mut take);
+    for place in 0..MAX_RELAYS {
+        orders.iter().filter_map(|order| order.get(place)).copied().for_each(&mut take);
+    }
+    chosen
+}
+
+/// The pauses of one egress before it asks one relay again.
+#[derive(Debug, Clone)]
+pub struct Pauses {
+    next: Duration,
+    spread: Spread,
+}
+
+impl Pauses {
+    /// `seed` is random bits.
+    pub const fn new(seed: u64) -> Self {
+        Self { next: FIRST_PAUSE, spread: Spread::new(seed) }
+    }
+
+    /// How long to wait now: after an attempt that failed, or after a line that was held for
+    /// `held`.
+    pub fn after(&mut self, held: Option<Duration>) -> Duration {
+        if held.is_some_and(|held| held >= HELD_WELL) {
+            self.next = FIRST_PAUSE;
+        }
+        let pause = self.spread.around(self.next, PAUSE_SPREAD);
+        self.next = LONGEST_PAUSE.min(self.next * 2);
+        pause
+    }
+}
+
+/// How much a table holds; a relay uses [`Limits::RELAY`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub nodes: usize,
+    pub calls: usize,
+    pub calls_of_one: usize,
+}
+
+impl Limits {
+    pub const RELAY: Self =
+        Self { nodes: MAX_NODES, calls: MAX_CALLS, calls_of_one: MAX_CALLS_OF_ONE };
+}
+
+/// Who keeps itself reachable at a relay, and how many calls wait for whom.
+///
+/// INVARIANT: `all_calls` is the sum of `calls`, which holds no zero.
+#[derive(Debug, Clone)]
+pub struct Table {
+    limits: Limits,
+    /// The number of each node's line. No number is used twice.
+    lines: BTreeMap<NodeId, u64>,
+    next: u64,
+    calls: BTreeMap<NodeId, usize>,
+    all_calls: usize,
+}
+
+impl Table {
+    pub const fn new(limits: Limits) -> Self {
+        Self { limits, lines: BTreeMap::new(), next: 1, calls: BTreeMap::new(), all_calls: 0 }
+    }
+
+    /// Takes a line of a node in the place of the one that it had, and returns its number.
+    pub fn take(&mut self, node: NodeId) -> Result<u64, RefusalCode> {
+        if self.lines.len() >= self.limits.nodes && !self.lines.contains_key(&node) {
+            return Err(RefusalCode::LimitReached);
+        }
+        let number = self.next;
+        self.next += 1;
+        self.lines.insert(node, number);
+        Ok(number)
+    }
+
+    /// Forgets a line. False when a newer one took its place.
+    pub fn lose(&mut self, node: NodeId, number: u64) -> bool {
+        let is_newest = self.lines.get(&node) == Some(&number);
+        if is_newest {
+            self.lines.remove(&node);
+        }
+        is_newest
+    }
+
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Takes a place for a call to a node that is reachable; [`Self::called`] gives it back.
+    pub fn call(&mut self, node: NodeId) -> Result<(), RefusalCode> {
+        if !self.lines.contains_key(&node) {
+            return Err(RefusalCode::PathUnavailable);
+        }
+        let own = self.calls.get(&node).copied().unwrap_or(0);
+        if own >= self.limits.calls_of_one || self.all_calls >= self.limits.calls {
+            return Err(RefusalCode::LimitReached);
+        }
+        self.calls.insert(node, own + 1);
+        self.all_calls += 1;
+        Ok(())
+    }
+
+    /// A call is over, whether it was heard or not.
+    pub fn called(&mut self, node: NodeId) {
+        let Some(own) = self.calls.get_mut(&node) else { return };
+        *own -= 1;
+        self.all_calls -= 1;
+        if *own == 0 {
+            self.calls.remove(&node);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! An egress that only dials out: it keeps a line to some relays, and does what they call for. To
+//! wherever datagrams shall come from, it knocks from the very port that lanes come in on; where a
+//! stream shall come from, it connects to.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quinn::{AsyncUdpSocket, udp::Transmit};
+use rap_mesh_core::{
+    View,
+    carrier::Carrier,
+    paths::Candidate,
+    reachable::{MAX_CALLS_OF_ONE, Pauses, choose},
+};
+use rap_proto::{
+    Lane, NodeId,
+    wire::hop::{Call, knock},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::sleep,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    endpoint::on_the_wire,
+    hops::{self, Line},
+    lanes::LaneKey,
+    mesh::{Mesh, locked},
+    relays::Use,
+    tcp,
+};
+
+/// How often the choice of relays is thought about when no new snapshot comes.
+const REVIEW_EVERY: Duration = Duration::from_secs(60);
+/// How often a line on TCP tries whether QUIC gets through again.
+const QUIC_AGAIN: Duration = Duration::from_secs(60);
+/// A knock is sent at once and again after each of these, unless it was heard meanwhile.
+const KNOCK_AGAIN: [Duration; 3] =
+    [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
+/// The most connections that are being made because relays called for them.
+const MAX_CONNECTING_BACK: usize = 256;
+
+/// The node's UDP socket, for what is no QUIC.
+pub(crate) struct Knocker {
+    pub(crate) socket: Arc<dyn AsyncUdpSocket>,
+}
+
+/// What an egress has of its lines.
+pub(crate) struct Lines {
+    at: Mutex<BTreeSet<NodeId>>,
+    connecting: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+impl Lines {
+    pub(crate) fn new(connections: usize) -> Self {
+        Self {
+            at: Mutex::default(),
+            connecting: Arc::new(Semaphore::new(MAX_CONNECTING_BACK)),
+            connections: Arc::new(Semaphore::new(connections)),
+        }
+    }
+
+    /// A place among the connections that are being made, and one among those that are there.
+    fn places(&self) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let connecting = self.connecting.clone().try_acquire_owned().ok()?;
+        Some((connecting, self.connections.clone().try_acquire_owned().ok()?))
+    }
+
+    /// At how many relays this node is reachable.
+    pub(crate) fn relays(&self) -> usize {
+        locked(&self.at).len()
+    }
+}
+
+impl Knocker {
+    /// Sends one knock. One that cannot be sent is as good as lost.
+    fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
+        let Ok(local) = self.socket.local_addr() else { return };
+        let contents = knock(secret);
+        let destination = on_the_wire(local, to);
+        let _ = self.socket.try_send(&Transmit {
+            destination,
+            ecn: None,
+            contents: &contents,
+            segment_size: None,
+            src_ip: None,
+        });
+    }
+}
+
+/// Keeps the node reachable at the relays that its snapshot names, for as long as it runs.
+pub(crate) async fn keep(mesh: Arc<Mesh>) {
+    let mut views = mesh.views.subscribe();
+    let mut lines = BTreeMap::new();
+    loop {
+        let view = views.borrow_and_update().clone();
+        let chosen = choose(&orders(&mesh, &view), &locked(&mesh.lines.at));
+        lines.retain(|relay, _| chosen.contains(relay));
+        for relay in chosen {
+            lines.entry(relay).or_insert_with(|| {
+                AbortOnDropHandle::new(mesh.tasks.spawn(stay(mesh.clone(), relay)))
+            });
+        }
+        tokio::select! {
+            biased;
+            () = mesh.leaving.cancelled() => return,
+            changed = views.changed() => if changed.is_err() { return },
+            () = sleep(REVIEW_EVERY) => {}
+        }
+    }
+}
+
+/// The relays of each organization that this node reaches resources of, best first.
+fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
+    let now = mesh.clock.now();
+    let order = |organization| {
+        let key = LaneKey { egress: view.node, organization, lane: Lane::Interactive };
+        // A node that is cut off from control is still looked for.
+        let ways = mesh.relays.order(view, Use::Running, key, now).into_iter();
+        ways.filter_map(|way| match way {
+            Candidate::Relay(relay) => Some(relay),
+            Candidate::Direct(_) | Candidate::Chain(_) => None,
+        })
+        .collect()
+    };
+    view.served().into_iter().map(order).collect()
+}
+
+/// Keeps a line to one relay, again and again.
+async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
+    let mut pauses = Pauses::new(seed());
+    loop {
+        let begun = mesh.clock.moment();
+        let mut line = match hops::keep_reachable(&mesh, relay).await {
+            Ok(line) => Some(line),
+            Err(refusal) => {
+                tracing::debug!(%relay, %refusal, "not reachable at a relay");
+                None
+            }
+        };
+        let was_held = line.is_some();
+        while let Some(held) = line {
+            line = hold(&mesh, relay, held).await;
+        }
+        let held = was_held.then(|| mesh.clock.moment().since(begun));
+        sleep(pauses.after(held)).await;
+    }
+}
+
+/// Random bits, to spread pauses: where there are none, they are not spread.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
+    u64::from_be_bytes(seed)
+}
+
+/// Does what comes over a line until it ends. Returns a better one, if that is why.
+async fn hold(mesh: &Arc<Mesh>, relay: NodeId, mut line: Line) -> Option<Line> {
+    tracing::info!(%relay, carrier = %line.carrier, "reachable at a relay");
+    let _at = At::of(mesh, relay);
+    let carrier = line.carrier;
+    tokio::select! {
+        () = heed(mesh, &mut line) => None,
+        better = better(mesh, relay), if carrier == Carrier::Tcp => Some(better),
+    }
+}
+
+/// A line on QUIC, once there is a way again.
+async fn better(mesh: &Arc<Mesh>, relay: NodeId) -> Line {
+    loop {
+        sleep(QUIC_AGAIN).await;
+        if let Ok(line) = hops::keep_reachable_on_quic(mesh, relay).await {
+            return line;
+        }
+    }
+}
+
+/// Counts this node as reachable at a relay.
+struct At<'m> {
+    mesh: &'m Mesh,
+    relay: NodeId,
+}
+
+impl<'m> At<'m> {
+    fn of(mesh: &'m Mesh, relay: NodeId) -> Self {
+        locked(&mesh.lines.at).insert(relay);
+        Self { mesh, relay }
+    }
+}
+
+impl Drop for At<'_> {
+    fn drop(&mut self) {
+        locked(&self.mesh.lines.at).remove(&self.relay);
+    }
+}
+
+/// Does what the relay calls for, until the line ends.
+async fn heed(mesh: &Arc<Mesh>, line: &mut Line) {
+    let mut knocks = Knocks::default();
+    loop {
+        match line.call().await {
+            Ok(Call::Knock { port, secret }) => {
+                let to = SocketAddr::new(line.relay.ip(), port);
+                knocks.begin(port, || mesh.tasks.spawn(knock_at(mesh.clone(), to, secret)));
+            }
+            Ok(Call::Heard { port }) => knocks.heard(port),
+            Ok(Call::ConnectBack { ticket }) => connect_back(mesh, line.relay, ticket),
+            Err(error) => {
+                tracing::debug!(%error, "a line to a relay ended");
+                return;
+            }
+        }
+    }
+}
+
+/// The knocks of one line that go on. They end with it.
+#[derive(Default)]
+struct Knocks(BTreeMap<u16, AbortOnDropHandle<()>>);
+
+impl Knocks {
+    /// Knocks at a port from now on, unless too many knocks go on: a relay waits for no more.
+    fn begin(&mut self, port: u16, knock: impl FnOnce() -> JoinHandle<()>) {
+        self.0.retain(|_, knocking| !knocking.is_finished());
+        if self.0.len() < MAX_CALLS_OF_ONE {
+            self.0.insert(port, AbortOnDropHandle::new(knock()));
+        }
+    }
+
+    fn heard(&mut self, port: u16) {
+        self.0.remove(&port);
+    }
+}
+
+async fn knock_at(mesh: Arc<Mesh>, to: SocketAddr, secret: [u8; 16]) {
+    mesh.knocker.knock(to, &secret);
+    for pause in KNOCK_AGAIN {
+        sleep(pause).await;
+        mesh.knocker.knock(to, &secret);
+    }
+}
+
+/// Makes the connection that a relay calls for, which outlives the line. The relay does not wait
+/// long for one that finds no place.
+fn connect_back(mesh: &Arc<Mesh>, relay: SocketAddr, ticket: [u8; 32]) {
+    if let Some((connecting, place)) = mesh.lines.places() {
+        mesh.spawn(tcp::connect_back(mesh.clone(), (relay, ticket), connecting, place));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[tokio::test]
+    async fn so_many_knocks_of_one_line_go_on_at_once() {
+        let knock = || tokio::spawn(std::future::pending());
+        let mut knocks = Knocks::default();
+        let most = u16::try_from(MAX_CALLS_OF_ONE).unwrap();
+        for port in 1..=most + 3 {
+            knocks.begin(port, knock);
+        }
+        assert_eq!(knocks.0.len(), MAX_CALLS_OF_ONE);
+        knocks.heard(1);
+        knocks.begin(most + 1, knock);
+        assert!(knocks.0.contains_key(&(most + 1)), "there is room again");
+    }
+
+    #[test]
+    fn so_many_connections_are_made_back_at_once_and_so_many_are_there() {
+        let lines = Lines::new(MAX_CONNECTING_BACK + 1);
+        let mut made: Vec<_> = (0..MAX_CONNECTING_BACK).map(|_| lines.places().unwrap()).collect();
+        assert!(lines.places().is_none(), "so many at once");
+        // One is made, and stays.
+        let (connecting, _place) = made.pop().unwrap();
+        drop(connecting);
+        made.push(lines.places().unwrap());
+        let (connecting, _another) = made.pop().unwrap();
+        drop(connecting);
+        assert!(lines.places().is_none(), "so many in all");
+    }
+}

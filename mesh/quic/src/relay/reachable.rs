@@ -1,0 +1,252 @@
+//! Egresses that keep themselves reachable at this relay, and what is asked of them: to knock, for
+//! a flow of datagrams, and to connect back, for a stream.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rap_mesh_core::{
+    Caller,
+    admission::{admit_reachable, may_stay_reachable},
+    carrier::Carrier,
+    reachable::{Limits, MAX_CALLS_OF_ONE, Table},
+    refusals::refusal,
+};
+use rap_proto::{
+    NodeId, RefusalCode,
+    wire::hop::{CALL_TTL_MS, Call, Reply, knock},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    CATCH_UP_WAIT, Origin, may_be_outdated,
+    socket::{Awaiting, FlowSocket},
+    stream::new_ticket,
+};
+use crate::{
+    frames::write_frame,
+    mesh::{Mesh, locked},
+    pipe::{Inlet, Outlet},
+    watch::{catch_up, until},
+};
+
+/// How long an egress has for a knock, or for a connection. Whoever asked for a flow waits as long
+/// again, for its address; that of a stream is tried meanwhile.
+const CALL_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
+/// A line that takes no call for so long is given up.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+pub(crate) struct Reachable {
+    state: Mutex<State>,
+}
+
+/// INVARIANT: `lines` are the nodes of `table`.
+struct State {
+    table: Table,
+    lines: BTreeMap<NodeId, Line>,
+    /// Who waits for a connection that comes with this ticket: at most as many as calls.
+    backs: BTreeMap<[u8; 32], oneshot::Sender<Back>>,
+}
+
+/// The way to one egress. An older one ends when nobody holds its queue any more.
+#[derive(Clone)]
+struct Line {
+    calls: mpsc::Sender<Call>,
+    origin: Origin,
+}
+
+/// A connection that an egress made because it was asked to, with its place among all.
+pub(super) struct Back(pub(super) TcpStream, pub(super) OwnedSemaphorePermit);
+
+impl Default for Reachable {
+    fn default() -> Self {
+        let (lines, backs) = (BTreeMap::new(), BTreeMap::new());
+        Self { state: Mutex::new(State { table: Table::new(Limits::RELAY), lines, backs }) }
+    }
+}
+
+impl Reachable {
+    pub(crate) fn nodes(&self) -> usize {
+        locked(&self.state).table.len()
+    }
+
+    /// Gives a connection to whoever waits for this ticket; gives it back when nobody does.
+    pub(super) fn came_back(&self, ticket: &[u8; 32], back: Back) -> Result<(), Back> {
+        let waiting = locked(&self.state).backs.remove(ticket);
+        match waiting {
+            Some(waiting) => {
+                // Whoever waited may have gone this very moment.
+                let _ = waiting.send(back);
+                Ok(())
+            }
+            None => Err(back),
+        }
+    }
+
+    fn line(&self, node: NodeId) -> Option<Line> {
+        locked(&self.state).lines.get(&node).cloned()
+    }
+}
+
+/// Serves an egress that keeps itself reachable, for as long as this is so.
+pub(super) async fn serve(
+    mesh: &Arc<Mesh>,
+    caller: Caller,
+    origin: Origin,
+    (mut send, mut recv): (Outlet, Inlet),
+) {
+    let version = mesh.view().version;
+    let mut taken = Taken::take(mesh, caller, origin);
+    if taken.as_ref().is_err_and(|code| may_be_outdated(*code))
+        && catch_up(mesh, version, CATCH_UP_WAIT).await
+    {
+        taken = Taken::take(mesh, caller, origin);
+    }
+    match taken {
+        Ok(taken) => {
+            if write_frame(&mut send, &Reply::Done).await.is_ok() {
+                tracing::debug!(node = %caller.node, "a node keeps itself reachable");
+                taken.pass_on(&caller, &mut send, &mut recv).await;
+            }
+        }
+        Err(code) => {
+            mesh.refused(code, None);
+            if write_frame(&mut send, &Reply::Refused(refusal(code))).await.is_err() {
+                return;
+            }
+        }
+    }
+    send.finish().await;
+}
+
+/// A line while it is held; the place is given back however it ends.
+struct Taken {
+    mesh: Arc<Mesh>,
+    node: NodeId,
+    number: u64,
+    calls: mpsc::Receiver<Call>,
+}
+
+impl Taken {
+    fn take(mesh: &Arc<Mesh>, caller: Caller, origin: Origin) -> Result<Self, RefusalCode> {
+        admit_reachable(&mesh.view(), &caller, mesh.clock.now())?;
+        let (sender, calls) = mpsc::channel(MAX_CALLS_OF_ONE);
+        let mut state = locked(&mesh.reachable.state);
+        let number = state.table.take(caller.node)?;
+        state.lines.insert(caller.node, Line { calls: sender, origin });
+        Ok(Self { mesh: mesh.clone(), node: caller.node, number, calls })
+    }
+
+    async fn pass_on(mut self, caller: &Caller, send: &mut Outlet, recv: &mut Inlet) {
+        let mesh = self.mesh.clone();
+        let distrusted =
+            until(&mesh, |view, now| (!may_stay_reachable(view, caller, now)).then_some(()));
+        tokio::pin!(distrusted);
+        // Nothing is sent this way: whatever comes is the end.
+        let mut byte = [0];
+        let ended = recv.read_exact(&mut byte);
+        tokio::pin!(ended);
+        loop {
+            let call = tokio::select! {
+                biased;
+                () = &mut distrusted => return mesh.refused(RefusalCode::PeerNotTrusted, None),
+                () = mesh.leaving.cancelled() => return,
+                _ = &mut ended => return,
+                call = self.calls.recv() => call,
+            };
+            // A newer line took its place.
+            let Some(call) = call else { return };
+            match timeout(CALL_TIMEOUT, write_frame(send, &call)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut state = locked(&self.mesh.reachable.state);
+        if state.table.lose(self.node, self.number) {
+            state.lines.remove(&self.node);
+        }
+    }
+}
+
+/// The place of a call that waits.
+struct Waiting<'m> {
+    mesh: &'m Mesh,
+    node: NodeId,
+    ticket: Option<[u8; 32]>,
+}
+
+impl<'m> Waiting<'m> {
+    fn begin(mesh: &'m Mesh, node: NodeId) -> Result<Self, RefusalCode> {
+        locked(&mesh.reachable.state).table.call(node)?;
+        Ok(Self { mesh, node, ticket: None })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = locked(&self.mesh.reachable.state);
+        state.table.called(self.node);
+        if let Some(ticket) = &self.ticket {
+            state.backs.remove(ticket);
+        }
+    }
+}
+
+/// A socket to a node that keeps itself reachable here on QUIC, towards wherever its datagrams come
+/// from. `None` when it does not, or does not knock in time.
+pub(super) async fn knocked(mesh: &Mesh, node: NodeId) -> Option<FlowSocket> {
+    let Line { calls, origin } = mesh.reachable.line(node)?;
+    // Where no datagram comes from, none gets to.
+    if origin.carrier == Carrier::Tcp {
+        return None;
+    }
+    let _place = Waiting::begin(mesh, node).ok()?;
+    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.asker, 0)).ok()?;
+    let port = socket.local_port().ok()?;
+    let mut secret = [0; 16];
+    rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;
+    calls.try_send(Call::Knock { port, secret }).ok()?;
+    let heard = timeout(CALL_WAIT, socket.knocked(knock(&secret))).await;
+    // Without it the node knocks a few times more, and that is all.
+    let _ = calls.try_send(Call::Heard { port });
+    match heard {
+        Ok(Ok(socket)) => Some(socket),
+        Ok(Err(error)) => {
+            tracing::debug!(%node, %error, "no socket heard a knock");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(%node, "nobody knocked");
+            None
+        }
+    }
+}
+
+/// A connection that a node makes which keeps itself reachable here.
+pub(super) async fn called_back(mesh: &Mesh, node: NodeId) -> io::Result<Back> {
+    let absent = || io::Error::from(io::ErrorKind::NotConnected);
+    let Line { calls, .. } = mesh.reachable.line(node).ok_or_else(absent)?;
+    let mut place = Waiting::begin(mesh, node).map_err(|_| absent())?;
+    let ticket = new_ticket().map_err(|_| absent())?;
+    let (sender, back) = oneshot::channel();
+    place.ticket = Some(ticket);
+    locked(&mesh.reachable.state).backs.insert(ticket, sender);
+    calls.try_send(Call::ConnectBack { ticket }).map_err(|_| absent())?;
+    match timeout(CALL_WAIT, back).await {
+        Ok(Ok(back)) => Ok(back),
+        Ok(Err(_)) | Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
