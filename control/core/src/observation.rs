@@ -82,7 +82,7 @@ pub fn record(
 fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
     let seen = Seen { node, sequence: spooled.sequence, at: spooled.at };
     let (session, command) = match &spooled.observation {
-        Observation::SessionStarted { session } => {
+        Observation::SessionStarted { session, .. } => {
             (*session, SessionCommand::RecordStarted { seen })
         }
         Observation::SessionEnded { session, reason, bytes_up, bytes_down } => {

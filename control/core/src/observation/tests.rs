@@ -22,7 +22,7 @@ fn spooled(platform: &Platform, sequence: u64, observation: Observation) -> Spoo
 }
 
 fn started(session: SessionId) -> Observation {
-    Observation::SessionStarted { session }
+    Observation::SessionStarted { session, from: None }
 }
 
 fn ended(session: SessionId) -> Observation {
