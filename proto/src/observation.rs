@@ -17,8 +17,13 @@ pub struct Spooled {
 #[serde(rename_all = "snake_case")]
 pub enum Observation {
     /// The first channel of a session reached its resource.
-    SessionStarted { session: SessionId },
-    /// The last channel closed and the client is gone.
+    SessionStarted {
+        session: SessionId,
+        /// Absent in what a node of the release before tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Vantage>,
+    },
+    /// The last channel closed and the client is gone. Only an entry can tell.
     SessionEnded { session: SessionId, reason: EndReason, bytes_up: u64, bytes_down: u64 },
     /// A node refused somebody. Only verified claims are repeated; the rest is left out.
     AccessRefused { code: RefusalCode, claimed: Option<Claimed> },
@@ -37,6 +42,13 @@ pub struct Claimed {
     pub user: UserId,
     pub session: SessionId,
     pub resource: ResourceId,
+}
+
+terms! {
+    /// From which end of the path a node sees a session. A node can be at both.
+    Vantage, "vantage":
+    Entry = "entry",
+    Egress = "egress",
 }
 
 terms! {

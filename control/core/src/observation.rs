@@ -2,8 +2,8 @@
 //! made from the node and the place in its spool.
 //!
 //! A spool is recorded in order, and acknowledged as far as it was recorded: whoever performs the
-//! [`Verdict`]s stops at the first that fails. A node is believed about the sessions that its
-//! tokens named it for, and about nothing else.
+//! [`Verdict`]s stops at the first that fails. A node is believed about the sessions whose
+//! tokens named it, about what can be seen from where they named it, and about nothing else.
 
 use rap_events::{
     keys::observation_command,
@@ -13,7 +13,7 @@ use rap_events::{
 use rap_proto::{
     CommandId, Digest, NodeId, SessionId,
     bus::MAX_OBSERVATIONS,
-    observation::{Claimed, Observation, Spooled},
+    observation::{Claimed, Observation, Spooled, Vantage},
 };
 
 use crate::state::State;
@@ -81,19 +81,21 @@ pub fn record(
 
 fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
     let seen = Seen { node, sequence: spooled.sequence, at: spooled.at };
-    let (session, command) = match &spooled.observation {
-        Observation::SessionStarted { session } => {
-            (*session, SessionCommand::RecordStarted { seen })
+    let (session, from, command) = match &spooled.observation {
+        Observation::SessionStarted { session, from } => {
+            let from = *from;
+            (*session, from, SessionCommand::RecordStarted { seen, from })
         }
         Observation::SessionEnded { session, reason, bytes_up, bytes_down } => {
             let (bytes_up, bytes_down) = (*bytes_up, *bytes_down);
             let reason = *reason;
-            (*session, SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down })
+            let command = SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down };
+            (*session, Some(Vantage::Entry), command)
         }
         Observation::AccessRefused { code, claimed } => {
             match claimed.as_ref().filter(|claimed| is_true(state, node, claimed)) {
                 Some(claimed) => {
-                    (claimed.session, SessionCommand::RecordRefused { seen, code: *code })
+                    (claimed.session, None, SessionCommand::RecordRefused { seen, code: *code })
                 }
                 None => return report(state, spooled, node, Report::AccessRefused { code: *code }),
             }
@@ -111,7 +113,7 @@ fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
             return report(state, spooled, node, exited);
         }
     };
-    if is_foreign(state, node, session) {
+    if is_foreign(state, node, from, session) {
         return Recording::Foreign { session };
     }
     let id = observation_command(node, spooled.sequence);
@@ -144,8 +146,8 @@ fn is_true(state: &State, node: NodeId, claimed: &Claimed) -> bool {
 }
 
 /// A session that is forgotten here is left to its own stream, which knows its nodes.
-fn is_foreign(state: &State, node: NodeId, session: SessionId) -> bool {
-    state.sessions().get(session).is_some_and(|session| !session.nodes.contains(&node))
+fn is_foreign(state: &State, node: NodeId, from: Option<Vantage>, session: SessionId) -> bool {
+    state.sessions().get(session).is_some_and(|session| !session.is_seen_by(node, from))
 }
 
 fn request_hash(id: CommandId) -> Digest {

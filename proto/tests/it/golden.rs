@@ -16,7 +16,7 @@ use rap_proto::{
         NodeMessage, ReportedConnection,
     },
     codec,
-    observation::{Claimed, EndReason, Observation, Spooled},
+    observation::{Claimed, EndReason, Observation, Spooled, Vantage},
     refusal::{Refusal, RefusalCode},
     signed::{self, Payload as _, seal},
     snapshot::{
@@ -246,7 +246,7 @@ fn bus_messages() {
     };
     let session = claims().session;
     let seen = [
-        Observation::SessionStarted { session },
+        Observation::SessionStarted { session, from: None },
         Observation::SessionEnded {
             session,
             reason: EndReason::WorkerDied,
@@ -258,6 +258,13 @@ fn bus_messages() {
     let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
     let observations = (1..).zip(seen).map(spooled).collect();
     check("node_observations.v1", &message(NodeBody::Observations(observations)));
+    // What nodes tell since there can be several entries; the one above is still read.
+    let seen_from = |(sequence, from)| {
+        let observation = Observation::SessionStarted { session, from: Some(from) };
+        Spooled { sequence, at: NOW, observation }
+    };
+    let observations = (1..).zip(Vantage::ALL.iter().copied()).map(seen_from).collect();
+    check("node_observations_vantage.v1", &message(NodeBody::Observations(observations)));
     let said = |body| ControlMessage {
         cluster: ClusterId::from_u128(2),
         audience: NodeId::from_u128(8),

@@ -10,7 +10,7 @@ const NOW: Timestamp = Timestamp::from_unix_millis(1_000);
 const START: Moment = Moment::from_micros(0);
 
 fn started(session: u128) -> Observation {
-    Observation::SessionStarted { session: SessionId::from_u128(session) }
+    Observation::SessionStarted { session: SessionId::from_u128(session), from: None }
 }
 
 fn stranger() -> Observation {

@@ -97,7 +97,8 @@ fn an_organizations_auditor_is_shown_no_topology() {
     let mut platform = Platform::new();
     let acme = platform.acme;
     let seen = Seen { node: acme.egress, sequence: 1, at: platform.world.now };
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen });
+    let from = Some(rap_proto::observation::Vantage::Egress);
+    platform.world.session(acme.session, SessionCommand::RecordStarted { seen, from });
     let of_acme = Audience::Organization(acme.id);
     for event_type in ["session.authorized", "session.started"] {
         let event = shown(&platform, event_type, of_acme).unwrap();

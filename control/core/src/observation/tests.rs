@@ -8,7 +8,7 @@ use rap_events::{
 use rap_proto::{
     NodeId, RefusalCode, SessionId,
     bus::MAX_OBSERVATIONS,
-    observation::{Claimed, EndReason, Observation, SnapshotRefusal, Spooled},
+    observation::{Claimed, EndReason, Observation, SnapshotRefusal, Spooled, Vantage},
 };
 
 use super::{BatchRefused, Recording, record};
@@ -21,8 +21,8 @@ fn spooled(platform: &Platform, sequence: u64, observation: Observation) -> Spoo
     Spooled { sequence, at: platform.world.now, observation }
 }
 
-fn started(session: SessionId) -> Observation {
-    Observation::SessionStarted { session }
+fn started(session: SessionId, from: Vantage) -> Observation {
+    Observation::SessionStarted { session, from: Some(from) }
 }
 
 fn ended(session: SessionId) -> Observation {
@@ -70,12 +70,14 @@ fn claimed(tenant: Tenant) -> Claimed {
 }
 
 #[test]
-fn what_a_node_saw_of_its_session_is_recorded() {
+fn what_an_entry_saw_of_its_session_is_recorded() {
     let mut platform = Platform::new();
-    let acme = platform.acme;
-    let batch =
-        [spooled(&platform, 1, started(acme.session)), spooled(&platform, 2, ended(acme.session))];
-    assert_eq!(deliver(&mut platform, acme.egress, &batch), 2);
+    let (acme, entry) = (platform.acme, platform.entry);
+    let batch = [
+        spooled(&platform, 1, started(acme.session, Vantage::Entry)),
+        spooled(&platform, 2, ended(acme.session)),
+    ];
+    assert_eq!(deliver(&mut platform, entry, &batch), 2);
     let session = platform.state().sessions().get(acme.session).unwrap();
     assert_eq!(session.phase, SessionPhase::Ended);
     assert_eq!(session.ended.unwrap().bytes_down, 20);
@@ -84,37 +86,38 @@ fn what_a_node_saw_of_its_session_is_recorded() {
 #[test]
 fn the_same_observation_is_recorded_once() {
     let mut platform = Platform::new();
-    let acme = platform.acme;
+    let (acme, entry) = (platform.acme, platform.entry);
     let exited = Observation::WorkerExited { kind: "stream".to_owned(), sessions: 2 };
     let batch = [
-        spooled(&platform, 1, started(acme.session)),
+        spooled(&platform, 1, started(acme.session, Vantage::Entry)),
         spooled(&platform, 2, exited),
         spooled(&platform, 3, ended(acme.session)),
     ];
     // A part of it arrived before, and all of it arrives again and again.
-    assert_eq!(deliver(&mut platform, acme.egress, &batch[..2]), 2);
-    assert_eq!(deliver(&mut platform, acme.egress, &batch), 1);
+    assert_eq!(deliver(&mut platform, entry, &batch[..2]), 2);
+    assert_eq!(deliver(&mut platform, entry, &batch), 1);
     let length = platform.world.log.len();
-    assert_eq!(deliver(&mut platform, acme.egress, &batch), 0);
+    assert_eq!(deliver(&mut platform, entry, &batch), 0);
     assert_eq!(platform.world.log.len(), length);
-    assert_eq!(platform.state().nodes().get(acme.egress).unwrap().observed, 3);
-    assert_eq!(platform.world.replay().nodes().get(acme.egress).unwrap().observed, 3);
+    assert_eq!(platform.state().nodes().get(entry).unwrap().observed, 3);
+    assert_eq!(platform.world.replay().nodes().get(entry).unwrap().observed, 3);
 }
 
 #[test]
 fn an_observation_is_one_command_whenever_it_is_mapped() {
     let platform = Platform::new();
     let acme = platform.acme;
-    let id = |node, sequence| {
-        let batch = [spooled(&platform, sequence, started(acme.session))];
+    let id = |node, sequence, from| {
+        let batch = [spooled(&platform, sequence, started(acme.session, from))];
         match record(platform.state(), node, &batch).unwrap().remove(0).action {
             Recording::Session { id, request_hash, .. } => (id, request_hash),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(id(acme.egress, 1), id(acme.egress, 1));
-    assert_ne!(id(acme.egress, 1), id(acme.egress, 2));
-    assert_ne!(id(acme.egress, 1), id(platform.entry, 1));
+    let egress = |sequence| id(acme.egress, sequence, Vantage::Egress);
+    assert_eq!(egress(1), egress(1));
+    assert_ne!(egress(1), egress(2));
+    assert_ne!(egress(1), id(platform.entry, 1, Vantage::Entry));
 }
 
 #[test]
@@ -122,10 +125,16 @@ fn a_node_is_not_believed_about_sessions_that_it_has_no_part_in() {
     let platform = Platform::new();
     let (acme, globex) = (platform.acme, platform.globex);
     let session = acme.session;
-    for observation in [started(session), ended(session)] {
+    let (entry, egress) = (started(session, Vantage::Entry), started(session, Vantage::Egress));
+    for observation in [entry.clone(), egress, ended(session)] {
         let foreign = one(&platform, globex.egress, observation.clone());
         assert_eq!(foreign, Recording::Foreign { session });
         let foreign = one(&platform, platform.relay, observation);
+        assert_eq!(foreign, Recording::Foreign { session });
+    }
+    // An egress does not say where a session lives.
+    for observation in [entry, ended(session)] {
+        let foreign = one(&platform, acme.egress, observation);
         assert_eq!(foreign, Recording::Foreign { session });
     }
 }
@@ -187,7 +196,7 @@ fn batches_are_refused_from_strangers_when_too_long_and_out_of_order() {
     let refused = |platform: &Platform, node, batch: &[Spooled]| {
         record(platform.state(), node, batch).unwrap_err()
     };
-    let item = |n| spooled(&platform, n, started(acme.session));
+    let item = |n| spooled(&platform, n, started(acme.session, Vantage::Egress));
     let long: Vec<Spooled> = (1..=MAX_OBSERVATIONS as u64 + 1).map(item).collect();
     assert_eq!(refused(&platform, acme.egress, &long), BatchRefused::TooMany);
     let backwards = [item(2), item(1)];

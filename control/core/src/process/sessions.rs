@@ -12,10 +12,11 @@ use crate::{
 const WITHDRAWAL: &str = "access-withdrawal";
 const CONCLUSION: &str = "session-conclusion";
 
-/// Terminates the sessions whose access was withdrawn since it was granted.
+/// Terminates the sessions whose access was withdrawn since it was granted: whatever their nodes
+/// said of them, for as long as one of their tokens may be accepted.
 pub(super) fn terminate_withdrawn(state: &State, clock: Clock) -> impl Iterator<Item = Step> {
     let at = WeekHour::of(clock.now);
-    state.sessions().open().filter(|session| session.is_alive()).filter_map(move |session| {
+    state.sessions().terminable(clock.now).filter_map(move |session| {
         let withdrawn = access::withdrawn(state, session, at)?;
         let command = SessionCommand::Terminate { cause: withdrawn.cause };
         Some(step(WITHDRAWAL, session, withdrawn.since, command))
@@ -32,12 +33,14 @@ pub(super) fn conclude_silent(state: &State, clock: Clock) -> impl Iterator<Item
 }
 
 fn is_silent(session: &Session, clock: Clock) -> bool {
-    let Some(grant) = &session.grant else { return false };
+    if session.grant.is_none() {
+        return false;
+    }
     let wait = match session.started_at {
         Some(_) => CONCLUDE_STARTED_AFTER_MS,
         None => CONCLUDE_AFTER_MS,
     };
-    clock.now > grant.expires_at + Duration::from_millis(wait)
+    clock.now > session.expires_at + Duration::from_millis(wait)
 }
 
 fn step(

@@ -16,8 +16,10 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    ResourceKind, SessionId, Timestamp, observation::EndReason, snapshot::Target,
-    token::GRANT_TTL_MS,
+    ResourceKind, SessionId, Timestamp,
+    observation::{EndReason, Vantage},
+    snapshot::Target,
+    token::{CLOCK_SKEW_MS, GRANT_TTL_MS},
 };
 
 use super::{Clock, MAX_STEPS, ProcessCommand, SETTLE, Step, due};
@@ -113,7 +115,8 @@ fn a_started_session_lives_on_beyond_its_token() {
     let mut platform = Platform::new();
     let acme = platform.acme;
     let seen = Seen { node: acme.egress, sequence: 1, at: platform.world.now };
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen });
+    let from = Some(Vantage::Egress);
+    platform.world.session(acme.session, SessionCommand::RecordStarted { seen, from });
     platform.world.advance(GRANT_TTL_MS + CONCLUDE_AFTER_MS + 1);
     settle(&mut platform);
     assert_eq!(phase(&platform, acme.session), SessionPhase::Started);
@@ -170,6 +173,26 @@ fn a_session_whose_access_is_withdrawn_is_terminated() {
         assert_eq!(session.terminated.unwrap().cause, cause);
         let other = phase(&platform, platform.globex.session);
         assert_eq!(other, SessionPhase::Authorized, "another tenant's goes on");
+    }
+}
+
+#[test]
+fn a_session_that_is_told_to_have_ended_is_terminated_while_its_token_may_be_accepted() {
+    for (later, terminated) in [(0, true), (CLOCK_SKEW_MS, true), (CLOCK_SKEW_MS + 1, false)] {
+        let mut platform = Platform::new();
+        let acme = platform.acme;
+        let seen = Seen { node: platform.entry, sequence: 1, at: platform.world.now };
+        let (reason, bytes_up, bytes_down) = (EndReason::ClientLost, 0, 0);
+        let ended = SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down };
+        platform.world.session(acme.session, ended);
+        platform.world.advance(GRANT_TTL_MS + later);
+        platform.must::<Policy>(acme.policy.uuid(), PolicyCommand::Remove);
+        settle(&mut platform);
+        let session = platform.state().sessions().get(acme.session).unwrap();
+        assert_eq!(session.phase, SessionPhase::Ended);
+        let cause = session.terminated.map(|terminated| terminated.cause);
+        assert_eq!(cause, terminated.then_some(TerminationCause::AccessWithdrawn));
+        assert_eq!(platform.state().sessions().denied_at(acme.session).count() > 0, terminated);
     }
 }
 

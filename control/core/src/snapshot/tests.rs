@@ -19,6 +19,7 @@ use rap_proto::{
     NodeId, NodeRole, OrganizationId, OrganizationRole, UserId, codec,
     observation::EndReason,
     snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
+    token::{CLOCK_SKEW_MS, GRANT_TTL_MS},
 };
 use serde_bytes::ByteBuf;
 
@@ -276,7 +277,7 @@ fn a_terminated_session_is_denied_at_its_nodes_until_it_ended_and_its_token_expi
     platform.world.advance(3_600_000);
     renew(&mut platform);
     assert_eq!(denied(&platform, acme.egress), 1, "no node said that it ended");
-    let seen = Seen { node: acme.egress, sequence: 1, at: platform.world.now };
+    let seen = Seen { node: platform.entry, sequence: 1, at: platform.world.now };
     let reason = EndReason::Terminated;
     platform.world.session(
         acme.session,
@@ -291,6 +292,30 @@ fn a_terminated_session_is_denied_at_its_nodes_until_it_ended_and_its_token_expi
     platform.world.advance(DENIAL_KEPT_MS + 1);
     renew(&mut platform);
     assert_eq!(denied(&platform, globex.egress), 0, "no list grows for ever");
+}
+
+#[test]
+fn what_ended_and_is_terminated_is_denied_until_its_token_expired() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let denied = |platform: &Platform| -> usize {
+        let trust: Trust = section(platform.state(), acme.egress).unwrap();
+        trust.denied_sessions.len()
+    };
+    let seen = Seen { node: platform.entry, sequence: 1, at: platform.world.now };
+    let (reason, bytes_up, bytes_down) = (EndReason::ClientLost, 0, 0);
+    let ended = SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down };
+    platform.world.session(acme.session, ended);
+    assert_eq!(denied(&platform), 0);
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(acme.session, terminate);
+    assert_eq!(denied(&platform), 1);
+    assert_eq!(version(&platform, acme.egress), platform.state().position(), "it is told at once");
+    for (later, expected) in [(GRANT_TTL_MS + CLOCK_SKEW_MS, 1), (1, 0)] {
+        platform.world.advance(later);
+        platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+        assert_eq!(denied(&platform), expected);
+    }
 }
 
 #[test]

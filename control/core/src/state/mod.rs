@@ -20,6 +20,7 @@ mod policies;
 mod pools;
 mod resources;
 mod scoped;
+mod session;
 mod sessions;
 mod stamp;
 mod users;
@@ -47,10 +48,8 @@ pub use policies::{Policies, Policy};
 pub use pools::{Pool, Pools};
 pub use resources::{Resource, Resources};
 pub use scoped::{OfOrganizations, OrgScoped, Within};
-pub use sessions::{
-    DENIAL_KEPT_MS, DeniedSession, Ended, MAX_OVER_PER_ORGANIZATION, Session, SessionPhase,
-    Sessions, Terminated,
-};
+pub use session::{Ended, Session, SessionPhase, Terminated};
+pub use sessions::{DENIAL_KEPT_MS, DeniedSession, MAX_OVER_PER_ORGANIZATION, Sessions};
 pub use stamp::Stamp;
 pub use users::{Invitation, Membership, PasswordChange, User, Users};
 pub use vpn_connections::{HeldLease, VpnConnection, VpnConnections};

@@ -3,17 +3,11 @@ use std::{
     time::Duration,
 };
 
-use rap_events::{
-    Envelope,
-    session::{Grant, Seen, SessionEvent, SessionRequested, TerminationCause},
-};
-use rap_proto::{
-    AttachmentId, NodeId, OrganizationId, PublicKey, RefusalCode, ResourceId, ResourceKind,
-    SessionId, Timestamp, UserId, observation::EndReason, token::CLOCK_SKEW_MS,
-};
+use rap_events::{Envelope, session::SessionEvent};
+use rap_proto::{NodeId, OrganizationId, SessionId, Timestamp, token::CLOCK_SKEW_MS};
 use serde::{Deserialize, Serialize};
 
-use super::{Corrupt, Stamp};
+use super::{Corrupt, Session, SessionPhase, Stamp, Terminated};
 
 /// How many denied and ended sessions are remembered for each organization, beyond those whose
 /// token could still be used.
@@ -30,65 +24,11 @@ pub struct Sessions {
     open: BTreeSet<SessionId>,
     /// Those of them whose access can be used.
     alive: BTreeMap<OrganizationId, BTreeSet<SessionId>>,
+    /// Those that ended and were not terminated, while a node may still accept a token of theirs:
+    /// by when the last of these expires.
+    lingering: BTreeSet<(Timestamp, SessionId)>,
     over: BTreeMap<OrganizationId, BTreeSet<(u64, SessionId)>>,
     denied: BTreeMap<SessionId, DeniedSession>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Session {
-    pub id: SessionId,
-    pub organization: OrganizationId,
-    pub user: UserId,
-    /// What the user asked for, as typed.
-    pub asked: String,
-    pub resource: Option<ResourceId>,
-    pub kind: Option<ResourceKind>,
-    pub attachment: Option<AttachmentId>,
-    pub client_key: PublicKey,
-    pub phase: SessionPhase,
-    /// The newest grant.
-    pub grant: Option<Grant>,
-    /// Every node that any of its tokens named: those that may report on it.
-    pub nodes: BTreeSet<NodeId>,
-    /// The position at which it was first authorized.
-    pub authorized: u64,
-    pub denial: Option<RefusalCode>,
-    pub started_at: Option<Timestamp>,
-    /// How often a node refused one of its tokens.
-    pub refusals: u32,
-    pub terminated: Option<Terminated>,
-    pub ended: Option<Ended>,
-    /// What the newest end was concluded from.
-    ended_by: Option<Seen>,
-    pub stamp: Stamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SessionPhase {
-    Requested,
-    Denied,
-    Authorized,
-    Started,
-    /// Ended by authority; no node has confirmed it yet.
-    Terminated,
-    Ended,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terminated {
-    pub cause: TerminationCause,
-    pub at: Timestamp,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
-    pub reason: EndReason,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
-    pub at: Timestamp,
-    /// Whether a node saw it; otherwise authority concluded it from time.
-    pub seen: bool,
 }
 
 /// A session that was terminated and that nodes are told to close.
@@ -102,61 +42,10 @@ pub struct DeniedSession {
     pub end_seen: bool,
 }
 
-impl Session {
-    /// Whether its access can be used, as far as authority goes.
-    pub fn is_alive(&self) -> bool {
-        matches!(self.phase, SessionPhase::Authorized | SessionPhase::Started)
-    }
-
-    fn requested(id: SessionId, event: &SessionRequested, stamp: Stamp) -> Self {
-        Self {
-            id,
-            organization: event.organization,
-            user: event.user,
-            asked: event.asked.clone(),
-            resource: event.resource,
-            kind: None,
-            attachment: None,
-            client_key: event.client_key,
-            phase: SessionPhase::Requested,
-            grant: None,
-            nodes: BTreeSet::new(),
-            authorized: 0,
-            denial: None,
-            started_at: None,
-            refusals: 0,
-            terminated: None,
-            ended: None,
-            ended_by: None,
-            stamp,
-        }
-    }
-
-    fn take_grant(&mut self, grant: &Grant) {
-        self.nodes.extend(grant.entries.iter().chain(grant.egresses.keys()));
-        self.grant = Some(grant.clone());
-    }
-
-    /// A client that comes back within its token's time starts the session again.
-    fn start(&mut self, seen: &Seen) {
-        self.started_at.get_or_insert(seen.at);
-        // The word of the egress can come after that of the entry.
-        if self.ended_by.is_some_and(|ended| !seen.is_after(&ended)) {
-            return;
-        }
-        self.ended = None;
-        self.ended_by = None;
-        self.phase = match self.terminated {
-            Some(_) => SessionPhase::Terminated,
-            None => SessionPhase::Started,
-        };
-    }
-
-    /// Whether no client can come back with one of its tokens after `at`.
-    fn is_spent(&self, at: Timestamp) -> bool {
-        self.grant
-            .as_ref()
-            .is_none_or(|grant| at > grant.expires_at + Duration::from_millis(CLOCK_SKEW_MS))
+impl DeniedSession {
+    fn of(session: &Session, terminated_at: Timestamp) -> Self {
+        let (nodes, expires_at) = (session.nodes.clone(), session.expires_at);
+        Self { nodes, terminated_at, expires_at, end_seen: false }
     }
 }
 
@@ -173,6 +62,20 @@ impl Sessions {
     /// Authorized, started or terminated, and not ended yet.
     pub fn open(&self) -> impl Iterator<Item = &Session> {
         self.open.iter().filter_map(|id| self.by_id.get(id))
+    }
+
+    /// Those that terminating changes something for: alive, or over while a node may still accept a
+    /// token of theirs.
+    pub fn terminable(&self, now: Timestamp) -> impl Iterator<Item = &Session> {
+        let lingering = self.lingering.iter().filter_map(|(_, id)| self.by_id.get(id));
+        self.open()
+            .filter(|session| session.is_alive())
+            .chain(lingering.filter(move |session| !session.is_spent(now)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lingering(&self) -> usize {
+        self.lingering.len()
     }
 
     /// How many sessions of an organization can be used at the moment.
@@ -204,6 +107,7 @@ impl Sessions {
         // A report can come after the session was forgotten.
         let Some(session) = self.by_id.get_mut(&id) else { return Ok(()) };
         session.stamp.advance(envelope)?;
+        self.lingering.remove(&(session.expires_at, id));
         match event {
             SessionEvent::Requested(_) => {}
             SessionEvent::Denied(event) => {
@@ -219,23 +123,15 @@ impl Sessions {
                 session.take_grant(&event.grant);
             }
             SessionEvent::Refreshed(event) => session.take_grant(&event.grant),
-            SessionEvent::Started(event) => session.start(&event.seen),
+            SessionEvent::Started(event) => session.start(event),
             SessionEvent::AccessRefused(_) => session.refusals = session.refusals.saturating_add(1),
             SessionEvent::Terminated(event) => {
-                session.phase = SessionPhase::Terminated;
-                session.terminated = Some(Terminated { cause: event.cause, at: envelope.at });
+                session.terminate(Terminated { cause: event.cause, at: envelope.at });
+                // Also what has ended: a token of it may be shown again.
+                let denied = || DeniedSession::of(session, envelope.at);
+                self.denied.entry(id).or_insert_with(denied);
             }
-            SessionEvent::Ended(event) => {
-                session.phase = SessionPhase::Ended;
-                session.ended_by = event.seen;
-                session.ended = Some(Ended {
-                    reason: event.reason,
-                    bytes_up: event.bytes_up,
-                    bytes_down: event.bytes_down,
-                    at: event.seen.map_or(envelope.at, |seen| seen.at),
-                    seen: event.seen.is_some(),
-                });
-            }
+            SessionEvent::Ended(event) => session.end(event, envelope.at),
         }
         self.index(id, envelope);
         Ok(())
@@ -260,16 +156,15 @@ impl Sessions {
             SessionPhase::Terminated => {
                 over.remove(&place);
                 self.open.insert(id);
-                self.denied.entry(id).or_insert_with(|| DeniedSession {
-                    nodes: session.nodes.clone(),
-                    terminated_at: envelope.at,
-                    expires_at: session.grant.as_ref().map_or(envelope.at, |g| g.expires_at),
-                    end_seen: false,
-                });
+                let denied = || DeniedSession::of(session, envelope.at);
+                self.denied.entry(id).or_insert_with(denied);
             }
             SessionPhase::Denied | SessionPhase::Ended => {
                 over.insert(place);
                 self.open.remove(&id);
+                if session.terminated.is_none() && !session.is_spent(envelope.at) {
+                    self.lingering.insert((session.expires_at, id));
+                }
             }
         }
         if let Some(denied) = self.denied.get_mut(&id) {
@@ -277,6 +172,10 @@ impl Sessions {
         }
         let organization = session.organization;
         self.forget_oldest(organization, envelope.at);
+        let skew = Duration::from_millis(CLOCK_SKEW_MS);
+        while self.lingering.first().is_some_and(|(until, _)| envelope.at > *until + skew) {
+            self.lingering.pop_first();
+        }
     }
 
     fn forget_oldest(&mut self, organization: OrganizationId, at: Timestamp) {

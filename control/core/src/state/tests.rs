@@ -7,15 +7,11 @@ use rap_events::{
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
     resource::{Resource, ResourceCommand},
-    session::{Seen, SessionCommand, TerminationCause},
     user::{User, UserCommand},
 };
-use rap_proto::{OrganizationRole, SessionId, Timestamp, observation::EndReason};
+use rap_proto::{OrganizationRole, SessionId};
 
-use super::{
-    Corrupt, FOLD_VERSION, REVOKED_KEPT_MS, SessionPhase, State,
-    sessions::MAX_OVER_PER_ORGANIZATION,
-};
+use super::{Corrupt, FOLD_VERSION, REVOKED_KEPT_MS, State, sessions::MAX_OVER_PER_ORGANIZATION};
 use crate::world::{Platform, check_golden, digest, login_id, name, uuid};
 
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -239,79 +235,6 @@ fn a_revoked_node_is_forgotten_long_after_its_certificate_expired() {
     platform.world.advance(REVOKED_KEPT_MS + 1);
     platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
     assert!(platform.state().nodes().get(egress).is_none());
-}
-
-#[test]
-fn a_session_goes_through_its_phases() {
-    let mut platform = Platform::new();
-    let acme = platform.acme;
-    let phase = |platform: &Platform| platform.state().sessions().get(acme.session).unwrap().phase;
-    let seen = |sequence, platform: &Platform| Seen {
-        node: acme.egress,
-        sequence,
-        at: platform.world.now,
-    };
-    assert_eq!(phase(&platform), SessionPhase::Authorized);
-    let seen_1 = seen(1, &platform);
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen: seen_1 });
-    assert_eq!(phase(&platform), SessionPhase::Started);
-    assert_eq!(platform.state().nodes().get(acme.egress).unwrap().observed, 1);
-    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
-    platform.world.session(acme.session, terminate);
-    assert_eq!(phase(&platform), SessionPhase::Terminated);
-    assert_eq!(platform.state().sessions().open().count(), 2);
-    let ended = SessionCommand::RecordEnded {
-        seen: seen(2, &platform),
-        reason: EndReason::Terminated,
-        bytes_up: 5,
-        bytes_down: 7,
-    };
-    platform.world.session(acme.session, ended);
-    assert_eq!(phase(&platform), SessionPhase::Ended);
-    let session = platform.state().sessions().get(acme.session).unwrap();
-    assert_eq!(session.ended.unwrap().bytes_down, 7);
-    assert_eq!(platform.state().sessions().open().count(), 1);
-}
-
-#[test]
-fn a_client_that_comes_back_within_its_token_starts_the_session_again() {
-    let mut platform = Platform::new();
-    let acme = platform.acme;
-    let now = platform.world.now;
-    let seen = |sequence| Seen { node: acme.egress, sequence, at: now };
-    let ended = |sequence| SessionCommand::RecordEnded {
-        seen: seen(sequence),
-        reason: EndReason::ClientLost,
-        bytes_up: 0,
-        bytes_down: 0,
-    };
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen: seen(1) });
-    platform.world.session(acme.session, ended(2));
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen: seen(3) });
-    let session = platform.state().sessions().get(acme.session).unwrap();
-    assert_eq!(session.phase, SessionPhase::Started);
-    assert!(session.ended.is_none());
-    assert!(platform.state().sessions().open().any(|open| open.id == acme.session));
-}
-
-#[test]
-fn a_session_that_ended_before_its_start_was_told_is_over() {
-    let mut platform = Platform::new();
-    let acme = platform.acme;
-    let now = platform.world.now;
-    let ended = SessionCommand::RecordEnded {
-        seen: Seen { node: platform.entry, sequence: 1, at: now },
-        reason: EndReason::ClientClosed,
-        bytes_up: 1,
-        bytes_down: 2,
-    };
-    platform.world.session(acme.session, ended);
-    let at = Timestamp::from_unix_millis(now.unix_millis() - 1);
-    let earlier = Seen { node: acme.egress, sequence: 1, at };
-    platform.world.session(acme.session, SessionCommand::RecordStarted { seen: earlier });
-    let session = platform.state().sessions().get(acme.session).unwrap();
-    assert_eq!((session.phase, session.started_at), (SessionPhase::Ended, Some(at)));
-    assert!(platform.state().sessions().open().all(|open| open.id != acme.session));
 }
 
 #[test]

@@ -122,7 +122,7 @@ async fn observations_are_recorded_once_and_acknowledged() {
     let spooled = NodeBody::Observations(vec![Spooled {
         sequence: 1,
         at: rap_control::now(),
-        observation: Observation::SessionStarted { session: session.parse().unwrap() },
+        observation: Observation::SessionStarted { session: session.parse().unwrap(), from: None },
     }]);
     for sequence in [1, 2] {
         let message = message(&world, &host, sequence, spooled.clone());

@@ -1,6 +1,7 @@
 use rap_proto::{
     AttachmentId, OrganizationId, PublicKey, RefusalCode, ResourceId, ResourceKind, UserId,
-    observation::EndReason,
+    observation::{EndReason, Vantage},
+    token::CLOCK_SKEW_MS,
 };
 
 use super::{Basis, Grant, Seen, TerminationCause};
@@ -11,6 +12,9 @@ pub const CONCLUDE_AFTER_MS: u64 = 120_000;
 /// The same for a session that a node saw start: 24 hours, because control may be the one that
 /// was away while the session went on.
 pub const CONCLUDE_STARTED_AFTER_MS: u64 = 24 * 3_600_000;
+/// How far what a node says of time may be from control's: as far as nodes accept tokens beyond
+/// their times. Whatever is beyond is taken for now, or for the begin of the session's first token.
+pub const MAX_SEEN_SKEW_MS: u64 = CLOCK_SKEW_MS;
 /// The most refusals that are recorded for one session; the rest is noise of an attack.
 pub const MAX_REFUSALS: u32 = 64;
 /// The most policies that a grant names.
@@ -33,11 +37,15 @@ pub enum SessionCommand {
         grant: Grant,
         basis: Basis,
     },
+    /// Takes effect for as long as a node may accept a token of the session, whether it is over or
+    /// not.
     Terminate {
         cause: TerminationCause,
     },
     RecordStarted {
         seen: Seen,
+        /// Absent in what a node of the release before tells.
+        from: Option<Vantage>,
     },
     RecordRefused {
         seen: Seen,
@@ -84,6 +92,8 @@ pub enum SessionRejection {
     StillAlive,
     #[error("the node has no part in the session")]
     ForeignNode,
+    #[error("the session lives at too many entries")]
+    TooManyEntries,
     #[error("a grant names 1 to 16 entries and 1 to 16 egresses, and policies within their limit")]
     GrantSize,
     #[error("a grant's times are out of order or too far apart")]

@@ -1,16 +1,16 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rap_proto::{
-    OrganizationId, Timestamp,
-    observation::EndReason,
-    token::{CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
+    NodeId, OrganizationId, Timestamp,
+    observation::{EndReason, Vantage},
+    token::{CLOCK_SKEW_MS, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE},
 };
 
 use super::{
     Basis, CONCLUDE_AFTER_MS, CONCLUDE_STARTED_AFTER_MS, Grant, MAX_GRANT_POLICIES, MAX_REFUSALS,
-    Outcome, Phase, Seen, Session, SessionAccessRefused, SessionAuthorized, SessionCommand,
-    SessionDenied, SessionEnded, SessionEvent, SessionRefreshed, SessionRejection,
-    SessionRequested, SessionStarted, SessionTerminated,
+    MAX_SEEN_SKEW_MS, Outcome, Phase, Seen, Session, SessionAccessRefused, SessionAuthorized,
+    SessionCommand, SessionDenied, SessionEnded, SessionEvent, SessionRefreshed, SessionRejection,
+    SessionRequested, SessionStarted, SessionTerminated, Standing,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -55,17 +55,21 @@ impl Aggregate for Session {
                 check_basis(&basis)?;
                 Ok(vec![SessionRefreshed { grant, basis }.into()])
             }
-            SessionCommand::Terminate { cause } => match self.phase {
-                Phase::Alive => Ok(vec![SessionTerminated { cause }.into()]),
-                _ => Ok(Vec::new()),
-            },
-            SessionCommand::RecordStarted { seen } => self.record_started(seen),
+            SessionCommand::Terminate { cause } if self.is_terminable(now) => {
+                Ok(vec![SessionTerminated { cause }.into()])
+            }
+            SessionCommand::Terminate { .. } => Ok(Vec::new()),
+            SessionCommand::RecordStarted { seen, from } => {
+                self.record_started(self.bounded(seen, now), from)
+            }
             SessionCommand::RecordRefused { .. } if self.refusals >= MAX_REFUSALS => Ok(Vec::new()),
             SessionCommand::RecordRefused { seen, code } => {
+                let seen = self.bounded(seen, now);
                 Ok(vec![SessionAccessRefused { seen, code }.into()])
             }
             SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down } => {
-                self.record_ended(seen, reason, bytes_up, bytes_down)
+                let seen = Some(self.bounded(seen, now));
+                self.record_ended(SessionEnded { reason, bytes_up, bytes_down, seen })
             }
             SessionCommand::Conclude => self.conclude(now),
         }
@@ -82,24 +86,22 @@ impl Aggregate for Session {
             SessionEvent::Denied(_) => self.phase = Phase::Denied,
             SessionEvent::Authorized(authorized) => {
                 self.phase = Phase::Alive;
+                self.opened_at = authorized.grant.expires_at - Duration::from_millis(GRANT_TTL_MS);
                 self.take_grant(&authorized.grant);
             }
             SessionEvent::Refreshed(refreshed) => self.take_grant(&refreshed.grant),
             SessionEvent::Started(started) => {
-                self.started = true;
-                if self.is_news(started.seen) {
-                    self.ended_by = None;
-                    self.phase = if self.terminated { Phase::Terminated } else { Phase::Alive };
-                }
+                self.presence.start(started, &self.entries);
+                self.settle();
             }
             SessionEvent::AccessRefused(_) => self.refusals = self.refusals.saturating_add(1),
             SessionEvent::Terminated(_) => {
                 self.terminated = true;
-                self.phase = Phase::Terminated;
+                self.settle();
             }
             SessionEvent::Ended(ended) => {
-                self.phase = Phase::Ended;
-                self.ended_by = ended.seen;
+                self.presence.end(ended);
+                self.settle();
             }
         }
     }
@@ -122,46 +124,56 @@ impl Session {
         }
     }
 
-    /// Recorded unless it runs already. A client that comes back within its token's time starts
-    /// the session again.
-    fn record_started(&self, seen: Seen) -> Decision {
-        self.require_part(seen)?;
-        let running = self.started && self.phase != Phase::Ended;
-        let known = self.started && !self.is_news(seen);
-        if running || known {
+    /// Of each entry every start is recorded that is newer than what it told before: a client that
+    /// comes back within its token's time starts the session again. Of egresses the first is, where
+    /// nobody told of a start before.
+    fn record_started(&self, seen: Seen, from: Option<Vantage>) -> Decision {
+        let is_entry = self.entries.contains(&seen.node);
+        let from = match from {
+            Some(from) => from,
+            None if is_entry => Vantage::Entry,
+            None => Vantage::Egress,
+        };
+        match from {
+            Vantage::Entry => require_part(&self.entries, seen.node)?,
+            Vantage::Egress => require_part(&self.egresses, seen.node)?,
+        }
+        let known = match from {
+            Vantage::Entry => self.presence.knows_start(seen.node, seen.sequence),
+            Vantage::Egress => self.presence.is_reached(),
+        };
+        if known {
             return Ok(Vec::new());
         }
-        Ok(vec![SessionStarted { seen }.into()])
+        if from == Vantage::Entry && !self.presence.has_room(seen.node) {
+            return Err(SessionRejection::TooManyEntries);
+        }
+        Ok(vec![SessionStarted { seen, from: Some(from) }.into()])
     }
 
-    /// Recorded also after authority concluded the end; of several nodes' words the first counts.
-    fn record_ended(
-        &self,
-        seen: Seen,
-        reason: EndReason,
-        bytes_up: u64,
-        bytes_down: u64,
-    ) -> Decision {
-        self.require_part(seen)?;
-        let news = match self.ended_by {
-            Some(known) => known.node == seen.node && known.sequence < seen.sequence,
-            None => true,
-        };
-        if !news {
+    /// Recorded also after authority concluded the end: each end that an entry tells is one, there.
+    fn record_ended(&self, ended: SessionEnded) -> Decision {
+        let Some(Seen { node, sequence, .. }) = ended.seen else { return Ok(Vec::new()) };
+        require_part(&self.entries, node)?;
+        if self.presence.knows_end(node, sequence) {
             return Ok(Vec::new());
         }
-        Ok(vec![SessionEnded { reason, bytes_up, bytes_down, seen: Some(seen) }.into()])
+        if !self.presence.has_room(node) {
+            return Err(SessionRejection::TooManyEntries);
+        }
+        Ok(vec![ended.into()])
     }
 
     fn conclude(&self, now: Timestamp) -> Decision {
         if self.phase == Phase::Ended {
             return Ok(Vec::new());
         }
-        let wait = if self.started { CONCLUDE_STARTED_AFTER_MS } else { CONCLUDE_AFTER_MS };
+        let started = self.presence.is_reached();
+        let wait = if started { CONCLUDE_STARTED_AFTER_MS } else { CONCLUDE_AFTER_MS };
         if now <= self.expires_at + Duration::from_millis(wait) {
             return Err(SessionRejection::StillAlive);
         }
-        let reason = match (self.terminated, self.started) {
+        let reason = match (self.terminated, started) {
             (true, _) => EndReason::Terminated,
             (false, true) => EndReason::ClientLost,
             (false, false) => EndReason::NotUsed,
@@ -170,19 +182,41 @@ impl Session {
     }
 
     fn take_grant(&mut self, grant: &Grant) {
-        self.nodes.extend(&grant.entries);
-        self.nodes.extend(grant.egresses.keys());
-        self.expires_at = grant.expires_at;
+        self.entries.extend(&grant.entries);
+        self.egresses.extend(grant.egresses.keys());
+        self.expires_at = self.expires_at.max(grant.expires_at);
     }
 
-    /// Whether a start was seen after the end, and is not the late word of what ended.
-    fn is_news(&self, start: Seen) -> bool {
-        self.ended_by.is_none_or(|ended| start.is_after(&ended))
+    fn settle(&mut self) {
+        self.phase = match (self.presence.standing(), self.terminated) {
+            (Standing::Over, _) => Phase::Ended,
+            (Standing::Unspoken | Standing::Running, true) => Phase::Terminated,
+            (Standing::Unspoken | Standing::Running, false) => Phase::Alive,
+        };
     }
 
-    fn require_part(&self, seen: Seen) -> Result<(), SessionRejection> {
-        if self.nodes.contains(&seen.node) { Ok(()) } else { Err(SessionRejection::ForeignNode) }
+    /// Whether terminating it changes anything: it lives, or a node may still accept a token of it.
+    fn is_terminable(&self, now: Timestamp) -> bool {
+        let accepted = now <= self.expires_at + Duration::from_millis(CLOCK_SKEW_MS);
+        !self.terminated && (self.phase == Phase::Alive || accepted)
     }
+
+    /// What was seen, with a time between the session's begin and now.
+    fn bounded(&self, seen: Seen, now: Timestamp) -> Seen {
+        let skew = Duration::from_millis(MAX_SEEN_SKEW_MS);
+        let at = if seen.at > now + skew {
+            now
+        } else if seen.at < self.opened_at - skew {
+            self.opened_at
+        } else {
+            seen.at
+        };
+        Seen { at, ..seen }
+    }
+}
+
+fn require_part(nodes: &BTreeSet<NodeId>, node: NodeId) -> Result<(), SessionRejection> {
+    if nodes.contains(&node) { Ok(()) } else { Err(SessionRejection::ForeignNode) }
 }
 
 fn request(mut requested: SessionRequested, outcome: Outcome, now: Timestamp) -> Decision {

@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
     AttachmentId, Lane, Leased, MessageId, NodeId, OrganizationId, PolicyId, PublicKey,
-    RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, observation::EndReason,
+    RefusalCode, ResourceId, ResourceKind, Timestamp, UserId,
+    observation::{EndReason, Vantage},
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ events! {
         from 1 by SessionAuthorizedV1, from 2 by SessionAuthorizedV2, from 3 by SessionAuthorizedV3;
     Refreshed(SessionRefreshed) = "session.refreshed" / 4,
         from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2, from 3 by SessionRefreshedV3;
-    Started(SessionStarted) = "session.started" / 1;
+    Started(SessionStarted) = "session.started" / 2, from 1 by SessionStartedV1;
     AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
     Terminated(SessionTerminated) = "session.terminated" / 1;
     Ended(SessionEnded) = "session.ended" / 1;
@@ -89,6 +90,19 @@ pub struct SessionRefreshed {
 #[serde(deny_unknown_fields)]
 pub struct SessionStarted {
     pub seen: Seen,
+    /// From which end of the path; absent in what was recorded before nodes said so.
+    pub from: Option<Vantage>,
+}
+
+impl SessionStarted {
+    /// Whether it is an entry's word. Of a node that does not say so it is taken for one when a
+    /// token named it as an entry; `entries` are all that any token did.
+    pub fn is_of_entry(&self, entries: &BTreeSet<NodeId>) -> bool {
+        match self.from {
+            Some(from) => from == Vantage::Entry,
+            None => entries.contains(&self.seen.node),
+        }
+    }
 }
 
 /// A node refused somebody who showed a token of this session.
@@ -99,7 +113,8 @@ pub struct SessionAccessRefused {
     pub code: RefusalCode,
 }
 
-/// Which node observed something, when by its own clock, and the place in its spool.
+/// Which node observed something, when by its own clock within the bounds of control's, and the
+/// place in its spool. A node's places are in order; its clock is for people to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
@@ -108,15 +123,7 @@ pub struct Seen {
     pub at: Timestamp,
 }
 
-impl Seen {
-    /// Whether this was seen after the other. One node's numbers say so exactly; between two nodes
-    /// there are only their clocks.
-    pub fn is_after(&self, other: &Self) -> bool {
-        if self.node == other.node { self.sequence > other.sequence } else { self.at > other.at }
-    }
-}
-
-/// Authority ended it; nodes close it as soon as they learn of it.
+/// Authority ended it; nodes close it as soon as they learn of it, and refuse its tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionTerminated {
@@ -202,6 +209,19 @@ impl From<GrantV3> for Grant {
         let GrantV3 { token, entries, egresses, connect_by, expires_at, policies, leased } = old;
         let lanes = BTreeSet::new();
         Self { token, entries, egresses, connect_by, expires_at, policies, leased, lanes }
+    }
+}
+
+/// Schema 1 of `session.started`, from before nodes said from which end they see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionStartedV1 {
+    seen: Seen,
+}
+
+impl From<SessionStartedV1> for SessionStarted {
+    fn from(old: SessionStartedV1) -> Self {
+        Self { seen: old.seen, from: None }
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use rap_proto::{NodeId, OrganizationId, PublicKey, Timestamp, UserId};
 
-use super::Seen;
+use super::Presence;
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Session {
@@ -10,14 +10,15 @@ pub struct Session {
     pub organization: Option<OrganizationId>,
     pub user: Option<UserId>,
     pub client_key: Option<PublicKey>,
-    /// Every node that any of its tokens named: those that may report on it.
-    pub nodes: BTreeSet<NodeId>,
-    /// When its newest token expires.
+    /// The entries that any of its tokens named: those that may say where it lives.
+    pub entries: BTreeSet<NodeId>,
+    /// The egresses that any of its tokens named: those that may say that it was reached.
+    pub egresses: BTreeSet<NodeId>,
+    /// When its first token began: nothing was seen of it before.
+    pub opened_at: Timestamp,
+    /// When the last of its tokens expires.
     pub expires_at: Timestamp,
-    /// Whether a node saw it start.
-    pub started: bool,
-    /// Who saw it end last, if it was not started again since.
-    pub ended_by: Option<Seen>,
+    pub presence: Presence,
     pub terminated: bool,
     /// How many refusals were recorded.
     pub refusals: u32,
@@ -29,8 +30,10 @@ pub enum Phase {
     Absent,
     Requested,
     Denied,
-    /// Authorized, and perhaps started.
+    /// Authorized, and perhaps started: running, or waiting for its client.
     Alive,
+    /// By authority, and no entry's word yet that it is over.
     Terminated,
+    /// Where it was, or by time. Perhaps terminated as well.
     Ended,
 }

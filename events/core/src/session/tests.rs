@@ -1,6 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{NodeId, PolicyId, RefusalCode, Timestamp, UserId, observation::EndReason};
+use rap_proto::{
+    NodeId, PolicyId, RefusalCode, Timestamp, UserId,
+    observation::{EndReason, Vantage},
+    token::CLOCK_SKEW_MS,
+};
 
 use super::*;
 use crate::{
@@ -37,7 +41,7 @@ fn denied() -> SessionEvent {
 }
 
 fn started(sequence: u64) -> SessionEvent {
-    SessionStarted { seen: seen(ENTRY, sequence) }.into()
+    SessionStarted { seen: seen(ENTRY, sequence), from: Some(Vantage::Entry) }.into()
 }
 
 fn ended(sequence: u64) -> SessionEvent {
@@ -63,7 +67,7 @@ fn terminate() -> SessionCommand {
 }
 
 fn start(sequence: u64) -> SessionCommand {
-    SessionCommand::RecordStarted { seen: seen(ENTRY, sequence) }
+    SessionCommand::RecordStarted { seen: seen(ENTRY, sequence), from: Some(Vantage::Entry) }
 }
 
 fn end(node: NodeId, sequence: u64) -> SessionCommand {
@@ -79,10 +83,10 @@ fn refresh(user: UserId, seed: u8, grant: Grant) -> SessionCommand {
     SessionCommand::Refresh { user, client_key: key(seed), grant, basis: basis() }
 }
 
-/// An authorized session and what happened to it since.
+/// An authorized session and what happened to it since, in the minute in which nodes saw it.
 fn session(events: &[SessionEvent]) -> Given<Session> {
     let authorized = [session_requested().into(), session_authorized().into()];
-    given([&authorized[..], events].concat())
+    given([&authorized[..], events].concat()).at(after(MINUTE_MS))
 }
 
 fn past_expiry(millis: u64) -> Timestamp {
@@ -94,7 +98,8 @@ fn a_request_is_authorized_or_denied_once() {
     let authorized = [session_requested().into(), session_authorized().into()];
     let state = given::<Session>([]).when(authorize(grant())).then(authorized);
     assert_eq!((state.phase, state.organization()), (Phase::Alive, Some(ACME)));
-    assert_eq!(state.nodes, [ENTRY, EGRESS].into());
+    assert_eq!((state.entries, state.egresses), ([ENTRY].into(), [EGRESS].into()));
+    assert_eq!((state.opened_at, state.expires_at), (NOW, after(10 * MINUTE_MS)));
     let denial = [session_requested().into(), denied()];
     let state = given::<Session>([]).when(deny("no policy")).then(denial.clone());
     assert_eq!(state.phase, Phase::Denied);
@@ -169,12 +174,14 @@ fn only_the_holder_of_a_living_session_refreshes_it() {
 #[test]
 fn a_session_starts_once_until_it_ends() {
     let state = session(&[]).when(start(1)).then([started(1)]);
-    assert!(state.started && state.phase == Phase::Alive);
+    assert!(state.presence.is_reached() && state.phase == Phase::Alive);
     session(&[started(1)]).when(start(1)).nothing();
-    session(&[started(1)]).when(start(2)).nothing();
     session(&[started(1), ended(2)]).when(start(1)).nothing();
     let state = session(&[started(1), ended(2)]).when(start(3)).then([started(3)]);
-    assert_eq!((state.phase, state.ended_by), (Phase::Alive, None));
+    assert_eq!(state.phase, Phase::Alive);
+    // The agent died meanwhile, and could not say that it had ended there.
+    let state = session(&[started(1)]).when(start(4)).then([started(4)]);
+    assert_eq!(state.phase, Phase::Alive);
     let state = session(&[terminated()]).when(start(1)).then([started(1)]);
     assert_eq!(state.phase, Phase::Terminated);
 }
@@ -191,37 +198,55 @@ fn reports_that_come_late_or_in_the_wrong_order_are_kept() {
 }
 
 #[test]
-fn a_start_that_another_node_tells_late_brings_no_session_back() {
-    let at = |node, sequence, ms| Seen { node, sequence, at: after(ms) };
-    let start = |ms| SessionCommand::RecordStarted { seen: at(EGRESS, 9, ms) };
-    let started = |ms| SessionEvent::from(SessionStarted { seen: at(EGRESS, 9, ms) });
-    let end = |ms| {
-        let (reason, seen) = (EndReason::ClientClosed, Some(at(ENTRY, 2, ms)));
-        SessionEvent::from(SessionEnded { reason, bytes_up: 1, bytes_down: 2, seen })
-    };
-    // Nobody had told of the start: the log has it, and the session is over all the same.
-    let state = session(&[end(500)]).when(start(400)).then([started(400)]);
-    assert!(state.started && state.phase == Phase::Ended);
-    session(&[end(500), started(400)]).when(start(400)).nothing();
-    // The client came back with its token.
-    let state = session(&[end(500)]).when(start(501)).then([started(501)]);
-    assert_eq!((state.phase, state.ended_by), (Phase::Alive, None));
-}
-
-#[test]
-fn a_session_ends_once_whoever_says_so() {
+fn a_session_ends_once_at_each_entry() {
     let state = session(&[started(1)]).when(end(ENTRY, 2)).then([ended(2)]);
     assert_eq!(state.phase, Phase::Ended);
     session(&[started(1), ended(2)]).when(end(ENTRY, 2)).nothing();
-    session(&[started(1), ended(2)]).when(end(EGRESS, 9)).nothing();
     session(&[started(1), terminated()]).when(end(ENTRY, 2)).then([ended(2)]);
     session(&[started(1), ended(2), started(3)]).when(end(ENTRY, 4)).then([ended(4)]);
+    session(&[started(1)]).when(end(EGRESS, 9)).rejected(SessionRejection::ForeignNode);
+}
+
+#[test]
+fn what_a_node_says_of_time_is_kept_within_bounds() {
+    let now = after(MINUTE_MS);
+    let skew = i64::try_from(MAX_SEEN_SKEW_MS).unwrap();
+    for (said, kept) in [
+        (after(0), after(0)),
+        (after(MINUTE_MS + skew), after(MINUTE_MS + skew)),
+        (after(MINUTE_MS + skew + 1), now),
+        (Timestamp::from_unix_millis(i64::MAX), now),
+        (after(-skew), after(-skew)),
+        (after(-skew - 1), NOW),
+        (Timestamp::from_unix_millis(i64::MIN), NOW),
+    ] {
+        let at = |at| Seen { at, ..seen(ENTRY, 1) };
+        let from = Some(Vantage::Entry);
+        let command = SessionCommand::RecordStarted { seen: at(said), from };
+        session(&[]).when(command).then([SessionStarted { seen: at(kept), from }.into()]);
+        let (reason, bytes_up, bytes_down) = (EndReason::ClientLost, 0, 0);
+        let command = SessionCommand::RecordEnded { seen: at(said), reason, bytes_up, bytes_down };
+        let ended = SessionEnded { reason, bytes_up, bytes_down, seen: Some(at(kept)) };
+        session(&[]).when(command).then([ended.into()]);
+        let code = RefusalCode::TokenExpired;
+        let command = SessionCommand::RecordRefused { seen: at(said), code };
+        session(&[]).when(command).then([SessionAccessRefused { seen: at(kept), code }.into()]);
+    }
 }
 
 #[test]
 fn a_node_speaks_only_of_its_own_sessions() {
-    let strange = SessionCommand::RecordStarted { seen: seen(STRANGER, 1) };
-    session(&[]).when(strange).rejected(SessionRejection::ForeignNode);
+    let says = |node, from| SessionCommand::RecordStarted { seen: seen(node, 1), from };
+    let (entry, egress) = (Some(Vantage::Entry), Some(Vantage::Egress));
+    for (node, from) in
+        [(STRANGER, entry), (STRANGER, egress), (STRANGER, None), (EGRESS, entry), (ENTRY, egress)]
+    {
+        session(&[]).when(says(node, from)).rejected(SessionRejection::ForeignNode);
+    }
+    // A node of the release before does not say what it is.
+    session(&[]).when(says(ENTRY, None)).then([started(1)]);
+    let reached = SessionStarted { seen: seen(EGRESS, 1), from: egress };
+    session(&[]).when(says(EGRESS, None)).then([reached.into()]);
     session(&[]).when(end(STRANGER, 1)).rejected(SessionRejection::ForeignNode);
     for command in [start(1), end(ENTRY, 1)] {
         given::<Session>([]).when(command.clone()).rejected(SessionRejection::NotFound);
@@ -248,11 +273,26 @@ fn refusals_are_recorded_up_to_their_limit() {
 fn authority_terminates_what_is_alive() {
     let state = session(&[started(1)]).when(terminate()).then([terminated()]);
     assert_eq!(state.phase, Phase::Terminated);
-    for over in [terminated(), ended(1)] {
-        session(&[over]).when(terminate()).nothing();
-    }
+    // Also what runs on after its token expired.
+    session(&[started(1)]).at(past_expiry(3_600_000)).when(terminate()).then([terminated()]);
+    session(&[terminated()]).when(terminate()).nothing();
     given::<Session>([session_requested().into(), denied()]).when(terminate()).nothing();
     given::<Session>([]).when(terminate()).rejected(SessionRejection::NotFound);
+}
+
+#[test]
+fn authority_terminates_what_ended_for_as_long_as_a_token_of_it_may_be_accepted() {
+    for over in [ended(1), concluded(EndReason::NotUsed)] {
+        let over = std::slice::from_ref(&over);
+        let state = session(over).when(terminate()).then([terminated()]);
+        assert!(state.terminated && state.phase == Phase::Ended);
+        session(over).at(past_expiry(CLOCK_SKEW_MS)).when(terminate()).then([terminated()]);
+        session(over).at(past_expiry(CLOCK_SKEW_MS + 1)).when(terminate()).nothing();
+    }
+    session(&[ended(1), terminated()]).when(terminate()).nothing();
+    // Whatever it does after that, it stays terminated.
+    let state = session(&[ended(1), terminated()]).when(start(2)).then([started(2)]);
+    assert_eq!(state.phase, Phase::Terminated);
 }
 
 #[test]

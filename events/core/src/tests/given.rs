@@ -35,6 +35,10 @@ impl<A: Aggregate> Given<A> {
         Self { now, ..self }
     }
 
+    pub(crate) fn state(self) -> A {
+        self.state
+    }
+
     pub(crate) fn when(self, command: A::Command) -> Outcome<A> {
         let result = self.state.decide(command, self.now);
         Outcome { given: self.state, result }

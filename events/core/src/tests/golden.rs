@@ -16,14 +16,17 @@ use rap_proto::{
 use serde::Serialize;
 
 use super::samples::{
-    ACME, POLICY, POOL, every_event, grant, name, resource_created, session_authorized,
+    ACME, ENTRY, POLICY, POOL, every_event, grant, name, resource_created, seen, session_authorized,
 };
 use crate::{
     DomainEvent, Personal,
     aggregate::EventKind,
     catalogue::catalogue,
     resource::ResourceEvent,
-    session::{Basis, Grant, SessionAuthorized, SessionDenied, SessionEvent, SessionRefreshed},
+    session::{
+        Basis, Grant, Seen, SessionAuthorized, SessionDenied, SessionEvent, SessionRefreshed,
+        SessionStarted,
+    },
     user::{UserCreated, UserEvent},
 };
 
@@ -230,6 +233,21 @@ fn grants_are_upcast_from_schema_3() {
     let refreshed = RefreshedV3 { grant: shape(), basis: basis.clone() };
     let read = SessionEvent::from(SessionRefreshed { grant: upcast, basis });
     check(old("session.refreshed"), &codec::encode(&refreshed), &read.into());
+}
+
+/// `session.started` as it was written before nodes said from which end they see.
+#[derive(Serialize)]
+struct StartedV1 {
+    seen: Seen,
+}
+
+#[test]
+fn session_started_is_upcast_from_schema_1() {
+    let kind = EventKind { event_type: "session.started", schema: 1 };
+    let seen = seen(ENTRY, 1);
+    let upcast = DomainEvent::from(SessionEvent::from(SessionStarted { seen, from: None }));
+    check(kind, &codec::encode(&StartedV1 { seen }), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rap_proto::{
     ApiScope, Capability, CommandId, Digest, Duty, LeaseClass, NodeId, NodeRole, OrganizationRole,
     PlatformRole, PoolId, RefusalCode, ResourceKind, Timestamp,
-    observation::{EndReason, LogRefusal, SnapshotRefusal},
+    observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     snapshot::Target,
 };
 use uuid::Uuid;
@@ -416,7 +416,10 @@ fn session_command(kind: u8, argument: u8, now: Timestamp) -> SessionCommand {
         3 if argument > 200 => {
             SessionCommand::Terminate { cause: TerminationCause::AccessWithdrawn }
         }
-        3..=5 => SessionCommand::RecordStarted { seen },
+        3..=5 => {
+            let from = pick(&[Some(Vantage::Entry), Some(Vantage::Egress), None], argument / 3);
+            SessionCommand::RecordStarted { seen, from }
+        }
         6 => SessionCommand::RecordRefused { seen, code: RefusalCode::TokenExpired },
         7 | 8 => SessionCommand::RecordEnded {
             seen,

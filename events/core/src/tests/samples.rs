@@ -8,7 +8,7 @@ use rap_proto::{
     bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
     key::LocalKey,
-    observation::{EndReason, LogRefusal, SnapshotRefusal},
+    observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     snapshot::{RoleScope, Target},
 };
 use serde_bytes::ByteBuf;
@@ -420,7 +420,7 @@ fn sessions() -> Vec<DomainEvent> {
         .into(),
         session_authorized().into(),
         SessionRefreshed { grant: grant(), basis: basis() }.into(),
-        SessionStarted { seen: seen(ENTRY, 1) }.into(),
+        SessionStarted { seen: seen(ENTRY, 1), from: Some(Vantage::Entry) }.into(),
         SessionAccessRefused { seen: seen(ENTRY, 2), code }.into(),
         SessionTerminated { cause: TerminationCause::AccessWithdrawn }.into(),
         SessionEnded {

@@ -10,7 +10,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ChannelKind, Lane, RefusalCode, SessionId,
-    observation::{EndReason, Observation},
+    observation::{EndReason, Observation, Vantage},
     refusal::Refusal,
     snapshot::Resource,
     token::AccessClaims,
@@ -104,7 +104,8 @@ impl Reached {
         let mesh = &place.mesh;
         let first = locked(&mesh.egress).flow_reached(place.session);
         if first {
-            let started = Observation::SessionStarted { session: place.session };
+            let (session, from) = (place.session, Some(Vantage::Egress));
+            let started = Observation::SessionStarted { session, from };
             mesh.events.session(mesh.clock.now(), started).await;
         }
         let over = async {

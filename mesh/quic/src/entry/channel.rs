@@ -9,7 +9,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ChannelKind, RefusalCode, SessionId,
-    observation::{EndReason, Observation},
+    observation::{EndReason, Observation, Vantage},
     refusal::Refusal,
     wire::client::{ChannelReply, OpenChannel},
 };
@@ -205,7 +205,7 @@ impl Account {
         let (mesh, session) = (&self.mesh, self.session);
         let first = locked(&mesh.entry).flow_reached(session);
         if first {
-            let started = Observation::SessionStarted { session };
+            let started = Observation::SessionStarted { session, from: Some(Vantage::Entry) };
             mesh.events.session(mesh.clock.now(), started).await;
         }
         self

@@ -20,7 +20,7 @@ use rap_proto::{
     RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::Bandwidth,
     key::LocalKey,
-    observation::Observation,
+    observation::{Observation, Vantage},
     refusal::Refusal,
     signed,
     snapshot::{
@@ -55,6 +55,11 @@ pub(crate) fn now() -> Timestamp {
 
 pub(crate) fn key(seed: u8) -> LocalKey {
     LocalKey::from_random(&[seed; 32]).unwrap()
+}
+
+/// What a node tells of the start of the test session.
+pub(crate) fn start_seen(from: Vantage) -> Observation {
+    Observation::SessionStarted { session: SESSION, from: Some(from) }
 }
 
 /// The key that test tokens are bound to.

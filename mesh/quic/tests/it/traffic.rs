@@ -3,7 +3,7 @@
 use rap_mesh::{Carrier, Path, client::ClientSession};
 use rap_proto::{
     Digest, Lane,
-    observation::{EndReason, Observation},
+    observation::{EndReason, Observation, Vantage},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, SESSION, open, stream},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, SESSION, open, start_seen, stream},
     targets::{counter, echo},
 };
 
@@ -44,9 +44,9 @@ async fn bytes_go_both_ways_and_the_session_is_accounted() {
     let session = fabric.session().await;
     assert_eq!(exchange(&session, Lane::Interactive, b"hello".to_vec()).await, b"hello");
     assert_eq!(exchange(&session, Lane::Bulk, b"world!".to_vec()).await, b"world!");
-    for node in [EGRESS, ENTRY] {
+    for (node, from) in [(EGRESS, Vantage::Egress), (ENTRY, Vantage::Entry)] {
         let started = fabric.observed(node).await;
-        assert_eq!(started, Observation::SessionStarted { session: SESSION });
+        assert_eq!(started, start_seen(from));
     }
     session.close().await;
     let reason = EndReason::ClientClosed;

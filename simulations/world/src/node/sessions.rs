@@ -7,7 +7,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     ChannelKind, Lane, NodeId, RefusalCode, SessionId, Signer as _,
-    observation::{Claimed, EndReason, Observation},
+    observation::{Claimed, EndReason, Observation, Vantage},
     token::{AccessClaims, Proof},
 };
 
@@ -149,7 +149,8 @@ impl SimNode {
             agent.egress.close_flow(turn.now, replaced.claims.session, CHANNEL);
         }
         if started {
-            self.observe(turn, Observation::SessionStarted { session });
+            let from = Some(Vantage::Egress);
+            self.observe(turn, Observation::SessionStarted { session, from });
         }
     }
 
@@ -168,7 +169,8 @@ impl SimNode {
         let started = client.open && agent.entry.flow_reached(session);
         turn.send(Party::Client, Message::Welcome { request, outcome });
         if started {
-            self.observe(turn, Observation::SessionStarted { session });
+            let from = Some(Vantage::Entry);
+            self.observe(turn, Observation::SessionStarted { session, from });
         }
         if outcome.is_err() {
             self.leave_session(turn, session, Departure::Clean);

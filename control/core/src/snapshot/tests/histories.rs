@@ -21,7 +21,7 @@ use rap_events::{
 use rap_proto::{
     Digest, Duty, NodeId, NodeRole, OrganizationRole, ReplicaId, ResourceKind, SessionId,
     Timestamp, UserId,
-    observation::EndReason,
+    observation::{EndReason, Vantage},
     snapshot::{RoleScope, Target},
 };
 use uuid::Uuid;
@@ -213,9 +213,8 @@ impl History {
         let tenant = self.tenant(who);
         let made = SessionId::from_uuid(uuid(0x7000 + u128::from(how % 8)));
         let session = if how.is_multiple_of(3) { tenant.session } else { made };
-        let node = tenant.egress;
         let (sequence, at) = (self.sequence + 1, self.platform.world.now);
-        let seen = Seen { node, sequence, at };
+        let entry = Seen { node: self.platform.entry, sequence, at };
         let command = match command {
             22 | 23 => {
                 if self.platform.state().sessions().get(made).is_none() {
@@ -224,9 +223,13 @@ impl History {
                 return;
             }
             24 => SessionCommand::Terminate { cause: TerminationCause::Requested },
-            25 => SessionCommand::RecordStarted { seen },
+            25 if how.is_multiple_of(2) => {
+                let seen = Seen { node: tenant.egress, ..entry };
+                SessionCommand::RecordStarted { seen, from: Some(Vantage::Egress) }
+            }
+            25 => SessionCommand::RecordStarted { seen: entry, from: Some(Vantage::Entry) },
             _ => SessionCommand::RecordEnded {
-                seen,
+                seen: entry,
                 reason: EndReason::ClientClosed,
                 bytes_up: 1,
                 bytes_down: 2,
