@@ -9,7 +9,7 @@ use rap_proto::{
     snapshot::{Bundle, Manifest},
 };
 
-use crate::{chance::Chance, message::Message};
+use crate::{kit::Chance, message::Message};
 
 /// The most messages of each kind that the attacker remembers.
 const MAX_REMEMBERED: usize = 64;

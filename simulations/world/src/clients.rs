@@ -7,8 +7,8 @@ use rap_proto::{SessionId, Signer as _, key::LocalKey, token::Proof};
 
 use crate::{
     cast::{Places, Tenant},
-    chance::Chance,
     control,
+    kit::Chance,
     message::{AskAccess, Granted, Hello, Message},
     network::Party,
     turn::Turn,

@@ -29,8 +29,8 @@ use uuid::Uuid;
 
 use crate::{
     cast::{self, Host, Places, Tenant},
-    chance::Chance,
     checkers::Violation,
+    kit::Chance,
     message::Message,
     mutation::Mutation,
     network::Party,

@@ -1,8 +1,8 @@
 //! What goes wrong, drawn anew for each seed so that rare mixtures come up as well.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::kit::Chance;
 
 /// The faults of one run's first phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,9 +29,6 @@ pub struct FaultMix {
 impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
         let seconds = Duration::from_secs;
-        let sometimes = |chance: &mut Chance, least, greatest| {
-            chance.happens(750).then(|| chance.between(seconds(least), seconds(greatest)))
-        };
         let quiet_network = chance.happens(250);
         let worst = if quiet_network { 1 } else { 300 };
         Self {
@@ -42,12 +39,12 @@ impl FaultMix {
                 chance
                     .between(Duration::from_millis(2), seconds(if quiet_network { 1 } else { 5 })),
             ),
-            partition_every: sometimes(chance, 5, 40),
+            partition_every: chance.sometimes(750, 5, 40),
             partition_lasts: chance.between(seconds(1), seconds(30)),
-            crash_every: sometimes(chance, 5, 40),
+            crash_every: chance.sometimes(750, 5, 40),
             torn_writes: chance.below(1_000),
             clock_skew: chance.between(Duration::ZERO, Duration::from_millis(2_400)),
-            attack_every: sometimes(chance, 2, 20),
+            attack_every: chance.sometimes(750, 2, 20),
         }
     }
 
@@ -60,25 +57,5 @@ impl FaultMix {
         self.crash_every = None;
         self.torn_writes = 0;
         self.attack_every = None;
-    }
-}
-
-impl fmt::Display for FaultMix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "loss {}‰, duplication {}‰, latency {:?} to {:?}, partition every {:?} for {:?}, \
-             crash every {:?} ({}‰ torn), clocks ±{:?}, attack every {:?}",
-            self.loss,
-            self.duplication,
-            self.latency.0,
-            self.latency.1,
-            self.partition_every,
-            self.partition_lasts,
-            self.crash_every,
-            self.torn_writes,
-            self.clock_skew,
-            self.attack_every,
-        )
     }
 }

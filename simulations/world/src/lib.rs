@@ -2,7 +2,7 @@
 //!
 //! Level 1 runs the real pure machines of control, agents and mesh under a scheduler of our own:
 //! one seed, one history. See [`world`] for the first scenario, [`lease`], [`beat`] and [`fleet`] for the
-//! others, and [`checkers`] for what must hold.
+//! others, [`kit`] for what they share, and [`checkers`] for what must hold.
 //! Level 2, real actors over a simulated network, is among this crate's tests.
 //!
 //! A failing seed is repeated by `cargo xtask sim --seed N`.
@@ -10,22 +10,19 @@
 pub mod attack;
 pub mod beat;
 pub mod cast;
-pub mod chance;
 pub mod checkers;
 pub mod clients;
 pub mod control;
 pub mod faults;
 pub mod fleet;
+pub mod kit;
 pub mod lease;
 pub mod message;
 pub mod mutation;
 pub mod network;
 pub mod node;
-pub mod run;
-pub mod scheduler;
-pub mod trace;
 pub mod turn;
 pub mod world;
 
 pub use mutation::Mutation;
-pub use run::{Options, Report, SIMULATED, run};
+pub use world::{Options, run};

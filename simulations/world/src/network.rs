@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{chance::Chance, faults::FaultMix};
+use crate::{faults::FaultMix, kit::Chance};
 
 /// A party of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,8 +26,8 @@ use rap_proto::{
 
 use crate::{
     cast::{Host, Places, Tenant},
-    chance::Chance,
     control,
+    kit::Chance,
     message::{Message, SnapshotAnswer},
     mutation::Mutation,
     turn::{Turn, calendar},

@@ -6,19 +6,16 @@ use std::{fmt::Arguments, time::Duration};
 use rap_proto::{Moment, Timestamp};
 
 use crate::{
-    checkers::{Checkers, Violation},
+    checkers::Checkers,
+    kit::{Trace, Violation, clock::START},
     message::Message,
     mutation::Mutation,
     network::{Carriage, Party},
-    trace::Trace,
 };
-
-/// Calendar time at the world's first moment.
-const START_MS: i64 = 1_800_000_000_000;
 
 /// Calendar time, as an exact clock shows it.
 pub fn calendar(now: Moment) -> Timestamp {
-    Timestamp::from_unix_millis(START_MS) + Duration::from_micros(now.micros())
+    START + Duration::from_micros(now.micros())
 }
 
 /// A message that leaves its sender.

@@ -6,25 +6,31 @@
 //! and somebody tries what must be refused. That is the first phase: nothing wrong may happen.
 //! In the second phase nothing fails any more: everything must come right.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
+
+use rap_control_core::state::NodeStanding;
 
 use crate::{
     attack::{Attacker, Attempt},
     cast::{self, Places},
-    chance::Chance,
     checkers::{Checkers, Standing},
     clients::Clients,
     control::{Act, Control},
     faults::FaultMix,
+    kit::{self, Chance, Phases, Report, Stage},
     message::{Message, SnapshotAnswer},
     mutation::Mutation,
     network::{Carriage, Network, Party},
     node::SimNode,
-    scheduler::Scheduler,
-    trace::Trace,
     turn::{Sent, Turn},
 };
-use rap_control_core::state::NodeStanding;
+
+pub type Options = kit::Options<Mutation>;
+
+/// Runs the scenario once.
+pub fn run(options: Options) -> Report {
+    kit::run(World::new(options), options.seed, "--scenario fabric")
+}
 
 /// How long things go wrong.
 pub const SAFETY: Duration = Duration::from_secs(80);
@@ -32,9 +38,11 @@ pub const SAFETY: Duration = Duration::from_secs(80);
 pub const LIVENESS: Duration = Duration::from_secs(150);
 /// More events than this in one run: the world runs in circles.
 const MAX_EVENTS: u64 = 200_000;
+/// The heading under which is counted how much there was of anything.
+pub const TOTALS: &str = "totals";
 
 #[derive(Debug)]
-enum Event {
+pub enum Event {
     Deliver(Party, Message),
     Timer(usize),
     Boot(Party),
@@ -51,34 +59,16 @@ enum Event {
 }
 
 pub struct World {
-    mutation: Option<Mutation>,
-    scheduler: Scheduler<Event>,
-    chance: Chance,
-    /// The first phase's faults.
-    drawn: FaultMix,
-    mix: FaultMix,
-    failing: bool,
+    stage: Stage<Self>,
     network: Network,
     control: Control,
     nodes: Vec<SimNode>,
     clients: Clients,
     attacker: Attacker,
-    checkers: Checkers,
-    trace: Trace,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct End {
-    pub mix: FaultMix,
-    pub checkers: Checkers,
-    pub trace: Trace,
-    pub welcomed: u64,
-    pub nodes: usize,
 }
 
 impl World {
-    pub fn new(seed: u64, mutation: Option<Mutation>) -> Self {
+    pub fn new(Options { seed, mutation }: Options) -> Self {
         let mut chance = Chance::new(seed, 1);
         let mix = FaultMix::draw(&mut chance);
         let (tenants, hosts) = (cast::tenants(), cast::hosts());
@@ -93,72 +83,51 @@ impl World {
             nodes.iter().map(|node| (cast::node_id(&node.public_key()), node.index)).collect();
         let places = Arc::new(places);
         nodes.iter_mut().for_each(|node| node.meet(places.clone()));
-        let drawn = mix.clone();
         Self {
-            mutation,
-            drawn,
-            scheduler: Scheduler::default(),
-            chance,
-            mix,
-            failing: true,
+            stage: Stage::new(mutation, chance, mix, Checkers::default(), MAX_EVENTS),
             network: Network::default(),
             control: Control::new(seed, tenants.clone(), hosts, places.clone()),
             nodes,
             clients: Clients::new(seed, tenants, places),
             attacker: Attacker::default(),
-            checkers: Checkers::default(),
-            trace: Trace::default(),
         }
     }
+}
 
-    /// Both phases, or as far as the first violation.
-    pub fn run(mut self) -> End {
-        self.control.found(self.scheduler.now());
+impl kit::World for World {
+    type Event = Event;
+    type Mutation = Mutation;
+    type Mix = FaultMix;
+    type Checkers = Checkers;
+
+    fn stage(&mut self) -> &mut Stage<Self> {
+        &mut self.stage
+    }
+
+    fn phases(&self) -> Phases {
+        Phases { failing: SAFETY, recovery: LIVENESS, calm: Duration::ZERO }
+    }
+
+    fn begin(&mut self) {
+        self.control.found(self.stage.now());
         self.turn(|world, turn| world.control.boot(turn));
-        self.plan();
-        self.advance(SAFETY);
-        self.stop_failing();
-        self.advance(LIVENESS);
-        self.judge_the_end();
-        End {
-            mix: self.drawn,
-            welcomed: self.clients.welcomed(),
-            nodes: self.nodes.iter().filter(|node| node.is_working()).count(),
-            checkers: self.checkers,
-            trace: self.trace,
-        }
-    }
-
-    fn plan(&mut self) {
         for index in 0..self.nodes.len() {
-            let delay = self.chance.between(Duration::ZERO, Duration::from_secs(10));
-            self.scheduler.after(delay, Event::Boot(Party::Node(index)));
+            self.stage.within_secs(0, 10, Event::Boot(Party::Node(index)));
         }
         let seconds = Duration::from_secs;
+        let FaultMix { crash_every, partition_every, attack_every, .. } = self.stage.mix;
         for (event, delay) in [
             (Event::Act, seconds(12)),
             (Event::Approve, seconds(4)),
             (Event::Ask, seconds(8)),
-            (Event::Crash, self.mix.crash_every.unwrap_or(SAFETY)),
-            (Event::Cut, self.mix.partition_every.unwrap_or(SAFETY)),
-            (Event::Attack, self.mix.attack_every.unwrap_or(SAFETY)),
+            (Event::Crash, crash_every.unwrap_or(SAFETY)),
+            (Event::Cut, partition_every.unwrap_or(SAFETY)),
+            (Event::Attack, attack_every.unwrap_or(SAFETY)),
         ] {
-            self.scheduler.after(delay, event);
+            self.stage.after(delay, event);
         }
-        if self.chance.happens(200) {
-            let at = self.chance.between(seconds(30), SAFETY);
-            self.scheduler.after(at, Event::Revoke);
-        }
-    }
-
-    fn advance(&mut self, span: Duration) {
-        let end = self.scheduler.now() + span;
-        let mut events = 0;
-        while self.checkers.found().is_none() {
-            let Some(event) = self.scheduler.next(end) else { return };
-            events += 1;
-            assert!(events < MAX_EVENTS, "the world runs in circles");
-            self.happen(event);
+        if self.stage.chance.happens(200) {
+            self.stage.within(seconds(30), SAFETY, Event::Revoke);
         }
     }
 
@@ -166,11 +135,9 @@ impl World {
         match event {
             Event::Deliver(to, message) => self.deliver(to, message),
             Event::Timer(index) => {
-                if self.nodes[index].armed != Some(self.scheduler.now()) {
-                    return;
+                if self.stage.fires(&mut self.nodes[index].armed) {
+                    self.node_turn(index, SimNode::handle_timeout);
                 }
-                self.nodes[index].armed = None;
-                self.node_turn(index, SimNode::handle_timeout);
             }
             Event::Boot(party) => self.boot(party),
             Event::RecordLate(bytes) => {
@@ -179,32 +146,47 @@ impl World {
             Event::Heal(one, other) => self.network.heal(one, other),
             Event::Close(request) => self.turn(|world, turn| world.clients.close(turn, request)),
             // Nobody begins anything new in the second phase.
-            _ if !self.failing => {}
+            _ if !self.stage.failing => {}
             Event::Crash => self.crash(),
             Event::Cut => self.cut(),
             Event::Act => {
-                let act = *self.chance.pick(Act::USUAL).expect("there are acts");
+                let act = *self.stage.chance.pick(Act::USUAL).expect("there are acts");
                 self.turn(|world, turn| world.control.act(turn, act));
-                self.again(Event::Act, 3, 12);
+                self.stage.within_secs(3, 12, Event::Act);
             }
             Event::Approve => {
                 self.turn(|world, turn| world.control.act(turn, Act::Approve));
-                self.again(Event::Approve, 3, 10);
+                self.stage.within_secs(3, 10, Event::Approve);
             }
             Event::Revoke => self.turn(|world, turn| world.control.act(turn, Act::Revoke)),
             Event::Ask => {
                 self.turn(|world, turn| world.clients.ask(turn));
-                self.again(Event::Ask, 2, 9);
+                self.stage.within_secs(2, 9, Event::Ask);
             }
             Event::Attack => self.attack(),
         }
     }
 
-    fn again(&mut self, event: Event, least: u64, greatest: u64) {
-        let delay = self.chance.between(Duration::from_secs(least), Duration::from_secs(greatest));
-        self.scheduler.after(delay, event);
+    fn stop_failing(&mut self) {
+        self.network.heal_all();
+        self.stage.mix.stop();
+        self.boot(Party::Control);
+        self.turn(|world, turn| world.control.make_peace(turn));
+        for index in 0..self.nodes.len() {
+            self.nodes[index].steady();
+            self.boot(Party::Node(index));
+        }
     }
 
+    fn judge_recovery(&mut self) {
+        self.count_totals();
+        if self.stage.violation().is_none() {
+            self.judge_the_end();
+        }
+    }
+}
+
+impl World {
     fn deliver(&mut self, to: Party, message: Message) {
         match to {
             Party::Control => self.turn(|world, turn| world.control.handle(turn, message)),
@@ -218,7 +200,7 @@ impl World {
                 let mut opened = None;
                 self.turn(|world, turn| opened = world.clients.handle(turn, message));
                 if let Some(request) = opened {
-                    self.again(Event::Close(request), 1, 40);
+                    self.stage.within_secs(1, 40, Event::Close(request));
                 }
             }
         }
@@ -237,46 +219,44 @@ impl World {
     }
 
     fn crash(&mut self) {
-        let index = usize::try_from(self.chance.below(self.nodes.len() as u64 + 1)).unwrap_or(0);
+        let index = self.stage.any(self.nodes.len() + 1);
         if index == self.nodes.len() {
             self.turn(|world, turn| world.control.crash(turn));
-            self.again(Event::Boot(Party::Control), 1, 15);
-        } else if self.chance.happens(self.mix.torn_writes) {
+            self.stage.within_secs(1, 15, Event::Boot(Party::Control));
+        } else if self.stage.chance.happens(self.stage.mix.torn_writes) {
             self.nodes[index].crash_in_a_write();
         } else {
             self.node_turn(index, SimNode::crash);
         }
-        if let Some(every) = self.mix.crash_every {
-            self.scheduler.after(every, Event::Crash);
+        if let Some(every) = self.stage.mix.crash_every {
+            self.stage.after(every, Event::Crash);
         }
     }
 
     fn cut(&mut self) {
-        let place = |chance: &mut Chance, nodes: usize| match usize::try_from(
-            chance.below(nodes as u64 + 2),
-        )
-        .unwrap_or(0)
-        {
+        // Control is what most of them need.
+        let one = if self.stage.chance.happens(500) { Party::Control } else { self.any_party() };
+        let other = self.any_party();
+        self.network.cut(one, other);
+        self.stage.note(format_args!("{one:?} and {other:?} are cut off"));
+        let lasts = self.stage.chance.between(Duration::ZERO, self.stage.mix.partition_lasts);
+        self.stage.after(lasts, Event::Heal(one, other));
+        if let Some(every) = self.stage.mix.partition_every {
+            self.stage.after(every, Event::Cut);
+        }
+    }
+
+    fn any_party(&mut self) -> Party {
+        let nodes = self.nodes.len();
+        match self.stage.any(nodes + 2) {
             index if index < nodes => Party::Node(index),
             index if index == nodes => Party::Control,
             _ => Party::Client,
-        };
-        let nodes = self.nodes.len();
-        // Control is what most of them need.
-        let one =
-            if self.chance.happens(500) { Party::Control } else { place(&mut self.chance, nodes) };
-        let other = place(&mut self.chance, nodes);
-        self.network.cut(one, other);
-        self.trace.note(self.scheduler.now(), format_args!("{one:?} and {other:?} are cut off"));
-        let lasts = self.chance.between(Duration::ZERO, self.mix.partition_lasts);
-        self.scheduler.after(lasts, Event::Heal(one, other));
-        if let Some(every) = self.mix.partition_every {
-            self.scheduler.after(every, Event::Cut);
         }
     }
 
     fn attack(&mut self) {
-        let attempt = self.attacker.attempt(self.nodes.len(), &mut self.chance);
+        let attempt = self.attacker.attempt(self.nodes.len(), &mut self.stage.chance);
         match attempt {
             Some(Attempt::Snapshot(index, bundle)) => {
                 self.node_turn(index, |node, turn| node.deceive(turn, bundle));
@@ -289,22 +269,8 @@ impl World {
             }
             None => {}
         }
-        if let Some(every) = self.mix.attack_every {
-            self.scheduler.after(every, Event::Attack);
-        }
-    }
-
-    fn stop_failing(&mut self) {
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("nothing fails any more"));
-        self.failing = false;
-        self.network.heal_all();
-        self.mix.stop();
-        self.boot(Party::Control);
-        self.turn(|world, turn| world.control.make_peace(turn));
-        for index in 0..self.nodes.len() {
-            self.nodes[index].steady();
-            self.boot(Party::Node(index));
+        if let Some(every) = self.stage.mix.attack_every {
+            self.stage.after(every, Event::Attack);
         }
     }
 
@@ -313,14 +279,11 @@ impl World {
         self.turn_of(Party::Node(index), |world, turn| what(&mut world.nodes[index], turn));
         let node = &mut self.nodes[index];
         if node.is_off() && !was_off {
-            self.again(Event::Boot(Party::Node(index)), 1, 15);
+            self.stage.within_secs(1, 15, Event::Boot(Party::Node(index)));
             return;
         }
-        let Some(at) = node.timeout() else { return };
-        let at = at.max(self.scheduler.now());
-        if node.armed.is_none_or(|armed| at < armed || armed < self.scheduler.now()) {
-            node.armed = Some(at);
-            self.scheduler.at(at, Event::Timer(index));
+        if let Some(at) = node.timeout() {
+            self.stage.arm(&mut node.armed, at, Event::Timer(index));
         }
     }
 
@@ -331,11 +294,11 @@ impl World {
     }
 
     fn turn_of(&mut self, from: Party, what: impl FnOnce(&mut Self, &mut Turn<'_>)) {
-        let mut checkers = std::mem::take(&mut self.checkers);
-        let mut trace = std::mem::take(&mut self.trace);
+        let mut checkers = mem::take(&mut self.stage.checkers);
+        let mut trace = mem::take(&mut self.stage.trace);
         let mut turn = Turn {
-            now: self.scheduler.now(),
-            mutation: self.mutation,
+            now: self.stage.now(),
+            mutation: self.stage.mutation,
             checkers: &mut checkers,
             trace: &mut trace,
             sent: Vec::new(),
@@ -343,13 +306,13 @@ impl World {
         };
         what(self, &mut turn);
         let (sent, late) = (turn.sent, turn.recorded_later);
-        self.checkers = checkers;
-        self.trace = trace;
+        self.stage.checkers = checkers;
+        self.stage.trace = trace;
         for one in sent {
             self.post(from, one);
         }
         for bytes in late {
-            self.again(Event::RecordLate(bytes), 0, 4);
+            self.stage.within_secs(0, 4, Event::RecordLate(bytes));
         }
     }
 
@@ -364,34 +327,41 @@ impl World {
             Party::Control | Party::Client => None,
         };
         self.attacker.overhear(to_node, &message);
-        let delays = self.network.deliveries(from, to, carriage, &self.mix, &mut self.chance);
+        let delays =
+            self.network.deliveries(from, to, carriage, &self.stage.mix, &mut self.stage.chance);
         if delays.is_empty() && carriage == Carriage::Connection {
-            self.trace.note(self.scheduler.now(), format_args!("{from:?} to {to:?} is lost"));
+            self.stage.note(format_args!("{from:?} to {to:?} is lost"));
         }
         for delay in delays {
-            self.scheduler.after(delay, Event::Deliver(to, message.clone()));
+            self.stage.after(delay, Event::Deliver(to, message.clone()));
         }
     }
 
+    fn count_totals(&mut self) {
+        let nodes = self.nodes.iter().filter(|node| node.is_working()).count();
+        let Stage { checkers, coverage, .. } = &mut self.stage;
+        coverage.count_many(TOTALS, "flows admitted", checkers.admission.admitted());
+        coverage.count_many(TOTALS, "sessions opened", self.clients.welcomed());
+        coverage.count_many(TOTALS, "observations", checkers.recorded.count() as u64);
+        coverage.count_many(TOTALS, "nodes working", nodes as u64);
+    }
+
     fn judge_the_end(&mut self) {
-        if self.checkers.found().is_some() {
-            return;
-        }
         let events = self.control.events();
         let Some(state) = self.control.state() else { return };
         let approved = |node| state.nodes().get(node).is_some_and(|node| node.is_approved());
         let mut outcomes = vec![
-            self.checkers.replay.check(state, &events),
-            self.checkers.enrollment.log(&events),
-            self.checkers.recorded.log(&events),
-            self.checkers.recorded.complete(approved, |command| self.control.knows(command)),
+            self.stage.checkers.replay.check(state, &events),
+            self.stage.checkers.enrollment.log(&events),
+            self.stage.checkers.recorded.log(&events),
+            self.stage.checkers.recorded.complete(approved, |command| self.control.knows(command)),
         ];
         for node in &self.nodes {
-            outcomes.push(self.checkers.convergence.check(&self.standing(node)));
-            outcomes.push(self.checkers.scope.disk(&node.host, node.disk()));
+            outcomes.push(self.stage.checkers.convergence.check(&self.standing(node)));
+            outcomes.push(self.stage.checkers.scope.disk(&node.host, node.disk()));
         }
         for outcome in outcomes {
-            self.checkers.judge(outcome);
+            self.stage.checkers.judge(outcome);
         }
     }
 

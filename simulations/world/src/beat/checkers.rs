@@ -14,9 +14,9 @@ use rap_proto::{
     signed::Payload as _,
 };
 
-use crate::checkers::Violation;
+use crate::kit::{Verdict, keys::REPLICAS};
 
-use super::{clock, coverage::word, keys::REPLICAS};
+use super::{clock, coverage::word};
 
 /// No two different beats of one sequence have a quorum of signatures.
 pub const SINGLE_BEAT: &str = "single_beat";
@@ -45,7 +45,7 @@ pub struct Checkers {
     /// Whether no calendar is set wrong.
     calendars: bool,
     calm: bool,
-    found: Option<Violation>,
+    pub verdict: Verdict,
 }
 
 #[derive(Debug, Default)]
@@ -64,17 +64,8 @@ impl Checkers {
             nodes: (0..nodes).map(|_| Book::default()).collect(),
             calendars,
             calm: false,
-            found: None,
+            verdict: Verdict::default(),
         }
-    }
-
-    pub fn found(&self) -> Option<&Violation> {
-        self.found.as_ref()
-    }
-
-    /// Keeps the first violation: the ones after it follow from it.
-    pub fn violated(&mut self, checker: &'static str, detail: String) {
-        self.found.get_or_insert_with(|| Violation::new(checker, detail));
     }
 
     /// From now on nobody may lose what he has.
@@ -89,21 +80,22 @@ impl Checkers {
 
     pub fn signed(&mut self, replica: usize, payload: &[u8]) {
         let Ok(beat) = codec::decode::<Beat>(payload, Beat::MAX_BYTES) else {
-            self.violated(NOTHING_UNREAD, format!("replica {replica} signs what is no beat"));
+            self.verdict
+                .violated(NOTHING_UNREAD, format!("replica {replica} signs what is no beat"));
             return;
         };
         let (sequence, floor, read) = (beat.sequence, beat.snapshot_floor, self.read[replica]);
         if floor > read {
             let detail =
                 format!("replica {replica} signs {floor} in beat {sequence}, having read {read}");
-            self.violated(NOTHING_UNREAD, detail);
+            self.verdict.violated(NOTHING_UNREAD, detail);
         }
         let beats = self.signed.entry(sequence).or_default();
         beats.entry(Digest::of(payload)).or_default().insert(replica);
         let reached: Vec<_> = beats.values().filter(|signers| signers.len() >= ENOUGH).collect();
         if let [one, other, ..] = reached[..] {
             let detail = format!("one beat {sequence} is of {one:?}, another one of {other:?}");
-            self.violated(SINGLE_BEAT, detail);
+            self.verdict.violated(SINGLE_BEAT, detail);
         }
     }
 
@@ -117,7 +109,8 @@ impl Checkers {
         let end = clock::moment(beat.expires_at) + MARGIN;
         if self.calendars && now > end {
             let late = now.since(end);
-            self.violated(ENDS_IN_TIME, format!("replica {replica} holds a beat {late:?} longer"));
+            self.verdict
+                .violated(ENDS_IN_TIME, format!("replica {replica} holds a beat {late:?} longer"));
         }
     }
 
@@ -134,7 +127,7 @@ impl Checkers {
                 let detail = format!(
                     "node {node} was at beat {was} of {known:?}, and is at {is} of {place:?}"
                 );
-                self.violated(NEVER_BACK, detail);
+                self.verdict.violated(NEVER_BACK, detail);
             }
         }
         self.heard(now, node, place, beat);
@@ -160,11 +153,11 @@ impl Checkers {
         if late {
             let (state, late) = (word(authority), now.since(until));
             let detail = format!("node {node} is {state} {late:?} after the end of its last beat");
-            self.violated(ENDS_IN_TIME, detail);
+            self.verdict.violated(ENDS_IN_TIME, detail);
         }
         if self.calm && authority != Authority::Healthy {
             let detail = format!("nothing fails, and node {node} becomes {}", word(authority));
-            self.violated(LIVENESS, detail);
+            self.verdict.violated(LIVENESS, detail);
         }
     }
 
@@ -184,8 +177,14 @@ impl Checkers {
         if signers < ENOUGH {
             let sequence = beat.sequence;
             let detail = format!("{who} acts on beat {sequence}, which {signers} replicas signed");
-            self.violated(QUORUM, detail);
+            self.verdict.violated(QUORUM, detail);
         }
+    }
+}
+
+impl AsRef<Verdict> for Checkers {
+    fn as_ref(&self) -> &Verdict {
+        &self.verdict
     }
 }
 

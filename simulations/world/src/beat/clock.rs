@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use rap_proto::{Moment, Timestamp};
 
-use crate::chance::Chance;
+use crate::kit::{Chance, clock::START};
 
-/// Calendar time at the world's first moment.
-const START_MS: i64 = 1_800_000_000_000;
 /// How wrong a calendar is that nobody set wrong, at most.
 pub const ERROR: Duration = Duration::from_millis(500);
 
@@ -37,12 +35,12 @@ impl Calendar {
     /// What it shows at this moment of true time.
     pub fn show(&self, now: Moment) -> Timestamp {
         let since = i64::try_from(now.micros() / 1_000).unwrap_or(0);
-        Timestamp::from_unix_millis(START_MS + since + self.error_ms)
+        Timestamp::from_unix_millis(START.unix_millis() + since + self.error_ms)
     }
 }
 
 /// The moment of true time at which a calendar without error shows this.
 pub fn moment(at: Timestamp) -> Moment {
-    let millis = u64::try_from(at.unix_millis() - START_MS).unwrap_or(0);
+    let millis = u64::try_from(at.unix_millis() - START.unix_millis()).unwrap_or(0);
     Moment::from_micros(millis * 1_000)
 }

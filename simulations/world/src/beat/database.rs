@@ -1,10 +1,6 @@
 //! The primary: one log, one table of votes, one calendar, and failovers.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rap_control_core::beat::Charter;
 use rap_events::beat::{Ballot, Proposal, Vote};
@@ -15,11 +11,10 @@ use rap_proto::{
     signed::Payload as _,
 };
 
-use crate::chance::Chance;
+use crate::kit::{Chance, keys, primary::Primary};
 
 use super::{
     clock::Calendar,
-    keys,
     message::{Entry, Op, Reply},
     mutation::Mutation,
 };
@@ -28,19 +23,15 @@ use super::{
 pub const KEPT: Duration = Duration::from_secs(6);
 
 #[derive(Debug, Clone)]
-struct Rows {
+pub struct Rows {
     log: Vec<Entry>,
     proposal: Option<Proposal>,
     votes: BTreeMap<KeyId, Vote>,
 }
 
 pub struct Database {
-    pub up: bool,
     pub calendar: Calendar,
-    pub timeline: u64,
-    rows: Rows,
-    /// What the rows were before each change of the last while; kept where a failover may lose.
-    before: Option<VecDeque<(Moment, Rows)>>,
+    pub primary: Primary<Rows>,
     /// The greatest position that ever was, and the last statement, also when they were lost.
     highest: u64,
     stated: Arc<Charter>,
@@ -51,20 +42,15 @@ impl Database {
     pub fn new(forgets: bool, chance: &mut Chance) -> Self {
         let stated = Arc::new(Charter::new(keys::statement(), keys::control()));
         let log = vec![Entry::Stated(Arc::clone(&stated))];
-        Self {
-            up: true,
-            calendar: Calendar::draw(chance),
-            timeline: 1,
-            highest: log.len() as u64,
-            rows: Rows { log, proposal: None, votes: BTreeMap::new() },
-            before: forgets.then(VecDeque::new),
-            stated,
-        }
+        let highest = log.len() as u64;
+        let rows = Rows { log, proposal: None, votes: BTreeMap::new() };
+        let behind = if forgets { KEPT } else { Duration::ZERO };
+        let calendar = Calendar::draw(chance);
+        Self { calendar, primary: Primary::new(rows, behind), highest, stated }
     }
 
     pub fn append(&mut self, now: Moment, entry: Entry) {
-        self.keep(now);
-        self.rows.log.push(entry);
+        self.primary.change(now).log.push(entry);
         self.highest = self.highest.max(self.head());
     }
 
@@ -79,12 +65,8 @@ impl Database {
 
     /// Another server takes over, with what was stored up to `lost` ago.
     pub fn fail_over(&mut self, now: Moment, lost: Duration, chance: &mut Chance) {
-        self.timeline += 1;
+        self.primary.fail_over(now, lost);
         self.calendar = Calendar::draw(chance);
-        let Some(before) = &mut self.before else { return };
-        while before.back().is_some_and(|(at, _)| now.since(*at) < lost) {
-            self.rows = before.pop_back().expect("there is one").1;
-        }
     }
 
     /// People do again what was lost: the log is as long as it ever was, and behind that stand a
@@ -99,20 +81,20 @@ impl Database {
 
     /// Somebody with access to the table puts another beat of the same sequence there.
     pub fn put_a_rival(&mut self, now: Moment) -> bool {
-        let Some(proposal) = &self.rows.proposal else { return false };
+        let Some(proposal) = &self.primary.rows.proposal else { return false };
         let Ok(mut beat) = codec::decode::<Beat>(&proposal.payload, Beat::MAX_BYTES) else {
             return false;
         };
         let sequence = proposal.sequence;
         beat.snapshot_floor = beat.snapshot_floor.saturating_sub(1);
-        self.keep(now);
-        self.rows.proposal = Some(Proposal { sequence, payload: codec::encode(&beat) });
+        self.primary.change(now).proposal =
+            Some(Proposal { sequence, payload: codec::encode(&beat) });
         true
     }
 
     /// As if this replica's vote had never been stored.
     pub fn forget_vote(&mut self, replica: KeyId) {
-        self.rows.votes.remove(&replica);
+        self.primary.rows.votes.remove(&replica);
     }
 
     pub fn perform(&mut self, now: Moment, op: Op, mutation: Option<Mutation>) -> Reply {
@@ -120,8 +102,8 @@ impl Database {
             Op::Read => Reply::Ballot(Box::new(Ballot {
                 now: self.calendar.show(now),
                 head: self.head(),
-                proposal: self.rows.proposal.clone(),
-                votes: self.rows.votes.values().copied().collect(),
+                proposal: self.primary.rows.proposal.clone(),
+                votes: self.primary.rows.votes.values().copied().collect(),
             })),
             Op::Propose(proposal) => Reply::Proposed(self.propose(now, proposal)),
             Op::Vote { replica, sequence, payload } => {
@@ -133,7 +115,8 @@ impl Database {
                 Reply::Signed(self.sign(now, vote))
             }
             Op::Tail { after } => {
-                let entries = (1..).zip(&self.rows.log).filter(|(position, _)| *position > after);
+                let entries =
+                    (1..).zip(&self.primary.rows.log).filter(|(position, _)| *position > after);
                 let entries = entries.map(|(position, entry)| (position, entry.clone())).collect();
                 Reply::Tail { after, head: self.head(), entries }
             }
@@ -141,48 +124,37 @@ impl Database {
     }
 
     fn propose(&mut self, now: Moment, proposal: Proposal) -> bool {
-        let held = self.rows.proposal.as_ref();
+        let held = self.primary.rows.proposal.as_ref();
         let newer = held.is_none_or(|held| held.sequence < proposal.sequence);
         if newer {
-            self.keep(now);
-            self.rows.proposal = Some(proposal);
+            self.primary.change(now).proposal = Some(proposal);
         }
         newer
     }
 
     fn vote(&mut self, now: Moment, vote: Vote, mutation: Option<Mutation>) -> bool {
-        let held = self.rows.votes.get(&vote.replica);
+        let held = self.primary.rows.votes.get(&vote.replica);
         let again = mutation == Some(Mutation::SequenceReused);
         let newer = held.is_none_or(|held| {
             held.sequence < vote.sequence || (again && held.sequence == vote.sequence)
         });
         if newer {
-            self.keep(now);
-            self.rows.votes.insert(vote.replica, vote);
+            self.primary.change(now).votes.insert(vote.replica, vote);
         }
         newer
     }
 
     fn sign(&mut self, now: Moment, vote: Vote) -> bool {
-        let held = self.rows.votes.get(&vote.replica);
+        let held = self.primary.rows.votes.get(&vote.replica);
         let found =
             held.is_some_and(|held| (held.sequence, held.payload) == (vote.sequence, vote.payload));
         if found {
-            self.keep(now);
-            self.rows.votes.insert(vote.replica, vote);
+            self.primary.change(now).votes.insert(vote.replica, vote);
         }
         found
     }
 
     fn head(&self) -> u64 {
-        self.rows.log.len() as u64
-    }
-
-    fn keep(&mut self, now: Moment) {
-        let Some(before) = &mut self.before else { return };
-        while before.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
-            before.pop_front();
-        }
-        before.push_back((now, self.rows.clone()));
+        self.primary.rows.log.len() as u64
     }
 }

@@ -1,12 +1,13 @@
 //! What goes wrong, drawn anew for each seed so that rare mixtures come up as well.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::{chance::Chance, lease::network::Conditions};
+use crate::kit::{Chance, network::Conditions};
 
 /// Whose calendar is set wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Jumps {
+    #[default]
     Nobody,
     Database,
     Node,
@@ -24,7 +25,7 @@ pub enum Outage {
 }
 
 /// The faults of one run's first phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultMix {
     pub conditions: Conditions,
     pub cut_every: Option<Duration>,
@@ -53,9 +54,6 @@ pub struct FaultMix {
 impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
         let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
-        let sometimes = |chance: &mut Chance, permille, least, greatest| {
-            chance.happens(permille).then(|| chance.between(seconds(least), seconds(greatest)))
-        };
         let quiet = chance.happens(500);
         let worst = if quiet { 1 } else { 250 };
         let jumps = match chance.below(4) {
@@ -67,7 +65,7 @@ impl FaultMix {
         let failover_every = if unsynced {
             Some(chance.between(seconds(10), seconds(30)))
         } else {
-            sometimes(chance, 300, 15, 40)
+            chance.sometimes(300, 15, 40)
         };
         let kinds = [Outage::Primary, Outage::Majority, Outage::Node];
         let kind = chance.pick(&kinds).copied();
@@ -80,19 +78,19 @@ impl FaultMix {
                 slow: chance.below(often_slow),
                 slow_latency: (ms(100), chance.between(seconds(1), seconds(8))),
             },
-            cut_every: sometimes(chance, 600, 4, 20),
+            cut_every: chance.sometimes(600, 4, 20),
             cut_lasts: chance.between(seconds(5), seconds(40)),
-            crash_every: sometimes(chance, 600, 3, 20),
+            crash_every: chance.sometimes(600, 3, 20),
             replicas_crash: !unsynced,
             torn: chance.below(1_000),
-            pause_every: sometimes(chance, 500, 5, 25),
+            pause_every: chance.sometimes(500, 5, 25),
             pause_lasts: chance.between(seconds(5), seconds(45)),
             jumps,
             jump_every: chance.between(seconds(4), seconds(20)),
             failover_every,
             unsynced,
             rival: if chance.happens(350) { 500 } else { 0 },
-            restate_every: sometimes(chance, 500, 8, 30),
+            restate_every: chance.sometimes(500, 8, 30),
             two_leaders: if chance.happens(400) { 300 } else { 0 },
             outage: kind
                 .filter(|_| chance.happens(200))
@@ -102,61 +100,6 @@ impl FaultMix {
 
     /// The second phase: everything works.
     pub fn calm() -> Self {
-        let ms = Duration::from_millis;
-        Self {
-            conditions: Conditions {
-                loss: 0,
-                duplication: 0,
-                latency: (ms(1), ms(20)),
-                slow: 0,
-                slow_latency: (ms(1), ms(1)),
-            },
-            cut_every: None,
-            cut_lasts: Duration::ZERO,
-            crash_every: None,
-            replicas_crash: false,
-            torn: 0,
-            pause_every: None,
-            pause_lasts: Duration::ZERO,
-            jumps: Jumps::Nobody,
-            jump_every: Duration::MAX,
-            failover_every: None,
-            unsynced: false,
-            rival: 0,
-            restate_every: None,
-            two_leaders: 0,
-            outage: None,
-        }
-    }
-}
-
-impl fmt::Display for FaultMix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Conditions { loss, duplication, latency, slow, slow_latency } = self.conditions;
-        write!(
-            f,
-            "loss {loss}‰, duplication {duplication}‰, latency {:?} to {:?}, {slow}‰ slow up to \
-             {:?}, cut every {:?} for {:?}, crash every {:?} (replicas too: {}, {}‰ torn), pause \
-             every {:?} for {:?}, {:?} jumps every {:?}, failover every {:?} (unsynced: {}), \
-             rivals {}‰, statement every {:?}, two leaders {}‰, outage {:?}",
-            latency.0,
-            latency.1,
-            slow_latency.1,
-            self.cut_every,
-            self.cut_lasts,
-            self.crash_every,
-            self.replicas_crash,
-            self.torn,
-            self.pause_every,
-            self.pause_lasts,
-            self.jumps,
-            self.jump_every,
-            self.failover_every,
-            self.unsynced,
-            self.rival,
-            self.restate_every,
-            self.two_leaders,
-            self.outage,
-        )
+        Self { conditions: Conditions::CALM, ..Self::default() }
     }
 }

@@ -9,6 +9,34 @@ use rap_proto::{
     wire::node_api::{BeatReply, BeatRequest},
 };
 
+use crate::kit;
+
+use super::world::World;
+
+/// One party's turn.
+pub type Turn<'a> = kit::Turn<'a, World, Out>;
+
+/// What leaves a party.
+#[derive(Debug, Clone)]
+pub enum Out {
+    Ask {
+        replica: usize,
+        ask: Ask,
+    },
+    Down {
+        node: usize,
+        down: Down,
+    },
+    /// To every node.
+    Ring {
+        sequence: u64,
+    },
+    Op {
+        call: Call,
+        op: Op,
+    },
+}
+
 /// From a node to a replica.
 #[derive(Debug, Clone)]
 pub struct Ask {

@@ -18,16 +18,20 @@ pub mod clock;
 pub mod coverage;
 pub mod database;
 pub mod faults;
-pub mod keys;
 pub mod message;
 pub mod mutation;
 pub mod node;
 pub mod replica;
-pub mod run;
 mod trouble;
-pub mod turn;
 pub mod world;
 
-pub use coverage::Coverage;
+use crate::kit::{self, Report};
+
 pub use mutation::Mutation;
-pub use run::{Options, Report, run};
+
+pub type Options = kit::Options<Mutation>;
+
+/// Runs the scenario once.
+pub fn run(options: Options) -> Report {
+    kit::run(world::World::new(options), options.seed, "--scenario beat")
+}

@@ -1,6 +1,6 @@
 //! Planted bugs of the beat scenario. A checker that finds none of them checks nothing.
 
-use crate::mutation::mutations;
+use crate::kit::mutation::mutations;
 
 mutations! {
     /// A vote is gone when the replica that cast it starts again.

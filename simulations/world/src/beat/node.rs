@@ -1,7 +1,5 @@
 //! A node: the shell of one listener, its disk, its clock and its calendar.
 
-use std::mem;
-
 use rap_agent_core::{
     Machine as _,
     beat::{BeatFloor, BeatListener, Effect, Input},
@@ -15,77 +13,61 @@ use rap_proto::{
     wire::node_api::{BeatReply, BeatRequest},
 };
 
-use crate::{chance::Chance, lease::clock::DriftClock};
+use crate::kit::{
+    Chance,
+    keys::{self, CLUSTER, REPLICAS},
+    process::Process,
+};
 
 use super::{
     clock::Calendar,
-    keys::{self, CLUSTER, REPLICAS},
-    message::{Ask, Down},
+    coverage::{self, word},
+    message::{Ask, Down, Out, Turn},
     mutation::Mutation,
-    turn::{Out, Turn},
 };
 
 /// More effects in one turn: the machine keeps itself busy.
 const MAX_EFFECTS: usize = 100;
 
 pub struct SimNode {
-    pub index: usize,
-    pub clock: DriftClock,
+    pub process: Process<Down>,
     pub calendar: Calendar,
-    pub up: bool,
-    /// Since when the agent stands still.
-    pub paused: Option<Moment>,
-    pub armed: Option<Moment>,
     disk: SimDisk,
-    chance: Chance,
-    incarnation: u32,
     next_replica: usize,
     machine: Option<BeatListener>,
     authority: Authority,
     /// Asks no more, for a planted bug.
     deaf: bool,
-    inbox: Vec<Down>,
 }
 
 impl SimNode {
     pub fn new(index: usize, seed: u64) -> Self {
-        let mut chance = Chance::new(seed, 100 + index as u64);
+        let mut process = Process::new(index, Chance::new(seed, 100 + index as u64));
         Self {
-            index,
-            clock: DriftClock::draw(&mut chance),
-            calendar: Calendar::draw(&mut chance),
-            up: false,
-            paused: None,
-            armed: None,
+            calendar: Calendar::draw(&mut process.chance),
+            process,
             disk: SimDisk::new(),
-            chance,
-            incarnation: 0,
             next_replica: index,
             machine: None,
             authority: Authority::Unheard,
             deaf: false,
-            inbox: Vec::new(),
         }
     }
 
     pub fn authority(&self) -> Option<Authority> {
-        let machine = self.machine.as_ref().filter(|_| self.paused.is_none())?;
+        let machine = self.machine.as_ref().filter(|_| !self.process.is_paused())?;
         Some(machine.authority())
     }
 
     pub fn boot(&mut self, turn: &mut Turn<'_>) {
-        if self.chance.happens(300) {
-            self.clock.restart(&mut self.chance);
-        }
-        self.up = true;
-        self.incarnation += 1;
+        self.process.boot();
         self.deaf = false;
         self.disk.restore_power();
         let kept = self.disk.read(StateFile::Beat).expect("it is small");
         let kept = kept.map(|bytes| record::decode::<BeatFloor>(&bytes));
         let kept = kept.transpose().expect("a beat is replaced whole");
         if let Some(floor) = &kept {
-            turn.checkers.restored(turn.now, self.index, place(floor), &floor.beat);
+            turn.checkers.restored(turn.now, self.process.index, place(floor), &floor.beat);
         }
         self.authority = Authority::Unheard;
         self.machine = Some(self.listener(turn.now, kept));
@@ -93,17 +75,15 @@ impl SimNode {
     }
 
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
-        turn.note(format_args!("node {} crashes", self.index));
-        self.up = false;
-        self.paused = None;
+        turn.note(format_args!("node {} crashes", self.process.index));
+        self.process.crash();
         self.machine = None;
-        self.inbox.clear();
     }
 
     /// The power goes in the middle of the next write.
     pub fn crash_in_a_write(&mut self) {
-        let survives = self.chance.happens(500);
-        self.disk.cut_after(self.chance.below(900), survives);
+        let survives = self.process.chance.happens(500);
+        self.disk.cut_after(self.process.chance.below(900), survives);
     }
 
     pub fn steady(&mut self) {
@@ -112,28 +92,24 @@ impl SimNode {
     }
 
     pub fn handle(&mut self, turn: &mut Turn<'_>, down: Down) {
-        match () {
-            () if !self.up => {}
-            () if self.paused.is_some() => self.inbox.push(down),
-            () => {
-                self.hear(turn, down);
-                self.drain_effects(turn);
-            }
+        if let Some(down) = self.process.receive(down) {
+            self.hear(turn, down);
+            self.drain_effects(turn);
         }
     }
 
     /// The agent goes on: what came in the meantime waits in its sockets, and so does its timer.
     pub fn resume(&mut self, turn: &mut Turn<'_>) {
-        let Some(since) = self.paused.take() else { return };
+        let Some(since) = self.process.resume() else { return };
         if turn.planted(Mutation::SuspendNotCounted) {
-            let stood = self.clock.show(turn.now).since(self.clock.show(since));
-            self.clock.back(stood);
+            let stood = self.process.time(turn.now).since(self.process.time(since));
+            self.process.clock.back(stood);
         }
-        let timer_first = self.chance.happens(500);
+        let timer_first = self.process.chance.happens(500);
         if timer_first {
             self.handle_timeout(turn);
         }
-        for down in mem::take(&mut self.inbox) {
+        for down in self.process.waiting() {
             self.handle(turn, down);
         }
         if !timer_first {
@@ -142,34 +118,34 @@ impl SimNode {
     }
 
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = self.clock.show(turn.now);
-        if let Some(machine) = self.machine.as_mut().filter(|_| self.paused.is_none()) {
+        let now = self.process.time(turn.now);
+        if let Some(machine) = self.machine.as_mut().filter(|_| !self.process.is_paused()) {
             machine.handle_timeout(now);
         }
         self.drain_effects(turn);
     }
 
     pub fn timeout(&self) -> Option<Moment> {
-        self.machine.as_ref().filter(|_| self.paused.is_none())?.poll_timeout()
+        self.machine.as_ref().filter(|_| !self.process.is_paused())?.poll_timeout()
     }
 
     fn listener(&mut self, now: Moment, kept: Option<BeatFloor>) -> BeatListener {
-        let (at, now) = (self.calendar.show(now), self.clock.show(now));
-        let mut machine = BeatListener::new(CLUSTER, self.chance.number());
+        let (at, now) = (self.calendar.show(now), self.process.time(now));
+        let mut machine = BeatListener::new(CLUSTER, self.process.chance.number());
         machine.handle_input(now, Input::ControlKeys(vec![keys::control().public_key()]));
         machine.handle_input(now, Input::Restore { kept, at });
         machine
     }
 
     fn hear(&mut self, turn: &mut Turn<'_>, down: Down) {
-        let (now, at) = (self.clock.show(turn.now), self.calendar.show(turn.now));
+        let (now, at) = (self.process.time(turn.now), self.calendar.show(turn.now));
         let input = match down {
-            Down::Answer { incarnation, reply } if incarnation == self.incarnation => {
+            Down::Answer { incarnation, reply } if incarnation == self.process.boot => {
                 self.distort(turn, &reply);
                 let at = self.received(turn, &reply.beat, at);
                 Input::Answered { reply, at }
             }
-            Down::Refused { incarnation } if incarnation == self.incarnation => Input::Failed,
+            Down::Refused { incarnation } if incarnation == self.process.boot => Input::Failed,
             // Of a connection that died with an earlier run.
             Down::Answer { .. } | Down::Refused { .. } => return,
             Down::Rung { sequence } => Input::Rung { sequence },
@@ -203,7 +179,7 @@ impl SimNode {
         let mut effects = 0;
         while let Some(effect) = self.machine.as_mut().and_then(BeatListener::poll_effect) {
             effects += 1;
-            assert!(effects < MAX_EFFECTS, "node {} is busy with itself", self.index);
+            assert!(effects < MAX_EFFECTS, "node {} is busy with itself", self.process.index);
             self.perform(turn, effect);
         }
     }
@@ -214,16 +190,17 @@ impl SimNode {
             Effect::Ask(request) => self.ask(turn, request),
             Effect::Persist(floor) => self.persist(turn, &floor),
             Effect::Entered(authority) => {
-                turn.coverage.transition(self.authority, authority);
-                turn.note(format_args!("node {} is {authority:?}", self.index));
+                let passage = format!("{} to {}", word(self.authority), word(authority));
+                turn.coverage.count(coverage::NODES, passage);
+                turn.note(format_args!("node {} is {authority:?}", self.process.index));
                 self.authority = authority;
             }
             // For the leases, of which there are none here.
             Effect::Lasts { .. } => {}
-            Effect::Denied { .. } => turn.coverage.step("name a denial"),
+            Effect::Denied { .. } => turn.coverage.count(coverage::REPLICAS, "name a denial"),
             Effect::Refused(reason) => {
-                turn.coverage.refusal(format!("{reason:?}"));
-                turn.note(format_args!("node {} refuses: {reason}", self.index));
+                turn.coverage.count(coverage::REFUSED, format!("{reason:?}"));
+                turn.note(format_args!("node {} refuses: {reason}", self.process.index));
                 self.deaf = turn.planted(Mutation::RefusedForGood);
             }
         }
@@ -232,7 +209,7 @@ impl SimNode {
     /// One replica after the other.
     fn ask(&mut self, turn: &mut Turn<'_>, request: BeatRequest) {
         self.next_replica = (self.next_replica + 1) % REPLICAS;
-        let ask = Ask { incarnation: self.incarnation, request };
+        let ask = Ask { incarnation: self.process.boot, request };
         turn.out.push(Out::Ask { replica: self.next_replica, ask });
     }
 
@@ -244,10 +221,10 @@ impl SimNode {
             self.crash(turn);
             return;
         }
-        turn.coverage.step("tell a node");
-        turn.note(format_args!("node {} keeps beat {}", self.index, floor.beat.sequence));
-        turn.checkers.accepted(turn.now, self.index, place(floor), &floor.beat);
-        let (now, mut at) = (self.clock.show(turn.now), self.calendar.show(turn.now));
+        turn.coverage.count(coverage::REPLICAS, "tell a node");
+        turn.note(format_args!("node {} keeps beat {}", self.process.index, floor.beat.sequence));
+        turn.checkers.accepted(turn.now, self.process.index, place(floor), &floor.beat);
+        let (now, mut at) = (self.process.time(turn.now), self.calendar.show(turn.now));
         if turn.planted(Mutation::LifeFromReceipt) {
             at = floor.beat.issued_at;
         }

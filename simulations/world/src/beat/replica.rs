@@ -1,6 +1,6 @@
 //! A replica of control: the shell of one voter, what it folded, and what it tells nodes.
 
-use std::{mem, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rap_control_core::beat::{Charter, Effect, Held, Input, Pace, Reading, Voter};
 use rap_events::beat::{Ballot, Vote};
@@ -12,13 +12,12 @@ use rap_proto::{
     wire::node_api::BeatReply,
 };
 
-use crate::{chance::Chance, lease::clock::DriftClock};
+use crate::kit::{Chance, keys, process::Process};
 
 use super::{
-    keys,
-    message::{Ask, Call, Down, Entry, Op, Reply},
+    coverage,
+    message::{Ask, Call, Down, Entry, Op, Out, Reply, Turn},
     mutation::Mutation,
-    turn::{Out, Turn},
 };
 
 /// How long one answer of the primary is waited for.
@@ -45,14 +44,8 @@ pub enum Happening {
 }
 
 pub struct SimReplica {
-    index: usize,
-    pub clock: DriftClock,
-    pub up: bool,
-    pub paused: bool,
+    pub process: Process<Happening>,
     pub leading: bool,
-    pub armed: Option<Moment>,
-    boot: u32,
-    chance: Chance,
     fold: Fold,
     /// There is none before the log was folded.
     voter: Option<Voter>,
@@ -64,7 +57,6 @@ pub struct SimReplica {
     last: Option<Held>,
     /// Whether this run has voted, for a planted bug.
     has_voted: bool,
-    inbox: Vec<Happening>,
 }
 
 /// What this replica folded of the log.
@@ -83,16 +75,9 @@ enum Asked {
 
 impl SimReplica {
     pub fn new(index: usize, seed: u64) -> Self {
-        let mut chance = Chance::new(seed, 200 + index as u64);
         Self {
-            index,
-            clock: DriftClock::draw(&mut chance),
-            up: false,
-            paused: false,
+            process: Process::new(index, Chance::new(seed, 200 + index as u64)),
             leading: false,
-            armed: None,
-            boot: 0,
-            chance,
             fold: Fold::nothing(),
             voter: None,
             asked: None,
@@ -100,56 +85,45 @@ impl SimReplica {
             tail_at: Moment::default(),
             last: None,
             has_voted: false,
-            inbox: Vec::new(),
         }
     }
 
     pub fn boot(&mut self, turn: &mut Turn<'_>) {
-        if self.chance.happens(300) {
-            self.clock.restart(&mut self.chance);
-        }
-        self.up = true;
-        self.boot += 1;
+        self.process.boot();
         self.has_voted = false;
-        turn.checkers.read(self.index, 0);
+        turn.checkers.read(self.process.index, 0);
         self.tail(turn);
     }
 
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
-        turn.note(format_args!("replica {} crashes", self.index));
-        self.up = false;
-        self.paused = false;
+        turn.note(format_args!("replica {} crashes", self.process.index));
+        self.process.crash();
         self.leading = false;
         self.fold = Fold::nothing();
         self.voter = None;
         self.asked = None;
         self.last = None;
-        self.inbox.clear();
     }
 
     pub fn handle(&mut self, turn: &mut Turn<'_>, happening: Happening) {
-        match () {
-            () if !self.up => {}
-            () if self.paused => self.inbox.push(happening),
-            () => {
-                self.take_in(turn, happening);
-                self.drain_effects(turn);
-            }
+        if let Some(happening) = self.process.receive(happening) {
+            self.take_in(turn, happening);
+            self.drain_effects(turn);
         }
     }
 
     pub fn resume(&mut self, turn: &mut Turn<'_>) {
-        self.paused = false;
-        for happening in mem::take(&mut self.inbox) {
+        self.process.resume();
+        for happening in self.process.waiting() {
             self.handle(turn, happening);
         }
     }
 
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if !self.up || self.paused {
+        if !self.process.works() {
             return;
         }
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         if now >= self.tail_at {
             self.tail(turn);
         }
@@ -165,7 +139,7 @@ impl SimReplica {
     }
 
     pub fn timeout(&self) -> Option<Moment> {
-        if !self.up || self.paused {
+        if !self.process.works() {
             return None;
         }
         let answer = self.asked.as_ref().map(|(_, until, _)| *until);
@@ -175,17 +149,17 @@ impl SimReplica {
 
     /// The beat that it acts upon at this moment of true time.
     pub fn held(&self, now: Moment) -> Option<&Held> {
-        self.voter.as_ref().filter(|_| !self.paused)?.held(self.clock.show(now))
+        self.voter.as_ref().filter(|_| !self.process.is_paused())?.held(self.process.time(now))
     }
 
     fn take_in(&mut self, turn: &mut Turn<'_>, happening: Happening) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         match happening {
             Happening::Asked { node, ask } => {
                 let (incarnation, reply) = (ask.incarnation, self.tell(&ask));
                 turn.out.push(Out::Down { node, down: Down::Answer { incarnation, reply } });
             }
-            Happening::Reply { call, .. } if call.boot != self.boot => {}
+            Happening::Reply { call, .. } if call.boot != self.process.boot => {}
             Happening::Reply { reply: Reply::Tail { after, head, entries }, .. } => {
                 self.follow(turn, after, head, entries);
             }
@@ -219,8 +193,8 @@ impl SimReplica {
     }
 
     fn tail(&mut self, turn: &mut Turn<'_>) {
-        self.tail_at = self.clock.show(turn.now) + TAIL_EVERY;
-        let call = Call { boot: self.boot, number: 0 };
+        self.tail_at = self.process.time(turn.now) + TAIL_EVERY;
+        let call = Call { boot: self.process.boot, number: 0 };
         turn.out.push(Out::Op { call, op: Op::Tail { after: self.fold.position } });
     }
 
@@ -237,14 +211,14 @@ impl SimReplica {
         }
         self.fold.position = head;
         if self.voter.is_none() {
-            let own = keys::replica(self.index).public_key();
-            let (control, now) = (keys::control().public_key(), self.clock.show(turn.now));
+            let own = keys::replica(self.process.index).public_key();
+            let (control, now) = (keys::control().public_key(), self.process.time(turn.now));
             self.voter = Some(Voter::new(own, control, Pace::default(), now));
         }
     }
 
     fn answered(&mut self, turn: &mut Turn<'_>, asked: Asked, reply: Reply) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let input = match (asked, reply) {
             (Asked::Ballot { sent, mut fold }, Reply::Ballot(mut ballot)) => {
                 self.distort(turn, &mut fold, &mut ballot);
@@ -282,7 +256,7 @@ impl SimReplica {
                 }
             }
             Some(Mutation::SequenceReused) if !self.has_voted => {
-                let own = keys::replica(self.index).public_key().id();
+                let own = keys::replica(self.process.index).public_key().id();
                 ballot.votes.retain(|vote| vote.replica != own);
             }
             Some(Mutation::QuorumOfLess) => add_what_lacks(ballot),
@@ -292,7 +266,7 @@ impl SimReplica {
 
     /// Tells whoever asks of a newer beat, and rings when there was none for a while.
     fn publish(&mut self, turn: &mut Turn<'_>) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let Some(held) = self.voter.as_ref().and_then(|voter| voter.held(now)) else { return };
         let known = self.last.as_ref().map(|last| (last.beat.sequence, last.until));
         if known == Some((held.beat.sequence, held.until)) {
@@ -301,10 +275,10 @@ impl SimReplica {
         let missed = self.last.as_ref().is_none_or(|last| now >= last.until);
         let newer = known.is_none_or(|(sequence, _)| sequence != held.beat.sequence);
         if newer {
-            turn.coverage.step("hold a beat");
-            turn.checkers.holds(self.index, &held.beat);
+            turn.coverage.count(coverage::REPLICAS, "hold a beat");
+            turn.checkers.holds(self.process.index, &held.beat);
             let sequence = held.beat.sequence;
-            turn.note(format_args!("replica {} holds beat {sequence}", self.index));
+            turn.note(format_args!("replica {} holds beat {sequence}", self.process.index));
             if missed && self.leading {
                 turn.out.push(Out::Ring { sequence });
             }
@@ -316,38 +290,38 @@ impl SimReplica {
         let mut effects = 0;
         while let Some(effect) = self.voter.as_mut().and_then(Voter::poll_effect) {
             effects += 1;
-            assert!(effects < MAX_EFFECTS, "replica {} is busy with itself", self.index);
+            assert!(effects < MAX_EFFECTS, "replica {} is busy with itself", self.process.index);
             self.perform(turn, effect);
         }
     }
 
     fn perform(&mut self, turn: &mut Turn<'_>, effect: Effect) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let (op, asked) = match effect {
             Effect::Read => (Op::Read, Asked::Ballot { sent: now, fold: self.fold.clone() }),
             Effect::Propose(proposal) => {
-                turn.coverage.step("propose");
+                turn.coverage.count(coverage::REPLICAS, "propose");
                 let sequence = proposal.sequence;
-                turn.note(format_args!("replica {} proposes beat {sequence}", self.index));
+                turn.note(format_args!("replica {} proposes beat {sequence}", self.process.index));
                 (Op::Propose(proposal), Asked::Other)
             }
             Effect::Vote { key, sequence, payload } => {
-                turn.coverage.step("vote");
+                turn.coverage.count(coverage::REPLICAS, "vote");
                 self.has_voted = true;
                 (Op::Vote { replica: key, sequence, payload }, Asked::Other)
             }
             Effect::Sign { key, sequence, payload } => {
-                turn.coverage.step("sign");
-                turn.note(format_args!("replica {} signs beat {sequence}", self.index));
-                turn.checkers.signed(self.index, &payload);
-                let signature = signed::sign::<Beat>(&payload, keys::replica(self.index));
+                turn.coverage.count(coverage::REPLICAS, "sign");
+                turn.note(format_args!("replica {} signs beat {sequence}", self.process.index));
+                turn.checkers.signed(self.process.index, &payload);
+                let signature = signed::sign::<Beat>(&payload, keys::replica(self.process.index));
                 let payload = Digest::of(&payload);
                 (Op::Sign { replica: key, sequence, payload, signature }, Asked::Other)
             }
         };
         self.calls += 1;
         self.asked = Some((self.calls, now + ANSWER_DEADLINE, asked));
-        let call = Call { boot: self.boot, number: self.calls };
+        let call = Call { boot: self.process.boot, number: self.calls };
         turn.out.push(Out::Op { call, op });
     }
 }

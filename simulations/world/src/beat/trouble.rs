@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::lease::network::Party;
+use crate::kit::{keys::REPLICAS, network::Party};
 
 use super::{
     database::KEPT,
     faults::{FaultMix, Jumps, Outage},
-    keys::REPLICAS,
     node::SimNode,
     replica::SimReplica,
     world::{Event, World},
@@ -15,7 +14,7 @@ use super::{
 
 /// Kinds of trouble, each with its own interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub enum Trouble {
     Cut,
     Crash,
     Pause,
@@ -49,35 +48,35 @@ impl World {
             Trouble::Jump => self.jump(),
             Trouble::Failover => self.fail_over(),
             Trouble::Restate => {
-                self.coverage.fault("new statement");
-                let promoted = self.chance.happens(300);
-                self.database.restate(self.scheduler.now(), promoted);
+                self.stage.coverage.fault("new statement");
+                let promoted = self.stage.chance.happens(300);
+                self.database.restate(self.stage.now(), promoted);
             }
         }
-        if let Some(every) = trouble.every(&self.mix) {
-            let next = self.chance.between(every / 2, every * 3 / 2);
-            self.scheduler.after(next, Event::Trouble(trouble));
-        }
+        self.stage.again(trouble.every(&self.stage.mix), Event::Trouble(trouble));
     }
 
     /// A beat was proposed. Where somebody tampers with the table he does it now, and that matters
     /// most when the replicas forget how they voted.
     pub(super) fn after_a_proposal(&mut self) {
-        if self.chance.happens(self.mix.rival) {
-            let soon = self.chance.between(Duration::from_millis(50), Duration::from_millis(3_000));
-            self.scheduler.after(soon, Event::Rival);
+        if self.stage.chance.happens(self.stage.mix.rival) {
+            self.stage.within(
+                Duration::from_millis(50),
+                Duration::from_millis(3_000),
+                Event::Rival,
+            );
         }
     }
 
     pub(super) fn rival(&mut self) {
-        let now = self.scheduler.now();
-        if !self.database.up || !self.database.put_a_rival(now) {
+        let now = self.stage.now();
+        if !self.database.primary.up || !self.database.put_a_rival(now) {
             return;
         }
-        self.coverage.fault("rival proposal");
-        self.trace.note(now, format_args!("somebody puts another beat in its place"));
-        if self.mix.replicas_crash && self.chance.happens(400) {
-            self.coverage.fault("power cut of all replicas");
+        self.stage.coverage.fault("rival proposal");
+        self.stage.note(format_args!("somebody puts another beat in its place"));
+        if self.stage.mix.replicas_crash && self.stage.chance.happens(400) {
+            self.stage.coverage.fault("power cut of all replicas");
             for index in 0..REPLICAS {
                 self.crash_replica(index, Duration::from_millis(300));
             }
@@ -99,8 +98,8 @@ impl World {
                 ("a node reaches no replica", (0..REPLICAS).map(pair).collect())
             }
         };
-        self.coverage.fault(kind);
-        self.trace.note(self.scheduler.now(), format_args!("{kind} for {lasts:?}"));
+        self.stage.coverage.fault(kind);
+        self.stage.note(format_args!("{kind} for {lasts:?}"));
         self.part(&pairs, 0, lasts);
     }
 
@@ -110,116 +109,108 @@ impl World {
             for (from, to, number) in [(*one, *other, 1), (*other, *one, 2)] {
                 if way == 0 || way == number {
                     self.network.cut(from, to);
-                    self.scheduler.after(lasts, Event::Heal(from, to));
+                    self.stage.after(lasts, Event::Heal(from, to));
                 }
             }
         }
     }
 
     fn cut(&mut self) {
-        let node = Party::Node(self.any(self.nodes.len()));
-        let replica = Party::Replica(self.any(REPLICAS));
-        let pairs: Vec<_> = match self.chance.below(4) {
+        let node = Party::Node(self.stage.any(self.nodes.len()));
+        let replica = Party::Replica(self.stage.any(REPLICAS));
+        let pairs: Vec<_> = match self.stage.chance.below(4) {
             0 | 1 => vec![(replica, Party::Database)],
             2 => vec![(node, replica)],
             _ => (0..REPLICAS).map(|index| (node, Party::Replica(index))).collect(),
         };
-        let way = self.chance.below(3);
-        self.coverage.fault(if way == 0 { "partition" } else { "one-way partition" });
-        let lasts = self.chance.between(Duration::from_millis(500), self.mix.cut_lasts);
+        let way = self.stage.chance.below(3);
+        self.stage.coverage.fault(if way == 0 { "partition" } else { "one-way partition" });
+        let lasts = self.stage.chance.between(Duration::from_millis(500), self.stage.mix.cut_lasts);
         let first = pairs[0];
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("{first:?} is cut off for {lasts:?}, way {way}"));
+        self.stage.note(format_args!("{first:?} is cut off for {lasts:?}, way {way}"));
         self.part(&pairs, way, lasts);
     }
 
     fn crash(&mut self) {
-        if self.mix.replicas_crash && self.chance.happens(500) {
-            let index = self.any(REPLICAS);
+        if self.stage.mix.replicas_crash && self.stage.chance.happens(500) {
+            let index = self.stage.any(REPLICAS);
             self.crash_replica(index, Duration::from_secs(6));
             return;
         }
-        let index = self.any(self.nodes.len());
-        if self.chance.happens(self.mix.torn) {
+        let index = self.stage.any(self.nodes.len());
+        if self.stage.chance.happens(self.stage.mix.torn) {
             self.nodes[index].crash_in_a_write();
-        } else if self.nodes[index].up {
-            self.coverage.fault("node crash");
+        } else if self.nodes[index].process.up {
+            self.stage.coverage.fault("node crash");
             self.node_turn(index, SimNode::crash);
         }
     }
 
     /// It is back within this time.
     fn crash_replica(&mut self, index: usize, within: Duration) {
-        if self.replicas[index].up {
-            self.coverage.fault("replica crash");
+        if self.replicas[index].process.up {
+            self.stage.coverage.fault("replica crash");
             self.replica_turn(index, SimReplica::crash);
-            let back = self.chance.between(Duration::from_millis(50), within);
-            self.scheduler.after(back, Event::BootReplica(index));
+            self.stage.within(Duration::from_millis(50), within, Event::BootReplica(index));
         }
     }
 
     fn pause(&mut self) {
-        let lasts = self.chance.between(Duration::from_millis(200), self.mix.pause_lasts);
-        if self.chance.happens(400) {
-            let index = self.any(REPLICAS);
-            if self.replicas[index].up && !self.replicas[index].paused {
-                self.coverage.fault("replica pause");
-                self.replicas[index].paused = true;
-                self.scheduler.after(lasts, Event::ResumeReplica(index));
+        let lasts =
+            self.stage.chance.between(Duration::from_millis(200), self.stage.mix.pause_lasts);
+        if self.stage.chance.happens(400) {
+            let index = self.stage.any(REPLICAS);
+            if self.replicas[index].process.works() {
+                self.stage.coverage.fault("replica pause");
+                self.replicas[index].process.pause(self.stage.now());
+                self.stage.after(lasts, Event::ResumeReplica(index));
             }
             return;
         }
-        let index = self.any(self.nodes.len());
-        let now = self.scheduler.now();
-        let node = &mut self.nodes[index];
-        if node.up && node.paused.is_none() {
-            node.paused = Some(now);
-            self.coverage.fault("node suspended");
-            self.trace.note(now, format_args!("node {index} stands still for {lasts:?}"));
-            self.scheduler.after(lasts, Event::ResumeNode(index));
+        let index = self.stage.any(self.nodes.len());
+        let process = &mut self.nodes[index].process;
+        if process.works() {
+            process.pause(self.stage.now());
+            self.stage.coverage.fault("node suspended");
+            self.stage.note(format_args!("node {index} stands still for {lasts:?}"));
+            self.stage.after(lasts, Event::ResumeNode(index));
         }
     }
 
     fn jump(&mut self) {
-        let far = self.chance.between(Duration::from_secs(1), Duration::from_secs(90));
+        let far = self.stage.chance.between(Duration::from_secs(1), Duration::from_secs(90));
         let far = i64::try_from(far.as_millis()).unwrap_or(0);
-        let back = self.chance.happens(500);
+        let back = self.stage.chance.happens(500);
         let by = if back { -far } else { far };
-        let (calendar, kind) = match self.mix.jumps {
+        let (calendar, kind) = match self.stage.mix.jumps {
             Jumps::Nobody => return,
             Jumps::Database if back => (&mut self.database.calendar, "primary's calendar back"),
             Jumps::Database => (&mut self.database.calendar, "primary's calendar forward"),
             Jumps::Node => {
-                let index = usize::try_from(self.chance.below(self.nodes.len() as u64));
+                let index = usize::try_from(self.stage.chance.below(self.nodes.len() as u64));
                 let node = &mut self.nodes[index.unwrap_or(0)];
                 let kind = if back { "node's calendar back" } else { "node's calendar forward" };
                 (&mut node.calendar, kind)
             }
         };
         calendar.jump(by);
-        self.coverage.fault(kind);
+        self.stage.coverage.fault(kind);
     }
 
     fn fail_over(&mut self) {
-        if !self.database.up {
+        if !self.database.primary.up {
             return;
         }
-        let lost = if self.mix.unsynced {
-            self.chance.between(Duration::from_millis(100), KEPT)
+        let lost = if self.stage.mix.unsynced {
+            self.stage.chance.between(Duration::from_millis(100), KEPT)
         } else {
             Duration::ZERO
         };
-        let kind = if self.mix.unsynced { "unsynced failover" } else { "failover" };
-        let now = self.scheduler.now();
-        self.coverage.fault(kind);
-        self.trace.note(now, format_args!("{kind}, {lost:?} lost"));
-        self.database.up = false;
-        self.database.fail_over(now, lost, &mut self.chance);
-        let down = self.chance.between(Duration::from_millis(20), Duration::from_secs(6));
-        self.scheduler.after(down, Event::DatabaseUp);
-    }
-
-    pub(super) fn any(&mut self, bound: usize) -> usize {
-        usize::try_from(self.chance.below(bound as u64)).unwrap_or(0)
+        let kind = if self.stage.mix.unsynced { "unsynced failover" } else { "failover" };
+        let now = self.stage.now();
+        self.stage.coverage.fault(kind);
+        self.stage.note(format_args!("{kind}, {lost:?} lost"));
+        self.database.fail_over(now, lost, &mut self.stage.chance);
+        self.stage.within(Duration::from_millis(20), Duration::from_secs(6), Event::DatabaseUp);
     }
 }

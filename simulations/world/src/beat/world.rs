@@ -2,28 +2,26 @@
 
 use std::{mem, time::Duration};
 
-use rap_proto::{Authority, Moment, Signer as _};
+use rap_proto::{Authority, Signer as _};
 
-use crate::{
-    chance::Chance,
-    checkers::Violation,
-    lease::network::{Network, Party},
-    scheduler::Scheduler,
-    trace::Trace,
+use crate::kit::{
+    self, Chance, Phases, Stage,
+    election::elect,
+    keys::{self, REPLICAS},
+    network::{Network, Party},
 };
 
 use super::{
+    Options,
     checkers::{Checkers, LIVENESS},
-    coverage::{Coverage, word},
+    coverage::word,
     database::Database,
     faults::{FaultMix, Jumps, Outage},
-    keys::{self, REPLICAS},
-    message::{Call, Down, Entry, Op, Reply},
+    message::{Call, Down, Entry, Op, Out, Reply, Turn},
     mutation::Mutation,
     node::SimNode,
     replica::{self, SimReplica},
     trouble::Trouble,
-    turn::{Out, Turn},
 };
 
 /// How long things go wrong; an outage is added.
@@ -43,7 +41,7 @@ const ELECT_EVERY: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
-pub(super) enum Event {
+pub enum Event {
     ToNode(usize, Down),
     ToReplica(usize, replica::Happening),
     ToDatabase {
@@ -71,120 +69,75 @@ pub(super) enum Event {
 }
 
 pub struct World {
-    mutation: Option<Mutation>,
-    pub(super) scheduler: Scheduler<Event>,
-    pub(super) chance: Chance,
-    /// The first phase's faults.
-    drawn: FaultMix,
-    pub(super) mix: FaultMix,
-    pub(super) failing: bool,
+    pub(super) stage: Stage<Self>,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
     pub(super) replicas: Vec<SimReplica>,
     pub(super) database: Database,
     leader: usize,
-    checkers: Checkers,
-    pub(super) coverage: Coverage,
-    pub(super) trace: Trace,
     out: Vec<Out>,
-    events: u64,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct End {
-    pub mix: FaultMix,
-    pub violation: Option<Violation>,
-    pub trace: Trace,
-    pub coverage: Coverage,
-    pub simulated: Duration,
-    pub events: u64,
 }
 
 impl World {
-    pub fn new(seed: u64, mutation: Option<Mutation>) -> Self {
+    pub fn new(Options { seed, mutation }: Options) -> Self {
         let mut chance = Chance::new(seed, 1);
         let mix = FaultMix::draw(&mut chance);
         let nodes = 1 + usize::try_from(chance.below(MAX_NODES)).unwrap_or(0);
         let database = Database::new(mix.unsynced, &mut chance);
+        let checkers = Checkers::new(nodes, mix.jumps == Jumps::Nobody);
         Self {
-            mutation,
-            scheduler: Scheduler::default(),
-            drawn: mix.clone(),
-            failing: true,
+            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
             network: Network::default(),
             nodes: (0..nodes).map(|index| SimNode::new(index, seed)).collect(),
             replicas: (0..REPLICAS).map(|index| SimReplica::new(index, seed)).collect(),
             database,
             leader: 0,
-            checkers: Checkers::new(nodes, mix.jumps == Jumps::Nobody),
-            mix,
-            chance,
-            coverage: Coverage::default(),
-            trace: Trace::default(),
             out: Vec::new(),
-            events: 0,
+        }
+    }
+}
+
+impl kit::World for World {
+    type Event = Event;
+    type Mutation = Mutation;
+    type Mix = FaultMix;
+    type Checkers = Checkers;
+
+    fn stage(&mut self) -> &mut Stage<Self> {
+        &mut self.stage
+    }
+
+    fn phases(&self) -> Phases {
+        let FaultMix { outage, unsynced, .. } = self.stage.drawn;
+        Phases {
+            failing: SAFETY + outage.map_or(Duration::ZERO, |(_, lasts)| lasts),
+            recovery: if unsynced { LIVENESS_BOUND_UNSYNCED } else { LIVENESS_BOUND },
+            calm: CALM,
         }
     }
 
-    /// All phases, or as far as the first violation.
-    pub fn run(mut self) -> End {
-        self.plan();
-        let outage = self.drawn.outage.map_or(Duration::ZERO, |(_, lasts)| lasts);
-        self.advance(SAFETY + outage);
-        self.stop_failing();
-        let unsynced = self.drawn.unsynced;
-        self.advance(if unsynced { LIVENESS_BOUND_UNSYNCED } else { LIVENESS_BOUND });
-        self.judge_liveness();
-        self.checkers.calm();
-        self.advance(CALM);
-        self.judge_liveness();
-        End {
-            mix: self.drawn,
-            violation: self.checkers.found().cloned(),
-            trace: self.trace,
-            coverage: self.coverage,
-            simulated: self.scheduler.now().since(Moment::default()),
-            events: self.events,
-        }
-    }
-
-    fn plan(&mut self) {
+    fn begin(&mut self) {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         for index in 0..REPLICAS {
-            self.scheduler.after(Duration::from_millis(index as u64), Event::BootReplica(index));
+            self.stage.after(ms(index as u64), Event::BootReplica(index));
         }
         for index in 0..self.nodes.len() {
-            let delay = self.chance.between(Duration::ZERO, Duration::from_secs(8));
-            self.scheduler.after(delay, Event::BootNode(index));
+            self.stage.within_secs(0, 8, Event::BootNode(index));
         }
-        self.scheduler.after(Duration::from_millis(20), Event::Elect);
-        self.scheduler.after(Duration::from_millis(30), Event::Append);
-        self.scheduler.after(LOOK_EVERY, Event::Look);
+        self.stage.after(ms(20), Event::Elect);
+        self.stage.after(ms(30), Event::Append);
+        self.stage.after(LOOK_EVERY, Event::Look);
         for trouble in Trouble::ALL {
-            if let Some(every) = trouble.every(&self.mix) {
-                let first =
-                    self.chance.between(Duration::from_secs(3), every + Duration::from_secs(3));
-                self.scheduler.after(first, Event::Trouble(*trouble));
+            if let Some(every) = trouble.every(&self.stage.mix) {
+                self.stage.within(seconds(3), every + seconds(3), Event::Trouble(*trouble));
             }
         }
-        if let Some((outage, lasts)) = self.mix.outage {
-            let begins = self.chance.between(Duration::from_secs(15), Duration::from_secs(40));
-            self.scheduler.after(begins, Event::Outage(outage, lasts));
-        }
-    }
-
-    fn advance(&mut self, span: Duration) {
-        let end = self.scheduler.now() + span;
-        while self.checkers.found().is_none() {
-            let Some(event) = self.scheduler.next(end) else { return };
-            self.events += 1;
-            assert!(self.events < MAX_EVENTS, "the world runs in circles");
-            self.happen(event);
+        if let Some((outage, lasts)) = self.stage.mix.outage {
+            self.stage.within_secs(15, 40, Event::Outage(outage, lasts));
         }
     }
 
     fn happen(&mut self, event: Event) {
-        let now = self.scheduler.now();
         match event {
             Event::ToNode(index, down) => {
                 self.node_turn(index, |node, turn| node.handle(turn, down));
@@ -194,14 +147,12 @@ impl World {
                 self.perform(replica, timeline, call, op);
             }
             Event::NodeTimer(index) => {
-                if self.nodes[index].armed == Some(now) {
-                    self.nodes[index].armed = None;
+                if self.stage.fires(&mut self.nodes[index].process.armed) {
                     self.node_turn(index, SimNode::handle_timeout);
                 }
             }
             Event::ReplicaTimer(index) => {
-                if self.replicas[index].armed == Some(now) {
-                    self.replicas[index].armed = None;
+                if self.stage.fires(&mut self.replicas[index].process.armed) {
                     self.replica_turn(index, SimReplica::handle_timeout);
                 }
             }
@@ -212,121 +163,23 @@ impl World {
             Event::Append => self.append(),
             Event::Elect => self.elect(),
             Event::Look => self.look(),
-            Event::DatabaseUp => self.database.up = true,
+            Event::DatabaseUp => self.database.primary.up = true,
             Event::Heal(from, to) => self.network.heal(from, to),
             // Nothing goes wrong in the second phase.
-            Event::Trouble(_) | Event::Rival | Event::Outage(..) if !self.failing => {}
+            Event::Trouble(_) | Event::Rival | Event::Outage(..) if !self.stage.failing => {}
             Event::Rival => self.rival(),
             Event::Outage(outage, lasts) => self.outage(outage, lasts),
             Event::Trouble(trouble) => self.trouble(trouble),
         }
     }
 
-    fn reach(&mut self, index: usize, happening: replica::Happening) {
-        if let replica::Happening::Asked { node, ask } = &happening
-            && !self.replicas[index].up
-        {
-            let down = Down::Refused { incarnation: ask.incarnation };
-            let (from, to) = (Party::Replica(index), Party::Node(*node));
-            self.post(from, to, Event::ToNode(*node, down));
-            return;
-        }
-        if let replica::Happening::Reply { reply: Reply::Tail { head, .. }, .. } = &happening
-            && self.replicas[index].up
-        {
-            self.checkers.read(index, *head);
-        }
-        self.replica_turn(index, |replica, turn| replica.handle(turn, happening));
-    }
-
-    fn perform(&mut self, replica: usize, timeline: u64, call: Call, op: Op) {
-        // A connection to the old primary died with it.
-        if !self.database.up || timeline != self.database.timeline {
-            return;
-        }
-        let reply = self.database.perform(self.scheduler.now(), op, self.mutation);
-        if matches!(reply, Reply::Proposed(true)) {
-            self.after_a_proposal();
-        }
-        let happening = replica::Happening::Reply { call, reply };
-        let (from, to) = (Party::Database, Party::Replica(replica));
-        self.post(from, to, Event::ToReplica(replica, happening));
-    }
-
-    fn append(&mut self) {
-        if self.database.up {
-            let entry = if self.chance.happens(80) { Entry::Denial } else { Entry::Other };
-            self.database.append(self.scheduler.now(), entry);
-        }
-        let next = self.chance.between(Duration::from_millis(200), Duration::from_secs(2));
-        self.scheduler.after(next, Event::Append);
-    }
-
-    /// Somebody leads, and sometimes two.
-    fn elect(&mut self) {
-        let works = |replica: &SimReplica| replica.up && !replica.paused;
-        let before = self.leader;
-        if !works(&self.replicas[before]) || self.chance.happens(self.mix.two_leaders) {
-            let other = self.any(REPLICAS);
-            if works(&self.replicas[other]) {
-                self.leader = other;
-            }
-        }
-        let two = self.failing && self.chance.happens(self.mix.two_leaders);
-        for index in 0..REPLICAS {
-            let leads = index == self.leader || (two && index == before);
-            // One that stands still does not hear that it leads no more.
-            if works(&self.replicas[index]) && self.replicas[index].leading != leads {
-                let leading = replica::Happening::Leading(leads);
-                self.replica_turn(index, |replica, turn| replica.handle(turn, leading));
-            }
-        }
-        if two && before != self.leader {
-            self.coverage.fault("two leaders");
-        }
-        self.scheduler.after(ELECT_EVERY, Event::Elect);
-    }
-
-    fn look(&mut self) {
-        let now = self.scheduler.now();
-        for (index, replica) in self.replicas.iter().enumerate() {
-            if let Some(held) = replica.held(now) {
-                self.checkers.still_holds(now, index, &held.beat);
-            }
-        }
-        for node in &self.nodes {
-            if let Some(authority) = node.authority() {
-                self.checkers.stands(now, node.index, authority);
-            }
-        }
-        self.scheduler.after(LOOK_EVERY, Event::Look);
-    }
-
-    fn boot_node(&mut self, index: usize) {
-        if !self.nodes[index].up {
-            self.node_turn(index, SimNode::boot);
-        }
-    }
-
-    fn boot_replica(&mut self, index: usize) {
-        if !self.replicas[index].up {
-            if self.mutation == Some(Mutation::VoteNotStored) {
-                self.database.forget_vote(keys::replica(index).public_key().id());
-            }
-            self.replica_turn(index, SimReplica::boot);
-        }
-    }
-
     fn stop_failing(&mut self) {
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("nothing fails any more"));
-        self.failing = false;
         self.network.heal_all();
-        self.mix = FaultMix::calm();
-        self.database.up = true;
+        self.stage.mix = FaultMix::calm();
+        self.database.primary.up = true;
         self.database.calendar.repair();
-        if self.drawn.unsynced {
-            self.database.make_good(now);
+        if self.stage.drawn.unsynced {
+            self.database.make_good(self.stage.now());
         }
         for index in 0..self.nodes.len() {
             self.nodes[index].steady();
@@ -336,11 +189,104 @@ impl World {
         for index in 0..REPLICAS {
             self.boot_replica(index);
             self.replica_turn(index, SimReplica::resume);
-            if self.drawn.unsynced {
+            if self.stage.drawn.unsynced {
                 // What was folded may be gone.
                 let refold = replica::Happening::Refold;
                 self.replica_turn(index, |replica, turn| replica.handle(turn, refold));
             }
+        }
+    }
+
+    fn judge_recovery(&mut self) {
+        self.judge_liveness();
+        self.stage.checkers.calm();
+    }
+
+    fn judge_calm(&mut self) {
+        self.judge_liveness();
+    }
+}
+
+impl World {
+    fn reach(&mut self, index: usize, happening: replica::Happening) {
+        if let replica::Happening::Asked { node, ask } = &happening
+            && !self.replicas[index].process.up
+        {
+            let down = Down::Refused { incarnation: ask.incarnation };
+            self.post(Party::Replica(index), Party::Node(*node), Event::ToNode(*node, down));
+            return;
+        }
+        if let replica::Happening::Reply { reply: Reply::Tail { head, .. }, .. } = &happening
+            && self.replicas[index].process.up
+        {
+            self.stage.checkers.read(index, *head);
+        }
+        self.replica_turn(index, |replica, turn| replica.handle(turn, happening));
+    }
+
+    fn perform(&mut self, replica: usize, timeline: u64, call: Call, op: Op) {
+        if !self.database.primary.hears(timeline) {
+            return;
+        }
+        let reply = self.database.perform(self.stage.now(), op, self.stage.mutation);
+        if matches!(reply, Reply::Proposed(true)) {
+            self.after_a_proposal();
+        }
+        let happening = replica::Happening::Reply { call, reply };
+        let (from, to) = (Party::Database, Party::Replica(replica));
+        self.post(from, to, Event::ToReplica(replica, happening));
+    }
+
+    fn append(&mut self) {
+        if self.database.primary.up {
+            let entry = if self.stage.chance.happens(80) { Entry::Denial } else { Entry::Other };
+            self.database.append(self.stage.now(), entry);
+        }
+        self.stage.within(Duration::from_millis(200), Duration::from_secs(2), Event::Append);
+    }
+
+    fn elect(&mut self) {
+        let works: Vec<bool> = self.replicas.iter().map(|one| one.process.works()).collect();
+        let two_leaders = self.stage.mix.two_leaders;
+        let leaders = elect(&mut self.stage, &mut self.leader, &works, two_leaders);
+        for index in 0..REPLICAS {
+            let leads = leaders.contains(&index);
+            let replica = &self.replicas[index];
+            if replica.process.works() && replica.leading != leads {
+                let leading = replica::Happening::Leading(leads);
+                self.replica_turn(index, |replica, turn| replica.handle(turn, leading));
+            }
+        }
+        self.stage.after(ELECT_EVERY, Event::Elect);
+    }
+
+    fn look(&mut self) {
+        let now = self.stage.now();
+        for (index, replica) in self.replicas.iter().enumerate() {
+            if let Some(held) = replica.held(now) {
+                self.stage.checkers.still_holds(now, index, &held.beat);
+            }
+        }
+        for node in &self.nodes {
+            if let Some(authority) = node.authority() {
+                self.stage.checkers.stands(now, node.process.index, authority);
+            }
+        }
+        self.stage.after(LOOK_EVERY, Event::Look);
+    }
+
+    fn boot_node(&mut self, index: usize) {
+        if !self.nodes[index].process.up {
+            self.node_turn(index, SimNode::boot);
+        }
+    }
+
+    fn boot_replica(&mut self, index: usize) {
+        if !self.replicas[index].process.up {
+            if self.stage.planted(Mutation::VoteNotStored) {
+                self.database.forget_vote(keys::replica(index).public_key().id());
+            }
+            self.replica_turn(index, SimReplica::boot);
         }
     }
 
@@ -349,33 +295,22 @@ impl World {
         index: usize,
         what: impl FnOnce(&mut SimNode, &mut Turn<'_>),
     ) {
-        let was_up = self.nodes[index].up;
-        let mut turn = Turn {
-            now: self.scheduler.now(),
-            mutation: self.mutation,
-            chance: &mut self.chance,
-            checkers: &mut self.checkers,
-            coverage: &mut self.coverage,
-            trace: &mut self.trace,
-            out: mem::take(&mut self.out),
-        };
+        let was_up = self.nodes[index].process.up;
+        let mut turn = self.stage.turn(mem::take(&mut self.out));
         what(&mut self.nodes[index], &mut turn);
         let out = turn.out;
         self.leave(Party::Node(index), index, out);
-        if was_up && !self.nodes[index].up && self.failing {
-            let back = self.chance.between(Duration::from_millis(200), Duration::from_secs(10));
-            self.scheduler.after(back, Event::BootNode(index));
-        }
-        let now = self.scheduler.now();
-        if let Some(authority) = self.nodes[index].authority() {
-            self.checkers.stands(now, index, authority);
-        }
         let node = &mut self.nodes[index];
-        let Some(at) = node.timeout() else { return };
-        let at = node.clock.when(at).max(now);
-        if node.armed.is_none_or(|armed| at < armed) {
-            node.armed = Some(at);
-            self.scheduler.at(at, Event::NodeTimer(index));
+        if was_up && !node.process.up && self.stage.failing {
+            let (least, greatest) = (Duration::from_millis(200), Duration::from_secs(10));
+            self.stage.within(least, greatest, Event::BootNode(index));
+        }
+        if let Some(authority) = node.authority() {
+            self.stage.checkers.stands(self.stage.now(), index, authority);
+        }
+        if let Some(at) = node.timeout() {
+            let at = node.process.clock.when(at);
+            self.stage.arm(&mut node.process.armed, at, Event::NodeTimer(index));
         }
     }
 
@@ -384,24 +319,14 @@ impl World {
         index: usize,
         what: impl FnOnce(&mut SimReplica, &mut Turn<'_>),
     ) {
-        let mut turn = Turn {
-            now: self.scheduler.now(),
-            mutation: self.mutation,
-            chance: &mut self.chance,
-            checkers: &mut self.checkers,
-            coverage: &mut self.coverage,
-            trace: &mut self.trace,
-            out: mem::take(&mut self.out),
-        };
+        let mut turn = self.stage.turn(mem::take(&mut self.out));
         what(&mut self.replicas[index], &mut turn);
         let out = turn.out;
         self.leave(Party::Replica(index), index, out);
         let replica = &mut self.replicas[index];
-        let Some(at) = replica.timeout() else { return };
-        let at = replica.clock.when(at).max(self.scheduler.now());
-        if replica.armed.is_none_or(|armed| at < armed) {
-            replica.armed = Some(at);
-            self.scheduler.at(at, Event::ReplicaTimer(index));
+        if let Some(at) = replica.timeout() {
+            let at = replica.process.clock.when(at);
+            self.stage.arm(&mut replica.process.armed, at, Event::ReplicaTimer(index));
         }
     }
 
@@ -423,7 +348,7 @@ impl World {
                     }
                 }
                 Out::Op { call, op } => {
-                    let timeline = self.database.timeline;
+                    let timeline = self.database.primary.timeline;
                     let event = Event::ToDatabase { replica: index, timeline, call, op };
                     self.post(from, Party::Database, event);
                 }
@@ -433,29 +358,25 @@ impl World {
     }
 
     fn post(&mut self, from: Party, to: Party, event: Event) {
-        let conditions = self.mix.conditions;
-        let [first, second] = self.network.deliveries(from, to, &conditions, &mut self.chance);
-        if let Some(delay) = second {
-            self.coverage.fault("duplicate");
-            self.scheduler.after(delay, event.clone());
-        }
-        if let Some(delay) = first {
-            self.scheduler.after(delay, event);
-        }
+        let conditions = self.stage.mix.conditions;
+        self.network.post(&mut self.stage, &conditions, (from, to), event);
     }
 
     fn judge_liveness(&mut self) {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         for (index, replica) in self.replicas.iter().enumerate() {
             if replica.held(now).is_none() {
-                self.checkers.violated(LIVENESS, format!("replica {index} holds no beat"));
+                self.stage
+                    .checkers
+                    .verdict
+                    .violated(LIVENESS, format!("replica {index} holds no beat"));
             }
         }
         for node in &self.nodes {
             let authority = node.authority();
             if authority != Some(Authority::Healthy) {
-                let (index, state) = (node.index, authority.map_or("down", word));
-                self.checkers.violated(LIVENESS, format!("node {index} is {state}"));
+                let (index, state) = (node.process.index, authority.map_or("down", word));
+                self.stage.checkers.verdict.violated(LIVENESS, format!("node {index} is {state}"));
             }
         }
     }

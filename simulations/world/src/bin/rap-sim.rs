@@ -2,19 +2,18 @@
 
 use std::{
     fmt::Display,
-    num::NonZero,
     process::ExitCode,
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    thread,
+    str::FromStr,
     time::{Duration, Instant},
 };
 
 use clap::{Parser, ValueEnum};
 use rap_proto::Digest;
-use rap_simulations::{beat, fleet, lease};
+use rap_simulations::{
+    Mutation, Options, beat, fleet,
+    kit::{Report, search},
+    lease,
+};
 
 const DEFAULT_SEEDS: u64 = 1_000;
 
@@ -56,13 +55,6 @@ enum Scenario {
     Fleet,
 }
 
-/// One run, as far as it concerns this program.
-struct Outcome {
-    report: Box<dyn Display + Send>,
-    held: bool,
-    simulated: Duration,
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let scenarios = match (arguments.scenario, &arguments.plant) {
@@ -87,130 +79,66 @@ fn main() -> ExitCode {
 
 /// Whether every invariant held.
 fn of(scenario: Scenario, arguments: &Arguments) -> Result<bool, String> {
-    let plant = arguments.plant.as_deref();
-    match scenario {
+    Ok(match scenario {
         Scenario::Fabric => {
-            let mutation =
-                plant.map(|text| parse(text, rap_simulations::Mutation::ALL)).transpose()?;
-            let run = |seed| {
-                let report = rap_simulations::run(rap_simulations::Options { seed, mutation });
-                let (held, simulated) = (report.violation.is_none(), rap_simulations::SIMULATED);
-                Outcome { held, simulated, report: Box::new(report) }
-            };
-            Ok(search("fabric", arguments, run))
+            let mutation = planted(arguments, Mutation::ALL)?;
+            look("fabric", arguments, |seed| rap_simulations::run(Options { seed, mutation }))
         }
         Scenario::Leases => {
-            let mutation = plant.map(|text| parse(text, lease::Mutation::ALL)).transpose()?;
-            let coverage = Mutex::new(lease::Coverage::default());
-            let run = |seed| {
-                let report = lease::run(lease::Options { seed, mutation });
-                coverage.lock().expect("no run panics").add(&report.coverage);
-                let (held, simulated) = (report.violation.is_none(), report.simulated);
-                Outcome { held, simulated, report: Box::new(report) }
-            };
-            let held = search("leases", arguments, run);
-            println!("{}", coverage.into_inner().expect("no run panics"));
-            Ok(held)
+            let mutation = planted(arguments, lease::Mutation::ALL)?;
+            look("leases", arguments, |seed| lease::run(lease::Options { seed, mutation }))
         }
         Scenario::Beat => {
-            let mutation = plant.map(|text| parse(text, beat::Mutation::ALL)).transpose()?;
-            let coverage = Mutex::new(beat::Coverage::default());
-            let run = |seed| {
-                let report = beat::run(beat::Options { seed, mutation });
-                coverage.lock().expect("no run panics").add(&report.coverage);
-                let (held, simulated) = (report.violation.is_none(), report.simulated);
-                Outcome { held, simulated, report: Box::new(report) }
-            };
-            let held = search("beat", arguments, run);
-            println!("{}", coverage.into_inner().expect("no run panics"));
-            Ok(held)
+            let mutation = planted(arguments, beat::Mutation::ALL)?;
+            look("beat", arguments, |seed| beat::run(beat::Options { seed, mutation }))
         }
         Scenario::Fleet => {
-            let mutation = plant.map(|text| parse(text, fleet::Mutation::ALL)).transpose()?;
-            let nodes = arguments.nodes.map_or(fleet::run::NODES, |nodes| nodes as usize);
-            let coverage = Mutex::new(fleet::Coverage::default());
-            let run = |seed| {
-                let report = fleet::run(fleet::Options { seed, nodes, mutation });
-                coverage.lock().expect("no run panics").add(&report.coverage);
-                let (held, simulated) = (report.violation.is_none(), report.simulated);
-                Outcome { held, simulated, report: Box::new(report) }
-            };
-            let held = search("fleet", arguments, run);
-            println!("{}", coverage.into_inner().expect("no run panics"));
-            Ok(held)
+            let mutation = planted(arguments, fleet::Mutation::ALL)?;
+            let nodes = arguments.nodes.map_or(fleet::NODES, |nodes| nodes as usize);
+            look("fleet", arguments, |seed| fleet::run(fleet::Options { seed, nodes, mutation }))
         }
-    }
-}
-
-fn parse<M: Copy + Display + std::str::FromStr>(text: &str, all: &[M]) -> Result<M, String> {
-    text.parse().map_err(|_| {
-        let known: Vec<_> = all.iter().map(M::to_string).collect();
-        format!("no planted bug {text:?}; the bugs are: {}", known.join(", "))
     })
 }
 
-fn search(name: &str, arguments: &Arguments, run: impl Fn(u64) -> Outcome + Sync) -> bool {
-    if let Some(seed) = arguments.seed {
-        let outcome = run(seed);
-        println!("{}", outcome.report);
-        return outcome.held;
-    }
-    let first = arguments.commit.as_deref().map_or(0, first_seed);
-    let seeds = match (arguments.seeds, arguments.minutes) {
-        (Some(seeds), _) => seeds,
-        (None, Some(_)) => u64::MAX - first,
-        (None, None) => DEFAULT_SEEDS,
+fn planted<M: Copy + Display + FromStr>(
+    arguments: &Arguments,
+    all: &[M],
+) -> Result<Option<M>, String> {
+    let parse = |text: &String| {
+        text.parse().map_err(|_| {
+            let known: Vec<_> = all.iter().map(M::to_string).collect();
+            format!("no planted bug {text:?}; the bugs are: {}", known.join(", "))
+        })
     };
-    let deadline =
-        arguments.minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes));
-    search_from(name, first, seeds, deadline, run)
+    arguments.plant.as_ref().map(parse).transpose()
 }
 
-/// Spread over the processors; the first violation ends the search.
-fn search_from(
-    name: &str,
-    first: u64,
-    seeds: u64,
-    deadline: Option<Instant>,
-    run: impl Fn(u64) -> Outcome + Sync,
-) -> bool {
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let simulated = AtomicU64::new(0);
-    let begun = Instant::now();
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let failures: Vec<Outcome> = thread::scope(|scope| {
-        let worker = || {
-            while !failed.load(Ordering::Relaxed) && deadline.is_none_or(|at| Instant::now() < at) {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= seeds {
-                    return None;
-                }
-                let outcome = run(first + number);
-                simulated.fetch_add(outcome.simulated.as_secs(), Ordering::Relaxed);
-                if !outcome.held {
-                    failed.store(true, Ordering::Relaxed);
-                    return Some(outcome);
-                }
-            }
-            None
-        };
-        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        running
-            .into_iter()
-            .filter_map(|worker| worker.join().expect("a run does not panic"))
-            .collect()
-    });
-    for failure in &failures {
-        println!("{}\n", failure.report);
+fn look(name: &str, arguments: &Arguments, run: impl Fn(u64) -> Report + Sync) -> bool {
+    if let Some(seed) = arguments.seed {
+        let report = run(seed);
+        println!("{report}\n{}", report.coverage);
+        return report.violation.is_none();
     }
-    let tried = next.load(Ordering::Relaxed).min(seeds);
+    let begun = Instant::now();
+    let first = arguments.commit.as_deref().map_or(0, first_seed);
+    let end = match (arguments.seeds, arguments.minutes) {
+        (Some(seeds), _) => first.saturating_add(seeds),
+        (None, Some(_)) => u64::MAX,
+        (None, None) => first + DEFAULT_SEEDS,
+    };
+    let deadline = arguments.minutes.map(|minutes| begun + Duration::from_secs(60 * minutes));
+    let found = search(first..end, deadline, run);
+    for report in &found.failures {
+        println!("{report}\n");
+    }
     println!(
-        "{name}: {tried} seeds from {first} in {:.1} s on {workers} processors, {} simulated \
-         seconds",
+        "{name}: {} seeds from {first} in {:.1} s, {} simulated seconds\n{}",
+        found.tried,
         begun.elapsed().as_secs_f64(),
-        simulated.into_inner(),
+        found.simulated.as_secs(),
+        found.coverage,
     );
-    failures.is_empty()
+    found.failures.is_empty()
 }
 
 /// Leaves room above for any number of seeds.

@@ -9,8 +9,6 @@ mod recorded;
 mod replay;
 mod scope;
 
-use std::fmt;
-
 pub use admission::{Admission, Flow};
 pub use applied::Applied;
 pub use convergence::{Convergence, Standing};
@@ -19,24 +17,9 @@ pub use recorded::Recorded;
 pub use replay::Replay;
 pub use scope::Scope;
 
-/// An invariant that did not hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    pub checker: &'static str,
-    pub detail: String,
-}
+pub use crate::kit::Violation;
 
-impl Violation {
-    pub fn new(checker: &'static str, detail: impl Into<String>) -> Self {
-        Self { checker, detail: detail.into() }
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.checker, self.detail)
-    }
-}
+use crate::kit::Verdict;
 
 /// All checkers, and what they found.
 #[derive(Debug, Default)]
@@ -48,18 +31,17 @@ pub struct Checkers {
     pub enrollment: Enrollment,
     pub replay: Replay,
     pub convergence: Convergence,
-    found: Option<Violation>,
+    pub verdict: Verdict,
 }
 
 impl Checkers {
-    /// Keeps the first violation: the ones after it follow from it.
     pub fn judge(&mut self, outcome: Result<(), Violation>) {
-        if let (Err(violation), None) = (outcome, &self.found) {
-            self.found = Some(violation);
-        }
+        self.verdict.judge(outcome);
     }
+}
 
-    pub fn found(&self) -> Option<&Violation> {
-        self.found.as_ref()
+impl AsRef<Verdict> for Checkers {
+    fn as_ref(&self) -> &Verdict {
+        &self.verdict
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use rap_proto::Moment;
 
-use crate::checkers::Violation;
+use crate::kit::Verdict;
 
 /// No node turns to one that its directory does not name, or lets one forward that is no relay.
 pub const UNAUTHORISED: &str = "unauthorised";
@@ -46,22 +46,18 @@ pub struct Checkers {
     books: Vec<Book>,
     relays: BTreeSet<usize>,
     calm: bool,
-    found: Option<Violation>,
+    pub verdict: Verdict,
 }
 
 impl Checkers {
     pub fn new(bounds: impl IntoIterator<Item = usize>, relays: BTreeSet<usize>) -> Self {
         let book = |bound| Book { bound, ..Book::default() };
-        Self { books: bounds.into_iter().map(book).collect(), relays, calm: false, found: None }
-    }
-
-    pub fn found(&self) -> Option<&Violation> {
-        self.found.as_ref()
-    }
-
-    /// Keeps the first violation: the ones after it follow from it.
-    pub fn violated(&mut self, checker: &'static str, detail: String) {
-        self.found.get_or_insert_with(|| Violation::new(checker, detail));
+        Self {
+            books: bounds.into_iter().map(book).collect(),
+            relays,
+            calm: false,
+            verdict: Verdict::default(),
+        }
     }
 
     /// From now on nearly nothing may change.
@@ -83,7 +79,8 @@ impl Checkers {
     /// The node speaks to another one.
     pub fn turned_to(&mut self, node: usize, other: usize) {
         if !self.books[node].named.contains(&other) {
-            self.violated(UNAUTHORISED, format!("node {node} turns to {other}, a stranger"));
+            self.verdict
+                .violated(UNAUTHORISED, format!("node {node} turns to {other}, a stranger"));
         }
     }
 
@@ -91,7 +88,8 @@ impl Checkers {
     pub fn leads_through(&mut self, node: usize, relay: usize) {
         self.turned_to(node, relay);
         if !self.relays.contains(&relay) {
-            self.violated(UNAUTHORISED, format!("node {node} leads through {relay}, no relay"));
+            self.verdict
+                .violated(UNAUTHORISED, format!("node {node} leads through {relay}, no relay"));
         }
     }
 
@@ -102,7 +100,8 @@ impl Checkers {
         book.open.insert(other);
         let (open, bound) = (book.open.len(), book.bound);
         if open > bound {
-            self.violated(PEER_BOUND, format!("node {node} has {open} connections of {bound}"));
+            self.verdict
+                .violated(PEER_BOUND, format!("node {node} has {open} connections of {bound}"));
         }
     }
 
@@ -117,10 +116,10 @@ impl Checkers {
         let calm = book.opened_in_the_calm;
         if often > MAX_OPENED_A_MINUTE {
             let detail = format!("node {node} opened {often} connections to {other} in a minute");
-            self.violated(NO_FLAPPING, detail);
+            self.verdict.violated(NO_FLAPPING, detail);
         }
         if calm > MAX_OPENED_IN_THE_CALM {
-            self.violated(
+            self.verdict.violated(
                 NO_FLAPPING,
                 format!("node {node} opened {calm} connections in the calm"),
             );
@@ -154,7 +153,13 @@ impl Checkers {
         if !fits {
             let name = |step: Option<usize>| step.map_or("none", |step| STEPS[step]);
             let detail = format!("node {node} goes from {} to {}", name(before), name(next));
-            self.violated(RECOVERY_ORDER, detail);
+            self.verdict.violated(RECOVERY_ORDER, detail);
         }
+    }
+}
+
+impl AsRef<Verdict> for Checkers {
+    fn as_ref(&self) -> &Verdict {
+        &self.verdict
     }
 }

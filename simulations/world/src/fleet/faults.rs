@@ -1,8 +1,8 @@
 //! What goes wrong, drawn anew for each seed so that rare mixtures come up as well.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::chance::Chance;
+use crate::kit::Chance;
 
 /// The faults of one run's first phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,25 +46,5 @@ impl FaultMix {
             full: chance.happens(500),
             gone: chance.happens(500),
         }
-    }
-}
-
-impl fmt::Display for FaultMix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "loss {}‰, churn every {:?}, outage every {:?} for {:?}, one-way loss every {:?}, flap \
-             every {:?}, withdrawal every {:?}, a liar: {}, a full relay: {}, one gone: {}",
-            self.loss,
-            self.churn_every,
-            self.outage_every,
-            self.outage_lasts,
-            self.one_way_every,
-            self.flap_every,
-            self.withdraw_every,
-            self.liar,
-            self.full,
-            self.gone,
-        )
     }
 }

@@ -12,15 +12,35 @@
 //! the shell asks is tested with real connections.
 
 pub mod checkers;
-pub mod coverage;
 pub mod faults;
 pub mod mutation;
 pub mod network;
 pub mod node;
-pub mod run;
 mod trouble;
 pub mod world;
 
-pub use coverage::Coverage;
+use crate::kit::{self, Report};
+
 pub use mutation::Mutation;
-pub use run::{Options, Report, run};
+
+/// How many nodes a run has when nobody says otherwise.
+pub const NODES: usize = 10;
+/// The heading under which is counted what machines wanted to be done.
+pub const EFFECTS: &str = "effects";
+/// The heading of the steps of recoveries, and of their ends.
+pub const RECOVERY: &str = "recovery";
+
+/// Everything that a run follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub seed: u64,
+    pub nodes: usize,
+    /// A bug to plant, for testing the checkers.
+    pub mutation: Option<Mutation>,
+}
+
+/// Runs the scenario once.
+pub fn run(options: Options) -> Report {
+    let scenario = format!("--scenario fleet --nodes {}", options.nodes);
+    kit::run(world::World::new(options), options.seed, &scenario)
+}

@@ -1,6 +1,6 @@
 //! Planted bugs of the fleet scenario. A checker that finds none of them checks nothing.
 
-use crate::mutation::mutations;
+use crate::kit::mutation::mutations;
 
 mutations! {
     /// A node keeps a peer that the directory no longer names.

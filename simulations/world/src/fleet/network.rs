@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::chance::Chance;
+use crate::kit::Chance;
 
 /// How long a round trip takes within one region, and for each region that lies between.
 const NEAR: Duration = Duration::from_millis(6);

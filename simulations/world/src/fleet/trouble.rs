@@ -13,7 +13,7 @@ const FLAPS: u32 = 4;
 
 /// Kinds of trouble, each with its own interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub enum Trouble {
     Churn,
     Outage,
     OneWay,
@@ -45,77 +45,68 @@ impl World {
             Trouble::Flap => self.flap(),
             Trouble::Withdraw => self.withdraw(),
         }
-        if let Some(every) = trouble.every(&self.mix) {
-            let next = self.chance.between(every / 2, every * 3 / 2);
-            self.scheduler.after(next, Event::Trouble(trouble));
-        }
+        self.stage.again(trouble.every(&self.stage.mix), Event::Trouble(trouble));
     }
 
     fn churn(&mut self) {
-        let index = self.any(self.nodes.len());
+        let index = self.stage.any(self.nodes.len());
         if !self.nodes[index].is_up() {
             return;
         }
-        self.coverage.fault("crash");
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("node {index} crashes"));
+        self.stage.coverage.fault("crash");
+        self.stage.note(format_args!("node {index} crashes"));
         self.crash(index);
-        let back = self.chance.between(Duration::from_secs(2), Duration::from_secs(60));
-        self.scheduler.after(back, Event::Boot(index));
+        self.stage.within_secs(2, 60, Event::Boot(index));
     }
 
     fn outage(&mut self) {
-        let region = self.any(self.regions);
-        let lasts = self.chance.between(Duration::from_secs(3), self.mix.outage_lasts);
-        self.coverage.fault("regional outage");
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("region {region} is dark for {lasts:?}"));
+        let region = self.stage.any(self.regions);
+        let lasts = self.stage.chance.between(Duration::from_secs(3), self.stage.mix.outage_lasts);
+        self.stage.coverage.fault("regional outage");
+        self.stage.note(format_args!("region {region} is dark for {lasts:?}"));
         self.network.darken(region);
-        self.scheduler.after(lasts, Event::Lighten(region));
+        self.stage.after(lasts, Event::Lighten(region));
     }
 
     fn one_way(&mut self) {
-        let index = self.any(self.nodes.len());
-        self.coverage.fault("one-way loss");
-        self.network.hosts[index].outward_loss = 300 + self.chance.below(700);
-        let lasts = self.chance.between(Duration::from_secs(5), Duration::from_secs(60));
-        self.scheduler.after(lasts, Event::Hear(index));
+        let index = self.stage.any(self.nodes.len());
+        self.stage.coverage.fault("one-way loss");
+        self.network.hosts[index].outward_loss = 300 + self.stage.chance.below(700);
+        self.stage.within_secs(5, 60, Event::Hear(index));
     }
 
     /// A connection that somebody has comes and goes a few times.
     fn flap(&mut self) {
-        let index = self.any(self.nodes.len());
+        let index = self.stage.any(self.nodes.len());
         let open: Vec<usize> = self.nodes[index].answered.keys().copied().collect();
-        let Some(other) = self.chance.pick(&open).copied() else { return };
-        self.coverage.fault("flapping link");
+        let Some(other) = self.stage.chance.pick(&open).copied() else { return };
+        self.stage.coverage.fault("flapping link");
         self.flap_again(index, other, FLAPS);
     }
 
     pub(super) fn flap_again(&mut self, index: usize, other: usize, left: u32) {
         self.network.cut(index, other);
-        self.scheduler.after(FLAP_AWAY, Event::Heal(index, other));
+        self.stage.after(FLAP_AWAY, Event::Heal(index, other));
         if left > 1 {
-            self.scheduler.after(FLAP_AWAY * 2, Event::Flap(index, other, left - 1));
+            self.stage.after(FLAP_AWAY * 2, Event::Flap(index, other, left - 1));
         }
     }
 
     /// A node is taken out of everybody's directory; each hears of it when it hears of it.
     fn withdraw(&mut self) {
-        let index = self.any(self.nodes.len());
+        let index = self.stage.any(self.nodes.len());
         let role = self.nodes[index].role;
         let left = self.with_role(role).into_iter().filter(|node| !self.withdrawn.contains(node));
         if left.count() <= 2 || !self.withdrawn.insert(index) {
             return;
         }
-        self.coverage.fault("withdrawal");
+        self.stage.coverage.fault("withdrawal");
         self.version += 1;
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("node {index} is withdrawn"));
+        self.stage.note(format_args!("node {index} is withdrawn"));
         let told = |node: &usize| self.told[*node].contains(&index);
         let told: Vec<usize> = (0..self.nodes.len()).filter(told).collect();
         for node in told {
-            let delay = self.chance.between(Duration::ZERO, Duration::from_secs(5));
-            self.scheduler.after(delay, Event::Directory(node));
+            self.stage.within(Duration::ZERO, Duration::from_secs(5), Event::Directory(node));
         }
         if self.nodes[index].is_up() {
             self.crash(index);

@@ -5,16 +5,15 @@ use std::{collections::BTreeSet, time::Duration};
 use rap_mesh_core::peers::{Availability, Directory, Effect, Input, Listed};
 use rap_proto::{Moment, NodeRole, Timestamp};
 
-use crate::{chance::Chance, checkers::Violation, scheduler::Scheduler, trace::Trace};
+use crate::kit::{self, Chance, Phases, Stage};
 
 use super::{
+    EFFECTS, Options, RECOVERY,
     checkers::{CONVERGENCE, Checkers},
-    coverage::Coverage,
     faults::FaultMix,
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Host, Network, Welcome},
     node::{self, SimNode, calendar, id_of, index_of},
-    run::Options,
     trouble::Trouble,
 };
 
@@ -41,7 +40,7 @@ const MAX_CHOOSING: usize = 64;
 const MAX_EVENTS: u64 = 60_000;
 
 #[derive(Debug, Clone)]
-pub(super) enum Event {
+pub enum Event {
     Timer(usize),
     Boot(usize),
     /// A question arrives, and its answer some time later.
@@ -82,10 +81,7 @@ pub(super) enum Event {
 }
 
 pub struct World {
-    pub(super) scheduler: Scheduler<Event>,
-    pub(super) chance: Chance,
-    pub(super) mix: FaultMix,
-    pub(super) failing: bool,
+    pub(super) stage: Stage<Self>,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
     pub(super) told: Vec<Vec<usize>>,
@@ -96,29 +92,14 @@ pub struct World {
     chosen: usize,
     pub(super) version: u64,
     pub(super) regions: usize,
-    pub(super) checkers: Checkers,
-    pub(super) coverage: Coverage,
-    pub(super) trace: Trace,
-    events: u64,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct End {
-    pub mix: FaultMix,
-    pub violation: Option<Violation>,
-    pub trace: Trace,
-    pub coverage: Coverage,
-    pub simulated: Duration,
-    pub events: u64,
 }
 
 impl World {
-    pub fn new(options: Options) -> Self {
-        let mut chance = Chance::new(options.seed, 1);
-        let mix = FaultMix::draw(&mut chance, options.nodes);
-        let cast = cast(options.nodes);
-        let regions = if options.nodes < 500 { 3 } else { 6 };
+    pub fn new(Options { seed, nodes, mutation }: Options) -> Self {
+        let mut chance = Chance::new(seed, 1);
+        let mix = FaultMix::draw(&mut chance, nodes);
+        let cast = cast(nodes);
+        let regions = if nodes < 500 { 3 } else { 6 };
         let hosts = (0..cast.len()).map(|index| Host::new(index % regions)).collect();
         let network = Network::new(hosts, mix.loss);
         let told = (0..cast.len()).map(|index| told(index, &cast, &mut chance)).collect();
@@ -127,12 +108,10 @@ impl World {
             |(index, role): (usize, &NodeRole)| (*role == NodeRole::RelayNode).then_some(index);
         let relays = cast.iter().enumerate().filter_map(is_relay).collect();
         let checkers = Checkers::new(cast.iter().map(of), relays);
-        let node = |(index, role)| SimNode::new(index, role, options.mutation);
+        let most_events = MAX_EVENTS * cast.len() as u64;
+        let node = |(index, role)| SimNode::new(index, role, mutation);
         Self {
-            scheduler: Scheduler::default(),
-            chance,
-            mix,
-            failing: true,
+            stage: Stage::new(mutation, chance, mix, checkers, most_events),
             network,
             nodes: cast.into_iter().enumerate().map(node).collect(),
             told,
@@ -141,79 +120,55 @@ impl World {
             chosen: 0,
             version: 1,
             regions,
-            checkers,
-            coverage: Coverage::default(),
-            trace: Trace::default(),
-            events: 0,
         }
     }
+}
 
-    /// All phases, or as far as the first violation.
-    pub fn run(mut self) -> End {
-        self.plan();
-        self.advance(FAULTS);
-        self.stop_failing();
-        self.advance(CONVERGENCE_BOUND);
-        self.judge();
-        self.checkers.calm();
-        self.advance(CALM);
-        self.judge();
-        End {
-            mix: self.mix,
-            violation: self.checkers.found().cloned(),
-            trace: self.trace,
-            coverage: self.coverage,
-            simulated: self.scheduler.now().since(Moment::default()),
-            events: self.events,
-        }
+impl kit::World for World {
+    type Event = Event;
+    type Mutation = Mutation;
+    type Mix = FaultMix;
+    type Checkers = Checkers;
+
+    fn stage(&mut self) -> &mut Stage<Self> {
+        &mut self.stage
     }
 
-    fn plan(&mut self) {
+    fn phases(&self) -> Phases {
+        Phases { failing: FAULTS, recovery: CONVERGENCE_BOUND, calm: CALM }
+    }
+
+    fn begin(&mut self) {
         let relays: Vec<usize> = self.with_role(NodeRole::RelayNode);
-        if self.mix.liar {
+        if self.stage.mix.liar {
             self.network.hosts[relays[0]].swallows = true;
-            self.coverage.fault("a relay that swallows");
+            self.stage.coverage.fault("a relay that swallows");
         }
-        if self.mix.full {
+        if self.stage.mix.full {
             self.network.hosts[relays[1]].capacity = 1;
-            self.coverage.fault("a full relay");
+            self.stage.coverage.fault("a full relay");
         }
-        if self.mix.gone {
+        if self.stage.mix.gone {
             let entries = self.with_role(NodeRole::EntryNode);
-            let index = self.chance.pick(&entries).copied().unwrap_or(0);
-            let when = self.chance.between(Duration::from_secs(40), Duration::from_secs(200));
-            self.scheduler.after(when, Event::Gone(index));
+            let index = self.stage.chance.pick(&entries).copied().unwrap_or(0);
+            self.stage.within_secs(40, 200, Event::Gone(index));
         }
         for index in 0..self.nodes.len() {
-            let delay = self.chance.between(Duration::ZERO, Duration::from_secs(20));
-            self.scheduler.after(delay, Event::Boot(index));
+            self.stage.within_secs(0, 20, Event::Boot(index));
         }
-        self.scheduler.after(CHOOSE_EVERY, Event::Choose);
+        self.stage.after(CHOOSE_EVERY, Event::Choose);
         for trouble in Trouble::ALL {
-            if let Some(every) = trouble.every(&self.mix) {
-                let first = self.chance.between(Duration::from_secs(5), every * 2);
-                self.scheduler.after(first, Event::Trouble(*trouble));
+            if let Some(every) = trouble.every(&self.stage.mix) {
+                self.stage.within(Duration::from_secs(5), every * 2, Event::Trouble(*trouble));
             }
         }
     }
 
-    fn advance(&mut self, span: Duration) {
-        let end = self.scheduler.now() + span;
-        while self.checkers.found().is_none() {
-            let Some(event) = self.scheduler.next(end) else { return };
-            self.events += 1;
-            let most = MAX_EVENTS * self.nodes.len() as u64;
-            assert!(self.events < most, "the world runs in circles");
-            self.happen(event);
-        }
-    }
-
     fn happen(&mut self, event: Event) {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         match event {
             Event::Timer(index) => {
-                if self.nodes[index].armed == Some(now) {
-                    self.nodes[index].armed = None;
+                if self.stage.fires(&mut self.nodes[index].armed) {
                     self.nodes[index].handle_timeout(now);
                     let lost = self.nodes[index].planted(Mutation::TimerLost);
                     self.settle(index, !lost);
@@ -238,22 +193,40 @@ impl World {
             Event::Lighten(region) => self.network.lighten(region),
             Event::Hear(index) => self.network.hosts[index].outward_loss = 0,
             Event::Gone(index) => self.lose(index),
-            Event::Trouble(_) | Event::Flap(..) if !self.failing => {}
+            Event::Trouble(_) | Event::Flap(..) if !self.stage.failing => {}
             Event::Flap(index, other, left) => self.flap_again(index, other, left),
             Event::Trouble(trouble) => self.trouble(trouble),
         }
     }
 
+    fn stop_failing(&mut self) {
+        self.network.heal_all();
+        for index in 0..self.nodes.len() {
+            self.boot(index);
+        }
+    }
+
+    fn judge_recovery(&mut self) {
+        self.judge();
+        self.stage.checkers.calm();
+    }
+
+    fn judge_calm(&mut self) {
+        self.judge();
+    }
+}
+
+impl World {
     fn feed(&mut self, node: usize, boot: u32, input: Input) {
         if self.nodes[node].boot == boot && self.nodes[node].is_up() {
-            let now = self.scheduler.now();
+            let now = self.stage.now();
             self.nodes[node].handle(now, input);
             self.settle(node, true);
         }
     }
 
     fn answer(&mut self, node: usize, boot: u32, other: usize, stays: bool) {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         if self.nodes[node].boot != boot || !self.nodes[node].is_up() {
             return;
         }
@@ -261,11 +234,11 @@ impl World {
             Welcome::Full => self.feed(node, boot, Input::Full { node: id_of(other) }),
             Welcome::Taken => {
                 if stays && self.nodes[node].answered.insert(other, Some(now)) == Some(None) {
-                    self.trace.note(now, format_args!("node {node} opens {other}"));
-                    self.checkers.opened(now, node, other);
+                    self.stage.note(format_args!("node {node} opens {other}"));
+                    self.stage.checkers.opened(now, node, other);
                 }
                 let lies = self.network.hosts[other].swallows;
-                let rtt = self.network.rtt(node, other, &mut self.chance);
+                let rtt = self.network.rtt(node, other, &mut self.stage.chance);
                 let rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
                 let rtt_us = if lies { CLAIMED_RTT_US } else { rtt };
                 self.feed(node, boot, answered(now, other, rtt_us));
@@ -281,81 +254,76 @@ impl World {
         if !arm {
             return;
         }
-        let now = self.scheduler.now();
         let node = &mut self.nodes[index];
-        let Some(at) = node.poll_timeout() else { return };
-        let at = at.max(now);
-        if node.armed.is_none_or(|armed| at < armed) {
-            node.armed = Some(at);
-            self.scheduler.at(at, Event::Timer(index));
+        if let Some(at) = node.poll_timeout() {
+            self.stage.arm(&mut node.armed, at, Event::Timer(index));
         }
     }
 
     fn perform(&mut self, index: usize, effect: Effect) {
         match effect {
             Effect::Heartbeat { node } => {
-                self.coverage.effect("heartbeat");
+                self.stage.coverage.count(EFFECTS, "heartbeat");
                 let other = index_of(node);
-                self.checkers.holds(index, other);
+                self.stage.checkers.holds(index, other);
                 self.nodes[index].answered.entry(other).or_insert(None);
                 self.ask(index, other, true);
             }
             Effect::Probe { node } => {
-                self.coverage.effect("probe");
-                self.checkers.turned_to(index, index_of(node));
+                self.stage.coverage.count(EFFECTS, "probe");
+                self.stage.checkers.turned_to(index, index_of(node));
                 self.ask(index, index_of(node), false);
             }
             Effect::Release { node } => {
-                self.coverage.effect("release");
+                self.stage.coverage.count(EFFECTS, "release");
                 let other = index_of(node);
-                self.checkers.released(index, other);
+                self.stage.checkers.released(index, other);
                 self.nodes[index].answered.remove(&other);
                 self.network.hosts[other].inbound.remove(&index);
             }
             Effect::ProbeThrough { relay, target } => {
-                self.coverage.effect("probe through");
-                self.checkers.leads_through(index, index_of(relay));
+                self.stage.coverage.count(EFFECTS, "probe through");
+                self.stage.checkers.leads_through(index, index_of(relay));
                 self.ask_through(index, index_of(relay), index_of(target));
             }
-            Effect::Refresh => self.coverage.effect("refresh"),
+            Effect::Refresh => self.stage.coverage.count(EFFECTS, "refresh"),
             Effect::Discover => {
-                self.coverage.effect("discover");
-                let soon = self.chance.between(Duration::from_millis(50), Duration::from_secs(3));
-                self.scheduler.after(soon, Event::Directory(index));
+                self.stage.coverage.count(EFFECTS, "discover");
+                let (least, greatest) = (Duration::from_millis(50), Duration::from_secs(3));
+                self.stage.within(least, greatest, Event::Directory(index));
             }
             Effect::Recovering(step) => {
                 let step = step.map(rap_mesh_core::peers::Step::as_str);
-                self.coverage.step(step.unwrap_or("reached"));
-                let now = self.scheduler.now();
+                self.stage.coverage.count(RECOVERY, step.unwrap_or("reached"));
                 let shown = step.unwrap_or("over");
-                self.trace.note(now, format_args!("node {index}: recovery {shown}"));
-                self.checkers.recovering(index, step);
+                self.stage.note(format_args!("node {index}: recovery {shown}"));
+                self.stage.checkers.recovering(index, step);
             }
-            Effect::Persist(_) => self.coverage.effect("persist"),
+            Effect::Persist(_) => self.stage.coverage.count(EFFECTS, "persist"),
         }
     }
 
     fn ask(&mut self, index: usize, other: usize, stays: bool) {
         let boot = self.nodes[index].boot;
-        if self.network.round_trip(index, other, &mut self.chance) {
-            let rtt = self.network.rtt(index, other, &mut self.chance);
-            self.scheduler.after(rtt, Event::Answer { node: index, boot, other, stays });
+        if self.network.round_trip(index, other, &mut self.stage.chance) {
+            let rtt = self.network.rtt(index, other, &mut self.stage.chance);
+            self.stage.after(rtt, Event::Answer { node: index, boot, other, stays });
         } else if self.nodes[index].planted(Mutation::SilenceIsAnAnswer) {
-            self.scheduler.after(NOTICED / 2, Event::Silence { node: index, boot, other });
+            self.stage.after(NOTICED / 2, Event::Silence { node: index, boot, other });
         }
     }
 
     fn ask_through(&mut self, node: usize, relay: usize, target: usize) {
         let boot = self.nodes[node].boot;
-        let arrives = self.network.round_trip(node, relay, &mut self.chance)
-            && self.network.round_trip(relay, target, &mut self.chance);
+        let arrives = self.network.round_trip(node, relay, &mut self.stage.chance)
+            && self.network.round_trip(relay, target, &mut self.stage.chance);
         let forwards = arrives && !self.network.hosts[relay].swallows;
-        let rtt = self.network.rtt(node, relay, &mut self.chance)
-            + self.network.rtt(relay, target, &mut self.chance);
+        let rtt = self.network.rtt(node, relay, &mut self.stage.chance)
+            + self.network.rtt(relay, target, &mut self.stage.chance);
         let passed = forwards || self.nodes[node].planted(Mutation::ThroughSkipped);
         // Who gets no answer waits; the machine counts the time.
         if passed {
-            self.scheduler.after(rtt, Event::Through { node, boot, relay, target, passed });
+            self.stage.after(rtt, Event::Through { node, boot, relay, target, passed });
         }
     }
 
@@ -365,13 +333,13 @@ impl World {
             return;
         }
         self.network.hosts[index].up = true;
-        self.checkers.started(index);
+        self.stage.checkers.started(index);
         let directory = self.directory(index);
-        self.checkers.told(index, named(&directory));
-        let seed = self.chance.number();
-        let now = self.scheduler.now();
+        self.stage.checkers.told(index, named(&directory));
+        let seed = self.stage.chance.number();
+        let now = self.stage.now();
         self.nodes[index].boot(now, seed, directory);
-        self.trace.note(now, format_args!("node {index} starts"));
+        self.stage.note(format_args!("node {index} starts"));
         self.settle(index, true);
     }
 
@@ -383,14 +351,13 @@ impl World {
         }
         for node in std::mem::take(&mut self.network.hosts[index].inbound) {
             let boot = self.nodes[node].boot;
-            self.scheduler.after(NOTICED, Event::Lost { node, boot, other: index });
+            self.stage.after(NOTICED, Event::Lost { node, boot, other: index });
         }
     }
 
     fn lose(&mut self, index: usize) {
-        self.coverage.fault("gone for good");
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("node {index} breaks for good"));
+        self.stage.coverage.fault("gone for good");
+        self.stage.note(format_args!("node {index} breaks for good"));
         self.gone = Some(index);
         if self.nodes[index].is_up() {
             self.crash(index);
@@ -399,44 +366,34 @@ impl World {
 
     fn tell(&mut self, index: usize) {
         if self.nodes[index].is_up() {
-            let now = self.scheduler.now();
+            let now = self.stage.now();
             let directory = self.directory(index);
-            self.checkers.told(index, named(&directory));
+            self.stage.checkers.told(index, named(&directory));
             self.nodes[index].handle(now, Input::Directory { directory, at: calendar(now) });
             self.settle(index, true);
         }
     }
 
     fn choose(&mut self) {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         let entries = self.with_role(NodeRole::EntryNode);
         let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
             if let Some(relay) = self.nodes[index].choose(now) {
-                self.checkers.leads_through(index, relay);
+                self.stage.checkers.leads_through(index, relay);
             }
         }
-        self.scheduler.after(CHOOSE_EVERY, Event::Choose);
-    }
-
-    fn stop_failing(&mut self) {
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("nothing fails any more"));
-        self.failing = false;
-        self.network.heal_all();
-        for index in 0..self.nodes.len() {
-            self.boot(index);
-        }
+        self.stage.after(CHOOSE_EVERY, Event::Choose);
     }
 
     fn judge(&mut self) {
-        if self.checkers.found().is_some() {
+        if self.stage.violation().is_some() {
             return;
         }
         let wrong = (0..self.nodes.len()).find_map(|index| self.lack(index));
         if let Some(detail) = wrong {
-            self.checkers.violated(CONVERGENCE, detail);
+            self.stage.checkers.verdict.violated(CONVERGENCE, detail);
         }
     }
 
@@ -444,11 +401,11 @@ impl World {
     fn lack(&self, index: usize) -> Option<String> {
         let book = self.nodes[index].book()?;
         let alive = |other: usize| self.network.hosts[other].up;
-        let open = self.checkers.open(index);
+        let open = self.stage.checkers.open(index);
         if let Some(dead) = open.iter().find(|other| !alive(**other)) {
             return Some(format!("node {index} holds on to {dead}, which is gone"));
         }
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         let answered = &self.nodes[index].answered;
         let fresh = |other: &usize| {
             answered.get(other).copied().flatten().is_some_and(|at| now.since(at) < FRESH)
@@ -461,7 +418,7 @@ impl World {
             let host = &self.network.hosts[**other];
             host.up && !host.swallows && host.capacity == usize::MAX
         };
-        let reachable = self.checkers.named(index).iter().filter(useful).count();
+        let reachable = self.stage.checkers.named(index).iter().filter(useful).count();
         let relay = self.nodes[index].role == NodeRole::RelayNode;
         let least = if relay { RELAY.0 } else { NORMAL.0 }.min(reachable);
         if open.len() < least {
@@ -476,7 +433,8 @@ impl World {
             return None;
         }
         let is_relay = |other: &&usize| self.nodes[**other].role == NodeRole::RelayNode;
-        let somebody = self.checkers.named(index).iter().filter(useful).any(|it| is_relay(&it));
+        let somebody =
+            self.stage.checkers.named(index).iter().filter(useful).any(|it| is_relay(&it));
         let chosen = self.nodes[index].choose(now)?;
         let swallows = self.network.hosts[chosen].swallows || !alive(chosen);
         (somebody && swallows)
@@ -502,10 +460,6 @@ impl World {
 
     pub(super) fn with_role(&self, role: NodeRole) -> Vec<usize> {
         self.nodes.iter().filter(|node| node.role == role).map(|node| node.index).collect()
-    }
-
-    pub(super) fn any(&mut self, bound: usize) -> usize {
-        usize::try_from(self.chance.below(bound as u64)).unwrap_or(0)
     }
 }
 

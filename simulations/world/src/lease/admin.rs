@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rap_control_core::lease::Desired;
 use rap_proto::{LeaseClass, NodeId, VpnConnectionId};
 
-use crate::chance::Chance;
+use crate::kit::Chance;
 
 /// The most connections that a run draws.
 pub const MAX_CONNECTIONS: u64 = 2;
@@ -101,6 +101,10 @@ impl Wishes {
         if chance.happens(500) {
             self.draining.insert(usize::try_from(chance.below(nodes as u64)).unwrap_or(0));
         }
+    }
+
+    pub fn classes(&self) -> Vec<LeaseClass> {
+        self.connections.iter().map(|wish| wish.class).collect()
     }
 
     pub fn desired(&self) -> BTreeMap<VpnConnectionId, Desired> {

@@ -7,7 +7,7 @@ use rap_control_core::lease::Hold;
 use rap_proto::{Digest, Generation, LeaseClass, Moment, lease::DRIFT_PPM};
 
 use super::{admin::Wishes, database::Held};
-use crate::checkers::Violation;
+use crate::kit::Verdict;
 
 /// At most one node is active for a connection, at any instant; and the resource serves no
 /// generation after it served a newer one.
@@ -32,7 +32,7 @@ pub struct Checkers {
     shown: BTreeMap<Digest, Vec<Digest>>,
     /// The log that each node saw last.
     witnessed: BTreeMap<usize, Vec<Digest>>,
-    found: Option<Violation>,
+    pub verdict: Verdict,
 }
 
 #[derive(Debug, Default)]
@@ -51,18 +51,9 @@ impl Checkers {
         Self { books: classes.iter().map(book).collect(), ..Self::default() }
     }
 
-    pub fn found(&self) -> Option<&Violation> {
-        self.found.as_ref()
-    }
-
     /// How often this connection was granted.
     pub fn moves(&self, connection: usize) -> u64 {
         self.books[connection].moves
-    }
-
-    /// Keeps the first violation: the ones after it follow from it.
-    pub fn violated(&mut self, checker: &'static str, detail: String) {
-        self.found.get_or_insert_with(|| Violation::new(checker, detail));
     }
 
     /// The nodes that touch a connection at this instant, each with its generation.
@@ -72,7 +63,7 @@ impl Checkers {
                 "connection {connection}: node {} under {} and node {} under {}",
                 one.0, one.1, other.0, other.1
             );
-            self.violated(SINGLE_ACTIVE, detail);
+            self.verdict.violated(SINGLE_ACTIVE, detail);
         }
     }
 
@@ -81,7 +72,7 @@ impl Checkers {
         if generation < book.served {
             let served = book.served;
             let detail = format!("connection {connection}: served {generation} after {served}");
-            self.violated(SINGLE_ACTIVE, detail);
+            self.verdict.violated(SINGLE_ACTIVE, detail);
         } else {
             book.served = generation;
         }
@@ -108,7 +99,7 @@ impl Checkers {
         book.moves += 1;
         if generation <= highest {
             let detail = format!("connection {connection}: granted {generation} after {highest}");
-            self.violated(GENERATION_RISES, detail);
+            self.verdict.violated(GENERATION_RISES, detail);
             return;
         }
         let taken = before.filter(|held| matches!(held.row.hold, Hold::Held { .. }));
@@ -120,7 +111,7 @@ impl Checkers {
                 held.node,
                 quiet.as_millis()
             );
-            self.violated(STICKINESS, detail);
+            self.verdict.violated(STICKINESS, detail);
         }
     }
 
@@ -138,13 +129,13 @@ impl Checkers {
                 "connection {connection}: node {node} is active under {generation} again, after a \
                  restart"
             );
-            self.violated(FRESH_GRANT, detail);
+            self.verdict.violated(FRESH_GRANT, detail);
         }
     }
 
     pub fn without_beat(&mut self, connection: usize, node: usize) {
         let detail = format!("connection {connection}: node {node} is active without a beat");
-        self.violated(AUTHORITY, detail);
+        self.verdict.violated(AUTHORITY, detail);
     }
 
     /// Control shows this root, of a log of these leaves.
@@ -155,7 +146,7 @@ impl Checkers {
     /// A node says that it saw the log of this root.
     pub fn witnessed(&mut self, node: usize, root: &Digest) {
         let Some(log) = self.shown.get(root).cloned() else {
-            self.violated(LOG_GROWS, format!("node {node} saw a log that nobody showed"));
+            self.verdict.violated(LOG_GROWS, format!("node {node} saw a log that nobody showed"));
             return;
         };
         let size = log.len();
@@ -164,7 +155,7 @@ impl Checkers {
             let before = before.len();
             let detail =
                 format!("node {node} saw {before} events, and takes {size} others for them");
-            self.violated(LOG_GROWS, detail);
+            self.verdict.violated(LOG_GROWS, detail);
         }
         self.witnessed.insert(node, log);
     }
@@ -180,8 +171,14 @@ impl Checkers {
         let allowed = wish.enabled && wish.nodes.contains(&node);
         if allowed && !known.draining.contains(&node) {
             let detail = format!("connection {connection}: node {node} is asked for it, and works");
-            self.violated(STICKINESS, detail);
+            self.verdict.violated(STICKINESS, detail);
         }
+    }
+}
+
+impl AsRef<Verdict> for Checkers {
+    fn as_ref(&self) -> &Verdict {
+        &self.verdict
     }
 }
 

@@ -1,20 +1,20 @@
 //! The database: one clock, one table, and failovers.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_agent_core::lease::Answer;
 use rap_control_core::lease::{Hold, Row, Table};
 use rap_proto::{Digest, Generation, LeaseClass, Moment, Timestamp};
 
-use crate::chance::Chance;
+use crate::kit::{
+    Chance,
+    clock::{DriftClock, START},
+    primary::Primary,
+};
 
 use super::{
     admin,
     checkers::Checkers,
-    clock::DriftClock,
     log::Log,
     message::{Grant, Op, Reply},
     mutation::Mutation,
@@ -22,8 +22,6 @@ use super::{
 
 /// How far back a standby that is not synchronous may be.
 const KEPT: Duration = Duration::from_secs(4);
-/// Calendar time at the world's first moment.
-const START_MS: i64 = 1_800_000_000_000;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Held {
@@ -34,18 +32,14 @@ pub struct Held {
 
 /// Everything that is stored.
 #[derive(Debug, Clone, Default)]
-struct Rows {
+pub struct Rows {
     held: Vec<Option<Held>>,
     log: Log,
 }
 
 pub struct Database {
-    pub up: bool,
     pub clock: DriftClock,
-    pub timeline: u64,
-    rows: Rows,
-    /// What the rows were before each change of the last while.
-    before: VecDeque<(Moment, Rows)>,
+    pub primary: Primary<Rows>,
     /// Grants that were stored: the world may let a failover follow one.
     pub grants: u64,
     /// The tree heads that were signed, by their roots.
@@ -54,27 +48,17 @@ pub struct Database {
 
 impl Database {
     pub fn new(connections: usize, chance: &mut Chance) -> Self {
+        let rows = Rows { held: vec![None; connections], log: Log::founded() };
         Self {
-            up: true,
             clock: DriftClock::draw(chance),
-            timeline: 1,
-            rows: Rows { held: vec![None; connections], log: Log::founded() },
-            before: VecDeque::new(),
+            primary: Primary::new(rows, KEPT),
             grants: 0,
             signed: BTreeMap::new(),
         }
     }
 
     pub fn held(&self, connection: usize) -> Option<Held> {
-        self.rows.held[connection].filter(|held| matches!(held.row.hold, Hold::Held { .. }))
-    }
-
-    /// Another server takes over, with what was stored up to `lost` ago.
-    pub fn fail_over(&mut self, now: Moment, lost: Duration) {
-        self.timeline += 1;
-        while self.before.back().is_some_and(|(at, _)| now.since(*at) < lost) {
-            self.rows = self.before.pop_back().expect("there is one").1;
-        }
+        self.primary.rows.held[connection].filter(|held| matches!(held.row.hold, Hold::Held { .. }))
     }
 
     pub fn perform(
@@ -92,7 +76,7 @@ impl Database {
                     checkers.renewed(now, connection);
                 }
                 let planted = mutation == Some(Mutation::RenewAfterFence);
-                let answer = match (answer, self.rows.held[connection]) {
+                let answer = match (answer, self.primary.rows.held[connection]) {
                     (Answer::Superseded { .. } | Answer::Over, Some(held)) if planted => {
                         Answer::Granted { remaining: held.class.ttl() }
                     }
@@ -110,8 +94,8 @@ impl Database {
                 let row = |(index, held): (usize, &Option<Held>)| {
                     Some((admin::connection_id(index), held.as_ref()?.row))
                 };
-                let rows = self.rows.held.iter().enumerate().filter_map(row).collect();
-                let table = Table { timeline: self.timeline, now: at, rows };
+                let rows = self.primary.rows.held.iter().enumerate().filter_map(row).collect();
+                let table = Table { timeline: self.primary.timeline, now: at, rows };
                 Reply::Read { read, boot, table: Box::new(table) }
             }
             Op::Grant(grant) => {
@@ -127,7 +111,7 @@ impl Database {
                 Reply::Done { connection }
             }
             Op::Tree { node, watch, request } => {
-                let reply = self.rows.log.show(&request, &mut self.signed, checkers);
+                let reply = self.primary.rows.log.show(&request, &mut self.signed, checkers);
                 Reply::Tree { node, watch, reply }
             }
         }
@@ -135,14 +119,7 @@ impl Database {
 
     fn calendar(&self, now: Moment) -> Timestamp {
         let micros = self.clock.show(now).micros();
-        Timestamp::from_unix_millis(START_MS) + Duration::from_micros(micros)
-    }
-
-    fn keep(&mut self, now: Moment) {
-        while self.before.front().is_some_and(|(at, _)| now.since(*at) > KEPT) {
-            self.before.pop_front();
-        }
-        self.before.push_back((now, self.rows.clone()));
+        START + Duration::from_micros(micros)
     }
 
     fn renew(
@@ -153,18 +130,17 @@ impl Database {
         connection: usize,
         generation: Generation,
     ) -> Answer {
-        let Some(held) = self.rows.held[connection] else { return Answer::Over };
+        let Some(held) = self.primary.rows.held[connection] else { return Answer::Over };
         if held.row.generation > generation {
             return Answer::Superseded { by: held.row.generation };
         }
         if held.row.generation != generation || held.node != node || is_over(held.row, at) {
             return Answer::Over;
         }
-        self.keep(now);
         let remaining = held.class.ttl();
         let hold = Hold::Held { renewed_at: at, valid_until: at + remaining };
         let row = Row { hold, ..held.row };
-        self.rows.held[connection] = Some(Held { row, ..held });
+        self.primary.change(now).held[connection] = Some(Held { row, ..held });
         Answer::Granted { remaining }
     }
 
@@ -177,33 +153,36 @@ impl Database {
         checkers: &mut Checkers,
     ) {
         let Grant { connection, node, generation, class, revision, timeline } = grant;
-        let before = self.rows.held[connection];
+        let before = self.primary.rows.held[connection];
         let unmoved = before.map(|held| held.row.revision) == revision;
-        let timeline =
-            if mutation == Some(Mutation::HoldOffSkipped) { self.timeline } else { timeline };
+        let timeline = if mutation == Some(Mutation::HoldOffSkipped) {
+            self.primary.timeline
+        } else {
+            timeline
+        };
         let free = before
             .is_none_or(|held| is_over(held.row, at) || mutation == Some(Mutation::OwnClockOnly));
         let rises = before.is_none_or(|held| held.row.generation < generation);
-        if !(unmoved && free && rises && timeline == self.timeline) {
+        if !(unmoved && free && rises && timeline == self.primary.timeline) {
             return;
         }
         checkers.granted(now, connection, node, generation, before);
-        self.keep(now);
         let hold = Hold::Held { renewed_at: at, valid_until: at + class.ttl() };
         let revision = revision.unwrap_or(0) + 1;
         let row = Row { generation, holder: admin::node_id(node), revision, hold };
-        self.rows.held[connection] = Some(Held { row, node, class });
-        self.rows.log.record(format_args!("{at} {connection} {generation} granted to {node}"));
+        let rows = self.primary.change(now);
+        rows.held[connection] = Some(Held { row, node, class });
+        rows.log.record(format_args!("{at} {connection} {generation} granted to {node}"));
         self.grants += 1;
     }
 
     fn end(&mut self, now: Moment, connection: usize, fits: impl Fn(&Held) -> bool) {
         let Some(held) = self.held(connection).filter(fits) else { return };
-        self.keep(now);
         let row = Row { hold: Hold::Ended, revision: held.row.revision + 1, ..held.row };
-        self.rows.held[connection] = Some(Held { row, ..held });
         let (generation, revision) = (row.generation, row.revision);
-        self.rows.log.record(format_args!("{connection} {generation} {revision} ended"));
+        let rows = self.primary.change(now);
+        rows.held[connection] = Some(Held { row, ..held });
+        rows.log.record(format_args!("{connection} {generation} {revision} ended"));
     }
 }
 

@@ -1,14 +1,13 @@
 //! What goes wrong, drawn anew for each seed so that rare mixtures come up as well.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use crate::chance::Chance;
-
-use super::network::Conditions;
+use crate::kit::{Chance, network::Conditions};
 
 /// Which clock may be wrong by more than its rate. One of two is survived, both are not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Jumps {
+    #[default]
     Nobody,
     /// The database's, in either direction.
     Database,
@@ -17,16 +16,9 @@ pub enum Jumps {
 }
 
 /// The faults of one run's first phase.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultMix {
-    /// Of 1,000 messages, how many are lost.
-    pub loss: u64,
-    /// Of 1,000 messages between nodes and replicas, how many come twice.
-    pub duplication: u64,
-    pub latency: (Duration, Duration),
-    /// Of 1,000 messages, how many take the slow latency.
-    pub slow: u64,
-    pub slow_latency: (Duration, Duration),
+    pub conditions: Conditions,
     pub cut_every: Option<Duration>,
     pub cut_lasts: Duration,
     pub crash_every: Option<Duration>,
@@ -58,9 +50,6 @@ pub struct FaultMix {
 impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
         let seconds = Duration::from_secs;
-        let sometimes = |chance: &mut Chance, permille, least, greatest| {
-            chance.happens(permille).then(|| chance.between(seconds(least), seconds(greatest)))
-        };
         let quiet = chance.happens(500);
         let worst = if quiet { 1 } else { 250 };
         let ms = Duration::from_millis;
@@ -79,98 +68,35 @@ impl FaultMix {
         // A grantor whose clock jumps relies on the database, which must then not forget.
         let unsynced = if jumps != Jumps::Replica && chance.happens(300) { 500 } else { 0 };
         Self {
-            loss: chance.below(worst),
-            duplication: chance.below(worst),
-            latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 150 }))),
-            slow: chance.below(slowest),
-            slow_latency: (ms(100), chance.between(seconds(1), seconds(6))),
-            cut_every: sometimes(chance, 600, 4, 30),
+            conditions: Conditions {
+                loss: chance.below(worst),
+                duplication: chance.below(worst),
+                latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 150 }))),
+                slow: chance.below(slowest),
+                slow_latency: (ms(100), chance.between(seconds(1), seconds(6))),
+            },
+            cut_every: chance.sometimes(600, 4, 30),
             cut_lasts: longest(chance, 20),
-            crash_every: sometimes(chance, 600, 4, 40),
+            crash_every: chance.sometimes(600, 4, 40),
             torn: chance.below(1_000),
-            pause_every: sometimes(chance, 600, 4, 30),
+            pause_every: chance.sometimes(600, 4, 30),
             pause_lasts: longest(chance, 15),
             worst_clocks: chance.happens(300),
             jumps,
             jump_every: chance.between(seconds(3), seconds(15)),
-            failover_every: sometimes(chance, 350, 15, 60),
+            failover_every: chance.sometimes(350, 15, 60),
             unsynced,
-            change_every: sometimes(chance, 700, 3, 20),
+            change_every: chance.sometimes(700, 3, 20),
             two_leaders: if chance.happens(400) { 300 } else { 0 },
-            beatless_every: sometimes(chance, 200, 20, 60),
+            beatless_every: chance.sometimes(200, 20, 60),
             driver_fails: if chance.happens(200) { 200 } else { 0 },
             driver_late: 500,
-            resource_crash_every: sometimes(chance, 400, 1, 10),
+            resource_crash_every: chance.sometimes(400, 1, 10),
         }
-    }
-
-    pub fn conditions(&self) -> Conditions {
-        let Self { loss, duplication, latency, slow, slow_latency, .. } = *self;
-        Conditions { loss, duplication, latency, slow, slow_latency }
     }
 
     /// The second phase: everything works.
     pub fn calm() -> Self {
-        let ms = Duration::from_millis;
-        Self {
-            loss: 0,
-            duplication: 0,
-            latency: (ms(1), ms(20)),
-            slow: 0,
-            slow_latency: (ms(1), ms(1)),
-            cut_every: None,
-            cut_lasts: Duration::ZERO,
-            crash_every: None,
-            torn: 0,
-            pause_every: None,
-            pause_lasts: Duration::ZERO,
-            worst_clocks: false,
-            jumps: Jumps::Nobody,
-            jump_every: Duration::MAX,
-            failover_every: None,
-            unsynced: 0,
-            change_every: None,
-            two_leaders: 0,
-            beatless_every: None,
-            driver_fails: 0,
-            driver_late: 0,
-            resource_crash_every: None,
-        }
-    }
-}
-
-impl fmt::Display for FaultMix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "loss {}‰, duplication {}‰, latency {:?} to {:?}, {}‰ slow up to {:?}, \
-             cut every {:?} for {:?}, crash every {:?} ({}‰ torn), pause every {:?} for {:?}, \
-             worst clocks {}, {:?} jumps every {:?}, failover every {:?} ({}‰ unsynced), \
-             changes every {:?}, two leaders {}‰, no beat every {:?}, drivers fail {}‰ and are late {}‰, \
-             resource crash every {:?}",
-            self.loss,
-            self.duplication,
-            self.latency.0,
-            self.latency.1,
-            self.slow,
-            self.slow_latency.1,
-            self.cut_every,
-            self.cut_lasts,
-            self.crash_every,
-            self.torn,
-            self.pause_every,
-            self.pause_lasts,
-            self.worst_clocks,
-            self.jumps,
-            self.jump_every,
-            self.failover_every,
-            self.unsynced,
-            self.change_every,
-            self.two_leaders,
-            self.beatless_every,
-            self.driver_fails,
-            self.driver_late,
-            self.resource_crash_every,
-        )
+        Self { conditions: Conditions::CALM, ..Self::default() }
     }
 }

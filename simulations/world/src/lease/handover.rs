@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rap_proto::{LeaseClass, Moment};
 
+use crate::kit::{Options, World as _};
+
 use super::{faults::FaultMix, node::SimNode, world::World};
 
 /// How the holder goes.
@@ -38,17 +40,17 @@ pub fn measure(
     class: LeaseClass,
     departure: Departure,
 ) -> Result<Handover, NotHandedOver> {
-    let mut world = World::new(seed, None);
-    world.mix = FaultMix::calm();
-    world.failing = false;
+    let mut world = World::new(Options { seed, mutation: None });
+    world.stage.mix = FaultMix::calm();
+    world.stage.failing = false;
     world.ask_for(class);
-    world.plan();
+    world.begin();
     // At any point between two renewals and two reads.
     let settled = 2 * class.hold_off() + Duration::from_secs(10);
-    let spread = Duration::from_millis(world.chance.below(10_000));
+    let spread = Duration::from_millis(world.stage.chance.below(10_000));
     world.advance(settled + spread);
     let [holder] = world.serving(0)[..] else { return Err(NotHandedOver(seed)) };
-    let left = world.scheduler.now();
+    let left = world.stage.now();
     match departure {
         Departure::Planned => {
             world.wishes.draining.insert(holder);
@@ -59,11 +61,11 @@ pub fn measure(
     let mut served = left;
     loop {
         world.advance(STEP);
-        let now = world.scheduler.now();
+        let now = world.stage.now();
         match world.serving(0)[..] {
             [node] if node != holder => return Ok(handover(left, served, now)),
             [_] => served = now,
-            _ if now.since(left) > LIMIT || world.violation().is_some() => {
+            _ if now.since(left) > LIMIT || world.stage.violation().is_some() => {
                 return Err(NotHandedOver(seed));
             }
             _ => {}

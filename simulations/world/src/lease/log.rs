@@ -8,7 +8,7 @@ use rap_proto::{
 };
 use rap_tlog::{Frontier, HeadKey, TreeHead, leaf_hash, proof};
 
-use crate::beat::keys::{self, CLUSTER};
+use crate::kit::keys::{self, CLUSTER};
 
 use super::{checkers::Checkers, witness::size_of};
 

@@ -1,6 +1,6 @@
 //! What the parties say to each other. Connections go by their index.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_agent_core::lease::{Answer, RequestId};
 use rap_control_core::lease::{ReadId, Readiness, Table};
@@ -8,6 +8,34 @@ use rap_proto::{
     Generation, LeaseClass, VpnConnectionId,
     wire::node_api::{TreeReply, TreeRequest},
 };
+
+use crate::kit;
+
+use super::{driver, world::World};
+
+/// One party's turn.
+pub type Turn<'a> = kit::Turn<'a, World, Out>;
+
+/// What leaves a party.
+#[derive(Debug, Clone)]
+pub enum Out {
+    Up {
+        replica: usize,
+        up: Up,
+    },
+    Down {
+        node: usize,
+        down: Down,
+    },
+    Op(Op),
+    /// The driver will have done something.
+    Driver {
+        connection: usize,
+        incarnation: u32,
+        done: driver::Done,
+        after: Duration,
+    },
+}
 
 /// From a node to a replica.
 #[derive(Debug, Clone)]

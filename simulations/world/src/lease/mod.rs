@@ -18,7 +18,6 @@
 
 pub mod admin;
 pub mod checkers;
-pub mod clock;
 pub mod coverage;
 pub mod database;
 pub mod driver;
@@ -27,16 +26,20 @@ pub mod handover;
 pub mod log;
 pub mod message;
 pub mod mutation;
-pub mod network;
 pub mod node;
 pub mod replica;
 pub mod resource;
-pub mod run;
 mod trouble;
-pub mod turn;
 pub mod witness;
 pub mod world;
 
-pub use coverage::Coverage;
+use crate::kit::{self, Report};
+
 pub use mutation::Mutation;
-pub use run::{Options, Report, run};
+
+pub type Options = kit::Options<Mutation>;
+
+/// Runs the scenario once.
+pub fn run(options: Options) -> Report {
+    kit::run(world::World::new(options), options.seed, "--scenario leases")
+}

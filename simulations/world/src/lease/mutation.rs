@@ -1,6 +1,6 @@
 //! Planted bugs of the lease scenario. A checker that finds none of them checks nothing.
 
-use crate::mutation::mutations;
+use crate::kit::mutation::mutations;
 
 mutations! {
     /// A holder counts a lease from when the answer came.

@@ -1,6 +1,6 @@
 //! A node: the shell of one holder for each connection, its disk, its drivers and its packet loop.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_agent_core::{
     Machine as _,
@@ -10,15 +10,14 @@ use rap_agent_core::{
 use rap_control_core::lease::Readiness;
 use rap_proto::{Generation, LeaseClass, Moment, lease::STOP_BUDGET};
 
-use crate::chance::Chance;
+use crate::kit::{Chance, process::Process};
 
 use super::{
     admin::connection_id,
-    clock::DriftClock,
+    coverage::HOLDERS,
     driver::{Done, Driver},
-    message::{Asked, Down, Up},
+    message::{Asked, Down, Out, Turn, Up},
     mutation::Mutation,
-    turn::{Out, Turn},
     witness::{Done as Witnessed, SimWitness},
 };
 
@@ -44,21 +43,14 @@ pub enum Happening {
 }
 
 pub struct SimNode {
-    pub index: usize,
-    pub clock: DriftClock,
-    pub up: bool,
-    pub incarnation: u32,
-    /// The agent's thread stands still: no input, no timer.
-    pub agent_paused: bool,
+    /// The agent's: its drivers and its packet loop are no part of it.
+    pub process: Process<Happening>,
     /// The packet loop stands still.
     pub loop_paused: bool,
-    pub armed: Option<Moment>,
     disk: SimDisk,
-    chance: Chance,
     replicas: usize,
     next_replica: usize,
     draining: bool,
-    inbox: Vec<Happening>,
     holdings: Vec<Holding>,
     /// Whether there is a witness: where the log may forget.
     watches: bool,
@@ -79,21 +71,13 @@ struct Holding {
 
 impl SimNode {
     pub fn new(index: usize, seed: u64, replicas: usize, watches: bool) -> Self {
-        let mut chance = Chance::new(seed, 100 + index as u64);
         Self {
-            index,
-            clock: DriftClock::draw(&mut chance),
-            up: false,
-            incarnation: 0,
-            agent_paused: false,
+            process: Process::new(index, Chance::new(seed, 100 + index as u64)),
             loop_paused: false,
-            armed: None,
             disk: SimDisk::new(),
             next_replica: index % replicas,
-            chance,
             replicas,
             draining: false,
-            inbox: Vec::new(),
             holdings: Vec::new(),
             watches,
             witness: None,
@@ -102,17 +86,13 @@ impl SimNode {
     }
 
     pub fn boot(&mut self, turn: &mut Turn<'_>, connections: usize) {
-        if self.chance.happens(300) {
-            self.clock.restart(&mut self.chance);
-        }
-        self.up = true;
-        self.incarnation += 1;
+        self.process.boot();
         self.disk.restore_power();
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         for connection in 0..connections {
             let floor = floor::load(&self.disk, connection_id(connection));
             let floor = floor.expect("a floor is replaced whole");
-            let seed = self.chance.number();
+            let seed = self.process.chance.number();
             let mut holding = Holding {
                 machine: LeaseHolder::new(now, floor, seed),
                 driver: Driver::Off,
@@ -137,16 +117,17 @@ impl SimNode {
 
     fn begin_to_watch(&mut self, now: Moment) {
         self.watch += 1;
-        let seed = self.index as u64;
-        self.witness = self.watches.then(|| SimWitness::boot(self.index, &self.disk, now, seed));
+        let seed = self.process.index as u64;
+        self.witness =
+            self.watches.then(|| SimWitness::boot(self.process.index, &self.disk, now, seed));
     }
 
     /// A person looked at the log: what this node saw of it is put aside.
     pub fn trust_again(&mut self, turn: &mut Turn<'_>) {
         if self.watches {
             self.disk.remove(StateFile::TreeHead).expect("the power is there");
-            turn.checkers.trusted_again(self.index);
-            self.begin_to_watch(self.clock.show(turn.now));
+            turn.checkers.trusted_again(self.process.index);
+            self.begin_to_watch(self.process.time(turn.now));
             self.take_in(turn, Happening::Drain(self.draining));
             self.drain_effects(turn);
         }
@@ -154,19 +135,17 @@ impl SimNode {
 
     /// The agent is gone, and its drivers with it.
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
-        turn.note(format_args!("node {} crashes", self.index));
-        self.up = false;
-        self.agent_paused = false;
+        turn.note(format_args!("node {} crashes", self.process.index));
+        self.process.crash();
         self.loop_paused = false;
-        self.inbox.clear();
         self.holdings.clear();
         self.witness = None;
     }
 
     /// The power goes in the middle of the next write.
     pub fn crash_in_a_write(&mut self) {
-        let survives = self.chance.happens(500);
-        self.disk.cut_after(self.chance.below(70), survives);
+        let survives = self.process.chance.happens(500);
+        self.disk.cut_after(self.process.chance.below(70), survives);
     }
 
     pub fn steady(&mut self) {
@@ -177,18 +156,16 @@ impl SimNode {
         if let Happening::Drain(draining) = happening {
             self.draining = draining;
         }
-        if !self.up {
+        if !self.process.up {
             return;
         }
         // A driver is no part of the agent's thread.
         if let Happening::Driver { connection, incarnation, done } = happening
-            && incarnation == self.incarnation
+            && incarnation == self.process.boot
         {
             self.holdings[connection].driver.done(done);
         }
-        if self.agent_paused {
-            self.inbox.push(happening);
-        } else {
+        if let Some(happening) = self.process.receive(happening) {
             self.take_in(turn, happening);
             self.drain_effects(turn);
         }
@@ -196,10 +173,10 @@ impl SimNode {
 
     /// The agent goes on: what came in the meantime waits in its sockets.
     pub fn resume(&mut self, turn: &mut Turn<'_>) {
-        self.agent_paused = false;
+        self.process.resume();
         self.loop_paused = false;
-        for happening in mem::take(&mut self.inbox) {
-            if self.up {
+        for happening in self.process.waiting() {
+            if self.process.up {
                 self.take_in(turn, happening);
                 self.drain_effects(turn);
             }
@@ -207,10 +184,10 @@ impl SimNode {
     }
 
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        if self.agent_paused {
+        if self.process.is_paused() {
             return;
         }
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         for holding in &mut self.holdings {
             if holding.machine.poll_timeout().is_some_and(|at| at <= now) {
                 holding.machine.handle_timeout(now);
@@ -225,11 +202,11 @@ impl SimNode {
     pub fn timeout(&self) -> Option<Moment> {
         let timeouts = self.holdings.iter().filter_map(|holding| holding.machine.poll_timeout());
         let witness = self.witness.as_ref().and_then(SimWitness::timeout);
-        timeouts.chain(witness).min().filter(|_| self.up && !self.agent_paused)
+        timeouts.chain(witness).min().filter(|_| self.process.works())
     }
 
     pub fn report(&self, turn: &mut Turn<'_>) {
-        if !self.up || self.agent_paused {
+        if !self.process.works() {
             return;
         }
         let readiness = |(connection, holding): (usize, &Holding)| {
@@ -253,7 +230,7 @@ impl SimNode {
     ) -> Option<Generation> {
         let holding = self.holdings.get(connection).filter(|_| !self.loop_paused)?;
         let generation = holding.driver.generation()?;
-        let now = self.clock.show(now);
+        let now = self.process.time(now);
         let machine = &holding.machine;
         let touches = match (holding.driver, mutation) {
             (Driver::On(_) | Driver::Starting(_), Some(Mutation::TimerOnly))
@@ -266,7 +243,7 @@ impl SimNode {
 
     /// Whether the newest beat that came here is still valid.
     pub fn has_beat(&self, now: Moment, connection: usize) -> bool {
-        let now = self.clock.show(now);
+        let now = self.process.time(now);
         self.holdings.get(connection).is_some_and(|holding| now < holding.beat + STOP_BUDGET)
     }
 
@@ -278,11 +255,11 @@ impl SimNode {
     }
 
     fn take_in(&mut self, turn: &mut Turn<'_>, happening: Happening) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         match happening {
             Happening::Down(down) => self.hear(turn, now, down),
             Happening::Driver { connection, incarnation, done } => {
-                if incarnation != self.incarnation {
+                if incarnation != self.process.boot {
                     return;
                 }
                 let input = match done {
@@ -314,7 +291,7 @@ impl SimNode {
     fn hear(&mut self, turn: &mut Turn<'_>, now: Moment, down: Down) {
         match down {
             Down::Answer { connection, asked, answer } => {
-                if asked.incarnation == self.incarnation {
+                if asked.incarnation == self.process.boot {
                     let mutation = turn.mutation;
                     let (request, answer) =
                         self.holdings[connection].distort(now, asked.request, answer, mutation);
@@ -347,7 +324,7 @@ impl SimNode {
     }
 
     fn drain_effects(&mut self, turn: &mut Turn<'_>) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         self.drain_witness(turn, now);
         for connection in 0..self.holdings.len() {
             let mut effects = 0;
@@ -355,14 +332,17 @@ impl SimNode {
                 self.holdings.get_mut(connection).and_then(|holding| holding.machine.poll_effect())
             {
                 effects += 1;
-                assert!(effects < MAX_EFFECTS, "node {} is busy with itself", self.index);
+                assert!(effects < MAX_EFFECTS, "node {} is busy with itself", self.process.index);
                 self.perform(turn, now, connection, effect);
             }
             if let Some(holding) = self.holdings.get_mut(connection) {
                 let phase = holding.machine.phase().as_str();
                 if phase != holding.phase {
-                    turn.coverage.transition(holding.phase, phase);
-                    turn.note(format_args!("node {} connection {connection}: {phase}", self.index));
+                    turn.coverage.count(HOLDERS, format!("{} to {phase}", holding.phase));
+                    turn.note(format_args!(
+                        "node {} connection {connection}: {phase}",
+                        self.process.index
+                    ));
                     holding.phase = phase;
                 }
             }
@@ -376,7 +356,11 @@ impl SimNode {
             && let Some(done) = witness.step(turn, now, &mut self.disk)
         {
             effects += 1;
-            assert!(effects < MAX_EFFECTS, "the witness {} is busy with itself", self.index);
+            assert!(
+                effects < MAX_EFFECTS,
+                "the witness {} is busy with itself",
+                self.process.index
+            );
             match done {
                 Witnessed::Nothing => {}
                 Witnessed::Ask(request) => {
@@ -410,7 +394,7 @@ impl SimNode {
                 machine.handle_input(now, Input::Persisted { generation });
             }
             Effect::SendRenewal { request, generation } => {
-                let asked = Asked { request, incarnation: self.incarnation };
+                let asked = Asked { request, incarnation: self.process.boot };
                 self.send(turn, Up::Renew { connection, generation, asked });
                 let holding = &mut self.holdings[connection];
                 if turn.mutation.is_some() {
@@ -447,7 +431,7 @@ impl SimNode {
     }
 
     fn activate(&mut self, turn: &mut Turn<'_>, connection: usize, generation: Generation) {
-        turn.checkers.activated(connection, self.index, generation, self.incarnation);
+        turn.checkers.activated(connection, self.process.index, generation, self.process.boot);
         self.holdings[connection].driver = Driver::Starting(generation);
         let fails = turn.chance.happens(turn.mix.driver_fails);
         if fails {
@@ -455,11 +439,11 @@ impl SimNode {
         }
         let done = if fails { Done::NotStarted(generation) } else { Done::Started(generation) };
         let after = turn.chance.between(Duration::from_millis(1), STARTS_WITHIN);
-        turn.out.push(Out::Driver { connection, incarnation: self.incarnation, done, after });
+        turn.out.push(Out::Driver { connection, incarnation: self.process.boot, done, after });
     }
 
     fn deactivate(&mut self, turn: &mut Turn<'_>, connection: usize, generation: Generation) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let holding = &mut self.holdings[connection];
         if holding.driver == Driver::Off {
             holding.machine.handle_input(now, Input::Deactivated { generation });
@@ -469,14 +453,14 @@ impl SimNode {
         if turn.planted(Mutation::DeactivateNotAwaited) {
             holding.machine.handle_input(now, Input::Deactivated { generation });
         }
-        let budget = self.clock.span(STOP_BUDGET);
+        let budget = self.process.clock.span(STOP_BUDGET);
         let after = match turn.chance.happens(turn.mix.driver_late) {
             true if turn.chance.happens(200) => budget * 4,
             true => budget,
             false => turn.chance.between(Duration::from_millis(1), budget / 2),
         };
         let done = Done::Stopped(generation);
-        turn.out.push(Out::Driver { connection, incarnation: self.incarnation, done, after });
+        turn.out.push(Out::Driver { connection, incarnation: self.process.boot, done, after });
     }
 }
 

@@ -1,18 +1,17 @@
 //! A replica of control: the shell of one grantor, and the way of every renewal to the database.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_control_core::lease::{Effect, Grantor, Hold, Input, ReadId, Table};
 use rap_proto::{Generation, LeaseClass, Moment, VpnConnectionId};
 
-use crate::chance::Chance;
+use crate::kit::{Chance, process::Process};
 
 use super::{
     admin::{Wishes, connection_id, connection_index, node_id, node_index},
-    clock::DriftClock,
-    message::{Down, Grant, Op, Reply, Up},
+    coverage::{GRANTORS, REASONS},
+    message::{Down, Grant, Op, Out, Reply, Turn, Up},
     mutation::Mutation,
-    turn::{Out, Turn},
 };
 
 /// What comes to a replica. While it stands still, it waits.
@@ -32,51 +31,32 @@ pub enum Happening {
 }
 
 pub struct SimReplica {
-    pub index: usize,
-    pub clock: DriftClock,
-    pub up: bool,
-    pub paused: bool,
+    pub process: Process<Happening>,
     pub leading: bool,
-    pub armed: Option<Moment>,
-    boot: u32,
-    chance: Chance,
     known: Wishes,
     grantor: Option<Grantor>,
-    inbox: Vec<Happening>,
     /// Each row's generation at the last read, for a planted bug.
     shown: BTreeMap<VpnConnectionId, Generation>,
 }
 
 impl SimReplica {
     pub fn new(index: usize, seed: u64) -> Self {
-        let mut chance = Chance::new(seed, 200 + index as u64);
         Self {
-            index,
-            clock: DriftClock::draw(&mut chance),
-            up: false,
-            paused: false,
+            process: Process::new(index, Chance::new(seed, 200 + index as u64)),
             leading: false,
-            armed: None,
-            boot: 0,
-            chance,
             known: Wishes::default(),
             grantor: None,
-            inbox: Vec::new(),
             shown: BTreeMap::new(),
         }
     }
 
     pub fn boot(&mut self, turn: &mut Turn<'_>, wishes: &Wishes) {
-        if self.chance.happens(300) {
-            self.clock.restart(&mut self.chance);
-        }
-        self.up = true;
-        self.boot += 1;
+        self.process.boot();
         let patience: fn(LeaseClass) -> Duration = match turn.mutation {
             Some(Mutation::NoDriftMargin) => LeaseClass::ttl,
             _ => LeaseClass::hold_off,
         };
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let start = if turn.planted(Mutation::HoldOffSkipped) { Moment::default() } else { now };
         self.grantor = Some(Grantor::new(start, patience));
         self.take_in(turn, Happening::Told(wishes.clone()));
@@ -84,47 +64,41 @@ impl SimReplica {
     }
 
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
-        turn.note(format_args!("replica {} crashes", self.index));
-        self.up = false;
-        self.paused = false;
+        turn.note(format_args!("replica {} crashes", self.process.index));
+        self.process.crash();
         self.leading = false;
-        self.inbox.clear();
         self.grantor = None;
     }
 
     pub fn handle(&mut self, turn: &mut Turn<'_>, happening: Happening) {
-        match () {
-            () if !self.up => {}
-            () if self.paused => self.inbox.push(happening),
-            () => {
-                self.take_in(turn, happening);
-                self.drain_effects(turn);
-            }
+        if let Some(happening) = self.process.receive(happening) {
+            self.take_in(turn, happening);
+            self.drain_effects(turn);
         }
     }
 
     pub fn resume(&mut self, turn: &mut Turn<'_>) {
-        self.paused = false;
-        for happening in mem::take(&mut self.inbox) {
+        self.process.resume();
+        for happening in self.process.waiting() {
             self.take_in(turn, happening);
             self.drain_effects(turn);
         }
     }
 
     pub fn handle_timeout(&mut self, turn: &mut Turn<'_>) {
-        let now = self.clock.show(turn.now);
-        if let Some(grantor) = self.grantor.as_mut().filter(|_| !self.paused) {
+        let now = self.process.time(turn.now);
+        if let Some(grantor) = self.grantor.as_mut().filter(|_| !self.process.is_paused()) {
             grantor.handle_timeout(now);
         }
         self.drain_effects(turn);
     }
 
     pub fn timeout(&self) -> Option<Moment> {
-        self.grantor.as_ref().filter(|_| !self.paused)?.poll_timeout()
+        self.grantor.as_ref().filter(|_| !self.process.is_paused())?.poll_timeout()
     }
 
     fn take_in(&mut self, turn: &mut Turn<'_>, happening: Happening) {
-        let now = self.clock.show(turn.now);
+        let now = self.process.time(turn.now);
         let Some(grantor) = &mut self.grantor else { return };
         match happening {
             Happening::Up { node, up } => match up {
@@ -176,7 +150,7 @@ impl SimReplica {
             Reply::Released { node, connection, generation } => {
                 turn.out.push(Out::Down { node, down: Down::Released { connection, generation } });
             }
-            Reply::Read { read, boot, table } if boot == self.boot => {
+            Reply::Read { read, boot, table } if boot == self.process.boot => {
                 self.read(turn, now, read, *table);
             }
             Reply::Read { .. } => {}
@@ -195,7 +169,7 @@ impl SimReplica {
         grantor.handle_input(now, Input::Read { read, table });
         if self.leading {
             for reason in grantor.reasons().values() {
-                turn.coverage.reason(reason.as_str());
+                turn.coverage.count(REASONS, reason.as_str());
             }
         }
     }
@@ -217,7 +191,9 @@ impl SimReplica {
                     table.now = at + Duration::from_secs(3_600);
                 }
                 // As if this replica's clock said so as well.
-                Mutation::DatabaseClockOnly if valid_until <= at => self.clock.forward(patience),
+                Mutation::DatabaseClockOnly if valid_until <= at => {
+                    self.process.clock.forward(patience)
+                }
                 Mutation::NotSticky if self.known.draining.is_empty() => {
                     let preferred = wish.nodes.first().copied().map(node_id);
                     let draining = preferred != Some(holder);
@@ -234,7 +210,7 @@ impl SimReplica {
             }
             _ => {}
         }
-        self.clock.show(turn.now)
+        self.process.time(turn.now)
     }
 
     fn drain_effects(&mut self, turn: &mut Turn<'_>) {
@@ -246,7 +222,7 @@ impl SimReplica {
     fn perform(&mut self, turn: &mut Turn<'_>, effect: Effect) {
         match effect {
             Effect::Read { read } => {
-                turn.out.push(Out::Op(Op::Read { read, boot: self.boot }));
+                turn.out.push(Out::Op(Op::Read { read, boot: self.process.boot }));
             }
             Effect::Grant { connection, node, generation, class, revision, timeline, reason } => {
                 let generation = if turn.planted(Mutation::GenerationFromRow) {
@@ -255,26 +231,26 @@ impl SimReplica {
                     generation
                 };
                 let (connection, node) = (connection_index(connection), node_index(node));
-                turn.coverage.command("grant", reason.as_str());
+                turn.coverage.count(GRANTORS, format!("grant, for {}", reason.as_str()));
                 turn.note(format_args!(
                     "replica {} grants connection {connection} to node {node} under {generation}: \
                      {reason}",
-                    self.index
+                    self.process.index
                 ));
                 let grant = Grant { connection, node, generation, class, revision, timeline };
                 turn.out.push(Out::Op(Op::Grant(grant)));
             }
             Effect::Fence { connection, generation, revision, reason } => {
                 let connection = connection_index(connection);
-                turn.coverage.command("fence", reason.as_str());
+                turn.coverage.count(GRANTORS, format!("fence, for {}", reason.as_str()));
                 turn.out.push(Out::Op(Op::Fence { connection, generation, revision }));
             }
             Effect::AskRelease { connection, node, generation, reason } => {
                 let (connection, node) = (connection_index(connection), node_index(node));
-                turn.coverage.command("ask release", reason.as_str());
+                turn.coverage.count(GRANTORS, format!("ask release, for {}", reason.as_str()));
                 turn.note(format_args!(
                     "replica {} asks node {node} for connection {connection}: {reason}",
-                    self.index
+                    self.process.index
                 ));
                 turn.checkers.asked_for(connection, node, &self.known);
                 let down = Down::AskRelease { connection, generation };

@@ -14,9 +14,9 @@ use rap_proto::{
 };
 use rap_tlog::WitnessKey;
 
-use crate::beat::keys::{self, CLUSTER};
+use crate::kit::keys::{self, CLUSTER};
 
-use super::{admin::node_id, mutation::Mutation, turn::Turn};
+use super::{admin::node_id, message::Turn, mutation::Mutation};
 
 /// When a node cosigns; no checker looks at it.
 const AT: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);

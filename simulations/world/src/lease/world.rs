@@ -4,23 +4,27 @@ use std::{mem, time::Duration};
 
 use rap_proto::{Generation, LeaseClass, Leased, Moment};
 
-use crate::{chance::Chance, checkers::Violation, scheduler::Scheduler, trace::Trace};
+use crate::kit::{
+    self, Chance, Phases, Stage,
+    coverage::FAULTS,
+    election::elect,
+    network::{MAX_NODES, MAX_REPLICAS, Network, Party},
+};
 
 use super::{
+    Options,
     admin::{Wishes, connection_id},
     checkers::{Checkers, LIVENESS, STICKINESS},
-    coverage::Coverage,
+    coverage::{GRANTED, SERVED, TOTALS},
     database::Database,
     driver,
     faults::FaultMix,
-    message::{Op, Reply},
+    message::{Op, Out, Reply, Turn},
     mutation::Mutation,
-    network::{MAX_NODES, MAX_REPLICAS, Network, Party},
     node::{self, SimNode},
     replica::{self, SimReplica},
     resource::Resource,
     trouble::Trouble,
-    turn::{Out, Turn},
 };
 
 /// How long things go wrong, for the two classes.
@@ -39,7 +43,7 @@ const BEAT_LASTS: Duration = Duration::from_millis(29_400);
 const ELECT_EVERY: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
-pub(super) enum Event {
+pub enum Event {
     ToNode(usize, node::Happening),
     ToReplica(usize, replica::Happening),
     ToDatabase { replica: usize, timeline: u64, op: Op },
@@ -66,13 +70,7 @@ pub(super) enum Event {
 }
 
 pub struct World {
-    mutation: Option<Mutation>,
-    pub(super) scheduler: Scheduler<Event>,
-    pub(super) chance: Chance,
-    /// The first phase's faults.
-    drawn: FaultMix,
-    pub(super) mix: FaultMix,
-    pub(super) failing: bool,
+    pub(super) stage: Stage<Self>,
     pub(super) network: Network,
     pub(super) nodes: Vec<SimNode>,
     pub(super) replicas: Vec<SimReplica>,
@@ -81,29 +79,13 @@ pub struct World {
     pub(super) wishes: Wishes,
     pub(super) leader: usize,
     pub(super) beats_from: Moment,
-    checkers: Checkers,
-    pub(super) coverage: Coverage,
-    pub(super) trace: Trace,
     out: Vec<Out>,
-    served: u64,
-    events: u64,
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub struct End {
-    pub mix: FaultMix,
-    pub violation: Option<Violation>,
-    pub trace: Trace,
-    pub coverage: Coverage,
-    pub grants: u64,
-    pub served: u64,
-    pub simulated: Duration,
-    pub events: u64,
+    /// How often each connection had been granted when everything had come right.
+    moves: Vec<u64>,
 }
 
 impl World {
-    pub fn new(seed: u64, mutation: Option<Mutation>) -> Self {
+    pub fn new(Options { seed, mutation }: Options) -> Self {
         let mut chance = Chance::new(seed, 1);
         let mix = FaultMix::draw(&mut chance);
         let some = |chance: &mut Chance, least: usize, greatest: usize| {
@@ -114,34 +96,25 @@ impl World {
         // What a rate does to a clock grows with the time that is measured.
         let steady = if mix.worst_clocks { 600 } else { 200 };
         let wishes = Wishes::draw(nodes, steady, &mut chance);
-        let classes: Vec<LeaseClass> = wishes.connections.iter().map(|wish| wish.class).collect();
-        let database = Database::new(classes.len(), &mut chance);
-        let forgets = mix.unsynced > 0;
+        let database = Database::new(wishes.connections.len(), &mut chance);
+        let (worst, forgets) = (mix.worst_clocks, mix.unsynced > 0);
+        let checkers = Checkers::new(&wishes.classes());
         let mut world = Self {
-            mutation,
-            scheduler: Scheduler::default(),
-            drawn: mix.clone(),
-            mix,
-            failing: true,
+            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
             network: Network::default(),
             nodes: (0..nodes).map(|index| SimNode::new(index, seed, replicas, forgets)).collect(),
             replicas: (0..replicas).map(|index| SimReplica::new(index, seed)).collect(),
             database,
             resource: Resource::default(),
+            wishes,
             leader: 0,
             beats_from: Moment::default(),
-            checkers: Checkers::new(&classes),
-            wishes,
-            chance,
-            coverage: Coverage::default(),
-            trace: Trace::default(),
             out: Vec::new(),
-            served: 0,
-            events: 0,
+            moves: Vec::new(),
         };
-        if world.mix.worst_clocks {
-            world.nodes.iter_mut().for_each(|node| node.clock.worst(false));
-            world.replicas.iter_mut().for_each(|replica| replica.clock.worst(true));
+        if worst {
+            world.nodes.iter_mut().for_each(|node| node.process.clock.worst(false));
+            world.replicas.iter_mut().for_each(|replica| replica.process.clock.worst(true));
             world.database.clock.worst(true);
         }
         world
@@ -150,74 +123,46 @@ impl World {
     /// Makes every connection one of this class.
     pub(super) fn ask_for(&mut self, class: LeaseClass) {
         self.wishes.connections.iter_mut().for_each(|wish| wish.class = class);
-        let classes: Vec<_> = self.wishes.connections.iter().map(|wish| wish.class).collect();
-        self.checkers = Checkers::new(&classes);
+        self.stage.checkers = Checkers::new(&self.wishes.classes());
+    }
+}
+
+impl kit::World for World {
+    type Event = Event;
+    type Mutation = Mutation;
+    type Mix = FaultMix;
+    type Checkers = Checkers;
+
+    fn stage(&mut self) -> &mut Stage<Self> {
+        &mut self.stage
     }
 
-    /// All phases, or as far as the first violation.
-    pub fn run(mut self) -> End {
+    fn phases(&self) -> Phases {
         let class = usize::from(self.wishes.connections[0].class == LeaseClass::Steady);
-        self.plan();
-        self.advance(SAFETY[class]);
-        self.stop_failing();
-        self.advance(LIVENESS_BOUND[class]);
-        let moves = self.moves();
-        self.judge_liveness();
-        self.advance(CALM);
-        self.judge_liveness();
-        if self.moves() != moves {
-            let moves = format!("{moves:?} grants have become {:?}", self.moves());
-            self.checkers.violated(STICKINESS, format!("nothing fails, and {moves}"));
-        }
-        if self.resource.refused() > 0 {
-            *self.coverage.faults.entry("older generation refused").or_default() +=
-                self.resource.refused();
-        }
-        End {
-            mix: self.drawn,
-            violation: self.checkers.found().cloned(),
-            trace: self.trace,
-            coverage: self.coverage,
-            grants: self.database.grants,
-            served: self.served,
-            simulated: self.scheduler.now().since(Moment::default()),
-            events: self.events,
-        }
+        Phases { failing: SAFETY[class], recovery: LIVENESS_BOUND[class], calm: CALM }
     }
 
-    pub(super) fn plan(&mut self) {
+    fn begin(&mut self) {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         for index in 0..self.replicas.len() {
-            self.scheduler.after(Duration::from_millis(index as u64), Event::BootReplica(index));
+            self.stage.after(ms(index as u64), Event::BootReplica(index));
         }
         for index in 0..self.nodes.len() {
-            let delay = self.chance.between(Duration::ZERO, Duration::from_secs(1));
-            self.scheduler.after(delay, Event::BootNode(index));
-            self.scheduler.after(delay, Event::Report(index));
-            self.scheduler.after(delay, Event::Packet(index));
+            let delay = self.stage.chance.between(Duration::ZERO, seconds(1));
+            self.stage.after(delay, Event::BootNode(index));
+            self.stage.after(delay, Event::Report(index));
+            self.stage.after(delay, Event::Packet(index));
         }
-        self.scheduler.after(Duration::from_millis(20), Event::Elect);
-        self.scheduler.after(Duration::from_millis(1_100), Event::Beat);
+        self.stage.after(ms(20), Event::Elect);
+        self.stage.after(ms(1_100), Event::Beat);
         for trouble in Trouble::ALL {
-            if let Some(every) = trouble.every(&self.mix) {
-                let first =
-                    self.chance.between(Duration::from_secs(5), every + Duration::from_secs(5));
-                self.scheduler.after(first, Event::Trouble(*trouble));
+            if let Some(every) = trouble.every(&self.stage.mix) {
+                self.stage.within(seconds(5), every + seconds(5), Event::Trouble(*trouble));
             }
         }
     }
 
-    pub(super) fn advance(&mut self, span: Duration) {
-        let end = self.scheduler.now() + span;
-        while self.checkers.found().is_none() {
-            let Some(event) = self.scheduler.next(end) else { return };
-            self.events += 1;
-            assert!(self.events < MAX_EVENTS, "the world runs in circles");
-            self.happen(event);
-        }
-    }
-
     fn happen(&mut self, event: Event) {
-        let now = self.scheduler.now();
         match event {
             Event::ToNode(index, happening) => {
                 self.node_turn(index, |node, turn| node.handle(turn, happening));
@@ -228,14 +173,12 @@ impl World {
             Event::ToDatabase { replica, timeline, op } => self.perform(replica, timeline, op),
             Event::ToResource { connection, generation } => self.serve(connection, generation),
             Event::NodeTimer(index) => {
-                if self.nodes[index].armed == Some(now) {
-                    self.nodes[index].armed = None;
+                if self.stage.fires(&mut self.nodes[index].process.armed) {
                     self.node_turn(index, SimNode::handle_timeout);
                 }
             }
             Event::ReplicaTimer(index) => {
-                if self.replicas[index].armed == Some(now) {
-                    self.replicas[index].armed = None;
+                if self.stage.fires(&mut self.replicas[index].process.armed) {
                     self.replica_turn(index, SimReplica::handle_timeout);
                 }
             }
@@ -253,40 +196,75 @@ impl World {
             }
             Event::Report(index) => {
                 self.node_turn(index, |node, turn| node.report(turn));
-                self.scheduler.after(REPORT_EVERY, Event::Report(index));
+                self.stage.after(REPORT_EVERY, Event::Report(index));
             }
-            Event::Packet(index) => {
-                for connection in 0..self.wishes.connections.len() {
-                    self.packet(index, connection);
-                }
-                let next =
-                    self.chance.between(Duration::from_millis(400), Duration::from_millis(1_600));
-                self.scheduler.after(next, Event::Packet(index));
-            }
+            Event::Packet(index) => self.packets(index),
             Event::FirstPacket { node, connection } => self.packet(node, connection),
             Event::Beat => self.beat(),
             Event::Elect => self.elect(),
-            Event::DatabaseUp => self.database.up = true,
+            Event::DatabaseUp => self.database.primary.up = true,
             Event::Heal(from, to) => self.network.heal(from, to),
             Event::Relieve(from, to) => self.network.relieve(from, to),
             // Nothing goes wrong in the second phase.
-            Event::Failover(_) | Event::Trouble(_) | Event::Cut { .. } if !self.failing => {}
+            Event::Failover(_) | Event::Trouble(_) | Event::Cut { .. } if !self.stage.failing => {}
             Event::Cut { from, to, lasts } => {
                 self.network.cut(from, to);
-                self.scheduler.after(lasts, Event::Heal(from, to));
+                self.stage.after(lasts, Event::Heal(from, to));
             }
             Event::Failover(lost) => self.fail_over(lost),
             Event::Trouble(trouble) => self.trouble(trouble),
         }
     }
 
+    fn stop_failing(&mut self) {
+        self.network.heal_all();
+        self.stage.mix = FaultMix::calm();
+        self.beats_from = self.stage.now();
+        self.database.primary.up = true;
+        self.wishes.settle(self.nodes.len(), &mut self.stage.chance);
+        for index in 0..self.nodes.len() {
+            self.nodes[index].steady();
+            self.boot_node(index);
+            self.node_turn(index, SimNode::resume);
+            // Somebody with authority looks at what a failover may have lost.
+            self.node_turn(index, SimNode::trust_again);
+        }
+        let timeline = self.database.primary.timeline;
+        for index in 0..self.replicas.len() {
+            self.boot_replica(index);
+            self.replica_turn(index, SimReplica::resume);
+            let accepted = replica::Happening::LossAccepted { timeline };
+            self.replica_turn(index, |replica, turn| replica.handle(turn, accepted));
+        }
+        self.tell_everybody();
+    }
+
+    fn judge_recovery(&mut self) {
+        self.moves = self.moves();
+        self.judge_liveness();
+    }
+
+    fn judge_calm(&mut self) {
+        self.judge_liveness();
+        let (before, after) = (&self.moves, self.moves());
+        if *before != after {
+            let detail = format!("nothing fails, and {before:?} grants have become {after:?}");
+            self.stage.checkers.verdict.violated(STICKINESS, detail);
+        }
+        let coverage = &mut self.stage.coverage;
+        coverage.count_many(FAULTS, "older generation refused", self.resource.refused());
+        coverage.count_many(TOTALS, GRANTED, self.database.grants);
+    }
+}
+
+impl World {
     fn perform(&mut self, replica: usize, timeline: u64, op: Op) {
-        // A connection to the old primary died with it.
-        if !self.database.up || timeline != self.database.timeline {
+        if !self.database.primary.hears(timeline) {
             return;
         }
-        let (now, grants) = (self.scheduler.now(), self.database.grants);
-        let reply = self.database.perform(now, op, self.mutation, &mut self.checkers);
+        let (now, grants) = (self.stage.now(), self.database.grants);
+        let mutation = self.stage.mutation;
+        let reply = self.database.perform(now, op, mutation, &mut self.stage.checkers);
         if let Reply::Released { connection, .. } | Reply::Done { connection } = reply {
             // All replicas are told that the log has grown.
             for other in 0..self.replicas.len() {
@@ -307,102 +285,76 @@ impl World {
         self.post(from, to, Event::ToReplica(replica, happening));
     }
 
+    fn packets(&mut self, index: usize) {
+        for connection in 0..self.wishes.connections.len() {
+            self.packet(index, connection);
+        }
+        let ms = Duration::from_millis;
+        self.stage.within(ms(400), ms(1_600), Event::Packet(index));
+    }
+
     fn packet(&mut self, index: usize, connection: usize) {
-        let now = self.scheduler.now();
-        if let Some(generation) = self.nodes[index].touches(now, connection, self.mutation) {
-            let (least, greatest) = self.mix.latency;
-            let mut delay = self.chance.between(least, greatest);
+        let (now, mutation) = (self.stage.now(), self.stage.mutation);
+        if let Some(generation) = self.nodes[index].touches(now, connection, mutation) {
+            let (least, greatest) = self.stage.mix.conditions.latency;
+            let mut delay = self.stage.chance.between(least, greatest);
             // The loop stands still between its check and its write, or the network holds it up.
-            if self.failing && self.chance.happens(100) {
-                delay += self.chance.between(Duration::ZERO, Duration::from_secs(8));
+            if self.stage.failing && self.stage.chance.happens(100) {
+                delay += self.stage.chance.between(Duration::ZERO, Duration::from_secs(8));
             }
-            self.scheduler.after(delay, Event::ToResource { connection, generation });
+            self.stage.after(delay, Event::ToResource { connection, generation });
         }
     }
 
     fn serve(&mut self, connection: usize, generation: Generation) {
-        let dies = self.failing && self.chance.happens(20);
+        let dies = self.stage.failing && self.stage.chance.happens(20);
         let leased = Leased { connection: connection_id(connection), generation };
-        if self.resource.receive(leased, dies, self.mutation) {
-            self.served += 1;
-            self.checkers.served(connection, generation);
+        if self.resource.receive(leased, dies, self.stage.mutation) {
+            self.stage.coverage.count(TOTALS, SERVED);
+            self.stage.checkers.served(connection, generation);
         }
     }
 
     fn beat(&mut self) {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
+        let loss = self.stage.mix.conditions.loss;
         for index in 0..self.nodes.len() {
-            if self.beat_reaches(now, index) && !self.chance.happens(self.mix.loss) {
-                let until = self.nodes[index].clock.show(now) + BEAT_LASTS;
+            if self.beat_reaches(now, index) && !self.stage.chance.happens(loss) {
+                let until = self.nodes[index].process.time(now) + BEAT_LASTS;
                 let beat = node::Happening::Beat { until };
                 self.node_turn(index, |node, turn| node.handle(turn, beat));
             }
         }
-        self.scheduler.after(BEAT_EVERY, Event::Beat);
+        self.stage.after(BEAT_EVERY, Event::Beat);
     }
 
-    /// Somebody leads, and sometimes two.
     fn elect(&mut self) {
-        let works = |replica: &SimReplica| replica.up && !replica.paused;
-        let before = self.leader;
-        if !works(&self.replicas[before]) || self.chance.happens(self.mix.two_leaders) {
-            let other = self.any(self.replicas.len());
-            if works(&self.replicas[other]) {
-                self.leader = other;
-            }
-        }
-        let two = self.failing && self.chance.happens(self.mix.two_leaders);
+        let works: Vec<bool> = self.replicas.iter().map(|one| one.process.works()).collect();
+        let two_leaders = self.stage.mix.two_leaders;
+        let leaders = elect(&mut self.stage, &mut self.leader, &works, two_leaders);
         for index in 0..self.replicas.len() {
-            let leads = index == self.leader || (two && index == before);
-            // One that stands still does not hear that it leads no more.
-            if works(&self.replicas[index]) && self.replicas[index].leading != leads {
+            let leads = leaders.contains(&index);
+            let replica = &self.replicas[index];
+            if replica.process.works() && replica.leading != leads {
                 let leading = replica::Happening::Leading(leads);
                 self.replica_turn(index, |replica, turn| replica.handle(turn, leading));
             }
         }
-        if two && before != self.leader {
-            self.coverage.fault("two leaders");
-        }
-        self.scheduler.after(ELECT_EVERY, Event::Elect);
+        self.stage.after(ELECT_EVERY, Event::Elect);
     }
 
     fn boot_node(&mut self, index: usize) {
-        if !self.nodes[index].up {
+        if !self.nodes[index].process.up {
             let connections = self.wishes.connections.len();
             self.node_turn(index, |node, turn| node.boot(turn, connections));
         }
     }
 
     fn boot_replica(&mut self, index: usize) {
-        if !self.replicas[index].up {
+        if !self.replicas[index].process.up {
             let wishes = self.wishes.clone();
             self.replica_turn(index, |replica, turn| replica.boot(turn, &wishes));
         }
-    }
-
-    fn stop_failing(&mut self) {
-        let now = self.scheduler.now();
-        self.trace.note(now, format_args!("nothing fails any more"));
-        self.failing = false;
-        self.network.heal_all();
-        self.mix = FaultMix::calm();
-        self.beats_from = now;
-        self.database.up = true;
-        self.wishes.settle(self.nodes.len(), &mut self.chance);
-        for index in 0..self.nodes.len() {
-            self.nodes[index].steady();
-            self.boot_node(index);
-            self.node_turn(index, SimNode::resume);
-            // Somebody with authority looks at what a failover may have lost.
-            self.node_turn(index, SimNode::trust_again);
-        }
-        for index in 0..self.replicas.len() {
-            self.boot_replica(index);
-            self.replica_turn(index, SimReplica::resume);
-            let accepted = replica::Happening::LossAccepted { timeline: self.database.timeline };
-            self.replica_turn(index, |replica, turn| replica.handle(turn, accepted));
-        }
-        self.tell_everybody();
     }
 
     pub(super) fn node_turn(
@@ -410,32 +362,21 @@ impl World {
         index: usize,
         what: impl FnOnce(&mut SimNode, &mut Turn<'_>),
     ) {
-        let was_up = self.nodes[index].up;
-        let mut turn = Turn {
-            now: self.scheduler.now(),
-            mutation: self.mutation,
-            mix: &self.mix,
-            chance: &mut self.chance,
-            checkers: &mut self.checkers,
-            coverage: &mut self.coverage,
-            trace: &mut self.trace,
-            out: mem::take(&mut self.out),
-        };
+        let was_up = self.nodes[index].process.up;
+        let mut turn = self.stage.turn(mem::take(&mut self.out));
         what(&mut self.nodes[index], &mut turn);
         let out = turn.out;
         self.leave(Party::Node(index), index, out);
         // Nothing else makes a node active, so this looks at every instant.
         self.judge_activity(index);
-        if was_up && !self.nodes[index].up && self.failing {
-            let back = self.chance.between(Duration::from_millis(200), Duration::from_secs(12));
-            self.scheduler.after(back, Event::BootNode(index));
-        }
         let node = &mut self.nodes[index];
-        let Some(at) = node.timeout() else { return };
-        let at = node.clock.when(at).max(self.scheduler.now());
-        if node.armed.is_none_or(|armed| at < armed) {
-            node.armed = Some(at);
-            self.scheduler.at(at, Event::NodeTimer(index));
+        if was_up && !node.process.up && self.stage.failing {
+            let (least, greatest) = (Duration::from_millis(200), Duration::from_secs(12));
+            self.stage.within(least, greatest, Event::BootNode(index));
+        }
+        if let Some(at) = node.timeout() {
+            let at = node.process.clock.when(at);
+            self.stage.arm(&mut node.process.armed, at, Event::NodeTimer(index));
         }
     }
 
@@ -444,25 +385,14 @@ impl World {
         index: usize,
         what: impl FnOnce(&mut SimReplica, &mut Turn<'_>),
     ) {
-        let mut turn = Turn {
-            now: self.scheduler.now(),
-            mutation: self.mutation,
-            mix: &self.mix,
-            chance: &mut self.chance,
-            checkers: &mut self.checkers,
-            coverage: &mut self.coverage,
-            trace: &mut self.trace,
-            out: mem::take(&mut self.out),
-        };
+        let mut turn = self.stage.turn(mem::take(&mut self.out));
         what(&mut self.replicas[index], &mut turn);
         let out = turn.out;
         self.leave(Party::Replica(index), index, out);
         let replica = &mut self.replicas[index];
-        let Some(at) = replica.timeout() else { return };
-        let at = replica.clock.when(at).max(self.scheduler.now());
-        if replica.armed.is_none_or(|armed| at < armed) {
-            replica.armed = Some(at);
-            self.scheduler.at(at, Event::ReplicaTimer(index));
+        if let Some(at) = replica.timeout() {
+            let at = replica.process.clock.when(at);
+            self.stage.arm(&mut replica.process.armed, at, Event::ReplicaTimer(index));
         }
     }
 
@@ -480,16 +410,16 @@ impl World {
                     self.post(from, Party::Node(node), Event::ToNode(node, happening));
                 }
                 Out::Op(op) => {
-                    let timeline = self.database.timeline;
+                    let timeline = self.database.primary.timeline;
                     let event = Event::ToDatabase { replica: index, timeline, op };
                     self.post(from, Party::Database, event);
                 }
                 Out::Driver { connection, incarnation, done, after } => {
                     let happening = node::Happening::Driver { connection, incarnation, done };
-                    self.scheduler.after(after, Event::ToNode(index, happening));
+                    self.stage.after(after, Event::ToNode(index, happening));
                     if let driver::Done::Started(_) = done {
                         let first = Event::FirstPacket { node: index, connection };
-                        self.scheduler.after(after, first);
+                        self.stage.after(after, first);
                     }
                 }
             }
@@ -498,48 +428,37 @@ impl World {
     }
 
     fn post(&mut self, from: Party, to: Party, event: Event) {
-        let conditions = self.mix.conditions();
-        let [first, second] = self.network.deliveries(from, to, &conditions, &mut self.chance);
-        if let Some(delay) = second {
-            self.coverage.fault("duplicate");
-            self.scheduler.after(delay, event.clone());
-        }
-        if let Some(delay) = first {
-            self.scheduler.after(delay, event);
-        }
+        let conditions = self.stage.mix.conditions;
+        self.network.post(&mut self.stage, &conditions, (from, to), event);
     }
 
     fn judge_activity(&mut self, index: usize) {
-        let now = self.scheduler.now();
+        let (now, mutation) = (self.stage.now(), self.stage.mutation);
         for connection in 0..self.wishes.connections.len() {
-            if self.nodes[index].touches(now, connection, self.mutation).is_none() {
+            if self.nodes[index].touches(now, connection, mutation).is_none() {
                 continue;
             }
             let mut touching = Vec::with_capacity(2);
             for (other, node) in self.nodes.iter().enumerate() {
-                let touches = node.touches(now, connection, self.mutation);
+                let touches = node.touches(now, connection, mutation);
                 touching.extend(touches.map(|generation| (other, generation)));
             }
-            self.checkers.touching(connection, &touching);
+            self.stage.checkers.touching(connection, &touching);
             if !self.nodes[index].has_beat(now, connection) {
-                self.checkers.without_beat(connection, index);
+                self.stage.checkers.without_beat(connection, index);
             }
         }
     }
 
     fn moves(&self) -> Vec<u64> {
-        (0..self.wishes.connections.len()).map(|index| self.checkers.moves(index)).collect()
+        (0..self.wishes.connections.len()).map(|index| self.stage.checkers.moves(index)).collect()
     }
 
     /// The nodes that keep this connection up.
     pub(super) fn serving(&self, connection: usize) -> Vec<usize> {
-        let now = self.scheduler.now();
+        let now = self.stage.now();
         let serves = |node: &usize| self.nodes[*node].serves(now, connection);
         (0..self.nodes.len()).filter(serves).collect()
-    }
-
-    pub(super) fn violation(&self) -> Option<&Violation> {
-        self.checkers.found()
     }
 
     fn judge_liveness(&mut self) {
@@ -551,7 +470,7 @@ impl World {
                 let detail = format!(
                     "connection {connection} is held by nodes {serving:?}, and {draining:?} drain"
                 );
-                self.checkers.violated(LIVENESS, detail);
+                self.stage.checkers.verdict.violated(LIVENESS, detail);
             }
         }
     }

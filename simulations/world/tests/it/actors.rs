@@ -16,7 +16,7 @@ use rap_agent_core::{
     snapshot::Floor,
 };
 use rap_proto::{Digest, Moment};
-use rap_simulations::chance::Chance;
+use rap_simulations::kit::Chance;
 
 pub(crate) use agent::Shell;
 

@@ -1,15 +1,13 @@
 //! The beat scenario: many seeds hold, planted bugs do not, and a seed is one history.
 
-use std::{
-    num::NonZero,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-};
-
-use rap_simulations::beat::{
-    Coverage, Mutation, Options, Report,
-    checkers::{ENDS_IN_TIME, LIVENESS, NEVER_BACK, NOTHING_UNREAD, QUORUM, SINGLE_BEAT},
-    run,
+use rap_simulations::{
+    beat::{
+        Mutation, Options,
+        checkers::{ENDS_IN_TIME, LIVENESS, NEVER_BACK, NOTHING_UNREAD, QUORUM, SINGLE_BEAT},
+        coverage::{NODES, REFUSED, REPLICAS},
+        run,
+    },
+    kit::search,
 };
 
 /// A first look; `cargo xtask test` runs more.
@@ -17,43 +15,16 @@ const SEEDS: u64 = 60;
 /// Within how many seeds each planted bug must be found: as many as CI runs.
 const SEEDS_FOR_A_BUG: u64 = 200;
 
-/// Runs seeds on every processor, until one fails.
-fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let worker = || {
-        let mut reports = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                break;
-            }
-            let report = run(Options { seed, mutation });
-            failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
-            reports.push(report);
-        }
-        reports
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        running.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    })
-}
-
 #[test]
 fn every_invariant_of_beats_holds_in_many_seeds() {
-    let reports = search(SEEDS, None);
-    let mut coverage = Coverage::default();
-    for report in &reports {
-        assert!(report.violation.is_none(), "\n{report}");
-        coverage.add(&report.coverage);
-    }
+    let found = search(0..SEEDS, None, |seed| run(Options { seed, mutation: None }));
+    found.expect_nothing();
     // A world in which nothing happens would hold as well.
+    let coverage = &found.coverage;
     for (step, least) in [("propose", 8), ("vote", 15), ("sign", 15), ("tell a node", 8)] {
-        let count = coverage.steps.get(step).copied().unwrap_or(0);
-        assert!(count > least * SEEDS, "hardly any {step}:\n{coverage}");
+        coverage.expect_many(REPLICAS, step, least * SEEDS);
     }
-    for fault in [
+    coverage.expect_faults(&[
         "partition",
         "one-way partition",
         "node crash",
@@ -75,40 +46,31 @@ fn every_invariant_of_beats_holds_in_many_seeds() {
         "nobody reaches the primary",
         "a minority reaches the primary",
         "a node reaches no replica",
-    ] {
-        assert!(coverage.faults.contains_key(fault), "no {fault}:\n{coverage}");
-    }
-    for (from, to) in [
-        ("unheard", "healthy"),
-        ("unheard", "degraded"),
-        ("healthy", "degraded"),
-        ("degraded", "healthy"),
-        ("degraded", "isolated"),
-        ("isolated", "healthy"),
-    ] {
-        assert!(coverage.transitions.contains_key(&(from, to)), "no {from} to {to}:\n{coverage}");
-    }
-    for refusal in ["Older", "StatementOlder", "OutsideItsLife"] {
-        assert!(coverage.refusals.contains_key(refusal), "no {refusal}:\n{coverage}");
-    }
+    ]);
+    let passages = [
+        "unheard to healthy",
+        "unheard to degraded",
+        "healthy to degraded",
+        "degraded to healthy",
+        "degraded to isolated",
+        "isolated to healthy",
+    ];
+    coverage.expect(NODES, &passages);
+    coverage.expect(REFUSED, &["Older", "StatementOlder", "OutsideItsLife"]);
 }
 
 #[test]
 fn one_seed_of_beats_is_one_history() {
     for seed in 0..6 {
-        let (one, other) =
-            (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
+        let [one, other] = [(); 2].map(|()| run(Options { seed, mutation: None }));
         assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
     }
 }
 
 /// The bug is found, and by the checker that is there for it.
 fn check(mutation: Mutation, checker: &str) {
-    let found = search(SEEDS_FOR_A_BUG, Some(mutation));
-    let violation = found.iter().find_map(|report| report.violation.as_ref());
-    let Some(violation) = violation else { panic!("{mutation} was not found") };
-    println!("{mutation}: {violation}, after {} seeds", found.len());
-    assert_eq!(violation.checker, checker, "{mutation}: {violation}");
+    let run = |seed| run(Options { seed, mutation: Some(mutation) });
+    search(0..SEEDS_FOR_A_BUG, None, run).expect_bug(mutation, &[checker]);
 }
 
 #[test]

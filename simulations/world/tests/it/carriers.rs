@@ -14,7 +14,7 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use rap_agent_core::{disk::SimDisk, lease::Permit};
 use rap_proto::Moment;
-use rap_simulations::chance::Chance;
+use rap_simulations::kit::Chance;
 
 use crate::actors::{CONTROL, Notes};
 

@@ -1,20 +1,20 @@
 //! The lease scenario: many seeds hold, planted bugs do not, and a seed is one history.
 
-use std::{
-    num::NonZero,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rap_proto::LeaseClass;
-use rap_simulations::lease::{
-    Coverage, Mutation, Options, Report,
-    checkers::{
-        AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, LOG_GROWS, SINGLE_ACTIVE, STICKINESS,
+use rap_simulations::{
+    kit::search,
+    lease::{
+        Mutation, Options,
+        checkers::{
+            AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, LOG_GROWS, SINGLE_ACTIVE,
+            STICKINESS,
+        },
+        coverage::{GRANTED, GRANTORS, HOLDERS, REASONS, SERVED, TOTALS},
+        handover::{Departure, Handover, measure},
+        run,
     },
-    handover::{Departure, Handover, measure},
-    run,
 };
 
 /// A first look; `cargo xtask test` runs more.
@@ -22,45 +22,15 @@ const SEEDS: u64 = 300;
 /// Within how many seeds each planted bug must be found: as many as CI runs.
 const SEEDS_FOR_A_BUG: u64 = 3_000;
 
-/// Runs seeds on every processor, until one fails.
-fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let worker = || {
-        let mut reports = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                break;
-            }
-            let mut report = run(Options { seed, mutation });
-            failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
-            if report.violation.is_none() {
-                report.lines.clear();
-            }
-            reports.push(report);
-        }
-        reports
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        running.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    })
-}
-
 #[test]
 fn every_invariant_of_leases_holds_in_many_seeds() {
-    let reports = search(SEEDS, None);
-    let mut coverage = Coverage::default();
-    for report in &reports {
-        assert!(report.violation.is_none(), "\n{report}");
-        coverage.add(&report.coverage);
-    }
+    let found = search(0..SEEDS, None, |seed| run(Options { seed, mutation: None }));
+    found.expect_nothing();
     // A world in which nothing happens would hold as well.
-    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
-    assert!(sum(|report| report.grants) > 3 * SEEDS, "hardly anything was granted");
-    assert!(sum(|report| report.served) > 50 * SEEDS, "hardly anything was served");
-    for fault in [
+    let coverage = &found.coverage;
+    coverage.expect_many(TOTALS, GRANTED, 3 * SEEDS);
+    coverage.expect_many(TOTALS, SERVED, 50 * SEEDS);
+    coverage.expect_faults(&[
         "partition",
         "one-way partition",
         "congestion",
@@ -85,23 +55,23 @@ fn every_invariant_of_leases_holds_in_many_seeds() {
         "older generation refused",
         "log refused",
         "node suspended itself",
-    ] {
-        assert!(coverage.faults.contains_key(fault), "no {fault}:\n{coverage}");
-    }
-    for (from, to) in [
-        ("acquiring", "standby"),
-        ("activating", "standby"),
-        ("active", "stopping"),
-        ("stopping", "standby"),
-    ] {
-        assert!(coverage.transitions.contains_key(&(from, to)), "no {from} to {to}:\n{coverage}");
-    }
-    for reason in ["never_granted", "released", "handed_over", "ran_out"] {
-        assert!(coverage.commands.contains_key(&("grant", reason)), "no {reason}:\n{coverage}");
-    }
-    for reason in ["running_out", "holding_off", "damped", "table_went_back", "nobody_ready"] {
-        assert!(coverage.reasons.contains_key(reason), "no {reason}:\n{coverage}");
-    }
+    ]);
+    let passages = [
+        "acquiring to standby",
+        "activating to standby",
+        "active to stopping",
+        "stopping to standby",
+    ];
+    coverage.expect(HOLDERS, &passages);
+    let grants = [
+        "grant, for never_granted",
+        "grant, for released",
+        "grant, for handed_over",
+        "grant, for ran_out",
+    ];
+    coverage.expect(GRANTORS, &grants);
+    let reasons = ["running_out", "holding_off", "damped", "table_went_back", "nobody_ready"];
+    coverage.expect(REASONS, &reasons);
 }
 
 #[test]
@@ -120,19 +90,15 @@ fn another_node_takes_over_in_time() {
 #[test]
 fn one_seed_of_leases_is_one_history() {
     for seed in 0..20 {
-        let (one, other) =
-            (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
+        let [one, other] = [(); 2].map(|()| run(Options { seed, mutation: None }));
         assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
     }
 }
 
 /// The bug is found, and by a checker that is there for it.
 fn check(mutation: Mutation, checkers: &[&str]) {
-    let found = search(SEEDS_FOR_A_BUG, Some(mutation));
-    let violation = found.iter().find_map(|report| report.violation.as_ref());
-    let Some(violation) = violation else { panic!("{mutation} was not found") };
-    println!("{mutation}: {violation}, after {} seeds", found.len());
-    assert!(checkers.contains(&violation.checker), "{mutation}: {violation}");
+    let run = |seed| run(Options { seed, mutation: Some(mutation) });
+    search(0..SEEDS_FOR_A_BUG, None, run).expect_bug(mutation, checkers);
 }
 
 #[test]

@@ -1,70 +1,35 @@
 //! Many seeds hold, planted bugs do not, and a seed is one history.
 
-use std::{
-    num::NonZero,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
-    thread,
-};
-
-use rap_simulations::{Mutation, Options, Report, run};
+use rap_simulations::{Mutation, Options, kit::search, run, world::TOTALS};
 
 /// A first look; `cargo xtask test` runs a thousand.
 const SEEDS: u64 = 150;
 /// Within how many of those seeds each planted bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 200;
 
-/// Runs seeds on every processor, until one fails.
-fn search(seeds: u64, mutation: Option<Mutation>) -> Vec<Report> {
-    let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let worker = || {
-        let mut reports = Vec::new();
-        while !failed.load(Ordering::Relaxed) {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                break;
-            }
-            let report = run(Options { seed, mutation });
-            failed.fetch_or(report.violation.is_some(), Ordering::Relaxed);
-            reports.push(report);
-        }
-        reports
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        running.into_iter().flat_map(|worker| worker.join().unwrap()).collect()
-    })
-}
-
 #[test]
 fn every_invariant_holds_in_many_seeds() {
-    let reports = search(SEEDS, None);
-    for report in &reports {
-        assert!(report.violation.is_none(), "\n{report}");
-    }
+    let found = search(0..SEEDS, None, |seed| run(Options { seed, mutation: None }));
+    found.expect_nothing();
     // A world in which nothing happens would hold as well.
-    let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
-    assert!(sum(|report| report.flows_admitted) > SEEDS, "hardly anybody was let in");
-    assert!(sum(|report| report.sessions_opened) > SEEDS / 2, "hardly a client was welcome");
-    assert!(sum(|report| report.observations as u64) > SEEDS, "hardly anything was observed");
-    assert!(sum(|report| report.nodes as u64) > 3 * SEEDS, "hardly a node enrolled");
+    found.coverage.expect_many(TOTALS, "flows admitted", SEEDS);
+    found.coverage.expect_many(TOTALS, "sessions opened", SEEDS / 2);
+    found.coverage.expect_many(TOTALS, "observations", SEEDS);
+    found.coverage.expect_many(TOTALS, "nodes working", 3 * SEEDS);
 }
 
 #[test]
 fn one_seed_is_one_history() {
     for seed in 0..10 {
-        let (one, other) =
-            (run(Options { seed, mutation: None }), run(Options { seed, mutation: None }));
-        assert_eq!((one.digest, one.trace_lines), (other.digest, other.trace_lines), "{seed}");
+        let [one, other] = [(); 2].map(|()| run(Options { seed, mutation: None }));
+        assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
     }
 }
 
 /// The bug is found, and by the checker that is there for it.
 fn check(mutation: Mutation, checkers: &[&str]) {
-    let found = search(SEEDS_FOR_A_BUG, Some(mutation));
-    let violation = found.iter().find_map(|report| report.violation.as_ref());
-    let Some(violation) = violation else { panic!("{mutation} was not found") };
-    assert!(checkers.contains(&violation.checker), "{mutation}: {violation}");
+    let run = |seed| run(Options { seed, mutation: Some(mutation) });
+    search(0..SEEDS_FOR_A_BUG, None, run).expect_bug(mutation, checkers);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use rap_proto::{
     snapshot::Bundle,
     wire::node_api::{Credentials, SnapshotRequest},
 };
-use rap_simulations::{chance::Chance, turn::calendar};
+use rap_simulations::{kit::Chance, turn::calendar};
 use turmoil::net::TcpStream;
 
 use super::{

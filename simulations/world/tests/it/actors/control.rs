@@ -12,8 +12,8 @@ use rap_simulations::{
     cast::{self, Places},
     checkers::Checkers,
     control::{Act, Control, join_secret},
+    kit::Trace,
     message::{Enroll, EnrollAnswer, Message, SnapshotAnswer},
-    trace::Trace,
     turn::{Sent, Turn},
 };
 use tokio::sync::broadcast;
@@ -87,7 +87,7 @@ impl Side {
         };
         what(&mut self.control, &mut turn);
         let sent = turn.sent;
-        assert_eq!(self.checkers.found(), None);
+        assert_eq!(self.checkers.verdict.found(), None);
         let (bus, other): (Vec<Sent>, Vec<Sent>) =
             sent.into_iter().partition(|sent| matches!(sent.message, Message::Down(_)));
         for one in bus {

@@ -20,7 +20,7 @@ use rap_proto::{
     snapshot::Connection,
     wire::node_api::{LeasesReply, LeasesRequest},
 };
-use rap_simulations::{chance::Chance, lease::admin::connection_id};
+use rap_simulations::{kit::Chance, lease::admin::connection_id};
 use turmoil::net::TcpStream;
 
 use super::{Carried, control::REPORT_PORT};

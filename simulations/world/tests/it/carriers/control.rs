@@ -11,7 +11,7 @@ use rap_proto::{
     wire::node_api::{LeasesReply, LeasesRequest, RenewalAnswer, RenewalVerdict},
 };
 use rap_simulations::{
-    chance::Chance,
+    kit::Chance,
     lease::{
         admin::{connection_id, connection_index, node_id, node_index},
         checkers::Checkers,
@@ -63,7 +63,7 @@ impl Side {
 
     fn perform(&mut self, op: Op) -> Reply {
         let reply = self.database.perform(now(), op, None, &mut self.checkers);
-        assert_eq!(self.checkers.found(), None);
+        assert_eq!(self.checkers.verdict.found(), None);
         reply
     }
 

@@ -38,6 +38,12 @@ impl Chance {
         least + Duration::from_micros(self.below(span + 1))
     }
 
+    /// In `permille` of 1,000 cases an interval, drawn between these many seconds.
+    pub fn sometimes(&mut self, permille: u64, least: u64, greatest: u64) -> Option<Duration> {
+        let seconds = Duration::from_secs;
+        self.happens(permille).then(|| self.between(seconds(least), seconds(greatest)))
+    }
+
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         let length = u64::try_from(from.len()).ok()?;
         from.get(usize::try_from(self.below(length)).ok()?)

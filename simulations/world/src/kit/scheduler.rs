@@ -105,4 +105,11 @@ mod tests {
         assert_eq!(scheduler.now(), at(15));
         assert_eq!(scheduler.next(at(30)), Some('c'));
     }
+
+    #[test]
+    #[should_panic(expected = "events wait")]
+    fn a_world_that_schedules_without_end_is_stopped() {
+        let mut scheduler = Scheduler::default();
+        (0..=MAX_SCHEDULED).for_each(|event| scheduler.after(Duration::ZERO, event));
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use rap_proto::{Moment, lease::DRIFT_PPM};
+use rap_proto::{Moment, Timestamp, lease::DRIFT_PPM};
 
-use crate::chance::Chance;
+use super::Chance;
 
+/// Calendar time at the world's first moment.
+pub const START: Timestamp = Timestamp::from_unix_millis(1_800_000_000_000);
 const MILLION: i64 = 1_000_000;
 
 #[derive(Debug, Clone)]

@@ -1,8 +1,9 @@
-//! What the network does to a message, each direction of each pair by itself.
+//! The network between nodes, replicas of control and their primary: what it does to a message, each
+//! direction of each pair by itself.
 
 use std::time::Duration;
 
-use crate::chance::Chance;
+use super::{Chance, Stage, World};
 
 /// The most nodes and replicas that a run draws.
 pub const MAX_NODES: usize = 5;
@@ -18,7 +19,7 @@ pub enum Party {
 }
 
 /// How the network treats what it carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// Of 1,000 messages, how many are lost.
     pub loss: u64,
@@ -28,6 +29,17 @@ pub struct Conditions {
     /// Of 1,000 messages, how many take the slow latency.
     pub slow: u64,
     pub slow_latency: (Duration, Duration),
+}
+
+impl Conditions {
+    /// Everything arrives, soon and once.
+    pub const CALM: Self = Self {
+        loss: 0,
+        duplication: 0,
+        latency: (Duration::from_millis(1), Duration::from_millis(20)),
+        slow: 0,
+        slow_latency: (Duration::from_millis(1), Duration::from_millis(1)),
+    };
 }
 
 #[derive(Debug, Default)]
@@ -77,8 +89,26 @@ impl Network {
         self.cut[from.place()][to.place()] == 0
     }
 
+    /// Sends what `event` is the arrival of.
+    pub fn post<W: World<Event: Clone>>(
+        &self,
+        stage: &mut Stage<W>,
+        conditions: &Conditions,
+        (from, to): (Party, Party),
+        event: W::Event,
+    ) {
+        let [first, second] = self.deliveries(from, to, conditions, &mut stage.chance);
+        if let Some(delay) = second {
+            stage.coverage.fault("duplicate");
+            stage.after(delay, event.clone());
+        }
+        if let Some(delay) = first {
+            stage.after(delay, event);
+        }
+    }
+
     /// When the message arrives, and when its double does.
-    pub fn deliveries(
+    fn deliveries(
         &self,
         from: Party,
         to: Party,

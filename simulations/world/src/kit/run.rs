@@ -1,0 +1,127 @@
+//! One seed, from its number to a verdict.
+
+use std::{fmt, mem, time::Duration};
+
+use rap_proto::{Digest, Moment};
+
+use super::{Coverage, Stage, Verdict, Violation};
+
+/// A scenario: who is there and what happens next.
+pub trait World: Sized {
+    type Event;
+    /// A planted bug.
+    type Mutation: Copy + PartialEq + fmt::Display;
+    /// What goes wrong.
+    type Mix: Clone + fmt::Debug;
+    type Checkers: AsRef<Verdict>;
+
+    fn stage(&mut self) -> &mut Stage<Self>;
+
+    fn phases(&self) -> Phases;
+
+    /// Schedules what comes first.
+    fn begin(&mut self);
+
+    fn happen(&mut self, event: Self::Event);
+
+    /// From now on nothing goes wrong: everybody who is down comes back.
+    fn stop_failing(&mut self);
+
+    /// Everything must have come right.
+    fn judge_recovery(&mut self);
+
+    /// Nothing may have moved since.
+    fn judge_calm(&mut self) {}
+
+    /// Lets time pass, or as much of it as there is before the first violation.
+    fn advance(&mut self, span: Duration) {
+        let end = self.stage().now() + span;
+        while let Some(event) = self.stage().next(end) {
+            self.happen(event);
+        }
+    }
+}
+
+/// How long each part of a run takes that finds nothing, in simulated time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Phases {
+    /// How long things go wrong.
+    pub failing: Duration,
+    /// How long everything then has to come right.
+    pub recovery: Duration,
+    /// How long nothing may move after that.
+    pub calm: Duration,
+}
+
+/// Everything that a run follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options<M> {
+    pub seed: u64,
+    /// A bug to plant, for testing the checkers.
+    pub mutation: Option<M>,
+}
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Report {
+    pub violation: Option<Violation>,
+    /// A hash over the whole trace: the same for the same options.
+    pub digest: Digest,
+    /// How much happened, for telling a run that proves something from an idle one.
+    pub coverage: Coverage,
+    pub events: u64,
+    pub simulated: Duration,
+    seed: u64,
+    mix: String,
+    /// The last lines of the trace.
+    lines: Vec<String>,
+    /// What repeats the run.
+    command: String,
+}
+
+/// All phases, or as far as the first violation. `scenario` is what one says to `cargo xtask sim`
+/// beside the seed and the planted bug.
+pub fn run<W: World>(mut world: W, seed: u64, scenario: &str) -> Report {
+    let Phases { failing, recovery, calm } = world.phases();
+    world.begin();
+    world.advance(failing);
+    world.stage().note(format_args!("nothing fails any more"));
+    world.stage().failing = false;
+    world.stop_failing();
+    world.advance(recovery);
+    world.judge_recovery();
+    world.advance(calm);
+    world.judge_calm();
+    report(world.stage(), seed, scenario)
+}
+
+fn report<W: World>(stage: &mut Stage<W>, seed: u64, scenario: &str) -> Report {
+    let trace = mem::take(&mut stage.trace);
+    let plant = stage.mutation.map_or(String::new(), |mutation| format!(" --plant {mutation}"));
+    Report {
+        violation: stage.violation().cloned(),
+        digest: trace.digest(),
+        coverage: mem::take(&mut stage.coverage),
+        events: stage.events(),
+        simulated: stage.now().since(Moment::default()),
+        seed,
+        mix: format!("{:?}", stage.drawn),
+        lines: trace.into_lines(),
+        command: format!("cargo xtask sim {scenario} --seed {seed}{plant}"),
+    }
+}
+
+impl fmt::Display for Report {
+    /// For a failure: what happened last, the faults, and the command that repeats it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.lines {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(f, "seed {}: {}", self.seed, self.mix)?;
+        match &self.violation {
+            Some(violation) => writeln!(f, "violated: {violation}")?,
+            None => writeln!(f, "every invariant held")?,
+        }
+        write!(f, "again: {}", self.command)
+    }
+}
