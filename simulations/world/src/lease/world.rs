@@ -334,7 +334,8 @@ impl World {
         let leaders = elect(&mut self.stage, &mut self.leader, &works, two_leaders);
         for index in 0..self.replicas.len() {
             let leads = leaders.contains(&index);
-            if works[index] && self.replicas[index].leading != leads {
+            let replica = &self.replicas[index];
+            if replica.process.works() && replica.leading != leads {
                 let leading = replica::Happening::Leading(leads);
                 self.replica_turn(index, |replica, turn| replica.handle(turn, leading));
             }
