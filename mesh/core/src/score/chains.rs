@@ -16,7 +16,7 @@
 
 use std::cmp::Reverse;
 
-use rap_proto::{NodeId, wire::hop::MAX_HOPS};
+use rap_proto::wire::hop::MAX_HOPS;
 
 use super::{Candidate, Measured, Parts, Question, Ranked, Weights};
 use crate::paths::{self, Chain};
@@ -61,10 +61,10 @@ pub(super) fn search(
     for (length, most) in MAX_CHAINS {
         let mut all = Vec::new();
         extend(&mut Vec::with_capacity(length), length, members.len(), &mut |row: &[usize]| {
-            let row: Vec<&Member<'_>> = row.iter().map(|place| &members[*place]).collect();
-            let nodes: Vec<NodeId> = row.iter().map(|member| member.candidate.node).collect();
-            if let Some(chain) = Chain::new(&nodes) {
-                all.push(RankedChain { chain, total: total(question, weights, &row) });
+            let row = each_of(row, |place| &members[*place]);
+            let nodes = each_of(&row[..length], |member| member.candidate.node);
+            if let Some(chain) = Chain::new(&nodes[..length]) {
+                all.push(RankedChain { chain, total: total(question, weights, &row[..length]) });
             }
         });
         all.sort_unstable_by_key(|one| (Reverse(one.total), one.chain));
@@ -93,6 +93,12 @@ pub fn ways(order: &[Ranked], chains: &[RankedChain]) -> Vec<paths::Candidate> {
 struct Member<'c> {
     candidate: &'c Candidate<'c>,
     parts: Parts,
+}
+
+/// Something of each in a row, without a heap: a search looks at many rows. Beyond the row's length
+/// stands the last of it again.
+fn each_of<T, U: Copy>(row: &[T], of: impl Fn(&T) -> U) -> [U; MAX_HOPS] {
+    std::array::from_fn(|place| of(&row[place.min(row.len() - 1)]))
 }
 
 /// Calls `found` with every row of `length` different places below `count` that begins with `row`.
@@ -124,8 +130,8 @@ fn spread(all: &[RankedChain], most: usize) -> Vec<RankedChain> {
 fn total(question: &Question<'_>, weights: &Weights, row: &[&Member<'_>]) -> u16 {
     let Some((first, others)) = row.split_first() else { return 0 };
     let parts = others.iter().fold(first.parts, |parts, other| parts.worst(&other.parts));
-    let measured: Vec<&Measured> = row.iter().map(|member| &member.candidate.measured).collect();
-    let whole = Candidate { measured: together(&measured), ..first.candidate.clone() };
+    let measured = each_of(row, |member| &member.candidate.measured);
+    let whole = Candidate { measured: together(&measured[..row.len()]), ..first.candidate.clone() };
     let parts = parts.worst(&Parts::of(question, &whole));
     let cost = others.iter().fold(0_u16, |cost, _| cost.saturating_add(HOP_PENALTY));
     weights.total(&parts).saturating_sub(cost)
