@@ -16,7 +16,7 @@
 
 use std::cmp::Reverse;
 
-use rap_proto::{NodeId, wire::hop::MAX_HOPS};
+use rap_proto::wire::hop::MAX_HOPS;
 
 use super::{Candidate, Measured, Parts, Question, Ranked, Weights};
 use crate::paths::{self, Chain};

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use rap_proto::{Authority, ClusterId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope};
+use rap_proto::{
+    Authority, ClusterId, NodeId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope,
+};
 
 use super::*;
 use crate::score::{ChannelClass, GREATEST, Identity, Placement, Policy, Preference, rank};
