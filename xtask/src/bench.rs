@@ -12,7 +12,9 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use crate::shell::{self, Outcome};
 
+/// How many rounds there are where nobody says it, and the most that may be asked for.
 const ROUNDS: usize = 5;
+const MAX_ROUNDS: usize = 99;
 
 /// What has to be built, by the words that tell cargo: each line with features of its own.
 const BUILDS: &[&[&str]] = &[
@@ -57,24 +59,38 @@ impl Figure {
 
 pub(crate) type Figures = BTreeMap<String, Figure>;
 
-pub(crate) fn run(_arguments: &[&str]) -> Outcome {
+pub(crate) fn run(arguments: &[&str]) -> Outcome {
+    let rounds = rounds(arguments)?;
     for words in BUILDS {
         shell::run(shell::cargo(["build", "--quiet", "--profile=measure"]).args(*words))?;
     }
     let mut figures = Figures::new();
-    for round in 1..=ROUNDS {
+    let path = shell::root().join("docs/benchmarks.md");
+    for round in 1..=rounds {
         for program in PROGRAMS {
-            eprintln!("round {round} of {ROUNDS}: {program}");
+            eprintln!("round {round} of {rounds}: {program}");
             let mut command = Command::new(shell::target_dir().join(program));
             command.env("RAP_BIN_DIR", shell::target_dir().join("measure"));
             collect(&shell::output(&mut command)?, &mut figures)?;
         }
+        // Whoever has to stop here keeps what was measured.
+        let text = report::write(&machine::describe(), round, &figures);
+        fs::write(&path, text)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-    let path = shell::root().join("docs/benchmarks.md");
-    let text = report::write(&machine::describe(), ROUNDS, &figures);
-    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     println!("wrote {}", path.display());
     Ok(())
+}
+
+fn rounds(arguments: &[&str]) -> Result<usize, String> {
+    match arguments {
+        [] => Ok(ROUNDS),
+        ["--rounds", number] => match number.parse() {
+            Ok(rounds @ 1..=MAX_ROUNDS) => Ok(rounds),
+            _ => Err(format!("--rounds takes a number from 1 to {MAX_ROUNDS}")),
+        },
+        _ => Err("bench takes --rounds N, and nothing else".to_owned()),
+    }
 }
 
 fn collect(output: &str, figures: &mut Figures) -> Outcome {
@@ -111,5 +127,14 @@ mod tests {
         assert!(figures["pace"].values.is_empty());
         assert!(collect("rate 3", &mut figures).is_err());
         assert!(collect("rate\tfast\tMB/s", &mut figures).is_err());
+    }
+
+    #[test]
+    fn as_many_rounds_run_as_somebody_says_within_bounds() {
+        assert_eq!(rounds(&[]), Ok(ROUNDS));
+        assert_eq!(rounds(&["--rounds", "3"]), Ok(3));
+        for wrong in [&["--rounds", "0"][..], &["--rounds", "100"], &["--rounds"], &["3"]] {
+            assert!(rounds(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -23,7 +23,7 @@ cargo xtask <command>
                            deterministic simulation; a failing seed prints how to repeat it
   fuzz [--seconds N] [TARGET…]
                            coverage-guided fuzzing of every decoder
-  bench                    measure, and write docs/benchmarks.md
+  bench [--rounds N]       measure, and write docs/benchmarks.md
 ";
 
 fn main() -> ExitCode {

@@ -85,6 +85,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use tokio::io::{AsyncWriteExt as _, duplex};
 
     use super::*;
