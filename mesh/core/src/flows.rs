@@ -116,7 +116,9 @@ impl FlowTable {
     /// Makes a flow one leg of a longer path, whose rest is set up now. One that is refused is gone.
     pub fn lead_on(&mut self, id: u64, passage: Passage) -> Result<(), RefusalCode> {
         let Some(flow) = self.flows.get_mut(&id) else { return Err(RefusalCode::PathUnavailable) };
-        (flow.passage, flow.waits) = (Some(passage), true);
+        // The last leg may wait for its node's knock: calls have bounds of their own.
+        let waits = passage.next_role == NodeRole::RelayNode;
+        (flow.passage, flow.waits) = (Some(passage), waits);
         let asker = flow.asker;
         let legs = |is_one: &dyn Fn(&Flow) -> bool| {
             self.flows.values().filter(|flow| flow.passage.is_some() && is_one(flow)).count()

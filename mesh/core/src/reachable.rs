@@ -8,7 +8,10 @@
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{
+        BTreeMap, BTreeSet,
+        btree_map::{Entry, OccupiedEntry},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,8 @@ pub const MAX_NODES: usize = 4096;
 pub const MAX_CALLS: usize = 1024;
 /// Those of them that wait for the same egress.
 pub const MAX_CALLS_OF_ONE: usize = 64;
+/// Those of them that the same node asked for.
+pub const MAX_CALLS_OF_ASKER: usize = 256;
 /// The pause after the first failure, spread by half; each further one doubles it.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// No pause is longer, but for the spread.
@@ -86,16 +91,21 @@ pub struct Limits {
     pub nodes: usize,
     pub calls: usize,
     pub calls_of_one: usize,
+    pub calls_of_asker: usize,
 }
 
 impl Limits {
-    pub const RELAY: Self =
-        Self { nodes: MAX_NODES, calls: MAX_CALLS, calls_of_one: MAX_CALLS_OF_ONE };
+    pub const RELAY: Self = Self {
+        nodes: MAX_NODES,
+        calls: MAX_CALLS,
+        calls_of_one: MAX_CALLS_OF_ONE,
+        calls_of_asker: MAX_CALLS_OF_ASKER,
+    };
 }
 
-/// Who keeps itself reachable at a relay, and how many calls wait for whom.
+/// Who keeps itself reachable at a relay, and how many calls wait for whom, and of whom.
 ///
-/// INVARIANT: `all_calls` is the sum of `calls`, which holds no zero.
+/// INVARIANT: `all_calls` is the sum of `calls`, and of `asked`; neither holds a zero.
 #[derive(Debug, Clone)]
 pub struct Table {
     limits: Limits,
@@ -103,12 +113,21 @@ pub struct Table {
     lines: BTreeMap<NodeId, u64>,
     next: u64,
     calls: BTreeMap<NodeId, usize>,
+    /// The same calls by who asked for them.
+    asked: BTreeMap<NodeId, usize>,
     all_calls: usize,
 }
 
 impl Table {
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, lines: BTreeMap::new(), next: 1, calls: BTreeMap::new(), all_calls: 0 }
+        Self {
+            limits,
+            lines: BTreeMap::new(),
+            next: 1,
+            calls: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            all_calls: 0,
+        }
     }
 
     /// Takes a line of a node in the place of the one that it had, and returns its number.
@@ -139,27 +158,41 @@ impl Table {
         self.lines.is_empty()
     }
 
-    /// Takes a place for a call to a node that is reachable; [`Self::called`] gives it back.
-    pub fn call(&mut self, node: NodeId) -> Result<(), RefusalCode> {
+    /// Takes a place for a call of `asker` to a node that is reachable; [`Self::called`] gives it
+    /// back.
+    pub fn call(&mut self, asker: NodeId, node: NodeId) -> Result<(), RefusalCode> {
         if !self.lines.contains_key(&node) {
             return Err(RefusalCode::PathUnavailable);
         }
-        let own = self.calls.get(&node).copied().unwrap_or(0);
-        if own >= self.limits.calls_of_one || self.all_calls >= self.limits.calls {
+        let taken = |of: &BTreeMap<NodeId, usize>, who| of.get(&who).copied().unwrap_or(0);
+        if taken(&self.calls, node) >= self.limits.calls_of_one
+            || taken(&self.asked, asker) >= self.limits.calls_of_asker
+            || self.all_calls >= self.limits.calls
+        {
             return Err(RefusalCode::LimitReached);
         }
-        self.calls.insert(node, own + 1);
+        *self.calls.entry(node).or_default() += 1;
+        *self.asked.entry(asker).or_default() += 1;
         self.all_calls += 1;
         Ok(())
     }
 
     /// A call is over, whether it was heard or not.
-    pub fn called(&mut self, node: NodeId) {
-        let Some(own) = self.calls.get_mut(&node) else { return };
-        *own -= 1;
+    pub fn called(&mut self, asker: NodeId, node: NodeId) {
+        let (Entry::Occupied(of_one), Entry::Occupied(of_asker)) =
+            (self.calls.entry(node), self.asked.entry(asker))
+        else {
+            return;
+        };
+        give_back(of_one);
+        give_back(of_asker);
         self.all_calls -= 1;
-        if *own == 0 {
-            self.calls.remove(&node);
-        }
+    }
+}
+
+fn give_back(mut taken: OccupiedEntry<'_, NodeId, usize>) {
+    *taken.get_mut() -= 1;
+    if *taken.get() == 0 {
+        taken.remove();
     }
 }

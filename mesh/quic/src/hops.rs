@@ -42,10 +42,11 @@ use crate::{
 /// The most relays that one node is connected to.
 const MAX_HOPS: usize = 256;
 /// How long a relay may take to answer a request.
-const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most requests in flight to one relay for paths that lead on, fewer than it takes of all: one
-/// that waits for the next relay must not keep this node from refreshing what it has there.
-const MAX_LEADING_ON: usize = 48;
+pub(crate) const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most requests in flight to one relay that may wait there, fewer than it takes of all: one
+/// that waits for the next relay, or for a node that is called, must not keep this node from
+/// refreshing what it has there.
+const MAX_WAITING: usize = 48;
 /// No relay has a flow of this number: they count from one.
 const NO_FLOW: u64 = 0;
 
@@ -298,7 +299,7 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
         (ATTEMPT_STAGGER * place, attempt)
     });
     let connection = race(attempts.collect()).await.ok()?;
-    Some(Hop(connection, Arc::new(Semaphore::new(MAX_LEADING_ON))))
+    Some(Hop(connection, Arc::new(Semaphore::new(MAX_WAITING))))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.
@@ -331,7 +332,7 @@ async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
 
 async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Reply, Refusal> {
     let exchange = async {
-        let _place = if request.leads_on() { Some(hop.1.acquire().await.ok()?) } else { None };
+        let _place = if request.may_wait() { Some(hop.1.acquire().await.ok()?) } else { None };
         let (send, recv) = hop.0.open_bi().await.ok()?;
         let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
         write_frame(&mut send, request).await.ok()?;

@@ -43,8 +43,6 @@ const QUIC_AGAIN: Duration = Duration::from_secs(60);
 /// A knock is sent at once and again after each of these, unless it was heard meanwhile.
 const KNOCK_AGAIN: [Duration; 3] =
     [Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
-/// The most connections that are being made because relays called for them.
-const MAX_CONNECTING_BACK: usize = 256;
 
 /// The node's UDP socket, for what is no QUIC.
 pub(crate) struct Knocker {
@@ -54,22 +52,21 @@ pub(crate) struct Knocker {
 /// What an egress has of its lines.
 pub(crate) struct Lines {
     at: Mutex<BTreeSet<NodeId>>,
-    connecting: Arc<Semaphore>,
     connections: Arc<Semaphore>,
 }
 
 impl Lines {
     pub(crate) fn new(connections: usize) -> Self {
-        Self {
-            at: Mutex::default(),
-            connecting: Arc::new(Semaphore::new(MAX_CONNECTING_BACK)),
-            connections: Arc::new(Semaphore::new(connections)),
-        }
+        Self { at: Mutex::default(), connections: Arc::new(Semaphore::new(connections)) }
     }
 
-    /// A place among the connections that are being made, and one among those that are there.
-    fn places(&self) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let connecting = self.connecting.clone().try_acquire_owned().ok()?;
+    /// A place among the connections that are being made for one relay, and one among all that are
+    /// there.
+    fn places(
+        &self,
+        connecting: &Arc<Semaphore>,
+    ) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let connecting = connecting.clone().try_acquire_owned().ok()?;
         Some((connecting, self.connections.clone().try_acquire_owned().ok()?))
     }
 
@@ -136,8 +133,10 @@ fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
 /// Keeps a line to one relay, again and again.
 async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
     let mut pauses = Pauses::new(seed());
+    // A relay has no more calls open at once. What one of them leaves unfinished is taken from no
+    // other, and is not given back by a new line.
+    let connecting = Arc::new(Semaphore::new(MAX_CALLS_OF_ONE));
     loop {
-        let begun = mesh.clock.moment();
         let mut line = match hops::keep_reachable(&mesh, relay).await {
             Ok(line) => Some(line),
             Err(refusal) => {
@@ -145,9 +144,9 @@ async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
                 None
             }
         };
-        let was_held = line.is_some();
+        let (was_held, begun) = (line.is_some(), mesh.clock.moment());
         while let Some(held) = line {
-            line = hold(&mesh, relay, held).await;
+            line = hold(&mesh, (relay, &connecting), held).await;
         }
         let held = was_held.then(|| mesh.clock.moment().since(begun));
         sleep(pauses.after(held)).await;
@@ -162,12 +161,16 @@ fn seed() -> u64 {
 }
 
 /// Does what comes over a line until it ends. Returns a better one, if that is why.
-async fn hold(mesh: &Arc<Mesh>, relay: NodeId, mut line: Line) -> Option<Line> {
+async fn hold(
+    mesh: &Arc<Mesh>,
+    (relay, connecting): (NodeId, &Arc<Semaphore>),
+    mut line: Line,
+) -> Option<Line> {
     tracing::info!(%relay, carrier = %line.carrier, "reachable at a relay");
     let _at = At::of(mesh, relay);
     let carrier = line.carrier;
     tokio::select! {
-        () = heed(mesh, &mut line) => None,
+        () = heed(mesh, connecting, &mut line) => None,
         better = better(mesh, relay), if carrier == Carrier::Tcp => Some(better),
     }
 }
@@ -202,7 +205,7 @@ impl Drop for At<'_> {
 }
 
 /// Does what the relay calls for, until the line ends.
-async fn heed(mesh: &Arc<Mesh>, line: &mut Line) {
+async fn heed(mesh: &Arc<Mesh>, connecting: &Arc<Semaphore>, line: &mut Line) {
     let mut knocks = Knocks::default();
     loop {
         match line.call().await {
@@ -211,7 +214,9 @@ async fn heed(mesh: &Arc<Mesh>, line: &mut Line) {
                 knocks.begin(port, || mesh.tasks.spawn(knock_at(mesh.clone(), to, secret)));
             }
             Ok(Call::Heard { port }) => knocks.heard(port),
-            Ok(Call::ConnectBack { ticket }) => connect_back(mesh, line.relay, ticket),
+            Ok(Call::ConnectBack { ticket }) => {
+                connect_back(mesh, connecting, (line.relay, ticket));
+            }
             Err(error) => {
                 tracing::debug!(%error, "a line to a relay ended");
                 return;
@@ -248,9 +253,9 @@ async fn knock_at(mesh: Arc<Mesh>, to: SocketAddr, secret: [u8; 16]) {
 
 /// Makes the connection that a relay calls for, which outlives the line. The relay does not wait
 /// long for one that finds no place.
-fn connect_back(mesh: &Arc<Mesh>, relay: SocketAddr, ticket: [u8; 32]) {
-    if let Some((connecting, place)) = mesh.lines.places() {
-        mesh.spawn(tcp::connect_back(mesh.clone(), (relay, ticket), connecting, place));
+fn connect_back(mesh: &Arc<Mesh>, connecting: &Arc<Semaphore>, call: (SocketAddr, [u8; 32])) {
+    if let Some((connecting, place)) = mesh.lines.places(connecting) {
+        mesh.spawn(tcp::connect_back(mesh.clone(), call, connecting, place));
     }
 }
 
@@ -276,15 +281,15 @@ mod tests {
 
     #[test]
     fn so_many_connections_are_made_back_at_once_and_so_many_are_there() {
-        let lines = Lines::new(MAX_CONNECTING_BACK + 1);
-        let mut made: Vec<_> = (0..MAX_CONNECTING_BACK).map(|_| lines.places().unwrap()).collect();
-        assert!(lines.places().is_none(), "so many at once");
+        let lines = Lines::new(MAX_CALLS_OF_ONE + 2);
+        let [one, other] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_CALLS_OF_ONE)));
+        let mut made: Vec<_> = (0..MAX_CALLS_OF_ONE).map(|_| lines.places(&one).unwrap()).collect();
+        assert!(lines.places(&one).is_none(), "so many at once");
+        made.push(lines.places(&other).unwrap());
         // One is made, and stays.
-        let (connecting, _place) = made.pop().unwrap();
+        let (connecting, _place) = made.swap_remove(0);
         drop(connecting);
-        made.push(lines.places().unwrap());
-        let (connecting, _another) = made.pop().unwrap();
-        drop(connecting);
-        assert!(lines.places().is_none(), "so many in all");
+        made.push(lines.places(&one).unwrap());
+        assert!(lines.places(&other).is_none(), "so many in all");
     }
 }

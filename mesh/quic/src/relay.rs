@@ -34,6 +34,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
+    hops::HOP_REPLY_TIMEOUT,
     mesh::{Mesh, close, locked},
     pipe::{Inlet, Outlet},
     tcp::{Secured, refuse},
@@ -43,6 +44,7 @@ use crate::{
 };
 use forward::Forwarding;
 use place::Place;
+use reachable::CALL_WAIT;
 pub(crate) use reachable::Reachable;
 use socket::FlowSocket;
 use stream::Tickets;
@@ -50,8 +52,15 @@ pub(crate) use stream::join;
 
 /// How often flows are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// How long a set-up waits for a newer snapshot; the asker itself waits hardly longer.
-const CATCH_UP_WAIT: Duration = Duration::from_secs(1);
+/// How long a set-up waits for a newer snapshot.
+const CATCH_UP_WAIT: Duration = Duration::from_millis(500);
+/// What is left of the asker's patience for everything but waiting.
+const ANSWER_MARGIN: Duration = Duration::from_millis(400);
+const _: () = assert!(
+    CATCH_UP_WAIT.as_millis() + CALL_WAIT.as_millis() + ANSWER_MARGIN.as_millis()
+        < HOP_REPLY_TIMEOUT.as_millis(),
+    "who asks would give up before it is answered"
+);
 
 /// INVARIANT: every flow that runs, and every stream that a ticket waits for, is in the table; what
 /// the table drops is stopped at once.
@@ -157,6 +166,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
     let distrusted = until(&mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
     tokio::pin!(distrusted);
     let mut requests = JoinSet::new();
+    let proven = connection.remote_address().ip().to_canonical();
     loop {
         tokio::select! {
             biased;
@@ -169,7 +179,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
             stream = connection.accept_bi() => match stream {
                 Ok((send, recv)) => {
                     let (send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
-                    let origin = Origin::of(&connection);
+                    let origin = Origin::of(&connection, proven);
                     requests.spawn(answer(mesh.clone(), caller, origin, send, recv));
                 }
                 Err(_) => return,
@@ -186,7 +196,7 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
     let asker = secured.remote.ip().to_canonical();
-    let origin = Origin { asker, own: None, carrier: Carrier::Tcp };
+    let origin = Origin { asker, proven: asker, own: None, carrier: Carrier::Tcp };
     answer(mesh, caller, origin, secured.outlet, secured.inlet).await;
 }
 
@@ -194,15 +204,18 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
 #[derive(Clone, Copy)]
 struct Origin {
     asker: IpAddr,
+    /// Where the handshake came from. A packet of a connection that moves can name any address
+    /// before the new path is validated (RFC 9000, section 9.3).
+    proven: IpAddr,
     own: Option<IpAddr>,
     carrier: Carrier,
 }
 
 impl Origin {
-    fn of(connection: &Connection) -> Self {
+    fn of(connection: &Connection, proven: IpAddr) -> Self {
         let asker = connection.remote_address().ip().to_canonical();
         let own = connection.local_ip().map(|own| own.to_canonical());
-        Self { asker, own, carrier: Carrier::Quic }
+        Self { asker, proven, own, carrier: Carrier::Quic }
     }
 }
 
@@ -304,7 +317,7 @@ async fn set_up(
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
     let place = Place::new(mesh, flow);
-    let opened = towards(mesh, target, &peer.addresses)
+    let opened = towards(mesh, caller.node, (target, &peer.addresses))
         .await
         .and_then(|socket| Forwarding::between(asker, own, socket, mesh.clock));
     let (forwarding, port) = opened.map_err(|error| {
@@ -318,8 +331,12 @@ async fn set_up(
 
 /// A socket towards the end of a path: where its node knocks from, if it keeps itself reachable
 /// here, and otherwise the first of its addresses that has a route.
-async fn towards(mesh: &Mesh, node: NodeId, addresses: &[SocketAddr]) -> io::Result<FlowSocket> {
-    match reachable::knocked(mesh, node).await {
+async fn towards(
+    mesh: &Mesh,
+    asker: NodeId,
+    (node, addresses): (NodeId, &[SocketAddr]),
+) -> io::Result<FlowSocket> {
+    match reachable::knocked(mesh, asker, node).await {
         Some(socket) => Ok(socket),
         None => FlowSocket::to_first(addresses),
     }

@@ -218,7 +218,10 @@ pub(crate) async fn connect_back(
             match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == protocol) {
                 Some(lane) => egress::serve_tcp(mesh, secured, *lane).await,
                 // Clients and hops have no business behind a relay.
-                None => refuse(secured, RefusalCode::Malformed),
+                None => {
+                    mesh.refused(RefusalCode::Malformed, None);
+                    refuse(secured, RefusalCode::Malformed);
+                }
             }
         }
         Ok(Err(error)) => tracing::debug!(%error, "a connection back came to nothing"),

@@ -11,6 +11,8 @@
 //! A node that nobody reaches from outside keeps one stream open: after the reply to
 //! [`Request::KeepReachable`] the relay sends a [`Call`] on it whenever somebody wants that node.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Lane, NodeId, OrganizationId, refusal::Refusal};
@@ -79,6 +81,11 @@ impl Request {
     pub const fn leads_on(&self) -> bool {
         matches!(self, Self::SetUpFlowOnward { .. } | Self::SetUpStreamOnward { .. })
     }
+
+    /// Whether its answer may wait for somebody else: the next relay, or a node that is called.
+    pub const fn may_wait(&self) -> bool {
+        self.leads_on() || matches!(self, Self::SetUpFlow { .. })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,7 +114,7 @@ pub enum Reply {
 
 /// What a relay wants of a node that keeps itself reachable there. Nothing is answered on the
 /// stream: what is asked for arrives elsewhere, or does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
     /// Send [`knock`] of `secret` to `port` of the relay's address, from the UDP port that lanes
@@ -125,6 +132,19 @@ pub enum Call {
         #[serde(with = "serde_bytes")]
         ticket: [u8; 32],
     },
+}
+
+/// Neither the secret nor the ticket.
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Knock { port, .. } => {
+                f.debug_struct("Knock").field("port", port).finish_non_exhaustive()
+            }
+            Self::Heard { port } => f.debug_struct("Heard").field("port", port).finish(),
+            Self::ConnectBack { .. } => f.debug_struct("ConnectBack").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// The bytes of a knock: too few for a stateless reset (RFC 9000, section 10.3), so that whoever

@@ -4,7 +4,7 @@
 
 use rap_proto::{NodeRole, RefusalCode, Timestamp, snapshot::Peer};
 
-use super::{check_asker, scopes, trusted_peer};
+use super::{check_asker, scopes, share_an_organization, trusted_peer};
 use crate::{Caller, View};
 
 /// Whether `caller` may keep itself reachable at this relay.
@@ -21,11 +21,7 @@ pub fn may_stay_reachable(view: &View, caller: &Caller, now: Timestamp) -> bool 
 /// Whether some organization has this node as relay and the peer as egress.
 fn relays_to(view: &View, peer: &Peer) -> bool {
     scopes(&view.assignment.roles, NodeRole::RelayNode).any(|own| {
-        scopes(&peer.roles, NodeRole::StreamWorker).any(|egress| {
-            match (&own.organizations, &egress.organizations) {
-                (None, _) | (_, None) => true,
-                (Some(own), Some(theirs)) => !own.is_disjoint(theirs),
-            }
-        })
+        scopes(&peer.roles, NodeRole::StreamWorker)
+            .any(|egress| share_an_organization([own, egress, egress]))
     })
 }

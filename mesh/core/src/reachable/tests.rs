@@ -64,7 +64,7 @@ fn two_nodes_do_not_come_back_together() {
     assert_ne!(Pauses::new(1).after(None), Pauses::new(2).after(None));
 }
 
-const SMALL: Limits = Limits { nodes: 2, calls: 3, calls_of_one: 2 };
+const SMALL: Limits = Limits { nodes: 2, calls: 3, calls_of_one: 2, calls_of_asker: 9 };
 
 #[test]
 fn so_many_nodes_are_kept_and_the_newest_line_of_each_counts() {
@@ -82,28 +82,41 @@ fn so_many_nodes_are_kept_and_the_newest_line_of_each_counts() {
 #[test]
 fn so_many_calls_wait_of_one_and_of_all_and_their_places_come_back() {
     let mut table = Table::new(SMALL);
-    assert_eq!(table.call(node(1)), Err(RefusalCode::PathUnavailable), "nobody is there");
+    assert_eq!(table.call(node(7), node(1)), Err(RefusalCode::PathUnavailable), "nobody is there");
     for n in [1, 2] {
         table.take(node(n)).unwrap();
     }
     for _ in 0..SMALL.calls_of_one {
-        table.call(node(1)).unwrap();
+        table.call(node(7), node(1)).unwrap();
     }
-    assert_eq!(table.call(node(1)), Err(RefusalCode::LimitReached));
-    table.call(node(2)).unwrap();
-    assert_eq!(table.call(node(2)), Err(RefusalCode::LimitReached), "of all");
-    table.called(node(1));
-    table.call(node(2)).unwrap();
+    assert_eq!(table.call(node(7), node(1)), Err(RefusalCode::LimitReached));
+    table.call(node(7), node(2)).unwrap();
+    assert_eq!(table.call(node(7), node(2)), Err(RefusalCode::LimitReached), "of all");
+    table.called(node(7), node(1));
+    table.call(node(7), node(2)).unwrap();
     // Also when the line is gone meanwhile.
     let line = table.take(node(1)).unwrap();
     table.lose(node(1), line);
-    table.called(node(1));
-    table.called(node(1));
+    table.called(node(7), node(1));
+    table.called(node(7), node(1));
     for _ in 0..2 {
-        table.called(node(2));
+        table.called(node(7), node(2));
     }
     table.take(node(1)).unwrap();
     for _ in 0..SMALL.calls_of_one {
-        table.call(node(1)).unwrap();
+        table.call(node(7), node(1)).unwrap();
     }
+}
+
+#[test]
+fn one_who_asks_takes_not_all_calls() {
+    let mut table = Table::new(Limits { calls_of_asker: 2, ..SMALL });
+    for n in [1, 2] {
+        table.take(node(n)).unwrap();
+        table.call(node(7), node(n)).unwrap();
+    }
+    assert_eq!(table.call(node(7), node(2)), Err(RefusalCode::LimitReached));
+    table.call(node(8), node(2)).unwrap();
+    table.called(node(7), node(1));
+    table.call(node(7), node(1)).unwrap();
 }

@@ -86,7 +86,7 @@ async fn set_up_flow(
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
     let (opened, beyond) = match leg {
         Leg::Target(node, addresses) => {
-            let opened = towards(mesh, node, &addresses)
+            let opened = towards(mesh, caller.node, (node, &addresses))
                 .await
                 .and_then(|socket| Forwarding::between(asker, origin.own, socket, mesh.clock));
             (opened, None)
@@ -116,7 +116,7 @@ async fn set_up_joined(
 ) -> Result<Reply, NotSetUp> {
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up_stream)?;
     let to = match leg {
-        Leg::Target(node, addresses) => Towards::Target(node, addresses),
+        Leg::Target(node, addresses) => Towards::Target { asker: caller.node, node, addresses },
         Leg::Relay(relay, rest) => {
             let beyond = hops::set_up_stream_onward(mesh, relay, rest).await?;
             Towards::Relay(beyond.address, beyond.ticket)

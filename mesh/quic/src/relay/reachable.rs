@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use rap_mesh_core::{
     Caller,
     admission::{admit_reachable, may_stay_reachable},
@@ -20,6 +21,7 @@ use rap_proto::{
     NodeId, RefusalCode,
     wire::hop::{CALL_TTL_MS, Call, Reply, knock},
 };
+use serde::Serialize;
 use tokio::{
     net::TcpStream,
     sync::{OwnedSemaphorePermit, mpsc, oneshot},
@@ -40,7 +42,7 @@ use crate::{
 
 /// How long an egress has for a knock, or for a connection. Whoever asked for a flow waits as long
 /// again, for its address; that of a stream is tried meanwhile.
-const CALL_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
+pub(super) const CALL_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 /// A line that takes no call for so long is given up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -103,6 +105,10 @@ pub(super) async fn serve(
     origin: Origin,
     (mut send, mut recv): (Outlet, Inlet),
 ) {
+    // Who asked may have given it up and have another line already.
+    if recv.read_exact(&mut [0]).now_or_never().is_some() {
+        return;
+    }
     let version = mesh.view().version;
     let mut taken = Taken::take(mesh, caller, origin);
     if taken.as_ref().is_err_and(|code| may_be_outdated(*code))
@@ -112,19 +118,25 @@ pub(super) async fn serve(
     }
     match taken {
         Ok(taken) => {
-            if write_frame(&mut send, &Reply::Done).await.is_ok() {
+            if say(&mut send, &Reply::Done).await {
                 tracing::debug!(node = %caller.node, "a node keeps itself reachable");
                 taken.pass_on(&caller, &mut send, &mut recv).await;
             }
         }
         Err(code) => {
             mesh.refused(code, None);
-            if write_frame(&mut send, &Reply::Refused(refusal(code))).await.is_err() {
+            if !say(&mut send, &Reply::Refused(refusal(code))).await {
                 return;
             }
         }
     }
-    send.finish().await;
+    // Whoever reads no more is not waited for.
+    let _ = timeout(CALL_TIMEOUT, send.finish()).await;
+}
+
+/// Whether it was taken, by a node that may read nothing.
+async fn say(send: &mut Outlet, what: &impl Serialize) -> bool {
+    matches!(timeout(CALL_TIMEOUT, write_frame(send, what)).await, Ok(Ok(())))
 }
 
 /// A line while it is held; the place is given back however it ends.
@@ -138,7 +150,8 @@ struct Taken {
 impl Taken {
     fn take(mesh: &Arc<Mesh>, caller: Caller, origin: Origin) -> Result<Self, RefusalCode> {
         admit_reachable(&mesh.view(), &caller, mesh.clock.now())?;
-        let (sender, calls) = mpsc::channel(MAX_CALLS_OF_ONE);
+        // Each call may be followed by the word that it was heard.
+        let (sender, calls) = mpsc::channel(2 * MAX_CALLS_OF_ONE);
         let mut state = locked(&mesh.reachable.state);
         let number = state.table.take(caller.node)?;
         state.lines.insert(caller.node, Line { calls: sender, origin });
@@ -157,16 +170,21 @@ impl Taken {
         loop {
             let call = tokio::select! {
                 biased;
-                () = &mut distrusted => return mesh.refused(RefusalCode::PeerNotTrusted, None),
+                () = &mut distrusted => {
+                    // A relay that may not go on itself has nothing to say of the others.
+                    if !mesh.view().must_stop(mesh.clock.now()) {
+                        mesh.refused(RefusalCode::PeerNotTrusted, None);
+                    }
+                    return;
+                }
                 () = mesh.leaving.cancelled() => return,
                 _ = &mut ended => return,
                 call = self.calls.recv() => call,
             };
             // A newer line took its place.
             let Some(call) = call else { return };
-            match timeout(CALL_TIMEOUT, write_frame(send, &call)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return,
+            if !say(send, &call).await {
+                return;
             }
         }
     }
@@ -184,21 +202,22 @@ impl Drop for Taken {
 /// The place of a call that waits.
 struct Waiting<'m> {
     mesh: &'m Mesh,
+    asker: NodeId,
     node: NodeId,
     ticket: Option<[u8; 32]>,
 }
 
 impl<'m> Waiting<'m> {
-    fn begin(mesh: &'m Mesh, node: NodeId) -> Result<Self, RefusalCode> {
-        locked(&mesh.reachable.state).table.call(node)?;
-        Ok(Self { mesh, node, ticket: None })
+    fn begin(mesh: &'m Mesh, asker: NodeId, node: NodeId) -> Result<Self, RefusalCode> {
+        locked(&mesh.reachable.state).table.call(asker, node)?;
+        Ok(Self { mesh, asker, node, ticket: None })
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = locked(&self.mesh.reachable.state);
-        state.table.called(self.node);
+        state.table.called(self.asker, self.node);
         if let Some(ticket) = &self.ticket {
             state.backs.remove(ticket);
         }
@@ -207,19 +226,19 @@ impl Drop for Waiting<'_> {
 
 /// A socket to a node that keeps itself reachable here on QUIC, towards wherever its datagrams come
 /// from. `None` when it does not, or does not knock in time.
-pub(super) async fn knocked(mesh: &Mesh, node: NodeId) -> Option<FlowSocket> {
+pub(super) async fn knocked(mesh: &Mesh, asker: NodeId, node: NodeId) -> Option<FlowSocket> {
     let Line { calls, origin } = mesh.reachable.line(node)?;
     // Where no datagram comes from, none gets to.
     if origin.carrier == Carrier::Tcp {
         return None;
     }
-    let _place = Waiting::begin(mesh, node).ok()?;
-    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.asker, 0)).ok()?;
+    let _place = Waiting::begin(mesh, asker, node).ok()?;
+    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.proven, 0)).ok()?;
     let port = socket.local_port().ok()?;
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;
     calls.try_send(Call::Knock { port, secret }).ok()?;
-    let heard = timeout(CALL_WAIT, socket.knocked(knock(&secret))).await;
+    let heard = timeout(CALL_WAIT, socket.knocked(knock(&secret), origin.proven)).await;
     // Without it the node knocks a few times more, and that is all.
     let _ = calls.try_send(Call::Heard { port });
     match heard {
@@ -236,10 +255,10 @@ pub(super) async fn knocked(mesh: &Mesh, node: NodeId) -> Option<FlowSocket> {
 }
 
 /// A connection that a node makes which keeps itself reachable here.
-pub(super) async fn called_back(mesh: &Mesh, node: NodeId) -> io::Result<Back> {
+pub(super) async fn called_back(mesh: &Mesh, asker: NodeId, node: NodeId) -> io::Result<Back> {
     let absent = || io::Error::from(io::ErrorKind::NotConnected);
     let Line { calls, .. } = mesh.reachable.line(node).ok_or_else(absent)?;
-    let mut place = Waiting::begin(mesh, node).map_err(|_| absent())?;
+    let mut place = Waiting::begin(mesh, asker, node).map_err(|_| absent())?;
     let ticket = new_ticket().map_err(|_| absent())?;
     let (sender, back) = oneshot::channel();
     place.ticket = Some(ticket);

@@ -46,11 +46,13 @@ impl Batch {
     }
 
     /// Empties the runs that others sent before it was known who the peer is, and those that are
-    /// this datagram and nothing else.
+    /// this datagram, once or several times, and nothing else.
     fn leave_out(&mut self, peer: SocketAddr, datagram: &[u8]) {
         let runs = self.runs[..self.received].iter_mut().zip(self.bytes.chunks(RUN_BYTES));
         for (run, bytes) in runs {
-            if run.addr != peer || bytes[..run.len] == *datagram {
+            if run.addr != peer
+                || bytes[..run.len].chunks(run.stride.max(1)).all(|one| one == datagram)
+            {
                 run.len = 0;
             }
         }
@@ -90,14 +92,20 @@ impl Awaiting {
         Ok(self.0.local_addr()?.port())
     }
 
-    /// Waits for the knock, and speaks with whoever sent it from then on.
-    pub(super) async fn knocked(self, knock: [u8; KNOCK_BYTES]) -> io::Result<FlowSocket> {
+    /// Waits for the knock of a node at the address `of`, and speaks with the port that it came from
+    /// from then on. Whoever could name another address here would send this relay's packets
+    /// anywhere.
+    pub(super) async fn knocked(
+        self,
+        knock: [u8; KNOCK_BYTES],
+        of: IpAddr,
+    ) -> io::Result<FlowSocket> {
         let Self(socket) = self;
         // One byte more, so that what only begins like a knock is none.
         let mut heard = [0; KNOCK_BYTES + 1];
         let peer = loop {
             let (length, from) = socket.recv_from(&mut heard).await?;
-            if heard[..length] == knock {
+            if heard[..length] == knock && from.ip().to_canonical() == of {
                 break from;
             }
         };

@@ -74,7 +74,8 @@ pub(super) fn set_up(
     let ticket = new_ticket()?;
     let mut state = locked(&mesh.relay.state);
     let flow = state.table.set_up_stream(mesh.clock.moment(), caller.node, target, lane)?;
-    let to = Towards::Target(target, peer.addresses.clone());
+    let to =
+        Towards::Target { asker: caller.node, node: target, addresses: peer.addresses.clone() };
     expect(mesh, &mut state, ticket, flow, from, to);
     tracing::debug!(flow, asker = %caller.node, %target, %lane, "stream set up");
     Ok(Reply::StreamReady { ticket })
@@ -82,7 +83,11 @@ pub(super) fn set_up(
 
 /// Where a stream goes.
 pub(super) enum Towards {
-    Target(NodeId, Vec<SocketAddr>),
+    Target {
+        asker: NodeId,
+        node: NodeId,
+        addresses: Vec<SocketAddr>,
+    },
     /// The next relay, and the ticket that it gave.
     Relay(SocketAddr, [u8; 32]),
 }
@@ -143,7 +148,9 @@ pub(crate) async fn join(
 /// Passes bytes both ways until both ends have closed, or one of them breaks.
 async fn carry(mesh: &Mesh, asker: TcpStream, to: Towards) -> io::Result<()> {
     let (target, _place) = match to {
-        Towards::Target(node, addresses) => reached(mesh, node, &addresses).await?,
+        Towards::Target { asker, node, addresses } => {
+            reached(mesh, asker, (node, &addresses)).await?
+        }
         Towards::Relay(address, ticket) => {
             let mut relay = within(dialled(address)).await?;
             relay.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
@@ -159,11 +166,11 @@ async fn carry(mesh: &Mesh, asker: TcpStream, to: Towards) -> io::Result<()> {
 /// and one to its first address that answers, when that one does not come or not soon.
 async fn reached(
     mesh: &Mesh,
-    node: NodeId,
-    addresses: &[SocketAddr],
+    asker: NodeId,
+    (node, addresses): (NodeId, &[SocketAddr]),
 ) -> io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
     let back = async {
-        let back = called_back(mesh, node).await;
+        let back = called_back(mesh, asker, node).await;
         back.map(|Back(stream, place)| (stream, Some(place)))
     };
     let dialling = async {

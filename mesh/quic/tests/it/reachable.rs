@@ -9,7 +9,7 @@ use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
     snapshot::RoleScope,
     wire::{
-        HOP_ALPN, frame_length,
+        CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, frame_length,
         hop::{Call, KNOCK_BYTES, Reply, Request, knock},
         lane::FlowReply,
         lane_alpn, unframe,
@@ -144,8 +144,13 @@ async fn a_relay_gets_nothing_but_lanes_through_a_connection_back() {
     let mut fabric = Fabric::start(&[RELAY], echo().await);
     hide_egress(&mut fabric);
     reachable_at(&fabric, RELAY).await;
-    for (alpn, refused) in [(HOP_ALPN, Some(RefusalCode::Malformed)), (lane_alpn(Lane::Bulk), None)]
-    {
+    let nothing = Some(RefusalCode::Malformed);
+    for (alpn, refused) in [
+        (HOP_ALPN, nothing),
+        (CLIENT_ALPN, nothing),
+        (CHANNEL_ALPN, nothing),
+        (lane_alpn(Lane::Bulk), None),
+    ] {
         let ticket = ticket(&fabric).await;
         let stream = bring(&fabric, &ticket).await;
         let mut raw = Raw::secure(&fabric, stream, EGRESS, alpn, Some(ENTRY)).await.unwrap();

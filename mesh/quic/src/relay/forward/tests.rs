@@ -123,11 +123,14 @@ async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_i
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.local_port().unwrap()));
     let knock = rap_proto::wire::hop::knock(&[7; 16]);
     stranger.send_to(b"before", far).await.unwrap();
+    // Right, and from an address that is not the node's.
+    let liar = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).await.unwrap();
+    liar.send_to(&knock, far).await.unwrap();
     target.send_to(&knock, far).await.unwrap();
     // They are in the socket's queue when the knock is heard.
     stranger.send_to(b"spoofed", far).await.unwrap();
     target.send_to(&knock, far).await.unwrap();
-    let socket = waiting.knocked(knock).await.unwrap();
+    let socket = waiting.knocked(knock, Ipv4Addr::LOCALHOST.into()).await.unwrap();
     let near = asker.local_addr().unwrap();
     let (forwarding, port) = Forwarding::between(near, None, socket, Clock::start()).unwrap();
     tokio::spawn(Arc::new(forwarding).run());
