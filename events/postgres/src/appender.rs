@@ -193,14 +193,15 @@ impl Appender {
 
     async fn store_with(
         &mut self,
-        mut writer: Writer,
+        writer: Writer,
         appends: &[&Append],
     ) -> Result<Vec<Outcome>, StoreError> {
         // Whatever fails, the next batch starts on a connection without a past.
-        let (outcomes, head) = match store_on(&mut writer, appends).await? {
+        let (stored, writer) = store_on(writer, appends).await?;
+        self.writer = writer;
+        let (outcomes, head) = match stored {
             Stored::Batch { outcomes, head } => (outcomes, head),
             Stored::TreeIsBehind => {
-                self.writer = Some(writer);
                 let completed = tree::complete(&self.pool).await;
                 completed.map_err(|error| StoreError::Before(failure::classify(&error)))?;
                 return Err(StoreError::Before(Failure::Contended));
@@ -208,7 +209,6 @@ impl Appender {
         };
         publish(&self.heads, head.position);
         self.known = Some(head);
-        self.writer = Some(writer);
         Ok(outcomes)
     }
 
@@ -249,7 +249,8 @@ impl Appender {
         let new: Vec<&Append> = new.map(|(append, _)| *append).collect();
         let mut writer = self.connect().await?;
         let found = statements::begin(&mut writer, &new).await?;
-        statements::roll_back(&mut writer).await?;
+        // It changes nothing of what was found, and ends with the connection otherwise.
+        let _ = statements::roll_back(&mut writer).await;
         Ok(!found.commands.is_empty())
     }
 }
@@ -271,29 +272,38 @@ enum Stored {
     TreeIsBehind,
 }
 
-/// Stores a batch in one transaction.
-async fn store_on(writer: &mut Writer, appends: &[&Append]) -> Result<Stored, StoreError> {
-    let begun = within(statements::begin(writer, appends)).await;
+/// Stores a batch in one transaction. Returns the connection too, if it can be used again.
+async fn store_on(
+    mut writer: Writer,
+    appends: &[&Append],
+) -> Result<(Stored, Option<Writer>), StoreError> {
+    let begun = within(statements::begin(&mut writer, appends)).await;
     let found = begun.unwrap_or_else(|| Err(too_slow())).map_err(StoreError::Before)?;
     if !found.head.is_complete() {
-        statements::roll_back(writer).await.map_err(StoreError::Before)?;
-        return Ok(Stored::TreeIsBehind);
+        return Ok((Stored::TreeIsBehind, roll_back(writer).await));
     }
     let mut batch = Batch::new(found);
     let outcomes: Vec<Outcome> = appends.iter().map(|append| batch.admit(append)).collect();
     if batch.commands.is_empty() {
         // Repetitions and conflicts only: there is nothing to commit.
-        statements::roll_back(writer).await.map_err(StoreError::Before)?;
-        return Ok(Stored::Batch { outcomes, head: batch.head().clone() });
+        let stored = Stored::Batch { outcomes, head: batch.head().clone() };
+        return Ok((stored, roll_back(writer).await));
     }
     let head = batch.head().position;
-    match within(statements::commit(writer, &batch)).await {
-        Some(Ok(())) => Ok(Stored::Batch { outcomes, head: batch.head().clone() }),
+    match within(statements::commit(&mut writer, &batch)).await {
+        Some(Ok(())) => Ok((Stored::Batch { outcomes, head: batch.head().clone() }, Some(writer))),
         Some(Err(failed)) if failure::certainly_aborted(&failed.error, failed.at_last) => {
             Err(StoreError::Before(failure::classify(&failed.error)))
         }
         Some(Err(_)) | None => Err(StoreError::AtCommit { outcomes, head }),
     }
+}
+
+/// Ends a transaction that wrote nothing. When that fails, what was found in it stays true: only
+/// the connection is given up.
+async fn roll_back(mut writer: Writer) -> Option<Writer> {
+    let ended = within(statements::roll_back(&mut writer)).await;
+    matches!(ended, Some(Ok(()))).then_some(writer)
 }
 
 async fn within<T>(trip: impl Future<Output = T>) -> Option<T> {

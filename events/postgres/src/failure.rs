@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use tokio_postgres::error::Severity;
+
 /// What to do about a failure that did not happen at the commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -31,12 +34,19 @@ const DEADLOCK_DETECTED: &str = "40P01";
 /// server that became read-only because another is the primary now.
 const UNAVAILABLE_CLASSES: [&str; 8] = ["08", "28", "3D", "53", "54", "57", "58", "55"];
 const READ_ONLY: &str = "25006";
+/// The server ended a session that did not go on with its transaction.
+const IDLE_IN_TRANSACTION: &str = "25P03";
+/// The only one of its class that does not say that the transaction was rolled back.
+const COMPLETION_UNKNOWN: &str = "40003";
 
 /// An error of either client of the database.
 pub(crate) trait DatabaseError {
     /// The SQLSTATE and the violated constraint; `None` when it was not the server that failed it.
     fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)>;
     fn message(&self) -> String;
+    /// Whether the server answered that the statement failed, and goes on. FATAL and PANIC are an
+    /// ended connection: they can be said behind a commit.
+    fn is_answer(&self) -> bool;
 }
 
 impl DatabaseError for sqlx::Error {
@@ -53,6 +63,12 @@ impl DatabaseError for sqlx::Error {
             other => other.to_string(),
         }
     }
+
+    fn is_answer(&self) -> bool {
+        let database = self.as_database_error();
+        let error = database.and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        error.is_some_and(|error| matches!(error.severity(), PgSeverity::Error))
+    }
 }
 
 impl DatabaseError for tokio_postgres::Error {
@@ -63,6 +79,10 @@ impl DatabaseError for tokio_postgres::Error {
 
     fn message(&self) -> String {
         self.as_db_error().map_or_else(|| self.to_string(), |error| error.message().to_owned())
+    }
+
+    fn is_answer(&self) -> bool {
+        self.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Error))
     }
 }
 
@@ -84,7 +104,7 @@ fn classify_code(code: &str, constraint: Option<&str>) -> Result<Failure, WithRe
         {
             Ok(Failure::Contended)
         }
-        READ_ONLY => Err(Failure::Unavailable),
+        READ_ONLY | IDLE_IN_TRANSACTION => Err(Failure::Unavailable),
         _ if UNAVAILABLE_CLASSES.contains(&class) => Err(Failure::Unavailable),
         _ => Err(Failure::Refused),
     }
@@ -94,13 +114,11 @@ fn classify_code(code: &str, constraint: Option<&str>) -> Result<Failure, WithRe
 /// server's answer to a statement before the commit does, and so does what the transaction itself
 /// answers to the commit; a connection that ends can have ended behind it.
 pub(crate) fn certainly_aborted(error: &impl DatabaseError, at_commit: bool) -> bool {
-    let certain = |code: &str| !at_commit || code.starts_with("23") || code.starts_with("40");
+    let of_transaction = |code: &str| code.starts_with("23") || code.starts_with("40");
+    let certain = |code: &str| {
+        !at_commit || error.is_answer() && of_transaction(code) && code != COMPLETION_UNKNOWN
+    };
     error.code().is_some_and(|(code, _)| certain(&code))
-}
-
-/// Whether it was the server that told of the failure, and not the connection that ended.
-pub(crate) fn was_answered(error: &impl DatabaseError) -> bool {
-    error.code().is_some()
 }
 
 /// For the operator: what failed, with the code. Values of the statement are not in it.
@@ -115,7 +133,7 @@ pub(crate) fn describe(error: &impl DatabaseError) -> String {
 mod tests {
     use super::*;
 
-    struct Server(&'static str);
+    struct Server(&'static str, Severity);
 
     impl DatabaseError for Server {
         fn code(&self) -> Option<(Cow<'_, str>, Option<&str>)> {
@@ -125,14 +143,21 @@ mod tests {
         fn message(&self) -> String {
             "it failed".to_owned()
         }
+
+        fn is_answer(&self) -> bool {
+            self.1 == Severity::Error
+        }
     }
 
     #[test]
     fn a_server_that_ends_at_the_commit_may_have_committed() {
-        assert!(certainly_aborted(&Server("57P01"), false));
-        assert!(!certainly_aborted(&Server("57P01"), true));
-        assert!(certainly_aborted(&Server("40001"), true));
-        assert_eq!(describe(&Server("40001")), "it failed (SQLSTATE 40001)");
+        let ended = Server("57P01", Severity::Fatal);
+        assert!(certainly_aborted(&ended, false) && !certainly_aborted(&ended, true));
+        let lost_race = Server("40001", Severity::Error);
+        assert!(certainly_aborted(&lost_race, true));
+        assert_eq!(describe(&lost_race), "it failed (SQLSTATE 40001)");
+        assert!(!certainly_aborted(&Server("40001", Severity::Fatal), true));
+        assert!(!certainly_aborted(&Server("40003", Severity::Error), true));
     }
 
     fn check(code: &str, constraint: Option<&str>, expected: &Failure) {
@@ -155,6 +180,7 @@ mod tests {
         check("57014", None, &away);
         check("53100", None, &away);
         check("25006", None, &away);
+        check("25P03", None, &away);
         check("08006", None, &away);
         check("", None, &refused);
     }

@@ -256,7 +256,8 @@ impl Drop for PostgresLog {
 }
 
 /// Tells everyone who waits how far the log has come. Heads arrive from the appender and from
-/// the tail in any order; only a greater one counts.
+/// the tail in any order; only a greater one counts. Only the tail's own look at the log takes one
+/// back that was false.
 fn publish(heads: &watch::Sender<u64>, head: u64) {
     heads.send_if_modified(|known| {
         let rises = head > *known;

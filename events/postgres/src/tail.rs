@@ -1,11 +1,14 @@
 //! The tail: learns how far the log has come, also through other processes' appends.
 //!
 //! A notification says how far, and is given to nobody before what it tells of can be read. It can
-//! be lost: every second the tail looks for itself. It has its own connection, and when that ends
-//! it makes another.
+//! be lost, and whoever may connect can send a false one: every second the tail looks for itself,
+//! and what was told before it asked and is beyond the answer was false. A number that is further
+//! than one batch can bring is not believed, but looked for. An honest one hardly ever is, so it
+//! costs no query. The tail has its own connection, and when that ends it makes another.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
+use rap_events::log::MAX_EVENTS_PER_APPEND;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, timeout},
@@ -13,6 +16,7 @@ use tokio::{
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls};
 
 use crate::{
+    appender::MAX_BATCH,
     publish,
     statements::CHANNEL,
     tls::{Place, Verified},
@@ -24,6 +28,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const GREATEST_BACKOFF: Duration = Duration::from_secs(2);
 /// A connection that lasted this long was a good one: the next failure starts over.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
+
+/// The most events by which a notification is believed to be beyond what is known: those of the
+/// greatest batch.
+const MAX_LEAP: u64 = (MAX_BATCH * MAX_EVENTS_PER_APPEND) as u64;
 
 const READ_HEAD: &str = "SELECT position FROM log_head";
 
@@ -95,10 +103,9 @@ where
 {
     while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
         let AsyncMessage::Notification(told) = message? else { continue };
-        match told.payload().parse() {
-            Ok(head) => publish(heads, head),
+        if !hear(heads, told.payload()) {
             // When the slot is taken, a look is due already.
-            Err(_) => drop(wake.try_send(())),
+            let _ = wake.try_send(());
         }
     }
     Err(TailError::Ended)
@@ -112,9 +119,66 @@ async fn look(
     timeout(ANSWER_DEADLINE, client.batch_execute(&format!("LISTEN {CHANNEL}"))).await??;
     let read_head = timeout(ANSWER_DEADLINE, client.prepare(READ_HEAD)).await??;
     loop {
+        let before = *heads.borrow();
         let row = timeout(ANSWER_DEADLINE, client.query_one(&read_head, &[])).await??;
-        publish(heads, row.get::<_, i64>(0).cast_unsigned());
+        correct(heads, before, row.get::<_, i64>(0).cast_unsigned());
         // Either way it is time to look again.
         let _ = timeout(POLL, woken.recv()).await;
+    }
+}
+
+/// Publishes what a notification tells, if it can be believed until the next look.
+fn hear(heads: &watch::Sender<u64>, told: &str) -> bool {
+    let Ok(head) = told.parse::<u64>() else { return false };
+    let believed = head.saturating_sub(*heads.borrow()) <= MAX_LEAP;
+    if believed {
+        publish(heads, head);
+    }
+    believed
+}
+
+/// Publishes the answer of a look. `before` was published when it was asked, so an answer below it
+/// says that it was false; what was published since may be beyond the answer in truth.
+fn correct(heads: &watch::Sender<u64>, before: u64, head: u64) {
+    heads.send_if_modified(|known| {
+        let is_false = *known == before && head < before;
+        let changes = head > *known || is_false;
+        if changes {
+            *known = head;
+        }
+        changes
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_batch_can_bring_is_believed_and_no_more() {
+        let (heads, known) = watch::channel(10);
+        assert!(!hear(&heads, &(10 + MAX_LEAP + 1).to_string()));
+        assert!(!hear(&heads, &i64::MAX.to_string()));
+        assert!(!hear(&heads, &u64::MAX.to_string()));
+        assert!(!hear(&heads, "-1"));
+        assert_eq!(*known.borrow(), 10);
+        assert!(hear(&heads, &(10 + MAX_LEAP).to_string()));
+        assert!(hear(&heads, "9"), "an old one needs no look");
+        assert_eq!(*known.borrow(), 10 + MAX_LEAP);
+    }
+
+    #[test]
+    fn an_answer_corrects_only_what_was_published_before_the_question() {
+        let (heads, known) = watch::channel(20);
+        correct(&heads, 20, 12);
+        assert_eq!(*known.borrow(), 12, "20 was false");
+        publish(&heads, 13);
+        correct(&heads, 12, 12);
+        assert_eq!(*known.borrow(), 13, "it may have come behind the answer");
+        publish(&heads, 20);
+        correct(&heads, 13, 12);
+        assert_eq!(*known.borrow(), 20, "the next look tells");
+        correct(&heads, 13, 21);
+        assert_eq!(*known.borrow(), 21);
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::{Appender, AtOnceEnd, SETTLE_DEADLINE, SETTLE_DELAY, trips, within};
 use crate::{
     at_once::AtOnce,
-    failure::{self, Failure},
+    failure::{self, DatabaseError as _, Failure},
     publish, statements,
 };
 
@@ -45,7 +45,7 @@ impl Appender {
                 Ok(AtOnceEnd::Contended)
             }
             Some(Err(failed)) => {
-                let answered = failure::was_answered(&failed.error);
+                let answered = failed.error.is_answer();
                 self.settle_at_once(appends, decided, answered).await
             }
             None => self.settle_at_once(appends, decided, false).await,
@@ -80,11 +80,11 @@ impl Appender {
                 Ok(again) => return Ok(AtOnceEnd::Stored(decided.recognise(again))),
                 Err(failure) => failure,
             };
-            // What is refused now would have been refused before.
-            if answered || matches!(failure, Failure::Refused(_)) {
+            if answered {
                 return Err(failure);
             }
-            if Instant::now() >= deadline {
+            // What is refused now may have been stored before.
+            if matches!(failure, Failure::Refused(_)) || Instant::now() >= deadline {
                 let unknown = vec![Err(AppendError::OutcomeUnknown); appends.len()];
                 return Ok(AtOnceEnd::Stored(unknown));
             }

@@ -1,5 +1,6 @@
 //! The connection is lost exactly at the commit: before the server hears of it, or behind it, or the
-//! server hears of it when everybody has given it up.
+//! server hears of it when everybody has given it up. Or it is lost at the end of a transaction that
+//! wrote nothing.
 //!
 //! A relay stands between the log and the server, looks for the writing in what the log says and
 //! cuts the connection there. The commit goes with it: as a statement of its own when the head was
@@ -7,7 +8,7 @@
 
 use std::sync::{
     Arc, Mutex,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU8, AtomicU32, Ordering},
 };
 
 use rap_events::log::{AppendError, Log};
@@ -19,7 +20,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::support::{Server, append, append_to, check_gapless, once_each, read_all};
+use crate::support::{Server, append, append_to, check_gapless, execute, once_each, read_all};
 
 const PASS: u8 = 0;
 /// The commit is swallowed.
@@ -28,10 +29,16 @@ const CUT_BEFORE: u8 = 1;
 const CUT_BEHIND: u8 = 2;
 /// The commit is kept back until it is let go.
 const HOLD_BACK: u8 = 3;
+/// The commit is done; instead of its answer the server says that it ends the connection.
+const END_BEHIND: u8 = 5;
 /// A connection is being cut; afterwards all pass again.
 const CUTTING: u8 = 4;
 /// What the log says when it writes: the type of its events.
 const WRITES: &[u8] = b"thing.happened";
+/// What the log says when it wrote nothing.
+const ROLLS_BACK: &[u8] = b"ROLLBACK";
+/// What the server says when it is shut down (an `ErrorResponse`).
+const ENDS: &[u8] = b"E\0\0\0\x2dSFATAL\0VFATAL\0C57P01\0Mshutting down now\0\0";
 /// What the server says when it is done (a `CommandComplete` of PostgreSQL's protocol).
 const COMMITTED: &[u8] = b"COMMIT\0";
 /// The same of a statement alone: one row, and no transaction is open.
@@ -45,6 +52,8 @@ const STORED_NOTHING: &[u8] = b"SELECT 0\0Z\0\0\0\x05I";
 struct Relay {
     folder: TempDir,
     cut: Arc<AtomicU8>,
+    /// How many new connections are turned away.
+    shut: Arc<AtomicU32>,
     /// Lets go what was held back, and is told what the server said to it.
     late: Arc<Late>,
 }
@@ -62,13 +71,19 @@ impl Relay {
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
         let (cut, late) = (Arc::new(AtomicU8::new(PASS)), Arc::new(Late::default()));
         let (order, target, kept) = (Arc::clone(&cut), server.socket(), Arc::clone(&late));
+        let shut = Arc::new(AtomicU32::new(0));
+        let turned_away = Arc::clone(&shut);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                let one_less = |count: u32| count.checked_sub(1);
+                if turned_away.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
+                    continue;
+                }
                 let Ok(server) = UnixStream::connect(&target).await else { continue };
                 tokio::spawn(relay(client, server, Arc::clone(&order), Arc::clone(&kept)));
             }
         });
-        Self { folder, cut, late }
+        Self { folder, cut, shut, late }
     }
 
     fn url(&self) -> String {
@@ -89,13 +104,17 @@ async fn relay(
             read = client.read(&mut said) => {
                 let Ok(length @ 1..) = read else { return };
                 let said = &said[..length];
-                let order = if contains(said, WRITES) { take(&cut) } else { PASS };
+                let ends = contains(said, WRITES) || contains(said, ROLLS_BACK);
+                let order = if ends { take(&cut) } else { PASS };
                 let done = if contains(said, b"COMMIT") { COMMITTED } else { STORED_AT_ONCE };
                 match order {
                     CUT_BEFORE => return cut.store(PASS, Ordering::SeqCst),
-                    CUT_BEHIND => {
+                    CUT_BEHIND | END_BEHIND => {
                         server.write_all(said).await.unwrap();
                         until(&mut server, done).await;
+                        if order == END_BEHIND {
+                            client.write_all(ENDS).await.unwrap();
+                        }
                         return cut.store(PASS, Ordering::SeqCst);
                     }
                     HOLD_BACK => {
@@ -134,7 +153,8 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 /// What to do with a commit: an order is for one.
 fn take(cut: &AtomicU8) -> u8 {
-    let taken = |order| [CUT_BEFORE, CUT_BEHIND, HOLD_BACK].contains(&order).then_some(CUTTING);
+    let orders = [CUT_BEFORE, CUT_BEHIND, HOLD_BACK, END_BEHIND];
+    let taken = |order| orders.contains(&order).then_some(CUTTING);
     cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).unwrap_or(PASS)
 }
 
@@ -247,5 +267,55 @@ async fn what_is_refused_after_an_answer_was_lost_is_not_stored_late_either() {
     relay.late.answered.notified().await;
     let answer = relay.late.answer.lock().unwrap().clone();
     assert!(contains(&answer, STORED_NOTHING), "{}", String::from_utf8_lossy(&answer));
+    once_each(&log, 1..=2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_behind_an_append_at_once_has_not_answered_it() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    let log = known_head(&relay).await;
+    relay.cut.store(END_BEHIND, Ordering::SeqCst);
+    relay.shut.store(2, Ordering::SeqCst);
+    let appended = log.append(append(3)).await.unwrap();
+    assert_eq!((appended.first, appended.replayed), (3, false));
+    assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "nothing was cut");
+    assert_eq!(log.trips().locked, 4, "turned away twice, it was tried until there was an answer");
+    once_each(&log, 1..=3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_after_an_answer_was_lost_may_be_stored() {
+    let server = Server::start(Durability::Fast).await;
+    let (url, relay) = (server.postgres.url(), Relay::start(&server));
+    let log = known_head(&relay).await;
+    relay.cut.store(CUT_BEHIND, Ordering::SeqCst);
+    relay.shut.store(u32::MAX, Ordering::SeqCst);
+    let lost = log.append(append(3));
+    let out_of_order = async {
+        while relay.cut.load(Ordering::SeqCst) != PASS {
+            tokio::task::yield_now().await;
+        }
+        execute(&url, "ALTER TABLE commands RENAME TO gone").await;
+        relay.shut.store(0, Ordering::SeqCst);
+    };
+    let (outcome, ()) = tokio::join!(lost, out_of_order);
+    assert_eq!(outcome.unwrap_err(), AppendError::OutcomeUnknown);
+    execute(&url, "ALTER TABLE gone RENAME TO commands").await;
+    assert!(log.append(append(3)).await.unwrap().replayed, "looked up, it is there");
+    once_each(&log, 1..=3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_stays_found_when_the_connection_is_lost_behind_it() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    server.log().await.append(append(1)).await.unwrap();
+    let log = PostgresLog::connect(&relay.url()).await.unwrap();
+    relay.cut.store(CUT_BEFORE, Ordering::SeqCst);
+    assert!(log.append(append(1)).await.unwrap().replayed);
+    assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "nothing was cut");
+    assert_eq!(log.trips().locked, 1);
+    log.append(append(2)).await.unwrap();
     once_each(&log, 1..=2).await;
 }

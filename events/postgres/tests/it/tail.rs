@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
 use rap_events::log::{Log, ReadError};
-use rap_log_postgres::private::Durability;
+use rap_log_postgres::{Trips, private::Durability};
 use tokio::time::timeout;
 
 use crate::support::{Server, append, execute};
@@ -42,6 +43,32 @@ async fn an_event_without_a_notification_is_seen_by_polling() {
     execute(&server.postgres.url(), silently).await;
     let head = timeout(Duration::from_secs(10), log.wait_beyond(1)).await.unwrap().unwrap();
     assert_eq!(head, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_false_notification_is_believed_only_until_the_next_look() {
+    let server = Server::start(Durability::Fast).await;
+    let (url, log) = (server.postgres.url(), server.log().await);
+    log.append(append(1)).await.unwrap();
+    log.append(append(2)).await.unwrap();
+    execute(&url, &format!("NOTIFY rap_log, '{}'", i64::MAX)).await;
+    let believed = loop {
+        execute(&url, "NOTIFY rap_log, '7'").await;
+        // A look that was just due may have taken it back before anybody saw it.
+        if let Ok(told) = timeout(Duration::from_secs(1), log.wait_beyond(2)).await {
+            break told.unwrap();
+        }
+    };
+    assert_eq!(believed, 7, "the greater one came before it");
+    let taken_back = async {
+        while log.wait_beyond(2).now_or_never().is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), taken_back).await.unwrap();
+    log.append(append(3)).await.unwrap();
+    assert_eq!(log.trips(), Trips { at_once: 2, missed: 0, locked: 1 });
+    assert_eq!(log.wait_beyond(2).await.unwrap(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
