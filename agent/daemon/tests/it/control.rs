@@ -1,9 +1,10 @@
 //! A control plane for one node: the node API of `rap_proto::wire::node_api` and the bus, with
 //! its decisions in the test's hands.
 
+mod answers;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     net::{SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     sync::{
@@ -13,20 +14,13 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
-use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
 use rap_bus::{
     Bus, LocalBus, NatsAuthority, NatsBus, NatsOptions, nats_authority::Revocations,
     private::PrivateNats,
 };
 use rap_node_agent::{BusChoice, JoinOptions, RunOptions, RunningAgent, StatusReport};
-use rap_pki::{
-    ClusterAuthority, PeerIdentity, csr,
-    tls::{self, ClientAuth, Identity},
-};
+use rap_pki::{ClusterAuthority, tls::Identity};
 use rap_proto::{
     ClusterId, Digest, IncarnationId, InquiryId, NodeId, NodeRole, PublicKey, Signer as _,
     Timestamp,
@@ -34,22 +28,14 @@ use rap_proto::{
         ControlBody, ControlMessage, Explanation, Heartbeat, MESSAGE_TTL_MS, NodeBody, NodeMessage,
         all_up_subjects, down_subject,
     },
-    codec,
     key::LocalKey,
     observation::{Observation, Spooled},
     secret::{JoinSecret, Secret},
     signed::{self, Trusted},
     snapshot::{Assignment, Bundle, Manifest, Peers, RoleScope, Section as _, StalePolicy, Trust},
-    wire::node_api::{
-        BeatReply, BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
-        MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
-        TreeReply, TreeRequest,
-    },
+    wire::node_api::{BeatReply, EnrollRequest, NodeApiCode},
 };
-use rap_tlog::{Frontier, HeadKey, TreeHead, VerifierKey, proof};
-use serde::Serialize;
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
-use tokio_rustls::TlsAcceptor;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(7);
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -243,7 +229,7 @@ impl Control {
             }
         };
         self.address = listener.local_addr().unwrap();
-        self.serving.spawn(accept(listener, self.shared.clone()));
+        self.serving.spawn(answers::accept(listener, self.shared.clone()));
     }
 
     /// The control plane and the bus are gone.
@@ -469,194 +455,4 @@ async fn hear(shared: Arc<Shared>, bus: Arc<dyn Bus>, mut heard: rap_bus::Subscr
             say(&shared, &*bus, id, body, &shared.key).await;
         }
     }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let (certificate, key) = shared.server.clone();
-    let authority = shared.authority.certificate_der().to_vec();
-    let roots = tls::roots(&[&authority]).unwrap();
-    let identity = Identity { chain: vec![certificate, authority], key };
-    let config = tls::server(&identity, ClientAuth::Optional(roots), &[b"http/1.1"]).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, _) = listener.accept().await.unwrap();
-        let (acceptor, shared) = (acceptor.clone(), shared.clone());
-        connections.spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else { return };
-            let session = stream.get_ref().1;
-            let leaf = session.peer_certificates().and_then(<[_]>::first);
-            let peer = leaf.and_then(|leaf| PeerIdentity::from_leaf(leaf).ok());
-            let exported =
-                session.export_keying_material([0; 32], ENROLL_EXPORTER_LABEL, None).unwrap();
-            let service = service_fn(move |request| {
-                let shared = shared.clone();
-                async move { Ok::<_, Infallible>(answer(&shared, peer, exported, request).await) }
-            });
-            let http = hyper::server::conn::http1::Builder::new();
-            let _ = http.serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-type Answer = Result<Option<Vec<u8>>, NodeApiCode>;
-
-async fn answer(
-    shared: &Shared,
-    peer: Option<PeerIdentity>,
-    exported: [u8; 32],
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    let (head, body) = request.into_parts();
-    let body = body.collect().await.unwrap().to_bytes();
-    let bearer = head.headers.get("authorization").and_then(|value| value.to_str().ok());
-    let refuses = shared.desk.lock().unwrap().refuses;
-    let answer = match (refuses, head.uri.path()) {
-        (Some(code), _) => Err(code),
-        (None, "/node/v1/enroll") => enroll(shared, exported, bearer, &body),
-        (None, "/node/v1/enroll/poll") => poll(shared, &body),
-        (None, path) => match authenticated(shared, peer) {
-            Err(code) => Err(code),
-            Ok(peer) if path == "/node/v1/renew" => renew(shared, peer, &body),
-            Ok(_) if path == "/node/v1/tree" => tree(shared, &body),
-            Ok(_) if path == "/node/v1/beat" => beat(shared),
-            Ok(_) => snapshot(shared, &body),
-        },
-    };
-    let (status, body) = match answer {
-        Ok(Some(body)) => (StatusCode::OK, body),
-        Ok(None) => (StatusCode::NOT_MODIFIED, Vec::new()),
-        Err(code) => {
-            let refusal = NodeApiRefusal { code, message: "as the test says".to_owned() };
-            (StatusCode::FORBIDDEN, codec::encode(&refusal))
-        }
-    };
-    Response::builder().status(status).body(Full::new(body.into())).unwrap()
-}
-
-fn ok<T: Serialize>(value: &T) -> Answer {
-    Ok(Some(codec::encode(value)))
-}
-
-fn enroll(shared: &Shared, exported: [u8; 32], bearer: Option<&str>, body: &[u8]) -> Answer {
-    let shown = bearer.and_then(|text| text.strip_prefix("Bearer "));
-    let shown = shown.and_then(|text| Secret::<JoinSecret>::parse(text).ok());
-    if shown.is_none_or(|shown| shown.digest() != token().digest()) {
-        return Err(NodeApiCode::TokenInvalid);
-    }
-    let request: EnrollRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
-    let key = csr::public_key(&request.csr).map_err(|_| NodeApiCode::Malformed)?;
-    if !key.verifies(&exported, &request.binding) {
-        return Err(NodeApiCode::NotTrusted);
-    }
-    let mut desk = shared.desk.lock().unwrap();
-    if std::mem::replace(&mut desk.token_used, true) {
-        return Err(NodeApiCode::TokenUsed);
-    }
-    desk.node = Some(Node { id: NodeId::new(now(), random()), key, request });
-    ok(&status(shared, &desk))
-}
-
-fn poll(shared: &Shared, body: &[u8]) -> Answer {
-    let request: PollRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
-    let mut desk = shared.desk.lock().unwrap();
-    desk.polls += 1;
-    let node = desk.node.as_ref().ok_or(NodeApiCode::UnknownNode)?;
-    let message = PollRequest::message(request.node, request.at);
-    if node.id != request.node || !node.key.verifies(&message, &request.signature) {
-        return Err(NodeApiCode::NotTrusted);
-    }
-    ok(&status(shared, &desk))
-}
-
-fn status(shared: &Shared, desk: &Desk) -> EnrollReply {
-    let node = desk.node.as_ref().unwrap();
-    if desk.rejected {
-        EnrollReply::Rejected
-    } else if desk.auto_approve {
-        EnrollReply::Enrolled(Box::new(credentials(shared, desk)))
-    } else {
-        let (cluster, fingerprint) = (shared.cluster, node.key.id());
-        EnrollReply::Pending { node: node.id, cluster, fingerprint }
-    }
-}
-
-fn credentials(shared: &Shared, desk: &Desk) -> Credentials {
-    let node = desk.node.as_ref().unwrap();
-    let life = desk.certificate_life;
-    let leaf = shared.authority.issue_node(
-        shared.cluster,
-        node.id,
-        &node.key,
-        random(),
-        desk.renewals,
-        now(),
-        life,
-    );
-    Credentials {
-        cluster: shared.cluster,
-        node: node.id,
-        renewal: desk.renewals,
-        certificates: vec![leaf.into(), shared.authority.certificate_der().to_vec().into()],
-        expires_at: now() + life,
-        control_keys: vec![shared.key.public_key()],
-        bus: shared.nats.as_ref().map(|(authority, url)| BusCredentials {
-            servers: vec![url.clone()],
-            jwt: authority.node_jwt(node.id, &node.request.bus_key, now(), now() + life).unwrap(),
-            authorities: Vec::new(),
-        }),
-    }
-}
-
-fn authenticated(shared: &Shared, peer: Option<PeerIdentity>) -> Result<PeerIdentity, NodeApiCode> {
-    let desk = shared.desk.lock().unwrap();
-    let node = desk.node.as_ref().ok_or(NodeApiCode::UnknownNode)?;
-    peer.filter(|peer| peer.node == node.id && peer.key == node.key.id())
-        .ok_or(NodeApiCode::NotTrusted)
-}
-
-fn renew(shared: &Shared, peer: PeerIdentity, body: &[u8]) -> Answer {
-    let request: RenewRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
-    let mut desk = shared.desk.lock().unwrap();
-    assert_eq!(request.renewal, peer.renewal);
-    assert_eq!(csr::public_key(&request.csr).unwrap().id(), peer.key);
-    if request.renewal != desk.renewals {
-        return Err(NodeApiCode::IdentityCopied);
-    }
-    desk.renewals += 1;
-    ok(&credentials(shared, &desk))
-}
-
-/// The tree over the desk's leaves, with the proof that an honest control plane would give.
-fn tree(shared: &Shared, body: &[u8]) -> Answer {
-    let request: TreeRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
-    let leaves = shared.desk.lock().unwrap().log.clone();
-    let key = VerifierKey::p256(shared.cluster, shared.key.public_key());
-    let known = TreeHead::open(&request.known, shared.cluster, &[key]);
-    let mut frontier = Frontier::default();
-    leaves.iter().for_each(|leaf| drop(frontier.push(*leaf)));
-    let earlier = known.map_or(0, |known| known.size).min(frontier.size());
-    let tile = |id: rap_tlog::TileId| (id, leaves[..usize::from(id.width)].to_vec());
-    let plan = proof::plan_consistency(earlier, frontier.size()).unwrap();
-    let tiles = plan.into_iter().map(tile).collect();
-    let consistency = proof::prove_consistency(earlier, frontier.size(), &tiles).unwrap();
-    let (cluster, size, root) = (shared.cluster, frontier.size(), frontier.root());
-    let ed25519 = HeadKey::from_seed(&[2; 32]);
-    let head = TreeHead { cluster, size, root }.sign(&shared.key, &ed25519);
-    ok(&TreeReply { head, consistency })
-}
-
-fn beat(shared: &Shared) -> Answer {
-    let beat = shared.desk.lock().unwrap().beat.clone();
-    ok(&beat.unwrap_or(BeatReply { statement: Vec::new(), beat: Vec::new() }))
-}
-
-fn snapshot(shared: &Shared, body: &[u8]) -> Answer {
-    let request: SnapshotRequest = codec::decode(body, MAX_BODY_BYTES).unwrap();
-    let mut desk = shared.desk.lock().unwrap();
-    desk.snapshot_requests += 1;
-    let Some((_, bundle)) = &desk.snapshot else { return Ok(None) };
-    let mut bundle = bundle.clone();
-    bundle.sections.retain(|bytes| !request.sections.contains(&Digest::of(bytes)));
-    ok(&bundle)
 }

@@ -27,7 +27,7 @@ use rap_proto::{Digest, NodeId, snapshot::Manifest};
 
 pub use compile::{Compiler, compile};
 pub use shared::MAX_CLASSES;
-pub(crate) use touched::touched;
+pub(crate) use touched::{changed, touched};
 
 /// How long a node accepts new sessions under one snapshot.
 pub const SNAPSHOT_TTL: Duration = Duration::from_secs(24 * 3_600);

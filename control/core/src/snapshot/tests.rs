@@ -16,8 +16,8 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    NodeId, NodeRole, OrganizationId, OrganizationRole, UserId, codec,
-    observation::EndReason,
+    NodeId, NodeRole, OrganizationId, OrganizationRole, RefusalCode, UserId, codec,
+    observation::{EndReason, Vantage},
     snapshot::{Assignment, Peers, Resources, RoleScope, Section, Trust},
     token::{CLOCK_SKEW_MS, GRANT_TTL_MS},
 };
@@ -292,6 +292,58 @@ fn a_terminated_session_is_denied_at_its_nodes_until_it_ended_and_its_token_expi
     platform.world.advance(DENIAL_KEPT_MS + 1);
     renew(&mut platform);
     assert_eq!(denied(&platform, globex.egress), 0, "no list grows for ever");
+}
+
+#[test]
+fn what_is_told_of_a_denied_session_changes_no_snapshot() {
+    let mut platform = Platform::new();
+    let (acme, entry) = (platform.acme, platform.entry);
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(acme.session, terminate);
+    let denied = platform.state().position();
+    let told = |platform: &mut Platform, sequence: u64| {
+        let seen = Seen { node: entry, sequence, at: platform.world.now };
+        let from = Some(Vantage::Entry);
+        platform.world.session(acme.session, SessionCommand::RecordStarted { seen, from });
+        let (reason, bytes_up, bytes_down) = (EndReason::Terminated, 0, 0);
+        let seen = Seen { sequence: sequence + 1, ..seen };
+        let ended = SessionCommand::RecordEnded { seen, reason, bytes_up, bytes_down };
+        platform.world.session(acme.session, ended);
+    };
+    let before =
+        [entry, acme.egress].map(|node| all_bytes(&compile(platform.state(), node).unwrap()));
+    told(&mut platform, 1);
+    assert_eq!(platform.state().position(), denied + 2);
+    for (node, before) in [entry, acme.egress].into_iter().zip(before) {
+        assert_eq!(version(&platform, node), denied);
+        assert!(all_bytes(&compile(platform.state(), node).unwrap()) == before);
+    }
+    // The denial was forgotten: to begin again takes it up again, and the nodes are told of that.
+    platform.world.advance(GRANT_TTL_MS + CLOCK_SKEW_MS + 1);
+    platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+    assert_eq!(platform.state().sessions().denied_at(acme.session).count(), 0);
+    let renewed = platform.state().position();
+    told(&mut platform, 3);
+    for node in [entry, acme.egress] {
+        assert_eq!(version(&platform, node), renewed + 1, "by the start, and not by the end");
+    }
+}
+
+#[test]
+fn a_late_refusal_of_a_session_whose_denial_was_forgotten_is_told_to_its_nodes() {
+    let mut platform = Platform::new();
+    let (acme, entry) = (platform.acme, platform.entry);
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(acme.session, terminate);
+    platform.world.advance(DENIAL_KEPT_MS + 1);
+    platform.must::<Cluster>(platform.cluster.uuid(), ClusterCommand::RenewSnapshots);
+    assert_eq!(platform.state().sessions().denied_at(acme.session).count(), 0);
+    let seen = Seen { node: entry, sequence: 1, at: platform.world.now };
+    let code = RefusalCode::SessionTerminated;
+    platform.world.session(acme.session, SessionCommand::RecordRefused { seen, code });
+    let trust: Trust = section(platform.state(), acme.egress).unwrap();
+    assert_eq!(trust.denied_sessions, [acme.session].into());
+    assert_eq!(version(&platform, acme.egress), platform.state().position());
 }
 
 #[test]

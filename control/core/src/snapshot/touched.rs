@@ -1,15 +1,14 @@
 //! Which nodes' snapshots an event may change.
 //!
-//! INVARIANT: when the sections of a node differ before and after an event, the node is named
-//! here, before or after. Naming one too many costs a manifest; naming one too few would let two
-//! different snapshots carry one version.
+//! INVARIANT: when the sections of a node differ before and after an event, [`changed`] names the
+//! node, from what [`touched`] named before and after. Naming one too many costs a manifest; naming
+//! one too few would let two different snapshots carry one version.
 
 use std::collections::BTreeSet;
 
 use rap_events::{
     DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, organization::OrganizationEvent,
-    resource::ResourceEvent, session::SessionEvent, user::UserEvent,
-    vpn_connection::VpnConnectionEvent,
+    resource::ResourceEvent, user::UserEvent, vpn_connection::VpnConnectionEvent,
 };
 use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId};
 
@@ -74,21 +73,33 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             };
             held.into_iter().chain(named).flat_map(|id| pool(state, id)).collect()
         }
-        // A terminated session that starts again after its end was forgotten is denied again.
-        DomainEvent::Session(SessionEvent::Terminated(_) | SessionEvent::Started(_)) => {
-            state.sessions().denied_at(SessionId::from_uuid(id)).collect()
-        }
+        // Terminated, or heard of again after its denial was forgotten; see `changed`.
+        DomainEvent::Session(_) => state.sessions().denied_at(SessionId::from_uuid(id)).collect(),
         DomainEvent::VpnConnection(event) => {
             connection(state, event, VpnConnectionId::from_uuid(id))
         }
-        DomainEvent::Session(_)
-        | DomainEvent::Login(_)
+        DomainEvent::Login(_)
         | DomainEvent::ApiToken(_)
         | DomainEvent::JoinToken(_)
         | DomainEvent::NodeReport(_)
         | DomainEvent::Guessing(_)
         | DomainEvent::Authority(_)
         | DomainEvent::Leadership(_) => BTreeSet::new(),
+    }
+}
+
+/// The nodes that learn of the event: of those that it concerned before and that it concerns after
+/// it was folded.
+pub(crate) fn changed(
+    event: &DomainEvent,
+    before: &BTreeSet<NodeId>,
+    after: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
+    match event {
+        // A snapshot says of a session only that it is denied. Where it stays so nothing changes:
+        // what nodes tell of it then costs no manifests.
+        DomainEvent::Session(_) => before ^ after,
+        _ => before | after,
     }
 }
 

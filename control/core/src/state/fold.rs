@@ -5,7 +5,7 @@ use rap_events::{
 use rap_proto::NodeId;
 
 use super::{Corrupt, State};
-use crate::snapshot::touched;
+use crate::snapshot::{changed, touched};
 
 impl State {
     pub(super) fn fold_next(&mut self, envelope: &Envelope) -> Result<(), Corrupt> {
@@ -15,13 +15,13 @@ impl State {
         let event = DomainEvent::from_envelope(envelope)
             .map_err(|error| Corrupt::Event { position: envelope.position, error })?;
         // Who saw the thing before, and who sees it now: both learn of the change.
-        let mut nodes = touched(self, &event, envelope);
+        let before = touched(self, &event, envelope);
         self.apply(&event, envelope)?;
         self.authority.notice(&event, envelope.position);
         if let Some((node, sequence)) = observed(&event, envelope) {
             self.nodes.observe(node, sequence);
         }
-        nodes.extend(touched(self, &event, envelope));
+        let nodes = changed(&event, &before, &touched(self, &event, envelope));
         let renewal = matches!(event, DomainEvent::Cluster(ClusterEvent::SnapshotsRenewed(_)));
         self.nodes.touch(&nodes, envelope, renewal);
         self.position = envelope.position;

@@ -17,6 +17,9 @@ pub const CONCLUDE_STARTED_AFTER_MS: u64 = 24 * 3_600_000;
 pub const MAX_SEEN_SKEW_MS: u64 = CLOCK_SKEW_MS;
 /// The most refusals that are recorded for one session; the rest is noise of an attack.
 pub const MAX_REFUSALS: u32 = 64;
+/// The most starts and ends that are recorded of one entry's words on one session, by the event. One
+/// end more is, so that what began within the limit can still be told to be over.
+pub const MAX_WORDS: u32 = 256;
 /// The most policies that a grant names.
 pub const MAX_GRANT_POLICIES: usize = 64;
 
@@ -94,6 +97,8 @@ pub enum SessionRejection {
     ForeignNode,
     #[error("the session lives at too many entries")]
     TooManyEntries,
+    #[error("the entry said too often that the session started or ended")]
+    TooManyWords,
     #[error("a grant names 1 to 16 entries and 1 to 16 egresses, and policies within their limit")]
     GrantSize,
     #[error("a grant's times are out of order or too far apart")]

@@ -8,9 +8,9 @@ use rap_proto::{
 
 use super::{
     Basis, CONCLUDE_AFTER_MS, CONCLUDE_STARTED_AFTER_MS, Grant, MAX_GRANT_POLICIES, MAX_REFUSALS,
-    MAX_SEEN_SKEW_MS, Outcome, Phase, Seen, Session, SessionAccessRefused, SessionAuthorized,
-    SessionCommand, SessionDenied, SessionEnded, SessionEvent, SessionRefreshed, SessionRejection,
-    SessionRequested, SessionStarted, SessionTerminated, Standing,
+    MAX_SEEN_SKEW_MS, MAX_WORDS, Outcome, Phase, Seen, Session, SessionAccessRefused,
+    SessionAuthorized, SessionCommand, SessionDenied, SessionEnded, SessionEvent, SessionRefreshed,
+    SessionRejection, SessionRequested, SessionStarted, SessionTerminated, Standing,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -91,6 +91,9 @@ impl Aggregate for Session {
             }
             SessionEvent::Refreshed(refreshed) => self.take_grant(&refreshed.grant),
             SessionEvent::Started(started) => {
+                if started.is_of_entry(&self.entries) {
+                    self.count_word(started.seen.node);
+                }
                 self.presence.start(started, &self.entries);
                 self.settle();
             }
@@ -100,6 +103,9 @@ impl Aggregate for Session {
                 self.settle();
             }
             SessionEvent::Ended(ended) => {
+                if let Some(seen) = ended.seen {
+                    self.count_word(seen.node);
+                }
                 self.presence.end(ended);
                 self.settle();
             }
@@ -145,8 +151,8 @@ impl Session {
         if known {
             return Ok(Vec::new());
         }
-        if from == Vantage::Entry && !self.presence.has_room(seen.node) {
-            return Err(SessionRejection::TooManyEntries);
+        if from == Vantage::Entry {
+            self.require_room(seen.node, MAX_WORDS)?;
         }
         Ok(vec![SessionStarted { seen, from: Some(from) }.into()])
     }
@@ -158,10 +164,22 @@ impl Session {
         if self.presence.knows_end(node, sequence) {
             return Ok(Vec::new());
         }
-        if !self.presence.has_room(node) {
+        self.require_room(node, MAX_WORDS + 1)?;
+        Ok(vec![ended.into()])
+    }
+
+    /// Whether one more word of the entry may be recorded, when it may have said `most`.
+    fn require_room(&self, entry: NodeId, most: u32) -> Result<(), SessionRejection> {
+        if !self.presence.has_room(entry) {
             return Err(SessionRejection::TooManyEntries);
         }
-        Ok(vec![ended.into()])
+        let said = self.words.get(&entry).copied().unwrap_or_default();
+        if said < most { Ok(()) } else { Err(SessionRejection::TooManyWords) }
+    }
+
+    fn count_word(&mut self, entry: NodeId) {
+        let said = self.words.entry(entry).or_default();
+        *said = said.saturating_add(1);
     }
 
     fn conclude(&self, now: Timestamp) -> Decision {

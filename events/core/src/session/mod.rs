@@ -33,6 +33,9 @@
 //!   as used, because it may be.
 //! - A terminated session is terminated for good, wherever it starts again. It is terminated also
 //!   when it has ended, for as long as a node may still accept one of its tokens.
+//! - Of one entry so many words are recorded ([`MAX_WORDS`]), and one end beyond. A client that comes
+//!   back more often within one session is not seen to, and gets no newer token: it asks for a session
+//!   anew.
 //! - A node's numbers are taken in their order. Its clock is shown and decides nothing; what it
 //!   says of time is kept within bounds ([`MAX_SEEN_SKEW_MS`]).
 

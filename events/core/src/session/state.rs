@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{NodeId, OrganizationId, PublicKey, Timestamp, UserId};
 
@@ -19,6 +19,9 @@ pub struct Session {
     /// When the last of its tokens expires.
     pub expires_at: Timestamp,
     pub presence: Presence,
+    /// How many starts and ends of each entry were recorded. Kept apart from its presence, which
+    /// forgets entries: none gets room for more words by being forgotten.
+    pub words: BTreeMap<NodeId, u32>,
     pub terminated: bool,
     /// How many refusals were recorded.
     pub refusals: u32,

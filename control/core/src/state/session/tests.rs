@@ -1,6 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_events::session::{CONCLUDE_AFTER_MS, Seen, SessionCommand, TerminationCause};
+use rap_events::{
+    Actor,
+    session::{
+        CONCLUDE_AFTER_MS, MAX_WORDS, Seen, Session as Aggregate, SessionCommand, SessionRejection,
+        TerminationCause,
+    },
+};
 use rap_proto::{
     NodeId, NodeRole, SessionId, Timestamp,
     observation::{EndReason, Vantage},
@@ -40,6 +46,11 @@ impl Moving {
 
     fn give(&mut self, command: SessionCommand) {
         self.platform.world.session(self.session, command);
+    }
+
+    fn attempt(&mut self, command: SessionCommand) -> Result<usize, SessionRejection> {
+        let actor = Actor::System { process: "test".to_owned() };
+        self.platform.world.give::<Aggregate>(self.session.uuid(), &actor, command)
     }
 
     fn denied(&self) -> bool {
@@ -132,6 +143,28 @@ fn a_session_lives_where_it_moved_to_whenever_the_first_entry_tells() {
     moving.give(moving.closed(second, 2));
     assert_eq!(moving.found().phase, SessionPhase::Ended);
     assert_eq!(moving.found().ended.unwrap().bytes_up, 10, "at both");
+}
+
+#[test]
+fn a_session_of_which_an_entry_said_too_much_is_told_to_be_over() {
+    let mut moving = Moving::new();
+    let (first, most) = (moving.first, u64::from(MAX_WORDS));
+    for number in 1..=most {
+        moving.give(moving.opened(first, number));
+    }
+    let length = moving.platform.world.log.len();
+    let too_many = Err(SessionRejection::TooManyWords);
+    assert_eq!(moving.attempt(moving.opened(first, most + 1)), too_many);
+    assert_eq!(moving.found().phase, SessionPhase::Started);
+    assert_eq!(moving.attempt(moving.closed(first, most + 2)), Ok(1));
+    assert_eq!(moving.found().phase, SessionPhase::Ended);
+    assert_eq!(moving.attempt(moving.opened(first, most + 3)), too_many);
+    assert_eq!(moving.attempt(moving.closed(first, most + 3)), too_many);
+    assert_eq!(moving.found().phase, SessionPhase::Ended);
+    assert_eq!(moving.platform.world.log.len(), length + 1);
+    assert!(!moving.is_open());
+    moving.give(moving.opened(moving.second, 1));
+    assert_eq!(moving.found().phase, SessionPhase::Started, "the other entry is heard");
 }
 
 /// Every way to tell what each node tells in its own order.

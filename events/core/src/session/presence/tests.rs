@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use rap_proto::{
@@ -10,8 +10,8 @@ use rap_proto::{
 
 use super::{
     super::{
-        Grant, Phase, Seen, Session, SessionCommand, SessionEnded, SessionEvent, SessionRefreshed,
-        SessionRejection, SessionStarted, SessionTerminated, TerminationCause,
+        Grant, MAX_WORDS, Phase, Seen, Session, SessionCommand, SessionEnded, SessionEvent,
+        SessionRefreshed, SessionRejection, SessionStarted, SessionTerminated, TerminationCause,
     },
     MAX_ENTRIES_HEARD,
 };
@@ -191,6 +191,49 @@ fn the_words_of_so_many_entries_are_remembered() {
     let forgotten = closed(entry(3), 2);
     let state = session(&events).when(command(&forgotten)).then([forgotten]);
     assert!(!state.presence.lives_at().any(|node| node == entry(3)));
+}
+
+#[test]
+fn so_many_words_of_an_entry_are_recorded_and_then_one_end() {
+    let most = u64::from(MAX_WORDS);
+    let too_many = SessionRejection::TooManyWords;
+    let mut events: Vec<SessionEvent> = (1..most).map(|number| opened(ENTRY, number)).collect();
+    session(&events).when(command(&opened(ENTRY, most))).then([opened(ENTRY, most)]);
+    events.push(opened(ENTRY, most));
+    session(&events).when(command(&opened(ENTRY, most))).nothing();
+    session(&events).when(command(&opened(ENTRY, most + 1))).rejected(too_many);
+    let end = closed(ENTRY, most + 2);
+    let state = session(&events).when(command(&end)).then([end.clone()]);
+    assert_eq!(state.phase, Phase::Ended);
+    events.push(end);
+    for word in [opened(ENTRY, most + 3), closed(ENTRY, most + 3)] {
+        session(&events).when(command(&word)).rejected(too_many);
+    }
+    // Each entry has its own, and what is of no entry does not count.
+    session(&events).when(command(&opened(OTHER, 1))).then([opened(OTHER, 1)]);
+    events.extend([concluded(), reached(EGRESS, 1)]);
+    assert_eq!(session(&events).state().words, BTreeMap::from([(ENTRY, MAX_WORDS + 1)]));
+}
+
+#[test]
+fn an_entry_that_is_forgotten_does_not_get_its_words_again() {
+    let entry = |n: usize| NodeId::from_u128(1_000 + n as u128);
+    let others: Vec<NodeId> = (0..MAX_ENTRIES_HEARD).map(entry).collect();
+    let mut events: Vec<SessionEvent> =
+        others.chunks(16).map(|some| refreshed(some.iter().copied())).collect();
+    let most = u64::from(MAX_WORDS);
+    events.extend((1..=most).map(|number| closed(ENTRY, number)));
+    events.extend(others[1..].iter().map(|node| opened(*node, 1)));
+    session(&events).when(command(&closed(ENTRY, 1))).nothing();
+    // One more was heard: of the first entry no number is known any more.
+    events.extend([opened(others[0], 1), closed(others[0], 2)]);
+    let again = closed(ENTRY, 1);
+    let state = session(&events).when(command(&again)).then([again]);
+    assert_eq!(state.words[&ENTRY], MAX_WORDS + 1);
+    for word in [opened(ENTRY, most + 1), closed(ENTRY, most + 1)] {
+        let told = state.decide(command(&word), after(MINUTE_MS));
+        assert_eq!(told, Err(SessionRejection::TooManyWords));
+    }
 }
 
 /// What a node says: of which node, whether it is a start, and how wrong its clock is.
