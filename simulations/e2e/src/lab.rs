@@ -203,7 +203,7 @@ impl Lab {
     }
 
     /// What a host sends a neighbour passes no faster than this from now on; what waits for longer
-    /// than [`MAX_WAIT`] is dropped.
+    /// than `MAX_WAIT` is dropped.
     pub fn slow_down(&self, space: Space, neighbour: Space, mbit: u32) -> Result<(), String> {
         let rate = format!("{mbit}mbit");
         let filter = ["tbf", "rate", &rate, "burst", BURST, "latency", MAX_WAIT];
