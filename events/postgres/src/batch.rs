@@ -172,4 +172,4 @@ fn replay(stored: &StoredCommand, append: &Append) -> Result<Appended, AppendErr
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -55,7 +55,7 @@ pub(crate) struct Hops {
 }
 
 /// The second part is counted: the pool has one, and each flow that was set up over it. It has the
-/// places of requests that lead on.
+/// places of requests that may wait.
 #[derive(Clone)]
 pub(crate) struct Hop(Connection, Arc<Semaphore>);
 

@@ -1,42 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use rap_events::{
-    lease::LeaseGuard,
-    log::{Actor, NewEvent, StreamWrite},
-    personal::SubjectChange,
-};
-use rap_proto::{CommandId, Digest, Timestamp};
+use rap_events::{lease::LeaseGuard, personal::SubjectChange};
+use rap_proto::Digest;
 use uuid::Uuid;
 
 use super::*;
-
-fn stream(id: u128) -> StreamId {
-    StreamId::new("thing", Uuid::from_u128(id))
-}
-
-fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
-    let event = NewEvent {
-        event_type: "thing.happened".to_owned(),
-        schema: 1,
-        payload: Bytes::from_static(b"\x80"),
-        organization: None,
-    };
-    Append {
-        command: CommandId::from_u128(command),
-        request_hash: Digest::of(&command.to_be_bytes()),
-        actor: Actor::Setup,
-        causation: None,
-        at: Timestamp::from_unix_millis(5),
-        writes: vec![StreamWrite { stream: stream(id), expected, events: vec![event; events] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
-    }
-}
+use crate::batch::tests::{append, stream};
 
 fn known() -> Head {
     let mut head = Head { position: 9, ..Head::default() };

@@ -6,11 +6,11 @@ use rap_proto::{Digest, Timestamp};
 
 use super::*;
 
-fn stream(id: u128) -> StreamId {
+pub(crate) fn stream(id: u128) -> StreamId {
     StreamId::new("thing", Uuid::from_u128(id))
 }
 
-fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
+pub(crate) fn append(command: u128, id: u128, expected: u64, events: usize) -> Append {
     let event = NewEvent {
         event_type: "thing.happened".to_owned(),
         schema: 1,
