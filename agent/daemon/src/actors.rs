@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
+use tokio::runtime::Handle;
 
 use crate::{
     RunOptions,
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) node: rap_proto::NodeId,
     pub(crate) state: State,
     pub(crate) board: Board,
+    /// Where the mesh moves bulk.
+    pub(crate) bulk: Handle,
 }
 
 impl Parts {

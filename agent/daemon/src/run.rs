@@ -18,9 +18,10 @@ use rap_agent_core::{
     record::{Enrollment, HeldCredentials},
     snapshot,
 };
-use rap_mesh::MeshEndpoint;
+use rap_mesh::{BulkThreads, MeshEndpoint};
 use rap_proto::{ClusterId, Digest, NodeId};
 use tokio::{
+    runtime::Handle,
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -122,6 +123,7 @@ fn run_with(
     board: &Arc<OnceLock<Board>>,
 ) -> Result<(), RunError> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let bulk = BulkThreads::start().map_err(RunError::Thread)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("agent")
@@ -129,11 +131,12 @@ fn run_with(
         .build()
         .map_err(RunError::Thread)?;
     let system = actix_rt::System::with_tokio_rt(|| runtime);
-    system.block_on(serve(options, shutdown, on_event, board))
+    system.block_on(serve(options, bulk.handle(), shutdown, on_event, board))
 }
 
 async fn serve(
     options: RunOptions,
+    bulk: Handle,
     shutdown: impl Future<Output = ()>,
     mut on_event: impl FnMut(RunEvent),
     shared: &OnceLock<Board>,
@@ -170,7 +173,7 @@ async fn serve(
     if let Err(error) = worker::remove_leftovers(&state.disk.run_dir()) {
         tracing::warn!(%error, "the directories of earlier workers were not removed");
     }
-    let agent = Agent::start(options, state, &enrollment, control, &held, board, crew);
+    let agent = Agent::start(options, state, &enrollment, control, &held, board, crew, bulk);
     on_event(RunEvent::Running(agent.ready()));
     agent.guard(shutdown).await?;
     on_event(RunEvent::Draining);
@@ -197,6 +200,7 @@ impl Agent {
         held: &HeldCredentials,
         board: Board,
         crew: Crew,
+        bulk: Handle,
     ) -> Self {
         let (cluster, node) = (held.credentials.cluster, held.credentials.node);
         board.update(|report| {
@@ -209,7 +213,8 @@ impl Agent {
         let driver = driver(&options.driver);
         let leases = NodeLeases::open(state.disk.clone());
         let options = Arc::new(options);
-        let parts = Parts { options, control, ca: enrollment.ca, cluster, node, state, board };
+        let ca = enrollment.ca;
+        let parts = Parts { options, control, ca, cluster, node, state, board, bulk };
         let hull = Rc::new(RefCell::new(None));
         let serving = Arc::new(watch::Sender::new(None));
         let agent = Self { parts, crew, hull, driver, leases, serving };

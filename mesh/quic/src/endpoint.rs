@@ -30,6 +30,7 @@ use rap_proto::{
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpListener,
+    runtime::Handle,
     sync::{Semaphore, watch},
     time::timeout,
 };
@@ -72,6 +73,9 @@ pub struct MeshOptions {
     /// The fence's marks, as they were kept.
     pub marks: Vec<Leased>,
     pub limits: MeshLimits,
+    /// Where bulk runs. On a runtime of its own, a key never waits in a queue behind it: the kernel
+    /// gives a thread that mostly sleeps its turn at once.
+    pub bulk: Handle,
     /// Use this carrier alone for flows to egresses. By itself, a node uses what suits each lane.
     pub carrier: Option<Carrier>,
 }
@@ -107,20 +111,25 @@ impl Drop for Running {
 }
 
 impl MeshEndpoint {
-    /// Opens the socket and serves what the view allows. Call it within a tokio runtime: the
-    /// endpoint's tasks run there.
+    /// Opens the socket and serves what the view allows. The endpoint's tasks run in the tokio
+    /// runtime that this is called in, but for bulk's.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
-        let MeshOptions { listen, identity, dialer, leases, marks, limits, carrier } = options;
+        let MeshOptions { listen, identity, dialer, leases, marks, limits, bulk, carrier } =
+            options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let (endpoint, socket, listener) =
-            open(listen, &configs).map_err(|error| BindError::Socket { address: listen, error })?;
+        let (endpoint, socket, listener) = open(listen, &configs, &bulk)
+            .map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
         let store = || {
             let detached = Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
             Store::new(detached, limits.kept_bytes)
         };
+        let tasks = Tasks::on(Handle::current());
         let mesh = Arc::new(Mesh {
             endpoint,
             knocker: Knocker { socket },
@@ -147,10 +156,11 @@ impl MeshEndpoint {
             relays: RelayOrders::default(),
             shaping: Shaping::default(),
             leaving: CancellationToken::new(),
-            tasks: Tasks::new(),
+            bulk: tasks.beside(bulk),
+            tasks,
         });
         mesh.spawn(accept(mesh.clone()));
-        mesh.spawn(tcp::accept(mesh.clone(), listener));
+        mesh.bulk.spawn(tcp::accept(mesh.clone(), listener));
         mesh.spawn(relay::sweep(mesh.clone()));
         mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
@@ -263,12 +273,16 @@ type Opened = (Endpoint, Arc<dyn AsyncUdpSocket>, TcpListener);
 
 /// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
 /// then another is chosen.
-fn open(listen: SocketAddr, configs: &NodeConfigs) -> io::Result<Opened> {
+fn open(listen: SocketAddr, configs: &NodeConfigs, bulk: &Handle) -> io::Result<Opened> {
+    let listen_on_tcp = |address| {
+        let _there = bulk.enter();
+        tcp::listen(address)
+    };
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
         let socket = udp_socket(listen)?;
-        match tcp::listen(socket.local_addr()?) {
+        match listen_on_tcp(socket.local_addr()?) {
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             listener => {
                 let (server, config) = (Some(configs.server.clone()), EndpointConfig::default());

@@ -273,7 +273,8 @@ async fn run(
                 Some(_) = channels.join_next() => {}
                 next = next_channel(client, &mut joined) => match next {
                     Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
-                        channels.spawn(channel::serve(client.clone(), send, recv));
+                        let there = mesh.tasks_for(&send).runtime();
+                        channels.spawn_on(channel::serve(client.clone(), send, recv), there);
                     }
                     Ok((send, _)) => channel::refuse(send),
                     Err(left) => break left,

@@ -9,6 +9,7 @@
 //!   [`MeshEndpoint::apply`] with each newer one, and reads [`MeshEvent`]s.
 //! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
 
+mod bulk;
 pub mod client;
 mod clock;
 mod dialer;
@@ -39,6 +40,7 @@ mod tls;
 mod transport;
 mod watch;
 
+pub use bulk::BulkThreads;
 pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};

@@ -13,7 +13,7 @@ use rap_mesh_core::{
     reports::ReportGate,
     sessions::{EgressSessions, EntrySessions},
 };
-use rap_proto::{RefusalCode, observation::Claimed};
+use rap_proto::{Lane, RefusalCode, observation::Claimed};
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
@@ -29,6 +29,7 @@ use crate::{
     hops::Hops,
     kept::KeptFlows,
     lanes::Lanes,
+    pipe::Outlet,
     reachable::{Knocker, Lines},
     relay::{Reachable, Relay},
     relays::RelayOrders,
@@ -70,20 +71,31 @@ pub(crate) struct Mesh {
     pub(crate) shaping: Shaping,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.
     pub(crate) leaving: CancellationToken,
+    /// Where everything runs but bulk.
     pub(crate) tasks: Tasks,
+    /// Where bulk does: what is on TCP, and lanes for bulk.
+    pub(crate) bulk: Tasks,
 }
 
-/// The endpoint's tasks, which it waits for when it leaves. They run where it was bound.
+/// Tasks of an endpoint, which waits for them when it leaves, and where they run.
+#[derive(Clone)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     runtime: Handle,
 }
 
 impl Tasks {
-    /// # Panics
-    /// Outside a tokio runtime.
-    pub(crate) fn new() -> Self {
-        Self { tracker: TaskTracker::new(), runtime: Handle::current() }
+    pub(crate) fn on(runtime: Handle) -> Self {
+        Self { tracker: TaskTracker::new(), runtime }
+    }
+
+    /// The same endpoint's tasks that run elsewhere.
+    pub(crate) fn beside(&self, runtime: Handle) -> Self {
+        Self { tracker: self.tracker.clone(), runtime }
+    }
+
+    pub(crate) const fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     pub(crate) fn spawn<T: Send + 'static>(
@@ -111,6 +123,22 @@ impl Mesh {
 
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(task);
+    }
+
+    /// Where a lane's connection runs.
+    pub(crate) const fn tasks_of(&self, lane: Lane) -> &Tasks {
+        match lane {
+            Lane::Interactive | Lane::Media => &self.tasks,
+            Lane::Bulk => &self.bulk,
+        }
+    }
+
+    /// Where the bytes of this direction run: beside the socket that they come in on.
+    pub(crate) const fn tasks_for(&self, outlet: &Outlet) -> &Tasks {
+        match outlet {
+            Outlet::Quic(_) => &self.tasks,
+            Outlet::Tcp(_) | Outlet::Lasting(_) => &self.bulk,
+        }
     }
 
     /// The trace context to pass on from `span`; see [`Dialer::continue_trace`].

@@ -255,7 +255,7 @@ async fn knock_at(mesh: Arc<Mesh>, to: SocketAddr, secret: [u8; 16]) {
 /// long for one that finds no place.
 fn connect_back(mesh: &Arc<Mesh>, connecting: &Arc<Semaphore>, call: (SocketAddr, [u8; 32])) {
     if let Some((connecting, place)) = mesh.lines.places(connecting) {
-        mesh.spawn(tcp::connect_back(mesh.clone(), call, connecting, place));
+        mesh.bulk.spawn(tcp::connect_back(mesh.clone(), call, connecting, place));
     }
 }
 

@@ -119,7 +119,7 @@ pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener) {
             continue;
         };
         let task_mesh = mesh.clone();
-        mesh.spawn(async move {
+        mesh.bulk.spawn(async move {
             adjust(&stream);
             let begun = timeout(HELLO_TIMEOUT, begin(&task_mesh, stream, place)).await;
             drop(handshake);

@@ -50,6 +50,7 @@ fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
         limits: MeshLimits::default(),
+        bulk: tokio::runtime::Handle::current(),
         carrier: None,
     };
     let view = View::new(&making.manifest, sections);

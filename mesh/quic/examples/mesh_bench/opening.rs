@@ -38,6 +38,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
         limits: MeshLimits::default(),
+        bulk: tokio::runtime::Handle::current(),
         carrier: None,
     };
     let addresses = BTreeMap::from([(EGRESS, egress)]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quinn::crypto::rustls::QuicServerConfig;
-use rap_mesh::{Carrier, MeshEndpoint, MeshLimits, MeshOptions, NoLeases};
+use rap_mesh::{BulkThreads, Carrier, MeshEndpoint, MeshLimits, MeshOptions, NoLeases};
 use rap_pki::tls::{self, ClientAuth};
 use rap_proto::{NodeId, Timestamp};
 use tokio::{
@@ -67,6 +67,7 @@ async fn serve_node(
     carrier: Option<Carrier>,
     addresses: &BTreeMap<NodeId, SocketAddr>,
 ) -> Outcome<()> {
+    let bulk = BulkThreads::start()?;
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
         identity: cluster.identity(node),
@@ -74,6 +75,7 @@ async fn serve_node(
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
         limits: MeshLimits::default(),
+        bulk: bulk.handle(),
         carrier,
     };
     let (endpoint, mut events) = MeshEndpoint::bind(options, cluster.view(node, addresses))?;

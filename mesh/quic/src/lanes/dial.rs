@@ -92,7 +92,7 @@ pub(super) async fn dial(
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });
     let driver = PathDriver::new(mesh.clone(), lane.clone(), won.relayed, won.made.answers);
-    mesh.spawn(attend(mesh.clone(), lane.clone(), driver));
+    mesh.tasks_of(key.lane).spawn(attend(mesh.clone(), lane.clone(), driver));
     Ok(lane)
 }
 

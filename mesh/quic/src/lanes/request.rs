@@ -195,7 +195,8 @@ async fn ask_on_lane(
     (key, ways): (LaneKey, Ways),
     message: &[u8],
 ) -> Result<Flow, FlowRefused> {
-    let pick = || mesh.lanes.pool.get(&mesh.tasks, key, || dial(mesh.clone(), key, ways));
+    let pick =
+        || mesh.lanes.pool.get(mesh.tasks_of(key.lane), key, || dial(mesh.clone(), key, ways));
     let first = pick().await.map_err(here)?;
     match request(mesh, &first.value, message).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.

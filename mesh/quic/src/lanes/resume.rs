@@ -48,7 +48,7 @@ enum Failed {
 impl Keeper for LaneKeeper {
     fn lost(self: Arc<Self>, flow: Lasting) {
         let mesh = self.mesh.clone();
-        mesh.spawn(async move {
+        mesh.bulk.spawn(async move {
             tracing::info!(egress = %self.key.egress, lane = %self.key.lane, "a flow lost its path");
             let leaving = self.mesh.leaving.clone();
             tokio::select! {
@@ -112,8 +112,10 @@ impl LaneKeeper {
                 Ok((secured.outlet, secured.inlet, None))
             }
             Carrier::Quic => {
-                let pick =
-                    mesh.lanes.pool.get(&mesh.tasks, *key, || dial(mesh.clone(), *key, Ways::All));
+                let pick = mesh
+                    .lanes
+                    .pool
+                    .get(mesh.tasks_of(key.lane), *key, || dial(mesh.clone(), *key, Ways::All));
                 let lane = pick.await.map_err(|_| Failed::Passing)?.value;
                 // A lane that carries a flow is in use.
                 let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
-use tokio::sync::Notify;
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::*;
 
@@ -30,7 +30,7 @@ async fn get(
     key: u8,
     number: usize,
 ) -> Result<Pick<Connection>, Refusal> {
-    pool.get(&Tasks::new(), key, || ready(Ok(connection(number)))).await
+    pool.get(&Tasks::on(Handle::current()), key, || ready(Ok(connection(number)))).await
 }
 
 #[tokio::test]
@@ -49,7 +49,8 @@ async fn a_connection_is_reused_until_it_is_not_usable() {
 #[tokio::test]
 async fn many_who_ask_at_once_wait_for_one_dial() {
     let pool: Pool<u8, Connection> = Pool::new(4);
-    let (tasks, dials, go) = (Tasks::new(), AtomicUsize::new(0), Arc::new(Notify::new()));
+    let (tasks, dials, go) =
+        (Tasks::on(Handle::current()), AtomicUsize::new(0), Arc::new(Notify::new()));
     let ask = || {
         pool.get(&tasks, 1, || {
             let number = dials.fetch_add(1, Ordering::Relaxed);
@@ -69,7 +70,7 @@ async fn many_who_ask_at_once_wait_for_one_dial() {
 #[tokio::test]
 async fn a_dial_goes_on_when_its_asker_goes_away() {
     let pool: Pool<u8, Connection> = Pool::new(4);
-    let (tasks, go) = (Tasks::new(), Arc::new(Notify::new()));
+    let (tasks, go) = (Tasks::on(Handle::current()), Arc::new(Notify::new()));
     let waiting = go.clone();
     let dial = move || async move {
         waiting.notified().await;
@@ -87,9 +88,9 @@ async fn a_dial_goes_on_when_its_asker_goes_away() {
 async fn a_dial_that_failed_or_panicked_is_made_again() {
     let pool: Pool<u8, Connection> = Pool::new(4);
     let failing = || ready(Err(refusal(RefusalCode::PathUnavailable)));
-    assert!(pool.get(&Tasks::new(), 1, failing).await.is_err());
+    assert!(pool.get(&Tasks::on(Handle::current()), 1, failing).await.is_err());
     let panicking = || async { panic!("a mistake in a dial") };
-    let failed = pool.get(&Tasks::new(), 1, panicking).await;
+    let failed = pool.get(&Tasks::on(Handle::current()), 1, panicking).await;
     assert_eq!(failed.err().unwrap().code, RefusalCode::PathUnavailable);
     assert_eq!(get(&pool, 1, 5).await.unwrap().value.number, 5);
 }

@@ -133,7 +133,7 @@ pub(crate) async fn join(
         return mesh.refused(RefusalCode::PeerNotTrusted, None);
     }
     let over = mesh.clone();
-    let task = mesh.tasks.spawn(async move {
+    let task = mesh.bulk.spawn(async move {
         let _place = place;
         if let Err(error) = carry(&over, asker, to).await {
             tracing::debug!(%error, flow, "a relayed stream broke");

@@ -3,13 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rap_mesh::{
-    Carrier, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, Sections,
-    View,
+    BulkThreads, Carrier, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions,
+    Sections, View,
     client::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
@@ -32,6 +32,9 @@ use rap_proto::{
 use tokio::time::timeout;
 
 use crate::{leases::TestLeases, targets::TestDialer};
+
+/// Of all nodes of this process.
+static BULK: LazyLock<BulkThreads> = LazyLock::new(|| BulkThreads::start().unwrap());
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
 pub(crate) const ORGANIZATION: OrganizationId = OrganizationId::from_u128(0x01);
@@ -205,6 +208,7 @@ impl Fabric {
             marks: leases.marks(),
             leases,
             limits: self.limits,
+            bulk: BULK.handle(),
             carrier: self.carrier,
         };
         let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
