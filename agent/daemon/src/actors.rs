@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use actix::Message;
 use rap_agent_core::{record::HeldCredentials, standing::RevokedBy};
-use tokio::runtime::Handle;
+use rap_mesh::BulkThreads;
 
 use crate::{
     RunOptions,
@@ -47,7 +47,7 @@ pub(crate) struct Parts {
     pub(crate) state: State,
     pub(crate) board: Board,
     /// Where the mesh moves bulk.
-    pub(crate) bulk: Handle,
+    pub(crate) bulk: Arc<BulkThreads>,
 }
 
 impl Parts {

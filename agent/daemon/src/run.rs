@@ -21,7 +21,6 @@ use rap_agent_core::{
 use rap_mesh::{BulkThreads, MeshEndpoint};
 use rap_proto::{ClusterId, Digest, NodeId};
 use tokio::{
-    runtime::Handle,
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
@@ -123,7 +122,6 @@ fn run_with(
     board: &Arc<OnceLock<Board>>,
 ) -> Result<(), RunError> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let bulk = BulkThreads::start().map_err(RunError::Thread)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name("agent")
@@ -131,12 +129,11 @@ fn run_with(
         .build()
         .map_err(RunError::Thread)?;
     let system = actix_rt::System::with_tokio_rt(|| runtime);
-    system.block_on(serve(options, bulk.handle(), shutdown, on_event, board))
+    system.block_on(serve(options, shutdown, on_event, board))
 }
 
 async fn serve(
     options: RunOptions,
-    bulk: Handle,
     shutdown: impl Future<Output = ()>,
     mut on_event: impl FnMut(RunEvent),
     shared: &OnceLock<Board>,
@@ -173,7 +170,7 @@ async fn serve(
     if let Err(error) = worker::remove_leftovers(&state.disk.run_dir()) {
         tracing::warn!(%error, "the directories of earlier workers were not removed");
     }
-    let agent = Agent::start(options, state, &enrollment, control, &held, board, crew, bulk);
+    let agent = Agent::start(options, state, &enrollment, control, &held, board, crew)?;
     on_event(RunEvent::Running(agent.ready()));
     agent.guard(shutdown).await?;
     on_event(RunEvent::Draining);
@@ -200,8 +197,7 @@ impl Agent {
         held: &HeldCredentials,
         board: Board,
         crew: Crew,
-        bulk: Handle,
-    ) -> Self {
+    ) -> Result<Self, RunError> {
         let (cluster, node) = (held.credentials.cluster, held.credentials.node);
         board.update(|report| {
             report.node = Some(node);
@@ -214,6 +210,7 @@ impl Agent {
         let leases = NodeLeases::open(state.disk.clone());
         let options = Arc::new(options);
         let ca = enrollment.ca;
+        let bulk = Arc::new(BulkThreads::start().map_err(RunError::Thread)?);
         let parts = Parts { options, control, ca, cluster, node, state, board, bulk };
         let hull = Rc::new(RefCell::new(None));
         let serving = Arc::new(watch::Sender::new(None));
@@ -223,7 +220,7 @@ impl Agent {
                 agent.start_actor(name);
             }
         }
-        agent
+        Ok(agent)
     }
 
     fn ready(&self) -> Ready {

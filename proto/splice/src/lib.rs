@@ -18,6 +18,9 @@ use tokio::{
 
 /// How much is on its way at once, for each direction.
 const PIPE_BYTES: usize = 256 * 1024;
+/// How much one direction passes on before others get their turn. A source that always has more, and
+/// a sink that takes everything, would else keep a thread for many milliseconds.
+const TURN_BYTES: usize = 4 * PIPE_BYTES;
 
 /// A socket whose bytes can be passed on: TCP and Unix.
 pub trait Socket: AsFd + Sync {
@@ -61,15 +64,21 @@ pub async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io
     let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // Somebody who has many pipes is given small ones, which do, too.
     let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
+    let mut turn = 0;
     loop {
         let mut waiting = once(from, Interest::READABLE, || part(from, &pipe_in)).await?;
         if waiting == 0 {
             return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
         }
+        turn += waiting;
         while waiting > 0 {
             let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to)).await?;
             bytes.fetch_add(moved as u64, Ordering::Relaxed);
             waiting -= moved;
+        }
+        if turn >= TURN_BYTES {
+            turn = 0;
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -100,9 +109,62 @@ fn part(from: impl AsFd, to: impl AsFd) -> io::Result<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::{fs::File, os::fd::BorrowedFd};
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    /// A file that is always ready, and brings so many more bytes.
+    struct Always(File, AtomicU64);
+
+    impl AsFd for Always {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Socket for Always {
+        async fn ready(&self, _: Interest) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn attempt(
+            &self,
+            _: Interest,
+            io: impl FnOnce() -> io::Result<usize>,
+        ) -> io::Result<usize> {
+            if self.1.load(Ordering::Relaxed) == 0 {
+                return Ok(0);
+            }
+            let done = io()?;
+            let left = self.1.load(Ordering::Relaxed).saturating_sub(done as u64);
+            self.1.store(left, Ordering::Relaxed);
+            Ok(done)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_never_pauses_lets_others_have_their_turns() {
+        const TURNS: u64 = 20;
+        let zeros = Always(File::open("/dev/zero").unwrap(), (TURNS * TURN_BYTES as u64).into());
+        let nowhere = File::options().write(true).open("/dev/null").unwrap();
+        let nowhere = Always(nowhere, u64::MAX.into());
+        let (bytes, mut others) = (AtomicU64::new(0), 0);
+        let other = async {
+            loop {
+                others += 1;
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            // A file cannot be shut down, which is how it ends.
+            passed = pass(&zeros, &nowhere, &bytes) => assert!(passed.is_err()),
+            () = other => {}
+        }
+        assert!(bytes.into_inner() >= TURNS * TURN_BYTES as u64);
+        assert!(others >= TURNS, "others had {others} turns");
+    }
 
     #[tokio::test]
     async fn bytes_and_their_end_are_passed_on_and_counted() {

@@ -119,7 +119,7 @@ impl MeshActor {
             let (listen, dialer) = (self.parts.options.listen, self.dialer.clone());
             let (leases, marks) = (Arc::new(self.leases.clone()), self.leases.marks());
             let (limits, carrier) = (MeshLimits::default(), self.parts.options.carrier);
-            let bulk = self.parts.bulk.clone();
+            let bulk = self.parts.bulk.handle();
             let options =
                 MeshOptions { listen, identity, dialer, leases, marks, limits, bulk, carrier };
             MeshEndpoint::bind(options, view).map_err(|error| error.to_string())

@@ -81,7 +81,8 @@ fn fixture(worker: PathBuf) -> Fixture {
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
     let control = enrollment.control.parse().unwrap();
-    let agent = Agent::start(options, state, &enrollment, control, &held, board, Crew::default());
+    let crew = Crew::default();
+    let agent = Agent::start(options, state, &enrollment, control, &held, board, crew).unwrap();
     agent.start_actor(ActorName::Status);
     Fixture { agent, _directory: directory }
 }

@@ -29,7 +29,7 @@ use rap_proto::{
     },
     token::{AccessClaims, ChannelGrant},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{leases::TestLeases, targets::TestDialer};
 
@@ -179,7 +179,7 @@ impl Fabric {
         };
         let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
         for (id, seed) in ids.into_iter().zip(10..) {
-            fabric.start_node(id, seed);
+            fabric.start_node(id, seed, BULK.handle());
         }
         fabric.publish();
         fabric
@@ -189,16 +189,16 @@ impl Fabric {
     /// that is dropped, it ends the same way.
     pub(crate) fn move_node(&mut self, id: NodeId, seed: u8, runtime: &tokio::runtime::Runtime) {
         let _inside = runtime.enter();
-        self.start_node(id, seed);
+        self.start_node(id, seed, runtime.handle().clone());
         self.publish();
     }
 
     pub(crate) fn add_node(&mut self, id: NodeId, seed: u8) {
-        self.start_node(id, seed);
+        self.start_node(id, seed, BULK.handle());
         self.publish();
     }
 
-    fn start_node(&mut self, id: NodeId, seed: u8) {
+    fn start_node(&mut self, id: NodeId, seed: u8, bulk: Handle) {
         let key = key(seed);
         let leases = self.leases.entry(id).or_default().clone();
         let options = MeshOptions {
@@ -208,7 +208,7 @@ impl Fabric {
             marks: leases.marks(),
             leases,
             limits: self.limits,
-            bulk: BULK.handle(),
+            bulk,
             carrier: self.carrier,
         };
         let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
