@@ -141,7 +141,7 @@ impl Lab {
             lab.route(*from, *to, &hop)?;
         }
         lab.run(Relay, "sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
-        lab.run(Relay, "nft", &[RELAY_FILTER])?;
+        lab.close_relay()?;
         Ok(lab)
     }
 
@@ -163,6 +163,11 @@ impl Lab {
     /// Takes the relay's packet filter away, so that entry and egress reach each other.
     pub fn open_relay(&self) -> Result<(), String> {
         self.run(Relay, "nft", &["flush ruleset"])
+    }
+
+    /// Ends what [`Lab::open_relay`] began.
+    pub fn close_relay(&self) -> Result<(), String> {
+        self.run(Relay, "nft", &[RELAY_FILTER])
     }
 
     /// Drops every packet between a host and control. Its other neighbours and its own loopback

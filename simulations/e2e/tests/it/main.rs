@@ -14,6 +14,7 @@ mod outage;
 mod proof;
 mod resume;
 mod rootless;
+mod shortcut;
 mod ticket;
 mod worker;
 
