@@ -121,6 +121,8 @@ impl MeshEndpoint {
             let detached = Budget::new(limits.detached_flows, MAX_DETACHED_BYTES);
             Store::new(detached, limits.kept_bytes)
         };
+        // One limit for those that are accepted and those that are made because a relay called.
+        let tcp_places = Arc::new(Semaphore::new(limits.connections));
         let mesh = Arc::new(Mesh {
             endpoint,
             knocker: Knocker { socket },
@@ -143,14 +145,14 @@ impl MeshEndpoint {
             hops: Hops::default(),
             relay: Relay::default(),
             reachable: Reachable::default(),
-            lines: Lines::new(limits.connections),
+            lines: Lines::new(tcp_places.clone()),
             relays: RelayOrders::default(),
             shaping: Shaping::default(),
             leaving: CancellationToken::new(),
             tasks: Tasks::new(),
         });
         mesh.spawn(accept(mesh.clone()));
-        mesh.spawn(tcp::accept(mesh.clone(), listener));
+        mesh.spawn(tcp::accept(mesh.clone(), listener, tcp_places));
         mesh.spawn(relay::sweep(mesh.clone()));
         mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);

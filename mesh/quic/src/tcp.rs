@@ -96,9 +96,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves connections for as long as the node runs.
-pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener) {
+pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener, places: Arc<Semaphore>) {
     let handshakes = Arc::new(Semaphore::new(mesh.limits.handshakes));
-    let places = Arc::new(Semaphore::new(mesh.limits.connections));
     loop {
         let accepted = tokio::select! {
             biased;
