@@ -206,6 +206,7 @@ impl MeshEndpoint {
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             reachable_nodes: self.running.mesh.reachable.nodes(),
+            late_connections: self.running.mesh.reachable.late(),
             reachable_at: self.running.mesh.lines.relays(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
