@@ -310,3 +310,24 @@ fn adjust(stream: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// What is not acknowledged is given up by the kernel: no loss of ours can be waited for here.
+    #[tokio::test]
+    async fn the_kernel_gives_up_a_peer_that_says_nothing_for_so_long() {
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let stream = dialled(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE);
+    }
+}
