@@ -59,7 +59,7 @@ impl Answer {
                 format!("through {}, as no direct path answered", name(relay))
             }
             Some(relay) => format!(
-                "through {}{}, as no direct path and no single relay answered",
+                "through {}{}, as no path that is tried before it answered",
                 name(relay),
                 behind().collect::<String>(),
             ),
@@ -238,7 +238,7 @@ mod tests {
         let cells = answer.cells();
         assert_eq!(cells[2..5], ["active", "excluded: authority state", "2.050 ms"]);
         let chain = format!(
-            "bulk: through relay-1, then {unnamed}, as no direct path and no single relay answered"
+            "bulk: through relay-1, then {unnamed}, as no path that is tried before it answered"
         );
         assert_eq!(
             cells[5],

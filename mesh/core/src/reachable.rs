@@ -1,9 +1,12 @@
 //! Egresses that only dial out: at which relays they keep themselves reachable, how long they pause
 //! before they try again, and what a relay remembers of them.
 //!
+//! A relay that gives no line rests after a few attempts ([`Rests`]), and others get its turn.
+//!
 //! An egress is found at the relays of [`choose`]. Each of them holds one line to it, in a
 //! [`Table`], and calls it over that line when somebody wants it. The shells own the lines.
 
+mod rests;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,8 @@ use std::{
 use rap_proto::{NodeId, RefusalCode};
 
 use crate::peers::spread::Spread;
+
+pub use rests::{MAX_RESTING, REST, Rests, TRIES};
 
 /// The most relays at which one egress keeps itself reachable.
 pub const MAX_RELAYS: usize = 8;
@@ -39,25 +44,39 @@ pub const HELD_WELL: Duration = Duration::from_secs(10);
 const PAUSE_SPREAD: u32 = 50;
 
 /// Chooses at which relays an egress keeps itself reachable. `orders` has the relays of each of its
-/// organizations, best first; `held` are those where it is. Every organization gets one first, as
-/// far as there are places; then what is held stays, and the best fill the rest.
-pub fn choose(orders: &[Vec<NodeId>], held: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+/// organizations, best first; `held` are those where it is, and `resting` those that gave no line.
+/// Every organization gets one first, as far as there are places; then what is held stays, and the
+/// best fill the rest. One that rests comes behind all that do not.
+pub fn choose(
+    orders: &[Vec<NodeId>],
+    held: &BTreeSet<NodeId>,
+    resting: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
     let mut chosen = BTreeSet::new();
     let mut take = |relay: NodeId| {
         if chosen.len() < MAX_RELAYS {
             chosen.insert(relay);
         }
     };
-    for order in orders {
+    let rested = |order: &Vec<NodeId>| -> Vec<NodeId> {
+        order.iter().filter(|relay| !resting.contains(relay)).copied().collect()
+    };
+    let rested: Vec<Vec<NodeId>> = orders.iter().map(rested).collect();
+    for (order, rested) in orders.iter().zip(&rested) {
         let stays = order.iter().find(|relay| held.contains(relay));
-        stays.or(order.first()).copied().into_iter().for_each(&mut take);
+        stays.or(rested.first()).or(order.first()).copied().into_iter().for_each(&mut take);
     }
     let named = orders.iter().flatten();
     named.filter(|relay| held.contains(relay)).copied().for_each(&mut take);
-    for place in 0..MAX_RELAYS {
+    for (orders, place) in [&rested[..], orders].into_iter().flat_map(by_place) {
         orders.iter().filter_map(|order| order.get(place)).copied().for_each(&mut take);
     }
     chosen
+}
+
+/// The first places of each order: the first of all, then the second of all.
+fn by_place(orders: &[Vec<NodeId>]) -> impl Iterator<Item = (&[Vec<NodeId>], usize)> {
+    (0..MAX_RELAYS).map(move |place| (orders, place))
 }
 
 /// The pauses of one egress before it asks one relay again.

@@ -1,5 +1,7 @@
 //! What a node currently knows and may do: one verified snapshot in the shape the mesh asks it.
 
+mod relays;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -9,8 +11,12 @@ use rap_proto::{
     Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
     bandwidth::Bandwidth,
     signed::Trusted,
-    snapshot::{Assignment, Manifest, Peer, Peers, Resource, Resources, StalePolicy, Trust},
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Trust,
+    },
 };
+
+use relays::Relays;
 
 /// The sections of one snapshot, decoded.
 #[derive(Debug, Clone)]
@@ -41,6 +47,7 @@ pub struct View {
     pub bandwidth: Bandwidth,
     /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
+    relays: Relays,
     resources: BTreeMap<ResourceId, Resource>,
     control_keys: Trusted,
 }
@@ -50,7 +57,7 @@ impl View {
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
         let Sections { assignment, trust, peers, resources, bandwidth } = sections;
         let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
-        let peers = admitted.map(|peer| (peer.node, peer)).collect();
+        let peers: BTreeMap<NodeId, Peer> = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
             cluster: manifest.cluster,
             node: manifest.node,
@@ -63,6 +70,7 @@ impl View {
             assignment,
             trust,
             bandwidth,
+            relays: Relays::of(peers.values()),
             peers,
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }
@@ -77,6 +85,7 @@ impl View {
         let roles = self.assignment.roles.clone();
         let own = Peer { node: self.node, key, roles, addresses: vec![address] };
         self.peers.insert(self.node, own);
+        self.relays = Relays::of(self.peers.values());
     }
 
     /// The keys that sign access tokens; one signature is enough.
@@ -124,10 +133,12 @@ impl View {
         theirs.filter(|it| self.assignment.has_role(NodeRole::StreamWorker, *it)).collect()
     }
 
-    /// The relays that may carry flows of `organization`, by id.
-    pub fn relays(&self, organization: OrganizationId) -> impl Iterator<Item = &Peer> {
-        let relays = move |peer: &&Peer| peer_has_role(peer, NodeRole::RelayNode, organization);
-        self.peers.values().filter(relays)
+    /// The relays that may carry flows of `organization`, by id, each with all of its roles.
+    pub fn relays(
+        &self,
+        organization: OrganizationId,
+    ) -> impl Iterator<Item = (NodeId, &[RoleScope])> {
+        self.relays.of_organization(organization)
     }
 }
 

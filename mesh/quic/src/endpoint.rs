@@ -130,6 +130,8 @@ impl MeshEndpoint {
             Store::new(detached, limits.kept_bytes)
         };
         let tasks = Tasks::on(Handle::current());
+        // One limit for those that are accepted and those that are made because a relay called.
+        let tcp_places = Arc::new(Semaphore::new(limits.connections));
         let mesh = Arc::new(Mesh {
             endpoint,
             knocker: Knocker { socket },
@@ -152,7 +154,7 @@ impl MeshEndpoint {
             hops: Hops::default(),
             relay: Relay::default(),
             reachable: Reachable::default(),
-            lines: Lines::new(limits.connections),
+            lines: Lines::new(tcp_places.clone()),
             relays: RelayOrders::default(),
             shaping: Shaping::default(),
             leaving: CancellationToken::new(),
@@ -160,7 +162,7 @@ impl MeshEndpoint {
             tasks,
         });
         mesh.spawn(accept(mesh.clone()));
-        mesh.bulk.spawn(tcp::accept(mesh.clone(), listener));
+        mesh.bulk.spawn(tcp::accept(mesh.clone(), listener, tcp_places));
         mesh.spawn(relay::sweep(mesh.clone()));
         mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
@@ -214,6 +216,7 @@ impl MeshEndpoint {
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
             reachable_nodes: self.running.mesh.reachable.nodes(),
+            late_connections: self.running.mesh.reachable.late(),
             reachable_at: self.running.mesh.lines.relays(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
@@ -274,23 +277,28 @@ type Opened = (Endpoint, Arc<dyn AsyncUdpSocket>, TcpListener);
 /// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
 /// then another is chosen.
 fn open(listen: SocketAddr, configs: &NodeConfigs, bulk: &Handle) -> io::Result<Opened> {
-    let listen_on_tcp = |address| {
+    let (socket, listener) = on_one_port(listen, |address| {
         let _there = bulk.enter();
         tcp::listen(address)
-    };
+    })?;
+    let (server, config) = (Some(configs.server.clone()), EndpointConfig::default());
+    let socket = TokioRuntime.wrap_udp_socket(socket)?;
+    let (shared, runtime) = (socket.clone(), Arc::new(TokioRuntime));
+    let endpoint = Endpoint::new_with_abstract_socket(config, server, shared, runtime)?;
+    Ok((endpoint, socket, listener))
+}
+
+fn on_one_port<T>(
+    listen: SocketAddr,
+    mut on_tcp: impl FnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<(UdpSocket, T)> {
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
         let socket = udp_socket(listen)?;
-        match listen_on_tcp(socket.local_addr()?) {
+        match on_tcp(socket.local_addr()?) {
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
-            listener => {
-                let (server, config) = (Some(configs.server.clone()), EndpointConfig::default());
-                let socket = TokioRuntime.wrap_udp_socket(socket)?;
-                let (shared, runtime) = (socket.clone(), Arc::new(TokioRuntime));
-                let endpoint = Endpoint::new_with_abstract_socket(config, server, shared, runtime)?;
-                return Ok((endpoint, socket, listener?));
-            }
+            listener => return Ok((socket, listener?)),
         }
     }
 }
@@ -376,5 +384,33 @@ async fn serve(mesh: Arc<Mesh>, connection: Connection) {
             None => close(&connection, Close::Refused(RefusalCode::Malformed)),
         },
         None => close(&connection, Close::Refused(RefusalCode::Malformed)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// How often a port was tried when `taken` of them were in use for TCP, and what came of it.
+    fn tries(listen: SocketAddr, taken: u32) -> (u32, Result<(), io::ErrorKind>) {
+        let mut tries = 0;
+        let found = on_one_port(listen, |_| {
+            tries += 1;
+            if tries <= taken { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(()) }
+        });
+        let outcome = found.map(|(_, found)| found).map_err(|error| error.kind());
+        (tries, outcome)
+    }
+
+    #[test]
+    fn another_port_is_chosen_so_often_and_a_configured_one_is_not_changed() {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let in_use = Err(io::ErrorKind::AddrInUse);
+        assert_eq!(tries(any, PORT_ATTEMPTS - 1), (PORT_ATTEMPTS, Ok(())));
+        assert_eq!(tries(any, u32::MAX), (PORT_ATTEMPTS, in_use));
+        let free = udp_socket(any).unwrap().local_addr().unwrap();
+        assert_eq!(tries(free, 1), (1, in_use));
     }
 }

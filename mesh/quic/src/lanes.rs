@@ -142,7 +142,7 @@ impl Lanes {
     fn is_unreachable(&self, mesh: &Mesh, key: LaneKey) -> bool {
         let view = mesh.view();
         let Some(peer) = view.peer(key.egress) else { return false };
-        let relays = view.relays(key.organization).map(|relay| relay.node);
+        let relays = view.relays(key.organization).map(|(relay, _)| relay);
         let relays = relays.filter(|relay| *relay != view.node).map(Candidate::Relay);
         let order = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
         let chains = order.into_iter().filter(|way| matches!(way, Candidate::Chain(_)));

@@ -14,14 +14,15 @@ use rap_mesh_core::{
     View,
     carrier::Carrier,
     paths::Candidate,
-    reachable::{MAX_CALLS_OF_ONE, Pauses, choose},
+    reachable::{MAX_CALLS_OF_ONE, Pauses, Rests, choose},
 };
 use rap_proto::{
     Lane, NodeId,
+    refusal::Refusal,
     wire::hop::{Call, knock},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::sleep,
 };
@@ -52,12 +53,17 @@ pub(crate) struct Knocker {
 /// What an egress has of its lines.
 pub(crate) struct Lines {
     at: Mutex<BTreeSet<NodeId>>,
+    rests: Mutex<Rests>,
+    /// A relay rests: it is another one's turn.
+    turn: Notify,
+    /// The places of all connections on TCP, accepted or made.
     connections: Arc<Semaphore>,
 }
 
 impl Lines {
-    pub(crate) fn new(connections: usize) -> Self {
-        Self { at: Mutex::default(), connections: Arc::new(Semaphore::new(connections)) }
+    pub(crate) fn new(connections: Arc<Semaphore>) -> Self {
+        let (at, rests, turn) = (Mutex::default(), Mutex::default(), Notify::new());
+        Self { at, rests, turn, connections }
     }
 
     /// A place among the connections that are being made for one relay, and one among all that are
@@ -98,7 +104,8 @@ pub(crate) async fn keep(mesh: Arc<Mesh>) {
     let mut lines = BTreeMap::new();
     loop {
         let view = views.borrow_and_update().clone();
-        let chosen = choose(&orders(&mesh, &view), &locked(&mesh.lines.at));
+        let resting = locked(&mesh.lines.rests).resting(mesh.clock.moment());
+        let chosen = choose(&orders(&mesh, &view), &locked(&mesh.lines.at), &resting);
         lines.retain(|relay, _| chosen.contains(relay));
         for relay in chosen {
             lines.entry(relay).or_insert_with(|| {
@@ -109,6 +116,7 @@ pub(crate) async fn keep(mesh: Arc<Mesh>) {
             biased;
             () = mesh.leaving.cancelled() => return,
             changed = views.changed() => if changed.is_err() { return },
+            () = mesh.lines.turn.notified() => {}
             () = sleep(REVIEW_EVERY) => {}
         }
     }
@@ -138,9 +146,15 @@ async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
     let connecting = Arc::new(Semaphore::new(MAX_CALLS_OF_ONE));
     loop {
         let mut line = match hops::keep_reachable(&mesh, relay).await {
-            Ok(line) => Some(line),
+            Ok(line) => {
+                locked(&mesh.lines.rests).held(relay);
+                Some(line)
+            }
             Err(refusal) => {
                 tracing::debug!(%relay, %refusal, "not reachable at a relay");
+                if locked(&mesh.lines.rests).failed(mesh.clock.moment(), relay) {
+                    mesh.lines.turn.notify_one();
+                }
                 None
             }
         };
@@ -171,16 +185,23 @@ async fn hold(
     let carrier = line.carrier;
     tokio::select! {
         () = heed(mesh, connecting, &mut line) => None,
-        better = better(mesh, relay), if carrier == Carrier::Tcp => Some(better),
+        better = better(|| on_quic(mesh.clone(), relay)), if carrier == Carrier::Tcp => Some(better),
     }
 }
 
-/// A line on QUIC, once there is a way again.
-async fn better(mesh: &Arc<Mesh>, relay: NodeId) -> Line {
+async fn on_quic(mesh: Arc<Mesh>, relay: NodeId) -> Result<Line, Refusal> {
+    hops::keep_reachable_on_quic(&mesh, relay).await
+}
+
+/// What is asked for, once it is given.
+async fn better<T, E, A>(ask: impl Fn() -> A) -> T
+where
+    A: Future<Output = Result<T, E>>,
+{
     loop {
         sleep(QUIC_AGAIN).await;
-        if let Ok(line) = hops::keep_reachable_on_quic(mesh, relay).await {
-            return line;
+        if let Ok(better) = ask().await {
+            return better;
         }
     }
 }
@@ -211,7 +232,9 @@ async fn heed(mesh: &Arc<Mesh>, connecting: &Arc<Semaphore>, line: &mut Line) {
         match line.call().await {
             Ok(Call::Knock { port, secret }) => {
                 let to = SocketAddr::new(line.relay.ip(), port);
-                knocks.begin(port, || mesh.tasks.spawn(knock_at(mesh.clone(), to, secret)));
+                let knocking = mesh.clone();
+                let knock = move || knocking.knocker.knock(to, &secret);
+                knocks.begin(port, || mesh.tasks.spawn(again_and_again(knock)));
             }
             Ok(Call::Heard { port }) => knocks.heard(port),
             Ok(Call::ConnectBack { ticket }) => {
@@ -243,11 +266,11 @@ impl Knocks {
     }
 }
 
-async fn knock_at(mesh: Arc<Mesh>, to: SocketAddr, secret: [u8; 16]) {
-    mesh.knocker.knock(to, &secret);
+async fn again_and_again(knock: impl Fn() + Send) {
+    knock();
     for pause in KNOCK_AGAIN {
         sleep(pause).await;
-        mesh.knocker.knock(to, &secret);
+        knock();
     }
 }
 
@@ -262,6 +285,8 @@ fn connect_back(mesh: &Arc<Mesh>, connecting: &Arc<Semaphore>, call: (SocketAddr
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -279,9 +304,29 @@ mod tests {
         assert!(knocks.0.contains_key(&(most + 1)), "there is room again");
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_knock_that_nobody_heard_is_sent_so_often_and_no_more() {
+        let (begun, sent) = (Instant::now(), Mutex::new(Vec::new()));
+        again_and_again(|| locked(&sent).push(begun.elapsed().as_millis())).await;
+        assert_eq!(*locked(&sent), [0, 100, 300, 700]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_on_tcp_asks_for_a_better_one_now_and_then() {
+        let (begun, asked) = (Instant::now(), Mutex::new(Vec::new()));
+        let third = better(async || {
+            locked(&asked).push(begun.elapsed());
+            if locked(&asked).len() == 3 { Ok("better") } else { Err(()) }
+        });
+        assert_eq!(third.await, "better");
+        assert_eq!(*locked(&asked), [1, 2, 3].map(|times| QUIC_AGAIN * times));
+    }
+
     #[test]
     fn so_many_connections_are_made_back_at_once_and_so_many_are_there() {
-        let lines = Lines::new(MAX_CALLS_OF_ONE + 2);
+        let all = Arc::new(Semaphore::new(MAX_CALLS_OF_ONE + 3));
+        let lines = Lines::new(all.clone());
+        let _accepted = all.try_acquire_owned().unwrap();
         let [one, other] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_CALLS_OF_ONE)));
         let mut made: Vec<_> = (0..MAX_CALLS_OF_ONE).map(|_| lines.places(&one).unwrap()).collect();
         assert!(lines.places(&one).is_none(), "so many at once");

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use quinn::Connection;
+use quinn::{Connection, ConnectionError};
 use rap_mesh_core::{
     Caller, View,
     admission::{admit_set_up, flow_may_continue, may_stay_connected},
@@ -27,6 +27,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     Lane, NodeId, RefusalCode,
+    observation::EndReason,
     wire::hop::{Reply, Request},
 };
 use tokio::task::JoinSet;
@@ -107,6 +108,14 @@ impl Relay {
         state.stop(&over);
     }
 
+    /// Ends the flows of a node that has left: it is not there to close them one by one, and they
+    /// would be held, and refreshed behind this relay, until their time is over.
+    fn leave_off(&self, asker: NodeId) {
+        let mut state = locked(&self.state);
+        let over = state.table.retain(|flow| flow.asker != asker);
+        state.stop(&over);
+    }
+
     pub(crate) fn clear(&self) {
         let mut state = locked(&self.state);
         let over = state.table.retain(|_| false);
@@ -182,10 +191,22 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
                     let origin = Origin::of(&connection, proven);
                     requests.spawn(answer(mesh.clone(), caller, origin, send, recv));
                 }
-                Err(_) => return,
+                Err(ended) => {
+                    if left(&ended) {
+                        mesh.relay.leave_off(caller.node);
+                    }
+                    return;
+                }
             },
         }
     }
+}
+
+/// Whether the other side said that its node leaves. A connection that is merely lost is made again.
+fn left(ended: &ConnectionError) -> bool {
+    let ConnectionError::ApplicationClosed(close) = ended else { return false };
+    let left = Close::Ended(EndReason::NodeLeft);
+    Close::from_code(close.error_code.into_inner()) == Some(left)
 }
 
 /// Serves one request that came on TCP.

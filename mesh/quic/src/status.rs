@@ -21,6 +21,8 @@ pub struct MeshStatus {
     pub relayed_flows: usize,
     /// Egresses that keep themselves reachable at this relay.
     pub reachable_nodes: usize,
+    /// Connections that such an egress made too late: whoever they were for had gone another way.
+    pub late_connections: u64,
     /// Relays at which this egress keeps itself reachable.
     pub reachable_at: usize,
     /// The lane connections that this entry keeps warm.

@@ -96,9 +96,8 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves connections for as long as the node runs.
-pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener) {
+pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener, places: Arc<Semaphore>) {
     let handshakes = Arc::new(Semaphore::new(mesh.limits.handshakes));
-    let places = Arc::new(Semaphore::new(mesh.limits.connections));
     loop {
         let accepted = tokio::select! {
             biased;
@@ -310,4 +309,25 @@ fn adjust(stream: &TcpStream) {
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
     let _ = socket.set_tcp_keepalive(&keepalive);
     let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// What is not acknowledged is given up by the kernel: no loss of ours can be waited for here.
+    #[tokio::test]
+    async fn the_kernel_gives_up_a_peer_that_says_nothing_for_so_long() {
+        let listener = listen((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let stream = dialled(listener.local_addr().unwrap()).await.unwrap();
+        let socket = SockRef::from(&stream);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE);
+    }
 }

@@ -16,17 +16,17 @@ fn none() -> BTreeSet<NodeId> {
 
 #[test]
 fn the_best_are_chosen_and_no_more_than_so_many() {
-    assert_eq!(choose(&[nodes(0..3)], &none()), nodes(0..3).into_iter().collect());
-    let many = choose(&[nodes(0..MAX_RELAYS + 5)], &none());
+    assert_eq!(choose(&[nodes(0..3)], &none(), &none()), nodes(0..3).into_iter().collect());
+    let many = choose(&[nodes(0..MAX_RELAYS + 5)], &none(), &none());
     assert_eq!(many, nodes(0..MAX_RELAYS).into_iter().collect());
-    assert!(choose(&[], &none()).is_empty());
-    assert!(choose(&[Vec::new()], &none()).is_empty());
+    assert!(choose(&[], &none(), &none()).is_empty());
+    assert!(choose(&[Vec::new()], &none(), &none()).is_empty());
 }
 
 #[test]
 fn what_is_held_stays_while_it_is_named() {
     let held = BTreeSet::from([node(MAX_RELAYS + 2), node(999)]);
-    let chosen = choose(&[nodes(0..MAX_RELAYS + 5)], &held);
+    let chosen = choose(&[nodes(0..MAX_RELAYS + 5)], &held, &none());
     assert_eq!(chosen.len(), MAX_RELAYS);
     assert!(chosen.contains(&node(MAX_RELAYS + 2)), "though others are better");
     assert!(!chosen.contains(&node(999)), "no snapshot names it");
@@ -35,10 +35,26 @@ fn what_is_held_stays_while_it_is_named() {
 #[test]
 fn no_organization_is_left_without_a_relay_for_another_ones_many() {
     let (many, other) = (nodes(0..20), nodes(50..52));
-    let chosen = choose(&[many.clone(), other.clone()], &none());
+    let chosen = choose(&[many.clone(), other.clone()], &none(), &none());
     assert!(chosen.contains(&node(0)) && chosen.contains(&node(50)));
     let held = many.iter().copied().take(MAX_RELAYS).collect();
-    assert!(choose(&[many, other], &held).contains(&node(50)), "whatever is held");
+    assert!(choose(&[many, other], &held, &none()).contains(&node(50)), "whatever is held");
+}
+
+#[test]
+fn others_get_the_turn_of_relays_that_rest_as_long_as_there_are_others() {
+    let resting: BTreeSet<NodeId> = nodes(0..3).into_iter().collect();
+    let many = nodes(0..MAX_RELAYS + 5);
+    let chosen = choose(std::slice::from_ref(&many), &none(), &resting);
+    assert_eq!(chosen, nodes(3..MAX_RELAYS + 3).into_iter().collect());
+    let few = choose(&[nodes(0..4)], &none(), &resting);
+    assert_eq!(few, nodes(0..4).into_iter().collect(), "all are asked where they are so few");
+    let all = choose(std::slice::from_ref(&many), &none(), &many.iter().copied().collect());
+    assert_eq!(all, nodes(0..MAX_RELAYS).into_iter().collect());
+    let chosen = choose(&[many, nodes(0..1)], &none(), &resting);
+    assert!(chosen.contains(&node(0)), "an organization's only one");
+    let held = BTreeSet::from([node(1)]);
+    assert!(choose(&[nodes(0..20)], &held, &resting).contains(&node(1)), "it is held by now");
 }
 
 #[test]

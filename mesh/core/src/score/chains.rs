@@ -60,15 +60,16 @@ pub(super) fn search(
     let mut found = Vec::new();
     for (length, most) in MAX_CHAINS {
         let mut all = Vec::new();
-        extend(&mut Vec::with_capacity(length), length, members.len(), &mut |row: &[usize]| {
-            let row = each_of(row, |place| &members[*place]);
-            let nodes = each_of(&row[..length], |member| member.candidate.node);
-            if let Some(chain) = Chain::new(&nodes[..length]) {
-                all.push(RankedChain { chain, total: total(question, weights, &row[..length]) });
-            }
+        extend((&mut [0; MAX_HOPS], 0), length, members.len(), &mut |row| {
+            let chosen = row.map(|place| &members[usize::from(place)]);
+            all.push((Reverse(total(weights, chosen, length)), row));
         });
-        all.sort_unstable_by_key(|one| (Reverse(one.total), one.chain));
-        found.extend(spread(&all, most));
+        // Members stand by their ids, so rows are in the order of the ids that they stand for.
+        all.sort_unstable();
+        found.extend(spread(&all, most).into_iter().filter_map(|(Reverse(total), row)| {
+            let nodes = row.map(|place| members[usize::from(place)].candidate.node);
+            Some(RankedChain { chain: Chain::new(&nodes[..length])?, total })
+        }));
     }
     found
 }
@@ -95,44 +96,46 @@ struct Member<'c> {
     parts: Parts,
 }
 
-/// Something of each in a row, without a heap: a search looks at many rows. Beyond the row's length
-/// stands the last of it again.
-fn each_of<T, U: Copy>(row: &[T], of: impl Fn(&T) -> U) -> [U; MAX_HOPS] {
-    std::array::from_fn(|place| of(&row[place.min(row.len() - 1)]))
-}
+/// The places of a chain's relays among the members, and no chain yet: of the many that a search
+/// looks at it keeps a few. Beyond the row's length stands nothing of use.
+type Row = [u8; MAX_HOPS];
 
-/// Calls `found` with every row of `length` different places below `count` that begins with `row`.
-fn extend(row: &mut Vec<usize>, length: usize, count: usize, found: &mut impl FnMut(&[usize])) {
-    if row.len() == length {
-        return found(row);
+/// Calls `found` with every row of `length` different places below `count` that begins with the
+/// `filled` places of `row`.
+fn extend(
+    (row, filled): (&mut Row, usize),
+    length: usize,
+    count: usize,
+    found: &mut impl FnMut(Row),
+) {
+    if filled == length {
+        return found(*row);
     }
-    for place in 0..count {
-        if !row.contains(&place) {
-            row.push(place);
-            extend(row, length, count, found);
-            row.pop();
+    for place in (0..count).filter_map(|place| u8::try_from(place).ok()) {
+        if !row[..filled].contains(&place) {
+            row[filled] = place;
+            extend((row, filled + 1), length, count, found);
         }
     }
+    row[filled] = 0;
 }
 
-fn spread(all: &[RankedChain], most: usize) -> Vec<RankedChain> {
-    let mut kept: Vec<RankedChain> = Vec::with_capacity(most);
-    for ranked in all {
-        let first = ranked.chain.first();
-        let alike = kept.iter().filter(|one| one.chain.first() == first).count();
+fn spread(all: &[(Reverse<u16>, Row)], most: usize) -> Vec<(Reverse<u16>, Row)> {
+    let mut kept: Vec<(Reverse<u16>, Row)> = Vec::with_capacity(most);
+    for one in all {
+        let alike = kept.iter().filter(|(_, row)| row[0] == one.1[0]).count();
         if alike < MAX_WITH_ONE_FIRST && kept.len() < most {
-            kept.push(*ranked);
+            kept.push(*one);
         }
     }
     kept
 }
 
-fn total(question: &Question<'_>, weights: &Weights, row: &[&Member<'_>]) -> u16 {
-    let Some((first, others)) = row.split_first() else { return 0 };
+fn total(weights: &Weights, row: [&Member<'_>; MAX_HOPS], length: usize) -> u16 {
+    let Some((first, others)) = row[..length].split_first() else { return 0 };
     let parts = others.iter().fold(first.parts, |parts, other| parts.worst(&other.parts));
-    let measured = each_of(row, |member| &member.candidate.measured);
-    let whole = Candidate { measured: together(&measured[..row.len()]), ..first.candidate.clone() };
-    let parts = parts.worst(&Parts::of(question, &whole));
+    let measured = row.map(|member| &member.candidate.measured);
+    let parts = parts.worst(&first.parts.measured(&together(&measured[..length])));
     let cost = others.iter().fold(0_u16, |cost, _| cost.saturating_add(HOP_PENALTY));
     weights.total(&parts).saturating_sub(cost)
 }

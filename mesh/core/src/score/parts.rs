@@ -15,7 +15,7 @@
 
 use rap_proto::NodeRole;
 
-use super::{Candidate, GREATEST, Identity, Preference, Question};
+use super::{Candidate, GREATEST, Identity, Measured, Preference, Question};
 
 /// What a part is worth when nothing was measured: neither the best nor the worst.
 pub const UNKNOWN: u16 = 500;
@@ -81,23 +81,34 @@ pub struct Parts(pub(super) [u16; Part::ALL.len()]);
 
 impl Parts {
     pub fn of(question: &Question<'_>, candidate: &Candidate<'_>) -> Self {
-        let measured = &candidate.measured;
-        Self([
-            measured.rtt_us.map_or(UNKNOWN, latency),
-            measured.loss_ppm.map_or(UNKNOWN, packet_loss),
-            measured.reliability.map_or(UNKNOWN, |of_1000| of_1000.min(GREATEST)),
-            region_distance(candidate.region_steps(question.region)),
-            measured.load.map_or(UNKNOWN, |of_1000| GREATEST - of_1000.min(GREATEST)),
-            measured.bandwidth_kbps.map_or(UNKNOWN, bandwidth),
-            role_suitability(question.role, candidate),
+        let mut parts = Self([0; Part::ALL.len()]);
+        parts.set(Part::RegionDistance, region_distance(candidate.region_steps(question.region)));
+        parts.set(Part::RoleSuitability, role_suitability(question.role, candidate));
+        parts.set(
+            Part::Policy,
             match candidate.preference {
                 Preference::Avoided => 0,
                 Preference::Neutral => UNKNOWN,
                 Preference::Preferred => GREATEST,
             },
-            if candidate.identity == Identity::Proven { GREATEST } else { 600 },
-            FAILURES[usize::from(measured.failures.min(MOST_FAILURES))],
-        ])
+        );
+        let trust = if candidate.identity == Identity::Proven { GREATEST } else { 600 };
+        parts.set(Part::Trust, trust);
+        parts.measured(&candidate.measured)
+    }
+
+    /// The same with other measurements.
+    pub fn measured(mut self, measured: &Measured) -> Self {
+        self.set(Part::Latency, measured.rtt_us.map_or(UNKNOWN, latency));
+        self.set(Part::PacketLoss, measured.loss_ppm.map_or(UNKNOWN, packet_loss));
+        let reliability = measured.reliability.map_or(UNKNOWN, |of_1000| of_1000.min(GREATEST));
+        self.set(Part::Reliability, reliability);
+        let idle = measured.load.map_or(UNKNOWN, |of_1000| GREATEST - of_1000.min(GREATEST));
+        self.set(Part::NodeLoad, idle);
+        self.set(Part::Bandwidth, measured.bandwidth_kbps.map_or(UNKNOWN, bandwidth));
+        let failures = usize::from(measured.failures.min(MOST_FAILURES));
+        self.set(Part::RecentFailures, FAILURES[failures]);
+        self
     }
 
     /// Of each part the lesser.
@@ -107,6 +118,10 @@ impl Parts {
 
     pub const fn get(&self, part: Part) -> u16 {
         self.0[part as usize]
+    }
+
+    const fn set(&mut self, part: Part, value: u16) {
+        self.0[part as usize] = value;
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Part, u16)> + '_ {

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use rap_proto::{Authority, NodeId, OrganizationId, Timestamp, snapshot::Peer};
+use rap_proto::{Authority, NodeId, OrganizationId, Timestamp, snapshot::RoleScope};
 
 use super::{
     Candidate, ChannelClass, Explained, GREATEST, Identity, MAX_CANDIDATES, Measured, Parts,
@@ -57,8 +57,9 @@ impl RelayQuestion<'_> {
     pub fn chains(&self, order: &[Ranked]) -> Vec<RankedChain> {
         let best = order.iter().take(chains::MAX_RELAYS);
         let peers = best.filter_map(|ranked| self.view.peer(ranked.node));
-        let candidates: Vec<_> =
-            peers.map(|peer| self.candidate(peer, self.known.get(&peer.node))).collect();
+        let candidates: Vec<_> = peers
+            .map(|peer| self.candidate(peer.node, &peer.roles, self.known.get(&peer.node)))
+            .collect();
         chains::search(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
@@ -89,27 +90,31 @@ impl RelayQuestion<'_> {
     /// What the view says of each relay, with what was measured of it; both are in the order of
     /// ids. A loop, since a candidate is too large to be handed from one iterator to the next.
     fn look_at_each<'s>(&'s self, mut look: impl FnMut(Candidate<'s>)) {
-        let mut known = self.known.iter().peekable();
-        let others = self.view.relays(self.organization).filter(|it| it.node != self.view.node);
-        for peer in others.take(MAX_CANDIDATES) {
-            while known.next_if(|(node, _)| **node < peer.node).is_some() {}
-            let known = known.next_if(|(node, _)| **node == peer.node).map(|(_, known)| known);
-            look(self.candidate(peer, known));
+        let mut all_known = self.known.iter();
+        let mut next = all_known.next();
+        let others = self.view.relays(self.organization).filter(|(it, _)| *it != self.view.node);
+        for (relay, roles) in others.take(MAX_CANDIDATES) {
+            while next.is_some_and(|(node, _)| *node < relay) {
+                next = all_known.next();
+            }
+            let known = next.filter(|(node, _)| **node == relay).map(|(_, known)| known);
+            look(self.candidate(relay, roles, known));
         }
     }
 
     fn candidate<'s>(
         &'s self,
-        peer: &'s Peer,
+        relay: NodeId,
+        roles: &'s [RoleScope],
         known: Option<&'s Candidate<'static>>,
     ) -> Candidate<'s> {
         let proven = known.is_some_and(|known| known.identity == Identity::Proven);
         Candidate {
-            node: peer.node,
+            node: relay,
             cluster: self.view.cluster,
             identity: if proven { Identity::Proven } else { Identity::Listed },
             certificate_until: known.and_then(|known| known.certificate_until),
-            roles: Cow::Borrowed(&peer.roles),
+            roles: Cow::Borrowed(roles),
             authority_epoch: self.view.authority_epoch,
             region: known.and_then(|known| known.region.as_deref()).map(Cow::Borrowed),
             preference: Preference::Neutral,

@@ -59,20 +59,27 @@ impl Streams {
     pub(super) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
+
+    /// Takes a place, unless all are taken.
+    fn take(&self) -> bool {
+        let one_more = |open: usize| (open < MAX_STREAMS).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    fn give_back(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Place {
     fn take(mesh: &Arc<Mesh>) -> Option<Self> {
-        let one_more = |open: usize| (open < MAX_STREAMS).then_some(open + 1);
-        let open = &mesh.lanes.streams.open;
-        open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self(mesh.clone()))
+        mesh.lanes.streams.take().then(|| Self(mesh.clone()))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.lanes.streams.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.lanes.streams.give_back();
     }
 }
 
@@ -187,5 +194,21 @@ async fn try_one(
             paths.failed(mesh.clock.moment(), key.egress, candidate);
             Err(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_flows_are_open_on_tcp_and_a_place_comes_back() {
+        let streams = Streams::default();
+        assert!((0..MAX_STREAMS).all(|_| streams.take()));
+        assert!(!streams.take());
+        assert_eq!(streams.open(), MAX_STREAMS);
+        streams.give_back();
+        assert!(streams.take());
+        assert!(!streams.take());
     }
 }

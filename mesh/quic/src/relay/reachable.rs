@@ -2,7 +2,7 @@
 //! a flow of datagrams, and to connect back, for a stream.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
     net::SocketAddr,
     sync::{Arc, Mutex},
@@ -45,6 +45,9 @@ use crate::{
 pub(super) const CALL_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 /// A line that takes no call for so long is given up.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most tickets that are remembered when nobody waits for them any more; whoever brings an
+/// older one is a stranger.
+const MAX_GIVEN_UP: usize = 1024;
 
 pub(crate) struct Reachable {
     state: Mutex<State>,
@@ -56,6 +59,10 @@ struct State {
     lines: BTreeMap<NodeId, Line>,
     /// Who waits for a connection that comes with this ticket: at most as many as calls.
     backs: BTreeMap<[u8; 32], oneshot::Sender<Back>>,
+    /// Tickets that nobody waits for any more, the oldest first.
+    given_up: VecDeque<[u8; 32]>,
+    /// Connections that came with one of those.
+    late: u64,
 }
 
 /// The way to one egress. An older one ends when nobody holds its queue any more.
@@ -70,8 +77,9 @@ pub(super) struct Back(pub(super) TcpStream, pub(super) OwnedSemaphorePermit);
 
 impl Default for Reachable {
     fn default() -> Self {
-        let (lines, backs) = (BTreeMap::new(), BTreeMap::new());
-        Self { state: Mutex::new(State { table: Table::new(Limits::RELAY), lines, backs }) }
+        let (table, lines, backs) = (Table::new(Limits::RELAY), BTreeMap::new(), BTreeMap::new());
+        let (given_up, late) = (VecDeque::new(), 0);
+        Self { state: Mutex::new(State { table, lines, backs, given_up, late }) }
     }
 }
 
@@ -80,17 +88,28 @@ impl Reachable {
         locked(&self.state).table.len()
     }
 
-    /// Gives a connection to whoever waits for this ticket; gives it back when nobody does.
+    /// Connections that an egress made when nobody waited for them any more.
+    pub(crate) fn late(&self) -> u64 {
+        locked(&self.state).late
+    }
+
+    /// Gives a connection to whoever waits for this ticket, and counts one that comes late. Gives it
+    /// back when the ticket is none of these.
     pub(super) fn came_back(&self, ticket: &[u8; 32], back: Back) -> Result<(), Back> {
-        let waiting = locked(&self.state).backs.remove(ticket);
-        match waiting {
-            Some(waiting) => {
-                // Whoever waited may have gone this very moment.
-                let _ = waiting.send(back);
-                Ok(())
-            }
-            None => Err(back),
+        let mut state = locked(&self.state);
+        let Some(waiting) = state.backs.remove(ticket) else {
+            let Some(place) = state.given_up.iter().position(|late| late == ticket) else {
+                return Err(back);
+            };
+            state.given_up.remove(place);
+            state.late += 1;
+            return Ok(());
+        };
+        // Whoever waited may have gone this very moment.
+        if waiting.send(back).is_err() {
+            state.late += 1;
         }
+        Ok(())
     }
 
     fn line(&self, node: NodeId) -> Option<Line> {
@@ -190,6 +209,15 @@ impl Taken {
     }
 }
 
+impl State {
+    fn give_up(&mut self, ticket: [u8; 32]) {
+        if self.given_up.len() >= MAX_GIVEN_UP {
+            self.given_up.pop_front();
+        }
+        self.given_up.push_back(ticket);
+    }
+}
+
 impl Drop for Taken {
     fn drop(&mut self) {
         let mut state = locked(&self.mesh.reachable.state);
@@ -218,8 +246,10 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = locked(&self.mesh.reachable.state);
         state.table.called(self.asker, self.node);
-        if let Some(ticket) = &self.ticket {
-            state.backs.remove(ticket);
+        if let Some(ticket) = self.ticket
+            && state.backs.remove(&ticket).is_some()
+        {
+            state.give_up(ticket);
         }
     }
 }
@@ -267,5 +297,55 @@ pub(super) async fn called_back(mesh: &Mesh, asker: NodeId, node: NodeId) -> io:
     match timeout(CALL_WAIT, back).await {
         Ok(Ok(back)) => Ok(back),
         Ok(Err(_)) | Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{net::Ipv4Addr, sync::Arc};
+
+    use tokio::{net::TcpListener, sync::Semaphore};
+
+    use super::*;
+
+    fn ticket(number: usize) -> [u8; 32] {
+        let mut ticket = [0; 32];
+        ticket[..8].copy_from_slice(&number.to_be_bytes());
+        ticket
+    }
+
+    async fn back() -> Back {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        Back(stream, Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_late_connection_is_counted_once_and_a_strangers_is_given_back() {
+        let reachable = Reachable::default();
+        locked(&reachable.state).give_up(ticket(1));
+        assert!(reachable.came_back(&ticket(2), back().await).is_err());
+        assert_eq!(reachable.late(), 0);
+        assert!(reachable.came_back(&ticket(1), back().await).is_ok());
+        assert!(reachable.came_back(&ticket(1), back().await).is_err(), "it counts once");
+        assert_eq!(reachable.late(), 1);
+        let (sender, waiting) = oneshot::channel();
+        locked(&reachable.state).backs.insert(ticket(3), sender);
+        drop(waiting);
+        assert!(reachable.came_back(&ticket(3), back().await).is_ok());
+        assert_eq!(reachable.late(), 2, "who waited had just gone");
+    }
+
+    #[tokio::test]
+    async fn so_many_tickets_are_remembered_that_nobody_waits_for() {
+        let reachable = Reachable::default();
+        for number in 0..=MAX_GIVEN_UP {
+            locked(&reachable.state).give_up(ticket(number));
+        }
+        assert_eq!(locked(&reachable.state).given_up.len(), MAX_GIVEN_UP);
+        assert!(reachable.came_back(&ticket(0), back().await).is_err(), "the oldest is forgotten");
+        assert!(reachable.came_back(&ticket(MAX_GIVEN_UP), back().await).is_ok());
     }
 }

@@ -54,6 +54,11 @@ async fn add_warm_relay(fabric: &mut Fabric, lanes: usize) {
 }
 
 pub(crate) async fn until(what: &str, check: impl Fn() -> bool) {
+    until_so(what, check).await;
+}
+
+/// The same, where looking changes something.
+pub(crate) async fn until_so(what: &str, mut check: impl FnMut() -> bool) {
     let start = Instant::now();
     while !check() {
         assert!(start.elapsed() < PATIENCE, "never: {what}");

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, UdpSocket},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -14,7 +14,7 @@ use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
     wire::{
         HOP_ALPN,
-        hop::{Onward, Reply, Request},
+        hop::{FLOW_TTL_MS, Onward, Reply, Request},
     },
 };
 use tokio::{
@@ -174,6 +174,42 @@ async fn a_transfer_survives_the_death_of_the_relay_in_the_middle() {
     }
 }
 
+/// There is no hop connection that would tell: the bytes end, and the flow goes on over the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_on_tcp_survives_the_death_of_the_relay_in_the_middle() {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &THREE, echo().await);
+    let mut runtimes = BTreeMap::from([(RELAY_2, mortal()), (RELAY_3, mortal())]);
+    for ((id, runtime), seed) in runtimes.iter().zip(55..) {
+        fabric.move_node(*id, seed, runtime);
+    }
+    let dead = fabric.dead_address();
+    // No two of three lead past the one that dies: each chain is one of two.
+    for cut in [
+        (ENTRY, RELAY_2),
+        (ENTRY, RELAY_3),
+        (ENTRY, EGRESS),
+        (RELAY, EGRESS),
+        (RELAY_2, RELAY_3),
+        (RELAY_3, RELAY_2),
+    ] {
+        fabric.plan.addresses.insert(cut, dead);
+    }
+    fabric.publish();
+    let session = fabric.session().await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    let carries = |id: NodeId| carried(&fabric, id) > 0;
+    until("one of them carries it", || carries(RELAY_2) != carries(RELAY_3)).await;
+    let (used, other) = if carries(RELAY_2) { (RELAY_2, RELAY_3) } else { (RELAY_3, RELAY_2) };
+    runtimes.remove(&used).unwrap().shutdown_background();
+    transfer.goes_on(PART).await;
+    assert!(carries(RELAY) && carries(other));
+    transfer.ends_whole().await;
+    for (_, runtime) in runtimes {
+        runtime.shutdown_background();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_last_of_two_relays_passes_on_holds_no_plaintext() {
     for carrier in [Carrier::Quic, Carrier::Tcp] {
@@ -319,6 +355,22 @@ async fn each_leg_ends_with_the_one_before_it_and_with_the_one_behind_it() {
         Reply::Refused(refusal) => assert_eq!(refusal.code, RefusalCode::PathUnavailable),
         reply => panic!("the flow is still there: {reply:?}"),
     }
+}
+
+/// It says that it leaves: nobody has to wait until the flows that it asked for are too old.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_legs_behind_a_relay_that_leaves_end_with_it() {
+    let fabric = Fabric::start(&THREE, echo().await);
+    let hop = hop(&fabric, ENTRY, RELAY).await;
+    let request = Request::SetUpFlowOnward { onward: onward(&[RELAY_2, RELAY_3]), from_port: 9 };
+    flow_of(ask(&hop, &request).await);
+    assert!(THREE.iter().all(|id| carried(&fabric, *id) == 1));
+    let before = Instant::now();
+    relay(&fabric, RELAY).shut_down(Duration::from_secs(1)).await;
+    for id in [RELAY_2, RELAY_3] {
+        until("the leg ends", || carried(&fabric, id) == 0).await;
+    }
+    assert!(before.elapsed() < Duration::from_millis(FLOW_TTL_MS / 3), "not by its age");
 }
 
 fn carried(fabric: &Fabric, id: NodeId) -> usize {

@@ -41,10 +41,20 @@ pub(crate) fn dial_as(
     alpn: &[u8],
     idle: Duration,
 ) -> impl Future<Output = Connection> + Send + 'static {
-    let roots = tls::roots(&[fabric.authority()]).unwrap();
-    let config = tls::client(roots, identity.as_ref(), &[alpn]).unwrap();
     let mut transport = quinn::TransportConfig::default();
     transport.max_idle_timeout(Some(idle.try_into().unwrap()));
+    dial_with(fabric, identity, node, alpn, transport)
+}
+
+pub(crate) fn dial_with(
+    fabric: &Fabric,
+    identity: Option<Identity>,
+    node: NodeId,
+    alpn: &[u8],
+    transport: quinn::TransportConfig,
+) -> impl Future<Output = Connection> + Send + 'static {
+    let roots = tls::roots(&[fabric.authority()]).unwrap();
+    let config = tls::client(roots, identity.as_ref(), &[alpn]).unwrap();
     let crypto = QuicClientConfig::try_from(config).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));

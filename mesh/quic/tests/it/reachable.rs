@@ -1,10 +1,18 @@
 //! Egresses that nobody reaches from outside, and that keep themselves reachable at relays.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+};
 
+use futures_util::{FutureExt as _, future::join_all};
 use quinn::{Connection, RecvStream, SendStream};
 use rap_mesh::Carrier;
-use rap_mesh_core::{carrier::Part, ended::Close, reachable::MAX_CALLS_OF_ONE};
+use rap_mesh_core::{
+    carrier::Part,
+    ended::Close,
+    reachable::{self, MAX_CALLS_OF_ONE},
+};
 use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
     snapshot::RoleScope,
@@ -12,15 +20,18 @@ use rap_proto::{
         CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, frame_length,
         hop::{Call, KNOCK_BYTES, Reply, Request, knock},
         lane::FlowReply,
-        lane_alpn, unframe,
+        lane_alpn,
+        resume::{FlowId, Resume},
+        unframe,
     },
 };
 use tokio::{net::UdpSocket, task::JoinSet, time::timeout};
 
 use crate::{
-    carry::until,
+    carry::{until, until_so},
     fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, open_refused, own},
-    raw::{LONG, dial_as, read, write},
+    raw::{LONG, dial_as, dial_with, read, write},
+    resume::request,
     targets::echo,
     tcp::{Raw, bring, tcp_only, ticket},
     traffic::{exchange, pattern},
@@ -159,7 +170,11 @@ async fn a_relay_gets_nothing_but_lanes_through_a_connection_back() {
                 let (_, end) = raw.hear().await;
                 assert_eq!(end, Some(Part::Reset(Close::Refused(code).code())));
             }
-            None => raw.say(&FlowReply::Opened).await,
+            None => {
+                let opening = Resume::opening(FlowId::from_random([7; 16]));
+                raw.say(&request(&fabric, &fabric.claims(), opening)).await;
+                assert_eq!(raw.frame::<FlowReply>().await, FlowReply::Attached { received: 0 });
+            }
         }
     }
 }
@@ -324,11 +339,69 @@ async fn so_many_calls_wait_for_one_node_and_further_flows_go_to_its_address() {
     // The newer line ends the older.
     let _newer = self::line(&fabric).await;
     let calls = timeout(PATIENCE, line.recv.read_to_end(1 << 20)).await.unwrap().unwrap();
-    let (mut rest, mut knocks) = (&calls[..], 0);
+    let (mut rest, mut knocks, mut waiting, mut most) = (&calls[..], 0, 0_usize, 0);
     while let Some((head, frames)) = rest.split_first_chunk() {
         let (body, frames) = frames.split_at(frame_length(*head).unwrap());
-        knocks += usize::from(matches!(unframe(body).unwrap(), Call::Knock { .. }));
+        match unframe(body).unwrap() {
+            Call::Knock { .. } => (knocks, waiting) = (knocks + 1, waiting + 1),
+            // It is over before its place is given back.
+            Call::Heard { .. } => waiting -= 1,
+            call @ Call::ConnectBack { .. } => panic!("{call:?}"),
+        }
+        most = most.max(waiting);
         rest = frames;
     }
-    assert_eq!(knocks, MAX_CALLS_OF_ONE);
+    // A slow machine may call for more, one after another, and never for more at once.
+    assert!(knocks >= MAX_CALLS_OF_ONE && most <= MAX_CALLS_OF_ONE, "{most} of {knocks}");
+}
+
+/// The calls fill what the node would have to read first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_takes_no_call_is_given_up() {
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_idle_timeout(Some(LONG.try_into().unwrap()));
+    transport.keep_alive_interval(Some(LONG / 20)).stream_receive_window(64_u32.into());
+    let identity = Some(fabric.renewed_identity(EGRESS));
+    let line = dial_with(&fabric, identity, RELAY, HOP_ALPN, transport).await;
+    let (mut send, mut recv) = line.open_bi().await.unwrap();
+    write(&mut send, &Request::KeepReachable {}).await;
+    assert_eq!(timeout(PATIENCE, read::<Reply>(&mut recv)).await.unwrap(), Reply::Done);
+    assert_eq!(reachable_nodes(&fabric, RELAY), 1);
+    let hop = hop(&fabric, ENTRY).await;
+    let request = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port: 9 };
+    let replies = join_all((0..8).map(|_| ask(&hop, &request))).await;
+    assert!(replies.iter().all(|reply| matches!(reply, Reply::FlowReady { .. })), "{replies:?}");
+    until("the line is given up", || reachable_nodes(&fabric, RELAY) == 0).await;
+    assert!(line.close_reason().is_none(), "the connection is there");
+}
+
+/// Each of the eight keeps its place for a few attempts, and then it is the turn of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_refuse_a_line_leave_their_turn_to_others() {
+    let relays: Vec<NodeId> =
+        (0xa0..).map(NodeId::from_u128).take(reachable::MAX_RELAYS + 1).collect();
+    let mut fabric = Fabric::start_on(Carrier::Quic, &relays, echo().await);
+    // They know of no role of their own; the egress does.
+    for relay in &relays {
+        let roles = fabric.plan.roles.insert(*relay, Vec::new()).unwrap();
+        fabric.plan.version += 1;
+        fabric.publish_to(*relay);
+        fabric.plan.roles.insert(*relay, roles);
+    }
+    fabric.plan.egresses_dial_out = true;
+    fabric.publish_to(EGRESS);
+    let mut asked = BTreeSet::new();
+    until_so("eight are asked", || {
+        for relay in &relays {
+            if fabric.nodes.get_mut(relay).unwrap().events.recv().now_or_never().is_some() {
+                asked.insert(*relay);
+            }
+        }
+        asked.len() == reachable::MAX_RELAYS
+    })
+    .await;
+    let left = *relays.iter().find(|relay| !asked.contains(relay)).unwrap();
+    fabric.publish_to(left);
+    reachable_at(&fabric, left).await;
 }

@@ -190,7 +190,7 @@ async fn a_session_that_was_ended_meanwhile_does_not_go_on_and_says_why() {
     assert_eq!(end_reason(&cut), Some(EndReason::Terminated));
 }
 
-fn request(fabric: &Fabric, claims: &AccessClaims, resume: Resume) -> OpenFlow {
+pub(crate) fn request(fabric: &Fabric, claims: &AccessClaims, resume: Resume) -> OpenFlow {
     let token = fabric.token(claims);
     let proof = Proof::make(&token, [0; 32], &client_key());
     let channel = ChannelKind::Stream;

@@ -131,17 +131,7 @@ impl Link {
 
     /// Sends as much of the pieces as one part holds.
     pub(super) fn send(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {
-        let mut length = 0;
-        let mut slices = [IoSlice::new(&[]); MAX_PIECES + 1];
-        let mut used = 1;
-        for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(MAX_PIECES) {
-            let here = piece.len().min(MAX_DATA - length);
-            if here > 0 {
-                slices[used] = IoSlice::new(&piece[..here]);
-                used += 1;
-                length += here;
-            }
-        }
+        let (mut slices, used, mut length) = one_part(pieces);
         let head = carrier::data_head(length);
         slices[0] = IoSlice::new(&head);
         self.put(&slices[..used])?;
@@ -299,4 +289,42 @@ async fn linger(mut io: Io) {
     }
     let mut rest = [0; 4096];
     while io.tls.read(&mut rest).await.is_ok_and(|length| length > 0) {}
+}
+
+/// What goes into one part, behind a place for its head: the slices, how many there are, and how many
+/// bytes without the head.
+fn one_part(pieces: &[Bytes]) -> ([IoSlice<'_>; MAX_PIECES + 1], usize, usize) {
+    let (mut slices, mut used, mut length) = ([IoSlice::new(&[]); MAX_PIECES + 1], 1, 0);
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(MAX_PIECES) {
+        let here = piece.len().min(MAX_DATA - length);
+        if here > 0 {
+            slices[used] = IoSlice::new(&piece[..here]);
+            used += 1;
+            length += here;
+        }
+    }
+    (slices, used, length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_pieces_and_bytes_go_into_one_part() {
+        let mut many = vec![Bytes::from_static(b"x"); MAX_PIECES + 3];
+        many.insert(1, Bytes::new());
+        let (slices, used, length) = one_part(&many);
+        assert_eq!(
+            (used, length),
+            (MAX_PIECES + 1, MAX_PIECES),
+            "one that is empty takes no place"
+        );
+        assert!(slices[1..].iter().all(|slice| **slice == *b"x"));
+        let large =
+            [Bytes::from(vec![0; MAX_DATA - 1]), Bytes::from_static(b"xyz"), many.remove(0)];
+        let (slices, used, length) = one_part(&large);
+        assert_eq!((used, length), (3, MAX_DATA));
+        assert_eq!(*slices[2], *b"x");
+    }
 }
