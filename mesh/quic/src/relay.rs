@@ -338,16 +338,25 @@ async fn set_up(
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
     let place = Place::new(mesh, flow);
-    let opened = towards(mesh, caller.node, (target, &peer.addresses))
-        .await
-        .and_then(|socket| Forwarding::between(asker, own, socket, mesh.clock));
-    let (forwarding, port) = opened.map_err(|error| {
-        tracing::warn!(%error, %target, "no sockets for a relayed flow");
-        RefusalCode::PathUnavailable
-    })?;
-    place.keep_running(Arc::new(forwarding), None)?;
+    let socket = towards(mesh, caller.node, (target, &peer.addresses)).await;
+    let (forwarding, port) = forwarding(mesh, (asker, own), socket)?;
+    place.keep_running(forwarding, None)?;
     tracing::debug!(flow, asker = %caller.node, %target, %lane, "relayed flow set up");
     Ok(Reply::FlowReady { flow, port })
+}
+
+/// Joins a flow's asker to the socket towards its next node. The port is where the asker sends to.
+fn forwarding(
+    mesh: &Mesh,
+    (asker, own): (SocketAddr, Option<IpAddr>),
+    socket: io::Result<FlowSocket>,
+) -> Result<(Arc<Forwarding>, u16), RefusalCode> {
+    let opened = socket.and_then(|socket| Forwarding::between(asker, own, socket, mesh.clock));
+    let (forwarding, port) = opened.map_err(|error| {
+        tracing::warn!(%error, "no sockets for a relayed flow");
+        RefusalCode::PathUnavailable
+    })?;
+    Ok((Arc::new(forwarding), port))
 }
 
 /// A socket towards the end of a path: where its node knocks from, if it keeps itself reachable

@@ -6,9 +6,12 @@
 //! cuts the connection there. The commit goes with it: as a statement of its own when the head was
 //! locked before, and without a word when the writing is the whole transaction.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicU8, AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use rap_events::log::{AppendError, Log};
@@ -18,6 +21,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::Notify,
+    time::timeout,
 };
 
 use crate::support::{Server, append, append_to, check_gapless, execute, once_each, read_all};
@@ -31,6 +35,8 @@ const CUT_BEHIND: u8 = 2;
 const HOLD_BACK: u8 = 3;
 /// The commit is done; instead of its answer the server says that it ends the connection.
 const END_BEHIND: u8 = 5;
+/// It is kept back as well, and the connection stays: nothing comes until it is let go.
+const SAY_NOTHING: u8 = 6;
 /// A connection is being cut; afterwards all pass again.
 const CUTTING: u8 = 4;
 /// What the log says when it writes: the type of its events.
@@ -117,8 +123,8 @@ async fn relay(
                         }
                         return cut.store(PASS, Ordering::SeqCst);
                     }
-                    HOLD_BACK => {
-                        drop(client);
+                    HOLD_BACK | SAY_NOTHING => {
+                        let _open = (order == SAY_NOTHING).then_some(client);
                         cut.store(PASS, Ordering::SeqCst);
                         late.go.notified().await;
                         server.write_all(said).await.unwrap();
@@ -153,7 +159,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 /// What to do with a commit: an order is for one.
 fn take(cut: &AtomicU8) -> u8 {
-    let orders = [CUT_BEFORE, CUT_BEHIND, HOLD_BACK, END_BEHIND];
+    let orders = [CUT_BEFORE, CUT_BEHIND, HOLD_BACK, END_BEHIND, SAY_NOTHING];
     let taken = |order| orders.contains(&order).then_some(CUTTING);
     cut.fetch_update(Ordering::SeqCst, Ordering::SeqCst, taken).unwrap_or(PASS)
 }
@@ -316,6 +322,25 @@ async fn what_was_found_stays_found_when_the_connection_is_lost_behind_it() {
     assert!(log.append(append(1)).await.unwrap().replayed);
     assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "nothing was cut");
     assert_eq!(log.trips().locked, 1);
+    log.append(append(2)).await.unwrap();
+    once_each(&log, 1..=2).await;
+}
+
+/// Longer than one trip may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_transaction_that_wrote_nothing_is_not_waited_for_for_ever() {
+    let server = Server::start(Durability::Fast).await;
+    let relay = Relay::start(&server);
+    server.log().await.append(append(1)).await.unwrap();
+    let log = PostgresLog::connect(&relay.url()).await.unwrap();
+    relay.cut.store(SAY_NOTHING, Ordering::SeqCst);
+    let again = timeout(PATIENCE, log.append(append(1))).await;
+    assert!(again.expect("it goes on").unwrap().replayed);
+    assert_eq!(relay.cut.load(Ordering::SeqCst), PASS, "all was said");
+    // The server holds the head for whoever is not heard.
+    relay.late.go.notify_one();
     log.append(append(2)).await.unwrap();
     once_each(&log, 1..=2).await;
 }

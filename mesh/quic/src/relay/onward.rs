@@ -15,8 +15,7 @@ use rap_proto::{
 };
 
 use super::{
-    Origin,
-    forward::Forwarding,
+    Origin, forwarding,
     place::Place,
     socket::Promised,
     stream::{Towards, new_ticket},
@@ -84,26 +83,17 @@ async fn set_up_flow(
         return Err(RefusalCode::Malformed.into());
     }
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
-    let (opened, beyond) = match leg {
+    let (socket, beyond) = match leg {
         Leg::Target(node, addresses) => {
-            let opened = towards(mesh, caller.node, (node, &addresses))
-                .await
-                .and_then(|socket| Forwarding::between(asker, origin.own, socket, mesh.clock));
-            (opened, None)
+            (towards(mesh, caller.node, (node, &addresses)).await, None)
         }
         Leg::Relay(relay, rest) => {
             let (socket, beyond) = lead_on(mesh, relay, rest).await?;
-            let socket = socket.connect(canonical(beyond.address));
-            let opened = socket
-                .and_then(|socket| Forwarding::between(asker, origin.own, socket, mesh.clock));
-            (opened, Some(beyond))
+            (socket.connect(canonical(beyond.address)), Some(beyond))
         }
     };
-    let (forwarding, port) = opened.map_err(|error| {
-        tracing::warn!(%error, "no sockets for a leg of a path");
-        RefusalCode::PathUnavailable
-    })?;
-    let flow = place.keep_running(Arc::new(forwarding), beyond)?;
+    let (forwarding, port) = forwarding(mesh, (asker, origin.own), socket)?;
+    let flow = place.keep_running(forwarding, beyond)?;
     tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a path set up");
     Ok(Reply::FlowReady { flow, port })
 }

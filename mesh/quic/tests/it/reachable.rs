@@ -202,6 +202,14 @@ impl Line {
         }
     }
 
+    /// What was called for; see [`counted`].
+    async fn called(mut self, fabric: &Fabric) -> (usize, usize) {
+        // The newer line ends the older.
+        let _newer = line(fabric).await;
+        let calls = timeout(PATIENCE, self.recv.read_to_end(1 << 20)).await.unwrap().unwrap();
+        counted(&calls)
+    }
+
     async fn ends(&mut self) {
         let ended =
             async { while self.recv.read(&mut [0; 64]).await.is_ok_and(|it| it.is_some()) {} };
@@ -320,7 +328,7 @@ async fn a_flow_leads_to_wherever_the_right_knock_came_from_and_a_wrong_one_chan
 #[tokio::test(flavor = "multi_thread")]
 async fn so_many_calls_wait_for_one_node_and_further_flows_go_to_its_address() {
     let fabric = Fabric::start(&[RELAY], echo().await);
-    let mut line = line(&fabric).await;
+    let line = line(&fabric).await;
     let mut asking = JoinSet::new();
     // More than one connection may ask for at once.
     for hop in [hop(&fabric, ENTRY).await, hop(&fabric, ENTRY).await] {
@@ -336,10 +344,28 @@ async fn so_many_calls_wait_for_one_node_and_further_flows_go_to_its_address() {
         let reply = reply.unwrap();
         assert!(matches!(reply, Reply::FlowReady { .. }), "{reply:?}");
     }
-    // The newer line ends the older.
-    let _newer = self::line(&fabric).await;
-    let calls = timeout(PATIENCE, line.recv.read_to_end(1 << 20)).await.unwrap().unwrap();
-    let (mut rest, mut knocks, mut waiting, mut most) = (&calls[..], 0, 0_usize, 0);
+    let (knocks, most) = line.called(&fabric).await;
+    // A slow machine may call for more, one after another, and never for more at once.
+    assert!(knocks >= MAX_CALLS_OF_ONE && most <= MAX_CALLS_OF_ONE, "{most} of {knocks}");
+}
+
+/// What waits at the relay leaves room on the connection for what keeps the flows there alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_requests_of_one_node_wait_at_a_relay() {
+    const MAX_WAITING: usize = 48;
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let line = line(&fabric).await;
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    let probes = (0..MAX_WAITING + 12).map(|_| entry.probe_through(RELAY, EGRESS));
+    // Those that find no place in time are given up.
+    join_all(probes).await;
+    let (knocks, most) = line.called(&fabric).await;
+    assert!(knocks > 0 && most <= MAX_WAITING, "{most} of {knocks}");
+}
+
+/// How many knocks were called for, and how many of these calls waited at once.
+fn counted(mut rest: &[u8]) -> (usize, usize) {
+    let (mut knocks, mut waiting, mut most) = (0, 0_usize, 0);
     while let Some((head, frames)) = rest.split_first_chunk() {
         let (body, frames) = frames.split_at(frame_length(*head).unwrap());
         match unframe(body).unwrap() {
@@ -351,8 +377,7 @@ async fn so_many_calls_wait_for_one_node_and_further_flows_go_to_its_address() {
         most = most.max(waiting);
         rest = frames;
     }
-    // A slow machine may call for more, one after another, and never for more at once.
-    assert!(knocks >= MAX_CALLS_OF_ONE && most <= MAX_CALLS_OF_ONE, "{most} of {knocks}");
+    (knocks, most)
 }
 
 /// The calls fill what the node would have to read first.

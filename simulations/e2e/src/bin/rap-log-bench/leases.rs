@@ -1,11 +1,12 @@
 //! Ten thousand leases that are renewed every three seconds by one process.
 
 use std::{
-    fs,
+    process,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use rap_e2e::cpu_seconds;
 use rap_events::{
     LeaseTable as _,
     lease::{LeaseChange, MAX_LEASE_CHANGES_PER_APPEND, MAX_RENEWALS, Renewal, RenewalOutcome},
@@ -24,8 +25,6 @@ const ROUNDS: u32 = 4;
 /// Three renewals may fail before a lease is lost.
 const TTL_MS: u32 = 9_000;
 const HOLDER: Uuid = Uuid::from_u128(7);
-/// Of `/proc/self/stat`, on every Linux there is.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
     let log = open(server, "leases").await?;
@@ -34,7 +33,7 @@ pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
     for (number, leases) in all.chunks(MAX_LEASE_CHANGES_PER_APPEND).enumerate() {
         log.append(grant(number as u64, leases)).await?;
     }
-    let (begun, used) = (Instant::now(), cpu_seconds()?);
+    let (begun, used) = (Instant::now(), cpu_seconds(process::id())?);
     let first = Tick::now();
     let batches = LEASES.div_ceil(MAX_RENEWALS as u128);
     let (mut missed, mut due) = (0, first);
@@ -46,7 +45,7 @@ pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
         }
     }
     sleep_until(due).await;
-    let share = (cpu_seconds()? - used) / begun.elapsed().as_secs_f64();
+    let share = (cpu_seconds(process::id())? - used) / begun.elapsed().as_secs_f64();
     figure("leases_cpu", share * 100.0, "% of a core");
     figure("leases_missed", f64::from(missed), "renewals");
     log.close().await;
@@ -85,14 +84,4 @@ fn grant(number: u64, leases: &[StreamId]) -> Append {
         subjects: Vec::new(),
         reply: Bytes::new(),
     }
-}
-
-/// The time that this process has had on all cores.
-fn cpu_seconds() -> Outcome<f64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    // Behind the name, which may hold anything: utime and stime are the 12th and 13th.
-    let (_, rest) = stat.rsplit_once(')').ok_or("not a line of stat")?;
-    let ticks: Result<Vec<u64>, _> =
-        rest.split_whitespace().skip(11).take(2).map(str::parse).collect();
-    Ok(ticks?.iter().sum::<u64>() as f64 / TICKS_PER_SECOND)
 }
