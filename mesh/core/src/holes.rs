@@ -312,13 +312,13 @@ impl Holes {
                     self.fail(now, Failure::Unproven);
                 }
             }
-            Stage::Open { address, since } => {
-                if in_use != Candidate::Direct(*address) && !hole_is_open {
-                    if now.since(*since) >= HELD_WELL {
-                        self.failed = 0;
-                    }
-                    self.fail(now, Failure::Lost);
+            Stage::Open { address, since }
+                if in_use != Candidate::Direct(*address) && !hole_is_open =>
+            {
+                if now.since(*since) >= HELD_WELL {
+                    self.failed = 0;
                 }
+                self.fail(now, Failure::Lost);
             }
             Stage::Idle if in_use.is_relayed() => {
                 self.stage = Stage::Resting { until: now + START_AFTER };
