@@ -204,6 +204,24 @@ pub struct LaneReport {
     /// Datagrams that came from no path of the lane.
     #[serde(default)]
     pub refused_datagrams: u64,
+    #[serde(default)]
+    pub hole: HoleReport,
+}
+
+/// How far a lane is with a direct path through NATs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoleReport {
+    /// `idle` where none is wanted, `open` where one carries the lane, `given_up`, or what is
+    /// being done.
+    pub step: String,
+    /// What the NATs on this side do with a port, and those on the egress': `steady`, `symmetric`
+    /// or `unknown`.
+    pub own_nat: String,
+    pub far_nat: String,
+    /// Why the last round came to nothing.
+    pub failure: Option<String>,
+    pub rounds: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use rap_proto::{
 };
 
 pub use onward::{Next, admit_onward, flow_may_continue};
-pub use reachable::{admit_reachable, may_stay_reachable};
+pub use reachable::{admit_meeting, admit_reachable, admit_seen, may_stay_reachable};
 
 use crate::{View, channel::Policy, view::peer_has_role};
 

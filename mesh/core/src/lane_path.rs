@@ -346,7 +346,8 @@ impl LanePath {
         candidates
     }
 
-    fn is_open(&self, candidate: Candidate) -> bool {
+    /// Whether a path over this candidate is open, or being opened.
+    pub fn is_open(&self, candidate: Candidate) -> bool {
         self.open.values().any(|path| path.candidate == candidate)
     }
 }

@@ -10,6 +10,7 @@ pub mod channel;
 pub mod ended;
 pub mod fence;
 pub mod flows;
+pub mod holes;
 pub mod lane_path;
 pub mod paths;
 pub mod peers;

@@ -2,6 +2,7 @@
 
 mod flow;
 mod gated;
+mod meetings;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use rap_proto::{
     refusal::Refusal,
     token::AccessClaims,
     wire::{
-        lane::{FlowReply, OpenFlow},
+        lane::{FlowReply, OpenFlow, Request, RequestReply},
         resume::Resume,
     },
 };
@@ -27,7 +28,7 @@ use tokio::{task::JoinSet, time::timeout};
 pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
-    frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
+    frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
     kept::{NotFound, Opener, Owner, Waiting},
     mesh::{Mesh, close},
     pipe::{Inlet, Outlet},
@@ -38,6 +39,7 @@ use crate::{
     watch::until,
 };
 use flow::allow;
+pub(crate) use meetings::Meetings;
 pub(crate) use tokens::TokenCache;
 
 /// How long flows may take to end once they were told.
@@ -46,6 +48,8 @@ const CUT_LINGER: Duration = Duration::from_secs(1);
 struct Served {
     mesh: Arc<Mesh>,
     origin: Origin,
+    /// Of a lane on QUIC.
+    connection: Option<Connection>,
 }
 
 /// Serves one lane connection until it is gone or its entry is no longer trusted.
@@ -57,7 +61,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
     };
     let origin = Origin { caller, lane };
-    let served = Arc::new(Served { mesh, origin });
+    let served = Arc::new(Served { mesh, origin, connection: Some(connection.clone()) });
     let mesh = &served.mesh;
     let distrusted = until(mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
     tokio::pin!(distrusted);
@@ -106,19 +110,36 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    let served = Arc::new(Served { mesh, origin: Origin { caller, lane } });
+    let served = Arc::new(Served { mesh, origin: Origin { caller, lane }, connection: None });
     serve_flow(served, secured.outlet, secured.inlet).await;
 }
 
 async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
     match asked(&served, &mut recv).await {
-        Ok((request, claims)) => match request.resume {
+        Ok(Asked::Flow(request, claims)) => match request.resume {
             Some(resume) if resume.generation > 0 => {
-                go_on(&served, (send, recv), request, &claims, resume).await;
+                go_on(&served, (send, recv), *request, &claims, resume).await;
             }
-            _ => begin(&served, (send, recv), request, claims).await,
+            _ => begin(&served, (send, recv), *request, claims).await,
         },
+        Ok(Asked::Besides(request)) => {
+            let reply = besides(&served, request).await;
+            if write_frame(&mut send, &reply).await.is_ok() {
+                send.finish().await;
+            }
+        }
         Err(refusal) => refuse_with(&mut send, refusal).await,
+    }
+}
+
+/// What an entry asks of a lane itself.
+async fn besides(served: &Served, request: Request) -> RequestReply {
+    let Request::Meet { round, seen } = request;
+    match &served.connection {
+        Some(connection) => {
+            meetings::meet(&served.mesh, (connection, &served.origin.caller), round, seen).await
+        }
+        None => RequestReply::Refused(refusal(RefusalCode::Malformed)),
     }
 }
 
@@ -129,7 +150,7 @@ async fn begin(
     request: OpenFlow,
     claims: Arc<AccessClaims>,
 ) {
-    let Served { mesh, origin } = served;
+    let Served { mesh, origin, .. } = served;
     let resume = request.resume;
     let owner = Owner::new(Opener::Entry(*origin), &claims, request.channel);
     let reached = match reach(mesh, *origin, request, claims).await {
@@ -156,7 +177,7 @@ async fn begin(
 
 /// Gives a flow that lost its connection this one, after the checks of an opening.
 async fn go_on(
-    Served { mesh, origin }: &Served,
+    Served { mesh, origin, .. }: &Served,
     (mut send, recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: &AccessClaims,
@@ -194,14 +215,18 @@ async fn answer_last(send: &mut Outlet, reply: &FlowReply) {
     }
 }
 
-/// What is asked for, by a token whose signature was verified.
-async fn asked(
-    served: &Served,
-    recv: &mut Inlet,
-) -> Result<(OpenFlow, Arc<AccessClaims>), Refusal> {
+/// What the first message of a stream asks for.
+enum Asked {
+    /// By a token whose signature was verified.
+    Flow(Box<OpenFlow>, Arc<AccessClaims>),
+    Besides(Request),
+}
+
+async fn asked(served: &Served, recv: &mut Inlet) -> Result<Asked, Refusal> {
     let mesh = &served.mesh;
-    let request: OpenFlow = match read_frame_within(recv, HELLO_TIMEOUT).await {
-        Ok(request) => request,
+    let request: OpenFlow = match read_either_within(recv, HELLO_TIMEOUT).await {
+        Ok(Either::One(request)) => request,
+        Ok(Either::Other(request)) => return Ok(Asked::Besides(request)),
         Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => {
             mesh.refused(RefusalCode::Malformed, None);
             return Err(refusal(RefusalCode::Malformed));
@@ -213,5 +238,5 @@ async fn asked(
         mesh.refused(code, None);
         refusal(code)
     })?;
-    Ok((request, claims))
+    Ok(Asked::Flow(Box::new(request), claims))
 }

@@ -28,11 +28,35 @@ pub(crate) enum ReadFrameError {
 pub(crate) async fn read_frame<T: DeserializeOwned>(
     stream: &mut Inlet,
 ) -> Result<T, ReadFrameError> {
+    Ok(wire::unframe(&read_body(stream).await?)?)
+}
+
+async fn read_body(stream: &mut Inlet) -> Result<Vec<u8>, ReadFrameError> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).await.map_err(ReadFrameError::Stream)?;
     let mut body = vec![0; wire::frame_length(head)?];
     stream.read_exact(&mut body).await.map_err(ReadFrameError::Stream)?;
-    Ok(wire::unframe(&body)?)
+    Ok(body)
+}
+
+/// One of two messages, neither of which can be taken for the other.
+#[derive(Debug)]
+pub(crate) enum Either<A, B> {
+    One(A),
+    Other(B),
+}
+
+/// Reads one of two messages within `limit`. The error is that of the first.
+pub(crate) async fn read_either_within<A: DeserializeOwned, B: DeserializeOwned>(
+    stream: &mut Inlet,
+    limit: Duration,
+) -> Result<Either<A, B>, ReadFrameError> {
+    let body = tokio::time::timeout(limit, read_body(stream)).await;
+    let body = body.unwrap_or(Err(ReadFrameError::TimedOut))?;
+    match wire::unframe(&body) {
+        Ok(one) => Ok(Either::One(one)),
+        Err(error) => wire::unframe(&body).map(Either::Other).map_err(|_| error.into()),
+    }
 }
 
 /// The same, within `limit`.

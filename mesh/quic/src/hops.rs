@@ -1,5 +1,6 @@
 //! The asker's side of a relay: hop connections, and the flows that were set up over them.
 
+mod looks;
 mod onward;
 mod reachable;
 
@@ -25,6 +26,7 @@ use rap_proto::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
+pub(crate) use looks::look;
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 pub(crate) use reachable::{Line, keep_reachable, keep_reachable_on_quic};
 
@@ -132,9 +134,7 @@ pub(crate) async fn set_up(
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
         }
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done | Reply::StreamReady { .. } | Reply::RefusedOnward { .. } => {
-            Err(refusal(RefusalCode::Malformed))
-        }
+        _ => Err(refusal(RefusalCode::Malformed)),
     }
 }
 
@@ -157,9 +157,7 @@ pub(crate) async fn set_up_stream(
     match reply {
         Reply::StreamReady { ticket } => Ok(RelayedStream { address, ticket }),
         Reply::Refused(refusal) => Err(refusal),
-        Reply::Done | Reply::FlowReady { .. } | Reply::RefusedOnward { .. } => {
-            Err(refusal(RefusalCode::Malformed))
-        }
+        _ => Err(refusal(RefusalCode::Malformed)),
     }
 }
 
@@ -263,10 +261,7 @@ pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswe
             Ok(PeerAnswer { rtt: hop.0.rtt(), certificate_until })
         }
         Reply::Refused(refused) => Err(refused),
-        Reply::Done
-        | Reply::FlowReady { .. }
-        | Reply::StreamReady { .. }
-        | Reply::RefusedOnward { .. } => Err(refusal(RefusalCode::Malformed)),
+        _ => Err(refusal(RefusalCode::Malformed)),
     }
 }
 

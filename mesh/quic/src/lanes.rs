@@ -4,6 +4,7 @@
 pub(crate) mod chains;
 mod dial;
 mod drive;
+mod hole;
 mod measured;
 mod probe;
 mod request;
@@ -23,6 +24,7 @@ use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
     ended::{Close, DONE},
+    holes,
     lane_path::Standing,
     paths::{Candidate, PathBook},
 };
@@ -88,12 +90,13 @@ pub(crate) struct LaneConnection {
 struct Carried {
     candidate: Candidate,
     standing: Standing,
+    hole: holes::Standing,
 }
 
 impl Carried {
-    const fn over(candidate: Candidate) -> Self {
+    fn over(candidate: Candidate) -> Self {
         let standing = Standing { switches: 0, last_switch: None, recovery: None };
-        Self { candidate, standing }
+        Self { candidate, standing, hole: holes::Standing::default() }
     }
 }
 
@@ -172,7 +175,7 @@ impl Lanes {
 impl LaneConnection {
     fn status(&self) -> LaneStatus {
         let LaneKey { egress, organization, lane } = self.key;
-        let Carried { candidate, standing } = self.carried();
+        let Carried { candidate, standing, hole } = self.carried();
         let path = match candidate {
             Candidate::Direct(address) => Path::Direct { address },
             Candidate::Relay(relay) => Path::Relayed { relay },
@@ -188,6 +191,7 @@ impl LaneConnection {
             last_switch: standing.last_switch,
             recovery: standing.recovery,
             refused_datagrams: self.socket.refused(),
+            hole,
         }
     }
 

@@ -21,7 +21,7 @@ use tracing::Span;
 use crate::{
     Dialer, MeshLimits,
     clock::Clock,
-    egress::TokenCache,
+    egress::{Meetings, TokenCache},
     entry::Clients,
     event::EventSender,
     fencing::Fencing,
@@ -31,7 +31,7 @@ use crate::{
     lanes::Lanes,
     pipe::Outlet,
     reachable::{Knocker, Lines},
-    relay::{Reachable, Relay},
+    relay::{Looks, Reachable, Relay},
     relays::RelayOrders,
     shaping::Shaping,
     tls::NodeConfigs,
@@ -67,6 +67,10 @@ pub(crate) struct Mesh {
     pub(crate) reachable: Reachable,
     /// Where this node keeps itself reachable.
     pub(crate) lines: Lines,
+    /// Who is told from where this relay sees it.
+    pub(crate) looks: Looks,
+    /// With whom this egress looks for direct paths.
+    pub(crate) meetings: Meetings,
     pub(crate) relays: RelayOrders,
     pub(crate) shaping: Shaping,
     /// Cancelled when the node leaves: sessions end, nothing new is accepted.

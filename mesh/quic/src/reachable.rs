@@ -80,11 +80,16 @@ impl Lines {
     pub(crate) fn relays(&self) -> usize {
         locked(&self.at).len()
     }
+
+    /// Which they are.
+    pub(crate) fn at(&self) -> Vec<NodeId> {
+        locked(&self.at).iter().copied().collect()
+    }
 }
 
 impl Knocker {
     /// Sends one knock. One that cannot be sent is as good as lost.
-    fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
+    pub(crate) fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
         let Ok(local) = self.socket.local_addr() else { return };
         let contents = knock(secret);
         let destination = on_the_wire(local, to);

@@ -2,6 +2,7 @@
 //! authenticated hops and forwarded blind.
 
 mod forward;
+mod looks;
 mod onward;
 mod place;
 mod reachable;
@@ -44,6 +45,7 @@ use crate::{
     watch::{catch_up, until},
 };
 use forward::Forwarding;
+pub(crate) use looks::Looks;
 use place::Place;
 use reachable::CALL_WAIT;
 pub(crate) use reachable::Reachable;
@@ -251,6 +253,9 @@ async fn answer(
     if matches!(request, Request::KeepReachable {}) {
         return reachable::serve(&mesh, caller, origin, (send, recv)).await;
     }
+    if matches!(request, Request::SeeMe {}) {
+        return looks::serve(&mesh, caller, origin, send).await;
+    }
     let version = mesh.view().version;
     let mut outcome = handle(&mesh, caller, origin, &request).await;
     if outcome.as_ref().is_err_and(|code| may_be_outdated(*code))
@@ -304,8 +309,8 @@ async fn handle(
         Request::SetUpStreamOnward { onward } => {
             onward::set_up_stream(mesh, caller, origin, onward).await
         }
-        // It has its stream to itself.
-        Request::KeepReachable {} => Err(RefusalCode::Malformed),
+        // They have their streams to themselves.
+        Request::KeepReachable {} | Request::SeeMe {} => Err(RefusalCode::Malformed),
     }
 }
 

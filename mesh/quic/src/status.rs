@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rap_mesh_core::{
+    holes,
     lane_path::{RecoveryStep, SwitchReason},
     paths::Chain,
     shape::{ClassStatus, Counts},
@@ -52,6 +53,8 @@ pub struct LaneStatus {
     pub recovery: Option<RecoveryStep>,
     /// Datagrams from addresses that are no path of the lane.
     pub refused_datagrams: u64,
+    /// How far it is with a direct path through NATs.
+    pub hole: holes::Standing,
 }
 
 /// How a lane reaches its egress.

@@ -11,7 +11,7 @@
 //! A node that nobody reaches from outside keeps one stream open: after the reply to
 //! [`Request::KeepReachable`] the relay sends a [`Call`] on it whenever somebody wants that node.
 
-use std::fmt;
+use std::{fmt, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,9 @@ pub enum Request {
     /// stream stays open and brings [`Call`]s, until either side ends it. The newest of one node
     /// counts.
     KeepReachable {},
+    /// Say from where the datagrams of one of the asker's sockets come: [`Reply::KnockHere`] is
+    /// followed on the same stream by [`Reply::SeenAt`], once the asker knocked there.
+    SeeMe {},
 }
 
 impl Request {
@@ -84,7 +87,7 @@ impl Request {
 
     /// Whether its answer may wait for somebody else: the next relay, or a node that is called.
     pub const fn may_wait(&self) -> bool {
-        self.leads_on() || matches!(self, Self::SetUpFlow { .. })
+        self.leads_on() || matches!(self, Self::SetUpFlow { .. } | Self::SeeMe {})
     }
 }
 
@@ -109,6 +112,17 @@ pub enum Reply {
         /// How many relays behind the asked one: from 1, less than [`MAX_HOPS`].
         hop: u8,
         refusal: Refusal,
+    },
+    /// Send [`knock`] of `secret` to `port` of the relay's address within [`CALL_TTL_MS`], from the
+    /// address that this hop connection comes from.
+    KnockHere {
+        port: u16,
+        #[serde(with = "serde_bytes")]
+        secret: [u8; 16],
+    },
+    /// The knock came from there.
+    SeenAt {
+        address: SocketAddr,
     },
 }
 

@@ -413,6 +413,32 @@ fn frames_of_nodes_that_keep_themselves_reachable() {
 }
 
 #[test]
+fn frames_of_lanes_that_look_for_a_direct_path() {
+    check("hop_see_me.v1", &hop::Request::SeeMe {});
+    check("hop_knock_here.v1", &hop::Reply::KnockHere { port: 40_000, secret: [9; 16] });
+    let addresses: Vec<std::net::SocketAddr> =
+        vec!["203.0.113.9:4433".parse().unwrap(), "[2001:db8::9]:4433".parse().unwrap()];
+    check("hop_seen_at.v1", &hop::Reply::SeenAt { address: addresses[0] });
+    let seen = lane::Seen { addresses, mapping: lane::Mapping::Steady };
+    check("lane_meet.v1", &lane::Request::Meet { round: 1, seen });
+    let unseen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Unknown };
+    check("lane_met.v1", &lane::RequestReply::Met(unseen));
+    check_bytes("knock_context.v1", &lane::knock_context(lane::Knocker::Egress, 1));
+}
+
+#[test]
+fn a_flow_and_a_request_of_a_lane_are_not_taken_for_each_other() {
+    let seen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Symmetric };
+    let request = rap_proto::wire::frame(&lane::Request::Meet { round: 1, seen });
+    assert!(rap_proto::wire::unframe::<lane::OpenFlow>(&request[4..]).is_err());
+    assert!(rap_proto::wire::unframe::<lane::Request>(&request[4..]).is_ok());
+    assert_ne!(
+        lane::knock_context(lane::Knocker::Entry, 1),
+        lane::knock_context(lane::Knocker::Egress, 1)
+    );
+}
+
+#[test]
 fn a_knock_is_no_quic_and_too_short_for_an_answer() {
     let knock = hop::knock(&[0xff; 16]);
     // RFC 9000, section 17: the header form and the fixed bit.

@@ -290,12 +290,12 @@ impl Lab {
         self.route(right, left, &format!("10.92.{number}.1"))
     }
 
-    fn route(&self, from: Space, to: Space, hop: &str) -> Result<(), String> {
+    pub(crate) fn route(&self, from: Space, to: Space, hop: &str) -> Result<(), String> {
         let (to, own) = (to.address().to_string(), from.address().to_string());
         self.ip(from, &["route", "add", &to, "via", hop, "src", &own])
     }
 
-    fn neighbour(&self, own: Space, other: Space) -> Result<String, String> {
+    pub(crate) fn neighbour(&self, own: Space, other: Space) -> Result<String, String> {
         let found = (1..).zip(LINKS).find_map(|(number, (left, right))| {
             ((own, other) == (*left, *right))
                 .then(|| format!("10.92.{number}.2"))
@@ -304,12 +304,17 @@ impl Lab {
         found.ok_or_else(|| format!("no link between {own:?} and {other:?}"))
     }
 
-    fn ip(&self, space: Space, arguments: &[&str]) -> Result<(), String> {
+    pub(crate) fn ip(&self, space: Space, arguments: &[&str]) -> Result<(), String> {
         let name = self.name(space);
         ip(&[&["-netns", name.as_str()], arguments].concat())
     }
 
-    fn run(&self, space: Space, program: &str, arguments: &[&str]) -> Result<(), String> {
+    pub(crate) fn run(
+        &self,
+        space: Space,
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<(), String> {
         outcome(self.command(space, program).args(arguments))
     }
 }

@@ -18,6 +18,7 @@
 
 mod fabric;
 mod lab;
+mod nat;
 mod office;
 mod person;
 mod process;
@@ -27,6 +28,7 @@ mod usage;
 
 pub use fabric::{Fabric, NODES, items, programs};
 pub use lab::{Lab, Space};
+pub use nat::Nat;
 pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};
 pub use process::Process;

@@ -19,7 +19,7 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{ClassReport, LaneReport, MeshReport, ShapedReport},
+    board::{ClassReport, HoleReport, LaneReport, MeshReport, ShapedReport},
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -180,6 +180,13 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         last_switch: lane.last_switch.map(|reason| reason.as_str().to_owned()),
         recovery: lane.recovery.map(|step| step.as_str().to_owned()),
         refused_datagrams: lane.refused_datagrams,
+        hole: HoleReport {
+            step: lane.hole.step.as_str().to_owned(),
+            own_nat: lane.hole.own.as_str().to_owned(),
+            far_nat: lane.hole.far.as_str().to_owned(),
+            failure: lane.hole.failure.map(|failure| failure.as_str().to_owned()),
+            rounds: lane.hole.rounds,
+        },
     });
     MeshReport {
         listening: endpoint.local_addr().ok(),

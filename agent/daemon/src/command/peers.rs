@@ -1,6 +1,6 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
-use rap_node_agent::{LaneReport, PeerReport, PeersStatus, StatusReport};
+use rap_node_agent::{HoleReport, LaneReport, PeerReport, PeersStatus, StatusReport};
 use rap_proto::NodeId;
 
 /// One line for all, as `status` shows it first.
@@ -54,12 +54,40 @@ fn ways(peers: &PeersStatus, lanes: &[LaneReport], node: NodeId) -> String {
             ),
             None => format!("\n  lane {}: direct, {} ms", lane.lane, lane.rtt_ms),
         };
+        text += &hole(&lane.hole);
     }
     let leads_on = |lane: &&LaneReport| lane.relay == Some(node) || lane.onward.contains(&node);
     for lane in lanes.iter().filter(leads_on) {
         text += &format!("\n  leads to {} for lane {}", lane.egress, lane.lane);
     }
     text
+}
+
+/// What came of the search for a direct path through NATs.
+fn hole(hole: &HoleReport) -> String {
+    let HoleReport { step, own_nat, far_nat, failure, .. } = hole;
+    let nats = format!("the NAT on this side is {own_nat}, the egress' {far_nat}");
+    match (step.as_str(), failure.as_deref().map(in_words)) {
+        ("" | "idle", _) => String::new(),
+        ("open", _) => format!(", through a hole: {nats}"),
+        ("given_up", Some(why)) => format!("; no hole: {why}; {nats}"),
+        (step, Some(why)) => format!("; no hole yet ({step}): {why}; {nats}"),
+        (step, None) => format!("; no hole yet ({step})"),
+    }
+}
+
+fn in_words(failure: &str) -> &str {
+    match failure {
+        "unseen" => "no relay says where it sees this node",
+        "far_unseen" => "no relay says where it sees the egress",
+        "unanswered" => "the egress did not answer",
+        "unsupported" => "the egress is of a release that makes none",
+        "both_symmetric" => "the NATs on both sides are symmetric",
+        "silent" => "no knock came through",
+        "unproven" => "a knock came through, and the lane did not",
+        "lost" => "the last one was lost",
+        other => other,
+    }
 }
 
 /// The further relays of a lane, in the order in which they are passed.
@@ -146,12 +174,34 @@ mod tests {
             last_switch: None,
             recovery: None,
             refused_datagrams: 0,
+            hole: HoleReport::default(),
         }];
         let said = ways(&PeersStatus::default(), &lanes, node(egress));
         let way = format!("relayed through {}, then {}: no", node(first), node(second));
         assert!(said.contains(&way), "{said}");
         let said = ways(&PeersStatus::default(), &lanes, node(second));
         assert!(said.contains(&format!("leads to {} for lane bulk", node(egress))), "{said}");
+    }
+
+    #[test]
+    fn why_tells_what_became_of_a_hole() {
+        let mut report = HoleReport {
+            step: "given_up".to_owned(),
+            own_nat: "symmetric".to_owned(),
+            far_nat: "symmetric".to_owned(),
+            failure: Some("both_symmetric".to_owned()),
+            rounds: 1,
+        };
+        let said = "; no hole: the NATs on both sides are symmetric; the NAT on this side is \
+                    symmetric, the egress' symmetric";
+        assert_eq!(hole(&report), said);
+        report.step = "resting".to_owned();
+        assert!(hole(&report).starts_with("; no hole yet (resting): the NATs"));
+        report = HoleReport { step: "looking".to_owned(), ..HoleReport::default() };
+        assert_eq!(hole(&report), "; no hole yet (looking)");
+        report.step = "open".to_owned();
+        assert!(hole(&report).starts_with(", through a hole: "));
+        assert_eq!(hole(&HoleReport::default()), "");
     }
 
     #[test]

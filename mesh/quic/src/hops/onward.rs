@@ -47,7 +47,9 @@ impl OnwardRefused {
             Reply::RefusedOnward { .. }
             | Reply::Done
             | Reply::FlowReady { .. }
-            | Reply::StreamReady { .. } => Self::by_the_asked(RefusalCode::Malformed),
+            | Reply::StreamReady { .. }
+            | Reply::KnockHere { .. }
+            | Reply::SeenAt { .. } => Self::by_the_asked(RefusalCode::Malformed),
         }
     }
 }

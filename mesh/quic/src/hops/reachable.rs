@@ -72,9 +72,11 @@ impl Line {
         match reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))? {
             Reply::Done => Ok(self),
             Reply::Refused(refusal) => Err(refusal),
-            Reply::FlowReady { .. } | Reply::StreamReady { .. } | Reply::RefusedOnward { .. } => {
-                Err(refusal(RefusalCode::Malformed))
-            }
+            Reply::FlowReady { .. }
+            | Reply::StreamReady { .. }
+            | Reply::RefusedOnward { .. }
+            | Reply::KnockHere { .. }
+            | Reply::SeenAt { .. } => Err(refusal(RefusalCode::Malformed)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use rap_mesh_core::{
-    View,
+    View, holes,
     lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
     paths::{Candidate, PathBook},
 };
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LaneConnection, LaneKey, chains, probe, socket::Answer};
+use super::{LaneConnection, LaneKey, chains, hole::Hole, probe, socket::Answer};
 use crate::{
     hops::{self, Refreshed, RelayedFlow},
     mesh::{Mesh, locked},
@@ -31,6 +31,9 @@ pub(super) struct PathDriver {
     flows: BTreeMap<u64, OpenFlow>,
     tasks: JoinSet<Happened>,
     answers: mpsc::Receiver<Answer>,
+    hole: Hole,
+    /// The newest that was looked at.
+    view: Arc<View>,
     /// What the machine was last told was sent.
     told_sent: u64,
 }
@@ -62,8 +65,10 @@ impl PathDriver {
         answers: mpsc::Receiver<Answer>,
     ) -> Self {
         let over = lane.carried().candidate;
-        let candidates = candidates(&mesh, &mesh.view(), lane.key);
+        let view = mesh.view();
+        let candidates = candidates(&mesh, &view, lane.key);
         let machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        let hole = Hole::new(mesh.clone(), lane.clone());
         let mut driver = Self {
             mesh,
             lane,
@@ -71,6 +76,8 @@ impl PathDriver {
             flows: BTreeMap::new(),
             tasks: JoinSet::new(),
             answers,
+            hole,
+            view,
             told_sent: 0,
         };
         if let Some(flow) = relayed {
@@ -87,6 +94,7 @@ impl PathDriver {
         loop {
             self.perform();
             let timeout = self.machine.poll_timeout();
+            let hole_timeout = self.hole.poll_timeout();
             let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
             tokio::select! {
                 // What came is told before time decides without it.
@@ -100,7 +108,13 @@ impl PathDriver {
                 }
                 Ok(()) = views.changed() => {
                     let view = views.borrow_and_update().clone();
-                    self.tell(Input::Candidates(candidates(&mesh, &view, lane.key)));
+                    self.take_view(view);
+                }
+                happened = self.hole.next() => {
+                    self.dig(Some(happened));
+                }
+                () = sleep_until(&mesh, hole_timeout) => {
+                    self.dig(None);
                 }
                 () = lane.socket.sends_beyond(self.told_sent), if !self.machine.is_looking() => {
                     self.tell_traffic();
@@ -116,6 +130,36 @@ impl PathDriver {
 
     fn tell(&mut self, input: Input) {
         self.machine.handle_input(self.mesh.clock.moment(), input);
+    }
+
+    fn take_view(&mut self, view: Arc<View>) {
+        let before = std::mem::replace(&mut self.view, view);
+        if !before.same_peers(&self.view) {
+            self.dig(Some(holes::Input::Renewed));
+        }
+        self.tell_candidates();
+    }
+
+    /// What the snapshot allows, and what was found besides.
+    fn tell_candidates(&mut self) {
+        let mut candidates = candidates(&self.mesh, &self.view, self.lane.key);
+        if let Some(hole) = self.hole.candidate().filter(|_| !candidates.is_empty()) {
+            candidates.retain(|candidate| *candidate != hole);
+            candidates.insert(0, hole);
+        }
+        self.tell(Input::Candidates(candidates));
+    }
+
+    /// Goes on with the lane's hole. Returns whether that changed what may carry the lane.
+    fn dig(&mut self, happened: Option<holes::Input>) -> bool {
+        let changed = match happened {
+            Some(happened) => self.hole.note(happened),
+            None => self.hole.handle_timeout(),
+        };
+        if changed {
+            self.tell_candidates();
+        }
+        changed
     }
 
     fn tell_traffic(&mut self) {
@@ -147,6 +191,17 @@ impl PathDriver {
     }
 
     fn perform(&mut self) {
+        loop {
+            self.perform_effects();
+            let in_use = self.lane.carried().candidate;
+            let hole_is_open = self.hole.candidate().is_some_and(|it| self.machine.is_open(it));
+            if !self.dig(Some(holes::Input::Path { in_use, hole_is_open })) {
+                return;
+            }
+        }
+    }
+
+    fn perform_effects(&mut self) {
         while let Some(effect) = self.machine.poll_effect() {
             match effect {
                 Effect::Open { generation, candidate: Candidate::Direct(address) } => {

@@ -2,7 +2,10 @@
 //!
 //! The stock socket does the work, with all its batching; this one changes addresses. It takes
 //! datagrams from the lane's open paths and from the one before the one in use, and from nobody
-//! else. Paths are probed beside the lane's own traffic; see [`super::probe`].
+//! else. Paths are probed beside the lane's own traffic; see [`super::probe`]. From others a knock
+//! that is waited for is heard ([`knocks`]), and nothing besides.
+
+mod knocks;
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +23,15 @@ use quinn::{
     AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
+use rap_proto::wire::hop::knock;
 use tokio::sync::{Notify, mpsc};
 
-use super::probe::{self, PROBE_BYTES, ProbeId, Probes};
+use super::probe::{self, ProbeId, Probes};
 use crate::{
     endpoint::{on_the_wire, udp_socket},
     mesh::locked,
 };
+use knocks::Knocks;
 
 /// What QUIC takes for the far end's address; from a block that is kept for documentation
 /// (RFC 5737, RFC 3849), so that nothing would ever arrive there.
@@ -49,6 +54,7 @@ pub(super) struct LaneSocket {
     local: SocketAddr,
     addresses: RwLock<Addresses>,
     probes: Mutex<Probes>,
+    knocks: Knocks,
     answers: mpsc::Sender<Answer>,
     /// Batches, to wherever.
     sent: AtomicU64,
@@ -79,6 +85,7 @@ impl LaneSocket {
             local,
             addresses: RwLock::default(),
             probes: Mutex::default(),
+            knocks: Knocks::default(),
             answers,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -129,11 +136,30 @@ impl LaneSocket {
     pub(super) fn probe(&self, generation: u64, number: u64, id: ProbeId) {
         let Some(address) = self.read().open.get(&generation).copied() else { return };
         locked(&self.probes).sent(id, Answer { generation, probe: number });
-        let contents: [u8; PROBE_BYTES] = probe::datagram(&id);
+        self.send_beside(address, &probe::datagram(&id));
+    }
+
+    /// Sends one knock. One that cannot be sent is as good as lost.
+    pub(super) fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
+        self.send_beside(to, &knock(secret));
+    }
+
+    /// Hears the knock of this secret from now on, and no other.
+    pub(super) fn expect(&self, round: u32, secret: &[u8; 16]) {
+        self.knocks.expect(round, knock(secret));
+    }
+
+    /// The round whose knock came, and where it came from.
+    pub(super) async fn knocked(&self) -> (u32, SocketAddr) {
+        self.knocks.heard().await
+    }
+
+    /// What is no traffic of the lane's.
+    fn send_beside(&self, to: SocketAddr, contents: &[u8]) {
         let transmit = Transmit {
-            destination: self.on_the_wire(address),
+            destination: self.on_the_wire(to),
             ecn: None,
-            contents: &contents,
+            contents,
             segment_size: None,
             src_ip: None,
         };
@@ -174,8 +200,10 @@ impl LaneSocket {
     fn judge(&self, addresses: &Addresses, run: &mut RecvMeta, bytes: &[u8]) {
         let from = canonical(run.addr);
         run.addr = self.stable();
+        let mut datagrams = bytes.chunks(run.stride.max(1));
+        let is_knock = datagrams.any(|datagram| self.knocks.hear(datagram, from));
         if !addresses.accept(from) {
-            self.refused.fetch_add(1, Ordering::Relaxed);
+            self.refused.fetch_add(u64::from(!is_knock), Ordering::Relaxed);
             run.len = 0;
             return;
         }

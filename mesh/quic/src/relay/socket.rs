@@ -100,18 +100,27 @@ impl Awaiting {
         knock: [u8; KNOCK_BYTES],
         of: IpAddr,
     ) -> io::Result<FlowSocket> {
+        let peer = self.heard(knock, of).await?;
         let Self(socket) = self;
-        // One byte more, so that what only begins like a knock is none.
-        let mut heard = [0; KNOCK_BYTES + 1];
-        let peer = loop {
-            let (length, from) = socket.recv_from(&mut heard).await?;
-            if heard[..length] == knock && from.ip().to_canonical() == of {
-                break from;
-            }
-        };
         socket.connect(peer).await?;
         let state = UdpSocketState::new((&socket).into())?;
         Ok(FlowSocket { socket, state, peer, knock: Some(knock) })
+    }
+
+    /// Waits for the knock of a node at the address `of`, and says where it came from.
+    pub(super) async fn heard(
+        &self,
+        knock: [u8; KNOCK_BYTES],
+        of: IpAddr,
+    ) -> io::Result<SocketAddr> {
+        // One byte more, so that what only begins like a knock is none.
+        let mut heard = [0; KNOCK_BYTES + 1];
+        loop {
+            let (length, from) = self.0.recv_from(&mut heard).await?;
+            if heard[..length] == knock && from.ip().to_canonical() == of {
+                return Ok(from);
+            }
+        }
     }
 }
 

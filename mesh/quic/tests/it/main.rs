@@ -7,6 +7,7 @@ mod chains;
 mod ends;
 mod fabric;
 mod fence;
+mod holes;
 mod leases;
 mod limits;
 mod media;

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Nothing gets to the egress from outside: what anybody is told of its address is of no use.
-fn hide_egress(fabric: &mut Fabric) {
+pub(crate) fn hide_egress(fabric: &mut Fabric) {
     fabric.plan.egresses_dial_out = true;
     let dead = fabric.dead_address();
     for from in [ENTRY, RELAY, RELAY_2] {
@@ -51,11 +51,11 @@ fn reachable_nodes(fabric: &Fabric, relay: NodeId) -> usize {
     fabric.nodes[&relay].endpoint.status().reachable_nodes
 }
 
-async fn reachable_at(fabric: &Fabric, relay: NodeId) {
+pub(crate) async fn reachable_at(fabric: &Fabric, relay: NodeId) {
     until("the egress is reachable", || reachable_nodes(fabric, relay) == 1).await;
 }
 
-async fn bytes_pass(fabric: &Fabric) {
+pub(crate) async fn bytes_pass(fabric: &Fabric) {
     let session = fabric.session().await;
     for lane in [Lane::Interactive, Lane::Bulk] {
         let sent = pattern(1_000_000);
@@ -217,7 +217,7 @@ impl Line {
     }
 }
 
-async fn hop(fabric: &Fabric, from: NodeId) -> Connection {
+pub(crate) async fn hop(fabric: &Fabric, from: NodeId) -> Connection {
     let identity = Some(fabric.renewed_identity(from));
     dial_as(fabric, identity, RELAY, HOP_ALPN, LONG).await
 }
@@ -277,7 +277,7 @@ async fn an_egress_that_does_not_do_as_it_is_called_for_is_reached_at_its_addres
     }
 }
 
-async fn host() -> UdpSocket {
+pub(crate) async fn host() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
 }
 

@@ -7,6 +7,7 @@ mod chain;
 mod denied;
 mod everyday;
 mod fence;
+mod holes;
 mod lease;
 mod nat;
 mod network;

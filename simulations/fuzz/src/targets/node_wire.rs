@@ -2,7 +2,7 @@
 
 use rap_proto::wire::{
     MAX_FRAME_BYTES, hop,
-    lane::{FlowReply, OpenFlow},
+    lane::{self, FlowReply, OpenFlow},
 };
 
 use crate::round_trip::{check, choose};
@@ -15,6 +15,8 @@ pub fn target(data: &[u8]) {
             check::<hop::Request, MAX_FRAME_BYTES>,
             check::<hop::Reply, MAX_FRAME_BYTES>,
             check::<hop::Call, MAX_FRAME_BYTES>,
+            check::<lane::Request, MAX_FRAME_BYTES>,
+            check::<lane::RequestReply, MAX_FRAME_BYTES>,
         ],
         data,
     );

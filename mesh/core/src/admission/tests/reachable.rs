@@ -44,6 +44,38 @@ fn nobody_else_may_and_no_node_that_is_no_relay_is_asked() {
 }
 
 #[test]
+fn a_relay_tells_entries_and_egresses_of_its_organizations_where_it_sees_them() {
+    let said = |role, organizations: &[OrganizationId]| {
+        let mut given = asked(&[ACME], &[]);
+        given.sections.peers.peers = vec![peer(EGRESS, role, organizations)];
+        admit_seen(&given.view(), &caller(EGRESS), NOW)
+    };
+    for role in [NodeRole::EntryNode, NodeRole::StreamWorker] {
+        assert_eq!(said(role, &[ACME]), Ok(()));
+        assert_eq!(said(role, &[OTHER]), Err(RefusalCode::RoleNotAssigned));
+    }
+    assert_eq!(said(NodeRole::RelayNode, &[ACME]), Err(RefusalCode::RoleNotAssigned));
+    let stranger = admit_seen(&asked(&[ACME], &[ACME]).view(), &caller(ENTRY), NOW);
+    assert_eq!(stranger, Err(RefusalCode::PeerNotTrusted));
+}
+
+#[test]
+fn an_egress_meets_entries_of_its_organizations() {
+    let met = |role, organizations: &[OrganizationId]| {
+        let mut given = given(NodeRole::StreamWorker);
+        given.sections.peers.peers = vec![peer(ENTRY, role, organizations)];
+        admit_meeting(&given.view(), &caller(ENTRY), NOW)
+    };
+    assert_eq!(met(NodeRole::EntryNode, &[ACME]), Ok(()));
+    assert_eq!(met(NodeRole::EntryNode, &[OTHER]), Err(RefusalCode::RoleNotAssigned));
+    assert_eq!(met(NodeRole::RelayNode, &[ACME]), Err(RefusalCode::RoleNotAssigned));
+    let late = Timestamp::from_unix_millis(2_000_000_001);
+    let view = given(NodeRole::StreamWorker).view();
+    assert_eq!(admit_meeting(&view, &caller(ENTRY), late), Err(RefusalCode::SnapshotStale));
+    assert_eq!(admit_meeting(&view, &caller(OWN), NOW), Err(RefusalCode::PeerNotTrusted));
+}
+
+#[test]
 fn a_relay_that_drains_takes_nobody_and_keeps_who_is_there() {
     let mut given = asked(&[ACME], &[ACME]);
     given.sections.assignment.draining = true;

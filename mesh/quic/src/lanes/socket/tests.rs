@@ -4,7 +4,7 @@ use std::{future::poll_fn, time::Duration};
 
 use tokio::{net::UdpSocket, time::timeout};
 
-use super::*;
+use super::{super::probe::PROBE_BYTES, *};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -122,6 +122,25 @@ async fn a_probe_is_answered_by_its_path_alone_and_stays_out_of_the_lane() {
     assert_eq!(answers.try_recv().unwrap(), Answer { generation: 3, probe: 9 });
     assert!(answers.try_recv().is_err(), "the other path's word is none for this one");
     assert_eq!(lane.traffic(), (0, 0), "neither counts as the lane's");
+}
+
+#[tokio::test]
+async fn a_knock_that_is_waited_for_is_heard_from_anywhere_and_opens_nothing() {
+    let (lane, _answers, own) = lane().await;
+    let ((path, path_at), (stranger, stranger_at)) = (host().await, host().await);
+    lane.open(0, path_at);
+    lane.take(0);
+    lane.expect(7, &[1; 16]);
+    for secret in [[2; 16], [1; 16]] {
+        stranger.send_to(&knock(&secret), own).await.unwrap();
+        assert_eq!(received(&lane).await.0, b"");
+    }
+    assert_eq!(timeout(PATIENCE, lane.knocked()).await.unwrap(), (7, stranger_at));
+    assert_eq!(lane.refused(), 1, "the wrong one");
+    stranger.send_to(b"more", own).await.unwrap();
+    assert_eq!(received(&lane).await.0, b"", "who knocked is no path yet");
+    lane.knock(path_at, &[3; 16]);
+    assert_eq!(heard(&path).await, knock(&[3; 16]));
 }
 
 #[tokio::test]

@@ -1,0 +1,112 @@
+//! Telling a node from where its datagrams come: a socket of this relay's waits for one knock.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rap_mesh_core::{
+    Caller,
+    admission::admit_seen,
+    carrier::Carrier,
+    holes::{Limits, Places},
+    refusals::refusal,
+};
+use rap_proto::{
+    NodeId, RefusalCode,
+    wire::hop::{CALL_TTL_MS, KNOCK_BYTES, Reply, knock},
+};
+use tokio::time::timeout;
+
+use super::{CATCH_UP_WAIT, Origin, may_be_outdated, socket::Awaiting};
+use crate::{
+    frames::write_frame,
+    mesh::{Mesh, locked},
+    pipe::Outlet,
+    watch::catch_up,
+};
+
+/// How long an asker has for its knock.
+const KNOCK_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
+
+/// The looks that wait for a knock.
+pub(crate) struct Looks(Mutex<Places>);
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self(Mutex::new(Places::new(Limits::LOOKS)))
+    }
+}
+
+/// A place among the looks, for as long as it is held.
+struct Place<'m> {
+    mesh: &'m Mesh,
+    asker: NodeId,
+}
+
+impl<'m> Place<'m> {
+    fn take(mesh: &'m Mesh, asker: NodeId) -> Option<Self> {
+        let taken = locked(&mesh.looks.0).take(asker);
+        taken.then_some(Self { mesh, asker })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        locked(&self.mesh.looks.0).give_back(self.asker);
+    }
+}
+
+/// Answers one that wants to know where it is seen.
+pub(super) async fn serve(mesh: &Arc<Mesh>, caller: Caller, origin: Origin, mut send: Outlet) {
+    let version = mesh.view().version;
+    let admitted = || admit_seen(&mesh.view(), &caller, mesh.clock.now());
+    let mut outcome = admitted();
+    if outcome.is_err_and(may_be_outdated) && catch_up(mesh, version, CATCH_UP_WAIT).await {
+        outcome = admitted();
+    }
+    let looked = match outcome {
+        Ok(()) => look(mesh, caller.node, origin, &mut send).await,
+        Err(code) => {
+            mesh.refused(code, None);
+            Err(code)
+        }
+    };
+    let reply = match looked {
+        Ok(address) => Reply::SeenAt { address },
+        Err(code) => Reply::Refused(refusal(code)),
+    };
+    if write_frame(&mut send, &reply).await.is_ok() {
+        send.finish().await;
+    }
+}
+
+async fn look(
+    mesh: &Mesh,
+    asker: NodeId,
+    origin: Origin,
+    send: &mut Outlet,
+) -> Result<SocketAddr, RefusalCode> {
+    // Where no datagram comes from, none is waited for.
+    if origin.carrier == Carrier::Tcp {
+        return Err(RefusalCode::PathUnavailable);
+    }
+    let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
+    let (socket, port, secret) = open(origin).ok_or(RefusalCode::PathUnavailable)?;
+    let here = Reply::KnockHere { port, secret };
+    write_frame(send, &here).await.map_err(|_| RefusalCode::PathUnavailable)?;
+    let expected: [u8; KNOCK_BYTES] = knock(&secret);
+    match timeout(KNOCK_WAIT, socket.heard(expected, origin.proven)).await {
+        Ok(Ok(from)) => Ok(SocketAddr::new(from.ip().to_canonical(), from.port())),
+        Ok(Err(_)) | Err(_) => Err(RefusalCode::PathUnavailable),
+    }
+}
+
+fn open(origin: Origin) -> Option<(Awaiting, u16, [u8; 16])> {
+    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.proven, 0)).ok()?;
+    let port = socket.local_port().ok()?;
+    let mut secret = [0; 16];
+    rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;
+    Some((socket, port, secret))
+}

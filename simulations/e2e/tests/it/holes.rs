@@ -1,0 +1,182 @@
+//! Entry and egress behind NATs: which kinds let them through to each other, and what is said where
+//! they do not.
+
+use std::time::Duration;
+
+use rap_e2e::{Fabric, Nat, Space, Talk, until};
+use serde_json::Value;
+
+use super::{ssh, ssh_words, step};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// About seven megabytes, each line another.
+const MUCH: &str = "seq 1 1000000";
+/// What a relay may hear beside a lane that passes it by: looks, knocks, and other lanes' probes.
+const NEXT_TO_NOTHING: u64 = 100_000;
+
+/// What shall become of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Direct,
+    Relayed,
+}
+
+#[tokio::test]
+async fn lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not() {
+    let test = "holes::lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not";
+    if super::rootless::is_for_a_child(test) {
+        return;
+    }
+    let fabric = Fabric::start_on(|lab| {
+        lab.put_behind(Space::Entry, Nat::PortRestricted)?;
+        lab.put_behind(Space::Egress, Nat::PortRestricted)?;
+        lab.join_outsides()?;
+        lab.count_carried(Space::Relay)
+    });
+    let mut fabric = match fabric.await {
+        Ok(fabric) => fabric,
+        Err(reason) => return super::skip(test, &reason),
+    };
+    reachable(&fabric).await;
+    for (entry, egress, way) in [
+        (Nat::PortRestricted, Nat::PortRestricted, Way::Direct),
+        (Nat::PortRestricted, Nat::AddressRestricted, Way::Direct),
+        (Nat::PortRestricted, Nat::FullCone, Way::Direct),
+        (Nat::PortRestricted, Nat::Symmetric, Way::Relayed),
+        (Nat::FullCone, Nat::Symmetric, Way::Direct),
+    ] {
+        step(&format!("{entry:?} and {egress:?}"));
+        fabric.lab().put_behind(Space::Entry, entry).unwrap();
+        fabric.lab().put_behind(Space::Egress, egress).unwrap();
+        start_again(&mut fabric).await;
+        goes(&fabric, way, egress == Nat::Symmetric).await;
+    }
+    the_hole_closes(&fabric).await;
+}
+
+#[tokio::test]
+async fn a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_symmetric() {
+    let test =
+        "holes::a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_symmetric";
+    if super::rootless::is_for_a_child(test) {
+        return;
+    }
+    for (outer, way) in [(Nat::PortRestricted, Way::Direct), (Nat::Symmetric, Way::Relayed)] {
+        let fabric = Fabric::start_on(|lab| {
+            lab.put_behind(Space::Entry, Nat::PortRestricted)?;
+            lab.put_behind_another(Nat::PortRestricted, outer)?;
+            lab.count_carried(Space::Relay)
+        });
+        let fabric = match fabric.await {
+            Ok(fabric) => fabric,
+            Err(reason) => return super::skip(test, &reason),
+        };
+        step(&format!("a NAT behind one that is {outer:?}"));
+        reachable(&fabric).await;
+        goes(&fabric, way, outer == Nat::Symmetric).await;
+    }
+}
+
+async fn reachable(fabric: &Fabric) {
+    until("the egress is reachable at the relay", PATIENCE, async || {
+        let status = fabric.agent_status(Space::Egress).await?;
+        (status["mesh"]["reachableAt"].as_u64() == Some(1)).then_some(())
+    })
+    .await;
+}
+
+/// The entry's agent forgets its lanes.
+async fn start_again(fabric: &mut Fabric) {
+    fabric.agent(Space::Entry).kill().await;
+    fabric.start_agent(Space::Entry);
+    until("the entry carries again", PATIENCE, async || {
+        (ssh(fabric, &fabric.alice, "true").await.code == 0).then_some(())
+    })
+    .await;
+}
+
+/// A lane goes this way in the end, and all of it comes on the way there and there.
+async fn goes(fabric: &Fabric, way: Way, is_symmetric: bool) {
+    let mut talk = begin(fabric).await;
+    all_of_it_comes(fabric).await;
+    let lane = match way {
+        Way::Direct => settled(fabric, |hole| hole["step"] == "open").await,
+        Way::Relayed => settled(fabric, |hole| hole["failure"] == "silent").await,
+    };
+    assert_eq!(lane["relay"].is_null(), way == Way::Direct, "{lane}");
+    let far = if is_symmetric { "symmetric" } else { "steady" };
+    assert_eq!((&lane["hole"]["ownNat"], &lane["hole"]["farNat"]), (&"steady".into(), &far.into()));
+    let said = why(fabric).await;
+    match way {
+        Way::Direct => {
+            assert!(said.contains("direct, ") && said.contains("through a hole"), "{said}")
+        }
+        Way::Relayed => {
+            let no = "no knock came through; the NAT on this side is steady, the egress' symmetric";
+            assert!(said.contains("relayed through") && said.contains(no), "{said}");
+        }
+    }
+    let before = fabric.lab().carried(Space::Relay);
+    all_of_it_comes(fabric).await;
+    let carried = fabric.lab().carried(Space::Relay) - before;
+    assert_eq!(carried < NEXT_TO_NOTHING, way == Way::Direct, "the relay carried {carried} bytes");
+    echoes(&mut talk, "at last").await;
+    talk.finish(PATIENCE).await.ok();
+}
+
+/// What was direct goes on over the relay when the way is gone.
+async fn the_hole_closes(fabric: &Fabric) {
+    step("the way between the two is closed");
+    let mut talk = begin(fabric).await;
+    settled(fabric, |hole| hole["step"] == "open").await;
+    fabric.lab().part_outsides().unwrap();
+    echoes(&mut talk, "over the relay").await;
+    // What the agent says of itself is a second old at most.
+    until("the lane is on the relay", PATIENCE, async || {
+        lane(fabric).await.filter(|lane| !lane["relay"].is_null())
+    })
+    .await;
+    all_of_it_comes(fabric).await;
+    talk.finish(PATIENCE).await.ok();
+}
+
+/// The lane once its hole is as it shall be.
+async fn settled(fabric: &Fabric, is_so: impl Fn(&Value) -> bool) -> Value {
+    until("the search for a hole has come so far", PATIENCE, async || {
+        lane(fabric).await.filter(|lane| is_so(&lane["hole"]))
+    })
+    .await
+}
+
+async fn lane(fabric: &Fabric) -> Option<Value> {
+    let status = fabric.agent_status(Space::Entry).await?;
+    let lanes = status["mesh"]["lanes"].as_array()?.clone();
+    lanes.into_iter().find(|lane| lane["lane"] == "interactive")
+}
+
+async fn why(fabric: &Fabric) -> String {
+    let egress = fabric.agent_status(Space::Egress).await.expect("it lives");
+    let egress = egress["node"].as_str().expect("it has joined").to_owned();
+    let state = fabric.agent_state(Space::Entry).to_string_lossy().into_owned();
+    fabric.node_agent(Space::Entry, &["why", &egress, "--state-dir", &state]).await.ok()
+}
+
+/// A shell's loop in the office that has answered once.
+async fn begin(fabric: &Fabric) -> Talk {
+    let mut words = ssh_words(fabric);
+    words.push("while read line; do echo \"heard $line\"; done".to_owned());
+    let mut talk = fabric.alice.talk("rap", &words);
+    echoes(&mut talk, "first").await;
+    talk
+}
+
+async fn echoes(talk: &mut Talk, line: &str) {
+    talk.type_line(line).await;
+    assert_eq!(talk.line(PATIENCE).await, Some(format!("heard {line}")));
+}
+
+async fn all_of_it_comes(fabric: &Fabric) {
+    let expected: String = (1..=1_000_000).map(|line| format!("{line}\n")).collect();
+    let came = ssh(fabric, &fabric.alice, MUCH).await.ok();
+    assert!(came == expected, "{} bytes of {}", came.len(), expected.len());
+}
