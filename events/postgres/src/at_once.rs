@@ -43,6 +43,14 @@ impl AtOnce {
         stores.then(|| Self { batch, known: known.clone(), expected, outcomes })
     }
 
+    /// Whether each stream that the appends name begins with them, so that its key says where it is.
+    pub(crate) fn only_begins_streams(&self) -> bool {
+        let begins = |(stream, expected): (&StreamId, &u64)| {
+            *expected == 0 && self.batch.streams.contains_key(stream)
+        };
+        self.expected.iter().all(begins)
+    }
+
     /// The outcomes of a batch that was tried again because nobody knew whether it was stored. A
     /// command that was found just where this batch put it was stored by this batch.
     pub(crate) fn recognise(

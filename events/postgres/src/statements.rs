@@ -6,6 +6,7 @@
 
 pub(crate) mod at_once;
 mod columns;
+mod one;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use rap_proto::{CommandId, Digest};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use self::columns::{Commands, Events, Streams};
+use self::columns::{Commands, Events, Streams, insert_commands, insert_events, insert_streams};
 use crate::{
     batch::{Batch, Found},
     failure::{self, Failure},
@@ -62,24 +63,19 @@ const MOVE_HEAD: &str = "\
                    RETURNING position) \
     SELECT pg_notify($3, position::text) FROM moved";
 /// The four statements above as one.
-const WRITE: &str = "\
-    WITH new_commands AS ( \
-        INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
-        SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::bigint[], $4::bigint[], $5::bytea[]) \
-    ), new_events AS ( \
-        INSERT INTO events (position, category, stream, revision, event_type, schema, payload, \
-                            organization, actor, command, causation, recorded_at, leaf) \
-        SELECT * FROM UNNEST($6::bigint[], $7::text[], $8::uuid[], $9::bigint[], $10::text[], \
-                             $11::integer[], $12::bytea[], $13::uuid[], $14::bytea[], \
-                             $15::uuid[], $16::bigint[], $17::bigint[], $18::bytea[]) \
-    ), grown AS ( \
-        INSERT INTO streams (category, stream, revision) \
-        SELECT * FROM UNNEST($19::text[], $20::uuid[], $21::bigint[]) \
-        ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision \
-    ), moved AS ( \
-        UPDATE log_head SET position = $22, leaves = $22, frontier = $23 RETURNING position \
-    ) \
-    SELECT pg_notify($24, position::text) FROM moved";
+const WRITE: &str = concat!(
+    "WITH new_commands AS (",
+    insert_commands!(),
+    "), new_events AS (",
+    insert_events!(),
+    "), grown AS (",
+    insert_streams!(),
+    "ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision), \
+     moved AS ( \
+         UPDATE log_head SET position = $22, leaves = $22, frontier = $23 RETURNING position \
+     ) \
+     SELECT pg_notify($24, position::text) FROM moved",
+);
 
 /// Begins a transaction, locks the head until it ends, and finds what the database holds about
 /// everything that the appends name. What the statements behind the lock see was committed

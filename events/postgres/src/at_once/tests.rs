@@ -47,6 +47,14 @@ fn a_stream_that_is_only_checked_is_expected_too() {
 }
 
 #[test]
+fn a_stream_begins_only_with_an_event_at_its_first_revision() {
+    let begins = |appends: &[Append]| decide(appends).unwrap().only_begins_streams();
+    assert!(begins(&[append(1, 1, 0, 1), append(2, 1, 1, 1), append(3, 2, 0, 2)]));
+    assert!(!begins(&[append(1, 1, 0, 1), append(2, 2, 3, 1)]));
+    assert!(!begins(&[append(1, 1, 0, 1), append(2, 2, 0, 0)]), "nothing would look at stream 2");
+}
+
+#[test]
 fn what_hangs_on_more_than_streams_is_left_to_the_lock() {
     let lease = StreamId::new("lease", Uuid::from_u128(7));
     let wrapped = SubjectChange::Destroy { subject: Uuid::from_u128(8) };

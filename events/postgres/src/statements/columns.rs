@@ -1,8 +1,40 @@
 //! The rows of a batch, column by column, as statements take them.
+//!
+//! Arrays are unfolded where the rows are selected, side by side, and not in `FROM`: there the
+//! server would write each of them to a store of its own first, and read the rows from those.
 
 use uuid::Uuid;
 
 use crate::{batch::Batch, writer::Sent};
+
+/// What adds the rows of `$1` to `$5` to `commands`, once for each row of what follows.
+macro_rules! insert_commands {
+    () => {
+        "INSERT INTO commands (command, request_hash, first_position, last_position, reply) \
+         SELECT unnest($1::uuid[]), unnest($2::bytea[]), unnest($3::bigint[]), \
+                unnest($4::bigint[]), unnest($5::bytea[]) "
+    };
+}
+/// The same of `$6` to `$18` and `events`.
+macro_rules! insert_events {
+    () => {
+        "INSERT INTO events (position, category, stream, revision, event_type, schema, payload, \
+                             organization, actor, command, causation, recorded_at, leaf) \
+         SELECT unnest($6::bigint[]), unnest($7::text[]), unnest($8::uuid[]), \
+                unnest($9::bigint[]), unnest($10::text[]), unnest($11::integer[]), \
+                unnest($12::bytea[]), unnest($13::uuid[]), unnest($14::bytea[]), \
+                unnest($15::uuid[]), unnest($16::bigint[]), unnest($17::bigint[]), \
+                unnest($18::bytea[]) "
+    };
+}
+/// The same of `$19` to `$21` and `streams`.
+macro_rules! insert_streams {
+    () => {
+        "INSERT INTO streams (category, stream, revision) \
+         SELECT unnest($19::text[]), unnest($20::uuid[]), unnest($21::bigint[]) "
+    };
+}
+pub(super) use {insert_commands, insert_events, insert_streams};
 
 /// The columns of new rows of `commands`.
 pub(super) struct Commands<'a> {

@@ -6,6 +6,7 @@ use rap_events::{
     tree::Tree,
 };
 use rap_log_postgres::{PostgresLog, Trips, private::Durability};
+use rap_proto::{CommandId, OrganizationId};
 use rap_tlog::Frontier;
 use tokio_postgres::NoTls;
 
@@ -135,7 +136,61 @@ async fn a_memory_of_another_head_or_stream_stores_nothing() {
     let refused = log.append(append_to(3, stream, 0, 1)).await.unwrap_err();
     assert!(matches!(refused, AppendError::Conflict { actual: 7, .. }), "{refused}");
     assert_eq!(log.trips(), Trips { at_once: 0, missed: 2, locked: 3 });
+    // Each of the statements finds it, whether it looks or meets the key.
+    let two = log.append(append_to(3, stream, 0, 2)).await.unwrap_err();
+    assert!(matches!(two, AppendError::Conflict { actual: 7, .. }), "{two}");
+    for events in [1, 2] {
+        let grown = log.append(append_to(3, stream, 6, events)).await.unwrap_err();
+        assert!(matches!(grown, AppendError::Conflict { actual: 7, .. }), "{grown}");
+    }
+    assert_eq!(log.trips(), Trips { at_once: 0, missed: 5, locked: 6 });
     once_each(&log, 1..=2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_statement_writes_the_same_rows_as_the_lock_does() {
+    const ROWS: [&str; 3] = [
+        "SELECT events::text FROM events ORDER BY position",
+        "SELECT commands::text FROM commands ORDER BY command",
+        "SELECT streams::text FROM streams ORDER BY stream",
+    ];
+    let server = Server::start(Durability::Fast).await;
+    let mut stored = Vec::new();
+    for claims in [false, true] {
+        let url = server.postgres.create_database(&format!("claims_{claims}")).await.unwrap();
+        let log = PostgresLog::connect(&url).await.unwrap();
+        // A lone event that begins a stream and one that goes on, then two events of each kind,
+        // and a stream that is only looked at.
+        let looks = append_to(6, 9, 0, 0).writes;
+        let mut appends = [
+            append_to(1, 1, 0, 1),
+            append_to(2, 2, 0, 1),
+            append_to(3, 2, 1, 1),
+            append_to(4, 3, 0, 2),
+            append_to(5, 3, 2, 2),
+            append_to(6, 4, 0, 1),
+        ];
+        appends[5].writes.extend(looks);
+        for append in &mut appends {
+            append.causation = (append.command != CommandId::from_u128(2)).then_some(1);
+            for event in append.writes.iter_mut().flat_map(|write| &mut write.events) {
+                event.organization = append.causation.map(|_| OrganizationId::from_u128(8));
+            }
+        }
+        for append in appends {
+            let claim = if claims { vec![format!("{:?}", append.command)] } else { Vec::new() };
+            log.append(Append { claim, ..append }).await.unwrap();
+        }
+        let trips = if claims { (0, 6) } else { (5, 1) };
+        assert_eq!((log.trips().at_once, log.trips().locked), trips);
+        let mut rows = Vec::new();
+        for table in ROWS {
+            rows.push(execute(&url, table).await);
+        }
+        assert_eq!(rows.iter().map(Vec::len).collect::<Vec<_>>(), [8, 6, 4]);
+        stored.push(rows);
+    }
+    assert_eq!(stored[0], stored[1]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -263,17 +263,20 @@ async fn an_append_at_once_that_arrives_when_it_was_given_up_stores_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_after_an_answer_was_lost_is_not_stored_late_either() {
-    let server = Server::start(Durability::Fast).await;
-    let relay = Relay::start(&server);
-    let log = known_head(&relay).await;
-    relay.cut.store(HOLD_BACK, Ordering::SeqCst);
-    let lost = log.append(append_to(3, 2, 0, 1)).await.unwrap_err();
-    assert!(matches!(lost, AppendError::Conflict { actual: 1, .. }), "{lost}");
-    relay.late.go.notify_one();
-    relay.late.answered.notified().await;
-    let answer = relay.late.answer.lock().unwrap().clone();
-    assert!(contains(&answer, STORED_NOTHING), "{}", String::from_utf8_lossy(&answer));
-    once_each(&log, 1..=2).await;
+    // A stream that goes on is looked at, one that begins is met by its key.
+    for (expected, end) in [(7, STORED_NOTHING), (0, b"streams_key".as_slice())] {
+        let server = Server::start(Durability::Fast).await;
+        let relay = Relay::start(&server);
+        let log = known_head(&relay).await;
+        relay.cut.store(HOLD_BACK, Ordering::SeqCst);
+        let lost = log.append(append_to(3, 2, expected, 1)).await.unwrap_err();
+        assert!(matches!(lost, AppendError::Conflict { actual: 1, .. }), "{lost}");
+        relay.late.go.notify_one();
+        relay.late.answered.notified().await;
+        let answer = relay.late.answer.lock().unwrap().clone();
+        assert!(contains(&answer, end), "{}", String::from_utf8_lossy(&answer));
+        once_each(&log, 1..=2).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

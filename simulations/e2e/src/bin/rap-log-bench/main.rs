@@ -15,7 +15,8 @@
 //! | `sse_silent` | what one who never reads adds, while 20 MB are appended | `sse_silent_cut` | until it is cut off |
 //!
 //! The first argument is the folder for the server (default: a temporary one; where that is memory
-//! the figures of the database say nothing). `fanout` as second measures the event streams alone.
+//! the figures of the database say nothing). A second measures a part alone: `appends` with what
+//! stands beside them, `fanout` the event streams.
 
 mod append;
 mod control;
@@ -39,20 +40,31 @@ const SPAN: Duration = Duration::from_secs(3);
 
 #[tokio::main]
 async fn main() -> Outcome<()> {
-    let streams_alone = env::args().nth(2).is_some_and(|part| part == "fanout");
-    if !streams_alone {
+    let part = env::args().nth(2);
+    if part.is_none() {
         replay::measure()?;
         snapshots::measure()?;
     }
     let own = tempfile::tempdir()?;
     let folder = env::args().nth(1).map_or_else(|| own.path().join("postgres"), PathBuf::from);
     let server = PrivatePostgres::start(&folder, Durability::Safe).await?;
-    let outcome = if streams_alone { fanout::measure(&server).await } else { on(&server).await };
+    let outcome = match part.as_deref() {
+        None => all(&server).await,
+        Some("appends") => appends(&server).await,
+        Some("fanout") => fanout::measure(&server).await,
+        Some(other) => Err(format!("no part is named {other}").into()),
+    };
     server.stop().await;
     outcome
 }
 
-async fn on(server: &PrivatePostgres) -> Outcome<()> {
+async fn all(server: &PrivatePostgres) -> Outcome<()> {
+    appends(server).await?;
+    leases::measure(server).await?;
+    fanout::measure(server).await
+}
+
+async fn appends(server: &PrivatePostgres) -> Outcome<()> {
     for writers in WRITERS {
         figure(
             &format!("append_{writers}"),
@@ -66,8 +78,7 @@ async fn on(server: &PrivatePostgres) -> Outcome<()> {
     }
     quantiles("append", append::times(server, SPAN).await?);
     quantiles("commit", peer::times(server, SPAN).await?);
-    leases::measure(server).await?;
-    fanout::measure(server).await
+    Ok(())
 }
 
 fn quantiles(name: &str, mut times: Vec<Duration>) {
