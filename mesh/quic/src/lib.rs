@@ -11,6 +11,7 @@
 
 pub mod client;
 mod clock;
+mod congestion;
 mod dialer;
 mod egress;
 mod endpoint;
