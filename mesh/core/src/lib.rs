@@ -5,6 +5,7 @@
 //! and does what it is told.
 
 pub mod admission;
+pub mod bulk_window;
 pub mod carrier;
 pub mod channel;
 pub mod ended;

@@ -39,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Dialer, Leases, MeshEvents, MeshLimits, MeshStatus,
     clock::Clock,
+    congestion::Steering,
     egress::{self, Meetings, TokenCache},
     entry::{self, Clients},
     event::EventSender,
@@ -54,6 +55,7 @@ use crate::{
     shaping::{self, Shaping},
     tcp,
     tls::NodeConfigs,
+    transport,
 };
 
 /// A handshake that is not complete by then is dropped.
@@ -354,17 +356,20 @@ async fn accept(mesh: Arc<Mesh>) {
         };
         let task_mesh = mesh.clone();
         mesh.spawn(async move {
-            let connection = handshake(incoming).await;
+            let steering = Steering::default();
+            let connection = handshake(&task_mesh, &steering, incoming).await;
             drop(place);
             if let Some(connection) = connection {
-                serve(task_mesh, connection).await;
+                serve(task_mesh, connection, &steering).await;
             }
         });
     }
 }
 
-async fn handshake(incoming: Incoming) -> Option<Connection> {
-    let connecting = incoming.accept().ok()?;
+async fn handshake(mesh: &Mesh, steering: &Steering, incoming: Incoming) -> Option<Connection> {
+    let mut config = mesh.configs().server.clone();
+    config.transport_config(transport::accepted(steering));
+    let connecting = incoming.accept_with(Arc::new(config)).ok()?;
     match timeout(HANDSHAKE_TIMEOUT, connecting).await {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
@@ -375,14 +380,17 @@ async fn handshake(incoming: Incoming) -> Option<Connection> {
     }
 }
 
-async fn serve(mesh: Arc<Mesh>, connection: Connection) {
+async fn serve(mesh: Arc<Mesh>, connection: Connection, steering: &Steering) {
     let Some(data) = connection.handshake_data() else { return };
     let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
     match protocol.as_deref() {
         Some(CLIENT_ALPN) => entry::serve(mesh, connection).await,
         Some(HOP_ALPN) => relay::serve(mesh, connection).await,
         Some(alpn) => match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == alpn) {
-            Some(lane) => egress::serve(mesh, connection, *lane).await,
+            Some(lane) => {
+                steering.serve(*lane);
+                egress::serve(mesh, connection, *lane).await;
+            }
             None => close(&connection, Close::Refused(RefusalCode::Malformed)),
         },
         None => close(&connection, Close::Refused(RefusalCode::Malformed)),

@@ -38,6 +38,7 @@ pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     LaneStatus, Path,
+    congestion::Steering,
     mesh::{Mesh, close, code, locked},
     pipe::Store,
     pool::{Pool, Pooled},
@@ -77,6 +78,7 @@ pub(crate) struct LaneConnection {
     /// The connection's own.
     endpoint: Endpoint,
     socket: Arc<LaneSocket>,
+    steering: Steering,
     carried: Mutex<Carried>,
     /// New flows go elsewhere; running ones stay.
     retired: CancellationToken,

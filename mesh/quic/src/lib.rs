@@ -12,6 +12,7 @@
 mod bulk;
 pub mod client;
 mod clock;
+mod congestion;
 mod dialer;
 mod egress;
 mod endpoint;

@@ -14,7 +14,7 @@ use rap_proto::{
 };
 use rustls_pki_types::CertificateDer;
 
-use crate::transport;
+use crate::{congestion::Steering, transport};
 
 /// Handshakes that are buffered before the endpoint looks at them.
 const MAX_INCOMING: usize = 1024;
@@ -105,7 +105,7 @@ fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, T
     let crypto = QuicServerConfig::try_from(config)
         .expect("the ring provider has the suite that QUIC's first packets use");
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(transport::accepted()).max_incoming(MAX_INCOMING);
+    config.transport_config(transport::accepted(&Steering::default())).max_incoming(MAX_INCOMING);
     Ok(config)
 }
 

@@ -8,6 +8,8 @@ use std::{sync::Arc, time::Duration};
 use quinn::{Connection, IdleTimeout, TransportConfig, VarInt};
 use rap_proto::Lane;
 
+use crate::congestion::Steering;
+
 /// A client may lose its network for this long before its session counts as lost.
 pub(crate) const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -34,12 +36,16 @@ const INTERACTIVE_WINDOW: u32 = 8 * 1024 * 1024;
 /// About a second of pictures.
 const MEDIA_WINDOW: u32 = 16 * 1024 * 1024;
 const BULK_WINDOW: u32 = 32 * 1024 * 1024;
-/// Above the sum of the peer's windows, so that one stalled stream never blocks another.
+/// Above what a lane's peer takes on all streams together, so that one that stalls blocks another
+/// only where the peer has no room.
 const SEND_WINDOW: u64 = 64 * 1024 * 1024;
+/// A client's streams have no common window at the entry, so this is the sum of each one's own.
+const CLIENT_SEND_WINDOW: u64 = MAX_CLIENT_STREAMS as u64 * STREAM_WINDOW as u64;
 
-/// For every connection that is accepted.
-pub(crate) fn accepted() -> Arc<TransportConfig> {
+/// For one connection that is accepted. It is steered once its ALPN is known.
+pub(crate) fn accepted(steering: &Steering) -> Arc<TransportConfig> {
     let mut config = base(CLIENT_IDLE_TIMEOUT);
+    config.congestion_controller_factory(Arc::new(steering.clone()));
     config.max_concurrent_bidi_streams(VarInt::from_u32(MAX_CLIENT_STREAMS));
     Arc::new(config)
 }
@@ -55,10 +61,16 @@ pub(crate) fn adjust_accepted_hop(connection: &Connection) {
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_HOP_STREAMS));
 }
 
-/// The dialling side of a lane: what an entry uses, and whoever measures lanes.
+/// The dialling side of a lane whose path stays: for whoever measures lanes.
 pub fn dialled_lane(lane: Lane) -> Arc<TransportConfig> {
+    steered_lane(lane, &Steering::of(lane))
+}
+
+/// The dialling side of one lane.
+pub(crate) fn steered_lane(lane: Lane, steering: &Steering) -> Arc<TransportConfig> {
     let mut config = base(LANE_IDLE_TIMEOUT);
     config
+        .congestion_controller_factory(Arc::new(steering.clone()))
         .keep_alive_interval(Some(LANE_KEEP_ALIVE))
         .receive_window(VarInt::from_u32(window(lane)))
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
@@ -77,6 +89,7 @@ pub(crate) fn dialled_client() -> Arc<TransportConfig> {
     let mut config = base(CLIENT_IDLE_TIMEOUT);
     config
         .keep_alive_interval(Some(CLIENT_KEEP_ALIVE))
+        .send_window(CLIENT_SEND_WINDOW)
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
     Arc::new(config)
 }
@@ -100,4 +113,29 @@ fn base(idle: Duration) -> TransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .datagram_receive_buffer_size(None);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_mesh_core::bulk_window::MOST_IN_FLIGHT;
+
+    use super::*;
+
+    /// Streams of a lane whose readers stall before they block the others.
+    const STALLED: u32 = 4;
+
+    #[test]
+    fn no_send_window_is_below_what_the_peer_takes() {
+        for lane in Lane::ALL {
+            assert!(SEND_WINDOW >= u64::from(window(*lane)), "{lane}");
+            assert!(window(*lane) >= STALLED * STREAM_WINDOW, "{lane}");
+        }
+        let streams = u64::from(MAX_CLIENT_STREAMS);
+        assert!(CLIENT_SEND_WINDOW >= streams * u64::from(STREAM_WINDOW));
+    }
+
+    #[test]
+    fn a_bulk_lane_has_no_more_in_flight_than_its_peer_takes() {
+        assert!(MOST_IN_FLIGHT <= u64::from(window(Lane::Bulk)));
+    }
 }

@@ -23,10 +23,12 @@ use super::{
     socket::{Answer, LaneSocket},
 };
 use crate::{
+    congestion::Steering,
     hops::{self, RelayedFlow, connect},
     mesh::{Mesh, locked},
     race::race,
     relays::Use,
+    transport,
 };
 
 struct Won {
@@ -40,6 +42,7 @@ struct Won {
 struct Made {
     endpoint: Endpoint,
     socket: Arc<LaneSocket>,
+    steering: Steering,
     answers: mpsc::Receiver<Answer>,
 }
 
@@ -86,6 +89,7 @@ pub(super) async fn dial(
         connection: won.connection,
         endpoint: won.made.endpoint,
         socket: won.made.socket,
+        steering: won.made.steering,
         carried: Mutex::new(Carried::over(won.candidate)),
         retired: CancellationToken::new(),
         open_flows: AtomicUsize::new(0),
@@ -104,6 +108,7 @@ async fn try_one(
 ) -> Result<Won, ()> {
     let attempt = async {
         let made = mesh.endpoint.local_addr().and_then(|own| make(own.ip())).map_err(drop)?;
+        made.steering.serve(key.lane);
         let (address, relayed) = match candidate {
             Candidate::Direct(address) => (address, None),
             Candidate::Relay(relay) => {
@@ -123,7 +128,8 @@ async fn try_one(
         }
         made.socket.open(LanePath::FIRST, address);
         made.socket.take(LanePath::FIRST);
-        let config = mesh.configs().lane(key.lane).clone();
+        let mut config = mesh.configs().lane(key.lane).clone();
+        config.transport_config(transport::steered_lane(key.lane, &made.steering));
         let connection = connect(&made.endpoint, config, made.socket.stable(), peer).await?;
         Ok(Won { connection, made, candidate, relayed })
     };
@@ -141,5 +147,5 @@ fn make(own: IpAddr) -> io::Result<Made> {
     let runtime = Arc::new(TokioRuntime);
     let config = EndpointConfig::default();
     let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
-    Ok(Made { endpoint, socket, answers })
+    Ok(Made { endpoint, socket, steering: Steering::default(), answers })
 }
