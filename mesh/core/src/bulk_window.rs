@@ -187,7 +187,8 @@ impl BulkWindow {
 
     /// Grows by what was acknowledged, which doubles the window each round trip.
     fn start(&mut self, acked: Acked, trip: Duration) {
-        let queued = trip >= self.base.trip() + self.aim();
+        // A lone packet is acknowledged late, and that is no queue.
+        let queued = acked.in_flight >= self.window / 2 && trip >= self.base.trip() + self.aim();
         self.queued_acks = if queued { self.queued_acks.saturating_add(1) } else { 0 };
         if self.queued_acks < QUEUED_ACKS && acked.in_flight >= self.window / 2 {
             self.set(self.window.saturating_add(acked.bytes));
@@ -197,19 +198,21 @@ impl BulkWindow {
     fn decide(&mut self, now: Moment, measured: &Measured) {
         let aim = self.aim();
         let queue = measured.trip.saturating_sub(self.base.trip());
+        // The rounds of a sender with little to send say nothing of the path.
+        let paced = self.is_paced_by_window(measured);
         let Phase::Steady { step } = self.phase else {
             let found = self.queued_acks >= QUEUED_ACKS || queue >= aim;
-            if found || measured.is_pushed_back {
+            if (found && paced) || measured.is_pushed_back {
                 self.settle(now);
             }
             return;
         };
-        self.far_rounds = if queue > aim * FAR { self.far_rounds + 1 } else { 0 };
+        self.far_rounds = if paced && queue > aim * FAR { self.far_rounds + 1 } else { 0 };
         if measured.is_pushed_back {
             // From here on it grows slowly: there is little room.
             self.phase = Phase::Steady { step: self.datagram };
             self.set(self.window / 8 * 7);
-        } else if self.far_rounds >= FAR_ROUNDS || self.base.is_old(now) {
+        } else if paced && (self.far_rounds >= FAR_ROUNDS || self.base.is_old(now)) {
             self.drain();
         } else if queue < aim / 2 {
             if measured.in_flight >= self.window / 2 {
@@ -218,8 +221,8 @@ impl BulkWindow {
                 self.phase = Phase::Steady { step: step * 2 };
             }
         } else {
-            let goal = self.goal().max(self.window / 2);
-            if goal > self.window || self.is_paced_by_window(measured) {
+            if paced {
+                let goal = self.goal().max(self.window / 2);
                 self.set(goal.min(self.window * 2));
             }
             self.phase = Phase::Steady { step: self.first_step() };

@@ -18,12 +18,12 @@ use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use rap_proto::{
     Moment,
-    wire::lane::{Mapping, Seen},
+    wire::lane::{MAX_ADDRESSES, Mapping, Seen},
 };
 
 use crate::paths::Candidate;
 pub use places::{Limits, Places};
-pub use seen::{LOWEST_PORT, may_knock, may_knock_for, seen};
+pub use seen::{LOWEST_PORT, may_be_seen_from, may_knock, may_knock_for, seen};
 pub use standing::{Failure, Standing, Step};
 
 /// A lane that is relayed for so long begins.
@@ -254,8 +254,10 @@ impl Holes {
         self.effects.push_back(Effect::Meet { round: self.round, own: self.own.clone() });
     }
 
-    fn met(&mut self, now: Moment, far: Seen) {
+    fn met(&mut self, now: Moment, mut far: Seen) {
         let Stage::Meeting { heard, .. } = self.stage else { return };
+        // Whoever names more has this node knock at no more.
+        far.addresses.truncate(MAX_ADDRESSES);
         self.far = far;
         if self.own.mapping == Mapping::Symmetric && self.far.mapping == Mapping::Symmetric {
             // Each side's port towards the other is one that nobody has seen.

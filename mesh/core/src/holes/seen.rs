@@ -1,6 +1,6 @@
 //! What is made of the addresses that relays see, and where a node knocks at all.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use rap_proto::wire::lane::{MAX_ADDRESSES, Mapping, Seen};
 
@@ -12,7 +12,10 @@ pub const LOWEST_PORT: u16 = 1024;
 /// see different ports, the NAT gives each destination another.
 pub fn seen(looks: &[SocketAddr]) -> Seen {
     let mut addresses: Vec<SocketAddr> = Vec::new();
-    for look in looks {
+    // Who is seen in public is not reached in a network of its own, and tells nobody of it.
+    let is_global = |look: &&SocketAddr| Scope::of(look.ip()) == Some(Scope::Global);
+    let in_public = looks.iter().any(|look| is_global(&look));
+    for look in looks.iter().filter(|look| !in_public || is_global(look)) {
         if addresses.len() < MAX_ADDRESSES && !addresses.contains(look) {
             addresses.push(*look);
         }
@@ -25,6 +28,16 @@ pub fn seen(looks: &[SocketAddr]) -> Seen {
         _ => Mapping::Symmetric,
     };
     Seen { addresses, mapping }
+}
+
+/// Whether a relay that was reached at `relay` can see a node at `at`: nobody is seen from another
+/// kind of network than the one that he came through.
+pub fn may_be_seen_from(relay: IpAddr, at: SocketAddr) -> bool {
+    let scope = Scope::of(at.ip());
+    at.port() != 0
+        && scope.is_some()
+        && relay.is_ipv4() == at.is_ipv4()
+        && Scope::of(relay) == scope
 }
 
 /// Whether a node that is seen as `own` knocks at an address that its peer named: at a single host
@@ -73,7 +86,10 @@ impl Scope {
                 }
             }
             IpAddr::V6(ip) => {
-                if ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local() {
+                if ip.is_multicast()
+                    || ip.is_unicast_link_local()
+                    || (stands_for_v4(ip) && !ip.is_loopback())
+                {
                     None
                 } else if ip.is_loopback() {
                     Some(Self::Host)
@@ -85,6 +101,15 @@ impl Scope {
             }
         }
     }
+}
+
+/// Mapped and compatible (RFC 4291, section 2.5.5, with the unspecified address), NAT64 (RFC 6052,
+/// RFC 8215), 6to4 (RFC 3056) and Teredo (RFC 4380): what it leads to is an IPv4 address.
+const fn stands_for_v4(ip: Ipv6Addr) -> bool {
+    matches!(
+        ip.segments(),
+        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..]
+    )
 }
 
 /// What carriers use behind their NATs (RFC 6598).
@@ -112,7 +137,8 @@ mod tests {
         let both = Seen { addresses: vec![one, other], mapping: Mapping::Symmetric };
         assert_eq!(seen(&[one, other, one]), both);
         // A relay in between sees the node's own network, and the same port.
-        assert_eq!(seen(&[one, at("10.0.0.1:4000")]).mapping, Mapping::Steady);
+        let mixed = seen(&[one, at("10.0.0.1:4000")]);
+        assert_eq!(mixed, Seen { addresses: vec![one], mapping: Mapping::Steady });
         let many: Vec<SocketAddr> = (1..20).map(|port| SocketAddr::new(one.ip(), port)).collect();
         assert_eq!(seen(&many).addresses.len(), MAX_ADDRESSES);
     }
@@ -136,13 +162,46 @@ mod tests {
             "[::1]:4433",
             "[fe80::1]:4433",
             "[ff02::1]:4433",
+            "[::ffff:10.0.0.1]:4433",
         ] {
             assert!(!may_knock(&global, at(no)), "{no}");
         }
         assert!(!may_knock(&private, at("203.0.113.9:4433")));
         let v6 = seen(&[at("[2001:db8::1]:1")]);
         assert!(may_knock(&v6, at("[2001:db8::2]:4433")) && !may_knock(&v6, at("[fd00::2]:4433")));
+        for no in [
+            "[::]:4433",
+            "[::ffff:127.0.0.1]:4433",
+            "[::ffff:203.0.113.9]:4433",
+            "[::10.0.0.5]:4433",
+            "[64:ff9b::a00:5]:4433",
+            "[64:ff9b:1::1]:4433",
+            "[2002:a00:5::1]:4433",
+            "[2001:0:a00:5::1]:4433",
+        ] {
+            assert!(!may_knock(&v6, at(no)), "{no}");
+        }
         assert!(!may_knock(&Seen::default(), at("203.0.113.9:4433")), "unseen, it knocks nowhere");
+    }
+
+    #[test]
+    fn a_relay_sees_nobody_in_another_kind_of_network_than_its_own() {
+        let [public, private, own] =
+            ["198.51.100.7:1", "10.0.0.7:1", "127.0.0.1:1"].map(|text| at(text).ip());
+        assert!(may_be_seen_from(public, at("203.0.113.9:4433")));
+        assert!(may_be_seen_from(private, at("192.168.1.1:4433")));
+        assert!(may_be_seen_from(own, at("127.0.0.1:4433")));
+        for (relay, seen) in [
+            (public, "10.0.0.5:4433"),
+            (public, "127.0.0.1:4433"),
+            (private, "127.0.0.1:4433"),
+            (private, "203.0.113.9:4433"),
+            (public, "203.0.113.9:0"),
+            (public, "[2001:db8::1]:4433"),
+            (public, "169.254.169.254:80"),
+        ] {
+            assert!(!may_be_seen_from(relay, at(seen)), "{relay} {seen}");
+        }
     }
 
     #[test]

@@ -305,3 +305,11 @@ fn only_a_hole_that_was_held_well_makes_good_for_the_rounds_before() {
         assert_eq!(world.wait(), pause);
     }
 }
+
+#[test]
+fn an_egress_that_names_many_addresses_has_few_of_them_knocked_at() {
+    let mut world = World::relayed();
+    let many: Vec<SocketAddr> = (1..=4000).map(address).collect();
+    world.meet(own(Mapping::Steady), Seen { addresses: many, mapping: Mapping::Steady });
+    assert_eq!(world.effects().len(), MAX_ADDRESSES);
+}

@@ -17,7 +17,10 @@ use rap_proto::{
     NodeId, RefusalCode,
     wire::lane::{KNOCK_LABEL, Knocker, MAX_ADDRESSES, Mapping, RequestReply, Seen, knock_context},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     hops,
@@ -68,6 +71,9 @@ pub(super) async fn meet(
     let Some(place) = Place::take(mesh, entry) else {
         return RequestReply::Refused(refusal(RefusalCode::LimitReached));
     };
+    // It is held for the whole time of a round, whatever becomes of this one or of its lane.
+    let (tell, told) = oneshot::channel();
+    mesh.spawn(hold(place, told));
     let mut secret = [0; 16];
     let context = knock_context(Knocker::Egress, round);
     if connection.export_keying_material(&mut secret, KNOCK_LABEL, &context).is_err() {
@@ -80,23 +86,26 @@ pub(super) async fn meet(
     let at: Vec<SocketAddr> = named.filter(|at| may_knock_for(&own, *at)).collect();
     if !is_hopeless && !at.is_empty() {
         tracing::debug!(%entry, round, "an entry looks for a direct path");
-        mesh.spawn(knock(place, at, secret));
+        // Its task ends with the node alone.
+        let _ = tell.send((at, secret));
     }
     RequestReply::Met(own)
 }
 
-async fn knock(place: Place, at: Vec<SocketAddr>, secret: [u8; 16]) {
-    let begun = Instant::now();
-    for after in KNOCK_AT {
-        tokio::select! {
-            biased;
-            () = place.mesh.leaving.cancelled() => return,
-            () = sleep_until(begun + after) => {}
+/// Holds a round's place for its time, and knocks when it is told where.
+async fn hold(place: Place, told: oneshot::Receiver<(Vec<SocketAddr>, [u8; 16])>) {
+    let round = async {
+        let (at, secret) = told.await.unwrap_or_default();
+        let begun = Instant::now();
+        for after in KNOCK_AT {
+            sleep_until(begun + after).await;
+            at.iter().for_each(|to| place.mesh.knocker.knock(*to, &secret));
         }
-        at.iter().for_each(|to| place.mesh.knocker.knock(*to, &secret));
-    }
+        tokio::time::sleep(LISTEN_AFTER).await;
+    };
     tokio::select! {
+        biased;
         () = place.mesh.leaving.cancelled() => {}
-        () = tokio::time::sleep(LISTEN_AFTER) => {}
+        () = round => {}
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rap_mesh_core::holes::{KNOCK_AT, seen};
+use rap_mesh_core::holes::{KNOCK_AT, may_be_seen_from, seen};
 use rap_proto::{
     NodeId,
     wire::{
@@ -60,7 +60,9 @@ async fn see(
         };
         tokio::select! {
             said = read_frame(&mut recv) => match said {
-                Ok(Reply::SeenAt { address }) => Some(address),
+                Ok(Reply::SeenAt { address }) => {
+                    may_be_seen_from(to.ip().to_canonical(), address).then_some(address)
+                }
                 _ => None,
             },
             never = knocks => never,

@@ -95,11 +95,15 @@ async fn look(
     let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
     let (socket, port, secret) = open(origin).ok_or(RefusalCode::PathUnavailable)?;
     let here = Reply::KnockHere { port, secret };
-    write_frame(send, &here).await.map_err(|_| RefusalCode::PathUnavailable)?;
     let expected: [u8; KNOCK_BYTES] = knock(&secret);
-    match timeout(KNOCK_WAIT, socket.heard(expected, origin.proven)).await {
-        Ok(Ok(from)) => Ok(SocketAddr::new(from.ip().to_canonical(), from.port())),
-        Ok(Err(_)) | Err(_) => Err(RefusalCode::PathUnavailable),
+    let looking = async {
+        write_frame(send, &here).await.ok()?;
+        socket.heard(expected, origin.proven).await.ok()
+    };
+    // The limit is one of the answer, too: an asker that reads nothing keeps no place.
+    match timeout(KNOCK_WAIT, looking).await {
+        Ok(Some(from)) => Ok(SocketAddr::new(from.ip().to_canonical(), from.port())),
+        Ok(None) | Err(_) => Err(RefusalCode::PathUnavailable),
     }
 }
 

@@ -95,3 +95,34 @@ fn one_late_acknowledgement_does_not_end_the_start() {
         now = now + Duration::from_micros(10);
     }
 }
+
+/// A lane that rests sends a packet now and then, which is acknowledged late.
+#[test]
+fn lone_packets_change_nothing_in_the_start_or_later() {
+    let rest = |window: &mut BulkWindow, mut now: Moment| {
+        for _ in 0..30 {
+            now = now + secs(2);
+            let sent_at = at(now.micros() - 26_000);
+            let alone = Acked { bytes: 40, sent_at, in_flight: 40, app_limited: true };
+            window.handle_input(now, Input::Acked(alone));
+        }
+    };
+    let mut fresh = BulkWindow::new(at(0), DATAGRAM);
+    let first = acked(&fresh, at(1_000_000), millis(1));
+    fresh.handle_input(at(1_000_000), first);
+    let before = fresh.window();
+    rest(&mut fresh, at(1_000_000));
+    assert_eq!(fresh.window(), before);
+
+    let mut used = BulkWindow::new(at(0), DATAGRAM);
+    let mut now = at(1_000_000);
+    while matches!(used.phase, Phase::Starting) {
+        let input = acked(&used, now, if now < at(1_030_000) { millis(1) } else { millis(10) });
+        used.handle_input(now, input);
+        now = now + Duration::from_micros(100);
+    }
+    let before = used.window();
+    rest(&mut used, now);
+    assert_eq!(used.window(), before);
+    assert!(matches!(used.phase, Phase::Steady { .. }));
+}
