@@ -193,6 +193,12 @@ impl Fabric {
         self.publish();
     }
 
+    /// Starts a node again whose bulk runs there.
+    pub(crate) fn move_bulk(&mut self, id: NodeId, seed: u8, bulk: &tokio::runtime::Runtime) {
+        self.start_node(id, seed, bulk.handle().clone());
+        self.publish();
+    }
+
     pub(crate) fn add_node(&mut self, id: NodeId, seed: u8) {
         self.start_node(id, seed, BULK.handle());
         self.publish();

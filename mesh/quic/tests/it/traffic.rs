@@ -120,3 +120,27 @@ async fn a_trace_context_reaches_the_dialer_when_it_is_one() {
     let seen: Vec<_> = requests.iter().map(|request| request.traceparent.as_deref()).collect();
     assert_eq!(seen, [Some(trace), None]);
 }
+
+/// Bulk that never pauses takes its threads for as long as it likes; here they stand still.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_pass_nodes_whose_bulk_takes_all_of_its_threads() {
+    let bulk = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let bulk = bulk.unwrap();
+    let mut fabric = Fabric::start(&[], echo().await);
+    for (node, seed) in [(ENTRY, 61), (EGRESS, 62)] {
+        fabric.move_bulk(node, seed, &bulk);
+    }
+    let (taken, is_taken) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    bulk.spawn(async move {
+        taken.send(()).unwrap();
+        // It ends when the other side is dropped.
+        let _ = released.recv();
+    });
+    is_taken.await.unwrap();
+    let session = fabric.session_on(Carrier::Quic).await;
+    let keys = exchange(&session, Lane::Interactive, b"keys".to_vec());
+    assert_eq!(timeout(PATIENCE, keys).await.unwrap(), b"keys");
+    drop(release);
+    bulk.shutdown_background();
+}
