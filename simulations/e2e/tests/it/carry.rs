@@ -9,7 +9,7 @@ use std::{
 use rap_e2e::{Fabric, Space, until};
 use rustix::process::Signal;
 
-use super::{ssh_words, step};
+use super::{echo, step};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What is copied; [`super::everyday`] made it and has its copy.
@@ -23,11 +23,7 @@ const MOST_GAP: Duration = Duration::from_secs(2);
 pub(crate) async fn a_relay_dies(fabric: &mut Fabric, config: &str) {
     step("a second relay joins and is kept warm");
     fabric.add_relay().await;
-    let mut words = ssh_words(fabric);
-    words.push("while read line; do echo \"heard $line\"; done".to_owned());
-    let mut talk = fabric.alice.talk("rap", &words);
-    talk.type_line("first").await;
-    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("heard first"));
+    let mut talk = echo(fabric).await;
     until("the second relay is warm", PATIENCE, async || {
         (flows(fabric, Space::Spare).await >= 1).then_some(())
     })

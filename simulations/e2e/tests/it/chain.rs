@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use rap_e2e::{Fabric, Space, Talk, until};
+use rap_e2e::{Fabric, Space, until};
 
-use super::{ssh, ssh_words, step};
+use super::{echo, ssh, step};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The legs of the only way.
@@ -26,7 +26,7 @@ async fn a_command_runs_through_two_relays_on_quic_and_on_tcp_and_why_says_so() 
     let kernel = fabric.alice.run("uname", &["-a"]).await.ok();
 
     step("two relays on QUIC");
-    let talk = begin(&fabric).await;
+    let talk = echo(&fabric).await;
     until("both relays carry it", PATIENCE, async || {
         let (one, other) = relayed(&fabric).await;
         (one > 0 && other > 0).then_some(())
@@ -44,7 +44,7 @@ async fn a_command_runs_through_two_relays_on_quic_and_on_tcp_and_why_says_so() 
         (relayed(&fabric).await == (0, 0)).then_some(())
     })
     .await;
-    let talk = begin(&fabric).await;
+    let talk = echo(&fabric).await;
     until("both relays carry one flow of the entry's on tcp", PATIENCE, async || {
         let flows = fabric.agent_status(Space::Entry).await?["mesh"]["tcpFlows"].as_u64();
         (flows == Some(1) && relayed(&fabric).await == (1, 1)).then_some(())
@@ -74,16 +74,6 @@ async fn why_names_both(fabric: &Fabric) {
     let words = ["why", &egress, "--state-dir", &state];
     let said = fabric.node_agent(Space::Entry, &words).await.ok();
     assert!(said.contains(&format!("relayed through {relay}, then {spare}: no")), "{said}");
-}
-
-/// A shell's loop in the office that has answered once.
-async fn begin(fabric: &Fabric) -> Talk {
-    let mut words = ssh_words(fabric);
-    words.push("while read line; do echo \"heard $line\"; done".to_owned());
-    let mut talk = fabric.alice.talk("rap", &words);
-    talk.type_line("first").await;
-    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("heard first"));
-    talk
 }
 
 /// The flows of the two relays.

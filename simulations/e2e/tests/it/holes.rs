@@ -6,7 +6,7 @@ use std::time::Duration;
 use rap_e2e::{Fabric, Nat, Space, Talk, until};
 use serde_json::Value;
 
-use super::{ssh, ssh_words, step};
+use super::{echo, ssh, step};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// About seven megabytes, each line another.
@@ -97,7 +97,7 @@ async fn start_again(fabric: &mut Fabric) {
 
 /// A lane goes this way in the end, and all of it comes on the way there and there.
 async fn goes(fabric: &Fabric, way: Way, is_symmetric: bool) {
-    let mut talk = begin(fabric).await;
+    let mut talk = echo(fabric).await;
     all_of_it_comes(fabric).await;
     let lane = match way {
         Way::Direct => settled(fabric, |hole| hole["step"] == "open").await,
@@ -127,7 +127,7 @@ async fn goes(fabric: &Fabric, way: Way, is_symmetric: bool) {
 /// What was direct goes on over the relay when the way is gone.
 async fn the_hole_closes(fabric: &Fabric) {
     step("the way between the two is closed");
-    let mut talk = begin(fabric).await;
+    let mut talk = echo(fabric).await;
     settled(fabric, |hole| hole["step"] == "open").await;
     fabric.lab().part_outsides().unwrap();
     echoes(&mut talk, "over the relay").await;
@@ -159,15 +159,6 @@ async fn why(fabric: &Fabric) -> String {
     let egress = egress["node"].as_str().expect("it has joined").to_owned();
     let state = fabric.agent_state(Space::Entry).to_string_lossy().into_owned();
     fabric.node_agent(Space::Entry, &["why", &egress, "--state-dir", &state]).await.ok()
-}
-
-/// A shell's loop in the office that has answered once.
-async fn begin(fabric: &Fabric) -> Talk {
-    let mut words = ssh_words(fabric);
-    words.push("while read line; do echo \"heard $line\"; done".to_owned());
-    let mut talk = fabric.alice.talk("rap", &words);
-    echoes(&mut talk, "first").await;
-    talk
 }
 
 async fn echoes(talk: &mut Talk, line: &str) {

@@ -19,7 +19,9 @@ mod shortcut;
 mod ticket;
 mod worker;
 
-use rap_e2e::{Fabric, Person};
+use std::time::Duration;
+
+use rap_e2e::{Fabric, Person, Talk};
 
 /// The fabric for the test of this name, or `None` when the test is done or cannot be done here.
 async fn fabric(test: &str) -> Option<Fabric> {
@@ -56,4 +58,14 @@ async fn ssh(fabric: &Fabric, person: &Person, command: &str) -> rap_e2e::Run {
     let mut words = ssh_words(fabric);
     words.push(command.to_owned());
     person.run("rap", &words).await
+}
+
+/// A shell's loop in the office that has answered once.
+async fn echo(fabric: &Fabric) -> Talk {
+    let mut words = ssh_words(fabric);
+    words.push("while read line; do echo \"heard $line\"; done".to_owned());
+    let mut talk = fabric.alice.talk("rap", &words);
+    talk.type_line("first").await;
+    assert_eq!(talk.line(Duration::from_secs(60)).await.as_deref(), Some("heard first"));
+    talk
 }

@@ -9,7 +9,7 @@ use std::{
 use rap_e2e::{Fabric, Space, Talk, until};
 use serde_json::Value;
 
-use super::{ssh_words, step};
+use super::{echo, ssh_words, step};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The longest silence of an echo while its lane changes the path.
@@ -72,16 +72,6 @@ fn begin_load(fabric: &Fabric, stop: &str) -> (Talk, PathBuf) {
     let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
     let local = format!("exec rap {} > {}", quoted.join(" "), came.display());
     (fabric.alice.talk("sh", &["-c".to_owned(), local]), came)
-}
-
-/// A shell's loop in the office that has answered once.
-async fn echo(fabric: &Fabric) -> Talk {
-    let mut words = ssh_words(fabric);
-    words.push("while read line; do echo \"heard $line\"; done".to_owned());
-    let mut talk = fabric.alice.talk("rap", &words);
-    talk.type_line("first").await;
-    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("heard first"));
-    talk
 }
 
 /// Types until the one lane is as wanted, and then for a while. The longest time that an answer
