@@ -65,6 +65,26 @@ fn a_relay_that_is_not_allowed_any_more_carries_nothing_further() {
 }
 
 #[test]
+fn a_direct_path_stays_when_it_is_not_listed_and_is_left_when_it_is_withdrawn() {
+    let mut world = World::new(direct(1), &[direct(1), relay(2)]);
+    world.run(s(1));
+    world.tell(Input::Withdrawn(direct(1)));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "the snapshot names it itself");
+    world.tell(Input::Candidates(vec![relay(2)]));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "it works, and nobody said otherwise");
+    world.tell(Input::Withdrawn(direct(3)));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "another one was meant");
+    world.tell(Input::Withdrawn(direct(1)));
+    assert_eq!(world.path(), None, "not a datagram more");
+    world.run(s(1));
+    assert_eq!(world.path(), Some(relay(2)));
+    assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::NotAllowed));
+}
+
+#[test]
 fn recovery_goes_through_its_steps_in_order_and_asks_others_last() {
     let mut world = World::new(relay(1), &[relay(1), relay(2), relay(3)]);
     world.run(s(1));

@@ -54,12 +54,26 @@ impl LanePath {
             .map(|(generation, _)| *generation)
             .collect();
         for generation in unlisted {
-            if generation != self.current {
-                self.close(generation);
-            } else if self.is_relayed() {
-                self.close(generation);
-                self.recover(now, SwitchReason::NotAllowed);
+            if generation != self.current || self.is_relayed() {
+                self.leave(now, generation);
             }
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, now: Moment, candidate: Candidate) {
+        if self.candidates.contains(&candidate) {
+            return;
+        }
+        let open = self.open.iter().find(|(_, path)| path.candidate == candidate);
+        if let Some((&generation, _)) = open {
+            self.leave(now, generation);
+        }
+    }
+
+    fn leave(&mut self, now: Moment, generation: u64) {
+        self.close(generation);
+        if generation == self.current {
+            self.recover(now, SwitchReason::NotAllowed);
         }
     }
 
