@@ -9,8 +9,8 @@
 //!   open path decide then; a path that answered none is never switched to, unless its
 //!   predecessor is known to be gone and it answered its last probe.
 //! - A direct path takes over from a relay once it answered several probes in a row, and a single
-//!   relay from a chain. The longer one stays open until the other has carried traffic both ways for
-//!   a while.
+//!   relay from a chain, unless the way with fewer nodes takes much longer. The longer one stays open
+//!   until the other has carried traffic both ways for a while.
 //! - What failed rests, longer each time.
 
 mod open_path;
@@ -221,7 +221,7 @@ impl LanePath {
             }
             Input::Answered { generation, probe } => {
                 if let Some(path) = self.open.get_mut(&generation) {
-                    path.answered(probe);
+                    path.answered(now, probe);
                 }
             }
         }

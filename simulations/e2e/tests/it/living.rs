@@ -41,8 +41,8 @@ async fn no_relay_holds_what_passes(fabric: &Fabric) {
     for _ in 0..20 {
         fabric.alice.run("curl", &["-sSf", "-H", &header, &url]).await.ok();
     }
-    let carried = RELAYS.map(|relay| relayed(fabric, relay));
-    assert!(carried[0].await + carried[1].await > 0, "relays carried it");
+    let [one, other] = RELAYS.map(|relay| relayed(fabric, relay));
+    assert!(one.await + other.await > 0, "relays carry it");
     let found = |at| holds(fabric.agent_process(at), MARKER.as_bytes()).unwrap();
     assert!(found(Space::Entry), "or nothing is found anywhere");
     assert_eq!(RELAYS.map(found), [false, false]);
@@ -76,13 +76,6 @@ async fn a_relay_swallows(fabric: &Fabric, talk: &mut Talk) {
     .await;
     println!("  longest silence of the echo: {gap:?}");
     assert!(gap < SWALLOWED_GAP, "{gap:?}");
-    until("the entry knows which relay it is", PATIENCE, async || {
-        let status = fabric.agent_status(Space::Entry).await?;
-        let peers = status["peers"]["peers"].as_array()?.clone();
-        let peer = peers.into_iter().find(|peer| peer["node"] == ids[in_use].as_str())?;
-        (peer["forwards"] == false && peer["up"] == true).then_some(())
-    })
-    .await;
     fabric.lab().unblock(RELAYS[in_use]).unwrap();
 }
 
