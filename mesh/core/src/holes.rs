@@ -69,6 +69,9 @@ pub enum Input {
     Heard { round: u32, from: SocketAddr },
     /// Other nodes, or other addresses: what failed may work.
     Renewed,
+    /// A relay is none any more. What was found may lead over it, whatever it looks like, and has
+    /// to be found anew with those that are left.
+    Withdrawn,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,6 +162,7 @@ impl Holes {
             }
             Input::Heard { round, from } if round == self.round => self.heard(now, from),
             Input::Renewed => self.renew(now),
+            Input::Withdrawn => self.withdraw(now),
             // Of a round that is over.
             Input::Seen { .. }
             | Input::Met { .. }
@@ -345,6 +349,15 @@ impl Holes {
         }
     }
 
+    fn withdraw(&mut self, now: Moment) {
+        self.forget();
+        self.failed = 0;
+        if self.stage != Stage::Idle {
+            self.failure = None;
+            self.stage = Stage::Resting { until: now + START_AFTER };
+        }
+    }
+
     fn fail(&mut self, now: Moment, failure: Failure) {
         self.failed = self.failed.saturating_add(1);
         if self.failed >= MAX_ROUNDS {
@@ -362,6 +375,10 @@ impl Holes {
 
     fn end(&mut self, failure: Failure) {
         self.failure = Some(failure);
+        self.forget();
+    }
+
+    fn forget(&mut self) {
         if let Some(address) = self.address() {
             self.effects.push_back(Effect::Forget { address });
         }

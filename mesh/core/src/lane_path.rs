@@ -9,8 +9,8 @@
 //!   open path decide then; a path that answered none is never switched to, unless its
 //!   predecessor is known to be gone and it answered its last probe.
 //! - A direct path takes over from a relay once it answered several probes in a row, and a single
-//!   relay from a chain. The longer one stays open until the other has carried traffic both ways for
-//!   a while.
+//!   relay from a chain, unless the way with fewer nodes takes much longer. The longer one stays open
+//!   until the other has carried traffic both ways for a while.
 //! - What failed rests, longer each time.
 
 mod open_path;
@@ -55,6 +55,9 @@ pub enum Input {
     /// What may be used from now on, the best first. A relay that is not among it is left at
     /// once; a direct path in use stays for as long as it works.
     Candidates(Vec<Candidate>),
+    /// Must carry the lane no longer, although it may work: left at once unless it is among the
+    /// candidates.
+    Withdrawn(Candidate),
     /// To be told at every timeout, and when the lane sends after a pause.
     Traffic(Traffic),
     Opened {
@@ -194,6 +197,7 @@ impl LanePath {
     pub fn handle_input(&mut self, now: Moment, input: Input) {
         match input {
             Input::Candidates(candidates) => self.allow(now, candidates),
+            Input::Withdrawn(candidate) => self.withdraw(now, candidate),
             Input::Traffic(traffic) => self.listen(now, traffic),
             Input::Opened { generation } => {
                 if let Some(path) = self.open.get_mut(&generation) {
@@ -217,7 +221,7 @@ impl LanePath {
             }
             Input::Answered { generation, probe } => {
                 if let Some(path) = self.open.get_mut(&generation) {
-                    path.answered(probe);
+                    path.answered(now, probe);
                 }
             }
         }

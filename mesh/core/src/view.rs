@@ -123,6 +123,24 @@ impl View {
         self.peers == other.peers
     }
 
+    /// Whether a lane of `organization` to `egress` has the same ways in both: the egress itself,
+    /// and relays, at the same addresses.
+    pub fn same_ways(&self, other: &Self, egress: NodeId, organization: OrganizationId) -> bool {
+        let relays = |view: &'_ Self| -> Vec<_> {
+            view.relays(organization).map(|(relay, _)| relay).collect()
+        };
+        let nodes = relays(self);
+        nodes == relays(other)
+            && nodes.iter().chain([&egress]).all(|node| self.peer(*node) == other.peer(*node))
+    }
+
+    /// Whether one who was a relay for `organization` in `before` is none any more.
+    pub fn has_lost_relay(&self, before: &Self, organization: OrganizationId) -> bool {
+        let mut left = self.relays(organization).map(|(relay, _)| relay);
+        // Both are in the order of ids.
+        !before.relays(organization).all(|(relay, _)| left.any(|other| other == relay))
+    }
+
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {
         self.resources.get(&resource)
     }

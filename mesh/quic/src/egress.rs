@@ -87,7 +87,12 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
                     flows.spawn(serve_flow(served.clone(), outlet, inlet));
                 }
                 Ok((send, _)) => refuse_flow(Outlet::Quic(send)),
-                Err(_) => break,
+                Err(_) => {
+                    // Some go on over another connection; the others notice.
+                    let rest = async move { while flows.join_next().await.is_some() {} };
+                    mesh.tasks_of(lane).spawn(rest);
+                    return;
+                }
             },
         }
     }

@@ -13,6 +13,7 @@ mod socket;
 mod stream;
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -40,7 +41,7 @@ use crate::{
     LaneStatus, Path,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
-    pipe::Store,
+    pipe::{Store, WeakLasting},
     pool::{Pool, Pooled},
     relays::Use,
     watch::until,
@@ -80,9 +81,13 @@ pub(crate) struct LaneConnection {
     socket: Arc<LaneSocket>,
     steering: Steering,
     carried: Mutex<Carried>,
-    /// New flows go elsewhere; running ones stay.
+    /// New flows go elsewhere.
     retired: CancellationToken,
     open_flows: AtomicUsize,
+    /// How many places there have been among them.
+    places: AtomicU64,
+    /// Of those flows the ones that can go on elsewhere, by their place.
+    lasting: Mutex<BTreeMap<u64, WeakLasting>>,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
 }
@@ -205,8 +210,14 @@ impl LaneConnection {
         change(&mut locked(&self.carried));
     }
 
+    /// Sends new flows elsewhere, and of the running ones those that can go.
     fn retire(&self, mesh: &Mesh) {
         self.retired.cancel();
+        // Whoever is detached gives its place back, which is looked up here.
+        let lasting = std::mem::take(&mut *locked(&self.lasting));
+        lasting.values().filter_map(WeakLasting::upgrade).for_each(|flow| {
+            flow.detach();
+        });
         let candidate = self.carried().candidate;
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }

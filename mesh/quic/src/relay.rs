@@ -296,7 +296,10 @@ async fn handle(
     match request {
         Request::SetUpFlow { target, lane, from_port } => {
             let asker = SocketAddr::new(origin.asker, *from_port);
-            set_up(mesh, caller, (asker, origin.own), *target, *lane).await
+            let (here, target, lane) = (mesh.clone(), *target, *lane);
+            let set_up =
+                async move { set_up(&here, caller, (asker, origin.own), target, lane).await };
+            where_it_runs(mesh, lane, set_up).await
         }
         Request::RefreshFlow { flow } => refresh(mesh, caller, *flow),
         Request::CloseFlow { flow } => Ok(close_flow(mesh, caller, *flow)),
@@ -304,7 +307,10 @@ async fn handle(
             stream::set_up(mesh, caller, origin.asker, *target, *lane)
         }
         Request::SetUpFlowOnward { onward, from_port } => {
-            onward::set_up(mesh, caller, origin, onward, *from_port).await
+            let (here, leg, from_port) = (mesh.clone(), onward.clone(), *from_port);
+            let set_up =
+                async move { onward::set_up(&here, caller, origin, &leg, from_port).await };
+            where_it_runs(mesh, onward.lane, set_up).await
         }
         Request::SetUpStreamOnward { onward } => {
             onward::set_up_stream(mesh, caller, origin, onward).await
@@ -312,6 +318,16 @@ async fn handle(
         // They have their streams to themselves.
         Request::KeepReachable {} | Request::SeeMe {} => Err(RefusalCode::Malformed),
     }
+}
+
+/// Sets a flow up where its lane's bytes run: its sockets stay where they were made.
+async fn where_it_runs(
+    mesh: &Mesh,
+    lane: Lane,
+    set_up: impl Future<Output = Result<Reply, RefusalCode>> + Send + 'static,
+) -> Result<Reply, RefusalCode> {
+    let task = AbortOnDropHandle::new(mesh.tasks_of(lane).spawn(set_up));
+    task.await.unwrap_or(Err(RefusalCode::PathUnavailable))
 }
 
 fn refresh(mesh: &Mesh, caller: Caller, flow: u64) -> Result<Reply, RefusalCode> {
@@ -342,7 +358,7 @@ async fn set_up(
     let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
-    let place = Place::new(mesh, flow);
+    let place = Place::new(mesh, lane, flow);
     let socket = towards(mesh, caller.node, (target, &peer.addresses)).await;
     let (forwarding, port) = forwarding(mesh, (asker, own), socket)?;
     place.keep_running(forwarding, None)?;

@@ -18,6 +18,7 @@
 
 mod fabric;
 mod lab;
+mod memory;
 mod nat;
 mod office;
 mod person;
@@ -28,6 +29,7 @@ mod usage;
 
 pub use fabric::{Fabric, NODES, items, programs};
 pub use lab::{Lab, Space};
+pub use memory::holds;
 pub use nat::Nat;
 pub use office::{Office, PAGE, start_sshd};
 pub use person::{Person, Run, Talk};

@@ -313,3 +313,45 @@ fn an_egress_that_names_many_addresses_has_few_of_them_knocked_at() {
     world.meet(own(Mapping::Steady), Seen { addresses: many, mapping: Mapping::Steady });
     assert_eq!(world.effects().len(), MAX_ADDRESSES);
 }
+
+#[test]
+fn what_was_found_while_a_relay_was_one_is_found_anew_when_it_is_none() {
+    let mut world = World::relayed();
+    world.open();
+    let round = world.round();
+    world.tell(Input::Withdrawn);
+    assert_eq!(world.effects(), [Effect::Forget { address: address(4433) }]);
+    assert_eq!(world.holes.address(), None);
+    // The lane is told of it, and goes back to a relay.
+    world.path(Candidate::Direct(address(4433)), false);
+    assert_eq!(world.step(), Step::Idle);
+    world.path(RELAY, false);
+    world.open();
+    assert_eq!(world.round(), round + 1);
+}
+
+#[test]
+fn a_round_of_a_relay_that_is_none_any_more_is_over_and_another_begins() {
+    for until in [Step::Looking, Step::Meeting, Step::Knocking, Step::GivenUp] {
+        let mut world = World::relayed();
+        world.look();
+        if until >= Step::Meeting {
+            world.tell(Input::Seen { round: 1, own: own(Mapping::Steady) });
+        }
+        if until == Step::Knocking {
+            world.tell(Input::Met { round: 1, far: far(Mapping::Steady) });
+        }
+        if until == Step::GivenUp {
+            world.tell(Input::Unsupported { round: 1 });
+        }
+        assert_eq!(world.step(), until);
+        world.effects();
+        world.tell(Input::Withdrawn);
+        assert_eq!((world.step(), world.wait()), (Step::Resting, START_AFTER));
+        world.tell(Input::Met { round: 1, far: far(Mapping::Steady) });
+        assert_eq!((world.step(), world.round()), (Step::Looking, 2));
+    }
+    let mut world = World { holes: Holes::default(), now: at(0) };
+    world.tell(Input::Withdrawn);
+    assert_eq!((world.step(), world.effects()), (Step::Idle, vec![]));
+}

@@ -21,8 +21,11 @@ pub(super) struct OpenPath {
     /// The last probe that was sent, and the last that was answered; zero is none.
     probed: u64,
     last_answered: u64,
+    probed_at: Moment,
     /// Answers without a miss between them.
     pub(super) answers: u32,
+    /// The shortest round trip of those.
+    pub(super) round_trip: Option<Duration>,
     misses: u32,
     pub(super) next_probe: Moment,
 }
@@ -39,7 +42,9 @@ impl OpenPath {
             since: now,
             probed: 0,
             last_answered: 0,
+            probed_at: now,
             answers: 0,
+            round_trip: None,
             misses: 0,
             next_probe: now,
         }
@@ -49,11 +54,16 @@ impl OpenPath {
     pub(super) fn opened(&mut self, now: Moment) {
         self.ready = true;
         (self.probed, self.last_answered, self.answers, self.misses) = (0, 0, 0, 0);
+        self.round_trip = None;
         self.next_probe = now;
     }
 
-    pub(super) fn answered(&mut self, probe: u64) {
+    pub(super) fn answered(&mut self, now: Moment, probe: u64) {
         if self.last_answered < probe && probe <= self.probed {
+            if probe == self.probed {
+                let took = now.since(self.probed_at);
+                self.round_trip = Some(self.round_trip.map_or(took, |before| before.min(took)));
+            }
             self.last_answered = probe;
             self.answers = self.answers.saturating_add(1);
             self.misses = 0;
@@ -81,8 +91,9 @@ impl OpenPath {
         if self.probed > self.last_answered {
             self.misses += 1;
             self.answers = 0;
+            self.round_trip = None;
         }
-        self.probed = probe;
+        (self.probed, self.probed_at) = (probe, now);
         let soon = soon || self.answers == 0;
         self.next_probe = now + if soon { PROBE_AGAIN } else { WARM_PROBE_EVERY };
         true

@@ -60,6 +60,11 @@ impl Silence {
         self.hollow >= MAX_HOLLOW
     }
 
+    /// Of the path in use, once the connection said so.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        (!self.rtt.is_zero()).then_some(self.rtt)
+    }
+
     /// How long an answer along a path that works may take.
     pub(super) fn answer_time(&self, at_least: Duration) -> Duration {
         at_least.max(self.rtt * 2)

@@ -65,6 +65,47 @@ fn a_relay_that_is_not_allowed_any_more_carries_nothing_further() {
 }
 
 #[test]
+fn a_direct_path_stays_when_it_is_not_listed_and_is_left_when_it_is_withdrawn() {
+    let mut world = World::new(direct(1), &[direct(1), relay(2)]);
+    world.run(s(1));
+    world.tell(Input::Withdrawn(direct(1)));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "the snapshot names it itself");
+    world.tell(Input::Candidates(vec![relay(2)]));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "it works, and nobody said otherwise");
+    world.tell(Input::Withdrawn(direct(3)));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)), "another one was meant");
+    world.tell(Input::Withdrawn(direct(1)));
+    assert_eq!(world.path(), None, "not a datagram more");
+    world.run(s(1));
+    assert_eq!(world.path(), Some(relay(2)));
+    assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::NotAllowed));
+}
+
+#[test]
+fn a_direct_path_that_takes_much_longer_than_the_relay_is_not_taken() {
+    for (direct_takes, taken) in [(ms(20), true), (ms(21), false), (ms(300), false)] {
+        let mut world = World::new(relay(1), &[direct(1), relay(1)]);
+        world.round_trips.insert(direct(1), direct_takes);
+        world.run(s(30) + LONGEST_REST);
+        assert_eq!(world.path() == Some(direct(1)), taken, "{direct_takes:?} beside 10 ms");
+        assert_eq!(world.lane.standing().switches, u64::from(taken));
+    }
+}
+
+#[test]
+fn a_slow_direct_path_is_taken_all_the_same_when_nothing_else_works() {
+    let mut world = World::new(relay(1), &[direct(1), relay(1)]);
+    world.round_trips.insert(direct(1), ms(300));
+    world.run(s(10));
+    world.set(relay(1), Condition::Dead);
+    world.run(s(10));
+    assert_eq!(world.path(), Some(direct(1)));
+}
+
+#[test]
 fn recovery_goes_through_its_steps_in_order_and_asks_others_last() {
     let mut world = World::new(relay(1), &[relay(1), relay(2), relay(3)]);
     world.run(s(1));

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use rap_proto::Moment;
 
-use super::{Effect, LanePath, MAX_CANDIDATES, SwitchReason};
+use super::{Effect, LanePath, MAX_CANDIDATES, SwitchReason, open_path::OpenPath};
 use crate::paths::Candidate;
 
 /// A direct path answers this many probes in a row before the lane moves to it.
 pub(super) const BETTER_ANSWERS: u32 = 3;
+/// A path over fewer nodes is no better when its round trip is longer than that of the path in use by
+/// half of that one's and this, as where it leads around the world: it rests like one that failed.
+pub(super) const SLOWER_BY: Duration = Duration::from_millis(5);
 /// How long a new path carries the lane before the one before it is given up.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(2);
 /// A new path over which nothing came by then is doubted.
@@ -54,12 +57,26 @@ impl LanePath {
             .map(|(generation, _)| *generation)
             .collect();
         for generation in unlisted {
-            if generation != self.current {
-                self.close(generation);
-            } else if self.is_relayed() {
-                self.close(generation);
-                self.recover(now, SwitchReason::NotAllowed);
+            if generation != self.current || self.is_relayed() {
+                self.leave(now, generation);
             }
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, now: Moment, candidate: Candidate) {
+        if self.candidates.contains(&candidate) {
+            return;
+        }
+        let open = self.open.iter().find(|(_, path)| path.candidate == candidate);
+        if let Some((&generation, _)) = open {
+            self.leave(now, generation);
+        }
+    }
+
+    fn leave(&mut self, now: Moment, generation: u64) {
+        self.close(generation);
+        if generation == self.current {
+            self.recover(now, SwitchReason::NotAllowed);
         }
     }
 
@@ -115,14 +132,19 @@ impl LanePath {
         let tried = self
             .others()
             .find(|(_, path)| self.is_better(&path.candidate))
-            .map(|(generation, path)| (generation, path.answers));
+            .map(|(generation, path)| (generation, path.answers, self.is_slower(path)));
         let is_wanted = self.is_relayed() || !self.is_listed();
         match tried {
-            Some((generation, _)) if !is_wanted && !self.is_fallback(generation) => {
+            Some((generation, ..)) if !is_wanted && !self.is_fallback(generation) => {
                 self.close(generation);
             }
-            Some((generation, answers)) if answers >= BETTER_ANSWERS && !self.is_on_trial() => {
-                self.switch(now, generation, SwitchReason::Better);
+            Some((generation, answers, is_slower))
+                if answers >= BETTER_ANSWERS && !self.is_on_trial() =>
+            {
+                match is_slower {
+                    true => self.give_up(now, generation),
+                    false => self.switch(now, generation, SwitchReason::Better),
+                }
             }
             None if is_wanted => {
                 let next = self.first_rested(now, |one| self.is_better(one));
@@ -158,6 +180,14 @@ impl LanePath {
             Candidate::Direct(_) => true,
             Candidate::Relay(_) | Candidate::Chain(_) => in_use > 1 && candidate.hops() == 1,
         }
+    }
+
+    /// By what was measured of both; what was not is not held against anybody.
+    fn is_slower(&self, path: &OpenPath) -> bool {
+        let in_use = self.silence.round_trip();
+        in_use
+            .zip(path.round_trip)
+            .is_some_and(|(in_use, other)| other > in_use + in_use / 2 + SLOWER_BY)
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

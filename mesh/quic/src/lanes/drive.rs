@@ -134,7 +134,12 @@ impl PathDriver {
 
     fn take_view(&mut self, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
-        if !before.same_peers(&self.view) {
+        let LaneKey { egress, organization, .. } = self.lane.key;
+        if self.view.has_lost_relay(&before, organization) {
+            let found = self.hole.candidate();
+            self.dig(Some(holes::Input::Withdrawn));
+            found.into_iter().for_each(|found| self.tell(Input::Withdrawn(found)));
+        } else if !before.same_ways(&self.view, egress, organization) {
             self.dig(Some(holes::Input::Renewed));
         }
         self.tell_candidates();

@@ -18,17 +18,19 @@ use rap_proto::{
         self,
         client::OpenChannel,
         lane::{FlowReply, OpenFlow},
+        resume::{FlowId, Resume},
     },
 };
 use tokio::time::timeout;
 
-use super::{LaneConnection, LaneKey, Ways, dial::dial, stream};
+use super::{LaneConnection, LaneKey, Ways, dial::dial, resume::LaneKeeper, stream};
 use crate::{
     egress::{Origin, Reached, reach},
     entry::Admitted,
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
-    mesh::Mesh,
-    pipe::{Inlet, Outlet, lost},
+    kept::new_name,
+    mesh::{Mesh, locked},
+    pipe::{Inlet, Lasting, Leg, Outlet, lasting, lost},
     watch::{SNAPSHOT_WAIT, catch_up},
 };
 
@@ -49,13 +51,22 @@ pub(crate) struct LaneFlow {
 
 /// What a flow is counted among: a lane connection's, or the TLS connections.
 pub(super) enum Counted {
-    OnLane { _place: Place },
-    OnTcp { _place: stream::Place },
+    OnLane {
+        _place: Place,
+    },
+    OnTcp {
+        _place: stream::Place,
+    },
+    /// Its connection holds the place, as the flow can go on over another.
+    WithItsLeg,
 }
 
+/// A place among a lane's flows.
 pub(super) struct Place {
     mesh: Arc<Mesh>,
     lane: Arc<LaneConnection>,
+    /// No other of this lane has it.
+    number: u64,
 }
 
 /// A session's token as the client showed it last.
@@ -80,7 +91,7 @@ pub(crate) async fn open_flow(
     let Admitted { claims, token, proof } = &*admitted;
     let (token, proof) = (token.clone(), proof.clone());
     let request = OpenFlow { token, proof, channel, traceparent, resume: None };
-    let asked = Asked { claims, lane, message: wire::frame(&request), request, newest };
+    let asked = Asked { claims, lane, request, newest };
     let asking = async {
         let version = mesh.view().version;
         match ask_all(mesh, &asked).await {
@@ -103,8 +114,6 @@ pub(super) struct Asked<'a> {
     claims: &'a AccessClaims,
     lane: Lane,
     pub(super) request: OpenFlow,
-    /// The request as a frame.
-    message: Vec<u8>,
     pub(super) newest: Newest,
 }
 
@@ -179,7 +188,7 @@ async fn ask(
             continue;
         }
         let answer = match carrier {
-            Carrier::Quic => ask_on_lane(mesh, (key, ways), &asked.message).await,
+            Carrier::Quic => ask_on_lane(mesh, (key, ways), asked).await,
             Carrier::Tcp => stream::ask(mesh, (key, ways), asked).await,
         };
         match answer {
@@ -193,17 +202,17 @@ async fn ask(
 async fn ask_on_lane(
     mesh: &Arc<Mesh>,
     (key, ways): (LaneKey, Ways),
-    message: &[u8],
+    asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let pick =
         || mesh.lanes.pool.get(mesh.tasks_of(key.lane), key, || dial(mesh.clone(), key, ways));
     let first = pick().await.map_err(here)?;
-    match request(mesh, &first.value, message).await {
+    match request(mesh, &first.value, asked).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
         Err(Failed::Lane) if first.reused || first.value.retired.is_cancelled() => {
             first.value.retired.cancel();
             let second = pick().await.map_err(here)?;
-            request(mesh, &second.value, message).await.map_err(Failed::into_refused)
+            request(mesh, &second.value, asked).await.map_err(Failed::into_refused)
         }
         outcome => outcome.map_err(Failed::into_refused),
     }
@@ -240,17 +249,19 @@ impl Failed {
 async fn request(
     mesh: &Arc<Mesh>,
     lane: &Arc<LaneConnection>,
-    message: &[u8],
+    asked: &Asked<'_>,
 ) -> Result<Flow, Failed> {
-    let place = Place::take(mesh, lane)
-        .ok_or_else(|| Failed::Refused(here(refusal(RefusalCode::LimitReached))))?;
+    let refused = |code| Failed::Refused(here(refusal(code)));
+    let place = Place::take(mesh, lane).ok_or_else(|| refused(RefusalCode::LimitReached))?;
     let (send, recv) = lane.connection.open_bi().await.map_err(|error| lane_failed(&error))?;
     let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
     let lost = || match lane.connection.close_reason() {
         Some(error) => lane_failed(&error),
         None => Failed::Lane,
     };
-    send.write_all(message).await.map_err(|_| lost())?;
+    let name = new_name().ok_or_else(|| refused(RefusalCode::PathUnavailable))?;
+    let message = OpenFlow { resume: Some(Resume::opening(name)), ..asked.request.clone() };
+    send.write_all(&wire::frame(&message)).await.map_err(|_| lost())?;
     let reply = tokio::select! {
         biased;
         reply = read_frame(&mut recv) => reply,
@@ -258,20 +269,46 @@ async fn request(
         () = lane.retired.cancelled() => return Err(Failed::Lane),
     };
     match reply {
+        // An egress of before, or one that keeps no more flows.
         Ok(FlowReply::Opened) => {
             Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
         }
-        // The stream outlives its path by itself: nothing was asked that this would answer.
-        Ok(FlowReply::Attached { .. } | FlowReply::Gone) => {
-            Err(Failed::Refused(here(refusal(RefusalCode::Malformed))))
+        Ok(FlowReply::Attached { .. }) => {
+            let born = Carrier::Quic;
+            let keeper = asked.keeper(mesh, lane.key, name, born);
+            let flow = last_on_lane(keeper, (send, recv), place);
+            flow.ok_or_else(|| refused(RefusalCode::Malformed))
         }
+        Ok(FlowReply::Gone) => Err(refused(RefusalCode::Malformed)),
         Ok(FlowReply::Refused(refusal)) => {
             Err(Failed::Refused(FlowRefused { refusal, by_egress: true }))
         }
-        Err(ReadFrameError::Malformed(_)) => {
-            Err(Failed::Refused(here(refusal(RefusalCode::Malformed))))
-        }
+        Err(ReadFrameError::Malformed(_)) => Err(refused(RefusalCode::Malformed)),
         Err(_) => Err(lost()),
+    }
+}
+
+/// A flow that began on the lane and goes on elsewhere when that carries nothing any more. `None`
+/// when something came that does not belong to it.
+fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
+    let (store, carried) = (keeper.mesh.lanes.store.clone(), place.carried());
+    let leg = Leg::new(ends.0, ends.1)?.in_place(place);
+    let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
+    carried.by(&flow);
+    Some(Flow::Lane(LaneFlow { send, recv, _place: Counted::WithItsLeg }))
+}
+
+impl Asked<'_> {
+    /// Who brings the flow of that name another connection.
+    pub(super) fn keeper(
+        &self,
+        mesh: &Arc<Mesh>,
+        key: LaneKey,
+        flow: FlowId,
+        born: Carrier,
+    ) -> LaneKeeper {
+        let (request, newest) = (self.request.clone(), self.newest.clone());
+        LaneKeeper { mesh: mesh.clone(), key, request, newest, flow, born }
     }
 }
 
@@ -293,7 +330,25 @@ impl Place {
         let most = mesh.limits.lane_streams as usize;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self { mesh: mesh.clone(), lane: lane.clone() })
+        let number = lane.places.fetch_add(1, Ordering::Relaxed);
+        Some(Self { mesh: mesh.clone(), lane: lane.clone(), number })
+    }
+
+    /// For saying which flow it is that is carried here.
+    pub(super) fn carried(&self) -> OnLane {
+        OnLane { lane: self.lane.clone(), number: self.number }
+    }
+}
+
+/// A place of a lane, whose flow is told when the lane carries nothing any more.
+pub(super) struct OnLane {
+    lane: Arc<LaneConnection>,
+    number: u64,
+}
+
+impl OnLane {
+    pub(super) fn by(self, flow: &Lasting) {
+        locked(&self.lane.lasting).insert(self.number, flow.downgrade());
     }
 }
 
@@ -301,5 +356,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.lane.last_used.store(self.mesh.clock.moment().micros(), Ordering::Relaxed);
         self.lane.open_flows.fetch_sub(1, Ordering::Relaxed);
+        locked(&self.lane.lasting).remove(&self.number);
     }
 }

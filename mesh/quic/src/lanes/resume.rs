@@ -28,6 +28,8 @@ use crate::{
 
 /// The pause before a further attempt.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long the carrier that suits the lane is tried alone.
+const HEAD_START: Duration = Duration::from_millis(500);
 
 /// What an egress is asked for, again and again.
 pub(super) struct LaneKeeper {
@@ -36,6 +38,21 @@ pub(super) struct LaneKeeper {
     pub(super) request: OpenFlow,
     pub(super) newest: Newest,
     pub(super) flow: FlowId,
+    /// What it began on. One that began on TCP is counted there for as long as it lives.
+    pub(super) born: Carrier,
+}
+
+/// A connection to the egress, and what it is counted among.
+struct Reached {
+    carrier: Carrier,
+    outlet: Outlet,
+    inlet: Inlet,
+    place: Option<Counted>,
+}
+
+enum Counted {
+    OnLane(Place),
+    OnTcp { _place: stream::Place },
 }
 
 /// Why an attempt came to nothing.
@@ -74,42 +91,59 @@ impl LaneKeeper {
     }
 
     async fn attempt(&self, flow: &Lasting, generation: u32) -> Result<(), Failed> {
-        let mut outcome = Err(Failed::Passing);
-        for carrier in [Carrier::Tcp, Carrier::Quic] {
-            if self.mesh.carrier.is_some_and(|only| only != carrier) {
-                continue;
+        let received = flow.detach();
+        let asking = async {
+            let Reached { carrier, outlet, inlet, place } = self.reach().await?;
+            let resume = Resume { flow: self.flow, generation, received };
+            let (leg, came) = self.ask(outlet, inlet, resume).await?;
+            if let Some(Counted::OnLane(place)) = &place {
+                place.carried().by(flow);
             }
-            let received = flow.detach();
-            let asking = async {
-                let (outlet, inlet, place) = self.connect(carrier).await?;
-                let resume = Resume { flow: self.flow, generation, received };
-                let (leg, came) = self.ask(outlet, inlet, resume).await?;
-                Ok::<_, Failed>((leg.in_place(place), came))
-            };
-            let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
-            outcome = match asked.unwrap_or(Err(Failed::Passing)) {
-                Ok((leg, came)) => flow
-                    .attach(leg, generation, came)
-                    .map_err(|_| Failed::Final(None))
-                    .inspect(|()| tracing::info!(%carrier, generation, "a flow goes on")),
-                Err(failed) => Err(failed),
-            };
-            if !matches!(outcome, Err(Failed::Passing)) {
-                return outcome;
-            }
-        }
-        outcome
+            Ok::<_, Failed>((carrier, leg.in_place(place), came))
+        };
+        let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
+        let (carrier, leg, came) = asked.unwrap_or(Err(Failed::Passing))?;
+        flow.attach(leg, generation, came).map_err(|_| Failed::Final(None))?;
+        tracing::info!(%carrier, generation, "a flow goes on");
+        Ok(())
     }
 
-    /// The directions of a connection to the egress, and a place on its lane if it is one of those.
-    async fn connect(&self, carrier: Carrier) -> Result<(Outlet, Inlet, Option<Place>), Failed> {
+    /// Connects on the carrier that suits the lane, or on the other when that one takes its time.
+    /// Only one of them may ask: the egress gives the flow to whoever asked last.
+    async fn reach(&self) -> Result<Reached, Failed> {
+        let [first, other] = Carrier::order(self.key.lane).map(|carrier| self.connect(carrier));
+        tokio::pin!(first, other);
+        match timeout(HEAD_START, &mut first).await {
+            Ok(Ok(reached)) => Ok(reached),
+            Ok(Err(_)) => other.await,
+            Err(_) => tokio::select! {
+                biased;
+                Ok(reached) = &mut first => Ok(reached),
+                Ok(reached) = &mut other => Ok(reached),
+                else => Err(Failed::Passing),
+            },
+        }
+    }
+
+    async fn connect(&self, carrier: Carrier) -> Result<Reached, Failed> {
         let Self { mesh, key, .. } = self;
+        if mesh.carrier.is_some_and(|only| only != carrier) {
+            return Err(Failed::Passing);
+        }
         match carrier {
             Carrier::Tcp => {
+                let place = match self.born {
+                    Carrier::Tcp => None,
+                    Carrier::Quic => {
+                        let _place = stream::Place::take(mesh).ok_or(Failed::Passing)?;
+                        Some(Counted::OnTcp { _place })
+                    }
+                };
                 let secured = stream::dial(mesh, (*key, Ways::All), true)
                     .await
                     .map_err(|_| Failed::Passing)?;
-                Ok((secured.outlet, secured.inlet, None))
+                let (outlet, inlet) = (secured.outlet, secured.inlet);
+                Ok(Reached { carrier, outlet, inlet, place })
             }
             Carrier::Quic => {
                 let pick = mesh
@@ -119,8 +153,10 @@ impl LaneKeeper {
                 let lane = pick.await.map_err(|_| Failed::Passing)?.value;
                 // A lane that carries a flow is in use.
                 let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;
-                let stream = lane.connection.open_bi().await.map_err(|_| Failed::Passing)?;
-                Ok((Outlet::Quic(stream.0), Inlet::Quic(stream.1), Some(place)))
+                let (send, recv) = lane.connection.open_bi().await.map_err(|_| Failed::Passing)?;
+                let (outlet, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
+                let place = Some(Counted::OnLane(place));
+                Ok(Reached { carrier, outlet, inlet, place })
             }
         }
     }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rap_mesh_core::{
+    carrier::Carrier,
     ended::Close,
     paths::{Candidate, PathBook},
     refusals::refusal,
@@ -26,7 +27,6 @@ use tokio::time::timeout;
 use super::{
     LaneKey, Ways, chains,
     request::{Asked, Counted, Flow, FlowRefused, LaneFlow, here},
-    resume::LaneKeeper,
 };
 use crate::{
     frames::{ReadFrameError, read_frame},
@@ -72,7 +72,7 @@ impl Streams {
 }
 
 impl Place {
-    fn take(mesh: &Arc<Mesh>) -> Option<Self> {
+    pub(super) fn take(mesh: &Arc<Mesh>) -> Option<Self> {
         mesh.lanes.streams.take().then(|| Self(mesh.clone()))
     }
 }
@@ -105,8 +105,7 @@ pub(super) async fn ask(
         }
         Ok(FlowReply::Attached { .. }) => {
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
-            let newest = asked.newest.clone();
-            let keeper = LaneKeeper { mesh: mesh.clone(), key, request, newest, flow: name };
+            let keeper = asked.keeper(mesh, key, name, Carrier::Tcp);
             let store = mesh.lanes.store.clone();
             let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
             Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnTcp { _place: place } }))

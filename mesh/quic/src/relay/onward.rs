@@ -163,5 +163,5 @@ fn take_place<'m>(
         Next::Target(peer) => Leg::Target(peer.node, peer.addresses.clone()),
         Next::Relay(peer, rest) => Leg::Relay(peer.node, rest),
     };
-    Ok((Place::new(mesh, flow), leg))
+    Ok((Place::new(mesh, onward.lane, flow), leg))
 }

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use rap_proto::{RefusalCode, wire::hop::FLOW_TTL_MS};
+use rap_proto::{Lane, RefusalCode, wire::hop::FLOW_TTL_MS};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,13 +24,14 @@ const MAX_MISSED: u32 = 2;
 /// Given back when the flow comes to nothing.
 pub(super) struct Place<'m> {
     mesh: &'m Arc<Mesh>,
+    lane: Lane,
     flow: u64,
     is_kept: bool,
 }
 
 impl<'m> Place<'m> {
-    pub(super) const fn new(mesh: &'m Arc<Mesh>, flow: u64) -> Self {
-        Self { mesh, flow, is_kept: false }
+    pub(super) const fn new(mesh: &'m Arc<Mesh>, lane: Lane, flow: u64) -> Self {
+        Self { mesh, lane, flow, is_kept: false }
     }
 }
 
@@ -46,7 +47,8 @@ impl Place<'_> {
         if !state.table.led_on(self.flow) {
             return Err(RefusalCode::PathUnavailable);
         }
-        let task = self.mesh.tasks.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
+        let there = self.mesh.tasks_of(self.lane);
+        let task = there.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
         let task = AbortOnDropHandle::new(task);
         state.running.insert(self.flow, Running { forwarding: Some(forwarding), _task: task });
         self.is_kept = true;

@@ -88,7 +88,11 @@ pub(crate) struct Transfer {
 
 impl Transfer {
     pub(crate) async fn begin(session: &ClientSession) -> Self {
-        let (mut writer, reader) = open(session, Lane::Bulk).await.split();
+        Self::begin_on(session, Lane::Bulk).await
+    }
+
+    pub(crate) async fn begin_on(session: &ClientSession, lane: Lane) -> Self {
+        let (mut writer, reader) = open(session, lane).await.split();
         let (over, is_over) = watch::channel(false);
         let written = tokio::spawn(async move {
             let mut next = 0;

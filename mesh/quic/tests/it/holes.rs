@@ -6,7 +6,8 @@ use quinn::{Connection, RecvStream, SendStream};
 use rap_mesh::{Carrier, LaneStatus, Path};
 use rap_mesh_core::holes::{Failure, KNOCK_AT, LISTEN_AFTER, Limits, Step};
 use rap_proto::{
-    Lane, NodeId, NodeRole, RefusalCode,
+    Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
+    snapshot::RoleScope,
     wire::{
         HOP_ALPN,
         hop::{KNOCK_BYTES, Reply, Request, knock},
@@ -20,10 +21,12 @@ use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
     carry::until,
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, open, own},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, open, own, platform},
+    limits::echoes,
     raw::{LONG, dial_as, read, write},
     reachable::{bytes_pass, hide_egress, hop, host, reachable_at},
     targets::echo,
+    tcp::held,
 };
 
 /// Longer than a round of knocks.
@@ -61,6 +64,36 @@ async fn a_lane_to_a_hidden_egress_becomes_direct_and_gives_its_relays_back() {
             assert_eq!(lane.switches, 1);
         }
     }
+}
+
+/// A relay that both sides asked may have named itself: then its removal has to end that path.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_path_that_was_found_with_a_relay_is_found_anew_when_that_is_none_any_more() {
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY, RELAY_2], echo().await);
+    hide_egress(&mut fabric);
+    for relay in [RELAY, RELAY_2] {
+        reachable_at(&fabric, relay).await;
+    }
+    let session = fabric.session().await;
+    let mut channel = held(&session, Lane::Interactive).await;
+    until("the lane is direct", || is_direct_since(&fabric, 1)).await;
+    let other = RoleScope {
+        organizations: Some([OrganizationId::from_u128(0xbad)].into()),
+        ..platform(NodeRole::RelayNode)
+    };
+    fabric.plan.roles.insert(RELAY_2, vec![other]);
+    fabric.plan.version += 1;
+    fabric.publish();
+    until("the lane is direct once more", || is_direct_since(&fabric, 2)).await;
+    assert_eq!(lanes(&fabric)[0].switches, 3, "to the hole, away from it, and back");
+    echoes(&mut channel).await;
+}
+
+/// Whether the lane is direct by the hole of that round.
+fn is_direct_since(fabric: &Fabric, round: u32) -> bool {
+    let lane = lanes(fabric).remove(0);
+    let is_direct = matches!(lane.path, Path::Direct { .. });
+    is_direct && (lane.hole.step, lane.hole.rounds) == (Step::Open, round)
 }
 
 /// The planted bug of the one above: it is what the egress says that makes the lane direct.

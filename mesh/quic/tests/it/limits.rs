@@ -54,7 +54,7 @@ async fn opened_at_last(session: &ClientSession, lane: Lane) -> Channel {
     timeout(PATIENCE, opening).await.expect("the place becomes free")
 }
 
-async fn echoes(channel: &mut Channel) {
+pub(crate) async fn echoes(channel: &mut Channel) {
     channel.write_all(b"ping").await.unwrap();
     let mut answer = [0; 4];
     timeout(PATIENCE, channel.read_exact(&mut answer)).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! Flows on TCP that lose their connection and go on over another.
+//! Flows that lose their connection and go on over another.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -29,6 +29,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
     sync::watch,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -257,18 +258,52 @@ async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
     assert_eq!(exchange(&session, Lane::Bulk, sent.clone()).await, sent);
 }
 
+/// A cluster whose entry has one way to its egress on each carrier. The gate ends the one on TCP,
+/// and the task is the one on QUIC.
+struct TwoCarriers {
+    fabric: Fabric,
+    gate: watch::Sender<bool>,
+    connections: Arc<Connections>,
+    udp: JoinHandle<()>,
+}
+
+impl TwoCarriers {
+    /// `host` is the last number of the address of both, which no other test has.
+    async fn start(host: u8) -> Self {
+        let mut fabric = Fabric::start(&[], echo().await);
+        // Nobody else is at this address, so one port is free on both carriers.
+        let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.unwrap();
+        let listener = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
+        let (gate, is_open) = watch::channel(true);
+        let egress = fabric.address(EGRESS);
+        let (address, connections) = brittle_on(listener, egress, u64::MAX, is_open);
+        let (_, udp) = proxy_on(udp, egress);
+        fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+        fabric.publish();
+        Self { fabric, gate, connections, udp }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_on_quic_goes_on_over_tcp_when_udp_is_blocked() {
+    let TwoCarriers { fabric, gate: _gate, udp, .. } = TwoCarriers::start(78).await;
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    let session = fabric.session().await;
+    let mut transfer = Transfer::begin_on(&session, Lane::Interactive).await;
+    transfer.goes_on(PART).await;
+    let status = entry.status();
+    assert_eq!((status.tcp_flows, status.lanes.len()), (0, 1));
+    udp.abort();
+    // Long before the lane's connection is given up.
+    until("the flow is on tcp", || entry.status().tcp_flows == 1).await;
+    transfer.goes_on(PART).await;
+    transfer.ends_whole().await;
+    until("the flow is over", || entry.status().tcp_flows == 0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_on_tcp_goes_on_over_its_lanes_quic_connection() {
-    let mut fabric = Fabric::start(&[], echo().await);
-    // Nobody else is at this address, so one port is free on both carriers.
-    let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 77), 0)).await.unwrap();
-    let listener = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
-    let (gate, is_open) = watch::channel(true);
-    let egress = fabric.address(EGRESS);
-    let (address, connections) = brittle_on(listener, egress, u64::MAX, is_open);
-    let _proxy = proxy_on(udp, egress);
-    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
-    fabric.publish();
+    let TwoCarriers { fabric, gate, connections, udp: _udp } = TwoCarriers::start(77).await;
     let entry = fabric.nodes[&ENTRY].endpoint.clone();
     let session = fabric.session().await;
     let mut transfer = Transfer::begin(&session).await;

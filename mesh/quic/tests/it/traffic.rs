@@ -130,17 +130,48 @@ async fn keys_pass_nodes_whose_bulk_takes_all_of_its_threads() {
     for (node, seed) in [(ENTRY, 61), (EGRESS, 62)] {
         fabric.move_bulk(node, seed, &bulk);
     }
-    let (taken, is_taken) = tokio::sync::oneshot::channel();
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    bulk.spawn(async move {
-        taken.send(()).unwrap();
-        // It ends when the other side is dropped.
-        let _ = released.recv();
-    });
+    let (release, is_taken) = take_thread(&bulk);
     is_taken.await.unwrap();
     let session = fabric.session_on(Carrier::Quic).await;
     let keys = exchange(&session, Lane::Interactive, b"keys".to_vec());
     assert_eq!(timeout(PATIENCE, keys).await.unwrap(), b"keys");
     drop(release);
     bulk.shutdown_background();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relays_keys_and_its_bulk_have_threads_of_their_own() {
+    let bulk = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let bulk = bulk.unwrap();
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
+    fabric.cut_direct_path();
+    fabric.move_bulk(RELAY, 63, &bulk);
+    let (release, is_taken) = take_thread(&bulk);
+    is_taken.await.unwrap();
+    let session = fabric.session().await;
+    let keys = exchange(&session, Lane::Interactive, b"keys".to_vec());
+    let file = exchange(&session, Lane::Bulk, b"file".to_vec());
+    tokio::pin!(file);
+    tokio::select! {
+        biased;
+        _ = &mut file => panic!("the relay's bulk runs elsewhere"),
+        keys = timeout(PATIENCE, keys) => assert_eq!(keys.unwrap(), b"keys"),
+    }
+    drop(release);
+    assert_eq!(timeout(PATIENCE, file).await.unwrap(), b"file");
+    bulk.shutdown_background();
+}
+
+/// Has the one thread of a runtime stand still until the first part is dropped; the other says when.
+fn take_thread(
+    runtime: &tokio::runtime::Runtime,
+) -> (std::sync::mpsc::Sender<()>, tokio::sync::oneshot::Receiver<()>) {
+    let (taken, is_taken) = tokio::sync::oneshot::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    runtime.spawn(async move {
+        taken.send(()).unwrap();
+        // It ends when the other side is dropped.
+        let _ = released.recv();
+    });
+    (release, is_taken)
 }

@@ -9,6 +9,7 @@ mod everyday;
 mod fence;
 mod holes;
 mod lease;
+mod living;
 mod nat;
 mod network;
 mod outage;

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) now: Moment,
     pub(super) sends: bool,
     pub(super) round_trip: Duration,
+    /// Of those paths that do not take as long as the others.
+    pub(super) round_trips: BTreeMap<Candidate, Duration>,
     pub(super) conditions: BTreeMap<Candidate, Condition>,
     pub(super) open: BTreeMap<u64, Candidate>,
     pub(super) using: u64,
@@ -69,6 +71,7 @@ impl World {
             now,
             sends: true,
             round_trip: Duration::from_millis(10),
+            round_trips: BTreeMap::new(),
             conditions,
             open: BTreeMap::from([(LanePath::FIRST, over)]),
             using: LanePath::FIRST,
@@ -156,7 +159,7 @@ impl World {
     fn send(&mut self) {
         self.sent += 1;
         if self.path().is_some_and(|path| self.conditions[&path] == Condition::Works) {
-            self.later(Happening::Echo(self.using));
+            self.later(self.using, Happening::Echo(self.using));
         }
         if !self.lane.is_looking() {
             self.tell(self.traffic());
@@ -165,12 +168,19 @@ impl World {
 
     fn traffic(&self) -> Input {
         let (sent, received) = (self.sent, self.received);
-        Input::Traffic(Traffic { sent, received, rtt: self.round_trip })
+        Input::Traffic(Traffic { sent, received, rtt: self.takes(self.using) })
     }
 
-    fn later(&mut self, happening: Happening) {
+    /// How long it takes along a path and back.
+    fn takes(&self, generation: u64) -> Duration {
+        let candidate = self.open.get(&generation);
+        let own = candidate.and_then(|candidate| self.round_trips.get(candidate));
+        own.copied().unwrap_or(self.round_trip)
+    }
+
+    fn later(&mut self, along: u64, happening: Happening) {
         self.number += 1;
-        self.coming.insert((self.now + self.round_trip, self.number), happening);
+        self.coming.insert((self.now + self.takes(along), self.number), happening);
     }
 
     fn perform(&mut self) {
@@ -179,7 +189,7 @@ impl World {
             match effect {
                 Effect::Open { generation, candidate } => {
                     self.open.insert(generation, candidate);
-                    self.later(Happening::Opened(generation));
+                    self.later(generation, Happening::Opened(generation));
                 }
                 Effect::Close { generation } => {
                     assert!(self.open.remove(&generation).is_some(), "closed twice");
@@ -187,7 +197,7 @@ impl World {
                 Effect::Probe { generation, probe } => {
                     self.probes += 1;
                     if self.conditions[&self.open[&generation]] != Condition::Dead {
-                        self.later(Happening::Answered(generation, probe));
+                        self.later(generation, Happening::Answered(generation, probe));
                     }
                 }
                 Effect::Use { generation, candidate } => {

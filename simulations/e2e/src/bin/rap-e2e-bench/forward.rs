@@ -6,6 +6,7 @@
 //! | `forward_one_node` | the egress is the client's entry, too | `forward_ssh_l` | `ssh -L` on the egress |
 //! | `forward_direct` | entry to egress, the relay's kernel routes | `forward_ssh_l` | the same |
 //! | `forward_one_hop` | entry to egress through the relay's agent | `forward_ssh_j` | `ssh -J relay -L` on the egress |
+//! | `forward_one_hop_quic` | the same, all on the carrier `quic` | `forward_ssh_j` | the same |
 //! | `open_session` | `rap proxy`, to the target's first byte | `open_ssh_j` | `ssh -J relay -W`, to the same |
 
 use std::{
@@ -15,7 +16,7 @@ use std::{
     time::Instant,
 };
 
-use rap_e2e::{Fabric, Lab, Process, Space, start_sshd, until};
+use rap_e2e::{Fabric, Lab, Person, Process, Space, start_sshd, until};
 
 use crate::{PATIENCE, bound, connect, figure, share};
 
@@ -24,6 +25,7 @@ pub(crate) const FIGURES: &[&str] = &[
     "forward_direct",
     "forward_ssh_l",
     "forward_one_hop",
+    "forward_one_hop_quic",
     "forward_ssh_j",
     "open_session",
     "open_ssh_j",
@@ -48,7 +50,7 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     let target = format!("{}:{SOURCE_PORT}", Space::Office.address());
 
     share(fabric, "source", &target).await;
-    let ours = forwarded_rate(fabric, "connect").await;
+    let ours = forwarded_rate(fabric, &fabric.alice, "connect").await;
 
     let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
     let forward = format!("-L127.0.0.1:{FORWARD_PORT}:{target}");
@@ -70,7 +72,7 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
         let both = ["node", "roles", "egress", "entry-node@acme", "stream-worker@acme"];
         fabric.ada.rap(&both).await.ok();
         fabric.settle().await;
-        let rate = forwarded_rate(fabric, "connect-one-node").await;
+        let rate = forwarded_rate(fabric, &fabric.alice, "connect-one-node").await;
         figure("forward_one_node", rate, "MB/s");
     } else {
         let mut proxy = fabric.alice.command("rap");
@@ -80,12 +82,19 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
         through.args([format!("-J{relay}"), format!("-W{}:22", Space::Office.address())]);
         through.arg(egress.to_string());
         figure("open_ssh_j", median_opening(through), "ms");
+        for neighbour in [Space::Entry, Space::Egress] {
+            lab.block(Space::Relay, neighbour, "tcp").expect("the relay's filter is ours");
+        }
+        let alice = fabric.alice.with("RAP_CARRIER", "quic");
+        let rate = forwarded_rate(fabric, &alice, "connect-quic").await;
+        figure("forward_one_hop_quic", rate, "MB/s");
+        lab.unblock(Space::Relay).expect("it was blocked");
     }
 }
 
 /// The best rate through a local port that leads to the source. `name` is the log's.
-async fn forwarded_rate(fabric: &Fabric, name: &str) -> f64 {
-    let (mut through, address) = connect(fabric, name, &["source"]).await;
+async fn forwarded_rate(fabric: &Fabric, person: &Person, name: &str) -> f64 {
+    let (mut through, address) = connect(fabric, person, name, &["source"]).await;
     let rate = best_rate(fabric.lab(), address).await;
     through.stop(PATIENCE).await;
     rate

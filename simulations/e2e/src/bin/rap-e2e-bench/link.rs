@@ -43,8 +43,9 @@ pub(crate) async fn measure(fabric: &Fabric) {
         share(fabric, name, &format!("{}:{port}", Space::Office.address())).await;
     }
     let interactive = ["echo", "--lane", "interactive"];
-    let (_typing, typing_at) = connect(fabric, "connect-echo", &interactive).await;
-    let (_bulk, bulk_at) = connect(fabric, "connect-flood", &["flood", "--lane", "bulk"]).await;
+    let (_typing, typing_at) = connect(fabric, &fabric.alice, "connect-echo", &interactive).await;
+    let (_bulk, bulk_at) =
+        connect(fabric, &fabric.alice, "connect-flood", &["flood", "--lane", "bulk"]).await;
     until("the echo answers", PATIENCE, async || inputs(lab, typing_at, PAUSE).ok()).await;
 
     let idle = inputs(lab, typing_at, SPAN / 2).expect("it answered before");

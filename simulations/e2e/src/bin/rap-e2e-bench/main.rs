@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use rap_e2e::{Fabric, Lab, Process};
+use rap_e2e::{Fabric, Lab, Person, Process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const FAMILIES: [(&str, &[&str]); 3] =
@@ -78,9 +78,14 @@ async fn share(fabric: &Fabric, name: &str, target: &str) {
 
 /// Starts `rap connect` with these words, which begin with the resource; returns where it listens.
 /// `name` is the log's.
-async fn connect(fabric: &Fabric, name: &str, words: &[&str]) -> (Process, SocketAddr) {
+async fn connect(
+    fabric: &Fabric,
+    person: &Person,
+    name: &str,
+    words: &[&str],
+) -> (Process, SocketAddr) {
     let words = [&["connect", "--listen", "127.0.0.1:0"], words].concat();
-    let mut through = fabric.alice.start(name, "rap", &words, &fabric.logs());
+    let mut through = person.start(name, "rap", &words, &fabric.logs());
     let address = through
         .says("where it listens", PATIENCE, |line| {
             let (_, rest) = line.split_once("listening on ")?;
