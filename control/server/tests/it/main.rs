@@ -14,6 +14,7 @@ mod differ;
 mod enrollment;
 mod erased;
 mod events;
+mod folds;
 mod limits;
 mod losses;
 mod node;
