@@ -16,6 +16,7 @@ mod erased;
 mod events;
 mod folds;
 mod limits;
+mod lines;
 mod losses;
 mod node;
 mod objects;
