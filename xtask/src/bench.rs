@@ -20,6 +20,7 @@ const MAX_ROUNDS: usize = 99;
 const BUILDS: &[&[&str]] = &[
     &["--package=rap-mesh", "--example=mesh_bench"],
     &["--package=rap-mesh-core", "--example=score_bench"],
+    &["--package=rap-simulations", "--bin=rap-sim"],
     &[
         "--package=rap-e2e",
         "--package=rap",
@@ -30,12 +31,14 @@ const BUILDS: &[&[&str]] = &[
     ],
 ];
 
-/// Programs that measure, by where cargo puts them.
-const PROGRAMS: &[&str] = &[
-    "measure/examples/score_bench",
-    "measure/examples/mesh_bench",
-    "measure/rap-e2e-bench",
-    "measure/rap-log-bench",
+/// Programs that measure, by where cargo puts them, and what they are told.
+const PROGRAMS: &[(&str, &[&str])] = &[
+    ("measure/examples/score_bench", &[]),
+    ("measure/rap-sim", &["--figure", "--scenario", "leases", "--seeds", "3000"]),
+    ("measure/rap-sim", &["--figure", "--scenario", "fleet", "--seeds", "200"]),
+    ("measure/examples/mesh_bench", &[]),
+    ("measure/rap-e2e-bench", &[]),
+    ("measure/rap-log-bench", &[]),
 ];
 
 /// What stands in a value's place when there is none, with the reason behind it.
@@ -67,9 +70,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
     let mut figures = Figures::new();
     let path = shell::root().join("docs/benchmarks.md");
     for round in 1..=rounds {
-        for program in PROGRAMS {
-            eprintln!("round {round} of {rounds}: {program}");
+        for (program, words) in PROGRAMS {
+            eprintln!("round {round} of {rounds}: {program} {}", words.join(" "));
             let mut command = Command::new(shell::target_dir().join(program));
+            command.args(*words);
             command.env("RAP_BIN_DIR", shell::target_dir().join("measure"));
             collect(&shell::output(&mut command)?, &mut figures)?;
         }

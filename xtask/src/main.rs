@@ -16,7 +16,8 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   demo                     build and start a whole fabric on this machine, to try it
-  test [STEP…]             everything that CI runs; steps can be named one by one
+  test [--long] [STEP…]    everything that CI runs; steps can be named one by one; --long kills,
+                           pauses and cuts off many more times
   ci                       the same as test
   sim [--scenario fabric|leases|beat|fleet] [--nodes N] [--seed N] [--seeds N]
       [--minutes M]

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first.
+//! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first. `--long` is the
+//! same with many more rounds of what is killed, paused and cut off.
 
 use std::{process::Command, time::Instant};
 
@@ -23,40 +24,51 @@ const FLEET_SEEDS: &str = "200";
 const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
 const LARGE_FLEETS: [(&str, &str); 2] = [("100", "6"), ("1000", "1")];
 
+/// How many rounds the tests run that ask for their number, by the variable that they ask.
+const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
+const LONG: &str = "--long";
+
+/// What a step is told: how many rounds.
+type Rounds = &'static [(&'static str, &'static str)];
 /// A name to choose it by, and what it does.
-type Step = (&'static str, fn() -> Outcome);
+type Step = (&'static str, fn(Rounds) -> Outcome);
 
 const STEPS: &[Step] = &[
-    ("packages", packages::ensure),
-    ("format", format),
-    ("lint", lint),
-    ("docs", docs),
-    ("build", build),
+    ("packages", |_| packages::ensure()),
+    ("format", |_| format()),
+    ("lint", |_| lint()),
+    ("docs", |_| docs()),
+    ("build", |_| build()),
     ("unit", unit),
-    ("contract", contract::run),
-    ("sim", simulate),
+    ("contract", |_| contract::run()),
+    ("sim", |_| simulate()),
     ("e2e", end_to_end),
-    ("fuzz", || fuzz::run(&[])),
-    ("deny", deny),
+    ("fuzz", |_| fuzz::run(&[])),
+    ("deny", |_| deny()),
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    for name in arguments {
-        if !STEPS.iter().any(|(step, _)| step == name) {
-            let known: Vec<_> = STEPS.iter().map(|(step, _)| *step).collect();
-            return Err(format!("no step {name:?}; the steps are: {}", known.join(", ")));
-        }
-    }
-    for (name, step) in STEPS {
-        if !arguments.is_empty() && !arguments.contains(name) {
-            continue;
-        }
+    let (rounds, steps) = choose(arguments)?;
+    for (name, step) in steps {
         println!("== {name}");
         let start = Instant::now();
-        step()?;
+        step(rounds)?;
         println!("== {name}: passed in {} s", start.elapsed().as_secs());
     }
     Ok(())
+}
+
+/// How many rounds of which steps.
+fn choose(arguments: &[&str]) -> Result<(Rounds, Vec<Step>), String> {
+    let (long, named): (Vec<&str>, Vec<&str>) =
+        arguments.iter().partition(|argument| **argument == LONG);
+    if let Some(name) = named.iter().find(|name| STEPS.iter().all(|(step, _)| step != *name)) {
+        let known: Vec<_> = STEPS.iter().map(|(step, _)| *step).collect();
+        return Err(format!("no step {name:?}; the steps are: {}", known.join(", ")));
+    }
+    let chosen = STEPS.iter().filter(|(step, _)| named.is_empty() || named.contains(step));
+    let rounds = if long.is_empty() { &[] } else { LONG_ROUNDS };
+    Ok((rounds, chosen.copied().collect()))
 }
 
 fn format() -> Outcome {
@@ -85,14 +97,10 @@ fn build() -> Outcome {
     shell::run(&mut shell::cargo(["build", "--quiet", "--workspace", "--all-targets", "--locked"]))
 }
 
-fn unit() -> Outcome {
-    shell::run(&mut shell::cargo([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--exclude=rap-e2e",
-        "--locked",
-    ]))
+fn unit(rounds: Rounds) -> Outcome {
+    let mut command =
+        shell::cargo(["test", "--quiet", "--workspace", "--exclude=rap-e2e", "--locked"]);
+    shell::run(command.envs(rounds.iter().copied()))
 }
 
 /// Fixed seeds, and a block of others that follows from the commit. With the program that the
@@ -124,7 +132,7 @@ fn simulate() -> Outcome {
 
 /// Out of the whole workspace: a package alone would choose other features, and compile most of its
 /// dependencies again.
-fn end_to_end() -> Outcome {
+fn end_to_end(rounds: Rounds) -> Outcome {
     let mut command = shell::cargo([
         "test",
         "--workspace",
@@ -134,6 +142,7 @@ fn end_to_end() -> Outcome {
         "--test-threads=1",
         "--nocapture",
     ]);
+    command.envs(rounds.iter().copied());
     shell::run(command.env("RAP_AICS_TLOG", verifier::ensure()?))
 }
 
@@ -155,4 +164,23 @@ fn deny() -> Outcome {
     let mut check = Command::new(program);
     check.current_dir(shell::root());
     shell::run(check.args(["check", "bans", "licenses", "sources"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(arguments: &[&str]) -> Result<(usize, Vec<&'static str>), String> {
+        let (rounds, steps) = choose(arguments)?;
+        Ok((rounds.len(), steps.into_iter().map(|(name, _)| name).collect()))
+    }
+
+    #[test]
+    fn steps_run_as_they_are_named_and_long_only_when_somebody_says_so() {
+        assert_eq!(chosen(&["e2e", "unit"]), Ok((0, vec!["unit", "e2e"])));
+        assert_eq!(chosen(&["unit", "--long"]), Ok((LONG_ROUNDS.len(), vec!["unit"])));
+        let all = STEPS.iter().map(|(name, _)| *name).collect();
+        assert_eq!(chosen(&["--long"]), Ok((LONG_ROUNDS.len(), all)));
+        assert!(chosen(&["unit", "--longer"]).is_err());
+    }
 }

@@ -6,7 +6,11 @@
 //! was folded from. When anything does not match it is left aside, and the log is folded from the
 //! beginning.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use rap_control_core::state::{FOLD_VERSION, MAX_STATE_BYTES, State};
 use rap_events::{
@@ -67,6 +71,26 @@ pub(crate) enum Unusable {
 pub(crate) struct Folded {
     pub(crate) state: State,
     pub(crate) frontier: Frontier,
+}
+
+/// Where a server that runs leaves its state: now and then, and when it stops.
+pub(crate) struct Shelf {
+    dir: PathBuf,
+    cluster: ClusterId,
+    /// Both write the same file.
+    writing: Mutex<()>,
+}
+
+impl Shelf {
+    pub(crate) fn new(dir: &Path, cluster: ClusterId) -> Self {
+        Self { dir: dir.to_owned(), cluster, writing: Mutex::default() }
+    }
+
+    /// As [`store`]. It waits for the disk, so not on a thread that anybody else needs.
+    pub(crate) fn store(&self, state: &State, frontier: &Frontier) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        store(&self.dir, self.cluster, state, frontier);
+    }
 }
 
 /// What an earlier start left, if that still counts.

@@ -34,6 +34,7 @@ mod rates;
 mod replays;
 pub mod replica;
 mod sealing;
+mod served;
 mod server;
 mod subjects;
 pub mod telemetry;

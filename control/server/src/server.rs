@@ -35,6 +35,7 @@ use crate::{
         beats::BeatKeeper,
         doorbell::Doorbell,
         feeder::Feeder,
+        fold_keeper::FoldKeeper,
         grantor::GrantorActor,
         guardian::{Guardian, Ward},
         guesses::GuessRecorder,
@@ -49,7 +50,8 @@ use crate::{
     beat::{BeatSender, authority_beat},
     bootstrap, clock, connection,
     custody::{Custody, CustodyError},
-    fold_cache, http,
+    fold_cache::Shelf,
+    http,
     leadership::{Desk, leadership},
     lease_desk::{self, lease_desk},
     node_api,
@@ -206,7 +208,8 @@ async fn run(
         beat: Arc::new(Mutex::new(beat_sender)),
         news: Arc::new(Mutex::new(news)),
     };
-    let wards = wards(&app, Arc::new(states_sender), desks);
+    let shelf = Arc::new(Shelf::new(&options.state_dir, cluster));
+    let wards = wards(&app, Arc::new(states_sender), desks, &shelf);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     settle(&app).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
@@ -230,7 +233,7 @@ async fn run(
     };
     renewal.abort();
     resign(&app).await;
-    keep_fold(&app, &options.state_dir).await;
+    keep_fold(&app, &shelf).await;
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
@@ -271,13 +274,13 @@ fn http_server(
 }
 
 /// Leaves the state for the next start, when nobody writes to the log at this moment.
-async fn keep_fold(app: &App, dir: &std::path::Path) {
+async fn keep_fold(app: &App, shelf: &Shelf) {
     if app.refuted().is_some() {
         return;
     }
     let Ok(frontier) = app.log.frontier().await else { return };
     if let Some(state) = app.wait_for(frontier.size(), FOLD_WAIT).await {
-        fold_cache::store(dir, app.custody.cluster, &state, &frontier);
+        shelf.store(&state, &frontier);
     }
 }
 
@@ -302,6 +305,7 @@ fn wards(
     app: &Arc<App>,
     states: Arc<watch::Sender<Arc<State>>>,
     Desks { leadership, beat, news }: Desks,
+    shelf: &Arc<Shelf>,
 ) -> Vec<Ward> {
     let [
         projection,
@@ -315,7 +319,9 @@ fn wards(
         beats,
         sealer,
         leases,
+        folds,
     ] = std::array::from_fn(|_| Arc::clone(app));
+    let shelf = Arc::clone(shelf);
     vec![
         Ward::start("projection", move || {
             Projection::new(Arc::clone(&projection), Arc::clone(&states))
@@ -332,6 +338,7 @@ fn wards(
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
         Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
         Ward::start("sealer", move || Sealer::new(Arc::clone(&sealer))),
+        Ward::start("fold keeper", move || FoldKeeper::new(Arc::clone(&folds), Arc::clone(&shelf))),
     ]
 }
 

@@ -139,6 +139,29 @@ pub async fn prove_consistency(
     Ok(proof::prove_consistency(earlier, size, &tiles)?)
 }
 
+/// The right edge of the tree over the first `size` events, whatever came after them.
+pub async fn frontier_at(log: &dyn Log, size: u64) -> Result<Frontier, TreeError> {
+    let levels: Vec<u8> = TileId::levels(size).collect();
+    let mut roots = Vec::new();
+    for level in levels.into_iter().rev() {
+        // What is left of this level beside the full tiles, which are hashes of the next one.
+        let hashes = size >> (level * HEIGHT);
+        let first = hashes / u64::from(WIDTH) * u64::from(WIDTH);
+        let count = u16::try_from(hashes - first).expect("less than a tile is wide");
+        if count == 0 {
+            continue;
+        }
+        let stored = log.hashes(level, first, count).await?;
+        if stored.len() < usize::from(count) {
+            return Err(TreeError::NoSuchTile);
+        }
+        let mut rest = Frontier::default();
+        stored.into_iter().for_each(|hash| drop(rest.push(hash)));
+        roots.extend(rest.to_bytes());
+    }
+    Frontier::from_bytes(size, &roots).map_err(|_| TreeError::NoSuchTile)
+}
+
 async fn read_plan(log: &dyn Log, plan: Vec<TileId>) -> Result<Tiles, TreeError> {
     let mut tiles = Tiles::new();
     for id in plan {

@@ -4,13 +4,20 @@ use rap_events::beat::{Ballot, BeatTableError, MAX_PROPOSAL_BYTES, MAX_VOTES, Pr
 use rap_proto::{Digest, KeyId, Timestamp};
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 
-use crate::failure;
+use crate::{
+    engine::{clock, is_standby},
+    failure,
+};
 
 /// One row, whether there is a proposal or not.
-const READ: &str = "\
-    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, pg_is_in_recovery(), \
-           log_head.position, beat_proposal.sequence, beat_proposal.payload \
-    FROM log_head LEFT JOIN beat_proposal ON true";
+const READ: &str = concat!(
+    "SELECT ",
+    clock!(),
+    ", ",
+    is_standby!(),
+    ", log_head.position, beat_proposal.sequence, beat_proposal.payload \
+     FROM log_head LEFT JOIN beat_proposal ON true",
+);
 const READ_VOTES: &str = "\
     SELECT replica, sequence, payload, signature FROM beat_votes ORDER BY replica LIMIT $1";
 const PROPOSE: &str = "\

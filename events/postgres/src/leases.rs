@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     batch::Batch,
+    engine::{clock, timeline},
     failure::{self, Failure},
     writer::{Sent, column},
 };
@@ -31,16 +32,20 @@ const LOCK: &str = "\
                         WHERE leases.category = asked.category AND leases.stream = asked.stream \
                         FOR UPDATE) AS held";
 /// One row for each lease that is there, and one with the time alone when none is.
-const FIND: &str = "\
-    SELECT clock.now, category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended, \
-           clock.timeline \
-    FROM (SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now, \
-                 ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint AS timeline) AS clock \
-    LEFT JOIN (SELECT found.* FROM UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
-               CROSS JOIN LATERAL (SELECT * FROM leases \
-                                   WHERE leases.category = asked.category \
-                                     AND leases.stream = asked.stream OFFSET 0) AS found) \
-    AS found ON true";
+const FIND: &str = concat!(
+    "SELECT clock.now, category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended, \
+            clock.timeline \
+     FROM (SELECT ",
+    clock!(),
+    " AS now, ",
+    timeline!(),
+    " AS timeline) AS clock \
+     LEFT JOIN (SELECT found.* FROM UNNEST($1::text[], $2::uuid[]) AS asked (category, stream) \
+                CROSS JOIN LATERAL (SELECT * FROM leases \
+                                    WHERE leases.category = asked.category \
+                                      AND leases.stream = asked.stream OFFSET 0) AS found) \
+     AS found ON true",
+);
 const WRITE: &str = "\
     INSERT INTO leases (category, stream, generation, holder, ttl_ms, renewed_at, valid_until, \
                         ended) \
@@ -52,42 +57,42 @@ const WRITE: &str = "\
         ended = EXCLUDED.ended";
 /// Compares and sets the whole batch. The clock is read when every row is locked: `count` waits
 /// for the locks.
-const RENEW: &str = "\
-    WITH asked AS MATERIALIZED ( \
-        SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[], $4::uuid[]) WITH ORDINALITY \
-        AS asked (category, stream, generation, holder, place) \
-    ), held AS MATERIALIZED ( \
-        SELECT * FROM leases WHERE (category, stream) IN (SELECT category, stream FROM asked) \
-        ORDER BY category, stream FOR UPDATE \
-    ), clock AS MATERIALIZED ( \
-        SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now \
-        FROM (SELECT count(*) FROM held) AS locked \
-    ), renewed AS ( \
-        UPDATE leases SET renewed_at = clock.now, valid_until = clock.now + leases.ttl_ms \
-        FROM clock, held \
-        WHERE leases.category = held.category AND leases.stream = held.stream \
-          AND NOT held.ended AND clock.now < held.valid_until \
-          AND EXISTS (SELECT FROM asked \
-                      WHERE asked.category = held.category AND asked.stream = held.stream \
-                        AND asked.generation = held.generation AND asked.holder = held.holder) \
-    ) \
-    SELECT clock.now, held.category, held.stream, held.generation, held.holder, held.ttl_ms, \
-           held.renewed_at, held.valid_until, held.ended \
-    FROM clock CROSS JOIN asked \
-    LEFT JOIN held ON held.category = asked.category AND held.stream = asked.stream \
-    ORDER BY asked.place";
-const NOW: &str = "SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-/// The first digits of a log file's name are the timeline that the server writes now. A standby
-/// refuses to say, as it should: what it reads may be behind.
-const AT: &str = "\
-    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, \
-           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint";
-const READ: &str = "\
-    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint, category, stream, \
-           generation, holder, ttl_ms, renewed_at, valid_until, ended, \
-           ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint \
-    FROM leases WHERE category = $1 AND ($2::uuid IS NULL OR stream > $2) \
-    ORDER BY stream LIMIT $3";
+const RENEW: &str = concat!(
+    "WITH asked AS MATERIALIZED ( \
+         SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[], $4::uuid[]) WITH ORDINALITY \
+         AS asked (category, stream, generation, holder, place) \
+     ), held AS MATERIALIZED ( \
+         SELECT * FROM leases WHERE (category, stream) IN (SELECT category, stream FROM asked) \
+         ORDER BY category, stream FOR UPDATE \
+     ), clock AS MATERIALIZED ( \
+         SELECT ",
+    clock!(),
+    " AS now FROM (SELECT count(*) FROM held) AS locked \
+     ), renewed AS ( \
+         UPDATE leases SET renewed_at = clock.now, valid_until = clock.now + leases.ttl_ms \
+         FROM clock, held \
+         WHERE leases.category = held.category AND leases.stream = held.stream \
+           AND NOT held.ended AND clock.now < held.valid_until \
+           AND EXISTS (SELECT FROM asked \
+                       WHERE asked.category = held.category AND asked.stream = held.stream \
+                         AND asked.generation = held.generation AND asked.holder = held.holder) \
+     ) \
+     SELECT clock.now, held.category, held.stream, held.generation, held.holder, held.ttl_ms, \
+            held.renewed_at, held.valid_until, held.ended \
+     FROM clock CROSS JOIN asked \
+     LEFT JOIN held ON held.category = asked.category AND held.stream = asked.stream \
+     ORDER BY asked.place",
+);
+const NOW: &str = concat!("SELECT ", clock!());
+const AT: &str = concat!("SELECT ", clock!(), ", ", timeline!());
+const READ: &str = concat!(
+    "SELECT ",
+    clock!(),
+    ", category, stream, generation, holder, ttl_ms, renewed_at, valid_until, ended, ",
+    timeline!(),
+    " FROM leases WHERE category = $1 AND ($2::uuid IS NULL OR stream > $2) \
+     ORDER BY stream LIMIT $3",
+);
 
 /// The time, the timeline and the rows that appends decide by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ pub mod backup;
 mod batch;
 mod beats;
 mod connect;
+mod engine;
 mod failure;
 mod head;
 mod heads;

@@ -61,7 +61,8 @@ bodies! {
     /// with.
     pub struct Replay {
         /// Whether nothing differs: the rebuilt projections from the live ones, where both are
-        /// of the same position, and every event from what the log's tree commits to.
+        /// of the same position, every event from what the log's tree commits to, and the node's
+        /// snapshot from what it was served, where that is known.
         pub equal: bool,
         /// The position up to which events were folded.
         pub position: u64,
@@ -89,6 +90,10 @@ bodies! {
         pub issued_at: Timestamp,
         /// The SHA-256 of the manifest, as the node's own state names it.
         pub digest: Digest,
+        /// The SHA-256 of the manifest of this version that the node was served by the replica that
+        /// answers; absent when it did not lately.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub served_digest: Option<Digest>,
         /// The SHA-256 of each section, by its name.
         pub sections: BTreeMap<String, Digest>,
     }

@@ -7,6 +7,7 @@
 pub mod citations;
 pub mod migrations;
 pub mod sizes;
+pub mod sql;
 pub mod tiers;
 pub mod words;
 pub mod workspace;
@@ -37,6 +38,7 @@ mod tests {
             words::check(&workspace),
             migrations::check(&workspace),
             citations::check(&workspace),
+            sql::check(&workspace),
         ]
         .concat();
         let lines: Vec<_> =

@@ -14,6 +14,24 @@ use crate::{kit::Chance, message::Message};
 /// The most messages of each kind that the attacker remembers.
 const MAX_REMEMBERED: usize = 64;
 
+/// What is tried, by what it is called where faults are counted.
+pub const ATTACKS: [&str; 7] = [
+    OWN_SNAPSHOT,
+    ANY_SNAPSHOT,
+    FORGED_SNAPSHOT,
+    CHANGED_SNAPSHOT,
+    REPEATED_DOWN,
+    REPEATED_UP,
+    STOLEN_TOKEN,
+];
+const OWN_SNAPSHOT: &str = "a snapshot of before";
+const ANY_SNAPSHOT: &str = "a snapshot of any node";
+const FORGED_SNAPSHOT: &str = "a forged snapshot";
+const CHANGED_SNAPSHOT: &str = "a changed snapshot";
+const REPEATED_DOWN: &str = "a repeated message to a node";
+const REPEATED_UP: &str = "a repeated message to control";
+const STOLEN_TOKEN: &str = "a stolen token";
+
 /// Everything that the attacker has overheard.
 #[derive(Debug, Default)]
 pub struct Attacker {
@@ -63,34 +81,35 @@ impl Attacker {
         }
     }
 
-    /// Something to try against one of `nodes` nodes.
-    pub fn attempt(&self, nodes: usize, chance: &mut Chance) -> Option<Attempt> {
+    /// Something to try against one of `nodes` nodes, and what it is called.
+    pub fn attempt(&self, nodes: usize, chance: &mut Chance) -> Option<(&'static str, Attempt)> {
         let node = usize::try_from(chance.below(nodes as u64)).unwrap_or(0);
-        match chance.below(8) {
+        let (kind, attempt) = match chance.below(8) {
             0 | 1 => {
                 let own: Vec<_> = self.manifests.iter().filter(|(to, _)| *to == node).collect();
                 let (_, manifest) = chance.pick(&own)?;
-                Some(Attempt::Snapshot(node, self.whole(manifest.clone())?))
+                (OWN_SNAPSHOT, Attempt::Snapshot(node, self.whole(manifest.clone())?))
             }
             2 => {
                 let (_, manifest) = chance.pick(&self.manifests)?;
-                Some(Attempt::Snapshot(node, self.whole(manifest.clone())?))
+                (ANY_SNAPSHOT, Attempt::Snapshot(node, self.whole(manifest.clone())?))
             }
-            3 => Some(Attempt::Snapshot(node, self.forged(node, chance)?)),
+            3 => (FORGED_SNAPSHOT, Attempt::Snapshot(node, self.forged(node, chance)?)),
             4 => {
                 let (_, manifest) = chance.pick(&self.manifests)?;
                 let mut bundle = self.whole(manifest.clone())?;
                 let at = usize::try_from(chance.below(bundle.manifest.len() as u64)).ok()?;
                 bundle.manifest[at] ^= 1 << chance.below(8);
-                Some(Attempt::Snapshot(node, bundle))
+                (CHANGED_SNAPSHOT, Attempt::Snapshot(node, bundle))
             }
             5 => {
                 let (to, bytes) = chance.pick(&self.downs)?;
-                Some(Attempt::ToNode(*to, Message::Down(bytes.clone())))
+                (REPEATED_DOWN, Attempt::ToNode(*to, Message::Down(bytes.clone())))
             }
-            6 => Some(Attempt::ToControl(Message::Up(chance.pick(&self.ups)?.clone()))),
-            _ => self.stolen_token(node, chance),
-        }
+            6 => (REPEATED_UP, Attempt::ToControl(Message::Up(chance.pick(&self.ups)?.clone()))),
+            _ => (STOLEN_TOKEN, self.stolen_token(node, chance)?),
+        };
+        Some((kind, attempt))
     }
 
     /// A token that was seen, shown over another connection or by somebody else.

@@ -43,6 +43,10 @@ impl Network {
         self.cut.clear();
     }
 
+    pub fn severs(&self, from: Party, to: Party) -> bool {
+        self.cut.get(&pair(from, to)).is_some_and(|count| *count > 0)
+    }
+
     /// When each copy of a message arrives.
     pub fn deliveries(
         &self,
@@ -56,9 +60,8 @@ impl Network {
         let repeated = carriage == Carriage::Bus && chance.happens(mix.duplication);
         let (least, greatest) = mix.latency;
         let (first, second) = (chance.between(least, greatest), chance.between(least, greatest));
-        let severed = self.cut.get(&pair(from, to)).is_some_and(|count| *count > 0);
         match () {
-            () if lost || severed => Vec::new(),
+            () if lost || self.severs(from, to) => Vec::new(),
             () if repeated => vec![first, second],
             () => vec![first],
         }

@@ -250,6 +250,7 @@ impl SimNode {
     ) {
         if let Err(PowerCut) = what(self, turn) {
             turn.note(format_args!("{} loses power in a write", self.host.name));
+            turn.coverage.fault("torn write");
             self.crash(turn);
         }
     }

@@ -7,7 +7,7 @@ use rap_proto::{Moment, Timestamp};
 
 use crate::{
     checkers::Checkers,
-    kit::{Trace, Violation, clock::START},
+    kit::{Coverage, Trace, Violation, clock::START},
     message::Message,
     mutation::Mutation,
     network::{Carriage, Party},
@@ -31,6 +31,7 @@ pub struct Turn<'a> {
     pub mutation: Option<Mutation>,
     pub checkers: &'a mut Checkers,
     pub trace: &'a mut Trace,
+    pub coverage: &'a mut Coverage,
     pub sent: Vec<Sent>,
     /// Observations that a wrong control records only then. See [`Mutation`].
     pub recorded_later: Vec<Vec<u8>>,

@@ -221,11 +221,18 @@ impl World {
     fn crash(&mut self) {
         let index = self.stage.any(self.nodes.len() + 1);
         if index == self.nodes.len() {
+            if self.control.is_running() {
+                self.stage.coverage.fault("control crash");
+            }
             self.turn(|world, turn| world.control.crash(turn));
             self.stage.within_secs(1, 15, Event::Boot(Party::Control));
         } else if self.stage.chance.happens(self.stage.mix.torn_writes) {
+            // Counted when it happens: a node that writes nothing loses nothing.
             self.nodes[index].crash_in_a_write();
         } else {
+            if !self.nodes[index].is_off() {
+                self.stage.coverage.fault("node crash");
+            }
             self.node_turn(index, SimNode::crash);
         }
         if let Some(every) = self.stage.mix.crash_every {
@@ -237,6 +244,9 @@ impl World {
         // Control is what most of them need.
         let one = if self.stage.chance.happens(500) { Party::Control } else { self.any_party() };
         let other = self.any_party();
+        if one != other {
+            self.stage.coverage.fault("partition");
+        }
         self.network.cut(one, other);
         self.stage.note(format_args!("{one:?} and {other:?} are cut off"));
         let lasts = self.stage.chance.between(Duration::ZERO, self.stage.mix.partition_lasts);
@@ -257,7 +267,10 @@ impl World {
 
     fn attack(&mut self) {
         let attempt = self.attacker.attempt(self.nodes.len(), &mut self.stage.chance);
-        match attempt {
+        if let Some((kind, _)) = attempt {
+            self.stage.coverage.fault(kind);
+        }
+        match attempt.map(|(_, attempt)| attempt) {
             Some(Attempt::Snapshot(index, bundle)) => {
                 self.node_turn(index, |node, turn| node.deceive(turn, bundle));
             }
@@ -296,11 +309,13 @@ impl World {
     fn turn_of(&mut self, from: Party, what: impl FnOnce(&mut Self, &mut Turn<'_>)) {
         let mut checkers = mem::take(&mut self.stage.checkers);
         let mut trace = mem::take(&mut self.stage.trace);
+        let mut coverage = mem::take(&mut self.stage.coverage);
         let mut turn = Turn {
             now: self.stage.now(),
             mutation: self.stage.mutation,
             checkers: &mut checkers,
             trace: &mut trace,
+            coverage: &mut coverage,
             sent: Vec::new(),
             recorded_later: Vec::new(),
         };
@@ -308,6 +323,7 @@ impl World {
         let (sent, late) = (turn.sent, turn.recorded_later);
         self.stage.checkers = checkers;
         self.stage.trace = trace;
+        self.stage.coverage = coverage;
         for one in sent {
             self.post(from, one);
         }
@@ -329,6 +345,12 @@ impl World {
         self.attacker.overhear(to_node, &message);
         let delays =
             self.network.deliveries(from, to, carriage, &self.stage.mix, &mut self.stage.chance);
+        match delays.len() {
+            0 if self.network.severs(from, to) => self.stage.coverage.fault("severed"),
+            0 => self.stage.coverage.fault("loss"),
+            1 => {}
+            _ => self.stage.coverage.fault("duplicate"),
+        }
         if delays.is_empty() && carriage == Carriage::Connection {
             self.stage.note(format_args!("{from:?} to {to:?} is lost"));
         }

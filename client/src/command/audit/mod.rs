@@ -65,9 +65,20 @@ async fn replay(
             format!("from position {position} on, the log is not what its tree commits to"),
         )
         .hint("keep the database as it is, and compare it with exports and with what nodes saw")),
+        None if differs(&replay) => Err(Failure::new(
+            Exit::Failed,
+            "the node was served another snapshot than the one that the log gives",
+        )
+        .hint("keep the node's state and the log: one of the two was changed")),
         None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
             .hint("keep the server's state and its log, and restart it: it folds anew")),
     }
+}
+
+/// Whether a node was served something else.
+fn differs(replay: &Replay) -> bool {
+    let snapshot = replay.snapshot.as_ref();
+    snapshot.is_some_and(|snapshot| snapshot.served_digest.is_some_and(|it| it != snapshot.digest))
 }
 
 async fn log(

@@ -4,6 +4,7 @@
 pub(crate) mod beats;
 pub(crate) mod doorbell;
 pub(crate) mod feeder;
+pub(crate) mod fold_keeper;
 pub(crate) mod grantor;
 pub(crate) mod guardian;
 pub(crate) mod guesses;

@@ -21,7 +21,10 @@ use super::{
     failure::{Failure, internal, not_found},
     page, reference,
 };
-use crate::actors::projection::{ReplayError, replay};
+use crate::{
+    actors::projection::{ReplayError, replay},
+    served::Served,
+};
 
 /// The most events that are looked at for one page: behind them the page ends early, with a
 /// cursor from which the next one goes on.
@@ -138,7 +141,8 @@ fn show(
 }
 
 /// Rebuilds every projection from position 0, as of now or of an earlier position, and compares
-/// what there is to compare: the live projections, and the log's tree.
+/// what there is to compare: the live projections, the log's tree, and the snapshot that the node
+/// was served.
 pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
     call.allow(Action::ReplayAudit, Target::Platform)?;
     let (live, log) = (&call.state, call.app.log.as_ref());
@@ -151,13 +155,15 @@ pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
     let rebuilt = replay(log, position, Some(&mut check)).await.map_err(unreplayed)?;
     let (root, altered) = check.finish(log).await?;
     let snapshot = match call.query_value::<Reference>("node")? {
-        Some(named) => Some(snapshot_of(&rebuilt, &named)?),
+        Some(named) => Some(snapshot_of(&rebuilt, &named, &call.app.served)?),
         None => None,
     };
     let live_digest = (position == live.position()).then(|| live.digest());
     let digest = rebuilt.digest();
     Ok(Replay {
-        equal: altered.is_none() && live_digest.is_none_or(|live| live == digest),
+        equal: altered.is_none()
+            && live_digest.is_none_or(|live| live == digest)
+            && snapshot.as_ref().is_none_or(is_as_served),
         position,
         digest,
         live_digest,
@@ -168,7 +174,11 @@ pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
     })
 }
 
-fn snapshot_of(state: &State, named: &Reference) -> Result<ReplayedSnapshot, Failure> {
+fn snapshot_of(
+    state: &State,
+    named: &Reference,
+    served: &Served,
+) -> Result<ReplayedSnapshot, Failure> {
     let node = reference::node(state, named).ok_or_else(not_found)?.id;
     let compiled = compile(state, node).map_err(|error| {
         Failure::from(Problem::new(ProblemCode::Rejected, error.to_string()).field("node"))
@@ -179,8 +189,14 @@ fn snapshot_of(state: &State, named: &Reference) -> Result<ReplayedSnapshot, Fai
         version: manifest.version,
         issued_at: manifest.issued_at,
         digest: Digest::of(&codec::encode(&manifest)),
+        served_digest: served.get(node, manifest.version),
         sections: manifest.sections,
     })
+}
+
+/// As far as this server knows what the node was served.
+fn is_as_served(snapshot: &ReplayedSnapshot) -> bool {
+    snapshot.served_digest.is_none_or(|served| served == snapshot.digest)
 }
 
 pub(super) fn unreplayed(error: ReplayError) -> Failure {
@@ -191,5 +207,29 @@ pub(super) fn unreplayed(error: ReplayError) -> Failure {
             let problem = Problem::new(ProblemCode::Internal, error.to_string());
             Failure::Problem(problem.rule("audit.replay"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rap_proto::NodeId;
+
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_served_otherwise_is_noticed() {
+        let [rebuilt, other] = [b"rebuilt", b"another"].map(|manifest| Digest::of(manifest));
+        let snapshot = |served_digest| ReplayedSnapshot {
+            node: NodeId::from_u128(1),
+            version: 7,
+            issued_at: Timestamp::default(),
+            digest: rebuilt,
+            served_digest,
+            sections: BTreeMap::new(),
+        };
+        assert!(is_as_served(&snapshot(None)) && is_as_served(&snapshot(Some(rebuilt))));
+        assert!(!is_as_served(&snapshot(Some(other))));
     }
 }

@@ -1,6 +1,6 @@
 use rap_control_core::NotCompiled;
 use rap_proto::{
-    signed,
+    Digest, codec, signed,
     snapshot::{Bundle, MAX_SECTIONS},
     wire::node_api::{NodeApiCode, SnapshotRequest},
 };
@@ -29,6 +29,8 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
             }
         }
     })?;
+    let manifest = &compiled.manifest;
+    call.app.served.remember(node.id, manifest.version, Digest::of(&codec::encode(manifest)));
     let sections = compiled
         .sections
         .into_iter()

@@ -255,7 +255,7 @@ fn created(events: &[Envelope]) -> BTreeMap<String, usize> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_programs_and_databases_lose_nothing_and_repeat_nothing() {
-    let rounds = std::env::var("RAP_CRASH_ROUNDS").ok().and_then(|text| text.parse().ok());
+    let rounds = std::env::var("RAP_CRASH_ROUNDS").ok().map(|text| text.parse().unwrap());
     let mut seed = [0; 8];
     getrandom::fill(&mut seed).unwrap();
     println!("seed {}", u64::from_be_bytes(seed));
@@ -344,7 +344,7 @@ async fn a_leader_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on()
     second.kill().await;
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
         std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();

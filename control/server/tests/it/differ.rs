@@ -1,6 +1,6 @@
 //! What one organization sees, before and after a stranger was busy: nothing differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rap_control::{Limits, Rates};
 use rap_proto::Signer as _;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     events::{messages, subscribe},
-    node,
+    lines, node,
     tenancy::{Target, target},
     world::{PASSWORD, Reply, Tenant, With, World, fresh_key, tenant},
 };
@@ -45,10 +45,17 @@ fn blank(value: &mut Value) {
     }
 }
 
+/// What somebody was answered, by what was asked, and the ids of the requests.
+#[derive(Default)]
+struct Seen {
+    answers: BTreeMap<String, String>,
+    requests: BTreeSet<String>,
+}
+
 /// Every read of the document with the tenant's own ids and names, and every command in a form that
 /// is refused; nothing of it changes anything.
-async fn observe(document: &Value, own: &Target<'_>) -> BTreeMap<String, String> {
-    let mut seen = BTreeMap::new();
+async fn observe(document: &Value, own: &Target<'_>) -> Seen {
+    let mut seen = Seen::default();
     for (path, item) in document["paths"].as_object().unwrap() {
         if path == "/api/v1/events" {
             continue;
@@ -66,17 +73,40 @@ async fn observe(document: &Value, own: &Target<'_>) -> BTreeMap<String, String>
                 if is_command {
                     assert!(reply.status.is_client_error() || reply.status == 204, "{filled}");
                 }
-                seen.insert(format!("{method} {filled}"), essence(&reply));
+                seen.answers.insert(format!("{method} {filled}"), essence(&reply));
+                let request = reply.headers["rap-request-id"].to_str().unwrap();
+                seen.requests.insert(request.to_owned());
             }
         }
     }
     seen
 }
 
-/// The series of the metrics, without what is counted of whoever asks and how often.
-async fn series(world: &World) -> Vec<String> {
+/// The series of the metrics, by name and labels: their numbers are those of all.
+async fn series(world: &World) -> BTreeSet<String> {
     let text = world.anonymous().get("/metrics").await.text;
-    text.lines().map(str::to_owned).collect()
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines.map(|line| line.rsplit_once(' ').expect("a number").0.to_owned()).collect()
+}
+
+/// By what somebody may be known: names, ids and secrets.
+fn marks(stranger: &Target<'_>) -> Vec<String> {
+    let Tenant { api, name, owner, organization, pool, resource, policy, connection, .. } =
+        stranger.tenant;
+    let Tenant { api_token, join_token, join_secret, .. } = stranger.tenant;
+    let token = api.token.as_ref().unwrap();
+    let all = [name, owner, organization, pool, resource, policy, connection, api_token];
+    let more = [join_token, join_secret, token, &stranger.node, &stranger.session];
+    let words = ["canary", "bob-of", PASSWORD].map(str::to_owned);
+    [&all[..], &more].concat().into_iter().cloned().chain(words).collect()
+}
+
+/// What the requests of the one made the server write names nothing of the other.
+fn check_lines(seen: &Seen, stranger: &Target<'_>) {
+    let own = lines::of_requests(&seen.requests);
+    assert!(own.len() >= seen.requests.len(), "each answer has a line: {}", own.len());
+    let telling = lines::holding(&own, &marks(stranger));
+    assert!(telling.is_empty(), "{telling:?}");
 }
 
 /// Uses whatever there is to use.
@@ -119,6 +149,7 @@ async fn busy(world: &World, stranger: &Tenant) {
 #[tokio::test]
 async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     // Every route twice and again, as one user: more than a person does in a second.
+    lines::capture();
     let rates = Rates { user: "10000/10000".parse().unwrap(), ..Rates::default() };
     let world = World::start_within(Limits { rates, ..Limits::default() }).await;
     let root = world.set_up().await;
@@ -126,7 +157,7 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     let acme_target = target(&world, &acme).await;
     let zulu_target = target(&world, &zulu).await;
     let document = world.anonymous().get("/openapi.json").await.json;
-    for (observer, stranger) in [(&acme_target, &zulu), (&zulu_target, &acme)] {
+    for (observer, stranger) in [(&acme_target, &zulu_target), (&zulu_target, &acme_target)] {
         let name = observer.tenant.name.clone();
         let cluster = root.get("/cluster").await.json["id"].as_str().unwrap().to_owned();
         let from = format!("{cluster}:{}", world.head().await);
@@ -134,13 +165,19 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
         let stream = subscribe(&world, api, &format!("?organization={name}"), Some(&from)).await;
         let mut stream = messages(stream);
         let before = observe(&document, observer).await;
-        assert!(before.len() > 120, "only {} answers", before.len());
-        busy(&world, stranger).await;
+        assert!(before.answers.len() > 120, "only {} answers", before.answers.len());
+        let measured = series(&world).await;
+        busy(&world, stranger.tenant).await;
         let after = observe(&document, observer).await;
-        for (asked, answer) in &before {
-            assert_eq!(after.get(asked), Some(answer), "{asked}");
+        for (asked, answer) in &before.answers {
+            assert_eq!(after.answers.get(asked), Some(answer), "{asked}");
         }
-        assert_eq!(before.len(), after.len());
+        assert_eq!(before.answers.len(), after.answers.len());
+        check_lines(&before, stranger);
+        check_lines(&after, stranger);
+        // What the second one does was counted of the first one: no series is its own.
+        let new: Vec<_> = series(&world).await.difference(&measured).cloned().collect();
+        assert!(new.is_empty() || stranger.tenant.name == "zulu", "{new:?}");
         // The stream tells of the observer's own next change, and of nothing before it.
         let path = format!("/organizations/{name}/pools");
         let pool = json!({"name": "own-pool"});
@@ -156,9 +193,29 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
             (&*next.event, &next.data["payload"]["name"]),
             ("pool.created", &json!("own-pool"))
         );
-        for line in series(&world).await {
-            assert!(!line.contains("canary") && !line.contains("bob-of"), "{line}");
-        }
+        let shown: Vec<String> = series(&world).await.into_iter().collect();
+        let telling = lines::holding(&shown, &marks(stranger));
+        assert!(telling.is_empty(), "{telling:?}");
     }
+    // No secret is in any line, whoever's it is.
+    let secrets = [&acme, &zulu].map(|tenant| {
+        [tenant.join_secret.clone(), tenant.api.token.clone().unwrap(), PASSWORD.to_owned()]
+    });
+    let written = lines::all();
+    let telling = lines::holding(&written, &secrets.concat());
+    assert!(telling.is_empty(), "{telling:?}");
     world.stop().await;
+}
+
+#[test]
+fn a_line_that_names_a_stranger_is_found_and_no_other() {
+    lines::capture();
+    let own = "5a17".to_owned();
+    for (request, name) in [("5a17", "zulu-planted"), ("5a17", "own"), ("5a18", "zulu-planted")] {
+        tracing::info_span!(target: "rap_control", "request", %request)
+            .in_scope(|| tracing::debug!(target: "rap_control", name, "planted"));
+    }
+    let own = lines::of_requests(&[own].into());
+    assert_eq!(own.len(), 2);
+    assert_eq!(lines::holding(&own, &["zulu-planted".to_owned()]).len(), 1);
 }

@@ -114,12 +114,12 @@ struct ResourceCreatedV1 {
 
 /// A fold cache's file.
 #[derive(Serialize, Deserialize)]
-struct FoldCache {
+pub(crate) struct FoldCache {
     format: u16,
     fold: u32,
     program: String,
     cluster: ClusterId,
-    position: u64,
+    pub(crate) position: u64,
     frontier: ByteBuf,
     digest: Digest,
     state: ByteBuf,

@@ -40,8 +40,8 @@ const PLATFORM: &[(&str, &str)] = &[
 
 pub(crate) struct Target<'a> {
     pub(crate) tenant: &'a Tenant,
-    node: String,
-    session: String,
+    pub(crate) node: String,
+    pub(crate) session: String,
 }
 
 impl Target<'_> {

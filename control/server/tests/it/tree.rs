@@ -11,10 +11,12 @@ use rap_events::{
     memory::MemoryLog,
 };
 use rap_proto::{
-    Digest,
+    Digest, codec,
     key::LocalKey,
     observation::LogRefusal,
-    wire::node_api::{Credentials, NodeApiCode, TreeReply, TreeRequest},
+    signed::{self, Trusted},
+    snapshot::{Bundle, Manifest},
+    wire::node_api::{Credentials, NodeApiCode, SnapshotRequest, TreeReply, TreeRequest},
 };
 use rap_tlog::{
     ProofFile, TreeHead, VerifierKey, WitnessKey, WitnessVerifier,
@@ -25,7 +27,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use crate::{
-    node::{call, enroll},
+    node::{Host, call, enroll},
     world::{Api, With, World, fresh_key, tenant},
 };
 
@@ -138,10 +140,15 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     let world = World::start().await;
     let root = world.set_up().await;
     let acme = tenant(&world, &root, "acme").await;
-    enroll(&world, &acme.join_secret, "edge-1").await;
+    let edge = enroll(&world, &acme.join_secret, "edge-1").await;
     let then = world.head().await;
     let path = format!("/audit/replay?as_of={then}&min_position={then}&node=edge-1");
     let first = root.get(&path).await.json;
+    assert_eq!(first["snapshot"]["servedDigest"], json!(null), "it asked for none yet");
+    let served = fetch(&world, &edge).await;
+    let first = root.get(&path).await.json;
+    assert_eq!(first["snapshot"]["servedDigest"], json!(served));
+    assert_eq!(first["snapshot"]["digest"], json!(served));
     assert_eq!((&first["equal"], &first["events"]), (&json!(true), &json!(then)));
     assert!(first["snapshot"]["version"].as_u64().unwrap() <= then);
 
@@ -164,6 +171,17 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     assert_eq!(now["digest"], now["liveDigest"]);
     let future = root.get("/audit/replay?as_of=100000").await;
     assert_eq!(future.problem(), "validation_failed");
+}
+
+/// Lets the node fetch its snapshot, and returns what it is known by.
+async fn fetch(world: &World, host: &Host) -> Digest {
+    let credentials = host.credentials().unwrap();
+    let request = SnapshotRequest { have: 0, sections: [].into() };
+    let bundle = call(world, credentials, &host.key, "/node/v1/snapshot", &request).await;
+    let trusted = Trusted::new(credentials.control_keys.clone(), 1);
+    let bundle: Bundle = bundle.read();
+    let manifest = signed::open::<Manifest>(&bundle.manifest, &trusted).unwrap();
+    Digest::of(&codec::encode(&*manifest))
 }
 
 /// The first `size` events of a log, as an old backup has them.

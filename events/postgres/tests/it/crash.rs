@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::support::{Server, append, check_gapless, read_all};
 
+/// How often the server is killed; `RAP_CRASH_ROUNDS` asks for more.
 const ROUNDS: u128 = 4;
 const WRITERS: u128 = 8;
 /// How much is acknowledged in a round before the server is killed.
@@ -21,7 +22,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_written_twice() {
     let log = Arc::new(server.log().await);
     let mut acknowledged = BTreeSet::new();
     let mut unknown = BTreeSet::new();
-    for round in 0..ROUNDS {
+    let rounds = std::env::var("RAP_CRASH_ROUNDS").ok().map(|text| text.parse().unwrap());
+    for round in 0..rounds.unwrap_or(ROUNDS) {
         let (stop, stopped) = watch::channel(false);
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {

@@ -84,7 +84,7 @@ async fn one_node_at_a_time_carries_a_connection_through_pause_partition_kill_an
         Ok(fabric) => fabric,
         Err(reason) => return skip(test, &reason),
     };
-    let rounds = std::env::var(ROUNDS_VARIABLE).ok().and_then(|rounds| rounds.parse().ok());
+    let rounds = std::env::var(ROUNDS_VARIABLE).ok().map(|rounds| rounds.parse().unwrap());
     let mut stage = Stage::set(fabric).await;
     for trouble in TROUBLES.into_iter().cycle().take(rounds.unwrap_or(ROUNDS)) {
         stage.round(trouble).await;

@@ -14,6 +14,7 @@ use rap_simulations::{
     kit::{Report, search},
     lease,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 const DEFAULT_SEEDS: u64 = 1_000;
 
@@ -38,6 +39,9 @@ struct Arguments {
     /// Plant a bug of the scenario, which the checkers should find.
     #[arg(long)]
     plant: Option<String>,
+    /// Print only how fast the simulation was, as a line for `cargo xtask bench`.
+    #[arg(long, conflicts_with = "seed")]
+    figure: bool,
     /// How many nodes a fleet has [default: 10].
     #[arg(long, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     nodes: Option<u32>,
@@ -119,7 +123,7 @@ fn look(name: &str, arguments: &Arguments, run: impl Fn(u64) -> Report + Sync) -
         println!("{report}\n{}", report.coverage);
         return report.violation.is_none();
     }
-    let begun = Instant::now();
+    let (begun, used) = (Instant::now(), cpu_time());
     let first = arguments.commit.as_deref().map_or(0, first_seed);
     let end = match (arguments.seeds, arguments.minutes) {
         (Some(seeds), _) => first.saturating_add(seeds),
@@ -131,14 +135,26 @@ fn look(name: &str, arguments: &Arguments, run: impl Fn(u64) -> Report + Sync) -
     for report in &found.failures {
         println!("{report}\n");
     }
-    println!(
-        "{name}: {} seeds from {first} in {:.1} s, {} simulated seconds\n{}",
-        found.tried,
-        begun.elapsed().as_secs_f64(),
-        found.simulated.as_secs(),
-        found.coverage,
-    );
+    let simulated = found.simulated.as_secs();
+    let pace = found.simulated.as_secs_f64() / (cpu_time() - used).as_secs_f64();
+    if arguments.figure {
+        println!("sim_{name}\t{pace:.0}\tsimulated s per CPU-s");
+    } else {
+        println!(
+            "{name}: {} seeds from {first} in {:.1} s, {simulated} simulated seconds, \
+             {pace:.0} for each CPU-second\n{}",
+            found.tried,
+            begun.elapsed().as_secs_f64(),
+            found.coverage,
+        );
+    }
     found.failures.is_empty()
+}
+
+/// What all threads of this program have used of processors.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Leaves room above for any number of seeds.

@@ -1,6 +1,6 @@
 //! Many seeds hold, planted bugs do not, and a seed is one history.
 
-use rap_simulations::{Mutation, Options, kit::search, run, world::TOTALS};
+use rap_simulations::{Mutation, Options, attack::ATTACKS, kit::search, run, world::TOTALS};
 
 /// A first look; `cargo xtask test` runs a thousand.
 const SEEDS: u64 = 150;
@@ -16,6 +16,16 @@ fn every_invariant_holds_in_many_seeds() {
     found.coverage.expect_many(TOTALS, "sessions opened", SEEDS / 2);
     found.coverage.expect_many(TOTALS, "observations", SEEDS);
     found.coverage.expect_many(TOTALS, "nodes working", 3 * SEEDS);
+    found.coverage.expect_faults(&[
+        "loss",
+        "duplicate",
+        "partition",
+        "severed",
+        "node crash",
+        "control crash",
+        "torn write",
+    ]);
+    found.coverage.expect_faults(&ATTACKS);
 }
 
 #[test]

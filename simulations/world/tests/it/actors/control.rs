@@ -12,7 +12,7 @@ use rap_simulations::{
     cast::{self, Places},
     checkers::Checkers,
     control::{Act, Control, join_secret},
-    kit::Trace,
+    kit::{Coverage, Trace},
     message::{Enroll, EnrollAnswer, Message, SnapshotAnswer},
     turn::{Sent, Turn},
 };
@@ -34,6 +34,7 @@ pub(super) struct Side {
     node: NodeId,
     checkers: Checkers,
     trace: Trace,
+    coverage: Coverage,
     notes: Notes,
     doorbells: broadcast::Sender<Vec<u8>>,
     changing: bool,
@@ -48,7 +49,9 @@ impl Side {
         let control = Control::new(seed, cast::tenants(), cast::hosts(), places);
         let (doorbells, _) = broadcast::channel(DOORBELLS);
         let (checkers, trace) = (Checkers::default(), Trace::default());
-        let mut side = Self { control, node, checkers, trace, notes, doorbells, changing: true };
+        let coverage = Coverage::default();
+        let mut side =
+            Self { control, node, checkers, trace, coverage, notes, doorbells, changing: true };
         side.control.found(now());
         side.turn(|control, turn| control.boot(turn));
         let enroll = Enroll {
@@ -82,6 +85,7 @@ impl Side {
             mutation: None,
             checkers: &mut self.checkers,
             trace: &mut self.trace,
+            coverage: &mut self.coverage,
             sent: Vec::new(),
             recorded_later: Vec::new(),
         };

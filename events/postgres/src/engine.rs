@@ -1,0 +1,27 @@
+//! What the statements ask of the server itself, beside its tables, in words that are PostgreSQL's
+//! own. An engine that speaks the same SQL and lacks one of them needs another word here, and
+//! nowhere else.
+
+/// The database's clock at this moment, in milliseconds of Unix time.
+macro_rules! clock {
+    () => {
+        "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+    };
+}
+
+/// The timeline that the server writes, which rises with each promotion: the first eight digits of
+/// a log file's name. A standby refuses to say, as it should: what it reads may be behind.
+macro_rules! timeline {
+    () => {
+        "('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint"
+    };
+}
+
+/// Whether the server follows another one, so that what it reads may be behind.
+macro_rules! is_standby {
+    () => {
+        "pg_is_in_recovery()"
+    };
+}
+
+pub(crate) use {clock, is_standby, timeline};
