@@ -39,6 +39,10 @@ pub struct Open {
     /// W3C Trace Context of the channel's opening, when it is traced.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// Whether the agent would take the target's socket itself: then the answer may be
+    /// [`OpenReply::Handed`]. Left out where it would not, as agents do that do not know of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_socket: bool,
 }
 
 /// The worker's answer to [`Open`].
@@ -47,6 +51,10 @@ pub struct Open {
 pub enum OpenReply {
     /// The target answered; what follows is its byte stream.
     Opened,
+    /// The target answered, and its connected socket comes with this frame, as the one descriptor
+    /// (`SCM_RIGHTS`) of its message. Only for an [`Open`] that takes it. No byte follows: the
+    /// connection stays for as long as the channel does, and whoever closes it ends the channel.
+    Handed,
     /// Nothing was opened and the connection closes.
     Refused(Refusal),
 }

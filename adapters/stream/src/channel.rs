@@ -7,7 +7,7 @@ use rap_proto::{RefusalCode, refusal::Refusal};
 use tokio::{net::UnixStream, time::timeout};
 use tracing::Instrument;
 
-use crate::{frames, splice, worker::Shared};
+use crate::{frames, hand::Handed, splice, worker::Shared};
 
 /// Reads the connection's first frame; answers and gives `None` when it is not in order.
 pub(crate) async fn first_frame(stream: &mut UnixStream) -> Option<Request> {
@@ -26,7 +26,7 @@ pub(crate) async fn first_frame(stream: &mut UnixStream) -> Option<Request> {
     None
 }
 
-/// Dials the target and passes bytes until both directions ended or the worker must stop.
+/// Dials the target and passes bytes, or lets the agent pass them, until both directions ended or the worker must stop.
 pub(crate) async fn serve(shared: &Shared, stream: UnixStream, open: Open) {
     let trace = open.traceparent.as_deref().filter(|text| is_traceparent(text)).unwrap_or("");
     let span = tracing::info_span!("channel", number = open.channel, kind = %open.kind, trace);
@@ -60,6 +60,11 @@ async fn pass(shared: &Shared, mut stream: UnixStream, open: &Open) {
             return;
         }
     };
+    if open.takes_socket {
+        hold(Handed::new(stream, target)).await;
+        drop(permit);
+        return;
+    }
     if frames::write(&mut stream, &OpenReply::Opened).await.is_err() {
         return;
     }
@@ -67,6 +72,18 @@ async fn pass(shared: &Shared, mut stream: UnixStream, open: &Open) {
     let ended = splice::splice(stream, target).await;
     drop(permit);
     tracing::info!(up = ended.up, down = ended.down, clean = ended.clean, "the channel ended");
+}
+
+/// Leaves the bytes to the agent for as long as it wants the channel. How many there were is its
+/// to say.
+async fn hold(mut handed: Handed) {
+    if let Err(error) = handed.hand().await {
+        tracing::info!(%error, "the socket was not handed over");
+        return;
+    }
+    tracing::debug!("the channel is open, and its socket with the agent");
+    handed.let_go().await;
+    tracing::info!("the channel ended");
 }
 
 /// Whether `text` has the form of W3C Trace Context's `traceparent`, and so can be logged.

@@ -81,8 +81,8 @@ async fn forward_signals(
     }
 }
 
-/// Each channel holds six descriptors, two sockets and two pipes; the usual soft limit of 1,024
-/// would be a sixth of what the contract promises.
+/// Each channel whose bytes pass here holds six descriptors, two sockets and two pipes; the usual soft
+/// limit of 1,024 would be a sixth of what the contract promises.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

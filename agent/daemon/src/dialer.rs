@@ -1,4 +1,5 @@
-//! How the mesh reaches resources: one connection to the worker's socket per channel.
+//! How the mesh reaches resources: one connection to the worker's socket per channel, and the
+//! target's socket where the worker hands it over.
 
 use std::{
     io,
@@ -10,22 +11,28 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_adapter_contract::{
-    Open, OpenReply, Request, check_host,
+    Open, Request, check_host,
     limit::{DIAL_TIMEOUT_MS, RESOLVE_TIMEOUT_MS},
 };
 use rap_mesh::{ByteStream, DialRequest, Dialed, Dialer};
 use rap_proto::{RefusalCode, refusal::Refusal};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, recv},
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::UnixStream,
     sync::watch,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
+    answer::{self, Answer},
     telemetry,
-    worker::{InUse, WorkerHandle, read_frame, write_frame},
+    worker::{InUse, WorkerHandle, write_frame},
 };
 
 /// How long an open waits for a worker that is being started again.
@@ -81,18 +88,27 @@ async fn dial(
         port: resource.target.port,
         allow_local: resource.target.allow_local,
         traceparent,
+        takes_socket: true,
     });
     let asked = async {
         write_frame(&mut stream, &open).await?;
-        read_frame::<OpenReply>(&mut stream).await
+        answer::read(&stream).await
     };
-    let reply = timeout(OPEN_TIMEOUT, asked).await.map_err(|_| unreachable())?;
-    match reply {
-        Ok(OpenReply::Opened) => Ok(Dialed {
-            worker_died: worker.died.clone().cancelled_owned().boxed(),
-            stream: Box::new(Channel { stream, _in_use: in_use }),
+    let answer = timeout(OPEN_TIMEOUT, asked).await.map_err(|_| unreachable())?;
+    let died = worker.died.clone();
+    match answer {
+        Ok(Answer::Opened) => Ok(Dialed {
+            worker_died: died.cancelled_owned().boxed(),
+            stream: Box::new(Channel { stream, held: None, _in_use: in_use }),
         }),
-        Ok(OpenReply::Refused(refusal)) => {
+        Ok(Answer::Handed(target)) => {
+            let held = Arc::new(Held(stream));
+            Ok(Dialed {
+                worker_died: gone(died, held.clone()).boxed(),
+                stream: Box::new(Channel { stream: target, held: Some(held), _in_use: in_use }),
+            })
+        }
+        Ok(Answer::Refused(refusal)) => {
             tracing::info!(code = %refusal.code, "the worker refused");
             Err(refusal)
         }
@@ -132,19 +148,52 @@ fn unreachable() -> Refusal {
     Refusal::new(RefusalCode::TargetUnreachable, "the resource did not answer in time")
 }
 
-/// One channel: the worker's socket, counted while it is open.
-struct Channel {
-    stream: UnixStream,
-    _in_use: InUse,
-}
-
-impl ByteStream for Channel {
-    fn other_side_is_gone(&self) -> bool {
-        self.stream.other_side_is_gone()
+/// Resolves when the worker is dead or dying, or ends this channel as it stops.
+async fn gone(died: CancellationToken, held: Arc<Held>) {
+    tokio::select! {
+        () = died.cancelled() => {}
+        () = held.closed() => {}
     }
 }
 
-impl AsyncRead for Channel {
+/// The worker's connection of a channel whose socket it handed over.
+struct Held(UnixStream);
+
+impl Held {
+    async fn closed(&self) {
+        let _ = self.0.async_io(Interest::READABLE, || Ok(self.peek()?)).await;
+    }
+
+    /// Asks the kernel, not the runtime, which may be told of it later than of the target's end.
+    fn is_closed(&self) -> bool {
+        self.peek() != Err(Errno::AGAIN)
+    }
+
+    /// The worker has nothing to say on it: whatever comes, or has come, says that the channel is over.
+    fn peek(&self) -> Result<(), Errno> {
+        recv(&self.0, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT).map(drop)
+    }
+}
+
+/// One channel: the worker's socket or the target's, counted while it is open.
+struct Channel<S> {
+    stream: S,
+    /// Where the stream is the target's.
+    held: Option<Arc<Held>>,
+    _in_use: InUse,
+}
+
+impl<S: ByteStream> ByteStream for Channel<S> {
+    fn other_side_is_gone(&self) -> bool {
+        match &self.held {
+            None => self.stream.other_side_is_gone(),
+            // A worker that ends a target's connection closes its own before.
+            Some(held) => held.is_closed(),
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Channel<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +203,7 @@ impl AsyncRead for Channel {
     }
 }
 
-impl AsyncWrite for Channel {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Channel<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -183,3 +232,6 @@ impl AsyncWrite for Channel {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@
 //! global to the process but [`telemetry::init`], which only a program calls.
 
 mod actors;
+mod answer;
 mod board;
 mod clock;
 pub mod config;

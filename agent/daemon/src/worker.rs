@@ -67,7 +67,7 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    fn new(socket: PathBuf, died: CancellationToken) -> Self {
+    pub(crate) fn new(socket: PathBuf, died: CancellationToken) -> Self {
         Self { socket, died, sessions: Mutex::default(), channels: AtomicU64::new(0) }
     }
 

@@ -35,7 +35,8 @@ pub struct Dialed {
     /// Bytes to and from the target. Reading its end means that the target closed its direction;
     /// shutting it down closes ours.
     pub stream: Box<dyn ByteStream>,
-    /// Resolves when the adapter worker behind the stream has died, and never otherwise.
+    /// Resolves when the adapter worker behind the stream has died, or ends the stream because it
+    /// stops, and never otherwise. The stream itself can still be open then.
     pub worker_died: BoxFuture<'static, ()>,
 }
 
@@ -56,7 +57,8 @@ impl fmt::Debug for Dialed {
 /// A byte stream with half-close.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
     /// Once the end was read: whether the other side has closed both directions. A target that
-    /// closes one direction leaves the other usable; a worker that died closes both at once.
+    /// closes one direction leaves the other usable; a worker closes both at once when it dies, or
+    /// the connection that it holds a stream by.
     fn other_side_is_gone(&self) -> bool {
         false
     }

@@ -24,6 +24,7 @@ fn open() -> Open {
         port: 22,
         allow_local: false,
         traceparent: None,
+        takes_socket: false,
     }
 }
 
@@ -34,7 +35,12 @@ fn frames_have_frozen_bytes() {
         &Request::Open(open()),
         "81a46f70656e86a76368616e6e656c07a46b696e64a3737368a4686f7374aa64622e6578616d706c65a4706f727416ab616c6c6f775f6c6f63616cc2ab7472616365706172656e74c0",
     );
+    check(
+        &Request::Open(Open { takes_socket: true, ..open() }),
+        "81a46f70656e87a76368616e6e656c07a46b696e64a3737368a4686f7374aa64622e6578616d706c65a4706f727416ab616c6c6f775f6c6f63616cc2ab7472616365706172656e74c0ac74616b65735f736f636b6574c3",
+    );
     check(&OpenReply::Opened, "a66f70656e6564");
+    check(&OpenReply::Handed, "a668616e646564");
     check(
         &OpenReply::Refused(Refusal::new(RefusalCode::TargetRefused, "no")),
         "81a77265667573656482a4636f6465ae7461726765745f72656675736564a76d657373616765a26e6f",
@@ -62,6 +68,7 @@ fn the_largest_open_fits_a_frame() {
         channel: u64::MAX,
         host: "h".repeat(crate::limit::MAX_HOST_BYTES),
         traceparent: Some("0".repeat(55)),
+        takes_socket: true,
         ..open()
     };
     assert!(encode(&Request::Open(largest)).len() < MAX_FRAME_BYTES);
@@ -70,8 +77,8 @@ fn the_largest_open_fits_a_frame() {
 }
 
 #[test]
-fn a_missing_trace_is_tolerated_and_unknown_requests_are_not() {
-    #[derive(Serialize)]
+fn what_older_sides_leave_out_is_tolerated_and_unknown_frames_are_not() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Older {
         channel: u64,
         kind: ResourceKind,
@@ -88,6 +95,10 @@ fn a_missing_trace_is_tolerated_and_unknown_requests_are_not() {
     };
     let bytes = codec::encode(&older);
     assert_eq!(decode::<Open>(&bytes).unwrap(), open());
+    // The other way round: a worker of before finds all of its own fields and leaves the new one.
+    let newer = codec::encode(&Open { takes_socket: true, ..open() });
+    assert_eq!(decode::<Older>(&newer).unwrap(), older);
+    assert!(decode::<OpenReply>(&codec::encode(&"given")).is_err());
     assert!(decode::<Request>(&codec::encode(&"reboot")).is_err());
 }
 

@@ -72,6 +72,7 @@ impl Worker {
         match receive(&mut stream).await.unwrap() {
             OpenReply::Opened => Ok(stream),
             OpenReply::Refused(refusal) => Err(refusal),
+            OpenReply::Handed => panic!("a socket that nobody asked for"),
         }
     }
 
@@ -107,6 +108,7 @@ pub(crate) fn open(host: &str, port: u16, allow_local: bool) -> Open {
         port,
         allow_local,
         traceparent: None,
+        takes_socket: false,
     }
 }
 

@@ -13,8 +13,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::agent::{
-    PATIENCE, Worker, attach, connect, open, private_directory, receive, send, target,
+use crate::{
+    agent::{PATIENCE, Worker, attach, connect, open, private_directory, receive, send, target},
+    way::{Way, accept},
 };
 
 #[tokio::test]
@@ -170,6 +171,27 @@ async fn the_program_ends_on_sigterm_and_logs_json_without_payload() {
     assert!(log.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{log}");
     assert!(log.contains("0af7651916cd43dd8448eb211c80319c"), "{log}");
     assert!(!log.contains("canary") && !log.contains("localhost"), "{log}");
+}
+
+#[tokio::test]
+async fn a_killed_worker_closes_its_connection_and_leaves_the_agent_its_copy_of_the_socket() {
+    let directory = private_directory();
+    let socket = directory.path().join("stream.sock");
+    let process = spawn(&socket, None);
+    let (_control, _) = attach(&socket).await;
+    let (listener, port) = target().await;
+    let mut channel = Way::Handed.open_at(&socket, port).await;
+    let mut far = accept(&listener).await;
+    process.signal(Signal::KILL);
+    let held = channel.held.as_mut().unwrap();
+    let closed = timeout(PATIENCE, held.read(&mut [0])).await.expect("it closes");
+    assert_eq!(closed.unwrap(), 0);
+    // Which is why the agent has to end it.
+    channel.write_all(b"still there").await.unwrap();
+    drop(channel);
+    let mut heard = Vec::new();
+    timeout(PATIENCE, far.read_to_end(&mut heard)).await.expect("it ends").unwrap();
+    assert_eq!(heard, b"still there");
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 
 mod agent;
 mod channels;
+mod handed;
 mod life;
 mod limits;
 mod refusals;
 mod resolver;
+mod way;

@@ -131,7 +131,7 @@ async fn connections_that_do_not_start_with_a_request_are_closed() {
         stream.write_all(&bytes).await.unwrap();
         match receive(&mut stream).await.unwrap() {
             OpenReply::Refused(refusal) => assert_eq!(refusal.code, RefusalCode::Malformed),
-            OpenReply::Opened => panic!("opened"),
+            other => panic!("{other:?}"),
         }
         let mut rest = Vec::new();
         let ended = timeout(PATIENCE, stream.read_to_end(&mut rest)).await.expect("closed");

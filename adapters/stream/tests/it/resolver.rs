@@ -183,6 +183,7 @@ pub(crate) async fn answered(mut stream: UnixStream) -> Result<UnixStream, Refus
     match receive(&mut stream).await.unwrap() {
         OpenReply::Opened => Ok(stream),
         OpenReply::Refused(refusal) => Err(refusal),
+        OpenReply::Handed => panic!("a socket that nobody asked for"),
     }
 }
 

@@ -255,8 +255,9 @@ fn a_killed_worker_ends_its_channels_and_its_successor_opens_new_ones() {
         let id = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
         timeout(PATIENCE, first.worker_died).await.unwrap();
-        assert_eq!(first.stream.read(&mut [0; 1]).await.unwrap_or(0), 0);
+        // The socket that was handed over lives on, as the agent's. The flow ends nevertheless.
         assert!(first.stream.other_side_is_gone());
+        drop(first.stream);
 
         until("a successor serves", || {
             let successor = board.read().worker.process.is_some_and(|now| now != process);

@@ -1,8 +1,8 @@
 //! Between a flow, of a lane or of a client, and a resource's byte stream, at the egress.
 
 use std::{
-    future::Future,
-    io,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::BytesMut;
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::future::{BoxFuture, Shared};
 use rap_mesh_core::{
+    carrier::MAX_DATA,
     ended::{ended_code, ended_reason},
     shape::Direction,
 };
@@ -32,8 +33,11 @@ use crate::{
     shaping::Shaped,
 };
 
-/// What is read from a resource at once.
-const BUFFER: usize = 64 * 1024;
+/// What is read from a resource at once: what fills one part of a lane on TCP. A few bytes more would
+/// make a part of their own, with a TLS record and a call to the kernel for each.
+const BUFFER: usize = MAX_DATA;
+/// How many received pieces are written to a resource at once.
+const PIECES: usize = 32;
 /// A buffer with less room than this is replaced.
 const MIN_ROOM: usize = 8 * 1024;
 /// How long the supervisor may take to notice that the worker, whose stream just closed in both
@@ -106,10 +110,10 @@ async fn upwards(
     shaped: &Shaped,
     count: &AtomicU64,
 ) -> CopyEnd {
+    let mut pieces: [Bytes; PIECES] = Default::default();
     loop {
-        let mut chunk = match from.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => {
+        let received = match from.pieces(&mut pieces).await {
+            Ok(0) => {
                 // A target that is gone meanwhile shows it in the other direction.
                 let _ = to.shutdown().await;
                 return CopyEnd::Finished;
@@ -119,18 +123,61 @@ async fn upwards(
                 return CopyEnd::Cut(ended_reason(code).unwrap_or(EndReason::ClientClosed));
             }
             Err(Broken::Lost(close)) => return CopyEnd::Cut(side.lost_because(close)),
+            Ok(count) => &mut pieces[..count],
         };
-        while !chunk.is_empty() {
-            let part = chunk.split_to(shaped.pass(Direction::Up, chunk.len()).await);
-            if to.write_all(&part).await.is_err() {
+        let mut left: usize = received.iter().map(Bytes::len).sum();
+        while left > 0 {
+            let granted = shaped.pass(Direction::Up, left).await;
+            if write_first(&mut to, received, granted).await.is_err() {
                 let reason = EndReason::TargetClosed;
                 // What the target still sends is passed on; only this direction ends here.
                 from.stop(ended_code(reason));
                 return CopyEnd::Stopped(Some(reason));
             }
-            count.fetch_add(part.len() as u64, Ordering::Relaxed);
+            count.fetch_add(granted as u64, Ordering::Relaxed);
+            left -= granted;
         }
     }
+}
+
+/// Writes the first `bytes` of what the pieces hold, which lose them: many small ones, as QUIC brings
+/// them, with one call to the kernel.
+async fn write_first(to: &mut Half, pieces: &mut [Bytes], mut bytes: usize) -> io::Result<()> {
+    while bytes > 0 {
+        let writing = poll_fn(|context| {
+            let (slices, used) = slices(pieces, bytes);
+            Pin::new(&mut *to).poll_write_vectored(context, &slices[..used])
+        });
+        let mut written = writing.await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes -= written;
+        for piece in pieces.iter_mut() {
+            let here = piece.len().min(written);
+            written -= here;
+            if here == piece.len() {
+                // An empty rest would hold the memory of the whole.
+                *piece = Bytes::new();
+            } else {
+                piece.advance(here);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first `bytes` of the pieces, and in how many slices they are.
+fn slices(pieces: &[Bytes], mut bytes: usize) -> ([IoSlice<'_>; PIECES], usize) {
+    let (mut slices, mut used) = ([IoSlice::new(&[]); PIECES], 0);
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(PIECES) {
+        let here = piece.len().min(bytes);
+        if here > 0 {
+            slices[used] = IoSlice::new(&piece[..here]);
+            (used, bytes) = (used + 1, bytes - here);
+        }
+    }
+    (slices, used)
 }
 
 async fn downwards(
@@ -229,11 +276,105 @@ impl AsyncWrite for Half {
         Pin::new(&mut **locked(&self.0)).poll_write(context, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut **locked(&self.0)).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        locked(&self.0).is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut **locked(&self.0)).poll_flush(context)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut **locked(&self.0)).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::io::duplex;
+
+    use super::*;
+
+    /// Takes so many bytes with each call, as a socket does whose room is short.
+    struct Narrow(tokio::io::DuplexStream, usize);
+
+    impl ByteStream for Narrow {}
+
+    impl AsyncRead for Narrow {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let most = bytes.len().min(self.1);
+            Pin::new(&mut self.0).poll_write(context, &bytes[..most])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.poll_write(context, &bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(context)
+        }
+
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(context)
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_of_pieces_are_written_in_order_and_taken_from_them() {
+        for most in 1..=10 {
+            let (near, mut far) = duplex(64);
+            let near: Box<dyn ByteStream> = Box::new(Narrow(near, most));
+            let mut to = Half(Arc::new(Mutex::new(near)));
+            let mut pieces = [&b"abc"[..], b"", b"de", b"fgh"].map(Bytes::from_static);
+            write_first(&mut to, &mut pieces, 4).await.unwrap();
+            assert_eq!(pieces.each_ref().map(Bytes::len), [0, 0, 1, 3], "{most} at once");
+            write_first(&mut to, &mut pieces, 4).await.unwrap();
+            drop(to);
+            let mut written = String::new();
+            far.read_to_string(&mut written).await.unwrap();
+            assert_eq!(written, "abcdefgh", "{most} at once");
+        }
+    }
+
+    #[test]
+    fn so_many_pieces_and_bytes_are_written_at_once() {
+        let many = vec![Bytes::from_static(b"xy"); PIECES + 3];
+        let (all, used) = slices(&many, 2 * many.len());
+        assert_eq!(used, PIECES);
+        assert!(all.iter().all(|slice| **slice == *b"xy"));
+        let (some, used) = slices(&many, 5);
+        assert_eq!((used, &*some[2]), (3, &b"x"[..]));
     }
 }

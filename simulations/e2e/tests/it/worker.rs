@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use rap_e2e::{Fabric, Space};
+use rap_e2e::{Fabric, Space, until};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
@@ -41,15 +41,36 @@ async fn a_killed_worker_ends_its_sessions_and_is_back_within_two_seconds() {
     step(&format!("a new session works {:?} later, try {tries}", killed.elapsed()));
     assert!(killed.elapsed() < RECOVERY, "{:?}", killed.elapsed());
 
-    let ended = |event: &serde_json::Value| {
-        event["type"] == "session.ended" && event["payload"].to_string().contains("worker_died")
-    };
-    fabric.event("the session's end says why", ended).await;
+    fabric.event("the session's end says why", says_worker_died).await;
     fabric
         .event("the worker's death is on record", |event| {
             event["type"] == "node_report.worker_exited"
         })
         .await;
+}
+
+/// What a stopping worker cuts off is not taken for what the target had to say.
+#[tokio::test]
+async fn a_worker_that_is_told_to_stop_at_once_ends_its_sessions_and_says_why() {
+    let test = "worker::a_worker_that_is_told_to_stop_at_once_ends_its_sessions_and_says_why";
+    let Some(fabric) = super::fabric(test).await else { return };
+    let mut words = ssh_words(&fabric);
+    words.push("cat".to_owned());
+    let mut talk = fabric.alice.talk("rap", &words);
+    talk.type_line("one").await;
+    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("one"));
+
+    step("the worker is told to stop, and then at once");
+    let worker = worker(&fabric);
+    until("the worker stops", PATIENCE, async || kill_process(worker, Signal::TERM).err()).await;
+    assert_eq!(talk.line(PATIENCE).await, None);
+    let said = talk.finish(PATIENCE).await.fails(255);
+    assert!(said.contains("worker"), "{said}");
+    fabric.event("the session's end says why", says_worker_died).await;
+}
+
+fn says_worker_died(event: &serde_json::Value) -> bool {
+    event["type"] == "session.ended" && event["payload"].to_string().contains("worker_died")
 }
 
 fn worker(fabric: &Fabric) -> Pid {

@@ -173,14 +173,16 @@ fn made(seeds: &mut Seeds) {
     use rap_adapter_contract::{ControlEvent, ControlRequest, Open, OpenReply, Request};
     use rap_proto::{ResourceKind, refusal::Refusal, snapshot::Bundle};
 
-    let open = Request::Open(Open {
+    let open = Open {
         channel: 7,
         kind: ResourceKind::Ssh,
         host: "office.acme.example".to_owned(),
         port: 22,
         allow_local: false,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
-    });
+        takes_socket: false,
+    };
+    let taking = Request::Open(Open { takes_socket: true, ..open.clone() });
     let refused = Refusal::new(rap_proto::RefusalCode::TargetRefused, "refused");
     let hello =
         ControlEvent::Hello { format: 1, kinds: [ResourceKind::Web].into(), max_channels: 64 };
@@ -188,7 +190,9 @@ fn made(seeds: &mut Seeds) {
     let tree = [0x81, 0xa8, b'c', b'h', b'i', b'l', b'd', b'r', b'e', b'n', 0x90];
     let spool = golden("agent/core/golden/spool");
     for (target, choice, name, bytes) in [
-        ("adapter", 0, "open", codec::encode(&open)),
+        ("adapter", 0, "open", codec::encode(&Request::Open(open))),
+        ("adapter", 0, "taking", codec::encode(&taking)),
+        ("adapter", 1, "handed", codec::encode(&OpenReply::Handed)),
         ("adapter", 1, "refused", codec::encode(&OpenReply::Refused(refused))),
         ("adapter", 2, "shutdown", codec::encode(&ControlRequest::Shutdown { grace_ms: 5 })),
         ("adapter", 3, "hello", codec::encode(&hello)),
