@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{error::Elapsed, sleep, timeout},
 };
 
@@ -73,6 +73,8 @@ async fn run(place: Place, mut stored: watch::Receiver<u64>) {
     let mut kept = None;
     // It fails when nobody stores any more and the last position was told.
     while stored.changed().await.is_ok() {
+        // The writers that were just answered, and what they append next, go first.
+        yield_now().await;
         let mut backoff = FIRST_BACKOFF;
         while let Err(error) = tell_newest(&place, &mut kept, &mut stored).await {
             tracing::warn!(%error, "the other processes are not told of an append");
