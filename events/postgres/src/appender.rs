@@ -11,6 +11,9 @@
 //! asks, under the head's lock: a transaction that is still being committed holds it, so the
 //! answer is final. Only when the database stays away too long is the caller told that the
 //! outcome is unknown.
+//!
+//! Other processes hear of what was stored when the callers have their answers: see
+//! [`teller`](crate::teller).
 
 mod at_once;
 mod trips;
@@ -31,6 +34,7 @@ use crate::{
     failure::{self, Failure},
     head::Head,
     publish, statements,
+    teller::Teller,
     tls::Place,
     tree,
     writer::Writer,
@@ -80,6 +84,7 @@ pub(crate) struct Appender {
     writer: Option<Writer>,
     /// The head that the last append left, unless somebody else has appended since.
     known: Option<Head>,
+    teller: Teller,
 }
 
 impl Appender {
@@ -88,8 +93,9 @@ impl Appender {
         place: Place,
         heads: Arc<watch::Sender<u64>>,
         trips: watch::Sender<Trips>,
+        teller: Teller,
     ) -> Self {
-        Self { pool, place, heads, trips, writer: None, known: None }
+        Self { pool, place, heads, trips, writer: None, known: None, teller }
     }
 
     /// Serves requests; what is queued when the pool is closed is still served.
@@ -112,14 +118,19 @@ impl Appender {
             let requests = drain(first, &mut queue);
             let appends: Vec<&Append> = requests.iter().map(|request| &request.append).collect();
             let outcomes = self.serve(&appends).await;
+            let stored = last_stored(&outcomes);
             for (request, outcome) in requests.into_iter().zip(outcomes) {
                 // Whoever stopped waiting can look the command up.
                 let _ = request.answer.send(outcome);
+            }
+            if let Some(position) = stored {
+                self.teller.tell(position);
             }
         }
         if let Some(writer) = self.writer {
             writer.close().await;
         }
+        self.teller.end().await;
     }
 
     /// One outcome for each append, in order.
@@ -185,7 +196,7 @@ impl Appender {
     /// The client's own limit ends with the socket's connection: a server that says nothing on it
     /// would be waited for without end.
     async fn connect(&mut self) -> Result<Writer, Failure> {
-        match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place)).await {
+        match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place.writer, &self.place)).await {
             Ok(connected) => connected.map_err(|error| failure::classify(&error)),
             Err(_) => Err(Failure::Unavailable("no connection could be had in time".to_owned())),
         }
@@ -319,6 +330,13 @@ fn drain(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
         requests.push(next);
     }
     requests
+}
+
+/// The last event that these appends stored. Who stored one that was there already tells of it.
+fn last_stored(outcomes: &[Outcome]) -> Option<u64> {
+    let appended = outcomes.iter().flatten();
+    let stored = appended.filter(|done| !done.replayed && done.first <= done.last);
+    stored.map(|done| done.last).max()
 }
 
 trait Size {

@@ -15,18 +15,22 @@ use crate::{
     tree,
 };
 
-/// The most connections of one process: one for its appender, one for its tail, the others for its
-/// readers.
-pub const MAX_CONNECTIONS: u32 = 9;
-const APPENDER_AND_TAIL: u32 = 2;
+/// The most connections of one process: one for its appender, one for its tail, one for its teller,
+/// the others for its readers.
+pub const MAX_CONNECTIONS: u32 = 10;
+const NOT_FOR_READERS: u32 = 3;
 /// How long a call waits for a connection before it answers that the log is unavailable.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Limits in the server, in its own notation: a process that hangs must not hold the head.
-const SESSION_LIMITS: [(&str, &str); 3] = [
+/// Settings of a session, in the server's own notation.
+type Settings<'a> = &'a [(&'a str, &'a str)];
+/// A process that hangs must not hold the head.
+const SESSION_LIMITS: Settings<'static> = &[
     ("statement_timeout", "10s"),
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "10s"),
 ];
+/// The teller stores nothing: a notification is not worth a wait for the disk.
+const NOT_DURABLE: Settings<'static> = &[("synchronous_commit", "off")];
 /// How often migrating is tried when another process migrates at the same time.
 const MAX_MIGRATION_TRIES: u32 = 10;
 const MIGRATION_DELAY: Duration = Duration::from_millis(200);
@@ -61,18 +65,21 @@ pub fn check(url: &str) -> Result<(), ConnectError> {
     Place::read(url).map(drop)
 }
 
-/// A pool for the appender and the readers, and where the tail connects on its own.
+/// A pool for the readers, and where the appender, the tail and the teller connect on their own.
 pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
     let mut place = Place::read(url)?;
     place.tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
     place.writer.application_name("rap-control appender").connect_timeout(ACQUIRE_TIMEOUT);
-    limit(&mut place.writer);
+    place.teller.application_name("rap-control teller").connect_timeout(ACQUIRE_TIMEOUT);
+    set(&mut place.writer, SESSION_LIMITS);
+    set(&mut place.teller, SESSION_LIMITS);
+    set(&mut place.teller, NOT_DURABLE);
     place.check_server().await?;
     let options = place.pool.clone();
-    let options =
-        options.application_name("rap-control").options(SESSION_LIMITS).disable_statement_logging();
+    let options = options.application_name("rap-control").options(SESSION_LIMITS.iter().copied());
+    let options = options.disable_statement_logging();
     let pool = PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS - APPENDER_AND_TAIL)
+        .max_connections(MAX_CONNECTIONS - NOT_FOR_READERS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await
@@ -85,10 +92,10 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
     Ok((pool, place))
 }
 
-/// Adds the session's limits to the options that the URL may have.
-fn limit(config: &mut Config) {
+/// Adds settings of the session to the options that the URL may have.
+fn set(config: &mut Config, settings: Settings<'_>) {
     let mut options = config.get_options().unwrap_or_default().to_owned();
-    for (name, value) in SESSION_LIMITS {
+    for (name, value) in settings {
         options.push_str(&format!(" -c {name}={value}"));
     }
     config.options(&options);

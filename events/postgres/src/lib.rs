@@ -25,6 +25,7 @@ mod read;
 mod statements;
 mod subjects;
 mod tail;
+mod teller;
 mod tls;
 mod tree;
 mod writer;
@@ -50,7 +51,7 @@ use tokio::{
 
 use uuid::Uuid;
 
-use crate::appender::Appender;
+use crate::{appender::Appender, teller::Teller};
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS, Trips};
 pub use connect::{ConnectError, MAX_CONNECTIONS, check};
@@ -72,7 +73,7 @@ impl PostgresLog {
     /// Connects to `url` (`postgres://user@host/database`; a Unix socket's folder stands
     /// percent-encoded in the host's place; another machine has to prove itself by
     /// `sslmode=verify-full` and `sslrootcert`), brings the schema up to date and starts the
-    /// appender and the tail on the current tokio runtime.
+    /// appender, the teller and the tail on the current tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let (pool, place) = connect::open(url).await?;
         let known = read::head(&pool).await.map_err(|error| match error {
@@ -85,7 +86,8 @@ impl PostgresLog {
         let (alive, appender) = watch::channel(());
         let (counted, trips) = watch::channel(Trips::default());
         let heads = Arc::clone(&publish);
-        let running = Appender::new(pool.clone(), place.clone(), heads, counted);
+        let teller = Teller::start(place.clone());
+        let running = Appender::new(pool.clone(), place.clone(), heads, counted, teller);
         tokio::spawn(async move {
             running.run(requests).await;
             drop(alive);

@@ -25,7 +25,7 @@ use crate::{
     writer::{Sent, TripError, Writer, column},
 };
 
-/// The channel of the one notification that each batch sends.
+/// The channel of the notifications that tell the tails how far the log has come.
 pub(crate) const CHANNEL: &str = "rap_log";
 
 const BEGIN: &str = "BEGIN";
@@ -59,9 +59,8 @@ const DELETE_CLAIMS: &str = "DELETE FROM claims WHERE claim = ANY($1)";
 const INSERT_CLAIMS: &str = "\
     INSERT INTO claims (claim, command) SELECT * FROM UNNEST($1::text[], $2::uuid[])";
 const MOVE_HEAD: &str = "\
-    WITH moved AS (UPDATE log_head SET position = $1, leaves = $1, frontier = $2 \
-                   RETURNING position) \
-    SELECT pg_notify($3, position::text) FROM moved";
+    UPDATE log_head SET position = $1, leaves = $1, frontier = $2";
+const TELL: &str = "SELECT pg_notify($1, $2)";
 /// The four statements above as one.
 const WRITE: &str = concat!(
     "WITH new_commands AS (",
@@ -70,11 +69,8 @@ const WRITE: &str = concat!(
     insert_events!(),
     "), grown AS (",
     insert_streams!(),
-    "ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision), \
-     moved AS ( \
-         UPDATE log_head SET position = $22, leaves = $22, frontier = $23 RETURNING position \
-     ) \
-     SELECT pg_notify($24, position::text) FROM moved",
+    "ON CONFLICT (category, stream) DO UPDATE SET revision = EXCLUDED.revision) \
+     UPDATE log_head SET position = $22, leaves = $22, frontier = $23",
 );
 
 /// Begins a transaction, locks the head until it ends, and finds what the database holds about
@@ -100,7 +96,7 @@ pub(crate) async fn begin(writer: &mut Writer, appends: &[&Append]) -> Result<Fo
     Ok(Found { head, commands, streams, claims, leases })
 }
 
-/// Writes everything that the batch decided, tells the tails, and commits.
+/// Writes everything that the batch decided, and commits.
 pub(crate) async fn commit(writer: &mut Writer, batch: &Batch) -> Result<(), TripError> {
     let mut trip = Vec::new();
     trip.extend(move_claims(batch));
@@ -119,6 +115,12 @@ pub(crate) async fn commit(writer: &mut Writer, batch: &Batch) -> Result<(), Tri
     writer.send(&trip).await.map(drop)
 }
 
+/// Tells the tails of every process, this one's too, how far the log has come.
+pub(crate) async fn tell(writer: &mut Writer, position: u64) -> Result<(), TripError> {
+    let tell = Sent::new(TELL).bind(CHANNEL).bind(position.to_string());
+    writer.send(&[tell]).await.map(drop)
+}
+
 pub(crate) async fn roll_back(writer: &mut Writer) -> Result<(), Failure> {
     let sent = writer.send(&[Sent::control(ROLL_BACK)]).await;
     sent.map(drop).map_err(|failed| failure::classify(&failed.error))
@@ -132,7 +134,7 @@ pub(crate) fn insert_events(batch: &Batch) -> Vec<Sent<'_>> {
     trip
 }
 
-/// Writes how far the log has come, tells the tails, and commits.
+/// Writes how far the log has come, and commits.
 pub(crate) fn move_head(head: &Head) -> Vec<Sent<'_>> {
     vec![bind_head(Sent::new(MOVE_HEAD), head), Sent::control(COMMIT)]
 }
@@ -164,7 +166,7 @@ fn move_claims(batch: &Batch) -> Vec<Sent<'_>> {
 }
 
 fn bind_head<'a>(sent: Sent<'a>, head: &Head) -> Sent<'a> {
-    sent.bind(head.position.cast_signed()).bind(head.frontier.to_bytes()).bind(CHANNEL)
+    sent.bind(head.position.cast_signed()).bind(head.frontier.to_bytes())
 }
 
 type CommandsAndStreams = (BTreeMap<CommandId, StoredCommand>, BTreeMap<StreamId, u64>);

@@ -3,8 +3,8 @@
 //! A notification says how far, and is given to nobody before what it tells of can be read. It can
 //! be lost, and whoever may connect can send a false one: every second the tail looks for itself,
 //! and what was told before it asked and is beyond the answer was false. A number that is further
-//! than one batch can bring is not believed, but looked for. An honest one hardly ever is, so it
-//! costs no query. The tail has its own connection, and when that ends it makes another.
+//! than one batch can bring is not believed, but looked for. An honest one hardly ever is, though it
+//! can tell of several batches, so it costs no query. The tail has its own connection, and when that ends it makes another.
 
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
 
 const POLL: Duration = Duration::from_secs(1);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
-const FIRST_BACKOFF: Duration = Duration::from_millis(100);
-const GREATEST_BACKOFF: Duration = Duration::from_secs(2);
+pub(crate) const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+pub(crate) const GREATEST_BACKOFF: Duration = Duration::from_secs(2);
 /// A connection that lasted this long was a good one: the next failure starts over.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 

@@ -34,12 +34,13 @@ use crate::ConnectError;
 const MODE: &str = "sslmode";
 const AUTHORITY: &str = "sslrootcert";
 
-/// Where the database is, for the pool of the readers, for the tail and for the appender.
+/// Where the database is, for the pool of the readers, for the tail, the appender and the teller.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) pool: PgConnectOptions,
     pub(crate) tail: Config,
     pub(crate) writer: Config,
+    pub(crate) teller: Config,
     /// How the server proves who it is; `None` on this machine.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
@@ -70,7 +71,7 @@ impl Place {
 
 impl Place {
     fn new(pool: PgConnectOptions, tail: Config, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { pool, writer: tail.clone(), tail, tls }
+        Self { pool, writer: tail.clone(), teller: tail.clone(), tail, tls }
     }
 
     /// Lets the server of another machine prove itself once, to exactly the authorities of

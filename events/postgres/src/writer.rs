@@ -16,7 +16,7 @@ use std::{
 use futures_util::{TryStreamExt as _, future::BoxFuture, future::join_all};
 use tokio::task::JoinHandle;
 use tokio_postgres::{
-    Client, Error, NoTls, Row, Statement,
+    Client, Config, Error, NoTls, Row, Statement,
     types::{FromSql, ToSql},
 };
 
@@ -86,15 +86,16 @@ enum Driven {
 }
 
 impl Writer {
-    pub(crate) async fn connect(place: &Place) -> Result<Self, Error> {
+    /// `config` is one of those of `place`.
+    pub(crate) async fn connect(config: &Config, place: &Place) -> Result<Self, Error> {
         let (client, connection): (_, BoxFuture<'static, _>) = match &place.tls {
             None => {
-                let (client, connection) = place.writer.connect(NoTls).await?;
+                let (client, connection) = config.connect(NoTls).await?;
                 (client, Box::pin(connection))
             }
             Some(tls) => {
                 let verified = Verified(Arc::clone(tls));
-                let (client, connection) = place.writer.connect(verified).await?;
+                let (client, connection) = config.connect(verified).await?;
                 (client, Box::pin(connection))
             }
         };

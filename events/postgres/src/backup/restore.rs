@@ -59,7 +59,7 @@ impl Restorer {
     pub async fn open(url: &str) -> Result<Self, RestoreError> {
         let (pool, place) = connect::open(url).await?;
         pool.close().await;
-        let mut writer = Writer::connect(&place).await?;
+        let mut writer = Writer::connect(&place.writer, &place).await?;
         let [transaction, idle] = UNLIMITED.map(Sent::control);
         let begin = [Sent::control(BEGIN), transaction, idle, Sent::new(LOCK_HEAD)];
         let head = writer.send(&begin).await?.pop().unwrap_or_default();
@@ -106,7 +106,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Moves the head behind everything, and commits.
+    /// Moves the head behind everything, and commits. Whoever has the database open by now sees it
+    /// when its tail looks.
     pub async fn finish(mut self) -> Result<(), RestoreError> {
         let head = Head { position: self.frontier.size(), frontier: self.frontier };
         self.writer.send(&statements::move_head(&head)).await?;

@@ -11,7 +11,6 @@ use rap_events::log::StreamId;
 use uuid::Uuid;
 
 use super::{
-    CHANNEL,
     columns::{Commands, Events, Streams, insert_commands, insert_events, insert_streams},
     one,
 };
@@ -43,7 +42,7 @@ macro_rules! write_if_head_is_known {
                  SELECT unnest($26::smallint[]), unnest($27::bigint[]), unnest($28::bytea[]) \
                  FROM moved \
              ) \
-             SELECT pg_notify($29, position::text) FROM moved",
+             SELECT FROM moved",
         )
     };
 }
@@ -51,7 +50,7 @@ macro_rules! write_if_head_is_known {
 const BEGIN_STREAMS: &str = write_if_head_is_known!("", "");
 const WRITE: &str = write_if_head_is_known!(
     "AND NOT EXISTS ( \
-         SELECT FROM UNNEST($30::text[], $31::uuid[], $32::bigint[]) \
+         SELECT FROM UNNEST($29::text[], $30::uuid[], $31::bigint[]) \
              AS asked (category, stream, expected) \
          WHERE asked.expected <> coalesce( \
              (SELECT revision FROM streams \
@@ -76,7 +75,7 @@ fn many(at_once: &AtOnce) -> Sent<'_> {
     let sent = sent.bind(moved.position.cast_signed()).bind(moved.frontier.to_bytes());
     let sent = sent.bind(position).bind(known.frontier.to_bytes());
     let (levels, indexes, roots) = tree::tile_columns(&batch.completed);
-    let sent = sent.bind(levels).bind(indexes).bind(roots).bind(CHANNEL);
+    let sent = sent.bind(levels).bind(indexes).bind(roots);
     if begins {
         return sent;
     }

@@ -3,7 +3,6 @@
 //! It says the same as the statement for many. Its values stand for themselves: to unfold arrays
 //! of one element took the server a third of what it did beside the commit.
 
-use super::CHANNEL;
 use crate::{at_once::AtOnce, writer::Sent};
 
 /// `$unless` is one more condition of the head's row, `$stream` what is done about the stream.
@@ -31,7 +30,7 @@ macro_rules! write_one_if_head_is_known {
              ), grown AS (",
             $stream,
             ") \
-             SELECT pg_notify($18, position::text) FROM moved",
+             SELECT FROM moved",
         )
     };
 }
@@ -74,7 +73,6 @@ pub(super) fn of(at_once: &AtOnce) -> Option<Sent<'_>> {
         .bind(&*row.actor)
         .bind(event.causation.map(u64::cast_signed))
         .bind(event.at.unix_millis())
-        .bind(&row.leaf.as_bytes()[..])
-        .bind(CHANNEL);
+        .bind(&row.leaf.as_bytes()[..]);
     Some(sent)
 }

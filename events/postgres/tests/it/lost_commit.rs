@@ -212,12 +212,18 @@ async fn a_commit_that_nobody_can_ask_about_is_unknown() {
     assert!(log.append(append(1)).await.unwrap().replayed, "looked up, it is there");
 }
 
-/// A log whose next append goes in one trip.
-async fn known_head(relay: &Relay) -> PostgresLog {
+/// A log whose next append goes in one trip, and that has all of its connections: whoever is turned
+/// away is the appender.
+async fn known_head(server: &Server, relay: &Relay) -> PostgresLog {
     let log = PostgresLog::connect(&relay.url()).await.unwrap();
     log.append(append(1)).await.unwrap();
     log.append(append(2)).await.unwrap();
     assert_eq!(log.trips(), Trips { at_once: 1, missed: 0, locked: 1 });
+    let connected = "SELECT count(*) FROM pg_stat_activity \
+         WHERE application_name IN ('rap-control tail', 'rap-control teller')";
+    while execute(&server.postgres.url(), connected).await != ["2"] {
+        tokio::task::yield_now().await;
+    }
     log
 }
 
@@ -225,7 +231,7 @@ async fn known_head(relay: &Relay) -> PostgresLog {
 async fn an_append_at_once_whose_answer_is_lost_is_acknowledged_and_there_once() {
     let server = Server::start(Durability::Fast).await;
     let relay = Relay::start(&server);
-    let log = known_head(&relay).await;
+    let log = known_head(&server, &relay).await;
     relay.cut.store(CUT_BEHIND, Ordering::SeqCst);
     let appended = log.append(append(3)).await.unwrap();
     assert_eq!((appended.first, appended.replayed), (3, false));
@@ -239,7 +245,7 @@ async fn an_append_at_once_whose_answer_is_lost_is_acknowledged_and_there_once()
 async fn an_append_at_once_that_never_arrived_is_stored_by_the_next_try() {
     let server = Server::start(Durability::Fast).await;
     let relay = Relay::start(&server);
-    let log = known_head(&relay).await;
+    let log = known_head(&server, &relay).await;
     relay.cut.store(CUT_BEFORE, Ordering::SeqCst);
     let appended = log.append(append(3)).await.unwrap();
     assert_eq!((appended.first, appended.replayed), (3, false));
@@ -251,7 +257,7 @@ async fn an_append_at_once_that_never_arrived_is_stored_by_the_next_try() {
 async fn an_append_at_once_that_arrives_when_it_was_given_up_stores_nothing() {
     let server = Server::start(Durability::Fast).await;
     let relay = Relay::start(&server);
-    let log = known_head(&relay).await;
+    let log = known_head(&server, &relay).await;
     relay.cut.store(HOLD_BACK, Ordering::SeqCst);
     assert!(!log.append(append(3)).await.unwrap().replayed);
     relay.late.go.notify_one();
@@ -267,7 +273,7 @@ async fn what_is_refused_after_an_answer_was_lost_is_not_stored_late_either() {
     for (expected, end) in [(7, STORED_NOTHING), (0, b"streams_key".as_slice())] {
         let server = Server::start(Durability::Fast).await;
         let relay = Relay::start(&server);
-        let log = known_head(&relay).await;
+        let log = known_head(&server, &relay).await;
         relay.cut.store(HOLD_BACK, Ordering::SeqCst);
         let lost = log.append(append_to(3, 2, expected, 1)).await.unwrap_err();
         assert!(matches!(lost, AppendError::Conflict { actual: 1, .. }), "{lost}");
@@ -283,7 +289,7 @@ async fn what_is_refused_after_an_answer_was_lost_is_not_stored_late_either() {
 async fn a_server_that_ends_behind_an_append_at_once_has_not_answered_it() {
     let server = Server::start(Durability::Fast).await;
     let relay = Relay::start(&server);
-    let log = known_head(&relay).await;
+    let log = known_head(&server, &relay).await;
     relay.cut.store(END_BEHIND, Ordering::SeqCst);
     relay.shut.store(2, Ordering::SeqCst);
     let appended = log.append(append(3)).await.unwrap();
@@ -297,7 +303,7 @@ async fn a_server_that_ends_behind_an_append_at_once_has_not_answered_it() {
 async fn what_is_refused_after_an_answer_was_lost_may_be_stored() {
     let server = Server::start(Durability::Fast).await;
     let (url, relay) = (server.postgres.url(), Relay::start(&server));
-    let log = known_head(&relay).await;
+    let log = known_head(&server, &relay).await;
     relay.cut.store(CUT_BEHIND, Ordering::SeqCst);
     relay.shut.store(u32::MAX, Ordering::SeqCst);
     let lost = log.append(append(3));

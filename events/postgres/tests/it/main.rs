@@ -14,5 +14,6 @@ mod private;
 mod schema;
 mod support;
 mod tail;
+mod teller;
 mod tree;
 mod writers;
