@@ -36,6 +36,8 @@ pub use rap_proto::wire::client::OpenChannel;
 pub use session::{ClientSession, OpenError, RefreshError, SessionEnd};
 
 use crate::{
+    Network,
+    network::{Kernel, endpoint},
     race::race,
     tcp::{self, Secured},
     tls,
@@ -96,7 +98,15 @@ pub enum ConnectError {
 
 /// Connects to the first entry that answers and accepts the token.
 pub async fn connect(options: ConnectOptions) -> Result<ClientSession, ConnectError> {
-    let mut endpoint = bind().map_err(ConnectError::Socket)?;
+    connect_over(&Kernel, options).await
+}
+
+/// The same over a network that is not the machine's.
+pub async fn connect_over(
+    network: &dyn Network,
+    options: ConnectOptions,
+) -> Result<ClientSession, ConnectError> {
+    let mut endpoint = bind(network).map_err(ConnectError::Socket)?;
     endpoint.set_default_client_config(tls::client_config(&options.authorities)?);
     let [first, channels] = tls::tcp_client_configs(&options.authorities)?;
     let dialling = Dialling { endpoint, first, carrier: options.carrier };
@@ -123,9 +133,10 @@ pub async fn connect(options: ConnectOptions) -> Result<ClientSession, ConnectEr
     }
 }
 
-fn bind() -> io::Result<Endpoint> {
-    Endpoint::client((Ipv6Addr::UNSPECIFIED, 0).into())
-        .or_else(|_| Endpoint::client((Ipv4Addr::UNSPECIFIED, 0).into()))
+fn bind(network: &dyn Network) -> io::Result<Endpoint> {
+    let socket = network.udp((Ipv6Addr::UNSPECIFIED, 0).into());
+    let socket = socket.or_else(|_| network.udp((Ipv4Addr::UNSPECIFIED, 0).into()));
+    endpoint(network, None, socket?)
 }
 
 /// What every attempt needs.

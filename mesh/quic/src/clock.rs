@@ -1,8 +1,9 @@
 //! The one place where the mesh reads clocks.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rap_proto::{Moment, Timestamp};
+use tokio::time::Instant;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {

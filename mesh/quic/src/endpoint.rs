@@ -2,15 +2,12 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
-use quinn::{
-    AsyncUdpSocket, Connection, Endpoint, EndpointConfig, Incoming, Runtime as _, TokioRuntime,
-    crypto::rustls::HandshakeData,
-};
+use quinn::{AsyncUdpSocket, Connection, Endpoint, Incoming, crypto::rustls::HandshakeData};
 use rap_mesh_core::{
     View,
     carrier::Carrier,
@@ -27,7 +24,6 @@ use rap_proto::{
     observation::EndReason,
     wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::TcpListener,
     runtime::Handle,
@@ -48,6 +44,7 @@ use crate::{
     kept::KeptFlows,
     lanes::Lanes,
     mesh::{Mesh, Tasks, close, locked},
+    network::{self, Kernel, Network},
     pipe::Store,
     reachable::{self, Knocker, Lines},
     relay::{self, Looks, Reachable, Relay},
@@ -60,8 +57,6 @@ use crate::{
 
 /// A handshake that is not complete by then is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What the socket asks the kernel for, in each direction.
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// How often another port is chosen that is free for UDP and TCP.
 const PORT_ATTEMPTS: u32 = 16;
 
@@ -119,11 +114,23 @@ impl MeshEndpoint {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn bind(options: MeshOptions, view: View) -> Result<(Self, MeshEvents), BindError> {
+        Self::bind_on(Arc::new(Kernel), options, view)
+    }
+
+    /// The same on a network that is not the machine's.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn bind_on(
+        network: Arc<dyn Network>,
+        options: MeshOptions,
+        view: View,
+    ) -> Result<(Self, MeshEvents), BindError> {
         let MeshOptions { listen, identity, dialer, leases, marks, limits, bulk, carrier } =
             options;
         check_identity(&identity, &view)?;
         let configs = NodeConfigs::build(&identity, &view)?;
-        let (endpoint, socket, listener) = open(listen, &configs, &bulk)
+        let (endpoint, socket, listener) = open(&*network, listen, &configs, &bulk)
             .map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
@@ -136,6 +143,7 @@ impl MeshEndpoint {
         let tcp_places = Arc::new(Semaphore::new(limits.connections));
         let mesh = Arc::new(Mesh {
             endpoint,
+            network,
             knocker: Knocker { socket },
             clock: Clock::start(),
             views: watch::Sender::new(Arc::new(view)),
@@ -166,7 +174,9 @@ impl MeshEndpoint {
             tasks,
         });
         mesh.spawn(accept(mesh.clone()));
-        mesh.bulk.spawn(tcp::accept(mesh.clone(), listener, tcp_places));
+        if let Some(listener) = listener {
+            mesh.bulk.spawn(tcp::accept(mesh.clone(), listener, tcp_places));
+        }
         mesh.spawn(relay::sweep(mesh.clone()));
         mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
@@ -276,30 +286,33 @@ fn with_self(mut view: View, identity: &Identity, endpoint: &Endpoint) -> View {
 }
 
 /// What was opened: the UDP socket is the QUIC endpoint's own.
-type Opened = (Endpoint, Arc<dyn AsyncUdpSocket>, TcpListener);
+type Opened = (Endpoint, Arc<dyn AsyncUdpSocket>, Option<TcpListener>);
 
 /// Takes one port for UDP and TCP. A free one that the kernel chose for UDP can be in use for TCP:
 /// then another is chosen.
-fn open(listen: SocketAddr, configs: &NodeConfigs, bulk: &Handle) -> io::Result<Opened> {
-    let (socket, listener) = on_one_port(listen, |address| {
+fn open(
+    network: &dyn Network,
+    listen: SocketAddr,
+    configs: &NodeConfigs,
+    bulk: &Handle,
+) -> io::Result<Opened> {
+    let (socket, listener) = on_one_port(network, listen, |address| {
         let _there = bulk.enter();
-        tcp::listen(address)
+        network.tcp(address)
     })?;
-    let (server, config) = (Some(configs.server.clone()), EndpointConfig::default());
-    let socket = TokioRuntime.wrap_udp_socket(socket)?;
-    let (shared, runtime) = (socket.clone(), Arc::new(TokioRuntime));
-    let endpoint = Endpoint::new_with_abstract_socket(config, server, shared, runtime)?;
+    let endpoint = network::endpoint(network, Some(configs.server.clone()), socket.clone())?;
     Ok((endpoint, socket, listener))
 }
 
 fn on_one_port<T>(
+    network: &dyn Network,
     listen: SocketAddr,
     mut on_tcp: impl FnMut(SocketAddr) -> io::Result<T>,
-) -> io::Result<(UdpSocket, T)> {
+) -> io::Result<(Arc<dyn AsyncUdpSocket>, T)> {
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
-        let socket = udp_socket(listen)?;
+        let socket = network.udp(listen)?;
         match on_tcp(socket.local_addr()?) {
             Err(error) if attempts > 0 && error.kind() == io::ErrorKind::AddrInUse => {}
             listener => return Ok((socket, listener?)),
@@ -315,19 +328,6 @@ pub(crate) const fn on_the_wire(local: SocketAddr, address: SocketAddr) -> Socke
         }
         _ => address,
     }
-}
-
-/// A socket as every endpoint here has it.
-pub(crate) fn udp_socket(listen: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
-    if listen.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    // The kernel gives as much as its own limits allow; less is slower but works.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.bind(&listen.into())?;
-    Ok(socket.into())
 }
 
 async fn accept(mesh: Arc<Mesh>) {
@@ -406,7 +406,7 @@ mod tests {
     /// How often a port was tried when `taken` of them were in use for TCP, and what came of it.
     fn tries(listen: SocketAddr, taken: u32) -> (u32, Result<(), io::ErrorKind>) {
         let mut tries = 0;
-        let found = on_one_port(listen, |_| {
+        let found = on_one_port(&Kernel, listen, |_| {
             tries += 1;
             if tries <= taken { Err(io::ErrorKind::AddrInUse.into()) } else { Ok(()) }
         });
@@ -414,13 +414,13 @@ mod tests {
         (tries, outcome)
     }
 
-    #[test]
-    fn another_port_is_chosen_so_often_and_a_configured_one_is_not_changed() {
+    #[tokio::test]
+    async fn another_port_is_chosen_so_often_and_a_configured_one_is_not_changed() {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let in_use = Err(io::ErrorKind::AddrInUse);
         assert_eq!(tries(any, PORT_ATTEMPTS - 1), (PORT_ATTEMPTS, Ok(())));
         assert_eq!(tries(any, u32::MAX), (PORT_ATTEMPTS, in_use));
-        let free = udp_socket(any).unwrap().local_addr().unwrap();
+        let free = Kernel.udp(any).unwrap().local_addr().unwrap();
         assert_eq!(tries(free, 1), (1, in_use));
     }
 }

@@ -26,6 +26,7 @@ mod lanes;
 mod leases;
 mod limits;
 mod mesh;
+mod network;
 mod peers;
 mod pipe;
 mod pool;
@@ -51,6 +52,7 @@ pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{
     MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,
 };
+pub use network::{Network, RelayedUdp};
 pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,

@@ -29,6 +29,7 @@ use crate::{
     hops::Hops,
     kept::KeptFlows,
     lanes::Lanes,
+    network::Network,
     pipe::Outlet,
     reachable::{Knocker, Lines},
     relay::{Looks, Reachable, Relay},
@@ -42,6 +43,7 @@ const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Mesh {
     pub(crate) endpoint: quinn::Endpoint,
+    pub(crate) network: Arc<dyn Network>,
     pub(crate) knocker: Knocker,
     pub(crate) clock: Clock,
     pub(crate) views: watch::Sender<Arc<View>>,

@@ -372,12 +372,15 @@ fn forwarding(
     (asker, own): (SocketAddr, Option<IpAddr>),
     socket: io::Result<FlowSocket>,
 ) -> Result<(Arc<Forwarding>, u16), RefusalCode> {
-    let opened = socket.and_then(|socket| Forwarding::between(asker, own, socket, mesh.clock));
-    let (forwarding, port) = opened.map_err(|error| {
+    let opened = socket.and_then(|target| {
+        let asker = FlowSocket::connect(&*mesh.network, own, asker)?;
+        let port = asker.local_port()?;
+        Ok((Arc::new(Forwarding::between(asker, target, mesh.clock)), port))
+    });
+    opened.map_err(|error| {
         tracing::warn!(%error, "no sockets for a relayed flow");
         RefusalCode::PathUnavailable
-    })?;
-    Ok((Arc::new(forwarding), port))
+    })
 }
 
 /// A socket towards the end of a path: where its node knocks from, if it keeps itself reachable
@@ -389,6 +392,6 @@ async fn towards(
 ) -> io::Result<FlowSocket> {
     match reachable::knocked(mesh, asker, node).await {
         Some(socket) => Ok(socket),
-        None => FlowSocket::to_first(addresses),
+        None => FlowSocket::to_first(&*mesh.network, addresses),
     }
 }

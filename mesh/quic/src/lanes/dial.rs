@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use quinn::{Connection, Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{Connection, Endpoint};
 use rap_mesh_core::{
     lane_path::LanePath, paths::Candidate, refusals::refusal, view::peer_has_role,
 };
@@ -23,9 +23,11 @@ use super::{
     socket::{Answer, LaneSocket},
 };
 use crate::{
+    Network,
     congestion::Steering,
     hops::{self, RelayedFlow, connect},
     mesh::{Mesh, locked},
+    network::{Kernel, endpoint},
     race::race,
     relays::Use,
     transport,
@@ -49,7 +51,7 @@ struct Made {
 /// An endpoint for one lane connection, as an entry makes it, for whoever measures lanes. Given
 /// where its datagrams shall go, the second part returns the address to connect to.
 pub fn lane_endpoint(own: IpAddr) -> io::Result<(Endpoint, impl FnOnce(SocketAddr) -> SocketAddr)> {
-    let Made { endpoint, socket, .. } = make(own)?;
+    let Made { endpoint, socket, .. } = make(&Kernel, own)?;
     let along = move |path| {
         socket.open(LanePath::FIRST, path);
         socket.take(LanePath::FIRST);
@@ -109,7 +111,8 @@ async fn try_one(
     candidate: Candidate,
 ) -> Result<Won, ()> {
     let attempt = async {
-        let made = mesh.endpoint.local_addr().and_then(|own| make(own.ip())).map_err(drop)?;
+        let own = mesh.endpoint.local_addr().map_err(drop)?;
+        let made = make(&*mesh.network, own.ip()).map_err(drop)?;
         made.steering.serve(key.lane);
         let (address, relayed) = match candidate {
             Candidate::Direct(address) => (address, None),
@@ -144,10 +147,8 @@ async fn try_one(
     outcome
 }
 
-fn make(own: IpAddr) -> io::Result<Made> {
-    let (socket, answers) = LaneSocket::bind(own)?;
-    let runtime = Arc::new(TokioRuntime);
-    let config = EndpointConfig::default();
-    let endpoint = Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)?;
+fn make(network: &dyn Network, own: IpAddr) -> io::Result<Made> {
+    let (socket, answers) = LaneSocket::bind(network, own)?;
+    let endpoint = endpoint(network, None, socket.clone())?;
     Ok(Made { endpoint, socket, steering: Steering::default(), answers })
 }

@@ -20,17 +20,14 @@ use std::{
 };
 
 use quinn::{
-    AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller,
+    AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
 use rap_proto::wire::hop::knock;
 use tokio::sync::{Notify, mpsc};
 
 use super::probe::{self, ProbeId, Probes};
-use crate::{
-    endpoint::{on_the_wire, udp_socket},
-    mesh::locked,
-};
+use crate::{Network, endpoint::on_the_wire, mesh::locked};
 use knocks::Knocks;
 
 /// What QUIC takes for the far end's address; from a block that is kept for documentation
@@ -76,8 +73,11 @@ struct Addresses {
 
 impl LaneSocket {
     /// Opens a socket of the address `own`, and the queue of what answers its probes.
-    pub(super) fn bind(own: IpAddr) -> io::Result<(Arc<Self>, mpsc::Receiver<Answer>)> {
-        let socket = TokioRuntime.wrap_udp_socket(udp_socket(SocketAddr::new(own, 0))?)?;
+    pub(super) fn bind(
+        network: &dyn Network,
+        own: IpAddr,
+    ) -> io::Result<(Arc<Self>, mpsc::Receiver<Answer>)> {
+        let socket = network.udp(SocketAddr::new(own, 0))?;
         let local = socket.local_addr()?;
         let (answers, receiver) = mpsc::channel(MAX_ANSWERS);
         let socket = Self {

@@ -3,7 +3,6 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,18 +26,10 @@ pub(super) struct Forwarding {
 }
 
 impl Forwarding {
-    /// Opens the asker's socket; the other is that of whoever is next. Returns the port that the
-    /// asker sends to.
-    pub(super) fn between(
-        asker: SocketAddr,
-        own: Option<IpAddr>,
-        target: FlowSocket,
-        clock: Clock,
-    ) -> io::Result<(Self, u16)> {
-        let asker = FlowSocket::connect(own, asker)?;
-        let port = asker.local_port()?;
+    /// Between the asker and whoever is next.
+    pub(super) fn between(asker: FlowSocket, target: FlowSocket, clock: Clock) -> Self {
         let last_used = AtomicU64::new(clock.moment().micros());
-        Ok((Self { asker, target, clock, last_used }, port))
+        Self { asker, target, clock, last_used }
     }
 
     pub(super) fn last_used(&self) -> Moment {
@@ -48,6 +39,7 @@ impl Forwarding {
     /// Forwards both ways until it is dropped, or a socket fails for good.
     pub(super) async fn run(self: Arc<Self>) {
         let stopped = tokio::select! {
+            biased;
             stopped = self.forward(&self.asker, &self.target) => stopped,
             stopped = self.forward(&self.target, &self.asker) => stopped,
         };

@@ -93,7 +93,7 @@ async fn look(
         return Err(RefusalCode::PathUnavailable);
     }
     let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
-    let (socket, port, secret) = open(origin).ok_or(RefusalCode::PathUnavailable)?;
+    let (socket, port, secret) = open(mesh, origin).ok_or(RefusalCode::PathUnavailable)?;
     let here = Reply::KnockHere { port, secret };
     let expected: [u8; KNOCK_BYTES] = knock(&secret);
     let looking = async {
@@ -107,8 +107,9 @@ async fn look(
     }
 }
 
-fn open(origin: Origin) -> Option<(Awaiting, u16, [u8; 16])> {
-    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.proven, 0)).ok()?;
+fn open(mesh: &Mesh, origin: Origin) -> Option<(Awaiting, u16, [u8; 16])> {
+    let like = SocketAddr::new(origin.proven, 0);
+    let socket = Awaiting::bind(&*mesh.network, origin.own, like).ok()?;
     let port = socket.local_port().ok()?;
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;

@@ -125,7 +125,7 @@ async fn lead_on(
     rest: Onward,
 ) -> Result<(Promised, RelayedFlow), NotSetUp> {
     let hop = hops::connected(mesh, relay).await.map_err(OnwardRefused::from)?;
-    let bound = Promised::bind(hop.own(), hop.remote());
+    let bound = Promised::bind(&*mesh.network, hop.own(), hop.remote());
     let bound = bound.and_then(|socket| Ok((socket.local_port()?, socket)));
     let (port, socket) = bound.map_err(|_| RefusalCode::PathUnavailable)?;
     let beyond = hops::set_up_onward(mesh, (relay, hop), rest, port).await?;

@@ -263,7 +263,8 @@ pub(super) async fn knocked(mesh: &Mesh, asker: NodeId, node: NodeId) -> Option<
         return None;
     }
     let _place = Waiting::begin(mesh, asker, node).ok()?;
-    let socket = Awaiting::bind(origin.own, SocketAddr::new(origin.proven, 0)).ok()?;
+    let like = SocketAddr::new(origin.proven, 0);
+    let socket = Awaiting::bind(&*mesh.network, origin.own, like).ok()?;
     let port = socket.local_port().ok()?;
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;

@@ -1,17 +1,16 @@
-//! One connected UDP socket of a relayed flow, with the kernel's batching.
+//! One connected UDP socket of a relayed flow, and the batches that it forwards.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSliceMut},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{RecvMeta, Transmit};
 use rap_proto::wire::hop::KNOCK_BYTES;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket};
 
-/// What the socket asks the kernel for, in each direction.
-const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
+use crate::{Network, RelayedUdp};
+
 /// Datagrams, or runs of them, that are received at once.
 const BATCH: usize = 16;
 /// Room for one run: as much as the kernel puts together.
@@ -19,15 +18,14 @@ const RUN_BYTES: usize = 64 * 1024;
 
 /// A socket that has its port before it is known with whom it will speak: until then only whoever
 /// is about to say so can send to it.
-pub(super) struct Promised(Socket);
+pub(super) struct Promised(Box<dyn RelayedUdp>);
 
 /// A socket that will speak with whoever knocks.
-pub(super) struct Awaiting(UdpSocket);
+pub(super) struct Awaiting(Box<dyn RelayedUdp>);
 
-/// Connected: the kernel drops what comes from anywhere else.
+/// Connected: what comes from anywhere else is dropped below.
 pub(super) struct FlowSocket {
-    socket: UdpSocket,
-    state: UdpSocketState,
+    socket: Box<dyn RelayedUdp>,
     peer: SocketAddr,
     /// The knock that made it: repeated, it is no part of the flow.
     knock: Option<[u8; KNOCK_BYTES]>,
@@ -61,31 +59,36 @@ impl Batch {
 
 impl Promised {
     /// A socket of our address `own`. The port that it will speak with is another of this peer's.
-    pub(super) fn bind(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
-        let socket = bound(own, peer)?;
-        socket.connect(&peer.into())?;
+    pub(super) fn bind(
+        network: &dyn Network,
+        own: Option<IpAddr>,
+        peer: SocketAddr,
+    ) -> io::Result<Self> {
+        let socket = bound(network, own, peer)?;
+        socket.connect(peer)?;
         Ok(Self(socket))
     }
 
     pub(super) fn local_port(&self) -> io::Result<u16> {
-        let local = self.0.local_addr()?.as_socket();
-        local.map(|local| local.port()).ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+        Ok(self.0.local_addr()?.port())
     }
 
     /// Speaks with `peer` alone from now on.
     pub(super) fn connect(self, peer: SocketAddr) -> io::Result<FlowSocket> {
         let Self(socket) = self;
-        socket.connect(&peer.into())?;
-        let socket = UdpSocket::from_std(socket.into())?;
-        let state = UdpSocketState::new((&socket).into())?;
-        Ok(FlowSocket { socket, state, peer, knock: None })
+        socket.connect(peer)?;
+        Ok(FlowSocket { socket, peer, knock: None })
     }
 }
 
 impl Awaiting {
     /// A socket of our address `own`. Whoever knocks has an address of this kind.
-    pub(super) fn bind(own: Option<IpAddr>, like: SocketAddr) -> io::Result<Self> {
-        Ok(Self(UdpSocket::from_std(bound(own, like)?.into())?))
+    pub(super) fn bind(
+        network: &dyn Network,
+        own: Option<IpAddr>,
+        like: SocketAddr,
+    ) -> io::Result<Self> {
+        Ok(Self(bound(network, own, like)?))
     }
 
     pub(super) fn local_port(&self) -> io::Result<u16> {
@@ -102,9 +105,8 @@ impl Awaiting {
     ) -> io::Result<FlowSocket> {
         let peer = self.heard(knock, of).await?;
         let Self(socket) = self;
-        socket.connect(peer).await?;
-        let state = UdpSocketState::new((&socket).into())?;
-        Ok(FlowSocket { socket, state, peer, knock: Some(knock) })
+        socket.connect(peer)?;
+        Ok(FlowSocket { socket, peer, knock: Some(knock) })
     }
 
     /// Waits for the knock of a node at the address `of`, and says where it came from.
@@ -116,8 +118,15 @@ impl Awaiting {
         // One byte more, so that what only begins like a knock is none.
         let mut heard = [0; KNOCK_BYTES + 1];
         loop {
-            let (length, from) = self.0.recv_from(&mut heard).await?;
-            if heard[..length] == knock && from.ip().to_canonical() == of {
+            poll_fn(|cx| self.0.poll_readable(cx)).await?;
+            let mut run = [RecvMeta::default()];
+            match self.0.try_receive(&mut [IoSliceMut::new(&mut heard)], &mut run) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                received => received?,
+            };
+            // The first of a run: the others are like it, or are sent again.
+            let [RecvMeta { addr: from, len, stride, .. }] = run;
+            if heard[..len.min(stride)] == knock && from.ip().to_canonical() == of {
                 return Ok(from);
             }
         }
@@ -125,32 +134,34 @@ impl Awaiting {
 }
 
 /// A socket of our address `own`, for a peer of this kind.
-fn bound(own: Option<IpAddr>, like: SocketAddr) -> io::Result<Socket> {
+fn bound(
+    network: &dyn Network,
+    own: Option<IpAddr>,
+    like: SocketAddr,
+) -> io::Result<Box<dyn RelayedUdp>> {
     let any: IpAddr = match like {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let own = own.filter(|own| own.is_ipv4() == like.is_ipv4()).unwrap_or(any);
-    let socket = Socket::new(Domain::for_address(like), Type::DGRAM, Some(Protocol::UDP))?;
-    // The kernel gives as much as its own limits allow; less is slower but works.
-    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
-    socket.bind(&SocketAddr::new(own, 0).into())?;
-    Ok(socket)
+    network.relayed(SocketAddr::new(own, 0))
 }
 
 impl FlowSocket {
     /// A socket of our address `own` that speaks with `peer` alone.
-    pub(super) fn connect(own: Option<IpAddr>, peer: SocketAddr) -> io::Result<Self> {
-        Promised::bind(own, peer)?.connect(peer)
+    pub(super) fn connect(
+        network: &dyn Network,
+        own: Option<IpAddr>,
+        peer: SocketAddr,
+    ) -> io::Result<Self> {
+        Promised::bind(network, own, peer)?.connect(peer)
     }
 
     /// The same with the first of these addresses that has a route.
-    pub(super) fn to_first(addresses: &[SocketAddr]) -> io::Result<Self> {
+    pub(super) fn to_first(network: &dyn Network, addresses: &[SocketAddr]) -> io::Result<Self> {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
-            match Self::connect(None, *address) {
+            match Self::connect(network, None, *address) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failure = error,
             }
@@ -163,7 +174,7 @@ impl FlowSocket {
     }
 
     pub(super) async fn readable(&self) -> io::Result<()> {
-        self.socket.readable().await
+        poll_fn(|cx| self.socket.poll_readable(cx)).await
     }
 
     /// Receives what is there, at most one batch.
@@ -172,9 +183,7 @@ impl FlowSocket {
         let mut room = batch.bytes.chunks_mut(RUN_BYTES);
         let mut slices: [IoSliceMut<'_>; BATCH] =
             std::array::from_fn(|_| IoSliceMut::new(room.next().unwrap_or_default()));
-        batch.received = self.socket.try_io(Interest::READABLE, || {
-            self.state.recv((&self.socket).into(), &mut slices, &mut batch.runs)
-        })?;
+        batch.received = self.socket.try_receive(&mut slices, &mut batch.runs)?;
         if let Some(knock) = &self.knock {
             batch.leave_out(self.peer, knock);
         }
@@ -185,7 +194,7 @@ impl FlowSocket {
     pub(super) async fn send(&self, batch: &Batch) -> io::Result<()> {
         for (run, room) in batch.runs[..batch.received].iter().zip(batch.bytes.chunks(RUN_BYTES)) {
             let stride = run.stride.max(1);
-            let most = stride.saturating_mul(self.state.max_gso_segments());
+            let most = stride.saturating_mul(self.socket.max_segments());
             for contents in room[..run.len].chunks(most) {
                 let segment_size = (contents.len() > stride).then_some(stride);
                 let transmit = Transmit {
@@ -203,12 +212,9 @@ impl FlowSocket {
 
     async fn send_run(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         loop {
-            let sent = self
-                .socket
-                .try_io(Interest::WRITABLE, || self.state.send((&self.socket).into(), transmit));
-            match sent {
+            match self.socket.try_send(transmit) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.writable().await?;
+                    poll_fn(|cx| self.socket.poll_writable(cx)).await?;
                 }
                 outcome => return outcome,
             }

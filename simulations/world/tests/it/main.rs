@@ -6,5 +6,6 @@ mod beats;
 mod carriers;
 mod fleets;
 mod leases;
+mod meshes;
 mod regressions;
 mod seeds;

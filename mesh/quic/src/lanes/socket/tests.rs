@@ -5,6 +5,7 @@ use std::{future::poll_fn, time::Duration};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::{super::probe::PROBE_BYTES, *};
+use crate::network::Kernel;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -15,7 +16,7 @@ async fn host() -> (UdpSocket, SocketAddr) {
 }
 
 async fn lane() -> (Arc<LaneSocket>, mpsc::Receiver<Answer>, SocketAddr) {
-    let (socket, answers) = LaneSocket::bind(Ipv4Addr::LOCALHOST.into()).unwrap();
+    let (socket, answers) = LaneSocket::bind(&Kernel, Ipv4Addr::LOCALHOST.into()).unwrap();
     let address = socket.local_addr().unwrap();
     writable(&socket).await;
     (socket, answers, address)
@@ -159,7 +160,7 @@ async fn who_waits_for_the_lane_to_send_is_woken_even_if_it_did_before() {
 
 #[tokio::test]
 async fn a_socket_of_both_families_reaches_the_older_one() {
-    let (lane, _answers) = LaneSocket::bind(Ipv6Addr::UNSPECIFIED.into()).unwrap();
+    let (lane, _answers) = LaneSocket::bind(&Kernel, Ipv6Addr::UNSPECIFIED.into()).unwrap();
     writable(&lane).await;
     let (far, far_at) = host().await;
     lane.open(0, far_at);

@@ -1,22 +1,34 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::*;
-use crate::relay::socket::{Awaiting, Promised};
+use crate::{
+    network::Kernel,
+    relay::socket::{Awaiting, Promised},
+};
 
 async fn host() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
 }
 
+/// What forwards between an asker and this socket, and the port that the asker sends to.
+fn between(asker: SocketAddr, target: FlowSocket) -> (Forwarding, u16) {
+    let asker = FlowSocket::connect(&Kernel, None, asker).unwrap();
+    let port = asker.local_port().unwrap();
+    (Forwarding::between(asker, target, Clock::start()), port)
+}
+
 /// A running flow between two hosts, and the ports of the relay that each speaks with.
 async fn flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Forwarding>, SocketAddr, SocketAddr) {
     let addresses = [target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&addresses).unwrap();
-    let opened =
-        Forwarding::between(asker.local_addr().unwrap(), None, far, Clock::start()).unwrap();
+    let far = FlowSocket::to_first(&Kernel, &addresses).unwrap();
+    let opened = between(asker.local_addr().unwrap(), far);
     let (forwarding, port) = (Arc::new(opened.0), opened.1);
     tokio::spawn(forwarding.clone().run());
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -88,24 +100,23 @@ async fn a_target_without_a_route_is_passed_over() {
     let (asker, target) = (host().await, host().await);
     let unroutable: SocketAddr = "255.255.255.255:9".parse().unwrap();
     let addresses = [unroutable, target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&addresses).unwrap();
-    let (forwarding, port) =
-        Forwarding::between(asker.local_addr().unwrap(), None, far, Clock::start()).unwrap();
+    let far = FlowSocket::to_first(&Kernel, &addresses).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
     tokio::spawn(Arc::new(forwarding).run());
     asker.send_to(b"through", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     assert_eq!(received(&target).await.0, b"through");
-    assert!(FlowSocket::to_first(&[unroutable]).is_err());
+    assert!(FlowSocket::to_first(&Kernel, &[unroutable]).is_err());
 }
 
 #[tokio::test]
 async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port() {
     let (asker, hop, target, stranger) = (host().await, host().await, host().await, host().await);
-    let promised = Promised::bind(None, hop.local_addr().unwrap()).unwrap();
+    let promised = Promised::bind(&Kernel, None, hop.local_addr().unwrap()).unwrap();
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
     stranger.send_to(b"spoofed", far).await.unwrap();
     let socket = promised.connect(target.local_addr().unwrap()).unwrap();
     let from = asker.local_addr().unwrap();
-    let (forwarding, port) = Forwarding::between(from, None, socket, Clock::start()).unwrap();
+    let (forwarding, port) = between(from, socket);
     tokio::spawn(Arc::new(forwarding).run());
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     hop.send_to(b"late", far).await.unwrap();
@@ -119,7 +130,7 @@ async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port()
 #[tokio::test]
 async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_it() {
     let (asker, target, stranger) = (host().await, host().await, host().await);
-    let waiting = Awaiting::bind(None, asker.local_addr().unwrap()).unwrap();
+    let waiting = Awaiting::bind(&Kernel, None, asker.local_addr().unwrap()).unwrap();
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.local_port().unwrap()));
     let knock = rap_proto::wire::hop::knock(&[7; 16]);
     stranger.send_to(b"before", far).await.unwrap();
@@ -132,7 +143,7 @@ async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_i
     target.send_to(&knock, far).await.unwrap();
     let socket = waiting.knocked(knock, Ipv4Addr::LOCALHOST.into()).await.unwrap();
     let near = asker.local_addr().unwrap();
-    let (forwarding, port) = Forwarding::between(near, None, socket, Clock::start()).unwrap();
+    let (forwarding, port) = between(near, socket);
     tokio::spawn(Arc::new(forwarding).run());
     target.send_to(b"of the flow", far).await.unwrap();
     assert_eq!(received(&asker).await.0, b"of the flow");
