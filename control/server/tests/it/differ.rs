@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    availability::lives,
     events::{messages, subscribe},
     node,
     tenancy::{Target, target},
@@ -126,7 +127,16 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     let acme_target = target(&world, &acme).await;
     let zulu_target = target(&world, &zulu).await;
     let document = world.anonymous().get("/openapi.json").await.json;
+    let mut beat = 0;
+    // Whatever takes its time: nobody falls silent meanwhile.
+    let mut all_live = async || {
+        beat += 1;
+        for Target { tenant, host, .. } in [&acme_target, &zulu_target] {
+            lives(&world, &tenant.api, host, beat, false).await;
+        }
+    };
     for (observer, stranger) in [(&acme_target, &zulu), (&zulu_target, &acme)] {
+        all_live().await;
         let name = observer.tenant.name.clone();
         let cluster = root.get("/cluster").await.json["id"].as_str().unwrap().to_owned();
         let from = format!("{cluster}:{}", world.head().await);
@@ -135,7 +145,10 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
         let mut stream = messages(stream);
         let before = observe(&document, observer).await;
         assert!(before.len() > 120, "only {} answers", before.len());
+        let path = format!("GET /api/v1/organizations/{}/resources", observer.tenant.name);
+        assert!(before[&path].contains("\"availability\":\"available\""), "{}", before[&path]);
         busy(&world, stranger).await;
+        all_live().await;
         let after = observe(&document, observer).await;
         for (asked, answer) in &before {
             assert_eq!(after.get(asked), Some(answer), "{asked}");
