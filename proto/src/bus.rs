@@ -16,7 +16,7 @@ use crate::{
 };
 
 pub use explained::{
-    ExplainedLane, ExplainedPeer, Explanation, MAX_PARTS, MAX_TOLD, MAX_WORD_BYTES,
+    ExplainedHole, ExplainedLane, ExplainedPeer, Explanation, MAX_PARTS, MAX_TOLD, MAX_WORD_BYTES,
 };
 
 /// How long a message is acceptable after it was made.

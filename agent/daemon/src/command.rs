@@ -181,6 +181,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
         worker: config.worker,
         bus: BusChoice::Credentials,
         carrier: config.carrier.map(Into::into),
+        peers: config.peers.map(Into::into),
         drain_limit: config.drain_limit,
         driver: match config.recording_driver_for_tests {
             Some(to) => DriverChoice::RecordingForTests { to },

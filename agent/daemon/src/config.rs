@@ -8,6 +8,7 @@ use std::{
 };
 
 use rap_mesh::Carrier;
+use rap_mesh_core::peers::Kind;
 use serde::Deserialize;
 
 use crate::{
@@ -45,6 +46,9 @@ pub struct Settings {
     /// What to send flows to other nodes on, quic or tcp [default: what suits each lane]
     #[arg(long, global = true, env = "RAP_NODE_CARRIER", value_name = "CARRIER")]
     pub carrier: Option<CarrierName>,
+    /// How many peers to keep, as a thin, normal or relay node does [default: by the node's roles]
+    #[arg(long, global = true, env = "RAP_NODE_PEERS", value_name = "KIND")]
+    pub peers: Option<KindName>,
     /// The program rap-stream-worker [default: beside this program]
     #[arg(long, global = true, env = "RAP_NODE_WORKER", value_name = "PROGRAM")]
     pub worker: Option<PathBuf>,
@@ -86,6 +90,26 @@ impl From<CarrierName> for Carrier {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KindName {
+    /// Few, asked seldom.
+    Thin,
+    Normal,
+    /// Many, asked often.
+    Relay,
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Self {
+        match name {
+            KindName::Thin => Self::Thin,
+            KindName::Normal => Self::Normal,
+            KindName::Relay => Self::Relay,
+        }
+    }
+}
+
 /// Settings with every default filled in, and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -93,6 +117,7 @@ pub struct Config {
     pub listen: SocketAddr,
     pub advertise: Vec<SocketAddr>,
     pub carrier: Option<CarrierName>,
+    pub peers: Option<KindName>,
     pub worker: PathBuf,
     pub drain_limit: Duration,
     pub recording_driver_for_tests: Option<SocketAddr>,
@@ -141,6 +166,7 @@ impl Settings {
             listen: self.listen.or(others.listen),
             advertise: self.advertise.or(others.advertise),
             carrier: self.carrier.or(others.carrier),
+            peers: self.peers.or(others.peers),
             worker: self.worker.or(others.worker),
             drain_limit_s: self.drain_limit_s.or(others.drain_limit_s),
             recording_driver_for_tests: self
@@ -159,6 +185,7 @@ impl Settings {
             listen: self.listen.unwrap_or(default_listen),
             advertise: self.advertise.unwrap_or_default(),
             carrier: self.carrier,
+            peers: self.peers,
             worker: self.worker.unwrap_or_else(|| beside.join("rap-stream-worker")),
             drain_limit: self.drain_limit_s.map_or(DEFAULT_DRAIN_LIMIT, Duration::from_secs),
             recording_driver_for_tests: self.recording_driver_for_tests,
@@ -250,6 +277,16 @@ mod tests {
     }
 
     #[test]
+    fn the_kind_of_peers_is_as_it_is_written_or_follows_from_the_roles() {
+        assert_eq!(complete("").unwrap().peers, None);
+        for (name, kind) in [("thin", Kind::Thin), ("normal", Kind::Normal), ("relay", Kind::Relay)]
+        {
+            let config = complete(&format!("peers = \"{name}\"")).unwrap();
+            assert_eq!(config.peers.map(Kind::from), Some(kind));
+        }
+    }
+
+    #[test]
     fn values_outside_their_alphabet_are_refused_by_name() {
         let cases = [
             ("state_dir = \"relative\"", "state_dir"),
@@ -263,6 +300,7 @@ mod tests {
             ("advertise = [\"224.0.0.1:1\"]", "advertise"),
             ("drain_limit_s = 601", "drain_limit_s"),
             ("recording_driver_for_tests = \"10.0.0.1:9\"", "recording_driver_for_tests"),
+            ("peers = \"fat\"", "peers"),
             ("log = \"a=b=c\"", "log"),
             ("log_format = \"xml\"", "log_format"),
             ("unknown = 1", "unknown"),

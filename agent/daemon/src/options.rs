@@ -4,6 +4,7 @@ use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc, time::Du
 
 use rap_bus::Bus;
 use rap_mesh::Carrier;
+use rap_mesh_core::peers::Kind;
 use rap_proto::{
     Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub advertise: Vec<SocketAddr>,
     /// What flows to other nodes are sent on; `None`: what suits each lane.
     pub carrier: Option<Carrier>,
+    /// As which kind of node it keeps peers; `None`: as its roles say.
+    pub peers: Option<Kind>,
     /// The program `rap-stream-worker`.
     pub worker: PathBuf,
     pub bus: BusChoice,

@@ -27,10 +27,15 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const MAX_BUFFERS: usize = 8;
 
 impl Row for Reachable {
-    const COLUMNS: &'static [&'static str] = &["NAME", "KIND", "ORGANIZATION"];
+    const COLUMNS: &'static [&'static str] = &["NAME", "KIND", "ORGANIZATION", "AVAILABILITY"];
 
     fn cells(&self) -> Vec<String> {
-        vec![self.name.to_string(), self.kind.to_string(), self.organization_name.to_string()]
+        vec![
+            self.name.to_string(),
+            self.kind.to_string(),
+            self.organization_name.to_string(),
+            self.availability.map(|word| word.to_string()).unwrap_or_default(),
+        ]
     }
 }
 

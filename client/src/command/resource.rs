@@ -17,7 +17,8 @@ use crate::{
 };
 
 impl Row for Resource {
-    const COLUMNS: &'static [&'static str] = &["NAME", "KIND", "TARGET", "LOCAL", "POOL"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "KIND", "TARGET", "LOCAL", "POOL", "AVAILABILITY"];
 
     fn cells(&self) -> Vec<String> {
         let TargetSpec { host, port, allow_local } = &self.target;
@@ -29,6 +30,7 @@ impl Row for Resource {
             target,
             if *allow_local { "allowed" } else { "refused" }.to_owned(),
             self.pool_name.to_string(),
+            self.availability.map(|word| word.to_string()).unwrap_or_default(),
         ]
     }
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use rap_proto::{
     Name, NodeId, NodeRole,
-    api::{Explained, ExplainedLane, ExplainedPeer, Node, NodeState, Reference, Resource},
+    api::{
+        Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Node, NodeState, Reference,
+        Resource,
+    },
 };
 use serde::Serialize;
 
@@ -52,24 +55,36 @@ impl Answer {
         let name = |relay: &NodeId| {
             self.names.get(relay).map_or_else(|| relay.to_string(), Name::to_string)
         };
-        let behind = || lane.onward.iter().map(|relay| format!(", then {}", name(relay)));
+        let behind = lane.onward.iter().map(|relay| format!(", then {}", name(relay)));
+        let through_hole = lane.hole.as_ref().is_some_and(|hole| hole.step == "open");
         let way = match &lane.relay {
+            None if through_hole => "direct, through a hole".to_owned(),
             None => "direct".to_owned(),
-            Some(relay) if lane.onward.is_empty() => {
-                format!("through {}, as no direct path answered", name(relay))
+            Some(relay) => {
+                let (behind, reason) = (behind.collect::<String>(), reason(lane));
+                format!("through {}{behind}, as {reason}", name(relay))
             }
-            Some(relay) => format!(
-                "through {}{}, as no path that is tried before it answered",
-                name(relay),
-                behind().collect::<String>(),
-            ),
         };
         format!("{}: {way}, {} ms", lane.lane, lane.rtt_ms)
     }
 
-    /// What the scores are made of.
+    /// What became of the search for a direct path through NATs.
+    fn hole(&self, lane: &ExplainedLane) -> Option<String> {
+        let ExplainedHole { step, own_nat, far_nat, failure } = lane.hole.as_ref()?;
+        let nats = format!("the NAT of {} is {own_nat}, that of {} {far_nat}", self.from, self.to);
+        let said = match (step.as_str(), failure.as_deref().map(in_words)) {
+            ("open", _) => format!("through a hole; {nats}"),
+            ("given_up", Some(why)) => format!("no hole: {why}; {nats}"),
+            (step, Some(why)) => format!("no hole yet ({step}): {why}; {nats}"),
+            (step, None) => format!("no hole yet ({step})"),
+        };
+        Some(format!("  lane {}: {said}\n", lane.lane))
+    }
+
+    /// What became of holes, and what the scores are made of.
     fn reasons(&self) -> String {
         let mut text = format!("\n{} to {}:\n", self.from, self.to);
+        text.extend(self.explained.lanes.iter().filter_map(|lane| self.hole(lane)));
         if let Some(peer) = &self.explained.peer {
             text += &line("itself", peer);
         }
@@ -162,6 +177,34 @@ fn unknown(node: &Reference) -> Failure {
     Failure::new(Exit::NotFound, format!("there is no node {node} that you may see"))
 }
 
+/// Why a lane goes over relays, as far as its entry says.
+fn reason(lane: &ExplainedLane) -> &str {
+    match lane.last_switch.as_deref() {
+        None => "it answered first",
+        Some("silent") => "nothing came back on the path before",
+        Some("hollow") => "the path before answered and carried nothing",
+        Some("gone") => "the relay before it ended the flow",
+        Some("not_allowed") => "the path before is no longer allowed",
+        Some("better") => "it is better than the path before",
+        Some("unproven") => "what seemed better did not carry the lane",
+        Some(other) => other,
+    }
+}
+
+fn in_words(failure: &str) -> &str {
+    match failure {
+        "unseen" => "no relay says where it sees the entry",
+        "far_unseen" => "no relay says where it sees the egress",
+        "unanswered" => "the egress did not answer",
+        "unsupported" => "the egress is of a release that makes none",
+        "both_symmetric" => "the NATs on both sides are symmetric",
+        "silent" => "no knock came through",
+        "unproven" => "a knock came through, and the lane did not",
+        "lost" => "the last one was lost",
+        other => other,
+    }
+}
+
 fn class(peer: &ExplainedPeer) -> String {
     let answers = if peer.class == "active" && !peer.up { ", not answering" } else { "" };
     let resting = if peer.resting { ", resting" } else { "" };
@@ -218,10 +261,12 @@ mod tests {
             relay: Some(relay),
             onward: Vec::new(),
             rtt_ms: 4,
-            last_switch: None,
+            last_switch: Some("hollow".to_owned()),
+            hole: Some(hole("given_up", Some("both_symmetric"))),
         };
         let unnamed = NodeId::from_u128(9);
-        let chain = ExplainedLane { onward: vec![unnamed], ..lane.clone() };
+        let (onward, last_switch) = (vec![unnamed], None);
+        let chain = ExplainedLane { onward, last_switch, hole: None, ..lane.clone() };
         let name = |text: &str| text.parse::<Name>().expect("a name");
         let answer = Answer {
             from: name("edge-1"),
@@ -237,14 +282,14 @@ mod tests {
         };
         let cells = answer.cells();
         assert_eq!(cells[2..5], ["active", "excluded: authority state", "2.050 ms"]);
-        let chain = format!(
-            "bulk: through relay-1, then {unnamed}, as no path that is tried before it answered"
-        );
-        assert_eq!(
-            cells[5],
-            format!("bulk: through relay-1, as no direct path answered, 4 ms; {chain}, 4 ms"),
-        );
+        let single = "bulk: through relay-1, as the path before answered and carried nothing, 4 ms";
+        let chain = format!("bulk: through relay-1, then {unnamed}, as it answered first, 4 ms");
+        assert_eq!(cells[5], format!("{single}; {chain}"));
         let reasons = answer.reasons();
+        let no_hole = "  lane bulk: no hole: the NATs on both sides are symmetric; \
+            the NAT of edge-1 is symmetric, that of egress-1 symmetric\n";
+        assert_eq!(reasons.matches("lane bulk").count(), 1, "one of the two wants a hole");
+        assert!(reasons.contains(no_hole), "{reasons}");
         assert!(
             reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"),
             "{reasons}"
@@ -252,5 +297,15 @@ mod tests {
         let json = serde_json::to_value(&answer).expect("JSON");
         assert_eq!(json["from"], "edge-1");
         assert_eq!(json["relays"][0]["parts"]["packet_loss"], 990);
+        assert_eq!(json["lanes"][0]["hole"]["failure"], "both_symmetric");
+    }
+
+    fn hole(step: &str, failure: Option<&str>) -> ExplainedHole {
+        ExplainedHole {
+            step: step.to_owned(),
+            own_nat: "symmetric".to_owned(),
+            far_nat: "symmetric".to_owned(),
+            failure: failure.map(str::to_owned),
+        }
     }
 }

@@ -110,6 +110,7 @@ impl Nodes {
                 worker: worker.clone(),
                 bus: control.agent_bus.clone(),
                 carrier: None,
+                peers: None,
                 drain_limit: DRAIN_LIMIT,
                 driver: rap_node_agent::DriverChoice::None,
             };

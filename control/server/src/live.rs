@@ -40,13 +40,13 @@ impl LiveNodes {
         self.lock().get(&node).cloned()
     }
 
-    /// As the access decision wants it.
+    /// Of one node, as decisions want it.
+    pub(crate) fn live(&self, node: NodeId) -> Option<Live> {
+        self.lock().get(&node).map(seen)
+    }
+
+    /// Of all.
     pub(crate) fn liveness(&self) -> Liveness {
-        let seen = |live: &NodeLive| Live {
-            seen_at: live.last_seen,
-            snapshot_version: live.snapshot_version,
-            draining: live.draining,
-        };
         self.lock().iter().map(|(node, live)| (*node, seen(live))).collect()
     }
 
@@ -57,6 +57,14 @@ impl LiveNodes {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeLive>> {
         self.nodes.lock().expect("no holder of the lock panics")
+    }
+}
+
+fn seen(live: &NodeLive) -> Live {
+    Live {
+        seen_at: live.last_seen,
+        snapshot_version: live.snapshot_version,
+        draining: live.draining,
     }
 }
 

@@ -55,5 +55,21 @@ bodies! {
         /// Why it last changed its path.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub last_switch: Option<String>,
+        /// Absent where no hole is wanted, and from a node of a release that does not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub hole: Option<ExplainedHole>,
+    }
+
+    /// How far a lane is with a direct path through NATs.
+    pub struct ExplainedHole {
+        /// `open` where one carries the lane, `given_up`, or what is being done.
+        pub step: String,
+        /// What the NATs on the node's side do with a port, and those on the other's: `steady`,
+        /// `symmetric` or `unknown`.
+        pub own_nat: String,
+        pub far_nat: String,
+        /// Why the last round came to nothing.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub failure: Option<String>,
     }
 }

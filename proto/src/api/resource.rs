@@ -1,7 +1,19 @@
 use std::collections::BTreeMap;
 
 use super::{Reference, bodies};
-use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind, VpnConnectionId};
+use crate::{Name, OrganizationId, PoolId, ResourceId, ResourceKind, VpnConnectionId, term::terms};
+
+terms! {
+    /// All that an organization learns of how its resources are reached.
+    Availability, "availability":
+    /// As it is meant to be.
+    Available = "available",
+    /// It works with less than is meant: an egress of its pool is gone or takes nobody new, or
+    /// control grants nothing new at the moment.
+    Degraded = "degraded",
+    /// No entry takes clients, or no egress reaches it.
+    Unavailable = "unavailable",
+}
 
 bodies! {
     /// Where a resource is, as seen from its egress pool.
@@ -63,6 +75,9 @@ bodies! {
         pub connection: Option<VpnConnectionId>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub connection_name: Option<Name>,
+        /// Absent in the answer to a creation, which is repeated as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub availability: Option<Availability>,
         pub revision: u64,
     }
 
@@ -73,5 +88,8 @@ bodies! {
         pub kind: ResourceKind,
         pub organization: OrganizationId,
         pub organization_name: Name,
+        /// Absent from a control plane of a release that does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub availability: Option<Availability>,
     }
 }

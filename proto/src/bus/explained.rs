@@ -56,6 +56,22 @@ pub struct ExplainedLane {
     pub rtt_ms: u64,
     /// Why it last changed its path.
     pub last_switch: Option<String>,
+    /// `None` where no hole is wanted, and from a node of a release that does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hole: Option<ExplainedHole>,
+}
+
+/// How far a lane is with a direct path through NATs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedHole {
+    /// `open` where one carries the lane, `given_up`, or what is being done.
+    pub step: String,
+    /// What the NATs on the node's side do with a port, and those on the other's: `steady`,
+    /// `symmetric` or `unknown`.
+    pub own_nat: String,
+    pub far_nat: String,
+    /// Why the last round came to nothing.
+    pub failure: Option<String>,
 }
 
 impl Explanation {
@@ -71,7 +87,16 @@ impl Explanation {
 
 impl ExplainedLane {
     fn is_plain(&self) -> bool {
-        self.onward.len() < MAX_HOPS && self.last_switch.as_deref().is_none_or(is_word)
+        self.onward.len() < MAX_HOPS
+            && self.last_switch.as_deref().is_none_or(is_word)
+            && self.hole.as_ref().is_none_or(ExplainedHole::is_plain)
+    }
+}
+
+impl ExplainedHole {
+    fn is_plain(&self) -> bool {
+        [&self.step, &self.own_nat, &self.far_nat].into_iter().all(|word| is_word(word))
+            && self.failure.as_deref().is_none_or(is_word)
     }
 }
 
@@ -109,6 +134,15 @@ mod tests {
         }
     }
 
+    fn hole() -> ExplainedHole {
+        ExplainedHole {
+            step: "given_up".to_owned(),
+            own_nat: "symmetric".to_owned(),
+            far_nat: "symmetric".to_owned(),
+            failure: Some("both_symmetric".to_owned()),
+        }
+    }
+
     fn explanation() -> Explanation {
         let lane = ExplainedLane {
             lane: Lane::Bulk,
@@ -116,6 +150,7 @@ mod tests {
             onward: Vec::new(),
             rtt_ms: 3,
             last_switch: None,
+            hole: Some(hole()),
         };
         let inquiry = InquiryId::from_u128(1);
         Explanation { inquiry, peer: Some(peer()), lanes: vec![lane], relays: vec![peer()] }
@@ -139,11 +174,17 @@ mod tests {
         assert!(!chain.is_plain());
         let long = "a".repeat(MAX_WORD_BYTES + 1);
         for wrong in ["", "A", "<b>", "line\nline", "0", &long] {
-            let changes: [fn(&mut Explanation, &str); 4] = [
+            let changes: [fn(&mut Explanation, &str); 8] = [
                 |it, word| it.relays[0].class = word.to_owned(),
                 |it, word| it.relays[0].excluded_by = Some(word.to_owned()),
                 |it, word| it.relays[0].parts = [(word.to_owned(), 1)].into(),
                 |it, word| it.lanes[0].last_switch = Some(word.to_owned()),
+                |it, word| it.lanes[0].hole.as_mut().expect("one").step = word.to_owned(),
+                |it, word| it.lanes[0].hole.as_mut().expect("one").own_nat = word.to_owned(),
+                |it, word| it.lanes[0].hole.as_mut().expect("one").far_nat = word.to_owned(),
+                |it, word| {
+                    it.lanes[0].hole.as_mut().expect("one").failure = Some(word.to_owned());
+                },
             ];
             for change in changes {
                 let mut explanation = explanation();

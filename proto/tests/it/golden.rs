@@ -11,9 +11,9 @@ use rap_proto::{
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
-        ControlBody, ControlMessage, ExplainedLane, ExplainedPeer, Explanation, Heartbeat,
-        LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES, NodeBody,
-        NodeMessage, ReportedConnection,
+        ControlBody, ControlMessage, ExplainedHole, ExplainedLane, ExplainedPeer, Explanation,
+        Heartbeat, LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES,
+        NodeBody, NodeMessage, ReportedConnection,
     },
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
@@ -279,6 +279,18 @@ fn bus_messages() {
     let (inquiry, node) = (InquiryId::from_u128(6), NodeId::from_u128(9));
     check("control_explain.v1", &said(ControlBody::Explain { inquiry, node }));
     check("node_explained.v1", &message(NodeBody::Explained(explanation(inquiry))));
+    let mut sought = explanation(inquiry);
+    sought.lanes[0].hole = Some(hole(str::to_owned));
+    check("node_explained.v2", &message(NodeBody::Explained(sought)));
+}
+
+fn hole(word: impl Fn(&str) -> String) -> ExplainedHole {
+    ExplainedHole {
+        step: word("given_up"),
+        own_nat: word("steady"),
+        far_nat: word("symmetric"),
+        failure: Some(word("silent")),
+    }
 }
 
 fn explanation(inquiry: InquiryId) -> Explanation {
@@ -300,6 +312,7 @@ fn explanation(inquiry: InquiryId) -> Explanation {
         onward: vec![NodeId::from_u128(11)],
         rtt_ms: 12,
         last_switch: Some("relay lost".to_owned()),
+        hole: None,
     };
     Explanation {
         inquiry,
@@ -315,6 +328,7 @@ fn a_full_explanation_fits_into_a_message() {
     let word = |number: usize| format!("{:a>MAX_WORD_BYTES$}", char::from(b'a' + number as u8));
     let mut full = explanation(InquiryId::from_u128(u128::MAX));
     full.lanes[0].onward = vec![NodeId::from_u128(u128::MAX); hop::MAX_HOPS - 1];
+    full.lanes[0].hole = Some(hole(|_| word(0)));
     full.lanes = vec![full.lanes[0].clone(); MAX_TOLD];
     full.relays[0].parts = (0..MAX_PARTS).map(|number| (word(number), u16::MAX)).collect();
     full.relays = vec![full.relays[0].clone(); MAX_TOLD];

@@ -239,7 +239,9 @@ impl Handler<Apply> for PeerActor {
     fn handle(&mut self, Apply(snapshot): Apply, ctx: &mut Self::Context) {
         let directory = Directory::of_view(&view_of(&snapshot, false));
         self.version = directory.version;
-        let policy = PeerPolicy::of(Kind::of_roles(&directory.own_roles));
+        let configured = self.parts.options.peers;
+        let policy =
+            PeerPolicy::of(configured.unwrap_or_else(|| Kind::of_roles(&directory.own_roles)));
         self.feed(Input::Policy(policy), ctx);
         self.feed(Input::Directory { directory, at: Clock.now() }, ctx);
         self.tell();

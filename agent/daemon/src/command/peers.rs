@@ -39,17 +39,12 @@ fn ways(peers: &PeersStatus, lanes: &[LaneReport], node: NodeId) -> String {
     let mut text = String::new();
     for lane in lanes.iter().filter(|lane| lane.egress == node) {
         text += &match lane.relay {
-            Some(relay) if !lane.onward.is_empty() => format!(
-                "\n  lane {}: relayed through {relay}{}: no direct path and no single relay \
-                 answered in time; the first {}",
+            Some(relay) => format!(
+                "\n  lane {}: relayed through {relay}{}: {}; the {} {}",
                 lane.lane,
                 behind(&lane.onward),
-                worth(peers, relay),
-            ),
-            Some(relay) => format!(
-                "\n  lane {}: relayed through {relay}: no direct path answered in time; the relay \
-                 {}",
-                lane.lane,
+                reason(lane.last_switch.as_deref()),
+                if lane.onward.is_empty() { "relay" } else { "first" },
                 worth(peers, relay),
             ),
             None => format!("\n  lane {}: direct, {} ms", lane.lane, lane.rtt_ms),
@@ -61,6 +56,20 @@ fn ways(peers: &PeersStatus, lanes: &[LaneReport], node: NodeId) -> String {
         text += &format!("\n  leads to {} for lane {}", lane.egress, lane.lane);
     }
     text
+}
+
+/// Why a lane goes the way that it goes.
+fn reason(last_switch: Option<&str>) -> &str {
+    match last_switch {
+        None => "it answered first when the lane was opened",
+        Some("silent") => "nothing came back on the path before",
+        Some("hollow") => "the path before answered and carried nothing",
+        Some("gone") => "the relay before it ended the flow",
+        Some("not_allowed") => "the snapshot no longer allows the path before",
+        Some("better") => "it is better than the path before",
+        Some("unproven") => "what seemed better did not carry the lane",
+        Some(other) => other,
+    }
 }
 
 /// What came of the search for a direct path through NATs.
@@ -177,8 +186,16 @@ mod tests {
             hole: HoleReport::default(),
         }];
         let said = ways(&PeersStatus::default(), &lanes, node(egress));
-        let way = format!("relayed through {}, then {}: no", node(first), node(second));
+        let way = format!("relayed through {}, then {}: it answered", node(first), node(second));
         assert!(said.contains(&way), "{said}");
+        let single = LaneReport {
+            onward: Vec::new(),
+            last_switch: Some("hollow".to_owned()),
+            ..lanes[0].clone()
+        };
+        let said_of_it = ways(&PeersStatus::default(), &[single], node(egress));
+        let way = "the path before answered and carried nothing; the relay was not measured";
+        assert!(said_of_it.contains(way), "{said_of_it}");
         let said = ways(&PeersStatus::default(), &lanes, node(second));
         assert!(said.contains(&format!("leads to {} for lane bulk", node(egress))), "{said}");
     }

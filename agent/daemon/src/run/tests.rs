@@ -76,6 +76,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         worker,
         bus: BusChoice::Local(Arc::new(rap_bus::LocalBus::default())),
         carrier: None,
+        peers: None,
         drain_limit: Duration::ZERO,
         driver: crate::DriverChoice::None,
     };

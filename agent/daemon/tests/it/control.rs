@@ -285,6 +285,7 @@ impl Control {
                 Wire::Nats(_) => BusChoice::Credentials,
             },
             carrier: None,
+            peers: None,
             drain_limit: Duration::ZERO,
             driver: rap_node_agent::DriverChoice::None,
         }

@@ -14,6 +14,7 @@ mod routes;
 mod account;
 mod api_tokens;
 mod audit;
+mod availability;
 mod bandwidth;
 mod decisions;
 mod display_name;

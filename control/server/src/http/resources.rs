@@ -2,7 +2,7 @@
 
 use rap_control_core::{
     Action, Target,
-    access::{self, TestedResource},
+    access::{self, Outlook, TestedResource},
     state::Resource as Found,
 };
 use rap_events::{
@@ -21,6 +21,7 @@ use rap_proto::{
 
 use super::{
     answer::Done,
+    availability,
     call::Call,
     endpoint::{Gone, Nothing},
     failure::{Failure, invalid, not_found},
@@ -33,18 +34,15 @@ pub(super) async fn list(call: Call) -> Result<Page<Resource>, Failure> {
     let organization = organization_of(&call)?;
     call.allow(Action::ReadResource, Target::Organization(organization))?;
     let resources = call.state.within(organization).resources().iter();
-    page::of(&call, resources, |r| r.name.clone(), |r| show(&call, r))
+    let outlook = availability::outlook(&call, organization);
+    page::of(&call, resources, |r| r.name.clone(), |r| show(&call, &outlook, r))
 }
 
 pub(super) async fn get(call: Call) -> Result<Resource, Failure> {
     let (organization, id) = target(&call)?;
     call.allow(Action::ReadResource, Target::Resource(id))?;
-    call.state
-        .within(organization)
-        .resources()
-        .get(id)
-        .map(|r| show(&call, r))
-        .ok_or_else(|| not_found().into())
+    let found = call.state.within(organization).resources().get(id).ok_or_else(not_found)?;
+    Ok(show(&call, &availability::outlook(&call, organization), found))
 }
 
 /// What the caller may connect to, in every organization.
@@ -65,12 +63,15 @@ pub(super) async fn reachable(call: Call) -> Result<Page<Reachable>, Failure> {
                     kind: resource.kind,
                     organization: organization.id,
                     organization_name: organization.name.clone(),
+                    availability: None,
                 })
                 .collect::<Vec<_>>()
         })
         .collect();
     found.sort_by_key(|resource| resource.id);
-    page::of(&call, found.into_iter(), |resource| resource.id, |resource| resource)
+    let mut page = page::of(&call, found.into_iter(), |resource| resource.id, |resource| resource)?;
+    availability::fill(&call, &mut page.items);
+    Ok(page)
 }
 
 pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resource>, Failure> {
@@ -103,6 +104,7 @@ pub(super) async fn create(call: Call, body: NewResource) -> Result<Done<Resourc
         labels: body.labels,
         connection: None,
         connection_name: None,
+        availability: None,
         revision: loaded.revision,
     };
     call.commit(work, answer).await
@@ -247,7 +249,7 @@ fn from_target(target: &snapshot::Target) -> TargetSpec {
     TargetSpec { host, port, allow_local }
 }
 
-fn show(call: &Call, resource: &Found) -> Resource {
+fn show(call: &Call, outlook: &Outlook<'_>, resource: &Found) -> Resource {
     let within = call.state.within(resource.organization);
     let pool = within.pools().get(resource.pool);
     let connection = resource.carried.and_then(|id| within.vpn_connections().get(id));
@@ -262,6 +264,7 @@ fn show(call: &Call, resource: &Found) -> Resource {
         labels: resource.labels.clone(),
         connection: resource.carried,
         connection_name: connection.map(|connection| connection.name.clone()),
+        availability: Some(outlook.of(resource)),
         revision: resource.stamp.revision,
     }
 }

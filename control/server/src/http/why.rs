@@ -3,7 +3,7 @@
 use rap_control_core::{Action, State, Target};
 use rap_proto::{
     InquiryId, NodeId,
-    api::{Explained, ExplainedLane, ExplainedPeer, Problem, ProblemCode},
+    api::{Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Problem, ProblemCode},
     bus::{self, ControlBody},
 };
 
@@ -71,6 +71,11 @@ fn shown_peer(state: &State, peer: bus::ExplainedPeer) -> ExplainedPeer {
 }
 
 fn shown_lane(lane: bus::ExplainedLane) -> ExplainedLane {
-    let bus::ExplainedLane { lane, relay, onward, rtt_ms, last_switch } = lane;
-    ExplainedLane { lane, relay, onward, rtt_ms, last_switch }
+    let bus::ExplainedLane { lane, relay, onward, rtt_ms, last_switch, hole } = lane;
+    ExplainedLane { lane, relay, onward, rtt_ms, last_switch, hole: hole.map(shown_hole) }
+}
+
+fn shown_hole(hole: bus::ExplainedHole) -> ExplainedHole {
+    let bus::ExplainedHole { step, own_nat, far_nat, failure } = hole;
+    ExplainedHole { step, own_nat, far_nat, failure }
 }

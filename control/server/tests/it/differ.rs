@@ -8,6 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
+    availability::lives,
     events::{messages, subscribe},
     lines, node,
     tenancy::{Target, target},
@@ -157,7 +158,16 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     let acme_target = target(&world, &acme).await;
     let zulu_target = target(&world, &zulu).await;
     let document = world.anonymous().get("/openapi.json").await.json;
+    let mut beat = 0;
+    // Whatever takes its time: nobody falls silent meanwhile.
+    let mut all_live = async || {
+        beat += 1;
+        for Target { tenant, host, .. } in [&acme_target, &zulu_target] {
+            lives(&world, &tenant.api, host, beat, false).await;
+        }
+    };
     for (observer, stranger) in [(&acme_target, &zulu_target), (&zulu_target, &acme_target)] {
+        all_live().await;
         let name = observer.tenant.name.clone();
         let cluster = root.get("/cluster").await.json["id"].as_str().unwrap().to_owned();
         let from = format!("{cluster}:{}", world.head().await);
@@ -166,8 +176,12 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
         let mut stream = messages(stream);
         let before = observe(&document, observer).await;
         assert!(before.answers.len() > 120, "only {} answers", before.answers.len());
+        let path = format!("GET /api/v1/organizations/{}/resources", observer.tenant.name);
+        let shown = &before.answers[&path];
+        assert!(shown.contains("\"availability\":\"available\""), "{shown}");
         let measured = series(&world).await;
         busy(&world, stranger.tenant).await;
+        all_live().await;
         let after = observe(&document, observer).await;
         for (asked, answer) in &before.answers {
             assert_eq!(after.answers.get(asked), Some(answer), "{asked}");

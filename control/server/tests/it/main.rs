@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod availability;
 mod backup;
 mod bandwidth;
 mod beat;

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    node,
+    node::{self, Host},
     world::{Tenant, With, World, fresh_key, tenant},
 };
 
@@ -40,6 +40,7 @@ const PLATFORM: &[(&str, &str)] = &[
 
 pub(crate) struct Target<'a> {
     pub(crate) tenant: &'a Tenant,
+    pub(crate) host: Host,
     pub(crate) node: String,
     pub(crate) session: String,
 }
@@ -200,7 +201,8 @@ pub(crate) async fn target<'a>(world: &World, tenant: &'a Tenant) -> Target<'a> 
     let access = tenant.api.post("/sessions", body).await;
     assert_eq!(access.status, 201, "{}", access.text);
     let session = access.json["session"].as_str().unwrap().to_owned();
-    Target { tenant, node: host.node().to_string(), session }
+    let node = host.node().to_string();
+    Target { tenant, host, node, session }
 }
 
 async fn walk(world: &World, document: &Value, caller: &Tenant, other: &Target<'_>) {

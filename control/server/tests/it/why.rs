@@ -5,8 +5,8 @@ use rap_bus::Bus as _;
 use rap_proto::{
     InquiryId, Lane, NodeId,
     bus::{
-        ControlBody, ControlMessage, ExplainedLane, ExplainedPeer, Explanation, NodeBody,
-        down_subject,
+        ControlBody, ControlMessage, ExplainedHole, ExplainedLane, ExplainedPeer, Explanation,
+        NodeBody, down_subject,
     },
     signed::{self, Trusted},
 };
@@ -64,7 +64,10 @@ async fn a_node_says_what_it_makes_of_another_and_only_the_platform_hears_it() {
         },
         "lanes": [{
             "lane": "bulk", "relay": NodeId::from_u128(3), "onward": [NodeId::from_u128(4)],
-            "rttMs": 4,
+            "rttMs": 4, "lastSwitch": "silent",
+            "hole": {
+                "step": "given_up", "ownNat": "steady", "farNat": "symmetric", "failure": "silent",
+            },
         }],
         "relays": [],
     });
@@ -95,6 +98,14 @@ fn explanation(inquiry: InquiryId, node: NodeId, class: &str) -> Explanation {
         failures: 0,
     };
     let (relay, onward) = (Some(NodeId::from_u128(3)), vec![NodeId::from_u128(4)]);
-    let lane = ExplainedLane { lane: Lane::Bulk, relay, onward, rtt_ms: 4, last_switch: None };
+    let word = str::to_owned;
+    let hole = ExplainedHole {
+        step: word("given_up"),
+        own_nat: word("steady"),
+        far_nat: word("symmetric"),
+        failure: Some(word("silent")),
+    };
+    let (last_switch, hole) = (Some(word("silent")), Some(hole));
+    let lane = ExplainedLane { lane: Lane::Bulk, relay, onward, rtt_ms: 4, last_switch, hole };
     Explanation { inquiry, peer: Some(peer), lanes: vec![lane], relays: Vec::new() }
 }

@@ -62,7 +62,7 @@ async fn why_names_both(fabric: &Fabric) {
     })
     .await;
     let asked = fabric.owner.rap(&["why", "egress", "--from", "entry"]).await.ok();
-    assert!(asked.contains("through relay, then spare, as no"), "{asked}");
+    assert!(asked.contains("through relay, then spare, as it answered first"), "{asked}");
     let asked = fabric.owner.rap(&["why", "egress", "-o", "json"]).await.json();
     let lane = &asked[0]["lanes"][0];
     let [relay, spare, egress] =
@@ -73,7 +73,10 @@ async fn why_names_both(fabric: &Fabric) {
     let state = fabric.agent_state(Space::Entry).to_string_lossy().into_owned();
     let words = ["why", &egress, "--state-dir", &state];
     let said = fabric.node_agent(Space::Entry, &words).await.ok();
-    assert!(said.contains(&format!("relayed through {relay}, then {spare}: no")), "{said}");
+    assert!(
+        said.contains(&format!("relayed through {relay}, then {spare}: it answered first")),
+        "{said}"
+    );
 }
 
 /// The flows of the two relays.

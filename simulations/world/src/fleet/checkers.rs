@@ -22,11 +22,17 @@ pub const NO_FLAPPING: &str = "no_flapping";
 /// The five steps of the way back come in their order.
 pub const RECOVERY_ORDER: &str = "recovery_order";
 
+/// What an organization is shown follows from the workers that it is meant to have and from whether
+/// an entry lives, and from nothing else: it is one word, whatever becomes of relays and paths.
+pub const VIEW_CONSTANT: &str = "view_constant";
+
 /// How often a node may open the same connection within a minute.
 pub const MAX_OPENED_A_MINUTE: usize = 6;
 /// How many connections a node may open in the calm.
 pub const MAX_OPENED_IN_THE_CALM: usize = 2;
 const MINUTE: Duration = Duration::from_secs(60);
+/// For how long after its last word a node counts as alive.
+const ALIVE: Duration = Duration::from_secs(45);
 const STEPS: [&str; 5] = ["active", "warm", "cold", "discovery", "snapshot"];
 
 /// What a node was told, and what it did.
@@ -46,6 +52,9 @@ pub struct Checkers {
     books: Vec<Book>,
     relays: BTreeSet<usize>,
     calm: bool,
+    /// Of those that control knows of: when each was heard last.
+    entries: BTreeMap<usize, Moment>,
+    workers: BTreeMap<usize, Moment>,
     pub verdict: Verdict,
 }
 
@@ -56,7 +65,43 @@ impl Checkers {
             books: bounds.into_iter().map(book).collect(),
             relays,
             calm: false,
+            entries: BTreeMap::new(),
+            workers: BTreeMap::new(),
             verdict: Verdict::default(),
+        }
+    }
+
+    /// Control knows of these.
+    pub fn serve(&mut self, entries: &[usize], workers: &[usize]) {
+        let unheard =
+            |nodes: &[usize]| nodes.iter().map(|node| (*node, Moment::default())).collect();
+        (self.entries, self.workers) = (unheard(entries), unheard(workers));
+    }
+
+    /// Control hears that a node lives.
+    pub fn heard(&mut self, now: Moment, node: usize) {
+        let known = self.entries.get_mut(&node).or(self.workers.get_mut(&node));
+        known.into_iter().for_each(|at| *at = now);
+    }
+
+    /// A node is no part of the cluster any more.
+    pub fn revoked(&mut self, node: usize) {
+        self.entries.remove(&node);
+        self.workers.remove(&node);
+    }
+
+    /// What the organization is shown.
+    pub fn shown(&mut self, now: Moment, view: &str) {
+        let lives = |at: &&Moment| now.since(**at) <= ALIVE;
+        let working = self.workers.values().filter(lives).count();
+        let due = match self.entries.values().any(|at| lives(&at)) {
+            true if working > 0 && working == self.workers.len() => "available",
+            true if working > 0 => "degraded",
+            _ => "unavailable",
+        };
+        if view != due {
+            let detail = format!("the organization is shown {view:?} where it is {due:?}");
+            self.verdict.violated(VIEW_CONSTANT, detail);
         }
     }
 

@@ -8,6 +8,9 @@
 //! node comes to have the peers that it needs, its choice of a relay forwards, and nobody changes
 //! peers any more.
 //!
+//! Control hears which nodes live, and shows one organization what it shows organizations: one word of
+//! three, which no relay, no peer and no path may change.
+//!
 //! What the model leaves out: bytes. A question is answered after a round trip or not at all; how
 //! the shell asks is tested with real connections.
 
@@ -16,6 +19,7 @@ pub mod faults;
 pub mod mutation;
 pub mod network;
 pub mod node;
+pub mod organization;
 mod trouble;
 pub mod world;
 
@@ -29,6 +33,8 @@ pub const NODES: usize = 10;
 pub const EFFECTS: &str = "effects";
 /// The heading of the steps of recoveries, and of their ends.
 pub const RECOVERY: &str = "recovery";
+/// The heading under which is counted what the organization was shown.
+pub const VIEWS: &str = "views";
 
 /// Everything that a run follows from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -21,4 +21,8 @@ mutations! {
     NoHysteresis = "no-hysteresis",
     /// A node that starts again says that its way back begins in the middle.
     StepsSkipped = "steps-skipped",
+    /// Control counts a relay that is gone against what an organization reaches.
+    RelayLossIsShown = "relay-loss-is-shown",
+    /// Control tells an organization how many nodes there are.
+    NodesAreCounted = "nodes-are-counted",
 }

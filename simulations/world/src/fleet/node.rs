@@ -14,7 +14,7 @@ use rap_proto::{
 use super::mutation::Mutation;
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
-const ORGANIZATION: OrganizationId = OrganizationId::from_u128(1);
+pub const ORGANIZATION: OrganizationId = OrganizationId::from_u128(1);
 
 pub struct SimNode {
     pub index: usize,

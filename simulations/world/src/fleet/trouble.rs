@@ -103,6 +103,9 @@ impl World {
         self.stage.coverage.fault("withdrawal");
         self.version += 1;
         self.stage.note(format_args!("node {index} is withdrawn"));
+        let now = self.stage.now();
+        self.shown.revokes(now, index);
+        self.stage.checkers.revoked(index);
         let told = |node: &usize| self.told[*node].contains(&index);
         let told: Vec<usize> = (0..self.nodes.len()).filter(told).collect();
         for node in told {

@@ -8,12 +8,13 @@ use rap_proto::{Moment, NodeRole, Timestamp};
 use crate::kit::{self, Chance, Phases, Stage};
 
 use super::{
-    EFFECTS, Options, RECOVERY,
+    EFFECTS, Options, RECOVERY, VIEWS,
     checkers::{CONVERGENCE, Checkers},
     faults::FaultMix,
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Host, Network, Welcome},
     node::{self, SimNode, calendar, id_of, index_of},
+    organization::{MAX_OF_A_ROLE, Shown},
     trouble::Trouble,
 };
 
@@ -34,6 +35,8 @@ const FRESH: Duration = Duration::from_secs(30);
 /// How soon a broken connection is noticed.
 const NOTICED: Duration = Duration::from_secs(4);
 const CHOOSE_EVERY: Duration = Duration::from_secs(7);
+/// How often nodes say to control that they live.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Of a large fleet only so many entries choose at once, others the next time.
 const MAX_CHOOSING: usize = 64;
 /// For each node; more in one run, and the world runs in circles.
@@ -70,6 +73,8 @@ pub enum Event {
     /// The newest directory comes to a node.
     Directory(usize),
     Choose,
+    /// Whoever lives says so, and the organization looks.
+    Report,
     Heal(usize, usize),
     Lighten(usize),
     Hear(usize),
@@ -86,6 +91,9 @@ pub struct World {
     pub(super) nodes: Vec<SimNode>,
     pub(super) told: Vec<Vec<usize>>,
     pub(super) withdrawn: BTreeSet<usize>,
+    /// What control shows one organization, and the nodes that it knows of.
+    pub(super) shown: Shown,
+    known: Vec<usize>,
     /// Still in the directory, and never there again.
     gone: Option<usize>,
     /// How many choices of a relay were made.
@@ -107,7 +115,14 @@ impl World {
         let is_relay =
             |(index, role): (usize, &NodeRole)| (*role == NodeRole::RelayNode).then_some(index);
         let relays = cast.iter().enumerate().filter_map(is_relay).collect();
-        let checkers = Checkers::new(cast.iter().map(of), relays);
+        let mut checkers = Checkers::new(cast.iter().map(of), relays);
+        let [known_relays, entries, workers] =
+            [NodeRole::RelayNode, NodeRole::EntryNode, NodeRole::StreamWorker]
+                .map(|role| first_of(&cast, role));
+        checkers.serve(&entries, &workers);
+        let known = [known_relays, entries, workers].concat();
+        let with_roles: Vec<_> = known.iter().map(|index| (*index, cast[*index])).collect();
+        let shown = Shown::new(&with_roles, mutation);
         let most_events = MAX_EVENTS * cast.len() as u64;
         let node = |(index, role)| SimNode::new(index, role, mutation);
         Self {
@@ -116,6 +131,8 @@ impl World {
             nodes: cast.into_iter().enumerate().map(node).collect(),
             told,
             withdrawn: BTreeSet::new(),
+            shown,
+            known,
             gone: None,
             chosen: 0,
             version: 1,
@@ -157,6 +174,7 @@ impl kit::World for World {
             self.stage.within_secs(0, 20, Event::Boot(index));
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
+        self.stage.after(REPORT_EVERY, Event::Report);
         for trouble in Trouble::ALL {
             if let Some(every) = trouble.every(&self.stage.mix) {
                 self.stage.within(Duration::from_secs(5), every * 2, Event::Trouble(*trouble));
@@ -189,6 +207,7 @@ impl kit::World for World {
             }
             Event::Directory(index) => self.tell(index),
             Event::Choose => self.choose(),
+            Event::Report => self.report(),
             Event::Heal(from, to) => self.network.heal(from, to),
             Event::Lighten(region) => self.network.lighten(region),
             Event::Hear(index) => self.network.hosts[index].outward_loss = 0,
@@ -387,6 +406,18 @@ impl World {
         self.stage.after(CHOOSE_EVERY, Event::Choose);
     }
 
+    fn report(&mut self) {
+        let now = self.stage.now();
+        for index in self.known.iter().copied().filter(|index| self.nodes[*index].is_up()) {
+            self.shown.hears(now, index);
+            self.stage.checkers.heard(now, index);
+        }
+        let view = self.shown.view(now);
+        self.stage.coverage.count(VIEWS, view.clone());
+        self.stage.checkers.shown(now, &view);
+        self.stage.after(REPORT_EVERY, Event::Report);
+    }
+
     fn judge(&mut self) {
         if self.stage.violation().is_some() {
             return;
@@ -481,6 +512,11 @@ fn cast(nodes: usize) -> Vec<NodeRole> {
         _ => NodeRole::EntryNode,
     };
     (0..nodes.max(10)).map(role).collect()
+}
+
+/// The nodes of a role that control is asked about.
+fn first_of(cast: &[NodeRole], role: NodeRole) -> Vec<usize> {
+    (0..cast.len()).filter(|index| cast[*index] == role).take(MAX_OF_A_ROLE).collect()
 }
 
 /// Whom a node may know: those that its role speaks with, and never all of a large fleet.

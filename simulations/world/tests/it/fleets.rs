@@ -2,8 +2,10 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, Mutation, NODES, Options, RECOVERY,
-        checkers::{CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED},
+        EFFECTS, Mutation, NODES, Options, RECOVERY, VIEWS,
+        checkers::{
+            CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
+        },
         run,
     },
     kit::{Found, search},
@@ -38,6 +40,7 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     ]);
     let steps = ["active", "warm", "cold", "discovery", "snapshot", "reached"];
     coverage.expect(RECOVERY, &steps);
+    coverage.expect(VIEWS, &["available", "degraded", "unavailable"]);
     for effect in ["heartbeat", "probe", "probe through", "release", "discover", "persist"] {
         coverage.expect_many(EFFECTS, effect, SEEDS);
     }
@@ -111,4 +114,14 @@ fn peers_that_take_turns_are_found() {
 #[test]
 fn a_way_back_that_begins_in_the_middle_is_found() {
     check(Mutation::StepsSkipped, RECOVERY_ORDER);
+}
+
+#[test]
+fn a_relay_whose_loss_an_organization_sees_is_found() {
+    check(Mutation::RelayLossIsShown, VIEW_CONSTANT);
+}
+
+#[test]
+fn a_number_of_nodes_that_an_organization_sees_is_found() {
+    check(Mutation::NodesAreCounted, VIEW_CONSTANT);
 }
