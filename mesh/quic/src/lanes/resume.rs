@@ -31,7 +31,7 @@ use super::{
 use crate::{
     frames::{CHANNEL_REPLY_TIMEOUT, read_frame},
     mesh::{Mesh, locked},
-    pipe::{Inlet, Keeper, Lasting, Leg, Outlet},
+    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, abandon},
     tcp::Secured,
 };
 
@@ -75,6 +75,18 @@ enum Failed {
     Passing,
     /// The egress says no, or has nothing to go on with.
     Final(Option<Close>),
+}
+
+/// A connection on which a flow is asked for. The egress may have moved the flow to it when the
+/// answer is waited for no longer: then its end is a loss, and must not be an end of the flow.
+struct Asking(Option<(Outlet, Inlet)>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some((outlet, inlet)) = self.0.take() {
+            abandon(outlet, inlet);
+        }
+    }
 }
 
 impl Keeper for LaneKeeper {
@@ -267,10 +279,12 @@ impl LaneKeeper {
 
     async fn ask(
         &self,
-        mut outlet: Outlet,
-        mut inlet: Inlet,
+        outlet: Outlet,
+        inlet: Inlet,
         resume: Resume,
     ) -> Result<(Leg, u64), Failed> {
+        let mut asking = Asking(Some((outlet, inlet)));
+        let (outlet, inlet) = asking.0.as_mut().ok_or(Failed::Passing)?;
         let admitted = (self.newest)();
         let request = OpenFlow {
             token: admitted.token.clone(),
@@ -279,8 +293,9 @@ impl LaneKeeper {
             ..self.request.clone()
         };
         outlet.write_all(&wire::frame(&request)).await.map_err(|_| Failed::Passing)?;
-        match read_frame(&mut inlet).await.map_err(|_| Failed::Passing)? {
+        match read_frame(inlet).await.map_err(|_| Failed::Passing)? {
             FlowReply::Attached { received } => {
+                let (outlet, inlet) = asking.0.take().ok_or(Failed::Passing)?;
                 let leg = Leg::new(outlet, inlet).ok_or(Failed::Passing)?;
                 Ok((leg, received))
             }
