@@ -23,7 +23,13 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use super::{LaneConnection, LaneKey, Ways, dial::dial, resume::LaneKeeper, stream};
+use super::{
+    LaneConnection, LaneKey, Ways,
+    dial::dial,
+    moves::{Link, Member},
+    resume::LaneKeeper,
+    stream,
+};
 use crate::{
     egress::{Origin, Reached, reach},
     entry::Admitted,
@@ -56,6 +62,7 @@ pub(super) enum Counted {
     },
     OnTcp {
         _place: stream::Place,
+        _member: Option<Member>,
     },
     /// Its connection holds the place, as the flow can go on over another.
     WithItsLeg,
@@ -274,8 +281,7 @@ async fn request(
             Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
         }
         Ok(FlowReply::Attached { .. }) => {
-            let born = Carrier::Quic;
-            let keeper = asked.keeper(mesh, lane.key, name, born);
+            let keeper = asked.keeper(mesh, lane.key, name, None);
             let flow = last_on_lane(keeper, (send, recv), place);
             flow.ok_or_else(|| refused(RefusalCode::Malformed))
         }
@@ -291,7 +297,7 @@ async fn request(
 /// A flow that began on the lane and goes on elsewhere when that carries nothing any more. `None`
 /// when something came that does not belong to it.
 fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
-    let (store, carried) = (keeper.mesh.lanes.store.clone(), place.carried());
+    let (store, carried) = (place.mesh.lanes.store.clone(), place.carried());
     let leg = Leg::new(ends.0, ends.1)?.in_place(place);
     let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
     carried.by(&flow);
@@ -299,16 +305,17 @@ fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Opti
 }
 
 impl Asked<'_> {
-    /// Who brings the flow of that name another connection.
+    /// Who brings the flow of that name another connection. One that begins on TCP moves with those
+    /// of its lane.
     pub(super) fn keeper(
         &self,
         mesh: &Arc<Mesh>,
         key: LaneKey,
         flow: FlowId,
-        born: Carrier,
+        link: Option<Link>,
     ) -> LaneKeeper {
-        let (request, newest) = (self.request.clone(), self.newest.clone());
-        LaneKeeper { mesh: mesh.clone(), key, request, newest, flow, born }
+        let opened = (self.request.clone(), self.newest.clone(), flow);
+        LaneKeeper::new(mesh.clone(), key, opened, link)
     }
 }
 
