@@ -9,6 +9,14 @@
 //! attached(0) ── detach ──▶ detached ── attach(n) ──▶ attached(n) …
 //!                              └─ handle_timeout, after RESUME_WITHIN ──▶ expired
 //! ```
+//!
+//! A flow can also leave a connection that still carries it: it makes an offer, goes on meanwhile,
+//! and attaches when the other one is there.
+//!
+//! ```text
+//! attached(m) ── offer ──▶ offered, attached(m) ── attach(n) ──▶ attached(n)
+//!                              └─ withdraw ──▶ attached(m)
+//! ```
 
 mod budget;
 mod received;
@@ -231,6 +239,22 @@ impl Flow {
     /// is not counted once the flow is detached: it is sent again.
     pub fn received(&self) -> u64 {
         self.received.offset()
+    }
+
+    /// How far this side came, to be told while another attachment is asked for and this one still
+    /// carries. Nothing is acknowledged until that one comes, or the offer is withdrawn: what the
+    /// peer was told stays a place that it can go on from.
+    pub fn offer(&mut self) -> u64 {
+        self.received.offer()
+    }
+
+    /// No other attachment comes of the last offer.
+    pub fn withdraw(&mut self) {
+        self.received.withdraw();
+    }
+
+    pub fn is_offered(&self) -> bool {
+        self.received.is_offered()
     }
 
     pub fn generation(&self) -> u32 {

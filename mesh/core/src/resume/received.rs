@@ -24,6 +24,11 @@ pub(super) struct Received {
     hurried: bool,
     end: Option<End>,
     end_told: bool,
+    /// The end was heard after the peer was told of a place before it: the peer says it again, and
+    /// hears of it only then.
+    end_comes_again: bool,
+    /// What the peer was told for an attachment to come.
+    offered: Option<u64>,
     stop: Option<u64>,
     stop_said: bool,
 }
@@ -90,6 +95,7 @@ impl Received {
             return Err(Refused::Gap);
         }
         self.end.get_or_insert(end);
+        self.end_comes_again = false;
         Ok(())
     }
 
@@ -113,11 +119,14 @@ impl Received {
     }
 
     pub(super) fn owes(&self) -> bool {
-        self.end.is_none() && self.taken > self.told && !self.is_due()
+        self.end.is_none() && self.taken > self.told && !self.is_due() && !self.is_offered()
     }
 
     pub(super) fn has_news(&self) -> bool {
-        if self.end_reached().is_some() { !self.end_told } else { self.is_due() }
+        if self.is_offered() {
+            return false;
+        }
+        if self.end_reached().is_some() { self.end_is_due() } else { self.is_due() }
     }
 
     pub(super) fn hurry(&mut self) {
@@ -129,9 +138,13 @@ impl Received {
             self.stop_said = true;
             return Some(Out::Stopped(code));
         }
+        if self.is_offered() {
+            return None;
+        }
         // What an end covers needs no further word, once it was taken.
         if self.end_reached().is_some() {
-            let news = !std::mem::replace(&mut self.end_told, true);
+            let news = self.end_is_due();
+            self.end_told |= news;
             return news.then_some(Out::Acknowledged(COMPLETE));
         }
         if !self.is_due() {
@@ -154,9 +167,23 @@ impl Received {
     pub(super) fn attach(&mut self) {
         self.at = At::Unknown;
         self.stop_said = false;
-        self.told = self.taken;
-        // The peer is told how far this side came when it attaches.
-        self.end_told = self.end.is_some();
+        // The peer was told how far this side came, if not before, then as it attached.
+        let told = self.offered.take().unwrap_or(self.offset());
+        self.told = told.min(self.taken);
+        self.end_told = told == COMPLETE;
+        self.end_comes_again = self.end.is_some() && !self.end_told;
+    }
+
+    pub(super) fn offer(&mut self) -> u64 {
+        *self.offered.insert(self.offset())
+    }
+
+    pub(super) fn withdraw(&mut self) {
+        self.offered = None;
+    }
+
+    pub(super) const fn is_offered(&self) -> bool {
+        self.offered.is_some()
     }
 
     pub(super) fn offset(&self) -> u64 {
@@ -173,6 +200,10 @@ impl Received {
 
     fn is_due(&self) -> bool {
         self.hurried || self.taken - self.told >= ACK_EVERY
+    }
+
+    fn end_is_due(&self) -> bool {
+        !self.end_told && !self.end_comes_again
     }
 
     fn end_of_waiting(&self) -> u64 {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
+mod moves;
+
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
