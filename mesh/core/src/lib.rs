@@ -13,6 +13,7 @@ pub mod fence;
 pub mod flows;
 pub mod holes;
 pub mod lane_path;
+pub mod moves;
 pub mod paths;
 pub mod peers;
 pub mod reachable;

@@ -1,0 +1,312 @@
+//! Which flows on the `tcp` carrier leave a connection that still carries them, for a better path.
+//!
+//! One machine for the flows of one lane to one egress. Inputs: what may be used, which flow runs
+//! over what, what trials and moves came to, time. Effects: try a path, move a flow. A move does not
+//! touch the flow before the other connection is there, and a flow whose move failed is where it was.
+//!
+//! - A path is better only when it leads over fewer relays. One relay is never exchanged for another
+//!   that merely seems better, so two paths cannot take turns.
+//! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
+//! - A relay that the snapshot no longer has is left at once, over whatever does not rest.
+//! - A flow moves when it is old enough to be worth it, and then rarely; a few flows at a time.
+//! - What failed rests, longer each time.
+
+mod prospect;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use rap_proto::{Moment, NodeId, wire::hop::MAX_HOPS};
+
+use crate::{paths::Candidate, peers::spread::Spread};
+use prospect::Prospects;
+
+/// A flow that began less than this ago may be over soon.
+pub const WORTH_AFTER: Duration = Duration::from_secs(3);
+/// A flow moves to a better path at most so often …
+pub const MOVE_EVERY: Duration = Duration::from_secs(30);
+/// … and away from a relay that is to be left at most so often.
+pub const LEAVE_EVERY: Duration = Duration::from_secs(2);
+/// The most flows of a lane that move at once.
+pub const MAX_MOVING: usize = 2;
+/// So many trials in a row a path answers before flows move to it …
+pub const TRIALS: u32 = 3;
+/// … with this pause between two.
+pub const TRIAL_EVERY: Duration = Duration::from_secs(1);
+/// What answered, or took a flow, counts as proven for so long.
+pub const PROVEN_FOR: Duration = Duration::from_secs(10);
+/// What failed rests this long first, and twice as long each further time …
+pub const FIRST_REST: Duration = Duration::from_secs(10);
+/// … and no longer than this.
+pub const LONGEST_REST: Duration = Duration::from_secs(300);
+/// A flow that stayed on its path for so long makes good for what failed there before.
+pub const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// The most paths that are tried for flows of one kind of path.
+pub const MAX_TRIED: usize = 4;
+/// The most paths that are remembered.
+pub const MAX_PROSPECTS: usize = 256;
+
+/// Pauses are spread upwards from what they have to be at least: by half of it at most.
+const SPREAD_PERCENT: u32 = 20;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// What may be used from now on, the best first, and every relay that may carry the lane: what
+    /// leads over another is left.
+    Ways {
+        ways: Vec<Candidate>,
+        relays: BTreeSet<NodeId>,
+    },
+    /// There are other addresses, or other nodes: what failed may work now.
+    Renewed,
+    Began {
+        flow: u64,
+        over: Candidate,
+    },
+    /// The connection of a flow is gone.
+    Lost {
+        flow: u64,
+    },
+    /// A flow that lost its connection has another: over this path, or on a carrier of its own ways.
+    WentOn {
+        flow: u64,
+        over: Option<Candidate>,
+    },
+    Ended {
+        flow: u64,
+    },
+    Tried {
+        candidate: Candidate,
+        worked: bool,
+    },
+    Moved {
+        flow: u64,
+    },
+    /// A move came to nothing, for this reason.
+    Stayed {
+        flow: u64,
+        why: Stayed,
+    },
+}
+
+/// Why a flow did not move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stayed {
+    /// The path did not carry the asking and its answer.
+    Path,
+    /// The path works; the egress refused, or the flow itself was not ready.
+    Flow,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Connect over this path and give the connection up again; say `Tried`.
+    Try(Candidate),
+    /// Bring the flow a connection over this path, and say `Moved` or `Stayed`.
+    Move { flow: u64, over: Candidate },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    over: Option<Candidate>,
+    /// On this path.
+    since: Moment,
+    /// It moves to a better path, or leaves its relay, no sooner.
+    due: Moment,
+    leaves_at: Moment,
+    moving: Option<Candidate>,
+}
+
+/// What flows of a path with so many relays may move to, by that number; at 0 there is nothing.
+type Better = [Vec<Candidate>; MAX_HOPS + 1];
+
+#[derive(Debug, Clone)]
+pub struct LaneMoves {
+    ways: Vec<Candidate>,
+    relays: BTreeSet<NodeId>,
+    better: Better,
+    flows: BTreeMap<u64, Running>,
+    prospects: Prospects,
+    effects: VecDeque<Effect>,
+    spread: Spread,
+    /// Whatever was due by then was looked at.
+    looked: Moment,
+}
+
+impl LaneMoves {
+    /// For a lane that may use this; see [`Input::Ways`]. `seed` is random, and needs not be secret.
+    pub fn new(seed: u64, ways: Vec<Candidate>, relays: BTreeSet<NodeId>) -> Self {
+        let mut moves = Self {
+            ways: Vec::new(),
+            relays: BTreeSet::new(),
+            better: Better::default(),
+            flows: BTreeMap::new(),
+            prospects: Prospects::default(),
+            effects: VecDeque::new(),
+            spread: Spread::new(seed),
+            looked: Moment::default(),
+        };
+        moves.allow(ways, relays);
+        moves
+    }
+
+    pub fn handle_input(&mut self, now: Moment, input: Input) {
+        // A flow that begins or ends makes nothing due, and there can be many.
+        let looks = !matches!(input, Input::Began { .. } | Input::Ended { .. });
+        match input {
+            Input::Ways { ways, relays } => self.allow(ways, relays),
+            Input::Renewed => self.prospects.renew(),
+            Input::Began { flow, over } => self.began(now, flow, over),
+            Input::Lost { flow } => self.lost(now, flow),
+            Input::WentOn { flow, over } => self.went_on(now, flow, over),
+            Input::Ended { flow } => drop(self.flows.remove(&flow)),
+            Input::Tried { candidate, worked } => self.prospects.tried(now, candidate, worked),
+            Input::Moved { flow } => self.moved(now, flow),
+            Input::Stayed { flow, why } => self.stayed(now, flow, why),
+        }
+        if looks {
+            self.look(now);
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Moment) {
+        self.look(now);
+    }
+
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When something becomes due that no input announces.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        let all = self.flows.values().filter_map(|flow| self.next_of(flow));
+        all.filter(|at| *at > self.looked).min()
+    }
+
+    /// How many flows lead over relays.
+    pub fn relayed(&self) -> usize {
+        let over = self.flows.values().filter_map(|flow| flow.over);
+        over.filter(Candidate::is_relayed).count()
+    }
+
+    /// Whether no flow is left that could move.
+    pub fn is_idle(&self) -> bool {
+        self.flows.is_empty()
+    }
+
+    fn allow(&mut self, ways: Vec<Candidate>, relays: BTreeSet<NodeId>) {
+        self.better = std::array::from_fn(|hops| {
+            let shorter = ways.iter().filter(|way| way.hops() < hops);
+            let mut shorter: Vec<Candidate> = shorter.copied().collect();
+            shorter.sort_by_key(Candidate::hops);
+            shorter.truncate(MAX_TRIED);
+            shorter
+        });
+        (self.ways, self.relays) = (ways, relays);
+    }
+
+    fn began(&mut self, now: Moment, flow: u64, over: Candidate) {
+        let due = now + self.at_least(WORTH_AFTER);
+        let running = Running { over: Some(over), since: now, due, leaves_at: now, moving: None };
+        self.flows.insert(flow, running);
+    }
+
+    fn lost(&mut self, now: Moment, flow: u64) {
+        let Some(running) = self.flows.get_mut(&flow) else { return };
+        if let Some(over) = running.over.take() {
+            let was_good = now.since(running.since) >= GOOD_AFTER;
+            self.prospects.failed(now, over, was_good);
+        }
+    }
+
+    fn went_on(&mut self, now: Moment, flow: u64, over: Option<Candidate>) {
+        let due = now + self.at_least(WORTH_AFTER);
+        if let Some(running) = self.flows.get_mut(&flow) {
+            (running.over, running.since) = (over, now);
+            running.due = running.due.max(due);
+        }
+    }
+
+    fn moved(&mut self, now: Moment, flow: u64) {
+        let (due, leaves_at) = (self.at_least(MOVE_EVERY), self.at_least(LEAVE_EVERY));
+        let Some(running) = self.flows.get_mut(&flow) else { return };
+        let Some(over) = running.moving.take() else { return };
+        (running.over, running.since) = (Some(over), now);
+        (running.due, running.leaves_at) = (now + due, now + leaves_at);
+        self.prospects.carried(now, over);
+    }
+
+    fn stayed(&mut self, now: Moment, flow: u64, why: Stayed) {
+        let (due, leaves_at) = (self.at_least(MOVE_EVERY), self.at_least(LEAVE_EVERY));
+        let Some(running) = self.flows.get_mut(&flow) else { return };
+        let Some(over) = running.moving.take() else { return };
+        match why {
+            // Another path may do, and this one rests.
+            Stayed::Path => self.prospects.failed(now, over, false),
+            Stayed::Flow => (running.due, running.leaves_at) = (now + due, now + leaves_at),
+        }
+    }
+
+    /// Starts what is due.
+    fn look(&mut self, now: Moment) {
+        self.looked = now;
+        let mut places =
+            MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
+        let mut wanted = BTreeSet::new();
+        let (ways, relays, prospects) = (&self.ways, &self.relays, &self.prospects);
+        for (flow, running) in &mut self.flows {
+            let Some(over) = running.over.filter(|_| running.moving.is_none()) else { continue };
+            let target = if is_left(relays, over) {
+                prospects.refuge(now, ways, over).filter(|_| running.leaves_at <= now)
+            } else if running.due <= now {
+                let mut better = self.better[over.hops()].iter().copied();
+                let proven = better.clone().find(|way| prospects.is_proven(now, *way));
+                wanted.extend(better.by_ref().take_while(|way| Some(*way) != proven));
+                proven
+            } else {
+                None
+            };
+            if let Some(over) = target.filter(|_| places > 0) {
+                places -= 1;
+                running.moving = Some(over);
+                self.effects.push_back(Effect::Move { flow: *flow, over });
+            }
+        }
+        for candidate in wanted {
+            if self.prospects.begin_trial(now, candidate) {
+                self.effects.push_back(Effect::Try(candidate));
+            }
+        }
+    }
+
+    /// When there is something to do for a flow, as far as is known.
+    fn next_of(&self, running: &Running) -> Option<Moment> {
+        let over = running.over.filter(|_| running.moving.is_none())?;
+        if is_left(&self.relays, over) {
+            let others = self.ways.iter().filter(|way| **way != over);
+            let free_at = others.map(|way| self.prospects.rests_until(*way)).min()?;
+            return Some(running.leaves_at.max(free_at));
+        }
+        let tried_at = self.better[over.hops()].iter();
+        let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min()?;
+        Some(running.due.max(tried_at))
+    }
+
+    /// A pause that is no shorter than this, and not the same for every flow.
+    fn at_least(&mut self, pause: Duration) -> Duration {
+        self.spread.around(pause + pause / 4, SPREAD_PERCENT)
+    }
+}
+
+/// Whether a path leads over a relay that is none any more.
+fn is_left(relays: &BTreeSet<NodeId>, over: Candidate) -> bool {
+    match over {
+        Candidate::Direct(_) => false,
+        Candidate::Relay(relay) => !relays.contains(&relay),
+        Candidate::Chain(chain) => !chain.relays().iter().all(|relay| relays.contains(relay)),
+    }
+}

@@ -1,0 +1,139 @@
+//! What is known of the paths that flows could move to.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_proto::Moment;
+
+use super::{FIRST_REST, LONGEST_REST, MAX_PROSPECTS, PROVEN_FOR, TRIAL_EVERY, TRIALS};
+use crate::paths::Candidate;
+
+/// Enough for the longest rest.
+const MAX_DOUBLINGS: u32 = 5;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Prospect {
+    /// Trials in a row that worked.
+    passed: u32,
+    last_passed: Moment,
+    trying: bool,
+    /// No trial before, and no move while it rests.
+    next: Moment,
+    rests_until: Moment,
+    failures: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Prospects {
+    known: BTreeMap<Candidate, Prospect>,
+}
+
+impl Prospects {
+    pub(super) fn is_proven(&self, now: Moment, candidate: Candidate) -> bool {
+        let proven =
+            |it: &Prospect| it.passed >= TRIALS && it.is_fresh(now) && it.rests_until <= now;
+        self.known.get(&candidate).is_some_and(proven)
+    }
+
+    /// Where a flow goes that leaves `over` now: what is proven, and a direct path that is not
+    /// comes last, since the flow would be on it if it had got through.
+    pub(super) fn refuge(
+        &self,
+        now: Moment,
+        ways: &[Candidate],
+        over: Candidate,
+    ) -> Option<Candidate> {
+        let free = ways.iter().filter(|way| **way != over && self.rests_until(**way) <= now);
+        let rank = |way: &&Candidate| (!self.is_proven(now, **way), !way.is_relayed());
+        free.min_by_key(rank).copied()
+    }
+
+    pub(super) fn rests_until(&self, candidate: Candidate) -> Moment {
+        self.known.get(&candidate).map(|it| it.rests_until).unwrap_or_default()
+    }
+
+    /// When another trial may begin; `None` while one runs.
+    pub(super) fn next_trial(&self, candidate: Candidate) -> Option<Moment> {
+        match self.known.get(&candidate) {
+            Some(it) => (!it.trying).then_some(it.next),
+            None => Some(Moment::default()),
+        }
+    }
+
+    /// Whether a trial begins now: it is needed, nothing forbids it, and there is room to remember
+    /// what it comes to.
+    pub(super) fn begin_trial(&mut self, now: Moment, candidate: Candidate) -> bool {
+        if self.is_proven(now, candidate) || !self.has_room(now, candidate) {
+            return false;
+        }
+        let it = self.known.entry(candidate).or_default();
+        let begins = !it.trying && it.next <= now;
+        it.trying |= begins;
+        begins
+    }
+
+    pub(super) fn tried(&mut self, now: Moment, candidate: Candidate, worked: bool) {
+        let Some(it) = self.known.get_mut(&candidate) else { return };
+        it.trying = false;
+        if !worked {
+            return it.fail(now);
+        }
+        it.passed = if it.is_fresh(now) { it.passed.saturating_add(1) } else { 1 };
+        it.last_passed = now;
+        it.next = it.next.max(now + TRIAL_EVERY);
+    }
+
+    /// It carries a flow from now on.
+    pub(super) fn carried(&mut self, now: Moment, candidate: Candidate) {
+        if let Some(it) = self.known.get_mut(&candidate) {
+            it.last_passed = now;
+        }
+    }
+
+    /// `was_good` forgives what failed before.
+    pub(super) fn failed(&mut self, now: Moment, candidate: Candidate, was_good: bool) {
+        if !self.has_room(now, candidate) {
+            return;
+        }
+        let it = self.known.entry(candidate).or_default();
+        if was_good {
+            it.failures = 0;
+        }
+        it.fail(now);
+    }
+
+    /// Ends every rest; what fails again rests as long as it would have.
+    pub(super) fn renew(&mut self) {
+        for it in self.known.values_mut() {
+            (it.next, it.rests_until) = (Moment::default(), Moment::default());
+        }
+    }
+
+    fn has_room(&mut self, now: Moment, candidate: Candidate) -> bool {
+        if self.known.len() >= MAX_PROSPECTS && !self.known.contains_key(&candidate) {
+            self.known.retain(|_, it| it.trying || it.is_fresh(now) || it.rests_until > now);
+        }
+        self.known.len() < MAX_PROSPECTS || self.known.contains_key(&candidate)
+    }
+}
+
+impl Prospect {
+    fn is_fresh(&self, now: Moment) -> bool {
+        self.passed > 0 && now.since(self.last_passed) < PROVEN_FOR
+    }
+
+    fn fail(&mut self, now: Moment) {
+        self.passed = 0;
+        // Flows that fail together are one failure.
+        if self.rests_until > now {
+            self.rests_until = self.rests_until.max(now + FIRST_REST);
+        } else {
+            self.rests_until = now + rest(self.failures);
+            self.failures = self.failures.saturating_add(1);
+        }
+        self.next = self.rests_until;
+    }
+}
+
+fn rest(failures: u32) -> Duration {
+    (FIRST_REST * (1 << failures.min(MAX_DOUBLINGS))).min(LONGEST_REST)
+}

@@ -1,0 +1,246 @@
+#![allow(clippy::unwrap_used)]
+
+mod world;
+
+use proptest::prelude::*;
+
+use super::*;
+use world::{Bug, World, all_ways, chain, direct, node, relay};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn flows_move_to_a_direct_path_that_answered_often_enough_and_a_few_at_a_time() {
+    let mut world = World::new(Bug::None);
+    for flow in 0..10 {
+        world.begin(flow, relay(1));
+    }
+    world.run(20 * SECOND);
+    assert_eq!((world.moves, world.over(3)), (0, relay(1)), "nothing better answers");
+    world.repairs(direct());
+    world.run(60 * SECOND);
+    assert_eq!((world.moves, world.wrong.take()), (10, None));
+    assert!((0..10).all(|flow| world.over(flow) == direct()));
+    assert_eq!(world.most_moving, MAX_MOVING);
+    let trials = world.trials;
+    world.run(600 * SECOND);
+    assert_eq!((world.moves, world.trials), (10, trials), "what is direct looks for nothing");
+    assert_eq!(world.lane.poll_timeout(), None);
+}
+
+#[test]
+fn a_flow_is_not_worth_it_before_its_time() {
+    let mut world = World::new(Bug::None);
+    world.repairs(direct());
+    world.begin(1, relay(1));
+    world.run(WORTH_AFTER - Duration::from_millis(1));
+    assert_eq!(world.trials, 0);
+    world.end(1);
+    world.run(60 * SECOND);
+    assert_eq!((world.trials, world.moves), (0, 0));
+    assert!(world.lane.is_idle());
+}
+
+#[test]
+fn a_chain_is_left_for_a_relay_and_that_for_a_direct_path_but_no_relay_for_another() {
+    let mut world = World::new(Bug::None);
+    world.begin(1, chain());
+    world.run(10 * SECOND);
+    assert_eq!(world.over(1), relay(1));
+    world.run(600 * SECOND);
+    assert_eq!((world.over(1), world.moves), (relay(1), 1));
+    world.repairs(direct());
+    world.run(400 * SECOND);
+    assert_eq!((world.over(1), world.moves, world.wrong), (direct(), 2, None));
+}
+
+#[test]
+fn what_flaps_moves_a_flow_no_more_often_than_it_may() {
+    let mut world = World::new(Bug::None);
+    world.begin(1, relay(1));
+    let (rounds, length) = (60_u32, 7 * SECOND);
+    for _ in 0..rounds {
+        world.repairs(direct());
+        world.run(length);
+        world.breaks(direct());
+        world.run(SECOND);
+    }
+    let most = (rounds * 8) / u32::try_from(MOVE_EVERY.as_secs()).unwrap();
+    assert!((1..=most).contains(&world.moves), "{}", world.moves);
+    assert_eq!(world.wrong, None);
+}
+
+#[test]
+fn a_relay_that_leaves_the_snapshot_is_left_at_once_and_a_dead_refuge_is_not_the_last() {
+    let mut world = World::new(Bug::None);
+    world.works.remove(&relay(2));
+    world.begin(1, relay(1));
+    world.begin(2, chain());
+    world.run(Duration::from_millis(1));
+    world.drops_relay(node(1));
+    world.run(SECOND);
+    assert_eq!(world.over(1), relay(1), "the other relay does not work");
+    world.repairs(direct());
+    world.run(FIRST_REST + SECOND);
+    assert_eq!((world.over(1), world.over(2)), (direct(), direct()));
+    let mut world = World::new(Bug::None);
+    world.begin(1, relay(1));
+    world.drops_relay(node(1));
+    world.run(Duration::from_millis(200));
+    assert_eq!((world.over(1), world.moves), (relay(2), 1));
+}
+
+#[test]
+fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
+    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let mut now = Moment::from_micros(1);
+    let began = Input::Began { flow: 1, over: relay(1) };
+    lane.handle_input(now, began);
+    let mut moves = Vec::new();
+    while moves.len() < 4 {
+        now = lane.poll_timeout().unwrap();
+        lane.handle_timeout(now);
+        while let Some(effect) = lane.poll_effect() {
+            match effect {
+                Effect::Try(candidate) => {
+                    lane.handle_input(now, Input::Tried { candidate, worked: true });
+                }
+                Effect::Move { flow, .. } => {
+                    moves.push(now);
+                    lane.handle_input(now, Input::Stayed { flow, why: Stayed::Path });
+                }
+            }
+        }
+    }
+    let pauses: Vec<Duration> = moves.windows(2).map(|two| two[1].since(two[0])).collect();
+    assert!(pauses[0] >= FIRST_REST, "{pauses:?}");
+    assert!(pauses.windows(2).all(|two| two[1] > two[0]), "longer each time: {pauses:?}");
+}
+
+#[test]
+fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as_before() {
+    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let start = Moment::from_micros(1);
+    for flow in [1, 2] {
+        lane.handle_input(start, Input::Began { flow, over: relay(1) });
+    }
+    let (mut refused, mut moved) = (Vec::new(), None);
+    while refused.len() < 2 {
+        let now = lane.poll_timeout().unwrap();
+        lane.handle_timeout(now);
+        while let Some(effect) = lane.poll_effect() {
+            let input = match effect {
+                Effect::Try(candidate) => Input::Tried { candidate, worked: true },
+                Effect::Move { flow: 1, .. } => {
+                    refused.push(now);
+                    Input::Stayed { flow: 1, why: Stayed::Flow }
+                }
+                Effect::Move { flow, .. } => {
+                    moved = Some(now);
+                    Input::Moved { flow }
+                }
+            };
+            lane.handle_input(now, input);
+        }
+    }
+    assert!(refused[1].since(refused[0]) >= MOVE_EVERY);
+    assert!(moved.unwrap().since(start) < 10 * SECOND, "the other flow moved meanwhile");
+}
+
+#[test]
+fn so_many_paths_are_remembered_and_tried() {
+    let address = |last: u16| Candidate::Direct(([192, 0, 2, 1], 1000 + last).into());
+    let many: Vec<Candidate> = (0..600).map(address).collect();
+    let mut lane = LaneMoves::new(7, many.clone(), [node(1)].into());
+    let start = Moment::from_micros(1);
+    lane.handle_input(start, Input::Began { flow: 1, over: relay(1) });
+    lane.handle_timeout(start + 2 * WORTH_AFTER);
+    assert_eq!(std::iter::from_fn(|| lane.poll_effect()).count(), MAX_TRIED);
+    let mut prospects = Prospects::default();
+    for candidate in &many {
+        prospects.failed(start, *candidate, false);
+    }
+    let resting = many.iter().filter(|it| prospects.rests_until(**it) > start).count();
+    assert_eq!(resting, MAX_PROSPECTS);
+    let later = start + LONGEST_REST;
+    assert!(prospects.begin_trial(later, many[599]), "what rests no more makes room");
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Begin(u64, usize),
+    End(u64),
+    Breaks(usize),
+    Repairs(usize),
+    Passes(u64),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        2 => (0..12_u64, 1..4_usize).prop_map(|(flow, way)| Event::Begin(flow, way)),
+        1 => (0..12_u64).prop_map(Event::End),
+        2 => (0..4_usize).prop_map(Event::Breaks),
+        2 => (0..4_usize).prop_map(Event::Repairs),
+        4 => (1..20_000_u64).prop_map(Event::Passes),
+    ]
+}
+
+fn lives(events: &[Event], bug: Bug) -> World {
+    let mut world = World::new(bug);
+    let mut begun = BTreeSet::new();
+    for event in events {
+        match *event {
+            Event::Begin(flow, way) if world.works.contains(&all_ways()[way]) => {
+                if begun.insert(flow) {
+                    world.begin(flow, all_ways()[way]);
+                }
+            }
+            Event::End(flow) if begun.contains(&flow) => world.end(flow),
+            Event::Breaks(way) => world.breaks(all_ways()[way]),
+            Event::Repairs(way) => world.repairs(all_ways()[way]),
+            Event::Passes(millis) => world.run(Duration::from_millis(millis)),
+            Event::Begin(..) | Event::End(_) => {}
+        }
+    }
+    world
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_flows_move_rarely_and_only_to_what_is_proven(
+        events in prop::collection::vec(any_event(), 0..80),
+    ) {
+        let world = lives(&events, Bug::None);
+        prop_assert_eq!(&world.wrong, &None);
+        prop_assert!(world.most_moving <= MAX_MOVING);
+    }
+
+    #[test]
+    fn when_everything_works_again_everything_is_direct_in_the_end(
+        events in prop::collection::vec(any_event(), 0..40),
+    ) {
+        let mut world = lives(&events, Bug::None);
+        all_ways().into_iter().for_each(|way| world.repairs(way));
+        world.begin(99, relay(1));
+        world.run(3 * LONGEST_REST);
+        prop_assert_eq!(world.over(99), direct());
+    }
+}
+
+#[test]
+fn the_book_finds_planted_bugs() {
+    let mut events = vec![Event::Begin(1, 1), Event::Begin(2, 3), Event::Begin(3, 1)];
+    events.extend([Event::Begin(4, 2), Event::Passes(9_000), Event::Repairs(0)]);
+    for _ in 0..20 {
+        events.extend([Event::Passes(16_000), Event::Breaks(0)]);
+        events.extend([Event::Passes(3_000), Event::Repairs(0)]);
+    }
+    let seen = |bug| {
+        let world = lives(&events, bug);
+        world.wrong.is_some() || world.most_moving > MAX_MOVING
+    };
+    assert!(!seen(Bug::None));
+    for bug in [Bug::ForgetsMoves, Bug::BelievesTrials, Bug::NeverRests, Bug::LosesCount] {
+        assert!(seen(bug), "{bug:?} stays unnoticed");
+    }
+}

@@ -1,0 +1,266 @@
+//! Flows in a small world: paths that work or do not, a shell that does what it is told, and a
+//! book of what happened that is checked at every step.
+
+use super::*;
+
+/// What a trial or a move takes.
+const TAKES: Duration = Duration::from_millis(120);
+/// More happenings than this at one moment mean that the machine keeps itself busy.
+const MOST_AT_ONCE: u32 = 400;
+
+/// A mistake that the book has to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bug {
+    None,
+    /// Flows that moved count as new ones.
+    ForgetsMoves,
+    /// What does not answer is said to have answered.
+    BelievesTrials,
+    /// Whatever changes ends every rest.
+    NeverRests,
+    /// A move that is under way is forgotten.
+    LosesCount,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Coming {
+    Tried(Candidate),
+    Moved(u64, Candidate),
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    /// Of each flow, where it is and when it moved to something better.
+    flows: BTreeMap<u64, (Candidate, Vec<Moment>)>,
+    /// Trials in a row that really worked, and when the last one did.
+    passed: BTreeMap<Candidate, (u32, Moment)>,
+    failed: BTreeMap<Candidate, Moment>,
+}
+
+pub(super) struct World {
+    pub(super) lane: LaneMoves,
+    pub(super) now: Moment,
+    pub(super) works: BTreeSet<Candidate>,
+    pub(super) moves: u32,
+    pub(super) trials: u32,
+    pub(super) most_moving: usize,
+    pub(super) bug: Bug,
+    book: Book,
+    coming: BTreeMap<(Moment, u64), Coming>,
+    relays: BTreeSet<NodeId>,
+    number: u64,
+    pub(super) wrong: Option<String>,
+}
+
+pub(super) const fn relay(number: u128) -> Candidate {
+    Candidate::Relay(node(number))
+}
+
+pub(super) const fn node(number: u128) -> NodeId {
+    NodeId::from_u128(100 + number)
+}
+
+pub(super) fn direct() -> Candidate {
+    Candidate::Direct(std::net::SocketAddr::from(([192, 0, 2, 1], 4433)))
+}
+
+pub(super) fn chain() -> Candidate {
+    Candidate::Chain(crate::paths::Chain::new(&[node(1), node(2)]).unwrap())
+}
+
+/// Everything that may be used, in the order in which it would be dialled.
+pub(super) fn all_ways() -> Vec<Candidate> {
+    vec![direct(), relay(1), relay(2), chain()]
+}
+
+impl World {
+    pub(super) fn new(bug: Bug) -> Self {
+        let relays = BTreeSet::from([node(1), node(2)]);
+        Self {
+            lane: LaneMoves::new(7, all_ways(), relays.clone()),
+            now: Moment::from_micros(1),
+            works: all_ways().into_iter().skip(1).collect(),
+            moves: 0,
+            trials: 0,
+            most_moving: 0,
+            bug,
+            book: Book::default(),
+            coming: BTreeMap::new(),
+            relays,
+            number: 0,
+            wrong: None,
+        }
+    }
+
+    pub(super) fn begin(&mut self, flow: u64, over: Candidate) {
+        self.book.flows.insert(flow, (over, Vec::new()));
+        self.tell(Input::Began { flow, over });
+    }
+
+    pub(super) fn end(&mut self, flow: u64) {
+        self.book.flows.remove(&flow);
+        self.tell(Input::Ended { flow });
+    }
+
+    /// A path does what it did not, for everybody: what runs over it is lost and goes on elsewhere.
+    pub(super) fn breaks(&mut self, path: Candidate) {
+        self.works.remove(&path);
+        let on_it = self.book.flows.iter().filter(|(_, (over, _))| *over == path);
+        let lost: Vec<u64> = on_it.map(|(flow, _)| *flow).collect();
+        let refuge = all_ways().into_iter().find(|way| self.works.contains(way));
+        if !lost.is_empty() {
+            self.note(path, false);
+        }
+        for flow in lost {
+            self.tell(Input::Lost { flow });
+            if let Some(over) = refuge {
+                self.book.flows.get_mut(&flow).unwrap().0 = over;
+            }
+            self.tell(Input::WentOn { flow, over: refuge });
+        }
+    }
+
+    pub(super) fn repairs(&mut self, path: Candidate) {
+        self.works.insert(path);
+    }
+
+    pub(super) fn drops_relay(&mut self, relay: NodeId) {
+        self.relays.remove(&relay);
+        let ways = all_ways().into_iter().filter(|way| !is_left(&self.relays, *way)).collect();
+        self.tell(Input::Ways { ways, relays: self.relays.clone() });
+    }
+
+    pub(super) fn over(&self, flow: u64) -> Candidate {
+        self.book.flows[&flow].0
+    }
+
+    /// Lets time pass.
+    pub(super) fn run(&mut self, length: Duration) {
+        let until = self.now + length;
+        let mut at_once = 0;
+        while self.wrong.is_none() {
+            let coming = self.coming.first_key_value().map(|((at, _), _)| *at);
+            let next = coming.into_iter().chain(self.lane.poll_timeout()).min();
+            let Some(at) = next.filter(|at| *at <= until) else { break };
+            at_once = if at > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < MOST_AT_ONCE, "it keeps itself busy");
+            self.now = self.now.max(at);
+            match self.coming.first_entry().filter(|it| it.key().0 <= self.now) {
+                Some(first) => {
+                    let happened = first.remove();
+                    self.happen(happened);
+                }
+                None => {
+                    self.lane.handle_timeout(self.now);
+                    self.perform();
+                }
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn tell(&mut self, input: Input) {
+        if self.bug == Bug::NeverRests {
+            self.lane.handle_input(self.now, Input::Renewed);
+        }
+        self.lane.handle_input(self.now, input);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        while let Some(effect) = self.lane.poll_effect() {
+            self.number += 1;
+            let coming = match effect {
+                Effect::Try(candidate) => {
+                    self.trials += 1;
+                    self.check_rest(candidate);
+                    Coming::Tried(candidate)
+                }
+                Effect::Move { flow, over } => {
+                    self.check_move(flow, over);
+                    Coming::Moved(flow, over)
+                }
+            };
+            self.coming.insert((self.now + TAKES, self.number), coming);
+            self.most_moving = self.most_moving.max(self.moving());
+            if let (Bug::LosesCount, Effect::Move { flow, .. }) = (self.bug, effect) {
+                let over = self.over(flow);
+                self.lane.handle_input(self.now, Input::Began { flow, over });
+            }
+        }
+    }
+
+    /// Of the flows that are there.
+    fn moving(&self) -> usize {
+        let runs = |flow: &u64| self.book.flows.contains_key(flow);
+        let moves = |it: &&Coming| matches!(it, Coming::Moved(flow, _) if runs(flow));
+        self.coming.values().filter(moves).count()
+    }
+
+    fn happen(&mut self, happened: Coming) {
+        match happened {
+            Coming::Tried(candidate) => {
+                let worked = self.works.contains(&candidate);
+                self.note(candidate, worked);
+                let worked = worked || self.bug == Bug::BelievesTrials;
+                self.tell(Input::Tried { candidate, worked });
+            }
+            Coming::Moved(flow, over) if self.works.contains(&over) => {
+                let Some((place, moves)) = self.book.flows.get_mut(&flow) else { return };
+                self.moves += 1;
+                if over.hops() < place.hops() {
+                    moves.push(self.now);
+                }
+                *place = over;
+                self.book.passed.entry(over).or_default().1 = self.now;
+                self.tell(Input::Moved { flow });
+                if self.bug == Bug::ForgetsMoves {
+                    self.tell(Input::Began { flow, over });
+                }
+            }
+            Coming::Moved(flow, over) if self.book.flows.contains_key(&flow) => {
+                self.note(over, false);
+                self.tell(Input::Stayed { flow, why: Stayed::Path });
+            }
+            // A flow that is over needs no path.
+            Coming::Moved(..) => {}
+        }
+    }
+
+    fn note(&mut self, candidate: Candidate, worked: bool) {
+        let passed = self.book.passed.entry(candidate).or_default();
+        let is_fresh = self.now.since(passed.1) < PROVEN_FOR;
+        *passed = (u32::from(worked) + if worked && is_fresh { passed.0 } else { 0 }, self.now);
+        if !worked {
+            self.book.failed.insert(candidate, self.now);
+        }
+    }
+
+    fn check_rest(&mut self, candidate: Candidate) {
+        let failed = self.book.failed.get(&candidate);
+        if failed.is_some_and(|at| self.now.since(*at) < FIRST_REST) {
+            self.wrong.get_or_insert(format!("{candidate:?} is used while it should rest"));
+        }
+    }
+
+    fn check_move(&mut self, flow: u64, over: Candidate) {
+        self.check_rest(over);
+        let Some((place, moves)) = self.book.flows.get(&flow) else { return };
+        if is_left(&self.relays, *place) {
+            return;
+        }
+        let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();
+        let wrong = if over.hops() >= place.hops() {
+            "moves to what is no better"
+        } else if passed < TRIALS {
+            "moves to what is not proven"
+        } else if self.now.since(at) > PROVEN_FOR {
+            "moves to what was proven long ago"
+        } else if moves.last().is_some_and(|last| self.now.since(*last) < MOVE_EVERY) {
+            "moves too often"
+        } else {
+            return;
+        };
+        self.wrong.get_or_insert(format!("{flow} {wrong}: {over:?}"));
+    }
+}
