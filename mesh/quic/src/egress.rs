@@ -175,7 +175,8 @@ async fn begin(
     reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
 }
 
-/// Gives a flow that lost its connection this one, after the checks of an opening.
+/// Gives a flow this connection, after the checks of an opening: one that lost the connection it was
+/// on, or that leaves it. Until the answer is out the old one stays, if it is there.
 async fn go_on(
     Served { mesh, origin, .. }: &Served,
     (mut send, recv): (Outlet, Inlet),
@@ -198,10 +199,11 @@ async fn go_on(
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
     };
-    let reply = FlowReply::Attached { received: lasting.detach() };
+    let reply = FlowReply::Attached { received: lasting.offer() };
     if write_frame(&mut send, &reply).await.is_ok() {
         lasting.go_on((send, recv), generation, received);
     }
+    lasting.withdraw();
 }
 
 async fn refuse_with(send: &mut Outlet, refusal: Refusal) {

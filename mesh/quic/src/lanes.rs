@@ -6,6 +6,7 @@ mod dial;
 mod drive;
 mod hole;
 mod measured;
+mod moves;
 mod probe;
 mod request;
 mod resume;
@@ -37,7 +38,7 @@ pub use measured::MeasuredFlow;
 pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
-    LaneStatus, Path,
+    LaneStatus, MoveStatus, Path,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
     pipe::Store,
@@ -69,6 +70,7 @@ pub(crate) struct Lanes {
     pool: Pool<LaneKey, Arc<LaneConnection>>,
     paths: Mutex<PathBook>,
     streams: stream::Streams,
+    movers: moves::Movers,
     store: Arc<Store>,
 }
 
@@ -131,6 +133,7 @@ impl Lanes {
             pool: Pool::new(MAX_LANES),
             paths: Mutex::default(),
             streams: stream::Streams::default(),
+            movers: moves::Movers::default(),
             store: Arc::new(store),
         }
     }
@@ -159,6 +162,11 @@ impl Lanes {
     /// Flows on TLS connections of their own.
     pub(crate) fn streams(&self) -> usize {
         self.streams.open()
+    }
+
+    /// How flows on TCP connections of their own moved to other paths.
+    pub(crate) fn moves(&self) -> MoveStatus {
+        self.movers.status()
     }
 
     /// Closes every lane at once, whoever uses it.

@@ -61,5 +61,5 @@ pub use rap_mesh_core::{
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
-pub use status::{LaneStatus, MeshStatus, Path};
+pub use status::{LaneStatus, MeshStatus, MoveStatus, Path};
 pub use transport::dialled_lane as lane_transport;

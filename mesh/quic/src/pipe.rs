@@ -68,6 +68,15 @@ pub(crate) enum Short {
     Broken(Broken),
 }
 
+/// Gives a connection up without a word: neither direction ends, and what it was asked to carry may
+/// go on elsewhere.
+pub(crate) fn abandon(outlet: Outlet, inlet: Inlet) {
+    if let Outlet::Tcp(outlet) = &outlet {
+        outlet.abandon();
+    }
+    drop((outlet, inlet));
+}
+
 impl Inlet {
     /// Receives what is there, in as many pieces as fit. 0 is the end.
     pub(crate) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {

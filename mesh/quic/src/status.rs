@@ -30,6 +30,8 @@ pub struct MeshStatus {
     pub lanes: Vec<LaneStatus>,
     /// Flows of this entry on the `tcp` carrier.
     pub tcp_flows: usize,
+    /// How they changed their paths while those still worked.
+    pub tcp_moves: MoveStatus,
     /// The classes that a bandwidth policy speaks of and that have flows.
     pub classes: Vec<ClassStatus>,
     /// What was shaped since the start, of all together: towards resources, and towards clients.
@@ -37,6 +39,18 @@ pub struct MeshStatus {
     pub shaped_down: Counts,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
+}
+
+/// Of flows on the `tcp` carrier. What went on over another path after a loss is not among it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MoveStatus {
+    /// Flows that lead over relays now.
+    pub relayed: usize,
+    /// Since the start: moves, moves that came to nothing, and connections that were made to find out
+    /// whether a path works.
+    pub moved: u64,
+    pub stayed: u64,
+    pub trials: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -312,7 +312,7 @@ fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
     candidates
 }
 
-async fn sleep_until(mesh: &Mesh, at: Option<Moment>) {
+pub(super) async fn sleep_until(mesh: &Mesh, at: Option<Moment>) {
     match at {
         Some(at) => tokio::time::sleep(at.since(mesh.clock.moment())).await,
         None => std::future::pending().await,

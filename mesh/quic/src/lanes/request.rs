@@ -22,7 +22,7 @@ use rap_proto::{
 };
 use tokio::time::timeout;
 
-use super::{LaneConnection, LaneKey, Ways, dial::dial, stream};
+use super::{LaneConnection, LaneKey, Ways, dial::dial, moves::Member, stream};
 use crate::{
     egress::{Origin, Reached, reach},
     entry::Admitted,
@@ -50,7 +50,7 @@ pub(crate) struct LaneFlow {
 /// What a flow is counted among: a lane connection's, or the TLS connections.
 pub(super) enum Counted {
     OnLane { _place: Place },
-    OnTcp { _place: stream::Place },
+    OnTcp { _place: stream::Place, _member: Option<Member> },
 }
 
 pub(super) struct Place {

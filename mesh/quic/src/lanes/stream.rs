@@ -91,8 +91,8 @@ pub(super) async fn ask(
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let place = Place::take(mesh).ok_or_else(|| here(refusal(RefusalCode::LimitReached)))?;
-    let Secured { mut outlet, mut inlet, .. } =
-        dial(mesh, (key, ways), false).await.map_err(here)?;
+    let (secured, over) = dial(mesh, (key, ways), false).await.map_err(here)?;
+    let Secured { mut outlet, mut inlet, .. } = secured;
     let unavailable = || here(refusal(RefusalCode::PathUnavailable));
     let name = new_name().ok_or_else(unavailable)?;
     let mut request = asked.request.clone();
@@ -100,16 +100,19 @@ pub(super) async fn ask(
     outlet.write_all(&wire::frame(&request)).await.map_err(|_| unavailable())?;
     match read_frame(&mut inlet).await {
         Ok(FlowReply::Opened) => {
-            let _place = Counted::OnTcp { _place: place };
+            let _place = Counted::OnTcp { _place: place, _member: None };
             Ok(Flow::Lane(LaneFlow { send: outlet, recv: inlet, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
-            let newest = asked.newest.clone();
-            let keeper = LaneKeeper { mesh: mesh.clone(), key, request, newest, flow: name };
+            let member = mesh.lanes.movers.join(mesh, key, over);
+            let opened = (request, asked.newest.clone(), name);
+            let keeper = Arc::new(LaneKeeper::new(mesh.clone(), key, opened, member.link()));
             let store = mesh.lanes.store.clone();
-            let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
-            Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnTcp { _place: place } }))
+            let (send, recv, flow) = lasting(leg, keeper.clone(), store, None);
+            member.may_move(keeper, &flow);
+            let _place = Counted::OnTcp { _place: place, _member: Some(member) };
+            Ok(Flow::Lane(LaneFlow { send, recv, _place }))
         }
         Ok(FlowReply::Gone) => Err(here(refusal(RefusalCode::Malformed))),
         Ok(FlowReply::Refused(refusal)) => Err(FlowRefused { refusal, by_egress: true }),
@@ -132,7 +135,7 @@ pub(super) async fn dial(
     mesh: &Arc<Mesh>,
     (key, ways): (LaneKey, Ways),
     insist: bool,
-) -> Result<Secured, Refusal> {
+) -> Result<(Secured, Candidate), Refusal> {
     let view = mesh.view();
     let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
@@ -156,10 +159,11 @@ pub(super) async fn dial(
     let now = mesh.clock.moment();
     locked(&mesh.lanes.streams.paths).won(now, key.egress, &plan, candidate);
     tracing::debug!(egress = %key.egress, lane = %key.lane, path = ?candidate, "flow on tcp");
-    Ok(secured)
+    Ok((secured, candidate))
 }
 
-async fn try_one(
+/// Connects over this path, and remembers whether that works.
+pub(super) async fn try_one(
     mesh: &Arc<Mesh>,
     key: LaneKey,
     peer: &Peer,

@@ -88,6 +88,22 @@ impl Lasting {
         }
     }
 
+    /// How far this side came, for asking for another connection, or granting it, while the one of
+    /// now stays. To be followed by [`Self::attach`] or [`Self::withdraw`].
+    pub(crate) fn offer(&self) -> u64 {
+        locked(&self.0).offer()
+    }
+
+    /// No other connection came. Does nothing after one did.
+    pub(crate) fn withdraw(&self) {
+        locked(&self.0).withdraw();
+    }
+
+    /// Whether it has a connection, and needs one.
+    pub(crate) fn is_carried(&self) -> bool {
+        locked(&self.0).is_carried()
+    }
+
     /// Leaves the connection of now. Returns how far this side came.
     pub(crate) fn detach(&self) -> u64 {
         let mut held = locked(&self.0);

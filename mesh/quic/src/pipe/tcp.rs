@@ -151,6 +151,12 @@ impl TcpOutlet {
         locked(&self.link).reset(code);
     }
 
+    /// Closes the connection at once. What either direction would say as it is dropped is not said.
+    pub(super) fn abandon(&self) {
+        let taken = locked(&self.link).take();
+        drop(taken);
+    }
+
     pub(super) fn stopped(&self) -> impl Future<Output = Unsent> + Send + use<> {
         let link = self.link.clone();
         poll_fn(move |context| locked(&link).poll_stopped(context))

@@ -243,11 +243,35 @@ impl Held {
         }
         self.flow.attach(generation, received)?;
         self.count();
+        // A connection that the flow leaves goes only now.
         self.leg = Some(leg);
         self.dirty = true;
         self.give_back();
         self.wake();
         Ok(())
+    }
+
+    /// How far this side came, to be told for another connection while this one stays.
+    pub(super) fn offer(&mut self) -> u64 {
+        self.flow.offer()
+    }
+
+    /// No other connection came of the last offer.
+    pub(super) fn withdraw(&mut self) {
+        if !self.flow.is_offered() {
+            return;
+        }
+        self.flow.withdraw();
+        if self.flow.is_detached() && self.gone.is_none() && !self.reserve() {
+            return self.give_up(None);
+        }
+        // What was held back is acknowledged now.
+        self.dirty = true;
+        self.wake();
+    }
+
+    pub(super) fn is_carried(&self) -> bool {
+        self.leg.is_some() && !self.is_over()
     }
 
     /// Says that this connection is no more, before the kernel does.
@@ -409,7 +433,8 @@ impl Held {
         if is_last || !self.flow.detach(generation, self.clock.moment()) {
             return self.give_up(close);
         }
-        if !self.reserve() {
+        // One that another connection was asked for has it in a moment.
+        if !self.flow.is_offered() && !self.reserve() {
             tracing::warn!("a flow ends: too many are without a connection");
             return self.give_up(None);
         }

@@ -1,0 +1,260 @@
+//! Flows on TCP connections of their own that move to better paths: performs what [`LaneMoves`] asks
+//! for, in one task for each lane that has such flows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rap_mesh_core::{
+    View,
+    moves::{Effect, Input, LaneMoves, Stayed},
+    paths::Candidate,
+    view::peer_has_role,
+};
+use rap_proto::{NodeId, NodeRole, snapshot::Peer};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{LaneKey, drive::sleep_until, resume::LaneKeeper, stream};
+use crate::{
+    MoveStatus,
+    mesh::{Mesh, locked},
+    pipe::{Lasting, WeakLasting},
+    relays::Use,
+};
+
+/// The lanes that have flows on TCP.
+#[derive(Default)]
+pub(super) struct Movers {
+    /// INVARIANT: each has a flow, and a task. It is locked before a mover's machine.
+    lanes: Mutex<BTreeMap<LaneKey, Arc<Mover>>>,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    last_flow: AtomicU64,
+    moved: AtomicU64,
+    stayed: AtomicU64,
+    trials: AtomicU64,
+}
+
+struct Mover {
+    key: LaneKey,
+    machine: Mutex<LaneMoves>,
+    flows: Mutex<BTreeMap<u64, Movable>>,
+    /// Something changed that the task has to look at.
+    changed: Notify,
+    over: CancellationToken,
+}
+
+struct Movable {
+    keeper: Arc<LaneKeeper>,
+    flow: WeakLasting,
+}
+
+/// A flow's place among those of its lane, given back when it ends.
+pub(super) struct Member {
+    mesh: Arc<Mesh>,
+    link: Link,
+}
+
+/// How a flow tells its lane what became of it.
+#[derive(Clone)]
+pub(super) struct Link {
+    mover: Arc<Mover>,
+    flow: u64,
+}
+
+impl Movers {
+    /// Counts a flow that begins over this path.
+    pub(super) fn join(&self, mesh: &Arc<Mesh>, key: LaneKey, over: Candidate) -> Member {
+        let flow = self.counts.last_flow.fetch_add(1, Ordering::Relaxed);
+        let mover = {
+            let mut lanes = locked(&self.lanes);
+            let begin = || Mover::begin(mesh.clone(), key);
+            let mover = lanes.entry(key).or_insert_with(begin).clone();
+            let began = Input::Began { flow, over };
+            locked(&mover.machine).handle_input(mesh.clock.moment(), began);
+            mover
+        };
+        if over.is_relayed() {
+            mover.changed.notify_one();
+        }
+        Member { mesh: mesh.clone(), link: Link { mover, flow } }
+    }
+
+    pub(super) fn status(&self) -> MoveStatus {
+        let lanes = locked(&self.lanes);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        MoveStatus {
+            relayed: lanes.values().map(|mover| locked(&mover.machine).relayed()).sum(),
+            moved: count(&self.counts.moved),
+            stayed: count(&self.counts.stayed),
+            trials: count(&self.counts.trials),
+        }
+    }
+}
+
+impl Member {
+    pub(super) fn link(&self) -> Link {
+        self.link.clone()
+    }
+
+    /// From now on the flow can be moved.
+    pub(super) fn may_move(&self, keeper: Arc<LaneKeeper>, flow: &Lasting) {
+        let movable = Movable { keeper, flow: flow.downgrade() };
+        locked(&self.link.mover.flows).insert(self.link.flow, movable);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let Link { mover, flow } = &self.link;
+        // What was movable has this lane's mover in it.
+        let gone = locked(&mover.flows).remove(flow);
+        drop(gone);
+        let mut lanes = locked(&self.mesh.lanes.movers.lanes);
+        let mut machine = locked(&mover.machine);
+        machine.handle_input(self.mesh.clock.moment(), Input::Ended { flow: *flow });
+        if machine.is_idle() {
+            lanes.remove(&mover.key);
+            mover.over.cancel();
+        }
+    }
+}
+
+impl Link {
+    pub(super) fn lost(&self, mesh: &Mesh) {
+        self.mover.tell(mesh, Input::Lost { flow: self.flow });
+    }
+
+    pub(super) fn went_on(&self, mesh: &Mesh, over: Option<Candidate>) {
+        self.mover.tell(mesh, Input::WentOn { flow: self.flow, over });
+    }
+
+    /// What a move came to.
+    pub(super) fn moved(&self, mesh: &Mesh, over: Candidate, outcome: Result<(), Stayed>) {
+        let (flow, key, counts) = (self.flow, self.mover.key, &mesh.lanes.movers.counts);
+        let (count, input) = match outcome {
+            Ok(()) => (&counts.moved, Input::Moved { flow }),
+            Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
+        self.mover.tell(mesh, input);
+    }
+}
+
+impl Mover {
+    fn begin(mesh: Arc<Mesh>, key: LaneKey) -> Arc<Self> {
+        let (ways, relays) = allowed(&mesh, &mesh.view(), key);
+        let machine = Mutex::new(LaneMoves::new(seed(), ways, relays));
+        let (flows, changed, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
+        let mover = Arc::new(Self { key, machine, flows, changed, over });
+        let task = mover.clone().run(mesh.clone());
+        mesh.bulk.spawn(task);
+        mover
+    }
+
+    fn tell(&self, mesh: &Mesh, input: Input) {
+        locked(&self.machine).handle_input(mesh.clock.moment(), input);
+        self.changed.notify_one();
+    }
+
+    async fn run(self: Arc<Self>, mesh: Arc<Mesh>) {
+        let mut views = mesh.views.subscribe();
+        let mut view = views.borrow_and_update().clone();
+        // It may have changed since this lane began.
+        self.take_view(&mesh, &view);
+        loop {
+            self.perform(&mesh);
+            let timeout = locked(&self.machine).poll_timeout();
+            tokio::select! {
+                biased;
+                () = mesh.leaving.cancelled() => return,
+                () = self.over.cancelled() => return,
+                Ok(()) = views.changed() => {
+                    let before = std::mem::replace(&mut view, views.borrow_and_update().clone());
+                    if !before.same_peers(&view) {
+                        self.tell(&mesh, Input::Renewed);
+                    }
+                    self.take_view(&mesh, &view);
+                }
+                () = self.changed.notified() => {}
+                () = sleep_until(&mesh, timeout) => {
+                    locked(&self.machine).handle_timeout(mesh.clock.moment());
+                }
+            }
+        }
+    }
+
+    fn take_view(&self, mesh: &Mesh, view: &Arc<View>) {
+        let (ways, relays) = allowed(mesh, view, self.key);
+        self.tell(mesh, Input::Ways { ways, relays });
+    }
+
+    fn perform(self: &Arc<Self>, mesh: &Arc<Mesh>) {
+        loop {
+            // The machine is not locked while this goes on.
+            let effect = locked(&self.machine).poll_effect();
+            match effect {
+                Some(Effect::Try(candidate)) => self.try_path(mesh, candidate),
+                Some(Effect::Move { flow, over }) => self.move_flow(mesh, flow, over),
+                None => return,
+            }
+        }
+    }
+
+    fn try_path(self: &Arc<Self>, mesh: &Arc<Mesh>, candidate: Candidate) {
+        mesh.lanes.movers.counts.trials.fetch_add(1, Ordering::Relaxed);
+        let (mover, over_mesh) = (self.clone(), mesh.clone());
+        mesh.bulk.spawn(async move {
+            let mesh = &over_mesh;
+            let worked = match mesh.view().peer(mover.key.egress) {
+                Some(peer) => stream::try_one(mesh, mover.key, peer, candidate).await.is_ok(),
+                None => false,
+            };
+            mover.tell(mesh, Input::Tried { candidate, worked });
+        });
+    }
+
+    /// In a task of its own: a flow is not left halfway when its lane has no other.
+    fn move_flow(self: &Arc<Self>, mesh: &Arc<Mesh>, flow: u64, over: Candidate) {
+        let movable = locked(&self.flows).get(&flow).and_then(Movable::both);
+        let Some((keeper, lasting)) = movable else {
+            return self.tell(mesh, Input::Stayed { flow, why: Stayed::Flow });
+        };
+        mesh.bulk.spawn(async move { keeper.go_over(&lasting, over).await });
+    }
+}
+
+impl Movable {
+    fn both(&self) -> Option<(Arc<LaneKeeper>, Lasting)> {
+        Some((self.keeper.clone(), self.flow.upgrade()?))
+    }
+}
+
+/// What may carry the lane's flows, the best first, and all of its relays.
+fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> (Vec<Candidate>, BTreeSet<NodeId>) {
+    let relays = view.relays(key.organization).map(|(relay, _)| relay).collect();
+    let serves = |peer: &&Peer| peer_has_role(peer, NodeRole::StreamWorker, key.organization);
+    let peer = view.peer(key.egress).filter(serves);
+    let Some(peer) = peer.filter(|_| !view.must_stop(mesh.clock.now())) else {
+        return (Vec::new(), relays);
+    };
+    let direct = peer.addresses.iter().copied().map(Candidate::Direct);
+    let relayed = mesh.relays.order(view, Use::New, key, mesh.clock.now());
+    (direct.chain(relayed).collect(), relays)
+}
+
+/// Spreads pauses; no secret.
+fn seed() -> u64 {
+    let mut seed = [0; 8];
+    let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
+    u64::from_be_bytes(seed)
+}

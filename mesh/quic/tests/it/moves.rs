@@ -1,0 +1,251 @@
+//! Flows on TCP that leave a path which still carries them for a better one.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use rap_mesh::{Carrier, MeshLimits, MoveStatus, client::ClientSession};
+use rap_proto::{Digest, Lane, NodeId, observation::Vantage};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    task::JoinHandle,
+    time::timeout,
+};
+
+use crate::{
+    carry::{PART, Transfer, until},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, open, start_seen},
+    targets::{echo, serve},
+    traffic::pattern,
+};
+
+/// More than all windows and buffers between two ends hold.
+const MORE_THAN_FITS: usize = 64 * 1024 * 1024;
+
+fn moves(fabric: &Fabric) -> MoveStatus {
+    fabric.nodes[&ENTRY].endpoint.status().tcp_moves
+}
+
+fn relayed(fabric: &Fabric, relay: NodeId) -> usize {
+    fabric.nodes[&relay].endpoint.status().relayed_flows
+}
+
+/// A cluster whose entry reaches the egress over `relays` alone, on TCP.
+async fn relayed_fabric(relays: &[NodeId]) -> (Fabric, ClientSession) {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, relays, echo().await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    (fabric, session)
+}
+
+fn open_direct_path(fabric: &mut Fabric, address: SocketAddr) {
+    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+    fabric.publish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_moves_to_a_direct_path_and_its_relay_is_left() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY]).await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    assert_eq!((relayed(&fabric, RELAY), moves(&fabric).relayed), (1, 1));
+    let egress = fabric.address(EGRESS);
+    open_direct_path(&mut fabric, egress);
+    until("the flow moved", || moves(&fabric).moved == 1).await;
+    until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
+    transfer.goes_on(PART).await;
+    let MoveStatus { relayed, moved, stayed, trials } = moves(&fabric);
+    assert_eq!((relayed, moved, stayed), (0, 1, 0));
+    assert!(trials >= 3, "{trials}");
+    transfer.ends_whole().await;
+    assert_eq!(fabric.observation(EGRESS).await, start_seen(Vantage::Egress));
+    let told = fabric.nodes.get_mut(&EGRESS).unwrap().events.try_recv();
+    assert!(told.is_err(), "a trial is no refusal: {told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_leaves_a_relay_before_it_is_cut() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY, RELAY_2]).await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    let (first, second) =
+        if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
+    // The relay itself does not know yet, and carries the flow for as long as it is asked to.
+    fabric.plan.roles.remove(&first);
+    fabric.publish_to(ENTRY);
+    until("the other relay has it", || relayed(&fabric, second) == 1).await;
+    until("the first is left", || relayed(&fabric, first) == 0).await;
+    assert_eq!((moves(&fabric).moved, moves(&fabric).stayed), (1, 0));
+    fabric.publish();
+    transfer.goes_on(PART).await;
+    transfer.ends_whole().await;
+}
+
+/// Where a way to the egress swallows what follows a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Swallows {
+    /// What the entry asks for.
+    Asking,
+    /// What the egress answers: it has moved the flow by then.
+    Answer,
+}
+
+/// A way that passes connections which only shake hands, as trials do, and swallows part of the
+/// first that says more; later ones are refused.
+#[derive(Default)]
+struct Trap {
+    /// The most that a handshake took of an entry.
+    handshake: AtomicU64,
+    came: AtomicUsize,
+    sprung: AtomicBool,
+}
+
+/// So many trials pass before a flow moves.
+const TRIALS: usize = 3;
+/// A request is longer than this, and handshakes differ by less.
+const SLACK: u64 = 64;
+
+async fn trap(egress: SocketAddr, swallows: Swallows) -> (SocketAddr, Arc<Trap>) {
+    let trap = Arc::new(Trap::default());
+    let kept = trap.clone();
+    let address = serve(move |mut entry| {
+        let trap = kept.clone();
+        async move {
+            if trap.sprung.load(Ordering::SeqCst) {
+                return;
+            }
+            let is_trial = trap.came.fetch_add(1, Ordering::SeqCst) < TRIALS;
+            let mut egress = TcpStream::connect(egress).await.unwrap();
+            let (from_entry, to_entry) = entry.split();
+            let (from_egress, to_egress) = egress.split();
+            trap.pass(is_trial, swallows, (from_entry, to_egress), (from_egress, to_entry)).await;
+        }
+    })
+    .await;
+    (address, trap)
+}
+
+impl Trap {
+    async fn pass(
+        &self,
+        is_trial: bool,
+        swallows: Swallows,
+        (mut from_entry, mut to_egress): (ReadHalf<'_>, WriteHalf<'_>),
+        (mut from_egress, mut to_entry): (ReadHalf<'_>, WriteHalf<'_>),
+    ) {
+        let up = async {
+            let (mut passed, mut room) = (0, vec![0; 16 * 1024]);
+            while let Ok(length @ 1..) = from_entry.read(&mut room).await {
+                passed += length as u64;
+                if is_trial {
+                    self.handshake.fetch_max(passed, Ordering::SeqCst);
+                } else if passed > self.handshake.load(Ordering::SeqCst) + SLACK {
+                    self.sprung.store(true, Ordering::SeqCst);
+                    if swallows == Swallows::Asking {
+                        continue;
+                    }
+                }
+                if to_egress.write_all(&room[..length]).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let down = async {
+            let mut room = vec![0; 16 * 1024];
+            while let Ok(length @ 1..) = from_egress.read(&mut room).await {
+                let swallowed = !is_trial && self.sprung.load(Ordering::SeqCst);
+                if !swallowed && to_entry.write_all(&room[..length]).await.is_err() {
+                    return;
+                }
+            }
+            if !is_trial {
+                // The entry is left without a word.
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = up => {}
+            () = down => {}
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_whose_asking_is_lost_leaves_the_flow_where_it_is() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY]).await;
+    let mut transfer = Transfer::begin(&session).await;
+    let (address, trap) = trap(fabric.address(EGRESS), Swallows::Asking).await;
+    open_direct_path(&mut fabric, address);
+    until("the flow is asked for", || trap.sprung.load(Ordering::SeqCst)).await;
+    transfer.goes_on(PART).await;
+    until("the move is given up", || moves(&fabric).stayed == 1).await;
+    transfer.goes_on(PART).await;
+    assert_eq!((moves(&fabric).moved, relayed(&fabric, RELAY)), (0, 1));
+    transfer.ends_whole().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_whose_answer_is_lost_is_a_loss_and_the_flow_goes_on_as_after_any() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY]).await;
+    let mut transfer = Transfer::begin(&session).await;
+    let (address, trap) = trap(fabric.address(EGRESS), Swallows::Answer).await;
+    open_direct_path(&mut fabric, address);
+    until("the flow is asked for", || trap.sprung.load(Ordering::SeqCst)).await;
+    until("the move is given up", || moves(&fabric).stayed == 1).await;
+    transfer.goes_on(PART).await;
+    assert_eq!((moves(&fabric).moved, relayed(&fabric, RELAY)), (0, 1));
+    transfer.ends_whole().await;
+}
+
+/// An echo whose client writes as much as it can, and reads nothing before it is told to.
+async fn blocked(session: &ClientSession) -> (JoinHandle<()>, impl AsyncRead + Unpin) {
+    let (mut writer, reader) = open(session, Lane::Bulk).await.split();
+    let writing = tokio::spawn(async move {
+        writer.write_all(&pattern(MORE_THAN_FITS)).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    (writing, reader)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_is_full_in_both_directions_moves_and_nothing_is_lost_or_doubled() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY]).await;
+    let (writing, mut reader) = blocked(&session).await;
+    let egress = fabric.address(EGRESS);
+    open_direct_path(&mut fabric, egress);
+    until("the flow moved", || moves(&fabric).moved == 1).await;
+    until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
+    assert!(!writing.is_finished(), "it is full");
+    let mut received = Vec::new();
+    timeout(2 * PATIENCE, reader.read_to_end(&mut received)).await.unwrap().unwrap();
+    assert_eq!(Digest::of(&received), Digest::of(&pattern(MORE_THAN_FITS)));
+    writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_move_though_neither_side_may_keep_any_without_a_connection() {
+    let limits = MeshLimits { detached_flows: 0, kept_bytes: 0, ..MeshLimits::default() };
+    let mut fabric = Fabric::start_with(limits, Some(Carrier::Tcp), &[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let mut transfers = Vec::new();
+    for _ in 0..3 {
+        transfers.push(Transfer::begin(&session).await);
+    }
+    let egress = fabric.address(EGRESS);
+    open_direct_path(&mut fabric, egress);
+    until("all of them moved", || moves(&fabric).moved == 3).await;
+    until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
+    for mut transfer in transfers {
+        transfer.goes_on(PART / 16).await;
+        transfer.ends_whole().await;
+    }
+}
