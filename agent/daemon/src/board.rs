@@ -139,6 +139,9 @@ pub struct MeshReport {
     /// Flows of this entry on TLS connections of their own.
     #[serde(default)]
     pub tcp_flows: usize,
+    /// How they changed their paths while those still worked.
+    #[serde(default)]
+    pub tcp_moves: MoveReport,
     pub dropped_events: u64,
     /// What has flows at the moment of that which the bandwidth policies speak of.
     #[serde(default)]
@@ -148,6 +151,19 @@ pub struct MeshReport {
     pub shaped_up: ShapedReport,
     #[serde(default)]
     pub shaped_down: ShapedReport,
+}
+
+/// Of flows on TLS connections of their own; it names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveReport {
+    /// Flows that lead over relays now.
+    pub relayed: usize,
+    /// Since the mesh began: moves, those that came to nothing, and connections that were made to find
+    /// out whether a path works.
+    pub moved: u64,
+    pub stayed: u64,
+    pub trials: u64,
 }
 
 /// Counters of one direction, up towards resources; they name nobody.

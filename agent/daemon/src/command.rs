@@ -310,17 +310,8 @@ fn table(report: &StatusReport) -> String {
         ),
         ("bus", if report.bus_connected { "connected" } else { "not connected" }.to_owned()),
         ("listening", or_none(report.mesh.listening.map(|address| address.to_string()))),
-        (
-            "sessions",
-            format!(
-                "{} as entry ({} absent), {} as egress, {} flows relayed, {} flows sent on tcp",
-                report.mesh.entry_sessions,
-                report.mesh.absent_sessions,
-                report.mesh.egress_sessions,
-                report.mesh.relayed_flows,
-                report.mesh.tcp_flows
-            ),
-        ),
+        ("sessions", sessions(&report.mesh)),
+        ("moves", peers::moves(&report.mesh.tcp_moves)),
         ("reachable", reachable(&report.mesh)),
         ("peers", peers::summary(&report.peers)),
         (
@@ -344,6 +335,17 @@ fn table(report: &StatusReport) -> String {
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
         + &peers::lines(&report.peers)
+}
+
+fn sessions(mesh: &MeshReport) -> String {
+    format!(
+        "{} as entry ({} absent), {} as egress, {} flows relayed, {} flows sent on tcp",
+        mesh.entry_sessions,
+        mesh.absent_sessions,
+        mesh.egress_sessions,
+        mesh.relayed_flows,
+        mesh.tcp_flows
+    )
 }
 
 fn reachable(mesh: &MeshReport) -> String {

@@ -6,7 +6,7 @@ use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
     ClassName, ClassStatus, Counts, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents,
-    MeshLimits, MeshOptions, One, Path, Sections, View,
+    MeshLimits, MeshOptions, MoveStatus, One, Path, Sections, View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -19,7 +19,7 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{ClassReport, HoleReport, LaneReport, MeshReport, ShapedReport},
+    board::{ClassReport, HoleReport, LaneReport, MeshReport, MoveReport, ShapedReport},
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -199,11 +199,17 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         reachable_at: status.reachable_at,
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
+        tcp_moves: move_report(status.tcp_moves),
         dropped_events: status.dropped_events,
         bandwidth: status.classes.iter().map(class_report).collect(),
         shaped_up: shaped_report(&status.shaped_up),
         shaped_down: shaped_report(&status.shaped_down),
     }
+}
+
+const fn move_report(moves: MoveStatus) -> MoveReport {
+    let MoveStatus { relayed, moved, stayed, trials } = moves;
+    MoveReport { relayed, moved, stayed, trials }
 }
 
 fn shaped_report(counts: &Counts) -> ShapedReport {

@@ -1,6 +1,6 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
-use rap_node_agent::{HoleReport, LaneReport, PeerReport, PeersStatus, StatusReport};
+use rap_node_agent::{HoleReport, LaneReport, MoveReport, PeerReport, PeersStatus, StatusReport};
 use rap_proto::NodeId;
 
 /// One line for all, as `status` shows it first.
@@ -12,6 +12,15 @@ pub(super) fn summary(peers: &PeersStatus) -> String {
         Some(step) => format!("{availability}, nobody answers, trying: {step}; {counts}"),
         None => format!("{availability}, {counts}"),
     }
+}
+
+/// What became of flows on TCP whose path is not the best.
+pub(super) fn moves(moves: &MoveReport) -> String {
+    let MoveReport { relayed, moved, stayed, trials } = moves;
+    format!(
+        "{relayed} flows on tcp over relays, {moved} moved to another path, {stayed} could not, \
+         {trials} paths tried"
+    )
 }
 
 /// A line for each peer.
@@ -31,7 +40,11 @@ pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
     for (part, value) in &peer.parts {
         text += &format!("\n  {part:<17} {value:>4}");
     }
-    text + &ways(&report.peers, &report.mesh.lanes, node)
+    text += &ways(&report.peers, &report.mesh.lanes, node);
+    match &report.mesh.tcp_moves {
+        none if *none == MoveReport::default() => text,
+        some => text + "\n  of all egresses: " + &moves(some),
+    }
 }
 
 /// The lanes that lead to a node or through it.
@@ -158,6 +171,14 @@ mod tests {
         };
         let said = line(&excluded);
         assert!(said.contains("active, not answering, excluded by placement"), "{said}");
+    }
+
+    #[test]
+    fn moves_are_said_in_numbers() {
+        let said = moves(&MoveReport { relayed: 1, moved: 2, stayed: 3, trials: 12 });
+        let all =
+            "1 flows on tcp over relays, 2 moved to another path, 3 could not, 12 paths tried";
+        assert_eq!(said, all);
     }
 
     #[test]
