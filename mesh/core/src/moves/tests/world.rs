@@ -182,13 +182,19 @@ impl World {
                 }
             };
             self.coming.insert((self.now + TAKES, self.number), coming);
-            let moving = self.coming.values().filter(|it| matches!(it, Coming::Moved(..))).count();
-            self.most_moving = self.most_moving.max(moving);
+            self.most_moving = self.most_moving.max(self.moving());
             if let (Bug::LosesCount, Effect::Move { flow, .. }) = (self.bug, effect) {
                 let over = self.over(flow);
                 self.lane.handle_input(self.now, Input::Began { flow, over });
             }
         }
+    }
+
+    /// Of the flows that are there.
+    fn moving(&self) -> usize {
+        let runs = |flow: &u64| self.book.flows.contains_key(flow);
+        let moves = |it: &&Coming| matches!(it, Coming::Moved(flow, _) if runs(flow));
+        self.coming.values().filter(moves).count()
     }
 
     fn happen(&mut self, happened: Coming) {
@@ -212,10 +218,12 @@ impl World {
                     self.tell(Input::Began { flow, over });
                 }
             }
-            Coming::Moved(flow, over) => {
+            Coming::Moved(flow, over) if self.book.flows.contains_key(&flow) => {
                 self.note(over, false);
                 self.tell(Input::Stayed { flow, why: Stayed::Path });
             }
+            // A flow that is over needs no path.
+            Coming::Moved(..) => {}
         }
     }
 
