@@ -5,7 +5,10 @@ mod gated;
 mod meetings;
 mod tokens;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use quinn::Connection;
@@ -16,6 +19,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     Lane, RefusalCode,
+    observation::EndReason,
     refusal::Refusal,
     token::AccessClaims,
     wire::{
@@ -24,14 +28,15 @@ use rap_proto::{
     },
 };
 use tokio::{task::JoinSet, time::timeout};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
     kept::{NotFound, Opener, Owner, Waiting},
-    mesh::{Mesh, close},
-    pipe::{Inlet, Outlet},
+    mesh::{Mesh, close, locked},
+    pipe::{Inlet, Outlet, WeakLasting},
     splice::{Counters, Halves, Side},
     tcp::{Secured, refuse},
     tls::caller,
@@ -50,6 +55,42 @@ struct Served {
     origin: Origin,
     /// Of a lane on QUIC.
     connection: Option<Connection>,
+    /// That connection is gone.
+    lost: CancellationToken,
+    /// The flows that go on without it, with the generation that it carried.
+    lasting: Mutex<Vec<(WeakLasting, u32)>>,
+}
+
+impl Served {
+    fn new(mesh: Arc<Mesh>, origin: Origin, connection: Option<Connection>) -> Self {
+        Self { mesh, origin, connection, lost: CancellationToken::new(), lasting: Mutex::default() }
+    }
+
+    /// This connection carries the flow from now on.
+    fn carries(&self, flow: WeakLasting, generation: u32) {
+        if self.connection.is_none() {
+            return;
+        }
+        {
+            let mut lasting = locked(&self.lasting);
+            if lasting.len() == lasting.capacity() {
+                lasting.retain(|(flow, _)| !flow.is_gone());
+            }
+            lasting.push((flow, generation));
+        }
+        // It may have been lost before that.
+        if self.lost.is_cancelled() {
+            self.lose();
+        }
+    }
+
+    /// Tells every flow. Who waits for its resource alone would not hear of it.
+    fn lose(&self) {
+        self.lost.cancel();
+        for (flow, generation) in std::mem::take(&mut *locked(&self.lasting)) {
+            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(generation));
+        }
+    }
 }
 
 /// Serves one lane connection until it is gone or its entry is no longer trusted.
@@ -61,7 +102,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
     };
     let origin = Origin { caller, lane };
-    let served = Arc::new(Served { mesh, origin, connection: Some(connection.clone()) });
+    let served = Arc::new(Served::new(mesh, origin, Some(connection.clone())));
     let mesh = &served.mesh;
     let distrusted = until(mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
     tokio::pin!(distrusted);
@@ -88,7 +129,8 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
                 }
                 Ok((send, _)) => refuse_flow(Outlet::Quic(send)),
                 Err(_) => {
-                    // Some go on over another connection; the others notice.
+                    // Some go on over another connection; the others end.
+                    served.lose();
                     let rest = async move { while flows.join_next().await.is_some() {} };
                     mesh.tasks_of(lane).spawn(rest);
                     return;
@@ -115,7 +157,7 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    let served = Arc::new(Served { mesh, origin: Origin { caller, lane }, connection: None });
+    let served = Arc::new(Served::new(mesh, Origin { caller, lane }, None));
     serve_flow(served, secured.outlet, secured.inlet).await;
 }
 
@@ -171,24 +213,34 @@ async fn begin(
     if write_frame(&mut send, &reply).await.is_err() {
         return;
     }
+    let lasts = name.is_some();
     if let Some(name) = name {
         let kept = mesh.kept.keep(name, (send, recv), Waiting::new(mesh, || true));
-        let Some(kept) = kept else { return };
-        (send, recv) = kept;
+        let Some((outlet, inlet, flow)) = kept else { return };
+        (send, recv) = (outlet, inlet);
+        served.carries(flow, Resume::FIRST);
     }
+    let over = async {
+        match lasts {
+            true => std::future::pending().await,
+            false => served.lost.cancelled().await,
+        }
+        EndReason::PathLost
+    };
     let mut lane = Halves { send: &mut send, recv: &mut recv };
-    reached.pass(&mut lane, Side::Lane, &Counters::default(), std::future::pending()).await;
+    reached.pass(&mut lane, Side::Lane, &Counters::default(), over).await;
 }
 
 /// Gives a flow this connection, after the checks of an opening: one that lost the connection it was
 /// on, or that leaves it. Until the answer is out the old one stays, if it is there.
 async fn go_on(
-    Served { mesh, origin, .. }: &Served,
+    served: &Served,
     (mut send, recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: &AccessClaims,
     Resume { flow, generation, received }: Resume,
 ) {
+    let Served { mesh, origin, .. } = served;
     let refused = |code| {
         mesh.refused(code, Some(claimed(claims)));
         refusal(code)
@@ -207,6 +259,7 @@ async fn go_on(
     let reply = FlowReply::Attached { received: lasting.offer() };
     if write_frame(&mut send, &reply).await.is_ok() {
         lasting.go_on((send, recv), generation, received);
+        served.carries(lasting.downgrade(), generation);
     }
     lasting.withdraw();
 }

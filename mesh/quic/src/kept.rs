@@ -92,15 +92,16 @@ impl KeptFlows {
         name: Name,
         (send, recv): (Outlet, Inlet),
         waiting: Waiting,
-    ) -> Option<(Outlet, Inlet)> {
+    ) -> Option<(Outlet, Inlet, WeakLasting)> {
         let leg = Leg::new(send, recv)?;
         let id = name.id;
         let (send, recv, flow) =
             lasting(leg, Arc::new(waiting), self.store.clone(), Some(Box::new(name)));
+        let flow = flow.downgrade();
         if let Some(kept) = locked(&self.named).get_mut(&id) {
-            kept.flow = Some(flow.downgrade());
+            kept.flow = Some(flow.clone());
         }
-        Some((send, recv))
+        Some((send, recv, flow))
     }
 
     /// The flow that `owner` asks for with this generation. A connection that a later one has

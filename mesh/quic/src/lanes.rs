@@ -88,8 +88,9 @@ pub(crate) struct LaneConnection {
     open_flows: AtomicUsize,
     /// How many places there have been among them.
     places: AtomicU64,
-    /// Of those flows the ones that can go on elsewhere, by their place.
-    lasting: Mutex<BTreeMap<u64, WeakLasting>>,
+    /// Of those flows the ones that can go on elsewhere, by their place, with the generation that
+    /// this lane carries.
+    lasting: Mutex<BTreeMap<u64, (WeakLasting, u32)>>,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
 }
@@ -223,9 +224,9 @@ impl LaneConnection {
         self.retired.cancel();
         // Whoever is detached gives its place back, which is looked up here.
         let lasting = std::mem::take(&mut *locked(&self.lasting));
-        lasting.values().filter_map(WeakLasting::upgrade).for_each(|flow| {
-            flow.detach();
-        });
+        for (flow, generation) in lasting.values() {
+            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(*generation));
+        }
         let candidate = self.carried().candidate;
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }

@@ -39,7 +39,10 @@ pub struct Resume {
 }
 
 impl Resume {
+    /// The generation of the connection that a flow begins on.
+    pub const FIRST: u32 = 0;
+
     pub const fn opening(flow: FlowId) -> Self {
-        Self { flow, generation: 0, received: 0 }
+        Self { flow, generation: Self::FIRST, received: 0 }
     }
 }

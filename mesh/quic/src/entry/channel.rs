@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use rap_mesh_core::{
+    View,
     admission::{admit_channel, claimed},
     refusals::refusal,
+    view::peer_has_role,
 };
 use rap_proto::{
-    ChannelKind, RefusalCode, SessionId,
+    ChannelKind, NodeId, NodeRole, OrganizationId, RefusalCode, SessionId,
     observation::{EndReason, Observation, Vantage},
     refusal::Refusal,
     wire::client::{ChannelReply, OpenChannel},
@@ -24,6 +26,7 @@ use crate::{
     pipe::{Inlet, Outlet},
     shaping::Shaped,
     splice::{Counters, Halves, Side, splice},
+    watch::until,
 };
 
 pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet) {
@@ -77,7 +80,7 @@ async fn begin(
     if let Some(name) = name {
         let waiting = returned::waiting(client);
         let Some(kept) = mesh.kept_channels.keep(name, (send, recv), waiting) else { return };
-        (send, recv) = kept;
+        (send, recv, _) = kept;
     }
     let mut ends = Halves { send: &mut send, recv: &mut recv };
     let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };
@@ -85,6 +88,16 @@ async fn begin(
     let reason = match flow {
         Flow::Lane(mut flow) => {
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
+            let serves = (flow.egress, admitted.claims.organization);
+            let distrusted =
+                until(mesh, |view, _| (!may_serve(view, serves)).then_some(EndReason::NodeLeft));
+            let over = async {
+                tokio::select! {
+                    biased;
+                    reason = over => reason,
+                    reason = distrusted => reason,
+                }
+            };
             splice(&mut ends, &mut lane, shaped.as_ref(), counters, over).await
         }
         Flow::Here(reached) => reached.pass(&mut ends, Side::Client, counters, over).await,
@@ -95,6 +108,11 @@ async fn begin(
         // nothing of this session may go on.
         client.end(reason);
     }
+}
+
+/// Whether this egress, by whichever connection it is reached, may still have flows of the organization.
+fn may_serve(view: &View, (egress, organization): (NodeId, OrganizationId)) -> bool {
+    view.peer(egress).is_some_and(|peer| peer_has_role(peer, NodeRole::StreamWorker, organization))
 }
 
 pub(super) async fn refuse_with(send: &mut Outlet, refusal: Refusal) {

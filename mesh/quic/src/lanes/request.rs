@@ -22,6 +22,7 @@ use rap_proto::{
     },
 };
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     LaneConnection, LaneKey, Ways,
@@ -49,6 +50,7 @@ pub(crate) enum Flow {
 
 /// A flow on a lane.
 pub(crate) struct LaneFlow {
+    pub(crate) egress: NodeId,
     pub(crate) send: Outlet,
     pub(crate) recv: Inlet,
     // Counted as open for as long as it lives.
@@ -278,7 +280,8 @@ async fn request(
     match reply {
         // An egress of before, or one that keeps no more flows.
         Ok(FlowReply::Opened) => {
-            Ok(Flow::Lane(LaneFlow { send, recv, _place: Counted::OnLane { _place: place } }))
+            let (egress, _place) = (lane.key.egress, Counted::OnLane { _place: place });
+            Ok(Flow::Lane(LaneFlow { egress, send, recv, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
             let keeper = asked.keeper(mesh, lane.key, name, None);
@@ -298,10 +301,11 @@ async fn request(
 /// when something came that does not belong to it.
 fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
     let (store, carried) = (place.mesh.lanes.store.clone(), place.carried());
+    let egress = place.lane.key.egress;
     let leg = Leg::new(ends.0, ends.1)?.in_place(place);
     let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
-    carried.by(&flow);
-    Some(Flow::Lane(LaneFlow { send, recv, _place: Counted::WithItsLeg }))
+    carried.by(&flow, Resume::FIRST);
+    Some(Flow::Lane(LaneFlow { egress, send, recv, _place: Counted::WithItsLeg }))
 }
 
 impl Asked<'_> {
@@ -354,8 +358,16 @@ pub(super) struct OnLane {
 }
 
 impl OnLane {
-    pub(super) fn by(self, flow: &Lasting) {
-        locked(&self.lane.lasting).insert(self.number, flow.downgrade());
+    pub(super) fn by(self, flow: &Lasting, generation: u32) {
+        locked(&self.lane.lasting).insert(self.number, (flow.downgrade(), generation));
+        // Whoever retired the lane meanwhile did not find it.
+        if self.lane.retired.is_cancelled() {
+            flow.detach_if(generation);
+        }
+    }
+
+    pub(super) fn retired(&self) -> CancellationToken {
+        self.lane.retired.clone()
     }
 }
 

@@ -35,13 +35,16 @@ use crate::{
     tcp::Secured,
 };
 
-/// The pause before a further attempt.
-const PAUSE: Duration = Duration::from_millis(200);
-/// How long the carrier that suits the lane is tried alone.
+/// The pause before a further attempt: twice as long each time, as many flows can be without a path
+/// at once, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How long the first carrier is tried alone.
 const HEAD_START: Duration = Duration::from_millis(500);
-/// How long the answer to a flow that moves may take. It has a connection meanwhile, but is not
-/// acknowledged. More than an egress waits for a newer snapshot.
-const MOVE_REPLY_TIME: Duration = Duration::from_secs(3);
+/// How long the answer may take to a flow that moves, as it has a connection meanwhile but is not
+/// acknowledged, and to one that asks on a lane that was there before, as that may carry nothing.
+/// More than an egress waits for a newer snapshot.
+const REPLY_TIME: Duration = Duration::from_secs(3);
 
 /// What an egress is asked for, again and again.
 pub(super) struct LaneKeeper {
@@ -145,7 +148,8 @@ impl LaneKeeper {
     /// Brings a flow that is in care a connection for as long as it has none.
     fn recover(self: Arc<Self>, flow: Lasting) {
         let mesh = self.mesh.clone();
-        mesh.bulk.spawn(async move {
+        // A lane for keys does not wait for bulk to find its way.
+        mesh.tasks_of(self.key.lane).spawn(async move {
             loop {
                 if !flow.needs_nothing() {
                     let LaneKey { egress, lane, .. } = self.key;
@@ -208,7 +212,7 @@ impl LaneKeeper {
         let generation = locked(&self.care).next_generation();
         let resume = Resume { flow: self.flow, generation, received };
         let asking = self.ask(secured.outlet, secured.inlet, resume);
-        let outcome = match timeout(MOVE_REPLY_TIME, asking).await {
+        let outcome = match timeout(REPLY_TIME, asking).await {
             Ok(Ok((leg, came))) => flow.attach(leg, generation, came).map_err(|_| Stayed::Flow),
             Ok(Err(Failed::Final(_))) => Err(Stayed::Flow),
             Ok(Err(Failed::Passing)) | Err(_) => Err(Stayed::Path),
@@ -228,38 +232,57 @@ impl LaneKeeper {
 
     /// Tries until the flow has a connection, or is over.
     async fn bring(&self, flow: &Lasting) {
+        let (mut order, mut pause) = (Carrier::order(self.key.lane), FIRST_PAUSE);
         while !flow.needs_nothing() && !flow.expire() {
-            match self.attempt(flow).await {
+            match self.attempt(flow, order).await {
                 Ok(over) => return self.tell(|link| link.went_on(&self.mesh, over)),
                 Err(Failed::Final(close)) => return flow.give_up(close),
-                Err(Failed::Passing) => tokio::time::sleep(PAUSE).await,
+                Err(Failed::Passing) => {
+                    tokio::time::sleep(pause).await;
+                    pause = LONGEST_PAUSE.min(2 * pause);
+                    // One that connects and then says nothing is not all that is tried.
+                    order.reverse();
+                }
             }
         }
     }
 
-    async fn attempt(&self, flow: &Lasting) -> Result<Option<Candidate>, Failed> {
+    async fn attempt(
+        &self,
+        flow: &Lasting,
+        order: [Carrier; 2],
+    ) -> Result<Option<Candidate>, Failed> {
         let received = flow.detach();
         let generation = locked(&self.care).next_generation();
         let asking = async {
-            let Further { carrier, outlet, inlet, over, place } = self.reach().await?;
+            let Further { carrier, outlet, inlet, over, place } = self.reach(order).await?;
             let resume = Resume { flow: self.flow, generation, received };
-            let (leg, came) = self.ask(outlet, inlet, resume).await?;
-            if let Some(Counted::OnLane(place)) = &place {
-                place.carried().by(flow);
-            }
-            Ok::<_, Failed>((carrier, over, leg.in_place(place), came))
+            let asking = self.ask(outlet, inlet, resume);
+            let Some(Counted::OnLane(on_lane)) = &place else {
+                let (leg, came) = asking.await?;
+                return Ok((carrier, over, leg.in_place(place), came, None));
+            };
+            let on_lane = on_lane.carried();
+            let retired = on_lane.retired();
+            let (leg, came) = tokio::select! {
+                biased;
+                asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Passing)??,
+                () = retired.cancelled() => return Err(Failed::Passing),
+            };
+            Ok((carrier, over, leg.in_place(place), came, Some(on_lane)))
         };
         let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
-        let (carrier, over, leg, came) = asked.unwrap_or(Err(Failed::Passing))?;
+        let (carrier, over, leg, came, on_lane) = asked.unwrap_or(Err(Failed::Passing))?;
         flow.attach(leg, generation, came).map_err(|_| Failed::Final(None))?;
+        on_lane.into_iter().for_each(|lane| lane.by(flow, generation));
         tracing::info!(%carrier, generation, "a flow goes on");
         Ok(over)
     }
 
-    /// Connects on the carrier that suits the lane, or on the other when that one takes its time.
+    /// Connects on the first carrier, or on the other when that one takes its time.
     /// Only one of them may ask: the egress gives the flow to whoever asked last.
-    async fn reach(&self) -> Result<Further, Failed> {
-        let [first, other] = Carrier::order(self.key.lane).map(|carrier| self.connect(carrier));
+    async fn reach(&self, order: [Carrier; 2]) -> Result<Further, Failed> {
+        let [first, other] = order.map(|carrier| self.connect(carrier));
         tokio::pin!(first, other);
         match timeout(HEAD_START, &mut first).await {
             Ok(Ok(further)) => Ok(further),

@@ -100,7 +100,8 @@ pub(super) async fn ask(
     match read_frame(&mut inlet).await {
         Ok(FlowReply::Opened) => {
             let _place = Counted::OnTcp { _place: place, _member: None };
-            Ok(Flow::Lane(LaneFlow { send: outlet, recv: inlet, _place }))
+            let egress = key.egress;
+            Ok(Flow::Lane(LaneFlow { egress, send: outlet, recv: inlet, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
@@ -110,7 +111,7 @@ pub(super) async fn ask(
             let (send, recv, flow) = lasting(leg, keeper.clone(), store, None);
             member.may_move(keeper, &flow);
             let _place = Counted::OnTcp { _place: place, _member: Some(member) };
-            Ok(Flow::Lane(LaneFlow { send, recv, _place }))
+            Ok(Flow::Lane(LaneFlow { egress: key.egress, send, recv, _place }))
         }
         Ok(FlowReply::Gone) => Err(here(refusal(RefusalCode::Malformed))),
         Ok(FlowReply::Refused(refusal)) => Err(FlowRefused { refusal, by_egress: true }),

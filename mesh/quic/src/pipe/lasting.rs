@@ -111,6 +111,14 @@ impl Lasting {
         held.flow.received()
     }
 
+    /// Leaves the connection of that generation, unless another came since.
+    pub(crate) fn detach_if(&self, generation: u32) {
+        let mut held = locked(&self.0);
+        if held.flow.generation() == generation {
+            held.detach();
+        }
+    }
+
     pub(crate) fn generation(&self) -> u32 {
         locked(&self.0).flow.generation()
     }
@@ -145,6 +153,10 @@ impl Lasting {
 pub(crate) struct WeakLasting(std::sync::Weak<Mutex<Held>>);
 
 impl WeakLasting {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+
     pub(crate) fn upgrade(&self) -> Option<Lasting> {
         self.0.upgrade().map(Lasting)
     }

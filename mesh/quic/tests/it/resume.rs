@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use rap_mesh::{
@@ -44,6 +45,8 @@ use crate::{
     traffic::{exchange, pattern},
 };
 
+/// After that much silence QUIC gives a lane's connection up.
+const LANE_IDLE: Duration = Duration::from_secs(10);
 const OTHER_SESSION: SessionId = SessionId::from_u128(0x5f);
 
 /// A way to the egress whose connections die after so many bytes from the entry; nobody gets
@@ -294,8 +297,9 @@ async fn a_flow_on_quic_goes_on_over_tcp_when_udp_is_blocked() {
     let status = entry.status();
     assert_eq!((status.tcp_flows, status.lanes.len()), (0, 1));
     udp.abort();
-    // Long before the lane's connection is given up.
+    let begun = Instant::now();
     until("the flow is on tcp", || entry.status().tcp_flows == 1).await;
+    assert!(begun.elapsed() < LANE_IDLE, "its lane says so, and does not wait for its end");
     transfer.goes_on(PART).await;
     transfer.ends_whole().await;
     until("the flow is over", || entry.status().tcp_flows == 0).await;

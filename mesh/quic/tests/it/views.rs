@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use rap_mesh::client::{ClientSession, SessionEnd, end_reason};
+use rap_mesh::{
+    Carrier,
+    client::{ClientSession, SessionEnd, end_reason},
+};
 use rap_proto::{
     Lane,
     observation::{EndReason, Observation},
@@ -108,22 +111,33 @@ async fn a_revoked_entry_loses_its_flows_at_the_egress() {
 }
 
 #[tokio::test]
+async fn a_revoked_egress_loses_its_flows_at_the_entry_on_either_carrier() {
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        let mut fabric = Fabric::start_on(carrier, &[], echo().await);
+        let session = fabric.session_on(carrier).await;
+        let mut channel = echoing(&session).await;
+        fabric.plan.denied_nodes = [EGRESS].into();
+        fabric.publish_to(ENTRY);
+        let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(end_reason(&cut), Some(EndReason::NodeLeft), "{cut} on {carrier}");
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_relay_carries_nothing_any_more() {
     let mut fabric = Fabric::start(&[RELAY], echo().await);
     fabric.cut_direct_path();
     let session = fabric.session().await;
     let mut channel = echoing(&session).await;
     assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 1);
-    fabric.plan.denied_nodes = [ENTRY].into();
-    fabric.publish_to(RELAY);
-    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 0);
+    let relay = fabric.nodes[&RELAY].endpoint.clone();
     fabric.plan.denied_nodes = [RELAY].into();
     fabric.publish_to(ENTRY);
     channel.write_u8(2).await.unwrap();
-    // Another way may still be found; this one is none, whoever asks for it.
+    // Another way may still be found; this one is none, although the relay would carry it.
     let entry = fabric.nodes[&ENTRY].endpoint.clone();
     until("the lane is given up", || entry.status().lanes.is_empty()).await;
-    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 0);
+    until("the flow is over", || relay.status().relayed_flows == 0).await;
     fabric.plan.addresses.remove(&(ENTRY, EGRESS));
     fabric.plan.version += 1;
     fabric.publish_to(ENTRY);
@@ -201,4 +215,16 @@ async fn an_entry_that_does_not_know_the_egress_yet_catches_up() {
 #[tokio::test]
 async fn a_relay_that_does_not_know_the_entry_yet_catches_up() {
     check_catches_up(RELAY, ENTRY).await;
+}
+
+#[tokio::test]
+async fn a_relay_drops_the_flows_of_a_revoked_entry() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let _channel = echoing(&session).await;
+    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 1);
+    fabric.plan.denied_nodes = [ENTRY].into();
+    fabric.publish_to(RELAY);
+    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 0);
 }
