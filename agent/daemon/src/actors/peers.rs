@@ -14,7 +14,7 @@ use rap_mesh_core::{
     peers::{Directory, Effect, Input, Kind, PeerBook, PeerPolicy, Step, cache},
     score::Policy,
 };
-use rap_proto::{Moment, NodeId};
+use rap_proto::{Moment, NodeId, snapshot::RoleScope};
 
 use crate::{
     actors::{
@@ -190,6 +190,11 @@ fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>) -> Input {
     }
 }
 
+/// As which kind of node it keeps peers: as it was told to, or else as its roles say.
+fn kind_of(configured: Option<Kind>, roles: &[RoleScope]) -> Kind {
+    configured.unwrap_or_else(|| Kind::of_roles(roles))
+}
+
 fn micros(rtt: std::time::Duration) -> u32 {
     u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX)
 }
@@ -239,9 +244,8 @@ impl Handler<Apply> for PeerActor {
     fn handle(&mut self, Apply(snapshot): Apply, ctx: &mut Self::Context) {
         let directory = Directory::of_view(&view_of(&snapshot, false));
         self.version = directory.version;
-        let configured = self.parts.options.peers;
-        let policy =
-            PeerPolicy::of(configured.unwrap_or_else(|| Kind::of_roles(&directory.own_roles)));
+        let kind = kind_of(self.parts.options.peers, &directory.own_roles);
+        let policy = PeerPolicy::of(kind);
         self.feed(Input::Policy(policy), ctx);
         self.feed(Input::Directory { directory, at: Clock.now() }, ctx);
         self.tell();
@@ -257,5 +261,20 @@ impl Handler<Closed> for PeerActor {
         self.machine = PeerMachine(PeerBook::new(policy, Policy::default(), random::seed()));
         self.drain(ctx);
         self.tell();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::NodeRole;
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_told_how_to_keep_peers_does_so_whatever_its_roles() {
+        let relay = [RoleScope { role: NodeRole::RelayNode, organizations: None }];
+        assert_eq!(kind_of(None, &relay), Kind::Relay);
+        assert_eq!(kind_of(None, &[]), Kind::Normal);
+        assert_eq!(kind_of(Some(Kind::Thin), &relay), Kind::Thin);
     }
 }

@@ -7,8 +7,8 @@ use rap_mesh::{
     DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases,
     Sections, View,
 };
-use rap_mesh_core::{peers::Kind, refusals::refusal};
-use rap_node_agent::{AgentState, RunOptions};
+use rap_mesh_core::refusals::refusal;
+use rap_node_agent::AgentState;
 use rap_proto::{
     InquiryId, NodeId, NodeRole, RefusalCode, Signer as _,
     bandwidth::Bandwidth,
@@ -30,11 +30,11 @@ impl Dialer for NoTargets {
 }
 
 /// A relay of the same cluster, and how a snapshot names it.
-fn neighbour(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer) {
+fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
     let key = random_key();
     let roles = vec![RoleScope { role: NodeRole::RelayNode, organizations: None }];
     let mut making = control.making(1);
-    making.manifest.node = node;
+    making.manifest.node = NEIGHBOUR;
     making.assignment.roles.clone_from(&roles);
     let sections = Sections {
         assignment: making.assignment,
@@ -45,7 +45,7 @@ fn neighbour(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer
     };
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        identity: control.identity_of(node, &key),
+        identity: control.identity_of(NEIGHBOUR, &key),
         dialer: Arc::new(NoTargets),
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
@@ -56,7 +56,7 @@ fn neighbour(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer
     let view = View::new(&making.manifest, sections);
     let (endpoint, events) = MeshEndpoint::bind(options, view).unwrap();
     let addresses = vec![endpoint.local_addr().unwrap()];
-    let peer = Peer { node, key: key.public_key().id(), roles, addresses };
+    let peer = Peer { node: NEIGHBOUR, key: key.public_key().id(), roles, addresses };
     (endpoint, events, peer)
 }
 
@@ -64,7 +64,7 @@ fn neighbour(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer
 async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names() {
     let control = Control::start().await;
     let agent = control.agent().await;
-    let (_endpoint, _events, peer) = neighbour(&control, NEIGHBOUR);
+    let (_endpoint, _events, peer) = neighbour(&control);
     let dead = Peer {
         node: DEAD,
         key: random_key().public_key().id(),
@@ -110,27 +110,5 @@ async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names(
     .await;
     until("the way back is visible", || report(&agent).peers.recovery.is_some()).await;
     assert_eq!(report(&agent).state, AgentState::Running, "it serves all the same");
-    agent.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_is_told_to_be_thin_keeps_few_peers_whatever_its_roles() {
-    let control = Control::start().await;
-    rap_node_agent::join(control.join_options(), |_, _| {}).await.unwrap();
-    let options = RunOptions { peers: Some(Kind::Thin), ..control.run_options() };
-    let mut agent = rap_node_agent::start(options).unwrap();
-    agent.ready().await.unwrap();
-    let neighbours: Vec<_> =
-        (1..=8).map(|number| neighbour(&control, NodeId::from_u128(0xb00 + number))).collect();
-    let mut making = control.making(3);
-    making.peers.peers = neighbours.iter().map(|(.., peer)| peer.clone()).collect();
-    control.offer(3, making.bundle()).await;
-    // A normal node has four active ones and keeps all the others warm.
-    until("it has its peers", || {
-        let peers = report(&agent).peers;
-        let active = peers.peers.iter().filter(|peer| peer.class == "active");
-        active.filter(|peer| peer.up).count() == 2 && (peers.warm, peers.cold) == (3, 3)
-    })
-    .await;
     agent.stop().await.unwrap();
 }

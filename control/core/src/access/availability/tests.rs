@@ -149,10 +149,12 @@ fn what_a_connection_carries_needs_the_holder_of_its_lease_and_nobody_else() {
     let mut bench = Bench::new();
     let acme = bench.platform.acme;
     bench.platform.carry(acme);
-    assert_eq!(bench.word(acme), Unavailable, "nobody holds it");
-    bench.platform.grant(acme, acme.egress, 1);
     let second = bench.second;
     bench.loses(second);
+    assert_eq!(bench.word(acme), Available, "the other one holds it");
+    bench.platform.release(acme);
+    assert_eq!(bench.word(acme), Unavailable, "nobody holds it");
+    bench.platform.grant(acme, acme.egress, 2);
     assert_eq!(bench.word(acme), Available);
     bench.loses(acme.egress);
     assert_eq!(bench.word(acme), Unavailable);
