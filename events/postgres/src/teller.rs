@@ -24,6 +24,9 @@ use crate::{
 /// How long a notification may take. Longer than the session's limits: the server gives up first,
 /// and no session of a connection that was given up is left in it.
 const TELL_DEADLINE: Duration = Duration::from_secs(15);
+/// The pause behind a notification, while appends follow each other: those who hear of them look a
+/// hundred times a second, and the server is not asked for more.
+const REST: Duration = Duration::from_millis(10);
 /// How long the last notification of a log that is closed is waited for: by then the others have
 /// looked for themselves.
 const LAST_DEADLINE: Duration = Duration::from_secs(1);
@@ -84,6 +87,7 @@ async fn run(place: Place, mut stored: watch::Receiver<u64>) {
             sleep(backoff).await;
             backoff = (backoff * 2).min(GREATEST_BACKOFF);
         }
+        sleep(REST).await;
     }
     if let Some(writer) = kept {
         Writer::close(writer).await;
