@@ -110,7 +110,7 @@ async fn a_lane_to_an_egress_that_asks_no_relay_stays_relayed_and_says_why() {
 }
 
 /// A lane by hand, and the round that it asks for.
-async fn by_hand(fabric: &Fabric) -> Connection {
+pub(crate) async fn by_hand(fabric: &Fabric) -> Connection {
     let entry = Some(fabric.renewed_identity(ENTRY));
     dial_as(fabric, entry, EGRESS, lane_alpn(Lane::Bulk), LONG).await
 }

@@ -13,6 +13,7 @@ use rap_mesh::{
     Carrier, MeshLimits,
     client::{Channel, ClientSession, SessionEnd, end_reason},
 };
+use rap_mesh_core::carrier::{MAX_DATA, data_head};
 use rap_proto::{
     ChannelKind, Digest, Lane, NodeId, RefusalCode, SessionId, Signer as _,
     key::LocalKey,
@@ -40,13 +41,17 @@ use crate::{
         EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, open, own,
         start_seen, stream,
     },
-    targets::{counter, echo, serve_on},
+    holes::by_hand,
+    raw::{read, write},
+    targets::{counter, echo, serve, serve_on},
     tcp::{Raw, held},
     traffic::{exchange, pattern},
 };
 
 /// After that much silence QUIC gives a lane's connection up.
 const LANE_IDLE: Duration = Duration::from_secs(10);
+/// What cannot be written in this time waits for somebody who reads.
+const FULL: Duration = Duration::from_millis(500);
 const OTHER_SESSION: SessionId = SessionId::from_u128(0x5f);
 
 /// A way to the egress whose connections die after so many bytes from the entry; nobody gets
@@ -582,4 +587,29 @@ async fn a_client_that_lost_its_connection_comes_back_to_its_session_and_its_cha
         bytes_down: 11,
     };
     assert_eq!(fabric.observation(ENTRY).await, ended, "one session, each byte counted once");
+}
+
+/// It writes, nobody reads: it does not notice by itself that its lane is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_its_resource_alone_hears_that_its_lane_is_lost() {
+    // A flow that can go on would be waited for, if there were a place.
+    let limits = MeshLimits { detached_flows: 0, ..MeshLimits::default() };
+    let deaf = serve(async |_held| std::future::pending().await).await;
+    let fabric = Fabric::start_with(limits, Some(Carrier::Quic), &[], deaf);
+    let egress = fabric.nodes[&EGRESS].endpoint.clone();
+    let opening = request(&fabric, &fabric.claims(), Resume::opening(FlowId::from_random([7; 16])));
+    let plain = OpenFlow { resume: None, ..opening.clone() };
+    for (request, expected) in
+        [(plain, FlowReply::Opened), (opening, FlowReply::Attached { received: 0 })]
+    {
+        let lane = by_hand(&fabric).await;
+        let (mut send, mut recv) = lane.open_bi().await.unwrap();
+        write(&mut send, &request).await;
+        assert_eq!(read::<FlowReply>(&mut recv).await, expected);
+        let part = [&data_head(MAX_DATA)[..], &[0; MAX_DATA]].concat();
+        while timeout(FULL, send.write_all(&part)).await.is_ok() {}
+        assert_eq!(egress.status().egress_sessions, 1);
+        lane.close(0_u32.into(), b"");
+        until("the flow is over", || egress.status().egress_sessions == 0).await;
+    }
 }
