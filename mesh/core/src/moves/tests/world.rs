@@ -113,9 +113,12 @@ impl World {
         }
         for flow in lost {
             self.tell(Input::Lost { flow });
-            if let Some(over) = refuge {
-                self.book.flows.get_mut(&flow).unwrap().0 = over;
-            }
+            let Some(over) = refuge else {
+                // Nobody waits for it for ever.
+                self.end(flow);
+                continue;
+            };
+            self.book.flows.get_mut(&flow).unwrap().0 = over;
             self.tell(Input::WentOn { flow, over: refuge });
         }
     }
