@@ -55,8 +55,8 @@ const SETTLES: Duration = Duration::from_secs(10);
 /// The longest that nothing may come back: silence is noticed, and the other path is warm.
 const MOST_SILENT: Duration = Duration::from_secs(3);
 
-/// Longer than a lane waits for its far end.
-const OUTAGE: Duration = Duration::from_secs(25);
+/// Longer than a lane waits for its far end, and than its flows are kept after that.
+const OUTAGE: Duration = Duration::from_secs(90);
 
 struct Outcome {
     record: Record,
