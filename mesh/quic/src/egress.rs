@@ -47,6 +47,8 @@ use flow::allow;
 pub(crate) use meetings::Meetings;
 pub(crate) use tokens::TokenCache;
 
+/// How long an entry may take to take the answer to a flow that goes on.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// How long flows may take to end once they were told.
 const CUT_LINGER: Duration = Duration::from_secs(1);
 
@@ -257,8 +259,9 @@ async fn go_on(
         }
     };
     let reply = FlowReply::Attached { received: lasting.offer() };
-    if write_frame(&mut send, &reply).await.is_ok() {
-        lasting.go_on((send, recv), generation, received);
+    // Until it is taken the flow counts as one that somebody comes for.
+    let answered = timeout(ANSWER_LIMIT, write_frame(&mut send, &reply)).await;
+    if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv), generation, received) {
         served.carries(lasting.downgrade(), generation);
     }
     lasting.withdraw();

@@ -79,13 +79,16 @@ impl Lasting {
     }
 
     /// Goes on over the connection on which somebody asked for it and was answered. One that is no
-    /// good is left, and another can come.
-    pub(crate) fn go_on(&self, (send, recv): (Outlet, Inlet), generation: u32, received: u64) {
-        if let Some(leg) = Leg::new(send, recv)
-            && let Err(error) = self.attach(leg, generation, received)
-        {
-            tracing::info!(?error, "a flow does not go on");
-        }
+    /// good is left, and another can come. Returns whether it goes on.
+    pub(crate) fn go_on(
+        &self,
+        (send, recv): (Outlet, Inlet),
+        generation: u32,
+        received: u64,
+    ) -> bool {
+        let Some(leg) = Leg::new(send, recv) else { return false };
+        let attached = self.attach(leg, generation, received);
+        attached.inspect_err(|error| tracing::info!(?error, "a flow does not go on")).is_ok()
     }
 
     /// How far this side came, for asking for another connection, or granting it, while the one of
