@@ -34,7 +34,7 @@ pub use lease::{Duty, Generation, LeaseClass, Leased};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{
-    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole,
+    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, Preference,
     ResourceKind, Verdict,
 };
 pub use time::{Moment, Timestamp};

@@ -23,7 +23,9 @@ use rap_proto::{
     ClusterId, Digest, Moment, NodeId, PublicKey, Timestamp,
     bandwidth::Bandwidth,
     observation::SnapshotRefusal,
-    snapshot::{Assignment, Bundle, Connections, Manifest, Peers, Resources, StalePolicy, Trust},
+    snapshot::{
+        Assignment, Bundle, Connections, Manifest, Peers, Places, Resources, StalePolicy, Trust,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +67,7 @@ pub struct Snapshot {
     pub resources: Resources,
     pub connections: Connections,
     pub bandwidth: Bandwidth,
+    pub places: Places,
 }
 
 impl Snapshot {

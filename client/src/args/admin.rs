@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use rap_proto::{
-    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, ResourceKind,
-    api::Reference,
+    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, Preference,
+    ResourceKind, api::Reference,
 };
 
 use rap_tlog::{VerifierKey, cosignature::MAX_COSIGNATURES};
@@ -208,6 +208,23 @@ Example:
         /// Take every pool away.
         #[arg(long, conflicts_with = "pools")]
         none: bool,
+    },
+    /// Say where a node is, and how gladly paths are led through it; what is not named stays.
+    #[command(after_help = "\
+Regions with the same part before the first dash are near each other.
+
+Example:
+  rap node place relay-1 --region eu-west --preference preferred")]
+    Place {
+        node: Reference,
+        #[arg(long, required_unless_present_any = ["no_region", "preference"])]
+        region: Option<Name>,
+        /// Nobody knows where it is.
+        #[arg(long, conflicts_with = "region")]
+        no_region: bool,
+        /// avoided, neutral or preferred.
+        #[arg(long)]
+        preference: Option<Preference>,
     },
     /// Let a node take on nothing new.
     Drain { node: Reference },

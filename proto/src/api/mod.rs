@@ -40,6 +40,7 @@
 //! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
 //! | `POST /nodes/{node}/approve`+, `/reject`+, `/revoke`+, `/drain`+, `/undrain`+ | [`ApproveNode`], [`Because`] | |
 //! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
+//! | `PUT /nodes/{node}/place`+ | [`PlaceNode`] | |
 //! | `GET /nodes/{node}/why/{other}` | | [`Explained`] |
 //! | `GET /leases`, `POST /leases/accept-loss`+ | [`AcceptLoss`] | [`Leases`] |
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |

@@ -6,8 +6,8 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
-    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer,
-    Timestamp, UserId, VpnConnectionId,
+    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, Preference, ResourceId, ResourceKind,
+    Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement},
     bus::{
@@ -20,8 +20,8 @@ use rap_proto::{
     refusal::{Refusal, RefusalCode},
     signed::{self, Payload as _, seal},
     snapshot::{
-        Assignment, Connection, Connections, Manifest, Peer, Peers, Resource, Resources, RoleScope,
-        Section as _, StalePolicy, Target, Trust,
+        Assignment, Connection, Connections, Manifest, Peer, Peers, Place, Places, Resource,
+        Resources, RoleScope, Section as _, StalePolicy, Target, Trust,
     },
     token::{AccessClaims, ChannelGrant, Proof},
     wire::{
@@ -138,6 +138,21 @@ fn snapshots() {
     };
     check("section_connections.v1", &Connections { connections: vec![connection, other] });
     check("section_bandwidth.v1", &bandwidth());
+    check("section_places.v1", &places());
+}
+
+fn places() -> Places {
+    let place = |region: Option<&str>, preference, draining| Place {
+        region: region.map(|name| name.parse().unwrap()),
+        preference,
+        draining,
+    };
+    let said = [
+        place(Some("eu-west"), Preference::Avoided, true),
+        place(Some("eu-west"), Preference::Neutral, false),
+        place(None, Preference::Preferred, false),
+    ];
+    Places { nodes: (9..).map(NodeId::from_u128).zip(said).collect() }
 }
 
 #[test]

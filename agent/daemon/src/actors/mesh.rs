@@ -258,6 +258,7 @@ pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         peers: snapshot.peers.clone(),
         resources: snapshot.resources.clone(),
         bandwidth: snapshot.bandwidth.clone(),
+        places: snapshot.places.clone(),
     };
     View::new(&snapshot.manifest, sections)
 }

@@ -134,6 +134,7 @@ actions! {
     AssignNodePools = "node.assign_pools", Manage,
         [PlatformOwnerOfItsOwn, PlatformAdminOfItsOwn, OrganizationOwner, OrganizationAdmin];
     CapNodeBandwidth = "node.cap_bandwidth", Manage, [PlatformOwner];
+    PlaceNode = "node.place", Manage, [PlatformOwner, PlatformAdmin];
     DrainNode = "node.drain", Manage,
         [PlatformOwner, PlatformAdmin, OrganizationOwner, OrganizationAdmin];
     RevokeNode = "node.revoke", Manage, [PlatformOwner, PlatformAdmin, OrganizationOwner];

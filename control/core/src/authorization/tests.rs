@@ -74,6 +74,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::AssignNodeRoles
         | A::AssignNodePools
         | A::CapNodeBandwidth
+        | A::PlaceNode
         | A::DrainNode
         | A::RevokeNode
         | A::ActAsNode => Target::Node(tenant.egress),

@@ -305,6 +305,13 @@ fn fleet() -> Vec<Endpoint> {
         .conditional(),
         command(put, "/api/v1/nodes/{node}/pools", "Replace a node's pools", nodes::set_pools)
             .conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/nodes/{node}/place",
+            "Say where a node is, and how gladly paths are led through it",
+            nodes::place,
+        )
+        .conditional(),
         get("/api/v1/leases", "Show whether the database lost leases", leases::get),
         command(post.clone(), accept_loss, "Give up what was lost", leases::accept_loss)
             .conditional(),

@@ -22,6 +22,7 @@ mod losses;
 mod node;
 mod objects;
 mod pages;
+mod places;
 mod policies;
 mod promotion;
 mod quotas;

@@ -3,8 +3,8 @@
 use rap_proto::{
     ApiScope, AttachmentId, BitRate, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
     Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
-    PlatformRole, PolicyId, PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind,
-    Signer, Timestamp, UserId, Verdict, VpnConnectionId,
+    PlatformRole, PolicyId, PoolId, Preference, PublicKey, RefusalCode, ReplicaId, ResourceId,
+    ResourceKind, Signer, Timestamp, UserId, Verdict, VpnConnectionId,
     bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
     key::LocalKey,
@@ -324,7 +324,7 @@ fn nodes() -> Vec<DomainEvent> {
         JoinTokenRevoked {}.into(),
         JoinTokenUseRefused { reason: UseRefusal::Used, name: name("egress-2") }.into(),
     ];
-    let node: [NodeEvent; 13] = [
+    let node: [NodeEvent; 14] = [
         node_requested().into(),
         NodeApproved { automatic: true }.into(),
         NodeRejected { reason: "unknown host".to_owned() }.into(),
@@ -342,6 +342,7 @@ fn nodes() -> Vec<DomainEvent> {
         NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
         WitnessKeyRecorded { key: [7; 32] }.into(),
         NodeBandwidthCapped { cap: Some(rate("1gbit")) }.into(),
+        NodePlaced { region: Some(name("eu-west")), preference: Preference::Avoided }.into(),
     ];
     join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
 }

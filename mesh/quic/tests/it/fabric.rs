@@ -24,8 +24,8 @@ use rap_proto::{
     refusal::Refusal,
     signed,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
-        Trust,
+        Assignment, Manifest, Peer, Peers, Places, Resource, Resources, RoleScope, StalePolicy,
+        Target, Trust,
     },
     token::{AccessClaims, ChannelGrant},
 };
@@ -331,6 +331,7 @@ impl Fabric {
                 peers: Peers { peers: peers.collect() },
                 resources: Resources { resources },
                 bandwidth: self.plan.bandwidth.clone(),
+                places: Places::default(),
             },
         )
     }

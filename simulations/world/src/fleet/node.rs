@@ -7,7 +7,8 @@ use rap_mesh_core::{
     score::{ChannelClass, Placement, Policy, Question, rank},
 };
 use rap_proto::{
-    Authority, ClusterId, Digest, Moment, Name, NodeId, NodeRole, OrganizationId, Timestamp,
+    Authority, ClusterId, Digest, Moment, Name, NodeId, NodeRole, OrganizationId, Preference,
+    Timestamp,
     snapshot::{RoleScope, StalePolicy},
 };
 
@@ -192,6 +193,7 @@ fn believe(directory: &mut Directory, kept: &[cache::KeptPeer]) {
             roles: peer.roles.iter().flat_map(|role| roles(*role)).collect(),
             addresses: peer.endpoint_candidates.clone(),
             region: peer.region.clone(),
+            preference: Preference::Neutral,
         });
     }
 }

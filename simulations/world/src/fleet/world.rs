@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use rap_mesh_core::peers::{Availability, Directory, Effect, Input, Listed};
-use rap_proto::{Moment, NodeRole, Timestamp};
+use rap_proto::{Moment, NodeRole, Preference, Timestamp};
 
 use crate::kit::{self, Chance, Phases, Stage};
 
@@ -484,6 +484,7 @@ impl World {
                 roles: node::roles(self.nodes[*other].role),
                 addresses: vec![([192, 0, 2, 1], 4433).into()],
                 region: node::region_name(self.network.hosts[*other].region),
+                preference: Preference::Neutral,
             })
             .collect();
         directory

@@ -175,6 +175,7 @@ impl SimNode {
             peers: snapshot.peers.clone(),
             resources: snapshot.resources.clone(),
             bandwidth: snapshot.bandwidth.clone(),
+            places: snapshot.places.clone(),
         };
         agent.view = Some((View::new(&snapshot.manifest, sections), snapshot.clone()));
         if !turn.planted(Mutation::WithdrawalIgnored) {
