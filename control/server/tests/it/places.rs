@@ -34,7 +34,7 @@ async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
     assert!(seen.json["snapshotVersion"].as_u64() > first.json["snapshotVersion"].as_u64());
 
     let stale = root.change(Method::PUT, &place, Some(json!({})), revision).await;
-    assert_eq!(stale.problem(), "revision_mismatch", "{}", stale.text);
+    assert_eq!(stale.problem(), "precondition_failed", "{}", stale.text);
     for wrong in [json!({"preference": "loved"}), json!({"region": "No Region"})] {
         let refused = root.change(Method::PUT, &place, Some(wrong), seen.revision()).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
