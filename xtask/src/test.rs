@@ -22,7 +22,7 @@ const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
 const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
-const LARGE_FLEETS: [(&str, &str); 2] = [("100", "6"), ("1000", "1")];
+const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", "1")];
 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
 const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
