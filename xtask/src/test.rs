@@ -1,5 +1,5 @@
 //! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first. `--long` is the
-//! same with many more rounds of what is killed, paused and cut off.
+//! same with many more rounds of what is killed, paused and cut off, and longer fuzzing.
 
 use std::{process::Command, time::Instant};
 
@@ -27,6 +27,7 @@ const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
 const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
 const LONG: &str = "--long";
+const LONG_FUZZ: &[&str] = &["--seconds", fuzz::LONG_SECONDS];
 
 /// What a step is told: how many rounds.
 type Rounds = &'static [(&'static str, &'static str)];
@@ -43,7 +44,7 @@ const STEPS: &[Step] = &[
     ("contract", |_| contract::run()),
     ("sim", |_| simulate()),
     ("e2e", end_to_end),
-    ("fuzz", |_| fuzz::run(&[])),
+    ("fuzz", |rounds| fuzz::run(if rounds.is_empty() { &[] } else { LONG_FUZZ })),
     ("deny", |_| deny()),
 ];
 
