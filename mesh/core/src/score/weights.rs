@@ -107,7 +107,7 @@ impl Default for Policy {
                 Weights::summed([26, 13, 17, 7, 7, 2, 5, 12, 3, 8]),
                 Weights::summed([13, 11, 11, 7, 11, 19, 5, 12, 3, 8]),
                 Weights::summed([13, 9, 23, 7, 7, 5, 7, 12, 4, 13]),
-                Weights::summed([4, 8, 14, 7, 16, 23, 5, 12, 3, 8]),
+                Weights::summed([6, 8, 14, 7, 16, 21, 5, 12, 3, 8]),
                 Weights::summed([11, 13, 13, 7, 12, 15, 5, 12, 4, 8]),
                 Weights::summed([2, 4, 11, 7, 32, 7, 9, 14, 4, 10]),
             ],

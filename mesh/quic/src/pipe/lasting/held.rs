@@ -33,6 +33,9 @@ pub(super) enum Waiting {
     Watcher,
 }
 
+/// Parts that a connection is handed before it is flushed: what was read at once is often a little
+/// more than one holds, and each flush is a call of the kernel.
+const PARTS_AT_ONCE: usize = 2;
 /// What passes at once from one connection to the next.
 const FILL: usize = 64 * 1024;
 
@@ -409,12 +412,18 @@ impl Held {
                     return Poll::Pending;
                 }
             }
-            let Some(out) = self.flow.poll_out(MAX_DATA, &mut self.room) else {
-                self.dirty = false;
-                return Poll::Ready(());
-            };
-            if let Err(gone) = put(leg, out, &mut self.room) {
-                self.lose(gone);
+            for place in 0..PARTS_AT_ONCE {
+                let Some(out) = self.flow.poll_out(MAX_DATA, &mut self.room) else {
+                    if place == 0 {
+                        self.dirty = false;
+                        return Poll::Ready(());
+                    }
+                    break;
+                };
+                if let Err(gone) = put(leg, out, &mut self.room) {
+                    self.lose(gone);
+                    break;
+                }
             }
         }
     }
