@@ -26,6 +26,7 @@ mod policies;
 mod promotion;
 mod quotas;
 mod rates;
+mod rebuild;
 mod relay;
 mod replicas;
 mod sealer;
