@@ -153,6 +153,37 @@ async fn created(stream: &mut Subscription, count: usize) -> Vec<String> {
     names
 }
 
+/// What was done and seen while a rebuild went on.
+struct Meanwhile {
+    names: Vec<String>,
+    /// How far it was.
+    seen: Vec<u64>,
+    outcome: Value,
+}
+
+/// One after the other changes and looks, until the rebuild is over: each is answered, by a state
+/// that is whole and never goes back.
+async fn work_meanwhile(root: &Api) -> Meanwhile {
+    let (mut names, mut last, mut seen) = (Vec::new(), 0, Vec::new());
+    loop {
+        let name = format!("made-{}", names.len());
+        let made = root.post("/organizations", json!({ "name": name })).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        assert!(made.position() > last, "nothing goes back");
+        last = made.position();
+        let found = root.get(&format!("/organizations/{name}?min_position={last}")).await;
+        assert_eq!(found.status, 200, "{}", found.text);
+        let old = root.get("/organizations/noise").await;
+        assert_eq!((old.status.as_u16(), old.position() >= last), (200, true), "{}", old.text);
+        names.push(name);
+        let outcome = root.get(PATH).await.json;
+        if !is_under_way(&outcome) {
+            return Meanwhile { names, seen, outcome };
+        }
+        seen.push(outcome["position"].as_u64().unwrap());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_projections_are_rebuilt_every_request_is_answered_and_streams_go_on() {
     let (postgres, database, _, world) = on_postgres().await;
@@ -168,24 +199,8 @@ async fn while_the_projections_are_rebuilt_every_request_is_answered_and_streams
     let second = ask(&root).await;
     assert_eq!((second.status.as_u16(), second.problem()), (409, "rejected"));
     assert_eq!(second.json["rule"], "rebuild.under_way");
-    let (mut names, mut last, mut seen) = (Vec::new(), 0, Vec::new());
-    let outcome = loop {
-        let name = format!("made-{}", names.len());
-        let made = root.post("/organizations", json!({ "name": name })).await;
-        assert_eq!(made.status, 201, "{}", made.text);
-        assert!(made.position() > last, "nothing goes back");
-        last = made.position();
-        let found = root.get(&format!("/organizations/{name}?min_position={last}")).await;
-        assert_eq!(found.status, 200, "{}", found.text);
-        let old = root.get("/organizations/noise").await;
-        assert_eq!((old.status.as_u16(), old.position() >= last), (200, true), "{}", old.text);
-        names.push(name);
-        let shown = root.get(PATH).await.json;
-        if !is_under_way(&shown) {
-            break shown;
-        }
-        seen.push(shown["position"].as_u64().unwrap());
-    };
+    let working = tokio::time::timeout(PATIENCE, work_meanwhile(&root));
+    let Meanwhile { mut names, seen, outcome } = working.await.expect("it comes to its end");
     assert_eq!(outcome["state"], "same", "{outcome}");
     assert!(outcome["exchangedAt"].as_u64().unwrap() > EVENTS, "{outcome}");
     // As many answers as reads, at least: none waited for much more than one of them.
