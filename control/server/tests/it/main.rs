@@ -12,6 +12,7 @@ mod contract;
 mod crash;
 mod crowd;
 mod differ;
+mod disk_full;
 mod enrollment;
 mod erased;
 mod events;
