@@ -456,6 +456,20 @@ Examples:
         #[arg(long, value_name = "NAME|ID")]
         node: Option<Reference>,
     },
+    /// Fold every projection anew while the control server answers, and exchange it for the live
+    /// one.
+    #[command(after_help = "\
+It is for the replica that answers, and changes nothing that anybody may. It fails when the live
+projections were not what the log says; they are then.
+
+Examples:
+  rap audit rebuild
+  rap audit rebuild --status            how far it is, or how the last one ended")]
+    Rebuild {
+        /// Only look at the one that goes on, or was the last.
+        #[arg(long)]
+        status: bool,
+    },
     /// Copy the whole log into a folder that can be verified offline.
     #[command(after_help = "\
 The folder has the layout of C2SP tlog-tiles, which other programs verify as well. Exporting into

@@ -28,6 +28,7 @@ use crate::{
     options::Limits,
     password::Passwords,
     rates::{RateLimiter, Spending},
+    rebuilds::Rebuilds,
     replays::Replays,
     sealing::Sealing,
     served::{MAX_SERVED, Served},
@@ -57,6 +58,7 @@ pub(crate) struct App {
     pub(crate) in_flight: InFlight,
     pub(crate) inquiries: Inquiries,
     pub(crate) replays: Replays,
+    pub(crate) rebuilds: Rebuilds,
     pub(crate) sealing: Sealing,
     pub(crate) served: Served,
     pub(crate) spending: Spending,
@@ -140,6 +142,7 @@ impl App {
             in_flight: InFlight::default(),
             inquiries: Inquiries::default(),
             replays: Replays::default(),
+            rebuilds: Rebuilds::default(),
             sealing: Sealing::default(),
             served: Served::new(MAX_SERVED),
             spending: Spending::default(),
@@ -208,6 +211,11 @@ impl App {
     pub(crate) fn compile(&self, state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
         compiler.compile(state, node)
+    }
+
+    /// Compiles anew from here on: the same position may mean another state.
+    pub(crate) fn forget_compiled(&self) {
+        *self.compiler.lock().unwrap_or_else(PoisonError::into_inner) = Compiler::default();
     }
 
     /// Sees each new state; several in between may be skipped.

@@ -46,6 +46,7 @@
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
 //! | `GET /audit`, `GET /audit/replay` | | [`AuditEvent`], [`Replay`] |
+//! | `GET`, `POST /projections/rebuild` | | [`Rebuild`]: of the replica that answers |
 //! | `GET /log/keys`, `GET /log/heads`, `GET /log/proof/{position}` | | [`LogKeys`], [`SealedHead`], [`Inclusion`] |
 //! | `GET /log/checkpoint`, `GET /log/tile/{tile}`, `GET /log/payloads/{tile}` | | C2SP `tlog-tiles`, and bundles of payloads |
 //! | `GET /events` | | server-sent [`AuditEvent`]s, `id: <cluster>:<position>` |
@@ -65,6 +66,7 @@ mod organization;
 mod page;
 mod policy;
 mod problem;
+mod rebuild;
 mod reference;
 mod resource;
 mod secret_text;
@@ -82,6 +84,7 @@ pub use organization::*;
 pub use page::*;
 pub use policy::*;
 pub use problem::*;
+pub use rebuild::*;
 pub use reference::*;
 pub use resource::*;
 pub use secret_text::SecretText;

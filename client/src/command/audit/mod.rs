@@ -3,6 +3,7 @@
 mod export;
 mod folder;
 mod prove;
+mod rebuild;
 mod verify;
 
 use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
@@ -42,6 +43,7 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<(), 
             query.extend(node.map(|node| ("node", node.to_string())));
             replay(context, &context.api()?, &query).await
         }
+        AuditCommand::Rebuild { status } => rebuild::run(context, &context.api()?, status).await,
         AuditCommand::Export { folder } => export::run(context, &context.api()?, &folder).await,
         AuditCommand::Prove { position } => prove::run(&context.api()?, position).await,
         AuditCommand::Verify { path, key, known, witnesses } => {
@@ -71,7 +73,7 @@ async fn replay(
         )
         .hint("keep the node's state and the log: one of the two was changed")),
         None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
-            .hint("keep the server's state and its log, and restart it: it folds anew")),
+            .hint("keep the server's log, and let it fold anew: rap audit rebuild")),
     }
 }
 

@@ -61,6 +61,8 @@ actions! {
     ReadPlatformAudit = "audit.read_platform", Audit, [PlatformOwner, PlatformAdmin];
     /// Every event, and the proof that the state follows from them.
     ReplayAudit = "audit.replay", Audit, [PlatformOwner];
+    /// Folds a replica's state anew, which changes nothing that anybody may.
+    RebuildProjections = "projections.rebuild", Manage, [PlatformOwner, PlatformAdmin];
 
     // Organizations. Target: `Organization`.
     ReadOrganization = "organization.read", Read, [Member, PlatformOwner, PlatformAdmin];

@@ -29,7 +29,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit
-        | A::ReplayAudit => Target::Platform,
+        | A::ReplayAudit
+        | A::RebuildProjections => Target::Platform,
         A::ReadOrganization
         | A::RenameOrganization
         | A::SuspendOrganization

@@ -9,6 +9,7 @@ mod api_tokens;
 mod authority;
 mod cluster;
 mod corrupt;
+mod differing;
 mod fold;
 mod join_tokens;
 mod leaderships;

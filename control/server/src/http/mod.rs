@@ -29,6 +29,7 @@ mod platform;
 mod policies;
 mod pools;
 pub(crate) mod quotas;
+mod rebuild;
 mod reference;
 mod resources;
 mod sessions;

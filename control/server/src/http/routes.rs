@@ -21,7 +21,7 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, leases, members, nodes, openapi, organizations, platform, policies, pools, quotas,
-    resources, sessions, tree, users, vpn_connections, why,
+    rebuild, resources, sessions, tree, users, vpn_connections, why,
 };
 use crate::app::App;
 
@@ -343,6 +343,16 @@ fn log() -> Vec<Endpoint> {
         list("/api/v1/audit", "Read the audit log", audit::list).query(audit::QUERY),
         get("/api/v1/audit/replay", "Prove the projections by a replay", audit::compare)
             .query(audit::REPLAY_QUERY),
+        get("/api/v1/projections/rebuild", "Show the last rebuild of the replica", rebuild::get),
+        Endpoint {
+            status: 202,
+            ..command(
+                Method::POST,
+                "/api/v1/projections/rebuild",
+                "Fold the replica's projections anew while it answers",
+                rebuild::ask,
+            )
+        },
         get("/api/v1/log/keys", "What tree heads are checked with", tree::keys),
         get("/api/v1/log/proof/{position}", "Prove that an event is in the log", tree::prove),
         list("/api/v1/log/heads", "Tree heads of earlier moments, the newest first", tree::heads)

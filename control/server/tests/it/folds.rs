@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rap_events::{
-    Actor, Append, EventCodec as _, Log as _, MemoryLog, StreamId,
+    Actor, Append, EventCodec as _, Log, StreamId,
     log::{MAX_EVENTS_PER_APPEND, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
@@ -26,7 +26,7 @@ async fn a_server_that_did_not_stop_in_order_left_its_state_while_it_ran() {
     let noise: OrganizationId = created.id().parse().unwrap();
     let kept = world.state_dir().join("fold_cache");
     assert!(!kept.exists());
-    grow(&world.log, noise, EVENTS).await;
+    grow(world.log.as_ref(), noise, EVENTS).await;
     let looking = async {
         while !kept.exists() {
             tokio::time::sleep(POLL).await;
@@ -52,7 +52,7 @@ async fn a_server_that_did_not_stop_in_order_left_its_state_while_it_ran() {
 }
 
 /// Appends so many events to the stream of an organization that was just created.
-async fn grow(log: &MemoryLog, organization: OrganizationId, events: u64) {
+pub(crate) async fn grow(log: &dyn Log, organization: OrganizationId, events: u64) {
     let event = OrganizationEvent::from(OrganizationSuspended { reason: "noise".to_owned() });
     let new = event.to_new_event(Some(organization));
     let stream = StreamId::new("organization", organization.uuid());

@@ -68,7 +68,8 @@ async fn a_sealed_head_that_was_not_signed_here_is_reported_and_nothing_is_seale
     world.stop().await;
 }
 
-async fn execute(dir: &Path, sql: &str) {
+/// Past every server, as who holds the database can.
+pub(crate) async fn execute(dir: &Path, sql: &str) {
     let config = format!("host={} user=rap dbname=control", dir.display());
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
     let running = tokio::spawn(connection);

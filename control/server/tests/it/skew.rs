@@ -121,8 +121,8 @@ pub(crate) struct FoldCache {
     cluster: ClusterId,
     pub(crate) position: u64,
     frontier: ByteBuf,
-    digest: Digest,
-    state: ByteBuf,
+    pub(crate) digest: Digest,
+    pub(crate) state: ByteBuf,
 }
 
 #[tokio::test]

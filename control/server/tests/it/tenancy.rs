@@ -30,6 +30,8 @@ const PLATFORM: &[(&str, &str)] = &[
     ("GET", "/api/v1/leases"),
     ("POST", "/api/v1/leases/accept-loss"),
     ("GET", "/api/v1/audit/replay"),
+    ("GET", "/api/v1/projections/rebuild"),
+    ("POST", "/api/v1/projections/rebuild"),
     ("GET", "/api/v1/log/keys"),
     ("GET", "/api/v1/log/heads"),
     ("GET", "/api/v1/log/checkpoint"),
