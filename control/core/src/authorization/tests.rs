@@ -40,6 +40,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::ReadBandwidth
         | A::GrantBandwidth
         | A::RuleBandwidth
+        | A::ReadCarriers
+        | A::RuleCarriers
         | A::ExplainPolicies
         | A::ReadOrganizationAudit
         | A::ReadMembers

@@ -188,6 +188,7 @@ revised!(
     api::Quotas,
     api::Leases,
     api::Bandwidth,
+    api::Carriers,
 );
 
 impl Answer for api::LoggedIn {
