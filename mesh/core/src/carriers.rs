@@ -32,7 +32,8 @@ pub const MIN_GAIN: Duration = Duration::from_millis(10);
 pub const DWELL: Duration = Duration::from_secs(60);
 /// The pause between two trials; by chance down to half of it.
 pub const TRIAL_PAUSE: Duration = Duration::from_secs(600);
-/// The same where the leading carrier is slow, or slower than it was.
+/// The same where the leading carrier is slow, or slower than it was: twice as long after each that
+/// measured nothing, up to [`TRIAL_PAUSE`].
 pub const SLOW_TRIAL_PAUSE: Duration = Duration::from_secs(30);
 /// Slow, in bytes a second: then a look at the other carrier costs little.
 pub const SLOW_RATE: u64 = 2_000_000;
@@ -97,6 +98,7 @@ pub struct Choice {
     changed_at: Option<Moment>,
     next_trial: Option<Moment>,
     last_trial: Option<Moment>,
+    slow_pause: Duration,
     quic: Measures,
     tcp: Measures,
     changes: u64,
@@ -122,6 +124,7 @@ impl Choice {
             changed_at: None,
             next_trial: None,
             last_trial: None,
+            slow_pause: SLOW_TRIAL_PAUSE,
             quic: Measures::default(),
             tcp: Measures::default(),
             changes: 0,
@@ -202,19 +205,25 @@ impl Choice {
     }
 
     fn is_trial_due(&mut self, now: Moment, chance: u64) -> bool {
-        if self.lane != Lane::Bulk || self.compare(now).is_some() {
+        if self.lane != Lane::Bulk {
+            return false;
+        }
+        if self.compare(now).is_some() {
+            self.slow_pause = SLOW_TRIAL_PAUSE;
             return false;
         }
         let known = self.of(self.leading).at(now);
         let Some(rate) = known.slowest() else { return false };
         let is_slow = rate < SLOW_RATE || self.of(self.leading).has_fallen(now);
         let next = *self.next_trial.get_or_insert_with(|| now + spread(TRIAL_PAUSE, chance));
-        let rested = self.last_trial.is_none_or(|at| now.since(at) >= SLOW_TRIAL_PAUSE);
+        let rested = self.last_trial.is_none_or(|at| now.since(at) >= self.slow_pause);
         now >= next || (is_slow && rested)
     }
 
     fn begin_trial(&mut self, now: Moment, chance: u64) {
-        self.last_trial = Some(now);
+        if self.last_trial.replace(now).is_some() {
+            self.slow_pause = TRIAL_PAUSE.min(2 * self.slow_pause);
+        }
         self.next_trial = Some(now + spread(TRIAL_PAUSE, chance));
         self.trials += 1;
     }

@@ -82,6 +82,24 @@ fn what_is_better_by_less_than_the_margin_changes_nothing() {
 }
 
 #[test]
+fn a_carrier_that_never_gets_through_is_tried_ever_more_rarely() {
+    let mut choice = Choice::new(Lane::Bulk);
+    let mut tried = Vec::new();
+    for second in 0..3600 {
+        let now = START + second * SECOND;
+        choice.measured(now, Carrier::Tcp, down(SLOW_RATE - 1));
+        let chosen = choice.choose(now, None, 0);
+        if chosen.reason == Reason::Trial {
+            tried.push(second);
+        }
+    }
+    let pauses: Vec<u32> = tried.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(pauses[..4], [30, 60, 120, 240]);
+    assert!(pauses[4..].iter().all(|pause| *pause >= 300), "{pauses:?}");
+    assert_eq!(choice.status(START).leading, Carrier::Tcp);
+}
+
+#[test]
 fn a_fast_lane_is_tried_rarely_and_changes_when_the_other_is_better() {
     let mut world = World::new(Lane::Bulk, 90_000_000, 30_000_000);
     let mut chosen = world.flow(0);

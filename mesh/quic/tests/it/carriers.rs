@@ -130,7 +130,7 @@ async fn bulk_leaves_tcp_where_that_is_measured_to_be_slower() {
     let slow = slow_tcp(fabric.address(EGRESS)).await;
     fabric.plan.addresses.insert((ENTRY, EGRESS), slow);
     fabric.plan.version += 1;
-    fabric.publish_to(ENTRY);
+    fabric.publish();
 
     let first = download(&fabric, |status| status.known.tcp.down.is_some()).await;
     assert_eq!(first.last, Some((Carrier::Tcp, CarrierReason::Prior)));
