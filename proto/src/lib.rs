@@ -8,6 +8,7 @@ pub mod api;
 pub mod bandwidth;
 pub mod beat;
 pub mod bus;
+pub mod carriers;
 pub mod codec;
 pub mod digest;
 pub mod id;

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod carriers;
 mod peers;
 
 use std::{
@@ -313,6 +314,7 @@ fn table(report: &StatusReport) -> String {
         ("listening", or_none(report.mesh.listening.map(|address| address.to_string()))),
         ("sessions", sessions(&report.mesh)),
         ("moves", peers::moves(&report.mesh.tcp_moves)),
+        ("carriers", carriers::summary(&report.mesh.carriers)),
         ("reachable", reachable(&report.mesh)),
         ("peers", peers::summary(&report.peers)),
         (

@@ -36,9 +36,9 @@ mod worker;
 
 pub use actors::status::{StatusError, status};
 pub use board::{
-    AgentState, AuthorityStatus, CertificateStatus, ClassReport, ConnectionStatus, ControlStatus,
-    HoleReport, LaneReport, LeasesStatus, MeshReport, MoveReport, PeerReport, PeersStatus,
-    ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
+    AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
+    ConnectionStatus, ControlStatus, HoleReport, LaneReport, LeasesStatus, MeshReport, MoveReport,
+    PeerReport, PeersStatus, ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

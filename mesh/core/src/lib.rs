@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod bulk_window;
 pub mod carrier;
+pub mod carriers;
 pub mod channel;
 pub mod ended;
 pub mod fence;

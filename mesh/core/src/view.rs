@@ -8,8 +8,10 @@ use std::{
 };
 
 use rap_proto::{
-    Authority, ClusterId, KeyId, Name, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    Authority, ClusterId, KeyId, Lane, Name, NodeId, NodeRole, OrganizationId, ResourceId,
+    Timestamp,
     bandwidth::Bandwidth,
+    carriers::CarrierRule,
     signed::Trusted,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, RoleScope,
@@ -158,6 +160,11 @@ impl View {
         let mut left = self.relays(organization).map(|(relay, _)| relay);
         // Both are in the order of ids.
         !before.relays(organization).all(|(relay, _)| left.any(|other| other == relay))
+    }
+
+    /// What an organization says of the carriers of a lane.
+    pub fn carrier_rule(&self, organization: OrganizationId, lane: Lane) -> Option<CarrierRule> {
+        self.bandwidth.organizations.get(&organization)?.carriers.of(lane)
     }
 
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {

@@ -235,6 +235,7 @@ impl MeshEndpoint {
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
             tcp_moves: self.running.mesh.lanes.moves(),
+            carriers: self.running.mesh.lanes.carriers(&self.running.mesh),
             classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
             shaped_up: self.running.mesh.shaping.counts(Direction::Up),
             shaped_down: self.running.mesh.shaping.counts(Direction::Down),

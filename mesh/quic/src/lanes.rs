@@ -1,6 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
+mod carriers;
 pub(crate) mod chains;
 mod dial;
 mod drive;
@@ -34,12 +35,13 @@ use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use carriers::Metered;
 pub use dial::lane_endpoint;
 pub use measured::MeasuredFlow;
 pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
-    LaneStatus, MoveStatus, Path,
+    CarrierStatus, LaneStatus, MoveStatus, Path,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
     pipe::{Store, WeakLasting},
@@ -72,6 +74,7 @@ pub(crate) struct Lanes {
     paths: Mutex<PathBook>,
     streams: stream::Streams,
     movers: moves::Movers,
+    choices: carriers::Choices,
     store: Arc<Store>,
 }
 
@@ -140,6 +143,7 @@ impl Lanes {
             paths: Mutex::default(),
             streams: stream::Streams::default(),
             movers: moves::Movers::default(),
+            choices: carriers::Choices::default(),
             store: Arc::new(store),
         }
     }
@@ -173,6 +177,11 @@ impl Lanes {
     /// How flows on TCP connections of their own moved to other paths.
     pub(crate) fn moves(&self) -> MoveStatus {
         self.movers.status()
+    }
+
+    /// Which carriers flows take, and why.
+    pub(crate) fn carriers(&self, mesh: &Mesh) -> Vec<CarrierStatus> {
+        self.choices.status(mesh)
     }
 
     /// Closes every lane at once, whoever uses it.

@@ -57,11 +57,12 @@ pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,
     carrier::Carrier,
+    carriers::{ChoiceStatus, Measured, Reason as CarrierReason},
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
     paths::Chain,
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
-pub use status::{LaneStatus, MeshStatus, MoveStatus, Path};
+pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path};
 pub use transport::dialled_lane as lane_transport;

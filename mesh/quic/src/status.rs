@@ -3,12 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rap_mesh_core::{
+    carrier::Carrier,
+    carriers::{ChoiceStatus, Reason},
     holes,
     lane_path::{RecoveryStep, SwitchReason},
     paths::Chain,
     shape::{ClassStatus, Counts},
 };
-use rap_proto::{Lane, NodeId, OrganizationId};
+use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRule};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshStatus {
@@ -32,6 +34,8 @@ pub struct MeshStatus {
     pub tcp_flows: usize,
     /// How they changed their paths while those still worked.
     pub tcp_moves: MoveStatus,
+    /// Which carriers new flows take, for each lane that had any.
+    pub carriers: Vec<CarrierStatus>,
     /// The classes that a bandwidth policy speaks of and that have flows.
     pub classes: Vec<ClassStatus>,
     /// What was shaped since the start, of all together: towards resources, and towards clients.
@@ -51,6 +55,19 @@ pub struct MoveStatus {
     pub moved: u64,
     pub stayed: u64,
     pub trials: u64,
+}
+
+/// What one lane's new flows are tried on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarrierStatus {
+    pub egress: NodeId,
+    pub organization: OrganizationId,
+    pub lane: Lane,
+    /// What the organization says of the lane.
+    pub rule: Option<CarrierRule>,
+    /// What the last flow opened on, and why.
+    pub last: Option<(Carrier, Reason)>,
+    pub known: ChoiceStatus,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

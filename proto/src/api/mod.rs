@@ -25,6 +25,7 @@
 //! | `GET`, `POST /organizations`, `GET`, `PATCH`+, `DELETE o`+ | [`NewOrganization`], [`RenameOrganization`] | [`Organization`] |
 //! | `GET o/quotas`, `PUT o/quotas`+ | [`SetQuotas`] | [`Quotas`] |
 //! | `GET o/bandwidth`, `PUT o/bandwidth`+, `PUT o/bandwidth/grant`+ | [`SetBandwidth`], [`GrantBandwidth`] | [`Bandwidth`] |
+//! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
@@ -59,6 +60,7 @@
 mod account;
 mod audit;
 mod bandwidth;
+mod carriers;
 mod explained;
 mod leases;
 mod node;
@@ -77,6 +79,7 @@ mod whole;
 pub use account::*;
 pub use audit::*;
 pub use bandwidth::*;
+pub use carriers::*;
 pub use explained::*;
 pub use leases::*;
 pub use node::*;

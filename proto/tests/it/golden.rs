@@ -15,6 +15,7 @@ use rap_proto::{
         Heartbeat, LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES,
         NodeBody, NodeMessage, ReportedConnection,
     },
+    carriers::{CarrierRule, CarrierRules},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
     refusal::{Refusal, RefusalCode},
@@ -139,6 +140,7 @@ fn snapshots() {
     check("section_connections.v1", &Connections { connections: vec![connection, other] });
     check("section_bandwidth.v1", &bandwidth());
     check("section_places.v1", &places());
+    check("carrier_rules.v1", &carriers());
 }
 
 fn places() -> Places {
@@ -211,6 +213,11 @@ fn a_full_lease_report_fits_into_a_message_and_a_full_call_into_a_body() {
     assert!(codec::encode(&reply).len() < node_api::MAX_BODY_BYTES);
 }
 
+fn carriers() -> CarrierRules {
+    let (interactive, bulk) = (Some(CarrierRule::Quic), Some(CarrierRule::TcpOnly));
+    CarrierRules { interactive, media: None, bulk }
+}
+
 fn bandwidth() -> Bandwidth {
     let rate = |text: &str| Some(text.parse().unwrap());
     let traffic = Traffic {
@@ -230,6 +237,7 @@ fn bandwidth() -> Bandwidth {
     let said = OrganizationBandwidth {
         granted: Allowance { cap: rate("100mbit"), reserved: rate("5mbit") },
         rules: vec![BandwidthRule { traffic, allowance }, everything],
+        ..OrganizationBandwidth::default()
     };
     Bandwidth { node: rate("1gbit"), organizations: [(claims().organization, said)].into() }
 }

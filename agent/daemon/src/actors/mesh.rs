@@ -5,8 +5,8 @@ use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    ClassName, ClassStatus, Counts, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents,
-    MeshLimits, MeshOptions, MoveStatus, One, Path, Sections, View,
+    CarrierStatus, ClassName, ClassStatus, Counts, Dialer, Identity, Measured, MeshEndpoint,
+    MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path, Sections, View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -19,7 +19,10 @@ use crate::{
         snapshots::TellAgain,
         spool::{Observe, SpoolActor},
     },
-    board::{ClassReport, HoleReport, LaneReport, MeshReport, MoveReport, ShapedReport},
+    board::{
+        CarrierMeasured, CarrierReport, ClassReport, HoleReport, LaneReport, MeshReport,
+        MoveReport, ShapedReport,
+    },
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
 };
@@ -200,6 +203,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         tcp_moves: move_report(status.tcp_moves),
+        carriers: status.carriers.iter().map(carrier_report).collect(),
         dropped_events: status.dropped_events,
         bandwidth: status.classes.iter().map(class_report).collect(),
         shaped_up: shaped_report(&status.shaped_up),
@@ -210,6 +214,28 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
 const fn move_report(moves: MoveStatus) -> MoveReport {
     let MoveStatus { relayed, moved, stayed, trials } = moves;
     MoveReport { relayed, moved, stayed, trials }
+}
+
+fn carrier_report(carrier: &CarrierStatus) -> CarrierReport {
+    let CarrierStatus { egress, lane, rule, last, known, .. } = *carrier;
+    let bits = |bytes: Option<u64>| bytes.map(|bytes| bytes.saturating_mul(8));
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let measured = |measured: Measured| CarrierMeasured {
+        up_bits_per_second: bits(measured.up),
+        down_bits_per_second: bits(measured.down),
+        opened_us: measured.opened.map(micros),
+    };
+    CarrierReport {
+        egress,
+        lane,
+        carrier: last.map(|(carrier, _)| carrier.as_str().to_owned()),
+        reason: last.map(|(_, reason)| reason.as_str().to_owned()),
+        rule,
+        quic: measured(known.quic),
+        tcp: measured(known.tcp),
+        changes: known.changes,
+        trials: known.trials,
+    }
 }
 
 fn shaped_report(counts: &Counts) -> ShapedReport {

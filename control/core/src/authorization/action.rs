@@ -78,6 +78,9 @@ actions! {
     /// What it may take of each node.
     GrantBandwidth = "organization.grant_bandwidth", Manage, [PlatformOwner];
     RuleBandwidth = "organization.rule_bandwidth", Manage, [OrganizationOwner, OrganizationAdmin];
+    ReadCarriers = "organization.read_carriers", Read,
+        [OrganizationOwner, OrganizationAdmin, PlatformOwner, PlatformAdmin];
+    RuleCarriers = "organization.rule_carriers", Manage, [OrganizationOwner, OrganizationAdmin];
     ReadOrganizationAudit = "audit.read", Audit, [OrganizationOwner, OrganizationAdmin];
 
     // Members. Target: `Organization` for the list and for new users, else `Membership`.

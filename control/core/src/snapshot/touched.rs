@@ -34,7 +34,9 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             OrganizationEvent::Created(_)
             | OrganizationEvent::Renamed(_)
             | OrganizationEvent::QuotasSet(_) => BTreeSet::new(),
-            OrganizationEvent::BandwidthGranted(_) | OrganizationEvent::BandwidthRuled(_) => {
+            OrganizationEvent::BandwidthGranted(_)
+            | OrganizationEvent::BandwidthRuled(_)
+            | OrganizationEvent::CarriersRuled(_) => {
                 shapers(state, OrganizationId::from_uuid(id)).collect()
             }
             OrganizationEvent::Removed(_) => {

@@ -196,6 +196,7 @@ revised!(
     api::Quotas,
     api::Leases,
     api::Bandwidth,
+    api::Carriers,
 );
 
 impl Answer for api::LoggedIn {

@@ -16,6 +16,7 @@ mod api_tokens;
 mod audit;
 mod availability;
 mod bandwidth;
+mod carriers;
 mod decisions;
 mod display_name;
 pub(crate) mod events;

@@ -13,7 +13,7 @@ use actix_web::{
 use rap_proto::api::{Problem, ProblemCode};
 
 use super::{
-    account, api_tokens, audit, bandwidth, decisions,
+    account, api_tokens, audit, bandwidth, carriers, decisions,
     dispatch::{self, problem_response},
     endpoint::{
         AnswerDoc, Answered, Endpoint, Form, LIMIT, Parameter, after, command, get, list, raw,
@@ -253,6 +253,7 @@ fn connections() -> Vec<Endpoint> {
 
 fn shaping() -> Vec<Endpoint> {
     let path = "/api/v1/organizations/{organization}/bandwidth";
+    let carriers_path = "/api/v1/organizations/{organization}/carriers";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -269,6 +270,14 @@ fn shaping() -> Vec<Endpoint> {
             "/api/v1/nodes/{node}/bandwidth",
             "Set the most that passes through a node",
             bandwidth::cap_node,
+        )
+        .conditional(),
+        get(carriers_path, "Show what carriers an organization's lanes take", carriers::get),
+        command(
+            Method::PUT,
+            carriers_path,
+            "Set what carriers an organization's lanes take",
+            carriers::set,
         )
         .conditional(),
     ]

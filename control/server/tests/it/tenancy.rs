@@ -173,12 +173,13 @@ fn fleet() -> [((&'static str, &'static str), Value); 6] {
     ]
 }
 
-fn bandwidth() -> [((&'static str, &'static str), Value); 3] {
+fn bandwidth() -> [((&'static str, &'static str), Value); 4] {
     let cap = || json!({"capBitsPerSecond": 1_000_000});
     [
         (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
         (("PUT", "/organizations/{organization}/bandwidth/grant"), cap()),
         (("PUT", "/nodes/{node}/bandwidth"), cap()),
+        (("PUT", "/organizations/{organization}/carriers"), json!({"bulk": "tcp-only"})),
     ]
 }
 

@@ -7,6 +7,7 @@ use rap_mesh_core::{
     View,
     admission::{admit_channel, claimed},
     refusals::refusal,
+    shape::Direction,
     view::peer_has_role,
 };
 use rap_proto::{
@@ -21,7 +22,7 @@ use tracing::Instrument as _;
 use super::{Admitted, Client, returned};
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
-    lanes::{Flow, open_flow},
+    lanes::{Flow, LaneKey, Metered, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
     shaping::Shaped,
@@ -87,8 +88,11 @@ async fn begin(
     let counters = &account.counters;
     let reason = match flow {
         Flow::Lane(mut flow) => {
+            let (egress, organization) = (flow.egress, admitted.claims.organization);
+            let key = LaneKey { egress, organization, lane };
+            let meters = Direction::ALL.map(|direction| Metered::new(mesh, key, direction));
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-            let serves = (flow.egress, admitted.claims.organization);
+            let serves = (egress, organization);
             let distrusted =
                 until(mesh, |view, _| (!may_serve(view, serves)).then_some(EndReason::NodeLeft));
             let over = async {
@@ -98,7 +102,7 @@ async fn begin(
                     reason = distrusted => reason,
                 }
             };
-            splice(&mut ends, &mut lane, shaped.as_ref(), counters, over).await
+            splice(&mut ends, &mut lane, shaped.as_ref(), (counters, meters), over).await
         }
         Flow::Here(reached) => reached.pass(&mut ends, Side::Client, counters, over).await,
     };

@@ -252,8 +252,8 @@ fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> (Vec<Candidate>, BTre
     (direct.chain(relayed).collect(), relays)
 }
 
-/// Spreads pauses; no secret.
-fn seed() -> u64 {
+/// Spreads pauses and trials; no secret.
+pub(super) fn seed() -> u64 {
     let mut seed = [0; 8];
     let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
     u64::from_be_bytes(seed)

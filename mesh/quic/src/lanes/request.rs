@@ -6,6 +6,7 @@ use quinn::ConnectionError;
 use rap_mesh_core::{
     Caller,
     carrier::Carrier,
+    carriers::Reason,
     ended::Close,
     paths::egress_order,
     refusals::{refusal, worth_trying_elsewhere},
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     LaneConnection, LaneKey, Ways,
+    carriers::may_use,
     dial::dial,
     moves::{Link, Member},
     resume::LaneKeeper,
@@ -179,7 +181,7 @@ async fn ask_self(
     flow.map_err(|refusal| FlowRefused { refusal, by_egress: true })
 }
 
-/// Asks on the lane's carriers, the one that suits it first. What the egress refused on one it would
+/// Asks on the lane's carriers, the one that was chosen first. What the egress refused on one it would
 /// refuse on the other.
 async fn ask(
     mesh: &Arc<Mesh>,
@@ -187,22 +189,33 @@ async fn ask(
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
-    let mut carriers = Carrier::order(key.lane);
-    if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
+    let chosen = mesh.lanes.choices.choose(mesh, key);
+    let mut carriers: Vec<Carrier> = chosen.carriers().collect();
+    if chosen.first == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
         // Nothing is known to work on QUIC: it is tried again when TCP does not work either.
         carriers.reverse();
     }
     for carrier in carriers {
-        if mesh.carrier.is_some_and(|only| only != carrier) {
+        if !may_use(mesh, key, carrier) {
             continue;
         }
+        let begun = mesh.clock.moment();
         let answer = match carrier {
             Carrier::Quic => ask_on_lane(mesh, (key, ways), asked).await,
             Carrier::Tcp => stream::ask(mesh, (key, ways), asked).await,
         };
         match answer {
             Err(other) if other.is_unreached() => refused = other,
-            answer => return answer,
+            Ok(flow) => {
+                let reason = if carrier == chosen.first { chosen.reason } else { Reason::Failed };
+                mesh.lanes.choices.took(mesh, key, (carrier, reason));
+                if carrier == Carrier::Tcp {
+                    let took = mesh.clock.moment().since(begun);
+                    mesh.lanes.choices.opened(mesh, key, carrier, took);
+                }
+                return Ok(flow);
+            }
+            Err(other) => return Err(other),
         }
     }
     Err(refused)
@@ -216,6 +229,7 @@ async fn ask_on_lane(
     let pick =
         || mesh.lanes.pool.get(mesh.tasks_of(key.lane), key, || dial(mesh.clone(), key, ways));
     let first = pick().await.map_err(here)?;
+    let begun = mesh.clock.moment();
     match request(mesh, &first.value, asked).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
         Err(Failed::Lane) if first.reused || first.value.retired.is_cancelled() => {
@@ -223,7 +237,14 @@ async fn ask_on_lane(
             let second = pick().await.map_err(here)?;
             request(mesh, &second.value, asked).await.map_err(Failed::into_refused)
         }
-        outcome => outcome.map_err(Failed::into_refused),
+        outcome => {
+            if outcome.is_ok() {
+                // How long the lane itself took to open is no matter of each flow.
+                let took = mesh.clock.moment().since(begun);
+                mesh.lanes.choices.opened(mesh, key, Carrier::Quic, took);
+            }
+            outcome.map_err(Failed::into_refused)
+        }
     }
 }
 

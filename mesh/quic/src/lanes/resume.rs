@@ -23,6 +23,7 @@ use tokio::time::timeout;
 
 use super::{
     LaneKey, Ways,
+    carriers::may_use,
     dial::dial,
     moves::Link,
     request::{Newest, Place},
@@ -298,7 +299,7 @@ impl LaneKeeper {
 
     async fn connect(&self, carrier: Carrier) -> Result<Further, Failed> {
         let Self { mesh, key, .. } = self;
-        if mesh.carrier.is_some_and(|only| only != carrier) {
+        if !may_use(mesh, *key, carrier) {
             return Err(Failed::Passing);
         }
         match carrier {

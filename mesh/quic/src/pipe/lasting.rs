@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use rap_mesh_core::{
-    carrier::MAX_DATA,
+    carrier::{Carrier, MAX_DATA},
     ended::{Close, DONE},
     resume::{End, RESUME_WITHIN, Refused},
 };
@@ -166,6 +166,10 @@ impl WeakLasting {
 }
 
 impl LastingInlet {
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        locked(&self.held).carrier()
+    }
+
     pub(super) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {
         poll_fn(|context| self.poll_pieces(context, pieces)).await
     }
@@ -222,6 +226,10 @@ impl LastingInlet {
 }
 
 impl LastingOutlet {
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        locked(&self.held).carrier()
+    }
+
     pub(super) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {
         poll_fn(|context| {
             let mut held = locked(&self.held);

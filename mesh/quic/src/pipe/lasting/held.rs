@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use rap_mesh_core::{
-    carrier::{self, MAX_DATA, Part},
+    carrier::{self, Carrier, MAX_DATA, Part},
     ended::Close,
     resume::{ACK_AFTER, End, Flow, Out, RESUME_WITHIN, Refused},
 };
@@ -275,6 +275,10 @@ impl Held {
 
     pub(super) fn is_carried(&self) -> bool {
         self.leg.is_some() && !self.is_over()
+    }
+
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        self.leg.as_ref().map(Leg::carrier)
     }
 
     /// Says that this connection is no more, before the kernel does.

@@ -14,7 +14,7 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::{
-    carrier::{Malformed, Part, Parts},
+    carrier::{Carrier, Malformed, Part, Parts},
     ended::Close,
 };
 use tokio::{
@@ -89,6 +89,13 @@ impl Leg {
     pub(crate) fn in_place(mut self, place: impl Any + Send) -> Self {
         self._place = Some(Box::new(place));
         self
+    }
+
+    pub(super) fn carrier(&self) -> Carrier {
+        match self.io.as_ref().expect("INVARIANT") {
+            Io::Tls(_) => Carrier::Tcp,
+            Io::Quic(_) => Carrier::Quic,
+        }
     }
 
     /// The next that the other side sent.
