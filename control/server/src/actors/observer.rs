@@ -187,7 +187,7 @@ async fn record(app: &Arc<App>, node: NodeId, spooled: &[Spooled]) -> Result<(),
     }
     if let Some(through) = recorded {
         let body = ControlBody::ObservationsRecorded { through };
-        let (subject, payload) = app.voice.say(node, body, clock::now());
+        let (subject, payload) = app.say(node, body, clock::now());
         if let Err(error) = app.bus.publish(subject, payload).await {
             tracing::debug!(%error, "an acknowledgement was lost; the node repeats");
         }

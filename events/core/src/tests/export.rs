@@ -45,7 +45,7 @@ impl Export {
         let above = above.collect();
         let (size, root) = (frontier.size(), frontier.root());
         let payloads = envelopes.iter().map(|event| event.payload.to_vec()).collect();
-        let head = TreeHead { cluster: ClusterId::from_u128(1), size, root };
+        let head = TreeHead { cluster: ClusterId::from_u128(1), size, root, said_epoch: Some(1) };
         Self { entries, leaves, payloads, above, head }
     }
 

@@ -113,7 +113,7 @@ async fn head(log: &MemoryLog, size: u64) -> TreeHead {
             frontier.push(leaf);
         }
     }
-    TreeHead { cluster: CLUSTER, size, root: frontier.root() }
+    TreeHead { cluster: CLUSTER, size, root: frontier.root(), said_epoch: Some(1) }
 }
 
 /// `rap audit verify`: what it printed, and whether it was content.
