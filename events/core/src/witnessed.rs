@@ -99,6 +99,7 @@ mod tests {
             payload: Digest::of(&event.encode()),
             organization: None,
             actor: Actor::Setup,
+            allowed: None,
             command: CommandId::from_u128(1),
             causation: None,
             at: Timestamp::default(),

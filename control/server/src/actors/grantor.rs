@@ -366,6 +366,7 @@ async fn give(
         command,
         request_hash: Digest::of(command.uuid().as_bytes()),
         actor: By::System { process: NAME.to_owned() },
+        allowed: None,
         causation: None,
     };
     work.commit(identity, Bytes::new()).await.map(|_| ())

@@ -242,8 +242,13 @@ where
         let mut work = Work::new(Arc::clone(&app.log), clock::now());
         let mut loaded = work.load::<A>(stream).await?;
         work.decide(&mut loaded, command.clone())?;
-        let identity =
-            Identity { command: command_id, request_hash, actor: actor.clone(), causation: None };
+        let identity = Identity {
+            command: command_id,
+            request_hash,
+            actor: actor.clone(),
+            allowed: None,
+            causation: None,
+        };
         match work.commit(identity, Bytes::new()).await {
             Err(Failure::Conflict) => {}
             done => return done.map(|_| ()),

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use rap_events::{
     Append, Envelope, Heads as _, Log as _,
     export::Verification,
@@ -204,18 +203,14 @@ fn again(event: Envelope) -> Append {
     };
     let (stream, expected) = (event.stream, event.revision - 1);
     Append {
-        command: rap_proto::CommandId::from_u128(u128::from(event.position)),
-        request_hash: Digest::default(),
         actor: event.actor,
         causation: event.causation,
-        at: event.at,
-        writes: vec![StreamWrite { stream, expected, events: vec![new] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
+        allowed: event.allowed,
+        ..Append::plain(
+            rap_proto::CommandId::from_u128(u128::from(event.position)),
+            event.at,
+            vec![StreamWrite { stream, expected, events: vec![new] }],
+        )
     }
 }
 

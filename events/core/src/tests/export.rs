@@ -20,6 +20,7 @@ fn envelope(position: u64) -> Envelope {
         payload: Bytes::from(position.to_be_bytes().to_vec()),
         organization: None,
         actor: Actor::Setup,
+        allowed: None,
         command: CommandId::from_u128(u128::from(position)),
         causation: None,
         at: Timestamp::from_unix_millis(position.cast_signed()),
