@@ -220,7 +220,7 @@ fn bandwidth() -> Bandwidth {
 }
 
 #[test]
-fn bus_messages() {
+fn bus_messages_of_a_node() {
     let message = |body| NodeMessage {
         cluster: ClusterId::from_u128(2),
         authority_epoch: 4,
@@ -275,6 +275,15 @@ fn bus_messages() {
         ["node_observations_vantage.v1", "node_observations_vantage.v2"],
         message(NodeBody::Observations(observations)),
     );
+    let inquiry = InquiryId::from_u128(6);
+    check_unsaid("node_explained.v1", message(NodeBody::Explained(explanation(inquiry))));
+    let mut sought = explanation(inquiry);
+    sought.lanes[0].hole = Some(hole(str::to_owned));
+    check_message(["node_explained.v2", "node_explained.v3"], message(NodeBody::Explained(sought)));
+}
+
+#[test]
+fn bus_messages_to_a_node() {
     let said = |body| ControlMessage {
         cluster: ClusterId::from_u128(2),
         authority_epoch: 4,
@@ -295,10 +304,6 @@ fn bus_messages() {
         ["control_explain.v1", "control_explain.v2"],
         said(ControlBody::Explain { inquiry, node }),
     );
-    check_unsaid("node_explained.v1", message(NodeBody::Explained(explanation(inquiry))));
-    let mut sought = explanation(inquiry);
-    sought.lanes[0].hole = Some(hole(str::to_owned));
-    check_message(["node_explained.v2", "node_explained.v3"], message(NodeBody::Explained(sought)));
 }
 
 /// A message of the bus that two releases wrote: the older one without the authority epoch.
