@@ -3,7 +3,8 @@
 //! A node keeps the newest tree head that it saw. It presents that one when it asks for a newer
 //! one, and what it gets must have grown out of it. A log that became shorter, or another one, is
 //! a log that somebody rewrote: the node says so, and takes nothing from that control plane any
-//! more until a person looked.
+//! more until a person looked. A head of an authority epoch that is over is refused as one that was
+//! not signed: whoever signs it has no say any more.
 //!
 //! Inputs: what is kept, answers and when they came, outcomes of writes, control keys. Effects: at most one
 //! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
@@ -18,7 +19,11 @@ use rap_proto::{
     observation::LogRefusal,
     wire::node_api::{TreeReply, TreeRequest},
 };
-use rap_tlog::{OpenHeadError, TreeHead, VerifierKey, WitnessKey, head::MAX_HEAD_BYTES, proof};
+use rap_tlog::{
+    OpenHeadError, TreeHead, VerifierKey, WitnessKey,
+    head::{MAX_HEAD_BYTES, epoch_of},
+    proof,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -188,6 +193,10 @@ impl Witness {
             };
             (0, code)
         })?;
+        // What is kept was verified when it came. Before the first there is nothing to fall behind.
+        if epoch_of(&self.known.note).is_ok_and(|known| head.epoch() < known) {
+            return Err((head.size, LogRefusal::NotTrusted));
+        }
         if head.size < self.known.size {
             return Err((head.size, LogRefusal::Shorter));
         }

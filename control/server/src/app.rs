@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rap_bus::Bus;
 use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
-use rap_proto::{IncarnationId, NodeId, ReplicaId, Timestamp, observation::LogRefusal};
+use rap_proto::{
+    IncarnationId, NodeId, ReplicaId, Timestamp, bus::ControlBody, observation::LogRefusal,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -51,7 +54,7 @@ pub(crate) struct App {
     pub(crate) lease_desk: LeaseDesk,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
-    pub(crate) voice: Voice,
+    voice: Voice,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
     pub(crate) rates: RateLimiter,
@@ -205,6 +208,11 @@ impl App {
     /// The projections as they are now.
     pub(crate) fn state(&self) -> Arc<State> {
         Arc::clone(&self.states.borrow())
+    }
+
+    /// The subject and the bytes of one message to a node, as of now.
+    pub(crate) fn say(&self, node: NodeId, body: ControlBody, now: Timestamp) -> (String, Bytes) {
+        self.voice.say(node, self.state().authority().epoch(), body, now)
     }
 
     /// Compiles the snapshot of one node.

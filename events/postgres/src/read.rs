@@ -3,8 +3,11 @@
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
-use rap_events::log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId};
-use rap_proto::{CommandId, Digest, OrganizationId, Timestamp, codec};
+use rap_events::{
+    allowed::decode_actor,
+    log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId},
+};
+use rap_proto::{CommandId, Digest, OrganizationId, Timestamp};
 use sqlx::{PgExecutor, PgPool, Row as _, postgres::PgRow};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -118,6 +121,8 @@ fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
     let column = |error: sqlx::Error| corrupt(error.to_string());
     let schema: i32 = row.try_get(5).map_err(column)?;
     let actor: Vec<u8> = row.try_get(8).map_err(column)?;
+    let (actor, allowed) =
+        decode_actor(&actor, MAX_ACTOR_BYTES).map_err(|error| corrupt(error.to_string()))?;
     Ok(Envelope {
         position,
         stream: StreamId::new(
@@ -132,8 +137,8 @@ fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
             .try_get::<Option<Uuid>, _>(7)
             .map_err(column)?
             .map(OrganizationId::from_uuid),
-        actor: codec::decode(&actor, MAX_ACTOR_BYTES)
-            .map_err(|error| corrupt(error.to_string()))?,
+        actor,
+        allowed,
         command: CommandId::from_uuid(row.try_get(9).map_err(column)?),
         causation: row.try_get::<Option<i64>, _>(10).map_err(column)?.map(i64::cast_unsigned),
         at: Timestamp::from_unix_millis(row.try_get(11).map_err(column)?),

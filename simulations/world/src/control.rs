@@ -262,6 +262,7 @@ impl Control {
         let now = calendar(turn.now);
         let message = ControlMessage {
             cluster: cast::CLUSTER,
+            authority_epoch: running.state.authority().epoch(),
             audience: node,
             incarnation: running.incarnation,
             sequence: running.sequence,

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use rap_events::{
-    Actor, Append, EventCodec as _, Log, StreamId,
+    Append, EventCodec as _, Log, StreamId,
     log::{MAX_EVENTS_PER_APPEND, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
-use rap_proto::{CommandId, Digest, OrganizationId, codec};
+use rap_proto::{CommandId, OrganizationId, codec};
 use serde_json::json;
 
 use crate::{crash::copy, skew::FoldCache, world::World};
@@ -63,20 +62,11 @@ pub(crate) async fn grow(log: &dyn Log, organization: OrganizationId, events: u6
             expected,
             events: vec![new.clone(); MAX_EVENTS_PER_APPEND],
         };
-        let append = Append {
-            command: CommandId::from_u128(u128::from(expected)),
-            request_hash: Digest::default(),
-            actor: Actor::Setup,
-            causation: None,
-            at: rap_control::now(),
-            writes: vec![write],
-            claim: Vec::new(),
-            release: Vec::new(),
-            leases: Vec::new(),
-            guards: Vec::new(),
-            subjects: Vec::new(),
-            reply: Bytes::new(),
-        };
+        let append = Append::plain(
+            CommandId::from_u128(u128::from(expected)),
+            rap_control::now(),
+            vec![write],
+        );
         log.append(append).await.unwrap();
         expected += MAX_EVENTS_PER_APPEND as u64;
     }

@@ -148,6 +148,7 @@ fn events(seeds: &mut Seeds) {
         payload: event.encode().into(),
         organization: None,
         actor: Actor::System { process: "renewal".to_owned() },
+        allowed: None,
         command: CommandId::from_u128(3),
         causation: Some(6),
         at: NOW,

@@ -120,6 +120,8 @@ impl SimNode {
         }
         let keys = link::Input::ControlKeys(agent.store.control_keys());
         agent.link.handle_input(turn.now, keys);
+        let epoch = link::Input::AuthorityEpoch(agent.store.authority_epoch());
+        agent.link.handle_input(turn.now, epoch);
         agent.link.handle_input(turn.now, link::Input::Connected);
         agent.spool.handle_input(turn.now, spool::Input::Link { up: true });
         let (version, sections) = agent.store.holding();

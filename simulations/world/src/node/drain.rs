@@ -167,6 +167,8 @@ impl SimNode {
 
         let keys = link::Input::ControlKeys(agent.store.control_keys());
         agent.link.handle_input(turn.now, keys);
+        let epoch = link::Input::AuthorityEpoch(agent.store.authority_epoch());
+        agent.link.handle_input(turn.now, epoch);
         let (version, sections) = agent.store.holding();
         agent.fetcher.handle_input(turn.now, fetch::Input::Holding { version, sections });
         let sections = Sections {
