@@ -11,6 +11,7 @@ mod holes;
 mod leases;
 mod limits;
 mod media;
+mod messages;
 mod moves;
 mod own;
 mod paths;
