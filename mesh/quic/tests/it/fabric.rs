@@ -387,7 +387,7 @@ impl Fabric {
         self.connect_through((ENTRY, address), None, token, key).await
     }
 
-    async fn connect_on(
+    pub(crate) async fn connect_on(
         &self,
         carrier: Option<Carrier>,
         token: Vec<u8>,

@@ -12,6 +12,7 @@ mod holes;
 mod leases;
 mod limits;
 mod media;
+mod messages;
 mod moves;
 mod own;
 mod paths;

@@ -98,12 +98,16 @@ fn brittle_on(
 }
 
 #[derive(Debug, Default)]
-struct Connections {
+pub(crate) struct Connections {
     came: AtomicUsize,
     gone: AtomicUsize,
 }
 
 impl Connections {
+    pub(crate) fn lost(&self) -> usize {
+        self.gone.load(Ordering::Relaxed)
+    }
+
     async fn all_gone(&self) {
         let left = || self.came.load(Ordering::Relaxed) - self.gone.load(Ordering::Relaxed);
         until("every connection is cut", || left() == 0).await;
@@ -111,7 +115,7 @@ impl Connections {
 }
 
 /// A cluster whose entry has only this way to its egress.
-async fn over_brittle_connections(
+pub(crate) async fn over_brittle_connections(
     target: SocketAddr,
     lives_for: u64,
 ) -> (Fabric, watch::Sender<bool>, Arc<Connections>) {
