@@ -98,6 +98,8 @@ pub struct Witness {
     keys: Vec<VerifierKey>,
     known: Witnessed,
     candidate: Option<Witnessed>,
+    /// The last head that was opened, by its bytes: the same bytes need no look at signatures again.
+    opened: Option<(Vec<u8>, TreeHead)>,
     asked: bool,
     /// The answer that is waited for is that to a presented cosignature.
     presenting: bool,
@@ -116,6 +118,7 @@ impl Witness {
             keys: Vec::new(),
             known: Witnessed::default(),
             candidate: None,
+            opened: None,
             asked: false,
             presenting: false,
             next: None,
@@ -142,6 +145,7 @@ impl Witness {
         let delay = self.jitter.around(POLL, 33);
         match self.judge(reply) {
             Ok(head) => {
+                self.opened = Some((reply.head.clone(), head.clone()));
                 self.backoff.reset();
                 self.last_refused = None;
                 let grew = head.size > self.known.size && self.candidate.is_none();
@@ -181,13 +185,7 @@ impl Witness {
         if reply.head.len() > MAX_HEAD_BYTES {
             return Err((0, LogRefusal::Malformed));
         }
-        let head = TreeHead::open(&reply.head, self.cluster, &self.keys).map_err(|error| {
-            let code = match error {
-                OpenHeadError::Malformed => LogRefusal::Malformed,
-                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
-            };
-            (0, code)
-        })?;
+        let head = self.open(&reply.head)?;
         if head.size < self.known.size {
             return Err((head.size, LogRefusal::Shorter));
         }
@@ -195,6 +193,21 @@ impl Witness {
         proof::check_consistency(&reply.consistency, known, (head.size, &head.root))
             .map_err(|_| (head.size, LogRefusal::Forked))?;
         Ok(head)
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<TreeHead, (u64, LogRefusal)> {
+        if let Some((known, head)) = &self.opened
+            && known == bytes
+        {
+            return Ok(head.clone());
+        }
+        TreeHead::open(bytes, self.cluster, &self.keys).map_err(|error| {
+            let code = match error {
+                OpenHeadError::Malformed => LogRefusal::Malformed,
+                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
+            };
+            (0, code)
+        })
     }
 
     fn keep(&mut self, witnessed: Witnessed) {
@@ -227,6 +240,7 @@ impl Machine for Witness {
             Input::ControlKeys(keys) => {
                 let key = |key| VerifierKey::p256(self.cluster, key);
                 self.keys = keys.into_iter().map(key).collect();
+                self.opened = None;
             }
             // An answer that came too late; the next one tells more.
             Input::Answered { .. } | Input::Failed
