@@ -19,6 +19,10 @@ const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
 const BEAT_SEEDS: &str = "200";
 const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
+/// Every part at once takes the longest.
+const JOINT_SEEDS: &str = "200";
+const JOINT_SEEDS_OF_A_COMMIT: &str = "60";
+
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
 const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
@@ -114,6 +118,7 @@ fn simulate() -> Outcome {
     fixed("fabric", "1000")?;
     fixed("leases", LEASE_SEEDS)?;
     fixed("beat", BEAT_SEEDS)?;
+    fixed("joint", JOINT_SEEDS)?;
     fixed("fleet", FLEET_SEEDS)?;
     for (nodes, seeds) in LARGE_FLEETS {
         let arguments = ["--scenario", "fleet", "--nodes", nodes, "--seeds", seeds];
@@ -128,6 +133,7 @@ fn simulate() -> Outcome {
     block("fabric", "200")?;
     block("leases", LEASE_SEEDS_OF_A_COMMIT)?;
     block("beat", BEAT_SEEDS_OF_A_COMMIT)?;
+    block("joint", JOINT_SEEDS_OF_A_COMMIT)?;
     block("fleet", FLEET_SEEDS_OF_A_COMMIT)
 }
 

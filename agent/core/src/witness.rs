@@ -103,6 +103,8 @@ pub struct Witness {
     keys: Vec<VerifierKey>,
     known: Witnessed,
     candidate: Option<Witnessed>,
+    /// The last head that was opened, by its bytes: the same bytes need no look at signatures again.
+    opened: Option<(Vec<u8>, TreeHead)>,
     asked: bool,
     /// The answer that is waited for is that to a presented cosignature.
     presenting: bool,
@@ -121,6 +123,7 @@ impl Witness {
             keys: Vec::new(),
             known: Witnessed::default(),
             candidate: None,
+            opened: None,
             asked: false,
             presenting: false,
             next: None,
@@ -147,6 +150,7 @@ impl Witness {
         let delay = self.jitter.around(POLL, 33);
         match self.judge(reply) {
             Ok(head) => {
+                self.opened = Some((reply.head.clone(), head.clone()));
                 self.backoff.reset();
                 self.last_refused = None;
                 let grew = head.size > self.known.size && self.candidate.is_none();
@@ -186,13 +190,7 @@ impl Witness {
         if reply.head.len() > MAX_HEAD_BYTES {
             return Err((0, LogRefusal::Malformed));
         }
-        let head = TreeHead::open(&reply.head, self.cluster, &self.keys).map_err(|error| {
-            let code = match error {
-                OpenHeadError::Malformed => LogRefusal::Malformed,
-                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
-            };
-            (0, code)
-        })?;
+        let head = self.open(&reply.head)?;
         // What is kept was verified when it came. Before the first there is nothing to fall behind.
         if epoch_of(&self.known.note).is_ok_and(|known| head.epoch() < known) {
             return Err((head.size, LogRefusal::NotTrusted));
@@ -204,6 +202,21 @@ impl Witness {
         proof::check_consistency(&reply.consistency, known, (head.size, &head.root))
             .map_err(|_| (head.size, LogRefusal::Forked))?;
         Ok(head)
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<TreeHead, (u64, LogRefusal)> {
+        if let Some((known, head)) = &self.opened
+            && known == bytes
+        {
+            return Ok(head.clone());
+        }
+        TreeHead::open(bytes, self.cluster, &self.keys).map_err(|error| {
+            let code = match error {
+                OpenHeadError::Malformed => LogRefusal::Malformed,
+                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
+            };
+            (0, code)
+        })
     }
 
     fn keep(&mut self, witnessed: Witnessed) {
@@ -236,6 +249,7 @@ impl Machine for Witness {
             Input::ControlKeys(keys) => {
                 let key = |key| VerifierKey::p256(self.cluster, key);
                 self.keys = keys.into_iter().map(key).collect();
+                self.opened = None;
             }
             // An answer that came too late; the next one tells more.
             Input::Answered { .. } | Input::Failed

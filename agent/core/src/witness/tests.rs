@@ -185,6 +185,17 @@ fn a_head_of_an_epoch_that_is_over_is_refused_and_suspends_nobody() {
 }
 
 #[test]
+fn a_head_that_was_opened_is_nothing_under_other_keys() {
+    let (mut witness, log) = (witness(None), Log::of(5, 0));
+    assert_eq!(ask(&mut witness, log.reply(0)).len(), 2);
+    assert_eq!(ask(&mut witness, log.reply(5)), [], "the same again");
+    let other = LocalKey::from_random(&[9; 32]).unwrap();
+    witness.handle_input(START, Input::ControlKeys(vec![other.public_key()]));
+    let refused = Effect::Refused { size: 0, known: 5, code: LogRefusal::NotTrusted };
+    assert_eq!(ask(&mut witness, log.reply(5)), [refused]);
+}
+
+#[test]
 fn a_head_that_could_not_be_kept_was_not_seen() {
     let mut witness = witness(None);
     effects(&mut witness);
