@@ -38,6 +38,7 @@ fn event(position: u64) -> Envelope {
         actor: Actor::Setup,
         command: CommandId::from_u128(u128::from(position)),
         causation: None,
+        allowed: None,
         at: Timestamp::from_unix_millis(i64::try_from(position).unwrap()),
     }
 }

@@ -21,6 +21,7 @@ fn event(position: u64) -> Envelope {
         actor: Actor::Setup,
         command: CommandId::from_u128(u128::from(position)),
         causation: None,
+        allowed: None,
         at: Timestamp::default(),
     }
 }
