@@ -6,6 +6,7 @@ mod carry;
 mod chains;
 mod ends;
 mod fabric;
+mod fallen;
 mod fence;
 mod holes;
 mod leases;
