@@ -24,13 +24,7 @@ use rap_proto::{
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    LaneConnection, LaneKey, Ways,
-    dial::dial,
-    moves::{Link, Member},
-    resume::LaneKeeper,
-    stream,
-};
+use super::{LaneConnection, LaneKey, Ways, dial::dial, resume::LaneKeeper, stream};
 use crate::{
     egress::{Origin, Reached, reach},
     entry::Admitted,
@@ -64,7 +58,6 @@ pub(super) enum Counted {
     },
     OnTcp {
         _place: stream::Place,
-        _member: Option<Member>,
     },
     /// Its connection holds the place, as the flow can go on over another.
     WithItsLeg,
@@ -284,7 +277,7 @@ async fn request(
             Ok(Flow::Lane(LaneFlow { egress, send, recv, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
-            let keeper = asked.keeper(mesh, lane.key, name, None);
+            let keeper = asked.keeper(mesh, lane.key, name, Carrier::Quic);
             let flow = last_on_lane(keeper, (send, recv), place);
             flow.ok_or_else(|| refused(RefusalCode::Malformed))
         }
@@ -309,17 +302,16 @@ fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Opti
 }
 
 impl Asked<'_> {
-    /// Who brings the flow of that name another connection. One that begins on TCP moves with those
-    /// of its lane.
+    /// Who brings the flow of that name another connection.
     pub(super) fn keeper(
         &self,
         mesh: &Arc<Mesh>,
         key: LaneKey,
         flow: FlowId,
-        link: Option<Link>,
+        began_on: Carrier,
     ) -> LaneKeeper {
         let opened = (self.request.clone(), self.newest.clone(), flow);
-        LaneKeeper::new(mesh.clone(), key, opened, link)
+        LaneKeeper::new(mesh.clone(), key, opened, began_on)
     }
 }
 

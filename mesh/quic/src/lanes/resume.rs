@@ -2,7 +2,7 @@
 //! is to leave it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
 
@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::{
     LaneKey, Ways,
     dial::dial,
-    moves::Link,
+    moves::Member,
     request::{Newest, Place},
     stream,
 };
@@ -53,8 +53,10 @@ pub(super) struct LaneKeeper {
     request: OpenFlow,
     newest: Newest,
     flow: FlowId,
-    /// Of a flow that began on TCP, which is counted there for as long as it lives.
-    link: Option<Link>,
+    /// A flow that began on TCP is counted there for as long as it lives.
+    began_on: Carrier,
+    /// Once the flow was on TCP, wherever it began: it moves with those of its lane.
+    member: OnceLock<Member>,
     care: Mutex<Care>,
 }
 
@@ -66,6 +68,8 @@ struct Care {
     lost: bool,
     /// The generation that the egress was asked for last: each counts once.
     asked: u32,
+    /// Of a flow that fell from QUIC to TCP: what its connection there is counted by.
+    place: Weak<stream::Place>,
 }
 
 /// A further connection, what it leads over where that stays the same, and what it is counted among.
@@ -79,7 +83,8 @@ struct Further {
 
 enum Counted {
     OnLane(Place),
-    OnTcp { _place: stream::Place },
+    /// The next connection that the flow moves to has it, too.
+    OnTcp(Arc<stream::Place>),
 }
 
 /// Why an attempt came to nothing.
@@ -140,9 +145,16 @@ impl LaneKeeper {
         mesh: Arc<Mesh>,
         key: LaneKey,
         (request, newest, flow): (OpenFlow, Newest, FlowId),
-        link: Option<Link>,
+        began_on: Carrier,
     ) -> Self {
-        Self { mesh, key, request, newest, flow, link, care: Mutex::default() }
+        let (member, care) = (OnceLock::new(), Mutex::default());
+        Self { mesh, key, request, newest, flow, began_on, member, care }
+    }
+
+    /// The flow is on TCP, over this path: from now on it moves with those of its lane.
+    pub(super) fn join(self: &Arc<Self>, flow: &Lasting, over: Candidate) {
+        let join = || self.mesh.lanes.movers.join((&self.mesh, self.key), (self, flow), over);
+        self.member.get_or_init(join);
     }
 
     /// Brings a flow that is in care a connection for as long as it has none.
@@ -154,7 +166,7 @@ impl LaneKeeper {
                 if !flow.needs_nothing() {
                     let LaneKey { egress, lane, .. } = self.key;
                     tracing::info!(%egress, %lane, "a flow lost its path");
-                    self.tell(|link| link.lost(&self.mesh));
+                    self.tell(Member::lost);
                     let leaving = self.mesh.leaving.clone();
                     tokio::select! {
                         () = leaving.cancelled() => {
@@ -173,8 +185,7 @@ impl LaneKeeper {
     /// Moves a flow to this path while the one that it is on still carries it. Whatever comes of it
     /// is told to the lane; when it comes to nothing the flow stays where it is.
     pub(super) async fn go_over(self: Arc<Self>, flow: &Lasting, over: Candidate) {
-        let mesh = &self.mesh;
-        let leaving = mesh.leaving.clone();
+        let leaving = self.mesh.leaving.clone();
         let secured = tokio::select! {
             biased;
             () = leaving.cancelled() => return,
@@ -182,11 +193,11 @@ impl LaneKeeper {
         };
         let secured = match secured {
             Ok(secured) if locked(&self.care).take() => secured,
-            Ok(_) => return self.tell(|link| link.moved(mesh, over, Err(Stayed::Flow))),
-            Err(why) => return self.tell(|link| link.moved(mesh, over, Err(why))),
+            Ok(_) => return self.tell(|member| member.moved(over, Err(Stayed::Flow))),
+            Err(why) => return self.tell(|member| member.moved(over, Err(why))),
         };
         let outcome = self.cut_over(flow, secured).await;
-        self.tell(|link| link.moved(mesh, over, outcome));
+        self.tell(|member| member.moved(over, outcome));
         // The old connection's end can be seen before the answer; it matters when none came.
         if !locked(&self.care).give_back() {
             self.recover(flow.clone());
@@ -205,7 +216,10 @@ impl LaneKeeper {
     }
 
     async fn cut_over(&self, flow: &Lasting, secured: Secured) -> Result<(), Stayed> {
-        if !flow.is_carried() {
+        // Held before the flow is looked at, so that it is not given back meanwhile.
+        let place = locked(&self.care).place.upgrade();
+        let is_counted = self.began_on == Carrier::Tcp || place.is_some();
+        if !flow.is_carried() || !is_counted {
             return Err(Stayed::Flow);
         }
         let received = flow.offer();
@@ -213,7 +227,10 @@ impl LaneKeeper {
         let resume = Resume { flow: self.flow, generation, received };
         let asking = self.ask(secured.outlet, secured.inlet, resume);
         let outcome = match timeout(REPLY_TIME, asking).await {
-            Ok(Ok((leg, came))) => flow.attach(leg, generation, came).map_err(|_| Stayed::Flow),
+            Ok(Ok((leg, came))) => {
+                let attached = flow.attach(leg.in_place(place), generation, came);
+                attached.map_err(|_| Stayed::Flow)
+            }
             Ok(Err(Failed::Final(_))) => Err(Stayed::Flow),
             Ok(Err(Failed::Passing)) | Err(_) => Err(Stayed::Path),
         };
@@ -224,18 +241,27 @@ impl LaneKeeper {
     }
 
     /// Tells the lane that this flow moves with.
-    fn tell(&self, what: impl FnOnce(&Link)) {
-        if let Some(link) = &self.link {
-            what(link);
+    fn tell(&self, what: impl FnOnce(&Member)) {
+        if let Some(member) = self.member.get() {
+            what(member);
+        }
+    }
+
+    /// The flow has another connection: on TCP over this path, or on its lane.
+    fn went_on(self: &Arc<Self>, flow: &Lasting, over: Option<Candidate>) {
+        match (self.member.get(), over) {
+            (Some(member), over) => member.went_on(over),
+            (None, Some(over)) => self.join(flow, over),
+            (None, None) => {}
         }
     }
 
     /// Tries until the flow has a connection, or is over.
-    async fn bring(&self, flow: &Lasting) {
+    async fn bring(self: &Arc<Self>, flow: &Lasting) {
         let (mut order, mut pause) = (Carrier::order(self.key.lane), FIRST_PAUSE);
         while !flow.needs_nothing() && !flow.expire() {
             match self.attempt(flow, order).await {
-                Ok(over) => return self.tell(|link| link.went_on(&self.mesh, over)),
+                Ok(over) => return self.went_on(flow, over),
                 Err(Failed::Final(close)) => return flow.give_up(close),
                 Err(Failed::Passing) => {
                     tokio::time::sleep(pause).await;
@@ -256,6 +282,9 @@ impl LaneKeeper {
         let generation = locked(&self.care).next_generation();
         let asking = async {
             let Further { carrier, outlet, inlet, over, place } = self.reach(order).await?;
+            if let Some(Counted::OnTcp(place)) = &place {
+                locked(&self.care).place = Arc::downgrade(place);
+            }
             let resume = Resume { flow: self.flow, generation, received };
             let asking = self.ask(outlet, inlet, resume);
             let Some(Counted::OnLane(on_lane)) = &place else {
@@ -303,11 +332,11 @@ impl LaneKeeper {
         }
         match carrier {
             Carrier::Tcp => {
-                let place = match self.link {
-                    Some(_) => None,
-                    None => {
-                        let _place = stream::Place::take(mesh).ok_or(Failed::Passing)?;
-                        Some(Counted::OnTcp { _place })
+                let place = match self.began_on {
+                    Carrier::Tcp => None,
+                    Carrier::Quic => {
+                        let place = stream::Place::take(mesh).ok_or(Failed::Passing)?;
+                        Some(Counted::OnTcp(Arc::new(place)))
                     }
                 };
                 let (secured, over) = stream::dial(mesh, (*key, Ways::All), true)

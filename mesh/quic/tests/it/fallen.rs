@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rap_mesh::{Carrier, MeshLimits};
+use rap_mesh::{Carrier, MeshLimits, MeshStatus, client::ClientSession};
 use rap_mesh_core::carrier::{MAX_DATA, data_head};
 use rap_proto::{
-    Lane,
+    Lane, NodeId,
     wire::{
         lane::{FlowReply, OpenFlow},
         resume::{FlowId, Resume},
@@ -24,11 +24,12 @@ use tokio::{
 
 use crate::{
     carry::{PART, Transfer, proxy_on, until},
-    fabric::{EGRESS, ENTRY, Fabric},
+    fabric::{EGRESS, ENTRY, Fabric, RELAY, RELAY_2},
     holes::by_hand,
     raw::{read, write},
     resume::{Connections, brittle_on, request},
     targets::{echo, serve},
+    tcp::tcp_only,
 };
 
 /// After that much silence QUIC gives a lane's connection up.
@@ -120,4 +121,74 @@ async fn what_waits_for_its_resource_alone_hears_that_its_lane_is_lost() {
         lane.close(0_u32.into(), b"");
         until("the flow is over", || egress.status().egress_sessions == 0).await;
     }
+}
+
+/// A cluster whose entry reaches its egress directly on QUIC alone, and over relays on TCP alone.
+/// The task is its way on QUIC.
+async fn torn(host: u8, relays: &[NodeId]) -> (Fabric, JoinHandle<()>) {
+    let mut fabric = Fabric::start(relays, echo().await);
+    // Nobody else is at this address, and nobody listens there on TCP.
+    let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.unwrap();
+    let (address, udp) = proxy_on(udp, fabric.address(EGRESS));
+    fabric.plan.addresses.insert((ENTRY, EGRESS), address);
+    for relay in relays {
+        let address = tcp_only(fabric.address(*relay)).await;
+        fabric.plan.addresses.insert((ENTRY, *relay), address);
+    }
+    fabric.publish();
+    (fabric, udp)
+}
+
+/// A transfer that began on QUIC and runs over a relay on TCP.
+async fn fallen(fabric: &Fabric, udp: JoinHandle<()>) -> (ClientSession, Transfer) {
+    let session = fabric.session().await;
+    let mut transfer = Transfer::begin_on(&session, Lane::Interactive).await;
+    transfer.goes_on(PART / 16).await;
+    let status = entry(fabric);
+    assert_eq!((status.tcp_flows, status.tcp_moves.relayed, status.lanes.len()), (0, 0, 1));
+    udp.abort();
+    until("the flow is over a relay", || entry(fabric).tcp_moves.relayed == 1).await;
+    transfer.goes_on(PART / 16).await;
+    (session, transfer)
+}
+
+fn entry(fabric: &Fabric) -> MeshStatus {
+    fabric.nodes[&ENTRY].endpoint.status()
+}
+
+fn relayed(fabric: &Fabric, relay: NodeId) -> usize {
+    fabric.nodes[&relay].endpoint.status().relayed_flows
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_fell_to_tcp_moves_to_a_better_path() {
+    let (mut fabric, udp) = torn(79, &[RELAY]).await;
+    let (_session, mut transfer) = fallen(&fabric, udp).await;
+    assert_eq!((entry(&fabric).tcp_flows, relayed(&fabric, RELAY)), (1, 1));
+    fabric.plan.addresses.remove(&(ENTRY, EGRESS));
+    fabric.publish_to(ENTRY);
+    until("the flow moved", || entry(&fabric).tcp_moves.moved == 1).await;
+    until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
+    let status = entry(&fabric);
+    assert_eq!((status.tcp_flows, status.tcp_moves.relayed), (1, 0), "it keeps its place");
+    transfer.goes_on(PART / 16).await;
+    transfer.ends_whole().await;
+    until("the flow is over", || entry(&fabric).tcp_flows == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_that_fell_to_tcp_leaves_a_relay_that_is_revoked() {
+    let (mut fabric, udp) = torn(80, &[RELAY, RELAY_2]).await;
+    let (_session, mut transfer) = fallen(&fabric, udp).await;
+    let (first, second) =
+        if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
+    // The relay itself does not know, and carries whatever it is asked to.
+    fabric.plan.denied_nodes.insert(first);
+    fabric.publish_to(ENTRY);
+    until("the other relay has it", || relayed(&fabric, second) == 1).await;
+    until("the first is left", || relayed(&fabric, first) == 0).await;
+    assert_eq!(entry(&fabric).tcp_flows, 1);
+    transfer.goes_on(PART / 16).await;
+    transfer.ends_whole().await;
+    until("the flow is over", || entry(&fabric).tcp_flows == 0).await;
 }
