@@ -7,7 +7,8 @@
 //! - A path is better only when it leads over fewer relays. One relay is never exchanged for another
 //!   that merely seems better, so two paths cannot take turns.
 //! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
-//! - A relay that the snapshot no longer has is left at once, over whatever does not rest.
+//! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
+//!   takes the flow, it leaves without another path and waits for one.
 //! - A flow moves when it is old enough to be worth it, and then rarely; a few flows at a time.
 //! - What failed rests, longer each time.
 
@@ -31,6 +32,9 @@ pub const WORTH_AFTER: Duration = Duration::from_secs(3);
 pub const MOVE_EVERY: Duration = Duration::from_secs(30);
 /// … and away from a relay that is to be left at most so often.
 pub const LEAVE_EVERY: Duration = Duration::from_secs(2);
+/// A flow that nothing else took for so long leaves such a relay all the same. More than the first
+/// rest: whatever failed once is asked again before that.
+pub const LEFT_WITHIN: Duration = Duration::from_secs(12);
 /// The most flows of a lane that move at once.
 pub const MAX_MOVING: usize = 2;
 /// So many trials in a row a path answers before flows move to it …
@@ -108,6 +112,8 @@ pub enum Effect {
     Try(Candidate),
     /// Bring the flow a connection over this path, and say `Moved` or `Stayed`.
     Move { flow: u64, over: Candidate },
+    /// Take the flow off its connection, and say `WentOn` when it has another.
+    Leave { flow: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +124,8 @@ struct Running {
     /// It moves to a better path, or leaves its relay, no sooner.
     due: Moment,
     leaves_at: Moment,
+    /// Since when its path leads over a relay that is none any more.
+    left: Option<Moment>,
     moving: Option<Candidate>,
 }
 
@@ -211,7 +219,8 @@ impl LaneMoves {
 
     fn began(&mut self, now: Moment, flow: u64, over: Candidate) {
         let due = now + self.at_least(WORTH_AFTER);
-        let running = Running { over: Some(over), since: now, due, leaves_at: now, moving: None };
+        let running =
+            Running { over: Some(over), since: now, due, leaves_at: now, left: None, moving: None };
         self.flows.insert(flow, running);
     }
 
@@ -260,7 +269,14 @@ impl LaneMoves {
         let (ways, relays, prospects) = (&self.ways, &self.relays, &self.prospects);
         for (flow, running) in &mut self.flows {
             let Some(over) = running.over.filter(|_| running.moving.is_none()) else { continue };
-            let target = if is_left(relays, over) {
+            let leads_nowhere = is_left(relays, over);
+            running.left = running.left.or(Some(now)).filter(|_| leads_nowhere);
+            if running.left.is_some_and(|since| now >= since + LEFT_WITHIN) {
+                (running.over, running.left) = (None, None);
+                self.effects.push_back(Effect::Leave { flow: *flow });
+                continue;
+            }
+            let target = if leads_nowhere {
                 prospects.refuge(now, ways, over).filter(|_| running.leaves_at <= now)
             } else if running.due <= now {
                 let mut better = self.better[over.hops()].iter().copied();
@@ -288,8 +304,11 @@ impl LaneMoves {
         let over = running.over.filter(|_| running.moving.is_none())?;
         if is_left(&self.relays, over) {
             let others = self.ways.iter().filter(|way| **way != over);
-            let free_at = others.map(|way| self.prospects.rests_until(*way)).min()?;
-            return Some(running.leaves_at.max(free_at));
+            let free_at = others.map(|way| self.prospects.rests_until(*way)).min();
+            let moves_at = free_at.map(|free_at| running.leaves_at.max(free_at));
+            let goes_at = running.left.map_or(running.leaves_at, |since| since + LEFT_WITHIN);
+            let moves_at = moves_at.filter(|at| *at > self.looked);
+            return Some(moves_at.map_or(goes_at, |at| at.min(goes_at)));
         }
         let tried_at = self.better[over.hops()].iter();
         let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min()?;

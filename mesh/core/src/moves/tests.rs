@@ -91,6 +91,28 @@ fn a_relay_that_leaves_the_snapshot_is_left_at_once_and_a_dead_refuge_is_not_the
 }
 
 #[test]
+fn a_relay_that_left_is_given_up_in_time_though_nothing_else_works() {
+    let mut world = World::new(Bug::None);
+    world.works = [relay(1)].into();
+    world.begin(1, relay(1));
+    world.run(SECOND);
+    world.drops_relay(node(1));
+    world.run(LEFT_WITHIN - Duration::from_millis(1));
+    assert_eq!((world.over(1), world.leaves), (relay(1), 0));
+    world.run(SECOND);
+    assert_eq!((world.leaves, world.wrong.take()), (1, None));
+    assert!(!world.runs(1), "nothing else carries it");
+    let mut world = World::new(Bug::None);
+    world.works = [relay(1)].into();
+    world.begin(1, relay(1));
+    world.drops_relay(node(1));
+    world.run(LEFT_WITHIN - SECOND);
+    world.relays_are([node(1), node(2)]);
+    world.run(600 * SECOND);
+    assert_eq!((world.over(1), world.leaves), (relay(1), 0), "it may be used again");
+}
+
+#[test]
 fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
     let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
     let mut now = Moment::from_micros(1);
@@ -109,6 +131,7 @@ fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
                     moves.push(now);
                     lane.handle_input(now, Input::Stayed { flow, why: Stayed::Path });
                 }
+                Effect::Leave { .. } => panic!("the relay is there"),
             }
         }
     }
@@ -139,6 +162,7 @@ fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as
                     moved = Some(now);
                     Input::Moved { flow }
                 }
+                Effect::Leave { .. } => panic!("the relay is there"),
             };
             lane.handle_input(now, input);
         }

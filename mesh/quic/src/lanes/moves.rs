@@ -194,6 +194,7 @@ impl Mover {
             match effect {
                 Some(Effect::Try(candidate)) => self.try_path(mesh, candidate),
                 Some(Effect::Move { flow, over }) => self.move_flow(mesh, flow, over),
+                Some(Effect::Leave { flow }) => self.leave(flow),
                 None => return,
             }
         }
@@ -210,6 +211,14 @@ impl Mover {
             };
             mover.tell(mesh, Input::Tried { candidate, worked });
         });
+    }
+
+    /// The flow's keeper hears of it as of any loss.
+    fn leave(&self, flow: u64) {
+        let lasting = locked(&self.flows).get(&flow).and_then(|movable| movable.flow.upgrade());
+        let LaneKey { egress, lane, .. } = self.key;
+        tracing::info!(%egress, %lane, "a flow leaves a relay that is none any more");
+        lasting.into_iter().for_each(|lasting| drop(lasting.detach()));
     }
 
     /// In a task of its own: a flow is not left halfway when its lane has no other.

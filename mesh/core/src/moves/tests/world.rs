@@ -43,6 +43,7 @@ pub(super) struct World {
     pub(super) works: BTreeSet<Candidate>,
     pub(super) moves: u32,
     pub(super) trials: u32,
+    pub(super) leaves: u32,
     pub(super) most_moving: usize,
     pub(super) bug: Bug,
     book: Book,
@@ -82,6 +83,7 @@ impl World {
             works: all_ways().into_iter().skip(1).collect(),
             moves: 0,
             trials: 0,
+            leaves: 0,
             most_moving: 0,
             bug,
             book: Book::default(),
@@ -113,14 +115,27 @@ impl World {
         }
         for flow in lost {
             self.tell(Input::Lost { flow });
-            let Some(over) = refuge else {
-                // Nobody waits for it for ever.
-                self.end(flow);
-                continue;
-            };
-            self.book.flows.get_mut(&flow).unwrap().0 = over;
-            self.tell(Input::WentOn { flow, over: refuge });
+            self.find(flow, refuge);
         }
+    }
+
+    /// A flow without a connection goes on over this.
+    fn find(&mut self, flow: u64, refuge: Option<Candidate>) {
+        let Some(over) = refuge else {
+            // Nobody waits for it for ever.
+            return self.end(flow);
+        };
+        self.book.flows.get_mut(&flow).unwrap().0 = over;
+        self.tell(Input::WentOn { flow, over: refuge });
+    }
+
+    fn leave(&mut self, flow: u64) {
+        self.leaves += 1;
+        if !is_left(&self.relays, self.over(flow)) {
+            self.wrong.get_or_insert(format!("{flow} leaves what it may use"));
+        }
+        let may = |way: &Candidate| self.works.contains(way) && !is_left(&self.relays, *way);
+        self.find(flow, all_ways().into_iter().find(may));
     }
 
     pub(super) fn repairs(&mut self, path: Candidate) {
@@ -128,13 +143,22 @@ impl World {
     }
 
     pub(super) fn drops_relay(&mut self, relay: NodeId) {
-        self.relays.remove(&relay);
+        let left = self.relays.iter().copied().filter(|it| *it != relay);
+        self.relays_are(left.collect::<Vec<_>>());
+    }
+
+    pub(super) fn relays_are(&mut self, relays: impl IntoIterator<Item = NodeId>) {
+        self.relays = relays.into_iter().collect();
         let ways = all_ways().into_iter().filter(|way| !is_left(&self.relays, *way)).collect();
         self.tell(Input::Ways { ways, relays: self.relays.clone() });
     }
 
     pub(super) fn over(&self, flow: u64) -> Candidate {
         self.book.flows[&flow].0
+    }
+
+    pub(super) fn runs(&self, flow: u64) -> bool {
+        self.book.flows.contains_key(&flow)
     }
 
     /// Lets time pass.
@@ -182,6 +206,10 @@ impl World {
                 Effect::Move { flow, over } => {
                     self.check_move(flow, over);
                     Coming::Moved(flow, over)
+                }
+                Effect::Leave { flow } => {
+                    self.leave(flow);
+                    continue;
                 }
             };
             self.coming.insert((self.now + TAKES, self.number), coming);
