@@ -258,13 +258,16 @@ async fn go_on(
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
     };
-    let reply = FlowReply::Attached { received: lasting.offer() };
+    let Ok(received_here) = lasting.offer(generation) else {
+        return answer_last(&mut send, &FlowReply::Gone).await;
+    };
+    let reply = FlowReply::Attached { received: received_here };
     // Until it is taken the flow counts as one that somebody comes for.
     let answered = timeout(ANSWER_LIMIT, write_frame(&mut send, &reply)).await;
     if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv), generation, received) {
         served.carries(lasting.downgrade(), generation);
     }
-    lasting.withdraw();
+    lasting.withdraw(generation);
 }
 
 async fn refuse_with(send: &mut Outlet, refusal: Refusal) {

@@ -222,8 +222,8 @@ impl LaneKeeper {
         if !flow.is_carried() || !is_counted {
             return Err(Stayed::Flow);
         }
-        let received = flow.offer();
         let generation = locked(&self.care).next_generation();
+        let received = flow.offer(generation).map_err(|_| Stayed::Flow)?;
         let resume = Resume { flow: self.flow, generation, received };
         let asking = self.ask(secured.outlet, secured.inlet, resume);
         let outcome = match timeout(REPLY_TIME, asking).await {
@@ -235,7 +235,7 @@ impl LaneKeeper {
             Ok(Err(Failed::Passing)) | Err(_) => Err(Stayed::Path),
         };
         if outcome.is_err() {
-            flow.withdraw();
+            flow.withdraw(generation);
         }
         outcome
     }

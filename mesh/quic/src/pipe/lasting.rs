@@ -92,14 +92,14 @@ impl Lasting {
     }
 
     /// How far this side came, for asking for another connection, or granting it, while the one of
-    /// now stays. To be followed by [`Self::attach`] or [`Self::withdraw`].
-    pub(crate) fn offer(&self) -> u64 {
-        locked(&self.0).offer()
+    /// now stays. To be followed by [`Self::attach`] or [`Self::withdraw`] of the same generation.
+    pub(crate) fn offer(&self, generation: u32) -> Result<u64, Refused> {
+        locked(&self.0).offer(generation)
     }
 
-    /// No other connection came. Does nothing after one did.
-    pub(crate) fn withdraw(&self) {
-        locked(&self.0).withdraw();
+    /// No other connection came. Does nothing after one did, or after a newer offer.
+    pub(crate) fn withdraw(&self, generation: u32) {
+        locked(&self.0).withdraw(generation);
     }
 
     /// Whether it has a connection, and needs one.

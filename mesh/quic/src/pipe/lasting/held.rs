@@ -252,16 +252,15 @@ impl Held {
     }
 
     /// How far this side came, to be told for another connection while this one stays.
-    pub(super) fn offer(&mut self) -> u64 {
-        self.flow.offer()
+    pub(super) fn offer(&mut self, generation: u32) -> Result<u64, Refused> {
+        self.flow.offer(generation)
     }
 
-    /// No other connection came of the last offer.
-    pub(super) fn withdraw(&mut self) {
-        if !self.flow.is_offered() {
+    /// No other connection came of that offer.
+    pub(super) fn withdraw(&mut self, generation: u32) {
+        if !self.flow.withdraw(generation) {
             return;
         }
-        self.flow.withdraw();
         if self.flow.is_detached() && self.gone.is_none() && !self.reserve() {
             return self.give_up(None);
         }
