@@ -14,7 +14,6 @@ mod socket;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -40,9 +39,10 @@ pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     LaneStatus, MoveStatus, Path,
+    carried::CarriedFlows,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
-    pipe::{Store, WeakLasting},
+    pipe::Store,
     pool::{Pool, Pooled},
     relays::Use,
     watch::until,
@@ -86,11 +86,8 @@ pub(crate) struct LaneConnection {
     /// New flows go elsewhere.
     retired: CancellationToken,
     open_flows: AtomicUsize,
-    /// How many places there have been among them.
-    places: AtomicU64,
-    /// Of those flows the ones that can go on elsewhere, by their place, with the generation that
-    /// this lane carries.
-    lasting: Mutex<BTreeMap<u64, (WeakLasting, u32)>>,
+    /// Of those flows the ones that can go on elsewhere.
+    lasting: Arc<CarriedFlows>,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
 }
@@ -222,11 +219,7 @@ impl LaneConnection {
     /// Sends new flows elsewhere, and of the running ones those that can go.
     fn retire(&self, mesh: &Mesh) {
         self.retired.cancel();
-        // Whoever is detached gives its place back, which is looked up here.
-        let lasting = std::mem::take(&mut *locked(&self.lasting));
-        for (flow, generation) in lasting.values() {
-            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(*generation));
-        }
+        self.lasting.lose();
         let candidate = self.carried().candidate;
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }

@@ -10,6 +10,7 @@
 //! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
 
 mod bulk;
+mod carried;
 pub mod client;
 mod clock;
 mod congestion;

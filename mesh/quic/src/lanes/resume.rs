@@ -291,19 +291,18 @@ impl LaneKeeper {
                 let (leg, came) = asking.await?;
                 return Ok((carrier, over, leg.in_place(place), came, None));
             };
-            let on_lane = on_lane.carried();
-            let retired = on_lane.retired();
+            let (tag, retired) = (on_lane.tag(), on_lane.lane_retired());
             let (leg, came) = tokio::select! {
                 biased;
                 asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Passing)??,
                 () = retired.cancelled() => return Err(Failed::Passing),
             };
-            Ok((carrier, over, leg.in_place(place), came, Some(on_lane)))
+            Ok((carrier, over, leg.in_place(place), came, Some(tag)))
         };
         let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
-        let (carrier, over, leg, came, on_lane) = asked.unwrap_or(Err(Failed::Passing))?;
+        let (carrier, over, leg, came, tag) = asked.unwrap_or(Err(Failed::Passing))?;
         flow.attach(leg, generation, came).map_err(|_| Failed::Final(None))?;
-        on_lane.into_iter().for_each(|lane| lane.by(flow, generation));
+        tag.into_iter().for_each(|tag| tag.by(flow, generation));
         tracing::info!(%carrier, generation, "a flow goes on");
         Ok(over)
     }
