@@ -5,10 +5,7 @@ mod gated;
 mod meetings;
 mod tokens;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use quinn::Connection;
@@ -33,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
+    carried::CarriedFlows,
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
     kept::{NotFound, Opener, Owner, Waiting},
-    mesh::{Mesh, close, locked},
-    pipe::{Inlet, Outlet, WeakLasting},
+    mesh::{Mesh, close},
+    pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
     tcp::{Secured, refuse},
     tls::caller,
@@ -59,39 +57,19 @@ struct Served {
     connection: Option<Connection>,
     /// That connection is gone.
     lost: CancellationToken,
-    /// The flows that go on without it, with the generation that it carried.
-    lasting: Mutex<Vec<(WeakLasting, u32)>>,
+    /// The flows that go on without it.
+    lasting: Arc<CarriedFlows>,
 }
 
 impl Served {
     fn new(mesh: Arc<Mesh>, origin: Origin, connection: Option<Connection>) -> Self {
-        Self { mesh, origin, connection, lost: CancellationToken::new(), lasting: Mutex::default() }
-    }
-
-    /// This connection carries the flow from now on.
-    fn carries(&self, flow: WeakLasting, generation: u32) {
-        if self.connection.is_none() {
-            return;
-        }
-        {
-            let mut lasting = locked(&self.lasting);
-            if lasting.len() == lasting.capacity() {
-                lasting.retain(|(flow, _)| !flow.is_gone());
-            }
-            lasting.push((flow, generation));
-        }
-        // It may have been lost before that.
-        if self.lost.is_cancelled() {
-            self.lose();
-        }
+        Self { mesh, origin, connection, lost: CancellationToken::new(), lasting: Arc::default() }
     }
 
     /// Tells every flow. Who waits for its resource alone would not hear of it.
     fn lose(&self) {
         self.lost.cancel();
-        for (flow, generation) in std::mem::take(&mut *locked(&self.lasting)) {
-            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(generation));
-        }
+        self.lasting.lose();
     }
 }
 
@@ -217,10 +195,12 @@ async fn begin(
     }
     let lasts = name.is_some();
     if let Some(name) = name {
-        let kept = mesh.kept.keep(name, (send, recv), Waiting::new(mesh, || true));
+        let spot = served.lasting.spot();
+        let tag = spot.tag();
+        let kept = mesh.kept.keep(name, (send, recv, spot), Waiting::new(mesh, || true));
         let Some((outlet, inlet, flow)) = kept else { return };
         (send, recv) = (outlet, inlet);
-        served.carries(flow, Resume::FIRST);
+        tag.by(&flow, Resume::FIRST);
     }
     let over = async {
         match lasts {
@@ -264,8 +244,10 @@ async fn go_on(
     let reply = FlowReply::Attached { received: received_here };
     // Until it is taken the flow counts as one that somebody comes for.
     let answered = timeout(ANSWER_LIMIT, write_frame(&mut send, &reply)).await;
-    if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv), generation, received) {
-        served.carries(lasting.downgrade(), generation);
+    let spot = served.lasting.spot();
+    let tag = spot.tag();
+    if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv, spot), generation, received) {
+        tag.by(&lasting, generation);
     }
     lasting.withdraw(generation);
 }

@@ -2,6 +2,7 @@
 //! that opened it, and finds its way back under its name.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
@@ -85,21 +86,20 @@ impl KeptFlows {
         Some(Name { named: self.named.clone(), id })
     }
 
-    /// Makes a lasting flow of the connection on which its opening was answered. `None` when
-    /// something came that does not belong to it.
+    /// Makes a lasting flow of the connection on which its opening was answered, which has this place.
+    /// `None` when something came that does not belong to it.
     pub(crate) fn keep(
         &self,
         name: Name,
-        (send, recv): (Outlet, Inlet),
+        (send, recv, place): (Outlet, Inlet, impl Any + Send),
         waiting: Waiting,
-    ) -> Option<(Outlet, Inlet, WeakLasting)> {
-        let leg = Leg::new(send, recv)?;
+    ) -> Option<(Outlet, Inlet, Lasting)> {
+        let leg = Leg::new(send, recv)?.in_place(place);
         let id = name.id;
         let (send, recv, flow) =
             lasting(leg, Arc::new(waiting), self.store.clone(), Some(Box::new(name)));
-        let flow = flow.downgrade();
         if let Some(kept) = locked(&self.named).get_mut(&id) {
-            kept.flow = Some(flow.clone());
+            kept.flow = Some(flow.downgrade());
         }
         Some((send, recv, flow))
     }

@@ -79,8 +79,9 @@ async fn begin(
     }
     if let Some(name) = name {
         let waiting = returned::waiting(client);
-        let Some(kept) = mesh.kept_channels.keep(name, (send, recv), waiting) else { return };
-        (send, recv, _) = kept;
+        let kept = mesh.kept_channels.keep(name, (send, recv, ()), waiting);
+        let Some((outlet, inlet, _)) = kept else { return };
+        (send, recv) = (outlet, inlet);
     }
     let mut ends = Halves { send: &mut send, recv: &mut recv };
     let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };

@@ -65,6 +65,6 @@ pub(super) async fn go_on(
     };
     let reply = ChannelReply::Attached { received: lasting.detach() };
     if write_frame(&mut send, &reply).await.is_ok() {
-        lasting.go_on((send, recv), generation, received);
+        lasting.go_on((send, recv, ()), generation, received);
     }
 }

@@ -78,16 +78,16 @@ impl Lasting {
         locked(&self.0).attach(leg, generation, received)
     }
 
-    /// Goes on over the connection on which somebody asked for it and was answered. One that is no
-    /// good is left, and another can come. Returns whether it goes on.
+    /// Goes on over the connection on which somebody asked for it and was answered, which has this
+    /// place. One that is no good is left, and another can come. Returns whether it goes on.
     pub(crate) fn go_on(
         &self,
-        (send, recv): (Outlet, Inlet),
+        (send, recv, place): (Outlet, Inlet, impl Any + Send),
         generation: u32,
         received: u64,
     ) -> bool {
         let Some(leg) = Leg::new(send, recv) else { return false };
-        let attached = self.attach(leg, generation, received);
+        let attached = self.attach(leg.in_place(place), generation, received);
         attached.inspect_err(|error| tracing::info!(?error, "a flow does not go on")).is_ok()
     }
 
@@ -156,10 +156,6 @@ impl Lasting {
 pub(crate) struct WeakLasting(std::sync::Weak<Mutex<Held>>);
 
 impl WeakLasting {
-    pub(crate) fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-
     pub(crate) fn upgrade(&self) -> Option<Lasting> {
         self.0.upgrade().map(Lasting)
     }
