@@ -11,6 +11,7 @@
 //!   takes the flow, it leaves without another path and waits for one.
 //! - A flow moves when it is old enough to be worth it, and then rarely; a few flows at a time.
 //! - What failed rests, longer each time.
+//! - A flow that may not ask, as its token has expired, is left alone until it has another token.
 
 mod prospect;
 #[cfg(test)]
@@ -67,9 +68,16 @@ pub enum Input {
     },
     /// There are other addresses, or other nodes: what failed may work now.
     Renewed,
+    /// It may ask its egress for another connection until then.
     Began {
         flow: u64,
         over: Candidate,
+        asks_until: Moment,
+    },
+    /// It may ask until then, by another token.
+    MayAsk {
+        flow: u64,
+        until: Moment,
     },
     /// The connection of a flow is gone.
     Lost {
@@ -104,6 +112,8 @@ pub enum Stayed {
     Path,
     /// The path works; the egress refused, or the flow itself was not ready.
     Flow,
+    /// The flow may not ask: its token has expired sooner than was known.
+    Token,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +136,7 @@ struct Running {
     leaves_at: Moment,
     /// Since when its path leads over a relay that is none any more.
     left: Option<Moment>,
+    asks_until: Moment,
     moving: Option<Candidate>,
 }
 
@@ -168,7 +179,8 @@ impl LaneMoves {
         match input {
             Input::Ways { ways, relays } => self.allow(ways, relays),
             Input::Renewed => self.prospects.renew(),
-            Input::Began { flow, over } => self.began(now, flow, over),
+            Input::Began { flow, over, asks_until } => self.began(now, flow, over, asks_until),
+            Input::MayAsk { flow, until } => self.may_ask(flow, until),
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
             Input::Ended { flow } => drop(self.flows.remove(&flow)),
@@ -191,7 +203,8 @@ impl LaneMoves {
 
     /// When something becomes due that no input announces.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let all = self.flows.values().filter_map(|flow| self.next_of(flow));
+        let next = |flow: &Running| self.next_of(flow).filter(|at| *at < flow.asks_until);
+        let all = self.flows.values().filter_map(next);
         all.filter(|at| *at > self.looked).min()
     }
 
@@ -217,11 +230,18 @@ impl LaneMoves {
         (self.ways, self.relays) = (ways, relays);
     }
 
-    fn began(&mut self, now: Moment, flow: u64, over: Candidate) {
+    fn began(&mut self, now: Moment, flow: u64, over: Candidate, asks_until: Moment) {
         let due = now + self.at_least(WORTH_AFTER);
-        let running =
-            Running { over: Some(over), since: now, due, leaves_at: now, left: None, moving: None };
+        let (over, leaves_at) = (Some(over), now);
+        let (left, moving) = (None, None);
+        let running = Running { over, since: now, due, leaves_at, left, asks_until, moving };
         self.flows.insert(flow, running);
+    }
+
+    fn may_ask(&mut self, flow: u64, until: Moment) {
+        if let Some(running) = self.flows.get_mut(&flow) {
+            running.asks_until = until;
+        }
     }
 
     fn lost(&mut self, now: Moment, flow: u64) {
@@ -257,6 +277,7 @@ impl LaneMoves {
             // Another path may do, and this one rests.
             Stayed::Path => self.prospects.failed(now, over, false),
             Stayed::Flow => (running.due, running.leaves_at) = (now + due, now + leaves_at),
+            Stayed::Token => running.asks_until = running.asks_until.min(now),
         }
     }
 
@@ -268,7 +289,8 @@ impl LaneMoves {
         let mut wanted = BTreeSet::new();
         let (ways, relays, prospects) = (&self.ways, &self.relays, &self.prospects);
         for (flow, running) in &mut self.flows {
-            let Some(over) = running.over.filter(|_| running.moving.is_none()) else { continue };
+            let rests = running.moving.is_some() || running.asks_until <= now;
+            let Some(over) = running.over.filter(|_| !rests) else { continue };
             let leads_nowhere = is_left(relays, over);
             running.left = running.left.or(Some(now)).filter(|_| leads_nowhere);
             if running.left.is_some_and(|since| now >= since + LEFT_WITHIN) {

@@ -29,7 +29,7 @@ use rap_mesh_core::{
     lane_path::Standing,
     paths::{Candidate, PathBook},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, SessionId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -170,6 +170,11 @@ impl Lanes {
     /// How flows on TCP connections of their own moved to other paths.
     pub(crate) fn moves(&self) -> MoveStatus {
         self.movers.status()
+    }
+
+    /// The client of this session showed another token: its flows may ask egresses again.
+    pub(crate) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        self.movers.refreshed(mesh, session);
     }
 
     /// Closes every lane at once, whoever uses it.

@@ -15,7 +15,7 @@ use rap_mesh_core::{
     paths::Candidate,
     view::peer_has_role,
 };
-use rap_proto::{NodeId, NodeRole, snapshot::Peer};
+use rap_proto::{NodeId, NodeRole, SessionId, snapshot::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -81,14 +81,23 @@ impl Movers {
             let mover = lanes.entry(key).or_insert_with(begin).clone();
             let movable = Movable { keeper: Arc::downgrade(keeper), flow: lasting.downgrade() };
             locked(&mover.flows).insert(flow, movable);
-            let began = Input::Began { flow, over };
-            locked(&mover.machine).handle_input(mesh.clock.moment(), began);
+            // A token that comes meanwhile is told to a flow that has begun.
+            let mut machine = locked(&mover.machine);
+            let began = Input::Began { flow, over, asks_until: keeper.asks_until() };
+            machine.handle_input(mesh.clock.moment(), began);
+            drop(machine);
             mover
         };
         if over.is_relayed() {
             mover.changed.notify_one();
         }
         Member { mesh: mesh.clone(), mover, flow }
+    }
+
+    /// The client of this session showed another token.
+    pub(super) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        let movers: Vec<Arc<Mover>> = locked(&self.lanes).values().cloned().collect();
+        movers.iter().for_each(|mover| mover.refreshed(mesh, session));
     }
 
     pub(super) fn status(&self) -> MoveStatus {
@@ -119,6 +128,10 @@ impl Member {
             Ok(()) => (&counts.moved, Input::Moved { flow }),
             Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
         };
+        if outcome == Err(Stayed::Token) {
+            // Nothing was tried, and nothing is until there is another token.
+            return self.mover.tell(&self.mesh, input);
+        }
         count.fetch_add(1, Ordering::Relaxed);
         tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
         self.mover.tell(&self.mesh, input);
@@ -153,6 +166,19 @@ impl Mover {
     fn tell(&self, mesh: &Mesh, input: Input) {
         locked(&self.machine).handle_input(mesh.clock.moment(), input);
         self.changed.notify_one();
+    }
+
+    fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        // They are let go when the register is: a flow that is over by then takes itself out of it.
+        let keepers: Vec<(u64, Arc<LaneKeeper>)> = {
+            let flows = locked(&self.flows);
+            let all = flows.iter();
+            all.filter_map(|(flow, movable)| Some((*flow, movable.keeper.upgrade()?))).collect()
+        };
+        for (flow, keeper) in keepers.iter().filter(|(_, keeper)| keeper.session() == session) {
+            let until = keeper.asks_until();
+            self.tell(mesh, Input::MayAsk { flow: *flow, until });
+        }
     }
 
     async fn run(self: Arc<Self>, mesh: Arc<Mesh>) {

@@ -11,7 +11,7 @@ use rap_mesh_core::{
     refusals::worth_trying_elsewhere,
 };
 use rap_proto::{
-    RefusalCode,
+    Moment, RefusalCode, SessionId,
     observation::EndReason,
     wire::{
         self,
@@ -52,6 +52,7 @@ pub(super) struct LaneKeeper {
     key: LaneKey,
     request: OpenFlow,
     newest: Newest,
+    session: SessionId,
     flow: FlowId,
     /// A flow that began on TCP is counted there for as long as it lives.
     began_on: Carrier,
@@ -148,7 +149,19 @@ impl LaneKeeper {
         began_on: Carrier,
     ) -> Self {
         let (member, care) = (OnceLock::new(), Mutex::default());
-        Self { mesh, key, request, newest, flow, began_on, member, care }
+        let session = newest().claims.session;
+        Self { mesh, key, request, newest, session, flow, began_on, member, care }
+    }
+
+    pub(super) const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Until when the newest token counts.
+    pub(super) fn asks_until(&self) -> Moment {
+        let expires_at = (self.newest)().claims.expires_at;
+        let clock = self.mesh.clock;
+        clock.moment() + expires_at.since(clock.now())
     }
 
     /// The flow is on TCP, over this path: from now on it moves with those of its lane.
@@ -209,7 +222,7 @@ impl LaneKeeper {
         let peer = view.peer(self.key.egress).ok_or(Stayed::Path)?;
         // The egress would refuse it, and report that.
         if (self.newest)().claims.check_open(self.mesh.clock.now()).is_err() {
-            return Err(Stayed::Flow);
+            return Err(Stayed::Token);
         }
         let made = stream::try_one(&self.mesh, self.key, peer, over).await;
         made.map(|(secured, _)| secured).map_err(|()| Stayed::Path)

@@ -5,6 +5,8 @@ use super::*;
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
+/// Nobody's token expires before.
+pub(super) const FOR_EVER: Moment = Moment::from_micros(u64::MAX);
 /// More happenings than this at one moment mean that the machine keeps itself busy.
 const MOST_AT_ONCE: u32 = 400;
 
@@ -95,8 +97,17 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, flow: u64, over: Candidate) {
+        self.begin_until(flow, over, FOR_EVER);
+    }
+
+    /// A flow whose token expires then.
+    pub(super) fn begin_until(&mut self, flow: u64, over: Candidate, asks_until: Moment) {
         self.book.flows.insert(flow, (over, Vec::new()));
-        self.tell(Input::Began { flow, over });
+        self.tell(Input::Began { flow, over, asks_until });
+    }
+
+    pub(super) fn shows_token(&mut self, flow: u64, until: Moment) {
+        self.tell(Input::MayAsk { flow, until });
     }
 
     pub(super) fn end(&mut self, flow: u64) {
@@ -216,7 +227,8 @@ impl World {
             self.most_moving = self.most_moving.max(self.moving());
             if let (Bug::LosesCount, Effect::Move { flow, .. }) = (self.bug, effect) {
                 let over = self.over(flow);
-                self.lane.handle_input(self.now, Input::Began { flow, over });
+                let began = Input::Began { flow, over, asks_until: FOR_EVER };
+                self.lane.handle_input(self.now, began);
             }
         }
     }
@@ -246,7 +258,7 @@ impl World {
                 self.book.passed.entry(over).or_default().1 = self.now;
                 self.tell(Input::Moved { flow });
                 if self.bug == Bug::ForgetsMoves {
-                    self.tell(Input::Began { flow, over });
+                    self.tell(Input::Began { flow, over, asks_until: FOR_EVER });
                 }
             }
             Coming::Moved(flow, over) if self.book.flows.contains_key(&flow) => {
