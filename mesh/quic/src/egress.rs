@@ -32,7 +32,7 @@ pub(crate) use flow::{Origin, Reached, reach};
 use crate::{
     carried::CarriedFlows,
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
-    kept::{NotFound, Opener, Owner, Waiting},
+    kept::{NotFound, Opener, Owner, Waiting, hand_over},
     mesh::{Mesh, close},
     pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
@@ -45,8 +45,6 @@ use flow::allow;
 pub(crate) use meetings::Meetings;
 pub(crate) use tokens::TokenCache;
 
-/// How long an entry may take to take the answer to a flow that goes on.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// How long flows may take to end once they were told.
 const CUT_LINGER: Duration = Duration::from_secs(1);
 
@@ -214,13 +212,13 @@ async fn begin(
 }
 
 /// Gives a flow this connection, after the checks of an opening: one that lost the connection it was
-/// on, or that leaves it. Until the answer is out the old one stays, if it is there.
+/// on, or that leaves it.
 async fn go_on(
     served: &Served,
     (mut send, recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: &AccessClaims,
-    Resume { flow, generation, received }: Resume,
+    resume: Resume,
 ) {
     let Served { mesh, origin, .. } = served;
     let refused = |code| {
@@ -231,25 +229,22 @@ async fn go_on(
         return refuse_with(&mut send, refused(code)).await;
     }
     let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
-    let lasting = match mesh.kept.find(flow, owner, generation) {
+    let lasting = match mesh.kept.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
         Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
         Err(NotFound::Foreign) => {
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
     };
-    let Ok(received_here) = lasting.offer(generation) else {
-        return answer_last(&mut send, &FlowReply::Gone).await;
-    };
-    let reply = FlowReply::Attached { received: received_here };
-    // Until it is taken the flow counts as one that somebody comes for.
-    let answered = timeout(ANSWER_LIMIT, write_frame(&mut send, &reply)).await;
     let spot = served.lasting.spot();
     let tag = spot.tag();
-    if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv, spot), generation, received) {
-        tag.by(&lasting, generation);
+    let answer = |offer| match offer {
+        Some(received) => FlowReply::Attached { received },
+        None => FlowReply::Gone,
+    };
+    if hand_over(&lasting, (send, recv, spot), resume, answer).await {
+        tag.by(&lasting, resume.generation);
     }
-    lasting.withdraw(generation);
 }
 
 async fn refuse_with(send: &mut Outlet, refusal: Refusal) {

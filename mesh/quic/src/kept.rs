@@ -12,13 +12,18 @@ use std::{
 
 use rap_mesh_core::resume::RESUME_WITHIN;
 use rap_proto::{
-    ChannelKind, Lane, PublicKey, ResourceId, SessionId, token::AccessClaims, wire::resume::FlowId,
+    ChannelKind, Lane, PublicKey, ResourceId, SessionId,
+    token::AccessClaims,
+    wire::resume::{FlowId, Resume},
 };
+use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     egress::Origin,
+    frames::{ANSWER_LIMIT, write_frame},
     mesh::{Mesh, locked},
-    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, WeakLasting, lasting},
+    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, Unsent, WeakLasting, abandon, lasting},
 };
 
 pub(crate) struct KeptFlows {
@@ -122,6 +127,38 @@ impl KeptFlows {
         };
         if generation > flow.generation() { Ok(flow) } else { Err(NotFound::Gone) }
     }
+}
+
+/// Answers whoever asked for a flow, and gives it the connection that was asked on, which has this
+/// place. Until the answer is out the old one stays, if it is there; when it is not taken in time, or
+/// when a newer one is asked for, everything is as before. Without a number the answer is that there is
+/// nothing to go on with. Returns whether the flow goes on.
+pub(crate) async fn hand_over<T: Serialize>(
+    lasting: &Lasting,
+    (mut send, recv, place): (Outlet, Inlet, impl Any + Send),
+    Resume { generation, received, .. }: Resume,
+    answer: impl FnOnce(Option<u64>) -> T,
+) -> bool {
+    let offer = lasting.offer(generation).ok();
+    let reply = answer(offer);
+    let answering = async {
+        write_frame(&mut send, &reply).await?;
+        if offer.is_none() {
+            send.finish().await;
+        }
+        Ok::<(), Unsent>(())
+    };
+    // Until it is taken the flow counts as one that somebody comes for.
+    let answered = matches!(timeout(ANSWER_LIMIT, answering).await, Ok(Ok(())));
+    let Some(_) = offer else { return false };
+    let goes_on = if answered {
+        lasting.go_on((send, recv, place), generation, received)
+    } else {
+        abandon(send, recv);
+        false
+    };
+    lasting.withdraw(generation);
+    goes_on
 }
 
 /// A name that nobody can guess. `None` when there is no randomness.

@@ -197,7 +197,12 @@ pub(crate) fn request(fabric: &Fabric, claims: &AccessClaims, resume: Resume) ->
     OpenFlow { token, proof, channel, traceparent: None, resume: Some(resume) }
 }
 
-async fn ask(fabric: &Fabric, from: NodeId, lane: Lane, request: &OpenFlow) -> (Raw, FlowReply) {
+pub(crate) async fn ask(
+    fabric: &Fabric,
+    from: NodeId,
+    lane: Lane,
+    request: &OpenFlow,
+) -> (Raw, FlowReply) {
     let mut raw = Raw::dial(fabric, EGRESS, lane_alpn(lane), Some(from)).await;
     raw.say(request).await;
     let reply = raw.frame().await;
@@ -313,7 +318,7 @@ async fn an_entry_keeps_so_many_channels_without_a_connection_and_ends_the_other
 }
 
 /// The first connection of a client that holds this key.
-async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw {
+pub(crate) async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw {
     let mut claims = fabric.claims();
     (claims.session, claims.client_key) = (session, key.public_key());
     let token = fabric.token(&claims);
@@ -326,7 +331,7 @@ async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw 
 }
 
 /// Asks for a channel on a connection of its own.
-async fn join(
+pub(crate) async fn join(
     fabric: &Fabric,
     (session, key): (SessionId, &LocalKey),
     lane: Lane,
