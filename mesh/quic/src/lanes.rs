@@ -1,6 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
+mod answer;
 pub(crate) mod chains;
 mod dial;
 mod drive;

@@ -6,16 +6,13 @@ use std::{
     time::Duration,
 };
 
-use rap_mesh_core::{
-    carrier::Carrier, ended::Close, moves::Stayed, paths::Candidate,
-    refusals::worth_trying_elsewhere,
-};
+use rap_mesh_core::{carrier::Carrier, ended::Close, moves::Stayed, paths::Candidate};
 use rap_proto::{
-    Moment, RefusalCode, SessionId,
+    Moment, SessionId,
     observation::EndReason,
     wire::{
         self,
-        lane::{FlowReply, OpenFlow},
+        lane::OpenFlow,
         resume::{FlowId, Resume},
     },
 };
@@ -23,6 +20,7 @@ use tokio::time::timeout;
 
 use super::{
     LaneKey, Ways,
+    answer::{Failed, received},
     dial::dial,
     moves::Member,
     request::{Newest, Place},
@@ -86,13 +84,6 @@ enum Counted {
     OnLane(Place),
     /// The next connection that the flow moves to has it, too.
     OnTcp(Arc<stream::Place>),
-}
-
-/// Why an attempt came to nothing.
-enum Failed {
-    Passing,
-    /// The egress says no, or has nothing to go on with.
-    Final(Option<Close>),
 }
 
 /// A connection on which a flow is asked for. The egress may have moved the flow to it when the
@@ -244,8 +235,8 @@ impl LaneKeeper {
                 let attached = flow.attach(leg.in_place(place), generation, came);
                 attached.map_err(|_| Stayed::Flow)
             }
-            Ok(Err(Failed::Final(_))) => Err(Stayed::Flow),
-            Ok(Err(Failed::Passing)) | Err(_) => Err(Stayed::Path),
+            Ok(Err(failed)) => Err(failed.stayed()),
+            Err(_) => Err(Stayed::Path),
         };
         if outcome.is_err() {
             flow.withdraw(generation);
@@ -276,10 +267,10 @@ impl LaneKeeper {
             match self.attempt(flow, order).await {
                 Ok(over) => return self.went_on(flow, over),
                 Err(Failed::Final(close)) => return flow.give_up(close),
-                Err(Failed::Passing) => {
+                Err(Failed::Path | Failed::ForNow) => {
                     tokio::time::sleep(pause).await;
                     pause = LONGEST_PAUSE.min(2 * pause);
-                    // One that connects and then says nothing is not all that is tried.
+                    // One that connects and then says nothing, or no, is not all that is tried.
                     order.reverse();
                 }
             }
@@ -307,13 +298,13 @@ impl LaneKeeper {
             let (tag, retired) = (on_lane.tag(), on_lane.lane_retired());
             let (leg, came) = tokio::select! {
                 biased;
-                asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Passing)??,
-                () = retired.cancelled() => return Err(Failed::Passing),
+                asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Path)??,
+                () = retired.cancelled() => return Err(Failed::Path),
             };
             Ok((carrier, over, leg.in_place(place), came, Some(tag)))
         };
         let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
-        let (carrier, over, leg, came, tag) = asked.unwrap_or(Err(Failed::Passing))?;
+        let (carrier, over, leg, came, tag) = asked.unwrap_or(Err(Failed::Path))?;
         flow.attach(leg, generation, came).map_err(|_| Failed::Final(None))?;
         tag.into_iter().for_each(|tag| tag.by(flow, generation));
         tracing::info!(%carrier, generation, "a flow goes on");
@@ -332,7 +323,7 @@ impl LaneKeeper {
                 biased;
                 Ok(further) = &mut first => Ok(further),
                 Ok(further) = &mut other => Ok(further),
-                else => Err(Failed::Passing),
+                else => Err(Failed::Path),
             },
         }
     }
@@ -340,20 +331,19 @@ impl LaneKeeper {
     async fn connect(&self, carrier: Carrier) -> Result<Further, Failed> {
         let Self { mesh, key, .. } = self;
         if mesh.carrier.is_some_and(|only| only != carrier) {
-            return Err(Failed::Passing);
+            return Err(Failed::Path);
         }
         match carrier {
             Carrier::Tcp => {
                 let place = match self.began_on {
                     Carrier::Tcp => None,
                     Carrier::Quic => {
-                        let place = stream::Place::take(mesh).ok_or(Failed::Passing)?;
+                        let place = stream::Place::take(mesh).ok_or(Failed::Path)?;
                         Some(Counted::OnTcp(Arc::new(place)))
                     }
                 };
-                let (secured, over) = stream::dial(mesh, (*key, Ways::All), true)
-                    .await
-                    .map_err(|_| Failed::Passing)?;
+                let (secured, over) =
+                    stream::dial(mesh, (*key, Ways::All), true).await.map_err(|_| Failed::Path)?;
                 let Secured { outlet, inlet, .. } = secured;
                 Ok(Further { carrier, outlet, inlet, over: Some(over), place })
             }
@@ -362,10 +352,10 @@ impl LaneKeeper {
                     .lanes
                     .pool
                     .get(mesh.tasks_of(key.lane), *key, || dial(mesh.clone(), *key, Ways::All));
-                let lane = pick.await.map_err(|_| Failed::Passing)?.value;
+                let lane = pick.await.map_err(|_| Failed::Path)?.value;
                 // A lane that carries a flow is in use.
-                let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;
-                let (send, recv) = lane.connection.open_bi().await.map_err(|_| Failed::Passing)?;
+                let place = Place::take(mesh, &lane).ok_or(Failed::Path)?;
+                let (send, recv) = lane.connection.open_bi().await.map_err(|_| Failed::Path)?;
                 let (outlet, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
                 let place = Some(Counted::OnLane(place));
                 Ok(Further { carrier, outlet, inlet, over: None, place })
@@ -380,7 +370,7 @@ impl LaneKeeper {
         resume: Resume,
     ) -> Result<(Leg, u64), Failed> {
         let mut asking = Asking(Some((outlet, inlet)));
-        let (outlet, inlet) = asking.0.as_mut().ok_or(Failed::Passing)?;
+        let (outlet, inlet) = asking.0.as_mut().ok_or(Failed::Path)?;
         let admitted = (self.newest)();
         let request = OpenFlow {
             token: admitted.token.clone(),
@@ -388,30 +378,10 @@ impl LaneKeeper {
             resume: Some(resume),
             ..self.request.clone()
         };
-        outlet.write_all(&wire::frame(&request)).await.map_err(|_| Failed::Passing)?;
-        match read_frame(inlet).await.map_err(|_| Failed::Passing)? {
-            FlowReply::Attached { received } => {
-                let (outlet, inlet) = asking.0.take().ok_or(Failed::Passing)?;
-                let leg = Leg::new(outlet, inlet).ok_or(Failed::Passing)?;
-                Ok((leg, received))
-            }
-            FlowReply::Refused(refused) if worth_trying_elsewhere(refused.code) => {
-                Err(Failed::Passing)
-            }
-            FlowReply::Refused(refused) => Err(Failed::Final(Some(ended_by(refused.code)))),
-            // An egress that started again, or never knew of such flows.
-            FlowReply::Gone | FlowReply::Opened => Err(Failed::Final(None)),
-        }
-    }
-}
-
-/// What a refusal means for a flow that runs.
-fn ended_by(code: RefusalCode) -> Close {
-    match code {
-        RefusalCode::SessionTerminated | RefusalCode::AccessDenied => {
-            Close::Ended(EndReason::Terminated)
-        }
-        RefusalCode::LeaseSuperseded => Close::Ended(EndReason::LeaseLost),
-        _ => Close::Ended(EndReason::PathLost),
+        outlet.write_all(&wire::frame(&request)).await.map_err(|_| Failed::Path)?;
+        let came = received(read_frame(inlet).await)?;
+        let (outlet, inlet) = asking.0.take().ok_or(Failed::Path)?;
+        let leg = Leg::new(outlet, inlet).ok_or(Failed::Path)?;
+        Ok((leg, came))
     }
 }
