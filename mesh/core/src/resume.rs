@@ -22,6 +22,7 @@
 mod budget;
 mod received;
 mod sent;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ use rap_proto::Moment;
 pub use budget::Budget;
 use received::Received;
 use sent::Sent;
+pub use shares::Shares;
 
 /// The most bytes of one direction that are kept for sending them again.
 pub const MAX_REPLAY_BYTES: usize = 4 * 1024 * 1024;

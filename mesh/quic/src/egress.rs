@@ -182,8 +182,7 @@ async fn begin(
         Ok(reached) => reached,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
-    let most = mesh.limits.lasting_flows;
-    let name = resume.and_then(|resume| mesh.kept.name(most, resume.flow, owner));
+    let name = resume.and_then(|resume| mesh.kept.name(resume.flow, owner));
     let reply = match name {
         Some(_) => FlowReply::Attached { received: 0 },
         None => FlowReply::Opened,

@@ -68,8 +68,7 @@ async fn begin(
     let mesh = &client.mesh;
     let mut account = account.reached().await;
     let owner = returned::owner(&admitted.claims, channel, lane);
-    let most = mesh.limits.lasting_flows;
-    let name = resume.and_then(|resume| mesh.kept_channels.name(most, resume.flow, owner));
+    let name = resume.and_then(|resume| mesh.kept_channels.name(resume.flow, owner));
     let (lasts, reply) = match name {
         Some(_) => (true, ChannelReply::Attached { received: 0 }),
         None => (false, ChannelReply::Opened),

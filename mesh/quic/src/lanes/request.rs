@@ -293,8 +293,8 @@ async fn request(
 /// A flow that began on the lane and goes on elsewhere when that carries nothing any more. `None`
 /// when something came that does not belong to it.
 fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
-    let (store, tag) = (place.mesh.lanes.store.clone(), place.tag());
-    let egress = place.lane.key.egress;
+    let LaneKey { egress, organization, .. } = place.lane.key;
+    let (store, tag) = (place.mesh.lanes.store.of(organization), place.tag());
     let leg = Leg::new(ends.0, ends.1)?.in_place(place);
     let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
     tag.by(&flow, Resume::FIRST);

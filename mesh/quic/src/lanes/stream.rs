@@ -107,7 +107,7 @@ pub(super) async fn ask(
         Ok(FlowReply::Attached { .. }) => {
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
             let keeper = Arc::new(asked.keeper(mesh, key, name, Carrier::Tcp));
-            let store = mesh.lanes.store.clone();
+            let store = mesh.lanes.store.of(key.organization);
             let (send, recv, flow) = lasting(leg, keeper.clone(), store, None);
             keeper.join(&flow, over);
             let _place = Counted::OnTcp { _place: place };

@@ -30,7 +30,7 @@ use crate::mesh::locked;
 use held::Held;
 
 pub(crate) use leg::Leg;
-pub(crate) use store::Store;
+pub(crate) use store::{OfStore, Store};
 
 /// Who brings a flow its next connection.
 pub(crate) trait Keeper: Send + Sync {
@@ -63,7 +63,7 @@ pub(crate) struct LastingOutlet {
 pub(crate) fn lasting(
     leg: Leg,
     keeper: Arc<dyn Keeper>,
-    store: Arc<Store>,
+    store: OfStore,
     kept: Option<Box<dyn Any + Send>>,
 ) -> (Outlet, Inlet, Lasting) {
     let held = Arc::new_cyclic(|me| Mutex::new(Held::new(me.clone(), leg, keeper, store, kept)));

@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::{
     super::{Broken, Unsent},
-    Keeper, Lasting, Store,
+    Keeper, Lasting, OfStore,
     leg::{Gone, Got, Leg},
 };
 use crate::clock::Clock;
@@ -55,7 +55,7 @@ pub(super) struct Held {
     pub(super) handles: u8,
     clock: Clock,
     keeper: Arc<dyn Keeper>,
-    store: Arc<Store>,
+    store: OfStore,
     /// What it counts this flow with.
     counted: usize,
     /// What was taken of its places without a connection.
@@ -69,7 +69,7 @@ impl Held {
         me: Weak<Mutex<Self>>,
         leg: Leg,
         keeper: Arc<dyn Keeper>,
-        store: Arc<Store>,
+        store: OfStore,
         kept: Option<Box<dyn Any + Send>>,
     ) -> Self {
         Self {
