@@ -180,7 +180,7 @@ impl LaneMoves {
             Input::Ways { ways, relays } => self.allow(ways, relays),
             Input::Renewed => self.prospects.renew(),
             Input::Began { flow, over, asks_until } => self.began(now, flow, over, asks_until),
-            Input::MayAsk { flow, until } => self.may_ask(flow, until),
+            Input::MayAsk { flow, until } => self.may_ask(now, flow, until),
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
             Input::Ended { flow } => drop(self.flows.remove(&flow)),
@@ -238,8 +238,12 @@ impl LaneMoves {
         self.flows.insert(flow, running);
     }
 
-    fn may_ask(&mut self, flow: u64, until: Moment) {
+    fn may_ask(&mut self, now: Moment, flow: u64, until: Moment) {
         if let Some(running) = self.flows.get_mut(&flow) {
+            if running.asks_until <= now {
+                // It could not leave; now it has its time for it.
+                running.left = None;
+            }
             running.asks_until = until;
         }
     }

@@ -122,9 +122,12 @@ fn a_flow_whose_token_has_expired_is_not_tried_until_it_has_another() {
     world.repairs(direct());
     world.run(600 * SECOND);
     assert_eq!((world.moves, world.trials - trials), (0, 0), "it could not move");
+    world.shows_token(1, world.now + SECOND);
+    world.works = [relay(1)].into();
     world.drops_relay(node(1));
     world.run(600 * SECOND);
     assert_eq!((world.moves, world.leaves, world.over(1)), (0, 0, relay(1)));
+    world.works = all_ways().into_iter().collect();
     assert_eq!(world.lane.poll_timeout(), None);
     let until = world.now + 60 * SECOND;
     world.shows_token(1, until);

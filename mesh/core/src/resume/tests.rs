@@ -5,7 +5,6 @@ mod moves;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
-
 use rap_proto::OrganizationId;
 
 use super::*;
