@@ -244,7 +244,9 @@ impl Mover {
         let lasting = locked(&self.flows).get(&flow).and_then(|movable| movable.flow.upgrade());
         let LaneKey { egress, lane, .. } = self.key;
         tracing::info!(%egress, %lane, "a flow leaves a relay that is none any more");
-        lasting.into_iter().for_each(|lasting| drop(lasting.detach()));
+        if let Some(lasting) = lasting {
+            lasting.detach();
+        }
     }
 
     /// In a task of its own: a flow is not left halfway when its lane has no other.
