@@ -1,6 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
+mod answer;
 mod carriers;
 pub(crate) mod chains;
 mod dial;
@@ -15,7 +16,6 @@ mod socket;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -31,7 +31,7 @@ use rap_mesh_core::{
     lane_path::Standing,
     paths::{Candidate, PathBook},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, SessionId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +42,10 @@ pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
     CarrierStatus, LaneStatus, MoveStatus, Path,
+    carried::CarriedFlows,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
-    pipe::{Store, WeakLasting},
+    pipe::Store,
     pool::{Pool, Pooled},
     relays::Use,
     watch::until,
@@ -89,11 +90,8 @@ pub(crate) struct LaneConnection {
     /// New flows go elsewhere.
     retired: CancellationToken,
     open_flows: AtomicUsize,
-    /// How many places there have been among them.
-    places: AtomicU64,
-    /// Of those flows the ones that can go on elsewhere, by their place, with the generation that
-    /// this lane carries.
-    lasting: Mutex<BTreeMap<u64, (WeakLasting, u32)>>,
+    /// Of those flows the ones that can go on elsewhere.
+    lasting: Arc<CarriedFlows>,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
 }
@@ -184,6 +182,11 @@ impl Lanes {
         self.choices.status(mesh)
     }
 
+    /// The client of this session showed another token: its flows may ask egresses again.
+    pub(crate) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        self.movers.refreshed(mesh, session);
+    }
+
     /// Closes every lane at once, whoever uses it.
     pub(crate) fn close(&self, why: Close) {
         for (_, lane) in self.pool.ready() {
@@ -231,11 +234,7 @@ impl LaneConnection {
     /// Sends new flows elsewhere, and of the running ones those that can go.
     fn retire(&self, mesh: &Mesh) {
         self.retired.cancel();
-        // Whoever is detached gives its place back, which is looked up here.
-        let lasting = std::mem::take(&mut *locked(&self.lasting));
-        for (flow, generation) in lasting.values() {
-            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(*generation));
-        }
+        self.lasting.lose();
         let candidate = self.carried().candidate;
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }

@@ -12,6 +12,7 @@
 //!   the dialer's [`MessageService`] takes it on.
 
 mod bulk;
+mod carried;
 pub mod client;
 mod clock;
 mod congestion;

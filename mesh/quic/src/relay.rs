@@ -204,11 +204,14 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
     }
 }
 
-/// Whether the other side said that its node leaves. A connection that is merely lost is made again.
+/// Whether the other side said that its node leaves, or wants nothing of this one any more. A connection
+/// that is merely lost is made again.
 fn left(ended: &ConnectionError) -> bool {
     let ConnectionError::ApplicationClosed(close) = ended else { return false };
-    let left = Close::Ended(EndReason::NodeLeft);
-    Close::from_code(close.error_code.into_inner()) == Some(left)
+    matches!(
+        Close::from_code(close.error_code.into_inner()),
+        Some(Close::Ended(EndReason::NodeLeft) | Close::Refused(RefusalCode::PeerNotTrusted))
+    )
 }
 
 /// Serves one request that came on TCP.

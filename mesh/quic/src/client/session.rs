@@ -180,7 +180,7 @@ impl ClientSession {
             (send, recv, ChannelReply::Attached { .. }) => {
                 let leg = Leg::new(send, recv).ok_or_else(not_asked_for)?;
                 let succession = self.succession();
-                let store = succession.store.clone();
+                let store = succession.store.of_one();
                 let keeper = ChannelKeeper { succession, request, flow };
                 let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
                 Ok(Channel::new(send, recv))

@@ -69,8 +69,7 @@ async fn begin(
     let mesh = &client.mesh;
     let mut account = account.reached().await;
     let owner = returned::owner(&admitted.claims, channel, lane);
-    let most = mesh.limits.lasting_flows;
-    let name = resume.and_then(|resume| mesh.kept_channels.name(most, resume.flow, owner));
+    let name = resume.and_then(|resume| mesh.kept_channels.name(resume.flow, owner));
     let (lasts, reply) = match name {
         Some(_) => (true, ChannelReply::Attached { received: 0 }),
         None => (false, ChannelReply::Opened),
@@ -80,8 +79,9 @@ async fn begin(
     }
     if let Some(name) = name {
         let waiting = returned::waiting(client);
-        let Some(kept) = mesh.kept_channels.keep(name, (send, recv), waiting) else { return };
-        (send, recv, _) = kept;
+        let kept = mesh.kept_channels.keep(name, (send, recv, ()), waiting);
+        let Some((outlet, inlet, _)) = kept else { return };
+        (send, recv) = (outlet, inlet);
     }
     let mut ends = Halves { send: &mut send, recv: &mut recv };
     let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };

@@ -26,20 +26,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LaneConnection, LaneKey, Ways,
-    carriers::may_use,
-    dial::dial,
-    moves::{Link, Member},
-    resume::LaneKeeper,
-    stream,
+    LaneConnection, LaneKey, Ways, carriers::may_use, dial::dial, resume::LaneKeeper, stream,
 };
 use crate::{
+    carried::{OneFlow, Spot, Tag},
     egress::{Origin, Reached, reach},
     entry::Admitted,
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     kept::new_name,
-    mesh::{Mesh, locked},
-    pipe::{Inlet, Lasting, Leg, Outlet, lasting, lost},
+    mesh::Mesh,
+    pipe::{Inlet, Leg, Outlet, lasting, lost},
     watch::{SNAPSHOT_WAIT, catch_up},
 };
 
@@ -66,7 +62,6 @@ pub(super) enum Counted {
     },
     OnTcp {
         _place: stream::Place,
-        _member: Option<Member>,
     },
     /// Its connection holds the place, as the flow can go on over another.
     WithItsLeg,
@@ -76,8 +71,7 @@ pub(super) enum Counted {
 pub(super) struct Place {
     mesh: Arc<Mesh>,
     lane: Arc<LaneConnection>,
-    /// No other of this lane has it.
-    number: u64,
+    spot: Spot<OneFlow>,
 }
 
 /// A session's token as the client showed it last.
@@ -305,7 +299,7 @@ async fn request(
             Ok(Flow::Lane(LaneFlow { egress, send, recv, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
-            let keeper = asked.keeper(mesh, lane.key, name, None);
+            let keeper = asked.keeper(mesh, lane.key, name, Carrier::Quic);
             let flow = last_on_lane(keeper, (send, recv), place);
             flow.ok_or_else(|| refused(RefusalCode::Malformed))
         }
@@ -321,26 +315,25 @@ async fn request(
 /// A flow that began on the lane and goes on elsewhere when that carries nothing any more. `None`
 /// when something came that does not belong to it.
 fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
-    let (store, carried) = (place.mesh.lanes.store.clone(), place.carried());
-    let egress = place.lane.key.egress;
+    let LaneKey { egress, organization, .. } = place.lane.key;
+    let (store, tag) = (place.mesh.lanes.store.of(organization), place.tag());
     let leg = Leg::new(ends.0, ends.1)?.in_place(place);
     let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
-    carried.by(&flow, Resume::FIRST);
+    tag.by(&flow, Resume::FIRST);
     Some(Flow::Lane(LaneFlow { egress, send, recv, _place: Counted::WithItsLeg }))
 }
 
 impl Asked<'_> {
-    /// Who brings the flow of that name another connection. One that begins on TCP moves with those
-    /// of its lane.
+    /// Who brings the flow of that name another connection.
     pub(super) fn keeper(
         &self,
         mesh: &Arc<Mesh>,
         key: LaneKey,
         flow: FlowId,
-        link: Option<Link>,
+        began_on: Carrier,
     ) -> LaneKeeper {
         let opened = (self.request.clone(), self.newest.clone(), flow);
-        LaneKeeper::new(mesh.clone(), key, opened, link)
+        LaneKeeper::new(mesh.clone(), key, opened, began_on)
     }
 }
 
@@ -362,32 +355,15 @@ impl Place {
         let most = mesh.limits.lane_streams as usize;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        let number = lane.places.fetch_add(1, Ordering::Relaxed);
-        Some(Self { mesh: mesh.clone(), lane: lane.clone(), number })
+        Some(Self { mesh: mesh.clone(), lane: lane.clone(), spot: lane.lasting.spot() })
     }
 
     /// For saying which flow it is that is carried here.
-    pub(super) fn carried(&self) -> OnLane {
-        OnLane { lane: self.lane.clone(), number: self.number }
-    }
-}
-
-/// A place of a lane, whose flow is told when the lane carries nothing any more.
-pub(super) struct OnLane {
-    lane: Arc<LaneConnection>,
-    number: u64,
-}
-
-impl OnLane {
-    pub(super) fn by(self, flow: &Lasting, generation: u32) {
-        locked(&self.lane.lasting).insert(self.number, (flow.downgrade(), generation));
-        // Whoever retired the lane meanwhile did not find it.
-        if self.lane.retired.is_cancelled() {
-            flow.detach_if(generation);
-        }
+    pub(super) fn tag(&self) -> Tag<OneFlow> {
+        self.spot.tag()
     }
 
-    pub(super) fn retired(&self) -> CancellationToken {
+    pub(super) fn lane_retired(&self) -> CancellationToken {
         self.lane.retired.clone()
     }
 }
@@ -396,6 +372,5 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.lane.last_used.store(self.mesh.clock.moment().micros(), Ordering::Relaxed);
         self.lane.open_flows.fetch_sub(1, Ordering::Relaxed);
-        locked(&self.lane.lasting).remove(&self.number);
     }
 }

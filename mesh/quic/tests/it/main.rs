@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
 mod carriers;
 mod carry;
 mod chains;
 mod ends;
 mod fabric;
+mod fallen;
 mod fence;
 mod holes;
 mod leases;

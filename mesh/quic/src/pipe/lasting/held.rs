@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::{
     super::{Broken, Unsent},
-    Keeper, Lasting, Store,
+    Keeper, Lasting, OfStore,
     leg::{Gone, Got, Leg},
 };
 use crate::clock::Clock;
@@ -58,7 +58,7 @@ pub(super) struct Held {
     pub(super) handles: u8,
     clock: Clock,
     keeper: Arc<dyn Keeper>,
-    store: Arc<Store>,
+    store: OfStore,
     /// What it counts this flow with.
     counted: usize,
     /// What was taken of its places without a connection.
@@ -72,7 +72,7 @@ impl Held {
         me: Weak<Mutex<Self>>,
         leg: Leg,
         keeper: Arc<dyn Keeper>,
-        store: Arc<Store>,
+        store: OfStore,
         kept: Option<Box<dyn Any + Send>>,
     ) -> Self {
         Self {
@@ -255,16 +255,15 @@ impl Held {
     }
 
     /// How far this side came, to be told for another connection while this one stays.
-    pub(super) fn offer(&mut self) -> u64 {
-        self.flow.offer()
+    pub(super) fn offer(&mut self, generation: u32) -> Result<u64, Refused> {
+        self.flow.offer(generation)
     }
 
-    /// No other connection came of the last offer.
-    pub(super) fn withdraw(&mut self) {
-        if !self.flow.is_offered() {
+    /// No other connection came of that offer.
+    pub(super) fn withdraw(&mut self, generation: u32) {
+        if !self.flow.withdraw(generation) {
             return;
         }
-        self.flow.withdraw();
         if self.flow.is_detached() && self.gone.is_none() && !self.reserve() {
             return self.give_up(None);
         }
