@@ -56,6 +56,7 @@ pub use network::{Network, RelayedUdp};
 pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,
+    bounds::{Bound, Limits as RelayLimits},
     carrier::Carrier,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
@@ -63,5 +64,5 @@ pub use rap_mesh_core::{
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
-pub use status::{LaneStatus, MeshStatus, MoveStatus, Path};
+pub use status::{LaneStatus, MeshStatus, MoveStatus, Path, RelayedStatus};
 pub use transport::dialled_lane as lane_transport;

@@ -18,6 +18,7 @@ mod peers;
 mod raw;
 mod reachable;
 mod refusals;
+mod relaying;
 mod resume;
 mod shaping;
 mod targets;
