@@ -129,6 +129,9 @@ pub struct MeshReport {
     pub absent_sessions: usize,
     pub egress_sessions: usize,
     pub relayed_flows: usize,
+    /// What this relay forwarded for them.
+    #[serde(default)]
+    pub relayed: RelayedReport,
     /// Egresses that keep themselves reachable at this relay.
     #[serde(default)]
     pub reachable_nodes: usize,
@@ -154,6 +157,24 @@ pub struct MeshReport {
     pub shaped_up: ShapedReport,
     #[serde(default)]
     pub shaped_down: ShapedReport,
+}
+
+/// What a relay forwarded since the mesh began; it names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayedReport {
+    pub datagrams: u64,
+    /// Of datagrams and of streams.
+    pub bytes: u64,
+    /// Beyond what a flow, an asker or an organization may pass.
+    pub dropped_datagrams: u64,
+    pub dropped_bytes: u64,
+    /// How often a stream was not read for a while, for the same reason.
+    pub held_back: u64,
+    /// How often a flow had to wait for its turn.
+    pub waits: u64,
+    /// Datagrams from elsewhere than a flow's own addresses, as far as the kernel let them through.
+    pub strangers: u64,
 }
 
 /// Of flows on TLS connections of their own; it names nobody.

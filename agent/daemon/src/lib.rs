@@ -38,7 +38,8 @@ pub use actors::status::{StatusError, status};
 pub use board::{
     AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
     ConnectionStatus, ControlStatus, HoleReport, LaneReport, LeasesStatus, MeshReport, MoveReport,
-    PeerReport, PeersStatus, ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
+    PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus, SpoolStatus,
+    StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

@@ -61,6 +61,7 @@ pub use network::{Network, RelayedUdp};
 pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,
+    bounds::{Bound, Limits as RelayLimits},
     carrier::Carrier,
     carriers::{ChoiceStatus, Measured, Reason as CarrierReason},
     channel,
@@ -70,5 +71,5 @@ pub use rap_mesh_core::{
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
-pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path};
+pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path, RelayedStatus};
 pub use transport::dialled_lane as lane_transport;

@@ -22,6 +22,8 @@ pub struct MeshStatus {
     pub egress_sessions: usize,
     /// Flows of other nodes that this relay carries.
     pub relayed_flows: usize,
+    /// What it forwarded for them.
+    pub relayed: RelayedStatus,
     /// Egresses that keep themselves reachable at this relay.
     pub reachable_nodes: usize,
     /// Connections that such an egress made too late: whoever they were for had gone another way.
@@ -43,6 +45,23 @@ pub struct MeshStatus {
     pub shaped_down: Counts,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
+}
+
+/// What a relay forwarded since the start; it names nobody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayedStatus {
+    pub datagrams: u64,
+    /// Of datagrams and of streams.
+    pub bytes: u64,
+    /// Beyond what a flow, an asker or an organization may pass.
+    pub dropped_datagrams: u64,
+    pub dropped_bytes: u64,
+    /// How often a stream was not read for a while, for the same reason.
+    pub held_back: u64,
+    /// How often a flow had to wait for its turn.
+    pub waits: u64,
+    /// Datagrams from elsewhere than a flow's own addresses, as far as the kernel let them through.
+    pub strangers: u64,
 }
 
 /// Of flows on the `tcp` carrier. What went on over another path after a loss is not among it.

@@ -6,7 +6,8 @@ use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
     CarrierStatus, ClassName, ClassStatus, Counts, Dialer, Identity, Measured, MeshEndpoint,
-    MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path, Sections, View,
+    MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path, RelayedStatus, Sections,
+    View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -21,7 +22,7 @@ use crate::{
     },
     board::{
         CarrierMeasured, CarrierReport, ClassReport, HoleReport, LaneReport, MeshReport,
-        MoveReport, ShapedReport,
+        MoveReport, RelayedReport, ShapedReport,
     },
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
@@ -198,6 +199,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         absent_sessions: status.absent_sessions,
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
+        relayed: relayed_report(status.relayed),
         reachable_nodes: status.reachable_nodes,
         reachable_at: status.reachable_at,
         lanes: lanes.collect(),
@@ -208,6 +210,18 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         bandwidth: status.classes.iter().map(class_report).collect(),
         shaped_up: shaped_report(&status.shaped_up),
         shaped_down: shaped_report(&status.shaped_down),
+    }
+}
+
+const fn relayed_report(status: RelayedStatus) -> RelayedReport {
+    RelayedReport {
+        datagrams: status.datagrams,
+        bytes: status.bytes,
+        dropped_datagrams: status.dropped_datagrams,
+        dropped_bytes: status.dropped_bytes,
+        held_back: status.held_back,
+        waits: status.waits,
+        strangers: status.strangers,
     }
 }
 

@@ -22,6 +22,7 @@ mod peers;
 mod raw;
 mod reachable;
 mod refusals;
+mod relaying;
 mod resume;
 mod shaping;
 mod targets;
