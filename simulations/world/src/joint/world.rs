@@ -198,8 +198,8 @@ impl kit::World for World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToNode(index, message) => self.to_node(index, message),
-            Event::ToReplica(index, message) => self.to_replica(index, message),
+            Event::ToNode(index, message) => self.reach_node(index, message),
+            Event::ToReplica(index, message) => self.reach_replica(index, message),
             Event::ToClient(message) => {
                 let mut opened = None;
                 self.client_turn(|clients, turn| opened = clients.handle(turn, message));
@@ -222,14 +222,14 @@ impl kit::World for World {
             Event::ResumeNode(index) => {
                 self.hosts[index].process.resume();
                 for message in self.hosts[index].process.waiting() {
-                    self.to_node(index, message);
+                    self.reach_node(index, message);
                 }
                 self.node_turn(index, SimNode::handle_timeout);
             }
             Event::ResumeReplica(index) => {
                 self.replicas[index].process.resume();
                 for message in self.replicas[index].process.waiting() {
-                    self.to_replica(index, message);
+                    self.reach_replica(index, message);
                 }
                 self.replica_turn(index, |control, turn| control.settle(turn));
             }
@@ -287,13 +287,13 @@ impl kit::World for World {
 }
 
 impl World {
-    fn to_node(&mut self, index: usize, message: Message) {
+    fn reach_node(&mut self, index: usize, message: Message) {
         if let Some(message) = self.hosts[index].process.receive(message) {
             self.node_turn(index, |node, turn| node.handle(turn, message));
         }
     }
 
-    fn to_replica(&mut self, index: usize, message: Message) {
+    fn reach_replica(&mut self, index: usize, message: Message) {
         if let Some(message) = self.replicas[index].process.receive(message) {
             self.replica_turn(index, |control, turn| control.handle(turn, message));
         }
