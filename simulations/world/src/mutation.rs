@@ -29,18 +29,10 @@ mutations! {
     JoinTokenReused = "join-token-reused",
     /// Entry and egress let a session's channel through without asking their fence.
     FenceNotAsked = "fence-not-asked",
-    /// A fence lets a newer generation through before its mark is durable.
-    MarkNotKept = "mark-not-kept",
     /// An egress asks its fence, and not whether it holds the lease itself.
     HolderNotAsked = "holder-not-asked",
     /// The flows of a connection go on when its lease is given back.
     FlowOutlivesLease = "flow-outlives-lease",
     /// A replica folds nothing while another leads.
     OthersNotFolded = "others-not-folded",
-    /// A replica that is behind serves what it has, and a node takes it.
-    BelowTheFloor = "below-the-floor",
-    /// What a leader gives is stored also when it leads no more.
-    LeaderNotGuarded = "leader-not-guarded",
-    /// Control renews the leases of a node that was revoked.
-    RevokedRenewed = "revoked-renewed",
 }

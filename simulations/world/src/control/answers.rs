@@ -38,11 +38,7 @@ impl Control {
             return;
         };
         let answer = match compile(state, node) {
-            Ok(compiled)
-                if compiled.manifest.version == request.have
-                    || compiled.manifest.version < request.have
-                        && !turn.planted(Mutation::BelowTheFloor) =>
-            {
+            Ok(compiled) if compiled.manifest.version <= request.have => {
                 SnapshotAnswer::NotModified
             }
             Ok(compiled) => SnapshotAnswer::Newer(self.bundle(turn, node, compiled, request)),

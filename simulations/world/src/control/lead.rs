@@ -12,10 +12,7 @@ use rap_events::{
 use rap_proto::{Duty, ReplicaId, Timestamp};
 
 use super::{Control, MAX_ROUNDS, at_once};
-use crate::{
-    mutation::Mutation,
-    turn::{Turn, calendar},
-};
+use crate::turn::{Turn, calendar};
 
 const DUTY: Duty = Duty::Processes;
 
@@ -31,9 +28,6 @@ impl Control {
         let running = self.running.as_ref()?;
         let Some(candidate) = &running.candidate else { return Some(Vec::new()) };
         let generation = candidate.leads(turn.moment)?;
-        if turn.planted(Mutation::LeaderNotGuarded) {
-            return Some(Vec::new());
-        }
         Some(vec![leadership::guard(DUTY, generation)])
     }
 

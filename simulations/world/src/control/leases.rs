@@ -27,7 +27,6 @@ use rap_proto::{
 use super::{Control, MAX_ROUNDS, Terms, at_once};
 use crate::{
     message::Message,
-    mutation::Mutation,
     network::Party,
     turn::{Turn, calendar},
 };
@@ -232,15 +231,11 @@ impl Control {
         request: LeasesRequest,
     ) -> Option<LeasesReply> {
         let permitted: Vec<LeaseRenewal> = {
-            let revoked = turn.planted(Mutation::RevokedRenewed);
             let (state, now) = (self.state()?, calendar(turn.now));
-            let holder = state.nodes().get(node).filter(|it| revoked || it.is_approved())?;
+            let holder = state.nodes().get(node).filter(|it| it.is_approved())?;
             let may = |renewal: &&LeaseRenewal| {
                 let found = state.vpn_connections().get(renewal.connection);
-                revoked
-                    || found.is_none_or(|found| {
-                        may_renew(state, holder, (found, renewal.generation), now)
-                    })
+                found.is_none_or(|found| may_renew(state, holder, (found, renewal.generation), now))
             };
             request.renewals.iter().filter(may).copied().collect()
         };

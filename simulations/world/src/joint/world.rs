@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt as _;
 use rap_control_core::state::NodeStanding;
 use rap_events::{
-    Actor, Aggregate as _, DomainEvent, Envelope, Log as _, MemoryLog, leadership::Leadership,
+    Aggregate as _, DomainEvent, Envelope, Log as _, MemoryLog, leadership::Leadership,
     lease::LeaseTable as _, log::MAX_READ_EVENTS, vpn_connection::VpnConnectionEvent,
 };
 use rap_proto::{Generation, LeaseClass, Leased, Moment, NodeId, Timestamp};
@@ -52,10 +52,6 @@ pub const LIVENESS_BOUND: Duration = Duration::from_secs(150);
 pub const CALM: Duration = Duration::from_secs(20);
 /// When nothing fails, the connection has one holder, and keeps it.
 pub const LIVENESS: &str = "liveness";
-/// Whatever is stored in the name of the process managers was given by the one who leads.
-pub const ONE_LEADER: &str = "one_leader";
-/// Whoever was revoked carries nothing any more when its lease is over.
-pub const REVOKED: &str = "revoked";
 /// More events than this in one run: the world runs in circles.
 const MAX_EVENTS: u64 = 1_000_000;
 /// How often a replica looks for what others appended.
@@ -102,7 +98,7 @@ pub struct World {
     places: Arc<Places>,
     /// How far the checkers read the log.
     read: u64,
-    revoked: Vec<(usize, Moment)>,
+    revoked: Vec<usize>,
     grants: u64,
 }
 
@@ -202,8 +198,8 @@ impl kit::World for World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::ToNode(index, message) => self.to_node(index, message),
-            Event::ToReplica(index, message) => self.to_replica(index, message),
+            Event::ToNode(index, message) => self.reach_node(index, message),
+            Event::ToReplica(index, message) => self.reach_replica(index, message),
             Event::ToClient(message) => {
                 let mut opened = None;
                 self.client_turn(|clients, turn| opened = clients.handle(turn, message));
@@ -226,14 +222,14 @@ impl kit::World for World {
             Event::ResumeNode(index) => {
                 self.hosts[index].process.resume();
                 for message in self.hosts[index].process.waiting() {
-                    self.to_node(index, message);
+                    self.reach_node(index, message);
                 }
                 self.node_turn(index, SimNode::handle_timeout);
             }
             Event::ResumeReplica(index) => {
                 self.replicas[index].process.resume();
                 for message in self.replicas[index].process.waiting() {
-                    self.to_replica(index, message);
+                    self.reach_replica(index, message);
                 }
                 self.replica_turn(index, |control, turn| control.settle(turn));
             }
@@ -243,7 +239,6 @@ impl kit::World for World {
             }
             Event::Carry => {
                 (0..self.hosts.len()).for_each(|index| self.node_turn(index, SimNode::carry));
-                self.judge_revoked();
                 self.stage.within(CARRY_EVERY / 2, 2 * CARRY_EVERY, Event::Carry);
             }
             Event::Close(request) => self.client_turn(|clients, turn| clients.close(turn, request)),
@@ -292,13 +287,13 @@ impl kit::World for World {
 }
 
 impl World {
-    fn to_node(&mut self, index: usize, message: Message) {
+    fn reach_node(&mut self, index: usize, message: Message) {
         if let Some(message) = self.hosts[index].process.receive(message) {
             self.node_turn(index, |node, turn| node.handle(turn, message));
         }
     }
 
-    fn to_replica(&mut self, index: usize, message: Message) {
+    fn reach_replica(&mut self, index: usize, message: Message) {
         if let Some(message) = self.replicas[index].process.receive(message) {
             self.replica_turn(index, |control, turn| control.handle(turn, message));
         }
@@ -375,7 +370,7 @@ impl World {
             stage.arm(&mut process.armed, at, Event::ReplicaTimer(index));
         }
         sent.into_iter().for_each(|one| self.post(Party::Replica(index), one));
-        self.read_log(index);
+        self.read_log();
         self.stage.checkers.judge_leases();
     }
 
@@ -456,26 +451,18 @@ impl World {
     }
 
     /// What a turn of this replica appended goes into the checkers' books.
-    fn read_log(&mut self, index: usize) {
+    fn read_log(&mut self) {
         loop {
             let page = self.primary.read(self.read, MAX_READ_EVENTS).now_or_never();
             let page = page.and_then(Result::ok).unwrap_or_default();
             let Some(last) = page.last() else { return };
             self.read = last.position;
-            page.iter().for_each(|envelope| self.take_note(index, envelope));
+            page.iter().for_each(|envelope| self.take_note(envelope));
         }
     }
 
-    fn take_note(&mut self, index: usize, envelope: &Envelope) {
+    fn take_note(&mut self, envelope: &Envelope) {
         let now = self.stage.now();
-        // To take the lead is what makes one.
-        if let Actor::System { process } = &envelope.actor
-            && process != "leadership"
-            && self.leader() != Some(index)
-        {
-            let detail = format!("replica {index} gave {process} and did not lead");
-            self.stage.checkers.verdict.violated(ONE_LEADER, detail);
-        }
         match DomainEvent::from_envelope(envelope) {
             Ok(DomainEvent::VpnConnection(VpnConnectionEvent::LeaseGranted(granted))) => {
                 let generation = Generation::new(granted.generation);
@@ -489,7 +476,7 @@ impl World {
             Ok(DomainEvent::Node(_)) if envelope.event_type == "node.revoked" => {
                 let node = NodeId::from_uuid(envelope.stream.id);
                 if let Some(place) = self.places.get(&node) {
-                    self.revoked.push((*place, now));
+                    self.revoked.push(*place);
                 }
             }
             _ => {}
@@ -526,23 +513,9 @@ impl World {
         self.stage.checkers.leases.touching(0, &touching);
     }
 
-    /// Whoever was revoked is renewed no more as soon as the replicas have heard of it.
-    fn judge_revoked(&mut self) {
-        let now = self.stage.now();
-        let longest = self.stage.mix.pause_lasts + self.stage.mix.cut_lasts + SETTLES;
-        let holders = self.holders();
-        let late = |(node, at): &&(usize, Moment)| {
-            holders.iter().any(|(holder, _)| holder == node) && now.since(*at) > longest
-        };
-        if let Some((node, at)) = self.revoked.iter().find(late) {
-            let detail = format!("node {node} carries {:?} after it was revoked", now.since(*at));
-            self.stage.checkers.verdict.violated(REVOKED, detail);
-        }
-    }
-
     fn judge_holder(&mut self) {
         let holders = self.holders();
-        let revoked: Vec<usize> = self.revoked.iter().map(|(node, _)| *node).collect();
+        let revoked = &self.revoked;
         let right = matches!(holders[..], [(holder, _)] if !revoked.contains(&holder));
         let suspended = self.replicas[0].control.state().is_some_and(|state| {
             let organization = state.vpn_connections().get(CONNECTION).map(|it| it.organization);
@@ -582,9 +555,6 @@ impl World {
         }
     }
 }
-
-/// How long everybody takes to hear of something, besides the faults of the moment.
-const SETTLES: Duration = Duration::from_secs(20);
 
 fn standing(state: &rap_control_core::State, node: &SimNode) -> Standing {
     let found = state.nodes().get(cast::node_id(&node.public_key()));

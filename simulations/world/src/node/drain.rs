@@ -61,9 +61,7 @@ impl SimNode {
         let mut identity = identity(&held.credentials);
         let mut floor = agent.store.floor();
         match mutation {
-            Mutation::FloorForgotten | Mutation::BelowTheFloor
-                if manifest.version < floor.version =>
-            {
+            Mutation::FloorForgotten if manifest.version < floor.version => {
                 floor = Floor::nothing();
             }
             Mutation::AnyNodesSnapshot

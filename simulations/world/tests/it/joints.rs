@@ -3,19 +3,16 @@
 use rap_simulations::{
     Mutation,
     checkers::{FENCE, GRANTED},
-    joint::{
-        Options, run,
-        world::{LIVENESS, ONE_LEADER, REVOKED},
-    },
+    joint::{Options, run, world::LIVENESS},
     kit::search,
     lease::checkers::SINGLE_ACTIVE,
     world::TOTALS,
 };
 
 /// A first look; `cargo xtask test` runs more.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 20;
 /// Within how many seeds each planted bug must be found: as many as CI runs.
-const SEEDS_FOR_A_BUG: u64 = 200;
+const SEEDS_FOR_A_BUG: u64 = 60;
 
 #[test]
 fn every_invariant_holds_where_all_parts_meet() {
@@ -26,8 +23,8 @@ fn every_invariant_holds_where_all_parts_meet() {
     coverage.expect_many(TOTALS, "grants", 2 * SEEDS);
     coverage.expect_many(TOTALS, "flows admitted", SEEDS);
     coverage.expect_many(TOTALS, "observations", SEEDS);
-    coverage.expect("leased", &["admitted", "flow cut", "not held", "older generation refused"]);
-    coverage.expect("replicas", &["leads", "guard refused"]);
+    coverage.expect("leased", &["admitted", "flow cut", "not held"]);
+    coverage.expect("replicas", &["leads"]);
     coverage.expect_faults(&[
         "partition",
         "one-way partition",
@@ -68,11 +65,6 @@ fn a_fence_that_is_not_asked_for_a_sessions_channel_is_found() {
 }
 
 #[test]
-fn a_mark_that_a_power_cut_takes_is_found() {
-    check(Mutation::MarkNotKept, &[FENCE]);
-}
-
-#[test]
 fn an_egress_that_does_not_ask_itself_is_found() {
     check(Mutation::HolderNotAsked, &[SINGLE_ACTIVE, GRANTED]);
 }
@@ -85,19 +77,4 @@ fn a_flow_that_outlives_its_lease_is_found() {
 #[test]
 fn a_replica_that_does_not_fold_what_others_did_is_found() {
     check(Mutation::OthersNotFolded, &["replay", "convergence", LIVENESS]);
-}
-
-#[test]
-fn a_snapshot_of_a_replica_that_is_behind_is_found() {
-    check(Mutation::BelowTheFloor, &["applied"]);
-}
-
-#[test]
-fn a_leader_without_a_guard_is_found() {
-    check(Mutation::LeaderNotGuarded, &[ONE_LEADER]);
-}
-
-#[test]
-fn a_revoked_node_that_is_renewed_is_found() {
-    check(Mutation::RevokedRenewed, &[REVOKED, LIVENESS]);
 }
