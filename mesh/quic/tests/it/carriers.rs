@@ -1,7 +1,7 @@
 //! Which carrier a lane's flows take: by what was measured, and by what the organization says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -82,10 +82,10 @@ async fn pass_datagrams(socket: Arc<UdpSocket>, target: SocketAddr) {
     let mut senders: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
     let mut datagram = [0; 2048];
     while let Ok((length, from)) = socket.recv_from(&mut datagram).await {
-        if !senders.contains_key(&from) {
+        if let Entry::Vacant(place) = senders.entry(from) {
             let sender = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
             sender.connect(target).await.unwrap();
-            senders.insert(from, sender.clone());
+            place.insert(sender.clone());
             let back = socket.clone();
             tokio::spawn(async move {
                 let mut datagram = [0; 2048];
