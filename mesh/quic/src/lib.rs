@@ -37,6 +37,7 @@ mod relays;
 mod shaping;
 mod splice;
 mod status;
+mod tally;
 mod tcp;
 mod tls;
 mod transport;
@@ -64,4 +65,5 @@ pub use rap_mesh_core::{
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{LaneStatus, MeshStatus, MoveStatus, Path};
+pub use tally::{Counted, FlowCounts, FlowEnd, Limit};
 pub use transport::dialled_lane as lane_transport;

@@ -10,6 +10,8 @@ use rap_mesh_core::{
 };
 use rap_proto::{Lane, NodeId, OrganizationId};
 
+use crate::Counted;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshStatus {
     /// Sessions with a client connected to this entry, or expected back.
@@ -39,6 +41,7 @@ pub struct MeshStatus {
     pub shaped_down: Counts,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
+    pub counted: Counted,
 }
 
 /// Of flows on the `tcp` carrier. What went on over another path after a loss is not among it.
