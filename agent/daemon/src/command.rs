@@ -187,6 +187,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
             Some(to) => DriverChoice::RecordingForTests { to },
             None => DriverChoice::None,
         },
+        metrics: config.metrics,
     };
     run(options, shutdown(), |event| match event {
         RunEvent::Pending { node, fingerprint } => {
@@ -263,12 +264,13 @@ fn check(config: &Config) -> Result<ExitCode, Failure> {
     }
     say(&format!(
         "state_dir      {}\nlisten         {}\nadvertise      {}\nworker         {}\n\
-         drain_limit_s  {}\nlog            {}",
+         drain_limit_s  {}\nmetrics        {}\nlog            {}",
         config.state_dir.display(),
         config.listen,
         list(config.advertise.iter(), "(found out)"),
         config.worker.display(),
         config.drain_limit.as_secs(),
+        config.metrics.as_ref().map_or_else(|| "(nowhere)".to_owned(), ToString::to_string),
         config.log,
     ));
     if findings.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(findings.join("; ").into()) }
