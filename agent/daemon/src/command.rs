@@ -22,6 +22,7 @@ use rap_proto::{
     Authority, Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::notify;
@@ -174,6 +175,7 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
 
 fn serve(config: Config) -> Result<ExitCode, Failure> {
     let _logs = logs(&config)?;
+    raise_file_limit();
     let options = RunOptions {
         state_dir: config.state_dir,
         listen: config.listen,
@@ -205,6 +207,17 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
     })?;
     tracing::info!("the agent stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A channel at an egress holds two descriptors at least, the worker's connection and the target's
+/// socket, and a relayed flow two sockets: the usual soft limit of 1,024 would be reached long before
+/// the limits of the mesh.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT, and meanwhile tells the service manager that the
