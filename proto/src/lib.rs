@@ -10,7 +10,9 @@ pub mod beat;
 pub mod bus;
 pub mod carriers;
 pub mod codec;
+pub mod constraint;
 pub mod digest;
+pub mod hole;
 pub mod id;
 pub mod key;
 pub mod lease;
@@ -28,6 +30,7 @@ pub mod wire;
 
 pub use bandwidth::BitRate;
 pub use beat::Authority;
+pub use constraint::Constraint;
 pub use digest::Digest;
 pub use id::*;
 pub use key::{KeyId, PublicKey, Signer};

@@ -40,6 +40,10 @@ pub(crate) enum AnswerError {
     Lost(#[from] io::Error),
     #[error("the worker's answer is malformed: {0}")]
     Malformed(#[from] rap_proto::codec::DecodeError),
+    #[error(
+        "no descriptor is left for the target's socket: this agent or host has too many open files"
+    )]
+    NoDescriptorLeft,
     #[error("the worker's answer lacks its descriptor")]
     Missing,
     #[error("the worker's answer came with more descriptors than belong to it")]
@@ -73,7 +77,12 @@ async fn fill(
 ) -> Result<(), AnswerError> {
     while !room.is_empty() {
         let receive = || receive(stream, room, descriptors);
-        let (length, is_cut) = stream.async_io(Interest::READABLE, receive).await?;
+        let Received { length, came, is_cut } =
+            stream.async_io(Interest::READABLE, receive).await?;
+        // There was room for one at least: the kernel could not give even that to this process.
+        if is_cut && came == 0 {
+            return Err(AnswerError::NoDescriptorLeft);
+        }
         // Those that had no room are closed by the kernel.
         if is_cut || descriptors.len() > MAX_DESCRIPTORS {
             return Err(AnswerError::TooMany);
@@ -86,22 +95,35 @@ async fn fill(
     Ok(())
 }
 
-/// Receives what there is: how many bytes, and whether more descriptors came than there is room for.
+struct Received {
+    length: usize,
+    /// How many descriptors came.
+    came: usize,
+    /// Further ones were sent, and did not come.
+    is_cut: bool,
+}
+
+/// Receives what there is.
 fn receive(
     stream: &UnixStream,
     room: &mut [u8],
     descriptors: &mut Vec<OwnedFd>,
-) -> io::Result<(usize, bool)> {
+) -> io::Result<Received> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut pieces = [IoSliceMut::new(room)];
     let received = recvmsg(stream, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let before = descriptors.len();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(sockets) = message {
             descriptors.extend(sockets);
         }
     }
-    Ok((received.bytes, received.flags.contains(ReturnFlags::CTRUNC)))
+    Ok(Received {
+        length: received.bytes,
+        came: descriptors.len() - before,
+        is_cut: received.flags.contains(ReturnFlags::CTRUNC),
+    })
 }
 
 fn target(descriptor: OwnedFd) -> Result<TcpStream, AnswerError> {

@@ -157,6 +157,44 @@ pub struct MeshReport {
     pub shaped_up: ShapedReport,
     #[serde(default)]
     pub shaped_down: ShapedReport,
+    /// Connections that an egress made to this relay when whoever they were for had gone another way.
+    #[serde(default)]
+    pub late_connections: u64,
+    #[serde(default)]
+    pub counted: CountedReport,
+}
+
+/// What the mesh counted since it began, by closed lists of words; it names nobody. What is absent
+/// is zero.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CountedReport {
+    /// Changes of lanes' paths, by reason.
+    pub switches: BTreeMap<String, u64>,
+    /// How often a lane's search for a path reached each of the five steps.
+    pub steps: BTreeMap<String, u64>,
+    pub holes_found: u64,
+    /// Rounds that found no hole, and holes that were lost, by reason.
+    pub holes_failed: BTreeMap<String, u64>,
+    /// What this node refused, by code.
+    pub refused: BTreeMap<String, u64>,
+    /// What was turned away unheard, by limit.
+    pub limits: BTreeMap<String, u64>,
+    pub flows: Vec<FlowsReport>,
+}
+
+/// Flows of one lane of which this node is one end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowsReport {
+    /// `entry` or `egress`; a node that is both for a flow counts it as an entry.
+    pub end: String,
+    pub lane: rap_proto::Lane,
+    pub open: u64,
+    pub begun: u64,
+    /// Bytes towards resources, and towards clients.
+    pub up: u64,
+    pub down: u64,
 }
 
 /// What a relay forwarded since the mesh began; it names nobody.
@@ -304,8 +342,24 @@ pub struct PeersStatus {
     pub active: usize,
     pub warm: usize,
     pub cold: usize,
+    /// All of them, also those that are not shown.
+    #[serde(default)]
+    pub counts: Vec<PeerCount>,
     /// The active ones first, then by score; the last of many are left out.
     pub peers: Vec<PeerReport>,
+}
+
+/// How many peers there are of one class and kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerCount {
+    /// `active`, `warm` or `cold`.
+    pub class: String,
+    pub is_relay: bool,
+    pub count: u64,
+    /// Those of them that answer, and those that are left alone for a while.
+    pub up: u64,
+    pub resting: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ use rap_proto::{
     Authority, Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::notify;
@@ -175,6 +176,7 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
 
 fn serve(config: Config) -> Result<ExitCode, Failure> {
     let _logs = logs(&config)?;
+    raise_file_limit();
     let options = RunOptions {
         state_dir: config.state_dir,
         listen: config.listen,
@@ -188,6 +190,7 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
             Some(to) => DriverChoice::RecordingForTests { to },
             None => DriverChoice::None,
         },
+        metrics: config.metrics,
     };
     run(options, shutdown(), |event| match event {
         RunEvent::Pending { node, fingerprint } => {
@@ -205,6 +208,17 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
     })?;
     tracing::info!("the agent stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A channel at an egress holds two descriptors at least, the worker's connection and the target's
+/// socket, and a relayed flow two sockets: the usual soft limit of 1,024 would be reached long before
+/// the limits of the mesh.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// Resolves at the first SIGTERM or SIGINT, and meanwhile tells the service manager that the
@@ -264,12 +278,13 @@ fn check(config: &Config) -> Result<ExitCode, Failure> {
     }
     say(&format!(
         "state_dir      {}\nlisten         {}\nadvertise      {}\nworker         {}\n\
-         drain_limit_s  {}\nlog            {}",
+         drain_limit_s  {}\nmetrics        {}\nlog            {}",
         config.state_dir.display(),
         config.listen,
         list(config.advertise.iter(), "(found out)"),
         config.worker.display(),
         config.drain_limit.as_secs(),
+        config.metrics.as_ref().map_or_else(|| "(nowhere)".to_owned(), ToString::to_string),
         config.log,
     ));
     if findings.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(findings.join("; ").into()) }

@@ -12,7 +12,7 @@ use rap_mesh_core::peers::Kind;
 use serde::Deserialize;
 
 use crate::{
-    options::{DEFAULT_DRAIN_LIMIT, DEFAULT_PORT, MAX_DRAIN_LIMIT},
+    options::{DEFAULT_DRAIN_LIMIT, DEFAULT_PORT, MAX_DRAIN_LIMIT, MetricsAt},
     telemetry::LogFormat,
 };
 
@@ -55,6 +55,12 @@ pub struct Settings {
     /// How many seconds open sessions may go on after a stop was asked for [default: 10]
     #[arg(long, global = true, env = "RAP_NODE_DRAIN_LIMIT_S", value_name = "SECONDS")]
     pub drain_limit_s: Option<u64>,
+    /// Where the agent's metrics can be read, as ADDRESS:PORT or unix:PATH [default: nowhere]
+    #[arg(long, global = true, env = "RAP_NODE_METRICS", value_name = "PLACE")]
+    pub metrics: Option<MetricsAt>,
+    /// Let other hosts read the metrics, too: `metrics` need not be on the loopback
+    #[arg(long, global = true, env = "RAP_NODE_METRICS_FOR_OTHER_HOSTS", value_name = "BOOL")]
+    pub metrics_for_other_hosts: Option<bool>,
     /// For tests only: carry connections by sending datagrams to this address of the loopback
     #[arg(
         long,
@@ -120,6 +126,8 @@ pub struct Config {
     pub peers: Option<KindName>,
     pub worker: PathBuf,
     pub drain_limit: Duration,
+    pub metrics: Option<MetricsAt>,
+    pub metrics_for_other_hosts: bool,
     pub recording_driver_for_tests: Option<SocketAddr>,
     pub log: String,
     pub log_format: LogFormat,
@@ -169,6 +177,10 @@ impl Settings {
             peers: self.peers.or(others.peers),
             worker: self.worker.or(others.worker),
             drain_limit_s: self.drain_limit_s.or(others.drain_limit_s),
+            metrics: self.metrics.or(others.metrics),
+            metrics_for_other_hosts: self
+                .metrics_for_other_hosts
+                .or(others.metrics_for_other_hosts),
             recording_driver_for_tests: self
                 .recording_driver_for_tests
                 .or(others.recording_driver_for_tests),
@@ -188,6 +200,8 @@ impl Settings {
             peers: self.peers,
             worker: self.worker.unwrap_or_else(|| beside.join("rap-stream-worker")),
             drain_limit: self.drain_limit_s.map_or(DEFAULT_DRAIN_LIMIT, Duration::from_secs),
+            metrics: self.metrics,
+            metrics_for_other_hosts: self.metrics_for_other_hosts.unwrap_or_default(),
             recording_driver_for_tests: self.recording_driver_for_tests,
             log: self.log.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.unwrap_or_default(),
@@ -219,6 +233,9 @@ impl Config {
         if self.drain_limit > MAX_DRAIN_LIMIT {
             return invalid("drain_limit_s", format!("at most {}", MAX_DRAIN_LIMIT.as_secs()));
         }
+        if let Err(message) = self.check_metrics() {
+            return invalid("metrics", message);
+        }
         if let Some(to) = self.recording_driver_for_tests.filter(|to| !to.ip().is_loopback()) {
             let message = format!("{to} is not on the loopback");
             return invalid("recording_driver_for_tests", message);
@@ -227,6 +244,21 @@ impl Config {
             return invalid("log", error.to_string());
         }
         Ok(())
+    }
+
+    /// They name nobody, and still say how many people work here and when.
+    fn check_metrics(&self) -> Result<(), String> {
+        match &self.metrics {
+            None => Ok(()),
+            Some(MetricsAt::Unix(path)) => check_path(path).map_err(str::to_owned),
+            Some(MetricsAt::Tcp(at)) if at.port() == 0 => {
+                Err("whoever reads them needs to know the port".to_owned())
+            }
+            Some(MetricsAt::Tcp(at)) if !at.ip().is_loopback() && !self.metrics_for_other_hosts => {
+                Err(format!("{at} is not on the loopback; metrics_for_other_hosts allows it"))
+            }
+            Some(MetricsAt::Tcp(_)) => Ok(()),
+        }
     }
 }
 
@@ -287,6 +319,17 @@ mod tests {
     }
 
     #[test]
+    fn metrics_are_nowhere_or_on_this_host_unless_others_are_let_in() {
+        assert_eq!(complete("").unwrap().metrics, None);
+        for place in ["127.0.0.1:9433", "[::1]:9433", "unix:/run/rap/metrics.sock"] {
+            let config = complete(&format!("metrics = \"{place}\"")).unwrap();
+            assert_eq!(config.metrics.map(|at| at.to_string()).as_deref(), Some(place));
+        }
+        let text = "metrics = \"10.0.0.1:9433\"\nmetrics_for_other_hosts = true";
+        assert!(complete(text).is_ok());
+    }
+
+    #[test]
     fn values_outside_their_alphabet_are_refused_by_name() {
         let cases = [
             ("state_dir = \"relative\"", "state_dir"),
@@ -299,6 +342,10 @@ mod tests {
             ("advertise = [\"0.0.0.0:1\"]", "advertise"),
             ("advertise = [\"224.0.0.1:1\"]", "advertise"),
             ("drain_limit_s = 601", "drain_limit_s"),
+            ("metrics = \"localhost:9\"", "metrics"),
+            ("metrics = \"127.0.0.1:0\"", "metrics"),
+            ("metrics = \"10.0.0.1:9\"", "metrics"),
+            ("metrics = \"unix:relative\"", "metrics"),
             ("recording_driver_for_tests = \"10.0.0.1:9\"", "recording_driver_for_tests"),
             ("peers = \"fat\"", "peers"),
             ("log = \"a=b=c\"", "log"),

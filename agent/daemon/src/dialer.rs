@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    answer::{self, Answer},
+    answer::{self, Answer, AnswerError},
     telemetry,
     worker::{InUse, WorkerHandle, write_frame},
 };
@@ -112,6 +112,10 @@ async fn dial(
             tracing::info!(code = %refusal.code, "the worker refused");
             Err(refusal)
         }
+        Err(error @ AnswerError::NoDescriptorLeft) => {
+            tracing::warn!(%error, "a channel was refused");
+            Err(too_many_files())
+        }
         Err(error) => {
             tracing::warn!(%error, "the worker did not answer");
             Err(unavailable())
@@ -131,6 +135,10 @@ async fn connect(serving: &mut Serving) -> Result<(Arc<WorkerHandle>, UnixStream
         let Some(worker) = worker else { return Err(unavailable()) };
         match UnixStream::connect(&worker.socket).await {
             Ok(stream) => return Ok((worker, stream)),
+            Err(error) if is_out_of_files(&error) => {
+                tracing::warn!(%error, "a channel was refused");
+                return Err(too_many_files());
+            }
             Err(error) => {
                 tracing::debug!(%error, "the worker is gone");
                 let changed = timeout_at(deadline, serving.changed()).await;
@@ -142,6 +150,16 @@ async fn connect(serving: &mut Serving) -> Result<(Arc<WorkerHandle>, UnixStream
 
 fn unavailable() -> Refusal {
     Refusal::new(RefusalCode::WorkerUnavailable, "the adapter worker is being restarted")
+}
+
+/// The process or the host has as many as it may.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+}
+
+/// It is this agent that has no place; the worker is well.
+fn too_many_files() -> Refusal {
+    Refusal::new(RefusalCode::LimitReached, "the node has as many files open as it may")
 }
 
 fn unreachable() -> Refusal {

@@ -26,6 +26,7 @@ mod explain;
 mod host;
 mod join;
 mod leases;
+mod metrics;
 pub mod options;
 mod random;
 mod run;
@@ -37,14 +38,16 @@ mod worker;
 pub use actors::status::{StatusError, status};
 pub use board::{
     AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
-    ConnectionStatus, ControlStatus, HoleReport, LaneReport, LeasesStatus, MeshReport, MoveReport,
-    PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus, SpoolStatus,
-    StatusReport, WorkerStatus,
+    ConnectionStatus, ControlStatus, CountedReport, FlowsReport, HoleReport, LaneReport,
+    LeasesStatus, MeshReport, MoveReport, PeerCount, PeerReport, PeersStatus, RelayedReport,
+    ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;
 pub use join::{JoinError, join};
-pub use options::{BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, RunOptions};
+pub use options::{
+    BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, MetricsAt, RunOptions,
+};
 pub use run::{Ready, RunError, RunEvent, RunningAgent, run, start};
 pub use state::{CredentialsError, StateError};
 

@@ -9,6 +9,7 @@ use rap_proto::{
     Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// The default port of a node, UDP and TCP.
 pub const DEFAULT_PORT: u16 = 4433;
@@ -64,7 +65,20 @@ pub struct RunOptions {
     /// How long open sessions may go on after a stop was asked for.
     pub drain_limit: Duration,
     pub driver: DriverChoice,
+    /// Where the agent's metrics can be read; `None`: nowhere.
+    pub metrics: Option<MetricsAt>,
 }
+
+/// Where metrics are read, as HTTP: `ADDRESS:PORT` or `unix:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetricsAt {
+    Tcp(SocketAddr),
+    Unix(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a place for metrics is written ADDRESS:PORT or unix:PATH")]
+pub struct ParseMetricsAtError;
 
 /// What carries connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -154,6 +168,32 @@ impl fmt::Display for ControlUrl {
         } else {
             write!(f, "https://{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl FromStr for MetricsAt {
+    type Err = ParseMetricsAtError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Ok(Self::Unix(PathBuf::from(path))),
+            None => text.parse().map(Self::Tcp).map_err(|_| ParseMetricsAtError),
+        }
+    }
+}
+
+impl fmt::Display for MetricsAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MetricsAt {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 

@@ -144,7 +144,8 @@ async fn serve(
     let board = shared.get_or_init(|| board).clone();
     let mut shutdown = pin!(shutdown);
     let crew = Crew::default();
-    crew.status.set(StatusActor::new(&state.disk.run_dir(), board.clone()).start());
+    let status = StatusActor::new(&state.disk.run_dir(), board.clone(), options.metrics.clone());
+    crew.status.set(status.start());
     let control: ControlUrl = enrollment.control.parse()?;
     let held = match state.credentials()? {
         Some(held) => held,
@@ -253,7 +254,8 @@ impl Agent {
             }
             ActorName::Status => {
                 let run_dir = parts.state.disk.run_dir();
-                own.status.set(StatusActor::new(&run_dir, parts.board).start());
+                let metrics = parts.options.metrics.clone();
+                own.status.set(StatusActor::new(&run_dir, parts.board, metrics).start());
             }
             ActorName::Telemetry => own.telemetry.set(TelemetryActor::new(parts, crew).start()),
             ActorName::Peers => {

@@ -113,6 +113,7 @@ impl Nodes {
                 peers: None,
                 drain_limit: DRAIN_LIMIT,
                 driver: rap_node_agent::DriverChoice::None,
+                metrics: None,
             };
             let agent = rap_node_agent::start(options).map_err(|error| failed(plan.name, error))?;
             self.running.push(agent);

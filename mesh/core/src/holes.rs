@@ -24,7 +24,7 @@ use rap_proto::{
 use crate::paths::Candidate;
 pub use places::{Limits, Places};
 pub use seen::{LOWEST_PORT, may_be_seen_from, may_knock, may_knock_for, seen};
-pub use standing::{Failure, Standing, Step};
+pub use standing::{Failure, Outcomes, Standing, Step};
 
 /// A lane that is relayed for so long begins.
 pub const START_AFTER: Duration = Duration::from_millis(500);
@@ -131,6 +131,7 @@ pub struct Holes {
     failure: Option<Failure>,
     own: Seen,
     far: Seen,
+    outcomes: Outcomes,
     effects: VecDeque<Effect>,
 }
 
@@ -143,6 +144,7 @@ impl Default for Holes {
             failure: None,
             own: Seen::default(),
             far: Seen::default(),
+            outcomes: Outcomes::default(),
             effects: VecDeque::new(),
         }
     }
@@ -236,6 +238,11 @@ impl Holes {
         Standing { step, own, far, failure: self.failure, rounds: self.round }
     }
 
+    /// What rounds came to since this was asked last.
+    pub fn take_outcomes(&mut self) -> Outcomes {
+        std::mem::take(&mut self.outcomes)
+    }
+
     const fn is_meeting(&self) -> bool {
         matches!(self.stage, Stage::Meeting { .. })
     }
@@ -311,6 +318,7 @@ impl Holes {
             Stage::Trying { address, was_open, .. } => {
                 if in_use == Candidate::Direct(*address) {
                     self.failure = None;
+                    self.outcomes.found += 1;
                     self.stage = Stage::Open { address: *address, since: now };
                 } else if hole_is_open {
                     *was_open = true;
@@ -375,6 +383,7 @@ impl Holes {
 
     fn end(&mut self, failure: Failure) {
         self.failure = Some(failure);
+        *self.outcomes.failed.entry(failure).or_default() += 1;
         self.forget();
     }
 

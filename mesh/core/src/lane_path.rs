@@ -126,6 +126,9 @@ pub enum SwitchReason {
 }
 
 impl SwitchReason {
+    pub const ALL: [Self; 6] =
+        [Self::Silent, Self::Hollow, Self::Gone, Self::NotAllowed, Self::Better, Self::Unproven];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Silent => "silent",
@@ -148,6 +151,14 @@ pub struct Standing {
     pub recovery: Option<RecoveryStep>,
 }
 
+/// What happened, counted until it is taken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Happened {
+    pub switches: BTreeMap<SwitchReason, u64>,
+    /// How often each step of the search was reached.
+    pub steps: BTreeMap<RecoveryStep, u64>,
+}
+
 /// INVARIANT: at most [`MAX_OPEN`] paths are open, each for another candidate.
 #[derive(Debug, Clone)]
 pub struct LanePath {
@@ -164,6 +175,7 @@ pub struct LanePath {
     switches: u64,
     last_switch: Option<SwitchReason>,
     settled_at: Moment,
+    happened: Happened,
     effects: VecDeque<Effect>,
 }
 
@@ -185,6 +197,7 @@ impl LanePath {
             switches: 0,
             last_switch: None,
             settled_at: now,
+            happened: Happened::default(),
             effects: VecDeque::new(),
         };
         // A longer path overtook them a moment ago.
@@ -273,6 +286,11 @@ impl LanePath {
         }
     }
 
+    /// What happened since this was asked last.
+    pub fn take_happened(&mut self) -> Happened {
+        std::mem::take(&mut self.happened)
+    }
+
     fn settle(&mut self, now: Moment) {
         self.settled_at = now;
         self.expire(now);
@@ -297,6 +315,7 @@ impl LanePath {
         self.silence.restart(now);
         self.switches += 1;
         self.last_switch = Some(reason);
+        *self.happened.switches.entry(reason).or_default() += 1;
         self.effects.push_back(Effect::Use { generation: to, candidate });
         let fallback = match reason {
             SwitchReason::Better => self.open.get_mut(&before).map(|path| {

@@ -36,6 +36,7 @@ use crate::{
     mesh::{Mesh, close},
     pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
+    tally::{FlowEnd, Limit, Passing},
     tcp::{Secured, refuse},
     tls::caller,
     transport::adjust_accepted_lane,
@@ -105,7 +106,10 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
                     let (outlet, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
                     flows.spawn(serve_flow(served.clone(), outlet, inlet));
                 }
-                Ok((send, _)) => refuse_flow(Outlet::Quic(send)),
+                Ok((send, _)) => {
+                    mesh.tally.reached(Limit::LaneStreams);
+                    refuse_flow(Outlet::Quic(send));
+                }
                 Err(_) => {
                     // Some go on over another connection; the others end.
                     served.lose();
@@ -207,7 +211,9 @@ async fn begin(
         EndReason::PathLost
     };
     let mut lane = Halves { send: &mut send, recv: &mut recv };
-    reached.pass(&mut lane, Side::Lane, &Counters::default(), over).await;
+    let counters = Arc::new(Counters::default());
+    let _passing = Passing::begin(mesh, (FlowEnd::Egress, origin.lane), counters.clone());
+    reached.pass(&mut lane, Side::Lane, &counters, over).await;
 }
 
 /// Gives a flow this connection, after the checks of an opening: one that lost the connection it was

@@ -50,6 +50,7 @@ use crate::{
     relay::{self, Looks, Reachable, Relay},
     relays::RelayOrders,
     shaping::{self, Shaping},
+    tally::{Limit, Tally},
     tcp,
     tls::NodeConfigs,
     transport,
@@ -154,6 +155,7 @@ impl MeshEndpoint {
             limits,
             carrier,
             events,
+            tally: Tally::default(),
             reports: Mutex::default(),
             entry: Mutex::default(),
             clients: Clients::default(),
@@ -243,6 +245,7 @@ impl MeshEndpoint {
             shaped_up: self.running.mesh.shaping.counts(Direction::Up),
             shaped_down: self.running.mesh.shaping.counts(Direction::Down),
             dropped_events: self.running.mesh.events.dropped(),
+            counted: self.running.mesh.tally.read(),
         }
     }
 
@@ -356,6 +359,7 @@ async fn accept(mesh: Arc<Mesh>) {
             .then(|| handshakes.clone().try_acquire_owned().ok())
             .flatten();
         let Some(place) = place else {
+            mesh.tally.reached(Limit::QuicConnections);
             incoming.refuse();
             continue;
         };

@@ -34,6 +34,7 @@ use crate::{
     frames::{HELLO_TIMEOUT, read_frame, read_frame_within, write_frame},
     mesh::{Mesh, close, close_refused, locked},
     pipe::{Inlet, Outlet, lost},
+    tally::Limit,
     tcp::Secured,
     transport::MAX_CLIENT_STREAMS,
     watch::{SNAPSHOT_WAIT, catch_up, until},
@@ -278,7 +279,10 @@ async fn run(
                         let there = mesh.tasks_for(&send).runtime();
                         channels.spawn_on(channel::serve(client.clone(), send, recv), there);
                     }
-                    Ok((send, _)) => channel::refuse(send),
+                    Ok((send, _)) => {
+                        mesh.tally.reached(Limit::ClientStreams);
+                        channel::refuse(send);
+                    }
                     Err(left) => break left,
                 },
             }

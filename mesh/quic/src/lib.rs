@@ -41,6 +41,7 @@ mod relays;
 mod shaping;
 mod splice;
 mod status;
+mod tally;
 mod tcp;
 mod tls;
 mod transport;
@@ -72,4 +73,5 @@ pub use rap_mesh_core::{
 };
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path, RelayedStatus};
+pub use tally::{Counted, FlowCounts, FlowEnd, Limit};
 pub use transport::dialled_lane as lane_transport;

@@ -35,6 +35,7 @@ use crate::{
     relay::{Looks, Reachable, Relay},
     relays::RelayOrders,
     shaping::Shaping,
+    tally::Tally,
     tls::NodeConfigs,
 };
 
@@ -53,6 +54,7 @@ pub(crate) struct Mesh {
     pub(crate) limits: MeshLimits,
     pub(crate) carrier: Option<Carrier>,
     pub(crate) events: EventSender,
+    pub(crate) tally: Tally,
     pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,
     pub(crate) clients: Clients,
@@ -154,6 +156,7 @@ impl Mesh {
 
     /// Reports a refusal for the audit, unless there were too many of its kind.
     pub(crate) fn refused(&self, code: RefusalCode, claimed: Option<Claimed>) {
+        self.tally.refused(code);
         if !locked(&self.reports).admit(self.clock.moment(), claimed.is_some()) {
             return self.events.drop_one();
         }

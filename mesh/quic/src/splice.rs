@@ -21,6 +21,12 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    #[cfg(test)]
+    pub(crate) fn add(&self, up: u64, down: u64) {
+        self.up.fetch_add(up, Ordering::Relaxed);
+        self.down.fetch_add(down, Ordering::Relaxed);
+    }
+
     /// Towards the resource, then towards the client.
     pub(crate) fn read(&self) -> (u64, u64) {
         (self.up.load(Ordering::Relaxed), self.down.load(Ordering::Relaxed))

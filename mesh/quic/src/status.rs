@@ -12,6 +12,8 @@ use rap_mesh_core::{
 };
 use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRule};
 
+use crate::Counted;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshStatus {
     /// Sessions with a client connected to this entry, or expected back.
@@ -45,6 +47,7 @@ pub struct MeshStatus {
     pub shaped_down: Counts,
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
+    pub counted: Counted,
 }
 
 /// What a relay forwarded since the start; it names nobody.

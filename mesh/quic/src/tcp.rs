@@ -31,6 +31,7 @@ use crate::{
     mesh::Mesh,
     pipe::{Inlet, Outlet, pipe},
     relay,
+    tally::Limit,
 };
 
 use ahead::ReadAhead;
@@ -115,6 +116,7 @@ pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener, places: Arc<S
         let (Ok(handshake), Ok(place)) =
             (handshakes.clone().try_acquire_owned(), places.clone().try_acquire_owned())
         else {
+            mesh.tally.reached(Limit::TcpConnections);
             continue;
         };
         let task_mesh = mesh.clone();

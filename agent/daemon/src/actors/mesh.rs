@@ -1,13 +1,13 @@
 //! Feeds the mesh with snapshots and certificates, and carries what it saw to the spool.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    CarrierStatus, ClassName, ClassStatus, Counts, Dialer, Identity, Measured, MeshEndpoint,
-    MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path, RelayedStatus, Sections,
-    View,
+    CarrierStatus, ClassName, ClassStatus, Counted, Counts, Dialer, Identity, Measured,
+    MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path,
+    RelayedStatus, Sections, View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -21,8 +21,8 @@ use crate::{
         spool::{Observe, SpoolActor},
     },
     board::{
-        CarrierMeasured, CarrierReport, ClassReport, HoleReport, LaneReport, MeshReport,
-        MoveReport, RelayedReport, ShapedReport,
+        CarrierMeasured, CarrierReport, ClassReport, CountedReport, FlowsReport, HoleReport,
+        LaneReport, MeshReport, MoveReport, RelayedReport, ShapedReport,
     },
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
@@ -210,6 +210,8 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         bandwidth: status.classes.iter().map(class_report).collect(),
         shaped_up: shaped_report(&status.shaped_up),
         shaped_down: shaped_report(&status.shaped_down),
+        late_connections: status.late_connections,
+        counted: counted_report(&status.counted),
     }
 }
 
@@ -223,6 +225,36 @@ const fn relayed_report(status: RelayedStatus) -> RelayedReport {
         waits: status.waits,
         strangers: status.strangers,
     }
+}
+
+fn counted_report(counted: &Counted) -> CountedReport {
+    CountedReport {
+        switches: by_word(&counted.switches, |reason| reason.as_str()),
+        steps: by_word(&counted.steps, |step| step.as_str()),
+        holes_found: counted.holes.found,
+        holes_failed: by_word(&counted.holes.failed, |failure| failure.as_str()),
+        refused: by_word(&counted.refused, |code| code.as_str()),
+        limits: by_word(&counted.limits, |limit| limit.as_str()),
+        flows: counted
+            .flows
+            .iter()
+            .map(|((end, lane), flows)| FlowsReport {
+                end: end.as_str().to_owned(),
+                lane: *lane,
+                open: flows.open,
+                begun: flows.begun,
+                up: flows.up,
+                down: flows.down,
+            })
+            .collect(),
+    }
+}
+
+fn by_word<K: Copy>(
+    counts: &BTreeMap<K, u64>,
+    word: impl Fn(K) -> &'static str,
+) -> BTreeMap<String, u64> {
+    counts.iter().map(|(key, count)| (word(*key).to_owned(), *count)).collect()
 }
 
 const fn move_report(moves: MoveStatus) -> MoveReport {

@@ -76,7 +76,8 @@ impl PeerActor {
     pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull) -> Self {
         let policy = PeerPolicy::of(Kind::Normal);
         let machine = PeerMachine(PeerBook::new(policy, Policy::default(), random::seed()));
-        let steps = BTreeMap::new();
+        // One that died is no reason to count anew.
+        let steps = parts.board.read().peers.recovery_steps;
         Self { parts, crew, hull, machine, timer: None, version: 0, steps }
     }
 

@@ -1,4 +1,5 @@
-//! Answers `rap-node-agent status` on a Unix socket that only this user and root can use.
+//! Answers `rap-node-agent status` on a Unix socket that only this user and root can use, and whoever
+//! reads metrics, where that was asked for.
 
 use std::{
     fs, io,
@@ -15,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{StatusReport, board::Board, shell::MAILBOX};
+use crate::{MetricsAt, StatusReport, board::Board, metrics, shell::MAILBOX};
 
 /// The largest report.
 const MAX_REPORT_BYTES: u64 = 1024 * 1024;
@@ -37,11 +38,12 @@ pub enum StatusError {
 pub(crate) struct StatusActor {
     socket: PathBuf,
     board: Board,
+    metrics: Option<MetricsAt>,
 }
 
 impl StatusActor {
-    pub(crate) fn new(run_dir: &Path, board: Board) -> Self {
-        Self { socket: socket_in(run_dir), board }
+    pub(crate) fn new(run_dir: &Path, board: Board, metrics: Option<MetricsAt>) -> Self {
+        Self { socket: socket_in(run_dir), board, metrics }
     }
 
     /// An agent whose status cannot be asked for still serves, so this is tried again quietly.
@@ -55,6 +57,22 @@ impl StatusActor {
                 let path = self.socket.display();
                 tracing::error!(%error, %path, "the status socket cannot be opened");
                 ctx.run_later(LISTEN_RETRY, Self::open);
+            }
+        }
+    }
+
+    /// The same goes for metrics that cannot be read.
+    fn open_metrics(&mut self, ctx: &mut Context<Self>) {
+        let Some(at) = &self.metrics else { return };
+        match metrics::bind(at) {
+            Ok(listener) => {
+                tracing::info!(%at, "metrics can be read");
+                let serving = metrics::serve(listener, self.board.clone());
+                ctx.spawn(serving.into_actor(self));
+            }
+            Err(error) => {
+                tracing::error!(%error, %at, "metrics cannot be read");
+                ctx.run_later(LISTEN_RETRY, Self::open_metrics);
             }
         }
     }
@@ -127,6 +145,7 @@ impl Actor for StatusActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.open(ctx);
+        self.open_metrics(ctx);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
 use rap_node_agent::{HoleReport, LaneReport, MoveReport, PeerReport, PeersStatus, StatusReport};
-use rap_proto::NodeId;
+use rap_proto::{NodeId, hole::failure_in_words};
 
 use super::carriers;
 
@@ -92,26 +92,13 @@ fn reason(last_switch: Option<&str>) -> &str {
 fn hole(hole: &HoleReport) -> String {
     let HoleReport { step, own_nat, far_nat, failure, .. } = hole;
     let nats = format!("the NAT on this side is {own_nat}, the egress' {far_nat}");
-    match (step.as_str(), failure.as_deref().map(in_words)) {
+    let failure = failure.as_deref().map(|word| failure_in_words(word, "this node"));
+    match (step.as_str(), failure) {
         ("" | "idle", _) => String::new(),
         ("open", _) => format!(", through a hole: {nats}"),
         ("given_up", Some(why)) => format!("; no hole: {why}; {nats}"),
         (step, Some(why)) => format!("; no hole yet ({step}): {why}; {nats}"),
         (step, None) => format!("; no hole yet ({step})"),
-    }
-}
-
-fn in_words(failure: &str) -> &str {
-    match failure {
-        "unseen" => "no relay says where it sees this node",
-        "far_unseen" => "no relay says where it sees the egress",
-        "unanswered" => "the egress did not answer",
-        "unsupported" => "the egress is of a release that makes none",
-        "both_symmetric" => "the NATs on both sides are symmetric",
-        "silent" => "no knock came through",
-        "unproven" => "a knock came through, and the lane did not",
-        "lost" => "the last one was lost",
-        other => other,
     }
 }
 

@@ -1,14 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd as _};
+use std::{env, io::IoSlice, mem::MaybeUninit, os::fd::AsFd as _, process::Command};
 
 use rap_adapter_contract::{OpenReply, frame::encode};
 use rap_proto::{
     ChannelKind, OrganizationId, ResourceId, ResourceKind, SessionId,
     snapshot::{Resource, Target},
 };
-use rustix::net::{
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown,
+use rustix::{
+    net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown},
+    process::{self, Rlimit, getrlimit, setrlimit},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -172,4 +173,58 @@ async fn an_answer_without_its_socket_opens_nothing() {
     assert_eq!(dialed.unwrap_err().code, RefusalCode::WorkerUnavailable);
     assert_eq!(within("the close", stream.read(&mut [0])).await.unwrap(), 0);
     assert_eq!(worker.handle.sessions(), 0);
+}
+
+/// Set in the process that has too few descriptors.
+const ALONE: &str = "RAP_TEST_WITHOUT_DESCRIPTORS";
+
+/// In a process of its own: the limit is the whole process'.
+#[test]
+fn a_node_that_has_no_descriptor_left_says_so_and_does_not_blame_the_worker() {
+    if env::var_os(ALONE).is_some() {
+        return without_descriptors();
+    }
+    let name = "a_node_that_has_no_descriptor_left_says_so_and_does_not_blame_the_worker";
+    let mut alone = Command::new(env::current_exe().unwrap());
+    alone.args(["--exact", &format!("dialer::tests::{name}"), "--nocapture"]).env(ALONE, "1");
+    let output = alone.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+fn without_descriptors() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let worker = Worker::start();
+        let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let copy = TcpStream::connect(target.local_addr().unwrap()).await.unwrap();
+        let (dialed, _held) = worker
+            .dial(async |stream| {
+                allow_descriptors(Some(0));
+                hand(stream, &copy);
+            })
+            .await;
+        refused_for_want_of_files(dialed, "the target's socket did not come");
+        let dialer = WorkerDialer::new(worker.serving.subscribe());
+        let begun = Instant::now();
+        let dialed = dialer.dial(request()).await;
+        refused_for_want_of_files(dialed, "the worker was not asked");
+        assert!(begun.elapsed() < WORKER_WAIT, "no other worker is waited for");
+        allow_descriptors(None);
+        let (dialed, _held, ..) = worker.hand().await;
+        drop(dialed);
+    });
+}
+
+/// How many descriptors may be open; `None` for as many as there may ever be. Those that are, stay.
+fn allow_descriptors(most: Option<u64>) {
+    let maximum = getrlimit(process::Resource::Nofile).maximum;
+    let current = most.or(maximum);
+    setrlimit(process::Resource::Nofile, Rlimit { current, maximum }).unwrap();
+}
+
+fn refused_for_want_of_files(dialed: Result<Dialed, Refusal>, what: &str) {
+    let refusal = dialed.err().unwrap();
+    assert_eq!(refusal.code, RefusalCode::LimitReached, "{what}: {refusal:?}");
+    assert!(refusal.message.contains("files"), "{what}: {refusal:?}");
 }

@@ -79,6 +79,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         peers: None,
         drain_limit: Duration::ZERO,
         driver: crate::DriverChoice::None,
+        metrics: None,
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
     let control = enrollment.control.parse().unwrap();

@@ -288,6 +288,7 @@ impl Control {
             peers: None,
             drain_limit: Duration::ZERO,
             driver: rap_node_agent::DriverChoice::None,
+            metrics: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod beat;
 mod control;
 mod enrollment;
 mod life;
+mod metrics;
 mod peers;
 mod program;
 mod snapshots;

@@ -30,7 +30,7 @@ impl Dialer for NoTargets {
 }
 
 /// A relay of the same cluster, and how a snapshot names it.
-fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
+pub(crate) fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
     let key = random_key();
     let roles = vec![RoleScope { role: NodeRole::RelayNode, organizations: None }];
     let mut making = control.making(1);

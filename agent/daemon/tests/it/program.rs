@@ -55,7 +55,11 @@ fn a_host_joins_and_runs_by_the_program() {
 
         let manager = UnixDatagram::bind(directory.join("notify")).unwrap();
         manager.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut run = program(&directory);
+        // As under a shell with a lower soft limit than the hard one.
+        let mut run = Command::new("/bin/sh");
+        run.env_clear().current_dir(&directory);
+        run.args(["-c", "ulimit -Sn 64 && exec \"$0\" \"$@\""]);
+        run.arg(env!("CARGO_BIN_EXE_rap-node-agent"));
         run.args(["run", "--listen", &listen.to_string(), "--state-dir"]).arg(&state_dir);
         run.env("NOTIFY_SOCKET", directory.join("notify")).env("WATCHDOG_USEC", "400000");
         let mut agent = run.stderr(Stdio::null()).spawn().unwrap();
@@ -65,6 +69,10 @@ fn a_host_joins_and_runs_by_the_program() {
             while !(heard.contains("READY=1") && heard.contains("WATCHDOG=1")) {
                 heard += &receive(&manager);
             }
+            let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+            let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+            let [soft, hard] = [3, 4].map(|column| line.split_whitespace().nth(column).unwrap());
+            assert!(soft == hard && soft != "64", "{line}");
             let ask = |arguments: &[&str]| {
                 let mut ask = program(&directory);
                 output(ask.args(arguments).arg("--state-dir").arg(&state_dir))

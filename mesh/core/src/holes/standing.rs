@@ -1,5 +1,8 @@
 //! What an operator is told of a lane's holes.
 
+use std::collections::BTreeMap;
+
+pub use rap_proto::hole::Failure;
 use rap_proto::wire::lane::Mapping;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,38 +47,9 @@ impl Step {
     }
 }
 
-/// Why a round came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
-    /// No relay saw this node's socket.
-    Unseen,
-    /// None saw the egress' port, or none where this node would knock.
-    FarUnseen,
-    /// The egress did not answer.
-    Unanswered,
-    /// It does not know of holes.
-    Unsupported,
-    /// Both sides have a NAT that gives each destination another port.
-    BothSymmetric,
-    /// No knock came through.
-    Silent,
-    /// One did, but the lane did not move there.
-    Unproven,
-    /// It was in use, and works no more.
-    Lost,
-}
-
-impl Failure {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unseen => "unseen",
-            Self::FarUnseen => "far_unseen",
-            Self::Unanswered => "unanswered",
-            Self::Unsupported => "unsupported",
-            Self::BothSymmetric => "both_symmetric",
-            Self::Silent => "silent",
-            Self::Unproven => "unproven",
-            Self::Lost => "lost",
-        }
-    }
+/// What rounds came to, counted until they are taken: `found`, or why not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcomes {
+    pub found: u64,
+    pub failed: BTreeMap<Failure, u64>,
 }

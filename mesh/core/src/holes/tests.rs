@@ -226,6 +226,9 @@ fn what_nobody_sees_or_knows_is_told() {
     assert_eq!(world.holes.standing().failure, Some(Failure::Unseen));
     world.meet(own(Mapping::Steady), Seen::default());
     assert_eq!(world.holes.standing().failure, Some(Failure::FarUnseen));
+    let failed = [(Failure::Unseen, 1), (Failure::FarUnseen, 1)].into();
+    assert_eq!(world.holes.take_outcomes(), Outcomes { found: 0, failed });
+    assert_eq!(world.holes.take_outcomes(), Outcomes::default(), "they were taken");
     let mut world = World::relayed();
     world.look();
     world.tell(Input::Seen { round: 1, own: own(Mapping::Steady) });
@@ -290,6 +293,8 @@ fn what_was_tried_and_left_is_forgotten_and_so_is_what_was_lost() {
     world.path(RELAY, false);
     assert_eq!(world.effects(), [Effect::Forget { address: address(4433) }]);
     assert_eq!(world.holes.standing().failure, Some(Failure::Lost));
+    let failed = [(Failure::Lost, 1)].into();
+    assert_eq!(world.holes.take_outcomes(), Outcomes { found: 1, failed });
     assert_eq!(world.wait(), FIRST_PAUSE);
 }
 

@@ -36,6 +36,9 @@ pub enum RecoveryStep {
 }
 
 impl RecoveryStep {
+    pub const ALL: [Self; 5] =
+        [Self::RetryActive, Self::Warm, Self::Cold, Self::Discovery, Self::LastSnapshot];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::RetryActive => "retry_active",
@@ -76,6 +79,7 @@ impl LanePath {
             Some(recovery) if recovery.step >= step => recovery.reason = reason,
             _ => {
                 let first_probe = self.last_probe + 1;
+                self.reached(step);
                 self.recovery =
                     Some(Recovery { step, until: Some(now + wait), reason, first_probe });
             }
@@ -137,10 +141,17 @@ impl LanePath {
             }
             RecoveryStep::LastSnapshot => (RecoveryStep::LastSnapshot, None),
         };
+        if step != from {
+            self.reached(step);
+        }
         if let Some(recovery) = &mut self.recovery {
             recovery.step = step;
             recovery.until = until;
         }
+    }
+
+    fn reached(&mut self, step: RecoveryStep) {
+        *self.happened.steps.entry(step).or_default() += 1;
     }
 
     fn has_nothing_left(&self, recovery: &Recovery) -> bool {

@@ -40,6 +40,7 @@ fn a_silent_path_is_left_for_the_warm_one_soon() {
     let standing = world.lane.standing();
     assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Silent)));
     assert_eq!(standing.recovery, None);
+    assert_eq!(world.lane.take_happened().switches, [(SwitchReason::Silent, 1)].into());
 }
 
 #[test]
@@ -122,6 +123,9 @@ fn recovery_goes_through_its_steps_in_order_and_asks_others_last() {
     }
     use RecoveryStep::{Cold, Discovery, LastSnapshot, RetryActive, Warm};
     assert_eq!(seen, [RetryActive, Warm, Cold, Discovery, LastSnapshot]);
+    let happened = world.lane.take_happened();
+    assert_eq!(happened.steps, seen.into_iter().map(|step| (step, 1)).collect());
+    assert_eq!(world.lane.take_happened(), Happened::default(), "it was taken");
     assert_eq!((world.asked, world.retired), (1, 1), "each is said once");
     world.set(relay(3), Condition::Works);
     world.run(s(4));

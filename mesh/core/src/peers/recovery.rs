@@ -35,6 +35,9 @@ pub enum Step {
 }
 
 impl Step {
+    pub const ALL: [Self; 5] =
+        [Self::Active, Self::Warm, Self::Cold, Self::Discovery, Self::Snapshot];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+pub use rap_proto::Constraint;
 use rap_proto::{Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Timestamp};
 
 use super::{Candidate, ChannelClass, Identity};
@@ -28,49 +29,6 @@ pub struct Question<'a> {
 pub enum Placement<'a> {
     Anywhere,
     Only(&'a BTreeSet<NodeId>),
-}
-
-/// The seven, in the order in which they are asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Constraint {
-    /// It belongs to another cluster.
-    ClusterMembership,
-    /// It is denied, known by another key, or known to nobody.
-    IdentityTrust,
-    /// The certificate that it showed last is over.
-    CertificateValidity,
-    /// Its role is not for this organization.
-    OrganizationScope,
-    /// It has not the role that is asked for.
-    RoleAssignment,
-    /// Policy puts the service elsewhere.
-    Placement,
-    /// It is of another authority epoch, or the asking node is isolated.
-    AuthorityState,
-}
-
-impl Constraint {
-    pub const ALL: [Self; 7] = [
-        Self::ClusterMembership,
-        Self::IdentityTrust,
-        Self::CertificateValidity,
-        Self::OrganizationScope,
-        Self::RoleAssignment,
-        Self::Placement,
-        Self::AuthorityState,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ClusterMembership => "cluster_membership",
-            Self::IdentityTrust => "identity_trust",
-            Self::CertificateValidity => "certificate_validity",
-            Self::OrganizationScope => "organization_scope",
-            Self::RoleAssignment => "role_assignment",
-            Self::Placement => "placement",
-            Self::AuthorityState => "authority_state",
-        }
-    }
 }
 
 impl Question<'_> {

@@ -27,6 +27,7 @@ use crate::{
     pipe::{Inlet, Outlet},
     shaping::Shaped,
     splice::{Counters, Halves, Side, splice},
+    tally::{FlowEnd, Passing},
     watch::until,
 };
 
@@ -85,7 +86,8 @@ async fn begin(
     }
     let mut ends = Halves { send: &mut send, recv: &mut recv };
     let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };
-    let counters = &account.counters;
+    let _passing = Passing::begin(mesh, (FlowEnd::Entry, lane), account.counters.clone());
+    let counters = &*account.counters;
     let reason = match flow {
         Flow::Lane(mut flow) => {
             let (egress, organization) = (flow.egress, admitted.claims.organization);
@@ -210,13 +212,13 @@ struct Account {
     session: SessionId,
     channel: ChannelKind,
     reached: bool,
-    counters: Counters,
+    counters: Arc<Counters>,
     reason: EndReason,
 }
 
 impl Account {
     fn open(mesh: Arc<Mesh>, session: SessionId, channel: ChannelKind) -> Self {
-        let (counters, reason) = (Counters::default(), EndReason::ClientClosed);
+        let (counters, reason) = (Arc::default(), EndReason::ClientClosed);
         Self { mesh, session, channel, reached: false, counters, reason }
     }
 

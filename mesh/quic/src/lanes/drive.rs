@@ -235,6 +235,7 @@ impl PathDriver {
             }
         }
         self.lane.carry(|carried| carried.standing = self.machine.standing());
+        self.mesh.tally.happened(self.machine.take_happened());
     }
 
     fn set_up(&mut self, generation: u64, candidate: Candidate) {

@@ -103,6 +103,7 @@ impl Hole {
         }
         let standing = self.machine.standing();
         self.lane.carry(|carried| carried.hole = standing);
+        self.mesh.tally.holes(self.machine.take_outcomes());
     }
 
     fn say(&self, what: &str, address: SocketAddr) {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use quinn::{Connection, RecvStream, SendStream};
-use rap_mesh::{Carrier, LaneStatus, Path};
+use rap_mesh::{Carrier, LaneStatus, Path, SwitchReason};
 use rap_mesh_core::holes::{Failure, KNOCK_AT, LISTEN_AFTER, Limits, Step};
 use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
@@ -63,6 +63,10 @@ async fn a_lane_to_a_hidden_egress_becomes_direct_and_gives_its_relays_back() {
             assert_eq!((hole.own, hole.far), (Mapping::Steady, Mapping::Steady));
             assert_eq!(lane.switches, 1);
         }
+        let counted = fabric.nodes[&ENTRY].endpoint.status().counted;
+        let count = u64::try_from(lanes(&fabric).len()).unwrap();
+        assert_eq!((counted.holes.found, counted.holes.failed), (count, [].into()));
+        assert_eq!(counted.switches, [(SwitchReason::Better, count)].into());
     }
 }
 

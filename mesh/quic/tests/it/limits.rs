@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, sync::Arc};
 use futures_util::FutureExt as _;
 use quinn::{Endpoint, crypto::rustls::QuicClientConfig};
 use rap_mesh::{
-    MAX_LANE_STREAMS, MeshLimits,
+    Limit, MAX_LANE_STREAMS, MeshLimits,
     client::{Channel, ClientSession, ConnectError},
 };
 use rap_mesh_core::sessions::MAX_CONNECTIONS_PER_SESSION;
@@ -38,6 +38,8 @@ async fn open_channels_of_a_session() {
     let second = open(&session, Lane::Bulk).await;
     assert_eq!(open_refused(&session).await.code, RefusalCode::LimitReached);
     fabric.expect_refusal(ENTRY, RefusalCode::LimitReached, true).await;
+    let counted = fabric.nodes[&ENTRY].endpoint.status().counted;
+    assert_eq!(counted.refused, [(RefusalCode::LimitReached, 1)].into());
     drop(second);
     opened_at_last(&session, Lane::Bulk).await;
 }
@@ -214,6 +216,8 @@ async fn handshakes_beyond_the_limit_are_refused_until_one_is_over() {
     let fabric = Fabric::start_within(limits, &[], echo().await);
     let stuck = Deaf::knock(&fabric).await;
     unreachable(fabric.connect(&fabric.claims()).await);
+    let counted = fabric.nodes[&ENTRY].endpoint.status().counted;
+    assert!(counted.limits[&Limit::QuicConnections] > 0, "{counted:?}");
     stuck.leave().await;
     let session = connected_at_last(&fabric).await;
     echoes(&mut open(&session, Lane::Interactive).await).await;

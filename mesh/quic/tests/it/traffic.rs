@@ -1,6 +1,6 @@
 //! Bytes through the fabric.
 
-use rap_mesh::{Carrier, Path, client::ClientSession};
+use rap_mesh::{Carrier, FlowCounts, FlowEnd, Path, client::ClientSession};
 use rap_proto::{
     Digest, Lane,
     observation::{EndReason, Observation, Vantage},
@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    carry::until,
     fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, SESSION, open, start_seen, stream},
     targets::{counter, echo},
 };
@@ -54,6 +55,24 @@ async fn bytes_go_both_ways_and_the_session_is_accounted() {
         Observation::SessionEnded { session: SESSION, reason, bytes_up: 11, bytes_down: 11 };
     assert_eq!(fabric.observed(ENTRY).await, ended, "it started once");
     assert_eq!(fabric.nodes[&ENTRY].endpoint.status().entry_sessions, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_and_their_bytes_are_counted_by_lane_at_both_ends() {
+    let fabric = Fabric::start(&[], echo().await);
+    let session = fabric.session().await;
+    exchange(&session, Lane::Interactive, b"hello".to_vec()).await;
+    let held = open(&session, Lane::Bulk).await;
+    let over = FlowCounts { open: 0, begun: 1, up: 5, down: 5 };
+    let begun = FlowCounts { open: 1, begun: 1, up: 0, down: 0 };
+    for (node, end) in [(ENTRY, FlowEnd::Entry), (EGRESS, FlowEnd::Egress)] {
+        until("they are counted", || {
+            let flows = fabric.nodes[&node].endpoint.status().counted.flows;
+            flows == [((end, Lane::Interactive), over), ((end, Lane::Bulk), begun)].into()
+        })
+        .await;
+    }
+    drop(held);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use rap_mesh_core::{
 };
 use rap_proto::Moment;
 
-use crate::board::{PeerReport, PeersStatus};
+use crate::board::{PeerCount, PeerReport, PeersStatus};
 
 /// The most peers that a report shows.
 pub(crate) const MAX_SHOWN: usize = 256;
@@ -20,6 +20,7 @@ pub(crate) fn peers_status(
 ) -> PeersStatus {
     let standing = book.standing();
     let mut peers = book.status(now);
+    let counts = counts(&peers);
     // Within each class they come by their score already.
     peers.sort_by_key(|peer| (peer.class, Reverse(peer.up)));
     peers.truncate(MAX_SHOWN);
@@ -35,7 +36,29 @@ pub(crate) fn peers_status(
         active: standing.active,
         warm: standing.warm,
         cold: standing.cold,
+        counts,
         peers: peers.into_iter().map(peer_report).collect(),
+    }
+}
+
+fn counts(peers: &[PeerStatus]) -> Vec<PeerCount> {
+    let mut counts: BTreeMap<(Class, bool), PeerCount> = BTreeMap::new();
+    for peer in peers {
+        let (class, is_relay) = (class(peer.class).to_owned(), peer.is_relay);
+        let none = PeerCount { class, is_relay, count: 0, up: 0, resting: 0 };
+        let count = counts.entry((peer.class, is_relay)).or_insert(none);
+        count.count += 1;
+        count.up += u64::from(peer.up);
+        count.resting += u64::from(peer.resting);
+    }
+    counts.into_values().collect()
+}
+
+const fn class(class: Class) -> &'static str {
+    match class {
+        Class::Active => "active",
+        Class::Warm => "warm",
+        Class::Cold => "cold",
     }
 }
 
@@ -49,12 +72,7 @@ fn peer_report(peer: PeerStatus) -> PeerReport {
     };
     PeerReport {
         node: peer.node,
-        class: match peer.class {
-            Class::Active => "active",
-            Class::Warm => "warm",
-            Class::Cold => "cold",
-        }
-        .to_owned(),
+        class: class(peer.class).to_owned(),
         is_relay: peer.is_relay,
         up: peer.up,
         resting: peer.resting,
