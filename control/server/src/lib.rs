@@ -20,6 +20,7 @@ mod connection;
 mod custody;
 mod feed;
 mod fold_cache;
+mod follow;
 mod http;
 mod in_flight;
 mod inquiries;

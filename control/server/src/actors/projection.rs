@@ -2,8 +2,8 @@
 //!
 //! Input: batches of events, in order. Output: the state behind one shared pointer, exchanged as
 //! a whole, so that a reader never sees half an append.
-//! INVARIANT: positions are folded without gaps; at a gap or an unreadable event nothing more is
-//! folded, because everything that would be said afterwards could be wrong. The replica says so,
+//! INVARIANT: positions are folded without gaps; at a gap, an unreadable event, or when what was folded
+//! stands in the log no more, nothing more is folded, because everything that would be said afterwards could be wrong. The replica says so,
 //! grants nothing more and leaves its duties to others.
 
 use std::{sync::Arc, time::Duration};
@@ -12,10 +12,13 @@ use actix::{Actor, AsyncContext as _, Context};
 use rap_control_core::{Corrupt, State};
 use rap_events::{Envelope, Log, entry, log::ReadError, tree::TreeCheck};
 
-use crate::{app::App, fold_cache::Folded, living::Living};
+use crate::{
+    app::App,
+    fold_cache::Folded,
+    follow::{Follower, MAX_BATCH, NotFollowed},
+    living::Living,
+};
 
-/// The most events that are folded between two publications.
-pub(crate) const MAX_BATCH: usize = 512;
 /// How long to wait after the log could not be read.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -43,35 +46,25 @@ impl Actor for Projection {
 async fn run(app: Arc<App>, living: Arc<Living>) {
     let mut held = living.hold().await;
     held.begin_anew();
-    let mut position = held.position();
+    let mut follower = Follower::behind(held.position());
     drop(held);
-    loop {
+    let corrupt = loop {
         // The next batch is read only when this one is folded: nothing piles up.
-        let batch = match next_batch(app.log.as_ref(), position).await {
+        let batch = match follower.next(app.log.as_ref()).await {
             Ok(batch) => batch,
-            Err(error) => {
+            Err(NotFollowed::Lost(corrupt)) => break corrupt,
+            Err(NotFollowed::Unread(error)) => {
                 tracing::error!(%error, "the log's tail cannot be read");
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             }
         };
-        position = batch.last().map_or(position, |last| last.position);
-        let folded = living.hold().await.fold(batch);
-        if let Err(corrupt) = folded {
-            app.halt(corrupt);
-            return app.leadership.resign().await;
+        if let Err(corrupt) = living.hold().await.fold(batch) {
+            break corrupt;
         }
-    }
-}
-
-async fn next_batch(log: &dyn Log, after: u64) -> Result<Vec<Envelope>, ReadError> {
-    loop {
-        let events = log.read(after, MAX_BATCH).await?;
-        if !events.is_empty() {
-            return Ok(events);
-        }
-        log.wait_beyond(after).await?;
-    }
+    };
+    app.halt(corrupt);
+    app.leadership.resign().await;
 }
 
 /// Folds the log on through a position, and its tree beside it.
