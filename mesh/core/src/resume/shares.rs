@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rap_proto::OrganizationId;
 
-/// Each organization has at most as many places as are left: alone half of them, and however many
-/// others there are, something is left for the next.
+/// Each organization has at most as many places as are left: alone half of them, the next that takes
+/// all it may a quarter, and so on while there are whole ones.
 #[derive(Debug, Clone)]
 pub struct Shares {
     most: usize,
