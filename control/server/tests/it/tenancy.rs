@@ -170,6 +170,7 @@ fn fleet() -> [((&'static str, &'static str), Value); 6] {
         (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
         (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
         (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
+        (("PUT", "/nodes/{node}/place"), json!({"region": "eu-west", "preference": "avoided"})),
     ]
 }
 
