@@ -14,3 +14,4 @@ pub(crate) mod processes;
 pub(crate) mod projection;
 pub(crate) mod revocations;
 pub(crate) mod sealer;
+pub(crate) mod words;

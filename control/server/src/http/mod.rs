@@ -14,7 +14,7 @@ mod routes;
 mod account;
 mod api_tokens;
 mod audit;
-mod availability;
+pub(crate) mod availability;
 mod bandwidth;
 mod decisions;
 mod display_name;
@@ -36,5 +36,6 @@ pub(crate) mod tree;
 mod users;
 mod vpn_connections;
 mod why;
+mod words;
 
 pub(crate) use routes::register;
