@@ -201,6 +201,7 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::WorkerUnavailable
         | RefusalCode::LeaseSuperseded
         | RefusalCode::LeaseNotHeld
+        | RefusalCode::ChannelNotServed
         | RefusalCode::AuthorityLost => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable

@@ -10,7 +10,8 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Lane, OrganizationId, ResourceId, ResourceKind, UserId, VpnConnectionId, snapshot::Section,
+    Lane, OrganizationId, ResourceId, ResourceKind, UserId, VpnConnectionId,
+    carriers::CarrierRules, snapshot::Section,
 };
 
 /// The most rules of one organization.
@@ -141,6 +142,9 @@ pub struct OrganizationBandwidth {
     /// What the organization makes of it.
     #[serde(default)]
     pub rules: Vec<BandwidthRule>,
+    /// What its flows run on.
+    #[serde(default, skip_serializing_if = "CarrierRules::is_empty")]
+    pub carriers: CarrierRules,
 }
 
 impl Bandwidth {
@@ -153,7 +157,12 @@ impl Bandwidth {
 impl OrganizationBandwidth {
     /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
-        self.granted == Allowance::default() && self.rules.is_empty()
+        !self.shapes() && self.carriers.is_empty()
+    }
+
+    /// Whether it says how fast anything may be.
+    pub fn shapes(&self) -> bool {
+        self.granted != Allowance::default() || !self.rules.is_empty()
     }
 }
 

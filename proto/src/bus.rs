@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Capability, ClusterId, Generation, IncarnationId, InquiryId, LeaseClass, NodeId, Timestamp,
-    VpnConnectionId, observation::Spooled, signed::Payload,
+    VpnConnectionId, beat::FIRST_AUTHORITY_EPOCH, observation::Spooled, signed::Payload,
 };
 
 pub use explained::{
@@ -30,6 +30,9 @@ pub const MAX_REPORTED_CONNECTIONS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeMessage {
     pub cluster: ClusterId,
+    /// That of the snapshot which the node acts on. Releases that left it out knew the first alone.
+    #[serde(default = "first_epoch")]
+    pub authority_epoch: u64,
     pub sender: NodeId,
     pub incarnation: IncarnationId,
     /// Rises by at least one with each message of this incarnation.
@@ -88,6 +91,9 @@ impl Payload for NodeMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlMessage {
     pub cluster: ClusterId,
+    /// That of the sender's log. Releases that left it out knew the first alone.
+    #[serde(default = "first_epoch")]
+    pub authority_epoch: u64,
     pub audience: NodeId,
     pub incarnation: IncarnationId,
     pub sequence: u64,
@@ -116,6 +122,10 @@ pub enum ControlBody {
 impl Payload for ControlMessage {
     const TYPE: &'static str = "application/vnd.rap.control-message.v1+msgpack";
     const MAX_BYTES: usize = 4 * 1024;
+}
+
+const fn first_epoch() -> u64 {
+    FIRST_AUTHORITY_EPOCH
 }
 
 /// The subject on which a node speaks.

@@ -8,6 +8,7 @@ pub mod api;
 pub mod bandwidth;
 pub mod beat;
 pub mod bus;
+pub mod carriers;
 pub mod codec;
 pub mod constraint;
 pub mod digest;
@@ -37,7 +38,7 @@ pub use lease::{Duty, Generation, LeaseClass, Leased};
 pub use name::Name;
 pub use refusal::RefusalCode;
 pub use term::{
-    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole,
+    ApiScope, Capability, ChannelKind, Lane, NodeRole, OrganizationRole, PlatformRole, Preference,
     ResourceKind, Verdict,
 };
 pub use time::{Moment, Timestamp};

@@ -53,6 +53,8 @@ terms! {
     /// Nobody can be shown to hold the lease that this needs: no node holds it, or the one that was
     /// asked does not, or that one cannot keep a record of it.
     LeaseNotHeld = "lease_not_held",
+    /// Nothing on the node serves channels of this kind.
+    ChannelNotServed = "channel_not_served",
 }
 
 /// The longest message that is sent along with a code.

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     ClusterId, Digest, Generation, KeyId, LeaseClass, Name, NodeId, NodeRole, OrganizationId,
-    PoolId, PublicKey, ResourceId, ResourceKind, SessionId, Timestamp, UserId, VpnConnectionId,
+    PoolId, Preference, PublicKey, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
+    VpnConnectionId,
     codec::{self, DecodeError},
     signed::Payload,
 };
@@ -187,6 +188,36 @@ pub struct Connection {
 
 impl Section for Connections {
     const NAME: &'static str = "connections";
+}
+
+/// Where nodes are, and how gladly paths are led through them: this one and its peers, as far as
+/// anything is said of them. There only where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Places {
+    pub nodes: BTreeMap<NodeId, Place>,
+}
+
+/// What the platform says of a node's place in the fleet.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// Regions with the same part before the first dash are near each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Name>,
+    #[serde(default, skip_serializing_if = "Preference::is_neutral")]
+    pub preference: Preference,
+    /// Whether it takes on nothing new.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
+}
+
+impl Place {
+    pub fn is_unsaid(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Section for Places {
+    const NAME: &'static str = "places";
 }
 
 /// A snapshot in transit: the manifest's envelope, and those sections that the node lacks.

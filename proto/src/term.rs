@@ -59,6 +59,22 @@ macro_rules! terms {
 pub(crate) use terms;
 
 terms! {
+    /// How gladly paths are led through a node, where there is a choice.
+    #[derive(Default)]
+    Preference, "preference":
+    Avoided = "avoided",
+    #[default]
+    Neutral = "neutral",
+    Preferred = "preferred",
+}
+
+impl Preference {
+    pub(crate) fn is_neutral(&self) -> bool {
+        *self == Self::Neutral
+    }
+}
+
+terms! {
     /// What a node may do, by assignment of the control plane.
     NodeRole, "node role":
     ControlApi = "control-api",

@@ -19,7 +19,7 @@ cargo xtask <command>
   test [--long] [STEP…]    everything that CI runs; steps can be named one by one; --long kills,
                            pauses and cuts off many more times
   ci                       the same as test
-  sim [--scenario fabric|leases|beat|fleet] [--nodes N] [--seed N] [--seeds N]
+  sim [--scenario fabric|leases|beat|fleet|joint] [--nodes N] [--seed N] [--seeds N]
       [--minutes M]
                            deterministic simulation; a failing seed prints how to repeat it
   fuzz [--seconds N] [TARGET…]

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first. `--long` is the
-//! same with many more rounds of what is killed, paused and cut off.
+//! same with many more rounds of what is killed, paused and cut off, and longer fuzzing.
 
 use std::{process::Command, time::Instant};
 
@@ -19,14 +19,19 @@ const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
 const BEAT_SEEDS: &str = "200";
 const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
+/// Every part at once takes the longest.
+const JOINT_SEEDS: &str = "60";
+const JOINT_SEEDS_OF_A_COMMIT: &str = "20";
+
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
 const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
-const LARGE_FLEETS: [(&str, &str); 2] = [("100", "6"), ("1000", "1")];
+const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", "1")];
 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
 const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
 const LONG: &str = "--long";
+const LONG_FUZZ: &[&str] = &["--seconds", fuzz::LONG_SECONDS];
 
 /// What a step is told: how many rounds.
 type Rounds = &'static [(&'static str, &'static str)];
@@ -43,7 +48,7 @@ const STEPS: &[Step] = &[
     ("contract", |_| contract::run()),
     ("sim", |_| simulate()),
     ("e2e", end_to_end),
-    ("fuzz", |_| fuzz::run(&[])),
+    ("fuzz", |rounds| fuzz::run(if rounds.is_empty() { &[] } else { LONG_FUZZ })),
     ("deny", |_| deny()),
 ];
 
@@ -113,6 +118,7 @@ fn simulate() -> Outcome {
     fixed("fabric", "1000")?;
     fixed("leases", LEASE_SEEDS)?;
     fixed("beat", BEAT_SEEDS)?;
+    fixed("joint", JOINT_SEEDS)?;
     fixed("fleet", FLEET_SEEDS)?;
     for (nodes, seeds) in LARGE_FLEETS {
         let arguments = ["--scenario", "fleet", "--nodes", nodes, "--seeds", seeds];
@@ -127,6 +133,7 @@ fn simulate() -> Outcome {
     block("fabric", "200")?;
     block("leases", LEASE_SEEDS_OF_A_COMMIT)?;
     block("beat", BEAT_SEEDS_OF_A_COMMIT)?;
+    block("joint", JOINT_SEEDS_OF_A_COMMIT)?;
     block("fleet", FLEET_SEEDS_OF_A_COMMIT)
 }
 

@@ -2,13 +2,15 @@
 //!
 //! Inputs: the bus' state, raw messages, what to say. Effects: messages to sign and publish,
 //! verified doorbells and confirmations, heartbeats that are due. The bus is untrusted: a message
-//! counts when a control key signed it, for this node and cluster, within its life, once.
+//! counts when a control key signed it, for this node and cluster, within its life, once, and in no
+//! authority epoch that is over.
 
 use std::{collections::VecDeque, time::Duration};
 
 use rap_proto::{
     ClusterId, Generation, IncarnationId, InquiryId, LeaseClass, Moment, NodeId, PublicKey,
     Timestamp, VpnConnectionId,
+    beat::FIRST_AUTHORITY_EPOCH,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS, NodeBody, NodeMessage},
     signed::{self, Trusted},
     token::CLOCK_SKEW_MS,
@@ -25,6 +27,8 @@ pub enum Input {
     Disconnected,
     /// The keys that control signs with, at the start and after each change.
     ControlKeys(Vec<PublicKey>),
+    /// The authority epoch of the snapshot that this node acts on, after each change.
+    AuthorityEpoch(u64),
     Say {
         body: NodeBody,
         at: Timestamp,
@@ -77,6 +81,9 @@ pub enum Ignored {
     WrongCluster,
     #[error("for another node")]
     WrongAudience,
+    /// Whoever signed it spoke for the cluster once, and does no more.
+    #[error("of an authority epoch that is over")]
+    EpochOver,
     #[error("outside its life")]
     Expired,
     #[error("seen before, or too far behind")]
@@ -88,6 +95,7 @@ pub struct Link {
     node: NodeId,
     incarnation: IncarnationId,
     keys: Vec<PublicKey>,
+    epoch: u64,
     sequence: u64,
     connected: bool,
     window: ReplayWindow,
@@ -103,6 +111,7 @@ impl Link {
             node,
             incarnation,
             keys: Vec::new(),
+            epoch: FIRST_AUTHORITY_EPOCH,
             sequence: 0,
             connected: false,
             window: ReplayWindow::default(),
@@ -123,6 +132,7 @@ impl Link {
         self.sequence += 1;
         self.effects.push_back(Effect::Publish(Box::new(NodeMessage {
             cluster: self.cluster,
+            authority_epoch: self.epoch,
             sender: self.node,
             incarnation: self.incarnation,
             sequence: self.sequence,
@@ -142,6 +152,10 @@ impl Link {
         }
         if message.audience != self.node {
             return Err(Ignored::WrongAudience);
+        }
+        // One that began since is heard: it rings, and what it rings for says the epoch itself.
+        if message.authority_epoch < self.epoch {
+            return Err(Ignored::EpochOver);
         }
         let skew = Duration::from_millis(CLOCK_SKEW_MS);
         let greatest = message.issued_at + Duration::from_millis(MESSAGE_TTL_MS);
@@ -175,6 +189,7 @@ impl Machine for Link {
                 self.beat = None;
             }
             Input::ControlKeys(keys) => self.keys = keys,
+            Input::AuthorityEpoch(epoch) => self.epoch = epoch,
             Input::Say { body, at } => self.say(body, at),
             Input::Received { bytes, at } => {
                 let effect = match self.receive(&bytes, at) {
@@ -244,6 +259,7 @@ mod tests {
     fn message(sequence: u64) -> ControlMessage {
         ControlMessage {
             cluster: ClusterId::from_u128(1),
+            authority_epoch: 1,
             audience: NodeId::from_u128(2),
             incarnation: IncarnationId::from_u128(9),
             sequence,
@@ -293,6 +309,25 @@ mod tests {
         check(|m| m.expires_at = NOW + Duration::from_secs(3_600), 1, Ignored::Expired);
         let garbage = receives(&mut link(), b"hello".to_vec());
         assert_eq!(garbage, Effect::Ignored(Ignored::NotTrusted));
+    }
+
+    #[test]
+    fn an_epoch_that_is_over_is_ignored_and_one_that_began_is_heard() {
+        let mut link = link();
+        link.handle_input(START, Input::AuthorityEpoch(3));
+        for (sequence, epoch) in [(1, 2), (2, 3), (3, 4)] {
+            let message = ControlMessage { authority_epoch: epoch, ..message(sequence) };
+            let heard = receives(&mut link, signed::seal(&message, &[&key(1)]));
+            let expected = match epoch {
+                2 => Effect::Ignored(Ignored::EpochOver),
+                _ => Effect::Doorbell { version: 7 },
+            };
+            assert_eq!(heard, expected, "{epoch}");
+        }
+        let body = NodeBody::Observations(Vec::new());
+        link.handle_input(START, Input::Say { body, at: NOW });
+        let Some(Effect::Publish(message)) = link.poll_effect() else { panic!("not said") };
+        assert_eq!(message.authority_epoch, 3);
     }
 
     #[test]

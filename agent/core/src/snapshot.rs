@@ -22,8 +22,11 @@ use std::{
 use rap_proto::{
     ClusterId, Digest, Moment, NodeId, PublicKey, Timestamp,
     bandwidth::Bandwidth,
+    beat::FIRST_AUTHORITY_EPOCH,
     observation::SnapshotRefusal,
-    snapshot::{Assignment, Bundle, Connections, Manifest, Peers, Resources, StalePolicy, Trust},
+    snapshot::{
+        Assignment, Bundle, Connections, Manifest, Peers, Places, Resources, StalePolicy, Trust,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +68,7 @@ pub struct Snapshot {
     pub resources: Resources,
     pub connections: Connections,
     pub bandwidth: Bandwidth,
+    pub places: Places,
 }
 
 impl Snapshot {
@@ -152,6 +156,11 @@ impl SnapshotStore {
 
     pub fn floor(&self) -> Floor {
         self.floor
+    }
+
+    /// The authority epoch of what this node acts on; the first, before its first snapshot.
+    pub fn authority_epoch(&self) -> u64 {
+        self.floor.authority_epoch.max(FIRST_AUTHORITY_EPOCH)
     }
 
     pub fn active(&self) -> Option<&Arc<Snapshot>> {

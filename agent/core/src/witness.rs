@@ -3,7 +3,8 @@
 //! A node keeps the newest tree head that it saw. It presents that one when it asks for a newer
 //! one, and what it gets must have grown out of it. A log that became shorter, or another one, is
 //! a log that somebody rewrote: the node says so, and takes nothing from that control plane any
-//! more until a person looked.
+//! more until a person looked. A head of an authority epoch that is over is refused as one that was
+//! not signed: whoever signs it has no say any more.
 //!
 //! Inputs: what is kept, answers and when they came, outcomes of writes, control keys. Effects: at most one
 //! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
@@ -18,7 +19,11 @@ use rap_proto::{
     observation::LogRefusal,
     wire::node_api::{TreeReply, TreeRequest},
 };
-use rap_tlog::{OpenHeadError, TreeHead, VerifierKey, WitnessKey, head::MAX_HEAD_BYTES, proof};
+use rap_tlog::{
+    OpenHeadError, TreeHead, VerifierKey, WitnessKey,
+    head::{MAX_HEAD_BYTES, epoch_of},
+    proof,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -98,6 +103,8 @@ pub struct Witness {
     keys: Vec<VerifierKey>,
     known: Witnessed,
     candidate: Option<Witnessed>,
+    /// The last head that was opened, by its bytes: the same bytes need no look at signatures again.
+    opened: Option<(Vec<u8>, TreeHead)>,
     asked: bool,
     /// The answer that is waited for is that to a presented cosignature.
     presenting: bool,
@@ -116,6 +123,7 @@ impl Witness {
             keys: Vec::new(),
             known: Witnessed::default(),
             candidate: None,
+            opened: None,
             asked: false,
             presenting: false,
             next: None,
@@ -142,6 +150,7 @@ impl Witness {
         let delay = self.jitter.around(POLL, 33);
         match self.judge(reply) {
             Ok(head) => {
+                self.opened = Some((reply.head.clone(), head.clone()));
                 self.backoff.reset();
                 self.last_refused = None;
                 let grew = head.size > self.known.size && self.candidate.is_none();
@@ -181,13 +190,11 @@ impl Witness {
         if reply.head.len() > MAX_HEAD_BYTES {
             return Err((0, LogRefusal::Malformed));
         }
-        let head = TreeHead::open(&reply.head, self.cluster, &self.keys).map_err(|error| {
-            let code = match error {
-                OpenHeadError::Malformed => LogRefusal::Malformed,
-                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
-            };
-            (0, code)
-        })?;
+        let head = self.open(&reply.head)?;
+        // What is kept was verified when it came. Before the first there is nothing to fall behind.
+        if epoch_of(&self.known.note).is_ok_and(|known| head.epoch() < known) {
+            return Err((head.size, LogRefusal::NotTrusted));
+        }
         if head.size < self.known.size {
             return Err((head.size, LogRefusal::Shorter));
         }
@@ -195,6 +202,21 @@ impl Witness {
         proof::check_consistency(&reply.consistency, known, (head.size, &head.root))
             .map_err(|_| (head.size, LogRefusal::Forked))?;
         Ok(head)
+    }
+
+    fn open(&self, bytes: &[u8]) -> Result<TreeHead, (u64, LogRefusal)> {
+        if let Some((known, head)) = &self.opened
+            && known == bytes
+        {
+            return Ok(head.clone());
+        }
+        TreeHead::open(bytes, self.cluster, &self.keys).map_err(|error| {
+            let code = match error {
+                OpenHeadError::Malformed => LogRefusal::Malformed,
+                OpenHeadError::NotTrusted | OpenHeadError::OtherLog => LogRefusal::NotTrusted,
+            };
+            (0, code)
+        })
     }
 
     fn keep(&mut self, witnessed: Witnessed) {
@@ -227,6 +249,7 @@ impl Machine for Witness {
             Input::ControlKeys(keys) => {
                 let key = |key| VerifierKey::p256(self.cluster, key);
                 self.keys = keys.into_iter().map(key).collect();
+                self.opened = None;
             }
             // An answer that came too late; the next one tells more.
             Input::Answered { .. } | Input::Failed

@@ -10,7 +10,7 @@ use std::{
 use rap_proto::{
     Authority, Capability, ClusterId, Digest, Generation, LeaseClass, Name, NodeId, NodeRole,
     OrganizationId, SessionId, Timestamp, UserId, VpnConnectionId, bandwidth::Traffic,
-    observation::LogRefusal,
+    carriers::CarrierRule, observation::LogRefusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -129,6 +129,9 @@ pub struct MeshReport {
     pub absent_sessions: usize,
     pub egress_sessions: usize,
     pub relayed_flows: usize,
+    /// What this relay forwarded for them.
+    #[serde(default)]
+    pub relayed: RelayedReport,
     /// Egresses that keep themselves reachable at this relay.
     #[serde(default)]
     pub reachable_nodes: usize,
@@ -142,6 +145,9 @@ pub struct MeshReport {
     /// How they changed their paths while those still worked.
     #[serde(default)]
     pub tcp_moves: MoveReport,
+    /// Which carriers new flows take, for each lane that had any.
+    #[serde(default)]
+    pub carriers: Vec<CarrierReport>,
     pub dropped_events: u64,
     /// What has flows at the moment of that which the bandwidth policies speak of.
     #[serde(default)]
@@ -191,6 +197,24 @@ pub struct FlowsReport {
     pub down: u64,
 }
 
+/// What a relay forwarded since the mesh began; it names nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RelayedReport {
+    pub datagrams: u64,
+    /// Of datagrams and of streams.
+    pub bytes: u64,
+    /// Beyond what a flow, an asker or an organization may pass.
+    pub dropped_datagrams: u64,
+    pub dropped_bytes: u64,
+    /// How often a stream was not read for a while, for the same reason.
+    pub held_back: u64,
+    /// How often a flow had to wait for its turn.
+    pub waits: u64,
+    /// Datagrams from elsewhere than a flow's own addresses, as far as the kernel let them through.
+    pub strangers: u64,
+}
+
 /// Of flows on TLS connections of their own; it names nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -202,6 +226,34 @@ pub struct MoveReport {
     pub moved: u64,
     pub stayed: u64,
     pub trials: u64,
+}
+
+/// What new flows of a lane are tried on, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CarrierReport {
+    pub egress: NodeId,
+    pub lane: rap_proto::Lane,
+    /// What the last flow opened on; `None` before the first.
+    pub carrier: Option<String>,
+    /// `prior`, `policy`, `measured`, `trial` or `failed`.
+    pub reason: Option<String>,
+    /// What the organization says of the lane.
+    pub rule: Option<CarrierRule>,
+    pub quic: CarrierMeasured,
+    pub tcp: CarrierMeasured,
+    /// How often the other carrier was found better, and how often it was tried.
+    pub changes: u64,
+    pub trials: u64,
+}
+
+/// What flows that waited for their lane passed, and how soon the answer to an opening came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CarrierMeasured {
+    pub up_bits_per_second: Option<u64>,
+    pub down_bits_per_second: Option<u64>,
+    pub opened_us: Option<u64>,
 }
 
 /// Counters of one direction, up towards resources; they name nobody.

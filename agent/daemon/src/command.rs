@@ -1,5 +1,6 @@
 //! The command line.
 
+mod carriers;
 mod peers;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
     AgentState, AuthorityStatus, BusChoice, ConnectionStatus, ControlUrl, DriverChoice,
-    JoinOptions, Joined, MeshReport, RunEvent, RunOptions, StatusReport,
+    JoinOptions, Joined, MeshReport, RelayedReport, RunEvent, RunOptions, StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
@@ -327,7 +328,9 @@ fn table(report: &StatusReport) -> String {
         ("bus", if report.bus_connected { "connected" } else { "not connected" }.to_owned()),
         ("listening", or_none(report.mesh.listening.map(|address| address.to_string()))),
         ("sessions", sessions(&report.mesh)),
+        ("relayed", relayed(&report.mesh.relayed)),
         ("moves", peers::moves(&report.mesh.tcp_moves)),
+        ("carriers", carriers::summary(&report.mesh.carriers)),
         ("reachable", reachable(&report.mesh)),
         ("peers", peers::summary(&report.peers)),
         (
@@ -361,6 +364,18 @@ fn sessions(mesh: &MeshReport) -> String {
         mesh.egress_sessions,
         mesh.relayed_flows,
         mesh.tcp_flows
+    )
+}
+
+fn relayed(relayed: &RelayedReport) -> String {
+    format!(
+        "{} bytes, {} datagrams; {} dropped, {} times held back, {} waits, {} from strangers",
+        relayed.bytes,
+        relayed.datagrams,
+        relayed.dropped_datagrams,
+        relayed.held_back,
+        relayed.waits,
+        relayed.strangers
     )
 }
 

@@ -37,10 +37,10 @@ mod worker;
 
 pub use actors::status::{StatusError, status};
 pub use board::{
-    AgentState, AuthorityStatus, CertificateStatus, ClassReport, ConnectionStatus, ControlStatus,
-    CountedReport, FlowsReport, HoleReport, LaneReport, LeasesStatus, MeshReport, MoveReport,
-    PeerCount, PeerReport, PeersStatus, ShapedReport, SnapshotStatus, SpoolStatus, StatusReport,
-    WorkerStatus,
+    AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
+    ConnectionStatus, ControlStatus, CountedReport, FlowsReport, HoleReport, LaneReport,
+    LeasesStatus, MeshReport, MoveReport, PeerCount, PeerReport, PeersStatus, RelayedReport,
+    ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

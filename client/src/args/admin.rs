@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use rap_proto::{
-    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, ResourceKind,
-    api::Reference,
+    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, Preference,
+    ResourceKind, api::Reference,
 };
 
 use rap_tlog::{VerifierKey, cosignature::MAX_COSIGNATURES};
@@ -208,6 +208,23 @@ Example:
         /// Take every pool away.
         #[arg(long, conflicts_with = "pools")]
         none: bool,
+    },
+    /// Say where a node is, and how gladly paths are led through it; what is not named stays.
+    #[command(after_help = "\
+Regions with the same part before the first dash are near each other.
+
+Example:
+  rap node place relay-1 --region eu-west --preference preferred")]
+    Place {
+        node: Reference,
+        #[arg(long, required_unless_present_any = ["no_region", "preference"])]
+        region: Option<Name>,
+        /// Nobody knows where it is.
+        #[arg(long, conflicts_with = "region")]
+        no_region: bool,
+        /// avoided, neutral or preferred.
+        #[arg(long)]
+        preference: Option<Preference>,
     },
     /// Let a node take on nothing new.
     Drain { node: Reference },
@@ -438,6 +455,20 @@ Examples:
         /// Compile this node's snapshot of that moment again.
         #[arg(long, value_name = "NAME|ID")]
         node: Option<Reference>,
+    },
+    /// Fold every projection anew while the control server answers, and exchange it for the live
+    /// one.
+    #[command(after_help = "\
+It is for the replica that answers, and changes nothing that anybody may. It fails when the live
+projections were not what the log says; they are then.
+
+Examples:
+  rap audit rebuild
+  rap audit rebuild --status            how far it is, or how the last one ended")]
+    Rebuild {
+        /// Only look at the one that goes on, or was the last.
+        #[arg(long)]
+        status: bool,
     },
     /// Copy the whole log into a folder that can be verified offline.
     #[command(after_help = "\

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod bandwidth;
+mod carriers;
 #[cfg(feature = "dev")]
 mod dev;
 mod policy;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub(crate) use access::*;
 pub(crate) use admin::*;
 pub(crate) use bandwidth::*;
+pub(crate) use carriers::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
 pub(crate) use policy::*;
@@ -184,6 +186,9 @@ pub(crate) enum Command {
     /// Bandwidth: how fast which traffic may be, and how much is kept for it.
     #[command(subcommand)]
     Bandwidth(BandwidthCommand),
+    /// Carriers: what the flows of each lane run on, QUIC or TCP.
+    #[command(subcommand)]
+    Carriers(CarriersCommand),
     Why(Why),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]

@@ -4,6 +4,7 @@ mod access;
 mod audit;
 mod bandwidth;
 mod can;
+mod carriers;
 mod connect;
 mod login;
 mod node;
@@ -94,6 +95,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Can(arguments) => can::run(context, arguments).await,
         Command::Vpn(command) => vpn::run(context, command).await,
         Command::Bandwidth(command) => bandwidth::run(context, command).await,
+        Command::Carriers(command) => carriers::run(context, command).await,
         Command::Why(arguments) => why::run(context, &arguments).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use rap_proto::{
-    OrganizationId, PoolId,
+    Name, OrganizationId, PoolId,
     api::{
-        ApproveNode, Because, Changed, Node, Organization, Pool, Reference, SetNodePools,
-        SetNodeRoles,
+        ApproveNode, Because, Changed, Node, Organization, PlaceNode, Pool, Reference,
+        SetNodePools, SetNodeRoles,
     },
     snapshot::RoleScope,
 };
@@ -76,6 +76,19 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), F
             let pools = pool_ids(context, &api, &pools).await?;
             act(&api, Method::PUT, &node, "pools", Some(&SetNodePools { pools })).await?;
             context.did(&format!("{node} serves the pools as given"))
+        }
+        NodeCommand::Place { node, region, no_region, preference } => {
+            let path = format!("/nodes/{node}");
+            let found: Node = api.get(&path).await?;
+            let body = PlaceNode {
+                region: region.or(found.region.filter(|_| !no_region)),
+                preference: preference.unwrap_or(found.preference),
+            };
+            let path = format!("{path}/place");
+            let revision = Some(found.revision);
+            let _: Changed = api.change(Method::PUT, &path, revision, Some(&body)).await?;
+            let region = body.region.as_ref().map_or("no known region", Name::as_str);
+            context.did(&format!("{node} is in {region}, and {}", body.preference))
         }
         NodeCommand::Drain { node } => {
             act(&api, Method::POST, &node, "drain", None::<&Because>).await?;

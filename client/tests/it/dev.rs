@@ -275,6 +275,9 @@ fn administer(fabric: &Fabric) {
     }
     let replay = fabric.admin(&["audit", "replay", "-o", "json"]).ok();
     assert!(replay.contains("\"equal\": true"), "{replay}");
+    let rebuild = fabric.admin(&["audit", "rebuild", "-o", "json"]).ok();
+    assert!(rebuild.contains("\"state\": \"same\""), "{rebuild}");
+    assert_eq!(fabric.admin(&["audit", "rebuild", "--status", "-o", "json"]).ok(), rebuild);
     audit_offline(fabric);
     follow_the_log(fabric);
 }

@@ -9,14 +9,14 @@ mod payload;
 mod window;
 
 use rap_events::{
-    Actor, DomainEvent, Envelope,
+    Actor, Allowed, DomainEvent, Envelope,
     aggregate::EventError,
     catalogue::{personal_fields, redacted_fields},
     personal::{ERASED, PERSONAL},
 };
 use rap_proto::{
     NodeId, OrganizationId, UserId,
-    api::{AuditActor, AuditEvent},
+    api::{AuditActor, AuditAllowed, AuditEvent},
 };
 use serde_json::Value;
 
@@ -105,6 +105,7 @@ pub fn show(
         schema: kind.schema,
         organization: envelope.organization,
         actor: actor(&envelope.actor, |node| !hides || is_own(node)),
+        allowed: envelope.allowed.as_ref().map(allowed),
         command: envelope.command,
         causation: envelope.causation.filter(|_| !hides),
         at: envelope.at,
@@ -154,6 +155,16 @@ fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {
         Actor::Node(node) if may_name(*node) => AuditActor::Node { node: *node },
         Actor::Node(_) => AuditActor::System { process: "node".to_owned() },
         Actor::System { process } => AuditActor::System { process: process.clone() },
+    }
+}
+
+fn allowed(allowed: &Allowed) -> AuditAllowed {
+    let Allowed { actions, basis } = allowed.clone();
+    AuditAllowed {
+        actions: actions.into_iter().collect(),
+        rules: basis.rules.into_iter().collect(),
+        policy_hash: basis.policy_hash,
+        entity_version: basis.entity_version,
     }
 }
 

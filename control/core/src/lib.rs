@@ -17,6 +17,7 @@
 //! - [`beat`] proposes, votes for and collects the authority beat.
 //! - [`quota`] says how much an organization may take of what all share.
 //! - [`rate`] says whether somebody asks too often.
+//! - [`rebuild`] folds everything anew beside the living state, and exchanges the two.
 //! - [`rules`] compiles and asks policies in the Cedar language.
 //! - [`tree_head`] judges the log by what it was once seen to be.
 //! - [`audit`] shows an event to people without its secrets.
@@ -34,6 +35,7 @@ pub mod observation;
 pub mod process;
 pub mod quota;
 pub mod rate;
+pub mod rebuild;
 pub mod rules;
 pub mod snapshot;
 pub mod state;

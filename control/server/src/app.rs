@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use rap_bus::Bus;
 use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
-use rap_proto::{IncarnationId, NodeId, ReplicaId, Timestamp, observation::LogRefusal};
+use rap_proto::{
+    IncarnationId, NodeId, ReplicaId, Timestamp, bus::ControlBody, observation::LogRefusal,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -28,6 +31,7 @@ use crate::{
     options::Limits,
     password::Passwords,
     rates::{RateLimiter, Spending},
+    rebuilds::Rebuilds,
     replays::Replays,
     sealing::Sealing,
     served::{MAX_SERVED, Served},
@@ -50,13 +54,14 @@ pub(crate) struct App {
     pub(crate) lease_desk: LeaseDesk,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
-    pub(crate) voice: Voice,
+    voice: Voice,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
     pub(crate) rates: RateLimiter,
     pub(crate) in_flight: InFlight,
     pub(crate) inquiries: Inquiries,
     pub(crate) replays: Replays,
+    pub(crate) rebuilds: Rebuilds,
     pub(crate) sealing: Sealing,
     pub(crate) served: Served,
     pub(crate) spending: Spending,
@@ -140,6 +145,7 @@ impl App {
             in_flight: InFlight::default(),
             inquiries: Inquiries::default(),
             replays: Replays::default(),
+            rebuilds: Rebuilds::default(),
             sealing: Sealing::default(),
             served: Served::new(MAX_SERVED),
             spending: Spending::default(),
@@ -204,10 +210,20 @@ impl App {
         Arc::clone(&self.states.borrow())
     }
 
+    /// The subject and the bytes of one message to a node, as of now.
+    pub(crate) fn say(&self, node: NodeId, body: ControlBody, now: Timestamp) -> (String, Bytes) {
+        self.voice.say(node, self.state().authority().epoch(), body, now)
+    }
+
     /// Compiles the snapshot of one node.
     pub(crate) fn compile(&self, state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
         let mut compiler = self.compiler.lock().unwrap_or_else(PoisonError::into_inner);
         compiler.compile(state, node)
+    }
+
+    /// Compiles anew from here on: the same position may mean another state.
+    pub(crate) fn forget_compiled(&self) {
+        *self.compiler.lock().unwrap_or_else(PoisonError::into_inner) = Compiler::default();
     }
 
     /// Sees each new state; several in between may be skipped.

@@ -84,6 +84,7 @@ async fn append(
         command: id,
         request_hash: Digest::of(id.uuid().as_bytes()),
         actor: Actor::Setup,
+        allowed: None,
         causation: None,
     };
     work.commit(identity, Bytes::new()).await.map(|_| ())

@@ -135,6 +135,7 @@ impl Desk {
             command,
             request_hash: Digest::of(command.uuid().as_bytes()),
             actor: Actor::System { process: NAME.to_owned() },
+            allowed: None,
             causation: None,
         };
         match work.commit(identity, Bytes::new()).await {

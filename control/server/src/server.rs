@@ -12,7 +12,6 @@ use std::{
 use actix::Actor as _;
 use actix_web::{App as WebApp, HttpServer};
 use rap_bus::{Bus, NatsBus, NatsOptions};
-use rap_control_core::State;
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_log_postgres::PostgresLog;
 use rap_pki::{
@@ -43,6 +42,7 @@ use crate::{
         observer::Observer,
         processes::Processes,
         projection::Projection,
+        rebuilder::Rebuilder,
         revocations::RevocationKeeper,
         sealer::Sealer,
     },
@@ -54,6 +54,7 @@ use crate::{
     http,
     leadership::{Desk, leadership},
     lease_desk::{self, lease_desk},
+    living::Living,
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
     options::{BusChoice, ControlOptions, LogChoice},
@@ -209,7 +210,7 @@ async fn run(
         news: Arc::new(Mutex::new(news)),
     };
     let shelf = Arc::new(Shelf::new(&options.state_dir, cluster));
-    let wards = wards(&app, Arc::new(states_sender), desks, &shelf);
+    let wards = wards(&app, &Arc::new(Living::new(states_sender)), desks, &shelf);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     settle(&app).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
@@ -303,7 +304,7 @@ struct Desks {
 
 fn wards(
     app: &Arc<App>,
-    states: Arc<watch::Sender<Arc<State>>>,
+    living: &Arc<Living>,
     Desks { leadership, beat, news }: Desks,
     shelf: &Arc<Shelf>,
 ) -> Vec<Ward> {
@@ -320,11 +321,17 @@ fn wards(
         sealer,
         leases,
         folds,
+        rebuilder,
     ] = std::array::from_fn(|_| Arc::clone(app));
-    let shelf = Arc::clone(shelf);
+    let (folded, rebuilt) = (Arc::clone(living), Arc::clone(living));
+    let (shelf, rebuilt_shelf) = (Arc::clone(shelf), Arc::clone(shelf));
     vec![
         Ward::start("projection", move || {
-            Projection::new(Arc::clone(&projection), Arc::clone(&states))
+            Projection::new(Arc::clone(&projection), Arc::clone(&folded))
+        }),
+        Ward::start("rebuilder", move || {
+            let (app, living) = (Arc::clone(&rebuilder), Arc::clone(&rebuilt));
+            Rebuilder::new(app, living, Arc::clone(&rebuilt_shelf))
         }),
         Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
         Ward::start("leadership", move || {

@@ -103,9 +103,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use rap_events::{
-        Actor, Append, Log as _, MemoryLog, Personal, personal::OpenError, user::DISPLAY_NAME,
+        Append, Log as _, MemoryLog, Personal, personal::OpenError, user::DISPLAY_NAME,
     };
-    use rap_proto::{CommandId, Digest};
+    use rap_proto::CommandId;
     use serde_bytes::ByteBuf;
 
     use super::*;
@@ -119,18 +119,8 @@ mod tests {
 
     async fn store(log: &MemoryLog, number: u128, change: SubjectChange) {
         let append = Append {
-            command: CommandId::from_u128(number),
-            request_hash: Digest::default(),
-            actor: Actor::Setup,
-            causation: None,
-            at: clock::now(),
-            writes: Vec::new(),
-            claim: Vec::new(),
-            release: Vec::new(),
-            leases: Vec::new(),
-            guards: Vec::new(),
             subjects: vec![change],
-            reply: bytes::Bytes::new(),
+            ..Append::plain(CommandId::from_u128(number), clock::now(), Vec::new())
         };
         log.append(append).await.unwrap();
     }

@@ -26,15 +26,17 @@ impl Voice {
         Self { cluster, incarnation, key, sequence: AtomicU64::new(0) }
     }
 
-    /// The subject and the bytes of one message to `audience`.
+    /// The subject and the bytes of one message to `audience`, in an authority epoch.
     pub(crate) fn say(
         &self,
         audience: NodeId,
+        authority_epoch: u64,
         body: ControlBody,
         now: Timestamp,
     ) -> (String, Bytes) {
         let message = ControlMessage {
             cluster: self.cluster,
+            authority_epoch,
             audience,
             incarnation: self.incarnation,
             sequence: self.sequence.fetch_add(1, Ordering::Relaxed) + 1,

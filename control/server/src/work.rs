@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use rap_control_core::quota;
 use rap_events::{
-    Actor, Aggregate, Append, AppendError, EventCodec as _, Log, StreamId,
+    Actor, Aggregate, Allowed, Append, AppendError, EventCodec as _, Log, StreamId,
     handler::{Loaded, fold},
     lease::{LeaseChange, LeaseGuard},
     log::{Appended, StreamWrite},
@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) command: CommandId,
     pub(crate) request_hash: Digest,
     pub(crate) actor: Actor,
+    /// By what a person was allowed to.
+    pub(crate) allowed: Option<Allowed>,
     pub(crate) causation: Option<u64>,
 }
 
@@ -144,11 +146,13 @@ impl Work {
         identity: Identity,
         reply: Bytes,
     ) -> Result<Appended, Failure> {
-        let Identity { command, request_hash, actor, causation } = identity;
+        let Identity { command, request_hash, actor, allowed, causation } = identity;
+        let is_person = matches!(actor, Actor::User { .. } | Actor::ApiToken { .. });
         let append = Append {
             command,
             request_hash,
             actor,
+            allowed: allowed.filter(|_| is_person),
             causation,
             at: self.now,
             writes: self.writes,

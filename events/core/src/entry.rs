@@ -9,7 +9,7 @@
 //! | `schema` | unsigned |
 //! | `payload` | SHA-256 of the stored payload, 32 bytes |
 //! | `organization` | 16 bytes, or nil |
-//! | `actor` | MessagePack, as bytes |
+//! | `actor` | MessagePack, as bytes; of a person with what was allowed, where that was recorded |
 //! | `causation` | unsigned, or nil |
 //! | `at` | milliseconds since 1970 |
 //!
@@ -27,7 +27,10 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::{ByteArray, ByteBuf};
 use uuid::Uuid;
 
-use crate::log::{Actor, Envelope, StreamId};
+use crate::{
+    allowed::{Allowed, decode_actor, encode_actor},
+    log::{Actor, Envelope, StreamId},
+};
 
 /// The version of the encoding.
 const VERSION: u8 = 1;
@@ -46,6 +49,7 @@ pub struct Entry {
     pub payload: Digest,
     pub organization: Option<OrganizationId>,
     pub actor: Actor,
+    pub allowed: Option<Allowed>,
     pub command: CommandId,
     pub causation: Option<u64>,
     pub at: Timestamp,
@@ -63,6 +67,7 @@ impl Entry {
             payload,
             organization: self.organization,
             actor: self.actor,
+            allowed: self.allowed,
             command: self.command,
             causation: self.causation,
             at: self.at,
@@ -110,7 +115,7 @@ pub fn encode(envelope: &Envelope) -> Vec<u8> {
         schema: envelope.schema,
         payload: ByteArray::new(*Digest::of(&envelope.payload).as_bytes()),
         organization: envelope.organization.map(|organization| id(organization.uuid())),
-        actor: ByteBuf::from(codec::encode(&envelope.actor)),
+        actor: ByteBuf::from(encode_actor(&envelope.actor, envelope.allowed.as_ref())),
         command: id(envelope.command.uuid()),
         causation: envelope.causation,
         at: envelope.at.unix_millis(),
@@ -125,6 +130,7 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
         return Err(EntryError::Version(stored.v));
     }
     let id = |bytes: ByteArray<16>| Uuid::from_bytes(bytes.into_array());
+    let (actor, allowed) = decode_actor(&stored.actor, MAX_ENTRY_BYTES).map_err(malformed)?;
     Ok(Entry {
         position: stored.position,
         stream: StreamId::new(stored.category, id(stored.stream)),
@@ -133,7 +139,8 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
         schema: stored.schema,
         payload: Digest::from_bytes(stored.payload.into_array()),
         organization: stored.organization.map(|bytes| OrganizationId::from_uuid(id(bytes))),
-        actor: codec::decode(&stored.actor, MAX_ENTRY_BYTES).map_err(malformed)?,
+        actor,
+        allowed,
         command: CommandId::from_uuid(id(stored.command)),
         causation: stored.causation,
         at: Timestamp::from_unix_millis(stored.at),
@@ -156,6 +163,7 @@ impl From<&Envelope> for Entry {
             payload: Digest::of(&envelope.payload),
             organization: envelope.organization,
             actor: envelope.actor.clone(),
+            allowed: envelope.allowed.clone(),
             command: envelope.command,
             causation: envelope.causation,
             at: envelope.at,

@@ -318,6 +318,7 @@ impl Unit {
             command: request.command,
             request_hash: request.request_hash,
             actor: request.actor.clone(),
+            allowed: None,
             causation: request.causation,
             at: request.at,
             writes: writes.collect(),

@@ -8,6 +8,7 @@
 //! The crate is pure: time, ids and randomness are arguments.
 
 pub mod aggregate;
+pub mod allowed;
 pub mod api_token;
 pub mod authority;
 pub mod backup;
@@ -47,6 +48,7 @@ pub mod witnessed;
 mod tests;
 
 pub use aggregate::{Aggregate, EventCodec};
+pub use allowed::Allowed;
 pub use beat::BeatTable;
 pub use catalogue::DomainEvent;
 pub use heads::Heads;

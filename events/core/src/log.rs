@@ -26,11 +26,13 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
+    allowed::{Allowed, MAX_ALLOWED_ACTIONS, MAX_ALLOWED_RULES},
     lease::{
         LeaseChange, LeaseGuard, LeaseRow, MAX_LEASE_CHANGES_PER_APPEND,
         MAX_LEASE_GUARDS_PER_APPEND, MAX_LEASE_TTL_MS,
     },
     personal::{MAX_SUBJECT_CHANGES_PER_APPEND, MAX_WRAPPED_KEY_BYTES, SubjectChange},
+    session::MAX_RULE_BYTES,
     tree::Tree,
 };
 
@@ -83,6 +85,9 @@ pub struct Envelope {
     /// The organization that the event belongs to, if it belongs to one.
     pub organization: Option<OrganizationId>,
     pub actor: Actor,
+    /// By what the actor was allowed to: of a person's command, and since it is recorded.
+    #[serde(default)]
+    pub allowed: Option<Allowed>,
     pub command: CommandId,
     /// The position of the event that led to the command, if one did.
     pub causation: Option<u64>,
@@ -117,6 +122,8 @@ pub struct Append {
     /// The hash of what was asked: the same id with another request is a mistake of the caller.
     pub request_hash: Digest,
     pub actor: Actor,
+    /// By what a person was allowed to; nothing for others.
+    pub allowed: Option<Allowed>,
     pub causation: Option<u64>,
     pub at: Timestamp,
     /// Each stream at most once.
@@ -222,6 +229,9 @@ pub enum Limit {
     LeaseTtlMs,
     SubjectChanges,
     WrappedKeyBytes,
+    AllowedActions,
+    AllowedRules,
+    RuleBytes,
 }
 
 impl std::fmt::Display for Limit {
@@ -238,6 +248,9 @@ impl std::fmt::Display for Limit {
             Self::LeaseTtlMs => "milliseconds of a lease",
             Self::SubjectChanges => "changes of subject keys in one append",
             Self::WrappedKeyBytes => "bytes of a wrapped key",
+            Self::AllowedActions => "actions that one command was allowed",
+            Self::AllowedRules => "rules that one command rests on",
+            Self::RuleBytes => "bytes of an action's or a rule's name",
         })
     }
 }
@@ -278,6 +291,25 @@ pub trait Log: Tree + Send + Sync + 'static {
 }
 
 impl Append {
+    /// An append of these events and nothing else, by nobody in particular: where tests begin.
+    pub fn plain(command: CommandId, at: Timestamp, writes: Vec<StreamWrite>) -> Self {
+        Self {
+            command,
+            request_hash: Digest::default(),
+            actor: Actor::Setup,
+            allowed: None,
+            causation: None,
+            at,
+            writes,
+            claim: Vec::new(),
+            release: Vec::new(),
+            leases: Vec::new(),
+            guards: Vec::new(),
+            subjects: Vec::new(),
+            reply: Bytes::new(),
+        }
+    }
+
     /// The checks that need no database; every implementation makes them first.
     pub fn check(&self) -> Result<(), AppendError> {
         let events = self.writes.iter().map(|write| write.events.len()).sum();
@@ -297,6 +329,7 @@ impl Append {
         }
         self.check_leases()?;
         self.check_subjects()?;
+        self.check_allowed()?;
         self.check_streams_differ()
     }
 
@@ -321,6 +354,16 @@ impl Append {
             if let SubjectChange::Keep { wrapped, .. } = change {
                 within(Limit::WrappedKeyBytes, wrapped.expose().len(), MAX_WRAPPED_KEY_BYTES)?;
             }
+        }
+        Ok(())
+    }
+
+    fn check_allowed(&self) -> Result<(), AppendError> {
+        let Some(Allowed { actions, basis }) = &self.allowed else { return Ok(()) };
+        within(Limit::AllowedActions, actions.len(), MAX_ALLOWED_ACTIONS)?;
+        within(Limit::AllowedRules, basis.rules.len(), MAX_ALLOWED_RULES)?;
+        for name in actions.iter().chain(&basis.rules) {
+            within(Limit::RuleBytes, name.len(), MAX_RULE_BYTES)?;
         }
         Ok(())
     }

@@ -69,6 +69,7 @@ struct State {
     subjects: BTreeMap<Uuid, Vec<u8>>,
     waiters: BTreeMap<u64, Waker>,
     next_waiter: u64,
+    failovers: u64,
 }
 
 impl MemoryLog {
@@ -82,13 +83,18 @@ impl MemoryLog {
         Self { clock: Clock(Box::new(clock)), ..Self::default() }
     }
 
+    /// As if another server took over as the primary, with everything that is stored.
+    pub fn fail_over(&self) {
+        self.state().failovers += 1;
+    }
+
     fn now(&self) -> Timestamp {
         (self.clock.0)()
     }
 
-    /// A log in memory fails over to nothing: it has one timeline.
-    fn at(&self) -> DatabaseTime {
-        DatabaseTime { now: self.now(), timeline: 1 }
+    /// What every lease is looked at by.
+    fn at(&self, state: &State) -> DatabaseTime {
+        DatabaseTime { now: self.now(), timeline: 1 + state.failovers }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -101,7 +107,8 @@ impl Log for MemoryLog {
     fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let (result, waiters) = {
             let mut state = self.state();
-            let result = state.append(append, self.at());
+            let at = self.at(&state);
+            let result = state.append(append, at);
             let wake = result.as_ref().is_ok_and(|appended| !appended.replayed);
             (result, if wake { std::mem::take(&mut state.waiters) } else { BTreeMap::new() })
         };
@@ -205,6 +212,7 @@ impl State {
             command,
             request_hash,
             actor,
+            allowed,
             causation,
             at,
             writes,
@@ -228,6 +236,7 @@ impl State {
                     payload: event.payload,
                     organization: event.organization,
                     actor: actor.clone(),
+                    allowed: allowed.clone(),
                     command,
                     causation,
                     at,

@@ -44,7 +44,7 @@ pub enum TreeError {
 
 /// Follows the tree beside a reader of the log, and notices where they part: an event that was
 /// changed behind the log's back, or a tree that was.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TreeCheck {
     frontier: Frontier,
     altered: Option<u64>,
@@ -69,6 +69,12 @@ impl TreeCheck {
             }
         }
         Ok(())
+    }
+
+    /// The first position from which on the tree commits to something else, as far as events were
+    /// taken.
+    pub fn altered(&self) -> Option<u64> {
+        self.altered
     }
 
     /// The root over the events that were taken, and the first position from which on the tree

@@ -45,7 +45,7 @@ impl Witnesses {
     /// Counts the cosignatures below a head that is known to be this log's.
     pub fn count(&mut self, head: &TreeHead, note: &[u8]) -> Result<(), CosignatureError> {
         for (node, verifier) in &self.keys {
-            if verifier.find(note)?.is_some() {
+            if verifier.vouches_for(note)? {
                 let seen = self.seen.entry(*node).or_default();
                 *seen = (*seen).max(head.size);
             }
@@ -99,6 +99,7 @@ mod tests {
             payload: Digest::of(&event.encode()),
             organization: None,
             actor: Actor::Setup,
+            allowed: None,
             command: CommandId::from_u128(1),
             causation: None,
             at: Timestamp::default(),
@@ -113,7 +114,7 @@ mod tests {
     /// A head of this size that these nodes co-signed.
     fn cosigned(size: u64, nodes: &[u128]) -> (TreeHead, Vec<u8>) {
         let cluster = ClusterId::from_u128(1);
-        let head = TreeHead { cluster, size, root: Digest::of(b"root") };
+        let head = TreeHead { cluster, size, root: Digest::of(b"root"), said_epoch: Some(1) };
         let control = LocalKey::from_random(&[1; 32]).unwrap();
         let note = head.sign(&control, &HeadKey::from_seed(&[2; 32]));
         let sign =

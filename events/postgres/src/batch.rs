@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::{
+    allowed::encode_actor,
     entry,
     lease::{self, LeaseRow},
     log::{Append, AppendError, Appended, Envelope, StoredCommand, StreamId},
 };
-use rap_proto::{CommandId, Digest, codec};
+use rap_proto::{CommandId, Digest};
 use rap_tlog::Completed;
 use uuid::Uuid;
 
@@ -107,7 +108,7 @@ impl Batch {
 
     fn store(&mut self, append: &Append) -> Appended {
         let first = self.found.head.position + 1;
-        let actor = codec::encode(&append.actor);
+        let actor = encode_actor(&append.actor, append.allowed.as_ref());
         for write in &append.writes {
             for (event, revision) in write.events.iter().zip(write.expected + 1..) {
                 self.found.head.position += 1;
@@ -121,6 +122,7 @@ impl Batch {
                     payload: event.payload,
                     organization: event.organization,
                     actor: append.actor.clone(),
+                    allowed: append.allowed.clone(),
                     command: append.command,
                     causation: append.causation,
                     at: append.at,

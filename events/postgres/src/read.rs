@@ -1,9 +1,15 @@
 //! Reading: events in order, the head, and what became of a command.
 
+use std::{future::Future, time::Duration};
+
 use bytes::Bytes;
-use rap_events::log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId};
-use rap_proto::{CommandId, Digest, OrganizationId, Timestamp, codec};
+use rap_events::{
+    allowed::decode_actor,
+    log::{Envelope, MAX_READ_EVENTS, ReadError, StoredCommand, StreamId},
+};
+use rap_proto::{CommandId, Digest, OrganizationId, Timestamp};
 use sqlx::{PgExecutor, PgPool, Row as _, postgres::PgRow};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::failure;
@@ -21,12 +27,14 @@ const READ_HEAD: &str = "SELECT position FROM log_head";
 const READ_COMMAND: &str = "\
     SELECT request_hash, first_position, last_position, reply FROM commands WHERE command = $1";
 
+/// How long a read waits for its answer. The server gives a statement up before, so whatever takes
+/// longer is lost on the way.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
 /// The largest stored actor that is decoded.
 const MAX_ACTOR_BYTES: usize = 4 * 1024;
 
 pub(crate) async fn head(pool: &PgPool) -> Result<u64, ReadError> {
-    let position: i64 =
-        sqlx::query_scalar(READ_HEAD).fetch_one(pool).await.map_err(|error| read_error(&error))?;
+    let position: i64 = answered(sqlx::query_scalar(READ_HEAD).fetch_one(pool)).await?;
     Ok(position.cast_unsigned())
 }
 
@@ -38,7 +46,7 @@ pub(crate) async fn page(
 ) -> Result<Vec<Envelope>, ReadError> {
     let Ok(behind) = i64::try_from(after) else { return Ok(Vec::new()) };
     let query = sqlx::query(READ_LOG).bind(behind).bind(bounded(limit));
-    let rows = query.fetch_all(executor).await.map_err(|error| read_error(&error))?;
+    let rows = answered(query.fetch_all(executor)).await?;
     let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
     check_gapless(after, &envelopes, |envelope| envelope.position)?;
     Ok(envelopes)
@@ -53,7 +61,7 @@ pub(crate) async fn stream(
     let Ok(behind) = i64::try_from(after_revision) else { return Ok(Vec::new()) };
     let query = sqlx::query(READ_STREAM).bind(&stream.category).bind(stream.id);
     let query = query.bind(behind).bind(bounded(limit));
-    let rows = query.fetch_all(pool).await.map_err(|error| read_error(&error))?;
+    let rows = answered(query.fetch_all(pool)).await?;
     let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
     check_gapless(after_revision, &envelopes, |envelope| envelope.revision)?;
     Ok(envelopes)
@@ -63,9 +71,19 @@ pub(crate) async fn command(
     pool: &PgPool,
     id: CommandId,
 ) -> Result<Option<StoredCommand>, ReadError> {
-    let found = sqlx::query(READ_COMMAND).bind(id.uuid()).fetch_optional(pool).await;
-    let found = found.and_then(|row| row.as_ref().map(stored_command).transpose());
-    found.map_err(|error| read_error(&error))
+    let query = sqlx::query(READ_COMMAND).bind(id.uuid());
+    let row = answered(query.fetch_optional(pool)).await?;
+    row.as_ref().map(stored_command).transpose().map_err(|error| read_error(&error))
+}
+
+async fn answered<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadError> {
+    match timeout(ANSWER_DEADLINE, answer).await {
+        Ok(answer) => answer.map_err(|error| read_error(&error)),
+        Err(_) => {
+            let seconds = ANSWER_DEADLINE.as_secs();
+            Err(ReadError::Unavailable(format!("no answer within {seconds} s")))
+        }
+    }
 }
 
 fn stored_command(row: &PgRow) -> sqlx::Result<StoredCommand> {
@@ -103,6 +121,8 @@ fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
     let column = |error: sqlx::Error| corrupt(error.to_string());
     let schema: i32 = row.try_get(5).map_err(column)?;
     let actor: Vec<u8> = row.try_get(8).map_err(column)?;
+    let (actor, allowed) =
+        decode_actor(&actor, MAX_ACTOR_BYTES).map_err(|error| corrupt(error.to_string()))?;
     Ok(Envelope {
         position,
         stream: StreamId::new(
@@ -117,8 +137,8 @@ fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
             .try_get::<Option<Uuid>, _>(7)
             .map_err(column)?
             .map(OrganizationId::from_uuid),
-        actor: codec::decode(&actor, MAX_ACTOR_BYTES)
-            .map_err(|error| corrupt(error.to_string()))?,
+        actor,
+        allowed,
         command: CommandId::from_uuid(row.try_get(9).map_err(column)?),
         causation: row.try_get::<Option<i64>, _>(10).map_err(column)?.map(i64::cast_unsigned),
         at: Timestamp::from_unix_millis(row.try_get(11).map_err(column)?),

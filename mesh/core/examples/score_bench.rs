@@ -13,14 +13,15 @@ use std::{
 use rap_mesh_core::{
     Sections, View,
     score::{
-        Candidate, ChannelClass, Decisions, Identity, Measured, Preference, decisions::Asked,
-        relays::Use,
+        Candidate, ChannelClass, Decisions, Identity, Measured, decisions::Asked, relays::Use,
     },
 };
 use rap_proto::{
-    ClusterId, Digest, NodeId, NodeRole, OrganizationId, Timestamp,
+    ClusterId, Digest, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
     bandwidth::Bandwidth,
-    snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
+    },
 };
 
 const RELAYS: u128 = 1_000;
@@ -107,7 +108,24 @@ fn view() -> View {
     };
     let peers = Peers { peers: (0..RELAYS).map(peer).collect() };
     let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
+    let places = places();
+    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
+    View::new(&manifest, sections)
+}
+
+/// Every second relay is somewhere, every tenth preferred.
+fn places() -> Places {
+    let place = |number: u128| Place {
+        region: format!("region-{}", number % 7).parse().ok(),
+        preference: if number.is_multiple_of(10) {
+            Preference::Preferred
+        } else {
+            Preference::Neutral
+        },
+        draining: false,
+    };
+    let placed = (0..RELAYS).step_by(2);
+    Places { nodes: placed.map(|number| (node(number), place(number))).collect() }
 }
 
 fn known(number: u128) -> Candidate<'static> {

@@ -49,7 +49,8 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    /// The carriers in the order in which a lane tries them. Bulk wants the cheapest byte, which
+    /// The carriers in the order in which a lane tries them while nothing else is known; see
+    /// [`crate::carriers`]. Bulk wants the cheapest byte, which
     /// TCP gives: large segments, and relays that never touch them. Interactive wants the first
     /// packet at once, on a connection that is warm and does not wait for what another flow lost.
     /// Media wants its newest message and no older one first, which TCP cannot do.
@@ -57,6 +58,13 @@ impl Carrier {
         match lane {
             Lane::Interactive | Lane::Media => [Self::Quic, Self::Tcp],
             Lane::Bulk => [Self::Tcp, Self::Quic],
+        }
+    }
+
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Quic => Self::Tcp,
+            Self::Tcp => Self::Quic,
         }
     }
 

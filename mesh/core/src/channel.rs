@@ -1,19 +1,23 @@
 //! Channels that carry messages: what each kind promises, and where messages wait.
 //!
 //! A [`Policy`] is the promise, as data. A [`Queue`] keeps to it where messages are sent, a
-//! [`Window`] or [`Arrivals`] where they come:
+//! [`Window`] and, where messages may be lost, [`Arrivals`] where they come:
 //!
 //! ```text
 //! reliable    push ─▶ Queue ─ poll, within credit ─▶ Window ─▶ reader
 //!               └ full: wait  ◀──── poll_grant ─────────┘
-//! droppable   push ─▶ Queue ─ poll, when there is room ─▶ Arrivals ─▶ reader
-//!               └ full, stale: dropped, counted             └ late: put aside, counted
+//! droppable   push ─▶ Queue ─ poll, when there is credit ─▶ Window, Arrivals ─▶ reader
+//!               └ full, stale: dropped, counted                └ late: put aside, counted
 //! ```
 //!
 //! Nobody who fills one channel takes room from another: each has its own queue and its own credit.
+//! An [`End`] is all of this for one side of a channel that a byte stream carries as [`Frame`]s.
 
 mod arrivals;
 mod credit;
+mod end;
+mod frame;
+mod inbox;
 mod policy;
 mod queue;
 
@@ -24,6 +28,8 @@ use bytes::Bytes;
 
 pub use arrivals::{Arrivals, MAX_KEYS};
 pub use credit::{Amount, TooMuch, Window};
+pub use end::{Arrived, BATCH_BYTES, Broken, End, NotTaken};
+pub use frame::{Decoder, Frame, MAX_HEAD_BYTES, Malformed, VERSION};
 pub use policy::{Bound, Delivery, Order, Policy};
 pub use queue::{Counters, Queue, Refused};
 

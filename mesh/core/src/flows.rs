@@ -11,6 +11,8 @@ use rap_proto::{
     Lane, Moment, NodeId, NodeRole, OrganizationId, RefusalCode, wire::hop::FLOW_TTL_MS,
 };
 
+use crate::bounds::Whose;
+
 /// The most flows that one relay carries.
 pub const MAX_FLOWS: usize = 4096;
 /// The most flows that one node may have at one relay.
@@ -198,6 +200,10 @@ impl FlowTable {
         self.remove_where(|flow| !keep(flow))
     }
 
+    pub fn flow(&self, id: u64) -> Option<&Flow> {
+        self.flows.get(&id)
+    }
+
     /// When the next flow's time is over.
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.flows.values().map(Flow::deadline).min()
@@ -220,6 +226,11 @@ impl FlowTable {
 }
 
 impl Flow {
+    /// Whom what it forwards counts for.
+    pub fn whose(&self) -> Whose {
+        Whose { asker: self.asker, organization: self.passage.map(|passage| passage.organization) }
+    }
+
     fn deadline(&self) -> Moment {
         self.expires.min(self.last_used + Duration::from_millis(FLOW_IDLE_MS))
     }

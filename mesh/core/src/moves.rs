@@ -7,9 +7,11 @@
 //! - A path is better only when it leads over fewer relays. One relay is never exchanged for another
 //!   that merely seems better, so two paths cannot take turns.
 //! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
-//! - A relay that the snapshot no longer has is left at once, over whatever does not rest.
+//! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
+//!   takes the flow, it leaves without another path and waits for one.
 //! - A flow moves when it is old enough to be worth it, and then rarely; a few flows at a time.
 //! - What failed rests, longer each time.
+//! - A flow that may not ask, as its token has expired, is left alone until it has another token.
 
 mod prospect;
 #[cfg(test)]
@@ -31,6 +33,9 @@ pub const WORTH_AFTER: Duration = Duration::from_secs(3);
 pub const MOVE_EVERY: Duration = Duration::from_secs(30);
 /// … and away from a relay that is to be left at most so often.
 pub const LEAVE_EVERY: Duration = Duration::from_secs(2);
+/// A flow that nothing else took for so long leaves such a relay all the same. More than the first
+/// rest: whatever failed once is asked again before that.
+pub const LEFT_WITHIN: Duration = Duration::from_secs(12);
 /// The most flows of a lane that move at once.
 pub const MAX_MOVING: usize = 2;
 /// So many trials in a row a path answers before flows move to it …
@@ -63,9 +68,16 @@ pub enum Input {
     },
     /// There are other addresses, or other nodes: what failed may work now.
     Renewed,
+    /// It may ask its egress for another connection until then.
     Began {
         flow: u64,
         over: Candidate,
+        asks_until: Moment,
+    },
+    /// It may ask until then, by another token.
+    MayAsk {
+        flow: u64,
+        until: Moment,
     },
     /// The connection of a flow is gone.
     Lost {
@@ -100,6 +112,8 @@ pub enum Stayed {
     Path,
     /// The path works; the egress refused, or the flow itself was not ready.
     Flow,
+    /// The flow may not ask: its token has expired sooner than was known.
+    Token,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +122,8 @@ pub enum Effect {
     Try(Candidate),
     /// Bring the flow a connection over this path, and say `Moved` or `Stayed`.
     Move { flow: u64, over: Candidate },
+    /// Take the flow off its connection, and say `WentOn` when it has another.
+    Leave { flow: u64 },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -118,6 +134,9 @@ struct Running {
     /// It moves to a better path, or leaves its relay, no sooner.
     due: Moment,
     leaves_at: Moment,
+    /// Since when its path leads over a relay that is none any more.
+    left: Option<Moment>,
+    asks_until: Moment,
     moving: Option<Candidate>,
 }
 
@@ -160,7 +179,8 @@ impl LaneMoves {
         match input {
             Input::Ways { ways, relays } => self.allow(ways, relays),
             Input::Renewed => self.prospects.renew(),
-            Input::Began { flow, over } => self.began(now, flow, over),
+            Input::Began { flow, over, asks_until } => self.began(now, flow, over, asks_until),
+            Input::MayAsk { flow, until } => self.may_ask(now, flow, until),
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
             Input::Ended { flow } => drop(self.flows.remove(&flow)),
@@ -183,7 +203,8 @@ impl LaneMoves {
 
     /// When something becomes due that no input announces.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        let all = self.flows.values().filter_map(|flow| self.next_of(flow));
+        let next = |flow: &Running| self.next_of(flow).filter(|at| *at < flow.asks_until);
+        let all = self.flows.values().filter_map(next);
         all.filter(|at| *at > self.looked).min()
     }
 
@@ -209,10 +230,22 @@ impl LaneMoves {
         (self.ways, self.relays) = (ways, relays);
     }
 
-    fn began(&mut self, now: Moment, flow: u64, over: Candidate) {
+    fn began(&mut self, now: Moment, flow: u64, over: Candidate, asks_until: Moment) {
         let due = now + self.at_least(WORTH_AFTER);
-        let running = Running { over: Some(over), since: now, due, leaves_at: now, moving: None };
+        let (over, leaves_at) = (Some(over), now);
+        let (left, moving) = (None, None);
+        let running = Running { over, since: now, due, leaves_at, left, asks_until, moving };
         self.flows.insert(flow, running);
+    }
+
+    fn may_ask(&mut self, now: Moment, flow: u64, until: Moment) {
+        if let Some(running) = self.flows.get_mut(&flow) {
+            if running.asks_until <= now {
+                // It could not leave; now it has its time for it.
+                running.left = None;
+            }
+            running.asks_until = until;
+        }
     }
 
     fn lost(&mut self, now: Moment, flow: u64) {
@@ -248,6 +281,7 @@ impl LaneMoves {
             // Another path may do, and this one rests.
             Stayed::Path => self.prospects.failed(now, over, false),
             Stayed::Flow => (running.due, running.leaves_at) = (now + due, now + leaves_at),
+            Stayed::Token => running.asks_until = running.asks_until.min(now),
         }
     }
 
@@ -259,8 +293,16 @@ impl LaneMoves {
         let mut wanted = BTreeSet::new();
         let (ways, relays, prospects) = (&self.ways, &self.relays, &self.prospects);
         for (flow, running) in &mut self.flows {
-            let Some(over) = running.over.filter(|_| running.moving.is_none()) else { continue };
-            let target = if is_left(relays, over) {
+            let rests = running.moving.is_some() || running.asks_until <= now;
+            let Some(over) = running.over.filter(|_| !rests) else { continue };
+            let leads_nowhere = is_left(relays, over);
+            running.left = running.left.or(Some(now)).filter(|_| leads_nowhere);
+            if running.left.is_some_and(|since| now >= since + LEFT_WITHIN) {
+                (running.over, running.left) = (None, None);
+                self.effects.push_back(Effect::Leave { flow: *flow });
+                continue;
+            }
+            let target = if leads_nowhere {
                 prospects.refuge(now, ways, over).filter(|_| running.leaves_at <= now)
             } else if running.due <= now {
                 let mut better = self.better[over.hops()].iter().copied();
@@ -288,8 +330,11 @@ impl LaneMoves {
         let over = running.over.filter(|_| running.moving.is_none())?;
         if is_left(&self.relays, over) {
             let others = self.ways.iter().filter(|way| **way != over);
-            let free_at = others.map(|way| self.prospects.rests_until(*way)).min()?;
-            return Some(running.leaves_at.max(free_at));
+            let free_at = others.map(|way| self.prospects.rests_until(*way)).min();
+            let moves_at = free_at.map(|free_at| running.leaves_at.max(free_at));
+            let goes_at = running.left.map_or(running.leaves_at, |since| since + LEFT_WITHIN);
+            let moves_at = moves_at.filter(|at| *at > self.looked);
+            return Some(moves_at.map_or(goes_at, |at| at.min(goes_at)));
         }
         let tried_at = self.better[over.hops()].iter();
         let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min()?;

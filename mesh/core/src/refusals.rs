@@ -35,6 +35,7 @@ const fn sentence(code: RefusalCode) -> &'static str {
             "the node has not heard from a quorum of control for too long"
         }
         RefusalCode::LeaseNotHeld => "nobody can be shown to hold this now; try again shortly",
+        RefusalCode::ChannelNotServed => "the node serves no channel of this kind",
     }
 }
 
@@ -53,6 +54,7 @@ pub const fn worth_trying_elsewhere(code: RefusalCode) -> bool {
             | RefusalCode::WorkerUnavailable
             | RefusalCode::TokenWrongAudience
             | RefusalCode::LimitReached
+            | RefusalCode::ChannelNotServed
     )
 }
 

@@ -11,16 +11,18 @@
 //! ```
 //!
 //! A flow can also leave a connection that still carries it: it makes an offer, goes on meanwhile,
-//! and attaches when the other one is there.
+//! and attaches when the other one is there. An offer is of one generation, and a newer one takes its
+//! place: whoever comes with the older one is late, even when the newer one came to nothing.
 //!
 //! ```text
-//! attached(m) ── offer ──▶ offered, attached(m) ── attach(n) ──▶ attached(n)
-//!                              └─ withdraw ──▶ attached(m)
+//! attached(m) ── offer(n) ──▶ offered(n), attached(m) ── attach(n) ──▶ attached(n)
+//!                                 └─ withdraw(n) ──▶ attached(m)
 //! ```
 
 mod budget;
 mod received;
 mod sent;
+mod shares;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +34,7 @@ use rap_proto::Moment;
 pub use budget::Budget;
 use received::Received;
 use sent::Sent;
+pub use shares::Shares;
 
 /// The most bytes of one direction that are kept for sending them again.
 pub const MAX_REPLAY_BYTES: usize = 4 * 1024 * 1024;
@@ -102,6 +105,8 @@ pub struct Flow {
     sent: Sent,
     received: Received,
     generation: u32,
+    /// The newest that an offer was made for; none was for 0.
+    offered: u32,
     detached: Option<Moment>,
     expired: bool,
 }
@@ -116,7 +121,7 @@ impl Flow {
     /// A flow that was opened just now, attached to the connection that it was opened on.
     pub fn new() -> Self {
         let (sent, received) = (Sent::default(), Received::default());
-        Self { sent, received, generation: 0, detached: None, expired: false }
+        Self { sent, received, generation: 0, offered: 0, detached: None, expired: false }
     }
 
     /// Whether more may be sent within a [`window`]. If not, whoever brings it has to wait for
@@ -222,10 +227,14 @@ impl Flow {
 
     /// Goes on over another connection. `received` is how far the peer came.
     pub fn attach(&mut self, generation: u32, received: u64) -> Result<(), Refused> {
-        if generation <= self.generation || self.expired {
+        let is_late = generation <= self.generation || generation < self.offered;
+        if is_late || self.expired {
             return Err(Refused::Late);
         }
         self.sent.resume(received)?;
+        if generation > self.offered {
+            self.received.withdraw();
+        }
         if self.detached.is_none() {
             self.received.detach();
         }
@@ -241,16 +250,25 @@ impl Flow {
         self.received.offset()
     }
 
-    /// How far this side came, to be told while another attachment is asked for and this one still
+    /// How far this side came, to be told while attachment `generation` is asked for and this one still
     /// carries. Nothing is acknowledged until that one comes, or the offer is withdrawn: what the
-    /// peer was told stays a place that it can go on from.
-    pub fn offer(&mut self) -> u64 {
-        self.received.offer()
+    /// peer was told stays a place that it can go on from. Late when there was one of that generation,
+    /// or of a newer one.
+    pub fn offer(&mut self, generation: u32) -> Result<u64, Refused> {
+        if generation <= self.generation || generation <= self.offered {
+            return Err(Refused::Late);
+        }
+        self.offered = generation;
+        Ok(self.received.offer())
     }
 
-    /// No other attachment comes of the last offer.
-    pub fn withdraw(&mut self) {
-        self.received.withdraw();
+    /// Attachment `generation` does not come. Returns whether its offer stood until now.
+    pub fn withdraw(&mut self, generation: u32) -> bool {
+        let stood = generation == self.offered && self.received.is_offered();
+        if stood {
+            self.received.withdraw();
+        }
+        stood
     }
 
     pub fn is_offered(&self) -> bool {

@@ -55,6 +55,7 @@ use std::{
 
 use rap_proto::{Moment, OrganizationId, bandwidth::Bandwidth};
 
+pub(crate) use bucket::Bucket;
 pub use bucket::{BURST, MAX_GRANT, MIN_BURST, MIN_GRANT, QUANTUM, burst};
 use class::Class;
 pub use class::{ClassName, ClassStatus, Direction, FlowOf, MeterStatus, One};
@@ -63,6 +64,7 @@ use queue::{Queue, QueueId, Waiting};
 pub use side::Counts;
 use side::Side;
 pub use turns::LANE_FLOOR;
+pub(crate) use turns::LanesAhead;
 
 /// The most flows that one node shapes.
 pub const MAX_FLOWS: usize = 65_536;

@@ -8,11 +8,14 @@ use std::{
 };
 
 use rap_proto::{
-    Authority, ClusterId, KeyId, NodeId, NodeRole, OrganizationId, ResourceId, Timestamp,
+    Authority, ClusterId, KeyId, Lane, Name, NodeId, NodeRole, OrganizationId, ResourceId,
+    Timestamp,
     bandwidth::Bandwidth,
+    carriers::CarrierRule,
     signed::Trusted,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Trust,
+        Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, RoleScope,
+        StalePolicy, Trust,
     },
 };
 
@@ -28,6 +31,8 @@ pub struct Sections {
     pub resources: Resources,
     /// Empty where nothing is shaped.
     pub bandwidth: Bandwidth,
+    /// Empty where nothing is said of any.
+    pub places: Places,
 }
 
 /// One accepted snapshot. It never changes; a newer snapshot is another view.
@@ -45,6 +50,7 @@ pub struct View {
     pub assignment: Assignment,
     pub trust: Trust,
     pub bandwidth: Bandwidth,
+    places: BTreeMap<NodeId, Place>,
     /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
     relays: Relays,
@@ -55,7 +61,7 @@ pub struct View {
 impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
-        let Sections { assignment, trust, peers, resources, bandwidth } = sections;
+        let Sections { assignment, trust, peers, resources, bandwidth, places } = sections;
         let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
         let peers: BTreeMap<NodeId, Peer> = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
@@ -70,6 +76,7 @@ impl View {
             assignment,
             trust,
             bandwidth,
+            places: places.nodes,
             relays: Relays::of(peers.values()),
             peers,
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
@@ -113,6 +120,20 @@ impl View {
         self.peers.get(&node)
     }
 
+    /// What is said of a node's place, its own among them.
+    pub fn place(&self, node: NodeId) -> Option<&Place> {
+        self.places.get(&node)
+    }
+
+    /// The same of all nodes of which something is said, by id.
+    pub fn places(&self) -> impl Iterator<Item = (NodeId, &Place)> {
+        self.places.iter().map(|(node, place)| (*node, place))
+    }
+
+    pub fn region(&self) -> Option<&Name> {
+        self.place(self.node)?.region.as_ref()
+    }
+
     /// Every node that this one may speak with, itself included once it was added.
     pub fn peers(&self) -> impl ExactSizeIterator<Item = &Peer> {
         self.peers.values()
@@ -139,6 +160,11 @@ impl View {
         let mut left = self.relays(organization).map(|(relay, _)| relay);
         // Both are in the order of ids.
         !before.relays(organization).all(|(relay, _)| left.any(|other| other == relay))
+    }
+
+    /// What an organization says of the carriers of a lane.
+    pub fn carrier_rule(&self, organization: OrganizationId, lane: Lane) -> Option<CarrierRule> {
+        self.bandwidth.organizations.get(&organization)?.carriers.of(lane)
     }
 
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {

@@ -1,4 +1,5 @@
 //! How the mesh reaches a resource: a port that the agent implements with its adapter workers.
+//! Byte streams are dialled; a channel of messages is taken on by whoever serves its kind.
 
 use std::fmt;
 
@@ -6,11 +7,18 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_proto::{ChannelKind, SessionId, refusal::Refusal, snapshot::Resource};
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 
+use crate::MessageChannel;
+
 /// Opens byte streams to resources. Called only after every check passed.
 pub trait Dialer: Send + Sync + 'static {
     /// Connects to the resource's target. Whoever implements it bounds the time that it takes;
     /// the mesh gives up after [`crate::TARGET_DIAL_TIMEOUT`].
     fn dial(&self, request: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>>;
+
+    /// Who serves channels of messages. Where nobody does, they are refused.
+    fn messages(&self) -> Option<&dyn MessageService> {
+        None
+    }
 
     /// Makes a span of the mesh part of the client's trace, and returns the trace context to pass
     /// on: the span's own. Where nobody traces, the context is passed on as it came.
@@ -18,6 +26,18 @@ pub trait Dialer: Send + Sync + 'static {
         let _ = span;
         traceparent
     }
+}
+
+/// Takes channels of messages on, each kind as its policy promises. Called only after every check
+/// passed; what it takes on is cut when one of them passes no more.
+pub trait MessageService: Send + Sync + 'static {
+    /// Takes the channel on, or says why not, within [`crate::TARGET_DIAL_TIMEOUT`]. What is
+    /// returned resolves as [`Dialed::worker_died`] does.
+    fn accept(
+        &self,
+        request: DialRequest,
+        channel: MessageChannel,
+    ) -> BoxFuture<'_, Result<BoxFuture<'static, ()>, Refusal>>;
 }
 
 /// What is to be dialled, and for whom.

@@ -5,10 +5,7 @@ mod gated;
 mod meetings;
 mod tokens;
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use quinn::Connection;
@@ -33,10 +30,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
+    carried::CarriedFlows,
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
-    kept::{NotFound, Opener, Owner, Waiting},
-    mesh::{Mesh, close, locked},
-    pipe::{Inlet, Outlet, WeakLasting},
+    kept::{NotFound, Opener, Owner, Waiting, hand_over},
+    mesh::{Mesh, close},
+    pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
     tally::{FlowEnd, Limit, Passing},
     tcp::{Secured, refuse},
@@ -48,8 +46,6 @@ use flow::allow;
 pub(crate) use meetings::Meetings;
 pub(crate) use tokens::TokenCache;
 
-/// How long an entry may take to take the answer to a flow that goes on.
-const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 /// How long flows may take to end once they were told.
 const CUT_LINGER: Duration = Duration::from_secs(1);
 
@@ -60,39 +56,19 @@ struct Served {
     connection: Option<Connection>,
     /// That connection is gone.
     lost: CancellationToken,
-    /// The flows that go on without it, with the generation that it carried.
-    lasting: Mutex<Vec<(WeakLasting, u32)>>,
+    /// The flows that go on without it.
+    lasting: Arc<CarriedFlows>,
 }
 
 impl Served {
     fn new(mesh: Arc<Mesh>, origin: Origin, connection: Option<Connection>) -> Self {
-        Self { mesh, origin, connection, lost: CancellationToken::new(), lasting: Mutex::default() }
-    }
-
-    /// This connection carries the flow from now on.
-    fn carries(&self, flow: WeakLasting, generation: u32) {
-        if self.connection.is_none() {
-            return;
-        }
-        {
-            let mut lasting = locked(&self.lasting);
-            if lasting.len() == lasting.capacity() {
-                lasting.retain(|(flow, _)| !flow.is_gone());
-            }
-            lasting.push((flow, generation));
-        }
-        // It may have been lost before that.
-        if self.lost.is_cancelled() {
-            self.lose();
-        }
+        Self { mesh, origin, connection, lost: CancellationToken::new(), lasting: Arc::default() }
     }
 
     /// Tells every flow. Who waits for its resource alone would not hear of it.
     fn lose(&self) {
         self.lost.cancel();
-        for (flow, generation) in std::mem::take(&mut *locked(&self.lasting)) {
-            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(generation));
-        }
+        self.lasting.lose();
     }
 }
 
@@ -210,8 +186,7 @@ async fn begin(
         Ok(reached) => reached,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
     };
-    let most = mesh.limits.lasting_flows;
-    let name = resume.and_then(|resume| mesh.kept.name(most, resume.flow, owner));
+    let name = resume.and_then(|resume| mesh.kept.name(resume.flow, owner));
     let reply = match name {
         Some(_) => FlowReply::Attached { received: 0 },
         None => FlowReply::Opened,
@@ -221,10 +196,12 @@ async fn begin(
     }
     let lasts = name.is_some();
     if let Some(name) = name {
-        let kept = mesh.kept.keep(name, (send, recv), Waiting::new(mesh, || true));
+        let spot = served.lasting.spot();
+        let tag = spot.tag();
+        let kept = mesh.kept.keep(name, (send, recv, spot), Waiting::new(mesh, || true));
         let Some((outlet, inlet, flow)) = kept else { return };
         (send, recv) = (outlet, inlet);
-        served.carries(flow, Resume::FIRST);
+        tag.by(&flow, Resume::FIRST);
     }
     let over = async {
         match lasts {
@@ -240,13 +217,13 @@ async fn begin(
 }
 
 /// Gives a flow this connection, after the checks of an opening: one that lost the connection it was
-/// on, or that leaves it. Until the answer is out the old one stays, if it is there.
+/// on, or that leaves it.
 async fn go_on(
     served: &Served,
     (mut send, recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: &AccessClaims,
-    Resume { flow, generation, received }: Resume,
+    resume: Resume,
 ) {
     let Served { mesh, origin, .. } = served;
     let refused = |code| {
@@ -257,20 +234,22 @@ async fn go_on(
         return refuse_with(&mut send, refused(code)).await;
     }
     let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
-    let lasting = match mesh.kept.find(flow, owner, generation) {
+    let lasting = match mesh.kept.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
         Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
         Err(NotFound::Foreign) => {
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
     };
-    let reply = FlowReply::Attached { received: lasting.offer() };
-    // Until it is taken the flow counts as one that somebody comes for.
-    let answered = timeout(ANSWER_LIMIT, write_frame(&mut send, &reply)).await;
-    if matches!(answered, Ok(Ok(()))) && lasting.go_on((send, recv), generation, received) {
-        served.carries(lasting.downgrade(), generation);
+    let spot = served.lasting.spot();
+    let tag = spot.tag();
+    let answer = |offer| match offer {
+        Some(received) => FlowReply::Attached { received },
+        None => FlowReply::Gone,
+    };
+    if hand_over(&lasting, (send, recv, spot), resume, answer).await {
+        tag.by(&lasting, resume.generation);
     }
-    lasting.withdraw();
 }
 
 async fn refuse_with(send: &mut Outlet, refusal: Refusal) {

@@ -142,11 +142,12 @@ impl MeshEndpoint {
         let tasks = Tasks::on(Handle::current());
         // One limit for those that are accepted and those that are made because a relay called.
         let tcp_places = Arc::new(Semaphore::new(limits.connections));
+        let clock = Clock::start();
         let mesh = Arc::new(Mesh {
             endpoint,
             network,
             knocker: Knocker { socket },
-            clock: Clock::start(),
+            clock,
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
             dialer,
@@ -160,11 +161,11 @@ impl MeshEndpoint {
             clients: Clients::default(),
             egress: Mutex::default(),
             tokens: TokenCache::default(),
-            kept: KeptFlows::new(store()),
-            kept_channels: KeptFlows::new(store()),
+            kept: KeptFlows::new(limits.lasting_flows, store()),
+            kept_channels: KeptFlows::new(limits.lasting_flows, store()),
             lanes: Lanes::new(store()),
             hops: Hops::default(),
-            relay: Relay::default(),
+            relay: Relay::new(limits.relayed, clock),
             reachable: Reachable::default(),
             lines: Lines::new(tcp_places.clone()),
             looks: Looks::default(),
@@ -180,6 +181,7 @@ impl MeshEndpoint {
             mesh.bulk.spawn(tcp::accept(mesh.clone(), listener, tcp_places));
         }
         mesh.spawn(relay::sweep(mesh.clone()));
+        mesh.spawn(relay::drive(mesh.clone()));
         mesh.spawn(reachable::keep(mesh.clone()));
         mesh.shaping.apply(mesh.clock.moment(), &mesh.view().bandwidth);
         mesh.spawn(shaping::drive(mesh.clone()));
@@ -231,12 +233,14 @@ impl MeshEndpoint {
             absent_sessions,
             egress_sessions: locked(&self.running.mesh.egress).active(),
             relayed_flows: self.running.mesh.relay.flows(),
+            relayed: self.running.mesh.relay.forwarded(),
             reachable_nodes: self.running.mesh.reachable.nodes(),
             late_connections: self.running.mesh.reachable.late(),
             reachable_at: self.running.mesh.lines.relays(),
             lanes: self.running.mesh.lanes.status(),
             tcp_flows: self.running.mesh.lanes.streams(),
             tcp_moves: self.running.mesh.lanes.moves(),
+            carriers: self.running.mesh.lanes.carriers(&self.running.mesh),
             classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
             shaped_up: self.running.mesh.shaping.counts(Direction::Up),
             shaped_down: self.running.mesh.shaping.counts(Direction::Down),

@@ -176,6 +176,8 @@ async fn welcome(
     // Known before the client hears that it is: its first channel may follow at once.
     let (joining, joined) = mpsc::channel(JOINING);
     let _known = mesh.clients.add(mesh, session, client.clone(), joining);
+    // It may have come back, with another token than its flows know.
+    mesh.lanes.refreshed(mesh, session);
     let accepted = write_frame(&mut send, &HelloReply::Accepted { expires_at }).await;
     let departure = match accepted {
         Ok(()) => run(&client, send, recv, joined).await,

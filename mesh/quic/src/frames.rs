@@ -15,6 +15,9 @@ pub const TARGET_DIAL_TIMEOUT: Duration = Duration::from_secs(12);
 /// than an egress takes, so that its reason is what the client learns.
 pub const CHANNEL_REPLY_TIMEOUT: Duration = Duration::from_secs(19);
 
+/// How long whoever asks for a flow that goes on may take to take the answer.
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadFrameError {
     #[error("the stream ended: {0:?}")]

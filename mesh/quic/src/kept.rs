@@ -2,6 +2,7 @@
 //! that opened it, and finds its way back under its name.
 
 use std::{
+    any::Any,
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
@@ -9,15 +10,20 @@ use std::{
     },
 };
 
-use rap_mesh_core::resume::RESUME_WITHIN;
+use rap_mesh_core::resume::{RESUME_WITHIN, Shares};
 use rap_proto::{
-    ChannelKind, Lane, PublicKey, ResourceId, SessionId, token::AccessClaims, wire::resume::FlowId,
+    ChannelKind, Lane, OrganizationId, PublicKey, ResourceId, SessionId,
+    token::AccessClaims,
+    wire::resume::{FlowId, Resume},
 };
+use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::{
     egress::Origin,
+    frames::{ANSWER_LIMIT, write_frame},
     mesh::{Mesh, locked},
-    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, WeakLasting, lasting},
+    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, Unsent, WeakLasting, abandon, lasting},
 };
 
 pub(crate) struct KeptFlows {
@@ -25,12 +31,17 @@ pub(crate) struct KeptFlows {
     store: Arc<Store>,
 }
 
-type Named = BTreeMap<FlowId, Kept>;
+/// INVARIANT: each flow has a place of its organization.
+struct Named {
+    flows: BTreeMap<FlowId, Kept>,
+    places: Shares,
+}
 
 /// Whose a flow is, and what it was opened as. Whoever asks for it again has to ask for the same.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Owner {
     opener: Opener,
+    organization: OrganizationId,
     session: SessionId,
     resource: ResourceId,
     channel: ChannelKind,
@@ -53,6 +64,7 @@ struct Kept {
 pub(crate) struct Name {
     named: Arc<Mutex<Named>>,
     id: FlowId,
+    organization: OrganizationId,
 }
 
 /// Why a flow is not found.
@@ -66,40 +78,42 @@ pub(crate) enum NotFound {
 
 impl Owner {
     pub(crate) fn new(opener: Opener, claims: &AccessClaims, channel: ChannelKind) -> Self {
-        Self { opener, session: claims.session, resource: claims.resource, channel }
+        let AccessClaims { organization, session, resource, .. } = *claims;
+        Self { opener, organization, session, resource, channel }
     }
 }
 
 impl KeptFlows {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { named: Arc::default(), store: Arc::new(store) }
+    /// For `most` flows, whose organizations share the places.
+    pub(crate) fn new(most: usize, store: Store) -> Self {
+        let named = Named { flows: BTreeMap::new(), places: Shares::new(most) };
+        Self { named: Arc::new(Mutex::new(named)), store: Arc::new(store) }
     }
 
-    /// `None` when there are `most`, or when the name is taken.
-    pub(crate) fn name(&self, most: usize, id: FlowId, owner: Owner) -> Option<Name> {
+    /// `None` when the owner's organization has as many as it may, or when the name is taken.
+    pub(crate) fn name(&self, id: FlowId, owner: Owner) -> Option<Name> {
         let mut named = locked(&self.named);
-        if named.len() >= most || named.contains_key(&id) {
+        if named.flows.contains_key(&id) || !named.places.take(owner.organization, 1) {
             return None;
         }
-        named.insert(id, Kept { owner, flow: None });
-        Some(Name { named: self.named.clone(), id })
+        named.flows.insert(id, Kept { owner, flow: None });
+        Some(Name { named: self.named.clone(), id, organization: owner.organization })
     }
 
-    /// Makes a lasting flow of the connection on which its opening was answered. `None` when
-    /// something came that does not belong to it.
+    /// Makes a lasting flow of the connection on which its opening was answered, which has this place.
+    /// `None` when something came that does not belong to it.
     pub(crate) fn keep(
         &self,
         name: Name,
-        (send, recv): (Outlet, Inlet),
+        (send, recv, place): (Outlet, Inlet, impl Any + Send),
         waiting: Waiting,
-    ) -> Option<(Outlet, Inlet, WeakLasting)> {
-        let leg = Leg::new(send, recv)?;
-        let id = name.id;
-        let (send, recv, flow) =
-            lasting(leg, Arc::new(waiting), self.store.clone(), Some(Box::new(name)));
-        let flow = flow.downgrade();
-        if let Some(kept) = locked(&self.named).get_mut(&id) {
-            kept.flow = Some(flow.clone());
+    ) -> Option<(Outlet, Inlet, Lasting)> {
+        let leg = Leg::new(send, recv)?.in_place(place);
+        let (id, organization) = (name.id, name.organization);
+        let store = self.store.of(organization);
+        let (send, recv, flow) = lasting(leg, Arc::new(waiting), store, Some(Box::new(name)));
+        if let Some(kept) = locked(&self.named).flows.get_mut(&id) {
+            kept.flow = Some(flow.downgrade());
         }
         Some((send, recv, flow))
     }
@@ -114,7 +128,7 @@ impl KeptFlows {
     ) -> Result<Lasting, NotFound> {
         let flow = {
             let named = locked(&self.named);
-            let kept = named.get(&id).ok_or(NotFound::Gone)?;
+            let kept = named.flows.get(&id).ok_or(NotFound::Gone)?;
             if kept.owner != owner {
                 return Err(NotFound::Foreign);
             }
@@ -122,6 +136,38 @@ impl KeptFlows {
         };
         if generation > flow.generation() { Ok(flow) } else { Err(NotFound::Gone) }
     }
+}
+
+/// Answers whoever asked for a flow, and gives it the connection that was asked on, which has this
+/// place. Until the answer is out the old one stays, if it is there; when it is not taken in time, or
+/// when a newer one is asked for, everything is as before. Without a number the answer is that there is
+/// nothing to go on with. Returns whether the flow goes on.
+pub(crate) async fn hand_over<T: Serialize>(
+    lasting: &Lasting,
+    (mut send, recv, place): (Outlet, Inlet, impl Any + Send),
+    Resume { generation, received, .. }: Resume,
+    answer: impl FnOnce(Option<u64>) -> T,
+) -> bool {
+    let offer = lasting.offer(generation).ok();
+    let reply = answer(offer);
+    let answering = async {
+        write_frame(&mut send, &reply).await?;
+        if offer.is_none() {
+            send.finish().await;
+        }
+        Ok::<(), Unsent>(())
+    };
+    // Until it is taken the flow counts as one that somebody comes for.
+    let answered = matches!(timeout(ANSWER_LIMIT, answering).await, Ok(Ok(())));
+    let Some(_) = offer else { return false };
+    let goes_on = if answered {
+        lasting.go_on((send, recv, place), generation, received)
+    } else {
+        abandon(send, recv);
+        false
+    };
+    lasting.withdraw(generation);
+    goes_on
 }
 
 /// A name that nobody can guess. `None` when there is no randomness.
@@ -133,7 +179,9 @@ pub(crate) fn new_name() -> Option<FlowId> {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        locked(&self.named).remove(&self.id);
+        let mut named = locked(&self.named);
+        named.flows.remove(&self.id);
+        named.places.give(self.organization, 1);
     }
 }
 
@@ -181,5 +229,52 @@ impl Keeper for Waiting {
 
     fn is_hopeful(&self) -> bool {
         (self.is_expected)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rap_proto::{Signer as _, key::LocalKey};
+
+    use super::*;
+
+    fn owner(organization: u128) -> Owner {
+        let key = LocalKey::from_random(&[7; 32]).unwrap().public_key();
+        Owner {
+            opener: Opener::Client(key, Lane::Bulk),
+            organization: OrganizationId::from_u128(organization),
+            session: SessionId::from_u128(1),
+            resource: ResourceId::from_u128(1),
+            channel: ChannelKind::Stream,
+        }
+    }
+
+    #[test]
+    fn an_organization_that_names_all_it_can_leaves_names_to_the_others() {
+        let kept = KeptFlows::new(8, Store::default());
+        let mut next = 0;
+        let mut name_all = |organization| {
+            let all = std::iter::from_fn(|| {
+                next += 1;
+                kept.name(FlowId::from_random([next; 16]), owner(organization))
+            });
+            all.take(9).collect::<Vec<Name>>()
+        };
+        let (first, second) = (name_all(1), name_all(2));
+        assert_eq!((first.len(), second.len()), (4, 2));
+        drop(first);
+        assert_eq!(name_all(2).len(), 2, "what is given back is shared again");
+        assert!(kept.name(FlowId::from_random([1; 16]), owner(1)).is_some());
+    }
+
+    #[test]
+    fn a_name_is_taken_once() {
+        let kept = KeptFlows::new(8, Store::default());
+        let name = kept.name(FlowId::from_random([1; 16]), owner(1));
+        assert!(kept.name(FlowId::from_random([1; 16]), owner(1)).is_none());
+        drop(name);
+        assert_eq!(locked(&kept.named).places.taken(), 0);
     }
 }

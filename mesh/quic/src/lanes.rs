@@ -1,6 +1,8 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
+mod answer;
+mod carriers;
 pub(crate) mod chains;
 mod dial;
 mod drive;
@@ -14,7 +16,6 @@ mod socket;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -30,19 +31,21 @@ use rap_mesh_core::{
     lane_path::Standing,
     paths::{Candidate, PathBook},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, SessionId};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use carriers::Metered;
 pub use dial::lane_endpoint;
 pub use measured::MeasuredFlow;
 pub(crate) use request::{Flow, Newest, open_flow};
 
 use crate::{
-    LaneStatus, MoveStatus, Path,
+    CarrierStatus, LaneStatus, MoveStatus, Path,
+    carried::CarriedFlows,
     congestion::Steering,
     mesh::{Mesh, close, code, locked},
-    pipe::{Store, WeakLasting},
+    pipe::Store,
     pool::{Pool, Pooled},
     relays::Use,
     watch::until,
@@ -72,6 +75,7 @@ pub(crate) struct Lanes {
     paths: Mutex<PathBook>,
     streams: stream::Streams,
     movers: moves::Movers,
+    choices: carriers::Choices,
     store: Arc<Store>,
 }
 
@@ -86,11 +90,8 @@ pub(crate) struct LaneConnection {
     /// New flows go elsewhere.
     retired: CancellationToken,
     open_flows: AtomicUsize,
-    /// How many places there have been among them.
-    places: AtomicU64,
-    /// Of those flows the ones that can go on elsewhere, by their place, with the generation that
-    /// this lane carries.
-    lasting: Mutex<BTreeMap<u64, (WeakLasting, u32)>>,
+    /// Of those flows the ones that can go on elsewhere.
+    lasting: Arc<CarriedFlows>,
     /// [`rap_proto::Moment`] in microseconds.
     last_used: AtomicU64,
 }
@@ -140,6 +141,7 @@ impl Lanes {
             paths: Mutex::default(),
             streams: stream::Streams::default(),
             movers: moves::Movers::default(),
+            choices: carriers::Choices::default(),
             store: Arc::new(store),
         }
     }
@@ -173,6 +175,16 @@ impl Lanes {
     /// How flows on TCP connections of their own moved to other paths.
     pub(crate) fn moves(&self) -> MoveStatus {
         self.movers.status()
+    }
+
+    /// Which carriers flows take, and why.
+    pub(crate) fn carriers(&self, mesh: &Mesh) -> Vec<CarrierStatus> {
+        self.choices.status(mesh)
+    }
+
+    /// The client of this session showed another token: its flows may ask egresses again.
+    pub(crate) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        self.movers.refreshed(mesh, session);
     }
 
     /// Closes every lane at once, whoever uses it.
@@ -222,11 +234,7 @@ impl LaneConnection {
     /// Sends new flows elsewhere, and of the running ones those that can go.
     fn retire(&self, mesh: &Mesh) {
         self.retired.cancel();
-        // Whoever is detached gives its place back, which is looked up here.
-        let lasting = std::mem::take(&mut *locked(&self.lasting));
-        for (flow, generation) in lasting.values() {
-            flow.upgrade().into_iter().for_each(|flow| flow.detach_if(*generation));
-        }
+        self.lasting.lose();
         let candidate = self.carried().candidate;
         locked(&mesh.lanes.paths).failed(mesh.clock.moment(), self.key.egress, candidate);
     }

@@ -8,8 +8,11 @@
 //! - A node calls [`MeshEndpoint::bind`] with its identity, a [`Dialer`], its [`Leases`] and its first view, then
 //!   [`MeshEndpoint::apply`] with each newer one, and reads [`MeshEvent`]s.
 //! - A client calls [`client::connect`] and opens channels on the [`client::ClientSession`].
+//! - A channel of messages is a [`MessageChannel`] at both ends: a client opens it, and at the egress
+//!   the dialer's [`MessageService`] takes it on.
 
 mod bulk;
+mod carried;
 pub mod client;
 mod clock;
 mod congestion;
@@ -26,6 +29,7 @@ mod lanes;
 mod leases;
 mod limits;
 mod mesh;
+mod messages;
 mod network;
 mod peers;
 mod pipe;
@@ -44,7 +48,7 @@ mod transport;
 mod watch;
 
 pub use bulk::BulkThreads;
-pub use dialer::{ByteStream, DialRequest, Dialed, Dialer};
+pub use dialer::{ByteStream, DialRequest, Dialed, Dialer, MessageService};
 pub use endpoint::{BindError, MeshEndpoint, MeshOptions};
 pub use event::{EVENT_QUEUE, MeshEvent, MeshEvents};
 pub use frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, TARGET_DIAL_TIMEOUT};
@@ -53,17 +57,21 @@ pub use leases::{Leases, MarkNotKept, NoLeases};
 pub use limits::{
     MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,
 };
+pub use messages::{Cut, MessageChannel, SendError};
 pub use network::{Network, RelayedUdp};
 pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,
+    bounds::{Bound, Limits as RelayLimits},
     carrier::Carrier,
+    carriers::{ChoiceStatus, Measured, Reason as CarrierReason},
+    channel,
     fence::{Held, MAX_FENCED},
     lane_path::{RecoveryStep, SwitchReason},
     paths::Chain,
     shape::{ClassName, ClassStatus, Counts, MeterStatus, One},
 };
 pub use rap_pki::tls::{Identity, TlsError};
-pub use status::{LaneStatus, MeshStatus, MoveStatus, Path};
+pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path, RelayedStatus};
 pub use tally::{Counted, FlowCounts, FlowEnd, Limit};
 pub use transport::dialled_lane as lane_transport;

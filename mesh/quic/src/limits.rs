@@ -1,6 +1,9 @@
 //! How much one endpoint takes on.
 
-use rap_mesh_core::resume::{MAX_DETACHED_FLOWS, MAX_KEPT_BYTES};
+use rap_mesh_core::{
+    bounds,
+    resume::{MAX_DETACHED_FLOWS, MAX_KEPT_BYTES},
+};
 
 /// Handshakes that run at once; more are refused.
 pub const MAX_HANDSHAKES: usize = 512;
@@ -31,6 +34,8 @@ pub struct MeshLimits {
     pub detached_flows: usize,
     /// When such flows keep more, each may keep less.
     pub kept_bytes: usize,
+    /// What a relay forwards of one flow, for one asker, and for one organization.
+    pub relayed: bounds::Limits,
 }
 
 impl Default for MeshLimits {
@@ -44,6 +49,7 @@ impl Default for MeshLimits {
             lasting_flows: MAX_LASTING_FLOWS,
             detached_flows: MAX_DETACHED_FLOWS,
             kept_bytes: MAX_KEPT_BYTES,
+            relayed: bounds::Limits::RELAY,
         }
     }
 }

@@ -15,15 +15,16 @@ use quinn::{
 };
 use tokio::net::TcpListener;
 
-pub(crate) use kernel::Kernel;
+pub(crate) use kernel::{Kernel, put_in_lane};
+use rap_proto::Lane;
 
 /// A network that nodes and clients speak over. It is asked within a tokio runtime.
 pub trait Network: Send + Sync + 'static {
     /// A UDP socket under QUIC.
     fn udp(&self, at: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>>;
 
-    /// A UDP socket of a flow that is relayed.
-    fn relayed(&self, at: SocketAddr) -> io::Result<Box<dyn RelayedUdp>>;
+    /// A UDP socket of a flow of this lane that is relayed.
+    fn relayed(&self, at: SocketAddr, lane: Lane) -> io::Result<Box<dyn RelayedUdp>>;
 
     /// What a node accepts TCP connections from; `None` on a network that has none of them.
     fn tcp(&self, at: SocketAddr) -> io::Result<Option<TcpListener>>;

@@ -17,7 +17,10 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::Either;
 use quinn::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, WriteError};
-use rap_mesh_core::ended::{Close, DONE};
+use rap_mesh_core::{
+    carrier::Carrier,
+    ended::{Close, DONE},
+};
 
 pub(crate) use lasting::{
     Keeper, Lasting, LastingInlet, LastingOutlet, Leg, Store, WeakLasting, lasting,
@@ -130,6 +133,15 @@ impl Inlet {
         }
     }
 
+    /// What brings it at the moment, if anything does.
+    pub(crate) fn carrier(&self) -> Option<Carrier> {
+        match self {
+            Self::Quic(_) => Some(Carrier::Quic),
+            Self::Tcp(_) => Some(Carrier::Tcp),
+            Self::Lasting(inlet) => inlet.carrier(),
+        }
+    }
+
     /// Wants no more. A direction that has ended needs no stopping.
     pub(crate) fn stop(&mut self, reason: u64) {
         match self {
@@ -188,6 +200,15 @@ impl Outlet {
             Self::Quic(stream) => stream.write_all_chunks(pieces).await.map_err(unsent),
             Self::Tcp(outlet) => outlet.write(pieces).await,
             Self::Lasting(outlet) => outlet.write(pieces).await,
+        }
+    }
+
+    /// What carries it at the moment, if anything does.
+    pub(crate) fn carrier(&self) -> Option<Carrier> {
+        match self {
+            Self::Quic(_) => Some(Carrier::Quic),
+            Self::Tcp(_) => Some(Carrier::Tcp),
+            Self::Lasting(outlet) => outlet.carrier(),
         }
     }
 

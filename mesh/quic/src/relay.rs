@@ -8,6 +8,7 @@ mod place;
 mod reachable;
 mod socket;
 mod stream;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use quinn::{Connection, ConnectionError};
 use rap_mesh_core::{
     Caller, View,
     admission::{admit_set_up, flow_may_continue, may_stay_connected},
+    bounds,
     carrier::Carrier,
     ended::Close,
     flows::{FlowTable, Limits},
@@ -35,10 +37,12 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    clock::Clock,
     frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
     hops::HOP_REPLY_TIMEOUT,
     mesh::{Mesh, close, locked},
     pipe::{Inlet, Outlet},
+    status::RelayedStatus,
     tcp::{Secured, refuse},
     tls::caller,
     transport::adjust_accepted_hop,
@@ -52,6 +56,8 @@ pub(crate) use reachable::Reachable;
 use socket::FlowSocket;
 use stream::Tickets;
 pub(crate) use stream::join;
+pub(crate) use turns::drive;
+use turns::{Carried, Turns};
 
 /// How often flows are looked at for their end.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -69,6 +75,7 @@ const _: () = assert!(
 /// the table drops is stopped at once.
 pub(crate) struct Relay {
     state: Mutex<State>,
+    turns: Arc<Turns>,
 }
 
 struct State {
@@ -84,8 +91,8 @@ struct Running {
     _task: AbortOnDropHandle<()>,
 }
 
-impl Default for Relay {
-    fn default() -> Self {
+impl Relay {
+    pub(crate) fn new(limits: bounds::Limits, clock: Clock) -> Self {
         let table = FlowTable::new(Limits::RELAY);
         Self {
             state: Mutex::new(State {
@@ -93,17 +100,22 @@ impl Default for Relay {
                 running: BTreeMap::new(),
                 tickets: Tickets::default(),
             }),
+            turns: Arc::new(Turns::new(limits, clock)),
         }
     }
-}
 
-impl Relay {
+    /// What was forwarded, dropped and held back since the start.
+    pub(crate) fn forwarded(&self) -> RelayedStatus {
+        self.turns.status()
+    }
+
     pub(crate) fn flows(&self) -> usize {
         locked(&self.state).running.len()
     }
 
-    /// Ends the flows that a view does not allow.
+    /// Ends the flows that a view does not allow, and forwards no more than it lets the node pass.
     pub(crate) fn apply(&self, mesh: &Mesh, view: &View) {
+        self.turns.apply(view.bandwidth.node);
         let now = mesh.clock.now();
         let mut state = locked(&self.state);
         let over = state.table.retain(|flow| flow_may_continue(view, flow, now));
@@ -143,6 +155,12 @@ impl Relay {
 }
 
 impl State {
+    /// The turns of a flow that has its place, and what it counts for.
+    fn carry(&self, turns: &Arc<Turns>, flow: u64) -> Result<Carried, RefusalCode> {
+        let found = self.table.flow(flow).ok_or(RefusalCode::PathUnavailable)?;
+        turns.begin(flow, found.lane, found.whose()).map_err(|_| RefusalCode::LimitReached)
+    }
+
     fn stop(&mut self, over: &[u64]) {
         for id in over {
             tracing::debug!(flow = id, "relayed flow ended");
@@ -204,11 +222,14 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
     }
 }
 
-/// Whether the other side said that its node leaves. A connection that is merely lost is made again.
+/// Whether the other side said that its node leaves, or wants nothing of this one any more. A connection
+/// that is merely lost is made again.
 fn left(ended: &ConnectionError) -> bool {
     let ConnectionError::ApplicationClosed(close) = ended else { return false };
-    let left = Close::Ended(EndReason::NodeLeft);
-    Close::from_code(close.error_code.into_inner()) == Some(left)
+    matches!(
+        Close::from_code(close.error_code.into_inner()),
+        Some(Close::Ended(EndReason::NodeLeft) | Close::Refused(RefusalCode::PeerNotTrusted))
+    )
 }
 
 /// Serves one request that came on TCP.
@@ -359,8 +380,8 @@ async fn set_up(
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
     let place = Place::new(mesh, lane, flow);
-    let socket = towards(mesh, caller.node, (target, &peer.addresses)).await;
-    let (forwarding, port) = forwarding(mesh, (asker, own), socket)?;
+    let socket = towards(mesh, lane, caller.node, (target, &peer.addresses)).await;
+    let (forwarding, port) = forwarding(mesh, lane, (asker, own), socket)?;
     place.keep_running(forwarding, None)?;
     tracing::debug!(flow, asker = %caller.node, %target, %lane, "relayed flow set up");
     Ok(Reply::FlowReady { flow, port })
@@ -369,11 +390,12 @@ async fn set_up(
 /// Joins a flow's asker to the socket towards its next node. The port is where the asker sends to.
 fn forwarding(
     mesh: &Mesh,
+    lane: Lane,
     (asker, own): (SocketAddr, Option<IpAddr>),
     socket: io::Result<FlowSocket>,
 ) -> Result<(Arc<Forwarding>, u16), RefusalCode> {
     let opened = socket.and_then(|target| {
-        let asker = FlowSocket::connect(&*mesh.network, own, asker)?;
+        let asker = FlowSocket::connect(&*mesh.network, lane, own, asker)?;
         let port = asker.local_port()?;
         Ok((Arc::new(Forwarding::between(asker, target, mesh.clock)), port))
     });
@@ -387,11 +409,12 @@ fn forwarding(
 /// here, and otherwise the first of its addresses that has a route.
 async fn towards(
     mesh: &Mesh,
+    lane: Lane,
     asker: NodeId,
     (node, addresses): (NodeId, &[SocketAddr]),
 ) -> io::Result<FlowSocket> {
-    match reachable::knocked(mesh, asker, node).await {
+    match reachable::knocked(mesh, lane, asker, node).await {
         Some(socket) => Ok(socket),
-        None => FlowSocket::to_first(&*mesh.network, addresses),
+        None => FlowSocket::to_first(&*mesh.network, lane, addresses),
     }
 }

@@ -3,12 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rap_mesh_core::{
+    carrier::Carrier,
+    carriers::{ChoiceStatus, Reason},
     holes,
     lane_path::{RecoveryStep, SwitchReason},
     paths::Chain,
     shape::{ClassStatus, Counts},
 };
-use rap_proto::{Lane, NodeId, OrganizationId};
+use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRule};
 
 use crate::Counted;
 
@@ -22,6 +24,8 @@ pub struct MeshStatus {
     pub egress_sessions: usize,
     /// Flows of other nodes that this relay carries.
     pub relayed_flows: usize,
+    /// What it forwarded for them.
+    pub relayed: RelayedStatus,
     /// Egresses that keep themselves reachable at this relay.
     pub reachable_nodes: usize,
     /// Connections that such an egress made too late: whoever they were for had gone another way.
@@ -34,6 +38,8 @@ pub struct MeshStatus {
     pub tcp_flows: usize,
     /// How they changed their paths while those still worked.
     pub tcp_moves: MoveStatus,
+    /// Which carriers new flows take, for each lane that had any.
+    pub carriers: Vec<CarrierStatus>,
     /// The classes that a bandwidth policy speaks of and that have flows.
     pub classes: Vec<ClassStatus>,
     /// What was shaped since the start, of all together: towards resources, and towards clients.
@@ -42,6 +48,23 @@ pub struct MeshStatus {
     /// Events that were not reported: too many refusals, or an agent that does not read them.
     pub dropped_events: u64,
     pub counted: Counted,
+}
+
+/// What a relay forwarded since the start; it names nobody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayedStatus {
+    pub datagrams: u64,
+    /// Of datagrams and of streams.
+    pub bytes: u64,
+    /// Beyond what a flow, an asker or an organization may pass.
+    pub dropped_datagrams: u64,
+    pub dropped_bytes: u64,
+    /// How often a stream was not read for a while, for the same reason.
+    pub held_back: u64,
+    /// How often a flow had to wait for its turn.
+    pub waits: u64,
+    /// Datagrams from elsewhere than a flow's own addresses, as far as the kernel let them through.
+    pub strangers: u64,
 }
 
 /// Of flows on the `tcp` carrier. What went on over another path after a loss is not among it.
@@ -54,6 +77,19 @@ pub struct MoveStatus {
     pub moved: u64,
     pub stayed: u64,
     pub trials: u64,
+}
+
+/// What one lane's new flows are tried on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarrierStatus {
+    pub egress: NodeId,
+    pub organization: OrganizationId,
+    pub lane: Lane,
+    /// What the organization says of the lane.
+    pub rule: Option<CarrierRule>,
+    /// What the last flow opened on, and why.
+    pub last: Option<(Carrier, Reason)>,
+    pub known: ChoiceStatus,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -56,28 +56,87 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
+/// Says when bytes may be taken from a source. What waits for its turn stays with who sent it.
+pub trait Gate: Sync {
+    type Turn<'a>: Turn + Send
+    where
+        Self: 'a;
+
+    fn turn(&self) -> impl Future<Output = Self::Turn<'_>> + Send;
+}
+
+/// One turn; dropped, it is over.
+pub trait Turn {
+    /// The most bytes that may be taken, at least one.
+    fn room(&self) -> usize;
+
+    /// So many were taken.
+    fn passed(&mut self, bytes: usize);
+}
+
+/// It is always everybody's turn.
+struct Open;
+
+impl Gate for Open {
+    type Turn<'a> = ();
+
+    async fn turn(&self) {}
+}
+
+impl Turn for () {
+    fn room(&self) -> usize {
+        PIPE_BYTES
+    }
+
+    fn passed(&mut self, _: usize) {}
+}
+
 /// Passes bytes on until the end of `from`, then ends `to`. `bytes` counts them as they go.
 ///
 /// # Errors
 /// When one of the sockets fails, or the process may have no more pipes.
 pub async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io::Result<()> {
+    pass_in_turns(from, to, bytes, &Open).await
+}
+
+/// The same, in the turns that `gate` gives. A turn is over when what was taken has been offered to
+/// `to`: nobody else waits for a receiver that reads nothing.
+///
+/// # Errors
+/// As [`pass`] does.
+pub async fn pass_in_turns(
+    from: &impl Socket,
+    to: &impl Socket,
+    bytes: &AtomicU64,
+    gate: &impl Gate,
+) -> io::Result<()> {
     let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // Somebody who has many pipes is given small ones, which do, too.
     let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
-    let mut turn = 0;
+    let mut in_a_row = 0;
     loop {
-        let mut waiting = once(from, Interest::READABLE, || part(from, &pipe_in)).await?;
+        from.ready(Interest::READABLE).await?;
+        let mut turn = gate.turn().await;
+        let most = turn.room().min(PIPE_BYTES);
+        let read = from.attempt(Interest::READABLE, || part(from, &pipe_in, most));
+        let Some(mut waiting) = unless_blocked(read)? else { continue };
         if waiting == 0 {
             return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
         }
-        turn += waiting;
+        turn.passed(waiting);
+        in_a_row += waiting;
+        let written = to.attempt(Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES));
+        let moved = unless_blocked(written)?.unwrap_or(0);
+        bytes.fetch_add(moved as u64, Ordering::Relaxed);
+        waiting -= moved;
+        drop(turn);
         while waiting > 0 {
-            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to)).await?;
+            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES)).await?;
             bytes.fetch_add(moved as u64, Ordering::Relaxed);
             waiting -= moved;
         }
-        if turn >= TURN_BYTES {
-            turn = 0;
+        if in_a_row >= TURN_BYTES {
+            in_a_row = 0;
             tokio::task::yield_now().await;
         }
     }
@@ -91,18 +150,24 @@ async fn once<S: Socket, F: Fn() -> io::Result<usize>>(
 ) -> io::Result<usize> {
     loop {
         socket.ready(interest).await?;
-        match socket.attempt(interest, &act) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            done => return done,
+        if let Some(done) = unless_blocked(socket.attempt(interest, &act))? {
+            return Ok(done);
         }
     }
 }
 
-/// Moves what there is, at most a pipe full.
-fn part(from: impl AsFd, to: impl AsFd) -> io::Result<usize> {
+fn unless_blocked(attempt: io::Result<usize>) -> io::Result<Option<usize>> {
+    match attempt {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        done => done.map(Some),
+    }
+}
+
+/// Moves what there is, at most so much.
+fn part(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
     // Without the promise of more to come: with it, the kernel holds small messages back.
     let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-    Ok(rustix::pipe::splice(from, None, to, None, PIPE_BYTES, flags)?)
+    Ok(rustix::pipe::splice(from, None, to, None, most, flags)?)
 }
 
 #[cfg(test)]
@@ -186,6 +251,54 @@ mod tests {
         passed.unwrap();
         assert!(received == sent, "the same bytes in the same order");
         assert_eq!(bytes.into_inner(), sent.len() as u64);
+    }
+
+    /// Gives turns of so many bytes, one for each permit, and counts what they passed.
+    struct Turnstile(tokio::sync::Semaphore, AtomicU64);
+
+    struct Small<'a>(&'a Turnstile);
+
+    impl Gate for Turnstile {
+        type Turn<'a> = Small<'a>;
+
+        async fn turn(&self) -> Small<'_> {
+            self.0.acquire().await.unwrap().forget();
+            Small(self)
+        }
+    }
+
+    impl Turn for Small<'_> {
+        fn room(&self) -> usize {
+            1_000
+        }
+
+        fn passed(&mut self, bytes: usize) {
+            self.0.1.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gate_says_when_and_how_much_is_taken_from_the_source() {
+        let (mut here, from) = UnixStream::pair().unwrap();
+        let (to, mut there) = UnixStream::pair().unwrap();
+        let gate = Turnstile(tokio::sync::Semaphore::new(3), AtomicU64::new(0));
+        let bytes = AtomicU64::new(0);
+        here.write_all(&[7; 10_000]).await.unwrap();
+        drop(here);
+        let passing = pass_in_turns(&from, &to, &bytes, &gate);
+        tokio::pin!(passing);
+        let mut received = vec![0; 3_000];
+        tokio::select! {
+            _ = &mut passing => panic!("it has no turn any more"),
+            read = there.read_exact(&mut received) => assert_eq!(read.unwrap(), 3_000),
+        }
+        assert_eq!(gate.1.load(Ordering::Relaxed), 3_000);
+        // Seven parts and the end.
+        gate.0.add_permits(8);
+        received.clear();
+        let (passed, read) = tokio::join!(passing, there.read_to_end(&mut received));
+        passed.unwrap();
+        assert_eq!((read.unwrap(), gate.1.load(Ordering::Relaxed)), (7_000, 10_000));
     }
 
     #[tokio::test]

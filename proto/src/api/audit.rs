@@ -29,6 +29,21 @@ pub enum AuditActor {
     },
 }
 
+bodies! {
+    /// What a person's command rests on, as it was decided.
+    pub struct AuditAllowed {
+        /// What was asked, such as `resource.create`.
+        pub actions: Vec<String>,
+        /// The rules that answered: `builtin/<holder>`, or `<policy>/<rule>` of a document. At most 16.
+        pub rules: Vec<String>,
+        /// The hash of all of the organization's policies, where it was about one organization.
+        pub policy_hash: Option<Digest>,
+        /// The position of the newest change of the user, the membership, the organization or the
+        /// resource.
+        pub entity_version: Option<u64>,
+    }
+}
+
 /// One event of the log with its payload's secrets left out: an item of `GET /audit`, and the
 /// data of one message of `GET /events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +62,10 @@ pub struct AuditEvent {
     pub schema: u16,
     pub organization: Option<OrganizationId>,
     pub actor: AuditActor,
+    /// By what a person was allowed to. Null where it is not recorded: of whoever is no person, of
+    /// what needs no permission, and of events that a release before this record stored.
+    #[serde(default)]
+    pub allowed: Option<AuditAllowed>,
     pub command: CommandId,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub causation: Option<u64>,

@@ -25,6 +25,7 @@
 //! | `GET`, `POST /organizations`, `GET`, `PATCH`+, `DELETE o`+ | [`NewOrganization`], [`RenameOrganization`] | [`Organization`] |
 //! | `GET o/quotas`, `PUT o/quotas`+ | [`SetQuotas`] | [`Quotas`] |
 //! | `GET o/bandwidth`, `PUT o/bandwidth`+, `PUT o/bandwidth/grant`+ | [`SetBandwidth`], [`GrantBandwidth`] | [`Bandwidth`] |
+//! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
@@ -40,11 +41,13 @@
 //! | `GET /nodes`, `GET /nodes/{node}` | | [`Node`] |
 //! | `POST /nodes/{node}/approve`+, `/reject`+, `/revoke`+, `/drain`+, `/undrain`+ | [`ApproveNode`], [`Because`] | |
 //! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
+//! | `PUT /nodes/{node}/place`+ | [`PlaceNode`] | |
 //! | `GET /nodes/{node}/why/{other}` | | [`Explained`] |
 //! | `GET /leases`, `POST /leases/accept-loss`+ | [`AcceptLoss`] | [`Leases`] |
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |
 //! | `GET /audit`, `GET /audit/replay` | | [`AuditEvent`], [`Replay`] |
+//! | `GET`, `POST /projections/rebuild` | | [`Rebuild`]: of the replica that answers |
 //! | `GET /log/keys`, `GET /log/heads`, `GET /log/proof/{position}` | | [`LogKeys`], [`SealedHead`], [`Inclusion`] |
 //! | `GET /log/checkpoint`, `GET /log/tile/{tile}`, `GET /log/payloads/{tile}` | | C2SP `tlog-tiles`, and bundles of payloads |
 //! | `GET /events` | | server-sent [`AuditEvent`]s, `id: <cluster>:<position>`, and [`AvailabilityChanged`] |
@@ -57,6 +60,7 @@
 mod account;
 mod audit;
 mod bandwidth;
+mod carriers;
 mod explained;
 mod leases;
 mod node;
@@ -64,6 +68,7 @@ mod organization;
 mod page;
 mod policy;
 mod problem;
+mod rebuild;
 mod reference;
 mod resource;
 mod secret_text;
@@ -74,6 +79,7 @@ mod whole;
 pub use account::*;
 pub use audit::*;
 pub use bandwidth::*;
+pub use carriers::*;
 pub use explained::*;
 pub use leases::*;
 pub use node::*;
@@ -81,6 +87,7 @@ pub use organization::*;
 pub use page::*;
 pub use policy::*;
 pub use problem::*;
+pub use rebuild::*;
 pub use reference::*;
 pub use resource::*;
 pub use secret_text::SecretText;

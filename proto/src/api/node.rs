@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Reference, SecretText, bodies};
 use crate::{
-    Capability, Digest, JoinTokenId, Name, NodeId, OrganizationId, PoolId, Timestamp,
+    Capability, Digest, JoinTokenId, Name, NodeId, OrganizationId, PoolId, Preference, Timestamp,
     snapshot::RoleScope, term::terms,
 };
 
@@ -45,6 +45,11 @@ bodies! {
         /// The most that passes through it, in each direction.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub bandwidth_cap_bits_per_second: Option<u64>,
+        /// Where it is. Regions with the same part before the first dash are near each other.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub region: Option<Name>,
+        #[serde(default)]
+        pub preference: Preference,
         pub revision: u64,
     }
 
@@ -65,6 +70,16 @@ bodies! {
     /// `PUT /nodes/{node}/roles`: replaces what it was assigned.
     pub struct SetNodeRoles {
         pub roles: Vec<RoleScope>,
+    }
+
+    /// `PUT /nodes/{node}/place`: replaces what was said of it.
+    pub struct PlaceNode {
+        /// Absent: nobody knows. `eu-west` and `eu-north` are near each other, `us-west` is not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub region: Option<Name>,
+        /// How gladly paths are led through it, where there is a choice.
+        #[serde(default)]
+        pub preference: Preference,
     }
 
     /// `PUT /nodes/{node}/pools`: replaces the egress pools that it serves.

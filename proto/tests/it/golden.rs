@@ -6,22 +6,23 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
-    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, ResourceId, ResourceKind, Signer,
-    Timestamp, UserId, VpnConnectionId,
+    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, Preference, ResourceId, ResourceKind,
+    Signer, Timestamp, UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
-    beat::{Beat, EpochStatement},
+    beat::{Beat, EpochStatement, FIRST_AUTHORITY_EPOCH},
     bus::{
         ControlBody, ControlMessage, ExplainedHole, ExplainedLane, ExplainedPeer, Explanation,
         Heartbeat, LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES,
         NodeBody, NodeMessage, ReportedConnection,
     },
+    carriers::{CarrierRule, CarrierRules},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
     refusal::{Refusal, RefusalCode},
     signed::{self, Payload as _, seal},
     snapshot::{
-        Assignment, Connection, Connections, Manifest, Peer, Peers, Resource, Resources, RoleScope,
-        Section as _, StalePolicy, Target, Trust,
+        Assignment, Connection, Connections, Manifest, Peer, Peers, Place, Places, Resource,
+        Resources, RoleScope, Section as _, StalePolicy, Target, Trust,
     },
     token::{AccessClaims, ChannelGrant, Proof},
     wire::{
@@ -138,6 +139,22 @@ fn snapshots() {
     };
     check("section_connections.v1", &Connections { connections: vec![connection, other] });
     check("section_bandwidth.v1", &bandwidth());
+    check("section_places.v1", &places());
+    check("carrier_rules.v1", &carriers());
+}
+
+fn places() -> Places {
+    let place = |region: Option<&str>, preference, draining| Place {
+        region: region.map(|name| name.parse().unwrap()),
+        preference,
+        draining,
+    };
+    let said = [
+        place(Some("eu-west"), Preference::Avoided, true),
+        place(Some("eu-west"), Preference::Neutral, false),
+        place(None, Preference::Preferred, false),
+    ];
+    Places { nodes: (9..).map(NodeId::from_u128).zip(said).collect() }
 }
 
 #[test]
@@ -196,6 +213,11 @@ fn a_full_lease_report_fits_into_a_message_and_a_full_call_into_a_body() {
     assert!(codec::encode(&reply).len() < node_api::MAX_BODY_BYTES);
 }
 
+fn carriers() -> CarrierRules {
+    let (interactive, bulk) = (Some(CarrierRule::Quic), Some(CarrierRule::TcpOnly));
+    CarrierRules { interactive, media: None, bulk }
+}
+
 fn bandwidth() -> Bandwidth {
     let rate = |text: &str| Some(text.parse().unwrap());
     let traffic = Traffic {
@@ -215,14 +237,16 @@ fn bandwidth() -> Bandwidth {
     let said = OrganizationBandwidth {
         granted: Allowance { cap: rate("100mbit"), reserved: rate("5mbit") },
         rules: vec![BandwidthRule { traffic, allowance }, everything],
+        ..OrganizationBandwidth::default()
     };
     Bandwidth { node: rate("1gbit"), organizations: [(claims().organization, said)].into() }
 }
 
 #[test]
-fn bus_messages() {
+fn bus_messages_of_a_node() {
     let message = |body| NodeMessage {
         cluster: ClusterId::from_u128(2),
+        authority_epoch: 4,
         sender: NodeId::from_u128(8),
         incarnation: IncarnationId::from_u128(1),
         sequence: 3,
@@ -237,7 +261,10 @@ fn bus_messages() {
         open_sessions: 1,
         draining: false,
     };
-    check("node_heartbeat.v1", &message(NodeBody::Heartbeat(heartbeat)));
+    check_message(
+        ["node_heartbeat.v1", "node_heartbeat.v2"],
+        message(NodeBody::Heartbeat(heartbeat)),
+    );
     let claimed = Claimed {
         organization: claims().organization,
         user: claims().user,
@@ -257,16 +284,32 @@ fn bus_messages() {
     ];
     let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
     let observations = (1..).zip(seen).map(spooled).collect();
-    check("node_observations.v1", &message(NodeBody::Observations(observations)));
+    check_message(
+        ["node_observations.v1", "node_observations.v2"],
+        message(NodeBody::Observations(observations)),
+    );
     // What nodes tell since there can be several entries; the one above is still read.
     let seen_from = |(sequence, from)| {
         let observation = Observation::SessionStarted { session, from: Some(from) };
         Spooled { sequence, at: NOW, observation }
     };
     let observations = (1..).zip(Vantage::ALL.iter().copied()).map(seen_from).collect();
-    check("node_observations_vantage.v1", &message(NodeBody::Observations(observations)));
+    check_message(
+        ["node_observations_vantage.v1", "node_observations_vantage.v2"],
+        message(NodeBody::Observations(observations)),
+    );
+    let inquiry = InquiryId::from_u128(6);
+    check_unsaid("node_explained.v1", message(NodeBody::Explained(explanation(inquiry))));
+    let mut sought = explanation(inquiry);
+    sought.lanes[0].hole = Some(hole(str::to_owned));
+    check_message(["node_explained.v2", "node_explained.v3"], message(NodeBody::Explained(sought)));
+}
+
+#[test]
+fn bus_messages_to_a_node() {
     let said = |body| ControlMessage {
         cluster: ClusterId::from_u128(2),
+        authority_epoch: 4,
         audience: NodeId::from_u128(8),
         incarnation: IncarnationId::from_u128(1),
         sequence: 3,
@@ -274,14 +317,81 @@ fn bus_messages() {
         expires_at: claims().expires_at,
         body,
     };
-    check("control_message.v1", &said(ControlBody::ObservationsRecorded { through: 3 }));
+    check_message(
+        ["control_message.v1", "control_message.v2"],
+        said(ControlBody::ObservationsRecorded { through: 3 }),
+    );
     check("control_beat_available.v1", &ControlBody::BeatAvailable { sequence: 7 });
     let (inquiry, node) = (InquiryId::from_u128(6), NodeId::from_u128(9));
-    check("control_explain.v1", &said(ControlBody::Explain { inquiry, node }));
-    check("node_explained.v1", &message(NodeBody::Explained(explanation(inquiry))));
-    let mut sought = explanation(inquiry);
-    sought.lanes[0].hole = Some(hole(str::to_owned));
-    check("node_explained.v2", &message(NodeBody::Explained(sought)));
+    check_message(
+        ["control_explain.v1", "control_explain.v2"],
+        said(ControlBody::Explain { inquiry, node }),
+    );
+}
+
+/// A message of the bus that two releases wrote: the older one without the authority epoch.
+trait OfAnEpoch: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug {
+    fn of(self, epoch: u64) -> Self;
+}
+
+impl OfAnEpoch for NodeMessage {
+    fn of(self, authority_epoch: u64) -> Self {
+        Self { authority_epoch, ..self }
+    }
+}
+
+impl OfAnEpoch for ControlMessage {
+    fn of(self, authority_epoch: u64) -> Self {
+        Self { authority_epoch, ..self }
+    }
+}
+
+fn check_message<T: OfAnEpoch>([before, now]: [&str; 2], message: T) {
+    check(now, &message);
+    check_unsaid(before, message);
+}
+
+/// The frozen bytes name no epoch and are read as those of the first. Nobody writes them any more.
+fn check_unsaid<T: OfAnEpoch>(name: &str, message: T) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.hex"));
+    let text: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
+    let digit = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = text.as_bytes().chunks(2).map(digit).collect();
+    assert!(!bytes.windows(15).any(|part| part == b"authority_epoch"), "{name}");
+    let read = codec::decode::<T>(&bytes, bytes.len());
+    assert_eq!(read, Ok(message.of(FIRST_AUTHORITY_EPOCH)), "{name}");
+}
+
+/// What a node of the release before reads of a message: it passes over what it does not know.
+#[test]
+fn a_reader_that_knows_no_epoch_reads_the_message() {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    struct Before {
+        cluster: ClusterId,
+        audience: NodeId,
+        incarnation: IncarnationId,
+        sequence: u64,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+        body: ControlBody,
+    }
+    let (cluster, audience) = (ClusterId::from_u128(2), NodeId::from_u128(8));
+    let (incarnation, sequence) = (IncarnationId::from_u128(1), 3);
+    let (issued_at, expires_at) = (NOW, claims().expires_at);
+    let body = || ControlBody::SnapshotAvailable { version: 9 };
+    let bytes = codec::encode(&ControlMessage {
+        cluster,
+        authority_epoch: 2,
+        audience,
+        incarnation,
+        sequence,
+        issued_at,
+        expires_at,
+        body: body(),
+    });
+    let before =
+        Before { cluster, audience, incarnation, sequence, issued_at, expires_at, body: body() };
+    assert_eq!(codec::decode::<Before>(&bytes, bytes.len()), Ok(before));
 }
 
 fn hole(word: impl Fn(&str) -> String) -> ExplainedHole {

@@ -118,6 +118,7 @@ fn keys_read_back_from_every_form() {
 fn a_claimed_sender_is_seen_before_it_is_believed() {
     let message = ControlMessage {
         cluster: claims().cluster,
+        authority_epoch: 1,
         audience: NodeId::from_u128(8),
         incarnation: rap_proto::IncarnationId::from_u128(1),
         sequence: 1,

@@ -14,7 +14,7 @@ use ed25519_dalek::{VerifyingKey, ed25519::Error as SignatureError};
 use rap_proto::{Digest, NodeId, Timestamp};
 use signed_note::{Note, NoteError, Signature, VerifierList};
 
-use crate::head::MAX_HEAD_BYTES;
+use crate::head::{self, MAX_HEAD_BYTES};
 
 /// The most cosignatures that go with one tree head: all its lines stay within
 /// [`MAX_HEAD_BYTES`].
@@ -114,6 +114,19 @@ impl WitnessVerifier {
             Ok((found, _)) => Ok(found.first().and_then(cosignature)),
             Err(NoteError::UnverifiedNote) => Ok(None),
             Err(_) => Err(CosignatureError::False),
+        }
+    }
+
+    /// Whether this witness says of a head that it saw it. A replica of the release that named no
+    /// epoch could keep, below the text that it signed, a line over the same head with its epoch:
+    /// the head is the same, so the word counts.
+    pub fn vouches_for(&self, note: &[u8]) -> Result<bool, CosignatureError> {
+        match self.find(note) {
+            Err(CosignatureError::False) => {
+                let named = head::with_first_epoch(note).ok_or(CosignatureError::False)?;
+                self.find(&named).map(|found| found.is_some())
+            }
+            found => found.map(|found| found.is_some()),
         }
     }
 
@@ -231,7 +244,8 @@ mod tests {
     }
 
     fn head() -> TreeHead {
-        TreeHead { cluster: ClusterId::from_u128(3), size: 42, root: leaf_hash(b"root") }
+        let (cluster, root) = (ClusterId::from_u128(3), leaf_hash(b"root"));
+        TreeHead { cluster, size: 42, root, said_epoch: Some(4) }
     }
 
     fn signed() -> Vec<u8> {
@@ -253,6 +267,11 @@ mod tests {
     #[test]
     fn a_cosignature_and_its_key_never_change_their_bytes() {
         let note = witness(7).cosign(&signed(), AT).expect("a head");
+        let text = format!("{}\n{}", witness(7).verifier(), String::from_utf8(note).expect("text"));
+        crate::tests::check_golden("cosigned.v2.txt", &text);
+        let before = TreeHead { said_epoch: None, ..head() };
+        let note = before.sign(&control(), &HeadKey::from_seed(&[2; 32]));
+        let note = witness(7).cosign(&note, AT).expect("a head");
         let text = format!("{}\n{}", witness(7).verifier(), String::from_utf8(note).expect("text"));
         crate::tests::check_golden("cosigned.txt", &text);
     }
@@ -288,6 +307,32 @@ mod tests {
         assert_eq!(verifier.find(b"no head"), Err(CosignatureError::Malformed));
         let endless = [note.as_slice(), &[b'\n'; MAX_HEAD_BYTES]].concat();
         assert_eq!(verifier.find(&endless), Err(CosignatureError::Malformed));
+    }
+
+    #[test]
+    fn a_line_over_the_same_head_with_its_epoch_counts_and_over_no_other() {
+        let signed = |said_epoch, size| {
+            let head = TreeHead { said_epoch, size, ..head() };
+            head.sign(&control(), &HeadKey::from_seed(&[2; 32]))
+        };
+        let verifier = witness(7).verifier();
+        let line = |epoch, size| {
+            let note = witness(7).cosign(&signed(epoch, size), AT).expect("a head");
+            verifier.find(&note).expect("it holds").expect("it is there").line
+        };
+        for (below, over, expected) in [
+            ((None, 42), (None, 42), Ok(true)),
+            ((None, 42), (Some(1), 42), Ok(true)),
+            ((Some(1), 42), (Some(1), 42), Ok(true)),
+            ((None, 42), (Some(2), 42), Err(CosignatureError::False)),
+            ((None, 42), (Some(1), 41), Err(CosignatureError::False)),
+            ((Some(1), 42), (None, 42), Err(CosignatureError::False)),
+            ((Some(2), 42), (Some(1), 42), Err(CosignatureError::False)),
+        ] {
+            let note = with_lines(&signed(below.0, below.1), [line(over.0, over.1).as_slice()]);
+            assert_eq!(verifier.vouches_for(&note), expected, "{below:?} {over:?}");
+        }
+        assert_eq!(verifier.vouches_for(&signed(None, 42)), Ok(false));
     }
 
     #[test]

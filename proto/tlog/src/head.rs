@@ -1,7 +1,8 @@
 //! Tree heads: the size and root of a log, signed.
 //!
 //! The text is a C2SP `tlog-checkpoint`, the signatures stand below it as in a C2SP
-//! `signed-note`. There are two, over the same text:
+//! `signed-note`. One extension line below the root names the authority epoch in which the log was
+//! signed, `authority epoch 1`. There are two signatures, over the same text:
 //!
 //! - **P-256** (ECDSA with SHA-256, in DER), by the control key: what nodes check, and what
 //!   `openssl dgst -sha256 -verify` checks. Algorithm byte 2; its key id is the first four bytes
@@ -15,7 +16,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey, Verifier as _, VerifyingKey};
 use p256::ecdsa::{Signature as EcdsaSignature, signature::Error as SignatureError};
-use rap_proto::{ClusterId, Digest, PublicKey, Signer};
+use rap_proto::{ClusterId, Digest, PublicKey, Signer, beat::FIRST_AUTHORITY_EPOCH};
 use signed_note::{Note, VerifierList};
 use tlog_tiles::Checkpoint;
 use zeroize::Zeroizing;
@@ -24,6 +25,8 @@ use crate::{digest, hash};
 
 /// The largest signed tree head that is read, in bytes.
 pub const MAX_HEAD_BYTES: usize = 4 * 1024;
+/// What stands before the number in the extension line.
+const EPOCH: &str = "authority epoch ";
 const ED25519: u8 = 1;
 const ECDSA_P256: u8 = 2;
 
@@ -34,6 +37,9 @@ pub struct TreeHead {
     /// The number of leaves, which is the last event's position.
     pub size: u64,
     pub root: Digest,
+    /// The authority epoch that its text names; `None` in a head that a release signed which wrote
+    /// none. The same head is signed again as the same text, so this stays as it was read.
+    pub said_epoch: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,12 +79,44 @@ pub fn origin(cluster: ClusterId) -> String {
     format!("rap.cluster/{cluster}")
 }
 
+/// The authority epoch that a note names, whoever signed it: for what was verified before.
+pub fn epoch_of(note: &[u8]) -> Result<u64, OpenHeadError> {
+    let malformed = |_| OpenHeadError::Malformed;
+    let note = Note::from_bytes(note).map_err(malformed)?;
+    let head = Checkpoint::from_bytes(note.text()).map_err(|_| OpenHeadError::Malformed)?;
+    Ok(said_epoch(head.extension())?.unwrap_or(FIRST_AUTHORITY_EPOCH))
+}
+
+/// A note whose text has no extension line, as if it named the first epoch. Its signatures are not
+/// of that text.
+pub(crate) fn with_first_epoch(note: &[u8]) -> Option<Vec<u8>> {
+    let (text, signatures) = std::str::from_utf8(note).ok()?.split_once("\n\n")?;
+    let is_bare = text.lines().count() == 3;
+    let named = format!("{text}\n{EPOCH}{FIRST_AUTHORITY_EPOCH}\n\n{signatures}");
+    is_bare.then(|| named.into_bytes())
+}
+
+/// What the extension lines say. A later release may write others beside this one.
+fn said_epoch(extension: &str) -> Result<Option<u64>, OpenHeadError> {
+    let mut said = extension.lines().filter_map(|line| line.strip_prefix(EPOCH));
+    let Some(number) = said.next() else { return Ok(None) };
+    let epoch: u64 = number.parse().map_err(|_| OpenHeadError::Malformed)?;
+    let is_plain = epoch >= FIRST_AUTHORITY_EPOCH && epoch.to_string() == number;
+    if is_plain && said.next().is_none() { Ok(Some(epoch)) } else { Err(OpenHeadError::Malformed) }
+}
+
 impl TreeHead {
+    /// The authority epoch that the log was signed in.
+    pub fn epoch(&self) -> u64 {
+        self.said_epoch.unwrap_or(FIRST_AUTHORITY_EPOCH)
+    }
+
     /// The bytes of the signed note.
     pub fn sign(&self, control: &dyn Signer, ed25519: &HeadKey) -> Vec<u8> {
         let name = origin(self.cluster);
-        let text = Checkpoint::new(&name, self.size, hash(&self.root), "")
-            .expect("a name and no extension make a checkpoint")
+        let epoch = self.said_epoch.map(|epoch| format!("{EPOCH}{epoch}\n")).unwrap_or_default();
+        let text = Checkpoint::new(&name, self.size, hash(&self.root), &epoch)
+            .expect("a name and a whole line make a checkpoint")
             .to_bytes();
         let mut note = Note::new(&text, &[]).expect("a checkpoint is a well-formed text");
         let p256 = NoteSigner {
@@ -115,7 +153,8 @@ impl TreeHead {
         if head.origin() != origin(cluster) {
             return Err(OpenHeadError::OtherLog);
         }
-        Ok(Self { cluster, size: head.size(), root: digest(*head.hash()) })
+        let said_epoch = said_epoch(head.extension())?;
+        Ok(Self { cluster, size: head.size(), root: digest(*head.hash()), said_epoch })
     }
 }
 
@@ -258,7 +297,8 @@ mod tests {
     }
 
     fn head() -> TreeHead {
-        TreeHead { cluster: ClusterId::from_u128(3), size: 42, root: leaf_hash(b"root") }
+        let (cluster, root) = (ClusterId::from_u128(3), leaf_hash(b"root"));
+        TreeHead { cluster, size: 42, root, said_epoch: Some(4) }
     }
 
     fn verifiers() -> [VerifierKey; 2] {
@@ -285,10 +325,56 @@ mod tests {
     fn a_signed_head_and_its_keys_never_change_their_bytes() {
         let keys = verifiers().map(|key| key.to_string() + "\n").concat();
         crate::tests::check_golden(
-            "head.txt",
+            "head.v2.txt",
             &String::from_utf8(signed()).expect("a note is text"),
         );
         crate::tests::check_golden("keys.txt", &keys);
+    }
+
+    /// As the release before signed it, and as it is signed again: another text would take the
+    /// cosignatures away that stand below it.
+    #[test]
+    fn a_head_that_names_no_epoch_is_of_the_first_and_stays_as_it_is() {
+        let (control, ed25519) = keys();
+        let before = TreeHead { said_epoch: None, ..head() };
+        let note = before.sign(&control, &ed25519);
+        crate::tests::check_golden("head.txt", std::str::from_utf8(&note).expect("a note is text"));
+        let opened = TreeHead::open(&note, before.cluster, &verifiers());
+        assert_eq!(opened.as_ref().map(TreeHead::epoch), Ok(FIRST_AUTHORITY_EPOCH));
+        assert_eq!(opened.map(|head| head.sign(&control, &ed25519)), Ok(note.clone()));
+        assert_eq!(epoch_of(&note), Ok(FIRST_AUTHORITY_EPOCH));
+        assert_eq!(epoch_of(&signed()), Ok(4));
+        assert_eq!(epoch_of(b"no head"), Err(OpenHeadError::Malformed));
+    }
+
+    #[test]
+    fn an_epoch_is_named_once_and_plainly_and_other_lines_are_passed_over() {
+        for (extension, said) in [
+            ("", Ok(None)),
+            ("authority epoch 1\n", Ok(Some(1))),
+            (
+                "something of a later release\nauthority epoch 18446744073709551615\n",
+                Ok(Some(u64::MAX)),
+            ),
+            ("authority epoch 0\n", Err(OpenHeadError::Malformed)),
+            ("authority epoch 01\n", Err(OpenHeadError::Malformed)),
+            ("authority epoch +1\n", Err(OpenHeadError::Malformed)),
+            ("authority epoch \n", Err(OpenHeadError::Malformed)),
+            ("authority epoch 18446744073709551616\n", Err(OpenHeadError::Malformed)),
+            ("authority epoch 1\nauthority epoch 2\n", Err(OpenHeadError::Malformed)),
+        ] {
+            assert_eq!(said_epoch(extension), said, "{extension:?}");
+        }
+    }
+
+    #[test]
+    fn a_log_signed_in_another_epoch_does_not_pass_for_one_of_this() {
+        let text = String::from_utf8(signed()).expect("a note is text");
+        for other in ["authority epoch 5\n", ""] {
+            let changed = text.replacen("authority epoch 4\n", other, 1);
+            let opened = TreeHead::open(changed.as_bytes(), head().cluster, &verifiers());
+            assert_eq!(opened, Err(OpenHeadError::NotTrusted));
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ mod tests {
         let mut frontier = Frontier::default();
         frontier.push(leaf_hash(b"one"));
         frontier.push(leaf_hash(b"two"));
-        let head = TreeHead { cluster, size: 2, root: frontier.root() };
+        let head = TreeHead { cluster, size: 2, root: frontier.root(), said_epoch: Some(4) };
         let file = ProofFile {
             index: 1,
             entry: b"two".to_vec(),
@@ -133,7 +133,10 @@ mod tests {
     fn a_proof_is_written_read_and_holds() {
         let (file, cluster, key) = file();
         assert_eq!(ProofFile::from_bytes(&file.to_bytes()), Ok(file.clone()));
-        crate::tests::check_golden("proof.txt", &String::from_utf8(file.to_bytes()).expect("text"));
+        crate::tests::check_golden(
+            "proof.v2.txt",
+            &String::from_utf8(file.to_bytes()).expect("text"),
+        );
         let head = file.check(cluster, &[key]).expect("it holds");
         assert_eq!(head.size, 2);
     }

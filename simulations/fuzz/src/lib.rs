@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target::new("client_wire", targets::client_wire::target),
     Target::new("node_wire", targets::node_wire::target),
     Target::new("carrier", targets::carrier::target),
+    Target::new("messages", targets::messages::target),
     Target::new("node_api", targets::node_api::target),
     Target::new("api", targets::api::target),
     Target::new("events", targets::events::target),

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 
 use rap_proto::{
     ClusterId, Name, NodeId, NodeRole, OrganizationId, PolicyId, PoolId, PublicKey, ResourceId,
-    UserId,
+    UserId, VpnConnectionId,
 };
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(0xc1);
+/// What carries the first resource of the first tenant, where hosts may carry anything.
+pub const CONNECTION: VpnConnectionId = VpnConnectionId::from_u128(0xf1);
 
 /// One organization with everything that belongs to it.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct Host {
     pub role: NodeRole,
     /// The tenant whose node it becomes; `None` for the platform's.
     pub tenant: Option<usize>,
+    /// Whether it may also carry connections.
+    pub connector: bool,
     /// Which join token it was given. Two hosts with one token: one of them must fail.
     pub token: usize,
     pub auto_approve: bool,
@@ -62,6 +66,7 @@ pub fn hosts() -> Vec<Host> {
         name: name(text),
         role,
         tenant,
+        connector: false,
         token,
         auto_approve,
     };
@@ -71,6 +76,26 @@ pub fn hosts() -> Vec<Host> {
         host("egress-0", NodeRole::StreamWorker, Some(0), 2, true),
         host("egress-1", NodeRole::StreamWorker, Some(1), 3, false),
         host("egress-1-thief", NodeRole::StreamWorker, Some(1), 3, false),
+    ]
+}
+
+/// An entry of the platform, three hosts of one tenant that may take turns with its connection, and
+/// an egress of the other tenant.
+pub fn connectors() -> Vec<Host> {
+    let host = |text: &str, role, tenant, connector, token| Host {
+        name: name(text),
+        role,
+        tenant,
+        connector,
+        token,
+        auto_approve: true,
+    };
+    vec![
+        host("entry", NodeRole::EntryNode, None, false, 0),
+        host("carrier-a", NodeRole::StreamWorker, Some(0), true, 1),
+        host("carrier-b", NodeRole::StreamWorker, Some(0), true, 2),
+        host("carrier-c", NodeRole::StreamWorker, Some(0), true, 3),
+        host("egress-1", NodeRole::StreamWorker, Some(1), false, 4),
     ]
 }
 

@@ -1,20 +1,26 @@
 //! The control plane: the real log, aggregates, projections, compiler and process managers, with
-//! this file in the server's place. Its log survives a crash; everything else is folded again.
+//! this file in the server's place. Its log survives a crash; everything else is folded again. One
+//! control alone does everything; of several over one log, which reach it over connections that may
+//! fail, one leads.
 
 mod admin;
 mod answers;
 mod enroll;
+mod lead;
+mod leases;
 mod setup;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use rap_agent_core::replay::ReplayWindow;
-use rap_control_core::{State, process};
+use rap_control_core::{State, leadership::Candidate, process};
 use rap_events::{
     Actor, Aggregate, Envelope, Log, MemoryLog,
     cluster::Cluster,
-    handler::{self, ExecuteError, Request},
+    handler::{self, ExecuteError, Loaded, Request, Stop, Unit},
+    lease::{LeaseChange, LeaseGuard, LeaseTable},
     log::MAX_READ_EVENTS,
     login::Login,
     session::Session,
@@ -38,6 +44,7 @@ use crate::{
 };
 
 pub use admin::Act;
+pub use lead::replica_id;
 pub use setup::join_secret;
 
 /// How many rounds of process managers may follow one change before it is called a circle.
@@ -45,7 +52,11 @@ const MAX_ROUNDS: usize = 50;
 
 pub struct Control {
     log: Arc<dyn Log>,
-    key: LocalKey,
+    leases: Arc<dyn LeaseTable>,
+    /// Its place among the replicas, and whether there are others.
+    index: usize,
+    shared: bool,
+    key: Arc<LocalKey>,
     tenants: Vec<Tenant>,
     hosts: Vec<Host>,
     /// Which join token opens with which secret.
@@ -66,19 +77,56 @@ struct Running {
     windows: BTreeMap<NodeId, ReplayWindow>,
     announced: BTreeMap<NodeId, u64>,
     listening_since: Timestamp,
+    /// None where there are no others.
+    candidate: Option<Candidate>,
+    desk: Option<leases::Desk>,
+}
+
+/// On what an append depends besides its streams, and what it does to leases.
+#[derive(Clone, Default)]
+struct Terms {
+    /// The stream's, when it was decided at one.
+    revision: Option<u64>,
+    change: Option<LeaseChange>,
+    guards: Vec<LeaseGuard>,
 }
 
 impl Control {
     pub fn new(seed: u64, tenants: Vec<Tenant>, hosts: Vec<Host>, places: Arc<Places>) -> Self {
+        let log = Arc::new(MemoryLog::new());
         let mut chance = Chance::new(seed, 2);
+        let key = Arc::new(key(&mut chance));
+        let tokens = setup::tokens(&hosts);
         Self {
-            log: Arc::new(MemoryLog::new()),
-            key: key(&mut chance),
+            leases: Arc::<MemoryLog>::clone(&log),
+            log,
+            index: 0,
+            shared: false,
+            key,
             tenants,
             hosts,
-            tokens: BTreeMap::new(),
+            tokens,
             places,
             chance,
+            commands: 0,
+            boots: 0,
+            running: None,
+        }
+    }
+
+    /// Another replica, with another way to the same log.
+    pub fn replica<L: Log + LeaseTable>(&self, seed: u64, index: usize, way: &Arc<L>) -> Self {
+        Self {
+            log: Arc::<L>::clone(way),
+            leases: Arc::<L>::clone(way),
+            index,
+            shared: true,
+            key: Arc::clone(&self.key),
+            tenants: self.tenants.clone(),
+            hosts: self.hosts.clone(),
+            tokens: self.tokens.clone(),
+            places: Arc::clone(&self.places),
+            chance: Chance::new(seed, 20 + index as u64),
             commands: 0,
             boots: 0,
             running: None,
@@ -94,25 +142,35 @@ impl Control {
     }
 
     /// Every event of the log.
+    ///
+    /// # Panics
+    /// When the log cannot be reached.
     pub fn events(&self) -> Vec<Envelope> {
+        self.read().expect("the log is there")
+    }
+
+    /// None when the log cannot be reached.
+    fn read(&self) -> Option<Vec<Envelope>> {
         let mut events: Vec<Envelope> = Vec::new();
         loop {
             let after = events.last().map_or(0, |event| event.position);
-            let page = at_once(self.log.read(after, MAX_READ_EVENTS)).expect("in memory");
+            let page = at_once(self.log.read(after, MAX_READ_EVENTS)).ok()?;
             if page.is_empty() {
-                return events;
+                return Some(events);
             }
             events.extend(page);
         }
     }
 
+    /// # Panics
+    /// When the log cannot be reached.
     pub fn knows(&self, command: CommandId) -> bool {
-        at_once(self.log.command(command)).expect("in memory").is_some()
+        at_once(self.log.command(command)).expect("the log is there").is_some()
     }
 
-    /// Starts, from the log alone.
+    /// Starts, from the log alone. Where that cannot be reached, it does not start.
     pub fn boot(&mut self, turn: &mut Turn<'_>) {
-        let mut events = self.events();
+        let Some(mut events) = self.read() else { return };
         self.boots += 1;
         if turn.planted(Mutation::EventForgotten) && self.boots > 1 {
             events.pop();
@@ -132,16 +190,27 @@ impl Control {
             windows: BTreeMap::new(),
             announced: BTreeMap::new(),
             listening_since: now,
+            candidate: self.shared.then(|| Candidate::new(replica_id(self.index), turn.moment)),
+            desk: self.shared.then(|| leases::Desk::new(turn.moment)),
         });
-        turn.note(format_args!("control starts at {}", events.len()));
-        let replayed =
-            self.state().map_or(Ok(()), |live| turn.checkers.replay.check(live, &self.events()));
-        turn.judge(replayed);
+        turn.note(format_args!("control {} starts at {}", self.index, events.len()));
+        if let (Some(live), Some(events)) = (self.state(), self.read()) {
+            let replayed = turn.checkers.replay.check(live, &events);
+            turn.judge(replayed);
+        }
         self.settle(turn);
     }
 
+    /// When this replica next wants to act by itself, by its own clock.
+    pub fn timeout(&self) -> Option<Moment> {
+        let running = self.running.as_ref()?;
+        let candidate = running.candidate.as_ref().and_then(Candidate::poll_timeout);
+        let grantor = running.desk.as_ref().and_then(|desk| desk.grantor.poll_timeout());
+        [candidate, grantor].into_iter().flatten().min()
+    }
+
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
-        turn.note(format_args!("control crashes"));
+        turn.note(format_args!("control {} crashes", self.index));
         self.running = None;
     }
 
@@ -160,6 +229,7 @@ impl Control {
             }
             Message::Up(bytes) => self.heard(turn, &bytes),
             Message::AskAccess(ask) => self.access(turn, &ask),
+            Message::AskLeases { node, call, request } => self.renew(turn, node, call, request),
             _ => {}
         }
         self.settle(turn);
@@ -177,29 +247,32 @@ impl Control {
     pub fn settle(&mut self, turn: &mut Turn<'_>) {
         for _ in 0..MAX_ROUNDS {
             self.fold(turn);
+            self.lead(turn);
+            self.grant(turn);
+            let leads = self.leads(turn).is_some();
             let Some(running) = &self.running else { return };
             let clock = process::Clock {
                 now: calendar(turn.now),
                 listening_since: running.listening_since,
             };
             let steps = process::due(&running.state, clock);
-            if steps.is_empty() {
+            // What was not stored is due again, and tried at another time.
+            let stored = leads && steps.iter().all(|step| self.step(turn, step));
+            if steps.is_empty() || !stored {
                 self.ring(turn);
                 return;
-            }
-            for step in steps {
-                self.step(turn, &step);
             }
         }
         turn.judge(Err(Violation::new("process", "the process managers run in circles")));
     }
 
     fn fold(&mut self, turn: &mut Turn<'_>) {
+        let deaf = turn.planted(Mutation::OthersNotFolded) && self.leads(turn).is_none();
         let Some(running) = &mut self.running else { return };
         loop {
             let after = running.state.position();
-            let page = at_once(self.log.read(after, MAX_READ_EVENTS)).expect("in memory");
-            if page.is_empty() {
+            let page = at_once(self.log.read(after, MAX_READ_EVENTS)).unwrap_or_default();
+            if page.is_empty() || deaf {
                 return;
             }
             for envelope in &page {
@@ -211,7 +284,9 @@ impl Control {
         }
     }
 
-    fn step(&mut self, turn: &mut Turn<'_>, step: &process::Step) {
+    /// Whether it is stored.
+    fn step(&mut self, turn: &mut Turn<'_>, step: &process::Step) -> bool {
+        let Some(guards) = self.leads(turn) else { return false };
         turn.note(format_args!("{} acts", step.process));
         let request = Request {
             command: step.id,
@@ -220,20 +295,28 @@ impl Control {
             causation: step.causation,
             at: calendar(turn.now),
         };
-        let problem = match step.command.clone() {
+        let terms = Terms { guards, ..Terms::default() };
+        let outcome = match step.command.clone() {
             process::ProcessCommand::Cluster(id, command) => {
-                self.run_as::<Cluster>(&request, id.uuid(), command).err().map(|e| e.to_string())
+                self.store::<Cluster>(&request, id.uuid(), vec![command], terms)
             }
             process::ProcessCommand::Login(id, command) => {
-                self.run_as::<Login>(&request, id.uuid(), command).err().map(|e| e.to_string())
+                self.store::<Login>(&request, id.uuid(), vec![command], terms)
             }
             process::ProcessCommand::Session(id, command) => {
-                self.run_as::<Session>(&request, id.uuid(), command).err().map(|e| e.to_string())
+                self.store::<Session>(&request, id.uuid(), vec![command], terms)
             }
         };
-        if let Some(problem) = problem {
+        if let Err(ExecuteError::Lease(_)) = &outcome {
+            turn.coverage.count("replicas", "guard refused");
+            self.led_no_more(turn);
+        }
+        if let Err(problem) = &outcome
+            && !self.shared
+        {
             turn.judge(Err(Violation::new("process", format!("{}: {problem}", step.process))));
         }
+        outcome.is_ok()
     }
 
     /// Doorbells for the nodes whose snapshot is newer than what was last announced.
@@ -262,6 +345,7 @@ impl Control {
         let now = calendar(turn.now);
         let message = ControlMessage {
             cluster: cast::CLUSTER,
+            authority_epoch: running.state.authority().epoch(),
             audience: node,
             incarnation: running.incarnation,
             sequence: running.sequence,
@@ -269,7 +353,7 @@ impl Control {
             expires_at: now + std::time::Duration::from_millis(MESSAGE_TTL_MS),
             body,
         };
-        let bytes = signed::seal(&message, &[&self.key]);
+        let bytes = signed::seal(&message, &[&*self.key]);
         turn.publish(Party::Node(*place), Message::Down(bytes));
     }
 
@@ -280,16 +364,53 @@ impl Control {
         id: Uuid,
         command: A::Command,
     ) -> Result<(), ExecuteError<A::Rejection>> {
+        let request = self.own_request(calendar(now), Actor::Setup);
+        self.run_as::<A>(&request, id, command)
+    }
+
+    /// A request of an id that nobody used before.
+    fn own_request(&mut self, at: Timestamp, actor: Actor) -> Request {
         self.commands += 1;
-        let id_bytes = u128::from(self.commands) | 0xadu128 << 64;
-        let request = Request {
+        let id_bytes = u128::from(self.commands) | (0xad + self.index as u128) << 64;
+        Request {
             command: CommandId::from_u128(id_bytes),
             request_hash: Digest::of(&id_bytes.to_be_bytes()),
-            actor: Actor::Setup,
+            actor,
             causation: None,
-            at: calendar(now),
+            at,
+        }
+    }
+
+    /// None when the log cannot be reached.
+    fn load<A: Aggregate>(&self, id: Uuid) -> Option<Loaded<A>> {
+        at_once(handler::fold(self.log.as_ref(), Loaded::empty(id))).ok()
+    }
+
+    /// Stores what these commands come to, on these terms.
+    fn store<A: Aggregate>(
+        &self,
+        request: &Request,
+        id: Uuid,
+        commands: Vec<A::Command>,
+        terms: Terms,
+    ) -> Result<(), ExecuteError<String>> {
+        let work = |mut unit: Unit| {
+            let (commands, terms) = (commands.clone(), terms.clone());
+            async move {
+                let mut loaded = unit.load::<A>(id).await?;
+                if terms.revision.is_some_and(|revision| revision != loaded.revision) {
+                    return Err(Stop::Rejected("the stream moved".to_owned()));
+                }
+                for command in commands {
+                    let decided = unit.decide(&mut loaded, command);
+                    decided.map_err(|no| Stop::Rejected(no.to_string()))?;
+                }
+                terms.guards.into_iter().for_each(|guard| unit.guard(guard));
+                terms.change.into_iter().for_each(|change| unit.change_lease(change));
+                Ok::<_, Stop<String>>((unit, Bytes::new()))
+            }
         };
-        self.run_as::<A>(&request, id, command)
+        at_once(handler::execute(&self.log, request, work)).map(|_| ())
     }
 
     fn run_as<A: Aggregate>(

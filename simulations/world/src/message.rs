@@ -8,7 +8,7 @@ use rap_proto::{
     observation::EndReason,
     snapshot::Bundle,
     token::Proof,
-    wire::node_api::{Credentials, SnapshotRequest},
+    wire::node_api::{Credentials, LeasesReply, LeasesRequest, SnapshotRequest},
 };
 
 /// A message under way. What TLS proves in the real world (who asks, over which connection) is
@@ -25,6 +25,17 @@ pub enum Message {
     Snapshot {
         ask: u64,
         answer: SnapshotAnswer,
+    },
+    /// A node renews its leases, or gives them back.
+    AskLeases {
+        node: NodeId,
+        call: u64,
+        request: LeasesRequest,
+    },
+    /// None when control cannot say.
+    Leases {
+        call: u64,
+        reply: Option<LeasesReply>,
     },
     /// A sealed `NodeMessage` on the bus.
     Up(Vec<u8>),

@@ -27,4 +27,12 @@ mutations! {
     WithdrawalIgnored = "withdrawal-ignored",
     /// Control lets a join token be used again.
     JoinTokenReused = "join-token-reused",
+    /// Entry and egress let a session's channel through without asking their fence.
+    FenceNotAsked = "fence-not-asked",
+    /// An egress asks its fence, and not whether it holds the lease itself.
+    HolderNotAsked = "holder-not-asked",
+    /// The flows of a connection go on when its lease is given back.
+    FlowOutlivesLease = "flow-outlives-lease",
+    /// A replica folds nothing while another leads.
+    OthersNotFolded = "others-not-folded",
 }

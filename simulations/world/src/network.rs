@@ -24,17 +24,18 @@ pub enum Carriage {
 
 #[derive(Debug, Default)]
 pub struct Network {
-    /// Pairs that do not see each other, and how many partitions say so.
+    /// From whom to whom nothing passes, and how many partitions say so.
     cut: BTreeMap<(Party, Party), u32>,
 }
 
 impl Network {
-    pub fn cut(&mut self, one: Party, other: Party) {
-        *self.cut.entry(pair(one, other)).or_default() += 1;
+    /// In one direction.
+    pub fn cut(&mut self, from: Party, to: Party) {
+        *self.cut.entry((from, to)).or_default() += 1;
     }
 
-    pub fn heal(&mut self, one: Party, other: Party) {
-        if let Some(count) = self.cut.get_mut(&pair(one, other)) {
+    pub fn heal(&mut self, from: Party, to: Party) {
+        if let Some(count) = self.cut.get_mut(&(from, to)) {
             *count = count.saturating_sub(1);
         }
     }
@@ -44,7 +45,7 @@ impl Network {
     }
 
     pub fn severs(&self, from: Party, to: Party) -> bool {
-        self.cut.get(&pair(from, to)).is_some_and(|count| *count > 0)
+        self.cut.get(&(from, to)).is_some_and(|count| *count > 0)
     }
 
     /// When each copy of a message arrives.
@@ -66,8 +67,4 @@ impl Network {
             () => vec![first],
         }
     }
-}
-
-fn pair(one: Party, other: Party) -> (Party, Party) {
-    (one.min(other), one.max(other))
 }

@@ -3,6 +3,7 @@
 
 mod boot;
 mod drain;
+mod leases;
 mod sessions;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -23,6 +24,8 @@ use rap_proto::{
     Moment, NodeId, PublicKey, SessionId, Signer as _, Timestamp, key::LocalKey,
     observation::Observation, snapshot::Bundle, token::AccessClaims, wire::node_api::Credentials,
 };
+
+use leases::Leases;
 
 use crate::{
     cast::{Host, Places, Tenant},
@@ -71,6 +74,7 @@ struct Agent {
     view: Option<(View, Arc<Snapshot>)>,
     entry: EntrySessions,
     egress: EgressSessions,
+    leases: Leases,
     /// At an entry: whose flow to which egress waits or is open.
     clients: BTreeMap<SessionId, Client>,
     /// At an egress: the open flows.
@@ -199,6 +203,7 @@ impl SimNode {
                 agent.fetcher.poll_timeout(),
                 agent.link.poll_timeout(),
                 agent.spool.poll_timeout(),
+                agent.leases.timeout(),
             ]
             .into_iter()
             .flatten()
@@ -214,17 +219,19 @@ impl SimNode {
                 Ok(())
             }
             Phase::Working(agent) => {
-                agent.store.handle_timeout(turn.now);
+                agent.store.handle_timeout(turn.moment);
                 // A machine whose timer is never handled asks for it again and again.
                 if turn.planted(Mutation::PollIgnored) {
-                    agent
-                        .fetcher
-                        .handle_input(turn.now, fetch::Input::Answered(fetch::Answer::NotModified));
+                    agent.fetcher.handle_input(
+                        turn.moment,
+                        fetch::Input::Answered(fetch::Answer::NotModified),
+                    );
                 } else {
-                    agent.fetcher.handle_timeout(turn.now);
+                    agent.fetcher.handle_timeout(turn.moment);
                 }
-                agent.link.handle_timeout(turn.now);
-                agent.spool.handle_timeout(turn.now);
+                agent.link.handle_timeout(turn.moment);
+                agent.spool.handle_timeout(turn.moment);
+                agent.leases.handle_timeout(turn.moment);
                 node.drain(turn)
             }
         });
@@ -267,10 +274,11 @@ impl SimNode {
                 self.answered(turn, answer)?;
             }
             Message::Down(bytes) => {
-                agent.link.handle_input(turn.now, link::Input::Received { bytes, at });
+                agent.link.handle_input(turn.moment, link::Input::Received { bytes, at });
             }
-            Message::Hello(hello) => self.hello(turn, *hello),
-            Message::OpenFlow(open) => self.open_flow(turn, *open),
+            Message::Leases { call, reply } => agent.leases.answered(turn.moment, call, reply),
+            Message::Hello(hello) => self.hello(turn, *hello)?,
+            Message::OpenFlow(open) => self.open_flow(turn, *open)?,
             Message::FlowOpened { request, outcome } => self.flow_opened(turn, request, outcome),
             Message::Close { session } => self.client_left(turn, session),
             Message::CloseFlow { session } => self.close_flow(turn, session),
@@ -297,7 +305,7 @@ impl SimNode {
             }
         };
         if let Phase::Working(agent) = &mut self.phase {
-            agent.fetcher.handle_input(turn.now, fetch::Input::Answered(answer));
+            agent.fetcher.handle_input(turn.moment, fetch::Input::Answered(answer));
         }
         Ok(())
     }
@@ -305,7 +313,7 @@ impl SimNode {
     fn observe(&mut self, turn: &Turn<'_>, observation: Observation) {
         let at = self.calendar(turn.now);
         if let Phase::Working(agent) = &mut self.phase {
-            agent.spool.handle_input(turn.now, spool::Input::Observed { observation, at });
+            agent.spool.handle_input(turn.moment, spool::Input::Observed { observation, at });
         }
     }
 }

@@ -27,7 +27,10 @@ pub struct Sent {
 }
 
 pub struct Turn<'a> {
+    /// True time, by which calendars run.
     pub now: Moment,
+    /// What the party's own clock shows, by which its machines run.
+    pub moment: Moment,
     pub mutation: Option<Mutation>,
     pub checkers: &'a mut Checkers,
     pub trace: &'a mut Trace,

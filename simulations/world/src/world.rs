@@ -143,7 +143,7 @@ impl kit::World for World {
             Event::RecordLate(bytes) => {
                 self.turn(|world, turn| world.control.record_late(turn, &bytes));
             }
-            Event::Heal(one, other) => self.network.heal(one, other),
+            Event::Heal(from, to) => self.network.heal(from, to),
             Event::Close(request) => self.turn(|world, turn| world.clients.close(turn, request)),
             // Nobody begins anything new in the second phase.
             _ if !self.stage.failing => {}
@@ -244,13 +244,20 @@ impl World {
         // Control is what most of them need.
         let one = if self.stage.chance.happens(500) { Party::Control } else { self.any_party() };
         let other = self.any_party();
+        let (one, other) = if self.stage.chance.happens(500) { (one, other) } else { (other, one) };
+        let both = self.stage.chance.happens(500);
         if one != other {
-            self.stage.coverage.fault("partition");
+            self.stage.coverage.fault(if both { "partition" } else { "one-way partition" });
         }
-        self.network.cut(one, other);
-        self.stage.note(format_args!("{one:?} and {other:?} are cut off"));
+        self.stage.note(format_args!("{one:?} is cut off from {other:?}, both ways: {both}"));
         let lasts = self.stage.chance.between(Duration::ZERO, self.stage.mix.partition_lasts);
-        self.stage.after(lasts, Event::Heal(one, other));
+        for (from, to) in [(one, other), (other, one)] {
+            // Either of the two may be the one that is not heard.
+            if both || (from, to) == (one, other) {
+                self.network.cut(from, to);
+                self.stage.after(lasts, Event::Heal(from, to));
+            }
+        }
         if let Some(every) = self.stage.mix.partition_every {
             self.stage.after(every, Event::Cut);
         }
@@ -312,6 +319,7 @@ impl World {
         let mut coverage = mem::take(&mut self.stage.coverage);
         let mut turn = Turn {
             now: self.stage.now(),
+            moment: self.stage.now(),
             mutation: self.stage.mutation,
             checkers: &mut checkers,
             trace: &mut trace,

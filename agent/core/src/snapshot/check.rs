@@ -9,7 +9,7 @@ use rap_proto::{
     observation::SnapshotRefusal,
     signed::{OpenError, Trusted, Unverified, Verified},
     snapshot::{
-        Assignment, Bundle, Connections, MAX_SECTION_BYTES, MAX_SECTIONS, Manifest, Peers,
+        Assignment, Bundle, Connections, MAX_SECTION_BYTES, MAX_SECTIONS, Manifest, Peers, Places,
         Resources, Section, Trust,
     },
     token::CLOCK_SKEW_MS,
@@ -139,6 +139,7 @@ fn read(
         resources: section::<Resources>(manifest, sections)?.unwrap_or_default(),
         connections: section::<Connections>(manifest, sections)?.unwrap_or_default(),
         bandwidth: section::<Bandwidth>(manifest, sections)?.unwrap_or_default(),
+        places: section::<Places>(manifest, sections)?.unwrap_or_default(),
         manifest: Manifest::clone(manifest),
     })
 }

@@ -238,6 +238,7 @@ fn every_wrong_snapshot_is_refused_with_its_own_code() {
 fn a_signed_type_is_not_taken_for_another() {
     let message = rap_proto::bus::ControlMessage {
         cluster: cluster(),
+        authority_epoch: 1,
         audience: me(),
         incarnation: rap_proto::IncarnationId::from_u128(1),
         sequence: 1,

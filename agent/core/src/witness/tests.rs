@@ -43,9 +43,13 @@ impl Log {
 
     /// What control answers to somebody who saw `earlier` events.
     fn reply(&self, earlier: u64) -> TreeReply {
+        self.reply_in(Some(1), earlier)
+    }
+
+    fn reply_in(&self, epoch: Option<u64>, earlier: u64) -> TreeReply {
         let frontier = self.frontier(self.0.len());
         let size = frontier.size();
-        let head = TreeHead { cluster: CLUSTER, size, root: frontier.root() };
+        let head = TreeHead { cluster: CLUSTER, size, root: frontier.root(), said_epoch: epoch };
         let plan = proof::plan_consistency(earlier.min(size), size).unwrap();
         let tile = |id: rap_tlog::TileId| (id, self.0[..usize::from(id.width)].to_vec());
         let tiles = plan.into_iter().map(tile).collect();
@@ -144,7 +148,8 @@ fn what_is_not_signed_is_refused_once_and_changes_nothing() {
     let mut witness = witness(None);
     ask(&mut witness, Log::of(5, 0).reply(0));
     let stranger = LocalKey::from_random(&[9; 32]).unwrap();
-    let head = TreeHead { cluster: CLUSTER, size: 9, root: Digest::of(b"root") };
+    let root = Digest::of(b"root");
+    let head = TreeHead { cluster: CLUSTER, size: 9, root, said_epoch: Some(1) };
     let foreign = head.sign(&stranger, &HeadKey::from_seed(&[9; 32]));
     let endless = vec![b'a'; MAX_HEAD_BYTES + 1];
     for (head, code) in [
@@ -160,6 +165,34 @@ fn what_is_not_signed_is_refused_once_and_changes_nothing() {
     }
     let followed = ask(&mut witness, Log::of(6, 0).reply(5));
     assert!(matches!(followed[..], [Effect::Persist(_), Effect::Saw { size: 6, .. }]));
+}
+
+/// Who was deposed may sign a log that grew, and has no say in what it is.
+#[test]
+fn a_head_of_an_epoch_that_is_over_is_refused_and_suspends_nobody() {
+    let mut witness = witness(None);
+    ask(&mut witness, Log::of(4, 0).reply_in(None, 0));
+    ask(&mut witness, Log::of(5, 0).reply_in(Some(3), 4));
+    for over in [None, Some(1), Some(2)] {
+        let expected = Effect::Refused { size: 6, known: 5, code: LogRefusal::NotTrusted };
+        assert_eq!(ask(&mut witness, Log::of(6, 0).reply_in(over, 5)), [expected], "{over:?}");
+        witness.last_refused = None;
+    }
+    let followed = ask(&mut witness, Log::of(6, 0).reply_in(Some(3), 5));
+    assert!(matches!(followed[..], [Effect::Persist(_), Effect::Saw { size: 6, .. }]));
+    let followed = ask(&mut witness, Log::of(7, 0).reply_in(Some(4), 6));
+    assert!(matches!(followed[..], [Effect::Persist(_), Effect::Saw { size: 7, .. }]));
+}
+
+#[test]
+fn a_head_that_was_opened_is_nothing_under_other_keys() {
+    let (mut witness, log) = (witness(None), Log::of(5, 0));
+    assert_eq!(ask(&mut witness, log.reply(0)).len(), 2);
+    assert_eq!(ask(&mut witness, log.reply(5)), [], "the same again");
+    let other = LocalKey::from_random(&[9; 32]).unwrap();
+    witness.handle_input(START, Input::ControlKeys(vec![other.public_key()]));
+    let refused = Effect::Refused { size: 0, known: 5, code: LogRefusal::NotTrusted };
+    assert_eq!(ask(&mut witness, log.reply(5)), [refused]);
 }
 
 #[test]

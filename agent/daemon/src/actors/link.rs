@@ -47,6 +47,11 @@ const RETRY: Duration = Duration::from_secs(2);
 #[rtype(result = "()")]
 pub(crate) struct ControlKeys(pub(crate) Vec<PublicKey>);
 
+/// The authority epoch of what this node acts on, after each change.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct AuthorityEpoch(pub(crate) u64);
+
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Say(pub(crate) NodeBody);
@@ -317,6 +322,14 @@ impl Handler<ControlKeys> for LinkActor {
 
     fn handle(&mut self, ControlKeys(keys): ControlKeys, ctx: &mut Self::Context) {
         self.feed(Input::ControlKeys(keys), ctx);
+    }
+}
+
+impl Handler<AuthorityEpoch> for LinkActor {
+    type Result = ();
+
+    fn handle(&mut self, AuthorityEpoch(epoch): AuthorityEpoch, ctx: &mut Self::Context) {
+        self.feed(Input::AuthorityEpoch(epoch), ctx);
     }
 }
 

@@ -5,8 +5,9 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duratio
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    ClassName, ClassStatus, Counted, Counts, Dialer, Identity, MeshEndpoint, MeshEvent, MeshEvents,
-    MeshLimits, MeshOptions, MoveStatus, One, Path, Sections, View,
+    CarrierStatus, ClassName, ClassStatus, Counted, Counts, Dialer, Identity, Measured,
+    MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path,
+    RelayedStatus, Sections, View,
 };
 use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
 
@@ -20,8 +21,8 @@ use crate::{
         spool::{Observe, SpoolActor},
     },
     board::{
-        ClassReport, CountedReport, FlowsReport, HoleReport, LaneReport, MeshReport, MoveReport,
-        ShapedReport,
+        CarrierMeasured, CarrierReport, ClassReport, CountedReport, FlowsReport, HoleReport,
+        LaneReport, MeshReport, MoveReport, RelayedReport, ShapedReport,
     },
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
@@ -198,17 +199,31 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         absent_sessions: status.absent_sessions,
         egress_sessions: status.egress_sessions,
         relayed_flows: status.relayed_flows,
+        relayed: relayed_report(status.relayed),
         reachable_nodes: status.reachable_nodes,
         reachable_at: status.reachable_at,
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
         tcp_moves: move_report(status.tcp_moves),
+        carriers: status.carriers.iter().map(carrier_report).collect(),
         dropped_events: status.dropped_events,
         bandwidth: status.classes.iter().map(class_report).collect(),
         shaped_up: shaped_report(&status.shaped_up),
         shaped_down: shaped_report(&status.shaped_down),
         late_connections: status.late_connections,
         counted: counted_report(&status.counted),
+    }
+}
+
+const fn relayed_report(status: RelayedStatus) -> RelayedReport {
+    RelayedReport {
+        datagrams: status.datagrams,
+        bytes: status.bytes,
+        dropped_datagrams: status.dropped_datagrams,
+        dropped_bytes: status.dropped_bytes,
+        held_back: status.held_back,
+        waits: status.waits,
+        strangers: status.strangers,
     }
 }
 
@@ -245,6 +260,28 @@ fn by_word<K: Copy>(
 const fn move_report(moves: MoveStatus) -> MoveReport {
     let MoveStatus { relayed, moved, stayed, trials } = moves;
     MoveReport { relayed, moved, stayed, trials }
+}
+
+fn carrier_report(carrier: &CarrierStatus) -> CarrierReport {
+    let CarrierStatus { egress, lane, rule, last, known, .. } = *carrier;
+    let bits = |bytes: Option<u64>| bytes.map(|bytes| bytes.saturating_mul(8));
+    let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+    let measured = |measured: Measured| CarrierMeasured {
+        up_bits_per_second: bits(measured.up),
+        down_bits_per_second: bits(measured.down),
+        opened_us: measured.opened.map(micros),
+    };
+    CarrierReport {
+        egress,
+        lane,
+        carrier: last.map(|(carrier, _)| carrier.as_str().to_owned()),
+        reason: last.map(|(_, reason)| reason.as_str().to_owned()),
+        rule,
+        quic: measured(known.quic),
+        tcp: measured(known.tcp),
+        changes: known.changes,
+        trials: known.trials,
+    }
 }
 
 fn shaped_report(counts: &Counts) -> ShapedReport {
@@ -293,6 +330,7 @@ pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         peers: snapshot.peers.clone(),
         resources: snapshot.resources.clone(),
         bandwidth: snapshot.bandwidth.clone(),
+        places: snapshot.places.clone(),
     };
     View::new(&snapshot.manifest, sections)
 }

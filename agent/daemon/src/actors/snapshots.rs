@@ -17,7 +17,7 @@ use crate::{
         Crew, Parts, Renewed, Revoked,
         fetcher::{Holding, NotTaken},
         leases::Told,
-        link::{BeatNow, ControlKeys},
+        link::{AuthorityEpoch, BeatNow, ControlKeys},
         mesh::Apply,
         spool::Observe,
         workload::Needed,
@@ -82,6 +82,7 @@ impl SnapshotActor {
         let (version, sections) = self.machine.holding();
         self.crew.fetcher.tell(Holding { version, sections });
         self.crew.link.tell(ControlKeys(self.machine.control_keys()));
+        self.crew.link.tell(AuthorityEpoch(self.machine.authority_epoch()));
         self.crew.witness.tell(ControlKeys(self.machine.control_keys()));
         self.crew.beat.tell(ControlKeys(self.machine.control_keys()));
     }

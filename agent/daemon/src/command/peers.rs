@@ -3,6 +3,8 @@
 use rap_node_agent::{HoleReport, LaneReport, MoveReport, PeerReport, PeersStatus, StatusReport};
 use rap_proto::{NodeId, hole::failure_in_words};
 
+use super::carriers;
+
 /// One line for all, as `status` shows it first.
 pub(super) fn summary(peers: &PeersStatus) -> String {
     let PeersStatus { availability, recovery, active, warm, cold, .. } = peers;
@@ -41,6 +43,7 @@ pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
         text += &format!("\n  {part:<17} {value:>4}");
     }
     text += &ways(&report.peers, &report.mesh.lanes, node);
+    text += &carriers::lines(&report.mesh.carriers, node);
     match &report.mesh.tcp_moves {
         none if *none == MoveReport::default() => text,
         some => text + "\n  of all egresses: " + &moves(some),

@@ -409,6 +409,7 @@ pub(crate) fn files(root: &Path) -> Vec<PathBuf> {
 async fn say(shared: &Shared, bus: &dyn Bus, node: NodeId, body: ControlBody, signer: &LocalKey) {
     let message = ControlMessage {
         cluster: shared.cluster,
+        authority_epoch: 1,
         audience: node,
         incarnation: shared.incarnation,
         sequence: shared.said.fetch_add(1, Ordering::Relaxed) + 1,

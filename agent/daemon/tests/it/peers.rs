@@ -13,7 +13,7 @@ use rap_proto::{
     InquiryId, NodeId, NodeRole, RefusalCode, Signer as _,
     bandwidth::Bandwidth,
     refusal::Refusal,
-    snapshot::{Peer, Peers, Resources, RoleScope},
+    snapshot::{Peer, Peers, Places, Resources, RoleScope},
 };
 
 use crate::control::{Control, free_port, random_key, report, until};
@@ -42,6 +42,7 @@ pub(crate) fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
         peers: Peers::default(),
         resources: Resources::default(),
         bandwidth: Bandwidth::default(),
+        places: Places::default(),
     };
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),

@@ -3,6 +3,7 @@
 mod export;
 mod folder;
 mod prove;
+mod rebuild;
 mod verify;
 
 use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
@@ -18,7 +19,8 @@ use crate::{
 };
 
 impl Row for AuditEvent {
-    const COLUMNS: &'static [&'static str] = &["POSITION", "TIME", "EVENT", "ACTOR", "STREAM"];
+    const COLUMNS: &'static [&'static str] =
+        &["POSITION", "TIME", "EVENT", "ACTOR", "RULES", "STREAM"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -26,6 +28,7 @@ impl Row for AuditEvent {
             self.at.to_string(),
             self.event_type.clone(),
             actor(&self.actor),
+            rules(self),
             format!("{}#{}", self.stream, self.revision),
         ]
     }
@@ -42,6 +45,7 @@ pub(super) async fn run(context: &Context, command: AuditCommand) -> Result<(), 
             query.extend(node.map(|node| ("node", node.to_string())));
             replay(context, &context.api()?, &query).await
         }
+        AuditCommand::Rebuild { status } => rebuild::run(context, &context.api()?, status).await,
         AuditCommand::Export { folder } => export::run(context, &context.api()?, &folder).await,
         AuditCommand::Prove { position } => prove::run(&context.api()?, position).await,
         AuditCommand::Verify { path, key, known, witnesses } => {
@@ -71,7 +75,7 @@ async fn replay(
         )
         .hint("keep the node's state and the log: one of the two was changed")),
         None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
-            .hint("keep the server's state and its log, and restart it: it folds anew")),
+            .hint("keep the server's log, and let it fold anew: rap audit rebuild")),
     }
 }
 
@@ -151,11 +155,12 @@ fn print_line(format: Format, event: &AuditEvent) -> Result<(), Failure> {
         Format::Table => {
             let subject = serde_json::to_string(&event.payload).unwrap_or_default();
             format!(
-                "{:>6}  {}  {:<32}  {}  {subject}\n",
+                "{:>6}  {}  {:<32}  {}  {}  {subject}\n",
                 event.position,
                 event.at,
                 event.event_type,
-                actor(&event.actor)
+                actor(&event.actor),
+                rules(event),
             )
         }
         Format::Json => serde_json::to_string(event).unwrap_or_default() + "\n",
@@ -166,6 +171,17 @@ fn print_line(format: Format, event: &AuditEvent) -> Result<(), Failure> {
     output::print(&text)
 }
 
+/// By which rules a person did it, if that is in the log.
+fn rules(event: &AuditEvent) -> String {
+    match (&event.allowed, &event.actor) {
+        (Some(allowed), _) => allowed.rules.join(","),
+        (None, AuditActor::User { .. } | AuditActor::ApiToken { .. }) => {
+            "(not recorded)".to_owned()
+        }
+        (None, _) => "-".to_owned(),
+    }
+}
+
 fn actor(actor: &AuditActor) -> String {
     match actor {
         AuditActor::Setup => "setup".to_owned(),
@@ -173,5 +189,40 @@ fn actor(actor: &AuditActor) -> String {
         AuditActor::ApiToken { user, .. } => format!("token of {user}"),
         AuditActor::Node { node } => format!("node {node}"),
         AuditActor::System { process } => format!("system {process}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn event(actor: &Value, allowed: Option<Value>) -> AuditEvent {
+        let id = "00000000-0000-0000-0000-000000000001";
+        let mut event = json!({
+            "position": 1, "category": "resource", "stream": id, "revision": 1, "schema": 1,
+            "type": "resource.created", "organization": id, "actor": actor, "command": id,
+            "at": "2026-01-01T00:00:00Z", "payload": {},
+        });
+        if let Some(allowed) = allowed {
+            event["allowed"] = allowed;
+        }
+        serde_json::from_value(event).expect("an event")
+    }
+
+    #[test]
+    fn rules_are_named_where_they_are_recorded_and_else_it_is_said_that_they_are_not() {
+        let id = "00000000-0000-0000-0000-000000000001";
+        let user = json!({"kind": "user", "user": id, "login": id});
+        let allowed = json!({
+            "actions": ["resource.create"], "rules": ["builtin/organization_admin", "p/r"],
+            "policyHash": null, "entityVersion": 3,
+        });
+        assert_eq!(rules(&event(&user, Some(allowed))), "builtin/organization_admin,p/r");
+        // Of an older event, and of an older server.
+        assert_eq!(rules(&event(&user, Some(Value::Null))), "(not recorded)");
+        assert_eq!(rules(&event(&user, None)), "(not recorded)");
+        assert_eq!(rules(&event(&json!({"kind": "system", "process": "p"}), None)), "-");
     }
 }

@@ -19,6 +19,7 @@ pub use grant::{
     granted_claims,
 };
 pub use nodes::{LIVENESS_MS, Live, Liveness};
+pub(crate) use policy::basis;
 pub use policy::{Explanation, Obstacle, explain, permits, reachable};
 pub(crate) use policy::{permitted_users, ruled_users, withdrawn};
 pub use trial::{

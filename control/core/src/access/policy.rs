@@ -79,7 +79,7 @@ pub fn explain(
     let (member, found) = match subjects(state, organization, user, resource) {
         Ok(found) => found,
         Err(obstacle) => {
-            let basis = basis(state, organization, user, resource, BTreeSet::new());
+            let basis = basis(state, organization, user, Some(resource), BTreeSet::new());
             return Explanation {
                 obstacle: Some(obstacle),
                 answer: Answer::default(),
@@ -102,7 +102,7 @@ pub fn explain(
         matched: answer.permits.iter().filter_map(policy_of).collect(),
         other_users: others.map(|policy| policy.id).collect(),
         lanes: rules.lanes(&answer.permits),
-        basis: basis(state, organization, user, resource, answer.deciding().clone()),
+        basis: basis(state, organization, user, Some(resource), answer.deciding().clone()),
         answer,
     }
 }
@@ -229,20 +229,19 @@ fn lists_permit(state: &State, member: Member, resource: &Resource) -> bool {
 }
 
 /// What a decision over this state rests on.
-fn basis(
+pub(crate) fn basis(
     state: &State,
     organization: OrganizationId,
     user: UserId,
-    resource: ResourceId,
+    resource: Option<ResourceId>,
     rules: BTreeSet<String>,
 ) -> Basis {
     let changed = [
         state.organizations().get(organization).map(|found| found.stamp.changed),
         state.users().get(user).map(|found| found.stamp.changed),
         state.users().membership(organization, user).map(|found| found.stamp.changed),
-        state
-            .resources()
-            .get(resource)
+        resource
+            .and_then(|resource| state.resources().get(resource))
             .filter(|found| found.organization == organization)
             .map(|found| found.stamp.changed),
     ];

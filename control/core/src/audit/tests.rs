@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used)]
 
 use rap_events::{
-    Envelope, EventCodec as _, Personal,
+    Allowed, Envelope, EventCodec as _, Personal,
     catalogue::{REDACTED_FIELDS, redacted_fields},
-    session::{Seen, SessionCommand},
+    session::{Basis, Seen, SessionCommand},
     user::{User, UserCommand, UserCreated, UserEvent},
 };
 use rap_proto::{Digest, PublicKey, api::AuditEvent};
@@ -41,6 +41,26 @@ fn an_event_shows_who_did_what_when_and_where() {
             "pool": platform.acme.pool.to_string(),
         })
     );
+}
+
+#[test]
+fn by_what_somebody_was_allowed_is_shown_and_nothing_where_nobody_recorded_it() {
+    let platform = Platform::new();
+    assert_eq!(shown(&platform, "resource.created", EVERYTHING).unwrap().allowed, None);
+    let basis = Basis {
+        rules: ["builtin/organization_owner".to_owned()].into(),
+        policy_hash: Some(Digest::of(b"policies")),
+        entity_version: Some(3),
+    };
+    let allowed = Some(Allowed { actions: ["resource.create".to_owned()].into(), basis });
+    let event = Envelope { allowed, ..find(&platform, "resource.created").clone() };
+    for audience in [EVERYTHING, Audience::Organization(platform.acme.id)] {
+        let allowed = show(&event, audience, |_| false).unwrap().unwrap().allowed.unwrap();
+        assert_eq!(allowed.actions, ["resource.create"]);
+        assert_eq!(allowed.rules, ["builtin/organization_owner"]);
+        assert_eq!(allowed.policy_hash, Some(Digest::of(b"policies")));
+        assert_eq!(allowed.entity_version, Some(3));
+    }
 }
 
 #[test]

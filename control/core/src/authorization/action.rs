@@ -61,6 +61,8 @@ actions! {
     ReadPlatformAudit = "audit.read_platform", Audit, [PlatformOwner, PlatformAdmin];
     /// Every event, and the proof that the state follows from them.
     ReplayAudit = "audit.replay", Audit, [PlatformOwner];
+    /// Folds a replica's state anew, which changes nothing that anybody may.
+    RebuildProjections = "projections.rebuild", Manage, [PlatformOwner, PlatformAdmin];
 
     // Organizations. Target: `Organization`.
     ReadOrganization = "organization.read", Read, [Member, PlatformOwner, PlatformAdmin];
@@ -76,6 +78,9 @@ actions! {
     /// What it may take of each node.
     GrantBandwidth = "organization.grant_bandwidth", Manage, [PlatformOwner];
     RuleBandwidth = "organization.rule_bandwidth", Manage, [OrganizationOwner, OrganizationAdmin];
+    ReadCarriers = "organization.read_carriers", Read,
+        [OrganizationOwner, OrganizationAdmin, PlatformOwner, PlatformAdmin];
+    RuleCarriers = "organization.rule_carriers", Manage, [OrganizationOwner, OrganizationAdmin];
     ReadOrganizationAudit = "audit.read", Audit, [OrganizationOwner, OrganizationAdmin];
 
     // Members. Target: `Organization` for the list and for new users, else `Membership`.
@@ -134,6 +139,7 @@ actions! {
     AssignNodePools = "node.assign_pools", Manage,
         [PlatformOwnerOfItsOwn, PlatformAdminOfItsOwn, OrganizationOwner, OrganizationAdmin];
     CapNodeBandwidth = "node.cap_bandwidth", Manage, [PlatformOwner];
+    PlaceNode = "node.place", Manage, [PlatformOwner, PlatformAdmin];
     DrainNode = "node.drain", Manage,
         [PlatformOwner, PlatformAdmin, OrganizationOwner, OrganizationAdmin];
     RevokeNode = "node.revoke", Manage, [PlatformOwner, PlatformAdmin, OrganizationOwner];

@@ -21,8 +21,9 @@ mod facts;
 mod holders;
 mod principal;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
+use rap_events::{Allowed, session::Basis};
 use rap_proto::{
     ApiTokenId, JoinTokenId, LoginId, NodeId, OrganizationId, PolicyId, PoolId, ResourceId,
     SessionId, UserId, VpnConnectionId,
@@ -36,6 +37,7 @@ pub use principal::Principal;
 pub(crate) use facts::Facts;
 
 use crate::{
+    access,
     rules::{self, Answer, Member, Question},
     state::State,
 };
@@ -126,15 +128,67 @@ impl fmt::Display for Refusal {
 /// [`State::principal_of_api_token`] make one. Whether its account is still active is looked at
 /// here again.
 pub fn authorize(state: &State, principal: &Principal, action: Action, target: Target) -> Decision {
-    let Some(facts) = Facts::of(state, target) else { return Decision::Hidden };
+    match judge(state, principal, action, target) {
+        Ok((held, _)) => Decision::Allowed(Rule { action, holder: held.holder }),
+        Err(decision) => decision,
+    }
+}
+
+/// As [`authorize`], and what a permission of a person rests on, for the log. Asked again over the
+/// same state, it is the same.
+pub fn authorize_on_record(
+    state: &State,
+    principal: &Principal,
+    action: Action,
+    target: Target,
+) -> (Decision, Option<Allowed>) {
+    match judge(state, principal, action, target) {
+        Ok((Held { holder, rules }, facts)) => {
+            let allowed = principal.user().map(|user| {
+                let basis = basis_of(state, user, &facts, rules);
+                Allowed { actions: [action.to_string()].into(), basis }.bounded()
+            });
+            (Decision::Allowed(Rule { action, holder }), allowed)
+        }
+        Err(decision) => (decision, None),
+    }
+}
+
+/// What a decision about a target rests on. The policies are those of the one organization that it
+/// belongs to.
+fn basis_of(state: &State, user: UserId, facts: &Facts, rules: BTreeSet<String>) -> Basis {
+    let mut organizations = facts.organizations.iter();
+    match (organizations.next(), organizations.next()) {
+        (Some(only), None) => access::basis(state, *only, user, facts.resource, rules),
+        _ => {
+            let entity_version = state.users().get(user).map(|user| user.stamp.changed);
+            Basis { rules, policy_hash: None, entity_version }
+        }
+    }
+}
+
+/// By what the principal may, or the answer that it gets instead.
+fn judge(
+    state: &State,
+    principal: &Principal,
+    action: Action,
+    target: Target,
+) -> Result<(Held, Facts), Decision> {
+    let facts = Facts::of(state, target).ok_or(Decision::Hidden)?;
     if !principal.is_active(state) {
-        return Decision::Hidden;
+        return Err(Decision::Hidden);
     }
     match decide(state, principal, action, target, &facts) {
-        Ok(holder) => Decision::Allowed(Rule { action, holder }),
-        Err(refusal) if knows(state, principal, target, &facts) => Decision::Denied(refusal),
-        Err(_) => Decision::Hidden,
+        Ok(held) => Ok((held, facts)),
+        Err(refusal) if knows(state, principal, target, &facts) => Err(Decision::Denied(refusal)),
+        Err(_) => Err(Decision::Hidden),
     }
+}
+
+/// By what somebody holds an action, and the rules that say so.
+struct Held {
+    holder: Holder,
+    rules: BTreeSet<String>,
 }
 
 fn decide(
@@ -143,12 +197,12 @@ fn decide(
     action: Action,
     target: Target,
     facts: &Facts,
-) -> Result<Holder, Refusal> {
-    let holder = held(state, principal, action, target, facts)?;
+) -> Result<Held, Refusal> {
+    let held = held(state, principal, action, target, facts)?;
     if !principal.scopes_allow(action) {
         return Err(Refusal::TokenScope(action));
     }
-    if facts.suspended && !action.only_reads() && !holder.is_of_platform() {
+    if facts.suspended && !action.only_reads() && !held.holder.is_of_platform() {
         return Err(Refusal::OrganizationSuspended);
     }
     if action.takes_ownership() && facts.is_last_owner {
@@ -157,7 +211,7 @@ fn decide(
     if action.takes_platform_ownership() && facts.is_last_platform_owner {
         return Err(Refusal::LastPlatformOwner);
     }
-    Ok(holder)
+    Ok(held)
 }
 
 /// By what the principal holds the action. The table is asked first: where neither it nor a document
@@ -168,18 +222,21 @@ fn held(
     action: Action,
     target: Target,
     facts: &Facts,
-) -> Result<Holder, Refusal> {
+) -> Result<Held, Refusal> {
     let ruled = ruled(state, principal, action, target);
     if ruled.is_forbidden() {
         return Err(Refusal::ForbiddenByPolicy(action));
     }
     let mut holders = action.holders().iter().copied();
     match holders.find(|holder| holder.is(state, principal, facts)) {
-        Some(holder) if rules::administer(state, principal, action, facts).is_permitted() => {
-            Ok(holder)
+        Some(holder) => {
+            let table = rules::administer(state, principal, action, facts);
+            let is_permitted = table.is_permitted();
+            let rules = table.permits.into_iter().chain(ruled.permits).collect();
+            is_permitted.then_some(Held { holder, rules }).ok_or(Refusal::NotHeld(action))
         }
-        None if ruled.is_permitted() => Ok(Holder::Ruled),
-        _ => Err(Refusal::NotHeld(action)),
+        None if ruled.is_permitted() => Ok(Held { holder: Holder::Ruled, rules: ruled.permits }),
+        None => Err(Refusal::NotHeld(action)),
     }
 }
 

@@ -29,7 +29,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit
-        | A::ReplayAudit => Target::Platform,
+        | A::ReplayAudit
+        | A::RebuildProjections => Target::Platform,
         A::ReadOrganization
         | A::RenameOrganization
         | A::SuspendOrganization
@@ -40,6 +41,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::ReadBandwidth
         | A::GrantBandwidth
         | A::RuleBandwidth
+        | A::ReadCarriers
+        | A::RuleCarriers
         | A::ExplainPolicies
         | A::ReadOrganizationAudit
         | A::ReadMembers
@@ -68,12 +71,21 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         A::ReadLogin | A::CloseLogin => Target::Login(login_id(tenant.user)),
         A::ReadApiToken | A::RevokeApiToken => Target::ApiToken(token_id(tenant.user)),
         A::ReadJoinToken | A::RevokeJoinToken => Target::JoinToken(tenant.join_token),
+        other => of_a_thing(tenant, other),
+    }
+}
+
+/// The same of nodes, and of what one may reach.
+fn of_a_thing(tenant: Tenant, action: Action) -> Target {
+    use Action as A;
+    match action {
         A::ReadNode
         | A::ApproveNode
         | A::RejectNode
         | A::AssignNodeRoles
         | A::AssignNodePools
         | A::CapNodeBandwidth
+        | A::PlaceNode
         | A::DrainNode
         | A::RevokeNode
         | A::ActAsNode => Target::Node(tenant.egress),
@@ -87,6 +99,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::DrainVpnConnection
         | A::RemoveVpnConnection => Target::VpnConnection(tenant.connection),
         A::RefreshSession | A::ReadSession | A::TerminateSession => Target::Session(tenant.session),
+        other => panic!("{other:?} is asked about nothing here"),
     }
 }
 

@@ -3,6 +3,7 @@
 use rap_proto::{
     NodeRole, OrganizationId,
     bandwidth::{Bandwidth, BandwidthRule, OrganizationBandwidth},
+    carriers::CarrierRules,
 };
 
 use crate::state::{Node, State};
@@ -40,9 +41,12 @@ pub(super) fn bandwidth(state: &State, node: &Node) -> Bandwidth {
                 !rule.traffic.names_somebody()
                     || (is_egress && names_a_member(state, found.id, rule))
             };
-            let OrganizationBandwidth { granted, rules } = &found.bandwidth;
+            let OrganizationBandwidth { granted, rules, carriers } = &found.bandwidth;
             let rules = rules.iter().filter(told).copied().collect();
-            (found.id, OrganizationBandwidth { granted: *granted, rules })
+            // Only an entry chooses.
+            let is_entry = node.serves(NodeRole::EntryNode, found.id);
+            let carriers = if is_entry { *carriers } else { CarrierRules::default() };
+            (found.id, OrganizationBandwidth { granted: *granted, rules, carriers })
         })
         .filter(|(_, said)| !said.is_empty())
         .collect();

@@ -21,7 +21,7 @@ use crate::{
 /// Compiles the snapshot of one node. The same state and node give the same bytes.
 ///
 /// The section `resources` is there only for nodes that serve an egress pool, `connections` only
-/// for nodes that may carry one, `bandwidth` only where something is said of it.
+/// for nodes that may carry one, `bandwidth` and `places` only where something is said of them.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     Compiler::default().compile(state, node)
 }
@@ -58,6 +58,10 @@ impl Compiler {
         sections.encode(&assignment(state, node))?;
         sections.encode(&trust(state, node, &fleet, shared))?;
         sections.add(Peers::NAME, fleet.peers(node.id))?;
+        let places = fleet.places(node);
+        if !places.nodes.is_empty() {
+            sections.encode(&places)?;
+        }
         if let Some(pools) = served_pools(state, node) {
             let resources = shared.resources(state, pools);
             sections.add(Resources::NAME, Encoded::clone(&resources))?;

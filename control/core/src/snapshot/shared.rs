@@ -11,7 +11,7 @@ use std::{
 
 use rap_proto::{
     Digest, NodeId, OrganizationId, PoolId, SessionId, UserId,
-    snapshot::{Peer, Peers, Resource, Resources, RoleScope, Section},
+    snapshot::{Peer, Peers, Place, Places, Resource, Resources, RoleScope, Section},
 };
 
 use super::scope::visible_to;
@@ -37,6 +37,7 @@ pub(super) struct Shared {
 pub(super) struct Fleet {
     peers: Peers,
     encoded: Encoded,
+    places: Places,
     pub(super) revoked: BTreeSet<NodeId>,
 }
 
@@ -73,7 +74,22 @@ impl Fleet {
             .filter(|other| !visible_to(roles, other).is_empty())
             .map(|other| other.id)
             .collect();
-        Self { encoded: Encoded::of(&peers), peers, revoked }
+        let named = peers.peers.iter().filter_map(|peer| state.nodes().get(peer.node));
+        let places = named.map(|node| (node.id, node.place()));
+        let places = Places { nodes: places.filter(|(_, place)| !place.is_unsaid()).collect() };
+        Self { encoded: Encoded::of(&peers), peers, places, revoked }
+    }
+
+    /// The places that one of the nodes is told of: its peers' and its own.
+    pub(super) fn places(&self, viewer: &Node) -> Places {
+        let mut places = self.places.clone();
+        // That it is draining itself it is told as its assignment.
+        let own = Place { draining: false, ..viewer.place() };
+        places.nodes.remove(&viewer.id);
+        if !own.is_unsaid() {
+            places.nodes.insert(viewer.id, own);
+        }
+        places
     }
 
     /// The peers that one of the nodes is told of: all but itself.

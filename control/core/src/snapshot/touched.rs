@@ -34,7 +34,9 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             OrganizationEvent::Created(_)
             | OrganizationEvent::Renamed(_)
             | OrganizationEvent::QuotasSet(_) => BTreeSet::new(),
-            OrganizationEvent::BandwidthGranted(_) | OrganizationEvent::BandwidthRuled(_) => {
+            OrganizationEvent::BandwidthGranted(_)
+            | OrganizationEvent::BandwidthRuled(_)
+            | OrganizationEvent::CarriersRuled(_) => {
                 shapers(state, OrganizationId::from_uuid(id)).collect()
             }
             OrganizationEvent::Removed(_) => {
@@ -149,13 +151,13 @@ fn node(state: &State, event: &NodeEvent, id: NodeId) -> BTreeSet<NodeId> {
         | NodeEvent::CertificateIssued(_)
         | NodeEvent::CapabilitiesReported(_)
         | NodeEvent::WitnessKeyRecorded(_) => BTreeSet::new(),
-        NodeEvent::PoolsAssigned(_)
-        | NodeEvent::DrainingStarted(_)
-        | NodeEvent::DrainingEnded(_)
-        | NodeEvent::BandwidthCapped(_) => BTreeSet::from([id]),
+        NodeEvent::PoolsAssigned(_) | NodeEvent::BandwidthCapped(_) => BTreeSet::from([id]),
         NodeEvent::Approved(_)
         | NodeEvent::RolesAssigned(_)
         | NodeEvent::AddressesChanged(_)
+        | NodeEvent::DrainingStarted(_)
+        | NodeEvent::DrainingEnded(_)
+        | NodeEvent::Placed(_)
         | NodeEvent::Revoked(_) => {
             let Some(changed) = state.nodes().get(id) else { return BTreeSet::new() };
             let viewers = state

@@ -1,7 +1,7 @@
 use rap_events::{
     DomainEvent, Envelope, authority::AuthorityEvent, node::NodeEvent, session::SessionEvent,
 };
-use rap_proto::beat::EpochStatement;
+use rap_proto::beat::{EpochStatement, FIRST_AUTHORITY_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -26,6 +26,11 @@ pub struct Stated {
 }
 
 impl Authority {
+    /// The epoch that this log's authority is of.
+    pub fn epoch(&self) -> u64 {
+        self.stated.as_ref().map_or(FIRST_AUTHORITY_EPOCH, |stated| stated.statement.epoch)
+    }
+
     pub(super) fn fold(&mut self, event: &AuthorityEvent, envelope: &Envelope) {
         match event {
             AuthorityEvent::Stated(event) => {

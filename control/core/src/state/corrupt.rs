@@ -12,6 +12,8 @@ pub enum Corrupt {
     Event { position: u64, error: EventError },
     #[error("the event at position {position} is about {stream}, which was never created")]
     Uncreated { stream: StreamId, position: u64 },
+    #[error("the log no longer holds what was folded at position {position}")]
+    Replaced { position: u64 },
 }
 
 impl Corrupt {
@@ -22,10 +24,14 @@ impl Corrupt {
 
     /// What whoever watches is told. It names nothing of the log's content.
     pub const fn explanation(&self) -> &'static str {
-        if self.is_of_a_later_release() {
-            "the log has an event of a later release: update this replica"
-        } else {
-            "the log cannot be folded any further: it is damaged"
+        match self {
+            Self::Replaced { .. } => {
+                "the log went back behind what this replica had read: start it again"
+            }
+            corrupt if corrupt.is_of_a_later_release() => {
+                "the log has an event of a later release: update this replica"
+            }
+            _ => "the log cannot be folded any further: it is damaged",
         }
     }
 }

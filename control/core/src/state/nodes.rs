@@ -8,8 +8,9 @@ use rap_events::{
     node::{NodeEvent, NodeRequested, Offer, RevocationReason},
 };
 use rap_proto::{
-    BitRate, Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, PublicKey,
-    Timestamp, snapshot::RoleScope,
+    BitRate, Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, Preference,
+    PublicKey, Timestamp,
+    snapshot::{Place, RoleScope},
 };
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,8 @@ pub struct Node {
     pub witness_key: Option<[u8; 32]>,
     /// The most that passes through it in each direction.
     pub bandwidth_cap: Option<BitRate>,
+    pub region: Option<Name>,
+    pub preference: Preference,
     /// The greatest place in its spool of an observation that is in the log.
     pub observed: u64,
     /// The version of its snapshot: the position of the last event that touched it.
@@ -80,6 +83,12 @@ impl Node {
         self.roles.iter().any(|scope| scope.role == role && scope.covers(organization))
     }
 
+    /// What others are told of its place in the fleet.
+    pub fn place(&self) -> Place {
+        let Self { region, preference, draining, .. } = self;
+        Place { region: region.clone(), preference: *preference, draining: *draining }
+    }
+
     fn requested(id: NodeId, event: &NodeRequested, stamp: Stamp) -> Self {
         Self {
             id,
@@ -100,6 +109,8 @@ impl Node {
             revoked: None,
             witness_key: None,
             bandwidth_cap: None,
+            region: None,
+            preference: Preference::Neutral,
             observed: 0,
             version: 0,
             versioned_at: Timestamp::default(),
@@ -188,6 +199,10 @@ impl Nodes {
             }
             NodeEvent::WitnessKeyRecorded(event) => node.witness_key = Some(event.key),
             NodeEvent::BandwidthCapped(event) => node.bandwidth_cap = event.cap,
+            NodeEvent::Placed(event) => {
+                node.region = event.region.clone();
+                node.preference = event.preference;
+            }
         }
         Ok(())
     }

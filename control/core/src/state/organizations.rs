@@ -89,6 +89,9 @@ impl Organizations {
             OrganizationEvent::BandwidthRuled(event) => {
                 organization.bandwidth.rules.clone_from(&event.rules);
             }
+            OrganizationEvent::CarriersRuled(event) => {
+                organization.bandwidth.carriers = event.carriers;
+            }
             OrganizationEvent::Resumed(_) => organization.standing = OrganizationStanding::Active,
             OrganizationEvent::Removed(_) => {
                 self.by_name.remove(&organization.name);

@@ -48,6 +48,18 @@ fn a_fold_that_gives_other_bytes_has_another_version() {
 }
 
 #[test]
+fn two_states_that_differ_say_in_which_projections() {
+    let mut platform = Platform::new();
+    let before = platform.world.replay();
+    assert_eq!(before.differing(platform.state()), Vec::<&str>::new());
+    let acme = platform.acme;
+    platform.must::<Resource>(acme.resource.uuid(), ResourceCommand::Remove);
+    let differing = before.differing(platform.state());
+    assert!(differing.contains(&"resources") && differing.contains(&"position"), "{differing:?}");
+    assert!(!differing.contains(&"users"), "{differing:?}");
+}
+
+#[test]
 fn a_gap_in_the_log_is_corruption() {
     let platform = Platform::new();
     let mut state = State::default();

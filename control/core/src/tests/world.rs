@@ -124,6 +124,7 @@ impl World {
                 payload: new.payload,
                 organization: new.organization,
                 actor: actor.clone(),
+                allowed: None,
                 command: CommandId::from_u128(u128::from(self.commands)),
                 causation: None,
                 at: self.now,

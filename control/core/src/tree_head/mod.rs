@@ -39,17 +39,25 @@ pub enum NotOpened {
     Note(#[from] OpenHeadError),
     #[error("the head of {signed} events is kept as one of {kept}")]
     Misplaced { kept: u64, signed: u64 },
+    /// Whoever sealed it speaks for the cluster now, and this log is of the time before.
+    #[error("the head is of authority epoch {sealed}, and this log of {present}")]
+    LaterEpoch { sealed: u64, present: u64 },
 }
 
 /// Opens a sealed head with the control key alone: whoever else signed it proves nothing here.
+/// `epoch` is the authority epoch of the log as it is now.
 pub fn open(
     kept: &SealedHead,
     cluster: ClusterId,
     control: PublicKey,
+    epoch: u64,
 ) -> Result<TreeHead, NotOpened> {
     let head = TreeHead::open(&kept.note, cluster, &[VerifierKey::p256(cluster, control)])?;
     if head.size != kept.size {
         return Err(NotOpened::Misplaced { kept: kept.size, signed: head.size });
+    }
+    if head.epoch() > epoch {
+        return Err(NotOpened::LaterEpoch { sealed: head.epoch(), present: epoch });
     }
     Ok(head)
 }

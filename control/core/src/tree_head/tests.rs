@@ -18,7 +18,8 @@ fn tree(size: u64, forked_at: u64) -> Frontier {
 }
 
 fn head(size: u64, forked_at: u64) -> TreeHead {
-    TreeHead { cluster: CLUSTER, size, root: tree(size, forked_at).root() }
+    let root = tree(size, forked_at).root();
+    TreeHead { cluster: CLUSTER, size, root, said_epoch: Some(2) }
 }
 
 /// The proof from the tree of two leaves to that of three: the third leaf.
@@ -68,13 +69,22 @@ fn only_what_was_signed_here_for_this_place_opens() {
     let key = |seed: u8| LocalKey::from_random(&[seed; 32]).unwrap();
     let (control, stranger, ed25519) = (key(1), key(2), HeadKey::from_seed(&[3; 32]));
     let kept = |size, note: Vec<u8>| SealedHead::new(size, note, Timestamp::default());
-    let opened = |kept: SealedHead| open(&kept, CLUSTER, control.public_key());
+    let opened = |kept: SealedHead| open(&kept, CLUSTER, control.public_key(), 2);
     let head = head(3, NEVER);
     let note = head.sign(&control, &ed25519);
     assert_eq!(opened(kept(3, note.clone())), Ok(head.clone()));
     assert_eq!(opened(kept(2, note)), Err(NotOpened::Misplaced { kept: 2, signed: 3 }));
     let strangers = opened(kept(3, head.sign(&stranger, &ed25519)));
     assert_eq!(strangers, Err(NotOpened::Note(OpenHeadError::NotTrusted)));
+    for (said_epoch, is_later) in [(None, false), (Some(1), false), (Some(3), true)] {
+        let other = TreeHead { said_epoch, ..head.clone() };
+        let expected = if is_later {
+            Err(NotOpened::LaterEpoch { sealed: 3, present: 2 })
+        } else {
+            Ok(other.clone())
+        };
+        assert_eq!(opened(kept(3, other.sign(&control, &ed25519))), expected);
+    }
     let others = TreeHead { cluster: ClusterId::from_u128(2), ..head };
     assert!(opened(kept(3, others.sign(&control, &ed25519))).is_err());
     assert_eq!(opened(kept(3, b"torn".to_vec())), Err(NotOpened::Note(OpenHeadError::Malformed)));

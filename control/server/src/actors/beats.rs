@@ -158,7 +158,7 @@ async fn ring(app: &App, sequence: u64) {
     let nodes: Vec<_> = state.nodes().approved().map(|node| node.id).collect();
     drop(state);
     for node in nodes {
-        let (subject, payload) = app.voice.say(node, ControlBody::BeatAvailable { sequence }, now);
+        let (subject, payload) = app.say(node, ControlBody::BeatAvailable { sequence }, now);
         let outcome = if app.bus.publish(subject, payload).await.is_ok() { "rung" } else { "lost" };
         app.metrics.count("doorbells", outcome);
     }

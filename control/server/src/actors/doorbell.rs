@@ -49,7 +49,7 @@ impl StreamHandler<Arc<State>> for Doorbell {
             .due(&state)
             .into_iter()
             .map(|(node, version)| {
-                self.app.voice.say(node, ControlBody::SnapshotAvailable { version }, now)
+                self.app.say(node, ControlBody::SnapshotAvailable { version }, now)
             })
             .collect();
         let app = Arc::clone(&self.app);

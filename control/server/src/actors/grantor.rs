@@ -299,7 +299,7 @@ impl<'a> Shell<'a> {
     }
 
     async fn say(&self, node: NodeId, body: ControlBody, word: &'static str) {
-        let (subject, payload) = self.app.voice.say(node, body, clock::now());
+        let (subject, payload) = self.app.say(node, body, clock::now());
         match timeout(ANSWER_LIMIT, self.app.bus.publish(subject, payload)).await {
             Ok(Ok(())) => self.app.metrics.count("lease_messages", word),
             Ok(Err(error)) => {
@@ -366,6 +366,7 @@ async fn give(
         command,
         request_hash: Digest::of(command.uuid().as_bytes()),
         actor: By::System { process: NAME.to_owned() },
+        allowed: None,
         causation: None,
     };
     work.commit(identity, Bytes::new()).await.map(|_| ())

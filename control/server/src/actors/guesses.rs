@@ -73,6 +73,7 @@ async fn record(app: &App, guesses: &Guesses) -> Result<Option<Timestamp>, Failu
         command,
         request_hash: Digest::of(command.uuid().as_bytes()),
         actor: By::System { process: "logins".to_owned() },
+        allowed: None,
         causation: None,
     };
     work.commit(identity, Bytes::new()).await?;

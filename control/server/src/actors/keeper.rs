@@ -187,6 +187,7 @@ fn identity() -> Identity {
         command,
         request_hash: Digest::of(command.uuid().as_bytes()),
         actor: By::System { process: NAME.to_owned() },
+        allowed: None,
         causation: None,
     }
 }

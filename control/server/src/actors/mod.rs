@@ -12,6 +12,7 @@ pub(crate) mod keeper;
 pub(crate) mod observer;
 pub(crate) mod processes;
 pub(crate) mod projection;
+pub(crate) mod rebuilder;
 pub(crate) mod revocations;
 pub(crate) mod sealer;
 pub(crate) mod words;

@@ -187,7 +187,7 @@ async fn record(app: &Arc<App>, node: NodeId, spooled: &[Spooled]) -> Result<(),
     }
     if let Some(through) = recorded {
         let body = ControlBody::ObservationsRecorded { through };
-        let (subject, payload) = app.voice.say(node, body, clock::now());
+        let (subject, payload) = app.say(node, body, clock::now());
         if let Err(error) = app.bus.publish(subject, payload).await {
             tracing::debug!(%error, "an acknowledgement was lost; the node repeats");
         }
@@ -242,8 +242,13 @@ where
         let mut work = Work::new(Arc::clone(&app.log), clock::now());
         let mut loaded = work.load::<A>(stream).await?;
         work.decide(&mut loaded, command.clone())?;
-        let identity =
-            Identity { command: command_id, request_hash, actor: actor.clone(), causation: None };
+        let identity = Identity {
+            command: command_id,
+            request_hash,
+            actor: actor.clone(),
+            allowed: None,
+            causation: None,
+        };
         match work.commit(identity, Bytes::new()).await {
             Err(Failure::Conflict) => {}
             done => return done.map(|_| ()),

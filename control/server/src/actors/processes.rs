@@ -103,6 +103,7 @@ async fn give(app: &App, term: Term, step: Step) -> Result<u64, Failure> {
         command: step.id,
         request_hash: step.request_hash(),
         actor: step.actor(),
+        allowed: None,
         causation: step.causation,
     };
     match step.command {

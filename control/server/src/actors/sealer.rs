@@ -89,7 +89,8 @@ async fn seal(app: &App) -> Result<(), Obstacle> {
 /// How the log stands to the newest sealed head, with the proof where it takes one.
 async fn succession(app: &App, kept: &SealedHead, now: &Frontier) -> Result<Succession, Obstacle> {
     let (cluster, control) = (app.custody.cluster, app.custody.control.public_key());
-    let earlier = tree_head::open(kept, cluster, control).map_err(|error| {
+    let epoch = app.state().authority().epoch();
+    let earlier = tree_head::open(kept, cluster, control, epoch).map_err(|error| {
         tracing::debug!(%error, size = kept.size, "the newest sealed head does not open");
         Obstacle::Unopened
     })?;

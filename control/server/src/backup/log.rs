@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rap_events::{
-    Envelope, entry,
+    Envelope, EventCodec as _,
+    authority::AuthorityEvent,
+    entry,
     export::{Verification, next_width},
 };
 use rap_log_postgres::backup::LogReader;
 use rap_pki::pem;
-use rap_proto::{Digest, Signer as _};
+use rap_proto::{Digest, Signer as _, beat::FIRST_AUTHORITY_EPOCH};
 use rap_tlog::{
     Frontier, TileId, TreeHead, VerifierKey,
     tile::{Content, WIDTH, bundle_to_bytes, hashes_to_bytes},
@@ -32,6 +34,7 @@ pub(super) async fn write(
     let whole = reader.frontier().clone();
     let (mut frontier, mut sealed) = (Frontier::default(), Frontier::default());
     let mut levels: BTreeMap<u8, Vec<Digest>> = BTreeMap::new();
+    let mut epoch = FIRST_AUTHORITY_EPOCH;
     while frontier.size() < whole.size() {
         let (after, is_sealed) = (frontier.size(), frontier.size() < size);
         let end = if is_sealed { size } else { whole.size() };
@@ -49,13 +52,22 @@ pub(super) async fn write(
         if is_sealed {
             write_tile(folder, after / u64::from(WIDTH), &events, &leaves)?;
             sealed = frontier.clone();
+            epoch = events.iter().filter_map(stated_epoch).last().unwrap_or(epoch);
         }
     }
     if frontier != whole {
         return Err(not_the_tree());
     }
     write_levels(folder, size, &levels)?;
-    write_head(custody, folder, &sealed)
+    write_head(custody, folder, &sealed, epoch)
+}
+
+/// The authority epoch that an event states, if it is one that does.
+fn stated_epoch(event: &Envelope) -> Option<u64> {
+    match AuthorityEvent::from_envelope(event) {
+        Ok(AuthorityEvent::Stated(stated)) => Some(stated.statement.epoch),
+        _ => None,
+    }
 }
 
 fn not_the_tree() -> BackupError {
@@ -100,8 +112,14 @@ fn write_head(
     custody: &Custody,
     folder: &Folder,
     sealed: &Frontier,
+    epoch: u64,
 ) -> Result<TreeHead, BackupError> {
-    let head = TreeHead { cluster: custody.cluster, size: sealed.size(), root: sealed.root() };
+    let head = TreeHead {
+        cluster: custody.cluster,
+        size: sealed.size(),
+        root: sealed.root(),
+        said_epoch: Some(epoch),
+    };
     let public = custody.control.public_key();
     let keys = [
         VerifierKey::p256(custody.cluster, public),

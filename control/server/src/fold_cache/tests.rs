@@ -1,8 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
-use bytes::Bytes;
 use rap_events::{
-    Actor, Append, Envelope, EventCodec as _, MemoryLog, StreamId, Tree as _,
+    Append, Envelope, EventCodec as _, MemoryLog, StreamId, Tree as _,
     cluster::{ClusterBootstrapped, ClusterEvent, SnapshotsRenewed},
     entry,
     log::StreamWrite,
@@ -33,18 +32,12 @@ async fn log(events: u64, from: i64) -> MemoryLog {
             events: vec![event.to_new_event(None)],
         };
         let appended = log.append(Append {
-            command: CommandId::from_u128(u128::from(revision) + 1),
             request_hash: Digest::of(b"request"),
-            actor: Actor::Setup,
-            causation: None,
-            at: Timestamp::from_unix_millis(from + i64::try_from(revision).unwrap()),
-            writes: vec![write],
-            claim: Vec::new(),
-            release: Vec::new(),
-            leases: Vec::new(),
-            guards: Vec::new(),
-            subjects: Vec::new(),
-            reply: Bytes::new(),
+            ..Append::plain(
+                CommandId::from_u128(u128::from(revision) + 1),
+                Timestamp::from_unix_millis(from + i64::try_from(revision).unwrap()),
+                vec![write],
+            )
         });
         appended.await.unwrap();
     }

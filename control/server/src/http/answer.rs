@@ -63,6 +63,13 @@ pub(crate) struct Done<R> {
 #[derive(Serialize)]
 pub(crate) struct Listed<T>(pub(crate) Page<T>);
 
+impl<R: Answer> Done<R> {
+    /// Of a command that stores nothing: nobody but this replica remembers it.
+    pub(crate) fn unstored(answer: &R) -> Self {
+        Self { reply: Reply::command(answer), body: std::marker::PhantomData }
+    }
+}
+
 /// What [`Reply::read`] can show.
 pub(crate) trait Shown: Serialize {
     fn etag(&self) -> Option<u64>;
@@ -168,6 +175,7 @@ plain!(
     api::Me,
     api::Cluster,
     api::Replay,
+    api::Rebuild,
     api::LogKeys,
     api::Inclusion,
     api::Decided,
@@ -188,6 +196,7 @@ revised!(
     api::Quotas,
     api::Leases,
     api::Bandwidth,
+    api::Carriers,
 );
 
 impl Answer for api::LoggedIn {

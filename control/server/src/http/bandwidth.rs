@@ -44,7 +44,7 @@ pub(super) async fn set(call: Call, body: SetBandwidth) -> Result<Done<Changed>,
     let mut work = call.work();
     let mut loaded = work.load::<organization::Organization>(id.uuid()).await?;
     call.check_revision(loaded.revision)?;
-    let OrganizationBandwidth { granted, rules: before } = &loaded.state.bandwidth;
+    let OrganizationBandwidth { granted, rules: before, .. } = &loaded.state.bandwidth;
     let scope = Scope { call: &call, organization: id, before };
     let said = body.rules.iter().enumerate();
     let rules = said.map(|(at, rule)| scope.read(at, rule)).collect::<Result<Vec<_>, _>>()?;

@@ -1,9 +1,12 @@
 //! One request on its way through a handler: who calls, what for, over which state.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 
-use rap_control_core::{Action, Decision, Principal, State, Target, authorize, quota};
-use rap_events::{Actor, StreamId, keys};
+use rap_control_core::{
+    Action, Decision, Principal, State, Target, authorization::authorize_on_record, authorize,
+    quota,
+};
+use rap_events::{Actor, Allowed, StreamId, keys};
 use rap_proto::{
     Timestamp,
     api::{Problem, ProblemCode, Reference},
@@ -57,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) condition: Condition,
     /// Of a command only.
     pub(crate) identity: Option<Identity>,
+    /// What the handler asked and was allowed so far, for the log.
+    pub(crate) allowed: RefCell<Option<Allowed>>,
 }
 
 impl std::ops::Deref for Call {
@@ -88,8 +93,14 @@ impl Call {
         action: Action,
         target: Target,
     ) -> Result<(), Failure> {
-        match authorize(&self.state, principal, action, target) {
+        // Only what a command does is kept.
+        let (decision, allowed) = match self.identity {
+            Some(_) => authorize_on_record(&self.state, principal, action, target),
+            None => (authorize(&self.state, principal, action, target), None),
+        };
+        match decision {
             Decision::Allowed(rule) => {
+                self.record(allowed);
                 tracing::debug!(%rule, "allowed");
                 Ok(())
             }
@@ -100,6 +111,15 @@ impl Call {
             }
             Decision::Hidden => Err(not_found().into()),
         }
+    }
+
+    fn record(&self, allowed: Option<Allowed>) {
+        let Some(allowed) = allowed else { return };
+        let mut kept = self.allowed.borrow_mut();
+        *kept = Some(match kept.take() {
+            Some(before) => before.and(allowed),
+            None => allowed,
+        });
     }
 
     /// Whether the table allows it, for filtering what is listed.
@@ -116,7 +136,8 @@ impl Call {
             Some(state) => state,
             None => self.app.state(),
         };
-        Self::new(Parts { state, now: clock::now(), ..Parts::clone(&self.0) })
+        let allowed = RefCell::default();
+        Self::new(Parts { state, now: clock::now(), allowed, ..Parts::clone(&self.0) })
     }
 
     /// A parameter of the path. What cannot be one names nothing.
@@ -213,6 +234,7 @@ impl Call {
         identity: Identity,
         reply: &Reply,
     ) -> Result<Done<R>, Failure> {
+        let identity = Identity { allowed: self.allowed.borrow().clone(), ..identity };
         let appended = work.commit(identity, reply.to_stored()).await?;
         let reply = Reply::from_stored(&appended.reply, appended.last)?;
         Ok(Done { reply, body: std::marker::PhantomData })

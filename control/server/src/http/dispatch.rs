@@ -111,6 +111,7 @@ async fn run(
         if_match: if_match(request)?,
         condition,
         identity,
+        allowed: std::cell::RefCell::default(),
     };
     let call = Call::new(parts);
     match endpoint.kind {
@@ -251,7 +252,7 @@ fn identity(
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&digest.as_bytes()[..16]);
     let command = CommandId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid());
-    Ok(Identity { command, request_hash, actor: actor.clone(), causation: None })
+    Ok(Identity { command, request_hash, actor: actor.clone(), allowed: None, causation: None })
 }
 
 /// Refuses parameters that the route does not have: a misspelt filter must not show everything.

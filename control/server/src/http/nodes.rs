@@ -10,7 +10,9 @@ use rap_events::{
 };
 use rap_proto::{
     BitRate, NodeId,
-    api::{ApproveNode, Because, Changed, Node, NodeState, Page, SetNodePools, SetNodeRoles},
+    api::{
+        ApproveNode, Because, Changed, Node, NodeState, Page, PlaceNode, SetNodePools, SetNodeRoles,
+    },
 };
 
 use super::{
@@ -84,6 +86,13 @@ pub(super) async fn set_pools(call: Call, body: SetNodePools) -> Result<Done<Cha
     change(call, id, NodeCommand::AssignPools { pools: body.pools }).await
 }
 
+pub(super) async fn place(call: Call, body: PlaceNode) -> Result<Done<Changed>, Failure> {
+    let id = target(&call)?;
+    call.allow(Action::PlaceNode, Target::Node(id))?;
+    let PlaceNode { region, preference } = body;
+    change(call, id, NodeCommand::Place { region, preference }).await
+}
+
 async fn change(call: Call, id: NodeId, command: NodeCommand) -> Result<Done<Changed>, Failure> {
     let mut work = call.work();
     let mut loaded = work.load::<node::Node>(id.uuid()).await?;
@@ -132,6 +141,8 @@ fn show(call: &Call, node: &Found) -> Node {
         renewal: node.renewal,
         snapshot_version: node.version,
         live: call.app.live.get(node.id),
+        region: node.region.clone(),
+        preference: node.preference,
         bandwidth_cap_bits_per_second: node.bandwidth_cap.map(BitRate::bits_per_second),
         revision: node.stamp.revision,
     }

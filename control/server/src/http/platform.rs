@@ -94,6 +94,7 @@ fn gauges(app: &App) -> Vec<Gauge> {
     gauges.extend(app.feed.gauges());
     gauges.extend(app.lease_desk.gauges());
     gauges.extend(app.sealing.gauges());
+    gauges.extend(app.rebuilds.gauges());
     let live = app.live.heard_since(clock::now() - LIVE) as u64;
     gauges.push(plain("rap_control_live_nodes", "Nodes that were heard lately.", live));
     for (phase, word) in

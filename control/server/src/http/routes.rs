@@ -13,7 +13,7 @@ use actix_web::{
 use rap_proto::api::{Problem, ProblemCode};
 
 use super::{
-    account, api_tokens, audit, bandwidth, decisions,
+    account, api_tokens, audit, bandwidth, carriers, decisions,
     dispatch::{self, problem_response},
     endpoint::{
         AnswerDoc, Answered, Endpoint, Form, LIMIT, Parameter, after, command, get, list, raw,
@@ -21,7 +21,7 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, leases, members, nodes, openapi, organizations, platform, policies, pools, quotas,
-    resources, sessions, tree, users, vpn_connections, why,
+    rebuild, resources, sessions, tree, users, vpn_connections, why,
 };
 use crate::app::App;
 
@@ -253,6 +253,7 @@ fn connections() -> Vec<Endpoint> {
 
 fn shaping() -> Vec<Endpoint> {
     let path = "/api/v1/organizations/{organization}/bandwidth";
+    let carriers_path = "/api/v1/organizations/{organization}/carriers";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -269,6 +270,14 @@ fn shaping() -> Vec<Endpoint> {
             "/api/v1/nodes/{node}/bandwidth",
             "Set the most that passes through a node",
             bandwidth::cap_node,
+        )
+        .conditional(),
+        get(carriers_path, "Show what carriers an organization's lanes take", carriers::get),
+        command(
+            Method::PUT,
+            carriers_path,
+            "Set what carriers an organization's lanes take",
+            carriers::set,
         )
         .conditional(),
     ]
@@ -306,6 +315,13 @@ fn fleet() -> Vec<Endpoint> {
         .conditional(),
         command(put, "/api/v1/nodes/{node}/pools", "Replace a node's pools", nodes::set_pools)
             .conditional(),
+        command(
+            Method::PUT,
+            "/api/v1/nodes/{node}/place",
+            "Say where a node is, and how gladly paths are led through it",
+            nodes::place,
+        )
+        .conditional(),
         get("/api/v1/leases", "Show whether the database lost leases", leases::get),
         command(post.clone(), accept_loss, "Give up what was lost", leases::accept_loss)
             .conditional(),
@@ -337,6 +353,16 @@ fn log() -> Vec<Endpoint> {
         list("/api/v1/audit", "Read the audit log", audit::list).query(audit::QUERY),
         get("/api/v1/audit/replay", "Prove the projections by a replay", audit::compare)
             .query(audit::REPLAY_QUERY),
+        get("/api/v1/projections/rebuild", "Show the last rebuild of the replica", rebuild::get),
+        Endpoint {
+            status: 202,
+            ..command(
+                Method::POST,
+                "/api/v1/projections/rebuild",
+                "Fold the replica's projections anew while it answers",
+                rebuild::ask,
+            )
+        },
         get("/api/v1/log/keys", "What tree heads are checked with", tree::keys),
         get("/api/v1/log/proof/{position}", "Prove that an event is in the log", tree::prove),
         list("/api/v1/log/heads", "Tree heads of earlier moments, the newest first", tree::heads)

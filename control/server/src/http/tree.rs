@@ -39,8 +39,12 @@ const NO_STORE: &str = "no-store";
 
 /// The newest tree, signed.
 pub(crate) fn sign(app: &App, frontier: &Frontier) -> Vec<u8> {
-    let head =
-        TreeHead { cluster: app.custody.cluster, size: frontier.size(), root: frontier.root() };
+    let head = TreeHead {
+        cluster: app.custody.cluster,
+        size: frontier.size(),
+        root: frontier.root(),
+        said_epoch: Some(app.state().authority().epoch()),
+    };
     sign_head(app, &head)
 }
 

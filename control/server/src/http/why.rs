@@ -49,7 +49,7 @@ pub(super) async fn get(call: Call) -> Result<Explained, Failure> {
         Problem::new(ProblemCode::Unavailable, detail).rule("max_inquiries")
     })?;
     let question = ControlBody::Explain { inquiry, node: other };
-    let (subject, payload) = call.app.voice.say(node, question, call.now);
+    let (subject, payload) = call.app.say(node, question, call.now);
     let unheard = || Problem::new(ProblemCode::Unavailable, "the node does not answer");
     call.app.bus.publish(subject, payload).await.map_err(|error| {
         tracing::debug!(%error, "a node was not asked");

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rap_control_core::state::Node;
 use rap_events::node::{self, NodeCommand};
 use rap_proto::wire::node_api::{NodeApiCode, TreeRequest};
-use rap_tlog::{TreeHead, WitnessVerifier};
+use rap_tlog::{TreeHead, WitnessVerifier, cosignature::with_lines};
 
 use super::{NodeCall, NodeStop, credentials, refusal::Refused};
 use crate::{
@@ -36,9 +36,27 @@ pub(super) async fn keep(
     // Whichever replica showed the head: it is sealed as soon as a node saw it.
     let (heads, note) = (&call.app.heads, sign_head(&call.app, head));
     heads.seal(head.size, note, clock::now()).await.map_err(Failure::from)?;
+    if !holds_below_the_sealed(call, &verifier, head.size, &found.line).await? {
+        call.app.metrics.count("cosignatures", "other_text");
+        return Ok(());
+    }
     heads.cosign(head.size, node.id, found.line).await.map_err(Failure::from)?;
     call.app.metrics.count("cosignatures", "kept");
     Ok(())
+}
+
+/// Replicas of two releases sign one head as two texts, with and without its authority epoch, and
+/// the first that is sealed stays. A line that was made over the other one would be false below it.
+async fn holds_below_the_sealed(
+    call: &NodeCall,
+    verifier: &WitnessVerifier,
+    size: u64,
+    line: &[u8],
+) -> Result<bool, NodeStop> {
+    let newest = call.app.heads.heads(Some(size + 1), 1).await.map_err(Failure::from)?.pop();
+    // What was forgotten already takes no line.
+    let Some(sealed) = newest.filter(|sealed| sealed.size == size) else { return Ok(true) };
+    Ok(matches!(verifier.find(&with_lines(&sealed.note, [line])), Ok(Some(_))))
 }
 
 async fn record(call: &NodeCall, node: &Node, key: [u8; 32]) -> Result<(), NodeStop> {

@@ -86,6 +86,7 @@ pub(super) fn identity(call: &NodeCall, node: &Node) -> Identity {
         command: rap_proto::CommandId::new(call.now, clock::random()),
         request_hash: rap_proto::Digest::of(&call.body),
         actor: rap_events::Actor::Node(node.id),
+        allowed: None,
         causation: None,
     }
 }

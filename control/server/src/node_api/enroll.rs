@@ -158,6 +158,7 @@ async fn request_enrollment(
         command: CommandId::new(call.now, clock::random()),
         request_hash,
         actor: Actor::Node(id),
+        allowed: None,
         causation: None,
     };
     let appended = work.commit(identity, Bytes::new()).await?;

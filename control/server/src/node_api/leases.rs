@@ -137,6 +137,7 @@ async fn release(
         command,
         request_hash: Digest::of(command.uuid().as_bytes()),
         actor: Principal::Node(node.id).actor(),
+        allowed: None,
         causation: None,
     };
     work.commit(identity, Bytes::new()).await?;

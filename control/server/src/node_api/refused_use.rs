@@ -68,6 +68,7 @@ impl RefusedUse {
             command: CommandId::new(call.now, clock::random()),
             request_hash: Digest::of(&call.body),
             actor: self.known.map_or_else(nobody, Actor::Node),
+            allowed: None,
             causation: None,
         }
     }

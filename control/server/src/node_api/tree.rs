@@ -45,7 +45,12 @@ fn known(call: &NodeCall, request: &TreeRequest) -> Result<Option<TreeHead>, Nod
     let key = VerifierKey::p256(custody.cluster, custody.control.public_key());
     let known = TreeHead::open(&request.known, custody.cluster, &[key]);
     let refused = |_| Refused::new(NodeApiCode::Malformed, "not a tree head of this log");
-    Ok(Some(known.map_err(refused)?))
+    let known = known.map_err(refused)?;
+    // The node follows an authority that came after this one; here is nothing for it.
+    if known.epoch() > call.app.state().authority().epoch() {
+        return Err(Refused::new(NodeApiCode::Unavailable, "of a later authority epoch").into());
+    }
+    Ok(Some(known))
 }
 
 fn unproven(error: TreeError) -> NodeStop {

@@ -131,3 +131,29 @@ async fn rules_about_what_is_gone_stay_or_go_one_by_one_and_none_is_made() {
     assert_eq!(again.json["rule"], "connection_exists", "no rule is made about what is gone");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn an_organization_says_what_its_lanes_run_on() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
+    let path = "/organizations/acme/carriers";
+    let said = acme.api.get(path).await;
+    assert_eq!(said.status, 200, "{}", said.text);
+    assert_eq!(said.json.get("bulk"), None, "{}", said.text);
+    let rules = json!({"interactive": "quic", "bulk": "tcp-only"});
+    let others = put(&root, path, rules.clone(), said.revision()).await;
+    assert_eq!(others.problem(), "forbidden", "the platform does not rule within it");
+    assert_eq!(zulu.api.get(path).await.problem(), "not_found");
+    let unknown = put(&acme.api, path, json!({"bulk": "udp"}), said.revision()).await;
+    assert_eq!(unknown.problem(), "malformed_request", "{}", unknown.text);
+    assert_eq!(put(&acme.api, path, rules, said.revision()).await.status, 200);
+    let said = acme.api.get(path).await;
+    assert_eq!(
+        (&said.json["interactive"], &said.json["bulk"]),
+        (&json!("quic"), &json!("tcp-only"))
+    );
+    assert_eq!(put(&acme.api, path, json!({}), said.revision()).await.status, 200);
+    assert_eq!(root.get(path).await.json.get("bulk"), None, "entries choose again");
+    world.stop().await;
+}

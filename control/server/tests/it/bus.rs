@@ -34,6 +34,7 @@ pub(crate) fn message(world: &World, host: &Host, sequence: u64, body: NodeBody)
     let now = rap_control::now();
     NodeMessage {
         cluster: world.running.cluster,
+        authority_epoch: 1,
         sender: host.node(),
         incarnation: IncarnationId::from_u128(1),
         sequence,
@@ -82,7 +83,8 @@ async fn heartbeats_show_a_node_live_and_changed_capabilities_are_history() {
     assert_eq!(shown.json["live"]["openSessions"], 2);
     assert_eq!(shown.json["capabilities"], json!(["can_accept_client_ingress"]));
 
-    // Heard before, forged, misplaced, expired: each is counted and believed by nobody.
+    // Heard before, forged, misplaced, expired, of an authority that is not this log's: each is
+    // counted and believed by nobody.
     let head = world.head().await;
     say(&world, &host, &first, &host.key).await;
     let forged = message(&world, &host, 2, heartbeat());
@@ -98,7 +100,9 @@ async fn heartbeats_show_a_node_live_and_changed_capabilities_are_history() {
         ..message(&world, &host, 4, heartbeat())
     };
     say(&world, &host, &misplaced, &host.key).await;
-    for word in ["replayed", "not_signed", "not_fresh", "wrong_subject"] {
+    let promoted = NodeMessage { authority_epoch: 2, ..message(&world, &host, 5, heartbeat()) };
+    say(&world, &host, &promoted, &host.key).await;
+    for word in ["replayed", "not_signed", "not_fresh", "wrong_subject", "later_epoch"] {
         let name = format!("rap_control_bus_messages_total{{outcome=\"{word}\"}}");
         reaches(&anonymous, &name, 1).await;
     }

@@ -114,3 +114,26 @@ async fn a_list_in_the_order_of_names_takes_any_name_as_its_cursor() {
     assert_eq!(no_name.problem(), "malformed_request");
     world.stop().await;
 }
+
+/// `cargo xtask test contract` asks each operation with names of things that are there, and with
+/// made-up ones. A parameter without a list would be made up alone.
+#[tokio::test]
+async fn what_a_path_names_has_real_names_in_the_run_against_the_document() {
+    let (world, _, _, document) = start().await;
+    let rules = include_str!("../../contract/schemathesis.toml");
+    let mut named = 0;
+    for operation in document["paths"].as_object().unwrap().values() {
+        for method in operation.as_object().unwrap().values() {
+            let parameters = method["parameters"].as_array().into_iter().flatten();
+            let in_path = parameters.filter(|parameter| parameter["in"] == "path");
+            // Of an enumeration every value is real.
+            for parameter in in_path.filter(|parameter| parameter["schema"]["enum"].is_null()) {
+                let name = parameter["name"].as_str().unwrap();
+                assert!(rules.contains(&format!("\"path.{name}\" = {{")), "{name}");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+    world.stop().await;
+}

@@ -135,6 +135,10 @@ async fn busy(world: &World, stranger: &Tenant) {
     let rules = json!({"rules": [{"user": bob_name, "capBitsPerSecond": 4_000_000}]});
     let revision = api.get(&path).await.revision();
     assert_eq!(api.change(Method::PUT, &path, Some(rules), revision).await.status, 200);
+    let path = within("/carriers");
+    let revision = api.get(&path).await.revision();
+    let rules = json!({"bulk": "quic-only"});
+    assert_eq!(api.change(Method::PUT, &path, Some(rules), revision).await.status, 200);
     let key = node::fresh_key().public_key();
     let granted = api.post("/sessions", json!({"resource": stranger.resource, "clientKey": key}));
     let session = granted.await.json["session"].as_str().unwrap().to_owned();

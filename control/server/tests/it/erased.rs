@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use rap_events::{
     Append, Log as _, StreamId, SubjectKeys as _,
     export::Verification,
-    log::{Actor, MAX_READ_EVENTS, NewEvent, StreamWrite},
+    log::{MAX_READ_EVENTS, NewEvent, StreamWrite},
 };
-use rap_proto::{CommandId, Digest, codec};
+use rap_proto::{CommandId, codec};
 use rap_tlog::{
     TreeHead,
     tile::{bundle_from_bytes, hashes_from_bytes},
@@ -171,18 +171,12 @@ async fn a_name_from_before_names_were_sealed_is_shown_and_after_an_erasure_give
     };
     let stream = StreamId::new("user", Uuid::from_u128(7));
     let append = Append {
-        command: CommandId::from_u128(7),
-        request_hash: Digest::default(),
-        actor: Actor::Setup,
-        causation: None,
-        at: rap_control::now(),
-        writes: vec![StreamWrite { stream, expected: 0, events: vec![event] }],
         claim: vec!["user-name/old".to_owned()],
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: bytes::Bytes::new(),
+        ..Append::plain(
+            CommandId::from_u128(7),
+            rap_control::now(),
+            vec![StreamWrite { stream, expected: 0, events: vec![event] }],
+        )
     };
     let position = world.log.append(append).await.unwrap().last;
     let shown = root.get(&format!("/users/old?min_position={position}")).await.json;

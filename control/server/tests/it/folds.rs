@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use rap_events::{
-    Actor, Append, EventCodec as _, Log as _, MemoryLog, StreamId,
+    Append, EventCodec as _, Log, StreamId,
     log::{MAX_EVENTS_PER_APPEND, StreamWrite},
     organization::{OrganizationEvent, OrganizationSuspended},
 };
-use rap_proto::{CommandId, Digest, OrganizationId, codec};
+use rap_proto::{CommandId, OrganizationId, codec};
 use serde_json::json;
 
 use crate::{crash::copy, skew::FoldCache, world::World};
@@ -26,7 +25,7 @@ async fn a_server_that_did_not_stop_in_order_left_its_state_while_it_ran() {
     let noise: OrganizationId = created.id().parse().unwrap();
     let kept = world.state_dir().join("fold_cache");
     assert!(!kept.exists());
-    grow(&world.log, noise, EVENTS).await;
+    grow(world.log.as_ref(), noise, EVENTS).await;
     let looking = async {
         while !kept.exists() {
             tokio::time::sleep(POLL).await;
@@ -52,7 +51,7 @@ async fn a_server_that_did_not_stop_in_order_left_its_state_while_it_ran() {
 }
 
 /// Appends so many events to the stream of an organization that was just created.
-async fn grow(log: &MemoryLog, organization: OrganizationId, events: u64) {
+pub(crate) async fn grow(log: &dyn Log, organization: OrganizationId, events: u64) {
     let event = OrganizationEvent::from(OrganizationSuspended { reason: "noise".to_owned() });
     let new = event.to_new_event(Some(organization));
     let stream = StreamId::new("organization", organization.uuid());
@@ -63,20 +62,11 @@ async fn grow(log: &MemoryLog, organization: OrganizationId, events: u64) {
             expected,
             events: vec![new.clone(); MAX_EVENTS_PER_APPEND],
         };
-        let append = Append {
-            command: CommandId::from_u128(u128::from(expected)),
-            request_hash: Digest::default(),
-            actor: Actor::Setup,
-            causation: None,
-            at: rap_control::now(),
-            writes: vec![write],
-            claim: Vec::new(),
-            release: Vec::new(),
-            leases: Vec::new(),
-            guards: Vec::new(),
-            subjects: Vec::new(),
-            reply: Bytes::new(),
-        };
+        let append = Append::plain(
+            CommandId::from_u128(u128::from(expected)),
+            rap_control::now(),
+            vec![write],
+        );
         log.append(append).await.unwrap();
         expected += MAX_EVENTS_PER_APPEND as u64;
     }

@@ -91,6 +91,55 @@ async fn a_document_decides_and_every_decision_says_what_it_rests_on() {
     world.stop().await;
 }
 
+/// The newest event of a type, as the organization's auditor reads it.
+async fn newest(acme: &Tenant, event_type: &str) -> Value {
+    let audit = acme.api.get("/audit?organization=acme&limit=500").await;
+    let events = audit.json["items"].as_array().unwrap();
+    events.iter().rfind(|event| event["type"] == event_type).unwrap().clone()
+}
+
+#[tokio::test]
+async fn what_a_command_rests_on_is_recorded_as_it_is_explained() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let bob = member(&world, &acme, "bob").await;
+    let text = "@id(\"changes\")\npermit(principal in Role::\"organization_user\", \
+                action in [Action::\"resource.change\", Action::\"resource.read\"], resource);\n";
+    let created = acme.api.post(POLICIES, document(text, json!([]))).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let path = "/organizations/acme/resources/acme-ssh";
+    for (api, user, rule) in [
+        (&bob, "bob", format!("{}/changes", created.id())),
+        (&acme.api, "acme-owner", "builtin/organization_owner".to_owned()),
+    ] {
+        let revision = api.get(path).await.revision();
+        let labels = json!({"labels": {"by": user}});
+        let changed = api.change(Method::PATCH, path, Some(labels), revision).await;
+        assert_eq!(changed.status, 200, "{}", changed.text);
+        let event = newest(&acme, "resource.labelled").await;
+        let allowed = &event["allowed"];
+        assert_eq!(allowed["actions"], json!(["resource.change"]), "{event}");
+        assert!(allowed["rules"].as_array().unwrap().contains(&json!(rule)), "{event}");
+
+        // A replay of the log up to there gives the same.
+        let before = event["position"].as_u64().unwrap() - 1;
+        let asked = format!("members/{user}/may/resource.change?resource=acme-ssh");
+        let asked = format!("/organizations/acme/{asked}&as_of={before}");
+        let explained = acme.api.get(&asked).await.json;
+        let rules = explained["rules"].as_array().unwrap().iter().map(|rule| rule["rule"].clone());
+        assert_eq!(allowed["rules"], rules.collect::<Value>(), "{explained}");
+        assert_eq!(allowed["policyHash"], explained["policyHash"]);
+        assert_eq!(allowed["entityVersion"], explained["entityVersion"]);
+    }
+    assert_eq!(root.get("/audit/replay").await.json["equal"], true);
+    // Whoever began it all was asked by no rule.
+    let all = root.get("/audit?limit=500").await.json;
+    let first = &all["items"].as_array().unwrap()[0];
+    assert_eq!(first["allowed"], Value::Null, "{first}");
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn a_bad_document_changes_nothing_and_is_told_where_and_why() {
     let world = World::start().await;

@@ -214,6 +214,43 @@ async fn first_position(api: &Api) -> u64 {
     api.get("/organizations").await.position()
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_hears_nothing_of_its_database_says_so_and_shows_nothing_wrong() {
+    let (cluster, relay, first, root) = Cluster::start().await;
+    let second = cluster.replica().await;
+    let beside = at(&second, &root);
+    root.post("/organizations", json!({"name": "early"})).await;
+    relay.freeze();
+    let late = beside.post("/organizations", json!({"name": "late"})).await;
+    let position = late.position();
+
+    // What it shows is old, says of when it is, and is right for then.
+    let known = root.get("/organizations").await;
+    assert_eq!((known.status.as_u16(), known.position() < position), (200, true));
+    let has = |name: &str| known.text.contains(&format!("\"{name}\""));
+    assert!(has("early") && !has("late"), "{}", known.text);
+    let newer = root.get(&format!("/organizations?min_position={position}")).await;
+    assert_eq!(newer.problem(), "position_not_reached");
+    let body = Some(json!({"name": "lost"}));
+    let with = With { body, key: Some(fresh_key()), if_match: None };
+    let refused = root.send(Method::POST, "/organizations", with.clone()).await;
+    assert_eq!((refused.status.as_u16(), refused.problem()), (503, "unavailable"));
+    let ready = first.client.get(format!("{}/readyz", first.base)).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
+    assert_eq!(ready.text().await.unwrap(), "the log cannot be read\n");
+
+    relay.thaw();
+    let catching_up = async {
+        let path = format!("/organizations/late?min_position={position}");
+        while root.get(&path).await.status != 200 {}
+        while root.send(Method::POST, "/organizations", with.clone()).await.status != 201 {}
+    };
+    timeout(PATIENCE, catching_up).await.expect("it goes on by itself");
+    assert_eq!(cluster.count("organization.created").await, 3, "the repeated one is there once");
+    second.stop().await;
+    first.stop().await;
+}
+
 /// How long the duties may stand still: the lease's time and a second.
 const MOST: Duration = Duration::from_millis(LEADERSHIP_TTL_MS as u64 + 1_000);
 

@@ -49,6 +49,7 @@ async fn a_sealed_head_that_was_not_signed_here_is_reported_and_nothing_is_seale
         cluster: world.running.cluster,
         size: size + 1_000,
         root: Digest::of(b"a log that nobody has"),
+        said_epoch: Some(1),
     };
     let note = head.sign(&stranger, &HeadKey::from_seed(&[1; 32]));
     world.log.seal(head.size, note, rap_control::now()).await.unwrap();
@@ -68,7 +69,8 @@ async fn a_sealed_head_that_was_not_signed_here_is_reported_and_nothing_is_seale
     world.stop().await;
 }
 
-async fn execute(dir: &Path, sql: &str) {
+/// Past every server, as who holds the database can.
+pub(crate) async fn execute(dir: &Path, sql: &str) {
     let config = format!("host={} user=rap dbname=control", dir.display());
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
     let running = tokio::spawn(connection);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, ControlOptions, Limits, LogChoice, serve};
 use rap_events::{
-    Actor, Append, Log as _, MemoryLog, StreamId,
+    Append, Log as _, MemoryLog, StreamId,
     log::{NewEvent, StreamWrite},
 };
 use rap_proto::{ClusterId, CommandId, Digest, Name, OrganizationId, PoolId, ResourceKind, codec};
@@ -36,20 +36,7 @@ async fn store(
     let id = Uuid::from_u128(u128::from(schema) << 64 | 77);
     let write =
         StreamWrite { stream: StreamId::new(category, id), expected: 0, events: vec![event] };
-    let append = Append {
-        command: CommandId::from_u128(id.as_u128()),
-        request_hash: Digest::default(),
-        actor: Actor::Setup,
-        causation: None,
-        at: rap_control::now(),
-        writes: vec![write],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
-    };
+    let append = Append::plain(CommandId::from_u128(id.as_u128()), rap_control::now(), vec![write]);
     log.append(append).await.unwrap().last
 }
 
@@ -121,8 +108,8 @@ pub(crate) struct FoldCache {
     cluster: ClusterId,
     pub(crate) position: u64,
     frontier: ByteBuf,
-    digest: Digest,
-    state: ByteBuf,
+    pub(crate) digest: Digest,
+    pub(crate) state: ByteBuf,
 }
 
 #[tokio::test]

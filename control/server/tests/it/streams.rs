@@ -14,8 +14,8 @@ use futures_util::future::{BoxFuture, join_all};
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
 use rap_events::{
-    Actor, Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, Heads, LeaseTable,
-    Log, MemoryLog, StreamId, Tree,
+    Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, Heads, LeaseTable, Log,
+    MemoryLog, StreamId, Tree,
     beat::{Ballot, BeatTableError, Proposal},
     heads::SealedHead,
     lease::{LeasePage, LeaseTableError, Renewal, Renewals},
@@ -201,22 +201,16 @@ pub(crate) async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
     let mut command = [0; 10];
     getrandom::fill(&mut command).unwrap();
     let append = Append {
-        command: CommandId::new(rap_control::now(), command),
         request_hash: Digest::of(b"burst"),
-        actor: Actor::Setup,
-        causation: None,
-        at: rap_control::now(),
-        writes: vec![StreamWrite {
-            stream,
-            expected,
-            events: vec![event.to_new_event(Some(id)); events],
-        }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: bytes::Bytes::new(),
+        ..Append::plain(
+            CommandId::new(rap_control::now(), command),
+            rap_control::now(),
+            vec![StreamWrite {
+                stream,
+                expected,
+                events: vec![event.to_new_event(Some(id)); events],
+            }],
+        )
     };
     log.append(append).await.unwrap();
 }

@@ -30,6 +30,8 @@ const PLATFORM: &[(&str, &str)] = &[
     ("GET", "/api/v1/leases"),
     ("POST", "/api/v1/leases/accept-loss"),
     ("GET", "/api/v1/audit/replay"),
+    ("GET", "/api/v1/projections/rebuild"),
+    ("POST", "/api/v1/projections/rebuild"),
     ("GET", "/api/v1/log/keys"),
     ("GET", "/api/v1/log/heads"),
     ("GET", "/api/v1/log/checkpoint"),
@@ -171,12 +173,13 @@ fn fleet() -> [((&'static str, &'static str), Value); 6] {
     ]
 }
 
-fn bandwidth() -> [((&'static str, &'static str), Value); 3] {
+fn bandwidth() -> [((&'static str, &'static str), Value); 4] {
     let cap = || json!({"capBitsPerSecond": 1_000_000});
     [
         (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
         (("PUT", "/organizations/{organization}/bandwidth/grant"), cap()),
         (("PUT", "/nodes/{node}/bandwidth"), cap()),
+        (("PUT", "/organizations/{organization}/carriers"), json!({"bulk": "tcp-only"})),
     ]
 }
 

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use bytes::Bytes;
 use rap_events::{
     Append, Envelope, Heads as _, Log as _,
     export::Verification,
@@ -204,18 +203,14 @@ fn again(event: Envelope) -> Append {
     };
     let (stream, expected) = (event.stream, event.revision - 1);
     Append {
-        command: rap_proto::CommandId::from_u128(u128::from(event.position)),
-        request_hash: Digest::default(),
         actor: event.actor,
         causation: event.causation,
-        at: event.at,
-        writes: vec![StreamWrite { stream, expected, events: vec![new] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
+        allowed: event.allowed,
+        ..Append::plain(
+            rap_proto::CommandId::from_u128(u128::from(event.position)),
+            event.at,
+            vec![StreamWrite { stream, expected, events: vec![new] }],
+        )
     }
 }
 
@@ -371,6 +366,53 @@ async fn a_false_cosignature_and_another_key_are_refused_and_change_nothing() {
     assert!(!heads.contains(&verifier.to_string()), "{heads}");
 }
 
+/// A replica of the release before sealed the head as another text: no line is kept below that one
+/// that it does not hold for.
+#[tokio::test]
+async fn a_cosignature_is_kept_below_the_text_that_it_was_made_for() {
+    let (world, _root, watcher) = watched().await;
+    let control = std::fs::read_to_string(world.state_dir().join("control.key")).unwrap();
+    let control = LocalKey::from_pem(&control).unwrap();
+    let key = [VerifierKey::p256(world.running.cluster, watcher.credentials.control_keys[0])];
+    let cluster = world.running.cluster;
+    let witness = watcher.witness_key();
+    let seen = TreeHead::open(&watcher.seen.head, cluster, &key).unwrap();
+    assert_eq!(seen.said_epoch, Some(1));
+    let before = TreeHead { said_epoch: None, ..seen };
+    let note = before.sign(&control, &rap_tlog::HeadKey::from_seed(&[1; 32]));
+    // The sealer may have been faster, with its own text.
+    world.log.seal(before.size, note.clone(), rap_control::now()).await.unwrap();
+    let sealed = async || {
+        let sealed = world.log.heads(Some(before.size + 1), 1).await.unwrap().pop().unwrap();
+        assert_eq!(sealed.size, before.size);
+        sealed
+    };
+    let cosigned = witness.cosign(&note, rap_control::now()).unwrap();
+    let (fits, other) = match sealed().await.note == note {
+        true => (cosigned, watcher.cosigned()),
+        false => (watcher.cosigned(), cosigned),
+    };
+    watcher.present(&world, &other, &witness.public()).await.read::<TreeReply>();
+    assert_eq!(sealed().await.cosignatures.len(), 0, "it would be false there");
+    watcher.present(&world, &fits, &witness.public()).await.read::<TreeReply>();
+    assert_eq!(sealed().await.cosignatures.len(), 1);
+}
+
+#[tokio::test]
+async fn a_head_of_a_later_epoch_is_not_this_logs_to_judge() {
+    let (world, root, watcher) = watched().await;
+    let control = std::fs::read_to_string(world.state_dir().join("control.key")).unwrap();
+    let control = LocalKey::from_pem(&control).unwrap();
+    let cluster = world.running.cluster;
+    let root_of_another = Digest::of(b"the log of whoever was promoted");
+    let promoted = TreeHead { cluster, size: 1_000, root: root_of_another, said_epoch: Some(2) };
+    let note = promoted.sign(&control, &rap_tlog::HeadKey::from_seed(&[1; 32]));
+    let refused = watcher.present(&world, &note, &[]).await;
+    assert_eq!(refused.refusal(), NodeApiCode::Unavailable);
+    let created = root.post("/organizations", json!({"name": "goes-on"})).await;
+    assert_eq!(created.status, 201, "nothing is refuted: {}", created.text);
+}
+
 /// Looks again and again for what is bound to happen.
 async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
     let looking = async {
@@ -409,7 +451,8 @@ async fn a_log_that_is_not_what_was_sealed_is_frozen_before_any_node_looks() {
     let custody = world.state_dir();
     let control = std::fs::read_to_string(custody.join("control.key")).unwrap();
     let control = LocalKey::from_pem(&control).unwrap();
-    let forged = TreeHead { cluster, size: size + 100, root: Digest::of(b"what was here once") };
+    let root_of_another = Digest::of(b"what was here once");
+    let forged = TreeHead { cluster, size: size + 100, root: root_of_another, said_epoch: Some(1) };
     let note = forged.sign(&control, &rap_tlog::HeadKey::from_seed(&[1; 32]));
     world.log.seal(forged.size, note, rap_control::now()).await.unwrap();
     root.post("/organizations", json!({"name": "grows"})).await;

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use rap_proto::{ApiTokenId, CommandId, Digest, LoginId, NodeId, Timestamp, UserId};
@@ -7,6 +7,10 @@ use super::{all, command, event, head, stored, stream, with_keys, write};
 use crate::log::{
     Actor, Append, AppendError, Appended, Envelope, Limit, Log, MAX_EVENTS_PER_APPEND,
     MAX_KEY_BYTES, MAX_KEYS_PER_APPEND, MAX_PAYLOAD_BYTES, MAX_STREAMS_PER_APPEND, StoredCommand,
+};
+use crate::{
+    allowed::{Allowed, MAX_ALLOWED_ACTIONS, MAX_ALLOWED_RULES},
+    session::{Basis, MAX_RULE_BYTES},
 };
 
 pub(super) async fn an_empty_log_has_nothing(log: Arc<dyn Log>) {
@@ -41,9 +45,21 @@ pub(super) async fn an_event_is_returned_as_it_was_stored(log: Arc<dyn Log>) {
         Actor::Node(NodeId::from_u128(9)),
         Actor::System { process: "session-expiry".to_owned() },
     ];
-    for (revision, actor) in (0..).zip(actors) {
+    let basis = Basis {
+        rules: BTreeSet::from(["builtin/organization_admin".to_owned()]),
+        policy_hash: Some(Digest::of(b"policies")),
+        entity_version: Some(3),
+    };
+    let allowed = Allowed { actions: BTreeSet::from(["resource.create".to_owned()]), basis };
+    let people =
+        actors.iter().filter(|actor| matches!(actor, Actor::User { .. } | Actor::ApiToken { .. }));
+    let allowed = people.map(|actor| (actor.clone(), Some(allowed.clone())));
+    let all_of_them: Vec<_> =
+        actors.iter().map(|actor| (actor.clone(), None)).chain(allowed).collect();
+    for (revision, (actor, allowed)) in (0..).zip(all_of_them) {
         let mut append = command(100 + u128::from(revision), vec![write(1, revision, &["x"])]);
         append.actor = actor.clone();
+        append.allowed = allowed.clone();
         append.causation = (revision > 0).then_some(revision);
         append.at = Timestamp::from_unix_millis(i64::try_from(revision).unwrap_or(0) * 1_001);
         append.writes[0].events[0].organization = None;
@@ -56,6 +72,7 @@ pub(super) async fn an_event_is_returned_as_it_was_stored(log: Arc<dyn Log>) {
             payload: Bytes::from_static(b"x"),
             organization: None,
             actor,
+            allowed,
             command: append.command,
             causation: append.causation,
             at: append.at,
@@ -114,7 +131,7 @@ pub(super) async fn a_command_id_serves_one_request(log: Arc<dyn Log>) {
 }
 
 pub(super) async fn every_limit_is_enforced(log: Arc<dyn Log>) {
-    for (limit, greatest, fitting, oversized) in limits() {
+    for (limit, greatest, fitting, oversized) in limits().into_iter().chain(allowed_limits()) {
         let actual = match log.append(oversized).await {
             Err(AppendError::TooLarge { limit: hit, actual, greatest: told }) => {
                 assert_eq!((hit, told), (limit, greatest));
@@ -125,6 +142,29 @@ pub(super) async fn every_limit_is_enforced(log: Arc<dyn Log>) {
         assert_eq!(actual, greatest + 1, "{limit}");
         stored(&log, fitting).await;
     }
+}
+
+/// Those of what a person was allowed.
+fn allowed_limits() -> Vec<(Limit, usize, Append, Append)> {
+    let names = |count: usize| (0..count).map(|n| n.to_string()).collect::<BTreeSet<_>>();
+    let allowed = |id: u128, actions, rules| {
+        let mut append = command(id, Vec::new());
+        let (user, login) = (UserId::from_u128(5), LoginId::from_u128(6));
+        append.actor = Actor::User { user, login };
+        append.allowed = Some(Allowed { actions, basis: Basis { rules, ..Basis::default() } });
+        append
+    };
+    let actions = |id, count| allowed(id, names(count), BTreeSet::new());
+    let rules = |id, count| allowed(id, BTreeSet::new(), names(count));
+    let bytes = |id, count| allowed(id, BTreeSet::new(), ["r".repeat(count)].into());
+    let pair = |limit, greatest, id, make: &dyn Fn(u128, usize) -> Append| {
+        (limit, greatest, make(id, greatest), make(id + 1, greatest + 1))
+    };
+    vec![
+        pair(Limit::AllowedActions, MAX_ALLOWED_ACTIONS, 70, &actions),
+        pair(Limit::AllowedRules, MAX_ALLOWED_RULES, 80, &rules),
+        pair(Limit::RuleBytes, MAX_RULE_BYTES, 90, &bytes),
+    ]
 }
 
 /// Each limit with an append that just keeps it and one that just does not.

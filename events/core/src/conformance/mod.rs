@@ -102,18 +102,13 @@ fn write(number: u128, expected: u64, events: &[&str]) -> StreamWrite {
 /// An append of the given command and writes, with no keys and an empty reply.
 fn command(id: u128, writes: Vec<StreamWrite>) -> Append {
     Append {
-        command: CommandId::from_u128(id),
         request_hash: Digest::of(&id.to_be_bytes()),
         actor: Actor::Node(NodeId::from_u128(9)),
-        causation: None,
-        at: Timestamp::from_unix_millis(1_700_000_000_123),
-        writes,
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
+        ..Append::plain(
+            CommandId::from_u128(id),
+            Timestamp::from_unix_millis(1_700_000_000_123),
+            writes,
+        )
     }
 }
 

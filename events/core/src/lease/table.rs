@@ -44,7 +44,7 @@ pub struct Renewals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DatabaseTime {
     pub now: Timestamp,
-    /// Rises when another server takes over as the primary. A log in memory has but one.
+    /// Rises when another server takes over as the primary. A log in memory has one until it is made to fail over.
     pub timeline: u64,
 }
 

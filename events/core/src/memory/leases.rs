@@ -36,7 +36,7 @@ impl LeaseTable for MemoryLog {
         let rows = state.leases.range(first..).take_while(|(lease, _)| lease.category == category);
         let rows = rows.filter(|(lease, _)| behind(lease)).take(limit.min(MAX_LEASE_ROWS));
         let rows = rows.map(|(lease, row)| (lease.id, *row)).collect();
-        ready(Ok(LeasePage { at: self.at(), rows }))
+        ready(Ok(LeasePage { at: self.at(&state), rows }))
     }
 }
 

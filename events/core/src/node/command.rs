@@ -1,7 +1,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    BitRate, Capability, JoinTokenId, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope,
+    BitRate, Capability, JoinTokenId, Name, PoolId, Preference, PublicKey, Timestamp,
+    snapshot::RoleScope,
 };
 
 use super::Offer;
@@ -74,6 +75,11 @@ pub enum NodeCommand {
     /// The most that passes through it in each direction; none for no bound.
     CapBandwidth {
         cap: Option<BitRate>,
+    },
+    /// Where it is, and how gladly paths are led through it.
+    Place {
+        region: Option<Name>,
+        preference: Preference,
     },
     /// Releases the name; the key stays taken for ever.
     Revoke {

@@ -5,8 +5,9 @@ use rap_proto::{BitRate, OrganizationId, Timestamp, wire::node_api::MAX_ADDRESSE
 use super::{
     AddressesChanged, CERTIFICATE_MS, CapabilitiesReported, Certificate, CertificateIssued,
     DrainingEnded, DrainingStarted, Node, NodeApproved, NodeBandwidthCapped, NodeCommand,
-    NodeEvent, NodeRejected, NodeRejection, NodeRequested, NodeRevoked, Offer, PoolsAssigned,
-    RENEWAL_RETRY_MS, RevocationReason, RolesAssigned, ScopeFault, Standing, WitnessKeyRecorded,
+    NodeEvent, NodePlaced, NodeRejected, NodeRejection, NodeRequested, NodeRevoked, Offer,
+    PoolsAssigned, RENEWAL_RETRY_MS, RevocationReason, RolesAssigned, ScopeFault, Standing,
+    WitnessKeyRecorded,
     scope::{check_pools, checked_roles},
 };
 use crate::{Aggregate, aggregate::is_plain_text};
@@ -88,6 +89,10 @@ impl Aggregate for Node {
             NodeEvent::Revoked(_) => self.standing = Standing::Revoked,
             NodeEvent::WitnessKeyRecorded(recorded) => self.witness_key = Some(recorded.key),
             NodeEvent::BandwidthCapped(capped) => self.bandwidth_cap = capped.cap,
+            NodeEvent::Placed(placed) => {
+                self.region.clone_from(&placed.region);
+                self.preference = placed.preference;
+            }
         }
     }
 
@@ -214,6 +219,10 @@ impl Node {
                     return Err(NodeRejection::BandwidthOutOfRange);
                 }
                 (cap != self.bandwidth_cap).then(|| NodeBandwidthCapped { cap }.into())
+            }
+            NodeCommand::Place { region, preference } => {
+                let same = region == self.region && preference == self.preference;
+                (!same).then(|| NodePlaced { region, preference }.into())
             }
             NodeCommand::Request { .. }
             | NodeCommand::Approve

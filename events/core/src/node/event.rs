@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    BitRate, Capability, JoinTokenId, Name, OrganizationId, PoolId, PublicKey, Timestamp,
-    snapshot::RoleScope,
+    BitRate, Capability, JoinTokenId, Name, OrganizationId, PoolId, Preference, PublicKey,
+    Timestamp, snapshot::RoleScope,
 };
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ events! {
     Revoked(NodeRevoked) = "node.revoked" / 1;
     WitnessKeyRecorded(WitnessKeyRecorded) = "node.witness_key_recorded" / 1;
     BandwidthCapped(NodeBandwidthCapped) = "node.bandwidth_capped" / 1;
+    Placed(NodePlaced) = "node.placed" / 1;
 }
 
 /// A host showed a join token and asked to be enrolled.
@@ -137,6 +138,14 @@ pub struct WitnessKeyRecorded {
 #[serde(deny_unknown_fields)]
 pub struct NodeBandwidthCapped {
     pub cap: Option<BitRate>,
+}
+
+/// Where it is and how gladly paths are led through it, from now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodePlaced {
+    pub region: Option<Name>,
+    pub preference: Preference,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use rap_proto::{BitRate, Capability, Name, PoolId, PublicKey, Timestamp, snapshot::RoleScope};
+use rap_proto::{
+    BitRate, Capability, Name, PoolId, Preference, PublicKey, Timestamp, snapshot::RoleScope,
+};
 
 use super::Offer;
 
@@ -20,6 +22,8 @@ pub struct Node {
     /// Ed25519; `None` until the agent showed it.
     pub witness_key: Option<[u8; 32]>,
     pub bandwidth_cap: Option<BitRate>,
+    pub region: Option<Name>,
+    pub preference: Preference,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,7 @@
 use rap_proto::{
     Name, OrganizationId,
     bandwidth::{Allowance, BandwidthRule},
+    carriers::CarrierRules,
 };
 
 use super::Quotas;
@@ -32,6 +33,10 @@ pub enum OrganizationCommand {
     /// What the organization makes of it: all its rules.
     RuleBandwidth {
         rules: Vec<BandwidthRule>,
+    },
+    /// What its flows run on, in place of all that was ruled before.
+    RuleCarriers {
+        carriers: CarrierRules,
     },
 }
 

@@ -4,10 +4,10 @@ use rap_proto::{
 };
 
 use super::{
-    Organization, OrganizationBandwidthGranted, OrganizationBandwidthRuled, OrganizationCommand,
-    OrganizationCreated, OrganizationEvent, OrganizationQuotasSet, OrganizationRejection,
-    OrganizationRemoved, OrganizationRenamed, OrganizationResumed, OrganizationSuspended, Standing,
-    check_bandwidth, check_grant,
+    Organization, OrganizationBandwidthGranted, OrganizationBandwidthRuled,
+    OrganizationCarriersRuled, OrganizationCommand, OrganizationCreated, OrganizationEvent,
+    OrganizationQuotasSet, OrganizationRejection, OrganizationRemoved, OrganizationRenamed,
+    OrganizationResumed, OrganizationSuspended, Standing, check_bandwidth, check_grant,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -59,6 +59,14 @@ impl Aggregate for Organization {
             OrganizationCommand::SetQuotas { quotas } => OrganizationQuotasSet { quotas }.into(),
             OrganizationCommand::GrantBandwidth { granted } => return self.grant(granted),
             OrganizationCommand::RuleBandwidth { rules } => return self.rule(rules),
+            OrganizationCommand::RuleCarriers { carriers }
+                if carriers == self.bandwidth.carriers =>
+            {
+                return Ok(Vec::new());
+            }
+            OrganizationCommand::RuleCarriers { carriers } => {
+                OrganizationCarriersRuled { carriers }.into()
+            }
         };
         Ok(vec![event])
     }
@@ -79,6 +87,7 @@ impl Aggregate for Organization {
             OrganizationEvent::BandwidthRuled(event) => {
                 self.bandwidth.rules.clone_from(&event.rules);
             }
+            OrganizationEvent::CarriersRuled(event) => self.bandwidth.carriers = event.carriers,
         }
     }
 
@@ -101,7 +110,7 @@ impl Organization {
         &self,
         rules: Vec<BandwidthRule>,
     ) -> Result<Vec<OrganizationEvent>, OrganizationRejection> {
-        let OrganizationBandwidth { granted, rules: before } = &self.bandwidth;
+        let OrganizationBandwidth { granted, rules: before, .. } = &self.bandwidth;
         check_bandwidth(granted, before, &rules).map_err(|fault| fault.rejection)?;
         if rules == self.bandwidth.rules {
             return Ok(Vec::new());

@@ -1,6 +1,7 @@
 use rap_proto::{
     Name, OrganizationId,
     bandwidth::{Allowance, BandwidthRule},
+    carriers::CarrierRules,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ events! {
     QuotasSet(OrganizationQuotasSet) = "organization.quotas_set" / 1;
     BandwidthGranted(OrganizationBandwidthGranted) = "organization.bandwidth_granted" / 1;
     BandwidthRuled(OrganizationBandwidthRuled) = "organization.bandwidth_ruled" / 1;
+    CarriersRuled(OrganizationCarriersRuled) = "organization.carriers_ruled" / 1;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,4 +70,11 @@ pub struct OrganizationBandwidthGranted {
 #[serde(deny_unknown_fields)]
 pub struct OrganizationBandwidthRuled {
     pub rules: Vec<BandwidthRule>,
+}
+
+/// What its flows run on, as it is from now; of a lane without a rule, nodes decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrganizationCarriersRuled {
+    pub carriers: CarrierRules,
 }

@@ -3,6 +3,7 @@
 use rap_proto::{
     BitRate, Lane,
     bandwidth::{Allowance, BandwidthRule, MAX_BANDWIDTH_RULES, Traffic},
+    carriers::CarrierRules,
 };
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::{
     aggregate::MAX_TEXT_BYTES,
     tests::{
         given::given,
-        samples::{ACME, allowance, bandwidth_rule, name, quotas, rate},
+        samples::{ACME, allowance, bandwidth_rule, carrier_rules, name, quotas, rate},
     },
 };
 
@@ -125,6 +126,21 @@ fn kept(reserved: &str) -> Allowance {
 
 fn on(lane: Lane, allowance: Allowance) -> BandwidthRule {
     BandwidthRule { traffic: Traffic { lane: Some(lane), ..Traffic::default() }, allowance }
+}
+
+#[test]
+fn carriers_are_ruled_and_taken_back() {
+    let rule = |carriers| OrganizationCommand::RuleCarriers { carriers };
+    let none = CarrierRules::default();
+    given::<Organization>([created()]).when(rule(none)).nothing();
+    let ruled = OrganizationCarriersRuled { carriers: carrier_rules() };
+    let state =
+        given::<Organization>([created()]).when(rule(carrier_rules())).then([ruled.clone().into()]);
+    assert_eq!(state.bandwidth.carriers, carrier_rules());
+    given::<Organization>([created(), ruled.clone().into()]).when(rule(carrier_rules())).nothing();
+    let taken_back = OrganizationCarriersRuled { carriers: none };
+    given::<Organization>([created(), ruled.into()]).when(rule(none)).then([taken_back.into()]);
+    given::<Organization>([]).when(rule(none)).rejected(OrganizationRejection::NotFound);
 }
 
 fn granted(granted: Allowance) -> OrganizationEvent {

@@ -20,6 +20,7 @@ fn envelope(position: u64) -> Envelope {
         payload: Bytes::from(position.to_be_bytes().to_vec()),
         organization: None,
         actor: Actor::Setup,
+        allowed: None,
         command: CommandId::from_u128(u128::from(position)),
         causation: None,
         at: Timestamp::from_unix_millis(position.cast_signed()),
@@ -45,7 +46,7 @@ impl Export {
         let above = above.collect();
         let (size, root) = (frontier.size(), frontier.root());
         let payloads = envelopes.iter().map(|event| event.payload.to_vec()).collect();
-        let head = TreeHead { cluster: ClusterId::from_u128(1), size, root };
+        let head = TreeHead { cluster: ClusterId::from_u128(1), size, root, said_epoch: Some(1) };
         Self { entries, leaves, payloads, above, head }
     }
 

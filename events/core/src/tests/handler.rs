@@ -163,20 +163,7 @@ async fn create_join_token(log: &dyn Log) {
 
 /// An append that does nothing.
 pub(crate) fn empty_append() -> Append {
-    Append {
-        command: CommandId::from_u128(99),
-        request_hash: Digest::default(),
-        actor: Actor::Setup,
-        causation: None,
-        at: NOW,
-        writes: Vec::new(),
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
-    }
+    Append::plain(CommandId::from_u128(99), NOW, Vec::new())
 }
 
 fn append_of(write: StreamWrite) -> Append {

@@ -14,7 +14,7 @@ use crate::{
     BeatTable, LeaseTable as _,
     conformance::{self, lease::Leased},
     lease::{LeaseChange, Renewal, RenewalOutcome},
-    log::{Append, Log, ReadError, StreamId},
+    log::{Append, AppendError, Log, ReadError, StreamId},
     memory::{MAX_WAITERS, MemoryLog},
 };
 
@@ -71,6 +71,24 @@ fn without_a_clock_no_lease_expires() {
     let renewal = Renewal { lease, generation: 1, holder };
     let renewed = block_on(log.renew(vec![renewal])).unwrap();
     assert_eq!(renewed.outcomes, [RenewalOutcome::Renewed { remaining_ms: 1 }]);
+}
+
+#[test]
+fn what_was_decided_before_a_failover_is_refused() {
+    let log = MemoryLog::new();
+    let lease = StreamId::new("lease", uuid::Uuid::from_u128(1));
+    let grant = |generation, timeline| {
+        let (lease, holder) = (lease.clone(), uuid::Uuid::from_u128(2));
+        let timeline = Some(timeline);
+        let change = LeaseChange::Grant { lease, generation, holder, ttl_ms: 0, timeline };
+        Append { leases: vec![change], ..super::handler::empty_append() }
+    };
+    let before = block_on(log.read_leases("lease", None, 1)).unwrap().at.timeline;
+    log.fail_over();
+    let refused = block_on(log.append(grant(1, before)));
+    assert_eq!(refused, Err(AppendError::TimelineChanged { timeline: before + 1 }));
+    assert!(block_on(log.append(grant(1, before + 1))).is_ok());
+    assert_eq!(block_on(log.read_leases("lease", None, 1)).unwrap().rows.len(), 1, "all is there");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 use rap_proto::{
     ApiScope, AttachmentId, BitRate, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
     Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
-    PlatformRole, PolicyId, PoolId, PublicKey, RefusalCode, ReplicaId, ResourceId, ResourceKind,
-    Signer, Timestamp, UserId, Verdict, VpnConnectionId,
+    PlatformRole, PolicyId, PoolId, Preference, PublicKey, RefusalCode, ReplicaId, ResourceId,
+    ResourceKind, Signer, Timestamp, UserId, Verdict, VpnConnectionId,
     bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
+    carriers::{CarrierRule, CarrierRules},
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     snapshot::{RoleScope, Target},
@@ -128,6 +129,10 @@ pub(crate) fn rate(text: &str) -> BitRate {
 
 pub(crate) fn allowance() -> Allowance {
     Allowance { cap: Some(rate("20mbit")), reserved: Some(rate("5mbit")) }
+}
+
+pub(crate) const fn carrier_rules() -> CarrierRules {
+    CarrierRules { interactive: None, media: None, bulk: Some(CarrierRule::TcpOnly) }
 }
 
 pub(crate) fn bandwidth_rule() -> BandwidthRule {
@@ -256,7 +261,7 @@ fn cluster() -> Vec<DomainEvent> {
         ControlKeyAdded { key: key(4) }.into(),
         SnapshotsRenewed {}.into(),
     ];
-    let organization: [OrganizationEvent; 8] = [
+    let organization: [OrganizationEvent; 9] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),
         OrganizationRenamed { name: name("acme-ltd") }.into(),
         OrganizationSuspended { reason: "unpaid".to_owned() }.into(),
@@ -265,6 +270,7 @@ fn cluster() -> Vec<DomainEvent> {
         OrganizationQuotasSet { quotas: quotas() }.into(),
         OrganizationBandwidthGranted { granted: allowance() }.into(),
         OrganizationBandwidthRuled { rules: vec![bandwidth_rule()] }.into(),
+        OrganizationCarriersRuled { carriers: carrier_rules() }.into(),
     ];
     cluster.into_iter().map(Into::into).chain(organization.into_iter().map(Into::into)).collect()
 }
@@ -324,7 +330,7 @@ fn nodes() -> Vec<DomainEvent> {
         JoinTokenRevoked {}.into(),
         JoinTokenUseRefused { reason: UseRefusal::Used, name: name("egress-2") }.into(),
     ];
-    let node: [NodeEvent; 13] = [
+    let node: [NodeEvent; 14] = [
         node_requested().into(),
         NodeApproved { automatic: true }.into(),
         NodeRejected { reason: "unknown host".to_owned() }.into(),
@@ -342,6 +348,7 @@ fn nodes() -> Vec<DomainEvent> {
         NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
         WitnessKeyRecorded { key: [7; 32] }.into(),
         NodeBandwidthCapped { cap: Some(rate("1gbit")) }.into(),
+        NodePlaced { region: Some(name("eu-west")), preference: Preference::Avoided }.into(),
     ];
     join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
 }

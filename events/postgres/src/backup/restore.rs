@@ -4,8 +4,7 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use rap_events::{Envelope, entry};
-use rap_proto::codec;
+use rap_events::{Envelope, allowed::encode_actor, entry};
 use rap_tlog::Frontier;
 use tokio_postgres::Error;
 
@@ -82,7 +81,7 @@ impl Restorer {
             let leaf = entry::leaf(&envelope);
             batch.completed.extend(self.frontier.push(leaf));
             batch.streams.insert(envelope.stream.clone(), envelope.revision);
-            let actor = codec::encode(&envelope.actor);
+            let actor = encode_actor(&envelope.actor, envelope.allowed.as_ref());
             batch.events.push(EventRow { envelope, actor, leaf });
         }
         self.writer.send(&statements::insert_events(&batch)).await?;

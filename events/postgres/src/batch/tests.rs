@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
-use rap_events::log::{Actor, NewEvent, StreamWrite};
+use rap_events::log::{NewEvent, StreamWrite};
 use rap_proto::{Digest, Timestamp};
 
 use super::*;
@@ -18,18 +18,13 @@ pub(crate) fn append(command: u128, id: u128, expected: u64, events: usize) -> A
         organization: None,
     };
     Append {
-        command: CommandId::from_u128(command),
         request_hash: Digest::of(&command.to_be_bytes()),
-        actor: Actor::Setup,
-        causation: None,
-        at: Timestamp::from_unix_millis(5),
-        writes: vec![StreamWrite { stream: stream(id), expected, events: vec![event; events] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
+        ..Append::plain(
+            CommandId::from_u128(command),
+            Timestamp::from_unix_millis(5),
+            vec![StreamWrite { stream: stream(id), expected, events: vec![event; events] }],
+        )
     }
 }
 

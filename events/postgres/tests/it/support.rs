@@ -58,18 +58,14 @@ pub(crate) fn append_to(command: u128, stream: u128, expected: u64, events: usiz
     };
     let stream = StreamId::new("thing", Uuid::from_u128(stream));
     Append {
-        command: CommandId::from_u128(command),
         request_hash: Digest::of(&command.to_be_bytes()),
         actor: Actor::System { process: "test".to_owned() },
-        causation: None,
-        at: Timestamp::from_unix_millis(1_000),
-        writes: vec![StreamWrite { stream, expected, events: vec![event; events] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
         reply: Bytes::from(format!("reply {command}")),
+        ..Append::plain(
+            CommandId::from_u128(command),
+            Timestamp::from_unix_millis(1_000),
+            vec![StreamWrite { stream, expected, events: vec![event; events] }],
+        )
     }
 }
 

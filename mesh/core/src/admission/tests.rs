@@ -115,6 +115,7 @@ fn given(role: NodeRole) -> Given {
         peers: Peers { peers },
         resources,
         bandwidth: Default::default(),
+        places: Default::default(),
     };
     Given { authority: Authority::Healthy, manifest, sections, claims }
 }

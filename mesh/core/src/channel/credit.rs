@@ -1,8 +1,12 @@
 //! Credit: how much a reader lets be sent, counted from the channel's beginning, in messages and in
 //! bytes, as a QUIC stream's is (RFC 9000, section 4.1). The numbers only rise, so a word that
 //! comes twice or late says nothing new.
+//!
+//! On a reliable channel every message is within the credit. On a droppable one a message may go
+//! beyond it when something is left: so the largest one can be larger than what is granted, and
+//! little is under way.
 
-use super::{Bound, Policy};
+use super::{Bound, Delivery, Policy};
 
 /// How much passed, or may pass, since the channel began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,6 +30,11 @@ impl Amount {
 
     const fn is_within(self, most: Self) -> bool {
         self.messages <= most.messages && self.bytes <= most.bytes
+    }
+
+    /// Whether something of both is left.
+    const fn is_below(self, most: Self) -> bool {
+        self.messages < most.messages && self.bytes < most.bytes
     }
 }
 
@@ -51,6 +60,16 @@ impl Credit {
         }
         covered
     }
+
+    /// Whether a droppable message may be sent, however large it is.
+    pub(super) const fn is_left(&self) -> bool {
+        self.used.is_below(self.granted)
+    }
+
+    /// Uses what such a message takes.
+    pub(super) const fn overspend(&mut self, bytes: usize) {
+        self.used = self.used.and_one(bytes);
+    }
 }
 
 /// The sender does not keep to its credit, or to the largest message.
@@ -59,10 +78,11 @@ pub struct TooMuch;
 
 /// What a reader has granted: never more than what its bound holds beside what was not taken.
 ///
-/// INVARIANT: `taken` is within `received`, `received` within `granted`, and `granted` within
-/// `taken` and the bound.
+/// INVARIANT: `taken` is within `received`, `received` within `granted` but for one message of a
+/// droppable channel, and `granted` within `taken` and the bound.
 #[derive(Debug, Clone)]
 pub struct Window {
+    delivery: Delivery,
     bound: Bound,
     max_message: usize,
     granted: Amount,
@@ -73,7 +93,8 @@ pub struct Window {
 impl Window {
     pub fn new(policy: &Policy) -> Self {
         Self {
-            bound: policy.bound,
+            delivery: policy.delivery,
+            bound: policy.ahead,
             max_message: policy.max_message,
             granted: Amount::default(),
             received: Amount::default(),
@@ -84,7 +105,11 @@ impl Window {
     /// A message of so many bytes came, and waits until whoever reads takes it.
     pub fn handle_message(&mut self, bytes: usize) -> Result<(), TooMuch> {
         let received = self.received.and_one(bytes);
-        if bytes > self.max_message || !received.is_within(self.granted) {
+        let covered = match self.delivery {
+            Delivery::Reliable => received.is_within(self.granted),
+            Delivery::Droppable => self.received.is_below(self.granted),
+        };
+        if bytes > self.max_message || !covered {
             return Err(TooMuch);
         }
         self.received = received;
@@ -95,6 +120,16 @@ impl Window {
     pub fn take(&mut self, bytes: usize) {
         let taken = self.taken.and_one(bytes);
         debug_assert!(taken.is_within(self.received), "what is taken came before");
+        self.taken = taken;
+    }
+
+    /// Whoever reads looked: of what came, so much still waits. The rest was taken, or dropped.
+    pub(super) fn leave(&mut self, waiting: Bound) {
+        let taken = Amount {
+            messages: self.received.messages - waiting.messages as u64,
+            bytes: self.received.bytes - waiting.bytes as u64,
+        };
+        debug_assert!(self.taken.is_within(taken), "what was taken does not come back");
         self.taken = taken;
     }
 

@@ -30,14 +30,18 @@ pub struct Bound {
 }
 
 /// INVARIANT: nothing in it is zero, and the largest message is within the bound. What is reliable
-/// never gets stale, and its largest message is at most half of the bound, so that a credit that is
-/// too small for it is followed by a greater one (see [`super::Window`]).
+/// never gets stale, may be ahead as far as the bound, and its largest message is at most half of
+/// that, so that a credit that is too small for it is followed by a greater one (see
+/// [`super::Window`]). Of what is droppable, what is ahead and one message more fit the bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     pub lane: Lane,
     pub delivery: Delivery,
     pub order: Order,
     pub bound: Bound,
+    /// How much may have left its queue without having been taken by whoever reads: what a reader
+    /// grants. Of a droppable channel the last message may go beyond it.
+    pub ahead: Bound,
     /// The largest message, in bytes.
     pub max_message: usize,
     /// A message that has waited so long in one queue is dropped.
@@ -64,16 +68,22 @@ const CLIPBOARD: Policy =
 const FILE_TRANSFER: Policy =
     reliable(Lane::Bulk, Bound { messages: 64, bytes: 4 * MIB }, 256 * KIB);
 /// About six pictures at 30 in a second: older ones show nobody anything.
+/// Ahead: 200 ms at 10 Mbit/s, or one picture that is larger.
 const RENDER: Policy = Policy {
     order: Order::NewestOfKey,
     coalesces: true,
+    ahead: Bound { messages: 64, bytes: 256 * KIB },
     ..droppable(Lane::Media, Bound { messages: 256, bytes: 4 * MIB }, MIB, 200)
 };
-/// Whoever sent a packet sends it again by then.
-const VPN_PACKETS: Policy =
-    droppable(Lane::Bulk, Bound { messages: 512, bytes: MIB }, 64 * KIB, 100);
+/// Whoever sent a packet sends it again by then. Ahead: as much as fits, as connections within
+/// the tunnel want a round trip's worth under way.
+const VPN_PACKETS: Policy = Policy {
+    ahead: Bound { messages: 512, bytes: MIB - 64 * KIB },
+    ..droppable(Lane::Bulk, Bound { messages: 512, bytes: MIB }, 64 * KIB, 100)
+};
 const TELEMETRY: Policy = Policy {
     coalesces: true,
+    ahead: Bound { messages: 16, bytes: 16 * KIB },
     every: Some(Duration::from_millis(100)),
     ..droppable(Lane::Bulk, Bound { messages: 64, bytes: 64 * KIB }, 4 * KIB, 10_000)
 };
@@ -100,6 +110,7 @@ const fn reliable(lane: Lane, bound: Bound, max_message: usize) -> Policy {
         delivery: Delivery::Reliable,
         order: Order::AsSent,
         bound,
+        ahead: bound,
         max_message,
         stale_after: None,
         coalesces: false,
@@ -113,6 +124,7 @@ const fn droppable(lane: Lane, bound: Bound, max_message: usize, stale_ms: u64) 
         delivery: Delivery::Droppable,
         order: Order::AsTheyCome,
         bound,
+        ahead: bound,
         max_message,
         stale_after: Some(Duration::from_millis(stale_ms)),
         coalesces: false,

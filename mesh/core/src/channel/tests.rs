@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod anything;
+mod carried;
 mod end_to_end;
+mod ends;
+mod frames;
 mod planted;
 mod world;
 
@@ -47,11 +50,14 @@ fn every_kind_but_the_byte_stream_has_a_promise_that_can_be_kept() {
         assert!(policy.every.is_none_or(|every| !every.is_zero()), "{kind}");
         match policy.delivery {
             Delivery::Reliable => {
-                assert!(2 * policy.max_message <= policy.bound.bytes, "{kind}");
+                assert!(2 * policy.max_message <= policy.ahead.bytes, "{kind}");
+                assert_eq!(policy.ahead, policy.bound, "{kind}");
                 assert_eq!((policy.order, policy.stale_after), (Order::AsSent, None), "{kind}");
             }
             Delivery::Droppable => {
-                assert!(policy.max_message <= policy.bound.bytes, "{kind}");
+                assert!(policy.ahead.messages <= policy.bound.messages, "{kind}");
+                let most = policy.ahead.bytes + policy.max_message;
+                assert!(policy.ahead.bytes > 0 && most <= policy.bound.bytes, "{kind}");
                 assert_ne!(policy.order, Order::AsSent, "{kind}: what is dropped leaves a gap");
                 assert!(policy.stale_after.is_some_and(|after| !after.is_zero()), "{kind}");
             }

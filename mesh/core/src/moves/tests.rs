@@ -5,7 +5,7 @@ mod world;
 use proptest::prelude::*;
 
 use super::*;
-use world::{Bug, World, all_ways, chain, direct, node, relay};
+use world::{Bug, FOR_EVER, World, all_ways, chain, direct, node, relay};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -91,10 +91,85 @@ fn a_relay_that_leaves_the_snapshot_is_left_at_once_and_a_dead_refuge_is_not_the
 }
 
 #[test]
+fn a_relay_that_left_is_given_up_in_time_though_nothing_else_works() {
+    let mut world = World::new(Bug::None);
+    world.works = [relay(1)].into();
+    world.begin(1, relay(1));
+    world.run(SECOND);
+    world.drops_relay(node(1));
+    world.run(LEFT_WITHIN - Duration::from_millis(1));
+    assert_eq!((world.over(1), world.leaves), (relay(1), 0));
+    world.run(SECOND);
+    assert_eq!((world.leaves, world.wrong.take()), (1, None));
+    assert!(!world.runs(1), "nothing else carries it");
+    let mut world = World::new(Bug::None);
+    world.works = [relay(1)].into();
+    world.begin(1, relay(1));
+    world.drops_relay(node(1));
+    world.run(LEFT_WITHIN - SECOND);
+    world.relays_are([node(1), node(2)]);
+    world.run(600 * SECOND);
+    assert_eq!((world.over(1), world.leaves), (relay(1), 0), "it may be used again");
+}
+
+#[test]
+fn a_flow_whose_token_has_expired_is_not_tried_until_it_has_another() {
+    let mut world = World::new(Bug::None);
+    let expires = world.now + 60 * SECOND;
+    world.begin_until(1, relay(1), expires);
+    world.run(70 * SECOND);
+    let trials = world.trials;
+    world.repairs(direct());
+    world.run(600 * SECOND);
+    assert_eq!((world.moves, world.trials - trials), (0, 0), "it could not move");
+    world.shows_token(1, world.now + SECOND);
+    world.works = [relay(1)].into();
+    world.drops_relay(node(1));
+    world.run(600 * SECOND);
+    assert_eq!((world.moves, world.leaves, world.over(1)), (0, 0, relay(1)));
+    world.works = all_ways().into_iter().collect();
+    assert_eq!(world.lane.poll_timeout(), None);
+    let until = world.now + 60 * SECOND;
+    world.shows_token(1, until);
+    world.run(SECOND);
+    assert_eq!((world.moves, world.over(1)), (1, relay(2)), "it leaves what is no relay at once");
+    world.shows_token(1, FOR_EVER);
+    world.run(60 * SECOND);
+    assert_eq!((world.over(1), world.wrong), (direct(), None));
+}
+
+#[test]
+fn a_token_that_expires_sooner_than_was_known_is_asked_with_once() {
+    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let mut now = Moment::from_micros(1);
+    let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
+    lane.handle_input(now, began);
+    let mut moves = 0;
+    while let Some(at) = lane.poll_timeout() {
+        now = at;
+        lane.handle_timeout(now);
+        while let Some(effect) = lane.poll_effect() {
+            let input = match effect {
+                Effect::Try(candidate) => Input::Tried { candidate, worked: true },
+                Effect::Move { flow, .. } => {
+                    moves += 1;
+                    Input::Stayed { flow, why: Stayed::Token }
+                }
+                Effect::Leave { .. } => panic!("the relay is there"),
+            };
+            lane.handle_input(now, input);
+        }
+    }
+    assert_eq!(moves, 1);
+    lane.handle_input(now, Input::MayAsk { flow: 1, until: FOR_EVER });
+    assert_eq!(lane.poll_effect(), Some(Effect::Move { flow: 1, over: direct() }));
+}
+
+#[test]
 fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
     let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
     let mut now = Moment::from_micros(1);
-    let began = Input::Began { flow: 1, over: relay(1) };
+    let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
     lane.handle_input(now, began);
     let mut moves = Vec::new();
     while moves.len() < 4 {
@@ -109,6 +184,7 @@ fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
                     moves.push(now);
                     lane.handle_input(now, Input::Stayed { flow, why: Stayed::Path });
                 }
+                Effect::Leave { .. } => panic!("the relay is there"),
             }
         }
     }
@@ -122,7 +198,8 @@ fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as
     let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
     let start = Moment::from_micros(1);
     for flow in [1, 2] {
-        lane.handle_input(start, Input::Began { flow, over: relay(1) });
+        let began = Input::Began { flow, over: relay(1), asks_until: FOR_EVER };
+        lane.handle_input(start, began);
     }
     let (mut refused, mut moved) = (Vec::new(), None);
     while refused.len() < 2 {
@@ -139,6 +216,7 @@ fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as
                     moved = Some(now);
                     Input::Moved { flow }
                 }
+                Effect::Leave { .. } => panic!("the relay is there"),
             };
             lane.handle_input(now, input);
         }
@@ -153,7 +231,8 @@ fn so_many_paths_are_remembered_and_tried() {
     let many: Vec<Candidate> = (0..600).map(address).collect();
     let mut lane = LaneMoves::new(7, many.clone(), [node(1)].into());
     let start = Moment::from_micros(1);
-    lane.handle_input(start, Input::Began { flow: 1, over: relay(1) });
+    let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
+    lane.handle_input(start, began);
     lane.handle_timeout(start + 2 * WORTH_AFTER);
     assert_eq!(std::iter::from_fn(|| lane.poll_effect()).count(), MAX_TRIED);
     let mut prospects = Prospects::default();

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use rap_proto::{
-    ClusterId, KeyId, Moment, Name, NodeId, NodeRole, Timestamp,
+    ClusterId, KeyId, Moment, Name, NodeId, NodeRole, Preference, Timestamp,
     snapshot::{Peer as SnapshotPeer, RoleScope, StalePolicy},
 };
 
 use super::spread::place;
 use super::{Class, PeerBook, cache::KeptPeer, peer::Peer};
-use crate::View;
+use crate::{View, score::candidate::preference};
 
 /// The most peers that one node looks after. Of more it takes the relays first, then others by a
 /// rank that differs from node to node.
@@ -36,24 +36,28 @@ pub struct Listed {
     pub roles: Vec<RoleScope>,
     pub addresses: Vec<SocketAddr>,
     pub region: Option<Name>,
+    pub preference: Preference,
 }
 
 impl Directory {
     /// The peers of a view, without those that it denies and without the node itself.
     pub fn of_view(view: &View) -> Self {
-        let listed = |peer: &SnapshotPeer| Listed {
-            node: peer.node,
-            key: peer.key,
-            roles: peer.roles.clone(),
-            addresses: peer.addresses.clone(),
-            // No snapshot says where a node is.
-            region: None,
+        let listed = |peer: &SnapshotPeer| {
+            let place = view.place(peer.node);
+            Listed {
+                node: peer.node,
+                key: peer.key,
+                roles: peer.roles.clone(),
+                addresses: peer.addresses.clone(),
+                region: place.and_then(|place| place.region.clone()),
+                preference: place.map(preference).unwrap_or_default(),
+            }
         };
         Self {
             cluster: view.cluster,
             own: view.node,
             own_roles: view.assignment.roles.clone(),
-            region: None,
+            region: view.region().cloned(),
             authority_epoch: view.authority_epoch,
             version: view.version,
             stale_policy: view.stale_policy,

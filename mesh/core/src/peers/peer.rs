@@ -11,7 +11,7 @@ use super::{
     spread::place,
     through::Through,
 };
-use crate::score::{Candidate, GREATEST, Identity, Measured, Preference, parts::MOST_FAILURES};
+use crate::score::{Candidate, GREATEST, Identity, Measured, parts::MOST_FAILURES};
 
 /// How long an answer is waited for: a dial and a question, as long as they may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
@@ -62,7 +62,7 @@ impl Peer {
                 roles: listed.roles.clone().into(),
                 authority_epoch: directory.authority_epoch,
                 region: listed.region.clone().map(Cow::Owned),
-                preference: Preference::Neutral,
+                preference: listed.preference,
                 measured: Measured::default(),
             },
             key: listed.key,
@@ -90,6 +90,7 @@ impl Peer {
         self.candidate.roles = listed.roles.clone().into();
         self.candidate.authority_epoch = directory.authority_epoch;
         self.candidate.region = listed.region.clone().map(Cow::Owned);
+        self.candidate.preference = listed.preference;
         self.addresses.clone_from(&listed.addresses);
     }
 

@@ -7,7 +7,7 @@ mod places;
 use std::{collections::BTreeSet, time::Duration};
 
 use rap_proto::{
-    ClusterId, Digest, Moment, NodeId, NodeRole, Timestamp,
+    ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp,
     snapshot::{RoleScope, StalePolicy},
 };
 
@@ -39,6 +39,7 @@ fn listed(number: u128) -> Listed {
         roles: everybody(role),
         addresses: vec![([192, 0, 2, 1], 4433).into()],
         region: None,
+        preference: Preference::Neutral,
     }
 }
 

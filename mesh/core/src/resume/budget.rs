@@ -1,14 +1,14 @@
 //! What the flows without a connection may take of one node.
 
-use super::{MAX_DETACHED_BYTES, MAX_DETACHED_FLOWS};
+use rap_proto::OrganizationId;
 
-/// The flows that are kept without a connection, and the bytes in them.
+use super::{MAX_DETACHED_BYTES, MAX_DETACHED_FLOWS, Shares};
+
+/// The flows that are kept without a connection, and the bytes in them. Organizations share both.
 #[derive(Debug, Clone)]
 pub struct Budget {
-    flows: usize,
-    bytes: usize,
-    most_flows: usize,
-    most_bytes: usize,
+    flows: Shares,
+    bytes: Shares,
 }
 
 impl Default for Budget {
@@ -19,26 +19,24 @@ impl Default for Budget {
 
 impl Budget {
     pub const fn new(most_flows: usize, most_bytes: usize) -> Self {
-        Self { flows: 0, bytes: 0, most_flows, most_bytes }
+        Self { flows: Shares::new(most_flows), bytes: Shares::new(most_bytes) }
     }
 
-    /// Takes the place of one flow with so many bytes. False when there is none: the flow ends.
-    pub fn take(&mut self, bytes: usize) -> bool {
-        let fits = self.flows < self.most_flows && bytes <= self.most_bytes - self.bytes;
-        if fits {
-            self.flows += 1;
-            self.bytes += bytes;
-        }
-        fits
+    /// Takes the place of one flow with so many bytes. False when its organization may not have it: the
+    /// flow ends.
+    pub fn take(&mut self, organization: OrganizationId, bytes: usize) -> bool {
+        self.bytes.fits(organization, bytes)
+            && self.flows.take(organization, 1)
+            && self.bytes.take(organization, bytes)
     }
 
     /// Gives it back.
-    pub fn give(&mut self, bytes: usize) {
-        self.flows = self.flows.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
+    pub fn give(&mut self, organization: OrganizationId, bytes: usize) {
+        self.flows.give(organization, 1);
+        self.bytes.give(organization, bytes);
     }
 
     pub const fn flows(&self) -> usize {
-        self.flows
+        self.flows.taken()
     }
 }

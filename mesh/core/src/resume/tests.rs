@@ -5,6 +5,7 @@ mod moves;
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
+use rap_proto::OrganizationId;
 
 use super::*;
 
@@ -465,20 +466,40 @@ fn a_detached_flow_is_given_up_in_time_and_not_before() {
     assert_eq!(flow.attach(1, 0), Err(Refused::Late));
 }
 
+const ACME: OrganizationId = OrganizationId::from_u128(1);
+const OTHER: OrganizationId = OrganizationId::from_u128(2);
+
 #[test]
 fn the_flows_without_a_connection_share_a_budget() {
-    let mut budget = Budget::new(2, 100);
-    assert!(budget.take(60));
-    assert!(!budget.take(41), "bytes");
-    assert!(budget.take(40));
-    assert!(!budget.take(0), "flows");
-    budget.give(60);
-    assert!(budget.take(60));
+    let mut budget = Budget::new(4, 200);
+    assert!(budget.take(ACME, 60));
+    assert!(!budget.take(ACME, 90), "bytes: there are 140 left, and it would have 150");
+    assert!(budget.take(ACME, 40));
+    assert!(!budget.take(ACME, 0), "flows: as many as are left");
+    budget.give(ACME, 60);
+    assert!(budget.take(ACME, 60));
     assert_eq!(budget.flows(), 2);
+    assert!(Budget::new(1, 1).take(ACME, 1) && !Budget::new(0, 1).take(ACME, 0));
     let mut node = Budget::default();
-    assert!((0..MAX_DETACHED_FLOWS).all(|_| node.take(0)));
-    assert!(!node.take(0));
-    assert!(!Budget::default().take(MAX_DETACHED_BYTES + 1));
+    assert!((0..MAX_DETACHED_FLOWS / 2).all(|_| node.take(ACME, 0)));
+    assert!(!node.take(ACME, 0));
+    assert!(!Budget::default().take(ACME, MAX_DETACHED_BYTES + 1));
+}
+
+#[test]
+fn an_organization_that_takes_all_it_can_leaves_places_to_the_others() {
+    let mut shares = Shares::new(100);
+    let most = |shares: &mut Shares, who| (0..200).filter(|_| shares.take(who, 1)).count();
+    assert_eq!(most(&mut shares, ACME), 50);
+    assert_eq!(most(&mut shares, OTHER), 25);
+    shares.give(ACME, 30);
+    assert_eq!((most(&mut shares, OTHER), shares.taken()), (15, 60));
+    shares.give(OTHER, 1000);
+    assert_eq!(shares.taken(), 20, "nothing is given back that was not taken");
+    let mut crowd = Shares::new(MAX_DETACHED_FLOWS);
+    for organization in (0..9).map(OrganizationId::from_u128) {
+        assert!(most(&mut crowd, organization) > 0, "something is left for {organization}");
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use rap_proto::{ClusterId, Name, NodeId, Timestamp, snapshot::RoleScope};
+use rap_proto::{
+    ClusterId, Name, NodeId, Preference, Timestamp,
+    snapshot::{Place, RoleScope},
+};
 
 /// A node that a path could lead to or through. It borrows what a snapshot says of it, if that is
 /// at hand: a decision looks at a thousand of them.
@@ -34,15 +37,6 @@ pub enum Identity {
     Proven,
 }
 
-/// What policy would rather have, where it leaves a choice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Preference {
-    Avoided,
-    #[default]
-    Neutral,
-    Preferred,
-}
-
 /// What was measured of a candidate; `None` where nothing was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Measured {
@@ -55,6 +49,23 @@ pub struct Measured {
     pub bandwidth_kbps: Option<u32>,
     /// Failures that are not forgotten yet.
     pub failures: u8,
+}
+
+impl<'a> Candidate<'a> {
+    /// The same where a snapshot says this of it.
+    pub fn at(self, place: Option<&'a Place>) -> Self {
+        let Some(place) = place else { return self };
+        Self {
+            region: place.region.as_ref().map(Cow::Borrowed),
+            preference: preference(place),
+            ..self
+        }
+    }
+}
+
+/// Whoever takes on nothing new is not looked for.
+pub const fn preference(place: &Place) -> Preference {
+    if place.draining { Preference::Avoided } else { place.preference }
 }
 
 impl Candidate<'_> {

@@ -20,7 +20,7 @@ use std::cmp::Reverse;
 
 use rap_proto::NodeId;
 
-pub use candidate::{Candidate, Identity, Measured, Preference};
+pub use candidate::{Candidate, Identity, Measured};
 pub use chains::RankedChain;
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;

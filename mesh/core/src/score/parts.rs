@@ -13,9 +13,9 @@
 //! | `trust` | proved its key to this node | never: see the constraints |
 //! | `recent_failures` | none | [`MOST_FAILURES`] |
 
-use rap_proto::NodeRole;
+use rap_proto::{NodeRole, Preference};
 
-use super::{Candidate, GREATEST, Identity, Measured, Preference, Question};
+use super::{Candidate, GREATEST, Identity, Measured, Question};
 
 /// What a part is worth when nothing was measured: neither the best nor the worst.
 pub const UNKNOWN: u16 = 500;

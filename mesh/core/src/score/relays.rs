@@ -1,12 +1,15 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, iter::Peekable};
 
-use rap_proto::{Authority, NodeId, OrganizationId, Timestamp, snapshot::RoleScope};
+use rap_proto::{
+    Authority, NodeId, OrganizationId, Preference, Timestamp,
+    snapshot::{Place, RoleScope},
+};
 
 use super::{
     Candidate, ChannelClass, Explained, GREATEST, Identity, MAX_CANDIDATES, Measured, Parts,
-    Placement, Policy, Preference, Question, Ranked, RankedChain, chains, explain, first,
+    Placement, Policy, Question, Ranked, RankedChain, chains, explain, first,
 };
 use crate::{View, paths::Spread};
 
@@ -58,7 +61,10 @@ impl RelayQuestion<'_> {
         let best = order.iter().take(chains::MAX_RELAYS);
         let peers = best.filter_map(|ranked| self.view.peer(ranked.node));
         let candidates: Vec<_> = peers
-            .map(|peer| self.candidate(peer.node, &peer.roles, self.known.get(&peer.node)))
+            .map(|peer| {
+                let known = self.known.get(&peer.node);
+                self.candidate(peer.node, &peer.roles, known, self.view.place(peer.node))
+            })
             .collect();
         chains::search(&self.question(), self.policy.weights(self.class), &candidates)
     }
@@ -83,22 +89,20 @@ impl RelayQuestion<'_> {
                 Use::Running => Authority::Healthy,
             },
             class: self.class,
-            region: None,
+            region: self.view.region(),
         }
     }
 
-    /// What the view says of each relay, with what was measured of it; both are in the order of
-    /// ids. A loop, since a candidate is too large to be handed from one iterator to the next.
+    /// What the view says of each relay and its place, with what was measured of it; all are in the
+    /// order of ids. A loop, since a candidate is too large to be handed from one iterator to the next.
     fn look_at_each<'s>(&'s self, mut look: impl FnMut(Candidate<'s>)) {
-        let mut all_known = self.known.iter();
-        let mut next = all_known.next();
+        let mut all_known = self.known.iter().map(|(node, known)| (*node, known)).peekable();
+        let mut all_places = self.view.places().peekable();
         let others = self.view.relays(self.organization).filter(|(it, _)| *it != self.view.node);
         for (relay, roles) in others.take(MAX_CANDIDATES) {
-            while next.is_some_and(|(node, _)| *node < relay) {
-                next = all_known.next();
-            }
-            let known = next.filter(|(node, _)| **node == relay).map(|(_, known)| known);
-            look(self.candidate(relay, roles, known));
+            let known = of(&mut all_known, relay);
+            let place = of(&mut all_places, relay);
+            look(self.candidate(relay, roles, known, place));
         }
     }
 
@@ -107,6 +111,7 @@ impl RelayQuestion<'_> {
         relay: NodeId,
         roles: &'s [RoleScope],
         known: Option<&'s Candidate<'static>>,
+        place: Option<&'s Place>,
     ) -> Candidate<'s> {
         let proven = known.is_some_and(|known| known.identity == Identity::Proven);
         Candidate {
@@ -116,11 +121,18 @@ impl RelayQuestion<'_> {
             certificate_until: known.and_then(|known| known.certificate_until),
             roles: Cow::Borrowed(roles),
             authority_epoch: self.view.authority_epoch,
-            region: known.and_then(|known| known.region.as_deref()).map(Cow::Borrowed),
+            region: None,
             preference: Preference::Neutral,
             measured: known.map_or_else(Measured::default, |known| known.measured),
         }
+        .at(place)
     }
+}
+
+/// What stands for `node` in a list by id, which is left behind up to there.
+fn of<T>(list: &mut Peekable<impl Iterator<Item = (NodeId, T)>>, node: NodeId) -> Option<T> {
+    while list.next_if(|(other, _)| *other < node).is_some() {}
+    list.next_if(|(other, _)| *other == node).map(|(_, found)| found)
 }
 
 /// The relays that one question leaves, with what they are worth: the same for every target.

@@ -3,7 +3,8 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use proptest::prelude::*;
 use rap_proto::{
-    Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope,
+    Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    snapshot::RoleScope,
 };
 
 use super::{

@@ -99,16 +99,17 @@ impl Policy {
 
 impl Default for Policy {
     /// Each row adds up to 100: latency, loss, reliability, region, load, bandwidth, role, policy,
-    /// trust, failures.
+    /// trust, failures. A preference, and a region far away, alone make a difference that is not
+    /// [`super::relays::NEARLY_THE_SAME`].
     fn default() -> Self {
         Self {
             by_class: [
-                Weights::summed([28, 14, 18, 4, 8, 2, 6, 6, 4, 10]),
-                Weights::summed([14, 12, 12, 4, 12, 22, 6, 6, 4, 8]),
-                Weights::summed([14, 10, 26, 4, 8, 6, 8, 8, 4, 12]),
-                Weights::summed([4, 8, 16, 4, 18, 26, 6, 6, 4, 8]),
-                Weights::summed([12, 14, 14, 4, 14, 18, 6, 6, 4, 8]),
-                Weights::summed([2, 4, 12, 4, 36, 8, 10, 10, 4, 10]),
+                Weights::summed([26, 13, 17, 7, 7, 2, 5, 12, 3, 8]),
+                Weights::summed([13, 11, 11, 7, 11, 19, 5, 12, 3, 8]),
+                Weights::summed([13, 9, 23, 7, 7, 5, 7, 12, 4, 13]),
+                Weights::summed([6, 8, 14, 7, 16, 21, 5, 12, 3, 8]),
+                Weights::summed([11, 13, 13, 7, 12, 15, 5, 12, 4, 8]),
+                Weights::summed([2, 4, 11, 7, 32, 7, 9, 14, 4, 10]),
             ],
         }
     }

@@ -22,7 +22,7 @@ const BYTE: u64 = 8 * 1_000_000;
 /// INVARIANT: `level` is never above the depth, so that in any time no more is taken than flowed
 /// in it, and one burst.
 #[derive(Debug, Clone)]
-pub(super) struct Bucket {
+pub(crate) struct Bucket {
     /// Bits per second, from one to [`BitRate::MAX`].
     rate: u64,
     level: u64,
@@ -30,13 +30,13 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    pub(super) fn full(rate: u64, now: Moment) -> Self {
+    pub(crate) fn full(rate: u64, now: Moment) -> Self {
         let rate = bounded(rate);
         Self { rate, level: depth(rate), at: now }
     }
 
     /// The same tokens at another rate.
-    pub(super) fn change(&mut self, rate: u64, now: Moment) {
+    pub(crate) fn change(&mut self, rate: u64, now: Moment) {
         let rate = bounded(rate);
         self.level = self.level_at(now).min(depth(rate));
         self.at = self.at.max(now);
@@ -44,25 +44,29 @@ impl Bucket {
     }
 
     /// Bytes that may pass now.
-    pub(super) fn bytes(&self, now: Moment) -> usize {
+    pub(crate) fn bytes(&self, now: Moment) -> usize {
         usize::try_from(self.level_at(now) / BYTE).unwrap_or(usize::MAX)
     }
 
     /// When so many bytes may pass, at most a whole bucket.
-    pub(super) fn ready(&self, now: Moment, bytes: usize) -> Moment {
+    pub(crate) fn ready(&self, now: Moment, bytes: usize) -> Moment {
         let tokens = tokens(bytes).min(depth(self.rate));
         let missing = tokens.saturating_sub(self.level_at(now));
         now + Duration::from_micros(missing.div_ceil(self.rate))
     }
 
     /// Takes what is there, and no more than `bytes`.
-    pub(super) fn take(&mut self, now: Moment, bytes: usize) {
+    pub(crate) fn take(&mut self, now: Moment, bytes: usize) {
         self.level = self.level_at(now).saturating_sub(tokens(bytes));
         self.at = self.at.max(now);
     }
 
+    pub(crate) fn is_full(&self, now: Moment) -> bool {
+        self.level_at(now) >= depth(self.rate)
+    }
+
     /// What somebody waits for who wants no less.
-    pub(super) fn quantum(&self) -> usize {
+    pub(crate) fn quantum(&self) -> usize {
         bytes_in(self.rate, QUANTUM).clamp(MIN_GRANT, MAX_GRANT)
     }
 

@@ -37,7 +37,8 @@ impl Plan {
     pub(super) fn new(policy: &Bandwidth) -> Self {
         let said = policy.organizations.values().map(|said| said.granted);
         let kept = Reserves::new(said, policy.node);
-        let organizations = policy.organizations.iter();
+        // Of some it is said only what their flows run on.
+        let organizations = policy.organizations.iter().filter(|(_, said)| said.shapes());
         let organizations =
             organizations.map(|(id, said)| (*id, planned(said, &kept, policy.node)));
         Self { node: policy.node, organizations: organizations.collect() }
@@ -104,7 +105,8 @@ mod tests {
             },
             allowance: said(None, text),
         };
-        OrganizationBandwidth { granted, rules: reserves.iter().enumerate().map(rule).collect() }
+        let rules = reserves.iter().enumerate().map(rule).collect();
+        OrganizationBandwidth { granted, rules, ..Default::default() }
     }
 
     fn of(node: Option<&str>, organizations: Vec<OrganizationBandwidth>) -> Plan {

@@ -37,7 +37,7 @@ pub(super) fn rule(traffic: Traffic, allowance: Allowance) -> BandwidthRule {
 }
 
 pub(super) fn acme(granted: Allowance, rules: &[BandwidthRule]) -> Bandwidth {
-    let said = OrganizationBandwidth { granted, rules: rules.to_vec() };
+    let said = OrganizationBandwidth { granted, rules: rules.to_vec(), ..Default::default() };
     Bandwidth { node: None, organizations: [(ACME, said)].into() }
 }
 
@@ -147,8 +147,8 @@ fn so_many_flows_are_shaped_and_no_more() {
 fn so_many_classes_are_told_apart_and_the_rest_share() {
     let each = Traffic { each: Some(rap_proto::bandwidth::Each::Session), ..Traffic::default() };
     let said = OrganizationBandwidth {
-        granted: Allowance::default(),
         rules: vec![rule(each, cap("8kbit"))],
+        ..OrganizationBandwidth::default()
     };
     let organization = OrganizationId::from_u128;
     let full = MAX_CLASSES.div_ceil(MAX_CLASSES_OF_ONE) as u128;

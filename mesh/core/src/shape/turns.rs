@@ -52,39 +52,47 @@ impl Ahead {
 /// How far those before each of the lower lanes are ahead of its floor. Bulk's is of all the others
 /// together: what media is given is not given by bulk.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LanesAhead {
+pub(crate) struct LanesAhead {
     media: Ahead,
     bulk: Ahead,
 }
 
 impl LanesAhead {
-    pub(super) fn count(&mut self, lane: Lane, bytes: usize) {
+    pub(crate) fn count(&mut self, lane: Lane, bytes: usize) {
         if lane != Lane::Bulk {
             self.media.count(lane == Lane::Interactive, bytes);
         }
         self.bulk.count(lane != Lane::Bulk, bytes);
     }
 
-    pub(super) const fn due(self) -> LanesDue {
+    pub(crate) const fn due(self) -> LanesDue {
         LanesDue { media: self.media.is_floor_due(), bulk: self.bulk.is_floor_due() }
     }
 }
 
 /// Which lower lanes are to go first now.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct LanesDue {
+pub(crate) struct LanesDue {
     media: bool,
     bulk: bool,
 }
 
 impl LanesDue {
     /// The lanes in the order in which they are served.
-    pub(super) const fn order(self) -> [Lane; 3] {
+    pub(crate) const fn order(self) -> [Lane; 3] {
         match (self.media, self.bulk) {
             (false, false) => [Lane::Interactive, Lane::Media, Lane::Bulk],
             (true, false) => [Lane::Media, Lane::Interactive, Lane::Bulk],
             (false, true) => [Lane::Bulk, Lane::Interactive, Lane::Media],
             (true, true) => [Lane::Bulk, Lane::Media, Lane::Interactive],
+        }
+    }
+
+    pub(crate) const fn is_due(self, lane: Lane) -> bool {
+        match lane {
+            Lane::Interactive => false,
+            Lane::Media => self.media,
+            Lane::Bulk => self.bulk,
         }
     }
 }

@@ -125,6 +125,7 @@ impl Cluster {
             peers: Peers { peers: peers.collect() },
             resources: Resources { resources: vec![resource()] },
             bandwidth: Default::default(),
+            places: Default::default(),
         };
         View::new(&manifest, sections)
     }

@@ -5,11 +5,12 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use quinn::{Connection, ConnectionError, Endpoint, VarInt};
 use rap_mesh_core::{
     carrier::Carrier,
+    channel::Policy,
     ended::{Close, DONE},
     refusals::refusal,
 };
 use rap_proto::{
-    RefusalCode, SessionId, Signer, Timestamp,
+    ChannelKind, RefusalCode, SessionId, Signer, Timestamp,
     observation::EndReason,
     refusal::Refusal,
     signed::Unverified,
@@ -33,6 +34,7 @@ use super::{
     not_taken,
 };
 use crate::{
+    MessageChannel,
     frames::{
         CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within,
         write_frame,
@@ -178,7 +180,7 @@ impl ClientSession {
             (send, recv, ChannelReply::Attached { .. }) => {
                 let leg = Leg::new(send, recv).ok_or_else(not_asked_for)?;
                 let succession = self.succession();
-                let store = succession.store.clone();
+                let store = succession.store.of_one();
                 let keeper = ChannelKeeper { succession, request, flow };
                 let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
                 Ok(Channel::new(send, recv))
@@ -186,6 +188,22 @@ impl ClientSession {
             (.., ChannelReply::Refused(refusal)) => Err(refusal.into()),
             (.., ChannelReply::Gone) => Err(not_asked_for()),
         }
+    }
+
+    /// Opens a channel of messages on the lane of its kind. It outlives this connection like those of
+    /// [`Self::open_lasting`].
+    ///
+    /// # Errors
+    /// `malformed` for a kind that carries no messages.
+    pub async fn open_messages(
+        &self,
+        channel: ChannelKind,
+        traceparent: Option<String>,
+    ) -> Result<MessageChannel, OpenError> {
+        let policy = Policy::of(channel).ok_or_else(not_asked_for)?;
+        let request = OpenChannel { channel, lane: policy.lane, traceparent, resume: None };
+        let (writer, reader) = self.open_lasting(request).await?.split();
+        Ok(MessageChannel::start(policy, reader, writer))
     }
 
     /// How many of its channels have lost their connection and wait for another.

@@ -24,6 +24,7 @@ use crate::{
     DialRequest, Dialed,
     frames::TARGET_DIAL_TIMEOUT,
     mesh::{Mesh, locked},
+    messages,
     shaping::Shaped,
     splice::{Counters, Halves, Side, splice_target},
     watch::{until, wait_for_version},
@@ -68,7 +69,7 @@ pub(crate) async fn reach(
         channel,
         traceparent: mesh.continue_trace(&span, request.traceparent),
     };
-    let dialling = mesh.dialer.dial(asked).instrument(span);
+    let dialling = messages::dial(&*mesh.dialer, asked).instrument(span);
     let dialled = timeout(TARGET_DIAL_TIMEOUT, dialling).await;
     let dialed = dialled
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))

@@ -7,6 +7,7 @@ use rap_mesh_core::{
     View,
     admission::{admit_channel, claimed},
     refusals::refusal,
+    shape::Direction,
     view::peer_has_role,
 };
 use rap_proto::{
@@ -21,7 +22,7 @@ use tracing::Instrument as _;
 use super::{Admitted, Client, returned};
 use crate::{
     frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
-    lanes::{Flow, open_flow},
+    lanes::{Flow, LaneKey, Metered, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
     shaping::Shaped,
@@ -69,8 +70,7 @@ async fn begin(
     let mesh = &client.mesh;
     let mut account = account.reached().await;
     let owner = returned::owner(&admitted.claims, channel, lane);
-    let most = mesh.limits.lasting_flows;
-    let name = resume.and_then(|resume| mesh.kept_channels.name(most, resume.flow, owner));
+    let name = resume.and_then(|resume| mesh.kept_channels.name(resume.flow, owner));
     let (lasts, reply) = match name {
         Some(_) => (true, ChannelReply::Attached { received: 0 }),
         None => (false, ChannelReply::Opened),
@@ -80,8 +80,9 @@ async fn begin(
     }
     if let Some(name) = name {
         let waiting = returned::waiting(client);
-        let Some(kept) = mesh.kept_channels.keep(name, (send, recv), waiting) else { return };
-        (send, recv, _) = kept;
+        let kept = mesh.kept_channels.keep(name, (send, recv, ()), waiting);
+        let Some((outlet, inlet, _)) = kept else { return };
+        (send, recv) = (outlet, inlet);
     }
     let mut ends = Halves { send: &mut send, recv: &mut recv };
     let over = async { if lasts { client.over().await } else { client.over_or_lost().await } };
@@ -89,8 +90,11 @@ async fn begin(
     let counters = &*account.counters;
     let reason = match flow {
         Flow::Lane(mut flow) => {
+            let (egress, organization) = (flow.egress, admitted.claims.organization);
+            let key = LaneKey { egress, organization, lane };
+            let meters = Direction::ALL.map(|direction| Metered::new(mesh, key, direction));
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
-            let serves = (flow.egress, admitted.claims.organization);
+            let serves = (egress, organization);
             let distrusted =
                 until(mesh, |view, _| (!may_serve(view, serves)).then_some(EndReason::NodeLeft));
             let over = async {
@@ -100,7 +104,7 @@ async fn begin(
                     reason = distrusted => reason,
                 }
             };
-            splice(&mut ends, &mut lane, shaped.as_ref(), counters, over).await
+            splice(&mut ends, &mut lane, shaped.as_ref(), (counters, meters), over).await
         }
         Flow::Here(reached) => reached.pass(&mut ends, Side::Client, counters, over).await,
     };

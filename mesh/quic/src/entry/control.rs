@@ -65,7 +65,11 @@ impl Control {
 
     fn refresh(&self, hello: Hello) -> EntryControl {
         match self.admit(hello) {
-            Ok(expires_at) => EntryControl::Refreshed { expires_at },
+            Ok(expires_at) => {
+                let mesh = &self.client.mesh;
+                mesh.lanes.refreshed(mesh, self.client.admitted().claims.session);
+                EntryControl::Refreshed { expires_at }
+            }
             Err((code, claimed)) => {
                 self.client.mesh.refused(code, claimed);
                 EntryControl::RefreshRefused(refusal(code))

@@ -17,8 +17,7 @@ use super::{
     channel::{answer_last, refuse_with},
 };
 use crate::{
-    frames::write_frame,
-    kept::{NotFound, Opener, Owner, Waiting},
+    kept::{NotFound, Opener, Owner, Waiting, hand_over},
     lanes::Newest,
     mesh::Mesh,
     pipe::{Inlet, Outlet},
@@ -46,16 +45,17 @@ pub(super) fn shown_last(client: &Arc<Client>) -> Newest {
     })
 }
 
-/// Gives a channel that lost its connection this one. The request was admitted like an opening.
+/// Gives a channel this connection: one that lost its own, or whose client saw that first. The request
+/// was admitted like an opening.
 pub(super) async fn go_on(
     mesh: &Mesh,
     claims: &AccessClaims,
     (mut send, recv): (Outlet, Inlet),
     request: &OpenChannel,
-    Resume { flow, generation, received }: Resume,
+    resume: Resume,
 ) {
     let owner = owner(claims, request.channel, request.lane);
-    let lasting = match mesh.kept_channels.find(flow, owner, generation) {
+    let lasting = match mesh.kept_channels.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
         Err(NotFound::Gone) => return answer_last(&mut send, &ChannelReply::Gone).await,
         Err(NotFound::Foreign) => {
@@ -63,8 +63,9 @@ pub(super) async fn go_on(
             return refuse_with(&mut send, refusal(RefusalCode::AccessDenied)).await;
         }
     };
-    let reply = ChannelReply::Attached { received: lasting.detach() };
-    if write_frame(&mut send, &reply).await.is_ok() {
-        lasting.go_on((send, recv), generation, received);
-    }
+    let answer = |offer| match offer {
+        Some(received) => ChannelReply::Attached { received },
+        None => ChannelReply::Gone,
+    };
+    hand_over(&lasting, (send, recv, ()), resume, answer).await;
 }

@@ -95,8 +95,7 @@ pub(super) async fn dial(
         carried: Mutex::new(Carried::over(won.candidate)),
         retired: CancellationToken::new(),
         open_flows: AtomicUsize::new(0),
-        places: AtomicU64::new(0),
-        lasting: Mutex::default(),
+        lasting: Arc::default(),
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });
     let driver = PathDriver::new(mesh.clone(), lane.clone(), won.relayed, won.made.answers);

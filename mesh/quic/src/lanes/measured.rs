@@ -45,7 +45,7 @@ impl MeasuredFlow {
         match read_frame(&mut secured.inlet).await {
             Ok(FlowReply::Attached { .. }) => {
                 let leg = Leg::new(secured.outlet, secured.inlet).ok_or_else(broken)?;
-                let store = Arc::new(Store::default());
+                let store = Arc::new(Store::default()).of_one();
                 let (outlet, inlet, _) = lasting(leg, Arc::new(Unkept), store, None);
                 Ok(Self { outlet, inlet })
             }

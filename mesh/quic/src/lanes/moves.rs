@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,7 +15,7 @@ use rap_mesh_core::{
     paths::Candidate,
     view::peer_has_role,
 };
-use rap_proto::{NodeId, NodeRole, snapshot::Peer};
+use rap_proto::{NodeId, NodeRole, SessionId, snapshot::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -52,40 +52,52 @@ struct Mover {
     over: CancellationToken,
 }
 
+/// What a flow is moved by, for as long as there is one.
 struct Movable {
-    keeper: Arc<LaneKeeper>,
+    keeper: Weak<LaneKeeper>,
     flow: WeakLasting,
 }
 
-/// A flow's place among those of its lane, given back when it ends.
+/// A flow's place among those of its lane, from when it is first on TCP until it is over. By it the
+/// flow tells its lane what becomes of it.
 pub(super) struct Member {
     mesh: Arc<Mesh>,
-    link: Link,
-}
-
-/// How a flow tells its lane what became of it.
-#[derive(Clone)]
-pub(super) struct Link {
     mover: Arc<Mover>,
     flow: u64,
 }
 
 impl Movers {
-    /// Counts a flow that begins over this path.
-    pub(super) fn join(&self, mesh: &Arc<Mesh>, key: LaneKey, over: Candidate) -> Member {
+    /// Counts a flow that is on TCP from now on, over this path.
+    pub(super) fn join(
+        &self,
+        (mesh, key): (&Arc<Mesh>, LaneKey),
+        (keeper, lasting): (&Arc<LaneKeeper>, &Lasting),
+        over: Candidate,
+    ) -> Member {
         let flow = self.counts.last_flow.fetch_add(1, Ordering::Relaxed);
         let mover = {
             let mut lanes = locked(&self.lanes);
             let begin = || Mover::begin(mesh.clone(), key);
             let mover = lanes.entry(key).or_insert_with(begin).clone();
-            let began = Input::Began { flow, over };
-            locked(&mover.machine).handle_input(mesh.clock.moment(), began);
+            let movable = Movable { keeper: Arc::downgrade(keeper), flow: lasting.downgrade() };
+            locked(&mover.flows).insert(flow, movable);
+            // A token that comes meanwhile is told to a flow that has begun.
+            let mut machine = locked(&mover.machine);
+            let began = Input::Began { flow, over, asks_until: keeper.asks_until() };
+            machine.handle_input(mesh.clock.moment(), began);
+            drop(machine);
             mover
         };
         if over.is_relayed() {
             mover.changed.notify_one();
         }
-        Member { mesh: mesh.clone(), link: Link { mover, flow } }
+        Member { mesh: mesh.clone(), mover, flow }
+    }
+
+    /// The client of this session showed another token.
+    pub(super) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        let movers: Vec<Arc<Mover>> = locked(&self.lanes).values().cloned().collect();
+        movers.iter().for_each(|mover| mover.refreshed(mesh, session));
     }
 
     pub(super) fn status(&self) -> MoveStatus {
@@ -101,52 +113,42 @@ impl Movers {
 }
 
 impl Member {
-    pub(super) fn link(&self) -> Link {
-        self.link.clone()
+    pub(super) fn lost(&self) {
+        self.mover.tell(&self.mesh, Input::Lost { flow: self.flow });
     }
 
-    /// From now on the flow can be moved.
-    pub(super) fn may_move(&self, keeper: Arc<LaneKeeper>, flow: &Lasting) {
-        let movable = Movable { keeper, flow: flow.downgrade() };
-        locked(&self.link.mover.flows).insert(self.link.flow, movable);
+    pub(super) fn went_on(&self, over: Option<Candidate>) {
+        self.mover.tell(&self.mesh, Input::WentOn { flow: self.flow, over });
+    }
+
+    /// What a move came to.
+    pub(super) fn moved(&self, over: Candidate, outcome: Result<(), Stayed>) {
+        let (flow, key, counts) = (self.flow, self.mover.key, &self.mesh.lanes.movers.counts);
+        let (count, input) = match outcome {
+            Ok(()) => (&counts.moved, Input::Moved { flow }),
+            Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
+        };
+        if outcome == Err(Stayed::Token) {
+            // Nothing was tried, and nothing is until there is another token.
+            return self.mover.tell(&self.mesh, input);
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
+        self.mover.tell(&self.mesh, input);
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let Link { mover, flow } = &self.link;
-        // What was movable has this lane's mover in it.
-        let gone = locked(&mover.flows).remove(flow);
-        drop(gone);
-        let mut lanes = locked(&self.mesh.lanes.movers.lanes);
+        let Self { mesh, mover, flow } = self;
+        locked(&mover.flows).remove(flow);
+        let mut lanes = locked(&mesh.lanes.movers.lanes);
         let mut machine = locked(&mover.machine);
-        machine.handle_input(self.mesh.clock.moment(), Input::Ended { flow: *flow });
+        machine.handle_input(mesh.clock.moment(), Input::Ended { flow: *flow });
         if machine.is_idle() {
             lanes.remove(&mover.key);
             mover.over.cancel();
         }
-    }
-}
-
-impl Link {
-    pub(super) fn lost(&self, mesh: &Mesh) {
-        self.mover.tell(mesh, Input::Lost { flow: self.flow });
-    }
-
-    pub(super) fn went_on(&self, mesh: &Mesh, over: Option<Candidate>) {
-        self.mover.tell(mesh, Input::WentOn { flow: self.flow, over });
-    }
-
-    /// What a move came to.
-    pub(super) fn moved(&self, mesh: &Mesh, over: Candidate, outcome: Result<(), Stayed>) {
-        let (flow, key, counts) = (self.flow, self.mover.key, &mesh.lanes.movers.counts);
-        let (count, input) = match outcome {
-            Ok(()) => (&counts.moved, Input::Moved { flow }),
-            Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
-        self.mover.tell(mesh, input);
     }
 }
 
@@ -164,6 +166,19 @@ impl Mover {
     fn tell(&self, mesh: &Mesh, input: Input) {
         locked(&self.machine).handle_input(mesh.clock.moment(), input);
         self.changed.notify_one();
+    }
+
+    fn refreshed(&self, mesh: &Mesh, session: SessionId) {
+        // They are let go when the register is: a flow that is over by then takes itself out of it.
+        let keepers: Vec<(u64, Arc<LaneKeeper>)> = {
+            let flows = locked(&self.flows);
+            let all = flows.iter();
+            all.filter_map(|(flow, movable)| Some((*flow, movable.keeper.upgrade()?))).collect()
+        };
+        for (flow, keeper) in keepers.iter().filter(|(_, keeper)| keeper.session() == session) {
+            let until = keeper.asks_until();
+            self.tell(mesh, Input::MayAsk { flow: *flow, until });
+        }
     }
 
     async fn run(self: Arc<Self>, mesh: Arc<Mesh>) {
@@ -205,6 +220,7 @@ impl Mover {
             match effect {
                 Some(Effect::Try(candidate)) => self.try_path(mesh, candidate),
                 Some(Effect::Move { flow, over }) => self.move_flow(mesh, flow, over),
+                Some(Effect::Leave { flow }) => self.leave(flow),
                 None => return,
             }
         }
@@ -223,6 +239,16 @@ impl Mover {
         });
     }
 
+    /// The flow's keeper hears of it as of any loss.
+    fn leave(&self, flow: u64) {
+        let lasting = locked(&self.flows).get(&flow).and_then(|movable| movable.flow.upgrade());
+        let LaneKey { egress, lane, .. } = self.key;
+        tracing::info!(%egress, %lane, "a flow leaves a relay that is none any more");
+        if let Some(lasting) = lasting {
+            lasting.detach();
+        }
+    }
+
     /// In a task of its own: a flow is not left halfway when its lane has no other.
     fn move_flow(self: &Arc<Self>, mesh: &Arc<Mesh>, flow: u64, over: Candidate) {
         let movable = locked(&self.flows).get(&flow).and_then(Movable::both);
@@ -234,8 +260,10 @@ impl Mover {
 }
 
 impl Movable {
+    /// The flow has its keeper, so whoever has the flow has both.
     fn both(&self) -> Option<(Arc<LaneKeeper>, Lasting)> {
-        Some((self.keeper.clone(), self.flow.upgrade()?))
+        let flow = self.flow.upgrade()?;
+        Some((self.keeper.upgrade()?, flow))
     }
 }
 
@@ -252,8 +280,8 @@ fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> (Vec<Candidate>, BTre
     (direct.chain(relayed).collect(), relays)
 }
 
-/// Spreads pauses; no secret.
-fn seed() -> u64 {
+/// Spreads pauses and trials; no secret.
+pub(super) fn seed() -> u64 {
     let mut seed = [0; 8];
     let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
     u64::from_be_bytes(seed)

@@ -6,6 +6,7 @@ use quinn::ConnectionError;
 use rap_mesh_core::{
     Caller,
     carrier::Carrier,
+    carriers::Reason,
     ended::Close,
     paths::egress_order,
     refusals::{refusal, worth_trying_elsewhere},
@@ -25,19 +26,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LaneConnection, LaneKey, Ways,
-    dial::dial,
-    moves::{Link, Member},
-    resume::LaneKeeper,
-    stream,
+    LaneConnection, LaneKey, Ways, carriers::may_use, dial::dial, resume::LaneKeeper, stream,
 };
 use crate::{
+    carried::{OneFlow, Spot, Tag},
     egress::{Origin, Reached, reach},
     entry::Admitted,
     frames::{CHANNEL_REPLY_TIMEOUT, ReadFrameError, read_frame},
     kept::new_name,
-    mesh::{Mesh, locked},
-    pipe::{Inlet, Lasting, Leg, Outlet, lasting, lost},
+    mesh::Mesh,
+    pipe::{Inlet, Leg, Outlet, lasting, lost},
     watch::{SNAPSHOT_WAIT, catch_up},
 };
 
@@ -64,7 +62,6 @@ pub(super) enum Counted {
     },
     OnTcp {
         _place: stream::Place,
-        _member: Option<Member>,
     },
     /// Its connection holds the place, as the flow can go on over another.
     WithItsLeg,
@@ -74,8 +71,7 @@ pub(super) enum Counted {
 pub(super) struct Place {
     mesh: Arc<Mesh>,
     lane: Arc<LaneConnection>,
-    /// No other of this lane has it.
-    number: u64,
+    spot: Spot<OneFlow>,
 }
 
 /// A session's token as the client showed it last.
@@ -179,7 +175,7 @@ async fn ask_self(
     flow.map_err(|refusal| FlowRefused { refusal, by_egress: true })
 }
 
-/// Asks on the lane's carriers, the one that suits it first. What the egress refused on one it would
+/// Asks on the lane's carriers, the one that was chosen first. What the egress refused on one it would
 /// refuse on the other.
 async fn ask(
     mesh: &Arc<Mesh>,
@@ -187,22 +183,33 @@ async fn ask(
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
-    let mut carriers = Carrier::order(key.lane);
-    if carriers[0] == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
+    let chosen = mesh.lanes.choices.choose(mesh, key);
+    let mut carriers: Vec<Carrier> = chosen.carriers().collect();
+    if chosen.first == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
         // Nothing is known to work on QUIC: it is tried again when TCP does not work either.
         carriers.reverse();
     }
     for carrier in carriers {
-        if mesh.carrier.is_some_and(|only| only != carrier) {
+        if !may_use(mesh, key, carrier) {
             continue;
         }
+        let begun = mesh.clock.moment();
         let answer = match carrier {
             Carrier::Quic => ask_on_lane(mesh, (key, ways), asked).await,
             Carrier::Tcp => stream::ask(mesh, (key, ways), asked).await,
         };
         match answer {
             Err(other) if other.is_unreached() => refused = other,
-            answer => return answer,
+            Ok(flow) => {
+                let reason = if carrier == chosen.first { chosen.reason } else { Reason::Failed };
+                mesh.lanes.choices.took(mesh, key, (carrier, reason));
+                if carrier == Carrier::Tcp {
+                    let took = mesh.clock.moment().since(begun);
+                    mesh.lanes.choices.opened(mesh, key, carrier, took);
+                }
+                return Ok(flow);
+            }
+            Err(other) => return Err(other),
         }
     }
     Err(refused)
@@ -216,6 +223,7 @@ async fn ask_on_lane(
     let pick =
         || mesh.lanes.pool.get(mesh.tasks_of(key.lane), key, || dial(mesh.clone(), key, ways));
     let first = pick().await.map_err(here)?;
+    let begun = mesh.clock.moment();
     match request(mesh, &first.value, asked).await {
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
         Err(Failed::Lane) if first.reused || first.value.retired.is_cancelled() => {
@@ -223,7 +231,14 @@ async fn ask_on_lane(
             let second = pick().await.map_err(here)?;
             request(mesh, &second.value, asked).await.map_err(Failed::into_refused)
         }
-        outcome => outcome.map_err(Failed::into_refused),
+        outcome => {
+            if outcome.is_ok() {
+                // How long the lane itself took to open is no matter of each flow.
+                let took = mesh.clock.moment().since(begun);
+                mesh.lanes.choices.opened(mesh, key, Carrier::Quic, took);
+            }
+            outcome.map_err(Failed::into_refused)
+        }
     }
 }
 
@@ -284,7 +299,7 @@ async fn request(
             Ok(Flow::Lane(LaneFlow { egress, send, recv, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
-            let keeper = asked.keeper(mesh, lane.key, name, None);
+            let keeper = asked.keeper(mesh, lane.key, name, Carrier::Quic);
             let flow = last_on_lane(keeper, (send, recv), place);
             flow.ok_or_else(|| refused(RefusalCode::Malformed))
         }
@@ -300,26 +315,25 @@ async fn request(
 /// A flow that began on the lane and goes on elsewhere when that carries nothing any more. `None`
 /// when something came that does not belong to it.
 fn last_on_lane(keeper: LaneKeeper, ends: (Outlet, Inlet), place: Place) -> Option<Flow> {
-    let (store, carried) = (place.mesh.lanes.store.clone(), place.carried());
-    let egress = place.lane.key.egress;
+    let LaneKey { egress, organization, .. } = place.lane.key;
+    let (store, tag) = (place.mesh.lanes.store.of(organization), place.tag());
     let leg = Leg::new(ends.0, ends.1)?.in_place(place);
     let (send, recv, flow) = lasting(leg, Arc::new(keeper), store, None);
-    carried.by(&flow, Resume::FIRST);
+    tag.by(&flow, Resume::FIRST);
     Some(Flow::Lane(LaneFlow { egress, send, recv, _place: Counted::WithItsLeg }))
 }
 
 impl Asked<'_> {
-    /// Who brings the flow of that name another connection. One that begins on TCP moves with those
-    /// of its lane.
+    /// Who brings the flow of that name another connection.
     pub(super) fn keeper(
         &self,
         mesh: &Arc<Mesh>,
         key: LaneKey,
         flow: FlowId,
-        link: Option<Link>,
+        began_on: Carrier,
     ) -> LaneKeeper {
         let opened = (self.request.clone(), self.newest.clone(), flow);
-        LaneKeeper::new(mesh.clone(), key, opened, link)
+        LaneKeeper::new(mesh.clone(), key, opened, began_on)
     }
 }
 
@@ -341,32 +355,15 @@ impl Place {
         let most = mesh.limits.lane_streams as usize;
         let one_more = |open: usize| (open < most).then_some(open + 1);
         lane.open_flows.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        let number = lane.places.fetch_add(1, Ordering::Relaxed);
-        Some(Self { mesh: mesh.clone(), lane: lane.clone(), number })
+        Some(Self { mesh: mesh.clone(), lane: lane.clone(), spot: lane.lasting.spot() })
     }
 
     /// For saying which flow it is that is carried here.
-    pub(super) fn carried(&self) -> OnLane {
-        OnLane { lane: self.lane.clone(), number: self.number }
-    }
-}
-
-/// A place of a lane, whose flow is told when the lane carries nothing any more.
-pub(super) struct OnLane {
-    lane: Arc<LaneConnection>,
-    number: u64,
-}
-
-impl OnLane {
-    pub(super) fn by(self, flow: &Lasting, generation: u32) {
-        locked(&self.lane.lasting).insert(self.number, (flow.downgrade(), generation));
-        // Whoever retired the lane meanwhile did not find it.
-        if self.lane.retired.is_cancelled() {
-            flow.detach_if(generation);
-        }
+    pub(super) fn tag(&self) -> Tag<OneFlow> {
+        self.spot.tag()
     }
 
-    pub(super) fn retired(&self) -> CancellationToken {
+    pub(super) fn lane_retired(&self) -> CancellationToken {
         self.lane.retired.clone()
     }
 }
@@ -375,6 +372,5 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.lane.last_used.store(self.mesh.clock.moment().micros(), Ordering::Relaxed);
         self.lane.open_flows.fetch_sub(1, Ordering::Relaxed);
-        locked(&self.lane.lasting).remove(&self.number);
     }
 }

@@ -2,20 +2,17 @@
 //! is to leave it.
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
 };
 
-use rap_mesh_core::{
-    carrier::Carrier, ended::Close, moves::Stayed, paths::Candidate,
-    refusals::worth_trying_elsewhere,
-};
+use rap_mesh_core::{carrier::Carrier, ended::Close, moves::Stayed, paths::Candidate};
 use rap_proto::{
-    RefusalCode,
+    Moment, SessionId,
     observation::EndReason,
     wire::{
         self,
-        lane::{FlowReply, OpenFlow},
+        lane::OpenFlow,
         resume::{FlowId, Resume},
     },
 };
@@ -23,8 +20,10 @@ use tokio::time::timeout;
 
 use super::{
     LaneKey, Ways,
+    answer::{Failed, received},
+    carriers::may_use,
     dial::dial,
-    moves::Link,
+    moves::Member,
     request::{Newest, Place},
     stream,
 };
@@ -52,9 +51,12 @@ pub(super) struct LaneKeeper {
     key: LaneKey,
     request: OpenFlow,
     newest: Newest,
+    session: SessionId,
     flow: FlowId,
-    /// Of a flow that began on TCP, which is counted there for as long as it lives.
-    link: Option<Link>,
+    /// A flow that began on TCP is counted there for as long as it lives.
+    began_on: Carrier,
+    /// Once the flow was on TCP, wherever it began: it moves with those of its lane.
+    member: OnceLock<Member>,
     care: Mutex<Care>,
 }
 
@@ -66,6 +68,8 @@ struct Care {
     lost: bool,
     /// The generation that the egress was asked for last: each counts once.
     asked: u32,
+    /// Of a flow that fell from QUIC to TCP: what its connection there is counted by.
+    place: Weak<stream::Place>,
 }
 
 /// A further connection, what it leads over where that stays the same, and what it is counted among.
@@ -79,14 +83,8 @@ struct Further {
 
 enum Counted {
     OnLane(Place),
-    OnTcp { _place: stream::Place },
-}
-
-/// Why an attempt came to nothing.
-enum Failed {
-    Passing,
-    /// The egress says no, or has nothing to go on with.
-    Final(Option<Close>),
+    /// The next connection that the flow moves to has it, too.
+    OnTcp(Arc<stream::Place>),
 }
 
 /// A connection on which a flow is asked for. The egress may have moved the flow to it when the
@@ -140,9 +138,28 @@ impl LaneKeeper {
         mesh: Arc<Mesh>,
         key: LaneKey,
         (request, newest, flow): (OpenFlow, Newest, FlowId),
-        link: Option<Link>,
+        began_on: Carrier,
     ) -> Self {
-        Self { mesh, key, request, newest, flow, link, care: Mutex::default() }
+        let (member, care) = (OnceLock::new(), Mutex::default());
+        let session = newest().claims.session;
+        Self { mesh, key, request, newest, session, flow, began_on, member, care }
+    }
+
+    pub(super) const fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Until when the newest token counts.
+    pub(super) fn asks_until(&self) -> Moment {
+        let expires_at = (self.newest)().claims.expires_at;
+        let clock = self.mesh.clock;
+        clock.moment() + expires_at.since(clock.now())
+    }
+
+    /// The flow is on TCP, over this path: from now on it moves with those of its lane.
+    pub(super) fn join(self: &Arc<Self>, flow: &Lasting, over: Candidate) {
+        let join = || self.mesh.lanes.movers.join((&self.mesh, self.key), (self, flow), over);
+        self.member.get_or_init(join);
     }
 
     /// Brings a flow that is in care a connection for as long as it has none.
@@ -154,7 +171,7 @@ impl LaneKeeper {
                 if !flow.needs_nothing() {
                     let LaneKey { egress, lane, .. } = self.key;
                     tracing::info!(%egress, %lane, "a flow lost its path");
-                    self.tell(|link| link.lost(&self.mesh));
+                    self.tell(Member::lost);
                     let leaving = self.mesh.leaving.clone();
                     tokio::select! {
                         () = leaving.cancelled() => {
@@ -173,8 +190,7 @@ impl LaneKeeper {
     /// Moves a flow to this path while the one that it is on still carries it. Whatever comes of it
     /// is told to the lane; when it comes to nothing the flow stays where it is.
     pub(super) async fn go_over(self: Arc<Self>, flow: &Lasting, over: Candidate) {
-        let mesh = &self.mesh;
-        let leaving = mesh.leaving.clone();
+        let leaving = self.mesh.leaving.clone();
         let secured = tokio::select! {
             biased;
             () = leaving.cancelled() => return,
@@ -182,11 +198,11 @@ impl LaneKeeper {
         };
         let secured = match secured {
             Ok(secured) if locked(&self.care).take() => secured,
-            Ok(_) => return self.tell(|link| link.moved(mesh, over, Err(Stayed::Flow))),
-            Err(why) => return self.tell(|link| link.moved(mesh, over, Err(why))),
+            Ok(_) => return self.tell(|member| member.moved(over, Err(Stayed::Flow))),
+            Err(why) => return self.tell(|member| member.moved(over, Err(why))),
         };
         let outcome = self.cut_over(flow, secured).await;
-        self.tell(|link| link.moved(mesh, over, outcome));
+        self.tell(|member| member.moved(over, outcome));
         // The old connection's end can be seen before the answer; it matters when none came.
         if !locked(&self.care).give_back() {
             self.recover(flow.clone());
@@ -198,49 +214,64 @@ impl LaneKeeper {
         let peer = view.peer(self.key.egress).ok_or(Stayed::Path)?;
         // The egress would refuse it, and report that.
         if (self.newest)().claims.check_open(self.mesh.clock.now()).is_err() {
-            return Err(Stayed::Flow);
+            return Err(Stayed::Token);
         }
         let made = stream::try_one(&self.mesh, self.key, peer, over).await;
         made.map(|(secured, _)| secured).map_err(|()| Stayed::Path)
     }
 
     async fn cut_over(&self, flow: &Lasting, secured: Secured) -> Result<(), Stayed> {
-        if !flow.is_carried() {
+        // Held before the flow is looked at, so that it is not given back meanwhile.
+        let place = locked(&self.care).place.upgrade();
+        let is_counted = self.began_on == Carrier::Tcp || place.is_some();
+        if !flow.is_carried() || !is_counted {
             return Err(Stayed::Flow);
         }
-        let received = flow.offer();
         let generation = locked(&self.care).next_generation();
+        let received = flow.offer(generation).map_err(|_| Stayed::Flow)?;
         let resume = Resume { flow: self.flow, generation, received };
         let asking = self.ask(secured.outlet, secured.inlet, resume);
         let outcome = match timeout(REPLY_TIME, asking).await {
-            Ok(Ok((leg, came))) => flow.attach(leg, generation, came).map_err(|_| Stayed::Flow),
-            Ok(Err(Failed::Final(_))) => Err(Stayed::Flow),
-            Ok(Err(Failed::Passing)) | Err(_) => Err(Stayed::Path),
+            Ok(Ok((leg, came))) => {
+                let attached = flow.attach(leg.in_place(place), generation, came);
+                attached.map_err(|_| Stayed::Flow)
+            }
+            Ok(Err(failed)) => Err(failed.stayed()),
+            Err(_) => Err(Stayed::Path),
         };
         if outcome.is_err() {
-            flow.withdraw();
+            flow.withdraw(generation);
         }
         outcome
     }
 
     /// Tells the lane that this flow moves with.
-    fn tell(&self, what: impl FnOnce(&Link)) {
-        if let Some(link) = &self.link {
-            what(link);
+    fn tell(&self, what: impl FnOnce(&Member)) {
+        if let Some(member) = self.member.get() {
+            what(member);
+        }
+    }
+
+    /// The flow has another connection: on TCP over this path, or on its lane.
+    fn went_on(self: &Arc<Self>, flow: &Lasting, over: Option<Candidate>) {
+        match (self.member.get(), over) {
+            (Some(member), over) => member.went_on(over),
+            (None, Some(over)) => self.join(flow, over),
+            (None, None) => {}
         }
     }
 
     /// Tries until the flow has a connection, or is over.
-    async fn bring(&self, flow: &Lasting) {
+    async fn bring(self: &Arc<Self>, flow: &Lasting) {
         let (mut order, mut pause) = (Carrier::order(self.key.lane), FIRST_PAUSE);
         while !flow.needs_nothing() && !flow.expire() {
             match self.attempt(flow, order).await {
-                Ok(over) => return self.tell(|link| link.went_on(&self.mesh, over)),
+                Ok(over) => return self.went_on(flow, over),
                 Err(Failed::Final(close)) => return flow.give_up(close),
-                Err(Failed::Passing) => {
+                Err(Failed::Path | Failed::ForNow) => {
                     tokio::time::sleep(pause).await;
                     pause = LONGEST_PAUSE.min(2 * pause);
-                    // One that connects and then says nothing is not all that is tried.
+                    // One that connects and then says nothing, or no, is not all that is tried.
                     order.reverse();
                 }
             }
@@ -256,25 +287,27 @@ impl LaneKeeper {
         let generation = locked(&self.care).next_generation();
         let asking = async {
             let Further { carrier, outlet, inlet, over, place } = self.reach(order).await?;
+            if let Some(Counted::OnTcp(place)) = &place {
+                locked(&self.care).place = Arc::downgrade(place);
+            }
             let resume = Resume { flow: self.flow, generation, received };
             let asking = self.ask(outlet, inlet, resume);
             let Some(Counted::OnLane(on_lane)) = &place else {
                 let (leg, came) = asking.await?;
                 return Ok((carrier, over, leg.in_place(place), came, None));
             };
-            let on_lane = on_lane.carried();
-            let retired = on_lane.retired();
+            let (tag, retired) = (on_lane.tag(), on_lane.lane_retired());
             let (leg, came) = tokio::select! {
                 biased;
-                asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Passing)??,
-                () = retired.cancelled() => return Err(Failed::Passing),
+                asked = timeout(REPLY_TIME, asking) => asked.map_err(|_| Failed::Path)??,
+                () = retired.cancelled() => return Err(Failed::Path),
             };
-            Ok((carrier, over, leg.in_place(place), came, Some(on_lane)))
+            Ok((carrier, over, leg.in_place(place), came, Some(tag)))
         };
         let asked = timeout(CHANNEL_REPLY_TIMEOUT, asking).await;
-        let (carrier, over, leg, came, on_lane) = asked.unwrap_or(Err(Failed::Passing))?;
+        let (carrier, over, leg, came, tag) = asked.unwrap_or(Err(Failed::Path))?;
         flow.attach(leg, generation, came).map_err(|_| Failed::Final(None))?;
-        on_lane.into_iter().for_each(|lane| lane.by(flow, generation));
+        tag.into_iter().for_each(|tag| tag.by(flow, generation));
         tracing::info!(%carrier, generation, "a flow goes on");
         Ok(over)
     }
@@ -291,28 +324,27 @@ impl LaneKeeper {
                 biased;
                 Ok(further) = &mut first => Ok(further),
                 Ok(further) = &mut other => Ok(further),
-                else => Err(Failed::Passing),
+                else => Err(Failed::Path),
             },
         }
     }
 
     async fn connect(&self, carrier: Carrier) -> Result<Further, Failed> {
         let Self { mesh, key, .. } = self;
-        if mesh.carrier.is_some_and(|only| only != carrier) {
-            return Err(Failed::Passing);
+        if !may_use(mesh, *key, carrier) {
+            return Err(Failed::Path);
         }
         match carrier {
             Carrier::Tcp => {
-                let place = match self.link {
-                    Some(_) => None,
-                    None => {
-                        let _place = stream::Place::take(mesh).ok_or(Failed::Passing)?;
-                        Some(Counted::OnTcp { _place })
+                let place = match self.began_on {
+                    Carrier::Tcp => None,
+                    Carrier::Quic => {
+                        let place = stream::Place::take(mesh).ok_or(Failed::Path)?;
+                        Some(Counted::OnTcp(Arc::new(place)))
                     }
                 };
-                let (secured, over) = stream::dial(mesh, (*key, Ways::All), true)
-                    .await
-                    .map_err(|_| Failed::Passing)?;
+                let (secured, over) =
+                    stream::dial(mesh, (*key, Ways::All), true).await.map_err(|_| Failed::Path)?;
                 let Secured { outlet, inlet, .. } = secured;
                 Ok(Further { carrier, outlet, inlet, over: Some(over), place })
             }
@@ -321,10 +353,10 @@ impl LaneKeeper {
                     .lanes
                     .pool
                     .get(mesh.tasks_of(key.lane), *key, || dial(mesh.clone(), *key, Ways::All));
-                let lane = pick.await.map_err(|_| Failed::Passing)?.value;
+                let lane = pick.await.map_err(|_| Failed::Path)?.value;
                 // A lane that carries a flow is in use.
-                let place = Place::take(mesh, &lane).ok_or(Failed::Passing)?;
-                let (send, recv) = lane.connection.open_bi().await.map_err(|_| Failed::Passing)?;
+                let place = Place::take(mesh, &lane).ok_or(Failed::Path)?;
+                let (send, recv) = lane.connection.open_bi().await.map_err(|_| Failed::Path)?;
                 let (outlet, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
                 let place = Some(Counted::OnLane(place));
                 Ok(Further { carrier, outlet, inlet, over: None, place })
@@ -339,7 +371,7 @@ impl LaneKeeper {
         resume: Resume,
     ) -> Result<(Leg, u64), Failed> {
         let mut asking = Asking(Some((outlet, inlet)));
-        let (outlet, inlet) = asking.0.as_mut().ok_or(Failed::Passing)?;
+        let (outlet, inlet) = asking.0.as_mut().ok_or(Failed::Path)?;
         let admitted = (self.newest)();
         let request = OpenFlow {
             token: admitted.token.clone(),
@@ -347,30 +379,10 @@ impl LaneKeeper {
             resume: Some(resume),
             ..self.request.clone()
         };
-        outlet.write_all(&wire::frame(&request)).await.map_err(|_| Failed::Passing)?;
-        match read_frame(inlet).await.map_err(|_| Failed::Passing)? {
-            FlowReply::Attached { received } => {
-                let (outlet, inlet) = asking.0.take().ok_or(Failed::Passing)?;
-                let leg = Leg::new(outlet, inlet).ok_or(Failed::Passing)?;
-                Ok((leg, received))
-            }
-            FlowReply::Refused(refused) if worth_trying_elsewhere(refused.code) => {
-                Err(Failed::Passing)
-            }
-            FlowReply::Refused(refused) => Err(Failed::Final(Some(ended_by(refused.code)))),
-            // An egress that started again, or never knew of such flows.
-            FlowReply::Gone | FlowReply::Opened => Err(Failed::Final(None)),
-        }
-    }
-}
-
-/// What a refusal means for a flow that runs.
-fn ended_by(code: RefusalCode) -> Close {
-    match code {
-        RefusalCode::SessionTerminated | RefusalCode::AccessDenied => {
-            Close::Ended(EndReason::Terminated)
-        }
-        RefusalCode::LeaseSuperseded => Close::Ended(EndReason::LeaseLost),
-        _ => Close::Ended(EndReason::PathLost),
+        outlet.write_all(&wire::frame(&request)).await.map_err(|_| Failed::Path)?;
+        let came = received(read_frame(inlet).await)?;
+        let (outlet, inlet) = asking.0.take().ok_or(Failed::Path)?;
+        let leg = Leg::new(outlet, inlet).ok_or(Failed::Path)?;
+        Ok((leg, came))
     }
 }

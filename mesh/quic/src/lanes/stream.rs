@@ -10,6 +10,7 @@ use std::{
 };
 
 use rap_mesh_core::{
+    carrier::Carrier,
     ended::Close,
     paths::{Candidate, PathBook},
     refusals::refusal,
@@ -99,18 +100,17 @@ pub(super) async fn ask(
     outlet.write_all(&wire::frame(&request)).await.map_err(|_| unavailable())?;
     match read_frame(&mut inlet).await {
         Ok(FlowReply::Opened) => {
-            let _place = Counted::OnTcp { _place: place, _member: None };
+            let _place = Counted::OnTcp { _place: place };
             let egress = key.egress;
             Ok(Flow::Lane(LaneFlow { egress, send: outlet, recv: inlet, _place }))
         }
         Ok(FlowReply::Attached { .. }) => {
             let leg = Leg::new(outlet, inlet).ok_or_else(unavailable)?;
-            let member = mesh.lanes.movers.join(mesh, key, over);
-            let keeper = Arc::new(asked.keeper(mesh, key, name, Some(member.link())));
-            let store = mesh.lanes.store.clone();
+            let keeper = Arc::new(asked.keeper(mesh, key, name, Carrier::Tcp));
+            let store = mesh.lanes.store.of(key.organization);
             let (send, recv, flow) = lasting(leg, keeper.clone(), store, None);
-            member.may_move(keeper, &flow);
-            let _place = Counted::OnTcp { _place: place, _member: Some(member) };
+            keeper.join(&flow, over);
+            let _place = Counted::OnTcp { _place: place };
             Ok(Flow::Lane(LaneFlow { egress: key.egress, send, recv, _place }))
         }
         Ok(FlowReply::Gone) => Err(here(refusal(RefusalCode::Malformed))),

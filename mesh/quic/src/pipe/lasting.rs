@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use rap_mesh_core::{
-    carrier::MAX_DATA,
+    carrier::{Carrier, MAX_DATA},
     ended::{Close, DONE},
     resume::{End, RESUME_WITHIN, Refused},
 };
@@ -30,7 +30,7 @@ use crate::mesh::locked;
 use held::Held;
 
 pub(crate) use leg::Leg;
-pub(crate) use store::Store;
+pub(crate) use store::{OfStore, Store};
 
 /// Who brings a flow its next connection.
 pub(crate) trait Keeper: Send + Sync {
@@ -63,7 +63,7 @@ pub(crate) struct LastingOutlet {
 pub(crate) fn lasting(
     leg: Leg,
     keeper: Arc<dyn Keeper>,
-    store: Arc<Store>,
+    store: OfStore,
     kept: Option<Box<dyn Any + Send>>,
 ) -> (Outlet, Inlet, Lasting) {
     let held = Arc::new_cyclic(|me| Mutex::new(Held::new(me.clone(), leg, keeper, store, kept)));
@@ -78,28 +78,28 @@ impl Lasting {
         locked(&self.0).attach(leg, generation, received)
     }
 
-    /// Goes on over the connection on which somebody asked for it and was answered. One that is no
-    /// good is left, and another can come. Returns whether it goes on.
+    /// Goes on over the connection on which somebody asked for it and was answered, which has this
+    /// place. One that is no good is left, and another can come. Returns whether it goes on.
     pub(crate) fn go_on(
         &self,
-        (send, recv): (Outlet, Inlet),
+        (send, recv, place): (Outlet, Inlet, impl Any + Send),
         generation: u32,
         received: u64,
     ) -> bool {
         let Some(leg) = Leg::new(send, recv) else { return false };
-        let attached = self.attach(leg, generation, received);
+        let attached = self.attach(leg.in_place(place), generation, received);
         attached.inspect_err(|error| tracing::info!(?error, "a flow does not go on")).is_ok()
     }
 
     /// How far this side came, for asking for another connection, or granting it, while the one of
-    /// now stays. To be followed by [`Self::attach`] or [`Self::withdraw`].
-    pub(crate) fn offer(&self) -> u64 {
-        locked(&self.0).offer()
+    /// now stays. To be followed by [`Self::attach`] or [`Self::withdraw`] of the same generation.
+    pub(crate) fn offer(&self, generation: u32) -> Result<u64, Refused> {
+        locked(&self.0).offer(generation)
     }
 
-    /// No other connection came. Does nothing after one did.
-    pub(crate) fn withdraw(&self) {
-        locked(&self.0).withdraw();
+    /// No other connection came. Does nothing after one did, or after a newer offer.
+    pub(crate) fn withdraw(&self, generation: u32) {
+        locked(&self.0).withdraw(generation);
     }
 
     /// Whether it has a connection, and needs one.
@@ -156,16 +156,16 @@ impl Lasting {
 pub(crate) struct WeakLasting(std::sync::Weak<Mutex<Held>>);
 
 impl WeakLasting {
-    pub(crate) fn is_gone(&self) -> bool {
-        self.0.strong_count() == 0
-    }
-
     pub(crate) fn upgrade(&self) -> Option<Lasting> {
         self.0.upgrade().map(Lasting)
     }
 }
 
 impl LastingInlet {
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        locked(&self.held).carrier()
+    }
+
     pub(super) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {
         poll_fn(|context| self.poll_pieces(context, pieces)).await
     }
@@ -222,6 +222,10 @@ impl LastingInlet {
 }
 
 impl LastingOutlet {
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        locked(&self.held).carrier()
+    }
+
     pub(super) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {
         poll_fn(|context| {
             let mut held = locked(&self.held);

@@ -11,11 +11,14 @@ use std::{
 
 use rap_proto::Moment;
 
-use super::socket::{Batch, FlowSocket};
+use super::{
+    socket::{Batch, FlowSocket},
+    turns::{Carried, Way},
+};
 use crate::clock::Clock;
 
-/// Batches that one flow forwards before others get their turn.
-const BATCHES_PER_TURN: usize = 8;
+/// Batches that one flow forwards before the tasks of others are looked at.
+const BATCHES_IN_A_ROW: usize = 8;
 
 pub(super) struct Forwarding {
     asker: FlowSocket,
@@ -36,25 +39,30 @@ impl Forwarding {
         Moment::from_micros(self.last_used.load(Ordering::Relaxed))
     }
 
-    /// Forwards both ways until it is dropped, or a socket fails for good.
-    pub(super) async fn run(self: Arc<Self>) {
+    /// Forwards both ways, in its turns, until it is dropped, or a socket fails for good.
+    pub(super) async fn run(self: Arc<Self>, carried: Carried) {
         let stopped = tokio::select! {
             biased;
-            stopped = self.forward(&self.asker, &self.target) => stopped,
-            stopped = self.forward(&self.target, &self.asker) => stopped,
+            stopped = self.forward(&carried.up, &self.asker, &self.target) => stopped,
+            stopped = self.forward(&carried.down, &self.target, &self.asker) => stopped,
         };
         if let Err(error) = stopped {
             tracing::warn!(%error, "a relayed flow's socket failed");
         }
     }
 
-    async fn forward(&self, from: &FlowSocket, to: &FlowSocket) -> io::Result<()> {
+    async fn forward(&self, way: &Way, from: &FlowSocket, to: &FlowSocket) -> io::Result<()> {
         let mut batch = Batch::new();
         loop {
             from.readable().await?;
-            for _ in 0..BATCHES_PER_TURN {
-                match from.receive(&mut batch) {
-                    Ok(()) => to.send(&batch).await?,
+            for _ in 0..BATCHES_IN_A_ROW {
+                let mut turn = way.next_turn().await;
+                match from.receive(&mut batch, turn.room()) {
+                    Ok(()) => {
+                        turn.admit(&mut batch);
+                        // While the link has no room, it stays this flow's turn.
+                        to.send(&batch).await?;
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     // The other side's port is closed for now (ICMP); it may open again.
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}

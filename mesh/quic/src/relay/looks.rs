@@ -14,7 +14,7 @@ use rap_mesh_core::{
     refusals::refusal,
 };
 use rap_proto::{
-    NodeId, RefusalCode,
+    Lane, NodeId, RefusalCode,
     wire::hop::{CALL_TTL_MS, KNOCK_BYTES, Reply, knock},
 };
 use tokio::time::timeout;
@@ -109,7 +109,7 @@ async fn look(
 
 fn open(mesh: &Mesh, origin: Origin) -> Option<(Awaiting, u16, [u8; 16])> {
     let like = SocketAddr::new(origin.proven, 0);
-    let socket = Awaiting::bind(&*mesh.network, origin.own, like).ok()?;
+    let socket = Awaiting::bind(&*mesh.network, Lane::Interactive, origin.own, like).ok()?;
     let port = socket.local_port().ok()?;
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;

@@ -85,14 +85,14 @@ async fn set_up_flow(
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
     let (socket, beyond) = match leg {
         Leg::Target(node, addresses) => {
-            (towards(mesh, caller.node, (node, &addresses)).await, None)
+            (towards(mesh, onward.lane, caller.node, (node, &addresses)).await, None)
         }
         Leg::Relay(relay, rest) => {
             let (socket, beyond) = lead_on(mesh, relay, rest).await?;
             (socket.connect(canonical(beyond.address)), Some(beyond))
         }
     };
-    let (forwarding, port) = forwarding(mesh, (asker, origin.own), socket)?;
+    let (forwarding, port) = forwarding(mesh, onward.lane, (asker, origin.own), socket)?;
     let flow = place.keep_running(forwarding, beyond)?;
     tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a path set up");
     Ok(Reply::FlowReady { flow, port })
@@ -125,7 +125,7 @@ async fn lead_on(
     rest: Onward,
 ) -> Result<(Promised, RelayedFlow), NotSetUp> {
     let hop = hops::connected(mesh, relay).await.map_err(OnwardRefused::from)?;
-    let bound = Promised::bind(&*mesh.network, hop.own(), hop.remote());
+    let bound = Promised::bind(&*mesh.network, rest.lane, hop.own(), hop.remote());
     let bound = bound.and_then(|socket| Ok((socket.local_port()?, socket)));
     let (port, socket) = bound.map_err(|_| RefusalCode::PathUnavailable)?;
     let beyond = hops::set_up_onward(mesh, (relay, hop), rest, port).await?;

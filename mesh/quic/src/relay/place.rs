@@ -10,6 +10,7 @@ use super::{
     Running,
     forward::Forwarding,
     stream::{Towards, expect},
+    turns::Carried,
 };
 use crate::{
     hops::{Refreshed, RelayedFlow},
@@ -47,8 +48,9 @@ impl Place<'_> {
         if !state.table.led_on(self.flow) {
             return Err(RefusalCode::PathUnavailable);
         }
+        let carried = state.carry(&self.mesh.relay.turns, self.flow)?;
         let there = self.mesh.tasks_of(self.lane);
-        let task = there.spawn(run(mesh, self.flow, forwarding.clone(), beyond));
+        let task = there.spawn(run(mesh, self.flow, (forwarding.clone(), carried), beyond));
         let task = AbortOnDropHandle::new(task);
         state.running.insert(self.flow, Running { forwarding: Some(forwarding), _task: task });
         self.is_kept = true;
@@ -81,11 +83,16 @@ impl Drop for Place<'_> {
 }
 
 /// Forwards until a socket fails or the next leg is lost, and gives the place back.
-async fn run(mesh: Arc<Mesh>, flow: u64, forwarding: Arc<Forwarding>, beyond: Option<RelayedFlow>) {
+async fn run(
+    mesh: Arc<Mesh>,
+    flow: u64,
+    (forwarding, carried): (Arc<Forwarding>, Carried),
+    beyond: Option<RelayedFlow>,
+) {
     match &beyond {
-        None => forwarding.run().await,
+        None => forwarding.run(carried).await,
         Some(beyond) => tokio::select! {
-            () = forwarding.run() => {}
+            () = forwarding.run(carried) => {}
             () = lost(beyond) => tracing::debug!(flow, "the next leg of a path is lost"),
         },
     }

@@ -18,7 +18,7 @@ use rap_mesh_core::{
     refusals::refusal,
 };
 use rap_proto::{
-    NodeId, RefusalCode,
+    Lane, NodeId, RefusalCode,
     wire::hop::{CALL_TTL_MS, Call, Reply, knock},
 };
 use serde::Serialize;
@@ -256,7 +256,12 @@ impl Drop for Waiting<'_> {
 
 /// A socket to a node that keeps itself reachable here on QUIC, towards wherever its datagrams come
 /// from. `None` when it does not, or does not knock in time.
-pub(super) async fn knocked(mesh: &Mesh, asker: NodeId, node: NodeId) -> Option<FlowSocket> {
+pub(super) async fn knocked(
+    mesh: &Mesh,
+    lane: Lane,
+    asker: NodeId,
+    node: NodeId,
+) -> Option<FlowSocket> {
     let Line { calls, origin } = mesh.reachable.line(node)?;
     // Where no datagram comes from, none gets to.
     if origin.carrier == Carrier::Tcp {
@@ -264,7 +269,7 @@ pub(super) async fn knocked(mesh: &Mesh, asker: NodeId, node: NodeId) -> Option<
     }
     let _place = Waiting::begin(mesh, asker, node).ok()?;
     let like = SocketAddr::new(origin.proven, 0);
-    let socket = Awaiting::bind(&*mesh.network, origin.own, like).ok()?;
+    let socket = Awaiting::bind(&*mesh.network, lane, origin.own, like).ok()?;
     let port = socket.local_port().ok()?;
     let mut secret = [0; 16];
     rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use quinn_udp::{RecvMeta, Transmit};
-use rap_proto::wire::hop::KNOCK_BYTES;
+use rap_mesh_core::bounds::Run;
+use rap_proto::{Lane, wire::hop::KNOCK_BYTES};
 
 use crate::{Network, RelayedUdp};
 
@@ -36,21 +37,52 @@ pub(super) struct Batch {
     bytes: Vec<u8>,
     runs: [RecvMeta; BATCH],
     received: usize,
+    strangers: u64,
 }
 
 impl Batch {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; BATCH * RUN_BYTES], runs: [RecvMeta::default(); BATCH], received: 0 }
+        Self {
+            bytes: vec![0; BATCH * RUN_BYTES],
+            runs: [RecvMeta::default(); BATCH],
+            received: 0,
+            strangers: 0,
+        }
     }
 
-    /// Empties the runs that others sent before it was known who the peer is, and those that are
-    /// this datagram, once or several times, and nothing else.
-    fn leave_out(&mut self, peer: SocketAddr, datagram: &[u8]) {
+    /// How many datagrams of it were left out because they came from elsewhere.
+    pub(super) const fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
+    /// Leaves out the last datagrams of a run that `admit` does not want. Says how many bytes stay.
+    pub(super) fn shorten(&mut self, mut admit: impl FnMut(Run) -> usize) -> usize {
+        let runs = self.runs[..self.received].iter_mut().filter(|run| run.len > 0);
+        let lengths = runs.map(|run| {
+            let stride = run.stride.max(1);
+            let datagrams = admit(Run { bytes: run.len, stride });
+            run.len = run.len.min(datagrams.saturating_mul(stride));
+            run.len
+        });
+        lengths.sum()
+    }
+
+    /// Empties the runs that others sent before the socket was told who its peer is.
+    fn leave_out_strangers(&mut self, peer: SocketAddr) {
+        let is_peer = |from: SocketAddr| {
+            from.port() == peer.port() && from.ip().to_canonical() == peer.ip().to_canonical()
+        };
+        for run in self.runs[..self.received].iter_mut().filter(|run| !is_peer(run.addr)) {
+            self.strangers += run.len.div_ceil(run.stride.max(1)) as u64;
+            run.len = 0;
+        }
+    }
+
+    /// Empties the runs that are this datagram, once or several times, and nothing else.
+    fn leave_out(&mut self, datagram: &[u8]) {
         let runs = self.runs[..self.received].iter_mut().zip(self.bytes.chunks(RUN_BYTES));
         for (run, bytes) in runs {
-            if run.addr != peer
-                || bytes[..run.len].chunks(run.stride.max(1)).all(|one| one == datagram)
-            {
+            if bytes[..run.len].chunks(run.stride.max(1)).all(|one| one == datagram) {
                 run.len = 0;
             }
         }
@@ -61,10 +93,11 @@ impl Promised {
     /// A socket of our address `own`. The port that it will speak with is another of this peer's.
     pub(super) fn bind(
         network: &dyn Network,
+        lane: Lane,
         own: Option<IpAddr>,
         peer: SocketAddr,
     ) -> io::Result<Self> {
-        let socket = bound(network, own, peer)?;
+        let socket = bound(network, lane, own, peer)?;
         socket.connect(peer)?;
         Ok(Self(socket))
     }
@@ -85,10 +118,11 @@ impl Awaiting {
     /// A socket of our address `own`. Whoever knocks has an address of this kind.
     pub(super) fn bind(
         network: &dyn Network,
+        lane: Lane,
         own: Option<IpAddr>,
         like: SocketAddr,
     ) -> io::Result<Self> {
-        Ok(Self(bound(network, own, like)?))
+        Ok(Self(bound(network, lane, own, like)?))
     }
 
     pub(super) fn local_port(&self) -> io::Result<u16> {
@@ -136,6 +170,7 @@ impl Awaiting {
 /// A socket of our address `own`, for a peer of this kind.
 fn bound(
     network: &dyn Network,
+    lane: Lane,
     own: Option<IpAddr>,
     like: SocketAddr,
 ) -> io::Result<Box<dyn RelayedUdp>> {
@@ -144,24 +179,29 @@ fn bound(
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let own = own.filter(|own| own.is_ipv4() == like.is_ipv4()).unwrap_or(any);
-    network.relayed(SocketAddr::new(own, 0))
+    network.relayed(SocketAddr::new(own, 0), lane)
 }
 
 impl FlowSocket {
     /// A socket of our address `own` that speaks with `peer` alone.
     pub(super) fn connect(
         network: &dyn Network,
+        lane: Lane,
         own: Option<IpAddr>,
         peer: SocketAddr,
     ) -> io::Result<Self> {
-        Promised::bind(network, own, peer)?.connect(peer)
+        Promised::bind(network, lane, own, peer)?.connect(peer)
     }
 
     /// The same with the first of these addresses that has a route.
-    pub(super) fn to_first(network: &dyn Network, addresses: &[SocketAddr]) -> io::Result<Self> {
+    pub(super) fn to_first(
+        network: &dyn Network,
+        lane: Lane,
+        addresses: &[SocketAddr],
+    ) -> io::Result<Self> {
         let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
         for address in addresses {
-            match Self::connect(network, None, *address) {
+            match Self::connect(network, lane, None, *address) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => failure = error,
             }
@@ -177,15 +217,17 @@ impl FlowSocket {
         poll_fn(|cx| self.socket.poll_readable(cx)).await
     }
 
-    /// Receives what is there, at most one batch.
-    pub(super) fn receive(&self, batch: &mut Batch) -> io::Result<()> {
-        batch.received = 0;
-        let mut room = batch.bytes.chunks_mut(RUN_BYTES);
+    /// Receives what is there, at most one batch, and of runs as many as have `room` for sure.
+    pub(super) fn receive(&self, batch: &mut Batch, room: usize) -> io::Result<()> {
+        (batch.received, batch.strangers) = (0, 0);
+        let mut rooms = batch.bytes.chunks_mut(RUN_BYTES);
         let mut slices: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(room.next().unwrap_or_default()));
-        batch.received = self.socket.try_receive(&mut slices, &mut batch.runs)?;
+            std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
+        let most = (room / RUN_BYTES).clamp(1, BATCH);
+        batch.received = self.socket.try_receive(&mut slices[..most], &mut batch.runs)?;
+        batch.leave_out_strangers(self.peer);
         if let Some(knock) = &self.knock {
-            batch.leave_out(self.peer, knock);
+            batch.leave_out(knock);
         }
         Ok(())
     }

@@ -18,16 +18,18 @@ use rap_proto::{
         hop::{Reply, TICKET_TTL_MS},
     },
 };
-use rap_splice::pass;
+use rap_splice::pass_in_turns;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::OwnedSemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Running, State,
     reachable::{Back, called_back},
+    turns::Carried,
 };
 use crate::{
     mesh::{Mesh, locked},
+    network::put_in_lane,
     race::race,
     tcp::{dialled, within},
 };
@@ -132,10 +134,16 @@ pub(crate) async fn join(
         state.table.remove(flow);
         return mesh.refused(RefusalCode::PeerNotTrusted, None);
     }
+    let lane = state.table.flow(flow).map(|flow| flow.lane);
+    let (Some(lane), Ok(carried)) = (lane, state.carry(&mesh.relay.turns, flow)) else {
+        state.table.remove(flow);
+        return mesh.refused(RefusalCode::LimitReached, None);
+    };
+    put_in_lane(&asker, lane);
     let over = mesh.clone();
     let task = mesh.bulk.spawn(async move {
         let _place = place;
-        if let Err(error) = carry(&over, asker, to).await {
+        if let Err(error) = carry(&over, (asker, lane), to, carried).await {
             tracing::debug!(%error, flow, "a relayed stream broke");
         }
         let mut state = locked(&over.relay.state);
@@ -145,8 +153,13 @@ pub(crate) async fn join(
     state.running.insert(flow, Running { forwarding: None, _task: AbortOnDropHandle::new(task) });
 }
 
-/// Passes bytes both ways until both ends have closed, or one of them breaks.
-async fn carry(mesh: &Mesh, asker: TcpStream, to: Towards) -> io::Result<()> {
+/// Passes bytes both ways, in its turns, until both ends have closed, or one of them breaks.
+async fn carry(
+    mesh: &Mesh,
+    (asker, lane): (TcpStream, Lane),
+    to: Towards,
+    carried: Carried,
+) -> io::Result<()> {
     let (target, _place) = match to {
         Towards::Target { asker, node, addresses } => {
             reached(mesh, asker, (node, &addresses)).await?
@@ -157,8 +170,12 @@ async fn carry(mesh: &Mesh, asker: TcpStream, to: Towards) -> io::Result<()> {
             (relay, None)
         }
     };
+    put_in_lane(&target, lane);
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
-    tokio::try_join!(pass(&asker, &target, &up), pass(&target, &asker, &down))?;
+    tokio::try_join!(
+        pass_in_turns(&asker, &target, &up, &carried.up),
+        pass_in_turns(&target, &asker, &down, &carried.down),
+    )?;
     Ok(())
 }
 

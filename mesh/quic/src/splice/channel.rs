@@ -7,11 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use rap_mesh_core::{ended::ended_reason, shape::Direction};
+use rap_mesh_core::{carrier::Carrier, ended::ended_reason, shape::Direction};
 use rap_proto::observation::EndReason;
 
 use super::{CopyEnd, Counters, Halves, Side, natural};
 use crate::{
+    lanes::Metered,
     pipe::{Inlet, Outlet, Unsent},
     shaping::Shaped,
 };
@@ -25,14 +26,16 @@ pub(crate) async fn splice(
     client: &mut Halves<'_>,
     lane: &mut Halves<'_>,
     shaped: Option<&Shaped>,
-    counters: &Counters,
+    (counters, [up_meter, down_meter]): (&Counters, [Metered; 2]),
     over: impl Future<Output = EndReason>,
 ) -> EndReason {
     let cut = {
         let up_pace = shaped.map(|shaped| Pace { shaped, direction: Direction::Up });
         let down_pace = shaped.map(|shaped| Pace { shaped, direction: Direction::Down });
-        let up = copy(client.recv, lane.send, up_pace, &counters.up, Side::Client);
-        let down = copy(lane.recv, client.send, down_pace, &counters.down, Side::Lane);
+        let up_count = (&counters.up, up_meter);
+        let down_count = (&counters.down, down_meter);
+        let up = copy(client.recv, lane.send, up_pace, up_count, Side::Client);
+        let down = copy(lane.recv, client.send, down_pace, down_count, Side::Lane);
         tokio::pin!(up, down, over);
         let (mut up_open, mut down_open) = (true, true);
         let mut first = None;
@@ -74,19 +77,21 @@ async fn copy(
     from: &mut Inlet,
     to: &mut Outlet,
     pace: Option<Pace<'_>>,
-    count: &AtomicU64,
+    (count, mut meter): (&AtomicU64, Metered),
     source: Side,
 ) -> CopyEnd {
     let stopped = to.stopped();
     tokio::pin!(stopped);
     let mut pieces: [Bytes; PIECES] = Default::default();
     loop {
+        let asked = meter.begin();
         let read = tokio::select! {
             biased;
             read = from.pieces(&mut pieces) => read,
             // A receiver that is gone is noticed also while the source is silent.
             unsent = &mut stopped => return ended(from, unsent, source),
         };
+        meter.read(asked);
         let received = match read {
             Ok(0) => {
                 // It fails only when the receiver stopped listening, which changes nothing now.
@@ -97,16 +102,30 @@ async fn copy(
             Err(broken) => return CopyEnd::Cut(source.broke(broken)),
         };
         if let Some(pace) = pace.filter(|pace| !pace.shaped.is_free()) {
-            if let Err(unsent) = paced(received, to, pace, stopped.as_mut(), count).await {
+            let bytes = received.iter().map(Bytes::len).sum();
+            let counted = (count, &mut meter);
+            if let Err(unsent) = paced(received, to, pace, stopped.as_mut(), counted).await {
                 return ended(from, unsent, source);
             }
+            meter.passed(bytes, || carrier(from, to, source));
             continue;
         }
         let bytes: usize = received.iter().map(Bytes::len).sum();
+        let begun = meter.begin();
         match to.write_pieces(received).await {
             Ok(()) => count.fetch_add(bytes as u64, Ordering::Relaxed),
             Err(unsent) => return ended(from, unsent, source),
         };
+        meter.wrote(begun);
+        meter.passed(bytes, || carrier(from, to, source));
+    }
+}
+
+/// What the lane's end of a direction is on.
+fn carrier(from: &Inlet, to: &Outlet, source: Side) -> Option<Carrier> {
+    match source {
+        Side::Client => to.carrier(),
+        Side::Lane => from.carrier(),
     }
 }
 
@@ -123,7 +142,7 @@ async fn paced(
     to: &mut Outlet,
     Pace { shaped, direction }: Pace<'_>,
     mut stopped: Pin<&mut impl Future<Output = Unsent>>,
-    count: &AtomicU64,
+    (count, meter): (&AtomicU64, &mut Metered),
 ) -> Result<(), Unsent> {
     let mut left: usize = pieces.iter().map(Bytes::len).sum();
     while left > 0 {
@@ -135,7 +154,9 @@ async fn paced(
         };
         let mut part: [Bytes; PIECES] = Default::default();
         let filled = split_off(pieces, granted, &mut part);
+        let begun = meter.begin();
         to.write_pieces(&mut part[..filled]).await?;
+        meter.wrote(begun);
         count.fetch_add(granted as u64, Ordering::Relaxed);
         left -= granted;
     }

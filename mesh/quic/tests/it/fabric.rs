@@ -24,8 +24,8 @@ use rap_proto::{
     refusal::Refusal,
     signed,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
-        Trust,
+        Assignment, Manifest, Peer, Peers, Places, Resource, Resources, RoleScope, StalePolicy,
+        Target, Trust,
     },
     token::{AccessClaims, ChannelGrant},
 };
@@ -331,6 +331,7 @@ impl Fabric {
                 peers: Peers { peers: peers.collect() },
                 resources: Resources { resources },
                 bandwidth: self.plan.bandwidth.clone(),
+                places: Places::default(),
             },
         )
     }
@@ -386,7 +387,7 @@ impl Fabric {
         self.connect_through((ENTRY, address), None, token, key).await
     }
 
-    async fn connect_on(
+    pub(crate) async fn connect_on(
         &self,
         carrier: Option<Carrier>,
         token: Vec<u8>,

@@ -2,15 +2,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod answers;
+mod carriers;
 mod carry;
 mod chains;
 mod ends;
 mod fabric;
+mod fallen;
 mod fence;
 mod holes;
 mod leases;
 mod limits;
 mod media;
+mod messages;
 mod moves;
 mod own;
 mod paths;
@@ -18,6 +22,7 @@ mod peers;
 mod raw;
 mod reachable;
 mod refusals;
+mod relaying;
 mod resume;
 mod shaping;
 mod targets;

@@ -98,8 +98,8 @@ async fn a_rule_for_media_shapes_media_and_the_status_shows_it() {
     let traffic = Traffic { lane: Some(Lane::Media), ..Traffic::default() };
     let allowance = Allowance { cap: Some("8mbit".parse().unwrap()), reserved: None };
     let said = OrganizationBandwidth {
-        granted: Allowance::default(),
         rules: vec![BandwidthRule { traffic, allowance }],
+        ..OrganizationBandwidth::default()
     };
     fabric.plan.bandwidth = Bandwidth { node: None, organizations: [(ORGANIZATION, said)].into() };
     fabric.publish();

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rap_mesh::{Carrier, MeshLimits, MoveStatus, client::ClientSession};
@@ -22,13 +23,16 @@ use tokio::{
 
 use crate::{
     carry::{PART, Transfer, until},
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, open, start_seen},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, start_seen},
     targets::{echo, serve},
     traffic::pattern,
 };
 
 /// More than all windows and buffers between two ends hold.
 const MORE_THAN_FITS: usize = 64 * 1024 * 1024;
+
+/// Whatever is worth moving was tried by then.
+const TRIED_BY: Duration = Duration::from_secs(6);
 
 fn moves(fabric: &Fabric) -> MoveStatus {
     fabric.nodes[&ENTRY].endpoint.status().tcp_moves
@@ -228,6 +232,27 @@ async fn a_flow_that_is_full_in_both_directions_moves_and_nothing_is_lost_or_dou
     timeout(2 * PATIENCE, reader.read_to_end(&mut received)).await.unwrap().unwrap();
     assert_eq!(Digest::of(&received), Digest::of(&pattern(MORE_THAN_FITS)));
     writing.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_whose_token_has_expired_is_left_alone_until_its_client_shows_another() {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let mut claims = fabric.claims();
+    claims.expires_at = now() + Duration::from_secs(2);
+    let session = fabric.connect(&claims).await.unwrap();
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART / 16).await;
+    until("the token has expired", || now() > claims.expires_at).await;
+    let egress = fabric.address(EGRESS);
+    open_direct_path(&mut fabric, egress);
+    tokio::time::sleep(TRIED_BY).await;
+    let MoveStatus { relayed, moved, stayed, trials } = moves(&fabric);
+    assert_eq!((relayed, moved, stayed, trials), (1, 0, 0, 0), "nothing is tried");
+    session.refresh(fabric.token(&fabric.claims())).await.unwrap();
+    until("the flow moved", || moves(&fabric).moved == 1).await;
+    transfer.goes_on(PART / 16).await;
+    transfer.ends_whole().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

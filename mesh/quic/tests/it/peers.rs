@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_mesh::{AskPeerError, Carrier, Path};
-use rap_mesh_core::score::{Candidate, Identity, Measured, Preference};
-use rap_proto::{Lane, NodeId, NodeRole, Timestamp};
+use rap_mesh_core::score::{Candidate, Identity, Measured};
+use rap_proto::{Lane, NodeId, NodeRole, Preference, Timestamp};
 
 use crate::{
     fabric::{CLUSTER, EGRESS, ENTRY, Fabric, RELAY, RELAY_2, now, open, platform},

@@ -65,7 +65,10 @@ pub(crate) fn dial_with(
     }
 }
 
-async fn introduce(fabric: &Fabric, connection: &Connection) -> (SendStream, RecvStream) {
+pub(crate) async fn introduce(
+    fabric: &Fabric,
+    connection: &Connection,
+) -> (SendStream, RecvStream) {
     let mut exported = [0; 32];
     connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").unwrap();
     let token = fabric.token(&fabric.claims());

@@ -6,14 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use rap_mesh::{
     Carrier, MeshLimits,
     client::{Channel, ClientSession, SessionEnd, end_reason},
 };
-use rap_mesh_core::carrier::{MAX_DATA, data_head};
 use rap_proto::{
     ChannelKind, Digest, Lane, NodeId, RefusalCode, SessionId, Signer as _,
     key::LocalKey,
@@ -29,29 +27,22 @@ use rap_proto::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinHandle,
     time::timeout,
 };
 
 use crate::{
-    carry::{PART, Transfer, proxy_on, until},
+    carry::{PART, Transfer, until},
     fabric::{
         EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, open, own,
         start_seen, stream,
     },
-    holes::by_hand,
-    raw::{read, write},
-    targets::{counter, echo, serve, serve_on},
+    targets::{counter, echo, serve_on},
     tcp::{Raw, held},
     traffic::{exchange, pattern},
 };
 
-/// After that much silence QUIC gives a lane's connection up.
-const LANE_IDLE: Duration = Duration::from_secs(10);
-/// What cannot be written in this time waits for somebody who reads.
-const FULL: Duration = Duration::from_millis(500);
 const OTHER_SESSION: SessionId = SessionId::from_u128(0x5f);
 
 /// A way to the egress whose connections die after so many bytes from the entry; nobody gets
@@ -66,7 +57,7 @@ async fn brittle(
 }
 
 /// The same at a socket that is there already.
-fn brittle_on(
+pub(crate) fn brittle_on(
     listener: TcpListener,
     target: SocketAddr,
     lives_for: u64,
@@ -98,20 +89,24 @@ fn brittle_on(
 }
 
 #[derive(Debug, Default)]
-struct Connections {
+pub(crate) struct Connections {
     came: AtomicUsize,
     gone: AtomicUsize,
 }
 
 impl Connections {
-    async fn all_gone(&self) {
+    pub(crate) fn lost(&self) -> usize {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) async fn all_gone(&self) {
         let left = || self.came.load(Ordering::Relaxed) - self.gone.load(Ordering::Relaxed);
         until("every connection is cut", || left() == 0).await;
     }
 }
 
 /// A cluster whose entry has only this way to its egress.
-async fn over_brittle_connections(
+pub(crate) async fn over_brittle_connections(
     target: SocketAddr,
     lives_for: u64,
 ) -> (Fabric, watch::Sender<bool>, Arc<Connections>) {
@@ -206,7 +201,12 @@ pub(crate) fn request(fabric: &Fabric, claims: &AccessClaims, resume: Resume) ->
     OpenFlow { token, proof, channel, traceparent: None, resume: Some(resume) }
 }
 
-async fn ask(fabric: &Fabric, from: NodeId, lane: Lane, request: &OpenFlow) -> (Raw, FlowReply) {
+pub(crate) async fn ask(
+    fabric: &Fabric,
+    from: NodeId,
+    lane: Lane,
+    request: &OpenFlow,
+) -> (Raw, FlowReply) {
     let mut raw = Raw::dial(fabric, EGRESS, lane_alpn(lane), Some(from)).await;
     raw.say(request).await;
     let reply = raw.frame().await;
@@ -266,67 +266,6 @@ async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
     assert_eq!(exchange(&session, Lane::Bulk, sent.clone()).await, sent);
 }
 
-/// A cluster whose entry has one way to its egress on each carrier. The gate ends the one on TCP,
-/// and the task is the one on QUIC.
-struct TwoCarriers {
-    fabric: Fabric,
-    gate: watch::Sender<bool>,
-    connections: Arc<Connections>,
-    udp: JoinHandle<()>,
-}
-
-impl TwoCarriers {
-    /// `host` is the last number of the address of both, which no other test has.
-    async fn start(host: u8) -> Self {
-        let mut fabric = Fabric::start(&[], echo().await);
-        // Nobody else is at this address, so one port is free on both carriers.
-        let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.unwrap();
-        let listener = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
-        let (gate, is_open) = watch::channel(true);
-        let egress = fabric.address(EGRESS);
-        let (address, connections) = brittle_on(listener, egress, u64::MAX, is_open);
-        let (_, udp) = proxy_on(udp, egress);
-        fabric.plan.addresses.insert((ENTRY, EGRESS), address);
-        fabric.publish();
-        Self { fabric, gate, connections, udp }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flow_on_quic_goes_on_over_tcp_when_udp_is_blocked() {
-    let TwoCarriers { fabric, gate: _gate, udp, .. } = TwoCarriers::start(78).await;
-    let entry = fabric.nodes[&ENTRY].endpoint.clone();
-    let session = fabric.session().await;
-    let mut transfer = Transfer::begin_on(&session, Lane::Interactive).await;
-    transfer.goes_on(PART).await;
-    let status = entry.status();
-    assert_eq!((status.tcp_flows, status.lanes.len()), (0, 1));
-    udp.abort();
-    let begun = Instant::now();
-    until("the flow is on tcp", || entry.status().tcp_flows == 1).await;
-    assert!(begun.elapsed() < LANE_IDLE, "its lane says so, and does not wait for its end");
-    transfer.goes_on(PART).await;
-    transfer.ends_whole().await;
-    until("the flow is over", || entry.status().tcp_flows == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flow_on_tcp_goes_on_over_its_lanes_quic_connection() {
-    let TwoCarriers { fabric, gate, connections, udp: _udp } = TwoCarriers::start(77).await;
-    let entry = fabric.nodes[&ENTRY].endpoint.clone();
-    let session = fabric.session().await;
-    let mut transfer = Transfer::begin(&session).await;
-    transfer.goes_on(PART).await;
-    let status = entry.status();
-    assert_eq!((status.tcp_flows, status.lanes.len()), (1, 0));
-    gate.send_replace(false);
-    connections.all_gone().await;
-    transfer.goes_on(PART).await;
-    assert_eq!(entry.status().lanes.len(), 1);
-    transfer.ends_whole().await;
-    until("the flow is over", || entry.status().tcp_flows == 0).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn flows_that_may_keep_little_carry_as_much_and_go_on_as_well() {
     let limits = MeshLimits { kept_bytes: 0, ..MeshLimits::default() };
@@ -383,7 +322,7 @@ async fn an_entry_keeps_so_many_channels_without_a_connection_and_ends_the_other
 }
 
 /// The first connection of a client that holds this key.
-async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw {
+pub(crate) async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw {
     let mut claims = fabric.claims();
     (claims.session, claims.client_key) = (session, key.public_key());
     let token = fabric.token(&claims);
@@ -396,7 +335,7 @@ async fn introduced(fabric: &Fabric, session: SessionId, key: &LocalKey) -> Raw 
 }
 
 /// Asks for a channel on a connection of its own.
-async fn join(
+pub(crate) async fn join(
     fabric: &Fabric,
     (session, key): (SessionId, &LocalKey),
     lane: Lane,
@@ -587,29 +526,4 @@ async fn a_client_that_lost_its_connection_comes_back_to_its_session_and_its_cha
         bytes_down: 11,
     };
     assert_eq!(fabric.observation(ENTRY).await, ended, "one session, each byte counted once");
-}
-
-/// It writes, nobody reads: it does not notice by itself that its lane is gone.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_its_resource_alone_hears_that_its_lane_is_lost() {
-    // A flow that can go on would be waited for, if there were a place.
-    let limits = MeshLimits { detached_flows: 0, ..MeshLimits::default() };
-    let deaf = serve(async |_held| std::future::pending().await).await;
-    let fabric = Fabric::start_with(limits, Some(Carrier::Quic), &[], deaf);
-    let egress = fabric.nodes[&EGRESS].endpoint.clone();
-    let opening = request(&fabric, &fabric.claims(), Resume::opening(FlowId::from_random([7; 16])));
-    let plain = OpenFlow { resume: None, ..opening.clone() };
-    for (request, expected) in
-        [(plain, FlowReply::Opened), (opening, FlowReply::Attached { received: 0 })]
-    {
-        let lane = by_hand(&fabric).await;
-        let (mut send, mut recv) = lane.open_bi().await.unwrap();
-        write(&mut send, &request).await;
-        assert_eq!(read::<FlowReply>(&mut recv).await, expected);
-        let part = [&data_head(MAX_DATA)[..], &[0; MAX_DATA]].concat();
-        while timeout(FULL, send.write_all(&part)).await.is_ok() {}
-        assert_eq!(egress.status().egress_sessions, 1);
-        lane.close(0_u32.into(), b"");
-        until("the flow is over", || egress.status().egress_sessions == 0).await;
-    }
 }

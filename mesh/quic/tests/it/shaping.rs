@@ -21,7 +21,7 @@ use crate::{
 fn capped(cap: &str) -> Bandwidth {
     let cap: Option<BitRate> = Some(cap.parse().unwrap());
     let granted = Allowance { cap, reserved: None };
-    let said = OrganizationBandwidth { granted, rules: Vec::new() };
+    let said = OrganizationBandwidth { granted, ..Default::default() };
     Bandwidth { node: None, organizations: [(ORGANIZATION, said)].into() }
 }
 

@@ -2,11 +2,11 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use rap_mesh::{DialRequest, Dialed, Dialer};
+use rap_mesh::{DialRequest, Dialed, Dialer, MessageService};
 use rap_mesh_core::refusals::refusal;
 use rap_proto::{RefusalCode, refusal::Refusal};
 use tokio::{
@@ -19,6 +19,8 @@ use tokio::{
 #[derive(Default)]
 pub(crate) struct TestDialer {
     worker: Mutex<Option<Arc<Worker>>>,
+    /// Who takes channels of messages on, when one is set.
+    pub(crate) messages: OnceLock<Box<dyn MessageService>>,
     pub(crate) requests: Mutex<Vec<DialRequest>>,
 }
 
@@ -59,6 +61,10 @@ impl TestDialer {
 }
 
 impl Dialer for TestDialer {
+    fn messages(&self) -> Option<&dyn MessageService> {
+        self.messages.get().map(|service| &**service)
+    }
+
     fn dial(&self, request: DialRequest) -> BoxFuture<'_, Result<Dialed, Refusal>> {
         let target = &request.resource.target;
         let address = format!("{}:{}", target.host, target.port);

@@ -263,9 +263,12 @@ impl Raw {
     }
 
     pub(crate) async fn say<T: Serialize>(&mut self, message: &T) {
-        let frame = wire::frame(message);
-        let head = carrier::data_head(frame.len());
-        self.tls.write_all(&[&head[..], &frame].concat()).await.unwrap();
+        self.send(&wire::frame(message)).await;
+    }
+
+    pub(crate) async fn send(&mut self, data: &[u8]) {
+        let head = carrier::data_head(data.len());
+        self.tls.write_all(&[&head[..], data].concat()).await.unwrap();
         self.tls.flush().await.unwrap();
     }
 

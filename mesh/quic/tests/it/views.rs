@@ -22,6 +22,9 @@ use crate::{
     targets::echo,
 };
 
+/// What comes in this time would have come over the relay.
+const QUIET: Duration = Duration::from_secs(1);
+
 /// Changes the snapshots under an open channel and expects the session to end with `reason`.
 async fn check_ends(change: impl FnOnce(&mut Plan), at: rap_proto::NodeId, reason: EndReason) {
     let mut fabric = Fabric::start(&[], echo().await);
@@ -123,25 +126,42 @@ async fn a_revoked_egress_loses_its_flows_at_the_entry_on_either_carrier() {
     }
 }
 
-#[tokio::test]
-async fn a_revoked_relay_carries_nothing_any_more() {
-    let mut fabric = Fabric::start(&[RELAY], echo().await);
+/// Takes the only relay of an open flow away from its entry. The relay has heard of nothing.
+async fn check_is_left(carrier: Carrier, change: impl FnOnce(&mut Plan)) {
+    let mut fabric = Fabric::start_on(carrier, &[RELAY], echo().await);
     fabric.cut_direct_path();
     let session = fabric.session().await;
     let mut channel = echoing(&session).await;
-    assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 1);
-    let relay = fabric.nodes[&RELAY].endpoint.clone();
-    fabric.plan.denied_nodes = [RELAY].into();
+    let [entry, relay] = [ENTRY, RELAY].map(|node| fabric.nodes[&node].endpoint.clone());
+    assert_eq!(relay.status().relayed_flows, 1);
+    change(&mut fabric.plan);
     fabric.publish_to(ENTRY);
-    channel.write_u8(2).await.unwrap();
-    // Another way may still be found; this one is none, although the relay would carry it.
-    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    until("the relay carries nothing", || relay.status().relayed_flows == 0).await;
     until("the lane is given up", || entry.status().lanes.is_empty()).await;
-    assert!(relay.status().relayed_flows <= 1, "it was asked for no other");
+    channel.write_u8(2).await.unwrap();
+    let early = timeout(QUIET, channel.read_u8()).await;
+    assert!(early.is_err(), "nothing leads to the egress: {early:?}");
+    assert_eq!(relay.status().relayed_flows, 0, "it is asked for no other");
     fabric.plan.addresses.remove(&(ENTRY, EGRESS));
     fabric.plan.version += 1;
     fabric.publish_to(ENTRY);
     assert_eq!(timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap(), 2);
+    assert_eq!(relay.status().relayed_flows, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_relay_carries_nothing_any_more() {
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        check_is_left(carrier, |plan| plan.denied_nodes = [RELAY].into()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_no_relay_any_more_carries_nothing_though_it_would() {
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        let unassigned = |plan: &mut Plan| drop(plan.roles.insert(RELAY, Vec::new()));
+        check_is_left(carrier, unassigned).await;
+    }
 }
 
 #[tokio::test]

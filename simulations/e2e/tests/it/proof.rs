@@ -11,12 +11,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rap_e2e::programs;
 use rap_events::{
-    Actor, Append, Log, MemoryLog, StreamId,
+    Append, Log, MemoryLog, StreamId,
     log::{NewEvent, StreamWrite},
     tree::{Tree as _, read_tile},
 };
 use rap_pki::pem;
-use rap_proto::{ClusterId, CommandId, Digest, Signer as _, Timestamp, key::LocalKey};
+use rap_proto::{ClusterId, CommandId, Signer as _, Timestamp, key::LocalKey};
 use rap_tlog::{
     HeadKey, TileId, TreeHead, VerifierKey,
     tile::{Content, WIDTH, bundle_from_bytes, bundle_to_bytes},
@@ -64,20 +64,11 @@ async fn log(fork: Option<u64>) -> MemoryLog {
             expected: number / STREAMS * APPEND,
             events: (first..first + APPEND).map(event).collect(),
         };
-        let append = Append {
-            command: CommandId::from_u128(u128::from(number)),
-            request_hash: Digest::default(),
-            actor: Actor::Setup,
-            causation: None,
-            at: Timestamp::from_unix_millis(i64::try_from(first).unwrap()),
-            writes: vec![write],
-            claim: Vec::new(),
-            release: Vec::new(),
-            leases: Vec::new(),
-            guards: Vec::new(),
-            subjects: Vec::new(),
-            reply: Bytes::new(),
-        };
+        let append = Append::plain(
+            CommandId::from_u128(u128::from(number)),
+            Timestamp::from_unix_millis(i64::try_from(first).unwrap()),
+            vec![write],
+        );
         log.append(append).await.unwrap();
     }
     log
@@ -113,7 +104,7 @@ async fn head(log: &MemoryLog, size: u64) -> TreeHead {
             frontier.push(leaf);
         }
     }
-    TreeHead { cluster: CLUSTER, size, root: frontier.root() }
+    TreeHead { cluster: CLUSTER, size, root: frontier.root(), said_epoch: Some(1) }
 }
 
 /// `rap audit verify`: what it printed, and whether it was content.

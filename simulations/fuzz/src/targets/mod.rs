@@ -11,6 +11,7 @@ pub mod client_wire;
 pub mod codec;
 pub mod events;
 pub mod history;
+pub mod messages;
 pub mod node_api;
 pub mod node_wire;
 pub mod peer_cache;

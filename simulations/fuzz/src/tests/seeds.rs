@@ -118,6 +118,7 @@ pub(super) fn all() -> Seeds {
     events(&mut seeds);
     made(&mut seeds);
     parts(&mut seeds);
+    messages(&mut seeds);
     certificates(&mut seeds);
     seeds
 }
@@ -148,6 +149,7 @@ fn events(seeds: &mut Seeds) {
         payload: event.encode().into(),
         organization: None,
         actor: Actor::System { process: "renewal".to_owned() },
+        allowed: None,
         command: CommandId::from_u128(3),
         causation: Some(6),
         at: NOW,
@@ -166,6 +168,14 @@ fn parts(seeds: &mut Seeds) {
     seeds.insert(("carrier", "cut".to_owned()), cut.concat());
     let resumed = [&[7][..], &from(3), &acknowledged(9), &data_head(1), b"d", &finished()];
     seeds.insert(("carrier", "resumed".to_owned()), resumed.concat());
+}
+
+/// One direction of a message channel, as a channel of each kind reads it, in pieces of 7 bytes.
+fn messages(seeds: &mut Seeds) {
+    let direction = golden("mesh/core/golden/message_channel.v1");
+    for (place, kind) in (0_u8..).zip(rap_proto::ChannelKind::ALL) {
+        seeds.insert(("messages", kind.to_string()), [&[place, 7][..], &direction].concat());
+    }
 }
 
 /// Formats without a golden file of their own.

@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, ValueEnum};
 use rap_proto::Digest;
 use rap_simulations::{
-    Mutation, Options, beat, fleet,
+    Mutation, Options, beat, fleet, joint,
     kit::{Report, search},
     lease,
 };
@@ -57,6 +57,8 @@ enum Scenario {
     Beat,
     /// Peers and scores of a whole fleet.
     Fleet,
+    /// Log, replicas, snapshots, leases and sessions together.
+    Joint,
 }
 
 fn main() -> ExitCode {
@@ -66,7 +68,7 @@ fn main() -> ExitCode {
         // A planted bug or a seed alone is one of the first scenario's.
         (None, Some(_)) => vec![Scenario::Fabric],
         (None, None) if arguments.seed.is_some() => vec![Scenario::Fabric],
-        (None, None) => vec![Scenario::Fabric, Scenario::Leases, Scenario::Beat, Scenario::Fleet],
+        (None, None) => Scenario::value_variants().to_vec(),
     };
     for scenario in scenarios {
         match of(scenario, &arguments) {
@@ -100,6 +102,10 @@ fn of(scenario: Scenario, arguments: &Arguments) -> Result<bool, String> {
             let mutation = planted(arguments, fleet::Mutation::ALL)?;
             let nodes = arguments.nodes.map_or(fleet::NODES, |nodes| nodes as usize);
             look("fleet", arguments, |seed| fleet::run(fleet::Options { seed, nodes, mutation }))
+        }
+        Scenario::Joint => {
+            let mutation = planted(arguments, Mutation::ALL)?;
+            look("joint", arguments, |seed| joint::run(joint::Options { seed, mutation }))
         }
     })
 }

@@ -5,6 +5,7 @@ mod admission;
 mod applied;
 mod convergence;
 mod enrollment;
+mod leased;
 mod recorded;
 mod replay;
 mod scope;
@@ -13,13 +14,14 @@ pub use admission::{Admission, Flow};
 pub use applied::Applied;
 pub use convergence::{Convergence, Standing};
 pub use enrollment::Enrollment;
+pub use leased::{FENCE, GRANTED, Leased};
 pub use recorded::Recorded;
 pub use replay::Replay;
 pub use scope::Scope;
 
 pub use crate::kit::Violation;
 
-use crate::kit::Verdict;
+use crate::{kit::Verdict, lease};
 
 /// All checkers, and what they found.
 #[derive(Debug, Default)]
@@ -31,12 +33,24 @@ pub struct Checkers {
     pub enrollment: Enrollment,
     pub replay: Replay,
     pub convergence: Convergence,
+    pub leased: Leased,
+    /// One node at a time, and generations that rise: as of the scenario of leases alone.
+    pub leases: lease::checkers::Checkers,
     pub verdict: Verdict,
 }
 
 impl Checkers {
     pub fn judge(&mut self, outcome: Result<(), Violation>) {
         self.verdict.judge(outcome);
+    }
+
+    /// Takes in what the books of leases found.
+    pub fn judge_leases(&mut self) {
+        let leased = self.leased.check();
+        self.verdict.judge(leased);
+        if let Some(found) = self.leases.verdict.found() {
+            self.verdict.judge(Err(found.clone()));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use rap_events::{
     resource::{Resource, ResourceCommand},
     session::{Session, SessionCommand, TerminationCause},
     user::{User, UserCommand},
+    vpn_connection::{VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{NodeId, ResourceKind, SessionId};
 
@@ -34,6 +35,10 @@ pub enum Act {
     Renew,
     Approve,
     Revoke,
+    /// Asks whoever carries the connection to hand over.
+    MoveConnection,
+    DisableConnection,
+    EnableConnection,
 }
 
 impl Act {
@@ -62,6 +67,15 @@ impl Act {
         Self::Terminate,
         Self::Renew,
     ];
+
+    /// What also happens where there are connections.
+    pub const CONNECTED: &'static [Self] = &[
+        Self::MoveConnection,
+        Self::MoveConnection,
+        Self::DisableConnection,
+        Self::EnableConnection,
+        Self::EnableConnection,
+    ];
 }
 
 impl Control {
@@ -73,6 +87,9 @@ impl Control {
         let outcome = match act {
             Act::Approve | Act::Revoke | Act::Drain | Act::Undrain => self.act_on_node(turn, act),
             Act::Terminate => self.terminate(turn),
+            Act::MoveConnection | Act::DisableConnection | Act::EnableConnection => {
+                self.act_on_connection(turn, act)
+            }
             Act::Renew => {
                 let command = ClusterCommand::RenewSnapshots;
                 self.run::<Cluster>(turn.now, cast::CLUSTER.uuid(), command).map_err(text)
@@ -103,10 +120,7 @@ impl Control {
                 let revoke = MembershipCommand::Revoke;
                 self.run::<Membership>(now, membership, revoke).map_err(text)
             }
-            Act::GiveMembership => {
-                self.grant_membership(now, &tenant, user);
-                Ok(())
-            }
+            Act::GiveMembership => self.grant_membership(now, &tenant, user).map_err(text),
             Act::MoveResource => {
                 let resource = *self.chance.pick(&tenant.resources).expect("not empty");
                 let port = 1 + u16::try_from(self.chance.below(60_000)).unwrap_or(0);
@@ -145,6 +159,15 @@ impl Control {
         self.run::<Node>(turn.now, node.uuid(), command).map_err(text)
     }
 
+    fn act_on_connection(&mut self, turn: &Turn<'_>, act: Act) -> Result<(), String> {
+        let command = match act {
+            Act::MoveConnection => VpnConnectionCommand::RequestDrain,
+            Act::DisableConnection => VpnConnectionCommand::Disable,
+            _ => VpnConnectionCommand::Enable,
+        };
+        self.run::<VpnConnection>(turn.now, cast::CONNECTION.uuid(), command).map_err(text)
+    }
+
     fn pick_node(&mut self, act: Act) -> Option<NodeId> {
         let wanted =
             if act == Act::Approve { NodeStanding::Pending } else { NodeStanding::Approved };
@@ -172,10 +195,21 @@ impl Control {
 
     /// Ends what only people end, so that everything can work again. Revocations stay.
     pub fn make_peace(&mut self, turn: &mut Turn<'_>) {
+        self.fold(turn);
         for tenant in self.tenants.clone() {
             let id = tenant.organization.uuid();
             // Resuming what goes on anyway is no news.
             let _ = self.run::<Organization>(turn.now, id, OrganizationCommand::Resume);
+        }
+        let approved: Vec<NodeId> = match self.state() {
+            Some(state) => state.nodes().approved().map(|node| node.id).collect(),
+            None => Vec::new(),
+        };
+        if self.shared {
+            let _ = self.act_on_connection(turn, Act::EnableConnection);
+            for node in approved {
+                let _ = self.run::<Node>(turn.now, node.uuid(), NodeCommand::EndDraining);
+            }
         }
         while let Some(node) = self.pick_node(Act::Approve) {
             if self.run::<Node>(turn.now, node.uuid(), NodeCommand::Approve).is_err() {

@@ -10,7 +10,6 @@ use rap_proto::{
     AttachmentId, CommandId, Digest, MessageId, NodeId, SessionId, Timestamp,
     bus::{ControlBody, NodeBody, NodeMessage},
     codec,
-    observation::Spooled,
     signed::{self, Trusted, Unverified},
     snapshot::{Bundle, Resources, Section as _},
     token::CLOCK_SKEW_MS,
@@ -70,7 +69,7 @@ impl Control {
         let wanted =
             compiled.sections.into_iter().filter(|(digest, _)| !request.sections.contains(digest));
         Bundle {
-            manifest: signed::seal(&compiled.manifest, &[&self.key]),
+            manifest: signed::seal(&compiled.manifest, &[&*self.key]),
             sections: wanted.map(|(_, bytes)| bytes.into()).collect(),
         }
     }
@@ -91,7 +90,12 @@ impl Control {
     /// A message of a node, over a bus that may lose, repeat, reorder and forge.
     pub(super) fn heard(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) {
         let now = calendar(turn.now);
-        let Some((node, batch)) = self.believed(bytes, now) else { return };
+        let batch = match self.believed(bytes, now) {
+            Some((node, NodeBody::Observations(batch))) => (node, batch),
+            Some((node, NodeBody::Leases(report))) => return self.reported(turn, node, &report),
+            _ => return,
+        };
+        let (node, batch) = batch;
         let Some(state) = self.state() else { return };
         let verdicts = match observation::record(state, node, &batch) {
             Ok(verdicts) => verdicts,
@@ -102,7 +106,10 @@ impl Control {
             match self.record(turn, node, verdict.action) {
                 Ok(()) => through = Some(verdict.sequence),
                 Err(problem) => {
-                    turn.judge(Err(Violation::new("recorded", problem)));
+                    // One of several may be behind, or cut off: another one records it.
+                    if !self.shared {
+                        turn.judge(Err(Violation::new("recorded", problem)));
+                    }
                     break;
                 }
             }
@@ -126,7 +133,7 @@ impl Control {
         }
     }
 
-    fn believed(&mut self, bytes: &[u8], now: Timestamp) -> Option<(NodeId, Vec<Spooled>)> {
+    fn believed(&mut self, bytes: &[u8], now: Timestamp) -> Option<(NodeId, NodeBody)> {
         let running = self.running.as_mut()?;
         let envelope = Unverified::<NodeMessage>::parse(bytes).ok()?;
         let sender = envelope.peek().ok()?.sender;
@@ -140,10 +147,7 @@ impl Control {
         let window = running.windows.entry(sender).or_insert_with(ReplayWindow::default);
         let until = message.expires_at + skew;
         window.accept(message.incarnation, message.sequence, until, now).ok()?;
-        match message.into_inner().body {
-            NodeBody::Observations(batch) => Some((sender, batch)),
-            NodeBody::Heartbeat(_) | NodeBody::Leases(_) | NodeBody::Explained(_) => None,
-        }
+        Some((sender, message.into_inner().body))
     }
 
     fn record(
@@ -193,12 +197,15 @@ impl Control {
         if let Some(command) = request.command(&outcome)
             && let Err(error) = self.run::<Session>(turn.now, ids.session.uuid(), command)
         {
+            if self.shared {
+                return turn.note(format_args!("{} gets no answer: {error}", ask.user));
+            }
             let problem = format!("a decision on access is not recorded: {error}");
             turn.judge(Err(Violation::new("access", problem)));
         }
         let outcome = match outcome {
             Ok(authorized) => {
-                let token = signed::seal(&authorized.claims, &[&self.key]);
+                let token = signed::seal(&authorized.claims, &[&*self.key]);
                 turn.checkers.admission.issued(&token, authorized.claims);
                 let (session, entries) = (ids.session, authorized.entries);
                 Ok(Granted { session, token, entries })

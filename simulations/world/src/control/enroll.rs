@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rap_control_core::state::NodeStanding;
 use rap_events::{
     Actor, Sensitive,
-    handler::{self, Request, Stop, Unit},
+    handler::{self, ExecuteError, Request, Stop, Unit},
     join_token::{JoinToken, JoinTokenCommand},
     keys,
     node::{CERTIFICATE_MS, Node, NodeCommand},
@@ -28,7 +28,10 @@ impl Control {
         let known = self.state().and_then(|state| state.nodes().get(node)).map(|it| it.standing);
         let standing = match known {
             Some(standing) => Some(standing),
-            None => self.request(turn, enroll, node).then_some(NodeStanding::Pending),
+            None => match self.request(turn, enroll, node) {
+                Some(taken) => taken.then_some(NodeStanding::Pending),
+                None => return,
+            },
         };
         self.fold(turn);
         let approved = self
@@ -43,8 +46,9 @@ impl Control {
         turn.send(Party::Node(enroll.host), Message::Enrolled(answer));
     }
 
-    fn request(&mut self, turn: &mut Turn<'_>, enroll: &Enroll, node: NodeId) -> bool {
-        let Some(token) = self.tokens.get(&enroll.secret).copied() else { return false };
+    /// Whether it is taken; none when the log does not say.
+    fn request(&mut self, turn: &mut Turn<'_>, enroll: &Enroll, node: NodeId) -> Option<bool> {
+        let Some(token) = self.tokens.get(&enroll.secret).copied() else { return Some(false) };
         let request = Request {
             command: CommandId::from_uuid(node.uuid()),
             request_hash: Digest::of(node.uuid().as_bytes()),
@@ -59,7 +63,11 @@ impl Control {
             Ok(_) => turn.note(format_args!("{} is {node}", enroll.name)),
             Err(error) => turn.note(format_args!("{} is refused: {error}", enroll.name)),
         }
-        outcome.is_ok()
+        match outcome {
+            Ok(_) => Some(true),
+            Err(ExecuteError::Rejected(_) | ExecuteError::Claimed { .. }) => Some(false),
+            Err(_) => None,
+        }
     }
 
     fn credentials(&mut self, turn: &Turn<'_>, node: NodeId) -> Credentials {

@@ -1,28 +1,34 @@
 //! What is there before anything goes wrong: the cluster, the tenants, and one join token for
 //! each node that is to come.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rap_events::{
     Personal, Sensitive,
     cluster::{Cluster, ClusterCommand},
+    handler::ExecuteError,
     join_token::{JoinToken, JoinTokenCommand},
     keys::membership_id,
-    membership::{Membership, MembershipCommand},
+    membership::{Membership, MembershipCommand, MembershipRejection},
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicySpec},
     pool::{Pool, PoolCommand},
     resource::{Resource, ResourceCommand},
     user::{User, UserCommand},
+    vpn_connection::{VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
-    Digest, JoinTokenId, Moment, OrganizationRole, ResourceKind, Signer as _, UserId,
+    Digest, JoinTokenId, LeaseClass, Moment, NodeRole, OrganizationRole, ResourceKind, Signer as _,
+    UserId,
     snapshot::{RoleScope, Target},
 };
 
 use super::Control;
 use crate::{
-    cast::{self, Tenant},
+    cast::{self, Host, Tenant},
     turn::calendar,
 };
 
@@ -50,7 +56,7 @@ impl Control {
             let name = cast::name(&format!("user-{index}-{number}"));
             let create = UserCommand::Create { name, display_name: Personal::default() };
             self.run::<User>(now, user.uuid(), create).expect("new");
-            self.grant_membership(now, tenant, *user);
+            self.grant_membership(now, tenant, *user).expect("new");
         }
         let create = PoolCommand::Create { organization, name: cast::name("office") };
         self.run::<Pool>(now, pool.uuid(), create).expect("new");
@@ -69,29 +75,54 @@ impl Control {
         self.run::<Policy>(now, policy.uuid(), create).expect("new");
     }
 
-    pub(super) fn grant_membership(&mut self, now: Moment, tenant: &Tenant, user: UserId) {
+    /// Puts the first resource on a connection, which every host with the role may carry.
+    pub fn found_connection(&mut self, now: Moment) {
+        let tenant = self.tenants[0].clone();
+        let create = VpnConnectionCommand::Create {
+            organization: tenant.organization,
+            name: cast::name("line"),
+            class: LeaseClass::Fast,
+            nodes: BTreeSet::new(),
+            enabled: true,
+        };
+        self.run::<VpnConnection>(now, cast::CONNECTION.uuid(), create).expect("new");
+        let carry = ResourceCommand::Carry { connection: Some(cast::CONNECTION) };
+        self.run::<Resource>(now, tenant.resources[0].uuid(), carry).expect("it is there");
+    }
+
+    pub(super) fn grant_membership(
+        &mut self,
+        now: Moment,
+        tenant: &Tenant,
+        user: UserId,
+    ) -> Result<(), ExecuteError<MembershipRejection>> {
         let organization = tenant.organization;
         let role = OrganizationRole::User;
         let grant = MembershipCommand::Grant { organization, user, role };
         let id = membership_id(organization, user);
-        self.run::<Membership>(now, id, grant).expect("granting again is no news");
+        self.run::<Membership>(now, id, grant)
     }
 
     fn make_join_tokens(&mut self, now: Moment) {
+        let mut made = BTreeSet::new();
         for host in self.hosts.clone() {
-            let id = JoinTokenId::from_u128(0x900 + host.token as u128);
-            let secret = join_secret(host.token);
-            if self.tokens.insert(secret, id).is_some() {
+            let (id, secret) = (token_id(&host), join_secret(host.token));
+            if !made.insert(id) {
                 continue;
             }
+            let roles = [Some(host.role), host.connector.then_some(NodeRole::VpnConnector)];
             let tenant = host.tenant.map(|index| &self.tenants[index]);
             let organization = tenant.map(|tenant| tenant.organization);
             let create = JoinTokenCommand::Create {
                 secret: Sensitive::new(secret),
-                roles: vec![RoleScope {
-                    role: host.role,
-                    organizations: organization.map(|id| BTreeSet::from([id])),
-                }],
+                roles: roles
+                    .into_iter()
+                    .flatten()
+                    .map(|role| RoleScope {
+                        role,
+                        organizations: organization.map(|id| BTreeSet::from([id])),
+                    })
+                    .collect(),
                 pools: tenant.map(|tenant| tenant.pool).into_iter().collect(),
                 organization,
                 host_name: None,
@@ -101,6 +132,15 @@ impl Control {
             self.run::<JoinToken>(now, id.uuid(), create).expect("new");
         }
     }
+}
+
+/// Which join token opens with which secret.
+pub(super) fn tokens(hosts: &[Host]) -> BTreeMap<Digest, JoinTokenId> {
+    hosts.iter().map(|host| (join_secret(host.token), token_id(host))).collect()
+}
+
+fn token_id(host: &Host) -> JoinTokenId {
+    JoinTokenId::from_u128(0x900 + host.token as u128)
 }
 
 /// The digest of a join token's secret, which whoever was given the token knows.

@@ -20,6 +20,7 @@ pub mod mutation;
 pub mod network;
 pub mod node;
 pub mod organization;
+pub mod snapshot;
 mod trouble;
 pub mod world;
 

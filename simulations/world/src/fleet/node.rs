@@ -1,17 +1,22 @@
 //! One node of the fleet: the real peer book, and what its shell would do around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rap_mesh_core::{
-    peers::{Counts, Directory, Effect, Hysteresis, Input, Kind, PeerBook, PeerPolicy, cache},
-    score::{ChannelClass, Placement, Policy, Question, rank},
+    View, paths,
+    peers::{
+        Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
+    },
+    score::{ChannelClass, Decisions, Policy, decisions::Asked, relays::Use},
 };
 use rap_proto::{
-    Authority, ClusterId, Digest, Moment, Name, NodeId, NodeRole, OrganizationId, Timestamp,
-    snapshot::{RoleScope, StalePolicy},
+    ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
 };
 
-use super::mutation::Mutation;
+use super::{mutation::Mutation, snapshot::roles};
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
 pub const ORGANIZATION: OrganizationId = OrganizationId::from_u128(1);
@@ -21,8 +26,10 @@ pub struct SimNode {
     pub role: NodeRole,
     mutation: Option<Mutation>,
     policy: PeerPolicy,
-    /// `None` while it is down.
+    /// `None` while it is down, as what it was told.
     book: Option<PeerBook>,
+    view: Option<Arc<View>>,
+    decisions: Decisions,
     /// Which run this is: answers to an earlier one go nowhere.
     pub boot: u32,
     pub armed: Option<Moment>,
@@ -42,14 +49,6 @@ pub fn index_of(node: NodeId) -> usize {
 
 pub fn key_of(index: usize) -> Digest {
     Digest::of(&index.to_be_bytes())
-}
-
-pub fn roles(role: NodeRole) -> Vec<RoleScope> {
-    vec![RoleScope { role, organizations: None }]
-}
-
-pub fn region_name(region: usize) -> Option<Name> {
-    format!("r{region}-a").parse().ok()
 }
 
 /// The calendar of the world; everybody agrees on it.
@@ -86,6 +85,8 @@ impl SimNode {
             mutation,
             policy,
             book: None,
+            view: None,
+            decisions: Decisions::default(),
             boot: 0,
             armed: None,
             disk: None,
@@ -101,8 +102,9 @@ impl SimNode {
         self.book.as_ref()
     }
 
-    /// Starts with what is on the disk and the directory of the moment.
-    pub fn boot(&mut self, now: Moment, seed: u64, mut directory: Directory) {
+    /// Starts with what is on the disk and the snapshot of the moment.
+    pub fn boot(&mut self, now: Moment, seed: u64, view: Arc<View>) {
+        let mut directory = Directory::of_view(&view);
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
@@ -115,19 +117,26 @@ impl SimNode {
         }
         book.handle_input(now, Input::Directory { directory, at: calendar(now) });
         self.book = Some(book);
+        self.view = Some(view);
+    }
+
+    /// A newer snapshot, as its shell hands it to the mesh and to the book.
+    pub fn take(&mut self, now: Moment, view: Arc<View>) {
+        if self.is_up() && !self.planted(Mutation::WithdrawalIgnored) {
+            let directory = Directory::of_view(&view);
+            self.view = Some(view);
+            self.handle(now, Input::Directory { directory, at: calendar(now) });
+        }
     }
 
     pub fn crash(&mut self) {
         self.book = None;
+        self.view = None;
         self.armed = None;
     }
 
     pub fn handle(&mut self, now: Moment, input: Input) {
-        let ignored =
-            self.planted(Mutation::WithdrawalIgnored) && matches!(input, Input::Directory { .. });
-        if let Some(book) = &mut self.book
-            && !ignored
-        {
+        if let Some(book) = &mut self.book {
             book.handle_input(now, input);
         }
     }
@@ -156,25 +165,19 @@ impl SimNode {
         self.book.as_ref()?.poll_timeout()
     }
 
-    /// The relay that it would lead a session through.
-    pub fn choose(&self, now: Moment) -> Option<usize> {
+    /// The first relay of the way that it would lead a session to `target` by.
+    pub fn choose(&mut self, now: Moment, target: usize) -> Option<usize> {
         let book = self.book.as_ref()?;
-        let role = (!self.planted(Mutation::RoleNotChecked)).then_some(NodeRole::RelayNode);
-        let question = Question {
-            now: calendar(now),
-            cluster: CLUSTER,
-            organization: Some(ORGANIZATION),
-            role,
-            placement: Placement::Anywhere,
-            authority_epoch: 1,
-            authority: Authority::Healthy,
+        let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
+        self.decisions.know(known.collect());
+        let asked = Asked {
+            target: id_of(target),
+            organization: ORGANIZATION,
             class: ChannelClass::Interactive,
-            region: None,
+            purpose: Use::New,
         };
-        let policy = Policy::default();
-        let candidates: Vec<_> = book.path_candidates().collect();
-        let best = rank(&question, policy.weights(question.class), &candidates, 1);
-        best.first().map(|ranked| index_of(ranked.node))
+        let ways = self.decisions.ways(self.view.as_ref()?, asked, calendar(now));
+        ways.iter().find_map(first_relay).map(index_of)
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {
@@ -182,30 +185,25 @@ impl SimNode {
     }
 }
 
+fn first_relay(way: &paths::Candidate) -> Option<NodeId> {
+    match way {
+        paths::Candidate::Direct(_) => None,
+        paths::Candidate::Relay(relay) => Some(*relay),
+        paths::Candidate::Chain(chain) => chain.relays().first().copied(),
+    }
+}
+
 /// Lists whom a cache names as well.
 fn believe(directory: &mut Directory, kept: &[cache::KeptPeer]) {
     let named: BTreeSet<NodeId> = directory.listed.iter().map(|listed| listed.node).collect();
     for peer in kept.iter().filter(|peer| !named.contains(&peer.node_id)) {
-        directory.listed.push(rap_mesh_core::peers::Listed {
+        directory.listed.push(Listed {
             node: peer.node_id,
             key: peer.fingerprint,
             roles: peer.roles.iter().flat_map(|role| roles(*role)).collect(),
             addresses: peer.endpoint_candidates.clone(),
             region: peer.region.clone(),
+            preference: Preference::Neutral,
         });
-    }
-}
-
-/// What a directory is made of that is the same for all.
-pub fn directory(own: usize, role: NodeRole, region: usize, version: u64) -> Directory {
-    Directory {
-        cluster: CLUSTER,
-        own: id_of(own),
-        own_roles: roles(role),
-        region: region_name(region),
-        authority_epoch: 1,
-        version,
-        stale_policy: StalePolicy::KeepSessions,
-        listed: Vec::new(),
     }
 }

@@ -1,8 +1,11 @@
 //! The fleet's world: who is there, what happens next, and the phases.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rap_mesh_core::peers::{Availability, Directory, Effect, Input, Listed};
+use rap_mesh_core::{
+    View,
+    peers::{Availability, Effect, Input},
+};
 use rap_proto::{Moment, NodeRole, Timestamp};
 
 use crate::kit::{self, Chance, Phases, Stage};
@@ -13,8 +16,9 @@ use super::{
     faults::FaultMix,
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Host, Network, Welcome},
-    node::{self, SimNode, calendar, id_of, index_of},
+    node::{SimNode, calendar, id_of, index_of},
     organization::{MAX_OF_A_ROLE, Shown},
+    snapshot::{self, Told},
     trouble::Trouble,
 };
 
@@ -353,11 +357,11 @@ impl World {
         }
         self.network.hosts[index].up = true;
         self.stage.checkers.started(index);
-        let directory = self.directory(index);
-        self.stage.checkers.told(index, named(&directory));
+        let view = self.view(index);
+        self.stage.checkers.told(index, named(&view));
         let seed = self.stage.chance.number();
         let now = self.stage.now();
-        self.nodes[index].boot(now, seed, directory);
+        self.nodes[index].boot(now, seed, view);
         self.stage.note(format_args!("node {index} starts"));
         self.settle(index, true);
     }
@@ -386,9 +390,9 @@ impl World {
     fn tell(&mut self, index: usize) {
         if self.nodes[index].is_up() {
             let now = self.stage.now();
-            let directory = self.directory(index);
-            self.stage.checkers.told(index, named(&directory));
-            self.nodes[index].handle(now, Input::Directory { directory, at: calendar(now) });
+            let view = self.view(index);
+            self.stage.checkers.told(index, named(&view));
+            self.nodes[index].take(now, view);
             self.settle(index, true);
         }
     }
@@ -399,11 +403,18 @@ impl World {
         let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
-            if let Some(relay) = self.nodes[index].choose(now) {
+            if let Some(relay) = self.chosen_by(index, now) {
                 self.stage.checkers.leads_through(index, relay);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
+    }
+
+    /// The relay by which an entry would reach one of the egresses that it knows.
+    fn chosen_by(&mut self, index: usize, now: Moment) -> Option<usize> {
+        let named = self.stage.checkers.named(index).iter();
+        let target = named.copied().find(|it| self.nodes[*it].role == NodeRole::StreamWorker)?;
+        self.nodes[index].choose(now, target)
     }
 
     fn report(&mut self) {
@@ -422,7 +433,8 @@ impl World {
         if self.stage.violation().is_some() {
             return;
         }
-        let wrong = (0..self.nodes.len()).find_map(|index| self.lack(index));
+        let mut all = 0..self.nodes.len();
+        let wrong = all.find_map(|index| self.lack(index).or_else(|| self.misled(index)));
         if let Some(detail) = wrong {
             self.stage.checkers.verdict.violated(CONVERGENCE, detail);
         }
@@ -444,12 +456,7 @@ impl World {
         if let Some(silent) = open.iter().find(|other| !fresh(other)) {
             return Some(format!("node {index} has long heard nothing of {silent}"));
         }
-        // Not counted on: a relay that swallows, and one that takes nobody.
-        let useful = |other: &&usize| {
-            let host = &self.network.hosts[**other];
-            host.up && !host.swallows && host.capacity == usize::MAX
-        };
-        let reachable = self.stage.checkers.named(index).iter().filter(useful).count();
+        let reachable = self.useful(index).count();
         let relay = self.nodes[index].role == NodeRole::RelayNode;
         let least = if relay { RELAY.0 } else { NORMAL.0 }.min(reachable);
         if open.len() < least {
@@ -460,33 +467,45 @@ impl World {
         if reachable > 0 && says != Availability::Available {
             return Some(format!("node {index} says {says:?}, and {reachable} are there"));
         }
+        None
+    }
+
+    /// Whether an entry would lead a session through a relay that does not forward, though another
+    /// one does.
+    fn misled(&mut self, index: usize) -> Option<String> {
         if self.nodes[index].role != NodeRole::EntryNode {
             return None;
         }
-        let is_relay = |other: &&usize| self.nodes[**other].role == NodeRole::RelayNode;
-        let somebody =
-            self.stage.checkers.named(index).iter().filter(useful).any(|it| is_relay(&it));
-        let chosen = self.nodes[index].choose(now)?;
-        let swallows = self.network.hosts[chosen].swallows || !alive(chosen);
-        (somebody && swallows)
+        let is_relay = |other: usize| self.nodes[other].role == NodeRole::RelayNode;
+        let somebody = self.useful(index).any(is_relay);
+        let chosen = self.chosen_by(index, self.stage.now())?;
+        let host = &self.network.hosts[chosen];
+        (somebody && (host.swallows || !host.up))
             .then(|| format!("node {index} chose {chosen}, which does not forward"))
     }
 
-    fn directory(&self, index: usize) -> Directory {
-        let role = self.nodes[index].role;
-        let region = self.network.hosts[index].region;
-        let mut directory = node::directory(index, role, region, self.version);
+    /// Whom a node knows and can count on: no relay that swallows, and none that takes nobody.
+    fn useful(&self, index: usize) -> impl Iterator<Item = usize> {
+        let named = self.stage.checkers.named(index).iter().copied();
+        named.filter(|other| {
+            let host = &self.network.hosts[*other];
+            host.up && !host.swallows && host.capacity == usize::MAX
+        })
+    }
+
+    fn view(&self, index: usize) -> Arc<View> {
+        let told = |index: usize| Told {
+            index,
+            role: self.nodes[index].role,
+            region: self.network.hosts[index].region,
+        };
         let known = self.told[index].iter().filter(|other| !self.withdrawn.contains(other));
-        directory.listed = known
-            .map(|other| Listed {
-                node: id_of(*other),
-                key: node::key_of(*other),
-                roles: node::roles(self.nodes[*other].role),
-                addresses: vec![([192, 0, 2, 1], 4433).into()],
-                region: node::region_name(self.network.hosts[*other].region),
-            })
-            .collect();
-        directory
+        let mistaken = self.nodes[index].planted(Mutation::RoleNotChecked);
+        let peers = known.map(|other| match told(*other) {
+            peer if mistaken => Told { role: NodeRole::RelayNode, ..peer },
+            peer => peer,
+        });
+        snapshot::view(told(index), self.version, peers)
     }
 
     pub(super) fn with_role(&self, role: NodeRole) -> Vec<usize> {
@@ -494,8 +513,8 @@ impl World {
     }
 }
 
-fn named(directory: &Directory) -> BTreeSet<usize> {
-    directory.listed.iter().map(|listed| index_of(listed.node)).collect()
+fn named(view: &View) -> BTreeSet<usize> {
+    view.peers().map(|peer| index_of(peer.node)).collect()
 }
 
 fn answered(now: Moment, other: usize, rtt_us: u32) -> Input {

@@ -1,4 +1,4 @@
-//! The network between nodes, replicas of control and their primary: what it does to a message, each
+//! The network between nodes, replicas of control, their primary and clients: what it does to a message, each
 //! direction of each pair by itself.
 
 use std::time::Duration;
@@ -9,13 +9,15 @@ use super::{Chance, Stage, World};
 pub const MAX_NODES: usize = 5;
 /// See [`MAX_NODES`].
 pub const MAX_REPLICAS: usize = 3;
-const PARTIES: usize = MAX_NODES + MAX_REPLICAS + 1;
+const PARTIES: usize = MAX_NODES + MAX_REPLICAS + 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Party {
     Node(usize),
     Replica(usize),
     Database,
+    /// Everybody with a client.
+    Client,
 }
 
 /// How the network treats what it carries.
@@ -56,6 +58,7 @@ impl Party {
             Self::Node(index) => index,
             Self::Replica(index) => MAX_NODES + index,
             Self::Database => MAX_NODES + MAX_REPLICAS,
+            Self::Client => MAX_NODES + MAX_REPLICAS + 1,
         }
     }
 }

@@ -46,7 +46,7 @@ impl Log {
         let (size, root) = (frontier.size(), frontier.root());
         checkers.shown(root, &self.0);
         let head = signed.entry(root).or_insert_with(|| {
-            let head = TreeHead { cluster: CLUSTER, size, root };
+            let head = TreeHead { cluster: CLUSTER, size, root, said_epoch: Some(1) };
             head.sign(keys::control(), &HeadKey::from_seed(&[2; 32]))
         });
         let known = size_of(&request.known).filter(|known| *known <= size);

@@ -15,7 +15,7 @@ use rap_agent_core::{
 use rap_mesh_core::sessions::{EgressSessions, EntrySessions};
 use rap_proto::{IncarnationId, Signer as _};
 
-use super::{Agent, Phase, PowerCut, SimNode, identity};
+use super::{Agent, Phase, PowerCut, SimNode, identity, leases::Leases};
 use crate::{
     checkers::Violation,
     control::join_secret,
@@ -38,7 +38,7 @@ impl SimNode {
             return;
         }
         match self.read::<HeldCredentials>(StateFile::Credentials) {
-            None => self.phase = Phase::Joining { ask_at: turn.now },
+            None => self.phase = Phase::Joining { ask_at: turn.moment },
             Some(held) => self.act(turn, |node, turn| node.work(turn, &held)),
         }
     }
@@ -49,7 +49,7 @@ impl SimNode {
     }
 
     pub(super) fn ask_to_join(&mut self, turn: &mut Turn<'_>) {
-        self.phase = Phase::Joining { ask_at: turn.now + JOIN_EVERY };
+        self.phase = Phase::Joining { ask_at: turn.moment + JOIN_EVERY };
         let enroll = Enroll {
             host: self.index,
             name: self.host.name.clone(),
@@ -98,6 +98,8 @@ impl SimNode {
                 return Ok(());
             }
         };
+        let leases = Leases::load(&self.disk, turn.moment, self.chance.number());
+        let leases = leases.expect("marks are replaced whole");
         let spooled = self.disk.read(StateFile::Spool).ok().flatten();
         let spooled = spooled.filter(|_| !turn.planted(Mutation::SpoolForgotten));
         let (cluster, id) = (held.credentials.cluster, held.credentials.node);
@@ -112,18 +114,21 @@ impl SimNode {
             view: None,
             entry: EntrySessions::default(),
             egress: EgressSessions::default(),
+            leases,
             clients: BTreeMap::new(),
             flows: BTreeMap::new(),
         };
         if let Some(kept) = kept {
-            agent.store.handle_input(turn.now, snapshot::Input::Restore { kept, at });
+            agent.store.handle_input(turn.moment, snapshot::Input::Restore { kept, at });
         }
         let keys = link::Input::ControlKeys(agent.store.control_keys());
-        agent.link.handle_input(turn.now, keys);
-        agent.link.handle_input(turn.now, link::Input::Connected);
-        agent.spool.handle_input(turn.now, spool::Input::Link { up: true });
+        agent.link.handle_input(turn.moment, keys);
+        let epoch = link::Input::AuthorityEpoch(agent.store.authority_epoch());
+        agent.link.handle_input(turn.moment, epoch);
+        agent.link.handle_input(turn.moment, link::Input::Connected);
+        agent.spool.handle_input(turn.moment, spool::Input::Link { up: true });
         let (version, sections) = agent.store.holding();
-        agent.fetcher.handle_input(turn.now, fetch::Input::Holding { version, sections });
+        agent.fetcher.handle_input(turn.moment, fetch::Input::Holding { version, sections });
         self.phase = Phase::Working(Box::new(agent));
         self.drain(turn)
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use rap_agent_core::{
     Machine as _,
     disk::{Disk as _, StateFile},
-    fetch, link,
+    fetch,
+    lease::holders,
+    link,
     record::HeldCredentials,
     snapshot::{self, Floor, Plan, Snapshot, SnapshotStore},
     spool,
@@ -30,6 +32,7 @@ enum Effect {
     Fetch(fetch::Effect),
     Link(link::Effect),
     Spool(spool::Effect),
+    Lease(holders::Effect),
 }
 
 impl SimNode {
@@ -38,7 +41,7 @@ impl SimNode {
         let at = self.calendar(turn.now);
         self.plant(turn, &bundle, at);
         let Phase::Working(agent) = &mut self.phase else { return Ok(false) };
-        agent.store.handle_input(turn.now, snapshot::Input::Offered { bundle, at });
+        agent.store.handle_input(turn.moment, snapshot::Input::Offered { bundle, at });
         let mut taken = true;
         while let Some(effect) = self.poll_store() {
             taken &= !matches!(effect, snapshot::Effect::Refused { .. });
@@ -74,7 +77,7 @@ impl SimNode {
         // Only if it is taken then: a refusal here would be the plant's and not the bug's.
         let mut probe = SnapshotStore::new(identity.clone(), floor);
         let bundle = bundle.clone();
-        probe.handle_input(turn.now, snapshot::Input::Offered { bundle, at });
+        probe.handle_input(turn.moment, snapshot::Input::Offered { bundle, at });
         if matches!(probe.poll_effect(), Some(snapshot::Effect::Persist(_))) {
             agent.store = SnapshotStore::new(identity, floor);
         }
@@ -93,6 +96,7 @@ impl SimNode {
                 Effect::Fetch(fetch::Effect::Ask(request)) => self.ask(turn, request),
                 Effect::Link(effect) => self.perform_link(turn, effect),
                 Effect::Spool(effect) => self.perform_spool(turn, effect)?,
+                Effect::Lease(effect) => self.perform_lease(turn, effect)?,
             }
         }
         panic!("{} is busy with itself", self.host.name);
@@ -104,6 +108,7 @@ impl SimNode {
             .or_else(|| agent.fetcher.poll_effect().map(Effect::Fetch))
             .or_else(|| agent.link.poll_effect().map(Effect::Link))
             .or_else(|| agent.spool.poll_effect().map(Effect::Spool))
+            .or_else(|| agent.leases.holders.poll_effect().map(Effect::Lease))
     }
 
     fn poll_store(&mut self) -> Option<snapshot::Effect> {
@@ -150,13 +155,14 @@ impl SimNode {
             snapshot::forget_unused(&mut self.disk, &plan.keep).map_err(|_| PowerCut)?;
         }
         let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
-        agent.store.handle_input(turn.now, snapshot::Input::Persisted { at });
+        agent.store.handle_input(turn.moment, snapshot::Input::Persisted { at });
         let scoped = turn.checkers.scope.disk(&self.host, &self.disk);
         turn.judge(scoped);
         Ok(())
     }
 
     fn apply(&mut self, turn: &mut Turn<'_>, snapshot: &Arc<Snapshot>) {
+        let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else { return };
         let id = agent.id;
         turn.note(format_args!("{} applies {}", self.host.name, snapshot.manifest.version));
@@ -166,16 +172,20 @@ impl SimNode {
         turn.judge(scoped);
 
         let keys = link::Input::ControlKeys(agent.store.control_keys());
-        agent.link.handle_input(turn.now, keys);
+        agent.link.handle_input(turn.moment, keys);
+        let epoch = link::Input::AuthorityEpoch(agent.store.authority_epoch());
+        agent.link.handle_input(turn.moment, epoch);
         let (version, sections) = agent.store.holding();
-        agent.fetcher.handle_input(turn.now, fetch::Input::Holding { version, sections });
+        agent.fetcher.handle_input(turn.moment, fetch::Input::Holding { version, sections });
         let sections = Sections {
             assignment: snapshot.assignment.clone(),
             trust: snapshot.trust.clone(),
             peers: snapshot.peers.clone(),
             resources: snapshot.resources.clone(),
             bandwidth: snapshot.bandwidth.clone(),
+            places: snapshot.places.clone(),
         };
+        agent.leases.told(turn.moment, at, snapshot);
         agent.view = Some((View::new(&snapshot.manifest, sections), snapshot.clone()));
         if !turn.planted(Mutation::WithdrawalIgnored) {
             self.end_what_is_withdrawn(turn);
@@ -192,16 +202,22 @@ impl SimNode {
                 turn.publish(Party::Control, Message::Up(bytes));
             }
             link::Effect::Doorbell { version } => {
-                agent.fetcher.handle_input(turn.now, fetch::Input::Doorbell { version });
+                agent.fetcher.handle_input(turn.moment, fetch::Input::Doorbell { version });
             }
             link::Effect::Recorded { through } => {
-                agent.spool.handle_input(turn.now, spool::Input::Recorded { through });
+                agent.spool.handle_input(turn.moment, spool::Input::Recorded { through });
+            }
+            link::Effect::LeaseOffered { connection, generation, class } => {
+                let offered = holders::Input::Offered { connection, generation, class };
+                agent.leases.holders.handle_input(turn.moment, offered);
+            }
+            link::Effect::ReleaseAsked { connection, generation } => {
+                let asked = holders::Input::ReleaseAsked { connection, generation };
+                agent.leases.holders.handle_input(turn.moment, asked);
             }
             // None of these decides anything here.
             link::Effect::Beat
             | link::Effect::AuthorityBeat { .. }
-            | link::Effect::LeaseOffered { .. }
-            | link::Effect::ReleaseAsked { .. }
             | link::Effect::Explain { .. }
             | link::Effect::Ignored(_) => {}
         }
@@ -221,14 +237,14 @@ impl SimNode {
                     spool::Write::Replace(bytes) => self.disk.replace(StateFile::Spool, &bytes),
                 };
                 written.map_err(|_| PowerCut)?;
-                agent.spool.handle_input(turn.now, spool::Input::Written);
+                agent.spool.handle_input(turn.moment, spool::Input::Written);
             }
             spool::Effect::Send(batch) => {
                 let id = agent.id;
                 let sent = turn.checkers.recorded.sent(id, &batch);
                 turn.judge(sent);
                 let body = NodeBody::Observations(batch);
-                agent.link.handle_input(turn.now, link::Input::Say { body, at });
+                agent.link.handle_input(turn.moment, link::Input::Say { body, at });
             }
             spool::Effect::LeftOut(count) => {
                 turn.note(format_args!("{} leaves out {count} observations", self.host.name));

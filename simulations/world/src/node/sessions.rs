@@ -11,7 +11,7 @@ use rap_proto::{
     token::{AccessClaims, Proof},
 };
 
-use super::{Client, Flow, Phase, SimNode};
+use super::{Client, Flow, Phase, PowerCut, SimNode};
 use crate::{
     cast, checkers,
     message::{Hello, Message, OpenFlow},
@@ -23,13 +23,22 @@ use crate::{
 const CHANNEL: ChannelKind = ChannelKind::Stream;
 const LANE: Lane = Lane::Interactive;
 
+/// Why somebody is not let in, and what the token claims.
+type Refused = (RefusalCode, Option<Claimed>);
+
 impl SimNode {
     /// A client shows a token to this entry.
-    pub(super) fn hello(&mut self, turn: &mut Turn<'_>, hello: Hello) {
+    pub(super) fn hello(&mut self, turn: &mut Turn<'_>, hello: Hello) -> Result<(), PowerCut> {
         let Hello { request, token, proof, exported } = hello;
-        match self.admit_client(turn, &token, &proof, &exported) {
+        let mut admitted = self.admit_client(turn, &token, &proof, &exported);
+        if let Ok((claims, _)) = &admitted
+            && let Err(code) = self.fence(turn, claims.leased)?
+        {
+            admitted = Err((code, Some(admission::claimed(claims))));
+        }
+        match admitted.and_then(|(claims, egress)| self.attach(claims, egress)) {
             Ok((claims, egress)) => {
-                let Phase::Working(agent) = &mut self.phase else { return };
+                let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
                 let session = claims.session;
                 agent.clients.insert(session, Client { request, claims, egress, open: false });
                 let caller = agent.id;
@@ -43,6 +52,7 @@ impl SimNode {
                 turn.send(Party::Client, Message::Welcome { request, outcome: Err(code) });
             }
         }
+        Ok(())
     }
 
     fn admit_client(
@@ -51,7 +61,7 @@ impl SimNode {
         token: &[u8],
         proof: &Proof,
         exported: &[u8; 32],
-    ) -> Result<(AccessClaims, NodeId), (RefusalCode, Option<Claimed>)> {
+    ) -> Result<(AccessClaims, NodeId), Refused> {
         let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else {
             return Err((RefusalCode::SnapshotStale, None));
@@ -64,12 +74,6 @@ impl SimNode {
             .and_then(|()| {
                 let known = |node: &&NodeId| view.peer(**node).is_some();
                 claims.egresses.keys().find(known).copied().ok_or(RefusalCode::PathUnavailable)
-            })
-            .and_then(|egress| {
-                let session = claims.session;
-                agent.entry.attach(session)?;
-                agent.entry.open_channel(session, CHANNEL, max_open(&claims))?;
-                Ok(egress)
             });
         match admitted {
             Ok(egress) => Ok((claims, egress)),
@@ -77,11 +81,41 @@ impl SimNode {
         }
     }
 
+    fn attach(
+        &mut self,
+        claims: AccessClaims,
+        egress: NodeId,
+    ) -> Result<(AccessClaims, NodeId), Refused> {
+        let Phase::Working(agent) = &mut self.phase else {
+            return Err((RefusalCode::SnapshotStale, None));
+        };
+        let session = claims.session;
+        let attached = agent
+            .entry
+            .attach(session)
+            .and_then(|()| agent.entry.open_channel(session, CHANNEL, max_open(&claims)));
+        match attached {
+            Ok(()) => Ok((claims, egress)),
+            Err(code) => Err((code, Some(admission::claimed(&claims)))),
+        }
+    }
+
     /// An entry asks this egress for a flow.
-    pub(super) fn open_flow(&mut self, turn: &mut Turn<'_>, open: OpenFlow) {
+    pub(super) fn open_flow(
+        &mut self,
+        turn: &mut Turn<'_>,
+        open: OpenFlow,
+    ) -> Result<(), PowerCut> {
         let OpenFlow { request, caller, caller_key, token, proof, lane } = open;
         let whom = Caller { cluster: cast::CLUSTER, node: caller, key: caller_key };
-        let outcome = match self.admit_flow(turn, &whom, &token, &proof, lane) {
+        let mut admitted = self.admit_flow(turn, &whom, &token, &proof, lane);
+        if let Ok(claims) = &admitted
+            && let Err(code) =
+                self.fence(turn, claims.leased)?.and_then(|()| self.hold(turn, claims.leased))
+        {
+            admitted = Err((code, Some(admission::claimed(claims))));
+        }
+        let outcome = match admitted.and_then(|claims| self.count_flow(turn, claims)) {
             Ok((claims, started)) => {
                 self.opened(turn, whom, &token, &proof, claims, started);
                 Ok(())
@@ -92,6 +126,7 @@ impl SimNode {
             }
         };
         self.tell_node(turn, caller, Message::FlowOpened { request, outcome });
+        Ok(())
     }
 
     fn admit_flow(
@@ -101,7 +136,7 @@ impl SimNode {
         token: &[u8],
         proof: &Proof,
         lane: Lane,
-    ) -> Result<(AccessClaims, bool), (RefusalCode, Option<Claimed>)> {
+    ) -> Result<AccessClaims, Refused> {
         let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else {
             return Err((RefusalCode::SnapshotStale, None));
@@ -113,10 +148,22 @@ impl SimNode {
         let checked = checked.or_else(|code| {
             if turn.planted(Mutation::AdmittedUnchecked) { Ok(()) } else { Err(code) }
         });
+        match checked {
+            Ok(()) => Ok(claims),
+            Err(code) => Err((code, Some(admission::claimed(&claims)))),
+        }
+    }
+
+    fn count_flow(
+        &mut self,
+        turn: &Turn<'_>,
+        claims: AccessClaims,
+    ) -> Result<(AccessClaims, bool), Refused> {
+        let Phase::Working(agent) = &mut self.phase else {
+            return Err((RefusalCode::SnapshotStale, None));
+        };
         let session = claims.session;
-        let counted = checked
-            .and_then(|()| agent.egress.open_flow(turn.now, session, CHANNEL, max_open(&claims)));
-        match counted {
+        match agent.egress.open_flow(turn.moment, session, CHANNEL, max_open(&claims)) {
             Ok(()) => Ok((claims, agent.egress.flow_reached(session))),
             Err(code) => Err((code, Some(admission::claimed(&claims)))),
         }
@@ -143,10 +190,14 @@ impl SimNode {
         };
         let admitted = turn.checkers.admission.flow(&flow, snapshot);
         turn.judge(admitted);
+        if let Some(leased) = claims.leased {
+            let granted = turn.checkers.leased.admitted(flow.egress, leased);
+            turn.judge(granted);
+        }
         turn.note(format_args!("{} opens {}", self.host.name, claims.session));
         let session = claims.session;
         if let Some(replaced) = agent.flows.insert(session, Flow { caller, claims }) {
-            agent.egress.close_flow(turn.now, replaced.claims.session, CHANNEL);
+            agent.egress.close_flow(turn.moment, replaced.claims.session, CHANNEL);
         }
         if started {
             let from = Some(Vantage::Egress);
@@ -193,7 +244,7 @@ impl SimNode {
         reason: EndReason,
     ) {
         let Phase::Working(agent) = &mut self.phase else { return };
-        agent.entry.flow_ended(turn.now, session, reason, 0, 0);
+        agent.entry.flow_ended(turn.moment, session, reason, 0, 0);
         self.leave_session(turn, session, Departure::Clean);
     }
 
@@ -203,7 +254,7 @@ impl SimNode {
             return;
         }
         agent.entry.close_channel(session, CHANNEL);
-        if let Some(ended) = agent.entry.detach(turn.now, session, departure) {
+        if let Some(ended) = agent.entry.detach(turn.moment, session, departure) {
             let (bytes_up, bytes_down) = (ended.bytes_up, ended.bytes_down);
             let reason = ended.reason;
             self.observe(turn, Observation::SessionEnded { session, reason, bytes_up, bytes_down });
@@ -213,7 +264,7 @@ impl SimNode {
     pub(super) fn close_flow(&mut self, turn: &mut Turn<'_>, session: SessionId) {
         let Phase::Working(agent) = &mut self.phase else { return };
         if agent.flows.remove(&session).is_some() {
-            agent.egress.close_flow(turn.now, session, CHANNEL);
+            agent.egress.close_flow(turn.moment, session, CHANNEL);
             turn.checkers.admission.closed(agent.id, session);
         }
     }
@@ -257,7 +308,7 @@ impl SimNode {
         self.observe(turn, Observation::AccessRefused { code, claimed });
     }
 
-    fn tell_node(&self, turn: &mut Turn<'_>, node: NodeId, message: Message) {
+    pub(super) fn tell_node(&self, turn: &mut Turn<'_>, node: NodeId, message: Message) {
         if let Some(place) = self.places.get(&node) {
             turn.send(Party::Node(*place), message);
         }

@@ -5,6 +5,7 @@ mod actors;
 mod beats;
 mod carriers;
 mod fleets;
+mod joints;
 mod leases;
 mod meshes;
 mod regressions;

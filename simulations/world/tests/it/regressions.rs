@@ -1,6 +1,6 @@
 //! Seeds that failed once hold.
 
-use rap_simulations::{beat, fleet, lease};
+use rap_simulations::{beat, fleet, joint, lease};
 
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
@@ -12,6 +12,7 @@ fn seeds_that_failed_once_hold() {
         let report = match scenario {
             "leases" => lease::run(lease::Options { seed, mutation: None }),
             "beat" => beat::run(beat::Options { seed, mutation: None }),
+            "joint" => joint::run(joint::Options { seed, mutation: None }),
             sized if sized.starts_with("fleet-") => {
                 let nodes = sized["fleet-".len()..].parse().unwrap();
                 fleet::run(fleet::Options { seed, nodes, mutation: None })

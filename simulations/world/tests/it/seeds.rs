@@ -20,6 +20,7 @@ fn every_invariant_holds_in_many_seeds() {
         "loss",
         "duplicate",
         "partition",
+        "one-way partition",
         "severed",
         "node crash",
         "control crash",

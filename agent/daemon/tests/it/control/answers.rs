@@ -197,7 +197,7 @@ fn tree(shared: &Shared, body: &[u8]) -> Answer {
     let consistency = proof::prove_consistency(earlier, frontier.size(), &tiles).unwrap();
     let (cluster, size, root) = (shared.cluster, frontier.size(), frontier.root());
     let ed25519 = HeadKey::from_seed(&[2; 32]);
-    let head = TreeHead { cluster, size, root }.sign(&shared.key, &ed25519);
+    let head = TreeHead { cluster, size, root, said_epoch: Some(1) }.sign(&shared.key, &ed25519);
     ok(&TreeReply { head, consistency })
 }
 

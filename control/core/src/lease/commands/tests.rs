@@ -65,18 +65,9 @@ fn change(
 
 fn empty_append() -> Append {
     Append {
-        command: rap_proto::CommandId::from_u128(1),
         request_hash: rap_proto::Digest::of(b""),
         actor: rap_events::Actor::System { process: "test".to_owned() },
-        causation: None,
-        at: Timestamp::default(),
-        writes: Vec::new(),
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Default::default(),
+        ..Append::plain(rap_proto::CommandId::from_u128(1), Timestamp::default(), Vec::new())
     }
 }
 

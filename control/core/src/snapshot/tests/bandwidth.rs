@@ -8,6 +8,7 @@ use rap_events::{
 use rap_proto::{
     OrganizationId, UserId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Traffic},
+    carriers::{CarrierRule, CarrierRules},
 };
 
 use super::{all_bytes, holds, section, version};
@@ -90,4 +91,21 @@ fn what_is_removed_is_told_to_nobody() {
     platform.must::<Organization>(acme.id.uuid(), OrganizationCommand::Remove);
     assert_eq!(section::<Bandwidth>(platform.state(), platform.entry), None);
     assert_eq!(version(&platform, platform.entry), platform.state().position());
+}
+
+#[test]
+fn only_entries_are_told_of_carriers_and_again_when_nothing_is_said() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let ruled = CarrierRules { bulk: Some(CarrierRule::TcpOnly), ..CarrierRules::default() };
+    for carriers in [ruled, CarrierRules::default()] {
+        platform
+            .must::<Organization>(acme.id.uuid(), OrganizationCommand::RuleCarriers { carriers });
+        let told = section::<Bandwidth>(platform.state(), platform.entry);
+        let told = told.map(|told| told.organizations[&acme.id].carriers);
+        assert_eq!(told, (!carriers.is_empty()).then_some(carriers));
+        assert_eq!(section::<Bandwidth>(platform.state(), acme.egress), None);
+        assert_eq!(section::<Bandwidth>(platform.state(), platform.relay), None);
+        assert_eq!(version(&platform, platform.entry), platform.state().position());
+    }
 }

@@ -19,8 +19,8 @@ use rap_events::{
     vpn_connection::{FenceReason, ReleaseReason, VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
-    Digest, Duty, NodeId, NodeRole, OrganizationRole, ReplicaId, ResourceKind, SessionId,
-    Timestamp, UserId,
+    Digest, Duty, NodeId, NodeRole, OrganizationRole, Preference, ReplicaId, ResourceKind,
+    SessionId, Timestamp, UserId,
     observation::{EndReason, Vantage},
     snapshot::{RoleScope, Target},
 };
@@ -161,6 +161,10 @@ impl History {
             }
             13 => NodeCommand::StartDraining,
             14 => NodeCommand::EndDraining,
+            _ if how % 4 == 1 => NodeCommand::Place {
+                region: (how > 128).then(|| name("eu-west")),
+                preference: Preference::ALL[usize::from(how) % 3],
+            },
             _ if how.is_multiple_of(4) => NodeCommand::Revoke { note: String::new() },
             _ => return,
         };

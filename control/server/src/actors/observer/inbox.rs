@@ -55,6 +55,10 @@ pub(crate) enum Disbelief {
     UnknownSender,
     #[error("not signed by its sender")]
     NotSigned,
+    /// The node follows an authority that this replica's log knows nothing of: what it tells is
+    /// that one's to record.
+    #[error("of a later authority epoch")]
+    LaterEpoch,
     #[error("too old, or from the future")]
     NotFresh,
     #[error("heard before")]
@@ -71,6 +75,7 @@ impl Disbelief {
             Self::WrongSubject => "wrong_subject",
             Self::UnknownSender => "unknown_sender",
             Self::NotSigned => "not_signed",
+            Self::LaterEpoch => "later_epoch",
             Self::NotFresh => "not_fresh",
             Self::Replayed => "replayed",
             Self::LimitReached => "limit_reached",
@@ -108,6 +113,9 @@ impl Inbox {
             .verify(&Trusted::one(sender.key))
             .map_err(|_| Disbelief::NotSigned)?
             .into_inner();
+        if message.authority_epoch > state.authority().epoch() {
+            return Err(Disbelief::LaterEpoch);
+        }
         check_times(&message, now)?;
         self.hear(&message, now)?;
         Ok(message)
@@ -201,6 +209,7 @@ mod tests {
     fn message(sender: u128, incarnation: u128, sequence: u64) -> NodeMessage {
         NodeMessage {
             cluster: ClusterId::from_u128(1),
+            authority_epoch: 1,
             sender: NodeId::from_u128(sender),
             incarnation: IncarnationId::from_u128(incarnation),
             sequence,

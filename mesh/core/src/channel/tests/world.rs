@@ -63,13 +63,15 @@ pub(super) struct World {
 
 /// Like `input`, and small.
 pub(super) fn reliable() -> Policy {
-    Policy { bound: BOUND, max_message: MAX_MESSAGE, ..of(ChannelKind::Input) }
+    let kind = of(ChannelKind::Input);
+    Policy { bound: BOUND, ahead: BOUND, max_message: MAX_MESSAGE, ..kind }
 }
 
 /// Like `render`, and small; stale after 50 ms.
 pub(super) fn droppable() -> Policy {
     let stale_after = Some(Duration::from_millis(50));
-    Policy { bound: BOUND, max_message: MAX_MESSAGE, stale_after, ..of(ChannelKind::Render) }
+    let (ahead, kind) = (Bound { messages: 4, bytes: 100 }, of(ChannelKind::Render));
+    Policy { bound: BOUND, ahead, max_message: MAX_MESSAGE, stale_after, ..kind }
 }
 
 /// The same, with a message each 20 ms.

@@ -5,6 +5,8 @@ use super::*;
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
+/// Nobody's token expires before.
+pub(super) const FOR_EVER: Moment = Moment::from_micros(u64::MAX);
 /// More happenings than this at one moment mean that the machine keeps itself busy.
 const MOST_AT_ONCE: u32 = 400;
 
@@ -43,6 +45,7 @@ pub(super) struct World {
     pub(super) works: BTreeSet<Candidate>,
     pub(super) moves: u32,
     pub(super) trials: u32,
+    pub(super) leaves: u32,
     pub(super) most_moving: usize,
     pub(super) bug: Bug,
     book: Book,
@@ -82,6 +85,7 @@ impl World {
             works: all_ways().into_iter().skip(1).collect(),
             moves: 0,
             trials: 0,
+            leaves: 0,
             most_moving: 0,
             bug,
             book: Book::default(),
@@ -93,8 +97,17 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, flow: u64, over: Candidate) {
+        self.begin_until(flow, over, FOR_EVER);
+    }
+
+    /// A flow whose token expires then.
+    pub(super) fn begin_until(&mut self, flow: u64, over: Candidate, asks_until: Moment) {
         self.book.flows.insert(flow, (over, Vec::new()));
-        self.tell(Input::Began { flow, over });
+        self.tell(Input::Began { flow, over, asks_until });
+    }
+
+    pub(super) fn shows_token(&mut self, flow: u64, until: Moment) {
+        self.tell(Input::MayAsk { flow, until });
     }
 
     pub(super) fn end(&mut self, flow: u64) {
@@ -113,14 +126,27 @@ impl World {
         }
         for flow in lost {
             self.tell(Input::Lost { flow });
-            let Some(over) = refuge else {
-                // Nobody waits for it for ever.
-                self.end(flow);
-                continue;
-            };
-            self.book.flows.get_mut(&flow).unwrap().0 = over;
-            self.tell(Input::WentOn { flow, over: refuge });
+            self.find(flow, refuge);
         }
+    }
+
+    /// A flow without a connection goes on over this.
+    fn find(&mut self, flow: u64, refuge: Option<Candidate>) {
+        let Some(over) = refuge else {
+            // Nobody waits for it for ever.
+            return self.end(flow);
+        };
+        self.book.flows.get_mut(&flow).unwrap().0 = over;
+        self.tell(Input::WentOn { flow, over: refuge });
+    }
+
+    fn leave(&mut self, flow: u64) {
+        self.leaves += 1;
+        if !is_left(&self.relays, self.over(flow)) {
+            self.wrong.get_or_insert(format!("{flow} leaves what it may use"));
+        }
+        let may = |way: &Candidate| self.works.contains(way) && !is_left(&self.relays, *way);
+        self.find(flow, all_ways().into_iter().find(may));
     }
 
     pub(super) fn repairs(&mut self, path: Candidate) {
@@ -128,13 +154,22 @@ impl World {
     }
 
     pub(super) fn drops_relay(&mut self, relay: NodeId) {
-        self.relays.remove(&relay);
+        let left = self.relays.iter().copied().filter(|it| *it != relay);
+        self.relays_are(left.collect::<Vec<_>>());
+    }
+
+    pub(super) fn relays_are(&mut self, relays: impl IntoIterator<Item = NodeId>) {
+        self.relays = relays.into_iter().collect();
         let ways = all_ways().into_iter().filter(|way| !is_left(&self.relays, *way)).collect();
         self.tell(Input::Ways { ways, relays: self.relays.clone() });
     }
 
     pub(super) fn over(&self, flow: u64) -> Candidate {
         self.book.flows[&flow].0
+    }
+
+    pub(super) fn runs(&self, flow: u64) -> bool {
+        self.book.flows.contains_key(&flow)
     }
 
     /// Lets time pass.
@@ -183,12 +218,17 @@ impl World {
                     self.check_move(flow, over);
                     Coming::Moved(flow, over)
                 }
+                Effect::Leave { flow } => {
+                    self.leave(flow);
+                    continue;
+                }
             };
             self.coming.insert((self.now + TAKES, self.number), coming);
             self.most_moving = self.most_moving.max(self.moving());
             if let (Bug::LosesCount, Effect::Move { flow, .. }) = (self.bug, effect) {
                 let over = self.over(flow);
-                self.lane.handle_input(self.now, Input::Began { flow, over });
+                let began = Input::Began { flow, over, asks_until: FOR_EVER };
+                self.lane.handle_input(self.now, began);
             }
         }
     }
@@ -218,7 +258,7 @@ impl World {
                 self.book.passed.entry(over).or_default().1 = self.now;
                 self.tell(Input::Moved { flow });
                 if self.bug == Bug::ForgetsMoves {
-                    self.tell(Input::Began { flow, over });
+                    self.tell(Input::Began { flow, over, asks_until: FOR_EVER });
                 }
             }
             Coming::Moved(flow, over) if self.book.flows.contains_key(&flow) => {

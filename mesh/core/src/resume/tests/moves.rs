@@ -61,12 +61,12 @@ impl Road {
             Act::Deliver(from, count) => self.deliver(from, count)?,
             Act::Read(side) => self.sides[side].read(),
             Act::Hurry(side) => self.sides[side].flow.acknowledge(),
-            Act::Ask => self.ask(),
+            Act::Ask => self.ask()?,
             Act::Answer => self.answer()?,
             Act::Arrive => self.arrive()?,
             Act::GiveUp if self.answered.is_some() => self.lose()?,
             Act::GiveUp => {
-                self.sides[0].flow.withdraw();
+                self.sides[0].flow.withdraw(self.last);
                 self.asked = None;
             }
             Act::Lose => self.lose()?,
@@ -92,21 +92,22 @@ impl Road {
         Ok(())
     }
 
-    fn ask(&mut self) {
+    fn ask(&mut self) -> Result<(), Refused> {
         if self.asked.is_some() || self.answered.is_some() {
-            return;
+            return Ok(());
         }
         self.last += 1;
-        self.asked = Some(self.sides[0].flow.offer());
+        self.asked = Some(self.sides[0].flow.offer(self.last)?);
         if self.mistake == Mistake::AcknowledgesMeanwhile {
-            self.sides[0].flow.withdraw();
+            self.sides[0].flow.withdraw(self.last);
         }
+        Ok(())
     }
 
     fn answer(&mut self) -> Result<(), Refused> {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let more = u64::from(self.mistake == Mistake::TellsMore && asked != COMPLETE);
-        self.answered = Some(self.sides[1].flow.offer());
+        self.answered = Some(self.sides[1].flow.offer(self.last)?);
         self.sides[1].flow.attach(self.last, asked + more)
     }
 
@@ -118,11 +119,11 @@ impl Road {
 
     fn lose(&mut self) -> Result<(), Refused> {
         (self.asked, self.answered) = (None, None);
-        self.last += 1;
         for side in &mut self.sides {
-            side.flow.withdraw();
+            side.flow.withdraw(self.last);
             side.flow.detach(side.flow.generation(), Moment::default());
         }
+        self.last += 1;
         let received = [0, 1].map(|side: usize| self.sides[side].flow.received());
         self.sides[0].flow.attach(self.last, received[1])?;
         self.sides[1].flow.attach(self.last, received[0])
@@ -234,7 +235,7 @@ fn an_end_that_comes_while_a_flow_moves_is_acknowledged_when_it_was_said_again()
     let mut flow = Flow::new();
     flow.handle_data(0, Bytes::from_static(b"ab")).unwrap();
     assert_eq!(flow.take().unwrap(), "ab");
-    assert_eq!(flow.offer(), 2);
+    assert_eq!(flow.offer(1), Ok(2));
     flow.handle_data(0, Bytes::from_static(b"c")).unwrap();
     flow.handle_ended(0, End::Finished).unwrap();
     assert_eq!(flow.take().unwrap(), "c");
@@ -252,11 +253,51 @@ fn an_end_that_comes_while_a_flow_moves_is_acknowledged_when_it_was_said_again()
 #[test]
 fn a_flow_whose_offer_is_withdrawn_acknowledges_what_it_held_back() {
     let mut flow = Flow::new();
-    assert_eq!(flow.offer(), 0);
+    assert_eq!(flow.offer(1), Ok(0));
     flow.handle_data(0, Bytes::from_static(b"ab")).unwrap();
     flow.take().unwrap();
     flow.acknowledge();
     assert!(!flow.owes_acknowledgement() && written(&mut flow).is_empty());
-    flow.withdraw();
+    assert!(flow.withdraw(1));
     assert_eq!(written(&mut flow), [Out::Acknowledged(2)]);
+}
+
+#[test]
+fn an_offer_counts_for_its_own_generation_alone() {
+    let mut flow = Flow::new();
+    flow.handle_data(0, Bytes::from_static(b"ab")).unwrap();
+    flow.take().unwrap();
+    assert_eq!(flow.offer(1), Ok(2));
+    flow.handle_data(0, Bytes::from_static(b"c")).unwrap();
+    flow.take().unwrap();
+    assert_eq!(flow.offer(1), Err(Refused::Late), "it was asked for already");
+    assert_eq!(flow.offer(2), Ok(3));
+    assert!(!flow.withdraw(1), "the newer one is still waited for");
+    flow.acknowledge();
+    assert_eq!(written(&mut flow), []);
+    assert_eq!(flow.attach(1, 0), Err(Refused::Late), "it was told of another place");
+    flow.attach(2, 0).unwrap();
+    assert_eq!((written(&mut flow), flow.owes_acknowledgement()), (vec![Out::From(0)], false));
+    assert_eq!(flow.offer(2), Err(Refused::Late));
+    assert_eq!(flow.offer(4), Ok(3));
+    assert!(flow.withdraw(4));
+    assert_eq!(flow.offer(3), Err(Refused::Late));
+    assert_eq!(flow.attach(3, 0), Err(Refused::Late), "a newer one was asked for");
+    assert_eq!(flow.attach(4, 0), Ok(()));
+}
+
+#[test]
+fn an_attachment_that_was_asked_for_without_an_offer_makes_an_older_offer_count_for_nothing() {
+    let mut flow = Flow::new();
+    flow.handle_data(0, Bytes::from_static(b"ab")).unwrap();
+    flow.take().unwrap();
+    assert_eq!(flow.offer(1), Ok(2));
+    flow.detach(0, Moment::default());
+    flow.attach(2, 0).unwrap();
+    assert!(!flow.is_offered() && !flow.withdraw(1));
+    flow.handle_from(2, 2).unwrap();
+    flow.handle_data(2, Bytes::from_static(b"c")).unwrap();
+    flow.take().unwrap();
+    flow.acknowledge();
+    assert_eq!(written(&mut flow), [Out::From(0), Out::Acknowledged(3)]);
 }

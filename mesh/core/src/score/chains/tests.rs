@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use rap_proto::{
-    Authority, ClusterId, NodeId, NodeRole, OrganizationId, Timestamp, snapshot::RoleScope,
+    Authority, ClusterId, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    snapshot::RoleScope,
 };
 
 use super::*;
-use crate::score::{ChannelClass, GREATEST, Identity, Placement, Policy, Preference, rank};
+use crate::score::{ChannelClass, GREATEST, Identity, Placement, Policy, rank};
 
 fn node(number: u128) -> NodeId {
     NodeId::from_u128(number)

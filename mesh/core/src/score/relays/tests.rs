@@ -4,7 +4,9 @@ use std::{cmp::Reverse, collections::BTreeSet};
 use rap_proto::{
     ClusterId, Digest, NodeRole,
     bandwidth::Bandwidth,
-    snapshot::{Assignment, Manifest, Peer, Peers, Resources, RoleScope, StalePolicy, Trust},
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
+    },
 };
 
 use super::*;
@@ -25,6 +27,10 @@ pub(in crate::score) fn view(denied: &[NodeId]) -> View {
 }
 
 pub(in crate::score) fn view_of(relays: u128, denied: &[NodeId]) -> View {
+    placed(relays, denied, Places::default())
+}
+
+fn placed(relays: u128, denied: &[NodeId], places: Places) -> View {
     let at = Timestamp::from_unix_millis(1_000);
     let manifest = Manifest {
         cluster: ClusterId::from_u128(1),
@@ -56,7 +62,8 @@ pub(in crate::score) fn view_of(relays: u128, denied: &[NodeId]) -> View {
     };
     let peers = Peers { peers: (0..relays).map(peer).collect() };
     let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth })
+    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
+    View::new(&manifest, sections)
 }
 
 pub(in crate::score) fn known(
@@ -177,4 +184,51 @@ fn an_order_is_bounded_and_holds_the_best() {
     });
     assert!(better.count() < MAX_ORDERED, "a better one was left out");
     assert!(order.is_sorted_by_key(|one| Reverse(one.total / NEARLY_THE_SAME)));
+}
+
+/// The relays in their order, when the snapshot says this of places and nothing was measured.
+fn order_of(places: &[(NodeId, Place)]) -> Vec<Ranked> {
+    let view = placed(8, &[], Places { nodes: places.iter().cloned().collect() });
+    let (known, policy) = (BTreeMap::new(), Policy::default());
+    let question = RelayQuestion {
+        view: &view,
+        known: &known,
+        policy: &policy,
+        organization: ACME,
+        class: ChannelClass::Interactive,
+        purpose: Use::New,
+        now: Timestamp::from_unix_millis(1_000),
+    };
+    question.scores().order(TARGET)
+}
+
+fn region(name: &str) -> Place {
+    Place { region: Some(name.parse().unwrap()), ..Place::default() }
+}
+
+#[test]
+fn a_relay_of_the_own_region_comes_first_and_one_nearby_is_worth_more_than_one_far_away() {
+    let far = |number| (relay(number), region("us-east"));
+    let mut places: Vec<_> = (0..8).map(far).collect();
+    places[3].1 = region("eu-north");
+    places[5].1 = region("eu-west");
+    places.push((NodeId::from_u128(1), region("eu-west")));
+    let order = order_of(&places);
+    assert_eq!(order[0].node, relay(5));
+    let total = |number| order.iter().find(|ranked| ranked.node == relay(number)).unwrap().total;
+    assert!(total(5) > total(3) && total(3) > total(0), "{order:?}");
+    // Where the node itself is nobody knows, so no region is nearer than another.
+    places.pop();
+    assert_eq!(order_of(&places), order_of(&[]));
+}
+
+#[test]
+fn a_preferred_relay_comes_first_and_one_that_is_avoided_or_draining_last() {
+    let preferring = |preference| Place { preference, ..Place::default() };
+    assert_eq!(order_of(&[(relay(6), preferring(Preference::Preferred))])[0].node, relay(6));
+    let draining = Place { draining: true, preference: Preference::Preferred, region: None };
+    for place in [preferring(Preference::Avoided), draining] {
+        let order = order_of(&[(relay(6), place.clone())]);
+        assert_eq!(order.last().unwrap().node, relay(6), "{place:?}");
+    }
 }

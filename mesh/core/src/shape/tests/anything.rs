@@ -27,8 +27,11 @@ fn policies() -> Vec<Bandwidth> {
         rule(each(Each::Session), cap("800kbit")),
         rule(gives_way, cap("80kbit")),
     ];
-    let said =
-        |granted, rules: &[BandwidthRule]| OrganizationBandwidth { granted, rules: rules.to_vec() };
+    let said = |granted, rules: &[BandwidthRule]| OrganizationBandwidth {
+        granted,
+        rules: rules.to_vec(),
+        ..Default::default()
+    };
     let two = |node| Bandwidth {
         node: Some(rate(node)),
         organizations: [(ACME, said(both, &nested)), (ZULU, said(reserved("100gbit"), &[]))].into(),

@@ -98,7 +98,7 @@ fn caps_and_turns() -> Vec<Scenario> {
 
 fn reserves_and_organizations() -> Vec<Scenario> {
     let of_zulu = Wants { of: FlowOf { organization: ZULU, ..flow(9, Lane::Bulk) }, piece: 16_000 };
-    let said = |granted| OrganizationBandwidth { granted, rules: Vec::new() };
+    let said = |granted| OrganizationBandwidth { granted, ..Default::default() };
     let two = |acme, zulu| Bandwidth {
         node: Some(rate("8mbit")),
         organizations: [(ACME, said(acme)), (ZULU, said(zulu))].into(),

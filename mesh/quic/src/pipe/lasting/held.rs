@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use rap_mesh_core::{
-    carrier::{self, MAX_DATA, Part},
+    carrier::{self, Carrier, MAX_DATA, Part},
     ended::Close,
     resume::{ACK_AFTER, End, Flow, Out, RESUME_WITHIN, Refused},
 };
@@ -20,7 +20,7 @@ use tokio::time::Sleep;
 
 use super::{
     super::{Broken, Unsent},
-    Keeper, Lasting, Store,
+    Keeper, Lasting, OfStore,
     leg::{Gone, Got, Leg},
 };
 use crate::clock::Clock;
@@ -33,6 +33,9 @@ pub(super) enum Waiting {
     Watcher,
 }
 
+/// Parts that a connection is handed before it is flushed: what was read at once is often a little
+/// more than one holds, and each flush is a call of the kernel.
+const PARTS_AT_ONCE: usize = 2;
 /// What passes at once from one connection to the next.
 const FILL: usize = 64 * 1024;
 
@@ -55,7 +58,7 @@ pub(super) struct Held {
     pub(super) handles: u8,
     clock: Clock,
     keeper: Arc<dyn Keeper>,
-    store: Arc<Store>,
+    store: OfStore,
     /// What it counts this flow with.
     counted: usize,
     /// What was taken of its places without a connection.
@@ -69,7 +72,7 @@ impl Held {
         me: Weak<Mutex<Self>>,
         leg: Leg,
         keeper: Arc<dyn Keeper>,
-        store: Arc<Store>,
+        store: OfStore,
         kept: Option<Box<dyn Any + Send>>,
     ) -> Self {
         Self {
@@ -252,16 +255,15 @@ impl Held {
     }
 
     /// How far this side came, to be told for another connection while this one stays.
-    pub(super) fn offer(&mut self) -> u64 {
-        self.flow.offer()
+    pub(super) fn offer(&mut self, generation: u32) -> Result<u64, Refused> {
+        self.flow.offer(generation)
     }
 
-    /// No other connection came of the last offer.
-    pub(super) fn withdraw(&mut self) {
-        if !self.flow.is_offered() {
+    /// No other connection came of that offer.
+    pub(super) fn withdraw(&mut self, generation: u32) {
+        if !self.flow.withdraw(generation) {
             return;
         }
-        self.flow.withdraw();
         if self.flow.is_detached() && self.gone.is_none() && !self.reserve() {
             return self.give_up(None);
         }
@@ -272,6 +274,10 @@ impl Held {
 
     pub(super) fn is_carried(&self) -> bool {
         self.leg.is_some() && !self.is_over()
+    }
+
+    pub(super) fn carrier(&self) -> Option<Carrier> {
+        self.leg.as_ref().map(Leg::carrier)
     }
 
     /// Says that this connection is no more, before the kernel does.
@@ -409,12 +415,18 @@ impl Held {
                     return Poll::Pending;
                 }
             }
-            let Some(out) = self.flow.poll_out(MAX_DATA, &mut self.room) else {
-                self.dirty = false;
-                return Poll::Ready(());
-            };
-            if let Err(gone) = put(leg, out, &mut self.room) {
-                self.lose(gone);
+            for place in 0..PARTS_AT_ONCE {
+                let Some(out) = self.flow.poll_out(MAX_DATA, &mut self.room) else {
+                    if place == 0 {
+                        self.dirty = false;
+                        return Poll::Ready(());
+                    }
+                    break;
+                };
+                if let Err(gone) = put(leg, out, &mut self.room) {
+                    self.lose(gone);
+                    break;
+                }
             }
         }
     }

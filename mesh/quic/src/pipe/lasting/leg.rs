@@ -5,16 +5,16 @@ use std::{
     any::Any,
     collections::VecDeque,
     future::Future as _,
-    io::{self, IoSlice},
+    io::{self, IoSlice, Write as _},
     pin::{Pin, pin},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::{
-    carrier::{Malformed, Part, Parts},
+    carrier::{Carrier, Malformed, Part, Parts},
     ended::Close,
 };
 use tokio::{
@@ -22,6 +22,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
+use tokio_rustls::TlsStream;
 
 use super::super::{Inlet, Outlet, lost, tcp};
 use crate::tcp::TlsIo;
@@ -90,6 +91,13 @@ impl Leg {
         self
     }
 
+    pub(super) fn carrier(&self) -> Carrier {
+        match self.io.as_ref().expect("INVARIANT") {
+            Io::Tls(_) => Carrier::Tcp,
+            Io::Quic(_) => Carrier::Quic,
+        }
+    }
+
     /// The next that the other side sent.
     pub(super) fn poll_got(&mut self, context: &mut Context<'_>) -> Poll<Result<Got, Gone>> {
         loop {
@@ -113,7 +121,8 @@ impl Leg {
         }
     }
 
-    /// Hands one part to the connection, which takes it whole. `pieces` are its data.
+    /// Hands one part to the connection, which takes it whole and sends it when it is flushed.
+    /// `pieces` are its data.
     pub(super) fn put(&mut self, head: &[u8], pieces: &mut Vec<Bytes>) -> Result<(), Gone> {
         match self.io() {
             Io::Tls(tls) => tls.put(head, pieces).map_err(|_| Gone(None))?,
@@ -159,12 +168,12 @@ impl Tls {
         slices.push(IoSlice::new(head));
         slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
         let expected: usize = slices.iter().map(|slice| slice.len()).sum();
-        let mut context = Context::from_waker(Waker::noop());
-        match Pin::new(&mut self.tls).poll_write_vectored(&mut context, &slices) {
-            Poll::Ready(Ok(length)) if length == expected => Ok(()),
-            Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Err(io::ErrorKind::WriteZero.into()),
-        }
+        // Not through the stream, which would call the kernel for each part.
+        let written = match &mut self.tls {
+            TlsStream::Client(stream) => stream.get_mut().1.writer().write_vectored(&slices),
+            TlsStream::Server(stream) => stream.get_mut().1.writer().write_vectored(&slices),
+        };
+        if written? == expected { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 }
 

@@ -1,11 +1,12 @@
 //! What all lasting flows of one of a node's sides keep together.
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 
 use rap_mesh_core::resume::{Budget, MAX_KEPT_BYTES, window};
+use rap_proto::OrganizationId;
 
 use crate::mesh::locked;
 
@@ -28,26 +29,44 @@ impl Store {
         Self { detached: Mutex::new(detached), kept: AtomicUsize::new(0), most }
     }
 
+    /// What a flow of this organization keeps is counted with its others.
+    pub(crate) fn of(self: &Arc<Self>, organization: OrganizationId) -> OfStore {
+        OfStore { store: self.clone(), organization }
+    }
+
+    /// The same at a client, which is of one organization.
+    pub(crate) fn of_one(self: &Arc<Self>) -> OfStore {
+        self.of(OrganizationId::from_u128(0))
+    }
+}
+
+/// A store, for the flows of one organization.
+pub(crate) struct OfStore {
+    store: Arc<Store>,
+    organization: OrganizationId,
+}
+
+impl OfStore {
     /// Takes the place of a flow without a connection. False when there is none.
     pub(super) fn take(&self, bytes: usize) -> bool {
-        locked(&self.detached).take(bytes)
+        locked(&self.store.detached).take(self.organization, bytes)
     }
 
     pub(super) fn give(&self, bytes: usize) {
-        locked(&self.detached).give(bytes);
+        locked(&self.store.detached).give(self.organization, bytes);
     }
 
     /// So much one flow may keep before its source has to wait.
     pub(super) fn window(&self) -> usize {
-        window(self.kept.load(Ordering::Relaxed), self.most)
+        window(self.store.kept.load(Ordering::Relaxed), self.store.most)
     }
 
     /// A flow keeps `now` and not `before`.
     pub(super) fn count(&self, before: usize, now: usize) {
         if now >= before {
-            self.kept.fetch_add(now - before, Ordering::Relaxed);
+            self.store.kept.fetch_add(now - before, Ordering::Relaxed);
         } else {
-            self.kept.fetch_sub(before - now, Ordering::Relaxed);
+            self.store.kept.fetch_sub(before - now, Ordering::Relaxed);
         }
     }
 }

@@ -7,19 +7,33 @@ use std::{
 
 use tokio::{net::UdpSocket, time::timeout};
 
+use rap_mesh_core::bounds::{Bound, Limits, Whose};
+use rap_proto::{Lane, NodeId};
+
 use super::*;
 use crate::{
     network::Kernel,
-    relay::socket::{Awaiting, Promised},
+    relay::{
+        socket::{Awaiting, Promised},
+        turns::Turns,
+    },
 };
 
 async fn host() -> UdpSocket {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
 }
 
+/// The turns of one flow, at a relay with these bounds.
+fn carried(limits: Limits) -> (Arc<Turns>, Carried) {
+    let turns = Arc::new(Turns::new(limits, Clock::start()));
+    let whose = Whose { asker: NodeId::from_u128(1), organization: None };
+    let carried = turns.begin(1, Lane::Interactive, whose).unwrap();
+    (turns, carried)
+}
+
 /// What forwards between an asker and this socket, and the port that the asker sends to.
 fn between(asker: SocketAddr, target: FlowSocket) -> (Forwarding, u16) {
-    let asker = FlowSocket::connect(&Kernel, None, asker).unwrap();
+    let asker = FlowSocket::connect(&Kernel, Lane::Interactive, None, asker).unwrap();
     let port = asker.local_port().unwrap();
     (Forwarding::between(asker, target, Clock::start()), port)
 }
@@ -27,10 +41,10 @@ fn between(asker: SocketAddr, target: FlowSocket) -> (Forwarding, u16) {
 /// A running flow between two hosts, and the ports of the relay that each speaks with.
 async fn flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Forwarding>, SocketAddr, SocketAddr) {
     let addresses = [target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&Kernel, &addresses).unwrap();
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &addresses).unwrap();
     let opened = between(asker.local_addr().unwrap(), far);
     let (forwarding, port) = (Arc::new(opened.0), opened.1);
-    tokio::spawn(forwarding.clone().run());
+    tokio::spawn(forwarding.clone().run(carried(Limits::RELAY).1));
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, forwarding.target.local_port().unwrap()));
     (forwarding, near, far)
@@ -100,24 +114,25 @@ async fn a_target_without_a_route_is_passed_over() {
     let (asker, target) = (host().await, host().await);
     let unroutable: SocketAddr = "255.255.255.255:9".parse().unwrap();
     let addresses = [unroutable, target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&Kernel, &addresses).unwrap();
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &addresses).unwrap();
     let (forwarding, port) = between(asker.local_addr().unwrap(), far);
-    tokio::spawn(Arc::new(forwarding).run());
+    tokio::spawn(Arc::new(forwarding).run(carried(Limits::RELAY).1));
     asker.send_to(b"through", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     assert_eq!(received(&target).await.0, b"through");
-    assert!(FlowSocket::to_first(&Kernel, &[unroutable]).is_err());
+    assert!(FlowSocket::to_first(&Kernel, Lane::Interactive, &[unroutable]).is_err());
 }
 
 #[tokio::test]
 async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port() {
     let (asker, hop, target, stranger) = (host().await, host().await, host().await, host().await);
-    let promised = Promised::bind(&Kernel, None, hop.local_addr().unwrap()).unwrap();
+    let promised =
+        Promised::bind(&Kernel, Lane::Interactive, None, hop.local_addr().unwrap()).unwrap();
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
     stranger.send_to(b"spoofed", far).await.unwrap();
     let socket = promised.connect(target.local_addr().unwrap()).unwrap();
     let from = asker.local_addr().unwrap();
     let (forwarding, port) = between(from, socket);
-    tokio::spawn(Arc::new(forwarding).run());
+    tokio::spawn(Arc::new(forwarding).run(carried(Limits::RELAY).1));
     let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     hop.send_to(b"late", far).await.unwrap();
     target.send_to(b"true", far).await.unwrap();
@@ -130,7 +145,8 @@ async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port()
 #[tokio::test]
 async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_it() {
     let (asker, target, stranger) = (host().await, host().await, host().await);
-    let waiting = Awaiting::bind(&Kernel, None, asker.local_addr().unwrap()).unwrap();
+    let waiting =
+        Awaiting::bind(&Kernel, Lane::Interactive, None, asker.local_addr().unwrap()).unwrap();
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.local_port().unwrap()));
     let knock = rap_proto::wire::hop::knock(&[7; 16]);
     stranger.send_to(b"before", far).await.unwrap();
@@ -144,9 +160,68 @@ async fn a_socket_that_waits_for_a_knock_passes_on_nothing_of_what_came_before_i
     let socket = waiting.knocked(knock, Ipv4Addr::LOCALHOST.into()).await.unwrap();
     let near = asker.local_addr().unwrap();
     let (forwarding, port) = between(near, socket);
-    tokio::spawn(Arc::new(forwarding).run());
+    tokio::spawn(Arc::new(forwarding).run(carried(Limits::RELAY).1));
     target.send_to(b"of the flow", far).await.unwrap();
     assert_eq!(received(&asker).await.0, b"of the flow");
     asker.send_to(b"back", (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     assert_eq!(received(&target).await, (b"back".to_vec(), far));
+}
+
+/// The kernel lets a stranger's datagrams through until it is told who the peer is.
+#[tokio::test]
+async fn what_came_before_the_peer_was_known_reaches_nobody_and_is_counted() {
+    let (asker, hop, target) = (host().await, host().await, host().await);
+    let promised = Promised::bind(&Kernel, Lane::Interactive, None, hop.local_addr().unwrap());
+    let promised = promised.unwrap();
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
+    for _ in 0..3 {
+        hop.send_to(b"spoofed", far).await.unwrap();
+    }
+    let socket = promised.connect(target.local_addr().unwrap()).unwrap();
+    let (forwarding, _) = between(asker.local_addr().unwrap(), socket);
+    let (turns, carried) = carried(Limits::RELAY);
+    tokio::spawn(Arc::new(forwarding).run(carried));
+    target.send_to(b"true", far).await.unwrap();
+    assert_eq!(received(&asker).await.0, b"true");
+    assert_eq!(turns.status().strangers, 3);
+}
+
+#[tokio::test]
+async fn what_is_beyond_a_bound_is_dropped_and_counted_and_the_flow_goes_on() {
+    let (asker, target) = (host().await, host().await);
+    let far = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &far).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
+    // Two at once, and one in each second.
+    let narrow = Bound::new(1, 100_000_000_000);
+    let (turns, carried) = carried(Limits { flow: narrow, ..Limits::RELAY });
+    tokio::spawn(Arc::new(forwarding).run(carried));
+    for number in 0..50_u8 {
+        asker.send_to(&[number], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+    for number in 0..2_u8 {
+        assert_eq!(received(&target).await.0, [number]);
+    }
+    let all = async {
+        loop {
+            let status = turns.status();
+            if status.datagrams + status.dropped_datagrams == 50 {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let status = timeout(Duration::from_secs(5), all).await.unwrap();
+    assert!(status.dropped_datagrams > 40, "{status:?}");
+    assert_eq!(status.dropped_bytes, status.dropped_datagrams);
+    let again = async {
+        loop {
+            asker.send_to(&[50], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+            let next = timeout(Duration::from_millis(50), received(&target)).await;
+            if next.is_ok_and(|(bytes, _)| bytes == [50]) {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(5), again).await.unwrap();
 }

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rap_control_core::State;
 use rap_events::{
     EventCodec as _,
@@ -101,17 +100,12 @@ fn append(id: Uuid) -> Append {
     let events = vec![event.to_new_event(Some(organization))];
     let stream = StreamId::new("pool", id);
     Append {
-        command: CommandId::from_u128(id.as_u128()),
         request_hash: Digest::of(id.as_bytes()),
         actor: Actor::System { process: "bench".to_owned() },
-        causation: None,
-        at: Timestamp::from_unix_millis(0),
-        writes: vec![StreamWrite { stream, expected: 0, events }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
+        ..Append::plain(
+            CommandId::from_u128(id.as_u128()),
+            Timestamp::from_unix_millis(0),
+            vec![StreamWrite { stream, expected: 0, events }],
+        )
     }
 }

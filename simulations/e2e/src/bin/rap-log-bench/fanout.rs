@@ -139,18 +139,13 @@ async fn append(
     let event = OrganizationEvent::from(OrganizationSuspended { reason: "x".repeat(reason_bytes) });
     let new = event.to_new_event(Some(OrganizationId::from_uuid(organization)));
     let append = Append {
-        command: CommandId::from_u128(organization.as_u128() ^ u128::from(expected)),
         request_hash: Digest::of(b"fanout"),
         actor: Actor::System { process: "bench".to_owned() },
-        causation: None,
-        at: Timestamp::from_unix_millis(0),
-        writes: vec![StreamWrite { stream, expected, events: vec![new; events] }],
-        claim: Vec::new(),
-        release: Vec::new(),
-        leases: Vec::new(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: bytes::Bytes::new(),
+        ..Append::plain(
+            CommandId::from_u128(organization.as_u128() ^ u128::from(expected)),
+            Timestamp::from_unix_millis(0),
+            vec![StreamWrite { stream, expected, events: vec![new; events] }],
+        )
     };
     Ok(log.append(append).await?.last)
 }

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rap_e2e::cpu_seconds;
 use rap_events::{
     LeaseTable as _,
@@ -71,17 +70,13 @@ fn grant(number: u64, leases: &[StreamId]) -> Append {
         timeline: None,
     });
     Append {
-        command: CommandId::from_u128(u128::from(number) + 1),
         request_hash: Digest::of(&number.to_be_bytes()),
         actor: Actor::System { process: "bench".to_owned() },
-        causation: None,
-        at: Timestamp::from_unix_millis(0),
-        writes: Vec::new(),
-        claim: Vec::new(),
-        release: Vec::new(),
         leases: changes.collect(),
-        guards: Vec::new(),
-        subjects: Vec::new(),
-        reply: Bytes::new(),
+        ..Append::plain(
+            CommandId::from_u128(u128::from(number) + 1),
+            Timestamp::from_unix_millis(0),
+            Vec::new(),
+        )
     }
 }

@@ -59,6 +59,7 @@ impl Platform {
             payload: new.payload,
             organization: new.organization,
             actor: Actor::System { process: "bench".to_owned() },
+            allowed: None,
             command: CommandId::from_u128(position.into()),
             causation: None,
             at: NOW,

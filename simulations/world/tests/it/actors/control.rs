@@ -82,6 +82,7 @@ impl Side {
     fn turn(&mut self, what: impl FnOnce(&mut Control, &mut Turn<'_>)) -> Vec<Sent> {
         let mut turn = Turn {
             now: now(),
+            moment: now(),
             mutation: None,
             checkers: &mut self.checkers,
             trace: &mut self.trace,

@@ -16,8 +16,8 @@ use rap_proto::{
     key::LocalKey,
     signed,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Resource, Resources, RoleScope, StalePolicy, Target,
-        Trust,
+        Assignment, Manifest, Peer, Peers, Places, Resource, Resources, RoleScope, StalePolicy,
+        Target, Trust,
     },
     token::{AccessClaims, CONNECT_TTL_MS, ChannelGrant, GRANT_TTL_MS},
 };
@@ -133,6 +133,7 @@ impl Cluster {
                 peers: self.peers_of(node),
                 resources: Resources { resources },
                 bandwidth: Bandwidth::default(),
+                places: Places::default(),
             },
         )
     }

@@ -14,6 +14,7 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 use rap_mesh::{Network, RelayedUdp};
+use rap_proto::Lane;
 use rap_simulations::kit::Chance;
 use tokio::net::TcpListener;
 use turmoil::net::UdpSocket;
@@ -64,7 +65,7 @@ impl Network for SimNetwork {
         Ok(socket)
     }
 
-    fn relayed(&self, at: SocketAddr) -> io::Result<Box<dyn RelayedUdp>> {
+    fn relayed(&self, at: SocketAddr, _: Lane) -> io::Result<Box<dyn RelayedUdp>> {
         Ok(Box::new(self.bind(at)?))
     }
 

@@ -1,8 +1,10 @@
 //! A real server with a little of everything in it, for whoever checks the API against its document.
 //!
-//! Prints one line of JSON, `{"url", "ca", "token", "spare"}`: two logins of the platform's owner,
-//! and where the CA certificate (PEM) is, in the folder that the only argument names. Ends when
-//! standard input does.
+//! Prints one line of JSON: `url`; `ca`, where the CA certificate (PEM) is, in the folder that the
+//! only argument names; `token` and `spare`, two logins of the platform's owner; and the ids of what
+//! has no name, `session`, `apiToken` and `joinToken`. Ends when standard input does.
+
+mod host;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +16,10 @@ use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt as _, sync::oneshot};
 
 const PASSWORD: &str = "correct horse battery staple";
+/// A point of the curve, as a client's key.
+const KEY: &str = "036b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296";
+/// One is asked for another.
+const NODES: usize = 2;
 /// So much that no check meets it: rates have tests of their own.
 const RATE: &str = "100000/100000";
 
@@ -55,33 +61,65 @@ async fn main() -> Result<(), Failed> {
     let login = json!({"name": "root", "password": PASSWORD});
     let spare = secret(&api.post("/logins", login).await?)?;
     api.token = Some(token.clone());
-    furnish(&mut api).await?;
-    println!("{}", json!({"url": url, "ca": ca, "token": token, "spare": spare}));
+    let things = furnish(&mut api).await?;
+    for (number, secret) in (1..).zip(&things.join_secrets) {
+        let config = tls::pinned_client(running.ca_fingerprint, &[b"http/1.1"]);
+        host::enroll(running.address, config, secret, &format!("edge-{number}")).await?;
+    }
+    let session = api.post("/sessions", json!({"resource": "build", "clientKey": KEY})).await?;
+    let mut line = json!({"url": url, "ca": ca, "token": token, "spare": spare});
+    line["session"] = session["session"].clone();
+    line["apiToken"] = things.api_token;
+    line["joinToken"] = things.join_token;
+    println!("{line}");
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
     drop(stop);
     running.stopped().await?;
     Ok(())
 }
 
-/// One of each thing that a path can name.
-async fn furnish(api: &mut Api) -> Result<(), Failed> {
+/// What the rest needs of what was furnished.
+struct Things {
+    api_token: Value,
+    join_token: Value,
+    /// Of join tokens for the organization's nodes.
+    join_secrets: Vec<String>,
+}
+
+/// One of each thing that a path can name, but for nodes and what needs them.
+async fn furnish(api: &mut Api) -> Result<Things, Failed> {
     api.post("/users", json!({"name": "alice", "password": PASSWORD})).await?;
     api.post("/users", json!({"name": "bob", "displayName": "Bob"})).await?;
-    api.post("/organizations", json!({"name": "acme", "owner": "root"})).await?;
-    api.post("/organizations/acme/pools", json!({"name": "office"})).await?;
+    let acme = api.post("/organizations", json!({"name": "acme", "owner": "root"})).await?;
+    let office = api.post("/organizations/acme/pools", json!({"name": "office"})).await?;
     let target = json!({"host": "build.internal", "port": 22});
     let resource = json!({"name": "build", "kind": "ssh", "pool": "office", "target": target});
     api.post("/organizations/acme/resources", resource).await?;
     let rules = json!({"users": ["root"], "resources": ["build"]});
     let policy = json!({"name": "developers", "rules": rules});
     api.post("/organizations/acme/policies", policy).await?;
+    let connection = json!({"name": "tunnel", "class": "fast"});
+    api.post("/organizations/acme/vpn-connections", connection).await?;
     let token = json!({"label": "program", "scopes": ["read"], "ttlSeconds": 3_600});
-    api.post("/api-tokens", token).await?;
+    let api_token = api.post("/api-tokens", token).await?;
     let join = json!({
         "roles": [{"role": "relay-node", "organizations": null}], "ttlSeconds": 3_600,
     });
-    api.post("/join-tokens", join).await?;
-    Ok(())
+    let join_token = api.post("/join-tokens", join).await?;
+    let join = json!({
+        "organization": "acme", "ttlSeconds": 600, "autoApprove": true, "pools": [office["id"]],
+        "roles": [
+            {"role": "entry-node", "organizations": [acme["id"]]},
+            {"role": "stream-worker", "organizations": [acme["id"]]},
+        ],
+    });
+    let mut join_secrets = Vec::new();
+    for _ in 0..NODES {
+        join_secrets.push(secret(&api.post("/join-tokens", join.clone()).await?)?);
+    }
+    let (api_token, join_token) =
+        (api_token["token"]["id"].clone(), join_token["token"]["id"].clone());
+    Ok(Things { api_token, join_token, join_secrets })
 }
 
 fn secret(reply: &Value) -> Result<String, Failed> {

@@ -1,0 +1,72 @@
+//! Following the log from a position on.
+//!
+//! A position keeps its event for ever, but for a database that failed over and lost its tail, or
+//! that was restored. Whoever folded what was lost and folds on from there serves a state that no log
+//! tells of. So each read begins with the event that was folded last, and another one there, or
+//! none, ends the following.
+
+use std::time::Duration;
+
+use rap_control_core::Corrupt;
+use rap_events::{Envelope, Log, entry, log::ReadError};
+use rap_proto::Digest;
+use tokio::time::timeout;
+
+/// The most events that are read at once behind the one that is known, and that are folded between
+/// two publications.
+pub(crate) const MAX_BATCH: usize = 512;
+/// How often the known event is looked for while nothing new comes.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+pub(crate) struct Follower {
+    position: u64,
+    /// Of the event there; `None` before it was read, as what was folded was read a moment ago.
+    leaf: Option<Digest>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotFollowed {
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+    /// For good.
+    #[error(transparent)]
+    Lost(#[from] Corrupt),
+}
+
+impl Follower {
+    pub(crate) const fn behind(position: u64) -> Self {
+        Self { position, leaf: None }
+    }
+
+    /// The next events, at least one; waits for them.
+    pub(crate) async fn next(&mut self, log: &dyn Log) -> Result<Vec<Envelope>, NotFollowed> {
+        loop {
+            let events = self.read(log).await?;
+            if let Some(last) = events.last() {
+                (self.position, self.leaf) = (last.position, Some(entry::leaf(last)));
+                return Ok(events);
+            }
+            if let Ok(waited) = timeout(LOOK_AGAIN, log.wait_beyond(self.position)).await {
+                waited?;
+            }
+        }
+    }
+
+    /// What stands behind the known event by now, if that still stands there.
+    async fn read(&mut self, log: &dyn Log) -> Result<Vec<Envelope>, NotFollowed> {
+        let Some(before) = self.position.checked_sub(1) else {
+            return Ok(log.read(0, MAX_BATCH).await?);
+        };
+        let mut events = log.read(before, MAX_BATCH + 1).await?;
+        let known = events.first().map(entry::leaf);
+        if known.is_none() || self.leaf.is_some_and(|leaf| known != Some(leaf)) {
+            return Err(Corrupt::Replaced { position: self.position }.into());
+        }
+        self.leaf = known;
+        events.remove(0);
+        Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! The platform says where nodes are and how gladly paths are led through them.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::{
+    node,
+    world::{World, tenant},
+};
+
+#[tokio::test]
+async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
+    let path = format!("/nodes/{}", host.node());
+    let place = format!("{path}/place");
+    let first = root.get(&path).await;
+    assert_eq!(first.json["preference"], "neutral");
+    assert!(first.json.get("region").is_none(), "{}", first.text);
+
+    let said = json!({"region": "eu-west", "preference": "avoided"});
+    let revision = first.revision();
+    let own = acme.api.change(Method::PUT, &place, Some(said.clone()), revision).await;
+    assert_eq!(own.json["rule"], "node.place/not_held", "{}", own.text);
+    let set = root.change(Method::PUT, &place, Some(said.clone()), revision).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    let seen = acme.api.get(&path).await;
+    assert_eq!(
+        (&seen.json["region"], &seen.json["preference"]),
+        (&said["region"], &said["preference"])
+    );
+    assert!(seen.json["snapshotVersion"].as_u64() > first.json["snapshotVersion"].as_u64());
+
+    let stale = root.change(Method::PUT, &place, Some(json!({})), revision).await;
+    assert_eq!(stale.problem(), "precondition_failed", "{}", stale.text);
+    for wrong in [json!({"preference": "loved"}), json!({"region": "No Region"})] {
+        let refused = root.change(Method::PUT, &place, Some(wrong), seen.revision()).await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+    }
+    let nothing = root.change(Method::PUT, &place, Some(json!({})), seen.revision()).await;
+    assert_eq!(nothing.status, 200, "{}", nothing.text);
+    let last = root.get(&path).await;
+    assert_eq!(last.json["preference"], "neutral");
+    assert!(last.json.get("region").is_none(), "{}", last.text);
+    world.stop().await;
+}

@@ -1,0 +1,186 @@
+//! Which carrier new flows are tried on: measures those that run, asks [`Choice`], and remembers what
+//! became of it.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rap_mesh_core::{
+    carrier::Carrier,
+    carriers::{Choice, Chosen, Measure, Meter, Reason, allows},
+    shape::Direction,
+};
+use rap_proto::{Lane, Moment, carriers::CarrierRule};
+
+use super::{LaneKey, moves::seed};
+use crate::{
+    CarrierStatus,
+    mesh::{Mesh, locked},
+};
+
+/// The most lanes that something is remembered of; beyond that the one that is unused for longest is
+/// forgotten.
+const MAX_CHOICES: usize = 2048;
+
+#[derive(Default)]
+pub(super) struct Choices(Mutex<BTreeMap<LaneKey, Known>>);
+
+struct Known {
+    choice: Choice,
+    /// What the last new flow took, and why.
+    last: Option<(Carrier, Reason)>,
+    used: Moment,
+}
+
+impl Choices {
+    pub(super) fn choose(&self, mesh: &Mesh, key: LaneKey) -> Chosen {
+        let now = mesh.clock.moment();
+        self.of(now, key, |known| known.choice.choose(now, rule(mesh, key), seed()))
+    }
+
+    /// A flow opened, on this carrier.
+    pub(super) fn took(&self, mesh: &Mesh, key: LaneKey, (carrier, reason): (Carrier, Reason)) {
+        let was = self.of(mesh.clock.moment(), key, |known| known.last.replace((carrier, reason)));
+        if was != Some((carrier, reason)) {
+            let (egress, lane, reason) = (key.egress, key.lane, reason.as_str());
+            tracing::info!(%egress, %lane, %carrier, reason, "new flows take this carrier");
+        }
+    }
+
+    /// The answer to a flow's opening came on this carrier.
+    pub(super) fn opened(&self, mesh: &Mesh, key: LaneKey, carrier: Carrier, took: Duration) {
+        self.measured(mesh.clock.moment(), key, carrier, Measure::Opened { took });
+    }
+
+    pub(super) fn status(&self, mesh: &Mesh) -> Vec<CarrierStatus> {
+        let (now, view) = (mesh.clock.moment(), mesh.view());
+        let status = |(key, known): (&LaneKey, &Known)| {
+            let LaneKey { egress, organization, lane } = *key;
+            let rule = view.carrier_rule(organization, lane);
+            let known_of = known.choice.status(now);
+            CarrierStatus { egress, organization, lane, rule, last: known.last, known: known_of }
+        };
+        locked(&self.0).iter().map(status).collect()
+    }
+
+    fn measured(&self, now: Moment, key: LaneKey, carrier: Carrier, measure: Measure) {
+        self.of(now, key, |known| known.choice.measured(now, carrier, measure));
+    }
+
+    fn of<T>(&self, now: Moment, key: LaneKey, what: impl FnOnce(&mut Known) -> T) -> T {
+        let mut lanes = locked(&self.0);
+        if lanes.len() >= MAX_CHOICES && !lanes.contains_key(&key) {
+            let unused = lanes.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| *key);
+            unused.and_then(|key| lanes.remove(&key));
+        }
+        let known = match lanes.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(Known { choice: Choice::new(key.lane), last: None, used: now })
+            }
+        };
+        known.used = now;
+        what(known)
+    }
+}
+
+/// Whether a flow of the lane may run on this carrier, by its organization and by this node.
+pub(super) fn may_use(mesh: &Mesh, key: LaneKey, carrier: Carrier) -> bool {
+    let rule = mesh.view().carrier_rule(key.organization, key.lane);
+    mesh.carrier.is_none_or(|only| only == carrier) && allows(rule, carrier)
+}
+
+/// A node that sends everything on one carrier makes no choice.
+fn rule(mesh: &Mesh, key: LaneKey) -> Option<CarrierRule> {
+    match mesh.carrier {
+        Some(Carrier::Quic) => Some(CarrierRule::QuicOnly),
+        Some(Carrier::Tcp) => Some(CarrierRule::TcpOnly),
+        None => mesh.view().carrier_rule(key.organization, key.lane),
+    }
+}
+
+/// Measures one direction of one flow, or nothing.
+pub(crate) struct Metered(Option<Metering>);
+
+struct Metering {
+    mesh: Arc<Mesh>,
+    key: LaneKey,
+    direction: Direction,
+    meter: Meter,
+    waited: Duration,
+}
+
+impl Metered {
+    /// Of a flow on this lane, if that is measured by its rate.
+    pub(crate) fn new(mesh: &Arc<Mesh>, key: LaneKey, direction: Direction) -> Self {
+        Self((key.lane == Lane::Bulk).then(|| Metering {
+            mesh: mesh.clone(),
+            key,
+            direction,
+            meter: Meter::new(direction),
+            waited: Duration::ZERO,
+        }))
+    }
+
+    /// When a wait begins.
+    pub(crate) fn begin(&self) -> Option<Moment> {
+        self.0.as_ref().map(|metering| metering.mesh.clock.moment())
+    }
+
+    /// A wait is over: for the source of that direction, or for where it goes.
+    pub(crate) fn read(&mut self, since: Option<Moment>) {
+        self.waited(Direction::Down, since);
+    }
+
+    pub(crate) fn wrote(&mut self, since: Option<Moment>) {
+        self.waited(Direction::Up, since);
+    }
+
+    /// So many bytes passed. The lane's end of the flow says what carries it.
+    pub(crate) fn passed(&mut self, bytes: usize, carrier: impl FnOnce() -> Option<Carrier>) {
+        let Some(Metering { mesh, key, direction, meter, waited }) = &mut self.0 else { return };
+        let (now, waited) = (mesh.clock.moment(), std::mem::take(waited));
+        if meter.passed(now, bytes as u64, waited)
+            && let Some((carrier, bytes_per_second)) = meter.take(now, carrier())
+        {
+            let measure = Measure::Rate { direction: *direction, bytes_per_second };
+            mesh.lanes.choices.measured(now, *key, carrier, measure);
+        }
+    }
+
+    /// What comes up waits for its lane when it is written, what comes down when it is read.
+    fn waited(&mut self, direction: Direction, since: Option<Moment>) {
+        if let (Some(metering), Some(since)) = (&mut self.0, since)
+            && metering.direction == direction
+        {
+            metering.waited += metering.mesh.clock.moment().since(since);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::{NodeId, OrganizationId};
+
+    use super::*;
+
+    #[test]
+    fn so_many_lanes_are_remembered_and_the_one_unused_for_longest_is_forgotten() {
+        let choices = Choices::default();
+        let organization = OrganizationId::from_u128(1);
+        let key = |egress: usize| LaneKey {
+            egress: NodeId::from_u128(egress as u128),
+            organization,
+            lane: Lane::Bulk,
+        };
+        let touch = |egress, at| choices.of(Moment::from_micros(at), key(egress), |_| ());
+        (0..MAX_CHOICES).for_each(|egress| touch(egress, 1));
+        touch(0, 2);
+        touch(MAX_CHOICES, 3);
+        let lanes = locked(&choices.0);
+        assert_eq!(lanes.len(), MAX_CHOICES);
+        assert!(lanes.contains_key(&key(0)) && !lanes.contains_key(&key(1)));
+    }
+}

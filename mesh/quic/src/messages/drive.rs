@@ -1,0 +1,183 @@
+//! The task that carries a message channel's bytes.
+
+use std::{future::pending, io, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use rap_mesh_core::channel::Broken;
+use rap_proto::Moment;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    time::{sleep, timeout},
+};
+
+use super::{Cut, Shared, State};
+use crate::{client::end_reason, mesh::locked};
+
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+/// How long the end of our direction may take to be taken.
+const CLOSE_LIMIT: Duration = Duration::from_secs(3);
+
+/// What is to be done next.
+enum Next {
+    Carry {
+        timeout: Option<Moment>,
+    },
+    /// Both sides have said everything, or one of them is gone.
+    Leave,
+}
+
+/// Carries both directions until both are over, or the channel is dropped.
+pub(super) async fn drive<R, W>(shared: Arc<Shared>, reader: R, mut writer: W)
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin,
+{
+    carry(&shared, reader, &mut writer).await;
+    let whole = locked(&shared.state).end.is_sent();
+    if whole {
+        let _ = timeout(CLOSE_LIMIT, writer.shutdown()).await;
+    }
+    // Nothing is left to wait for, whoever still asks.
+    shared.change(|state| {
+        state.send_cut.get_or_insert(Cut::Lost);
+        state.receive_cut.get_or_insert(Cut::Lost);
+    });
+}
+
+async fn carry<R, W>(shared: &Shared, mut reader: R, writer: &mut W)
+where
+    R: AsyncRead + Send + Unpin,
+    W: AsyncWrite + Send + Unpin,
+{
+    let mut input = BytesMut::with_capacity(READ_BYTES);
+    let mut output = Output { bytes: Bytes::new(), unflushed: false, writes: true };
+    let mut reads = true;
+    while let Next::Carry { timeout } = shared.next(&mut output, reads) {
+        let idle = async {
+            match timeout {
+                Some(at) => sleep(at.since(shared.clock.moment())).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            () = shared.work.notified() => {}
+            () = idle => {}
+            read = reader.read_buf(&mut input), if reads => {
+                reads = shared.read(read, &input);
+                input.clear();
+            }
+            put = output.put(writer), if output.writes => match put {
+                Ok(Put::Wrote(bytes)) => {
+                    output.bytes.advance(bytes);
+                    output.unflushed = true;
+                }
+                Ok(Put::Flushed) => output.unflushed = false,
+                Err(error) => output.writes = shared.cut_sending(&error),
+            },
+        }
+    }
+}
+
+/// What this side has to write.
+struct Output {
+    bytes: Bytes,
+    unflushed: bool,
+    /// Until the other side wants no more.
+    writes: bool,
+}
+
+/// What was done of it.
+enum Put {
+    Wrote(usize),
+    Flushed,
+}
+
+impl Output {
+    const fn is_written(&self) -> bool {
+        self.bytes.is_empty() && !self.unflushed
+    }
+
+    /// Giving up waiting changes nothing.
+    async fn put<W: AsyncWrite + Unpin>(&self, writer: &mut W) -> io::Result<Put> {
+        if !self.bytes.is_empty() {
+            return match writer.write(&self.bytes).await? {
+                0 => Err(io::ErrorKind::WriteZero.into()),
+                written => Ok(Put::Wrote(written)),
+            };
+        }
+        if self.unflushed {
+            return writer.flush().await.map(|()| Put::Flushed);
+        }
+        pending().await
+    }
+}
+
+impl Shared {
+    /// Fills `output` once it was written, and says what comes next.
+    fn next(&self, output: &mut Output, reads: bool) -> Next {
+        let now = self.clock.moment();
+        let mut state = locked(&self.state);
+        state.end.handle_timeout(now);
+        if output.writes && output.bytes.is_empty() {
+            output.bytes = state.end.poll_bytes(now).unwrap_or_default();
+            // What waits may find room now, or was the last.
+            self.wrote.notify_waiters();
+        }
+        state.flushed = output.is_written();
+        let said = !output.writes || (state.flushed && state.end.is_sent());
+        let heard = state.end.has_all() || state.dropped;
+        let given_up = state.dropped && state.end.is_open();
+        if !reads || (said && heard) || given_up {
+            return Next::Leave;
+        }
+        Next::Carry { timeout: state.end.poll_timeout() }
+    }
+
+    /// Whether more can come.
+    fn read(&self, read: io::Result<usize>, input: &[u8]) -> bool {
+        let now = self.clock.moment();
+        self.change(|state| {
+            let cut = match read {
+                Ok(0) => match state.end.handle_end() {
+                    Ok(()) => None,
+                    Err(Broken::CutShort) => Some(Cut::Lost),
+                    Err(broken) => Some(Cut::Broken(broken)),
+                },
+                Ok(_) => match state.end.handle_bytes(now, input) {
+                    Ok(()) => return true,
+                    Err(broken) => Some(Cut::Broken(broken)),
+                },
+                Err(error) => Some(cut(&error)),
+            };
+            if let Some(cut) = cut {
+                state.receive_cut.get_or_insert(cut);
+            }
+            // Nobody grants anything any more.
+            if !state.end.is_sent() {
+                state.send_cut.get_or_insert(cut.unwrap_or(Cut::Lost));
+            }
+            false
+        })
+    }
+
+    /// Nothing more can be written: what still comes may count. Returns that.
+    fn cut_sending(&self, error: &io::Error) -> bool {
+        self.change(|state| {
+            state.send_cut.get_or_insert(cut(error));
+            false
+        })
+    }
+
+    /// Changes the state, and wakes whoever waits for it.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let changed = change(&mut locked(&self.state));
+        self.came.notify_waiters();
+        self.wrote.notify_waiters();
+        changed
+    }
+}
+
+fn cut(error: &io::Error) -> Cut {
+    end_reason(error).map_or(Cut::Lost, Cut::Ended)
+}

@@ -1,0 +1,287 @@
+//! Turns and bounds of everything that this relay forwards.
+//!
+//! Every direction of every flow asks here before it takes anything from its socket: a pure machine
+//! says whose turn it is, another what is beyond a bound. One task has the timer for all of them.
+
+use std::{
+    collections::BTreeMap,
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rap_mesh_core::{
+    bounds::{Bounds, Limits, Quota, Whose},
+    lane_turns::{Answer, Full, LaneTurns, MemberId},
+};
+use rap_proto::{BitRate, Lane, Moment};
+use rap_splice::Gate;
+use tokio::{sync::Notify, time::sleep};
+
+use super::socket::Batch;
+use crate::{
+    clock::Clock,
+    mesh::{Mesh, locked},
+    status::RelayedStatus,
+};
+
+pub(crate) struct Turns {
+    clock: Clock,
+    state: Mutex<State>,
+    /// The timer has to be set anew.
+    sooner: Notify,
+}
+
+struct State {
+    turns: LaneTurns,
+    bounds: Bounds,
+    members: BTreeMap<MemberId, Arc<Waiter>>,
+    /// Datagrams that came from elsewhere than from a flow's own address.
+    strangers: u64,
+    /// What the timer is set to.
+    armed: Option<Moment>,
+}
+
+/// What a member and its machine share.
+#[derive(Default)]
+struct Waiter {
+    /// Bytes of a turn that was given and not taken yet.
+    granted: AtomicUsize,
+    changed: Notify,
+}
+
+impl Turns {
+    pub(super) fn new(limits: Limits, clock: Clock) -> Self {
+        let state = State {
+            turns: LaneTurns::default(),
+            bounds: Bounds::new(limits),
+            members: BTreeMap::new(),
+            strangers: 0,
+            armed: None,
+        };
+        Self { clock, state: Mutex::new(state), sooner: Notify::new() }
+    }
+
+    /// Forwards no more than this from now on.
+    pub(super) fn apply(&self, rate: Option<BitRate>) {
+        self.change(|state, now| state.turns.apply(now, rate));
+    }
+
+    pub(super) fn status(&self) -> RelayedStatus {
+        let state = locked(&self.state);
+        let counts = state.bounds.counts();
+        RelayedStatus {
+            datagrams: counts.datagrams,
+            bytes: counts.bytes,
+            dropped_datagrams: counts.dropped_datagrams,
+            dropped_bytes: counts.dropped_bytes,
+            held_back: counts.held_back,
+            waits: state.turns.waits(),
+            strangers: state.strangers,
+        }
+    }
+
+    /// A place for both directions of a flow.
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        flow: u64,
+        lane: Lane,
+        whose: Whose,
+    ) -> Result<Carried, Full> {
+        let (up, down) = (self.join(flow, lane)?, self.join(flow, lane)?);
+        self.change(|state, now| state.bounds.begin(now, flow, whose));
+        Ok(Carried { up, down })
+    }
+
+    fn join(self: &Arc<Self>, flow: u64, lane: Lane) -> Result<Way, Full> {
+        let mut state = locked(&self.state);
+        let member = state.turns.join(lane)?;
+        let waiter = Arc::new(Waiter::default());
+        state.members.insert(member, waiter.clone());
+        Ok(Way { turns: self.clone(), flow, member, waiter })
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State, Moment) -> T) -> T {
+        let mut state = locked(&self.state);
+        let changed = change(&mut state, self.clock.moment());
+        if state.perform() {
+            self.sooner.notify_one();
+        }
+        changed
+    }
+}
+
+impl State {
+    /// Performs the effects. True when the timer is too late.
+    fn perform(&mut self) -> bool {
+        while let Some(turn) = self.turns.poll_effect() {
+            if let Some(waiter) = self.members.get(&turn.member) {
+                waiter.granted.store(turn.bytes, Ordering::Release);
+                waiter.changed.notify_one();
+            }
+        }
+        match (self.turns.poll_timeout(), self.armed) {
+            (Some(wanted), Some(armed)) => wanted < armed,
+            (wanted, None) => wanted.is_some(),
+            (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Wakes those that wait, until the node leaves.
+pub(crate) async fn drive(mesh: Arc<Mesh>) {
+    let turns = mesh.relay.turns.clone();
+    loop {
+        let wait = {
+            let mut state = locked(&turns.state);
+            state.armed = state.turns.poll_timeout();
+            state.armed.map(|at| at.since(turns.clock.moment()))
+        };
+        let timer = async {
+            match wait {
+                Some(wait) => sleep(wait).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = mesh.leaving.cancelled() => return,
+            () = turns.sooner.notified() => {}
+            () = timer => turns.change(|state, now| state.turns.handle_timeout(now)),
+        }
+    }
+}
+
+/// Both directions of a flow; its places are given back however it ends.
+pub(super) struct Carried {
+    pub(super) up: Way,
+    pub(super) down: Way,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.up.turns.change(|state, _| state.bounds.end(self.up.flow));
+    }
+}
+
+/// One direction.
+pub(super) struct Way {
+    turns: Arc<Turns>,
+    flow: u64,
+    member: MemberId,
+    waiter: Arc<Waiter>,
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.turns.change(|state, now| {
+            state.turns.leave(now, self.member);
+            state.members.remove(&self.member);
+        });
+    }
+}
+
+impl Way {
+    /// Waits for its turn.
+    pub(super) async fn next_turn(&self) -> Turn<'_> {
+        // Dropped before it is there, it is given up.
+        let mut turn = self.no_turn();
+        let ask = |state: &mut State, now| (state.turns.ask(now, self.member), now);
+        let (answer, now) = self.turns.change(ask);
+        turn.begun = now;
+        turn.room = self.answered(answer).await;
+        turn
+    }
+
+    async fn answered(&self, answer: Answer) -> usize {
+        if let Answer::Now(bytes) = answer {
+            return bytes;
+        }
+        loop {
+            let granted = self.waiter.granted.swap(0, Ordering::Acquire);
+            if granted > 0 {
+                return granted;
+            }
+            self.waiter.changed.notified().await;
+        }
+    }
+
+    const fn no_turn(&self) -> Turn<'_> {
+        Turn { way: self, begun: Moment::from_micros(0), room: 0, passed: 0, streamed: 0 }
+    }
+}
+
+/// While it is held, it is this direction's turn.
+pub(super) struct Turn<'a> {
+    way: &'a Way,
+    begun: Moment,
+    room: usize,
+    passed: usize,
+    /// Of what passed, what no bound has counted yet.
+    streamed: usize,
+}
+
+impl Turn<'_> {
+    pub(super) const fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Leaves out of a batch what is beyond a bound, and counts the rest.
+    pub(super) fn admit(&mut self, batch: &mut Batch) {
+        let Way { turns, flow, .. } = self.way;
+        let mut state = locked(&turns.state);
+        state.strangers += batch.strangers();
+        self.passed += batch.shorten(|run| state.bounds.admit(self.begun, *flow, run));
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Way { turns, flow, member, waiter } = self.way;
+        turns.change(|state, now| {
+            if self.streamed > 0 {
+                state.bounds.passed(now, *flow, self.streamed);
+            }
+            state.turns.end(now, *member, self.passed);
+        });
+        if self.room == 0 {
+            // What was given at the last moment is not for the next question.
+            waiter.granted.store(0, Ordering::Release);
+        }
+    }
+}
+
+/// A stream is not read while it is at a bound.
+impl Gate for Way {
+    type Turn<'a> = Turn<'a>;
+
+    async fn turn(&self) -> Turn<'_> {
+        let mut turn = self.no_turn();
+        loop {
+            let asked = self.turns.change(|state, now| match state.bounds.quota(now, self.flow) {
+                Quota::Now(most) => Ok((most, state.turns.ask(now, self.member))),
+                Quota::At(at) => Err(at.since(now)),
+            });
+            match asked {
+                Ok((most, answer)) => {
+                    turn.room = self.answered(answer).await.min(most);
+                    return turn;
+                }
+                Err(wait) => sleep(wait).await,
+            }
+        }
+    }
+}
+
+impl rap_splice::Turn for Turn<'_> {
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        self.passed += bytes;
+        self.streamed += bytes;
+    }
+}

@@ -1,0 +1,78 @@
+//! What goes wrong, drawn anew for each seed so that rare mixtures come up as well.
+
+use std::time::Duration;
+
+use crate::kit::{Chance, network::Conditions};
+
+/// Which clock may be wrong by more than its rate. One of two is survived, both are not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Jumps {
+    #[default]
+    Nobody,
+    /// The primary's, in either direction.
+    Primary,
+    /// One replica's, forward: a hypervisor that moves a guest.
+    Replica,
+}
+
+/// The faults of one run's first phase.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FaultMix {
+    pub conditions: Conditions,
+    pub cut_every: Option<Duration>,
+    pub cut_lasts: Duration,
+    pub crash_every: Option<Duration>,
+    /// Of 1,000 crashes of a node, how many come in the middle of a write.
+    pub torn: u64,
+    pub pause_every: Option<Duration>,
+    pub pause_lasts: Duration,
+    pub jumps: Jumps,
+    pub jump_every: Duration,
+    pub failover_every: Option<Duration>,
+    /// How far a node's calendar is off, at most, in either direction.
+    pub clock_skew: Duration,
+    /// Of 1,000 clients, how many are slow to show their token.
+    pub slow_clients: u64,
+    /// A node is revoked at some time.
+    pub revocation: bool,
+}
+
+impl FaultMix {
+    pub fn draw(chance: &mut Chance) -> Self {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
+        let quiet = chance.happens(500);
+        let worst = if quiet { 1 } else { 150 };
+        let slowest = if chance.happens(300) { 300 } else { 50 };
+        let jumps = match chance.below(4) {
+            0 => Jumps::Primary,
+            1 => Jumps::Replica,
+            _ => Jumps::Nobody,
+        };
+        Self {
+            conditions: Conditions {
+                loss: chance.below(worst),
+                duplication: chance.below(worst),
+                latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 150 }))),
+                slow: chance.below(slowest),
+                slow_latency: (ms(100), chance.between(seconds(1), seconds(6))),
+            },
+            cut_every: chance.sometimes(600, 4, 30),
+            cut_lasts: chance.between(seconds(2), seconds(20)),
+            crash_every: chance.sometimes(600, 4, 30),
+            torn: chance.below(1_000),
+            pause_every: chance.sometimes(600, 4, 30),
+            pause_lasts: chance.between(seconds(2), seconds(20)),
+            jumps,
+            jump_every: chance.between(seconds(3), seconds(15)),
+            failover_every: chance.sometimes(350, 10, 40),
+            clock_skew: chance.between(Duration::ZERO, ms(2_400)),
+            slow_clients: if chance.happens(500) { 500 } else { 50 },
+            revocation: chance.happens(300),
+        }
+    }
+
+    /// The second phase: everything works.
+    pub fn calm() -> Self {
+        Self { conditions: Conditions::CALM, ..Self::default() }
+    }
+}

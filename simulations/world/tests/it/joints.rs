@@ -1,0 +1,80 @@
+//! The joint scenario: many seeds hold, planted bugs do not, and a seed is one history.
+
+use rap_simulations::{
+    Mutation,
+    checkers::{FENCE, GRANTED},
+    joint::{Options, run, world::LIVENESS},
+    kit::search,
+    lease::checkers::SINGLE_ACTIVE,
+    world::TOTALS,
+};
+
+/// A first look; `cargo xtask test` runs more.
+const SEEDS: u64 = 20;
+/// Within how many seeds each planted bug must be found: as many as CI runs.
+const SEEDS_FOR_A_BUG: u64 = 60;
+
+#[test]
+fn every_invariant_holds_where_all_parts_meet() {
+    let found = search(0..SEEDS, None, |seed| run(Options { seed, mutation: None }));
+    found.expect_nothing();
+    // A world in which nothing happens would hold as well.
+    let coverage = &found.coverage;
+    coverage.expect_many(TOTALS, "grants", 2 * SEEDS);
+    coverage.expect_many(TOTALS, "flows admitted", SEEDS);
+    coverage.expect_many(TOTALS, "observations", SEEDS);
+    coverage.expect("leased", &["admitted", "flow cut", "not held"]);
+    coverage.expect("replicas", &["leads"]);
+    coverage.expect_faults(&[
+        "partition",
+        "one-way partition",
+        "congestion",
+        "duplicate",
+        "lost answer of the primary",
+        "node crash",
+        "torn write",
+        "replica crash",
+        "node pause",
+        "replica pause",
+        "primary clock forward",
+        "primary clock back",
+        "replica clock forward",
+        "failover",
+    ]);
+    let grants = ["grant, for never_granted", "grant, for handed_over", "grant, for ran_out"];
+    coverage.expect("grantors", &grants);
+}
+
+#[test]
+fn one_seed_of_all_parts_is_one_history() {
+    for seed in 0..4 {
+        let [one, other] = [(); 2].map(|()| run(Options { seed, mutation: None }));
+        assert_eq!((one.digest, one.events), (other.digest, other.events), "{seed}");
+    }
+}
+
+/// The bug is found, and by a checker that is there for it.
+fn check(mutation: Mutation, checkers: &[&str]) {
+    let run = |seed| run(Options { seed, mutation: Some(mutation) });
+    search(0..SEEDS_FOR_A_BUG, None, run).expect_bug(mutation, checkers);
+}
+
+#[test]
+fn a_fence_that_is_not_asked_for_a_sessions_channel_is_found() {
+    check(Mutation::FenceNotAsked, &[FENCE]);
+}
+
+#[test]
+fn an_egress_that_does_not_ask_itself_is_found() {
+    check(Mutation::HolderNotAsked, &[SINGLE_ACTIVE, GRANTED]);
+}
+
+#[test]
+fn a_flow_that_outlives_its_lease_is_found() {
+    check(Mutation::FlowOutlivesLease, &[SINGLE_ACTIVE]);
+}
+
+#[test]
+fn a_replica_that_does_not_fold_what_others_did_is_found() {
+    check(Mutation::OthersNotFolded, &["replay", "convergence", LIVENESS]);
+}
