@@ -21,8 +21,9 @@ mod tests;
 pub const FLOW_BOUND: Bound = Bound::new(1_000_000, 20_000_000_000);
 /// What all flows may that one node asked for.
 pub const ASKER_BOUND: Bound = Bound::new(2_000_000, 40_000_000_000);
-/// What all legs may that are for one organization, whoever asked for them.
-pub const ORGANIZATION_BOUND: Bound = Bound::new(2_000_000, 40_000_000_000);
+/// What all legs may that are for one organization, whoever asked for them: half of what one asker
+/// may, who asks for many.
+pub const ORGANIZATION_BOUND: Bound = Bound::new(1_000_000, 20_000_000_000);
 
 /// So much in a second, and 50 ms of it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

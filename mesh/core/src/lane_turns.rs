@@ -208,7 +208,10 @@ impl LaneTurns {
                 line.taken -= 1;
                 // A long turn, that nobody was before, is no floor of so many bytes.
                 self.ahead.count(member.lane, bytes.min(SHORT_TURN));
-                if let Some(rate) = &mut self.rate {
+                // A turn from before there was a rate owes it nothing.
+                if charged > 0
+                    && let Some(rate) = &mut self.rate
+                {
                     rate.settle(now, charged, bytes);
                 }
                 self.effects.retain(|effect| effect.member != id);

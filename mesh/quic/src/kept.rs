@@ -149,6 +149,8 @@ pub(crate) async fn hand_over<T: Serialize>(
     answer: impl FnOnce(Option<u64>) -> T,
 ) -> bool {
     let offer = lasting.offer(generation).ok();
+    // Also when whoever answers is ended meanwhile.
+    let _withdrawn = offer.map(|_| Withdrawn { lasting: lasting.clone(), generation });
     let reply = answer(offer);
     let answering = async {
         write_frame(&mut send, &reply).await?;
@@ -160,14 +162,24 @@ pub(crate) async fn hand_over<T: Serialize>(
     // Until it is taken the flow counts as one that somebody comes for.
     let answered = matches!(timeout(ANSWER_LIMIT, answering).await, Ok(Ok(())));
     let Some(_) = offer else { return false };
-    let goes_on = if answered {
+    if answered {
         lasting.go_on((send, recv, place), generation, received)
     } else {
         abandon(send, recv);
         false
-    };
-    lasting.withdraw(generation);
-    goes_on
+    }
+}
+
+/// Takes an offer back that nothing came of.
+struct Withdrawn {
+    lasting: Lasting,
+    generation: u32,
+}
+
+impl Drop for Withdrawn {
+    fn drop(&mut self) {
+        self.lasting.withdraw(self.generation);
+    }
 }
 
 /// A name that nobody can guess. `None` when there is no randomness.

@@ -116,10 +116,10 @@ pub const MAX_POSITION_WAIT_MS: u64 = 5_000;
 /// Derives what every body has in common.
 macro_rules! bodies {
     ($($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* pub $field:ident : $type:ty),* $(,)? })*) => {$(
-        $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, ::serde::Serialize, ::serde::Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[serde(rename_all = "camelCase")]
+        $(#[$meta])*
         pub struct $name { $($(#[$field_meta])* pub $field: $type),* }
     )*};
 }

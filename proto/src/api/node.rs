@@ -73,6 +73,7 @@ bodies! {
     }
 
     /// `PUT /nodes/{node}/place`: replaces what was said of it.
+    #[serde(deny_unknown_fields)]
     pub struct PlaceNode {
         /// Absent: nobody knows. `eu-west` and `eu-north` are near each other, `us-west` is not.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{MetricsAt, StatusReport, board::Board, metrics, shell::MAILBOX};
 
 /// The largest report.
-const MAX_REPORT_BYTES: u64 = 1024 * 1024;
+const MAX_REPORT_BYTES: u64 = 4 * 1024 * 1024;
 /// How long one answer may take; they are given one after the other.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait before the socket is opened again.

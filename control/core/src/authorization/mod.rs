@@ -145,7 +145,7 @@ pub fn authorize_on_record(
     match judge(state, principal, action, target) {
         Ok((Held { holder, rules }, facts)) => {
             let allowed = principal.user().map(|user| {
-                let basis = basis_of(state, user, &facts, rules);
+                let basis = basis_of(state, user, target, &facts, rules);
                 Allowed { actions: [action.to_string()].into(), basis }.bounded()
             });
             (Decision::Allowed(Rule { action, holder }), allowed)
@@ -155,9 +155,17 @@ pub fn authorize_on_record(
 }
 
 /// What a decision about a target rests on. The policies are those of the one organization that it
-/// belongs to.
-fn basis_of(state: &State, user: UserId, facts: &Facts, rules: BTreeSet<String>) -> Basis {
-    let mut organizations = facts.organizations.iter();
+/// belongs to. A person belongs to none: the organizations that somebody is in are not told to
+/// whoever reads what the command is about.
+fn basis_of(
+    state: &State,
+    user: UserId,
+    target: Target,
+    facts: &Facts,
+    rules: BTreeSet<String>,
+) -> Basis {
+    let is_personal = matches!(target, Target::User(_) | Target::Login(_) | Target::ApiToken(_));
+    let mut organizations = facts.organizations.iter().filter(|_| !is_personal);
     match (organizations.next(), organizations.next()) {
         (Some(only), None) => access::basis(state, *only, user, facts.resource, rules),
         _ => {

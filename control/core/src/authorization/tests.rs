@@ -11,7 +11,7 @@ use rap_events::{
 };
 use rap_proto::{ApiScope, OrganizationId, OrganizationRole, PlatformRole, UserId};
 
-use super::{Action, Decision, Principal, Refusal, Target, authorize};
+use super::{Action, Decision, Principal, Refusal, Target, authorize, authorize_on_record};
 use crate::world::{
     Platform, Tenant, check_golden, digest, login_id, name, person, token_id, uuid,
 };
@@ -450,4 +450,21 @@ fn only_owners_of_every_node_let_resources_be_on_the_nodes_themselves() {
     platform.world.node(0x22, "shared", None, roles, &[acme.pool]);
     assert!(!ask(&platform, acme.owner), "a node of the platform serves the pool too");
     assert!(ask(&platform, platform.owner));
+}
+
+#[test]
+fn what_a_command_rests_on_tells_nothing_of_the_organizations_that_a_person_is_in() {
+    let platform = Platform::new();
+    let (owner, acme) = (person(platform.owner), platform.acme);
+    let asked = |action, target| {
+        let (decision, allowed) = authorize_on_record(platform.state(), &owner, action, target);
+        assert!(decision.is_allowed(), "{decision:?}");
+        allowed.unwrap().basis
+    };
+    let own = asked(Action::CreateOrganization, Target::Platform);
+    let of_person = asked(Action::ReadUser, Target::User(acme.user));
+    assert_eq!(of_person.policy_hash, None);
+    assert_eq!(of_person.entity_version, own.entity_version, "the actor's own");
+    let of_acme = asked(Action::ReadOrganization, Target::Organization(acme.id));
+    assert_ne!(of_acme.entity_version, own.entity_version);
 }

@@ -34,6 +34,9 @@ use crate::State;
 pub const MAX_BATCH: u64 = 512;
 /// How many reads in a row may fail before the rebuild is given up.
 pub const MAX_FAILED_READS: u32 = 20;
+/// How often the living state is held for nothing before the rebuild is given up: others wait each
+/// time.
+pub const MAX_VAIN_HOLDS: u32 = 20;
 /// How long to wait after a read that failed.
 pub const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// The longest rest between two reads.
@@ -125,6 +128,8 @@ pub struct Rebuild {
     /// When the last one was asked for.
     asked: Moment,
     failed_reads: u32,
+    /// How often the living state was let go again.
+    vain_holds: u32,
     outcome: Option<Outcome>,
 }
 
@@ -140,6 +145,7 @@ impl Rebuild {
             next: None,
             asked: now,
             failed_reads: 0,
+            vain_holds: 0,
             outcome: None,
         };
         begun.go_on(now);
@@ -274,9 +280,13 @@ impl Rebuild {
     }
 
     fn let_go(&mut self, now: Moment) {
+        self.vain_holds += 1;
+        if self.vain_holds > MAX_VAIN_HOLDS {
+            return self.end(Outcome::Unread);
+        }
         self.stage = Stage::Following;
         self.effect = Some(Effect::LetGo);
-        self.next = Some(now);
+        self.next = Some(now + MAX_REST);
     }
 
     fn end(&mut self, outcome: Outcome) {

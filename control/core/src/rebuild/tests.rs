@@ -314,3 +314,21 @@ fn nothing_is_exchanged_over_a_log_that_was_refuted() {
     assert_eq!(driver.outcome(), &Outcome::Refuted);
     assert!(driver.next().is_none() && !driver.rebuild.progress().exchanged);
 }
+
+#[test]
+fn a_living_state_that_always_runs_away_is_held_so_many_times_and_then_left_alone() {
+    let mut driver = Driver::new(MAX_BATCH);
+    for hold in 0..=MAX_VAIN_HOLDS {
+        assert!(driver.rebuild.outcome().is_none(), "hold {hold}");
+        loop {
+            match driver.next().unwrap() {
+                Effect::Hold => break,
+                Effect::LetGo => {}
+                other => driver.perform(other),
+            }
+        }
+        driver.append(MAX_BATCH + 1);
+        driver.tell(Input::Held { living: driver.living.position() });
+    }
+    assert_eq!(driver.rebuild.outcome(), Some(&Outcome::Unread));
+}

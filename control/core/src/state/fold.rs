@@ -1,5 +1,5 @@
 use rap_events::{
-    DomainEvent, Envelope, cluster::ClusterEvent, node_report::NodeReportEvent,
+    DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, node_report::NodeReportEvent,
     session::SessionEvent,
 };
 use rap_proto::NodeId;
@@ -22,8 +22,7 @@ impl State {
             self.nodes.observe(node, sequence);
         }
         let nodes = changed(&event, &before, &touched(self, &event, envelope));
-        let renewal = matches!(event, DomainEvent::Cluster(ClusterEvent::SnapshotsRenewed(_)));
-        self.nodes.touch(&nodes, envelope, renewal);
+        self.nodes.touch(&nodes, envelope, |node| decides_otherwise(&event, envelope, node));
         self.position = envelope.position;
         self.at = envelope.at;
         Ok(())
@@ -59,6 +58,18 @@ impl State {
             // Reports change nothing but how far they were recorded; the audit log shows them.
             DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }
+    }
+}
+
+/// Whether what a node may do, and for whom, can be another after the event. Others are merely told
+/// where a node is, and that it drains: no token has to wait until they know.
+fn decides_otherwise(event: &DomainEvent, envelope: &Envelope, node: NodeId) -> bool {
+    match event {
+        DomainEvent::Cluster(ClusterEvent::SnapshotsRenewed(_)) => false,
+        DomainEvent::Node(
+            NodeEvent::DrainingStarted(_) | NodeEvent::DrainingEnded(_) | NodeEvent::Placed(_),
+        ) => node.uuid() == envelope.stream.id,
+        _ => true,
     }
 }
 

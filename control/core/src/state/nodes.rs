@@ -214,13 +214,19 @@ impl Nodes {
         }
     }
 
-    /// Raises the snapshot versions of `touched` nodes to the position of this event.
-    pub(super) fn touch(&mut self, touched: &BTreeSet<NodeId>, envelope: &Envelope, renewal: bool) {
+    /// Raises the snapshot versions of `touched` nodes to the position of this event, and what a
+    /// token may rest on where the event changes what the node decides.
+    pub(super) fn touch(
+        &mut self,
+        touched: &BTreeSet<NodeId>,
+        envelope: &Envelope,
+        decides_otherwise: impl Fn(NodeId) -> bool,
+    ) {
         for id in touched {
             let Some(node) = self.by_id.get_mut(id) else { continue };
             node.version = envelope.position;
             node.versioned_at = envelope.at;
-            if !renewal {
+            if decides_otherwise(*id) {
                 node.content_version = envelope.position;
             }
         }

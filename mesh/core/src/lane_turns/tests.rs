@@ -100,6 +100,20 @@ fn with_a_rate_turns_are_given_as_it_allows_and_keys_do_not_wait_for_what_bulk_t
 }
 
 #[test]
+fn turns_from_before_a_rate_owe_it_nothing() {
+    let (mut turns, members) = joined(&[Lane::Bulk; 8]);
+    for member in &members {
+        assert_eq!(turns.ask(at(0), *member), Answer::Now(LONG_TURN));
+    }
+    turns.apply(at(1), BitRate::new(10_000_000));
+    for member in &members {
+        turns.end(at(2), *member, LONG_TURN);
+    }
+    let keys = turns.join(Lane::Interactive).unwrap();
+    assert!(matches!(turns.ask(at(3), keys), Answer::Now(_)));
+}
+
+#[test]
 fn a_rate_that_goes_lets_everybody_go_on() {
     let (mut turns, members) = joined(&[Lane::Bulk, Lane::Bulk]);
     turns.apply(at(0), Some("8kbit".parse().unwrap()));

@@ -228,6 +228,7 @@ async fn ask_on_lane(
         // A warm lane can have died unnoticed; the client has sent nothing yet, so ask anew.
         Err(Failed::Lane) if first.reused || first.value.retired.is_cancelled() => {
             first.value.retired.cancel();
+            first.value.lasting.lose();
             let second = pick().await.map_err(here)?;
             request(mesh, &second.value, asked).await.map_err(Failed::into_refused)
         }

@@ -99,7 +99,8 @@ impl KernelUdp {
     fn send_in_lane(&self, mark: &AtomicU8, transmit: &Transmit<'_>) -> io::Result<()> {
         let wanted = transmit.ecn.map_or(0, |ecn| ecn as u8);
         if mark.load(Ordering::Relaxed) != wanted {
-            SockRef::from(&self.socket).set_tos_v4(wanted.into())?;
+            // Without the mark it is still worth sending.
+            let _ = SockRef::from(&self.socket).set_tos_v4(wanted.into());
             // It follows the mark, and is set again.
             put_in_lane(&self.socket, Lane::Interactive);
             mark.store(wanted, Ordering::Relaxed);

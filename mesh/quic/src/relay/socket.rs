@@ -16,6 +16,9 @@ use crate::{Network, RelayedUdp};
 const BATCH: usize = 16;
 /// Room for one run: as much as the kernel puts together.
 const RUN_BYTES: usize = 64 * 1024;
+/// What the link carries around a datagram: headers of IP and UDP, and a frame's. Many that are small
+/// weigh as much as they take.
+const OVERHEAD: usize = 48;
 
 /// A socket that has its port before it is known with whom it will speak: until then only whoever
 /// is about to say so can send to it.
@@ -55,14 +58,15 @@ impl Batch {
         self.strangers
     }
 
-    /// Leaves out the last datagrams of a run that `admit` does not want. Says how many bytes stay.
+    /// Leaves out the last datagrams of a run that `admit` does not want. Says how many bytes stay, as
+    /// the link counts them.
     pub(super) fn shorten(&mut self, mut admit: impl FnMut(Run) -> usize) -> usize {
         let runs = self.runs[..self.received].iter_mut().filter(|run| run.len > 0);
         let lengths = runs.map(|run| {
             let stride = run.stride.max(1);
             let datagrams = admit(Run { bytes: run.len, stride });
             run.len = run.len.min(datagrams.saturating_mul(stride));
-            run.len
+            run.len + run.len.div_ceil(stride) * OVERHEAD
         });
         lengths.sum()
     }

@@ -188,9 +188,7 @@ impl Way {
     pub(super) async fn next_turn(&self) -> Turn<'_> {
         // Dropped before it is there, it is given up.
         let mut turn = self.no_turn();
-        let ask = |state: &mut State, now| (state.turns.ask(now, self.member), now);
-        let (answer, now) = self.turns.change(ask);
-        turn.begun = now;
+        let answer = self.turns.change(|state, now| state.turns.ask(now, self.member));
         turn.room = self.answered(answer).await;
         turn
     }
@@ -209,14 +207,13 @@ impl Way {
     }
 
     const fn no_turn(&self) -> Turn<'_> {
-        Turn { way: self, begun: Moment::from_micros(0), room: 0, passed: 0, streamed: 0 }
+        Turn { way: self, room: 0, passed: 0, streamed: 0 }
     }
 }
 
 /// While it is held, it is this direction's turn.
 pub(super) struct Turn<'a> {
     way: &'a Way,
-    begun: Moment,
     room: usize,
     passed: usize,
     /// Of what passed, what no bound has counted yet.
@@ -231,9 +228,10 @@ impl Turn<'_> {
     /// Leaves out of a batch what is beyond a bound, and counts the rest.
     pub(super) fn admit(&mut self, batch: &mut Batch) {
         let Way { turns, flow, .. } = self.way;
+        let now = turns.clock.moment();
         let mut state = locked(&turns.state);
         state.strangers += batch.strangers();
-        self.passed += batch.shorten(|run| state.bounds.admit(self.begun, *flow, run));
+        self.passed += batch.shorten(|run| state.bounds.admit(now, *flow, run));
     }
 }
 

@@ -52,7 +52,12 @@ fn a_node_is_told_of_the_places_of_its_peers_and_of_its_own() {
 fn others_are_told_that_a_node_is_draining_and_it_learns_so_from_its_assignment() {
     let mut platform = Platform::new();
     let (entry, relay) = (platform.entry, platform.relay);
+    let content =
+        |platform: &Platform, node| platform.state().nodes().get(node).unwrap().content_version;
+    let before = (content(&platform, entry), content(&platform, relay));
     platform.must::<Node>(relay.uuid(), NodeCommand::StartDraining);
+    assert_eq!(content(&platform, entry), before.0, "no token waits until it knows");
+    assert!(content(&platform, relay) > before.1);
     let draining = Place { draining: true, ..Place::default() };
     assert_eq!(told(platform.state(), entry), BTreeMap::from([(relay, draining)]));
     assert_eq!(told(platform.state(), relay), BTreeMap::new());
