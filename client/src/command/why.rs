@@ -6,8 +6,9 @@ use rap_proto::{
     Name, NodeId, NodeRole,
     api::{
         Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Node, NodeState, Reference,
-        Resource,
+        Resource, RuledOut,
     },
+    hole::failure_in_words,
 };
 use serde::Serialize;
 
@@ -43,7 +44,7 @@ impl Row for Answer {
             self.from.to_string(),
             self.to.to_string(),
             peer.map_or_else(|| "no peer".to_owned(), class),
-            peer.map(score).unwrap_or_default(),
+            peer.map(score).filter(|said| !said.is_empty()).unwrap_or_else(|| self.excluded()),
             peer.and_then(|peer| peer.rtt_us).map(milliseconds).unwrap_or_default(),
             self.explained.lanes.iter().map(|lane| self.path(lane)).collect::<Vec<_>>().join("; "),
         ]
@@ -51,6 +52,16 @@ impl Row for Answer {
 }
 
 impl Answer {
+    /// The first constraint that rules the target out, as control knows it.
+    fn excluded(&self) -> String {
+        let first = self.ruled_out().find(|one| one.node == self.explained.other);
+        first.map_or_else(String::new, |one| format!("excluded: {}", spaced(one)))
+    }
+
+    fn ruled_out(&self) -> impl Iterator<Item = &RuledOut> {
+        self.explained.ruled_out.iter()
+    }
+
     fn path(&self, lane: &ExplainedLane) -> String {
         let name = |relay: &NodeId| {
             self.names.get(relay).map_or_else(|| relay.to_string(), Name::to_string)
@@ -72,7 +83,8 @@ impl Answer {
     fn hole(&self, lane: &ExplainedLane) -> Option<String> {
         let ExplainedHole { step, own_nat, far_nat, failure } = lane.hole.as_ref()?;
         let nats = format!("the NAT of {} is {own_nat}, that of {} {far_nat}", self.from, self.to);
-        let said = match (step.as_str(), failure.as_deref().map(in_words)) {
+        let failure = failure.as_deref().map(|word| failure_in_words(word, "the entry"));
+        let said = match (step.as_str(), failure) {
             ("open", _) => format!("through a hole; {nats}"),
             ("given_up", Some(why)) => format!("no hole: {why}; {nats}"),
             (step, Some(why)) => format!("no hole yet ({step}): {why}; {nats}"),
@@ -81,12 +93,17 @@ impl Answer {
         Some(format!("  lane {}: {said}\n", lane.lane))
     }
 
-    /// What became of holes, and what the scores are made of.
+    /// What became of holes, what rules nodes out, and what the scores are made of.
     fn reasons(&self) -> String {
         let mut text = format!("\n{} to {}:\n", self.from, self.to);
         text.extend(self.explained.lanes.iter().filter_map(|lane| self.hole(lane)));
         if let Some(peer) = &self.explained.peer {
             text += &line("itself", peer);
+        }
+        for one in self.ruled_out() {
+            let itself = one.node == self.explained.other;
+            let who = if itself { "itself".to_owned() } else { format!("relay {}", one.name) };
+            text += &format!("  {who}: ruled out by {}: {}\n", spaced(one), one.reason);
         }
         for relay in &self.explained.relays {
             let name = relay.name.as_ref().map_or_else(|| relay.node.to_string(), Name::to_string);
@@ -99,13 +116,14 @@ impl Answer {
 pub(super) async fn run(context: &Context, arguments: &Why) -> Result<(), Failure> {
     let api = context.api()?;
     let nodes: Vec<Node> = api.list("/nodes", &[]).await?;
-    let targets = targets(context, &api, &nodes, &arguments.target).await?;
+    let (targets, query) = targets(context, &api, &nodes, arguments).await?;
     let askers = askers(&nodes, &arguments.from)?;
     let names: BTreeMap<_, _> = nodes.iter().map(|node| (node.id, node.name.clone())).collect();
     let (mut answers, mut last) = (Vec::new(), None);
     for from in &askers {
         for to in targets.iter().filter(|to| to.id != from.id) {
-            match api.get::<Explained>(&format!("/nodes/{}/why/{}", from.id, to.id)).await {
+            let path = format!("/nodes/{}/why/{}", from.id, to.id);
+            match api.get_with::<Explained>(&path, &query).await {
                 Ok(explained) => {
                     let (from, to, names) = (from.name.clone(), to.name.clone(), names.clone());
                     answers.push(Answer { from, to, explained, names });
@@ -128,25 +146,40 @@ pub(super) async fn run(context: &Context, arguments: &Why) -> Result<(), Failur
     }
 }
 
-/// The node of that name, or the nodes that a resource of that name is reached from.
+type Query = Vec<(&'static str, String)>;
+
+/// The node of that name, or the nodes that a resource of that name is reached from; and for which
+/// resource control is to judge them.
 async fn targets<'a>(
     context: &Context,
     api: &Api,
     nodes: &'a [Node],
-    target: &Reference,
-) -> Result<Vec<&'a Node>, Failure> {
+    Why { target, resource, .. }: &Why,
+) -> Result<(Vec<&'a Node>, Query), Failure> {
+    let of = async |named: &Reference| {
+        let organization = context.organization_path(api).await?;
+        let found: Resource = api.get(&format!("{organization}/resources/{named}")).await?;
+        let query = Vec::from([
+            ("organization", found.organization.to_string()),
+            ("resource", found.id.to_string()),
+        ]);
+        Ok::<_, Failure>((found, query))
+    };
     if let Some(node) = named(nodes, target) {
-        return Ok(vec![node]);
+        let query = match resource {
+            Some(resource) => of(resource).await?.1,
+            None => Vec::new(),
+        };
+        return Ok((vec![node], query));
     }
-    let organization = context.organization_path(api).await?;
-    let resource: Resource = api.get(&format!("{organization}/resources/{target}")).await?;
+    let (resource, query) = of(target).await?;
     let serve =
         |node: &&Node| node.state == NodeState::Approved && node.pools.contains(&resource.pool);
     let found: Vec<_> = nodes.iter().filter(serve).take(MAX_ASKED).collect();
     if found.is_empty() {
         return Err(Failure::new(Exit::NotFound, format!("no node serves {}", resource.pool_name)));
     }
-    Ok(found)
+    Ok((found, query))
 }
 
 fn askers<'a>(nodes: &'a [Node], from: &[Reference]) -> Result<Vec<&'a Node>, Failure> {
@@ -191,18 +224,8 @@ fn reason(lane: &ExplainedLane) -> &str {
     }
 }
 
-fn in_words(failure: &str) -> &str {
-    match failure {
-        "unseen" => "no relay says where it sees the entry",
-        "far_unseen" => "no relay says where it sees the egress",
-        "unanswered" => "the egress did not answer",
-        "unsupported" => "the egress is of a release that makes none",
-        "both_symmetric" => "the NATs on both sides are symmetric",
-        "silent" => "no knock came through",
-        "unproven" => "a knock came through, and the lane did not",
-        "lost" => "the last one was lost",
-        other => other,
-    }
+fn spaced(one: &RuledOut) -> String {
+    one.constraint.as_str().replace('_', " ")
 }
 
 fn class(peer: &ExplainedPeer) -> String {
@@ -238,6 +261,8 @@ fn line(name: &str, peer: &ExplainedPeer) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rap_proto::Constraint;
+
     use super::*;
 
     #[test]
@@ -277,6 +302,7 @@ mod tests {
                 peer: Some(peer(2, Some("authority_state"), None)),
                 lanes: vec![lane, chain],
                 relays: vec![peer(3, None, Some(941))],
+                ruled_out: vec![ruled_out(2, "egress-1"), ruled_out(9, "relay-2")],
             },
             names: [(relay, name("relay-1"))].into(),
         };
@@ -294,10 +320,44 @@ mod tests {
             reasons.contains("relay relay-1: active, 941, forwards (packet loss 990)"),
             "{reasons}"
         );
+        for line in [
+            "  itself: ruled out by organization scope: for others\n",
+            "  relay relay-2: ruled out by organization scope: for others\n",
+        ] {
+            assert!(reasons.contains(line), "{reasons}");
+        }
         let json = serde_json::to_value(&answer).expect("JSON");
         assert_eq!(json["from"], "edge-1");
         assert_eq!(json["relays"][0]["parts"]["packet_loss"], 990);
         assert_eq!(json["lanes"][0]["hole"]["failure"], "both_symmetric");
+    }
+
+    #[test]
+    fn of_a_node_that_is_no_peer_control_says_why() {
+        let name = |text: &str| text.parse::<Name>().expect("a name");
+        let answer = Answer {
+            from: name("edge-1"),
+            to: name("egress-1"),
+            explained: Explained {
+                node: NodeId::from_u128(1),
+                other: NodeId::from_u128(2),
+                peer: None,
+                lanes: Vec::new(),
+                relays: Vec::new(),
+                ruled_out: vec![ruled_out(9, "relay-2"), ruled_out(2, "egress-1")],
+            },
+            names: BTreeMap::new(),
+        };
+        assert_eq!(answer.cells()[2..4], ["no peer", "excluded: organization scope"]);
+    }
+
+    fn ruled_out(node: u128, name: &str) -> RuledOut {
+        RuledOut {
+            node: NodeId::from_u128(node),
+            name: name.parse().expect("a name"),
+            constraint: Constraint::OrganizationScope,
+            reason: "for others".to_owned(),
+        }
     }
 
     fn hole(step: &str, failure: Option<&str>) -> ExplainedHole {

@@ -8,6 +8,7 @@
 mod seat;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use rap_control_core::audit::{Audience, EventWindow, Shown, Taken};
+use rap_control_core::{
+    access::Words,
+    audit::{Audience, EventWindow, Shown, Taken},
+};
 use rap_events::StreamId;
 use rap_proto::{OrganizationId, UserId};
 use tokio::sync::{Notify, Semaphore};
@@ -49,6 +53,8 @@ enum Topic {
     Organization(OrganizationId),
     /// The events of one stream.
     Stream(StreamId),
+    /// The words of an organization's resources.
+    Words(OrganizationId),
 }
 
 #[derive(Debug)]
@@ -66,6 +72,8 @@ struct Shared {
     followers: BTreeMap<u64, Arc<Notify>>,
     topics: BTreeMap<Topic, BTreeSet<u64>>,
     users: BTreeMap<UserId, usize>,
+    /// Of the organizations that somebody listens to.
+    words: BTreeMap<OrganizationId, Arc<Words>>,
     /// The number of the next follower.
     next: u64,
     closed: bool,
@@ -84,6 +92,7 @@ impl Feed {
             followers: BTreeMap::new(),
             topics: BTreeMap::new(),
             users: BTreeMap::new(),
+            words: BTreeMap::new(),
             next: 0,
             closed: false,
         };

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use super::bodies;
-use crate::{Lane, Name, NodeId};
+use crate::{Constraint, Lane, Name, NodeId};
 
 bodies! {
-    /// `GET /nodes/{node}/why/{other}`: what a node says of another. Nobody checks it.
+    /// `GET /nodes/{node}/why/{other}`: what a node says of another, which nobody
+    /// checks, and what control knows.
     pub struct Explained {
         /// Who says it.
         pub node: NodeId,
@@ -17,6 +18,19 @@ bodies! {
         pub lanes: Vec<ExplainedLane>,
         /// The relays that the node could go through, the best first.
         pub relays: Vec<ExplainedPeer>,
+        /// What rules the other and further relays out for the node, as control knows it; absent
+        /// when nothing does.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub ruled_out: Vec<RuledOut>,
+    }
+
+    /// One constraint that rules a node out.
+    pub struct RuledOut {
+        pub node: NodeId,
+        pub name: Name,
+        pub constraint: Constraint,
+        /// For people.
+        pub reason: String,
     }
 
     pub struct ExplainedPeer {

@@ -81,6 +81,17 @@ bodies! {
         pub revision: u64,
     }
 
+    /// `event: availability` of `GET /events?availability=true`: how resources of the organization can be
+    /// reached now. The first ones name all of them, later ones those of which it changed.
+    pub struct AvailabilityChanged {
+        pub words: Vec<ResourceAvailability>,
+    }
+
+    pub struct ResourceAvailability {
+        pub resource: ResourceId,
+        pub availability: Availability,
+    }
+
     /// `GET /resources`: something that the caller may connect to. It tells no address.
     pub struct Reachable {
         pub id: ResourceId,

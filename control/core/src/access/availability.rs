@@ -4,12 +4,15 @@
 //! node, counts none, and knows nothing of relays and paths. A client that asks for access is judged
 //! by the policies and never by the word.
 
+mod words;
+
 use std::time::Duration;
 
 use rap_proto::{NodeId, NodeRole, OrganizationId, Timestamp, api::Availability};
 
 use super::{LIVENESS_MS, Live};
 use crate::state::{Node, Resource, State};
+pub use words::Words;
 
 /// What is known when the word is given.
 pub struct Known<'a> {

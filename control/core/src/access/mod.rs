@@ -4,13 +4,15 @@
 //! What no policy permits is denied. The policies are asked as [`crate::rules`]. Whoever asks is told only a code; why is for the auditor.
 
 mod availability;
+mod constraint;
 mod document;
 mod grant;
 mod nodes;
 mod policy;
 mod trial;
 
-pub use availability::{Known, Outlook};
+pub use availability::{Known, Outlook, Words};
+pub use constraint::{Pair, RuledOut};
 pub use document::{DocumentRefused, MAX_DOCUMENTS, check_document};
 pub use grant::{
     AccessIds, AccessRequest, Asked, Authorized, CHANNELS_PER_SESSION, Denied, authorize_session,

@@ -26,6 +26,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rap_proto::{Digest, NodeId, snapshot::Manifest};
 
 pub use compile::{Compiler, compile};
+pub(crate) use scope::{speaks_with, visible_roles};
 pub use shared::MAX_CLASSES;
 pub(crate) use touched::{changed, touched};
 

@@ -15,11 +15,16 @@ const SPEAKS_WITH: &[(NodeRole, &[NodeRole])] = &[
     (NodeRole::StreamWorker, &[NodeRole::EntryNode, NodeRole::RelayNode]),
 ];
 
+/// Whether a node with the role `own` has to speak with one that has the role `other`.
+pub(crate) fn speaks_with(own: NodeRole, other: NodeRole) -> bool {
+    SPEAKS_WITH.iter().any(|(role, others)| *role == own && others.contains(&other))
+}
+
 /// What of `other`'s roles `viewer` is told: those that it has to speak with, and of each scope the
 /// organizations that both serve. Empty when it is told nothing of the node at all.
 ///
 /// The standing of the nodes does not matter here: a revoked node was known to the same viewers.
-pub(super) fn visible_roles(viewer: &Node, other: &Node) -> Vec<RoleScope> {
+pub(crate) fn visible_roles(viewer: &Node, other: &Node) -> Vec<RoleScope> {
     if viewer.id == other.id {
         return Vec::new();
     }
@@ -32,9 +37,7 @@ pub(super) fn visible_to(roles: &[RoleScope], other: &Node) -> Vec<RoleScope> {
 }
 
 fn visible_scope(roles: &[RoleScope], offered: &RoleScope) -> Option<RoleScope> {
-    let needed = roles.iter().filter(|own| {
-        SPEAKS_WITH.iter().any(|(role, others)| *role == own.role && others.contains(&offered.role))
-    });
+    let needed = roles.iter().filter(|own| speaks_with(own.role, offered.role));
     let shared: Vec<Scope> = needed.filter_map(|own| shared(own, offered)).collect();
     let organizations = shared.into_iter().reduce(union)?;
     Some(RoleScope { role: offered.role, organizations })

@@ -13,6 +13,7 @@ use rap_control_core::{
 use rap_events::{Envelope, aggregate::EventError, log::ReadError};
 
 use crate::{
+    actors::words,
     app::App,
     feed::{Fed, pace},
     http::events::message,
@@ -45,6 +46,7 @@ impl Actor for Feeder {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        ctx.spawn(actix::fut::wrap_future(words::run(Arc::clone(&self.app))));
         let run = run(Arc::clone(&self.app));
         ctx.spawn(
             actix::fut::wrap_future(run)

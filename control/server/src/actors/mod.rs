@@ -15,3 +15,4 @@ pub(crate) mod projection;
 pub(crate) mod rebuilder;
 pub(crate) mod revocations;
 pub(crate) mod sealer;
+pub(crate) mod words;

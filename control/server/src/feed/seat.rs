@@ -3,7 +3,7 @@ use std::{mem, sync::Arc};
 use rap_control_core::{Principal, audit::Audience};
 use rap_events::{StreamId, keys};
 use rap_proto::{
-    UserId,
+    OrganizationId, UserId,
     api::{Problem, ProblemCode},
 };
 use tokio::sync::Notify;
@@ -53,6 +53,13 @@ impl Seat {
         };
         shared.register(&seat);
         Ok(seat)
+    }
+
+    /// Is woken for the words of this organization as well.
+    pub(crate) fn listen_for_words(&mut self, organization: OrganizationId) {
+        let topic = Topic::Words(organization);
+        self.feed.lock().topics.entry(topic.clone()).or_default().insert(self.number);
+        self.topics.push(topic);
     }
 
     /// Waits until something was published that concerns this stream.

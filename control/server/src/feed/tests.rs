@@ -122,3 +122,25 @@ fn the_more_are_woken_the_less_often() {
     assert!(pace(0) <= Duration::from_millis(10));
     assert!(pace(10_000) <= Duration::from_millis(500) && pace(10_000) > pace(100));
 }
+
+#[test]
+fn words_wake_those_who_asked_for_them_and_only_when_they_change() {
+    let feed = feed(10, 10);
+    let organization = OrganizationId::from_u128(1);
+    let mut asked = take(&feed, 1, of(1)).unwrap();
+    let silent = take(&feed, 2, of(1)).unwrap();
+    assert_eq!(feed.listened_to(), []);
+    feed.say(organization, Words::default());
+    assert_eq!(feed.words(organization), None, "nobody listens");
+    asked.listen_for_words(organization);
+    assert_eq!(feed.listened_to(), [organization]);
+    feed.say(organization, Words::default());
+    assert!(asked.woken().now_or_never().is_some());
+    feed.say(organization, Words::default());
+    assert!(asked.woken().now_or_never().is_none(), "they are what they were");
+    assert!(silent.woken().now_or_never().is_none());
+    assert!(feed.words(organization).is_some());
+    drop(asked);
+    assert_eq!(feed.listened_to(), []);
+    assert_eq!(feed.words(organization), None, "what nobody listens to is not kept");
+}

@@ -2,20 +2,28 @@
 
 use std::collections::BTreeMap;
 
-use rap_control_core::access::{Known, Outlook};
-use rap_proto::{OrganizationId, api::Reachable};
+use rap_control_core::{
+    State,
+    access::{Known, Outlook},
+};
+use rap_proto::{OrganizationId, Timestamp, api::Reachable};
 
 use super::call::Call;
+use crate::app::App;
 
 pub(super) fn outlook(call: &Call, organization: OrganizationId) -> Outlook<'_> {
-    let known = Known {
-        state: &call.state,
-        live: Box::new(|node| call.app.live.live(node)),
-        listening_since: call.app.listening_since(),
-        now: call.now,
-        frozen: call.app.frozen().is_some(),
-    };
-    Outlook::new(known, organization)
+    Outlook::new(known(&call.app, &call.state, call.now), organization)
+}
+
+/// What the words rest on at the moment.
+pub(crate) fn known<'a>(app: &'a App, state: &'a State, now: Timestamp) -> Known<'a> {
+    Known {
+        state,
+        live: Box::new(move |node| app.live.live(node)),
+        listening_since: app.listening_since(),
+        now,
+        frozen: app.frozen().is_some(),
+    }
 }
 
 /// Fills in the words of one page.

@@ -74,6 +74,8 @@ pub(crate) enum Form {
     /// Something that the authorization table names.
     Action,
     WeekHour,
+    /// `true` or `false`.
+    Flag,
 }
 
 /// How a body is described.

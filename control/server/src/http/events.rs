@@ -13,8 +13,9 @@ use actix_web::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream;
 use rap_control_core::{
-    Principal, State,
+    Action, Principal, State, Target,
     audit::{self, Audience, Taken},
+    authorize,
 };
 use rap_proto::{
     ClusterId,
@@ -24,7 +25,8 @@ use rap_proto::{
 use super::{
     call::Call,
     endpoint::{Answered, Form, Parameter},
-    failure::Failure,
+    failure::{Failure, invalid},
+    words::Telling,
 };
 use crate::{app::App, clock, feed::Seat};
 
@@ -33,11 +35,18 @@ const MAX_READY_BYTES: usize = 16 * 1024;
 /// The most events that are read at once for a stream behind the window.
 const MAX_PAGE_EVENTS: usize = 64;
 
-pub(super) const QUERY: &[Parameter] = &[Parameter {
-    name: "organization",
-    form: Form::Reference,
-    description: "Only events of this organization, by id or name.",
-}];
+pub(super) const QUERY: &[Parameter] = &[
+    Parameter {
+        name: "organization",
+        form: Form::Reference,
+        description: "Only events of this organization, by id or name.",
+    },
+    Parameter {
+        name: "availability",
+        form: Form::Flag,
+        description: "Tell also how the organization's resources can be reached, and when that changes.",
+    },
+];
 
 pub(super) const HEADERS: &[Parameter] = &[Parameter {
     name: "Last-Event-ID",
@@ -59,6 +68,8 @@ struct Subscription {
     told: u64,
     /// The position of the projections over which the authority was asked for.
     checked: u64,
+    /// Of a stream that asked for its organization's words.
+    words: Option<Telling>,
 }
 
 /// What came of looking for more.
@@ -71,11 +82,16 @@ enum Found {
 
 pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
     let audience = super::audit::audience(&call)?;
+    let words = words(&call, audience)?;
     let position = start(&call).await?;
     let principal = call.principal()?.clone();
     let app = Arc::clone(&call.app);
+    let mut seat = Seat::take(&app.feed, &principal, audience)?;
+    if let Some(Telling { organization, .. }) = words {
+        seat.listen_for_words(organization);
+    }
     let subscription = Subscription {
-        seat: Seat::take(&app.feed, &principal, audience)?,
+        seat,
         app,
         principal,
         audience,
@@ -83,6 +99,7 @@ pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
         looked: position,
         told: position,
         checked: call.state.position(),
+        words,
     };
     drop(call);
     let body = stream::unfold(subscription, |mut subscription| async move {
@@ -95,6 +112,19 @@ pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
         .insert_header(("x-accel-buffering", "no"))
         .streaming(Box::pin(body));
     Ok(Answered::Raw(response))
+}
+
+/// Whoever may read the organization's resources may ask for their words.
+fn words(call: &Call, audience: Audience) -> Result<Option<Telling>, Failure> {
+    if !call.query_value("availability")?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let Audience::Organization(organization) = audience else {
+        let detail = "name the organization whose resources are meant";
+        return Err(invalid("availability", "one_organization", detail));
+    };
+    call.allow(Action::ReadResource, Target::Organization(organization))?;
+    Ok(Some(Telling::new(organization)))
 }
 
 /// One message; the same for everybody who sees the event in this form.
@@ -147,6 +177,9 @@ impl Subscription {
                 self.told = position;
                 return Some(message);
             }
+            if let Some(message) = self.word() {
+                return Some(message);
+            }
             match self.look().await? {
                 Found::Messages => continue,
                 Found::Progress => return Some(self.bookmark()),
@@ -160,6 +193,11 @@ impl Subscription {
                 return Some(self.bookmark());
             }
         }
+    }
+
+    fn word(&mut self) -> Option<Bytes> {
+        let telling = self.words.as_mut()?;
+        telling.next(self.app.feed.words(telling.organization))
     }
 
     /// Takes more from the window, or from the log when the window begins later.
@@ -208,6 +246,11 @@ impl Subscription {
             return None;
         }
         let audience = Audience::of(state, &self.principal, organization)?;
+        if let Some(Telling { organization, .. }) = self.words {
+            let target = Target::Organization(organization);
+            let may = authorize(state, &self.principal, Action::ReadResource, target);
+            may.is_allowed().then_some(())?;
+        }
         if audience != self.audience {
             self.audience = audience;
             self.seat.turn_to(audience);

@@ -14,7 +14,7 @@ mod routes;
 mod account;
 mod api_tokens;
 mod audit;
-mod availability;
+pub(crate) mod availability;
 mod bandwidth;
 mod carriers;
 mod decisions;
@@ -38,5 +38,6 @@ pub(crate) mod tree;
 mod users;
 mod vpn_connections;
 mod why;
+mod words;
 
 pub(crate) use routes::register;

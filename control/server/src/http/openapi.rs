@@ -223,6 +223,7 @@ fn schema_of(form: Form) -> ObjectBuilder {
         }
         Form::EventId => text.pattern(Some(EVENT_ID_PATTERN)),
         Form::Tile => text.pattern(Some(TILE_PATTERN)),
+        Form::Flag => ObjectBuilder::new().schema_type(Type::Boolean),
         Form::Revision => text.pattern(Some(r#"^("[0-9]{1,18}"|[0-9]{1,18})$"#)),
     }
 }

@@ -299,7 +299,8 @@ fn fleet() -> Vec<Endpoint> {
     vec![
         list("/api/v1/nodes", "List nodes", nodes::list),
         get("/api/v1/nodes/{node}", "Show a node", nodes::get),
-        get("/api/v1/nodes/{node}/why/{other}", "Ask a node what it makes of another", why::get),
+        get("/api/v1/nodes/{node}/why/{other}", "Ask a node what it makes of another", why::get)
+            .query(why::WHY_QUERY),
         command(approve.0, approve.1, approve.2, nodes::approve).conditional(),
         command(reject.0, reject.1, reject.2, nodes::reject).conditional().while_frozen(),
         command(revoke.0, revoke.1, revoke.2, nodes::revoke).conditional().while_frozen(),

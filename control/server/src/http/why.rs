@@ -1,22 +1,48 @@
-//! What a node makes of another: the node itself is asked, over the bus.
+//! What a node makes of another: the node itself is asked, over the bus, and control adds what rules
+//! the other out before any node hears of it.
 
-use rap_control_core::{Action, State, Target};
+use rap_control_core::{
+    Action, State, Target,
+    access::Pair,
+    state::{Node, Resource},
+};
 use rap_proto::{
-    InquiryId, NodeId,
-    api::{Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Problem, ProblemCode},
-    bus::{self, ControlBody},
+    InquiryId, NodeId, NodeRole,
+    api::{
+        Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Problem, ProblemCode, Reference,
+        RuledOut,
+    },
+    bus::{self, ControlBody, MAX_TOLD},
 };
 
 use super::{
     call::Call,
-    failure::{Failure, not_found},
+    endpoint::{Form, Parameter},
+    failure::{Failure, invalid, not_found},
     reference,
 };
 use crate::inquiries::Full;
 
+pub(super) const WHY_QUERY: &[Parameter] = &[
+    Parameter {
+        name: "organization",
+        form: Form::Reference,
+        description: "The organization of the resource.",
+    },
+    Parameter {
+        name: "resource",
+        form: Form::Reference,
+        description: "The resource that the path is for; any without.",
+    },
+];
+
+/// Whoever is asked about need not be approved: that may be the reason.
 pub(super) async fn get(call: Call) -> Result<Explained, Failure> {
     call.allow(Action::ExplainPaths, Target::Platform)?;
-    let (node, other) = (named(&call, "node")?, named(&call, "other")?);
+    let viewer = named(&call, "node")?.filter(|node| node.is_approved()).ok_or_else(not_found)?;
+    let asked_about = named(&call, "other")?.ok_or_else(not_found)?;
+    let ruled_out = ruled_out(&call, viewer, asked_about, resource(&call)?);
+    let (node, other) = (viewer.id, asked_about.id);
     let inquiry = call.fresh(InquiryId::new);
     let asked = call.app.inquiries.ask(inquiry, node).map_err(|Full| {
         let detail = "too many such questions wait for their answers; repeat later";
@@ -30,13 +56,49 @@ pub(super) async fn get(call: Call) -> Result<Explained, Failure> {
         unheard()
     })?;
     let explanation = asked.answer().await.ok_or_else(unheard)?;
-    Ok(shown(&call.state, (node, other), explanation))
+    Ok(Explained { ruled_out, ..shown(&call.state, (node, other), explanation) })
 }
 
-fn named(call: &Call, parameter: &str) -> Result<NodeId, Failure> {
+fn named<'a>(call: &'a Call, parameter: &str) -> Result<Option<&'a Node>, Failure> {
     let named = call.reference(parameter)?;
-    let found = reference::node(&call.state, &named).filter(|node| node.is_approved());
-    found.map(|node| node.id).ok_or_else(|| not_found().into())
+    Ok(reference::node(&call.state, &named))
+}
+
+/// The resource that the question is about.
+fn resource(call: &Call) -> Result<Option<&Resource>, Failure> {
+    let Some(named) = call.query_value::<Reference>("resource")? else { return Ok(None) };
+    let organization = call
+        .query_value::<Reference>("organization")?
+        .ok_or_else(|| invalid("organization", "whose_resource", "say whose resource it is"))?;
+    let organization = reference::organization(&call.state, &organization).ok_or_else(not_found)?;
+    let found = reference::resource(&call.state, organization.id, &named).ok_or_else(not_found)?;
+    Ok(Some(found))
+}
+
+/// What rules out the node that is asked about, and then relays of which the other may know nothing.
+fn ruled_out(
+    call: &Call,
+    viewer: &Node,
+    other: &Node,
+    resource: Option<&Resource>,
+) -> Vec<RuledOut> {
+    let frozen = call.app.frozen().is_some();
+    let of = |other: &Node| {
+        let pair = Pair { viewer, other, resource, now: call.now, frozen };
+        let (node, name) = (other.id, other.name.clone());
+        pair.ruled_out(&call.state).into_iter().map(move |found| RuledOut {
+            node,
+            name: name.clone(),
+            constraint: found.constraint,
+            reason: found.reason.to_owned(),
+        })
+    };
+    let is_relay = |node: &&Node| {
+        let has_role = node.roles.iter().any(|scope| scope.role == NodeRole::RelayNode);
+        has_role && node.id != viewer.id && node.id != other.id
+    };
+    let relays = call.state.nodes().approved().filter(is_relay);
+    of(other).chain(relays.flat_map(of).take(MAX_TOLD)).collect()
 }
 
 fn shown(
@@ -51,6 +113,7 @@ fn shown(
         peer: explanation.peer.map(peer),
         lanes: explanation.lanes.into_iter().map(shown_lane).collect(),
         relays: explanation.relays.into_iter().map(peer).collect(),
+        ruled_out: Vec::new(),
     }
 }
 

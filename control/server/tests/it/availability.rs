@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bus::{message, say},
+    events::{Subscription, messages, subscribe},
     node::{self, Host},
     world::{Api, Reply, Tenant, World, tenant},
 };
@@ -88,6 +89,44 @@ async fn second(world: &World, tenant: &Tenant) -> Host {
     let join = tenant.api.post("/join-tokens", join).await;
     assert_eq!(join.status, 201, "{}", join.text);
     node::enroll(world, join.json["secret"].as_str().unwrap(), "edge-2").await
+}
+
+#[tokio::test]
+async fn an_organizations_page_hears_when_a_word_changes() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let whose = subscribe(&world, &root, "?availability=true", None).await;
+    assert_eq!(whose.status(), 422, "the platform's stream has no resources");
+    let query = format!("?organization={}&availability=true", acme.organization);
+    let mut stream = messages(subscribe(&world, &acme.api, &query, None).await);
+    assert_eq!(heard(&mut stream, &acme).await, "unavailable", "what it is comes first");
+    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
+    assert_eq!(heard(&mut stream, &acme).await, "available");
+    lives(&world, &acme.api, &host, 1, true).await;
+    assert_eq!(heard(&mut stream, &acme).await, "unavailable", "no event of the log says so");
+    lives(&world, &acme.api, &host, 2, false).await;
+    assert_eq!(heard(&mut stream, &acme).await, "available");
+    // It comes back behind the last event, and is told anew.
+    let last = format!("{}:{}", world.running.cluster, 1);
+    drop(stream);
+    let mut stream = messages(subscribe(&world, &acme.api, &query, Some(&last)).await);
+    assert_eq!(heard(&mut stream, &acme).await, "available");
+    world.stop().await;
+}
+
+/// The next word of the tenant's resource; events of the log may come between.
+async fn heard(stream: &mut Subscription, tenant: &Tenant) -> String {
+    loop {
+        let message = stream.next().await.unwrap();
+        if message.event == "availability" {
+            assert_eq!(message.id, "", "it is no place in the log");
+            let words = message.data["words"].as_array().unwrap();
+            assert_eq!(words.len(), 1, "{words:?}");
+            assert_eq!(words[0]["resource"], tenant.resource.to_string());
+            return words[0]["availability"].as_str().unwrap().to_owned();
+        }
+    }
 }
 
 #[tokio::test]

@@ -52,9 +52,9 @@ impl Subscription {
                 let field = |name: &str| {
                     block.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
                 };
-                if let (Some(id), Some(event), Some(data)) =
-                    (field("id: "), field("event: "), field("data: "))
-                {
+                if let (Some(event), Some(data)) = (field("event: "), field("data: ")) {
+                    // What is no event of the log has none.
+                    let id = field("id: ").unwrap_or_default();
                     return Some(Message { id, event, data: serde_json::from_str(&data).unwrap() });
                 }
             }

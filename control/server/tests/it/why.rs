@@ -29,6 +29,10 @@ async fn a_node_says_what_it_makes_of_another_and_only_the_platform_hears_it() {
     let far = host(&world, &acme.api, "far").await;
     assert_eq!(acme.api.get(WHY).await.problem(), "forbidden");
     assert_eq!(root.get("/nodes/edge/why/nowhere").await.problem(), "not_found");
+    let whose = root.get(&format!("{WHY}?resource=x")).await;
+    assert_eq!(whose.problem(), "validation_failed");
+    let none = root.get(&format!("{WHY}?resource=x&organization=acme")).await;
+    assert_eq!(none.problem(), "not_found");
 
     let control = Trusted::new(edge.credentials().unwrap().control_keys.clone(), 1);
     let subject = down_subject(world.running.cluster, edge.node());
@@ -70,6 +74,10 @@ async fn a_node_says_what_it_makes_of_another_and_only_the_platform_hears_it() {
             },
         }],
         "relays": [],
+        "ruledOut": [{
+            "node": far.node(), "name": "far", "constraint": "role_assignment",
+            "reason": "no role was assigned to it",
+        }],
     });
     assert_eq!(reply.json, expected);
     world.stop().await;
