@@ -162,7 +162,7 @@ impl Target<'_> {
 }
 
 /// Bodies for what is about nodes and their leases.
-fn fleet() -> [((&'static str, &'static str), Value); 6] {
+fn fleet() -> [((&'static str, &'static str), Value); 7] {
     [
         (("POST", "/leases/accept-loss"), json!({"timeline": 1})),
         (("POST", "/nodes/{node}/approve"), json!({"fingerprint": "0".repeat(64)})),
