@@ -6,8 +6,8 @@ use std::{fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
-    LeaseClass, Leased, NodeId, NodeRole, OrganizationId, Preference, ResourceId, ResourceKind,
-    Signer, Timestamp, UserId, VpnConnectionId,
+    LeaseClass, Leased, NodeId, NodeRole, Preference, ResourceId, ResourceKind, Signer, Timestamp,
+    UserId, VpnConnectionId,
     bandwidth::{Allowance, Bandwidth, BandwidthRule, Each, OrganizationBandwidth, Traffic},
     beat::{Beat, EpochStatement, FIRST_AUTHORITY_EPOCH},
     bus::{
@@ -18,30 +18,30 @@ use rap_proto::{
     carriers::{CarrierRule, CarrierRules},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
-    refusal::{Refusal, RefusalCode},
+    refusal::RefusalCode,
     signed::{self, Payload as _, seal},
     snapshot::{
         Assignment, Connection, Connections, Manifest, Peer, Peers, Place, Places, Resource,
         Resources, RoleScope, Section as _, StalePolicy, Target, Trust,
     },
     token::{AccessClaims, ChannelGrant, Proof},
-    wire::{
-        client, hop, lane, node_api,
-        resume::{FlowId, Resume},
-    },
+    wire::{hop, node_api},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::fixtures::{NOW, claims, key};
 
 /// Checks that `value` still has its frozen bytes and that those read back as `value`.
-fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    name: &str,
+    value: &T,
+) {
     let bytes = codec::encode(value);
     check_bytes(name, &bytes);
     assert_eq!(codec::decode::<T>(&bytes, bytes.len()).as_ref(), Ok(value), "{name}");
 }
 
-fn check_bytes(name: &str, bytes: &[u8]) {
+pub(crate) fn check_bytes(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.hex"));
     let mut text = String::new();
     for line in bytes.chunks(32) {
@@ -445,132 +445,6 @@ fn a_full_explanation_fits_into_a_message() {
     assert!(full.is_plain());
     let message = codec::encode(&NodeBody::Explained(full));
     assert!(message.len() + 1_024 < NodeMessage::MAX_BYTES, "{}", message.len());
-}
-
-#[test]
-fn frames() {
-    let proof = Proof::make(b"token", [1; 32], &key(7));
-    let hello = client::Hello { token: b"token".to_vec(), proof: proof.clone() };
-    check("client_hello.v1", &hello);
-    let session = rap_proto::SessionId::from_u128(3);
-    check("client_join.v1", &client::JoinSession { session, proof: proof.clone() });
-    check("client_refresh.v1", &client::ClientControl::Refresh(hello));
-    check("entry_ended.v1", &client::EntryControl::Ended { reason: EndReason::Terminated });
-    check(
-        "open_channel.v1",
-        &client::OpenChannel {
-            channel: rap_proto::ChannelKind::Stream,
-            lane: Lane::Bulk,
-            traceparent: None,
-            resume: None,
-        },
-    );
-    let flow = FlowId::from_random([5; 16]);
-    let resume = Some(Resume { flow, generation: 2, received: 70_000 });
-    check(
-        "open_channel.v2",
-        &client::OpenChannel {
-            channel: rap_proto::ChannelKind::Stream,
-            lane: Lane::Bulk,
-            traceparent: None,
-            resume,
-        },
-    );
-    check("channel_attached.v1", &client::ChannelReply::Attached { received: 9 });
-    check("channel_gone.v1", &client::ChannelReply::Gone);
-    let refusal = Refusal::new(RefusalCode::AccessDenied, "no policy allows this");
-    check("channel_refused.v1", &client::ChannelReply::Refused(refusal));
-    check(
-        "open_flow.v1",
-        &lane::OpenFlow {
-            token: b"token".to_vec(),
-            proof: proof.clone(),
-            channel: rap_proto::ChannelKind::Stream,
-            traceparent: None,
-            resume: None,
-        },
-    );
-    check(
-        "open_flow.v2",
-        &lane::OpenFlow {
-            token: b"token".to_vec(),
-            proof,
-            channel: rap_proto::ChannelKind::Stream,
-            traceparent: None,
-            resume,
-        },
-    );
-    check("flow_opened.v1", &lane::FlowReply::Opened);
-    check("flow_attached.v1", &lane::FlowReply::Attached { received: 9 });
-    check("flow_gone.v1", &lane::FlowReply::Gone);
-    let target = NodeId::from_u128(9);
-    check(
-        "hop_set_up_flow.v1",
-        &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
-    );
-    check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
-    check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
-    check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
-}
-
-#[test]
-fn frames_of_paths_over_several_relays() {
-    let (target, organization) = (NodeId::from_u128(9), OrganizationId::from_u128(4));
-    let relays = [7, 8].map(NodeId::from_u128).to_vec();
-    let onward = hop::Onward { relays, target, lane: Lane::Interactive, organization };
-    let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433 };
-    check("hop_set_up_flow_onward.v1", &request);
-    let onward = hop::Onward { relays: Vec::new(), target, lane: Lane::Bulk, organization };
-    check("hop_set_up_stream_onward.v1", &hop::Request::SetUpStreamOnward { onward });
-    let sentence = "the node was not assigned the role that this needs";
-    let refusal = Refusal::new(RefusalCode::RoleNotAssigned, sentence);
-    check("hop_refused_onward.v1", &hop::Reply::RefusedOnward { hop: 2, refusal });
-}
-
-#[test]
-fn frames_of_nodes_that_keep_themselves_reachable() {
-    check("hop_keep_reachable.v1", &hop::Request::KeepReachable {});
-    check("call_knock.v1", &hop::Call::Knock { port: 40_000, secret: [9; 16] });
-    check("call_heard.v1", &hop::Call::Heard { port: 40_000 });
-    check("call_connect_back.v1", &hop::Call::ConnectBack { ticket: [9; 32] });
-    check_bytes("knock.v1", &hop::knock(&[9; 16]));
-}
-
-#[test]
-fn frames_of_lanes_that_look_for_a_direct_path() {
-    check("hop_see_me.v1", &hop::Request::SeeMe {});
-    check("hop_knock_here.v1", &hop::Reply::KnockHere { port: 40_000, secret: [9; 16] });
-    let addresses: Vec<std::net::SocketAddr> =
-        vec!["203.0.113.9:4433".parse().unwrap(), "[2001:db8::9]:4433".parse().unwrap()];
-    check("hop_seen_at.v1", &hop::Reply::SeenAt { address: addresses[0] });
-    let seen = lane::Seen { addresses, mapping: lane::Mapping::Steady };
-    check("lane_meet.v1", &lane::Request::Meet { round: 1, seen });
-    let unseen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Unknown };
-    check("lane_met.v1", &lane::RequestReply::Met(unseen));
-    check_bytes("knock_context.v1", &lane::knock_context(lane::Knocker::Egress, 1));
-}
-
-#[test]
-fn a_flow_and_a_request_of_a_lane_are_not_taken_for_each_other() {
-    let seen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Symmetric };
-    let request = rap_proto::wire::frame(&lane::Request::Meet { round: 1, seen });
-    assert!(rap_proto::wire::unframe::<lane::OpenFlow>(&request[4..]).is_err());
-    assert!(rap_proto::wire::unframe::<lane::Request>(&request[4..]).is_ok());
-    assert_ne!(
-        lane::knock_context(lane::Knocker::Entry, 1),
-        lane::knock_context(lane::Knocker::Egress, 1)
-    );
-}
-
-#[test]
-fn a_knock_is_no_quic_and_too_short_for_an_answer() {
-    let knock = hop::knock(&[0xff; 16]);
-    // RFC 9000, section 17: the header form and the fixed bit.
-    assert_eq!(knock[0] & 0b1100_0000, 0);
-    // RFC 9443, section 3: dropped by whoever shares the port.
-    assert!((4..16).contains(&knock[0]));
-    // RFC 9000, section 10.3: no reset answers less than 22 bytes here (5 and a token of 16).
-    assert!(knock.len() <= 21);
 }
 
 #[test]

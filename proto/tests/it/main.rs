@@ -4,6 +4,7 @@
 
 mod codec;
 mod fixtures;
+mod frames;
 mod golden;
 mod ids_and_time;
 mod names_and_secrets;

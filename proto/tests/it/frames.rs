@@ -1,0 +1,143 @@
+//! Frozen bytes of what nodes and clients say on lanes, hops and channels.
+
+use rap_proto::{
+    Lane, NodeId, OrganizationId,
+    observation::EndReason,
+    refusal::{Refusal, RefusalCode},
+    token::Proof,
+    wire::{
+        client, hop, lane,
+        resume::{FlowId, Resume},
+    },
+};
+
+use crate::{
+    fixtures::key,
+    golden::{check, check_bytes},
+};
+
+#[test]
+fn frames() {
+    let proof = Proof::make(b"token", [1; 32], &key(7));
+    let hello = client::Hello { token: b"token".to_vec(), proof: proof.clone() };
+    check("client_hello.v1", &hello);
+    let session = rap_proto::SessionId::from_u128(3);
+    check("client_join.v1", &client::JoinSession { session, proof: proof.clone() });
+    check("client_refresh.v1", &client::ClientControl::Refresh(hello));
+    check("entry_ended.v1", &client::EntryControl::Ended { reason: EndReason::Terminated });
+    check(
+        "open_channel.v1",
+        &client::OpenChannel {
+            channel: rap_proto::ChannelKind::Stream,
+            lane: Lane::Bulk,
+            traceparent: None,
+            resume: None,
+        },
+    );
+    let flow = FlowId::from_random([5; 16]);
+    let resume = Some(Resume { flow, generation: 2, received: 70_000 });
+    check(
+        "open_channel.v2",
+        &client::OpenChannel {
+            channel: rap_proto::ChannelKind::Stream,
+            lane: Lane::Bulk,
+            traceparent: None,
+            resume,
+        },
+    );
+    check("channel_attached.v1", &client::ChannelReply::Attached { received: 9 });
+    check("channel_gone.v1", &client::ChannelReply::Gone);
+    let refusal = Refusal::new(RefusalCode::AccessDenied, "no policy allows this");
+    check("channel_refused.v1", &client::ChannelReply::Refused(refusal));
+    check(
+        "open_flow.v1",
+        &lane::OpenFlow {
+            token: b"token".to_vec(),
+            proof: proof.clone(),
+            channel: rap_proto::ChannelKind::Stream,
+            traceparent: None,
+            resume: None,
+        },
+    );
+    check(
+        "open_flow.v2",
+        &lane::OpenFlow {
+            token: b"token".to_vec(),
+            proof,
+            channel: rap_proto::ChannelKind::Stream,
+            traceparent: None,
+            resume,
+        },
+    );
+    check("flow_opened.v1", &lane::FlowReply::Opened);
+    check("flow_attached.v1", &lane::FlowReply::Attached { received: 9 });
+    check("flow_gone.v1", &lane::FlowReply::Gone);
+    let target = NodeId::from_u128(9);
+    check(
+        "hop_set_up_flow.v1",
+        &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
+    );
+    check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
+    check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
+    check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
+}
+
+#[test]
+fn frames_of_paths_over_several_relays() {
+    let (target, organization) = (NodeId::from_u128(9), OrganizationId::from_u128(4));
+    let relays = [7, 8].map(NodeId::from_u128).to_vec();
+    let onward = hop::Onward { relays, target, lane: Lane::Interactive, organization };
+    let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433 };
+    check("hop_set_up_flow_onward.v1", &request);
+    let onward = hop::Onward { relays: Vec::new(), target, lane: Lane::Bulk, organization };
+    check("hop_set_up_stream_onward.v1", &hop::Request::SetUpStreamOnward { onward });
+    let sentence = "the node was not assigned the role that this needs";
+    let refusal = Refusal::new(RefusalCode::RoleNotAssigned, sentence);
+    check("hop_refused_onward.v1", &hop::Reply::RefusedOnward { hop: 2, refusal });
+}
+
+#[test]
+fn frames_of_nodes_that_keep_themselves_reachable() {
+    check("hop_keep_reachable.v1", &hop::Request::KeepReachable {});
+    check("call_knock.v1", &hop::Call::Knock { port: 40_000, secret: [9; 16] });
+    check("call_heard.v1", &hop::Call::Heard { port: 40_000 });
+    check("call_connect_back.v1", &hop::Call::ConnectBack { ticket: [9; 32] });
+    check_bytes("knock.v1", &hop::knock(&[9; 16]));
+}
+
+#[test]
+fn frames_of_lanes_that_look_for_a_direct_path() {
+    check("hop_see_me.v1", &hop::Request::SeeMe {});
+    check("hop_knock_here.v1", &hop::Reply::KnockHere { port: 40_000, secret: [9; 16] });
+    let addresses: Vec<std::net::SocketAddr> =
+        vec!["203.0.113.9:4433".parse().unwrap(), "[2001:db8::9]:4433".parse().unwrap()];
+    check("hop_seen_at.v1", &hop::Reply::SeenAt { address: addresses[0] });
+    let seen = lane::Seen { addresses, mapping: lane::Mapping::Steady };
+    check("lane_meet.v1", &lane::Request::Meet { round: 1, seen });
+    let unseen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Unknown };
+    check("lane_met.v1", &lane::RequestReply::Met(unseen));
+    check_bytes("knock_context.v1", &lane::knock_context(lane::Knocker::Egress, 1));
+}
+
+#[test]
+fn a_flow_and_a_request_of_a_lane_are_not_taken_for_each_other() {
+    let seen = lane::Seen { addresses: Vec::new(), mapping: lane::Mapping::Symmetric };
+    let request = rap_proto::wire::frame(&lane::Request::Meet { round: 1, seen });
+    assert!(rap_proto::wire::unframe::<lane::OpenFlow>(&request[4..]).is_err());
+    assert!(rap_proto::wire::unframe::<lane::Request>(&request[4..]).is_ok());
+    assert_ne!(
+        lane::knock_context(lane::Knocker::Entry, 1),
+        lane::knock_context(lane::Knocker::Egress, 1)
+    );
+}
+
+#[test]
+fn a_knock_is_no_quic_and_too_short_for_an_answer() {
+    let knock = hop::knock(&[0xff; 16]);
+    // RFC 9000, section 17: the header form and the fixed bit.
+    assert_eq!(knock[0] & 0b1100_0000, 0);
+    // RFC 9443, section 3: dropped by whoever shares the port.
+    assert!((4..16).contains(&knock[0]));
+    // RFC 9000, section 10.3: no reset answers less than 22 bytes here (5 and a token of 16).
+    assert!(knock.len() <= 21);
+}
