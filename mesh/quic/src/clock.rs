@@ -24,4 +24,12 @@ impl Clock {
         let micros = self.origin.elapsed().as_micros();
         Moment::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
+
+    /// Waits until then: for ever where nothing is due.
+    pub(crate) async fn until(self, at: Option<Moment>) {
+        match at {
+            Some(at) => tokio::time::sleep(at.since(self.moment())).await,
+            None => std::future::pending().await,
+        }
+    }
 }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,7 +16,7 @@ use rap_mesh_core::shape::{
     Answer, ClassStatus, Counts, Direction, Effect, FlowId, FlowOf, MAX_GRANT, Shaper,
 };
 use rap_proto::{Lane, Moment, RefusalCode, bandwidth::Bandwidth, token::AccessClaims};
-use tokio::{sync::Notify, time::sleep};
+use tokio::sync::Notify;
 
 use crate::mesh::{Mesh, locked};
 
@@ -115,22 +114,16 @@ impl State {
 pub(crate) async fn drive(mesh: Arc<Mesh>) {
     let shaping = &mesh.shaping;
     loop {
-        let wait = {
+        let due = {
             let mut state = locked(&shaping.state);
             state.armed = state.shaper.poll_timeout();
-            state.armed.map(|at| at.since(mesh.clock.moment()))
-        };
-        let timer = async {
-            match wait {
-                Some(wait) => sleep(wait).await,
-                None => pending().await,
-            }
+            state.armed
         };
         tokio::select! {
             biased;
             () = mesh.leaving.cancelled() => return,
             () = shaping.sooner.notified() => {}
-            () = timer => shaping.change(|shaper| shaper.handle_timeout(mesh.clock.moment())),
+            () = mesh.clock.until(due) => shaping.change(|shaper| shaper.handle_timeout(mesh.clock.moment())),
         }
     }
 }

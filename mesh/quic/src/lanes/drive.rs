@@ -7,7 +7,7 @@ use rap_mesh_core::{
     lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
     paths::{Candidate, PathBook},
 };
-use rap_proto::{Moment, wire::hop::FLOW_TTL_MS};
+use rap_proto::wire::hop::FLOW_TTL_MS;
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -113,13 +113,13 @@ impl PathDriver {
                 happened = self.hole.next() => {
                     self.dig(Some(happened));
                 }
-                () = sleep_until(&mesh, hole_timeout) => {
+                () = mesh.clock.until(hole_timeout) => {
                     self.dig(None);
                 }
                 () = lane.socket.sends_beyond(self.told_sent), if !self.machine.is_looking() => {
                     self.tell_traffic();
                 }
-                () = sleep_until(&mesh, timeout) => {
+                () = mesh.clock.until(timeout) => {
                     self.tell_traffic();
                     self.machine.handle_timeout(mesh.clock.moment());
                 }
@@ -316,11 +316,4 @@ fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
         plan.into_iter().map(|attempt| attempt.candidate).collect();
     candidates.sort_by_key(Candidate::is_relayed);
     candidates
-}
-
-pub(super) async fn sleep_until(mesh: &Mesh, at: Option<Moment>) {
-    match at {
-        Some(at) => tokio::time::sleep(at.since(mesh.clock.moment())).await,
-        None => std::future::pending().await,
-    }
 }

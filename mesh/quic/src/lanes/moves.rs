@@ -19,7 +19,7 @@ use rap_proto::{NodeId, NodeRole, SessionId, snapshot::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{LaneKey, drive::sleep_until, resume::LaneKeeper, stream};
+use super::{LaneKey, resume::LaneKeeper, stream};
 use crate::{
     MoveStatus,
     mesh::{Mesh, locked},
@@ -201,7 +201,7 @@ impl Mover {
                     self.take_view(&mesh, &view);
                 }
                 () = self.changed.notified() => {}
-                () = sleep_until(&mesh, timeout) => {
+                () = mesh.clock.until(timeout) => {
                     locked(&self.machine).handle_timeout(mesh.clock.moment());
                 }
             }

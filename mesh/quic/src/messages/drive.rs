@@ -7,7 +7,7 @@ use rap_mesh_core::channel::Broken;
 use rap_proto::Moment;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{Cut, Shared, State};
@@ -54,15 +54,9 @@ where
     let mut output = Output { bytes: Bytes::new(), unflushed: false, writes: true };
     let mut reads = true;
     while let Next::Carry { timeout } = shared.next(&mut output, reads) {
-        let idle = async {
-            match timeout {
-                Some(at) => sleep(at.since(shared.clock.moment())).await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             () = shared.work.notified() => {}
-            () = idle => {}
+            () = shared.clock.until(timeout) => {}
             read = reader.read_buf(&mut input), if reads => {
                 reads = shared.read(read, &input);
                 input.clear();

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    future::pending,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -134,22 +133,16 @@ impl State {
 pub(crate) async fn drive(mesh: Arc<Mesh>) {
     let turns = mesh.relay.turns.clone();
     loop {
-        let wait = {
+        let due = {
             let mut state = locked(&turns.state);
             state.armed = state.turns.poll_timeout();
-            state.armed.map(|at| at.since(turns.clock.moment()))
-        };
-        let timer = async {
-            match wait {
-                Some(wait) => sleep(wait).await,
-                None => pending().await,
-            }
+            state.armed
         };
         tokio::select! {
             biased;
             () = mesh.leaving.cancelled() => return,
             () = turns.sooner.notified() => {}
-            () = timer => turns.change(|state, now| state.turns.handle_timeout(now)),
+            () = turns.clock.until(due) => turns.change(|state, now| state.turns.handle_timeout(now)),
         }
     }
 }
