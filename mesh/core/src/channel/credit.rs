@@ -116,13 +116,6 @@ impl Window {
         Ok(())
     }
 
-    /// Whoever reads has the next message, of so many bytes: there is room for as much.
-    pub fn take(&mut self, bytes: usize) {
-        let taken = self.taken.and_one(bytes);
-        debug_assert!(taken.is_within(self.received), "what is taken came before");
-        self.taken = taken;
-    }
-
     /// Whoever reads looked: of what came, so much still waits. The rest was taken, or dropped.
     pub(super) fn leave(&mut self, waiting: Bound) {
         let taken = Amount {

@@ -217,9 +217,10 @@ fn a_reader_grants_its_bound_and_tells_when_half_of_it_is_free() {
     }
     assert_eq!(window.handle_message(1), Err(TooMuch), "all bytes were used");
     assert_eq!(window.handle_message(0), Ok(()), "and twelve messages were not");
-    window.take(policy.max_message);
+    // Of the five that came.
+    window.leave(Bound { messages: 4, bytes: 3 * policy.max_message });
     assert_eq!(window.poll_grant(), None, "a quarter is free");
-    window.take(policy.max_message);
+    window.leave(Bound { messages: 3, bytes: 2 * policy.max_message });
     assert_eq!(window.poll_grant(), Some(Amount { messages: 18, bytes: 65_536 + 32_768 }));
 }
 
@@ -231,11 +232,11 @@ fn a_reader_tells_of_free_messages_too() {
         assert_eq!(window.handle_message(1), Ok(()));
     }
     assert_eq!(window.handle_message(1), Err(TooMuch));
-    for _ in 0..7 {
-        window.take(1);
+    for left in (9..16).rev() {
+        window.leave(Bound { messages: left, bytes: left });
         assert_eq!(window.poll_grant(), None);
     }
-    window.take(1);
+    window.leave(Bound { messages: 8, bytes: 8 });
     assert_eq!(window.poll_grant(), Some(Amount { messages: 24, bytes: 65_544 }));
 }
 

@@ -79,7 +79,8 @@ impl Ends {
             }
             Step::Take => {
                 if let Some(message) = self.inbox.pop_front() {
-                    self.window.take(message.bytes.len());
+                    let bytes = self.inbox.iter().map(|message| message.bytes.len()).sum();
+                    self.window.leave(Bound { messages: self.inbox.len(), bytes });
                     let number = u64::from_be_bytes(*message.bytes.first_chunk().unwrap());
                     self.read.push(number as usize);
                 }
