@@ -13,6 +13,7 @@ use rap_proto::{
 
 use super::node::{CLUSTER, id_of, key_of};
 
+const NAME: &str = "simulated";
 /// Nobody's snapshot ends in this scenario.
 const UNTIL: Timestamp = Timestamp::from_unix_millis(i64::MAX);
 
@@ -76,8 +77,6 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
     };
     Arc::new(View::new(&manifest, sections))
 }
-
-const NAME: &str = "simulated";
 
 pub fn roles(role: NodeRole) -> Vec<RoleScope> {
     vec![RoleScope { role, organizations: None }]
