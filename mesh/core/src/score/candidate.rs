@@ -51,18 +51,6 @@ pub struct Measured {
     pub failures: u8,
 }
 
-impl<'a> Candidate<'a> {
-    /// The same where a snapshot says this of it.
-    pub fn at(self, place: Option<&'a Place>) -> Self {
-        let Some(place) = place else { return self };
-        Self {
-            region: place.region.as_ref().map(Cow::Borrowed),
-            preference: preference(place),
-            ..self
-        }
-    }
-}
-
 /// Whoever takes on nothing new is not looked for.
 pub const fn preference(place: &Place) -> Preference {
     if place.draining { Preference::Avoided } else { place.preference }

@@ -9,7 +9,8 @@ use rap_proto::{
 
 use super::{
     Candidate, ChannelClass, Explained, GREATEST, Identity, MAX_CANDIDATES, Measured, Parts,
-    Placement, Policy, Question, Ranked, RankedChain, chains, explain, first,
+    Placement, Policy, Question, Ranked, RankedChain, candidate::preference, chains, explain,
+    first,
 };
 use crate::{View, paths::Spread};
 
@@ -121,11 +122,10 @@ impl RelayQuestion<'_> {
             certificate_until: known.and_then(|known| known.certificate_until),
             roles: Cow::Borrowed(roles),
             authority_epoch: self.view.authority_epoch,
-            region: None,
-            preference: Preference::Neutral,
+            region: place.and_then(|place| place.region.as_ref()).map(Cow::Borrowed),
+            preference: place.map_or(Preference::Neutral, preference),
             measured: known.map_or_else(Measured::default, |known| known.measured),
         }
-        .at(place)
     }
 }
 
