@@ -1,10 +1,6 @@
 //! Virtual time: what happens next.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use rap_proto::Moment;
 
@@ -16,19 +12,29 @@ pub const MAX_SCHEDULED: usize = 100_000;
 pub struct Scheduler<E> {
     now: Moment,
     sequence: u64,
-    queue: BinaryHeap<Reverse<Entry<E>>>,
+    queue: BinaryHeap<Reverse<Entry>>,
+    /// The events lie still, since they are large and the queue moves what it holds.
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
 }
 
-#[derive(Debug)]
-struct Entry<E> {
+/// What is next: ordered by its time, then by its number, which no other has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
     at: Moment,
     sequence: u64,
-    event: E,
+    place: usize,
 }
 
 impl<E> Default for Scheduler<E> {
     fn default() -> Self {
-        Self { now: Moment::default(), sequence: 0, queue: BinaryHeap::new() }
+        Self {
+            now: Moment::default(),
+            sequence: 0,
+            queue: BinaryHeap::new(),
+            events: Vec::new(),
+            free: Vec::new(),
+        }
     }
 }
 
@@ -47,8 +53,13 @@ impl<E> Scheduler<E> {
     pub fn at(&mut self, at: Moment, event: E) {
         assert!(self.queue.len() < MAX_SCHEDULED, "{MAX_SCHEDULED} events wait");
         self.sequence += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
         let at = at.max(self.now);
-        self.queue.push(Reverse(Entry { at, sequence: self.sequence, event }));
+        self.queue.push(Reverse(Entry { at, sequence: self.sequence, place }));
     }
 
     /// The next event up to and including `end`; time moves to it, or to `end` without one.
@@ -59,29 +70,10 @@ impl<E> Scheduler<E> {
         }
         let Reverse(entry) = self.queue.pop()?;
         self.now = entry.at;
-        Some(entry.event)
+        self.free.push(entry.place);
+        self.events[entry.place].take()
     }
 }
-
-impl<E> Ord for Entry<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.sequence).cmp(&(other.at, other.sequence))
-    }
-}
-
-impl<E> PartialOrd for Entry<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> PartialEq for Entry<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Entry<E> {}
 
 #[cfg(test)]
 mod tests {
