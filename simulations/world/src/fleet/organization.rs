@@ -22,12 +22,13 @@ use rap_events::{
 };
 use rap_proto::{
     CommandId, Digest, JoinTokenId, Moment, Name, NodeId, NodeRole, PoolId, ResourceId,
-    ResourceKind, Signer as _, Timestamp,
+    ResourceKind, Timestamp,
     api::Availability,
-    key::LocalKey,
     snapshot::{RoleScope, Target},
 };
 use uuid::Uuid;
+
+use crate::kit::keys;
 
 use super::{
     mutation::Mutation,
@@ -137,7 +138,7 @@ impl Shown {
         let roles = vec![RoleScope { role, organizations: None }];
         let request = NodeCommand::Request {
             name: name(&format!("node-{index}")),
-            key: key(index),
+            key: keys::node(index),
             addresses: vec![([192, 0, 2, 1], 4433).into()],
             capabilities: BTreeSet::new(),
             bus_key: format!("U{index}"),
@@ -176,11 +177,6 @@ impl Shown {
             }
         }
     }
-}
-
-fn key(index: usize) -> rap_proto::PublicKey {
-    let random = Digest::of(&index.to_be_bytes());
-    LocalKey::from_random(random.as_bytes()).expect("nearly all numbers are keys").public_key()
 }
 
 fn name(text: &str) -> Name {

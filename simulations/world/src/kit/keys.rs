@@ -1,9 +1,13 @@
-//! Who signs: one key for each replica, and the control key that all of them hold.
+//! Who signs: one key for each replica, and the control key that all of them hold. And who is known by
+//! a key.
 
-use std::sync::OnceLock;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, OnceLock, PoisonError},
+};
 
 use rap_proto::{
-    ClusterId, PublicKey, Signer as _,
+    ClusterId, Digest, PublicKey, Signer as _,
     beat::{EpochStatement, FIRST_AUTHORITY_EPOCH, majority},
     key::LocalKey,
 };
@@ -34,6 +38,17 @@ pub fn replica(index: usize) -> &'static LocalKey {
 
 pub fn control() -> &'static LocalKey {
     &keys().control
+}
+
+/// What a node with this number is known by, in every run.
+pub fn node(index: usize) -> PublicKey {
+    static KEYS: Mutex<BTreeMap<usize, PublicKey>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    *keys.entry(index).or_insert_with(|| {
+        let random = Digest::of(&index.to_be_bytes());
+        let key = LocalKey::from_random(random.as_bytes());
+        key.expect("nearly all numbers are keys").public_key()
+    })
 }
 
 /// The first statement: it lists every replica.
