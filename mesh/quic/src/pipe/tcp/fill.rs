@@ -38,6 +38,10 @@ pub(in crate::pipe) fn poll_fill(
             }
         };
         if input.capacity() - input.len() < received.len() {
+            // What is there already would have to be copied into a larger buffer.
+            if input.len() > before {
+                return Poll::Ready(Ok(()));
+            }
             input.reserve(FILL.max(received.len()));
         }
         input.extend_from_slice(received);
