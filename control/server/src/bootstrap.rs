@@ -34,8 +34,10 @@ pub(crate) async fn bootstrap(
     let kept = fold_cache::load(dir, custody.cluster, log.as_ref()).await.unwrap_or_default();
     let before = kept.state.position();
     let Folded { state, frontier } = fold(log.as_ref(), kept).await?;
-    if state.position() >= before + WORTH_EVENTS {
-        fold_cache::store(dir, custody.cluster, &state, &frontier);
+    if state.position() >= before + WORTH_EVENTS
+        && let Err(reason) = fold_cache::store(dir, custody.cluster, &state, &frontier)
+    {
+        tracing::warn!(%reason, "the fold cache could not be written");
     }
     match state.cluster().id {
         Some(id) if id != custody.cluster => return Err(ServeError::OtherCluster),

@@ -6,11 +6,9 @@
 //! was folded from. When anything does not match it is left aside, and the log is folded from the
 //! beginning.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-};
+mod shelf;
+
+use std::{fs, io, path::Path};
 
 use rap_control_core::state::{FOLD_VERSION, MAX_STATE_BYTES, State};
 use rap_events::{
@@ -22,7 +20,9 @@ use rap_tlog::{Frontier, proof};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::custody;
+pub(crate) use shelf::{Generation, Shelf};
+
+use crate::custody::{self, CustodyError};
 
 const FILE: &str = "fold_cache";
 /// The shape of the file.
@@ -73,26 +73,6 @@ pub(crate) struct Folded {
     pub(crate) frontier: Frontier,
 }
 
-/// Where a server that runs leaves its state: now and then, and when it stops.
-pub(crate) struct Shelf {
-    dir: PathBuf,
-    cluster: ClusterId,
-    /// Both write the same file.
-    writing: Mutex<()>,
-}
-
-impl Shelf {
-    pub(crate) fn new(dir: &Path, cluster: ClusterId) -> Self {
-        Self { dir: dir.to_owned(), cluster, writing: Mutex::default() }
-    }
-
-    /// As [`store`]. It waits for the disk, so not on a thread that anybody else needs.
-    pub(crate) fn store(&self, state: &State, frontier: &Frontier) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        store(&self.dir, self.cluster, state, frontier);
-    }
-}
-
 /// What an earlier start left, if that still counts.
 pub(crate) async fn load(dir: &Path, cluster: ClusterId, log: &dyn Log) -> Option<Folded> {
     let path = dir.join(FILE);
@@ -112,10 +92,25 @@ pub(crate) async fn load(dir: &Path, cluster: ClusterId, log: &dyn Log) -> Optio
     }
 }
 
+/// Why a state was not kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotKept {
+    #[error("the tree is of {events} events, and the state of {position}")]
+    OtherTree { events: u64, position: u64 },
+    #[error(transparent)]
+    Unwritten(#[from] CustodyError),
+}
+
 /// Keeps a state for the next start. Losing it costs time and nothing else.
-pub(crate) fn store(dir: &Path, cluster: ClusterId, state: &State, frontier: &Frontier) {
-    if state.position() != frontier.size() {
-        return;
+pub(crate) fn store(
+    dir: &Path,
+    cluster: ClusterId,
+    state: &State,
+    frontier: &Frontier,
+) -> Result<(), NotKept> {
+    let (position, events) = (state.position(), frontier.size());
+    if position != events {
+        return Err(NotKept::OtherTree { events, position });
     }
     let bytes = state.to_bytes();
     let stored = Stored {
@@ -123,15 +118,14 @@ pub(crate) fn store(dir: &Path, cluster: ClusterId, state: &State, frontier: &Fr
         fold: FOLD_VERSION,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         cluster,
-        position: state.position(),
+        position,
         frontier: ByteBuf::from(frontier.to_bytes()),
         digest: Digest::of(&bytes),
         state: ByteBuf::from(bytes),
     };
-    match custody::write(&dir.join(FILE), &codec::encode(&stored)) {
-        Ok(()) => tracing::info!(position = stored.position, "the fold cache was written"),
-        Err(error) => tracing::warn!(%error, "the fold cache could not be written"),
-    }
+    custody::write(&dir.join(FILE), &codec::encode(&stored))?;
+    tracing::info!(position, "the fold cache was written");
+    Ok(())
 }
 
 async fn read(path: &Path, cluster: ClusterId, log: &dyn Log) -> Result<Folded, Unusable> {

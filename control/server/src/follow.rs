@@ -38,10 +38,20 @@ impl Follower {
         Self { position, leaf: None }
     }
 
-    /// The next events, at least one; waits for them.
-    pub(crate) async fn next(&mut self, log: &dyn Log) -> Result<Vec<Envelope>, NotFollowed> {
+    /// Of the last event that was read.
+    pub(crate) const fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next events, at least one and no more than `most` or [`MAX_BATCH`]; waits for them.
+    pub(crate) async fn next(
+        &mut self,
+        log: &dyn Log,
+        most: usize,
+    ) -> Result<Vec<Envelope>, NotFollowed> {
+        let most = most.clamp(1, MAX_BATCH);
         loop {
-            let events = self.read(log).await?;
+            let events = self.read(log, most).await?;
             if let Some(last) = events.last() {
                 (self.position, self.leaf) = (last.position, Some(entry::leaf(last)));
                 return Ok(events);
@@ -53,11 +63,11 @@ impl Follower {
     }
 
     /// What stands behind the known event by now, if that still stands there.
-    async fn read(&mut self, log: &dyn Log) -> Result<Vec<Envelope>, NotFollowed> {
+    async fn read(&mut self, log: &dyn Log, most: usize) -> Result<Vec<Envelope>, NotFollowed> {
         let Some(before) = self.position.checked_sub(1) else {
-            return Ok(log.read(0, MAX_BATCH).await?);
+            return Ok(log.read(0, most).await?);
         };
-        let mut events = log.read(before, MAX_BATCH + 1).await?;
+        let mut events = log.read(before, most + 1).await?;
         let known = events.first().map(entry::leaf);
         if known.is_none() || self.leaf.is_some_and(|leaf| known != Some(leaf)) {
             return Err(Corrupt::Replaced { position: self.position }.into());
@@ -69,4 +79,4 @@ impl Follower {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -235,6 +235,8 @@ async fn run(
     renewal.abort();
     resign(&app).await;
     keep_fold(&app, &shelf).await;
+    // A rebuild that was cut short stores nothing any more.
+    shelf.give_up();
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
@@ -280,8 +282,9 @@ async fn keep_fold(app: &App, shelf: &Shelf) {
         return;
     }
     let Ok(frontier) = app.log.frontier().await else { return };
+    let generation = shelf.generation();
     if let Some(state) = app.wait_for(frontier.size(), FOLD_WAIT).await {
-        shelf.store(&state, &frontier);
+        shelf.store(generation, &state, &frontier);
     }
 }
 

@@ -12,6 +12,7 @@
 mod account;
 mod orphan;
 mod programs;
+mod small_disk;
 
 use std::{
     fs, io,
@@ -27,6 +28,7 @@ use tokio::time::{Instant, sleep};
 
 use account::Account;
 use programs::Programs;
+pub use small_disk::{NotMounted, SmallDisk};
 
 /// The Debian package that holds the programs.
 pub const PACKAGE: &str = "postgresql";

@@ -107,19 +107,28 @@ fn decode_hash(text: &str) -> Option<Digest> {
 
 #[cfg(test)]
 mod tests {
-    use rap_proto::{Signer as _, key::LocalKey};
+    use rap_proto::{Signer as _, beat::FIRST_AUTHORITY_EPOCH, key::LocalKey};
 
     use super::*;
     use crate::{Frontier, HeadKey};
 
+    fn control() -> LocalKey {
+        LocalKey::from_random(&[1; 32]).expect("a scalar")
+    }
+
     /// A log of two entries and the proof of the second.
     fn file() -> (ProofFile, ClusterId, VerifierKey) {
+        file_of(Some(4))
+    }
+
+    /// The same, below a head that names this epoch, or none as the release before wrote it.
+    fn file_of(said_epoch: Option<u64>) -> (ProofFile, ClusterId, VerifierKey) {
         let cluster = ClusterId::from_u128(1);
-        let control = LocalKey::from_random(&[1; 32]).expect("a scalar");
+        let control = control();
         let mut frontier = Frontier::default();
         frontier.push(leaf_hash(b"one"));
         frontier.push(leaf_hash(b"two"));
-        let head = TreeHead { cluster, size: 2, root: frontier.root(), said_epoch: Some(4) };
+        let head = TreeHead { cluster, size: 2, root: frontier.root(), said_epoch };
         let file = ProofFile {
             index: 1,
             entry: b"two".to_vec(),
@@ -139,6 +148,26 @@ mod tests {
         );
         let head = file.check(cluster, &[key]).expect("it holds");
         assert_eq!(head.size, 2);
+    }
+
+    /// Who keeps a proof keeps it for years: what the release before wrote is read as it lies there.
+    #[test]
+    fn a_proof_of_the_release_before_is_read_and_holds() {
+        let (before, cluster, key) = file_of(None);
+        let keys = [key];
+        let text = String::from_utf8(before.to_bytes()).expect("text");
+        crate::tests::check_golden("proof.txt", &text);
+        let frozen = include_bytes!("../golden/proof.txt");
+        let read = ProofFile::from_bytes(frozen).expect("it is read");
+        assert_eq!(read.to_bytes(), frozen);
+        let head = read.check(cluster, &keys).expect("it holds");
+        assert_eq!((head.size, head.said_epoch), (2, None));
+        assert_eq!(head.epoch(), FIRST_AUTHORITY_EPOCH);
+        let named = text.replacen("\n\n—", "\nauthority epoch 4\n\n—", 1);
+        assert_ne!(named, text);
+        let named = ProofFile::from_bytes(named.as_bytes()).expect("it is a proof file");
+        let refused = ProofFileError::Head(OpenHeadError::NotTrusted);
+        assert_eq!(named.check(cluster, &keys), Err(refused), "that epoch was not signed");
     }
 
     #[test]

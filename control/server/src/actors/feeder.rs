@@ -1,26 +1,26 @@
 //! Fills the window that the event streams are fed from: one reader of the log for all of them.
 //!
 //! Input: the published states. Output: rendered events, and a wake-up for whoever they concern.
-//! INVARIANT: an event is shown only when the projections have folded it.
+//! INVARIANT: an event is shown only when the projections have folded it, and only of a log in which
+//! what was shown before still stands: otherwise the streams end, and the replica halts.
 
 use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context};
 use rap_control_core::{
-    State,
+    Corrupt, State,
     audit::{self, Audience, Shown},
 };
-use rap_events::{Envelope, aggregate::EventError, log::ReadError};
+use rap_events::{Envelope, Log, aggregate::EventError, log::ReadError};
 
 use crate::{
     actors::words,
     app::App,
-    feed::{Fed, pace},
+    feed::{Fed, Feed, pace},
+    follow::{Follower, MAX_BATCH, NotFollowed},
     http::events::message,
 };
 
-/// The most events that are rendered between two wake-ups.
-const MAX_BATCH: usize = 512;
 /// How long to wait after the log could not be read.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
@@ -34,6 +34,17 @@ enum FeedError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Event(#[from] EventError),
+    #[error(transparent)]
+    Lost(#[from] Corrupt),
+}
+
+impl From<NotFollowed> for FeedError {
+    fn from(stopped: NotFollowed) -> Self {
+        match stopped {
+            NotFollowed::Unread(error) => Self::Read(error),
+            NotFollowed::Lost(corrupt) => Self::Lost(corrupt),
+        }
+    }
 }
 
 impl Feeder {
@@ -48,18 +59,23 @@ impl Actor for Feeder {
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.spawn(actix::fut::wrap_future(words::run(Arc::clone(&self.app))));
         let run = run(Arc::clone(&self.app));
-        ctx.spawn(
-            actix::fut::wrap_future(run)
-                .map(|(), _: &mut Self, ctx: &mut Context<Self>| ctx.stop()),
-        );
+        ctx.spawn(actix::fut::wrap_future(run).map(
+            |(), feeder: &mut Self, ctx: &mut Context<Self>| {
+                // Of a replica that halted nothing is fed any more, and nobody starts it again.
+                if feeder.app.halted().is_none() {
+                    ctx.stop();
+                }
+            },
+        ));
     }
 }
 
-/// Goes on until there are no more states, or an event is not to be understood.
+/// Goes on until there are no more states, an event is not to be understood, or the log went back.
 async fn run(app: Arc<App>) {
     let mut states = app.states();
+    let mut reader = Reader::default();
     loop {
-        match advance(&app).await {
+        match advance(&app, &mut reader).await {
             Ok(()) => {}
             Err(FeedError::Read(error)) => {
                 tracing::error!(%error, "the event streams are not fed");
@@ -68,6 +84,11 @@ async fn run(app: Arc<App>) {
             }
             Err(FeedError::Event(error)) => {
                 tracing::error!(%error, "a stored event cannot be shown");
+                return;
+            }
+            Err(FeedError::Lost(corrupt)) => {
+                app.halt(corrupt);
+                app.leadership.resign().await;
                 return;
             }
         }
@@ -80,19 +101,41 @@ async fn run(app: Arc<App>) {
 }
 
 /// Publishes everything that was folded and not yet published.
-async fn advance(app: &App) -> Result<(), FeedError> {
-    loop {
-        let Some(after) = app.feed.next_after(app.state().position()) else { return Ok(()) };
-        let events = app.log.read(after, MAX_BATCH).await?;
+async fn advance(app: &App, reader: &mut Reader) -> Result<(), FeedError> {
+    let log = app.log.as_ref();
+    while let Some(events) = reader.next(&app.feed, log, app.state().position()).await? {
         // Held for a moment only: a state that is held longer must be copied to be folded further.
         let state = app.state();
-        let folded = events.into_iter().filter(|envelope| envelope.position <= state.position());
-        let fed = folded.map(|envelope| render(app, &state, envelope));
-        let fed = fed.collect::<Result<Vec<_>, _>>()?;
-        if fed.is_empty() {
-            return Ok(());
-        }
-        app.feed.publish(fed);
+        let fed = events.into_iter().map(|envelope| render(app, &state, envelope));
+        app.feed.publish(fed.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(())
+}
+
+/// Follows the log for as long as somebody follows the streams.
+#[derive(Default)]
+struct Reader {
+    /// Where the window ended when somebody came.
+    follower: Option<Follower>,
+}
+
+impl Reader {
+    /// The next events for the window; `None` when everything up to `folded` was published, or
+    /// nobody is there.
+    async fn next(
+        &mut self,
+        feed: &Feed,
+        log: &dyn Log,
+        folded: u64,
+    ) -> Result<Option<Vec<Envelope>>, NotFollowed> {
+        let Some(after) = feed.next_after(folded) else { return Ok(None) };
+        let follower = match &mut self.follower {
+            Some(follower) if follower.position() == after => follower,
+            // The window begins anew, or what was read last was not published.
+            other => other.insert(Follower::behind(after)),
+        };
+        let room = usize::try_from(folded - after).unwrap_or(MAX_BATCH);
+        follower.next(log, room).await.map(Some)
     }
 }
 
@@ -110,3 +153,6 @@ fn render(app: &App, state: &State, envelope: Envelope) -> Result<Fed, EventErro
     let Envelope { position, organization, stream, .. } = envelope;
     Ok(Fed { stream, shown: Shown { position, organization, to_platform, to_organization, bytes } })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,10 @@ use actix::{Actor, AsyncContext as _, Context};
 use rap_control_core::State;
 use rap_events::tree;
 
-use crate::{app::App, fold_cache::Shelf};
+use crate::{
+    app::App,
+    fold_cache::{Generation, Shelf},
+};
 
 /// The cache is written when so many events were folded since it was.
 const EVERY_EVENTS: u64 = 10_000;
@@ -33,17 +36,22 @@ impl Actor for FoldKeeper {
             let mut states = app.states();
             let mut kept = app.state().position();
             loop {
-                let due = states.wait_for(|state| state.position() >= kept + EVERY_EVENTS).await;
-                let Ok(state) = due.map(|state| Arc::clone(&state)) else { return };
+                let is_due = |state: &Arc<State>| state.position() >= kept + EVERY_EVENTS;
+                // What it returns holds up whoever publishes the next state: it is let go at once.
+                if states.wait_for(is_due).await.is_err() {
+                    return;
+                }
+                // In this order: an exchange in between makes it a state that is not kept.
+                let (generation, state) = (shelf.generation(), app.state());
                 kept = state.position();
-                keep(&app, &shelf, state).await;
+                keep(&app, &shelf, generation, state).await;
                 tokio::time::sleep(INTERVAL).await;
             }
         }));
     }
 }
 
-async fn keep(app: &App, shelf: &Arc<Shelf>, state: Arc<State>) {
+async fn keep(app: &App, shelf: &Arc<Shelf>, generation: Generation, state: Arc<State>) {
     if app.refuted().is_some() {
         return;
     }
@@ -55,7 +63,8 @@ async fn keep(app: &App, shelf: &Arc<Shelf>, state: Arc<State>) {
         }
     };
     let shelf = Arc::clone(shelf);
-    let written = tokio::task::spawn_blocking(move || shelf.store(&state, &frontier)).await;
+    let written =
+        tokio::task::spawn_blocking(move || shelf.store(generation, &state, &frontier)).await;
     if let Err(error) = written {
         tracing::error!(%error, "the fold cache is not written");
     }

@@ -50,7 +50,7 @@ async fn run(app: Arc<App>, living: Arc<Living>) {
     drop(held);
     let corrupt = loop {
         // The next batch is read only when this one is folded: nothing piles up.
-        let batch = match follower.next(app.log.as_ref()).await {
+        let batch = match follower.next(app.log.as_ref(), MAX_BATCH).await {
             Ok(batch) => batch,
             Err(NotFollowed::Lost(corrupt)) => break corrupt,
             Err(NotFollowed::Unread(error)) => {

@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     app::App,
     clock,
-    fold_cache::Shelf,
+    fold_cache::{Generation, Shelf},
     living::{Held, Living, Twins},
 };
 
@@ -43,10 +43,13 @@ impl Actor for Rebuilder {
     fn started(&mut self, ctx: &mut Context<Self>) {
         let Self { app, living, shelf } = self;
         let (app, living, shelf) = (Arc::clone(app), Arc::clone(living), Arc::clone(shelf));
-        if app.rebuilds.is_under_way() {
-            end(&app, Outcome::Interrupted);
-        }
+        // Asked now: what is begun from here on is this one's.
+        let is_interrupted = app.rebuilds.is_under_way();
         ctx.spawn(actix::fut::wrap_future(async move {
+            if is_interrupted {
+                give_up(&shelf).await;
+                end(&app, Outcome::Interrupted);
+            }
             loop {
                 app.rebuilds.asked().await;
                 let outcome = rebuild(&app, &living, &shelf).await;
@@ -63,6 +66,7 @@ async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
     let mut check = TreeCheck::default();
     let mut held: Option<Held<'_>> = None;
     let mut replaced: Option<Twins> = None;
+    let mut generation = shelf.generation();
     loop {
         app.rebuilds.tell(rebuild.progress());
         if let Some(outcome) = rebuild.outcome() {
@@ -90,11 +94,12 @@ async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
             }
             Some(Effect::Exchange { published, spare }) => {
                 replaced = held.take().map(|held| held.exchange(*published, *spare));
+                generation = shelf.begin_generation();
                 app.forget_compiled();
                 Input::Exchanged
             }
             Some(Effect::Compare(state)) => {
-                let differing = compare(app, shelf, replaced.take(), state).await;
+                let differing = compare(app, (shelf, generation), replaced.take(), state).await;
                 Input::Compared { differing }
             }
         };
@@ -141,7 +146,7 @@ fn copies(state: State) -> Box<[State; COPIES]> {
 /// the next start: what was left before may have the same fault.
 async fn compare(
     app: &App,
-    shelf: &Arc<Shelf>,
+    (shelf, generation): (&Arc<Shelf>, Generation),
     replaced: Option<Twins>,
     state: Box<State>,
 ) -> Vec<&'static str> {
@@ -149,8 +154,11 @@ async fn compare(
     let shelf = Arc::clone(shelf);
     let differing = apart(move || {
         match frontier {
-            Ok(frontier) => shelf.store(&state, &frontier),
-            Err(error) => tracing::warn!(%error, "the fold cache is not written"),
+            Ok(frontier) => shelf.store(generation, &state, &frontier),
+            Err(error) => {
+                tracing::warn!(%error, "the fold cache is not written");
+                shelf.give_up();
+            }
         }
         replaced.map_or_else(Vec::new, |replaced| replaced.published().differing(&state))
     });
@@ -160,6 +168,12 @@ async fn compare(
         app.forget_compiled();
     }
     differing
+}
+
+/// What was kept before may have the fault of the state that was replaced.
+async fn give_up(shelf: &Arc<Shelf>) {
+    let shelf = Arc::clone(shelf);
+    apart(move || shelf.give_up()).await;
 }
 
 /// Works where nobody waits for it.

@@ -64,7 +64,7 @@ async fn what_was_folded_is_found_again_and_goes_on() {
     let log = log(300, 0).await;
     assert!(load(dir.path(), CLUSTER, &log).await.is_none(), "nothing was kept");
     let half = folded(&log, 200).await;
-    store(dir.path(), CLUSTER, &half.state, &half.frontier);
+    store(dir.path(), CLUSTER, &half.state, &half.frontier).unwrap();
     let kept = load(dir.path(), CLUSTER, &log).await.unwrap();
     assert_eq!(kept.state.position(), 200);
     let resumed = crate::actors::projection::resume(&log, 300, kept).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_cache_that_does_not_match_is_left_aside() {
     let path = dir.path().join(FILE);
     let log = log(300, 0).await;
     let half = folded(&log, 200).await;
-    store(dir.path(), CLUSTER, &half.state, &half.frontier);
+    store(dir.path(), CLUSTER, &half.state, &half.frontier).unwrap();
     let good = fs::read(&path).unwrap();
 
     // The log was rewritten, or is shorter than what was folded.
@@ -121,6 +121,89 @@ async fn a_state_and_another_tree_are_not_kept_together() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(10, 0).await;
     let (five, ten) = (folded(&log, 5).await, folded(&log, 10).await);
-    store(dir.path(), CLUSTER, &five.state, &ten.frontier);
+    let refused = store(dir.path(), CLUSTER, &five.state, &ten.frontier);
+    assert!(matches!(refused, Err(NotKept::OtherTree { events: 10, position: 5 })));
     assert!(!dir.path().join(FILE).exists());
+}
+
+/// A shelf, states of three positions, and where what is kept lies.
+struct Kept {
+    shelf: Shelf,
+    log: MemoryLog,
+    dir: tempfile::TempDir,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Shelf::new(dir.path(), CLUSTER);
+        Self { shelf, log: log(30, 0).await, dir }
+    }
+
+    async fn store(&self, generation: Generation, position: u64) {
+        let Folded { state, frontier } = folded(&self.log, position).await;
+        self.shelf.store(generation, &state, &frontier);
+    }
+
+    /// The position of what the next start would go on from.
+    async fn lies_there(&self) -> Option<u64> {
+        let kept = load(self.dir.path(), CLUSTER, &self.log).await;
+        kept.map(|kept| kept.state.position())
+    }
+
+    /// From now on nothing can be written.
+    fn obstruct(&self) {
+        fs::create_dir(self.dir.path().join(FILE).with_extension("new")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_was_taken_before_an_exchange_is_not_kept_after_it() {
+    let kept = Kept::new().await;
+    let before = kept.shelf.generation();
+    kept.store(before, 10).await;
+    let rebuilt = kept.shelf.begin_generation();
+    assert_eq!(rebuilt, kept.shelf.generation());
+    // It was taken before the exchange, and comes before or behind what was rebuilt.
+    kept.store(before, 30).await;
+    assert_eq!(kept.lies_there().await, Some(10));
+    kept.store(rebuilt, 20).await;
+    kept.store(before, 30).await;
+    assert_eq!(kept.lies_there().await, Some(20), "what was rebuilt");
+    kept.store(rebuilt, 30).await;
+    assert_eq!(kept.lies_there().await, Some(30));
+    kept.store(rebuilt, 20).await;
+    assert_eq!(kept.lies_there().await, Some(30), "the newest one stays");
+}
+
+#[tokio::test]
+async fn what_cannot_be_replaced_after_an_exchange_is_removed() {
+    let kept = Kept::new().await;
+    let first = kept.shelf.generation();
+    kept.store(first, 10).await;
+    kept.obstruct();
+    kept.store(first, 20).await;
+    kept.shelf.give_up();
+    assert_eq!(kept.lies_there().await, Some(10), "nothing speaks against it");
+    let rebuilt = kept.shelf.begin_generation();
+    kept.store(rebuilt, 20).await;
+    assert_eq!(kept.lies_there().await, None);
+    assert!(!kept.dir.path().join(FILE).exists());
+}
+
+#[tokio::test]
+async fn whoever_has_nothing_to_keep_after_an_exchange_removes_what_was_before() {
+    let kept = Kept::new().await;
+    // What an earlier start left is of the first generation.
+    let Folded { state, frontier } = folded(&kept.log, 10).await;
+    store(kept.dir.path(), CLUSTER, &state, &frontier).unwrap();
+    kept.shelf.give_up();
+    assert_eq!(kept.lies_there().await, Some(10));
+    let rebuilt = kept.shelf.begin_generation();
+    kept.shelf.give_up();
+    assert!(!kept.dir.path().join(FILE).exists());
+    kept.shelf.give_up();
+    kept.store(rebuilt, 20).await;
+    kept.shelf.give_up();
+    assert_eq!(kept.lies_there().await, Some(20), "what was rebuilt stays");
 }

@@ -1,68 +1,21 @@
 //! The database's disk is full, as callers of the server see it: a command is done or refused, in words
 //! that say so, what was known is shown, and with room everything goes on.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::PathBuf,
-    process::Command,
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates};
-use rap_log_postgres::private::{Durability, PrivatePostgres};
+use rap_log_postgres::private::{Durability, PrivatePostgres, SmallDisk};
 use reqwest::Method;
 use serde_json::json;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::world::{Api, With, World, fresh_key};
 
-/// Holds the cluster, its first two segments of the write-ahead log, and some room.
-const DISK_BYTES: u64 = 160 * 1024 * 1024;
 const MAX_COMMANDS: usize = 2_000;
 /// How many more are tried on the full disk.
 const MORE: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A disk of its own, small and in memory. Unmounted when dropped.
-struct Disk(TempDir);
-
-impl Disk {
-    /// `Err` says why this process may not have one.
-    fn mount() -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={DISK_BYTES},mode=0700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path());
-        let output = mount.output().map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        }
-        Ok(Self(folder))
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.0.path().join("ballast")
-    }
-
-    /// Writes until nothing more can be written.
-    fn fill(&self) {
-        let mut ballast = File::create(self.ballast()).unwrap();
-        for block in [vec![1; 64 * 1024], vec![1; 4 * 1024]] {
-            while ballast.write_all(&block).is_ok() {}
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Left behind it would hold memory; there is nobody to tell.
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
 
 fn create(name: &str) -> With {
     With { body: Some(json!({ "name": name })), key: Some(fresh_key()), if_match: None }
@@ -81,24 +34,23 @@ async fn tried(root: &Api, command: &With) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room() {
-    let disk = match Disk::mount() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = match SmallDisk::mount(folder.path()) {
         Ok(disk) => disk,
         Err(reason) => {
-            eprintln!(
-                "skipped: a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room: \
-                 a file system cannot be mounted here: {reason}"
-            );
+            let name = "a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room";
+            eprintln!("skipped: {name}: {reason}");
             return;
         }
     };
-    let mut postgres = PrivatePostgres::start(disk.0.path(), Durability::Safe).await.unwrap();
+    let mut postgres = PrivatePostgres::start(disk.path(), Durability::Safe).await.unwrap();
     let bus = BusChoice::Local(Arc::new(LocalBus::new()));
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let limits = Limits { rates, ..Limits::default() };
     let (own, log) = (tempfile::tempdir().unwrap(), LogChoice::Postgres(postgres.url()));
     let world = World::start_as(own, log, bus, limits).await;
     let root = world.set_up().await;
-    disk.fill();
+    disk.fill(0).unwrap();
     let (mut done, mut refused) = (Vec::new(), Vec::new());
     while refused.len() <= MORE {
         let number = done.len() + refused.len();
@@ -117,7 +69,7 @@ async fn a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room() {
     }
     assert_eq!(root.get("/organizations").await.status, 200);
 
-    fs::remove_file(disk.ballast()).unwrap();
+    disk.make_room().unwrap();
     // Out of room for its write-ahead log a server stops by itself.
     postgres.restart().await.unwrap();
     for (name, command) in refused {

@@ -38,5 +38,6 @@ mod skew;
 mod streams;
 mod tenancy;
 mod tree;
+mod watched;
 mod why;
 mod world;

@@ -1,7 +1,15 @@
 //! The projections rebuilt while the server answers: nobody waits for it, nobody sees half of it, and
 //! what was wrong is found and healed.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates};
@@ -20,6 +28,7 @@ use crate::{
     folds::grow,
     sealer::execute,
     skew::FoldCache,
+    watched::WatchedLog,
     world::{Api, Reply, With, World, fresh_key},
 };
 
@@ -125,6 +134,43 @@ async fn a_repetition_begins_no_other_rebuild() {
     assert_eq!(over(&root).await["state"], "same");
     let metrics = root.get("/metrics").await.text;
     assert!(metrics.contains("rap_control_rebuilds_total{outcome=\"same\"} 2"), "{metrics}");
+    world.stop().await;
+}
+
+/// Over so short a log the one read that a rebuild takes is the one for which the living state is
+/// held: whoever dies then must let it go.
+#[tokio::test]
+async fn a_rebuild_whose_driver_dies_is_interrupted_and_the_next_one_is_not() {
+    let deadly = Arc::new(AtomicBool::new(false));
+    let armed = Arc::clone(&deadly);
+    let log = Arc::new(WatchedLog::new(move |after, _| {
+        // Nobody else reads from the beginning.
+        assert!(after > 0 || !armed.swap(false, Ordering::Relaxed), "planted");
+    }));
+    let bus = BusChoice::Local(Arc::new(LocalBus::new()));
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start_with(dir, LogChoice::Local(log), bus).await;
+    let root = world.set_up().await;
+    root.post("/organizations", json!({"name": "wellmade"})).await;
+
+    deadly.store(true, Ordering::Relaxed);
+    assert_eq!(ask(&root).await.status, 202);
+    let ended = over(&root).await;
+    assert!(!deadly.load(Ordering::Relaxed), "it died of it");
+    assert_eq!(ended["state"], "interrupted", "{ended}");
+    assert_eq!((&ended["exchangedAt"], &ended["reason"]), (&Value::Null, &Value::Null));
+    assert!(ended["endedAt"].is_string(), "{ended}");
+    let metrics = root.get("/metrics").await.text;
+    assert!(metrics.contains("rap_control_rebuilds_total{outcome=\"interrupted\"} 1"), "{metrics}");
+    assert!(metrics.contains("rap_control_rebuilding 0"), "{metrics}");
+
+    // The state is held by nobody: it is folded on, and is what it was.
+    let made = root.post("/organizations", json!({"name": "afterwards"})).await;
+    let path = format!("/organizations/afterwards?min_position={}", made.position());
+    assert_eq!(root.get(&path).await.status, 200);
+    assert_eq!(root.get("/audit/replay").await.json["equal"], true);
+    assert_eq!(ask(&root).await.status, 202);
+    assert_eq!(over(&root).await["state"], "same");
     world.stop().await;
 }
 

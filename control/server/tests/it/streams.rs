@@ -1,7 +1,7 @@
 //! Many who follow the log, and one who does not read.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc,
@@ -10,22 +10,16 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::join_all;
 use rap_bus::LocalBus;
 use rap_control::{BusChoice, Limits, LogChoice, Rates, StreamLimits};
 use rap_events::{
-    Append, AppendError, Appended, BeatTable, Envelope, EventCodec as _, Heads, LeaseTable, Log,
-    MemoryLog, StreamId, Tree,
-    beat::{Ballot, BeatTableError, Proposal},
-    heads::SealedHead,
-    lease::{LeasePage, LeaseTableError, Renewal, Renewals},
-    log::{ReadError, StoredCommand, StreamWrite},
+    Append, EventCodec as _, Log, StreamId,
+    log::StreamWrite,
     organization::{OrganizationEvent, OrganizationSuspended},
-    personal::SubjectKeys,
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, KeyId, NodeId, OrganizationId, Timestamp};
-use rap_tlog::Frontier;
+use rap_proto::{CommandId, Digest, OrganizationId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -35,7 +29,10 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use uuid::Uuid;
 
-use crate::world::{Api, World};
+use crate::{
+    watched::WatchedLog,
+    world::{Api, World},
+};
 
 /// How many follow at once: a fifth of what a server takes.
 const FOLLOWERS: usize = 2_000;
@@ -49,143 +46,6 @@ const MAX_BYTES_PER_STREAM: usize = 160 * 1024;
 /// What all may hold together beside that, and what other tests of this process may.
 const SLACK_BYTES: usize = 512 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A log that counts how many events were read from it by position.
-struct CountingLog {
-    log: MemoryLog,
-    read: AtomicU64,
-}
-
-impl Tree for CountingLog {
-    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
-        self.log.frontier()
-    }
-
-    fn hashes(
-        &self,
-        level: u8,
-        first: u64,
-        count: u16,
-    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
-        self.log.hashes(level, first, count)
-    }
-}
-
-impl LeaseTable for CountingLog {
-    fn renew(&self, renewals: Vec<Renewal>) -> BoxFuture<'_, Result<Renewals, LeaseTableError>> {
-        self.log.renew(renewals)
-    }
-
-    fn read_leases<'a>(
-        &'a self,
-        category: &'a str,
-        after: Option<Uuid>,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<LeasePage, LeaseTableError>> {
-        self.log.read_leases(category, after, limit)
-    }
-}
-
-impl BeatTable for CountingLog {
-    fn read_ballot(&self) -> BoxFuture<'_, Result<Ballot, BeatTableError>> {
-        self.log.read_ballot()
-    }
-
-    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<bool, BeatTableError>> {
-        self.log.propose(proposal)
-    }
-
-    fn vote(
-        &self,
-        replica: KeyId,
-        sequence: u64,
-        payload: Digest,
-    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
-        self.log.vote(replica, sequence, payload)
-    }
-
-    fn sign(
-        &self,
-        replica: KeyId,
-        sequence: u64,
-        payload: Digest,
-        signature: [u8; 64],
-    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
-        self.log.sign(replica, sequence, payload, signature)
-    }
-}
-
-impl Heads for CountingLog {
-    fn seal(
-        &self,
-        size: u64,
-        note: Vec<u8>,
-        sealed_at: Timestamp,
-    ) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.log.seal(size, note, sealed_at)
-    }
-
-    fn cosign(
-        &self,
-        size: u64,
-        node: NodeId,
-        line: Vec<u8>,
-    ) -> BoxFuture<'_, Result<(), ReadError>> {
-        self.log.cosign(size, node, line)
-    }
-
-    fn heads(
-        &self,
-        below: Option<u64>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<SealedHead>, ReadError>> {
-        self.log.heads(below, limit)
-    }
-}
-
-impl SubjectKeys for CountingLog {
-    fn keys(
-        &self,
-        subjects: Vec<Uuid>,
-    ) -> BoxFuture<'_, Result<BTreeMap<Uuid, Vec<u8>>, ReadError>> {
-        self.log.keys(subjects)
-    }
-}
-
-impl Log for CountingLog {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        self.log.append(append)
-    }
-
-    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
-        Box::pin(async move {
-            let events = self.log.read(after, limit).await?;
-            self.read.fetch_add(events.len() as u64, Ordering::Relaxed);
-            Ok(events)
-        })
-    }
-
-    fn read_stream<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        after_revision: u64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Envelope>, ReadError>> {
-        self.log.read_stream(stream, after_revision, limit)
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.head()
-    }
-
-    fn wait_beyond(&self, position: u64) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.wait_beyond(position)
-    }
-
-    fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
-        self.log.command(id)
-    }
-}
 
 /// Appends events of an organization at once.
 pub(crate) async fn burst(log: &dyn Log, organization: Uuid, events: usize) {
@@ -286,7 +146,11 @@ fn resident_bytes() -> usize {
 async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold_little() {
     // Both ends of every connection are files of this process.
     raise_file_limit(2 * FOLLOWERS as u64 + 500);
-    let log = Arc::new(CountingLog { log: MemoryLog::new(), read: AtomicU64::new(0) });
+    let counted = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&counted);
+    let log = Arc::new(WatchedLog::new(move |_, events| {
+        counter.fetch_add(events.len() as u64, Ordering::Relaxed);
+    }));
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let streams = StreamLimits { open_per_user: FOLLOWERS, ..StreamLimits::default() };
     let limits = Limits { rates, streams, unread: PATIENCE, ..Limits::default() };
@@ -303,10 +167,10 @@ async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold
 
     // Everybody reads: everybody sees everything, and the log was read for all at once. The
     // projections read each event, and so does the feeder.
-    let read = log.read.load(Ordering::Relaxed);
+    let read = counted.load(Ordering::Relaxed);
     burst(log.as_ref(), noise, FEW).await;
     read_all(&mut followers, FEW).await;
-    let read = log.read.load(Ordering::Relaxed) - read;
+    let read = counted.load(Ordering::Relaxed) - read;
     assert!(read < 4 * FEW as u64, "{read} events were read");
 
     // Nobody reads: what is sent to all would be more than two gigabytes.

@@ -9,7 +9,8 @@ use crate::aggregate::events;
 events! {
     /// What a node reported.
     NodeReportEvent:
-    AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 1;
+    AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 2,
+        from 1 by UnclaimedAccessRefusedV1;
     SnapshotRefused(SnapshotRefused) = "node_report.snapshot_refused" / 1;
     LogRefused(LogRefused) = "node_report.log_refused" / 1;
     WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
@@ -71,4 +72,22 @@ pub struct WorkerExited {
     pub kind: String,
     /// How many sessions ended with it.
     pub sessions: u32,
+}
+
+/// Schema 1 of `node_report.access_refused`, from before channels of messages: no code of it says
+/// that nothing serves one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnclaimedAccessRefusedV1 {
+    organization: Option<OrganizationId>,
+    sequence: u64,
+    observed_at: Timestamp,
+    code: RefusalCode,
+}
+
+impl From<UnclaimedAccessRefusedV1> for UnclaimedAccessRefused {
+    fn from(old: UnclaimedAccessRefusedV1) -> Self {
+        let UnclaimedAccessRefusedV1 { organization, sequence, observed_at, code } = old;
+        Self { organization, sequence, observed_at, code }
+    }
 }

@@ -20,7 +20,8 @@ events! {
     Refreshed(SessionRefreshed) = "session.refreshed" / 4,
         from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2, from 3 by SessionRefreshedV3;
     Started(SessionStarted) = "session.started" / 2, from 1 by SessionStartedV1;
-    AccessRefused(SessionAccessRefused) = "session.access_refused" / 1;
+    AccessRefused(SessionAccessRefused) = "session.access_refused" / 2,
+        from 1 by SessionAccessRefusedV1;
     Terminated(SessionTerminated) = "session.terminated" / 1;
     Ended(SessionEnded) = "session.ended" / 1;
 }
@@ -209,6 +210,21 @@ impl From<GrantV3> for Grant {
         let GrantV3 { token, entries, egresses, connect_by, expires_at, policies, leased } = old;
         let lanes = BTreeSet::new();
         Self { token, entries, egresses, connect_by, expires_at, policies, leased, lanes }
+    }
+}
+
+/// Schema 1 of `session.access_refused`, from before channels of messages: no code of it says that
+/// nothing serves one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SessionAccessRefusedV1 {
+    seen: Seen,
+    code: RefusalCode,
+}
+
+impl From<SessionAccessRefusedV1> for SessionAccessRefused {
+    fn from(old: SessionAccessRefusedV1) -> Self {
+        Self { seen: old.seen, code: old.code }
     }
 }
 

@@ -16,16 +16,18 @@ use rap_proto::{
 use serde::Serialize;
 
 use super::samples::{
-    ACME, ENTRY, POLICY, POOL, every_event, grant, name, resource_created, seen, session_authorized,
+    ACME, ENTRY, MINUTE_MS, POLICY, POOL, after, every_event, grant, name, resource_created, seen,
+    session_authorized,
 };
 use crate::{
     DomainEvent, Personal,
     aggregate::EventKind,
     catalogue::catalogue,
+    node_report::{NodeReportEvent, UnclaimedAccessRefused},
     resource::ResourceEvent,
     session::{
-        Basis, Grant, Seen, SessionAuthorized, SessionDenied, SessionEvent, SessionRefreshed,
-        SessionStarted,
+        Basis, Grant, Seen, SessionAccessRefused, SessionAuthorized, SessionDenied, SessionEvent,
+        SessionRefreshed, SessionStarted,
     },
     user::{UserCreated, UserEvent},
 };
@@ -248,6 +250,75 @@ fn session_started_is_upcast_from_schema_1() {
     let upcast = DomainEvent::from(SessionEvent::from(SessionStarted { seen, from: None }));
     check(kind, &codec::encode(&StartedV1 { seen }), &upcast);
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+/// The two refusals of nodes as they were written before a channel could find nothing that serves it.
+#[derive(Serialize)]
+struct AccessRefusedV1 {
+    seen: Seen,
+    code: RefusalCode,
+}
+
+#[derive(Serialize)]
+struct UnclaimedRefusedV1 {
+    organization: Option<OrganizationId>,
+    sequence: u64,
+    observed_at: Timestamp,
+    code: RefusalCode,
+}
+
+#[test]
+fn refusals_of_nodes_are_upcast_from_schema_1() {
+    let old = |event_type| EventKind { event_type, schema: 1 };
+    let (seen, code) = (seen(ENTRY, 2), RefusalCode::TokenExpired);
+    let upcast = DomainEvent::from(SessionEvent::from(SessionAccessRefused { seen, code }));
+    let payload = codec::encode(&AccessRefusedV1 { seen, code });
+    check(old("session.access_refused"), &payload, &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+
+    let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
+    let code = RefusalCode::TokenUntrusted;
+    let refused = UnclaimedAccessRefused { organization, sequence, observed_at, code };
+    let upcast = DomainEvent::from(NodeReportEvent::from(refused));
+    let refused = UnclaimedRefusedV1 { organization, sequence, observed_at, code };
+    check(old("node_report.access_refused"), &codec::encode(&refused), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+/// What the release that brought schema 2 of both can read. A code that it does not know makes it
+/// say that the event is damaged, where a schema that it does not know says what to do: update.
+const CODES_OF_SCHEMA_2: [&str; 25] = [
+    "malformed",
+    "token_untrusted",
+    "token_expired",
+    "token_not_yet_valid",
+    "token_wrong_audience",
+    "token_wrong_key",
+    "token_wrong_cluster",
+    "session_terminated",
+    "channel_not_permitted",
+    "access_denied",
+    "role_not_assigned",
+    "peer_not_trusted",
+    "node_draining",
+    "snapshot_behind",
+    "snapshot_stale",
+    "path_unavailable",
+    "worker_unavailable",
+    "address_not_allowed",
+    "target_unreachable",
+    "target_refused",
+    "limit_reached",
+    "lease_superseded",
+    "authority_lost",
+    "lease_not_held",
+    "channel_not_served",
+];
+
+#[test]
+fn a_code_that_is_new_comes_with_a_schema_that_is_new() {
+    let codes: Vec<_> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
+    assert_eq!(codes, CODES_OF_SCHEMA_2, "raise the schema of both events, and freeze its codes");
 }
 
 #[test]

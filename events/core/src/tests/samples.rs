@@ -360,7 +360,7 @@ fn reports() -> Vec<DomainEvent> {
             organization,
             sequence,
             observed_at,
-            code: RefusalCode::TokenUntrusted,
+            code: RefusalCode::ChannelNotServed,
         }
         .into(),
         SnapshotRefused {
@@ -416,7 +416,7 @@ fn things() -> Vec<DomainEvent> {
 }
 
 fn sessions() -> Vec<DomainEvent> {
-    let code = RefusalCode::TokenExpired;
+    let code = RefusalCode::ChannelNotServed;
     let session: [SessionEvent; 8] = [
         session_requested().into(),
         SessionDenied {

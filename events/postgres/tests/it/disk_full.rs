@@ -1,79 +1,25 @@
 //! The disk is full. A caller hears that nothing was stored, or that nobody knows; nothing that was
 //! acknowledged is lost, nothing is there twice, and with room the same log works again.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::time::Duration;
 
 use rap_events::log::{Append, AppendError, Log as _};
 use rap_log_postgres::{
     PostgresLog,
-    private::{Durability, PrivatePostgres},
+    private::{Durability, PrivatePostgres, SmallDisk},
 };
 use rap_proto::Digest;
-use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::support::{append, once_each};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Holds the cluster, its first two segments of the write-ahead log, and some room.
-const DISK_BYTES: u64 = 160 * 1024 * 1024;
 /// What is left when the disk is nearly full: less than is appended then.
 const LEFT_BYTES: u64 = 3 * 1024 * 1024;
 const LARGE_PAYLOAD: usize = 8 * 1024;
 const MAX_APPENDS: u128 = 2_000;
 /// How many more are tried on the full disk.
 const MORE: u128 = 5;
-
-/// A disk of its own, small and in memory. Unmounted when dropped.
-struct Disk(TempDir);
-
-impl Disk {
-    /// `Err` says why this process may not have one.
-    fn mount() -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
-        let options = format!("size={DISK_BYTES},mode=0700");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(folder.path());
-        let output = mount.output().map_err(|error| error.to_string())?;
-        if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
-        }
-        Ok(Self(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn ballast(&self) -> PathBuf {
-        self.path().join("ballast")
-    }
-
-    /// Fills it but for a little.
-    fn fill(&self) {
-        let stat = rustix::fs::statvfs(self.path()).unwrap();
-        let room = stat.f_bavail * stat.f_frsize;
-        assert!(room > LEFT_BYTES, "the disk is full before anything was done");
-        let mut ballast = File::create(self.ballast()).unwrap();
-        let block = vec![1; 64 * 1024];
-        for _ in 0..(room - LEFT_BYTES) / block.len() as u64 {
-            ballast.write_all(&block).unwrap();
-        }
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Left behind it would hold memory; there is nobody to tell.
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
-}
 
 /// An append that takes room on a disk: nothing compresses its payload.
 fn large(command: u128) -> Append {
@@ -101,19 +47,17 @@ async fn tried(log: &PostgresLog, command: u128) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
-    let disk = match Disk::mount() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = match SmallDisk::mount(folder.path()) {
         Ok(disk) => disk,
         Err(reason) => {
-            eprintln!(
-                "skipped: a_full_disk_loses_nothing_and_ends_when_there_is_room: \
-                 a file system cannot be mounted here: {reason}"
-            );
+            eprintln!("skipped: a_full_disk_loses_nothing_and_ends_when_there_is_room: {reason}");
             return;
         }
     };
     let mut postgres = PrivatePostgres::start(disk.path(), Durability::Safe).await.unwrap();
     let log = PostgresLog::connect(&postgres.url()).await.unwrap();
-    disk.fill();
+    disk.fill(LEFT_BYTES).unwrap();
     let (mut acknowledged, mut refused) = (Vec::new(), Vec::new());
     let mut last = MAX_APPENDS;
     for command in 1.. {
@@ -129,7 +73,7 @@ async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
         }
     }
     assert!(!acknowledged.is_empty() && !refused.is_empty());
-    fs::remove_file(disk.ballast()).unwrap();
+    disk.make_room().unwrap();
     postgres.restart().await.unwrap();
     for command in refused.iter().copied() {
         let repeating = async {
