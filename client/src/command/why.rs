@@ -220,6 +220,7 @@ fn reason(lane: &ExplainedLane) -> &str {
         Some("not_allowed") => "the path before is no longer allowed",
         Some("better") => "it is better than the path before",
         Some("unproven") => "what seemed better did not carry the lane",
+        Some("draining") => "a relay of the path before drains",
         Some(other) => other,
     }
 }

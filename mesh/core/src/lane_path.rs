@@ -11,12 +11,15 @@
 //! - A direct path takes over from a relay once it answered several probes in a row, and a single
 //!   relay from a chain, unless the way with fewer nodes takes much longer. The longer one stays open
 //!   until the other has carried traffic both ways for a while.
+//! - Other relays take over in the same way from those that are worth clearly less, or drain; see
+//!   `successor`.
 //! - What failed rests, longer each time.
 
 mod open_path;
 mod recovery;
 mod rests;
 mod silence;
+mod successor;
 mod upkeep;
 
 use std::{
@@ -32,6 +35,8 @@ use recovery::Recovery;
 pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
+use successor::Succession;
+pub use successor::{BETTER_BY, BETTER_FOR, MOVE_EVERY, SLOW_REST, Worth};
 use upkeep::Trial;
 
 /// The most candidates that one lane knows; the best ones are kept.
@@ -55,6 +60,8 @@ pub enum Input {
     /// What may be used from now on, the best first. A relay that is not among it is left at
     /// once; a direct path in use stays for as long as it works.
     Candidates(Vec<Candidate>),
+    /// What the candidates over relays are worth from now on, as far as that is known.
+    Worths(BTreeMap<Candidate, Worth>),
     /// Must carry the lane no longer, although it may work: left at once unless it is among the
     /// candidates.
     Withdrawn(Candidate),
@@ -123,11 +130,20 @@ pub enum SwitchReason {
     Better,
     /// What seemed better did not carry the lane.
     Unproven,
+    /// A relay drains, and another one works.
+    Draining,
 }
 
 impl SwitchReason {
-    pub const ALL: [Self; 6] =
-        [Self::Silent, Self::Hollow, Self::Gone, Self::NotAllowed, Self::Better, Self::Unproven];
+    pub const ALL: [Self; 7] = [
+        Self::Silent,
+        Self::Hollow,
+        Self::Gone,
+        Self::NotAllowed,
+        Self::Better,
+        Self::Unproven,
+        Self::Draining,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -137,7 +153,13 @@ impl SwitchReason {
             Self::NotAllowed => "not_allowed",
             Self::Better => "better",
             Self::Unproven => "unproven",
+            Self::Draining => "draining",
         }
+    }
+
+    /// Whether the path that was left had not failed.
+    pub const fn is_by_choice(self) -> bool {
+        matches!(self, Self::Better | Self::Draining)
     }
 }
 
@@ -170,6 +192,7 @@ pub struct LanePath {
     recovery: Option<Recovery>,
     silence: Silence,
     rests: Rests,
+    succession: Succession,
     last_generation: u64,
     last_probe: u64,
     switches: u64,
@@ -192,6 +215,7 @@ impl LanePath {
             recovery: None,
             silence: Silence::default(),
             rests: Rests::default(),
+            succession: Succession::default(),
             last_generation: Self::FIRST,
             last_probe: 0,
             switches: 0,
@@ -210,6 +234,7 @@ impl LanePath {
     pub fn handle_input(&mut self, now: Moment, input: Input) {
         match input {
             Input::Candidates(candidates) => self.allow(now, candidates),
+            Input::Worths(worths) => self.value(now, worths),
             Input::Withdrawn(candidate) => self.withdraw(now, candidate),
             Input::Traffic(traffic) => self.listen(now, traffic),
             Input::Opened { generation } => {
@@ -263,6 +288,7 @@ impl LanePath {
             self.silence.next_look,
             self.recovery.as_ref().and_then(|recovery| recovery.until),
             self.trial.as_ref().filter(|_| !recovers).map(Trial::deadline),
+            self.succession_due(),
         ];
         paths.chain(rests).chain(others.into_iter().flatten()).min()
     }
@@ -302,6 +328,7 @@ impl LanePath {
         if self.recovery.is_none() {
             self.keep_warm(now);
             self.look_for_better(now);
+            self.look_for_successor(now);
         }
         self.probe(now);
     }
@@ -317,17 +344,18 @@ impl LanePath {
         self.last_switch = Some(reason);
         *self.happened.switches.entry(reason).or_default() += 1;
         self.effects.push_back(Effect::Use { generation: to, candidate });
-        let fallback = match reason {
-            SwitchReason::Better => self.open.get_mut(&before).map(|path| {
+        let fallback = if reason.is_by_choice() {
+            self.open.get_mut(&before).map(|path| {
                 path.opened(now);
                 before
-            }),
-            _ => {
-                self.give_up(now, before);
-                None
-            }
+            })
+        } else {
+            self.give_up(now, before);
+            None
         };
         self.trial = Some(Trial::begin(now, fallback));
+        self.succession.dismiss();
+        self.compare(now);
     }
 
     fn open(&mut self, now: Moment, candidate: Candidate) {
@@ -357,10 +385,15 @@ impl LanePath {
     }
 
     /// The order of preference: what failed less often comes first, so that nobody who answers
-    /// probes and carries nothing stands in the way of one who carries.
-    fn rank(&self, candidate: Candidate) -> (u32, usize) {
+    /// probes and carries nothing stands in the way of one who carries. What drains comes last.
+    fn rank(&self, candidate: Candidate) -> (bool, u32, usize) {
         let place = self.candidates.iter().position(|one| *one == candidate);
-        (self.rests.failures(candidate), place.unwrap_or(usize::MAX))
+        let failures = self.rests.failures(candidate);
+        (self.drains(&candidate), failures, place.unwrap_or(usize::MAX))
+    }
+
+    fn drains(&self, candidate: &Candidate) -> bool {
+        self.succession.drains(candidate)
     }
 
     fn ranked(&self) -> Vec<Candidate> {

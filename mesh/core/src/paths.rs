@@ -92,10 +92,15 @@ impl Candidate {
     }
 
     fn leads_over(&self, node: NodeId) -> bool {
+        self.relays().contains(&node)
+    }
+
+    /// The relays that it leads over, in their order.
+    pub fn relays(&self) -> &[NodeId] {
         match self {
-            Self::Direct(_) => false,
-            Self::Relay(relay) => *relay == node,
-            Self::Chain(chain) => chain.relays().contains(&node),
+            Self::Direct(_) => &[],
+            Self::Relay(relay) => std::slice::from_ref(relay),
+            Self::Chain(chain) => chain.relays(),
         }
     }
 }

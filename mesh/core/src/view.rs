@@ -125,6 +125,11 @@ impl View {
         self.places.get(&node)
     }
 
+    /// Whether a node takes nothing new, as far as this one was told.
+    pub fn is_draining(&self, node: NodeId) -> bool {
+        self.place(node).is_some_and(|place| place.draining)
+    }
+
     /// The same of all nodes of which something is said, by id.
     pub fn places(&self) -> impl Iterator<Item = (NodeId, &Place)> {
         self.places.iter().map(|(node, place)| (*node, place))
@@ -137,6 +142,12 @@ impl View {
     /// Every node that this one may speak with, itself included once it was added.
     pub fn peers(&self) -> impl ExactSizeIterator<Item = &Peer> {
         self.peers.values()
+    }
+
+    /// Whether a node is a relay for anybody.
+    pub fn is_relay(&self, node: NodeId) -> bool {
+        let mut roles = self.peer(node).into_iter().flat_map(|peer| &peer.roles);
+        roles.any(|scope| scope.role == NodeRole::RelayNode)
     }
 
     /// Whether both views know the same peers at the same addresses.

@@ -9,6 +9,7 @@ mod drive;
 mod hole;
 mod measured;
 mod moves;
+mod offers;
 mod probe;
 mod request;
 mod resume;

@@ -84,6 +84,7 @@ fn reason(last_switch: Option<&str>) -> &str {
         Some("not_allowed") => "the snapshot no longer allows the path before",
         Some("better") => "it is better than the path before",
         Some("unproven") => "what seemed better did not carry the lane",
+        Some("draining") => "a relay of the path before drains",
         Some(other) => other,
     }
 }

@@ -8,10 +8,24 @@ use crate::paths::Candidate;
 
 /// How often a path is probed while something depends on its answer.
 pub(super) const PROBE_AGAIN: Duration = Duration::from_millis(250);
+/// How long the answer of a path that is to follow a working one is waited for before the next probe:
+/// its round trip may be longer than the pause above, and nothing hurries.
+pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// How often a warm path is probed: more often than a relay ends what nobody uses.
 pub(super) const WARM_PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A path besides the one in use that leaves this many probes unanswered is given up.
 pub(super) const MAX_MISSES: u32 = 4;
+
+/// When the next probe follows one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Soon, answered or not.
+    Soon,
+    /// Soon once it is answered.
+    Patient,
+    /// After a while, if it answered before.
+    Seldom,
+}
 
 #[derive(Debug, Clone)]
 pub(super) struct OpenPath {
@@ -27,6 +41,8 @@ pub(super) struct OpenPath {
     /// The shortest round trip of those.
     pub(super) round_trip: Option<Duration>,
     misses: u32,
+    /// Of the last probe.
+    pace: Pace,
     pub(super) next_probe: Moment,
 }
 
@@ -46,6 +62,7 @@ impl OpenPath {
             answers: 0,
             round_trip: None,
             misses: 0,
+            pace: Pace::Soon,
             next_probe: now,
         }
     }
@@ -58,11 +75,21 @@ impl OpenPath {
         self.next_probe = now;
     }
 
+    /// What it answered before does not count; it may be long ago.
+    pub(super) fn ask_anew(&mut self, now: Moment) {
+        if self.ready {
+            self.opened(now);
+        }
+    }
+
     pub(super) fn answered(&mut self, now: Moment, probe: u64) {
         if self.last_answered < probe && probe <= self.probed {
             if probe == self.probed {
                 let took = now.since(self.probed_at);
                 self.round_trip = Some(self.round_trip.map_or(took, |before| before.min(took)));
+                if self.pace == Pace::Patient {
+                    self.next_probe = now.max(self.probed_at + PROBE_AGAIN);
+                }
             }
             self.last_answered = probe;
             self.answers = self.answers.saturating_add(1);
@@ -83,8 +110,8 @@ impl OpenPath {
         self.misses >= MAX_MISSES || (!self.ready && now >= self.ready_by())
     }
 
-    /// Whether a probe is to be sent now; then the next is due soon, or after a while.
-    pub(super) fn takes_probe(&mut self, now: Moment, probe: u64, soon: bool) -> bool {
+    /// Whether a probe is to be sent now; when the next is due its pace says.
+    pub(super) fn takes_probe(&mut self, now: Moment, probe: u64, pace: Pace) -> bool {
         if !self.ready || self.next_probe > now {
             return false;
         }
@@ -94,8 +121,13 @@ impl OpenPath {
             self.round_trip = None;
         }
         (self.probed, self.probed_at) = (probe, now);
-        let soon = soon || self.answers == 0;
-        self.next_probe = now + if soon { PROBE_AGAIN } else { WARM_PROBE_EVERY };
+        self.pace = pace;
+        self.next_probe = now
+            + match pace {
+                Pace::Patient => ANSWER_WAIT,
+                Pace::Seldom if self.answers > 0 => WARM_PROBE_EVERY,
+                Pace::Soon | Pace::Seldom => PROBE_AGAIN,
+            };
         true
     }
 

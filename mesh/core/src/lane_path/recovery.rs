@@ -62,6 +62,7 @@ pub(super) struct Recovery {
 
 impl LanePath {
     pub(super) fn recover(&mut self, now: Moment, reason: SwitchReason) {
+        self.succession.dismiss();
         let is_doubt = reason == SwitchReason::Silent && !self.silence.is_hollow();
         let reason = match reason {
             SwitchReason::Silent if !is_doubt => SwitchReason::Hollow,

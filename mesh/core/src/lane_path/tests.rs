@@ -1,4 +1,5 @@
 mod outages;
+mod successors;
 mod world;
 
 use super::{

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use rap_proto::Moment;
 
-use super::{Effect, LanePath, MAX_CANDIDATES, SwitchReason, open_path::OpenPath};
+use super::{
+    Effect, LanePath, MAX_CANDIDATES, SwitchReason,
+    open_path::{OpenPath, Pace},
+};
 use crate::paths::Candidate;
 
 /// A direct path answers this many probes in a row before the lane moves to it.
@@ -50,6 +53,7 @@ impl LanePath {
         self.candidates = candidates;
         let listed = self.candidates.clone();
         self.rests.retain(|candidate| listed.contains(&candidate));
+        self.compare(now);
         let unlisted: Vec<u64> = self
             .open
             .iter()
@@ -107,20 +111,23 @@ impl LanePath {
     }
 
     /// Beside a relayed path one more is kept ready that is no shorter; beside a direct one nothing
-    /// is.
+    /// is. What is to follow the path in use is ready as well. A relay that drains is let go.
     pub(super) fn keep_warm(&mut self, now: Moment) {
         let fallback = self.trial.as_ref().and_then(|trial| trial.fallback);
+        let kept = [fallback, self.succession.successor()];
         let mut relayed: Vec<_> = self
             .others()
             .filter(|(generation, path)| {
-                self.is_spare(&path.candidate) && fallback != Some(*generation)
+                let is_mine = self.is_spare(&path.candidate) || self.drains(&path.candidate);
+                is_mine && !kept.contains(&Some(*generation))
             })
             .map(|(generation, path)| (self.rank(path.candidate), generation))
             .collect();
         relayed.sort_unstable();
         let wanted = usize::from(self.is_relayed());
-        relayed.iter().skip(wanted).for_each(|(_, generation)| self.close(*generation));
-        if relayed.len() < wanted && fallback.is_none() {
+        let spare = relayed.iter().filter(|((drains, ..), _)| !drains).count().min(wanted);
+        relayed.iter().skip(spare).for_each(|(_, generation)| self.close(*generation));
+        if spare < wanted && kept == [None; 2] {
             let next = self.first_rested(now, |one| self.is_spare(one));
             next.into_iter().for_each(|candidate| self.open(now, candidate));
         }
@@ -156,10 +163,16 @@ impl LanePath {
 
     pub(super) fn probe(&mut self, now: Moment) {
         let recovers = self.recovery.is_some();
+        let successor = self.succession.successor();
         for (generation, path) in &mut self.open {
             let in_use = *generation == self.current;
-            let soon = recovers || matches!(path.candidate, Candidate::Direct(_));
-            if (in_use && !recovers) || !path.takes_probe(now, self.last_probe + 1, soon) {
+            let pace = match path.candidate {
+                _ if recovers => Pace::Soon,
+                _ if successor == Some(*generation) => Pace::Patient,
+                Candidate::Direct(_) => Pace::Soon,
+                Candidate::Relay(_) | Candidate::Chain(_) => Pace::Seldom,
+            };
+            if (in_use && !recovers) || !path.takes_probe(now, self.last_probe + 1, pace) {
                 continue;
             }
             self.last_probe += 1;
@@ -168,22 +181,28 @@ impl LanePath {
         }
     }
 
+    /// What the lane leads over, unless that is closed.
+    pub(super) fn in_use(&self) -> Option<Candidate> {
+        self.open.get(&self.current).map(|path| path.candidate)
+    }
+
     pub(super) fn is_relayed(&self) -> bool {
-        let current = self.open.get(&self.current);
-        current.is_some_and(|path| path.candidate.is_relayed())
+        self.in_use().is_some_and(|candidate| candidate.is_relayed())
     }
 
     /// Whether a path would be preferred to the one in use, if it works.
     fn is_better(&self, candidate: &Candidate) -> bool {
-        let in_use = self.open.get(&self.current).map_or(0, |path| path.candidate.hops());
+        let in_use = self.in_use().map_or(0, |candidate| candidate.hops());
         match candidate {
             Candidate::Direct(_) => true,
-            Candidate::Relay(_) | Candidate::Chain(_) => in_use > 1 && candidate.hops() == 1,
+            Candidate::Relay(_) | Candidate::Chain(_) => {
+                in_use > 1 && candidate.hops() == 1 && !self.drains(candidate)
+            }
         }
     }
 
     /// By what was measured of both; what was not is not held against anybody.
-    fn is_slower(&self, path: &OpenPath) -> bool {
+    pub(super) fn is_slower(&self, path: &OpenPath) -> bool {
         let in_use = self.silence.round_trip();
         in_use
             .zip(path.round_trip)
@@ -191,19 +210,18 @@ impl LanePath {
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {
-        candidate.is_relayed() && !self.is_better(candidate)
+        candidate.is_relayed() && !self.is_better(candidate) && !self.drains(candidate)
     }
 
     fn is_listed(&self) -> bool {
-        let current = self.open.get(&self.current);
-        current.is_some_and(|path| self.candidates.contains(&path.candidate))
+        self.in_use().is_some_and(|candidate| self.candidates.contains(&candidate))
     }
 
     fn is_fallback(&self, generation: u64) -> bool {
         self.trial.as_ref().is_some_and(|trial| trial.fallback == Some(generation))
     }
 
-    fn is_on_trial(&self) -> bool {
+    pub(super) fn is_on_trial(&self) -> bool {
         self.trial.as_ref().is_some_and(|trial| !trial.proven)
     }
 

@@ -74,19 +74,38 @@ pub(super) fn search(
     found
 }
 
+/// A way over relays, and what it is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    pub path: paths::Candidate,
+    pub total: u16,
+}
+
+impl From<Way> for paths::Candidate {
+    fn from(way: Way) -> Self {
+        way.path
+    }
+}
+
+impl From<RankedChain> for Way {
+    fn from(ranked: RankedChain) -> Self {
+        Self { path: paths::Candidate::Chain(ranked.chain), total: ranked.total }
+    }
+}
+
 /// Relays and chains in the order in which a path tries them: each chain before the first relay
 /// that is worth less by [`CHAIN_MARGIN`], and the others behind all relays.
-pub fn ways(order: &[Ranked], chains: &[RankedChain]) -> Vec<paths::Candidate> {
+pub fn ways(order: &[Ranked], chains: &[RankedChain]) -> Vec<Way> {
     let mut ways = Vec::with_capacity(order.len() + chains.len());
     let mut waiting = chains.to_vec();
     for relay in order {
         let is_better =
             |chain: &mut RankedChain| chain.total > relay.total.saturating_add(CHAIN_MARGIN);
         let better = waiting.extract_if(.., is_better);
-        ways.extend(better.map(|ranked| paths::Candidate::Chain(ranked.chain)));
-        ways.push(paths::Candidate::Relay(relay.node));
+        ways.extend(better.map(Way::from));
+        ways.push(Way { path: paths::Candidate::Relay(relay.node), total: relay.total });
     }
-    ways.extend(waiting.into_iter().map(|ranked| paths::Candidate::Chain(ranked.chain)));
+    ways.extend(waiting.into_iter().map(Way::from));
     ways
 }
 

@@ -1,19 +1,23 @@
 //! What was decided and still holds, so that most decisions are one look: the ways to a target, and
 //! below them what each relay is worth, which is the same for every target.
 //!
-//! Both rest on one view and on one set of measurements. Another view, other measurements, or the
-//! end of a certificate that was counted on, and nothing of it holds any more.
+//! Both rest on one view and on one set of measurements. Another view, or the end of a certificate
+//! that was counted on, and nothing of it holds any more. Other measurements of a relay change what
+//! that one is worth, and the ways; those of anybody else change nothing.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rap_proto::{NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Policy,
+    Candidate, ChannelClass, Policy, Way,
     chains::ways,
     relays::{RelayQuestion, Scores, Use},
 };
-use crate::{View, paths};
+use crate::View;
 
 /// The most targets, each with what a path is for, whose ways are kept; one more forgets all of
 /// them, but no scores.
@@ -34,9 +38,11 @@ pub struct Asked {
 pub struct Decisions {
     policy: Policy,
     known: BTreeMap<NodeId, Candidate<'static>>,
+    /// Of whom something else is known than what everything below was decided by.
+    changed: BTreeSet<NodeId>,
     /// What everything below was decided by.
     view: Option<Arc<View>>,
-    ways: BTreeMap<Asked, Vec<paths::Candidate>>,
+    ways: BTreeMap<Asked, Vec<Way>>,
     /// By all of [`Asked`] but the target.
     scores: BTreeMap<(OrganizationId, ChannelClass, Use), Scores>,
     /// The first end of a certificate that scores rest on.
@@ -44,22 +50,29 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Takes what is known of peers from now on.
-    pub fn know(&mut self, known: BTreeMap<NodeId, Candidate<'static>>) {
-        if self.known != known {
-            self.known = known;
-            self.forget();
-        }
+    /// Takes what is known of peers from now on. Returns whether it is something else than before.
+    pub fn know(&mut self, known: BTreeMap<NodeId, Candidate<'static>>) -> bool {
+        let before = std::mem::replace(&mut self.known, known);
+        let other = |(node, candidate): &(&NodeId, &Candidate<'static>)| {
+            self.known.get(*node) != Some(*candidate)
+        };
+        let gone = before.iter().filter(other).map(|(node, _)| *node);
+        let come = self.known.keys().filter(|node| !before.contains_key(*node)).copied();
+        let changed: Vec<NodeId> = gone.chain(come).collect();
+        let is_other = !changed.is_empty();
+        self.changed.extend(changed);
+        is_other
     }
 
     /// The relays, and chains of them, by which a path could reach the target, best first.
-    pub fn ways(&mut self, view: &Arc<View>, asked: Asked, now: Timestamp) -> &[paths::Candidate] {
+    pub fn ways(&mut self, view: &Arc<View>, asked: Asked, now: Timestamp) -> &[Way] {
         // Whoever still asks with the view before gets no way of this one, nor the other way round.
         let same_view = self.view.as_ref().is_some_and(|held| Arc::ptr_eq(held, view));
         if !same_view || self.until.is_some_and(|until| until < now) {
             self.view = Some(view.clone());
             self.forget();
         }
+        self.follow(view, now);
         if !self.ways.contains_key(&asked) {
             let decided = self.decide(view, asked, now);
             if self.ways.len() >= MAX_DECISIONS {
@@ -70,7 +83,24 @@ impl Decisions {
         &self.ways[&asked]
     }
 
-    fn decide(&mut self, view: &View, asked: Asked, now: Timestamp) -> Vec<paths::Candidate> {
+    /// Brings what is kept to what is known by now.
+    fn follow(&mut self, view: &View, now: Timestamp) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|node| view.is_relay(*node));
+        if changed.is_empty() {
+            return;
+        }
+        self.ways.clear();
+        let (known, policy) = (&self.known, &self.policy);
+        for ((organization, class, purpose), scores) in &mut self.scores {
+            let (organization, class, purpose) = (*organization, *class, *purpose);
+            let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+            question.rescore(scores, &changed);
+            self.until = self.until.into_iter().chain(scores.until()).min();
+        }
+    }
+
+    fn decide(&mut self, view: &View, asked: Asked, now: Timestamp) -> Vec<Way> {
         let Asked { target, organization, class, purpose } = asked;
         let (known, policy) = (&self.known, &self.policy);
         let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
@@ -88,6 +118,7 @@ impl Decisions {
     }
 
     fn forget(&mut self) {
+        self.changed.clear();
         self.ways.clear();
         self.scores.clear();
         self.until = None;

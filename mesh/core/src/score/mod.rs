@@ -21,7 +21,7 @@ use std::cmp::Reverse;
 use rap_proto::NodeId;
 
 pub use candidate::{Candidate, Identity, Measured};
-pub use chains::RankedChain;
+pub use chains::{RankedChain, Way};
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;
 pub use parts::{Part, Parts};

@@ -1,6 +1,10 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{borrow::Cow, collections::BTreeMap, iter::Peekable};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
+};
 
 use rap_proto::{
     Authority, NodeId, OrganizationId, Preference, Timestamp,
@@ -44,9 +48,22 @@ pub struct RelayQuestion<'a> {
 impl RelayQuestion<'_> {
     /// What every relay that nothing rules out is worth.
     pub fn scores(&self) -> Scores {
-        let (question, weights) = (self.question(), self.policy.weights(self.class));
         let mut scores = Scores { node: self.view.node, by_worth: Default::default(), until: None };
-        self.look_at_each(|candidate| {
+        self.score(&mut scores, |_| true);
+        scores
+    }
+
+    /// Scores these anew, of whom something else is known by now.
+    pub fn rescore(&self, scores: &mut Scores, changed: &BTreeSet<NodeId>) {
+        for equals in &mut scores.by_worth {
+            equals.retain(|ranked| !changed.contains(&ranked.node));
+        }
+        self.score(scores, |node| changed.contains(&node));
+    }
+
+    fn score(&self, scores: &mut Scores, which: impl Fn(NodeId) -> bool) {
+        let (question, weights) = (self.question(), self.policy.weights(self.class));
+        self.look_at_each(which, |candidate| {
             if question.excludes(&candidate).is_none() {
                 let total = weights.total(&Parts::of(&question, &candidate));
                 let worth = usize::from(total.min(GREATEST) / NEARLY_THE_SAME);
@@ -54,7 +71,6 @@ impl RelayQuestion<'_> {
                 scores.until = scores.until.into_iter().chain(candidate.certificate_until).min();
             }
         });
-        scores
     }
 
     /// The chains of the first relays of an order that are worth trying, best first.
@@ -72,7 +88,7 @@ impl RelayQuestion<'_> {
 
     pub fn explain(&self) -> Vec<Explained> {
         let mut candidates = Vec::new();
-        self.look_at_each(|candidate| candidates.push(candidate));
+        self.look_at_each(|_| true, |candidate| candidates.push(candidate));
         explain(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
@@ -96,11 +112,15 @@ impl RelayQuestion<'_> {
 
     /// What the view says of each relay and its place, with what was measured of it; all are in the
     /// order of ids. A loop, since a candidate is too large to be handed from one iterator to the next.
-    fn look_at_each<'s>(&'s self, mut look: impl FnMut(Candidate<'s>)) {
+    fn look_at_each<'s>(
+        &'s self,
+        which: impl Fn(NodeId) -> bool,
+        mut look: impl FnMut(Candidate<'s>),
+    ) {
         let mut all_known = self.known.iter().map(|(node, known)| (*node, known)).peekable();
         let mut all_places = self.view.places().peekable();
         let others = self.view.relays(self.organization).filter(|(it, _)| *it != self.view.node);
-        for (relay, roles) in others.take(MAX_CANDIDATES) {
+        for (relay, roles) in others.take(MAX_CANDIDATES).filter(|(it, _)| which(*it)) {
             let known = of(&mut all_known, relay);
             let place = of(&mut all_places, relay);
             look(self.candidate(relay, roles, known, place));

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration}
 use rap_mesh_core::{
     View, holes,
     lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
-    paths::{Candidate, PathBook},
+    paths::Candidate,
 };
 use rap_proto::wire::hop::FLOW_TTL_MS;
 use tokio::{
@@ -14,11 +14,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LaneConnection, LaneKey, chains, hole::Hole, probe, socket::Answer};
+use super::{
+    LaneConnection, LaneKey, chains,
+    hole::Hole,
+    offers::{Offers, Renewals, offers},
+    probe,
+    socket::Answer,
+};
 use crate::{
     hops::{self, Refreshed, RelayedFlow},
     mesh::{Mesh, locked},
-    relays::Use,
 };
 
 /// A relayed flow is refreshed several times in its life.
@@ -34,6 +39,7 @@ pub(super) struct PathDriver {
     hole: Hole,
     /// The newest that was looked at.
     view: Arc<View>,
+    renewals: Renewals,
     /// What the machine was last told was sent.
     told_sent: u64,
 }
@@ -65,9 +71,10 @@ impl PathDriver {
         answers: mpsc::Receiver<Answer>,
     ) -> Self {
         let over = lane.carried().candidate;
-        let view = mesh.view();
-        let candidates = candidates(&mesh, &view, lane.key);
-        let machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        let (view, renewals) = (mesh.view(), Renewals::of(&mesh));
+        let Offers { candidates, worths } = offers(&mesh, &view, lane.key);
+        let mut machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let hole = Hole::new(mesh.clone(), lane.clone());
         let mut driver = Self {
             mesh,
@@ -78,6 +85,7 @@ impl PathDriver {
             answers,
             hole,
             view,
+            renewals,
             told_sent: 0,
         };
         if let Some(flow) = relayed {
@@ -110,6 +118,7 @@ impl PathDriver {
                     let view = views.borrow_and_update().clone();
                     self.take_view(view);
                 }
+                () = self.renewals.next(mesh.clock) => self.tell_candidates(),
                 happened = self.hole.next() => {
                     self.dig(Some(happened));
                 }
@@ -147,12 +156,13 @@ impl PathDriver {
 
     /// What the snapshot allows, and what was found besides.
     fn tell_candidates(&mut self) {
-        let mut candidates = candidates(&self.mesh, &self.view, self.lane.key);
+        let Offers { mut candidates, worths } = offers(&self.mesh, &self.view, self.lane.key);
         if let Some(hole) = self.hole.candidate().filter(|_| !candidates.is_empty()) {
             candidates.retain(|candidate| *candidate != hole);
             candidates.insert(0, hole);
         }
         self.tell(Input::Candidates(candidates));
+        self.tell(Input::Worths(worths));
     }
 
     /// Goes on with the lane's hole. Returns whether that changed what may carry the lane.
@@ -287,7 +297,7 @@ impl PathDriver {
         lane.carry(|carried| carried.candidate = candidate);
         let reason = self.machine.standing().last_switch;
         let mut paths = locked(&self.mesh.lanes.paths);
-        if reason != Some(SwitchReason::Better) {
+        if !reason.is_some_and(SwitchReason::is_by_choice) {
             paths.failed(self.mesh.clock.moment(), lane.key.egress, before);
         }
         paths.succeeded(lane.key.egress, candidate);
@@ -299,21 +309,4 @@ impl PathDriver {
             "lane changed its path"
         );
     }
-}
-
-/// What may carry the lane, the best first: direct paths, then relays in the order in which they
-/// would be dialled.
-fn candidates(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Vec<Candidate> {
-    if view.must_stop(mesh.clock.now()) {
-        return Vec::new();
-    }
-    let addresses = view.peer(key.egress).map_or(&[][..], |peer| &peer.addresses);
-    let relays = mesh.relays.order(view, Use::Running, key, mesh.clock.now());
-    let now = mesh.clock.moment();
-    // What failed for others is tried again here: probes along it cost little.
-    let plan = PathBook::default().plan(now, key.egress, addresses, relays);
-    let mut candidates: Vec<Candidate> =
-        plan.into_iter().map(|attempt| attempt.candidate).collect();
-    candidates.sort_by_key(Candidate::is_relayed);
-    candidates
 }

@@ -32,6 +32,9 @@ use crate::{
 pub(super) struct Movers {
     /// INVARIANT: each has a flow, and a task. It is locked before a mover's machine.
     lanes: Mutex<BTreeMap<LaneKey, Arc<Mover>>>,
+    /// Every flow of each session, with the lane that moves it: a client shows another token often, and
+    /// that is about its own flows alone. Nothing else is locked while it is.
+    sessions: Mutex<BTreeMap<(SessionId, u64), Arc<Mover>>>,
     counts: Counts,
 }
 
@@ -63,6 +66,7 @@ struct Movable {
 pub(super) struct Member {
     mesh: Arc<Mesh>,
     mover: Arc<Mover>,
+    session: SessionId,
     flow: u64,
 }
 
@@ -75,12 +79,14 @@ impl Movers {
         over: Candidate,
     ) -> Member {
         let flow = self.counts.last_flow.fetch_add(1, Ordering::Relaxed);
+        let session = keeper.session();
         let mover = {
             let mut lanes = locked(&self.lanes);
             let begin = || Mover::begin(mesh.clone(), key);
             let mover = lanes.entry(key).or_insert_with(begin).clone();
             let movable = Movable { keeper: Arc::downgrade(keeper), flow: lasting.downgrade() };
             locked(&mover.flows).insert(flow, movable);
+            locked(&self.sessions).insert((session, flow), mover.clone());
             // A token that comes meanwhile is told to a flow that has begun.
             let mut machine = locked(&mover.machine);
             let began = Input::Began { flow, over, asks_until: keeper.asks_until() };
@@ -91,13 +97,17 @@ impl Movers {
         if over.is_relayed() {
             mover.changed.notify_one();
         }
-        Member { mesh: mesh.clone(), mover, flow }
+        Member { mesh: mesh.clone(), mover, session, flow }
     }
 
     /// The client of this session showed another token.
     pub(super) fn refreshed(&self, mesh: &Mesh, session: SessionId) {
-        let movers: Vec<Arc<Mover>> = locked(&self.lanes).values().cloned().collect();
-        movers.iter().for_each(|mover| mover.refreshed(mesh, session));
+        let theirs: Vec<(u64, Arc<Mover>)> = {
+            let sessions = locked(&self.sessions);
+            let theirs = sessions.range((session, 0)..=(session, u64::MAX));
+            theirs.map(|((_, flow), mover)| (*flow, mover.clone())).collect()
+        };
+        theirs.iter().for_each(|(flow, mover)| mover.refreshed(mesh, *flow));
     }
 
     pub(super) fn status(&self) -> MoveStatus {
@@ -140,7 +150,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        let Self { mesh, mover, flow } = self;
+        let Self { mesh, mover, session, flow } = self;
+        locked(&mesh.lanes.movers.sessions).remove(&(*session, *flow));
         locked(&mover.flows).remove(flow);
         let mut lanes = locked(&mesh.lanes.movers.lanes);
         let mut machine = locked(&mover.machine);
@@ -168,16 +179,11 @@ impl Mover {
         self.changed.notify_one();
     }
 
-    fn refreshed(&self, mesh: &Mesh, session: SessionId) {
-        // They are let go when the register is: a flow that is over by then takes itself out of it.
-        let keepers: Vec<(u64, Arc<LaneKeeper>)> = {
-            let flows = locked(&self.flows);
-            let all = flows.iter();
-            all.filter_map(|(flow, movable)| Some((*flow, movable.keeper.upgrade()?))).collect()
-        };
-        for (flow, keeper) in keepers.iter().filter(|(_, keeper)| keeper.session() == session) {
-            let until = keeper.asks_until();
-            self.tell(mesh, Input::MayAsk { flow: *flow, until });
+    fn refreshed(&self, mesh: &Mesh, flow: u64) {
+        // It is let go when the register is: a flow that is over by then takes itself out of it.
+        let keeper = locked(&self.flows).get(&flow).and_then(|movable| movable.keeper.upgrade());
+        if let Some(keeper) = keeper {
+            self.tell(mesh, Input::MayAsk { flow, until: keeper.asks_until() });
         }
     }
 

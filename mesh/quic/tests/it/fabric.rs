@@ -17,15 +17,16 @@ use rap_mesh::{
 use rap_pki::{ClusterAuthority, node_server_name};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
-    RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId, VpnConnectionId,
+    Preference, RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    VpnConnectionId,
     bandwidth::Bandwidth,
     key::LocalKey,
     observation::{Observation, Vantage},
     refusal::Refusal,
     signed,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Places, Resource, Resources, RoleScope, StalePolicy,
-        Target, Trust,
+        Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, RoleScope,
+        StalePolicy, Target, Trust,
     },
     token::{AccessClaims, ChannelGrant},
 };
@@ -331,9 +332,15 @@ impl Fabric {
                 peers: Peers { peers: peers.collect() },
                 resources: Resources { resources },
                 bandwidth: self.plan.bandwidth.clone(),
-                places: Places::default(),
+                places: self.places(),
             },
         )
+    }
+
+    fn places(&self) -> Places {
+        let place = Place { region: None, preference: Preference::Neutral, draining: true };
+        let draining = self.plan.draining.iter();
+        Places { nodes: draining.map(|node| (*node, place.clone())).collect() }
     }
 
     /// Claims that every check accepts.

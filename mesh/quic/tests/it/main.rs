@@ -25,6 +25,7 @@ mod refusals;
 mod relaying;
 mod resume;
 mod shaping;
+mod successors;
 mod targets;
 mod tcp;
 mod traffic;

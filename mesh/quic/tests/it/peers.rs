@@ -11,7 +11,7 @@ use crate::{
     targets::echo,
 };
 
-fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate<'static>) {
+pub(crate) fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate<'static>) {
     let candidate = Candidate {
         node: relay,
         cluster: CLUSTER,

@@ -6,11 +6,11 @@ use std::{
 };
 
 use rap_mesh_core::{
-    View, paths,
+    View,
     peers::{
         Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
     },
-    score::{ChannelClass, Decisions, Policy, decisions::Asked, relays::Use},
+    score::{ChannelClass, Decisions, Policy, Way, decisions::Asked, relays::Use},
 };
 use rap_proto::{
     ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
@@ -185,12 +185,8 @@ impl SimNode {
     }
 }
 
-fn first_relay(way: &paths::Candidate) -> Option<NodeId> {
-    match way {
-        paths::Candidate::Direct(_) => None,
-        paths::Candidate::Relay(relay) => Some(*relay),
-        paths::Candidate::Chain(chain) => chain.relays().first().copied(),
-    }
+fn first_relay(way: &Way) -> Option<NodeId> {
+    way.path.relays().first().copied()
 }
 
 /// Lists whom a cache names as well.

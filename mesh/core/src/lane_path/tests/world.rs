@@ -20,6 +20,7 @@ pub(super) enum Condition {
 #[derive(Debug, Clone, Copy)]
 enum Happening {
     Opened(u64),
+    Refused(u64),
     Answered(u64, u64),
     Echo(u64),
 }
@@ -32,6 +33,10 @@ pub(super) struct World {
     /// Of those paths that do not take as long as the others.
     pub(super) round_trips: BTreeMap<Candidate, Duration>,
     pub(super) conditions: BTreeMap<Candidate, Condition>,
+    /// What is worth something, as it was told last.
+    pub(super) worths: BTreeMap<Candidate, u16>,
+    /// These set nothing up.
+    pub(super) drains: BTreeSet<Candidate>,
     pub(super) open: BTreeMap<u64, Candidate>,
     pub(super) using: u64,
     pub(super) steps: BTreeSet<RecoveryStep>,
@@ -73,6 +78,8 @@ impl World {
             round_trip: Duration::from_millis(10),
             round_trips: BTreeMap::new(),
             conditions,
+            worths: BTreeMap::new(),
+            drains: BTreeSet::new(),
             open: BTreeMap::from([(LanePath::FIRST, over)]),
             using: LanePath::FIRST,
             steps: BTreeSet::new(),
@@ -94,6 +101,26 @@ impl World {
 
     pub(super) fn set(&mut self, candidate: Candidate, condition: Condition) {
         self.conditions.insert(candidate, condition);
+    }
+
+    /// Tells what candidates are worth, and which of them drain.
+    pub(super) fn value(&mut self, worths: &[(Candidate, u16)]) {
+        self.worths = worths.iter().copied().collect();
+        self.tell_worths();
+    }
+
+    pub(super) fn drain(&mut self, candidate: Candidate) {
+        self.drains.insert(candidate);
+        self.tell_worths();
+    }
+
+    pub(super) fn tell_worths(&mut self) {
+        let worth = |(candidate, total): (&Candidate, &u16)| {
+            let drains = self.drains.contains(candidate);
+            (*candidate, Worth { total: *total, drains })
+        };
+        let worths = self.worths.iter().map(worth).collect();
+        self.tell(Input::Worths(worths));
     }
 
     pub(super) fn tell(&mut self, input: Input) {
@@ -137,6 +164,7 @@ impl World {
         if let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
                 Happening::Opened(generation) => self.tell(Input::Opened { generation }),
+                Happening::Refused(generation) => self.tell(Input::Refused { generation }),
                 Happening::Answered(generation, probe) => {
                     self.tell(Input::Answered { generation, probe });
                 }
@@ -189,7 +217,11 @@ impl World {
             match effect {
                 Effect::Open { generation, candidate } => {
                     self.open.insert(generation, candidate);
-                    self.later(generation, Happening::Opened(generation));
+                    let outcome = match self.drains.contains(&candidate) {
+                        true => Happening::Refused(generation),
+                        false => Happening::Opened(generation),
+                    };
+                    self.later(generation, outcome);
                 }
                 Effect::Close { generation } => {
                     assert!(self.open.remove(&generation).is_some(), "closed twice");

@@ -148,12 +148,18 @@ fn a_chain_stands_before_a_relay_only_when_it_is_worth_more_by_the_margin() {
         paths::Candidate::Chain(chains[1].chain),
         paths::Candidate::Relay(node(3)),
     ];
-    assert_eq!(ways(&order, &chains), expected);
+    assert_eq!(paths_of(&order, &chains), expected);
+    let totals: Vec<u16> = ways(&order, &chains).iter().map(|way| way.total).collect();
+    assert_eq!(totals[1..3], [order[1].total, chains[0].total]);
     // Just the margin is not enough.
     let close = Ranked { node: node(3), total: chains[0].total - CHAIN_MARGIN };
     let order = [order[0], order[1], close];
-    assert_eq!(ways(&order, &chains)[2], paths::Candidate::Relay(node(3)));
-    assert!(matches!(ways(&[], &chains)[..], [paths::Candidate::Chain(_), ..]));
+    assert_eq!(paths_of(&order, &chains)[2], paths::Candidate::Relay(node(3)));
+    assert!(matches!(paths_of(&[], &chains)[..], [paths::Candidate::Chain(_), ..]));
+}
+
+fn paths_of(order: &[Ranked], chains: &[RankedChain]) -> Vec<paths::Candidate> {
+    ways(order, chains).into_iter().map(|way| way.path).collect()
 }
 
 fn any_relay() -> impl Strategy<Value = Candidate<'static>> {
@@ -224,7 +230,7 @@ proptest! {
         relays.sort_by_key(|relay| relay.node);
         relays.dedup_by_key(|relay| relay.node);
         let (order, chains) = (ranked(&relays), searched(&relays));
-        let ways = ways(&order, &chains);
+        let ways = paths_of(&order, &chains);
         prop_assert_eq!(ways.len(), order.len() + chains.len());
         for (place, way) in ways.iter().enumerate() {
             let paths::Candidate::Chain(chain) = way else { continue };

@@ -1,8 +1,13 @@
 #![allow(clippy::unwrap_used)]
+use proptest::prelude::*;
+
 use super::*;
-use crate::score::{
-    Ranked,
-    relays::tests::{ACME, known, relay, view, view_of},
+use crate::{
+    paths,
+    score::{
+        Ranked,
+        relays::tests::{ACME, known, relay, view, view_of},
+    },
 };
 
 const NOW: Timestamp = Timestamp::from_unix_millis(2_000);
@@ -23,7 +28,7 @@ fn of_organization(number: u128) -> Asked {
 }
 
 fn first(decisions: &mut Decisions, view: &Arc<View>, target: u128) -> paths::Candidate {
-    decisions.ways(view, asked(target), NOW)[0]
+    decisions.ways(view, asked(target), NOW)[0].path
 }
 
 #[test]
@@ -47,17 +52,16 @@ fn what_is_kept_is_what_would_be_decided_anew() {
 }
 
 #[test]
-fn other_measurements_and_another_view_leave_nothing_of_what_was_kept() {
+fn other_measurements_and_another_view_leave_no_way_of_those_that_were_kept() {
     let with_all = Arc::new(view(&[]));
     let mut decisions = Decisions::default();
     decisions.know(BTreeMap::from([known(&with_all, 1, 10, 1_000)]));
     assert_eq!(first(&mut decisions, &with_all, 900), relay(1).into());
     let measured = BTreeMap::from([known(&with_all, 3, 10, 1_000)]);
-    decisions.know(measured.clone());
-    assert!(decisions.ways.is_empty() && decisions.scores.is_empty());
+    assert!(decisions.know(measured.clone()));
     assert_eq!(first(&mut decisions, &with_all, 900), relay(3).into());
     assert_eq!(first(&mut decisions, &with_all, 901), relay(3).into());
-    decisions.know(measured);
+    assert!(!decisions.know(measured));
     assert_eq!((decisions.ways.len(), decisions.scores.len()), (2, 1), "nothing changed");
     let without_it = Arc::new(view(&[relay(3)]));
     assert_ne!(first(&mut decisions, &without_it, 900), relay(3).into());
@@ -71,11 +75,12 @@ fn a_certificate_that_ends_takes_what_rested_on_it() {
     let view = Arc::new(view(&[]));
     let mut decisions = Decisions::default();
     decisions.know(BTreeMap::from([known(&view, 1, 10, 1_000)]));
-    assert_eq!(decisions.ways(&view, asked(900), NOW)[0], relay(1).into());
-    assert_eq!(decisions.ways(&view, asked(900), CERTIFICATES_END)[0], relay(1).into());
+    assert_eq!(decisions.ways(&view, asked(900), NOW)[0].path, relay(1).into());
+    assert_eq!(decisions.ways(&view, asked(900), CERTIFICATES_END)[0].path, relay(1).into());
     let later = Timestamp::from_unix_millis(CERTIFICATES_END.unix_millis() + 1);
     let ways = decisions.ways(&view, asked(900), later);
-    assert!(!ways.is_empty() && !ways.contains(&relay(1).into()), "{ways:?}");
+    let leads_there = |way: &Way| way.path.relays().contains(&relay(1));
+    assert!(!ways.is_empty() && !ways.iter().any(leads_there), "{ways:?}");
     assert_eq!(decisions.until, None, "nobody else has shown a certificate");
 }
 
@@ -108,4 +113,61 @@ fn as_many_scores_are_kept_as_the_limit_says() {
     let bulk = Asked { class: ChannelClass::Bulk, ..running };
     decisions.ways(&view, bulk, NOW);
     assert_eq!(decisions.scores.len(), 3, "each is another question");
+}
+
+#[test]
+fn what_is_measured_of_others_than_relays_takes_nothing() {
+    let view = Arc::new(view(&[]));
+    let mut decisions = Decisions::default();
+    decisions.ways(&view, asked(900), NOW);
+    decisions.know(BTreeMap::from([known(&view, 50, 10, 1_000)]));
+    decisions.follow(&view, NOW);
+    assert_eq!((decisions.ways.len(), decisions.scores.len()), (1, 1));
+    decisions.know(BTreeMap::from([known(&view, 2, 10, 1_000)]));
+    decisions.follow(&view, NOW);
+    assert_eq!((decisions.ways.len(), decisions.scores.len()), (0, 1), "scores follow");
+}
+
+/// Of one relay at a time: nothing, or a round trip, a reliability, and the end of a certificate.
+type Known = Option<(u32, u16, i64)>;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_follows_measurements_is_what_would_be_decided_anew(
+        changes in prop::collection::vec(
+            (0..10_u128, prop::option::of((0..400_000_u32, 0..=1_000_u16, 1_000..6_000_i64))),
+            1..40,
+        ),
+    ) {
+        let view = Arc::new(view(&[relay(2)]));
+        let (mut decisions, mut measured) = (Decisions::default(), BTreeMap::new());
+        for (number, change) in changes {
+            know(&view, &mut measured, number, change);
+            decisions.know(measured.clone());
+            let mut anew = Decisions::default();
+            anew.know(measured.clone());
+            for target in [900, 901] {
+                let expected = anew.ways(&view, asked(target), NOW).to_vec();
+                prop_assert_eq!(decisions.ways(&view, asked(target), NOW), expected);
+            }
+            prop_assert!(decisions.until <= anew.until || anew.until.is_none());
+        }
+    }
+}
+
+fn know(
+    view: &View,
+    measured: &mut BTreeMap<NodeId, Candidate<'static>>,
+    number: u128,
+    change: Known,
+) {
+    let Some((rtt_us, reliability, until)) = change else {
+        measured.remove(&relay(number));
+        return;
+    };
+    let (node, mut candidate) = known(view, number, rtt_us, reliability);
+    candidate.certificate_until = Some(Timestamp::from_unix_millis(until));
+    measured.insert(node, candidate);
 }

@@ -1,0 +1,169 @@
+//! Leaving relays that carry the lane, for others that lead over no more of them: because those are
+//! worth clearly more, and have been for a while, or because one in use drains.
+//!
+//! The other path is opened beside the one in use, unless it is warm already, and answers several
+//! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely,
+//! and to nothing that takes much longer. From one that drains it moves as soon as anything else over
+//! relays answers, and stays while nothing does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rap_proto::Moment;
+
+use super::{LanePath, SwitchReason, upkeep::BETTER_ANSWERS};
+use crate::{paths::Candidate, score::relays::NEARLY_THE_SAME};
+
+/// A path is worth clearly more when the scores differ by this.
+pub const BETTER_BY: u16 = NEARLY_THE_SAME;
+/// For so long it has to be worth more, without a pause: longer than it takes most nodes to ask
+/// their peers again, so that one odd measurement moves nobody.
+pub const BETTER_FOR: Duration = Duration::from_secs(12);
+/// A lane moves to what is worth more at most so often.
+pub const MOVE_EVERY: Duration = Duration::from_secs(60);
+/// What is worth more and took much longer is not tried again before.
+pub const SLOW_REST: Duration = Duration::from_secs(300);
+
+/// What a way over relays is worth at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Worth {
+    /// By [`crate::score`].
+    pub total: u16,
+    /// Whether one of its relays drains: it goes on with what it has, and sets nothing up.
+    pub drains: bool,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Succession {
+    /// Of candidates alone.
+    worths: BTreeMap<Candidate, Worth>,
+    /// Since when each of these is worth more than the path in use; later than now for one that is not
+    /// to be tried.
+    better_since: BTreeMap<Candidate, Moment>,
+    /// The open path that is to follow, once it has answered.
+    successor: Option<u64>,
+    /// No move to what is worth more before this.
+    rests_until: Option<Moment>,
+}
+
+impl Succession {
+    pub(super) fn drains(&self, candidate: &Candidate) -> bool {
+        self.worths.get(candidate).is_some_and(|worth| worth.drains)
+    }
+
+    pub(super) const fn successor(&self) -> Option<u64> {
+        self.successor
+    }
+
+    /// The path that was to follow is one like others.
+    pub(super) const fn dismiss(&mut self) {
+        self.successor = None;
+    }
+
+    fn due_at(&self, since: Moment) -> Moment {
+        self.rests_until.map_or(since + BETTER_FOR, |rested| rested.max(since + BETTER_FOR))
+    }
+
+    fn is_due(&self, now: Moment, candidate: &Candidate) -> bool {
+        self.better_since.get(candidate).is_some_and(|since| self.due_at(*since) <= now)
+    }
+}
+
+impl LanePath {
+    pub(super) fn value(&mut self, now: Moment, worths: BTreeMap<Candidate, Worth>) {
+        self.succession.worths = worths;
+        self.compare(now);
+    }
+
+    /// Looks again at what is worth more than the path in use.
+    pub(super) fn compare(&mut self, now: Moment) {
+        let candidates = &self.candidates;
+        self.succession.worths.retain(|candidate, _| candidates.contains(candidate));
+        let before = std::mem::take(&mut self.succession.better_since);
+        let Some(in_use) = self.in_use() else { return };
+        let Some(own) = self.succession.worths.get(&in_use) else { return };
+        let is_more = |(candidate, worth): &(&Candidate, &Worth)| {
+            worth.total >= own.total.saturating_add(BETTER_BY)
+                && !worth.drains
+                && candidate.is_relayed()
+                && candidate.hops() <= in_use.hops()
+        };
+        let more = self.succession.worths.iter().filter(is_more);
+        let since =
+            |candidate: Candidate| (candidate, before.get(&candidate).copied().unwrap_or(now));
+        self.succession.better_since = more.map(|(candidate, _)| since(*candidate)).collect();
+    }
+
+    /// Opens what is to follow the path in use, and moves to it when it answers.
+    pub(super) fn look_for_successor(&mut self, now: Moment) {
+        if self.is_on_trial() {
+            return;
+        }
+        let Some((candidate, reason)) = self.next_in_line(now) else {
+            return self.succession.dismiss();
+        };
+        let open = self.open.iter().find(|(_, path)| path.candidate == candidate);
+        match open.map(|(generation, path)| (*generation, path.answers, self.is_slower(path))) {
+            Some((generation, answers, is_slower))
+                if self.succession.successor == Some(generation) =>
+            {
+                if answers >= BETTER_ANSWERS {
+                    self.succeed(now, (generation, candidate), is_slower, reason);
+                }
+            }
+            // What it answered as a warm path was long ago.
+            Some((generation, ..)) => {
+                self.succession.successor = Some(generation);
+                self.open.get_mut(&generation).into_iter().for_each(|path| path.ask_anew(now));
+            }
+            None => {
+                self.open(now, candidate);
+                self.succession.successor = Some(self.last_generation);
+            }
+        }
+    }
+
+    /// When something becomes due here that nothing announces.
+    pub(super) fn succession_due(&self) -> Option<Moment> {
+        if self.recovery.is_some() || self.is_on_trial() || !self.is_relayed() {
+            return None;
+        }
+        let due = self.succession.better_since.values().map(|since| self.succession.due_at(*since));
+        due.filter(|at| *at > self.settled_at).min()
+    }
+
+    fn succeed(
+        &mut self,
+        now: Moment,
+        (generation, candidate): (u64, Candidate),
+        is_slower: bool,
+        reason: SwitchReason,
+    ) {
+        if reason == SwitchReason::Draining {
+            return self.switch(now, generation, reason);
+        }
+        if is_slower {
+            self.succession.better_since.insert(candidate, now + SLOW_REST);
+            return self.succession.dismiss();
+        }
+        self.succession.rests_until = Some(now + MOVE_EVERY);
+        self.switch(now, generation, reason);
+    }
+
+    /// What is to follow the path in use, and why. Whatever was chosen stays chosen while it may.
+    fn next_in_line(&self, now: Moment) -> Option<(Candidate, SwitchReason)> {
+        let in_use = self.in_use().filter(Candidate::is_relayed)?;
+        let drains = self.succession.drains(&in_use);
+        let reason = if drains { SwitchReason::Draining } else { SwitchReason::Better };
+        let fits = |one: &Candidate| {
+            *one != in_use
+                && one.is_relayed()
+                && !self.succession.drains(one)
+                && (self.is_open(*one) || self.rests.is_over(now, *one, false))
+                && (drains || self.succession.is_due(now, one))
+        };
+        let chosen = self.succession.successor.and_then(|chosen| self.open.get(&chosen));
+        let chosen = chosen.map(|path| path.candidate).filter(|one| self.candidates.contains(one));
+        let mut all = chosen.into_iter().chain(self.ranked());
+        Some((all.find(fits)?, reason))
+    }
+}

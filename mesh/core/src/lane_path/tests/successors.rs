@@ -1,0 +1,295 @@
+//! Relays that are worth more, and relays that drain.
+
+use proptest::prelude::*;
+
+use super::{
+    super::{open_path::PROBE_AGAIN, silence::LOOK_EVERY, upkeep::BETTER_ANSWERS},
+    *,
+};
+
+/// What setting a path up and having it answer often enough takes in this world.
+const PROVING: Duration = Duration::from_secs(1);
+/// A relay that drains is left within this time where another path carries, though two that do not
+/// are tried before.
+const LEFT_WITHIN: Duration = Duration::from_secs(20);
+
+fn relays() -> [Candidate; 4] {
+    [relay(1), relay(2), relay(3), relay(4)]
+}
+
+fn on_the_first() -> World {
+    let mut world = World::new(relay(1), &relays());
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500), (relay(4), 500)]);
+    world.run(s(30));
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
+    world
+}
+
+#[test]
+fn a_lane_goes_to_a_relay_that_is_worth_clearly_more_for_a_while_and_leaves_the_one_before() {
+    let mut world = on_the_first();
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500 + BETTER_BY)]);
+    world.run(BETTER_FOR - ms(1));
+    assert!(!world.open.values().any(|one| *one == relay(3)), "not before its time");
+    world.run(PROVING);
+    assert_eq!(world.path(), Some(relay(3)));
+    let standing = world.lane.standing();
+    assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Better)));
+    assert!(world.open.values().any(|one| *one == relay(1)), "the one before is kept for a while");
+    assert!(world.most_open <= MAX_OPEN);
+    world.run(s(600));
+    assert_eq!(world.lane.standing().switches, 1);
+    assert_eq!(world.open.len(), 2, "one is warm");
+    assert!(world.now.since(world.last_echo) < ms(50));
+}
+
+#[test]
+fn a_warm_relay_answers_anew_before_it_takes_over() {
+    let mut world = on_the_first();
+    assert!(world.open.values().any(|one| *one == relay(2)));
+    world.value(&[(relay(1), 500), (relay(2), 500 + BETTER_BY)]);
+    world.run(BETTER_FOR + PROBE_AGAIN);
+    assert_eq!(world.path(), Some(relay(1)), "what it answered before does not count");
+    world.run(PROVING);
+    assert_eq!(world.path(), Some(relay(2)));
+}
+
+#[test]
+fn what_is_not_worth_clearly_more_or_not_for_long_moves_nobody() {
+    let mut world = on_the_first();
+    world.value(&[(relay(1), 500), (relay(3), 500 + BETTER_BY - 1)]);
+    world.run(s(600));
+    for _ in 0..60 {
+        world.value(&[(relay(1), 500), (relay(3), 900)]);
+        world.run(BETTER_FOR - ms(1));
+        world.value(&[(relay(1), 500), (relay(3), 500)]);
+        world.run(ms(1));
+    }
+    world.value(&[(relay(3), 1_000)]);
+    world.run(s(600));
+    assert_eq!(world.lane.standing().switches, 0, "of the one in use nothing is known");
+}
+
+#[test]
+fn a_relay_that_is_worth_more_and_takes_much_longer_is_not_taken_and_seldom_tried() {
+    let mut world = on_the_first();
+    world.round_trips.insert(relay(3), ms(300));
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 900)]);
+    world.run(BETTER_FOR + s(10));
+    let probes = world.probes;
+    world.run(SLOW_REST - s(10));
+    assert_eq!(world.lane.standing().switches, 0);
+    let probes = world.probes - probes;
+    assert!(probes <= 80, "{probes} probes: the warm one's, and few others");
+    world.round_trips.clear();
+    world.run(s(20));
+    assert_eq!(world.path(), Some(relay(3)), "it is as quick as others by now");
+}
+
+#[test]
+fn a_relay_that_is_worth_more_and_carries_nothing_is_left_and_tried_ever_more_seldom() {
+    let mut world = on_the_first();
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 900)]);
+    world.set(relay(3), Condition::Hollow);
+    world.run(s(60));
+    assert_eq!(world.path(), Some(relay(1)));
+    assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::Unproven));
+    world.run(s(3_600));
+    let switches = world.lane.standing().switches;
+    assert!(switches <= 40, "{switches} switches in an hour");
+}
+
+#[test]
+fn a_chain_is_left_for_a_chain_that_is_worth_more_and_a_relay_for_none() {
+    let (one, other) = (chain(&[1, 2]), chain(&[3, 4]));
+    let mut world = World::new(one, &[one, other]);
+    world.value(&[(one, 300), (other, 400)]);
+    world.run(BETTER_FOR + PROVING);
+    assert_eq!(world.path(), Some(other));
+    let mut world = World::new(relay(1), &[relay(1), one]);
+    world.value(&[(relay(1), 100), (one, 900)]);
+    world.run(s(300));
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
+}
+
+#[test]
+fn a_relay_that_drains_is_left_soon_and_let_go() {
+    let mut world = on_the_first();
+    world.drain(relay(1));
+    world.run(PROVING);
+    assert_eq!(world.path(), Some(relay(2)), "the warm one");
+    let standing = world.lane.standing();
+    assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Draining)));
+    assert!(world.open.values().any(|one| *one == relay(1)), "in case that this was a mistake");
+    world.run(PROVEN_AFTER + LOOK_EVERY);
+    assert!(!world.open.values().any(|one| *one == relay(1)), "nobody keeps it from its end");
+    world.run(s(60));
+    assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [relay(2), relay(3)]);
+}
+
+#[test]
+fn a_relay_that_drains_is_left_for_one_whose_answers_take_longer_than_the_pause_of_probes() {
+    let mut world = on_the_first();
+    world.round_trips.extend(relays()[1..].iter().map(|one| (*one, ms(700))));
+    world.drain(relay(1));
+    world.run(s(5));
+    assert_eq!(world.path(), Some(relay(2)));
+}
+
+#[test]
+fn a_warm_relay_that_drains_is_let_go_and_another_one_is_kept() {
+    let mut world = on_the_first();
+    world.drain(relay(2));
+    world.run(s(1));
+    assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [relay(1), relay(3)]);
+    assert_eq!(world.lane.standing().switches, 0);
+}
+
+#[test]
+fn a_relay_that_drains_is_kept_while_nothing_else_carries() {
+    let mut world = World::new(relay(1), &[relay(1), relay(2), chain(&[3, 4])]);
+    world.value(&[(relay(1), 500), (relay(2), 500), (chain(&[3, 4]), 200)]);
+    world.set(relay(2), Condition::Dead);
+    world.set(chain(&[3, 4]), Condition::Dead);
+    world.drain(relay(1));
+    world.run(s(1_200));
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
+    assert!(world.now.since(world.last_echo) < ms(50));
+    world.set(chain(&[3, 4]), Condition::Works);
+    world.run(LONGEST_REST + PROVING);
+    assert_eq!(world.path(), Some(chain(&[3, 4])), "longer, and it works");
+    world.run(s(60));
+    assert!(!world.open.values().any(|one| *one == relay(1)));
+}
+
+#[test]
+fn what_drains_is_no_better_way() {
+    let (one, both) = (relay(1), chain(&[2, 3]));
+    let mut world = World::new(both, &[one, both]);
+    world.value(&[(one, 900), (both, 200)]);
+    world.drain(one);
+    world.run(s(60));
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(both), 0));
+    world.drains.clear();
+    world.tell_worths();
+    world.run(s(60));
+    assert_eq!(world.path(), Some(one));
+}
+
+#[test]
+fn enough_is_looked_at_before_a_lane_moves() {
+    let needed = PROBE_AGAIN * (BETTER_ANSWERS - 1);
+    assert!(needed < PROVING && BETTER_FOR > PROVING && MOVE_EVERY > BETTER_FOR);
+}
+
+/// What happens to a lane over relays.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Worth(usize, u16),
+    Takes(usize, u64),
+    Drains(usize, bool),
+}
+
+fn measurement() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        8 => (0_usize..4, 0_u16..=1_000).prop_map(|(which, total)| Change::Worth(which, total)),
+        1 => (0_usize..4, 5_u64..200).prop_map(|(which, millis)| Change::Takes(which, millis)),
+    ]
+}
+
+fn anything() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        4 => measurement(),
+        1 => (0_usize..4, any::<bool>()).prop_map(|(which, it)| Change::Drains(which, it)),
+    ]
+}
+
+fn happen(world: &mut World, change: Change) {
+    match change {
+        Change::Worth(which, total) => {
+            world.worths.insert(relays()[which], total);
+        }
+        Change::Takes(which, millis) => {
+            world.round_trips.insert(relays()[which], ms(millis));
+        }
+        Change::Drains(which, true) => {
+            world.drains.insert(relays()[which]);
+        }
+        Change::Drains(which, false) => {
+            world.drains.remove(&relays()[which]);
+        }
+    }
+    // The order of the candidates is that of their worth.
+    let mut order = relays().to_vec();
+    order.sort_by_key(|one| std::cmp::Reverse(world.worths.get(one).copied()));
+    world.tell(Input::Candidates(order));
+    world.tell_worths();
+}
+
+fn worth(world: &World, candidate: Candidate) -> u16 {
+    world.worths.get(&candidate).copied().unwrap_or_default()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_measured_a_lane_moves_rarely_and_ends_on_the_best(
+        changes in prop::collection::vec((measurement(), 10_u64..30_000), 1..60),
+    ) {
+        let mut world = on_the_first();
+        let begun = world.now;
+        for (change, millis) in changes {
+            happen(&mut world, change);
+            world.run(ms(millis));
+            let allowed = world.now.since(begun).as_secs() / MOVE_EVERY.as_secs() + 1;
+            let switches = world.lane.standing().switches;
+            prop_assert!(switches <= allowed, "{switches} switches, {allowed} allowed");
+            prop_assert!(world.now.since(world.last_echo) < ms(450), "the lane goes on");
+            prop_assert!(world.most_open <= MAX_OPEN);
+        }
+        // All of them take as long now, and nothing changes any more.
+        world.round_trips.clear();
+        world.run(SLOW_REST + MOVE_EVERY * 3);
+        let path = world.path().expect("all of them work");
+        let best = relays().into_iter().map(|one| worth(&world, one)).max().unwrap_or_default();
+        prop_assert!(worth(&world, path) + BETTER_BY > best, "{path:?} of {:?}", world.worths);
+        let settled = world.lane.standing().switches;
+        world.run(s(3_600));
+        prop_assert_eq!(world.lane.standing().switches, settled, "and it stays");
+    }
+
+    #[test]
+    fn a_relay_that_drains_is_left_within_a_bound_and_never_for_one_that_does(
+        changes in prop::collection::vec((anything(), 10_u64..10_000), 1..40),
+        conditions in prop::collection::vec(prop::bool::ANY, 4),
+        steady in 0_usize..4,
+    ) {
+        let mut world = on_the_first();
+        for (one, works) in relays().into_iter().zip(&conditions) {
+            // What is in use goes on working.
+            let works = *works || one == relay(1) || one == relays()[steady];
+            world.set(one, if works { Condition::Works } else { Condition::Dead });
+        }
+        for (change, millis) in changes {
+            let before = world.lane.standing().switches;
+            happen(&mut world, change);
+            world.run(ms(millis));
+            prop_assert!(world.most_open <= MAX_OPEN);
+            prop_assert!(world.now.since(world.last_echo) < s(1), "the lane goes on");
+            let path = world.path();
+            let drains = path.is_some_and(|path| world.drains.contains(&path));
+            let moved = world.lane.standing().switches - before;
+            prop_assert!(!(drains && moved > 0), "to {path:?}, which drains");
+        }
+        let others = relays().into_iter().any(|one| {
+            world.conditions[&one] == Condition::Works && !world.drains.contains(&one)
+        });
+        world.run(LEFT_WITHIN);
+        let path = world.path().expect("one works");
+        prop_assert_eq!(world.drains.contains(&path), !others, "{:?}", world.lane);
+        world.run(PROVEN_AFTER + s(1));
+        let held = world.open.values().any(|one| *one != path && world.drains.contains(one));
+        prop_assert!(!held, "{:?}", world.open);
+    }
+}
