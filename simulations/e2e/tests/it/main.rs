@@ -13,6 +13,7 @@ mod living;
 mod nat;
 mod network;
 mod outage;
+mod priorities;
 mod proof;
 mod resume;
 mod rootless;
