@@ -10,6 +10,7 @@ mod fence;
 mod holes;
 mod lease;
 mod living;
+mod lossy;
 mod nat;
 mod network;
 mod outage;
