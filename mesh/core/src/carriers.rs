@@ -6,9 +6,13 @@
 //! comes. A carrier leads until the other is better by a margin, and for [`DWELL`] at least. What is not
 //! measured again is forgotten after [`FRESH_FOR`], and the lane returns to what suits it.
 //!
+//! A bulk flow that runs on the other carrier follows the one that leads when that stays better: see
+//! [`Choice::leaves`].
+//!
 //! The other carrier of a bulk lane is known only by **trials**: now and then a new flow begins on it.
 //! A lane for keys is never tried: of TCP it learns when QUIC does not get through.
 
+mod follow;
 mod measures;
 mod meter;
 #[cfg(test)]
@@ -18,10 +22,12 @@ use std::time::Duration;
 
 use rap_proto::{Lane, Moment, carriers::CarrierRule};
 
+pub use follow::{FOLLOW_AFTER, GOING_WITHIN, MAX_GOING};
 pub use measures::{FRESH_FOR, MIN_SAMPLES, Measure, Measured, SAMPLES};
 pub use meter::{LONGEST_WAIT, MIN_BYTES, Meter, WINDOW};
 
 use crate::carrier::Carrier;
+use follow::{Follow, is_better};
 use measures::Measures;
 
 /// The other carrier has to be better by this: three to two.
@@ -103,6 +109,7 @@ pub struct Choice {
     tcp: Measures,
     changes: u64,
     trials: u64,
+    follow: Follow,
 }
 
 /// The same for people.
@@ -114,6 +121,8 @@ pub struct ChoiceStatus {
     /// How often the other carrier took the lead, and how often it was tried.
     pub changes: u64,
     pub trials: u64,
+    /// How many flows that ran were told to follow.
+    pub followed: u64,
 }
 
 impl Choice {
@@ -129,6 +138,7 @@ impl Choice {
             tcp: Measures::default(),
             changes: 0,
             trials: 0,
+            follow: Follow::default(),
         }
     }
 
@@ -168,6 +178,7 @@ impl Choice {
             tcp: self.tcp.at(now),
             changes: self.changes,
             trials: self.trials,
+            followed: self.follow.count(),
         }
     }
 
@@ -190,7 +201,6 @@ impl Choice {
     fn compare(&self, now: Moment) -> Option<bool> {
         let leading = self.of(self.leading).at(now);
         let other = self.of(self.leading.other()).at(now);
-        let (more, less) = (u128::from(MARGIN.0), u128::from(MARGIN.1));
         let (slow, fast, least) = match self.lane {
             Lane::Bulk => {
                 let (leading, other) = leading.per_byte_beside(&other)?;
@@ -201,7 +211,7 @@ impl Choice {
                 (leading.as_micros(), other.as_micros(), MIN_GAIN.as_micros())
             }
         };
-        Some(slow * less >= fast * more && slow.saturating_sub(fast) >= least)
+        Some(is_better(slow, fast) && slow.saturating_sub(fast) >= least)
     }
 
     fn is_trial_due(&mut self, now: Moment, chance: u64) -> bool {

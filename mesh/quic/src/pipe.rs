@@ -142,6 +142,13 @@ impl Inlet {
         }
     }
 
+    /// Has the flow go over from this carrier to another, if it can.
+    pub(crate) fn leave(&self, carrier: Carrier) {
+        if let Self::Lasting(inlet) = self {
+            inlet.leave(carrier);
+        }
+    }
+
     /// Wants no more. A direction that has ended needs no stopping.
     pub(crate) fn stop(&mut self, reason: u64) {
         match self {
@@ -209,6 +216,13 @@ impl Outlet {
             Self::Quic(_) => Some(Carrier::Quic),
             Self::Tcp(_) => Some(Carrier::Tcp),
             Self::Lasting(outlet) => outlet.carrier(),
+        }
+    }
+
+    /// Has the flow go over from this carrier to another, if it can.
+    pub(crate) fn leave(&self, carrier: Carrier) {
+        if let Self::Lasting(outlet) = self {
+            outlet.leave(carrier);
         }
     }
 

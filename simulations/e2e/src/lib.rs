@@ -18,6 +18,7 @@
 
 mod fabric;
 mod lab;
+mod lossy;
 mod memory;
 mod nat;
 mod office;
@@ -29,6 +30,7 @@ mod usage;
 
 pub use fabric::{Fabric, NODES, items, programs};
 pub use lab::{Lab, Space};
+pub use lossy::Sent;
 pub use memory::holds;
 pub use nat::Nat;
 pub use office::{Office, PAGE, start_sshd};

@@ -148,13 +148,7 @@ impl Lab {
     /// # Panics
     /// When they are not counted.
     pub fn carried(&self, space: Space) -> u64 {
-        let mut listing = self.command(space, "nft");
-        listing.args(["list", "counter", "inet", "carried", "datagrams"]);
-        let output = listing.output().expect("nft runs");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut words = text.split_whitespace().skip_while(|word| *word != "bytes").skip(1);
-        let bytes = words.next().and_then(|word| word.parse().ok());
-        bytes.unwrap_or_else(|| panic!("no counter: {text}"))
+        self.counted(space, "carried", "datagrams")
     }
 
     /// A route to the address of the cable between two hosts, on the side of the first.

@@ -48,6 +48,10 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ("Input beside 32 bulk flows, worst, ms", One("input_32_bulk_worst"), AtMost(100.0)),
     ("Input beside bulk at 100 Mbit/s, p99, ms", One("link_input_p99"), AtMost(10.0)),
     ("Bulk's share of that link, %", One("link_bulk_share"), AtLeast(93.0)),
+    ("Bulk, 1 % lost, as chosen ÷ `ssh -J`", Ratio("lossy_1_chosen", "lossy_1_ssh"), AtLeast(1.0)),
+    ("Bulk, 3 % lost, as chosen ÷ `ssh -J`", Ratio("lossy_3_chosen", "lossy_3_ssh"), AtLeast(1.0)),
+    ("Input beside bulk, 1 % lost, p99, ms", One("lossy_1_input_p99"), AtMost(100.0)),
+    ("Input beside bulk, 3 % lost, p99, ms", One("lossy_3_input_p99"), AtMost(150.0)),
     ("Memory of a channel on `quic`, KiB", One("channel_memory_quic"), AtMost(64.0)),
     ("Memory of a channel on `tcp`, KiB", One("channel_memory_tcp"), AtMost(64.0)),
     ("Route decision, kept, µs", One("route_cached"), AtMost(1.0)),
@@ -101,6 +105,12 @@ const NOTES: &[(&str, &str)] = &[
         "snapshots_last",
         "in memory, without append and request: the change is folded, every snapshot compiled and \
          signed, and none is stored or sent.",
+    ),
+    (
+        "lossy_",
+        "100 Mbit/s between entry and relay, of which so many percent of the packets are lost each way; \
+         `chosen` is on the carrier that the entry takes for having measured both. The link has no \
+         length, so TCP sees a loss soon and feels it little. The aims are ours.",
     ),
     (
         "plain_128",

@@ -7,8 +7,11 @@ use rap_mesh::{
     DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvents, MeshLimits, MeshOptions, NoLeases,
     Sections, View,
 };
-use rap_mesh_core::refusals::refusal;
-use rap_node_agent::AgentState;
+use rap_mesh_core::{
+    peers::{Kind, PeerPolicy},
+    refusals::refusal,
+};
+use rap_node_agent::{AgentState, RunOptions};
 use rap_proto::{
     InquiryId, NodeId, NodeRole, RefusalCode, Signer as _,
     bandwidth::Bandwidth,
@@ -31,10 +34,14 @@ impl Dialer for NoTargets {
 
 /// A relay of the same cluster, and how a snapshot names it.
 pub(crate) fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
+    relay(control, NEIGHBOUR)
+}
+
+fn relay(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer) {
     let key = random_key();
     let roles = vec![RoleScope { role: NodeRole::RelayNode, organizations: None }];
     let mut making = control.making(1);
-    making.manifest.node = NEIGHBOUR;
+    making.manifest.node = node;
     making.assignment.roles.clone_from(&roles);
     let sections = Sections {
         assignment: making.assignment,
@@ -46,7 +53,7 @@ pub(crate) fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
     };
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        identity: control.identity_of(NEIGHBOUR, &key),
+        identity: control.identity_of(node, &key),
         dialer: Arc::new(NoTargets),
         leases: Arc::new(NoLeases::default()),
         marks: Vec::new(),
@@ -57,7 +64,7 @@ pub(crate) fn neighbour(control: &Control) -> (MeshEndpoint, MeshEvents, Peer) {
     let view = View::new(&making.manifest, sections);
     let (endpoint, events) = MeshEndpoint::bind(options, view).unwrap();
     let addresses = vec![endpoint.local_addr().unwrap()];
-    let peer = Peer { node: NEIGHBOUR, key: key.public_key().id(), roles, addresses };
+    let peer = Peer { node, key: key.public_key().id(), roles, addresses };
     (endpoint, events, peer)
 }
 
@@ -111,5 +118,31 @@ async fn an_agent_finds_its_peers_and_lets_go_whom_the_snapshot_no_longer_names(
     .await;
     until("the way back is visible", || report(&agent).peers.recovery.is_some()).await;
     assert_eq!(report(&agent).state, AgentState::Running, "it serves all the same");
+    agent.stop().await.unwrap();
+}
+
+/// As many as it keeps near, and some more.
+const NEIGHBOURS: u128 = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thin_agent_settles_at_its_counts() {
+    let control = Control::start().await;
+    rap_node_agent::join(control.join_options(), |_, _| {}).await.unwrap();
+    let options = RunOptions { peers: Some(Kind::Thin), ..control.run_options() };
+    let mut agent = rap_node_agent::start(options).unwrap();
+    agent.ready().await.unwrap();
+    let relays: Vec<_> =
+        (1..=NEIGHBOURS).map(|number| relay(&control, NodeId::from_u128(0xb0b + number))).collect();
+    let mut making = control.making(3);
+    making.peers.peers = relays.iter().map(|(.., peer)| peer.clone()).collect();
+    control.offer(3, making.bundle()).await;
+    let counts = PeerPolicy::of(Kind::Thin).counts;
+    until("it has its peers, and a few warm", || {
+        let peers = report(&agent).peers;
+        let up = peers.peers.iter().filter(|peer| peer.up).count();
+        assert!(peers.active <= counts.most_active && peers.warm <= counts.most_warm);
+        (peers.active, up, peers.warm) == (counts.aim(), counts.aim(), counts.most_warm)
+    })
+    .await;
     agent.stop().await.unwrap();
 }

@@ -229,6 +229,68 @@ fn a_window_on_two_carriers_is_none() {
     assert!(next(Some(Carrier::Quic)).is_some());
 }
 
+/// A lane on which QUIC took the lead, with flows that run on TCP since the start.
+fn overtaken() -> World {
+    let mut world = World::new(Lane::Bulk, 4_000_000, 300_000);
+    for chance in 0..3 {
+        world.flow(chance);
+    }
+    assert_eq!(world.choice.status(world.now).leading, Carrier::Quic);
+    world
+}
+
+#[test]
+fn flows_that_run_follow_a_lead_that_stays_two_at_a_time_and_never_those_that_just_began() {
+    let World { mut choice, mut now, .. } = overtaken();
+    let first = now;
+    while !choice.leaves(now, None, Carrier::Tcp, START) {
+        assert!(now.since(first) < FOLLOW_AFTER, "the lead stayed for so long");
+        now = now + SECOND;
+    }
+    assert_eq!(now.since(first), FOLLOW_AFTER);
+    let young = now;
+    assert!(!choice.leaves(now, None, Carrier::Tcp, young), "it may be over soon");
+    assert!(!choice.leaves(now, None, Carrier::Quic, START), "it is where it should be");
+    for rule in CarrierRule::ALL {
+        assert!(!choice.leaves(now, Some(*rule), Carrier::Tcp, START), "people said it");
+    }
+    let went = (1..10).filter(|_| choice.leaves(now, None, Carrier::Tcp, START)).count();
+    assert_eq!(1 + went, MAX_GOING);
+    now = now + GOING_WITHIN;
+    assert!(choice.leaves(now, None, Carrier::Tcp, young), "the next, when these are over");
+    assert_eq!(choice.status(now).followed, 3);
+}
+
+#[test]
+fn a_lead_that_is_no_margin_any_more_is_not_followed_and_counts_anew_when_it_is_one() {
+    let World { mut choice, mut now, .. } = overtaken();
+    assert!(!choice.leaves(now, None, Carrier::Tcp, START));
+    now = now + FOLLOW_AFTER;
+    measured(&mut choice, now, Carrier::Tcp, down(3_900_000));
+    assert!(!choice.leaves(now, None, Carrier::Tcp, START), "they are equal now");
+    measured(&mut choice, now, Carrier::Tcp, down(300_000));
+    assert!(!choice.leaves(now, None, Carrier::Tcp, START));
+    now = now + FOLLOW_AFTER;
+    assert!(choice.leaves(now, None, Carrier::Tcp, START));
+}
+
+#[test]
+fn the_flow_of_a_trial_comes_back_and_a_flow_for_keys_stays() {
+    let mut world = World::new(Lane::Bulk, 300_000, 1_000_000);
+    let [_, trial] = [0, 1].map(|chance| world.flow(chance));
+    assert_eq!((trial.first, trial.reason), (Carrier::Quic, Reason::Trial));
+    let (mut choice, now) = (world.choice, world.now);
+    assert!(!choice.leaves(now, None, Carrier::Quic, now));
+    assert!(choice.leaves(now + FOLLOW_AFTER, None, Carrier::Quic, now));
+
+    let mut keys = Choice::new(Lane::Interactive);
+    measured(&mut keys, START, Carrier::Quic, opened(200));
+    measured(&mut keys, START, Carrier::Tcp, opened(90));
+    for seconds in 0..30 {
+        assert!(!keys.leaves(START + seconds * SECOND, None, Carrier::Quic, START));
+    }
+}
+
 fn rules() -> impl Strategy<Value = Option<CarrierRule>> {
     prop::option::of(prop::sample::select(CarrierRule::ALL))
 }
@@ -303,6 +365,28 @@ proptest! {
             prop_assert!(status.changes <= most(DWELL));
             prop_assert!(status.trials <= most(SLOW_TRIAL_PAUSE));
             prop_assert!(lane == Lane::Bulk || status.trials == 0);
+        }
+    }
+
+    #[test]
+    fn whatever_is_measured_a_flow_goes_over_no_oftener_than_the_lead_changes_and_the_lane_lets_it(
+        steps in steps(), on in carriers(),
+    ) {
+        let (mut choice, mut now) = (Choice::new(Lane::Bulk), START);
+        let (mut on, mut since, mut went) = (on, START, 0);
+        for step in steps {
+            match step {
+                Step::Measured(carrier, measure) => choice.measured(now, carrier, measure),
+                Step::Rest(rest) => now = now + rest,
+                Step::Chosen(rule, _) => if choice.leaves(now, rule, on, since) {
+                    prop_assert!(rule.is_none() && now.since(since) >= FOLLOW_AFTER);
+                    (on, since, went) = (on.other(), now, went + 1);
+                    prop_assert_eq!(on, choice.status(now).leading);
+                }
+            }
+            let status = choice.status(now);
+            prop_assert!(went <= 1 + status.changes);
+            prop_assert_eq!(status.followed, went);
         }
     }
 

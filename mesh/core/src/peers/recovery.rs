@@ -177,7 +177,8 @@ impl PeerBook {
     /// Whom the step asks next: a few at a time, each once in a round.
     fn untried(&self, now: Moment) -> Vec<NodeId> {
         let Some(recovery) = &self.recovery else { return Vec::new() };
-        let room = self.policy.counts.most_active.saturating_sub(self.active.len());
+        // No more than will stay: whoever is too many has a tenure all the same.
+        let room = self.policy.counts.aim().max(1).saturating_sub(self.active.len());
         let most = MAX_PARALLEL.min(room);
         let untried = |node: &NodeId| !recovery.tried.contains(node);
         if recovery.step == Step::Warm {

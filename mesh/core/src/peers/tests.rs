@@ -176,6 +176,34 @@ fn each_kind_settles_at_its_number_and_keeps_some_warm() {
 }
 
 #[test]
+fn a_thin_node_settles_in_its_first_reviews_and_asks_nobody_to_be_let_go_again() {
+    let counts = PeerPolicy::of(Kind::Thin).counts;
+    let mut bench = Bench::knows(Kind::Thin, 100..120);
+    bench.run(REVIEW * 2);
+    let standing = bench.book.standing();
+    assert_eq!((standing.active, standing.warm), (counts.aim(), counts.most_warm));
+    assert_eq!(
+        bench.most_active,
+        counts.aim(),
+        "the way to the first peers takes no more than stay"
+    );
+    let released = |effect: &Effect| matches!(effect, Effect::Release { .. });
+    assert_eq!(bench.count(released), 0);
+}
+
+#[test]
+fn a_node_that_keeps_one_peer_finds_it() {
+    let mut policy = PeerPolicy::of(Kind::Thin);
+    (policy.counts.least_active, policy.counts.most_active) = (0, 1);
+    let mut bench = Bench::new(Kind::Thin);
+    bench.answers = [(node(103), 5_000)].into();
+    bench.feed(Input::Policy(policy));
+    bench.feed(Input::Directory { directory: directory(1, 100..104), at: bench.calendar() });
+    bench.seconds(60);
+    assert_eq!(bench.book.reached().collect::<Vec<_>>(), [node(103)]);
+}
+
+#[test]
 fn the_first_peers_are_found_step_by_step_and_at_once() {
     let mut bench = Bench::knows(Kind::Normal, 100..120);
     assert_eq!(

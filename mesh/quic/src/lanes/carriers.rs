@@ -54,6 +54,12 @@ impl Choices {
         self.measured(mesh.clock.moment(), key, carrier, Measure::Opened { took });
     }
 
+    /// Whether a flow that is on this carrier since then leaves it.
+    fn leaves(&self, mesh: &Mesh, key: LaneKey, (on, since): (Carrier, Moment)) -> bool {
+        let now = mesh.clock.moment();
+        self.of(now, key, |known| known.choice.leaves(now, rule(mesh, key), on, since))
+    }
+
     pub(super) fn status(&self, mesh: &Mesh) -> Vec<CarrierStatus> {
         let (now, view) = (mesh.clock.moment(), mesh.view());
         let status = |(key, known): (&LaneKey, &Known)| {
@@ -110,6 +116,8 @@ struct Metering {
     direction: Direction,
     meter: Meter,
     waited: Duration,
+    /// What the flow is on, and since when that was measured.
+    on: Option<(Carrier, Moment)>,
 }
 
 impl Metered {
@@ -121,6 +129,7 @@ impl Metered {
             direction,
             meter: Meter::new(direction),
             waited: Duration::ZERO,
+            on: None,
         }))
     }
 
@@ -138,16 +147,24 @@ impl Metered {
         self.waited(Direction::Up, since);
     }
 
-    /// So many bytes passed. The lane's end of the flow says what carries it.
-    pub(crate) fn passed(&mut self, bytes: usize, carrier: impl FnOnce() -> Option<Carrier>) {
-        let Some(Metering { mesh, key, direction, meter, waited }) = &mut self.0 else { return };
+    /// So many bytes passed. The lane's end of the flow says what carries it. Returns that when the flow
+    /// is to leave it.
+    pub(crate) fn passed(
+        &mut self,
+        bytes: usize,
+        carrier: impl FnOnce() -> Option<Carrier>,
+    ) -> Option<Carrier> {
+        let Metering { mesh, key, direction, meter, waited, on } = self.0.as_mut()?;
         let (now, waited) = (mesh.clock.moment(), std::mem::take(waited));
-        if meter.passed(now, bytes as u64, waited)
-            && let Some((carrier, bytes_per_second)) = meter.take(now, carrier())
-        {
-            let measure = Measure::Rate { direction: *direction, bytes_per_second };
-            mesh.lanes.choices.measured(now, *key, carrier, measure);
+        if !meter.passed(now, bytes as u64, waited) {
+            return None;
         }
+        let (carrier, bytes_per_second) = meter.take(now, carrier())?;
+        let measure = Measure::Rate { direction: *direction, bytes_per_second };
+        mesh.lanes.choices.measured(now, *key, carrier, measure);
+        let since = on.filter(|(before, _)| *before == carrier).unwrap_or((carrier, now));
+        *on = Some(since);
+        mesh.lanes.choices.leaves(mesh, *key, since).then_some(carrier)
     }
 
     /// What comes up waits for its lane when it is written, what comes down when it is read.

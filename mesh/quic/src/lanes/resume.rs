@@ -1,6 +1,8 @@
 //! Bringing a lasting flow another connection to its egress, when it lost the one that it was on, or
 //! is to leave it.
 
+mod follow;
+
 use std::{
     sync::{Arc, Mutex, OnceLock, Weak},
     time::Duration,
@@ -104,6 +106,10 @@ impl Keeper for LaneKeeper {
         if locked(&self.care).lost() {
             self.recover(flow);
         }
+    }
+
+    fn leaves(self: Arc<Self>, flow: Lasting, carrier: Carrier) {
+        self.follow(flow, carrier.other());
     }
 }
 

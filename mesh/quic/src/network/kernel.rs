@@ -1,12 +1,12 @@
 //! The machine's own network.
 
 use std::{
-    io::{self, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     net::SocketAddr,
     os::fd::AsFd,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll},
 };
@@ -14,7 +14,7 @@ use std::{
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime};
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rap_proto::Lane;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::Interest,
     net::{TcpListener, UdpSocket},
@@ -77,9 +77,11 @@ const fn priority(lane: Lane) -> u32 {
 struct KernelUdp {
     socket: UdpSocket,
     state: UdpSocketState,
-    /// The congestion mark that the socket itself puts on what it sends; `None` where each datagram
-    /// is sent with its own.
-    mark: Option<AtomicU8>,
+    lane: Lane,
+    /// The congestion mark that the socket itself puts on what it sends in its lane.
+    mark: AtomicU8,
+    /// Whether the interfaces cut runs into datagrams.
+    cuts: AtomicBool,
 }
 
 impl KernelUdp {
@@ -90,28 +92,77 @@ impl KernelUdp {
         if lane == Lane::Bulk {
             let _ = SockRef::from(&socket).set_send_buffer_size(BULK_SEND_BUFFER);
         }
-        let is_key = at.is_ipv4() && lane == Lane::Interactive;
-        Ok(Self { socket, state, mark: is_key.then(AtomicU8::default) })
+        Ok(Self { socket, state, lane, mark: AtomicU8::default(), cuts: AtomicBool::new(true) })
     }
 
-    /// Sends one datagram with the priority of the socket. A mark of its own, as every datagram has
-    /// that is sent otherwise, takes that away on IPv4 (ip_cmsg_send).
-    fn send_in_lane(&self, mark: &AtomicU8, transmit: &Transmit<'_>) -> io::Result<()> {
+    /// Whether the kernel would forget the lane of a datagram that is sent with a mark of its own. On
+    /// IPv4 it takes the priority from that (`ip_cmsg_send`), which for a mark alone is the one of media.
+    fn loses_its_lane(&self, to: SocketAddr) -> bool {
+        to.ip().to_canonical().is_ipv4() && priority(self.lane) != priority(Lane::Media)
+    }
+
+    /// Sends a run with the priority of the socket, and with the mark as an option of the socket.
+    fn send_in_lane(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let wanted = transmit.ecn.map_or(0, |ecn| ecn as u8);
-        if mark.load(Ordering::Relaxed) != wanted {
+        if self.mark.load(Ordering::Relaxed) != wanted {
             // Without the mark it is still worth sending.
             let _ = SockRef::from(&self.socket).set_tos_v4(wanted.into());
             // It follows the mark, and is set again.
-            put_in_lane(&self.socket, Lane::Interactive);
-            mark.store(wanted, Ordering::Relaxed);
+            put_in_lane(&self.socket, self.lane);
+            self.mark.store(wanted, Ordering::Relaxed);
         }
-        match self.socket.try_send(transmit.contents) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+        let length = transmit.contents.len();
+        let sent = match transmit.segment_size.filter(|size| *size < length) {
+            None => self.socket.try_send(transmit.contents),
+            Some(size) => self.socket.try_io(Interest::WRITABLE, || {
+                let (buffers, control) = ([IoSlice::new(transmit.contents)], cut_into(size)?);
+                let message = MsgHdr::new().with_buffers(&buffers).with_control(&control);
+                SockRef::from(&self.socket).sendmsg(&message, 0)
+            }),
+        };
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            // What comes is sent one by one.
+            Err(error) if cuts_nothing(&error) => self.cuts.store(false, Ordering::Relaxed),
             // As quinn's: what cannot be sent now is lost, and the flow goes on.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(_) | Err(_) => {}
         }
+        Ok(())
     }
 }
+
+/// What an interface answers that cuts no runs: EIO or EINVAL.
+fn cuts_nothing(error: &io::Error) -> bool {
+    const EIO: i32 = 5;
+    error.kind() == io::ErrorKind::InvalidInput || error.raw_os_error() == Some(EIO)
+}
+
+/// What sendmsg(2) is told beside the bytes: to cut them into datagrams of `size` bytes each (`UDP_SEGMENT`,
+/// udp(7)). This is a `cmsghdr` as the kernel has it, its length, level and kind, and the size, filled up.
+///
+/// # Errors
+/// `InvalidInput` for more than a datagram holds.
+fn cut_into(size: usize) -> io::Result<[u8; CONTROL_BYTES]> {
+    const SOL_UDP: i32 = 17;
+    const UDP_SEGMENT: i32 = 103;
+    let size = u16::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let length = CONTROL_HEADER + size_of_val(&size);
+    let mut control = [0; CONTROL_BYTES];
+    let parts: [&[u8]; 4] = [
+        &length.to_ne_bytes(),
+        &SOL_UDP.to_ne_bytes(),
+        &UDP_SEGMENT.to_ne_bytes(),
+        &size.to_ne_bytes(),
+    ];
+    for (place, byte) in control.iter_mut().zip(parts.into_iter().flatten()) {
+        *place = *byte;
+    }
+    Ok(control)
+}
+
+const CONTROL_HEADER: usize = size_of::<usize>() + 2 * size_of::<i32>();
+/// With the size in a word of its own.
+const CONTROL_BYTES: usize = CONTROL_HEADER + size_of::<usize>();
 
 impl RelayedUdp for KernelUdp {
     fn connect(&self, peer: SocketAddr) -> io::Result<()> {
@@ -140,15 +191,15 @@ impl RelayedUdp for KernelUdp {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        if let Some(mark) = self.mark.as_ref().filter(|_| transmit.segment_size.is_none()) {
-            return self.send_in_lane(mark, transmit);
+        if self.loses_its_lane(transmit.destination) {
+            return self.send_in_lane(transmit);
         }
         let send = || self.state.send((&self.socket).into(), transmit);
         self.socket.try_io(Interest::WRITABLE, send)
     }
 
     fn max_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        if self.cuts.load(Ordering::Relaxed) { self.state.max_gso_segments() } else { 1 }
     }
 }
 
@@ -173,22 +224,29 @@ mod tests {
         (here, there)
     }
 
-    async fn received(socket: &KernelUdp) -> (Vec<u8>, Option<EcnCodepoint>) {
-        loop {
+    /// What came of a run, and the mark and the length of its datagrams.
+    async fn received(socket: &KernelUdp, bytes: usize) -> (Vec<u8>, Option<EcnCodepoint>, usize) {
+        let (mut whole, mut last) = (Vec::new(), RecvMeta::default());
+        while whole.len() < bytes {
             poll_fn(|cx| socket.poll_readable(cx)).await.unwrap();
             let (mut room, mut run) = ([0; 2048], [RecvMeta::default()]);
             match socket.try_receive(&mut [IoSliceMut::new(&mut room)], &mut run) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 received => {
                     received.unwrap();
-                    return (room[..run[0].len].to_vec(), run[0].ecn);
+                    assert!(
+                        whole.is_empty() || (run[0].ecn, run[0].stride) == (last.ecn, last.stride)
+                    );
+                    last = run[0];
+                    whole.extend_from_slice(&room[..last.len]);
                 }
             }
         }
+        (whole, last.ecn, last.stride)
     }
 
     #[tokio::test]
-    async fn marks_go_on_unchanged_in_each_lane_and_the_priority_stays_the_lanes() {
+    async fn marks_and_bounds_go_on_unchanged_in_each_lane_and_the_priority_stays_the_lanes() {
         use EcnCodepoint::{Ce, Ect0};
         let hosts: [SocketAddr; 2] =
             [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
@@ -196,16 +254,35 @@ mod tests {
         {
             let (here, there) = pair(at, lane);
             for ecn in [None, Some(Ect0), Some(Ce), Some(Ect0), None] {
-                let (destination, contents) = (there.local_addr().unwrap(), &b"key"[..]);
-                let transmit =
-                    Transmit { destination, ecn, contents, segment_size: None, src_ip: None };
-                poll_fn(|cx| here.poll_writable(cx)).await.unwrap();
-                here.try_send(&transmit).unwrap();
-                assert_eq!(received(&there).await, (b"key".to_vec(), ecn), "{at} {lane}");
-                let kept = SockRef::from(&here.socket).priority().unwrap();
-                assert_eq!(kept, priority(lane), "{at} {lane}");
+                for segment_size in [None, Some(3), Some(9)] {
+                    let (destination, contents) = (there.local_addr().unwrap(), &b"keykeykey"[..]);
+                    let transmit =
+                        Transmit { destination, ecn, contents, segment_size, src_ip: None };
+                    poll_fn(|cx| here.poll_writable(cx)).await.unwrap();
+                    here.try_send(&transmit).unwrap();
+                    let stride = segment_size.unwrap_or(contents.len());
+                    let came = received(&there, contents.len()).await;
+                    assert_eq!(came, (contents.to_vec(), ecn, stride), "{at} {lane}");
+                    let kept = SockRef::from(&here.socket).priority().unwrap();
+                    assert_eq!(kept, priority(lane), "{at} {lane}");
+                }
             }
+            assert_eq!(here.max_segments(), here.state.max_gso_segments(), "{at} {lane}");
         }
+    }
+
+    #[tokio::test]
+    async fn where_nothing_is_cut_datagrams_are_sent_one_by_one() {
+        let (here, there) = pair((Ipv4Addr::LOCALHOST, 0).into(), Lane::Bulk);
+        let contents = &[0; 2000][..];
+        // The kernel cuts into 128 at most, and says so as an interface does that cuts nothing.
+        let destination = there.local_addr().unwrap();
+        let transmit =
+            Transmit { destination, ecn: None, contents, segment_size: Some(1), src_ip: None };
+        poll_fn(|cx| here.poll_writable(cx)).await.unwrap();
+        here.try_send(&transmit).unwrap();
+        assert_eq!(here.max_segments(), 1);
+        assert!(cut_into(1 << 16).is_err());
     }
 
     #[tokio::test]

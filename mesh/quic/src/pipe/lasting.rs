@@ -37,6 +37,10 @@ pub(crate) trait Keeper: Send + Sync {
     /// The flow is detached. Called with the flow locked: it only starts what has to be done.
     fn lost(self: Arc<Self>, flow: Lasting);
 
+    /// The flow had better be on another carrier than this. Called with the flow locked, as above; nothing
+    /// is done where nobody chooses.
+    fn leaves(self: Arc<Self>, _flow: Lasting, _carrier: Carrier) {}
+
     /// Whether another connection can come at all.
     fn is_hopeful(&self) -> bool {
         true
@@ -166,6 +170,10 @@ impl LastingInlet {
         locked(&self.held).carrier()
     }
 
+    pub(super) fn leave(&self, carrier: Carrier) {
+        locked(&self.held).leave(carrier);
+    }
+
     pub(super) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {
         poll_fn(|context| self.poll_pieces(context, pieces)).await
     }
@@ -224,6 +232,10 @@ impl LastingInlet {
 impl LastingOutlet {
     pub(super) fn carrier(&self) -> Option<Carrier> {
         locked(&self.held).carrier()
+    }
+
+    pub(super) fn leave(&self, carrier: Carrier) {
+        locked(&self.held).leave(carrier);
     }
 
     pub(super) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {

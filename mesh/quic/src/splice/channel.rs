@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rap_mesh_core::{carrier::Carrier, ended::ended_reason, shape::Direction};
+use rap_mesh_core::{ended::ended_reason, shape::Direction};
 use rap_proto::observation::EndReason;
 
 use super::{CopyEnd, Counters, Halves, Side, natural};
@@ -107,7 +107,7 @@ async fn copy(
             if let Err(unsent) = paced(received, to, pace, stopped.as_mut(), counted).await {
                 return ended(from, unsent, source);
             }
-            meter.passed(bytes, || carrier(from, to, source));
+            measure(&mut meter, bytes, (from, to, source));
             continue;
         }
         let bytes: usize = received.iter().map(Bytes::len).sum();
@@ -117,15 +117,21 @@ async fn copy(
             Err(unsent) => return ended(from, unsent, source),
         };
         meter.wrote(begun);
-        meter.passed(bytes, || carrier(from, to, source));
+        measure(&mut meter, bytes, (from, to, source));
     }
 }
 
-/// What the lane's end of a direction is on.
-fn carrier(from: &Inlet, to: &Outlet, source: Side) -> Option<Carrier> {
-    match source {
+/// So many bytes passed. What the lane's end of the direction is on may be found to be the worse carrier.
+fn measure(meter: &mut Metered, bytes: usize, (from, to, source): (&Inlet, &Outlet, Side)) {
+    let carrier = || match source {
         Side::Client => to.carrier(),
         Side::Lane => from.carrier(),
+    };
+    if let Some(worse) = meter.passed(bytes, carrier) {
+        match source {
+            Side::Client => to.leave(worse),
+            Side::Lane => from.leave(worse),
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -145,6 +148,59 @@ async fn bulk_leaves_tcp_where_that_is_measured_to_be_slower() {
     let third = download(&fabric, |status| status.known.changes == 1).await;
     assert_eq!(third.last, Some((Carrier::Quic, CarrierReason::Measured)));
     assert_eq!((third.known.leading, third.known.trials), (Carrier::Quic, 1));
+}
+
+/// A resource that counts for ever, byte by byte, as fast as the source.
+async fn numbers() -> SocketAddr {
+    serve(|mut stream| async move {
+        let mut ticks = tokio::time::interval(TICK);
+        let mut next = 0_u8;
+        let mut part = vec![0; SOURCE_RATE / 100];
+        loop {
+            for byte in &mut part {
+                (*byte, next) = (next, next.wrapping_add(1));
+            }
+            if stream.write_all(&part).await.is_err() {
+                return;
+            }
+            ticks.tick().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_runs_goes_over_to_the_carrier_that_is_measured_to_be_better() {
+    let mut fabric = Fabric::start(&[], numbers().await);
+    let slow = slow_tcp(fabric.address(EGRESS)).await;
+    fabric.plan.addresses.insert((ENTRY, EGRESS), slow);
+    fabric.plan.version += 1;
+    fabric.publish();
+
+    let session = fabric.session().await;
+    let mut channel = open(&session, Lane::Bulk).await;
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = came.clone();
+    let running = tokio::spawn(async move {
+        let (mut part, mut next) = (vec![0; 64 * 1024], 0_u8);
+        loop {
+            let length = channel.read(&mut part).await.unwrap();
+            for byte in &part[..length] {
+                assert_eq!(*byte, next, "nothing is lost or comes twice");
+                next = next.wrapping_add(1);
+            }
+            counted.fetch_add(length, Ordering::Relaxed);
+        }
+    });
+    until("tcp is measured", || known(&fabric, Lane::Bulk).known.tcp.down.is_some()).await;
+    download(&fabric, |status| status.known.quic.down.is_some()).await;
+    until("the flow goes over", || known(&fabric, Lane::Bulk).known.followed == 1).await;
+    let begun = came.load(Ordering::Relaxed);
+    // TCP would need half a minute for it.
+    until("it is as fast as quic", || came.load(Ordering::Relaxed) > begun + 30 * TCP_RATE).await;
+    assert!(!running.is_finished(), "it goes on");
+    assert_eq!(known(&fabric, Lane::Bulk).known.leading, Carrier::Quic);
+    running.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -280,6 +280,13 @@ impl Held {
         self.leg.as_ref().map(Leg::carrier)
     }
 
+    /// Asks for a connection on another carrier, if this is the one that it is on.
+    pub(super) fn leave(&self, carrier: Carrier) {
+        if let Some(me) = self.me.upgrade().filter(|_| self.carrier() == Some(carrier)) {
+            self.keeper.clone().leaves(Lasting(me), carrier);
+        }
+    }
+
     /// Says that this connection is no more, before the kernel does.
     pub(super) fn detach(&mut self) {
         if self.leg.is_some() {

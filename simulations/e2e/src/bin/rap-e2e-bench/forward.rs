@@ -115,7 +115,7 @@ fn ssh_command(fabric: &Fabric) -> Command {
     command
 }
 
-fn ssh(fabric: &Fabric, words: &[String]) -> Process {
+pub(crate) fn ssh(fabric: &Fabric, words: &[String]) -> Process {
     let mut command = ssh_command(fabric);
     command.args(words);
     Process::start("ssh", command, &fabric.logs())

@@ -63,14 +63,14 @@ pub(crate) async fn measure(fabric: &Fabric) {
 }
 
 /// Somebody who downloads and never stops.
-struct Download {
+pub(crate) struct Download {
     bytes: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     thread: thread::JoinHandle<io::Result<()>>,
 }
 
 impl Download {
-    fn start(lab: &Lab, address: SocketAddr) -> Self {
+    pub(crate) fn start(lab: &Lab, address: SocketAddr) -> Self {
         let (bytes, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, ended) = (bytes.clone(), over.clone());
         let thread = lab.inside(Space::Client, move || {
@@ -88,11 +88,11 @@ impl Download {
     }
 
     /// What has come so far.
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    fn stop(self) {
+    pub(crate) fn stop(self) {
         self.over.store(true, Ordering::Relaxed);
         let outcome = self.thread.join().expect("reading does not panic");
         outcome.expect("the download went on for as long as it was wanted");
@@ -100,7 +100,7 @@ impl Download {
 }
 
 /// How long each input took to come back, in ms and sorted, over a time.
-fn inputs(lab: &Lab, address: SocketAddr, span: Duration) -> io::Result<Vec<f64>> {
+pub(crate) fn inputs(lab: &Lab, address: SocketAddr, span: Duration) -> io::Result<Vec<f64>> {
     let typing = lab.inside(Space::Client, move || {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -119,12 +119,12 @@ fn inputs(lab: &Lab, address: SocketAddr, span: Duration) -> io::Result<Vec<f64>
     typing.join().expect("typing does not panic")
 }
 
-fn quantile(sorted: &[f64], percent: usize) -> f64 {
+pub(crate) fn quantile(sorted: &[f64], percent: usize) -> f64 {
     sorted[(sorted.len() - 1) * percent / 100]
 }
 
 /// Serves everybody who connects, until the process ends.
-fn serve(port: u16, answer: fn(TcpStream) -> io::Result<()>) {
+pub(crate) fn serve(port: u16, answer: fn(TcpStream) -> io::Result<()>) {
     for stream in bound(port).incoming() {
         let Ok(stream) = stream else { return };
         // Whoever goes has what it wanted.
@@ -132,14 +132,14 @@ fn serve(port: u16, answer: fn(TcpStream) -> io::Result<()>) {
     }
 }
 
-fn flood(mut stream: TcpStream) -> io::Result<()> {
+pub(crate) fn flood(mut stream: TcpStream) -> io::Result<()> {
     let block = vec![0; 1 << 20];
     loop {
         stream.write_all(&block)?;
     }
 }
 
-fn echo(mut stream: TcpStream) -> io::Result<()> {
+pub(crate) fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = [0; INPUT];
     loop {

@@ -8,6 +8,7 @@
 mod forward;
 mod idle;
 mod link;
+mod lossy;
 
 use std::{
     env,
@@ -18,8 +19,12 @@ use std::{
 use rap_e2e::{Fabric, Lab, Person, Process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const FAMILIES: [(&str, &[&str]); 3] =
-    [("idle", idle::FIGURES), ("forward", forward::FIGURES), ("link", link::FIGURES)];
+const FAMILIES: [(&str, &[&str]); 4] = [
+    ("idle", idle::FIGURES),
+    ("forward", forward::FIGURES),
+    ("link", link::FIGURES),
+    ("lossy", lossy::FIGURES),
+];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -49,6 +54,9 @@ async fn main() {
         }
         if !direct && wanted("link") {
             link::measure(&fabric).await;
+        }
+        if !direct && wanted("lossy") {
+            lossy::measure(&fabric).await;
         }
     }
 }
