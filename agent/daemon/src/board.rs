@@ -181,6 +181,42 @@ pub struct CountedReport {
     /// What was turned away unheard, by limit.
     pub limits: BTreeMap<String, u64>,
     pub flows: Vec<FlowsReport>,
+    #[serde(default)]
+    pub messages: Vec<MessagesReport>,
+}
+
+/// Messages of one kind of channel that ends at this egress. What is in none of the numbers of its
+/// direction waits, or was on its way when its channel ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessagesReport {
+    pub channel: rap_proto::ChannelKind,
+    pub down: MessagesDown,
+    pub up: MessagesUp,
+}
+
+/// Those for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessagesDown {
+    pub taken_in: u64,
+    pub sent: u64,
+    /// There was no more room.
+    pub full: u64,
+    /// They waited too long.
+    pub stale: u64,
+    /// They gave their place to a newer one of the same key.
+    pub coalesced: u64,
+}
+
+/// Those from clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessagesUp {
+    pub came: u64,
+    pub handed_out: u64,
+    /// They came after a newer one, gave way to one, or waited too long.
+    pub put_aside: u64,
 }
 
 /// Flows of one lane of which this node is one end.

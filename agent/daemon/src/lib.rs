@@ -39,8 +39,9 @@ pub use actors::status::{StatusError, status};
 pub use board::{
     AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
     ConnectionStatus, ControlStatus, CountedReport, FlowsReport, HoleReport, LaneReport,
-    LeasesStatus, MeshReport, MoveReport, PeerCount, PeerReport, PeersStatus, RelayedReport,
-    ShapedReport, SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
+    LeasesStatus, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport, PeerCount,
+    PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus, SpoolStatus,
+    StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

@@ -2,9 +2,10 @@
 //! a leg is for.
 //!
 //! A bound has two meters, of bytes and of datagrams, each a token bucket as RFC 2697 has it. Both
-//! directions of a flow count together. A datagram that does not fit is dropped, and counted: who
-//! sends it takes that for a loss and slows down. A stream that does not fit is not read until it
-//! does, which its sender feels. Streams have no datagrams, and count bytes alone.
+//! directions of a flow count together. A datagram counts with its headers, so that one of no bytes
+//! counts, too. One that does not fit is dropped, and counted: who sends it takes that for a loss and
+//! slows down. A stream that does not fit is not read until it does, which its sender feels. Streams
+//! have no datagrams, and count bytes alone.
 //!
 //! A relay carries legs of many organizations for one asker, another relay; so a leg counts for both.
 
@@ -25,11 +26,15 @@ pub const ASKER_BOUND: Bound = Bound::new(2_000_000, 40_000_000_000);
 /// may, who asks for many.
 pub const ORGANIZATION_BOUND: Bound = Bound::new(1_000_000, 20_000_000_000);
 
+/// What the link carries around a datagram: headers of IP and UDP, and a frame's. Many that are small
+/// weigh as much as they take.
+pub const HEADER_BYTES: usize = 48;
+
 /// So much in a second, and 50 ms of it at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {
     pub datagrams_per_second: u32,
-    /// In bits per second.
+    /// In bits per second, datagrams with their headers.
     pub rate: BitRate,
 }
 
@@ -62,12 +67,33 @@ pub struct Whose {
     pub organization: Option<OrganizationId>,
 }
 
-/// Datagrams of the same size, but for the last, that were received together.
+/// Datagrams of the same size, but for the last, that were received together: at least one, which
+/// may have no bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     pub bytes: usize,
     /// Of one datagram.
     pub stride: usize,
+}
+
+impl Run {
+    pub fn datagrams(self) -> usize {
+        self.bytes.div_ceil(self.stride()).max(1)
+    }
+
+    /// The bytes of its first so many datagrams.
+    pub fn bytes_of(self, datagrams: usize) -> usize {
+        datagrams.saturating_mul(self.stride()).min(self.bytes)
+    }
+
+    /// What the link carries for its first so many datagrams.
+    pub fn weight_of(self, datagrams: usize) -> usize {
+        self.bytes_of(datagrams).saturating_add(datagrams.saturating_mul(HEADER_BYTES))
+    }
+
+    fn stride(self) -> usize {
+        self.stride.max(1)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +104,7 @@ pub enum Quota {
     At(Moment),
 }
 
-/// What was forwarded since the start; it names nobody.
+/// What was forwarded since the start, without headers; it names nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
     pub datagrams: u64,
@@ -166,20 +192,20 @@ impl Bounds {
 
     /// How many datagrams of a run may pass: the first ones. The others are to be dropped.
     pub fn admit(&mut self, now: Moment, flow: u64, run: Run) -> usize {
-        let stride = run.stride.max(1);
-        let received = run.bytes.div_ceil(stride);
-        let (mut datagrams, mut room) = (received, run.bytes);
+        let received = run.datagrams();
+        let whole = run.weight_of(received);
+        let (mut datagrams, mut room) = (received, whole);
         self.meters(flow, |meter| {
             datagrams = datagrams.min(meter.datagrams.bytes(now) / MIN_GRANT);
             room = room.min(meter.bytes.bytes(now));
         });
-        if room < run.bytes {
-            datagrams = datagrams.min(room / stride);
+        if room < whole {
+            datagrams = datagrams.min(room / run.weight_of(1));
         }
-        let bytes = datagrams.saturating_mul(stride).min(run.bytes);
+        let bytes = run.bytes_of(datagrams);
         self.meters(flow, |meter| {
             meter.datagrams.take(now, datagrams.saturating_mul(MIN_GRANT));
-            meter.bytes.take(now, bytes);
+            meter.bytes.take(now, run.weight_of(datagrams));
         });
         self.counts.datagrams += datagrams as u64;
         self.counts.bytes += bytes as u64;

@@ -4,7 +4,9 @@
 //! socket, and ends the turn when what it took is the kernel's. Lanes are strict: a lower one has no
 //! turn while a higher one has turns or waits for them, but for its floor. That is one byte in
 //! [`LANE_FLOOR`](crate::shape::LANE_FLOOR), as the shaper has it, and where nothing passes at all, one
-//! short turn in [`LONGEST_WAIT`]: whoever is stuck on a dead link stops nobody for ever.
+//! short turn in [`LONGEST_WAIT`]: whoever is stuck on a dead link stops nobody for ever. Who has more
+//! to take when its turn is over asks for the next one with the same words, and nobody below is let in
+//! between the two.
 //!
 //! With a rate, turns are given as the rate allows them, so what is too much waits here, where it
 //! can be ordered. What a turn passes is known when it ends; until then it counts as
@@ -102,6 +104,8 @@ enum Standing {
     /// So many bytes were counted before they passed.
     Forwards {
         charged: usize,
+        /// Somebody was before it.
+        is_floor: bool,
     },
 }
 
@@ -130,16 +134,21 @@ impl LaneTurns {
         self.members.remove(&id);
     }
 
-    /// Asks for a turn. A turn that the member has is over.
+    /// Asks for a turn. A turn that the member has is over, and passed nothing.
     pub fn ask(&mut self, now: Moment, id: MemberId) -> Answer {
+        self.again(now, id, 0)
+    }
+
+    /// A member's turn is over, in which it passed so many bytes, and it asks for the next one.
+    pub fn again(&mut self, now: Moment, id: MemberId, bytes: usize) -> Answer {
         // Nobody below is let in before it asks.
-        self.finish(now, id, 0);
+        self.finish(now, id, bytes);
         let Some(lane) = self.members.get(&id).map(|member| member.lane) else {
             return Answer::Now(SHORT_TURN);
         };
         if self.rate.is_none() && !self.is_waiting() && self.is_nobody_before(lane) {
             // As nearly always.
-            self.begin(id, 0);
+            self.begin(id, 0, false);
             return Answer::Now(LONG_TURN);
         }
         let ticket = self.next_ticket;
@@ -204,10 +213,13 @@ impl LaneTurns {
             Standing::Waits { ticket } => {
                 line.waiting.remove(&(ticket, id));
             }
-            Standing::Forwards { charged } => {
+            Standing::Forwards { charged, is_floor } => {
                 line.taken -= 1;
-                // A long turn, that nobody was before, is no floor of so many bytes.
-                self.ahead.count(member.lane, bytes.min(SHORT_TURN));
+                if is_floor {
+                    self.ahead.count(member.lane, bytes);
+                } else {
+                    self.ahead.count_unhindered(member.lane, bytes);
+                }
                 // A turn from before there was a rate owes it nothing.
                 if charged > 0
                     && let Some(rate) = &mut self.rate
@@ -227,13 +239,14 @@ impl LaneTurns {
             let Some((_, id)) = line.waiting.pop_first() else { return };
             line.since = now;
             let charged = self.rate.as_mut().map_or(0, |rate| rate.charge(now, bytes));
-            self.begin(id, charged);
+            let is_floor = !self.is_nobody_before(lane);
+            self.begin(id, charged, is_floor);
             self.effects.push_back(Effect { member: id, bytes });
         }
     }
 
-    fn begin(&mut self, id: MemberId, charged: usize) {
-        if let Some(member) = self.stand(id, Standing::Forwards { charged }) {
+    fn begin(&mut self, id: MemberId, charged: usize, is_floor: bool) {
+        if let Some(member) = self.stand(id, Standing::Forwards { charged, is_floor }) {
             self.lines[index(member.lane)].taken += 1;
         }
     }

@@ -20,7 +20,13 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::{DialRequest, Dialed, Dialer, client::ChannelEnded, clock::Clock, mesh::locked};
+use crate::{
+    DialRequest, Dialed, Dialer,
+    client::ChannelEnded,
+    clock::Clock,
+    mesh::locked,
+    tally::{MessageCounts, Talking, Talks, Tally},
+};
 
 /// What the pipe between a flow and its service holds each way.
 const PIPE_BYTES: usize = 16 * 1024;
@@ -58,7 +64,7 @@ pub struct MessageChannel {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     clock: Clock,
     /// There may be something to write.
     work: Notify,
@@ -66,6 +72,8 @@ struct Shared {
     wrote: Notify,
     /// Something came.
     came: Notify,
+    /// At a node.
+    _counted: Option<Talking>,
 }
 
 /// INVARIANT: once a direction is cut it stays so, for the first reason.
@@ -85,19 +93,33 @@ impl MessageChannel {
         R: AsyncRead + Send + Unpin + 'static,
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let state = State {
+        Self::counted(policy, reader, writer, |_| None)
+    }
+
+    fn counted<R, W>(
+        policy: &Policy,
+        reader: R,
+        writer: W,
+        count: impl FnOnce(Arc<dyn Talks>) -> Option<Talking>,
+    ) -> Self
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
+        let state = Arc::new(Mutex::new(State {
             end: End::new(policy),
             flushed: false,
             send_cut: None,
             receive_cut: None,
             dropped: false,
-        };
+        }));
         let shared = Arc::new(Shared {
-            state: Mutex::new(state),
+            state: state.clone(),
             clock: Clock::start(),
             work: Notify::new(),
             wrote: Notify::new(),
             came: Notify::new(),
+            _counted: count(state),
         });
         tokio::spawn(drive::drive(shared.clone(), reader, writer));
         Self { shared }
@@ -190,6 +212,13 @@ impl MessageChannel {
     }
 }
 
+impl Talks for Mutex<State> {
+    fn counts(&self) -> MessageCounts {
+        let state = locked(self);
+        MessageCounts { down: state.end.counters(), up: state.end.arrived() }
+    }
+}
+
 impl Drop for MessageChannel {
     fn drop(&mut self) {
         locked(&self.shared.state).dropped = true;
@@ -209,12 +238,18 @@ const fn because(reason: &EndReason) -> ChannelEnded {
 
 /// Reaches what serves a channel of this kind: a byte stream's target, or a service for messages, to
 /// which the flow is a byte stream as well.
-pub(crate) async fn dial(dialer: &dyn Dialer, request: DialRequest) -> Result<Dialed, Refusal> {
+pub(crate) async fn dial(
+    dialer: &dyn Dialer,
+    tally: &Tally,
+    request: DialRequest,
+) -> Result<Dialed, Refusal> {
     let Some(policy) = Policy::of(request.channel) else { return dialer.dial(request).await };
     let service = dialer.messages().ok_or_else(|| refusal(RefusalCode::ChannelNotServed))?;
     let (near, far) = duplex(PIPE_BYTES);
     let (reader, writer) = split(far);
-    let channel = MessageChannel::start(policy, reader, writer);
+    let kind = request.channel;
+    let count = |channel| Some(tally.talk(kind, channel));
+    let channel = MessageChannel::counted(policy, reader, writer, count);
     let worker_died = service.accept(request, channel).await?;
     Ok(Dialed { stream: Box::new(near), worker_died })
 }

@@ -1,6 +1,7 @@
 //! The relay: flows of other nodes' datagrams, and streams of their bytes, set up over
 //! authenticated hops and forwarded blind.
 
+mod batch;
 mod forward;
 mod looks;
 mod onward;

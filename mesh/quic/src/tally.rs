@@ -7,10 +7,11 @@ use std::{
 };
 
 use rap_mesh_core::{
+    channel::{self, Arrived},
     holes,
     lane_path::{Happened, RecoveryStep, SwitchReason},
 };
-use rap_proto::{Lane, RefusalCode};
+use rap_proto::{ChannelKind, Lane, RefusalCode};
 
 use crate::{
     mesh::{Mesh, locked},
@@ -30,6 +31,8 @@ pub struct Counted {
     /// What was turned away before anybody could be told a reason.
     pub limits: BTreeMap<Limit, u64>,
     pub flows: BTreeMap<(FlowEnd, Lane), FlowCounts>,
+    /// Messages of the channels that end here, at the egress.
+    pub messages: BTreeMap<ChannelKind, MessageCounts>,
 }
 
 /// A limit that is reached before a request is read.
@@ -64,6 +67,16 @@ pub struct FlowCounts {
     pub down: u64,
 }
 
+/// What became of messages. What is in none of the numbers of its direction waits, or was on its way
+/// when its channel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MessageCounts {
+    /// Towards clients.
+    pub down: channel::Counters,
+    /// From clients.
+    pub up: Arrived,
+}
+
 impl Limit {
     pub const ALL: [Self; 4] =
         [Self::QuicConnections, Self::TcpConnections, Self::ClientStreams, Self::LaneStreams];
@@ -89,16 +102,23 @@ impl FlowEnd {
     }
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Tally(Mutex<State>);
+/// Cheap to clone: the same tally.
+#[derive(Clone, Default)]
+pub(crate) struct Tally(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
-    /// Of flows, those that are over.
+    /// Of flows and of channels of messages, those that are over.
     counted: Counted,
     /// There are no more of them than channels and flows of lanes.
     passing: BTreeMap<u64, (FlowEnd, Lane, Arc<Counters>)>,
+    talking: BTreeMap<u64, (ChannelKind, Arc<dyn Talks>)>,
     last: u64,
+}
+
+/// A channel of messages, which counts for itself.
+pub(crate) trait Talks: Send + Sync {
+    fn counts(&self) -> MessageCounts;
 }
 
 impl Tally {
@@ -136,7 +156,51 @@ impl Tally {
             flows.open += 1;
             flows.add(counters);
         }
+        for (kind, channel) in state.talking.values() {
+            counted.messages.entry(*kind).or_default().add(channel.counts());
+        }
         counted
+    }
+
+    /// Counts what becomes of a channel's messages, until what is returned is dropped.
+    pub(crate) fn talk(&self, kind: ChannelKind, channel: Arc<dyn Talks>) -> Talking {
+        let mut state = locked(&self.0);
+        state.last += 1;
+        let number = state.last;
+        state.talking.insert(number, (kind, channel));
+        Talking { tally: self.clone(), number }
+    }
+}
+
+/// A channel of messages that ends here.
+pub(crate) struct Talking {
+    tally: Tally,
+    number: u64,
+}
+
+impl Drop for Talking {
+    fn drop(&mut self) {
+        let mut state = locked(&self.tally.0);
+        if let Some((kind, channel)) = state.talking.remove(&self.number) {
+            state.counted.messages.entry(kind).or_default().add(channel.counts());
+        }
+    }
+}
+
+impl MessageCounts {
+    fn add(&mut self, Self { down, up }: Self) {
+        for (all, more) in [
+            (&mut self.down.taken_in, down.taken_in),
+            (&mut self.down.sent, down.sent),
+            (&mut self.down.dropped_full, down.dropped_full),
+            (&mut self.down.dropped_stale, down.dropped_stale),
+            (&mut self.down.coalesced, down.coalesced),
+            (&mut self.up.came, up.came),
+            (&mut self.up.handed_out, up.handed_out),
+            (&mut self.up.put_aside, up.put_aside),
+        ] {
+            *all = all.saturating_add(more);
+        }
     }
 }
 
@@ -197,6 +261,8 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
 
     #[test]
@@ -213,5 +279,36 @@ mod tests {
         assert_eq!(of(FlowEnd::Egress).open, 1);
         tally.end(other);
         assert!(locked(&tally.0).passing.is_empty());
+    }
+
+    #[derive(Default)]
+    struct Said(AtomicU64);
+
+    impl Talks for Said {
+        fn counts(&self) -> MessageCounts {
+            let sent = self.0.load(Ordering::Relaxed);
+            let down = channel::Counters { sent, ..channel::Counters::default() };
+            let up = Arrived { put_aside: 2 * sent, ..Arrived::default() };
+            MessageCounts { down, up }
+        }
+    }
+
+    #[test]
+    fn the_messages_of_a_channel_count_while_it_is_open_and_once_when_it_is_over() {
+        let (tally, said) = (Tally::default(), Arc::new(Said::default()));
+        let talking = tally.talk(ChannelKind::Render, said.clone());
+        let of = || {
+            let counts = tally.read().messages[&ChannelKind::Render];
+            (counts.down.sent, counts.up.put_aside)
+        };
+        assert_eq!(of(), (0, 0));
+        said.0.store(5, Ordering::Relaxed);
+        let other = tally.talk(ChannelKind::Render, said);
+        assert_eq!(of(), (10, 20));
+        drop(talking);
+        assert_eq!(of(), (10, 20));
+        drop(other);
+        assert_eq!(of(), (10, 20));
+        assert!(locked(&tally.0).talking.is_empty());
     }
 }

@@ -72,6 +72,10 @@ pub trait Turn {
 
     /// So many were taken.
     fn passed(&mut self, bytes: usize);
+
+    /// Ends this turn and waits for the next one, as [`Gate::turn`] does. Between the two, nobody comes
+    /// to a turn who would not have come to one before this turn was over.
+    fn again(&mut self) -> impl Future<Output = ()> + Send;
 }
 
 /// It is always everybody's turn.
@@ -89,6 +93,8 @@ impl Turn for () {
     }
 
     fn passed(&mut self, _: usize) {}
+
+    async fn again(&mut self) {}
 }
 
 /// Passes bytes on until the end of `from`, then ends `to`. `bytes` counts them as they go.
@@ -99,24 +105,34 @@ pub async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io
     pass_in_turns(from, to, bytes, &Open).await
 }
 
-/// The same, in the turns that `gate` gives. A turn is over when what was taken has been offered to
-/// `to`: nobody else waits for a receiver that reads nothing.
+/// The same, in the turns that `gate` gives. A turn is for what is taken at once. It goes over into
+/// the next one while there is more and `to` takes it, and ends otherwise: nobody else waits for a
+/// sender that is silent, or for a receiver that reads nothing.
 ///
 /// # Errors
 /// As [`pass`] does.
-pub async fn pass_in_turns(
+pub async fn pass_in_turns<G: Gate>(
     from: &impl Socket,
     to: &impl Socket,
     bytes: &AtomicU64,
-    gate: &impl Gate,
+    gate: &G,
 ) -> io::Result<()> {
     let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
     // Somebody who has many pipes is given small ones, which do, too.
     let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
     let mut in_a_row = 0;
+    let mut held: Option<G::Turn<'_>> = None;
     loop {
-        from.ready(Interest::READABLE).await?;
-        let mut turn = gate.turn().await;
+        let mut turn = match held.take() {
+            None => {
+                from.ready(Interest::READABLE).await?;
+                gate.turn().await
+            }
+            Some(mut turn) => {
+                turn.again().await;
+                turn
+            }
+        };
         let most = turn.room().min(PIPE_BYTES);
         let read = from.attempt(Interest::READABLE, || part(from, &pipe_in, most));
         let Some(mut waiting) = unless_blocked(read)? else { continue };
@@ -129,7 +145,7 @@ pub async fn pass_in_turns(
         let moved = unless_blocked(written)?.unwrap_or(0);
         bytes.fetch_add(moved as u64, Ordering::Relaxed);
         waiting -= moved;
-        drop(turn);
+        held = (waiting == 0).then_some(turn);
         while waiting > 0 {
             let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES)).await?;
             bytes.fetch_add(moved as u64, Ordering::Relaxed);
@@ -174,7 +190,7 @@ fn part(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{fs::File, os::fd::BorrowedFd};
+    use std::{fs::File, os::fd::BorrowedFd, sync::Mutex};
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -275,6 +291,10 @@ mod tests {
         fn passed(&mut self, bytes: usize) {
             self.0.1.fetch_add(bytes as u64, Ordering::Relaxed);
         }
+
+        async fn again(&mut self) {
+            self.0.0.acquire().await.unwrap().forget();
+        }
     }
 
     #[tokio::test]
@@ -299,6 +319,94 @@ mod tests {
         let (passed, read) = tokio::join!(passing, there.read_to_end(&mut received));
         passed.unwrap();
         assert_eq!((read.unwrap(), gate.1.load(Ordering::Relaxed)), (7_000, 10_000));
+    }
+
+    /// Gives a turn of so many bytes whenever it is asked, and says what became of them.
+    struct Recorder(usize, Mutex<Vec<&'static str>>);
+
+    struct Recorded<'a>(&'a Recorder);
+
+    impl Recorder {
+        fn say(&self, word: &'static str) {
+            self.1.lock().unwrap().push(word);
+        }
+    }
+
+    impl Gate for Recorder {
+        type Turn<'a> = Recorded<'a>;
+
+        async fn turn(&self) -> Recorded<'_> {
+            self.say("begun");
+            Recorded(self)
+        }
+    }
+
+    impl Turn for Recorded<'_> {
+        fn room(&self) -> usize {
+            self.0.0
+        }
+
+        fn passed(&mut self, _: usize) {
+            self.0.say("passed");
+        }
+
+        async fn again(&mut self) {
+            self.0.say("again");
+        }
+    }
+
+    impl Drop for Recorded<'_> {
+        fn drop(&mut self) {
+            self.0.say("over");
+        }
+    }
+
+    /// Whoever waits below would else come between.
+    #[tokio::test]
+    async fn while_there_is_more_one_turn_goes_over_into_the_next() {
+        let (mut here, from) = UnixStream::pair().unwrap();
+        let (to, _there) = UnixStream::pair().unwrap();
+        let gate = Recorder(1_000, Mutex::default());
+        here.write_all(&[7; 3_000]).await.unwrap();
+        drop(here);
+        pass_in_turns(&from, &to, &AtomicU64::new(0), &gate).await.unwrap();
+        let said = gate.1.into_inner().unwrap();
+        let parts = ["begun", "passed", "again", "passed", "again", "passed", "again", "over"];
+        assert_eq!(said, parts);
+    }
+
+    /// Passes bytes until this was said last.
+    async fn pass_until(from: &UnixStream, to: &UnixStream, gate: &Recorder, last: &[&str]) {
+        let said = async {
+            while !gate.1.lock().unwrap().ends_with(last) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let bytes = AtomicU64::new(0);
+        tokio::select! {
+            _ = pass_in_turns(from, to, &bytes, gate) => panic!("both ends are there"),
+            () = said => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_over_when_the_sender_is_silent() {
+        let (mut here, from) = UnixStream::pair().unwrap();
+        let (to, _there) = UnixStream::pair().unwrap();
+        let gate = Recorder(1_000, Mutex::default());
+        here.write_all(b"a word").await.unwrap();
+        pass_until(&from, &to, &gate, &["begun", "passed", "again", "over"]).await;
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_over_when_the_receiver_takes_no_more() {
+        let (mut here, from) = UnixStream::pair().unwrap();
+        let (to, _there) = UnixStream::pair().unwrap();
+        let gate = Recorder(1_000, Mutex::default());
+        to.writable().await.unwrap();
+        while to.try_write(&[7; 1_000]).is_ok() {}
+        here.write_all(&[7; 3_000]).await.unwrap();
+        pass_until(&from, &to, &gate, &["begun", "passed", "over"]).await;
     }
 
     #[tokio::test]

@@ -6,10 +6,10 @@ use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
     CarrierStatus, ClassName, ClassStatus, Counted, Counts, Dialer, Identity, Measured,
-    MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MoveStatus, One, Path,
-    RelayedStatus, Sections, View,
+    MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MessageCounts, MoveStatus, One,
+    Path, RelayedStatus, Sections, View,
 };
-use rap_proto::{Authority, BitRate, key::LocalKey, wire::node_api::Credentials};
+use rap_proto::{Authority, BitRate, ChannelKind, key::LocalKey, wire::node_api::Credentials};
 
 use crate::{
     actors::{
@@ -22,7 +22,8 @@ use crate::{
     },
     board::{
         CarrierMeasured, CarrierReport, ClassReport, CountedReport, FlowsReport, HoleReport,
-        LaneReport, MeshReport, MoveReport, RelayedReport, ShapedReport,
+        LaneReport, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport,
+        RelayedReport, ShapedReport,
     },
     leases::NodeLeases,
     shell::{MAILBOX, Slot},
@@ -247,6 +248,24 @@ fn counted_report(counted: &Counted) -> CountedReport {
                 down: flows.down,
             })
             .collect(),
+        messages: counted.messages.iter().map(|(kind, counts)| messages(*kind, *counts)).collect(),
+    }
+}
+
+const fn messages(
+    channel: ChannelKind,
+    MessageCounts { down, up }: MessageCounts,
+) -> MessagesReport {
+    MessagesReport {
+        channel,
+        down: MessagesDown {
+            taken_in: down.taken_in,
+            sent: down.sent,
+            full: down.dropped_full,
+            stale: down.dropped_stale,
+            coalesced: down.coalesced,
+        },
+        up: MessagesUp { came: up.came, handed_out: up.handed_out, put_aside: up.put_aside },
     }
 }
 

@@ -1,8 +1,8 @@
 //! The mesh: peers, lanes and their paths, holes, flows, and what was turned away.
 
-use rap_mesh::{FlowEnd, Limit, RecoveryStep, SwitchReason};
+use rap_mesh::{FlowEnd, Limit, RecoveryStep, SwitchReason, channel::Policy};
 use rap_mesh_core::peers;
-use rap_proto::{Lane, RefusalCode, hole};
+use rap_proto::{ChannelKind, Lane, RefusalCode, hole};
 
 use super::Page;
 use crate::{LaneReport, MeshReport, MoveReport, PeersStatus};
@@ -123,8 +123,39 @@ pub(super) fn flows(page: &mut Page, mesh: &MeshReport) {
             family.of(labels, bytes);
         }
     }
+    messages(page, mesh);
     on_tcp(page, mesh);
     shaped(page, mesh);
+}
+
+fn messages(page: &mut Page, mesh: &MeshReport) {
+    let kinds = || ChannelKind::ALL.iter().filter(|kind| Policy::of(**kind).is_some());
+    let of = |kind: ChannelKind| {
+        let found = mesh.counted.messages.iter().find(|it| it.channel == kind);
+        found.map_or_else(Default::default, |it| (it.down, it.up))
+    };
+    let help = "Messages of channels that end here; up is from clients.";
+    let mut family = page.counter("rap_node_messages_total", help);
+    for kind in kinds() {
+        let (down, up) = of(*kind);
+        for (direction, count) in [("up", up.came), ("down", down.taken_in)] {
+            family.of([("channel", kind.as_str()), ("direction", direction)], count);
+        }
+    }
+    let help = "Those of them that were dropped or gave way to newer ones, by reason.";
+    let mut family = page.counter("rap_node_messages_left_out_total", help);
+    for kind in kinds() {
+        let (down, up) = of(*kind);
+        for (direction, reason, count) in [
+            ("up", "put_aside", up.put_aside),
+            ("down", "full", down.full),
+            ("down", "stale", down.stale),
+            ("down", "coalesced", down.coalesced),
+        ] {
+            let labels = [("channel", kind.as_str()), ("direction", direction), ("reason", reason)];
+            family.of(labels, count);
+        }
+    }
 }
 
 fn on_tcp(page: &mut Page, mesh: &MeshReport) {

@@ -14,8 +14,8 @@ use super::{
     *,
 };
 use crate::{
-    CertificateStatus, ClassReport, FlowsReport, HoleReport, LaneReport, MetricsAt, PeerCount,
-    SnapshotStatus, board::Board,
+    CertificateStatus, ClassReport, FlowsReport, HoleReport, LaneReport, MessagesDown,
+    MessagesReport, MessagesUp, MetricsAt, PeerCount, SnapshotStatus, board::Board,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -90,6 +90,11 @@ fn report() -> StatusReport {
         up: 1_000,
         down: 2_000,
     }];
+    report.mesh.counted.messages = vec![MessagesReport {
+        channel: rap_proto::ChannelKind::VpnPackets,
+        down: MessagesDown { taken_in: 90, sent: 50, full: 30, stale: 8, coalesced: 0 },
+        up: MessagesUp { came: 40, handed_out: 37, put_aside: 3 },
+    }];
     report.peers.counts =
         vec![PeerCount { class: "active".to_owned(), is_relay: true, count: 2, up: 1, resting: 0 }];
     report.peers.recovery_steps.insert("discovery".to_owned(), 5);
@@ -116,6 +121,12 @@ fn numbers_are_those_of_the_report() {
         "rap_node_refusals_total{code=\"limit_reached\"} 4",
         "rap_node_flow_bytes_total{end=\"egress\",lane=\"bulk\",direction=\"down\"} 2000",
         "rap_node_flows_total{end=\"egress\",lane=\"bulk\"} 6",
+        "rap_node_messages_total{channel=\"vpn_packets\",direction=\"down\"} 90",
+        "rap_node_messages_total{channel=\"vpn_packets\",direction=\"up\"} 40",
+        "rap_node_messages_left_out_total{channel=\"vpn_packets\",direction=\"down\",reason=\"full\"} 30",
+        "rap_node_messages_left_out_total{channel=\"vpn_packets\",direction=\"down\",reason=\"stale\"} 8",
+        "rap_node_messages_left_out_total{channel=\"vpn_packets\",direction=\"up\",reason=\"put_aside\"} 3",
+        "rap_node_messages_left_out_total{channel=\"input\",direction=\"down\",reason=\"coalesced\"} 0",
         "rap_node_shaped_wait_seconds_total{direction=\"up\"} 12.034",
         "rap_node_lane_refused_datagrams 10",
         "rap_node_spool_waiting 7",

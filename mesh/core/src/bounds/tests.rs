@@ -21,9 +21,10 @@ const fn within(flow: Bound, asker: Bound, organization: Bound) -> Limits {
     Limits { flow, asker, organization }
 }
 
-/// So many datagrams of a thousand bytes.
+/// So many datagrams of a thousand bytes with their headers.
 const fn run(datagrams: usize) -> Run {
-    Run { bytes: datagrams * 1_000, stride: 1_000 }
+    let stride = 1_000 - HEADER_BYTES;
+    Run { bytes: datagrams * stride, stride }
 }
 
 #[test]
@@ -35,8 +36,8 @@ fn bytes_beyond_the_bound_of_a_flow_are_dropped_and_counted_and_the_flow_goes_on
     assert_eq!(bounds.admit(at(0), 1, run(1)), 0);
     assert_eq!(bounds.admit(at(20), 1, run(40)), 20, "20 ms later");
     let counts = bounds.counts();
-    assert_eq!((counts.datagrams, counts.bytes), (70, 70_000));
-    assert_eq!((counts.dropped_datagrams, counts.dropped_bytes), (51, 51_000));
+    assert_eq!((counts.datagrams, counts.bytes), (70, run(70).bytes as u64));
+    assert_eq!((counts.dropped_datagrams, counts.dropped_bytes), (51, run(51).bytes as u64));
 }
 
 #[test]
@@ -47,6 +48,22 @@ fn datagrams_beyond_the_bound_are_dropped_however_small() {
     assert_eq!(bounds.admit(at(0), 1, small), 50, "of sixty");
     assert_eq!(bounds.counts().dropped_bytes, 99, "the last one is shorter");
     assert_eq!(bounds.admit(at(10), 1, small), 10);
+}
+
+#[test]
+fn datagrams_of_no_bytes_count_with_their_headers() {
+    let empty = Run { bytes: 0, stride: 0 };
+    let passed = |limits| {
+        let mut bounds = Bounds::new(limits);
+        bounds.begin(at(0), 1, of(1, None));
+        let passed: usize = (0..2_000).map(|_| bounds.admit(at(0), 1, empty)).sum();
+        let counts = bounds.counts();
+        assert_eq!((counts.datagrams, counts.bytes), (passed as u64, 0));
+        assert_eq!((counts.dropped_datagrams, counts.dropped_bytes), (2_000 - passed as u64, 0));
+        passed
+    };
+    assert_eq!(passed(within(DATAGRAMS, WIDE, WIDE)), 50);
+    assert_eq!(passed(within(BYTES, WIDE, WIDE)), 50_000 / HEADER_BYTES);
 }
 
 #[test]
@@ -102,7 +119,8 @@ fn the_slowest_bound_lets_a_datagram_through_now_and_then() {
     let slowest = Bound::new(1, 8_000);
     let mut bounds = Bounds::new(within(slowest, slowest, slowest));
     bounds.begin(at(0), 1, of(1, Some(1)));
-    let datagram = Run { bytes: 1_200, stride: 1_200 };
+    let stride = 1_200 - HEADER_BYTES;
+    let datagram = Run { bytes: stride, stride };
     let passed = (0..60).filter(|second| bounds.admit(at(second * 1_000), 1, datagram) == 1);
     assert!((50..60).contains(&passed.count()), "a kilobyte in a second");
 }

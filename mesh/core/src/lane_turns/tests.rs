@@ -67,6 +67,59 @@ fn so_many_bytes_ahead_a_lower_lane_has_one_short_turn() {
 }
 
 #[test]
+fn whoever_has_more_goes_on_and_nobody_below_comes_between() {
+    let (mut turns, members) = joined(&[Lane::Interactive, Lane::Media, Lane::Bulk]);
+    let [keys, media, bulk] = members[..] else { unreachable!() };
+    turns.ask(at(0), keys);
+    turns.ask(at(0), media);
+    turns.ask(at(0), bulk);
+    for _ in 0..10 {
+        assert_eq!(turns.again(at(1), keys, 100), Answer::Now(LONG_TURN));
+        assert!(granted(&mut turns).is_empty());
+    }
+    turns.end(at(2), keys, 100);
+    assert_eq!(granted(&mut turns), [(media, LONG_TURN)]);
+    // The other way round there is no going on.
+    turns.ask(at(3), keys);
+    assert_eq!(turns.again(at(3), media, 100), Answer::Later);
+}
+
+#[test]
+fn a_floor_is_of_all_bytes_before_it_however_many_a_turn_has() {
+    for bytes in [1_200, SHORT_TURN, LONG_TURN] {
+        let (mut turns, members) = joined(&[Lane::Interactive, Lane::Bulk]);
+        let [keys, bulk] = members[..] else { unreachable!() };
+        turns.ask(at(0), keys);
+        turns.ask(at(0), bulk);
+        let (mut ahead, mut floor) = (0, 0);
+        while ahead < 100 * LONG_TURN {
+            assert_eq!(turns.again(at(0), keys, bytes), Answer::Now(LONG_TURN));
+            ahead += bytes;
+            for (member, room) in granted(&mut turns) {
+                floor += room;
+                assert_eq!(turns.again(at(0), member, room), Answer::Later);
+            }
+        }
+        let due = (ahead + floor) / usize::try_from(LANE_FLOOR).unwrap();
+        assert!(floor.abs_diff(due) <= due / 10, "{bytes}: {floor} of {ahead}, not {due}");
+    }
+}
+
+#[test]
+fn what_a_lane_had_while_nobody_was_before_it_takes_nothing_from_its_floor() {
+    let (mut turns, members) = joined(&[Lane::Interactive, Lane::Bulk]);
+    let [keys, bulk] = members[..] else { unreachable!() };
+    turns.ask(at(0), keys);
+    turns.end(at(0), keys, 100);
+    assert_eq!(turns.ask(at(0), bulk), Answer::Now(LONG_TURN));
+    turns.end(at(0), bulk, LONG_TURN);
+    turns.ask(at(0), keys);
+    assert_eq!(turns.ask(at(0), bulk), Answer::Later);
+    turns.again(at(0), keys, 23_000);
+    assert_eq!(granted(&mut turns), [(bulk, SHORT_TURN)]);
+}
+
+#[test]
 fn whoever_is_stuck_in_its_turn_stops_a_lane_for_so_long_and_no_longer() {
     let (mut turns, members) = joined(&[Lane::Interactive, Lane::Bulk, Lane::Bulk]);
     turns.ask(at(0), members[0]);
@@ -171,8 +224,7 @@ fn shares(wanted: [bool; 3], bytes: usize) -> [u64; 3] {
             continue;
         };
         passed[index(lane_of(id))] += bytes as u64;
-        turns.end(now, id, bytes);
-        if turns.ask(now, id) != Answer::Later {
+        if turns.again(now, id, bytes) != Answer::Later {
             forwards.push_back(id);
         }
     }
@@ -198,7 +250,8 @@ fn each_lane_has_its_floor_and_the_highest_has_the_rest() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Ask(usize),
+    /// Of a turn that it has, so many bytes passed.
+    Ask(usize, usize),
     End(usize, usize),
     Pass(u64),
     Rate(Option<u64>),
@@ -206,7 +259,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        4 => (0..LANES.len()).prop_map(Step::Ask),
+        4 => (0..LANES.len(), 0..100_000_usize).prop_map(|(of, bytes)| Step::Ask(of, bytes)),
         4 => (0..LANES.len(), 0..100_000_usize).prop_map(|(of, bytes)| Step::End(of, bytes)),
         2 => (0..30_000_u64).prop_map(Step::Pass),
         1 => proptest::option::of(100_000..1_000_000_000_u64).prop_map(Step::Rate),
@@ -225,9 +278,9 @@ proptest! {
             let due = turns.ahead.due();
             let mut begun = Vec::new();
             match step {
-                Step::Ask(of) => {
+                Step::Ask(of, passed) => {
                     (waits[of], forwards[of]) = (true, false);
-                    if let Answer::Now(bytes) = turns.ask(at(now), members[of]) {
+                    if let Answer::Now(bytes) = turns.again(at(now), members[of], passed) {
                         begun.push((members[of], bytes));
                     }
                 }

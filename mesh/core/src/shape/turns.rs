@@ -47,6 +47,14 @@ impl Ahead {
             self.0 = self.0.saturating_sub(bytes.saturating_mul(LANE_FLOOR - 1));
         }
     }
+
+    /// Counts what the others had while nothing was before them: they wait for no more of their floor
+    /// than it leaves, and owe nothing.
+    fn count_unhindered(&mut self, bytes: usize) {
+        let before = self.0;
+        self.count(false, bytes);
+        self.0 = self.0.max(before.min(0));
+    }
 }
 
 /// How far those before each of the lower lanes are ahead of its floor. Bulk's is of all the others
@@ -63,6 +71,18 @@ impl LanesAhead {
             self.media.count(lane == Lane::Interactive, bytes);
         }
         self.bulk.count(lane != Lane::Bulk, bytes);
+    }
+
+    /// The same for what a lane had while nobody was before it, however much that was.
+    pub(crate) fn count_unhindered(&mut self, lane: Lane, bytes: usize) {
+        match lane {
+            Lane::Interactive => self.count(lane, bytes),
+            Lane::Media => {
+                self.media.count_unhindered(bytes);
+                self.bulk.count(true, bytes);
+            }
+            Lane::Bulk => self.bulk.count_unhindered(bytes),
+        }
     }
 
     pub(crate) const fn due(self) -> LanesDue {

@@ -69,7 +69,7 @@ pub(crate) async fn reach(
         channel,
         traceparent: mesh.continue_trace(&span, request.traceparent),
     };
-    let dialling = messages::dial(&*mesh.dialer, asked).instrument(span);
+    let dialling = messages::dial(&*mesh.dialer, &mesh.tally, asked).instrument(span);
     let dialled = timeout(TARGET_DIAL_TIMEOUT, dialling).await;
     let dialed = dialled
         .unwrap_or_else(|_| Err(refusal(RefusalCode::TargetUnreachable)))

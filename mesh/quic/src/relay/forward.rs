@@ -12,8 +12,9 @@ use std::{
 use rap_proto::Moment;
 
 use super::{
-    socket::{Batch, FlowSocket},
-    turns::{Carried, Way},
+    batch::Batch,
+    socket::FlowSocket,
+    turns::{Carried, Turn, Way},
 };
 use crate::clock::Clock;
 
@@ -55,24 +56,47 @@ impl Forwarding {
         let mut batch = Batch::new();
         loop {
             from.readable().await?;
-            for _ in 0..BATCHES_IN_A_ROW {
-                let mut turn = way.next_turn().await;
-                match from.receive(&mut batch, turn.room()) {
-                    Ok(()) => {
-                        turn.admit(&mut batch);
-                        // While the link has no room, it stays this flow's turn.
-                        to.send(&batch).await?;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    // The other side's port is closed for now (ICMP); it may open again.
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                    Err(error) if is_passing(&error) => {}
-                    Err(error) => return Err(error),
+            let mut turn = way.next_turn().await;
+            let mut batches = 0;
+            while pass_on(from, to, &mut batch, &mut turn).await? {
+                batches += 1;
+                if batches % BATCHES_IN_A_ROW == 0 {
+                    self.used();
+                    tokio::task::yield_now().await;
                 }
+                // While there is more, the lanes below do not come between.
+                turn.again().await;
             }
-            self.last_used.store(self.clock.moment().micros(), Ordering::Relaxed);
+            drop(turn);
+            self.used();
             tokio::task::yield_now().await;
         }
+    }
+
+    fn used(&self) {
+        self.last_used.store(self.clock.moment().micros(), Ordering::Relaxed);
+    }
+}
+
+/// Forwards what there is, as much as the turn has room for. False when there is nothing.
+async fn pass_on(
+    from: &FlowSocket,
+    to: &FlowSocket,
+    batch: &mut Batch,
+    turn: &mut Turn<'_>,
+) -> io::Result<bool> {
+    match from.receive(batch, turn.room()) {
+        Ok(()) => {
+            turn.admit(batch);
+            // While the link has no room, it stays this flow's turn.
+            to.send(batch).await?;
+            Ok(true)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        // The other side's port is closed for now (ICMP); it may open again.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(true),
+        Err(error) if is_passing(&error) => Ok(true),
+        Err(error) => Err(error),
     }
 }
 

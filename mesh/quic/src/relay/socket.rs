@@ -1,4 +1,4 @@
-//! One connected UDP socket of a relayed flow, and the batches that it forwards.
+//! One connected UDP socket of a relayed flow.
 
 use std::{
     future::poll_fn,
@@ -7,18 +7,10 @@ use std::{
 };
 
 use quinn_udp::{RecvMeta, Transmit};
-use rap_mesh_core::bounds::Run;
 use rap_proto::{Lane, wire::hop::KNOCK_BYTES};
 
+use super::batch::{Batch, From, Piece};
 use crate::{Network, RelayedUdp};
-
-/// Datagrams, or runs of them, that are received at once.
-const BATCH: usize = 16;
-/// Room for one run: as much as the kernel puts together.
-const RUN_BYTES: usize = 64 * 1024;
-/// What the link carries around a datagram: headers of IP and UDP, and a frame's. Many that are small
-/// weigh as much as they take.
-const OVERHEAD: usize = 48;
 
 /// A socket that has its port before it is known with whom it will speak: until then only whoever
 /// is about to say so can send to it.
@@ -33,64 +25,6 @@ pub(super) struct FlowSocket {
     peer: SocketAddr,
     /// The knock that made it: repeated, it is no part of the flow.
     knock: Option<[u8; KNOCK_BYTES]>,
-}
-
-/// Room for one batch. Only what is used of it takes up memory.
-pub(super) struct Batch {
-    bytes: Vec<u8>,
-    runs: [RecvMeta; BATCH],
-    received: usize,
-    strangers: u64,
-}
-
-impl Batch {
-    pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; BATCH * RUN_BYTES],
-            runs: [RecvMeta::default(); BATCH],
-            received: 0,
-            strangers: 0,
-        }
-    }
-
-    /// How many datagrams of it were left out because they came from elsewhere.
-    pub(super) const fn strangers(&self) -> u64 {
-        self.strangers
-    }
-
-    /// Leaves out the last datagrams of a run that `admit` does not want. Says how many bytes stay, as
-    /// the link counts them.
-    pub(super) fn shorten(&mut self, mut admit: impl FnMut(Run) -> usize) -> usize {
-        let runs = self.runs[..self.received].iter_mut().filter(|run| run.len > 0);
-        let lengths = runs.map(|run| {
-            let stride = run.stride.max(1);
-            let datagrams = admit(Run { bytes: run.len, stride });
-            run.len = run.len.min(datagrams.saturating_mul(stride));
-            run.len + run.len.div_ceil(stride) * OVERHEAD
-        });
-        lengths.sum()
-    }
-
-    /// Empties the runs that others sent before the socket was told who its peer is.
-    fn leave_out_strangers(&mut self, peer: SocketAddr) {
-        let is_peer = |from: SocketAddr| {
-            from.port() == peer.port() && from.ip().to_canonical() == peer.ip().to_canonical()
-        };
-        for run in self.runs[..self.received].iter_mut().filter(|run| !is_peer(run.addr)) {
-            self.strangers += run.len.div_ceil(run.stride.max(1)) as u64;
-            run.len = 0;
-        }
-    }
-
-    /// Empties the runs that are this datagram, once or several times, and nothing else.
-    fn leave_out(&mut self, datagram: &[u8]) {
-        let runs = self.runs[..self.received].iter_mut().zip(self.bytes.chunks(RUN_BYTES));
-        for (run, bytes) in runs {
-            if bytes[..run.len].chunks(run.stride.max(1)).all(|one| one == datagram) {
-                run.len = 0;
-            }
-        }
-    }
 }
 
 impl Promised {
@@ -221,37 +155,19 @@ impl FlowSocket {
         poll_fn(|cx| self.socket.poll_readable(cx)).await
     }
 
-    /// Receives what is there, at most one batch, and of runs as many as have `room` for sure.
+    /// Receives what is there, at most one batch, and of about as many bytes as have `room`.
     pub(super) fn receive(&self, batch: &mut Batch, room: usize) -> io::Result<()> {
-        (batch.received, batch.strangers) = (0, 0);
-        let mut rooms = batch.bytes.chunks_mut(RUN_BYTES);
-        let mut slices: [IoSliceMut<'_>; BATCH] =
-            std::array::from_fn(|_| IoSliceMut::new(rooms.next().unwrap_or_default()));
-        let most = (room / RUN_BYTES).clamp(1, BATCH);
-        batch.received = self.socket.try_receive(&mut slices[..most], &mut batch.runs)?;
-        batch.leave_out_strangers(self.peer);
-        if let Some(knock) = &self.knock {
-            batch.leave_out(knock);
-        }
-        Ok(())
+        let from = From { peer: self.peer, knock: self.knock.as_ref().map(|knock| &knock[..]) };
+        batch.fill(room, from, |rooms, runs| self.socket.try_receive(rooms, runs))
     }
 
     /// Sends a batch on unchanged: the same boundaries, the same congestion marks.
     pub(super) async fn send(&self, batch: &Batch) -> io::Result<()> {
-        for (run, room) in batch.runs[..batch.received].iter().zip(batch.bytes.chunks(RUN_BYTES)) {
-            let stride = run.stride.max(1);
-            let most = stride.saturating_mul(self.socket.max_segments());
-            for contents in room[..run.len].chunks(most) {
-                let segment_size = (contents.len() > stride).then_some(stride);
-                let transmit = Transmit {
-                    destination: self.peer,
-                    ecn: run.ecn,
-                    contents,
-                    segment_size,
-                    src_ip: None,
-                };
-                self.send_run(&transmit).await?;
-            }
+        for Piece { contents, stride, ecn } in batch.pieces(self.socket.max_segments()) {
+            let segment_size = (contents.len() > stride).then_some(stride);
+            let destination = self.peer;
+            let transmit = Transmit { destination, ecn, contents, segment_size, src_ip: None };
+            self.send_run(&transmit).await?;
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ use rap_proto::{BitRate, Lane, Moment};
 use rap_splice::Gate;
 use tokio::{sync::Notify, time::sleep};
 
-use super::socket::Batch;
+use super::batch::Batch;
 use crate::{
     clock::Clock,
     mesh::{Mesh, locked},
@@ -131,18 +131,27 @@ impl State {
 
 /// Wakes those that wait, until the node leaves.
 pub(crate) async fn drive(mesh: Arc<Mesh>) {
-    let turns = mesh.relay.turns.clone();
-    loop {
-        let due = {
-            let mut state = locked(&turns.state);
-            state.armed = state.turns.poll_timeout();
-            state.armed
-        };
-        tokio::select! {
-            biased;
-            () = mesh.leaving.cancelled() => return,
-            () = turns.sooner.notified() => {}
-            () = turns.clock.until(due) => turns.change(|state, now| state.turns.handle_timeout(now)),
+    tokio::select! {
+        biased;
+        () = mesh.leaving.cancelled() => {}
+        () = mesh.relay.turns.wake() => {}
+    }
+}
+
+impl Turns {
+    /// Wakes those that wait, for ever.
+    pub(super) async fn wake(&self) {
+        loop {
+            let due = {
+                let mut state = locked(&self.state);
+                state.armed = state.turns.poll_timeout();
+                state.armed
+            };
+            tokio::select! {
+                biased;
+                () = self.sooner.notified() => {}
+                () = self.clock.until(due) => self.change(|state, now| state.turns.handle_timeout(now)),
+            }
         }
     }
 }
@@ -179,10 +188,8 @@ impl Drop for Way {
 impl Way {
     /// Waits for its turn.
     pub(super) async fn next_turn(&self) -> Turn<'_> {
-        // Dropped before it is there, it is given up.
         let mut turn = self.no_turn();
-        let answer = self.turns.change(|state, now| state.turns.ask(now, self.member));
-        turn.room = self.answered(answer).await;
+        turn.again().await;
         turn
     }
 
@@ -200,22 +207,81 @@ impl Way {
     }
 
     const fn no_turn(&self) -> Turn<'_> {
-        Turn { way: self, room: 0, passed: 0, streamed: 0 }
+        Turn { way: self, room: 0, passed: Passed { bytes: 0, streamed: 0 } }
     }
 }
 
-/// While it is held, it is this direction's turn.
+/// While it is held, it is this direction's turn. Dropped before it is there, it is given up.
 pub(super) struct Turn<'a> {
     way: &'a Way,
     room: usize,
-    passed: usize,
-    /// Of what passed, what no bound has counted yet.
+    passed: Passed,
+}
+
+/// What passed in a turn and is not counted yet.
+#[derive(Default)]
+struct Passed {
+    bytes: usize,
+    /// Of them, what no bound has counted.
     streamed: usize,
+}
+
+impl Passed {
+    /// What the bounds have to know before anything else is asked of them.
+    fn count(self, state: &mut State, now: Moment, flow: u64) -> usize {
+        if self.streamed > 0 {
+            state.bounds.passed(now, flow, self.streamed);
+        }
+        self.bytes
+    }
 }
 
 impl Turn<'_> {
     pub(super) const fn room(&self) -> usize {
         self.room
+    }
+
+    /// Waits for its next turn. The one that it has is over, and nobody below comes between the two.
+    pub(super) async fn again(&mut self) {
+        let Way { turns, flow, member, .. } = self.way;
+        let passed = self.over();
+        let answer = turns.change(|state, now| {
+            let bytes = passed.count(state, now, *flow);
+            state.turns.again(now, *member, bytes)
+        });
+        self.room = self.way.answered(answer).await;
+    }
+
+    /// The same for a stream, which is not read while it is at a bound.
+    async fn again_within_bounds(&mut self) {
+        let Way { turns, flow, member, .. } = self.way;
+        let mut passed = self.over();
+        loop {
+            let passed = std::mem::take(&mut passed);
+            let asked = turns.change(|state, now| {
+                let bytes = passed.count(state, now, *flow);
+                match state.bounds.quota(now, *flow) {
+                    Quota::Now(most) => Ok((most, state.turns.again(now, *member, bytes))),
+                    Quota::At(at) => {
+                        state.turns.end(now, *member, bytes);
+                        Err(at.since(now))
+                    }
+                }
+            });
+            match asked {
+                Ok((most, answer)) => {
+                    self.room = self.way.answered(answer).await.min(most);
+                    return;
+                }
+                Err(wait) => sleep(wait).await,
+            }
+        }
+    }
+
+    /// There is no turn until the next one has come.
+    fn over(&mut self) -> Passed {
+        self.room = 0;
+        std::mem::take(&mut self.passed)
     }
 
     /// Leaves out of a batch what is beyond a bound, and counts the rest.
@@ -224,18 +290,17 @@ impl Turn<'_> {
         let now = turns.clock.moment();
         let mut state = locked(&turns.state);
         state.strangers += batch.strangers();
-        self.passed += batch.shorten(|run| state.bounds.admit(now, *flow, run));
+        self.passed.bytes += batch.shorten(|run| state.bounds.admit(now, *flow, run));
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
+        let passed = std::mem::take(&mut self.passed);
         let Way { turns, flow, member, waiter } = self.way;
         turns.change(|state, now| {
-            if self.streamed > 0 {
-                state.bounds.passed(now, *flow, self.streamed);
-            }
-            state.turns.end(now, *member, self.passed);
+            let bytes = passed.count(state, now, *flow);
+            state.turns.end(now, *member, bytes);
         });
         if self.room == 0 {
             // What was given at the last moment is not for the next question.
@@ -244,25 +309,13 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// A stream is not read while it is at a bound.
 impl Gate for Way {
     type Turn<'a> = Turn<'a>;
 
     async fn turn(&self) -> Turn<'_> {
         let mut turn = self.no_turn();
-        loop {
-            let asked = self.turns.change(|state, now| match state.bounds.quota(now, self.flow) {
-                Quota::Now(most) => Ok((most, state.turns.ask(now, self.member))),
-                Quota::At(at) => Err(at.since(now)),
-            });
-            match asked {
-                Ok((most, answer)) => {
-                    turn.room = self.answered(answer).await.min(most);
-                    return turn;
-                }
-                Err(wait) => sleep(wait).await,
-            }
-        }
+        turn.again_within_bounds().await;
+        turn
     }
 }
 
@@ -272,7 +325,14 @@ impl rap_splice::Turn for Turn<'_> {
     }
 
     fn passed(&mut self, bytes: usize) {
-        self.passed += bytes;
-        self.streamed += bytes;
+        self.passed.bytes += bytes;
+        self.passed.streamed += bytes;
+    }
+
+    async fn again(&mut self) {
+        self.again_within_bounds().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,10 +280,35 @@ async fn a_droppable_sender_never_waits_and_its_reader_comes_to_what_is_new() {
         };
         assert!(last < made);
         let (read, sent) = (service.arrived(), client.counters());
+        let counted = world.fabric.nodes[&EGRESS].endpoint.status().counted.messages[&kind];
+        assert!(counted.up.came >= read.came && counted.up.handed_out == read.handed_out);
         assert!(sent.dropped_full + sent.dropped_stale > 0, "{kind}: {sent:?}");
         assert!(read.came <= sent.sent && sent.sent < sent.taken_in, "{kind}: {sent:?} {read:?}");
         assert_eq!(sent.taken_in, made, "{kind}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_egress_counts_what_it_drops_of_messages_and_keeps_the_count_when_a_channel_ends() {
+    let world = World::start().await;
+    let (client, service) = world.open(ChannelKind::Render).await;
+    let counted = || {
+        let counted = world.fabric.nodes[&EGRESS].endpoint.status().counted;
+        counted.messages[&ChannelKind::Render].down
+    };
+    // The client reads nothing.
+    for made in 0..1_000 {
+        send_now(&service, numbered(None, made, 16 * 1024));
+    }
+    assert_eq!(counted().taken_in, 1_000);
+    assert!(counted().dropped_full > 0, "{:?}", counted());
+    send_now(&client, numbered(None, 0, 8));
+    until("it came", || service.arrived().came == 1).await;
+    let last = service.counters();
+    drop((client, service));
+    until("the channel is over", || counted().taken_in == 1_000 && counted().sent >= last.sent)
+        .await;
+    assert!(counted().dropped_full >= last.dropped_full, "{:?}", counted());
 }
 
 #[tokio::test(flavor = "multi_thread")]

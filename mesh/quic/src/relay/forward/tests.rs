@@ -31,6 +31,12 @@ fn carried(limits: Limits) -> (Arc<Turns>, Carried) {
     (turns, carried)
 }
 
+/// The turns of a bulk flow at the same relay.
+fn below(turns: &Arc<Turns>) -> Carried {
+    let whose = Whose { asker: NodeId::from_u128(2), organization: None };
+    turns.begin(2, Lane::Bulk, whose).unwrap()
+}
+
 /// What forwards between an asker and this socket, and the port that the asker sends to.
 fn between(asker: SocketAddr, target: FlowSocket) -> (Forwarding, u16) {
     let asker = FlowSocket::connect(&Kernel, Lane::Interactive, None, asker).unwrap();
@@ -224,4 +230,79 @@ async fn what_is_beyond_a_bound_is_dropped_and_counted_and_the_flow_goes_on() {
         }
     };
     timeout(Duration::from_secs(5), again).await.unwrap();
+}
+
+/// Datagrams of a loopback are not put together when each was sent for itself.
+#[tokio::test]
+async fn a_floors_turn_is_of_its_bytes_and_not_of_one_datagram() {
+    let (asker, target) = (host().await, host().await);
+    let addresses = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&Kernel, Lane::Bulk, &addresses).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
+    let (turns, keys) = carried(Limits::RELAY);
+    let waker = turns.clone();
+    let waking = tokio::spawn(async move { waker.wake().await });
+    // It sends to a dead link.
+    let _stuck = keys.up.next_turn().await;
+    for _ in 0..50 {
+        asker.send_to(&[7; 1_200], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+    tokio::spawn(Arc::new(forwarding).run(below(&turns)));
+    for _ in 0..50 {
+        received(&target).await;
+    }
+    let waits = turns.status().waits;
+    assert!((1..=2).contains(&waits), "it waited {waits} times for one turn, and for the next");
+    waking.abort();
+}
+
+#[tokio::test]
+async fn a_lane_below_comes_when_a_busy_flow_has_no_more() {
+    const MANY: u64 = 250;
+    let (asker, target) = (host().await, host().await);
+    let addresses = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &addresses).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
+    let (turns, keys) = carried(Limits::RELAY);
+    for _ in 0..MANY {
+        asker.send_to(&[7], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+    tokio::spawn(Arc::new(forwarding).run(keys));
+    while turns.status().datagrams == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(turns.status().datagrams < MANY, "others have a look in between");
+    let bulk = below(&turns);
+    let turn = timeout(Duration::from_secs(5), bulk.up.next_turn()).await.unwrap();
+    assert_eq!(turns.status().datagrams, MANY);
+    drop(turn);
+}
+
+#[tokio::test]
+async fn a_datagram_of_no_bytes_is_forwarded_and_counted_and_has_its_bound() {
+    let (asker, target) = (host().await, host().await);
+    let far = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &far).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
+    // Two at once, and one in each second.
+    let narrow = Bound::new(1, 100_000_000_000);
+    let (turns, carried) = carried(Limits { flow: narrow, ..Limits::RELAY });
+    tokio::spawn(Arc::new(forwarding).run(carried));
+    for _ in 0..50 {
+        asker.send_to(&[], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert!(received(&target).await.0.is_empty());
+    }
+    let all = async {
+        loop {
+            let status = turns.status();
+            if status.datagrams + status.dropped_datagrams == 50 {
+                return status;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let status = timeout(Duration::from_secs(5), all).await.unwrap();
+    assert!(status.dropped_datagrams > 40 && status.bytes == 0, "{status:?}");
 }
