@@ -249,6 +249,9 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), CustodyError> {
 }
 
 #[cfg(test)]
+mod frozen;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 

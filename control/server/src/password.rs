@@ -134,6 +134,17 @@ mod tests {
         assert!(!verify("no account has this password", None).await.unwrap());
     }
 
+    /// The Argon2 authors' own example: hashes stand in the log, of every release that wrote one.
+    #[tokio::test]
+    async fn a_hash_with_other_measures_is_still_read() {
+        let stored = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ\
+                      $CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let passwords = Passwords::new();
+        let verify = |text: &str| passwords.verify(SecretText::new(text), Some(stored.to_owned()));
+        assert!(verify("password").await.unwrap());
+        assert!(!verify("passwort").await.unwrap());
+    }
+
     #[tokio::test]
     async fn more_than_the_limit_are_turned_away() {
         let passwords = Passwords::new();

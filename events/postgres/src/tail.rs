@@ -167,6 +167,15 @@ mod tests {
         assert_eq!(*known.borrow(), 10 + MAX_LEAP);
     }
 
+    /// Replicas of two releases hear each other.
+    #[test]
+    fn what_is_told_keeps_its_spelling() {
+        assert_eq!(CHANNEL, "rap_log");
+        let (heads, known) = watch::channel(0);
+        assert!(hear(&heads, "42"));
+        assert_eq!(*known.borrow(), 42);
+    }
+
     #[test]
     fn an_answer_corrects_only_what_was_published_before_the_question() {
         let (heads, known) = watch::channel(20);

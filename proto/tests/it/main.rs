@@ -9,4 +9,5 @@ mod golden;
 mod ids_and_time;
 mod names_and_secrets;
 mod signed;
+mod skew;
 mod token;

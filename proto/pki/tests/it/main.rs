@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod certificates;
+mod frozen;
 mod handshake;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

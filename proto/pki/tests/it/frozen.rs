@@ -1,0 +1,44 @@
+//! Certificates of the release before: nodes live with them for a day, and the cluster with its
+//! CA's for years, so they are read whatever issues them now.
+//!
+//! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
+
+use std::{fmt::Write as _, fs, path::PathBuf};
+
+use rap_pki::{ClusterAuthority, PeerIdentity};
+use rap_proto::{ClusterId, Signer as _, Timestamp};
+
+use super::{DAY, SERIAL, key, node};
+
+const NOW: Timestamp = Timestamp::from_unix_millis(1_790_000_000_000);
+
+#[test]
+fn what_was_issued_before_is_read() {
+    let cluster = ClusterId::from_u128(1);
+    let issuing = ClusterAuthority::create(cluster, &key(1), [1; 16], NOW);
+    let frozen = kept("authority.v1", issuing.certificate_der());
+    let authority = ClusterAuthority::load(&frozen, &key(1)).unwrap();
+    assert_eq!(authority.cluster(), cluster);
+
+    let public = key(9).public_key();
+    let issued = authority.issue_node(cluster, node(9), &public, SERIAL, 3, NOW, DAY);
+    let expected =
+        PeerIdentity { cluster, node: node(9), key: public.id(), renewal: 3, not_after: NOW + DAY };
+    assert_eq!(PeerIdentity::from_leaf(&kept("node.v1", &issued)), Ok(expected));
+}
+
+/// The bytes of the file. What is issued now may differ from them.
+fn kept(name: &str, now: &[u8]) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("golden/{name}.hex"));
+    if std::env::var_os("RAP_UPDATE_GOLDEN").is_some() {
+        let mut text = String::new();
+        for line in now.chunks(32) {
+            line.iter().for_each(|byte| write!(text, "{byte:02x}").unwrap());
+            text.push('\n');
+        }
+        fs::write(&path, text).unwrap();
+    }
+    let text: String = fs::read_to_string(&path).unwrap().split_whitespace().collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    text.as_bytes().chunks(2).map(byte).collect()
+}
