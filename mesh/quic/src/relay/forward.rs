@@ -57,10 +57,11 @@ impl Forwarding {
         loop {
             from.readable().await?;
             let mut turn = way.next_turn().await;
-            let mut batches = 0;
+            let mut in_a_row = 0;
             while pass_on(from, to, &mut batch, &mut turn).await? {
-                batches += 1;
-                if batches % BATCHES_IN_A_ROW == 0 {
+                in_a_row += 1;
+                if in_a_row >= BATCHES_IN_A_ROW {
+                    in_a_row = 0;
                     self.used();
                     tokio::task::yield_now().await;
                 }
