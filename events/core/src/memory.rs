@@ -3,6 +3,7 @@
 mod beats;
 mod heads;
 mod leases;
+mod standby;
 mod subjects;
 
 use std::{
@@ -28,6 +29,8 @@ use crate::{
     tree::Tree,
 };
 
+pub use standby::Standby;
+
 /// The most calls of [`Log::wait_beyond`] that wait at once.
 pub const MAX_WAITERS: usize = 4_096;
 
@@ -52,7 +55,7 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct State {
     /// INVARIANT: the event at index `n` has position `n + 1`.
     events: Vec<Envelope>,

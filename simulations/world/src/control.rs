@@ -5,10 +5,14 @@
 
 mod admin;
 mod answers;
+mod beat;
 mod enroll;
+mod follow;
 mod lead;
 mod leases;
+mod recover;
 mod setup;
+mod tree;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -18,6 +22,7 @@ use rap_agent_core::replay::ReplayWindow;
 use rap_control_core::{State, leadership::Candidate, process};
 use rap_events::{
     Actor, Aggregate, Envelope, Log, MemoryLog,
+    beat::BeatTable,
     cluster::Cluster,
     handler::{self, ExecuteError, Loaded, Request, Stop, Unit},
     lease::{LeaseChange, LeaseGuard, LeaseTable},
@@ -26,7 +31,7 @@ use rap_events::{
     session::Session,
 };
 use rap_proto::{
-    CommandId, Digest, IncarnationId, JoinTokenId, Moment, NodeId, Timestamp,
+    CommandId, Digest, IncarnationId, JoinTokenId, Moment, NodeId, Signer as _, Timestamp,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS},
     key::LocalKey,
     signed,
@@ -44,6 +49,7 @@ use crate::{
 };
 
 pub use admin::Act;
+pub use follow::chained;
 pub use lead::replica_id;
 pub use setup::join_secret;
 
@@ -53,6 +59,8 @@ const MAX_ROUNDS: usize = 50;
 pub struct Control {
     log: Arc<dyn Log>,
     leases: Arc<dyn LeaseTable>,
+    /// Where replicas make beats.
+    beats: Option<Arc<dyn BeatTable>>,
     /// Its place among the replicas, and whether there are others.
     index: usize,
     shared: bool,
@@ -66,12 +74,17 @@ pub struct Control {
     chance: Chance,
     commands: u64,
     boots: u64,
+    /// Whether the checkers are told which log it folded.
+    traced: bool,
     running: Option<Running>,
 }
 
 /// What a crash takes away.
 struct Running {
     state: State,
+    followed: follow::Followed,
+    /// A node proved that the log is not the one that it saw.
+    refuted: bool,
     incarnation: IncarnationId,
     sequence: u64,
     windows: BTreeMap<NodeId, ReplayWindow>,
@@ -80,6 +93,8 @@ struct Running {
     /// None where there are no others.
     candidate: Option<Candidate>,
     desk: Option<leases::Desk>,
+    /// None where no beats are made.
+    keeper: Option<beat::Keeper>,
 }
 
 /// On what an append depends besides its streams, and what it does to leases.
@@ -99,6 +114,7 @@ impl Control {
         let tokens = setup::tokens(&hosts);
         Self {
             leases: Arc::<MemoryLog>::clone(&log),
+            beats: None,
             log,
             index: 0,
             shared: false,
@@ -110,15 +126,22 @@ impl Control {
             chance,
             commands: 0,
             boots: 0,
+            traced: false,
             running: None,
         }
     }
 
     /// Another replica, with another way to the same log.
-    pub fn replica<L: Log + LeaseTable>(&self, seed: u64, index: usize, way: &Arc<L>) -> Self {
+    pub fn replica<L: Log + LeaseTable + BeatTable>(
+        &self,
+        seed: u64,
+        index: usize,
+        way: &Arc<L>,
+    ) -> Self {
         Self {
             log: Arc::<L>::clone(way),
             leases: Arc::<L>::clone(way),
+            beats: Some(Arc::<L>::clone(way)),
             index,
             shared: true,
             key: Arc::clone(&self.key),
@@ -129,6 +152,7 @@ impl Control {
             chance: Chance::new(seed, 20 + index as u64),
             commands: 0,
             boots: 0,
+            traced: self.traced,
             running: None,
         }
     }
@@ -175,16 +199,24 @@ impl Control {
         if turn.planted(Mutation::EventForgotten) && self.boots > 1 {
             events.pop();
         }
-        let mut state = State::default();
+        let (mut state, mut followed) = (State::default(), follow::Followed::default());
         for envelope in &events {
             let folded = state.fold(envelope).map_err(|error| {
                 Violation::new("replay", format!("the log does not fold: {error}"))
             });
             turn.judge(folded);
+            followed.push(envelope, self.traced);
         }
         let now = calendar(turn.now);
+        let beats = self.beats.is_some() && state.authority().stated.is_some();
+        turn.checkers.beat.read(self.index, 0);
+        turn.checkers.beat.read(self.index, state.position());
         self.running = Some(Running {
+            keeper: beats
+                .then(|| beat::Keeper::new(self.index, self.key.public_key(), turn.moment)),
             state,
+            followed,
+            refuted: false,
             incarnation: IncarnationId::new(now, self.chance.bytes()),
             sequence: 0,
             windows: BTreeMap::new(),
@@ -203,10 +235,11 @@ impl Control {
 
     /// When this replica next wants to act by itself, by its own clock.
     pub fn timeout(&self) -> Option<Moment> {
-        let running = self.running.as_ref()?;
+        let running = self.running.as_ref().filter(|running| !running.followed.halted)?;
         let candidate = running.candidate.as_ref().and_then(Candidate::poll_timeout);
         let grantor = running.desk.as_ref().and_then(|desk| desk.grantor.poll_timeout());
-        [candidate, grantor].into_iter().flatten().min()
+        let keeper = running.keeper.as_ref().and_then(beat::Keeper::timeout);
+        [candidate, grantor, keeper].into_iter().flatten().min()
     }
 
     pub fn crash(&mut self, turn: &mut Turn<'_>) {
@@ -219,6 +252,9 @@ impl Control {
             return;
         }
         match message {
+            Message::Enroll(_) | Message::AskAccess(_) if self.frozen(turn) => {
+                turn.coverage.count("replicas", "frozen");
+            }
             Message::Enroll(enroll) => self.enroll(turn, &enroll),
             Message::AskSnapshot { node, ask, request } => {
                 self.snapshot(turn, node, ask, &request);
@@ -230,6 +266,8 @@ impl Control {
             Message::Up(bytes) => self.heard(turn, &bytes),
             Message::AskAccess(ask) => self.access(turn, &ask),
             Message::AskLeases { node, call, request } => self.renew(turn, node, call, request),
+            Message::AskBeat { node, call, request } => self.tell_beat(turn, node, call, &request),
+            Message::AskTree { node, call, request } => self.tree(turn, node, call, &request),
             _ => {}
         }
         self.settle(turn);
@@ -248,6 +286,7 @@ impl Control {
         for _ in 0..MAX_ROUNDS {
             self.fold(turn);
             self.lead(turn);
+            self.vote(turn);
             self.grant(turn);
             let leads = self.leads(turn).is_some();
             let Some(running) = &self.running else { return };
@@ -255,7 +294,9 @@ impl Control {
                 now: calendar(turn.now),
                 listening_since: running.listening_since,
             };
-            let steps = process::due(&running.state, clock);
+            let mut steps = process::due(&running.state, clock);
+            let frozen = self.frozen(turn);
+            steps.retain(|step| !(frozen && step.prolongs_authority()));
             // What was not stored is due again, and tried at another time.
             let stored = leads && steps.iter().all(|step| self.step(turn, step));
             if steps.is_empty() || !stored {
@@ -266,22 +307,13 @@ impl Control {
         turn.judge(Err(Violation::new("process", "the process managers run in circles")));
     }
 
-    fn fold(&mut self, turn: &mut Turn<'_>) {
-        let deaf = turn.planted(Mutation::OthersNotFolded) && self.leads(turn).is_none();
-        let Some(running) = &mut self.running else { return };
-        loop {
-            let after = running.state.position();
-            let page = at_once(self.log.read(after, MAX_READ_EVENTS)).unwrap_or_default();
-            if page.is_empty() || deaf {
-                return;
-            }
-            for envelope in &page {
-                if let Err(error) = running.state.fold(envelope) {
-                    let violation = Violation::new("replay", format!("control halts: {error}"));
-                    return turn.judge(Err(violation));
-                }
-            }
+    /// Whether nothing may be granted now: what was folded is lost, the log is not the one that a node
+    /// saw, or too few replicas agree.
+    fn frozen(&self, turn: &Turn<'_>) -> bool {
+        if self.lacks_a_beat(turn.moment) && !turn.planted(Mutation::NotFrozen) {
+            return true;
         }
+        self.running.as_ref().is_none_or(|running| running.followed.halted || running.refuted)
     }
 
     /// Whether it is stored.

@@ -8,7 +8,10 @@ use rap_proto::{
     observation::EndReason,
     snapshot::Bundle,
     token::Proof,
-    wire::node_api::{Credentials, LeasesReply, LeasesRequest, SnapshotRequest},
+    wire::node_api::{
+        BeatReply, BeatRequest, Credentials, LeasesReply, LeasesRequest, SnapshotRequest,
+        TreeReply, TreeRequest,
+    },
 };
 
 /// A message under way. What TLS proves in the real world (who asks, over which connection) is
@@ -36,6 +39,26 @@ pub enum Message {
     Leases {
         call: u64,
         reply: Option<LeasesReply>,
+    },
+    /// A node asks for the newest beat.
+    AskBeat {
+        node: NodeId,
+        call: u64,
+        request: BeatRequest,
+    },
+    Beat {
+        call: u64,
+        reply: BeatReply,
+    },
+    /// A node presents the log that it saw.
+    AskTree {
+        node: NodeId,
+        call: u64,
+        request: TreeRequest,
+    },
+    Tree {
+        call: u64,
+        reply: TreeReply,
     },
     /// A sealed `NodeMessage` on the bus.
     Up(Vec<u8>),

@@ -1,10 +1,12 @@
 //! A host: a disk that survives, and an agent that does not. The agent is made of the real
 //! machines; this file stands where the daemon's actors stand.
 
+mod beat;
 mod boot;
 mod drain;
 mod leases;
 mod sessions;
+mod witness;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -25,7 +27,9 @@ use rap_proto::{
     observation::Observation, snapshot::Bundle, token::AccessClaims, wire::node_api::Credentials,
 };
 
+use beat::Hearing;
 use leases::Leases;
+use witness::Watching;
 
 use crate::{
     cast::{Host, Places, Tenant},
@@ -47,6 +51,10 @@ pub struct SimNode {
     clock: (Duration, bool),
     chance: Chance,
     phase: Phase,
+    /// Whether it watches the log, as every node does; where nothing is ever lost, for nothing.
+    watches: bool,
+    /// Whether there are beats for it to hear.
+    hears: bool,
     /// The timer that the world holds for this host.
     pub armed: Option<Moment>,
 }
@@ -75,6 +83,8 @@ struct Agent {
     entry: EntrySessions,
     egress: EgressSessions,
     leases: Leases,
+    watching: Option<Watching>,
+    hearing: Option<Hearing>,
     /// At an entry: whose flow to which egress waits or is open.
     clients: BTreeMap<SessionId, Client>,
     /// At an egress: the open flows.
@@ -116,6 +126,8 @@ impl SimNode {
             clock: (chance.between(Duration::ZERO, greatest_skew), chance.happens(500)),
             chance,
             phase: Phase::Off,
+            watches: false,
+            hears: false,
             armed: None,
         }
     }
@@ -126,6 +138,11 @@ impl SimNode {
 
     pub fn meet(&mut self, places: Arc<Places>) {
         self.places = places;
+    }
+
+    /// From its next start on it watches the log.
+    pub fn watch(&mut self) {
+        self.watches = true;
     }
 
     fn address(&self) -> SocketAddr {
@@ -204,6 +221,8 @@ impl SimNode {
                 agent.link.poll_timeout(),
                 agent.spool.poll_timeout(),
                 agent.leases.timeout(),
+                agent.watching.as_ref().and_then(Watching::timeout),
+                agent.hearing.as_ref().and_then(Hearing::timeout),
             ]
             .into_iter()
             .flatten()
@@ -232,6 +251,12 @@ impl SimNode {
                 agent.link.handle_timeout(turn.moment);
                 agent.spool.handle_timeout(turn.moment);
                 agent.leases.handle_timeout(turn.moment);
+                if let Some(watching) = &mut agent.watching {
+                    watching.handle_timeout(turn.moment);
+                }
+                if let Some(hearing) = &mut agent.hearing {
+                    hearing.handle_timeout(turn.moment);
+                }
                 node.drain(turn)
             }
         });
@@ -275,6 +300,16 @@ impl SimNode {
             }
             Message::Down(bytes) => {
                 agent.link.handle_input(turn.moment, link::Input::Received { bytes, at });
+            }
+            Message::Beat { call, reply } => {
+                if let Some(hearing) = &mut agent.hearing {
+                    hearing.answered((turn.moment, at), call, reply);
+                }
+            }
+            Message::Tree { call, reply } => {
+                if let Some(watching) = &mut agent.watching {
+                    watching.answered((turn.moment, at), call, reply, turn.mutation);
+                }
             }
             Message::Leases { call, reply } => agent.leases.answered(turn.moment, call, reply),
             Message::Hello(hello) => self.hello(turn, *hello)?,

@@ -9,7 +9,7 @@ use crate::beat::{
 };
 
 /// The rows of [`BeatTable`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Beats {
     proposal: Option<Proposal>,
     votes: BTreeMap<KeyId, Vote>,

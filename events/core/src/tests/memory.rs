@@ -7,15 +7,16 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::join};
-use rap_proto::Timestamp;
+use rap_proto::{CommandId, Timestamp};
 
 use super::executor::block_on;
 use crate::{
     BeatTable, LeaseTable as _,
     conformance::{self, lease::Leased},
     lease::{LeaseChange, Renewal, RenewalOutcome},
-    log::{Append, AppendError, Log, ReadError, StreamId},
+    log::{Append, AppendError, Log, NewEvent, ReadError, StreamId, StreamWrite},
     memory::{MAX_WAITERS, MemoryLog},
+    tree::Tree as _,
 };
 
 #[test]
@@ -89,6 +90,34 @@ fn what_was_decided_before_a_failover_is_refused() {
     assert_eq!(refused, Err(AppendError::TimelineChanged { timeline: before + 1 }));
     assert!(block_on(log.append(grant(1, before + 1))).is_ok());
     assert_eq!(block_on(log.read_leases("lease", None, 1)).unwrap().rows.len(), 1, "all is there");
+}
+
+#[test]
+fn what_a_standby_did_not_hear_of_is_lost_and_another_event_takes_its_place() {
+    let log = MemoryLog::new();
+    let store = |number: u128, expected| {
+        let stream = StreamId::new("thing", uuid::Uuid::from_u128(1));
+        let event = NewEvent {
+            event_type: format!("thing.{number}"),
+            schema: 1,
+            payload: bytes::Bytes::new(),
+            organization: None,
+        };
+        let writes = vec![StreamWrite { stream, expected, events: vec![event] }];
+        let command = CommandId::from_u128(number);
+        block_on(log.append(Append::plain(command, Timestamp::default(), writes))).unwrap().last
+    };
+    assert_eq!(store(1, 0), 1);
+    let standby = log.standby();
+    assert_eq!((standby.head(), store(2, 1)), (1, 2));
+    let roots = || block_on(log.frontier()).unwrap().root();
+    let (lost, root) = (block_on(log.read(1, 1)).unwrap(), roots());
+    log.fail_over_to(standby);
+    assert_eq!(block_on(log.head()).unwrap(), 1);
+    assert!(block_on(log.command(CommandId::from_u128(2))).unwrap().is_none());
+    assert_eq!(store(3, 1), 2, "the position is free again");
+    assert_ne!((block_on(log.read(1, 1)).unwrap(), roots()), (lost, root));
+    assert_eq!(block_on(log.read_leases("thing", None, 1)).unwrap().at.timeline, 2);
 }
 
 #[test]

@@ -35,13 +35,17 @@ const ENOUGH: usize = REPLICAS / 2 + 1;
 /// How wrong two calendars and a drift over a beat's life are together, and a little more.
 const MARGIN: Duration = Duration::from_millis(1_500);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Checkers {
     /// Who signed which beat of a sequence.
     signed: BTreeMap<u64, BTreeMap<Digest, BTreeSet<usize>>>,
     /// How far each running replica was told the log.
     read: [u64; REPLICAS],
     nodes: Vec<Book>,
+    /// Until when, in true time, the last beat that a quorum signed can count at most.
+    agreed: Option<Moment>,
+    /// Whether two beats of one sequence may have a quorum: votes were lost.
+    votes_lost: bool,
     /// Whether no calendar is set wrong.
     calendars: bool,
     calm: bool,
@@ -58,14 +62,7 @@ struct Book {
 
 impl Checkers {
     pub fn new(nodes: usize, calendars: bool) -> Self {
-        Self {
-            signed: BTreeMap::new(),
-            read: [0; REPLICAS],
-            nodes: (0..nodes).map(|_| Book::default()).collect(),
-            calendars,
-            calm: false,
-            verdict: Verdict::default(),
-        }
+        Self { nodes: (0..nodes).map(|_| Book::default()).collect(), calendars, ..Self::default() }
     }
 
     /// From now on nobody may lose what he has.
@@ -78,7 +75,12 @@ impl Checkers {
         self.read[replica] = if head == 0 { 0 } else { self.read[replica].max(head) };
     }
 
-    pub fn signed(&mut self, replica: usize, payload: &[u8]) {
+    /// A failover lost votes whose replicas may start again: these then vote twice.
+    pub fn votes_lost(&mut self) {
+        self.votes_lost = true;
+    }
+
+    pub fn signed(&mut self, now: Moment, replica: usize, payload: &[u8]) {
         let Ok(beat) = codec::decode::<Beat>(payload, Beat::MAX_BYTES) else {
             self.verdict
                 .violated(NOTHING_UNREAD, format!("replica {replica} signs what is no beat"));
@@ -93,9 +95,26 @@ impl Checkers {
         let beats = self.signed.entry(sequence).or_default();
         beats.entry(Digest::of(payload)).or_default().insert(replica);
         let reached: Vec<_> = beats.values().filter(|signers| signers.len() >= ENOUGH).collect();
-        if let [one, other, ..] = reached[..] {
+        if !reached.is_empty() {
+            let until = now + stretched(Duration::from_millis(BEAT_TTL_MS)) + MARGIN;
+            self.agreed = self.agreed.max(Some(until));
+        }
+        if let [one, other, ..] = reached[..]
+            && !self.votes_lost
+        {
             let detail = format!("one beat {sequence} is of {one:?}, another one of {other:?}");
             self.verdict.violated(SINGLE_BEAT, detail);
+        }
+    }
+
+    /// Something was granted, which takes a beat that a quorum signed.
+    pub fn granted(&mut self, now: Moment, what: &str) {
+        let Some(late) = self.agreed.map(|until| now.since(until)) else {
+            return self.verdict.violated(QUORUM, format!("{what} before the first beat"));
+        };
+        if late > Duration::ZERO {
+            let detail = format!("{what} {late:?} after the end of the last beat");
+            self.verdict.violated(QUORUM, detail);
         }
     }
 

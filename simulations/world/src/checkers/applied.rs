@@ -14,15 +14,23 @@ const NAME: &str = "applied";
 pub struct Applied {
     /// What control signed: the hash of each manifest, by the node and version in it.
     signed: BTreeSet<(NodeId, u64, Digest)>,
+    /// What is signed for a node as a version: one content for each log that has this version.
+    contents: BTreeMap<(NodeId, u64, Option<Digest>), Digest>,
     newest: BTreeMap<NodeId, u64>,
 }
 
 impl Applied {
-    /// Control signed this manifest. It signs one content for each version of a node.
-    pub fn signed(&mut self, node: NodeId, version: u64, digest: Digest) -> Result<(), Violation> {
-        let least = (node, version, Digest::from_bytes([0; 32]));
-        let greatest = (node, version, Digest::from_bytes([0xff; 32]));
-        if self.signed.range(least..=greatest).any(|(_, _, known)| *known != digest) {
+    /// Control signed this manifest. It signs one content for each version of a node: the log up to
+    /// that position says what is in it. `lineage` tells apart the logs before and after a failover
+    /// that lost something.
+    pub fn signed(
+        &mut self,
+        node: NodeId,
+        (version, lineage): (u64, Option<Digest>),
+        digest: Digest,
+    ) -> Result<(), Violation> {
+        let known = self.contents.entry((node, version, lineage)).or_insert(digest);
+        if *known != digest {
             let detail = format!("control signed two contents as version {version} of {node}");
             return Err(Violation::new(NAME, detail));
         }

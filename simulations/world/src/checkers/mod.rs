@@ -21,7 +21,7 @@ pub use scope::Scope;
 
 pub use crate::kit::Violation;
 
-use crate::{kit::Verdict, lease};
+use crate::{beat, kit::Verdict, lease};
 
 /// All checkers, and what they found.
 #[derive(Debug, Default)]
@@ -36,6 +36,8 @@ pub struct Checkers {
     pub leased: Leased,
     /// One node at a time, and generations that rise: as of the scenario of leases alone.
     pub leases: lease::checkers::Checkers,
+    /// As of the scenario of beats alone.
+    pub beat: beat::checkers::Checkers,
     pub verdict: Verdict,
 }
 
@@ -48,8 +50,10 @@ impl Checkers {
     pub fn judge_leases(&mut self) {
         let leased = self.leased.check();
         self.verdict.judge(leased);
-        if let Some(found) = self.leases.verdict.found() {
-            self.verdict.judge(Err(found.clone()));
+        for verdict in [&self.leases.verdict, &self.beat.verdict] {
+            if let Some(found) = verdict.found() {
+                self.verdict.judge(Err(found.clone()));
+            }
         }
     }
 }

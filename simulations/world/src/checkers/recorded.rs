@@ -2,8 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::{DomainEvent, Envelope, node_report::NodeReportEvent, session::SessionEvent};
-use rap_proto::{CommandId, Digest, NodeId, codec, observation::Spooled};
+use rap_events::{
+    Aggregate as _, DomainEvent, Envelope,
+    keys::observation_command,
+    node_report::NodeReportEvent,
+    session::{Session, SessionEvent},
+};
+use rap_proto::{
+    CommandId, Digest, NodeId, SessionId, codec,
+    observation::{Observation, Spooled},
+};
 
 use super::Violation;
 
@@ -13,6 +21,10 @@ const NAME: &str = "recorded";
 pub struct Recorded {
     /// What each place in a node's spool held when it was sent.
     sent: BTreeMap<(NodeId, u64), Digest>,
+    /// What a failover took out of the log again, or the session that it is about.
+    lost: BTreeSet<(NodeId, u64)>,
+    lost_sessions: BTreeSet<SessionId>,
+    of_session: BTreeMap<(NodeId, u64), SessionId>,
 }
 
 impl Recorded {
@@ -20,6 +32,9 @@ impl Recorded {
     pub fn sent(&mut self, node: NodeId, batch: &[Spooled]) -> Result<(), Violation> {
         for one in batch {
             let content = Digest::of(&codec::encode(one));
+            if let Some(session) = session_of(&one.observation) {
+                self.of_session.insert((node, one.sequence), session);
+            }
             let known = self.sent.entry((node, one.sequence)).or_insert(content);
             if *known != content {
                 let detail = format!("{node} sent two observations as number {}", one.sequence);
@@ -27,6 +42,29 @@ impl Recorded {
             }
         }
         Ok(())
+    }
+
+    /// The places of everything that was sent and that control knows.
+    pub fn places(&self, known: impl Fn(CommandId) -> bool) -> BTreeSet<(NodeId, u64)> {
+        let command = |(node, sequence): &(NodeId, u64)| observation_command(*node, *sequence);
+        self.sent.keys().filter(|place| known(command(place))).copied().collect()
+    }
+
+    /// A failover lost what was recorded of these places, and these events. It was confirmed, and comes
+    /// no more; and what nodes say of a session that was lost is nobody's.
+    pub fn lost(&mut self, places: impl IntoIterator<Item = (NodeId, u64)>, events: &[Envelope]) {
+        self.lost.extend(places);
+        for envelope in events {
+            if envelope.stream.category == Session::CATEGORY && envelope.revision == 1 {
+                self.lost_sessions.insert(SessionId::from_uuid(envelope.stream.id));
+            }
+        }
+    }
+
+    fn is_lost(&self, place: (NodeId, u64)) -> bool {
+        let session = self.of_session.get(&place);
+        let without = session.is_some_and(|session| self.lost_sessions.contains(session));
+        without || self.lost.contains(&place)
     }
 
     pub fn count(&self) -> usize {
@@ -59,12 +97,23 @@ impl Recorded {
         known: impl Fn(CommandId) -> bool,
     ) -> Result<(), Violation> {
         for (node, sequence) in self.sent.keys().filter(|(node, _)| heard(*node)) {
-            if !known(rap_events::keys::observation_command(*node, *sequence)) {
+            let known = known(observation_command(*node, *sequence));
+            if !known && !self.is_lost((*node, *sequence)) {
                 let detail = format!("number {sequence} of {node} was sent and never recorded");
                 return Err(Violation::new(NAME, detail));
             }
         }
         Ok(())
+    }
+}
+
+fn session_of(observation: &Observation) -> Option<SessionId> {
+    match observation {
+        Observation::SessionStarted { session, .. } | Observation::SessionEnded { session, .. } => {
+            Some(*session)
+        }
+        Observation::AccessRefused { claimed, .. } => Some(claimed.as_ref()?.session),
+        _ => None,
     }
 }
 

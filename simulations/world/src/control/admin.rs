@@ -76,6 +76,21 @@ impl Act {
         Self::EnableConnection,
         Self::EnableConnection,
     ];
+
+    /// What is done also where nothing may be granted.
+    const fn takes_away(self) -> bool {
+        matches!(
+            self,
+            Self::TakeMembership
+                | Self::Suspend
+                | Self::Disable
+                | Self::Drain
+                | Self::Terminate
+                | Self::Revoke
+                | Self::MoveConnection
+                | Self::DisableConnection
+        )
+    }
 }
 
 impl Control {
@@ -83,6 +98,10 @@ impl Control {
     pub fn act(&mut self, turn: &mut Turn<'_>, act: Act) {
         if self.running.is_none() {
             return;
+        }
+        if self.frozen(turn) && !act.takes_away() {
+            turn.coverage.count("replicas", "frozen");
+            return self.settle(turn);
         }
         let outcome = match act {
             Act::Approve | Act::Revoke | Act::Drain | Act::Undrain => self.act_on_node(turn, act),
@@ -101,6 +120,16 @@ impl Control {
             Err(reason) => turn.note(format_args!("admin: {act:?}: {reason}")),
         }
         self.settle(turn);
+    }
+
+    /// Revokes this node, unless control is down or the rules say no.
+    pub fn revoke(&mut self, turn: &mut Turn<'_>, node: NodeId) {
+        if self.running.is_some() {
+            let revoke = NodeCommand::Revoke { note: String::new() };
+            let outcome = self.run::<Node>(turn.now, node.uuid(), revoke).map_err(text);
+            turn.note(format_args!("admin: revokes {node}: {outcome:?}"));
+            self.settle(turn);
+        }
     }
 
     fn act_on_tenant(&mut self, turn: &Turn<'_>, act: Act) -> Result<(), String> {

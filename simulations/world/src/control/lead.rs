@@ -12,7 +12,10 @@ use rap_events::{
 use rap_proto::{Duty, ReplicaId, Timestamp};
 
 use super::{Control, MAX_ROUNDS, at_once};
-use crate::turn::{Turn, calendar};
+use crate::{
+    mutation::Mutation,
+    turn::{Turn, calendar},
+};
 
 const DUTY: Duty = Duty::Processes;
 
@@ -25,16 +28,20 @@ impl Control {
     /// What this replica's appends in the name of all are guarded by; none while another leads. One
     /// that is alone leads always, and needs no guard.
     pub(super) fn leads(&self, turn: &Turn<'_>) -> Option<Vec<LeaseGuard>> {
-        let running = self.running.as_ref()?;
+        let running = self.running.as_ref().filter(|running| !running.followed.halted)?;
         let Some(candidate) = &running.candidate else { return Some(Vec::new()) };
         let generation = candidate.leads(turn.moment)?;
+        if turn.planted(Mutation::LeaderNotGuarded) {
+            return Some(Vec::new());
+        }
         Some(vec![leadership::guard(DUTY, generation)])
     }
 
     /// Asks for the duty, or renews it, as far as that is due.
     pub(super) fn lead(&mut self, turn: &mut Turn<'_>) {
+        let halted = self.is_halted();
         for _ in 0..MAX_ROUNDS {
-            let Some(candidate) = self.candidate() else { return };
+            let Some(candidate) = self.candidate().filter(|_| !halted) else { return };
             candidate.handle_timeout(turn.moment);
             let Some(effect) = candidate.poll_effect() else { return };
             let input = self.seek(turn, effect);

@@ -27,6 +27,7 @@ use rap_proto::{
 use super::{Control, MAX_ROUNDS, Terms, at_once};
 use crate::{
     message::Message,
+    mutation::Mutation,
     network::Party,
     turn::{Turn, calendar},
 };
@@ -40,6 +41,8 @@ pub(super) struct Desk {
     draining: BTreeSet<NodeId>,
     rows: BTreeMap<VpnConnectionId, LeaseRow>,
     at: DatabaseTime,
+    /// What was to be granted while nothing may be.
+    put_off: Vec<VpnConnectionId>,
 }
 
 impl Desk {
@@ -52,6 +55,7 @@ impl Desk {
             draining: BTreeSet::new(),
             rows: BTreeMap::new(),
             at: DatabaseTime::default(),
+            put_off: Vec::new(),
         }
     }
 
@@ -61,11 +65,18 @@ impl Desk {
         }
     }
 
-    fn wish(&mut self, now: Moment, new: Wishes) {
+    fn wish(&mut self, now: Moment, new: Wishes, blind: bool) {
         if new == self.wishes {
             return;
         }
         let old = mem::replace(&mut self.wishes, new);
+        if let Some(timeline) = self.wishes.loss_accepted
+            && old.loss_accepted != Some(timeline)
+        {
+            // Whoever is blind for timelines knows of none but the first.
+            let timeline = if blind { 1 } else { timeline };
+            self.grantor.handle_input(now, Input::LossAccepted { timeline });
+        }
         if old.desired != self.wishes.desired {
             self.grantor.handle_input(now, Input::Desired(self.wishes.desired.clone()));
         }
@@ -99,14 +110,15 @@ impl Desk {
         self.draining = wanted;
     }
 
-    fn read(&mut self, now: Moment, read: ReadId, at: DatabaseTime) {
+    /// `timeline` is what the grantor takes for the database's.
+    fn read(&mut self, now: Moment, read: ReadId, at: DatabaseTime, timeline: u64) {
         self.at = at;
         let row = |(id, row): (&VpnConnectionId, &LeaseRow)| {
             let revision = self.wishes.revisions.get(id).copied();
             (revision.is_some() || !row.ended).then(|| (*id, shown(row, revision)))
         };
         let rows = self.rows.iter().filter_map(row).collect();
-        let table = Table { timeline: at.timeline, now: at.now, rows };
+        let table = Table { timeline, now: at.now, rows };
         self.grantor.handle_input(now, Input::Read { read, table });
     }
 }
@@ -139,7 +151,11 @@ impl Control {
         let Some(running) = &mut self.running else { return };
         let Some(desk) = &mut running.desk else { return };
         desk.lead(turn.moment, leading);
-        desk.wish(turn.moment, wishes(&running.state));
+        let blind = turn.planted(Mutation::TimelineIgnored);
+        desk.wish(turn.moment, wishes(&running.state), blind);
+        for connection in mem::take(&mut desk.put_off) {
+            desk.grantor.handle_input(turn.moment, Input::Changed(connection));
+        }
         desk.grantor.handle_timeout(turn.moment);
         for _ in 0..MAX_ROUNDS {
             let Some(effect) = self.desk().and_then(|desk| desk.grantor.poll_effect()) else {
@@ -152,10 +168,20 @@ impl Control {
     fn perform_grant(&mut self, turn: &mut Turn<'_>, effect: Effect) {
         match effect {
             Effect::Read { read } => self.read_rows(turn, read),
+            // Giving authority has to wait; what takes it away goes on.
+            Effect::Grant { connection, .. } if self.frozen(turn) => {
+                turn.coverage.count("grantors", "frozen");
+                if let Some(desk) = self.desk() {
+                    desk.put_off.push(connection);
+                }
+            }
             Effect::Grant { connection, node, generation, class, revision, reason, .. } => {
                 turn.coverage.count("grantors", format!("grant, for {}", reason.as_str()));
                 let Some(desk) = self.desk() else { return };
                 let row = desk.rows.get(&connection);
+                let follows = Generation::new(row.map_or(0, |row| row.generation)).next();
+                let blind = turn.planted(Mutation::TimelineIgnored);
+                let generation = if blind { follows } else { generation };
                 let to = (node, generation, class);
                 let given = commands::grant(connection, to, row, desk.at);
                 self.give(turn, connection, given, revision);
@@ -185,7 +211,8 @@ impl Control {
         let Some(desk) = self.desk() else { return };
         let rows = page.rows.into_iter();
         desk.rows = rows.map(|(id, row)| (VpnConnectionId::from_uuid(id), row)).collect();
-        desk.read(turn.moment, read, page.at);
+        let timeline = if turn.planted(Mutation::TimelineIgnored) { 1 } else { page.at.timeline };
+        desk.read(turn.moment, read, page.at, timeline);
     }
 
     fn give(
@@ -231,11 +258,13 @@ impl Control {
         request: LeasesRequest,
     ) -> Option<LeasesReply> {
         let permitted: Vec<LeaseRenewal> = {
+            let revoked = turn.planted(Mutation::RevokedRenewed);
             let (state, now) = (self.state()?, calendar(turn.now));
-            let holder = state.nodes().get(node).filter(|it| it.is_approved())?;
+            let holder = state.nodes().get(node).filter(|it| revoked || it.is_approved())?;
             let may = |renewal: &&LeaseRenewal| {
                 let found = state.vpn_connections().get(renewal.connection);
-                found.is_none_or(|found| may_renew(state, holder, (found, renewal.generation), now))
+                let may_be = |found| may_renew(state, holder, (found, renewal.generation), now);
+                revoked || found.is_none_or(may_be)
             };
             request.renewals.iter().filter(may).copied().collect()
         };

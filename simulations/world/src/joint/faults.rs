@@ -15,9 +15,22 @@ pub enum Jumps {
     Replica,
 }
 
+/// What a run's faults are aimed at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Aim {
+    #[default]
+    Anything,
+    /// Who leads: the primary's clock takes the lead away from whoever believes to have it, while
+    /// much is due.
+    Leadership,
+    /// Whoever carries the connection is revoked, and little else goes wrong.
+    Revocation,
+}
+
 /// The faults of one run's first phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultMix {
+    pub aim: Aim,
     pub conditions: Conditions,
     pub cut_every: Option<Duration>,
     pub cut_lasts: Duration,
@@ -29,6 +42,12 @@ pub struct FaultMix {
     pub jumps: Jumps,
     pub jump_every: Duration,
     pub failover_every: Option<Duration>,
+    /// Failovers lose what was stored last, and follow grants.
+    pub unsynced: bool,
+    /// The replicas make beats, which takes calendars that are right.
+    pub beats: bool,
+    /// For how long too few replicas reach the primary, once.
+    pub outage: Option<Duration>,
     /// How far a node's calendar is off, at most, in either direction.
     pub clock_skew: Duration,
     /// Of 1,000 clients, how many are slow to show their token.
@@ -48,7 +67,11 @@ impl FaultMix {
             1 => Jumps::Replica,
             _ => Jumps::Nobody,
         };
+        // A grantor whose clock jumps relies on the database, which must then not forget.
+        let unsynced = jumps != Jumps::Replica && chance.happens(350);
+        let beats = jumps != Jumps::Primary && chance.happens(600);
         Self {
+            aim: Aim::Anything,
             conditions: Conditions {
                 loss: chance.below(worst),
                 duplication: chance.below(worst),
@@ -64,10 +87,43 @@ impl FaultMix {
             pause_lasts: chance.between(seconds(2), seconds(20)),
             jumps,
             jump_every: chance.between(seconds(3), seconds(15)),
-            failover_every: chance.sometimes(350, 10, 40),
+            failover_every: chance.sometimes(if unsynced { 700 } else { 250 }, 10, 40),
+            unsynced,
+            beats,
+            outage: Some(chance.between(seconds(32), seconds(55)))
+                .filter(|_| chance.happens(if beats { 400 } else { 0 })),
             clock_skew: chance.between(Duration::ZERO, ms(2_400)),
             slow_clients: if chance.happens(500) { 500 } else { 50 },
             revocation: chance.happens(300),
+        }
+    }
+
+    /// Another mix of the same seed, aimed at something in some of all seeds.
+    pub fn aimed(chance: &mut Chance) -> Self {
+        let seconds = Duration::from_secs;
+        let aim = match chance.below(8) {
+            0 => Aim::Leadership,
+            1 => Aim::Revocation,
+            _ => Aim::Anything,
+        };
+        let mix = Self { aim, ..Self::draw(chance) };
+        match aim {
+            Aim::Anything => mix,
+            Aim::Leadership => Self {
+                jumps: Jumps::Primary,
+                jump_every: chance.between(seconds(3), seconds(6)),
+                beats: false,
+                outage: None,
+                ..mix
+            },
+            Aim::Revocation => Self {
+                revocation: true,
+                cut_lasts: chance.between(seconds(1), seconds(3)),
+                pause_lasts: chance.between(seconds(1), seconds(3)),
+                unsynced: false,
+                outage: None,
+                ..mix
+            },
         }
     }
 

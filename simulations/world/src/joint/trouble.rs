@@ -9,7 +9,7 @@ use crate::{
 };
 
 use super::{
-    faults::{FaultMix, Jumps},
+    faults::{Aim, FaultMix, Jumps},
     world::{Event, World},
 };
 
@@ -45,7 +45,11 @@ impl World {
             Trouble::Crash => self.crash(),
             Trouble::Pause => self.pause(),
             Trouble::Jump => self.jump(),
-            Trouble::Failover => self.fail_over(),
+            Trouble::Failover => {
+                let (least, greatest) = (Duration::from_millis(100), Duration::from_secs(6));
+                let lost = self.stage.chance.between(least, greatest);
+                self.fail_over(lost);
+            }
         }
         self.stage.again(trouble.every(&self.stage.mix), Event::Trouble(trouble));
     }
@@ -162,21 +166,52 @@ impl World {
         }
     }
 
-    /// Another server takes over as the primary, and has everything that was stored.
-    fn fail_over(&mut self) {
+    /// Another server takes over as the primary. It has everything that was stored, or, where standbys
+    /// may be behind, what was stored up to `lost` ago.
+    pub(super) fn fail_over(&mut self, lost: Duration) {
         if !self.primary_up {
             return;
         }
-        self.stage.coverage.fault("failover");
         self.stage.note(format_args!("the primary fails over"));
-        self.primary.fail_over();
+        if self.stage.mix.unsynced && self.lose(lost) {
+            self.stage.coverage.fault("unsynced failover");
+        } else {
+            self.stage.coverage.fault("failover");
+            self.primary.fail_over();
+        }
         self.primary_up = false;
         // The new primary's clock is another one. Where replicas' clocks jump it agrees.
         if self.stage.mix.jumps != Jumps::Replica && self.stage.chance.happens(500) {
             let far = self.stage.chance.between(Duration::ZERO, Duration::from_secs(3));
-            self.clock.forward(far);
+            self.shift(far);
         }
         self.stage.within(Duration::from_millis(20), Duration::from_secs(5), Event::PrimaryUp);
+    }
+
+    /// The new primary shows something else, and where there are beats nothing that is far from the
+    /// true time.
+    fn shift(&mut self, far: Duration) {
+        if self.stage.drawn.beats {
+            let far = far / 6;
+            self.clock.back(self.ahead);
+            self.clock.forward(far);
+            self.ahead = far;
+        } else {
+            self.clock.forward(far);
+        }
+    }
+
+    /// Nobody reaches the primary, but for one replica.
+    pub(super) fn outage(&mut self, lasts: Duration) {
+        self.stage.coverage.fault("a minority reaches the primary");
+        self.stage.note(format_args!("a minority reaches the primary for {lasts:?}"));
+        for index in 1..self.replicas.len() {
+            let (one, other) = (Party::Replica(index), Party::Database);
+            for (from, to) in [(one, other), (other, one)] {
+                self.network.cut(from, to);
+                self.stage.after(lasts, Event::Heal(from, to));
+            }
+        }
     }
 
     /// Somebody with authority does something, at any of the replicas.
@@ -193,6 +228,15 @@ impl World {
         }
     }
 
+    /// Revokes a node, and whoever carries the connection where that is what the run is about.
+    pub(super) fn revoke(&mut self) {
+        let holder = self.holders().first().and_then(|(holder, _)| self.hosts[*holder].node.id());
+        match holder.filter(|_| self.stage.mix.aim == Aim::Revocation) {
+            Some(node) => self.replica_turn(0, |control, turn| control.revoke(turn, node)),
+            None => self.act_at_one(Act::Revoke),
+        }
+    }
+
     /// Stops everything that goes wrong, and brings everybody back.
     pub(super) fn calm_down(&mut self) {
         self.network.heal_all();
@@ -202,6 +246,7 @@ impl World {
             self.happen(Event::ResumeReplica(index));
             self.happen(Event::BootReplica(index));
         }
+        self.accept_losses();
         self.replica_turn(0, |control, turn| control.make_peace(turn));
         for index in 0..self.hosts.len() {
             self.hosts[index].node.steady();

@@ -7,12 +7,13 @@ use std::sync::{
 
 use futures_util::future::{BoxFuture, ready};
 use rap_events::{
-    Append, AppendError, Appended, Envelope, Log, MemoryLog, StreamId,
+    Append, AppendError, Appended, BeatTable, Envelope, Log, MemoryLog, StreamId,
+    beat::{Ballot, BeatTableError, Proposal},
     lease::{LeasePage, LeaseTable, LeaseTableError, Renewal, Renewals},
     log::{ReadError, StoredCommand},
     tree::Tree,
 };
-use rap_proto::{CommandId, Digest};
+use rap_proto::{CommandId, Digest, KeyId};
 use rap_tlog::Frontier;
 
 /// A way to the primary, open or cut in each direction for as long as one turn lasts.
@@ -34,6 +35,11 @@ impl Way {
         self.answers.store(answers, Ordering::Relaxed);
     }
 
+    /// Whether what is asked arrives and what is answered does.
+    pub fn is_open(&self) -> bool {
+        self.asks() && self.answers()
+    }
+
     fn asks(&self) -> bool {
         self.asks.load(Ordering::Relaxed)
     }
@@ -47,10 +53,26 @@ impl Way {
         &self,
         question: BoxFuture<'a, Result<T, ReadError>>,
     ) -> BoxFuture<'a, Result<T, ReadError>> {
-        if self.asks() && self.answers() {
+        if self.is_open() {
             return question;
         }
         Box::pin(ready(Err(ReadError::Unavailable(CUT.to_owned()))))
+    }
+
+    /// What is asked of the table of beats is done when it arrives, also when nobody hears of it.
+    fn ballots<'a, T: Send + 'a>(
+        &'a self,
+        ask: impl FnOnce(&'a MemoryLog) -> BoxFuture<'a, Result<T, BeatTableError>>,
+    ) -> BoxFuture<'a, Result<T, BeatTableError>> {
+        let cut = || BeatTableError::Unavailable(CUT.to_owned());
+        if !self.asks() {
+            return Box::pin(ready(Err(cut())));
+        }
+        let (asked, answers) = (ask(self.primary.as_ref()), self.answers());
+        Box::pin(async move {
+            let outcome = asked.await;
+            if answers { outcome } else { Err(cut()) }
+        })
     }
 
     fn table<'a, T: Send + 'a>(
@@ -65,6 +87,35 @@ impl Way {
             let _ = question.await;
             Err(LeaseTableError::Unavailable(CUT.to_owned()))
         })
+    }
+}
+
+impl BeatTable for Way {
+    fn read_ballot(&self) -> BoxFuture<'_, Result<Ballot, BeatTableError>> {
+        self.ballots(|primary| primary.read_ballot())
+    }
+
+    fn propose(&self, proposal: Proposal) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.ballots(|primary| primary.propose(proposal))
+    }
+
+    fn vote(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.ballots(|primary| primary.vote(replica, sequence, payload))
+    }
+
+    fn sign(
+        &self,
+        replica: KeyId,
+        sequence: u64,
+        payload: Digest,
+        signature: [u8; 64],
+    ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
+        self.ballots(|primary| primary.sign(replica, sequence, payload, signature))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The joint world: who is there, what happens next, and the phases.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -9,18 +10,15 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rap_control_core::state::NodeStanding;
-use rap_events::{
-    Aggregate as _, DomainEvent, Envelope, Log as _, MemoryLog, leadership::Leadership,
-    lease::LeaseTable as _, log::MAX_READ_EVENTS, vpn_connection::VpnConnectionEvent,
-};
-use rap_proto::{Generation, LeaseClass, Leased, Moment, NodeId, Timestamp};
+use rap_events::{Aggregate as _, MemoryLog, leadership::Leadership, lease::LeaseTable as _};
+use rap_proto::{Digest, Generation, LeaseClass, Moment, Timestamp};
 
 use crate::{
+    beat,
     cast::{self, CONNECTION, Places},
-    checkers::{Checkers, Standing, Violation},
+    checkers::Checkers,
     clients::Clients,
-    control::{Act, Control, replica_id},
+    control::{Control, replica_id},
     kit::{
         self, Chance, Phases, Stage,
         clock::{DriftClock, START},
@@ -38,8 +36,10 @@ use crate::{
 
 use super::{
     Options,
-    faults::FaultMix,
+    faults::{Aim, FaultMix},
     host::{Host, Replica},
+    judge::LIVENESS,
+    loss::Losses,
     trouble::Trouble,
     way::Way,
 };
@@ -50,8 +50,6 @@ pub const SAFETY: Duration = Duration::from_secs(90);
 pub const LIVENESS_BOUND: Duration = Duration::from_secs(150);
 /// How long nothing may move after that.
 pub const CALM: Duration = Duration::from_secs(20);
-/// When nothing fails, the connection has one holder, and keeps it.
-pub const LIVENESS: &str = "liveness";
 /// More events than this in one run: the world runs in circles.
 const MAX_EVENTS: u64 = 1_000_000;
 /// How often a replica looks for what others appended.
@@ -77,7 +75,17 @@ pub enum Event {
     Revoke,
     Ask,
     Close(u64),
+    /// Standbys hear of what was stored.
+    Sync,
+    /// A primary that lost what was stored within this time takes over.
+    Failover(Duration),
     PrimaryUp,
+    /// Too few replicas reach the primary.
+    Outage(Duration),
+    /// The checkers look at what nodes make of beats.
+    Look,
+    /// Somebody looks after a replica that says that the log went back.
+    StartAgain(usize),
     Heal(Party, Party),
     Relieve(Party, Party),
     Trouble(Trouble),
@@ -92,20 +100,28 @@ pub struct World {
     pub(super) primary_up: bool,
     /// The primary's.
     pub(super) clock: DriftClock,
+    /// How far the primary's clock is ahead since the last failover.
+    pub(super) ahead: Duration,
+    /// What the primary's clock showed first.
+    origin: Moment,
     /// What the primary's clock shows in the present turn.
     shown: Arc<AtomicI64>,
     clients: Clients,
-    places: Arc<Places>,
+    pub(super) places: Arc<Places>,
     /// How far the checkers read the log.
-    read: u64,
-    revoked: Vec<usize>,
+    pub(super) read: u64,
+    /// The hash over all events up to each position, where some may be lost.
+    pub(super) chain: Vec<Digest>,
+    pub(super) losses: Losses,
+    /// Who was revoked, and when.
+    pub(super) revoked: BTreeMap<usize, Moment>,
     grants: u64,
 }
 
 impl World {
     pub fn new(Options { seed, mutation }: Options) -> Self {
         let mut chance = Chance::new(seed, 1);
-        let mix = FaultMix::draw(&mut chance);
+        let mix = FaultMix::aimed(&mut chance);
         let (tenants, hosts) = (cast::tenants(), cast::connectors());
         let skew = mix.clock_skew;
         let node = |(index, host): (usize, &cast::Host)| {
@@ -115,12 +131,18 @@ impl World {
         let place = |node: &SimNode| (cast::node_id(&node.public_key()), node.index);
         let places: Arc<Places> = Arc::new(nodes.iter().map(place).collect());
         nodes.iter_mut().for_each(|node| node.meet(places.clone()));
+        if mix.unsynced {
+            nodes.iter_mut().for_each(SimNode::watch);
+        }
         let shown = Arc::new(AtomicI64::new(START.unix_millis()));
         let read = Arc::clone(&shown);
         let primary = Arc::new(MemoryLog::with_clock(move || {
             Timestamp::from_unix_millis(read.load(Ordering::Relaxed))
         }));
-        let first = Control::new(seed, tenants.clone(), hosts, places.clone());
+        let mut first = Control::new(seed, tenants.clone(), hosts, places.clone());
+        if mix.unsynced {
+            first.trace();
+        }
         let replica = |index: usize| {
             let way = Arc::new(Way::new(Arc::clone(&primary)));
             let process = Process::new(index, Chance::new(seed, 200 + index as u64));
@@ -128,12 +150,17 @@ impl World {
         };
         let count = 2 + usize::try_from(chance.below(MOST_REPLICAS - 1)).unwrap_or(0);
         let replicas = (0..count).map(replica).collect();
+        if mix.beats {
+            nodes.iter_mut().for_each(SimNode::hear_beats);
+        }
+        let clock = DriftClock::draw(&mut chance);
         let host = |node: SimNode| {
             let process = Process::new(node.index, Chance::new(seed, 300 + node.index as u64));
             Host { process, next_replica: node.index % count, node }
         };
         let checkers = Checkers {
             leases: lease::checkers::Checkers::new(&[LeaseClass::Fast]),
+            beat: beat::checkers::Checkers::new(nodes.len(), false),
             ..Checkers::default()
         };
         Self {
@@ -142,12 +169,16 @@ impl World {
             replicas,
             primary,
             primary_up: true,
-            clock: DriftClock::draw(&mut chance),
+            origin: clock.show(Moment::default()),
+            ahead: Duration::ZERO,
+            clock,
             shown,
             clients: Clients::new(seed, tenants, places.clone()),
             places,
             read: 0,
-            revoked: Vec::new(),
+            chain: Vec::new(),
+            losses: Losses::default(),
+            revoked: BTreeMap::new(),
             grants: 0,
             stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
         }
@@ -173,6 +204,14 @@ impl kit::World for World {
         self.show_clock();
         self.replicas[0].control.found(now);
         self.replicas[0].control.found_connection(now);
+        if self.stage.mix.beats {
+            let count = self.replicas.len();
+            self.replicas[0].control.make_beats(now, count);
+            self.stage.within_secs(4, 5, Event::Look);
+        }
+        if let Some(outage) = self.stage.mix.outage {
+            self.stage.within_secs(15, 40, Event::Outage(outage));
+        }
         let seconds = Duration::from_secs;
         for index in 0..self.replicas.len() {
             self.stage.after(Duration::from_millis(index as u64), Event::BootReplica(index));
@@ -186,8 +225,12 @@ impl kit::World for World {
         {
             self.stage.after(delay, event);
         }
+        if self.stage.mix.unsynced {
+            self.stage.after(seconds(5), Event::Sync);
+        }
         if self.stage.mix.revocation {
-            self.stage.within(seconds(20), seconds(60), Event::Revoke);
+            let latest = if self.stage.mix.aim == Aim::Revocation { 30 } else { 60 };
+            self.stage.within_secs(20, latest, Event::Revoke);
         }
         for trouble in Trouble::ALL {
             if let Some(every) = trouble.every(&self.stage.mix) {
@@ -239,19 +282,27 @@ impl kit::World for World {
             }
             Event::Carry => {
                 (0..self.hosts.len()).for_each(|index| self.node_turn(index, SimNode::carry));
+                self.judge_revoked();
                 self.stage.within(CARRY_EVERY / 2, 2 * CARRY_EVERY, Event::Carry);
             }
             Event::Close(request) => self.client_turn(|clients, turn| clients.close(turn, request)),
             Event::PrimaryUp => self.primary_up = true,
+            Event::Look => self.look(),
+            Event::StartAgain(index) => self.start_again(index),
             Event::Heal(from, to) => self.network.heal(from, to),
             Event::Relieve(from, to) => self.network.relieve(from, to),
             // Nobody begins anything new in the second phase.
             _ if !self.stage.failing => {}
             Event::Act => {
                 self.act();
-                self.stage.within_secs(3, 12, Event::Act);
+                let often = self.stage.mix.aim == Aim::Leadership;
+                let (least, greatest) = if often { (1, 4) } else { (3, 12) };
+                self.stage.within_secs(least, greatest, Event::Act);
             }
-            Event::Revoke => self.act_at_one(Act::Revoke),
+            Event::Revoke => self.revoke(),
+            Event::Sync => self.sync(),
+            Event::Outage(lasts) => self.outage(lasts),
+            Event::Failover(lost) => self.fail_over(lost),
             Event::Ask => {
                 self.client_turn(Clients::ask);
                 self.stage.within_secs(1, 4, Event::Ask);
@@ -268,7 +319,9 @@ impl kit::World for World {
         if self.stage.violation().is_none() {
             self.judge_holder();
             self.judge_the_end();
+            self.judge_everybody_healthy();
         }
+        self.stage.checkers.beat.calm();
         self.grants = self.stage.checkers.leases.moves(0);
     }
 
@@ -362,15 +415,20 @@ impl World {
             return;
         }
         let moment = process.time(stage.now());
+        let well = !control.is_halted();
         let mut turn = turn(stage, moment);
         what(control, &mut turn);
         let sent = turn.sent;
+        if well && control.is_halted() {
+            stage.within_secs(1, 12, Event::StartAgain(index));
+        }
         if let Some(at) = control.timeout() {
             let at = process.clock.when(at);
             stage.arm(&mut process.armed, at, Event::ReplicaTimer(index));
         }
         sent.into_iter().for_each(|one| self.post(Party::Replica(index), one));
-        self.read_log();
+        self.read_log(index);
+        self.judge_follower(index);
         self.stage.checkers.judge_leases();
     }
 
@@ -384,9 +442,9 @@ impl World {
     }
 
     fn show_clock(&self) {
-        let shown = self.clock.show(self.stage.now());
-        let since = i64::try_from(shown.micros() / 1_000).unwrap_or(0);
-        self.shown.store(START.unix_millis() + since, Ordering::Relaxed);
+        let since = |moment: Moment| i64::try_from(moment.micros() / 1_000).unwrap_or(0);
+        let shown = since(self.clock.show(self.stage.now())) - since(self.origin);
+        self.shown.store(START.unix_millis() + shown, Ordering::Relaxed);
     }
 
     /// Whether the replica reaches the primary in this turn, and hears from it.
@@ -450,39 +508,6 @@ impl World {
         self.network.post(&mut self.stage, &conditions, (from, to), event);
     }
 
-    /// What a turn of this replica appended goes into the checkers' books.
-    fn read_log(&mut self) {
-        loop {
-            let page = self.primary.read(self.read, MAX_READ_EVENTS).now_or_never();
-            let page = page.and_then(Result::ok).unwrap_or_default();
-            let Some(last) = page.last() else { return };
-            self.read = last.position;
-            page.iter().for_each(|envelope| self.take_note(envelope));
-        }
-    }
-
-    fn take_note(&mut self, envelope: &Envelope) {
-        let now = self.stage.now();
-        match DomainEvent::from_envelope(envelope) {
-            Ok(DomainEvent::VpnConnection(VpnConnectionEvent::LeaseGranted(granted))) => {
-                let generation = Generation::new(granted.generation);
-                let leased = Leased { connection: CONNECTION, generation };
-                let place = self.places.get(&granted.node).copied().unwrap_or(usize::MAX);
-                self.stage.note(format_args!("node {place} is granted {generation}"));
-                let Checkers { leased: book, leases, .. } = &mut self.stage.checkers;
-                book.granted(granted.node, leased);
-                leases.granted(now, 0, place, generation, None);
-            }
-            Ok(DomainEvent::Node(_)) if envelope.event_type == "node.revoked" => {
-                let node = NodeId::from_uuid(envelope.stream.id);
-                if let Some(place) = self.places.get(&node) {
-                    self.revoked.push(*place);
-                }
-            }
-            _ => {}
-        }
-    }
-
     /// The nodes that are active for the connection, each with its generation.
     pub(super) fn holders(&self) -> Vec<(usize, Generation)> {
         let now = self.stage.now();
@@ -498,73 +523,6 @@ impl World {
         let page = self.primary.read_leases(Leadership::CATEGORY, None, 1).now_or_never()?.ok()?;
         let (_, row) = page.rows.first().filter(|(_, row)| row.is_held(page.at.now))?;
         (0..self.replicas.len()).find(|index| replica_id(*index).uuid() == row.holder)
-    }
-
-    /// Who carries: whoever may, and whoever does.
-    fn judge_activity(&mut self) {
-        let (now, mutation) = (self.stage.now(), self.stage.mutation);
-        let mut touching = self.holders();
-        for (index, host) in self.hosts.iter().enumerate() {
-            let passing = host.node.passing(host.process.time(now), CONNECTION, mutation);
-            touching.extend(passing.into_iter().map(|generation| (index, generation)));
-        }
-        touching.sort_unstable();
-        touching.dedup();
-        self.stage.checkers.leases.touching(0, &touching);
-    }
-
-    fn judge_holder(&mut self) {
-        let holders = self.holders();
-        let revoked = &self.revoked;
-        let right = matches!(holders[..], [(holder, _)] if !revoked.contains(&holder));
-        let suspended = self.replicas[0].control.state().is_some_and(|state| {
-            let organization = state.vpn_connections().get(CONNECTION).map(|it| it.organization);
-            organization.is_none_or(|id| !state.organizations().is_active(id))
-        });
-        if !right && !suspended {
-            let detail = format!("the connection is held by {holders:?}, and {revoked:?} may not");
-            self.stage.checkers.verdict.violated(LIVENESS, detail);
-        }
-    }
-
-    fn judge_the_end(&mut self) {
-        for index in 0..self.replicas.len() {
-            self.replica_turn(index, |control, turn| control.settle(turn));
-        }
-        let (control, mut outcomes) = (&self.replicas[0].control, Vec::new());
-        let events = control.events();
-        for replica in &self.replicas {
-            let state = replica.control.state();
-            outcomes.push(match state {
-                Some(state) => self.stage.checkers.replay.check(state, &events),
-                None => Err(Violation::new(LIVENESS, "a replica does not run")),
-            });
-        }
-        let Some(state) = control.state() else { return };
-        let approved = |node| state.nodes().get(node).is_some_and(|node| node.is_approved());
-        let Checkers { enrollment, recorded, convergence, scope, .. } = &self.stage.checkers;
-        outcomes.push(enrollment.log(&events));
-        outcomes.push(recorded.log(&events));
-        outcomes.push(recorded.complete(approved, |command| control.knows(command)));
-        for Host { node, .. } in &self.hosts {
-            outcomes.push(convergence.check(&standing(state, node)));
-            outcomes.push(scope.disk(&node.host, node.disk()));
-        }
-        for outcome in outcomes {
-            self.stage.checkers.judge(outcome);
-        }
-    }
-}
-
-fn standing(state: &rap_control_core::State, node: &SimNode) -> Standing {
-    let found = state.nodes().get(cast::node_id(&node.public_key()));
-    Standing {
-        host: node.host.name.to_string(),
-        applied: node.version(),
-        spooled: node.spooled(),
-        working: node.is_working(),
-        newest: found.filter(|node| node.is_approved()).map(|node| node.version),
-        revoked: found.is_some_and(|node| node.standing == NodeStanding::Revoked),
     }
 }
 

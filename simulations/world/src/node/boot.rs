@@ -15,7 +15,13 @@ use rap_agent_core::{
 use rap_mesh_core::sessions::{EgressSessions, EntrySessions};
 use rap_proto::{IncarnationId, Signer as _};
 
-use super::{Agent, Phase, PowerCut, SimNode, identity, leases::Leases};
+use super::{
+    Agent, Phase, PowerCut, SimNode,
+    beat::{Hearing, place},
+    identity,
+    leases::Leases,
+    witness::Watching,
+};
 use crate::{
     checkers::Violation,
     control::join_secret,
@@ -104,6 +110,19 @@ impl SimNode {
         let spooled = spooled.filter(|_| !turn.planted(Mutation::SpoolForgotten));
         let (cluster, id) = (held.credentials.cluster, held.credentials.node);
         let incarnation = IncarnationId::new(at, self.chance.bytes());
+        let watching = self.watches.then(|| {
+            let keys = held.credentials.control_keys.clone();
+            Watching::load(&self.disk, (id, keys), turn.moment, self.chance.number())
+        });
+        let hearing = self.hears.then(|| {
+            let keys = held.credentials.control_keys.clone();
+            let (seed, when) = (self.chance.number(), (turn.moment, at));
+            let (hearing, kept) = Hearing::load(&self.disk, keys, when, seed);
+            if let Some(floor) = kept {
+                turn.checkers.beat.restored(turn.now, self.index, place(&floor), &floor.beat);
+            }
+            hearing
+        });
         let mut agent = Agent {
             id,
             store: SnapshotStore::new(identity(&held.credentials), floor),
@@ -115,6 +134,8 @@ impl SimNode {
             entry: EntrySessions::default(),
             egress: EgressSessions::default(),
             leases,
+            watching,
+            hearing,
             clients: BTreeMap::new(),
             flows: BTreeMap::new(),
         };

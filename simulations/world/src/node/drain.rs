@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use rap_agent_core::{
-    Machine as _,
+    Machine as _, beat,
     disk::{Disk as _, StateFile},
     fetch,
     lease::holders,
     link,
     record::HeldCredentials,
     snapshot::{self, Floor, Plan, Snapshot, SnapshotStore},
-    spool,
+    spool, witness,
 };
 use rap_mesh_core::{Sections, View};
 use rap_proto::{
@@ -33,6 +33,8 @@ enum Effect {
     Link(link::Effect),
     Spool(spool::Effect),
     Lease(holders::Effect),
+    Witness(witness::Effect),
+    Beat(beat::Effect),
 }
 
 impl SimNode {
@@ -97,6 +99,8 @@ impl SimNode {
                 Effect::Link(effect) => self.perform_link(turn, effect),
                 Effect::Spool(effect) => self.perform_spool(turn, effect)?,
                 Effect::Lease(effect) => self.perform_lease(turn, effect)?,
+                Effect::Beat(effect) => self.perform_beat(turn, effect)?,
+                Effect::Witness(effect) => self.perform_witness(turn, effect)?,
             }
         }
         panic!("{} is busy with itself", self.host.name);
@@ -109,6 +113,8 @@ impl SimNode {
             .or_else(|| agent.link.poll_effect().map(Effect::Link))
             .or_else(|| agent.spool.poll_effect().map(Effect::Spool))
             .or_else(|| agent.leases.holders.poll_effect().map(Effect::Lease))
+            .or_else(|| agent.hearing.as_mut()?.poll_effect().map(Effect::Beat))
+            .or_else(|| agent.watching.as_mut()?.poll_effect().map(Effect::Witness))
     }
 
     fn poll_store(&mut self) -> Option<snapshot::Effect> {
@@ -186,7 +192,9 @@ impl SimNode {
             places: snapshot.places.clone(),
         };
         agent.leases.told(turn.moment, at, snapshot);
-        agent.view = Some((View::new(&snapshot.manifest, sections), snapshot.clone()));
+        let mut view = View::new(&snapshot.manifest, sections);
+        view.authority = agent.hearing.as_ref().map_or(view.authority, |one| one.authority);
+        agent.view = Some((view, snapshot.clone()));
         if !turn.planted(Mutation::WithdrawalIgnored) {
             self.end_what_is_withdrawn(turn);
         }

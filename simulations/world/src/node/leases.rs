@@ -155,7 +155,9 @@ impl SimNode {
             Ok(Admitted::Raise(mark)) => {
                 let kept = &mut agent.leases.marks;
                 kept.want(mark).expect("there are few connections");
-                if let Some(wanted) = kept.pending(mark) {
+                if let Some(wanted) = kept.pending(mark)
+                    && !turn.planted(Mutation::MarkNotKept)
+                {
                     marks::persist(&mut self.disk, &wanted).map_err(|_| PowerCut)?;
                     kept.kept(wanted);
                 }

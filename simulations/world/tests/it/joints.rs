@@ -2,15 +2,20 @@
 
 use rap_simulations::{
     Mutation,
+    beat::checkers::QUORUM,
     checkers::{FENCE, GRANTED},
-    joint::{Options, run, world::LIVENESS},
+    joint::{
+        Options,
+        judge::{LIVENESS, ONE_LEADER},
+        run,
+    },
     kit::search,
-    lease::checkers::SINGLE_ACTIVE,
+    lease::checkers::{GENERATION_RISES, SINGLE_ACTIVE},
     world::TOTALS,
 };
 
 /// A first look; `cargo xtask test` runs more.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 24;
 /// Within how many seeds each planted bug must be found: as many as CI runs.
 const SEEDS_FOR_A_BUG: u64 = 60;
 
@@ -40,7 +45,11 @@ fn every_invariant_holds_where_all_parts_meet() {
         "primary clock back",
         "replica clock forward",
         "failover",
+        "unsynced failover",
+        "a minority reaches the primary",
     ]);
+    coverage.expect("replicas", &["halts", "frozen"]);
+    coverage.expect("beats", &["hold", "unheard to healthy", "healthy to degraded"]);
     let grants = ["grant, for never_granted", "grant, for handed_over", "grant, for ran_out"];
     coverage.expect("grantors", &grants);
 }
@@ -77,4 +86,19 @@ fn a_flow_that_outlives_its_lease_is_found() {
 #[test]
 fn a_replica_that_does_not_fold_what_others_did_is_found() {
     check(Mutation::OthersNotFolded, &["replay", "convergence", LIVENESS]);
+}
+
+#[test]
+fn a_grantor_that_does_not_notice_a_loss_is_found() {
+    check(Mutation::TimelineIgnored, &[GENERATION_RISES, SINGLE_ACTIVE, GRANTED]);
+}
+
+#[test]
+fn a_replica_that_grants_without_a_quorum_is_found() {
+    check(Mutation::NotFrozen, &[QUORUM]);
+}
+
+#[test]
+fn a_leader_without_a_guard_is_found() {
+    check(Mutation::LeaderNotGuarded, &[ONE_LEADER]);
 }

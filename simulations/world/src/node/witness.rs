@@ -1,0 +1,140 @@
+//! What a node makes of the log behind what it is told: the shell of one real witness.
+
+use std::str;
+
+use rap_agent_core::{
+    Machine as _,
+    disk::{Disk as _, SimDisk, StateFile},
+    lease::holders,
+    record, snapshot,
+    witness::{Effect, Input, Witness, Witnessed},
+};
+use rap_proto::{
+    Moment, NodeId, PublicKey, Timestamp, observation::Observation, wire::node_api::TreeReply,
+};
+use rap_tlog::WitnessKey;
+
+use super::{Phase, PowerCut, SimNode};
+use crate::{cast, message::Message, mutation::Mutation, network::Party, turn::Turn};
+
+pub(super) struct Watching {
+    machine: Witness,
+    id: NodeId,
+    control_keys: Vec<PublicKey>,
+    /// The size that is on the disk.
+    size: u64,
+    /// The last question.
+    call: u64,
+}
+
+impl Watching {
+    pub(super) fn load(
+        disk: &SimDisk,
+        (id, control_keys): (NodeId, Vec<PublicKey>),
+        now: Moment,
+        seed: u64,
+    ) -> Self {
+        let kept = disk.read(StateFile::TreeHead).expect("it is small");
+        let kept = kept.map(|bytes| record::decode::<Witnessed>(&bytes));
+        let kept = kept.transpose().expect("a tree head is replaced whole");
+        let size = kept.as_ref().map_or(0, |kept| kept.size);
+        let machine = machine(id, &control_keys, kept, now, seed);
+        Self { machine, id, control_keys, size, call: seed >> 1 }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        (now, at): (Moment, Timestamp),
+        call: u64,
+        reply: TreeReply,
+        mutation: Option<Mutation>,
+    ) {
+        if call != self.call {
+            return;
+        }
+        let smaller = size_of(&reply.head).is_some_and(|size| size < self.size);
+        if smaller && mutation == Some(Mutation::SmallerHeadAccepted) {
+            self.machine = machine(self.id, &self.control_keys, None, now, call);
+            while self.machine.poll_effect().is_some() {}
+        }
+        self.machine.handle_input(now, Input::Answered { reply, at });
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Moment) {
+        self.machine.handle_timeout(now);
+    }
+
+    pub(super) fn timeout(&self) -> Option<Moment> {
+        self.machine.poll_timeout()
+    }
+
+    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
+        self.machine.poll_effect()
+    }
+}
+
+impl SimNode {
+    /// A person looked at the log that this node is shown, and lets it begin anew.
+    pub fn trust_again(&mut self) {
+        self.disk.restore_power();
+        self.disk.remove(StateFile::TreeHead).expect("the power is on");
+    }
+
+    pub(super) fn perform_witness(
+        &mut self,
+        turn: &mut Turn<'_>,
+        effect: Effect,
+    ) -> Result<(), PowerCut> {
+        let at = self.calendar(turn.now);
+        let Phase::Working(agent) = &mut self.phase else { return Ok(()) };
+        let Some(watching) = &mut agent.watching else { return Ok(()) };
+        match effect {
+            Effect::Ask(request) => {
+                watching.call += 1;
+                let (node, call) = (agent.id, watching.call);
+                turn.send(Party::Control, Message::AskTree { node, call, request });
+            }
+            Effect::Persist(head) => {
+                let kept = self.disk.replace(StateFile::TreeHead, &record::encode(&head));
+                kept.map_err(|_| PowerCut)?;
+                watching.size = head.size;
+                watching.machine.handle_input(turn.moment, Input::Persisted);
+            }
+            Effect::Saw { size, root } => {
+                turn.note(format_args!("{} saw {size} events", self.host.name));
+                turn.checkers.leases.witnessed(self.index, &root);
+            }
+            Effect::Refused { size, known, code } => {
+                turn.coverage.fault("log refused");
+                let host = &self.host.name;
+                turn.note(format_args!("{host} saw {known} events and refuses {size}: {code}"));
+                self.observe(turn, Observation::LogRefused { size, known, code });
+            }
+            Effect::Suspend(_) => {
+                turn.note(format_args!("{} takes nothing any more", self.host.name));
+                agent.store.handle_input(turn.moment, snapshot::Input::LogRefused { at });
+                agent.leases.holders.handle_input(turn.moment, holders::Input::Leave);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How many events a signed head is of: the second line of its note.
+fn size_of(head: &[u8]) -> Option<u64> {
+    str::from_utf8(head).ok()?.lines().nth(1)?.parse().ok()
+}
+
+fn machine(
+    id: NodeId,
+    control_keys: &[PublicKey],
+    kept: Option<Witnessed>,
+    now: Moment,
+    seed: u64,
+) -> Witness {
+    let key = WitnessKey::derive(id, b"a node of the simulation");
+    let mut machine = Witness::new(cast::CLUSTER, key, seed);
+    machine.handle_input(now, Input::ControlKeys(control_keys.to_vec()));
+    machine.handle_input(now, Input::Restore(kept));
+    machine
+}
