@@ -2,7 +2,7 @@
 
 use rap_control_core::leadership;
 use rap_events::lease::LeaseGuard;
-use rap_proto::{Duty, Moment};
+use rap_proto::{Duty, Moment, ReplicaId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock;
@@ -13,6 +13,7 @@ const MAX_MESSAGES: usize = 16;
 /// A time in which this replica leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Term {
+    pub(crate) replica: ReplicaId,
     pub(crate) generation: u64,
     pub(crate) deadline: Moment,
 }
@@ -91,6 +92,6 @@ impl Leadership {
 
 impl Term {
     pub(crate) fn guard(self) -> LeaseGuard {
-        leadership::guard(Duty::Processes, self.generation)
+        leadership::guard(Duty::Processes, self.replica, self.generation)
     }
 }

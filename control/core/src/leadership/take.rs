@@ -22,8 +22,8 @@ pub fn lease(duty: Duty) -> StreamId {
 }
 
 /// What an append of the duty's leader is guarded by.
-pub fn guard(duty: Duty, generation: u64) -> LeaseGuard {
-    LeaseGuard { lease: lease(duty), generation }
+pub fn guard(duty: Duty, replica: ReplicaId, generation: u64) -> LeaseGuard {
+    LeaseGuard { lease: lease(duty), generation, holder: replica.uuid() }
 }
 
 /// Takes a duty whose row is free at `now`, the database's time.

@@ -11,7 +11,7 @@ use rap_events::{
     leadership::Leadership,
     lease::{LeaseRow, LeaseTableError, MAX_LEASE_ROWS, Renewal},
 };
-use rap_proto::{CommandId, Digest, Duty, Moment, Timestamp};
+use rap_proto::{CommandId, Digest, Duty, Moment, ReplicaId, Timestamp};
 use tokio::{
     sync::{Mutex, oneshot},
     time::{sleep, timeout},
@@ -60,11 +60,11 @@ async fn keep(app: &App, desk: &mut Desk) {
     loop {
         candidate.handle_timeout(clock::moment());
         while let Some(effect) = candidate.poll_effect() {
-            publish(desk, &candidate);
+            publish(desk, app.replica, &candidate);
             let answer = timeout(ANSWER_DEADLINE, perform(app, effect)).await;
             candidate.handle_input(clock::moment(), answer.unwrap_or(Input::Unanswered));
         }
-        publish(desk, &candidate);
+        publish(desk, app.replica, &candidate);
         let Some(next) = candidate.poll_timeout() else {
             // Whoever asked may have stopped waiting.
             let _ = resigned.map(|resigned| resigned.send(()));
@@ -88,11 +88,11 @@ async fn keep(app: &App, desk: &mut Desk) {
     }
 }
 
-fn publish(desk: &Desk, candidate: &Candidate) {
+fn publish(desk: &Desk, replica: ReplicaId, candidate: &Candidate) {
     let now = clock::moment();
     let term = candidate.leads(now).zip(candidate.deadline());
     let standing = match term {
-        Some((generation, deadline)) => Standing::Leading(Term { generation, deadline }),
+        Some((generation, deadline)) => Standing::Leading(Term { replica, generation, deadline }),
         None if candidate.is_settled() => Standing::Following,
         None => Standing::Unknown,
     };

@@ -102,7 +102,7 @@ fn fence(number: u128, generation: u64) -> LeaseChange {
 }
 
 fn guard(number: u128, generation: u64) -> LeaseGuard {
-    LeaseGuard { lease: lease(number), generation }
+    LeaseGuard { lease: lease(number), generation, holder: holder(generation) }
 }
 
 /// An append of one event to a stream of its own.
@@ -213,6 +213,10 @@ async fn a_guard_lets_only_the_present_holder_append(leased: Leased) {
         let other = leased.log.append(with(id, Vec::new(), vec![guard(1, generation)])).await;
         assert_eq!(other, lost(generation, Some(row(&leased.table, 1).await)));
     }
+    // Two of one generation: the grant of one of them was lost.
+    let other = LeaseGuard { holder: holder(7), ..guard(1, 2) };
+    let other = leased.log.append(with(10, Vec::new(), vec![other])).await;
+    assert_eq!(other, lost(2, Some(row(&leased.table, 1).await)));
     (leased.pass)(u64::from(TTL_MS)).await;
     let expired = leased.log.append(with(6, Vec::new(), vec![guard(1, 2)])).await;
     assert_eq!(expired, lost(2, Some(row(&leased.table, 1).await)));

@@ -26,11 +26,13 @@ pub enum LeaseChange {
     Fence { lease: StreamId, generation: u64 },
 }
 
-/// The append is stored only if this generation holds the lease at that moment.
+/// The append is stored only if this holder has the lease at that moment, under this generation. A
+/// failover that lost a grant lets another holder have the same generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseGuard {
     pub lease: StreamId,
     pub generation: u64,
+    pub holder: Uuid,
 }
 
 impl LeaseChange {
@@ -94,7 +96,13 @@ fn ending(
 impl LeaseGuard {
     fn check(&self, row: Option<&LeaseRow>, now: Timestamp) -> Result<(), AppendError> {
         match row {
-            Some(row) if row.generation == self.generation && row.is_held(now) => Ok(()),
+            Some(row)
+                if row.generation == self.generation
+                    && row.holder == self.holder
+                    && row.is_held(now) =>
+            {
+                Ok(())
+            }
             other => Err(lost(&self.lease, self.generation, other)),
         }
     }

@@ -61,7 +61,9 @@ fn what_hangs_on_more_than_streams_is_left_to_the_lock() {
     let change: [fn(&mut Append, StreamId, SubjectChange); 4] = [
         |append, _, _| append.claim = vec!["key".to_owned()],
         |append, _, _| append.release = vec!["key".to_owned()],
-        |append, lease, _| append.guards = vec![LeaseGuard { lease, generation: 1 }],
+        |append, lease, _| {
+            append.guards = vec![LeaseGuard { lease, generation: 1, holder: Uuid::from_u128(9) }];
+        },
         |append, _, subject| append.subjects = vec![subject],
     ];
     for change in change {

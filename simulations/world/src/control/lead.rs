@@ -34,7 +34,7 @@ impl Control {
         if turn.planted(Mutation::LeaderNotGuarded) {
             return Some(Vec::new());
         }
-        Some(vec![leadership::guard(DUTY, generation)])
+        Some(vec![leadership::guard(DUTY, replica_id(self.index), generation)])
     }
 
     /// Asks for the duty, or renews it, as far as that is due.
