@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
+use mimalloc::MiMalloc;
 use rap_proto::Digest;
 use rap_simulations::{
     Mutation, Options, beat, fleet, joint,
@@ -15,6 +16,10 @@ use rap_simulations::{
     lease,
 };
 use rustix::time::{ClockId, clock_gettime};
+
+/// A world makes and drops small things all day.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const DEFAULT_SEEDS: u64 = 1_000;
 
