@@ -193,7 +193,7 @@ impl LaneKeeper {
         });
     }
 
-    /// Moves a flow to this path while the one that it is on still carries it. Whatever comes of it
+    /// Moves a flow on TCP to this path while the one that it is on still carries it. Whatever comes of it
     /// is told to the lane; when it comes to nothing the flow stays where it is.
     pub(super) async fn go_over(self: Arc<Self>, flow: &Lasting, over: Candidate) {
         let leaving = self.mesh.leaving.clone();
@@ -230,7 +230,8 @@ impl LaneKeeper {
         // Held before the flow is looked at, so that it is not given back meanwhile.
         let place = locked(&self.care).place.upgrade();
         let is_counted = self.began_on == Carrier::Tcp || place.is_some();
-        if !flow.is_carried() || !is_counted {
+        // While this connection was made it may have gone over to QUIC, and is to stay there.
+        if !flow.is_carried_on(Carrier::Tcp) || !is_counted {
             return Err(Stayed::Flow);
         }
         let generation = locked(&self.care).next_generation();

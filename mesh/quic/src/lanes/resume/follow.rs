@@ -52,7 +52,7 @@ impl LaneKeeper {
     ) -> Result<Option<Candidate>, Failed> {
         // The egress would refuse it, and report that.
         let expired = (self.newest)().claims.check_open(self.mesh.clock.now()).is_err();
-        if expired || !flow.is_carried() {
+        if expired || !flow.is_carried_on(further.carrier.other()) {
             return Err(Failed::ForNow);
         }
         let generation = locked(&self.care).next_generation();
