@@ -68,6 +68,8 @@ struct Care {
     is_taken: bool,
     /// A connection was lost meanwhile.
     lost: bool,
+    /// A connection on the other carrier is being made.
+    is_following: bool,
     /// The generation that the egress was asked for last: each counts once.
     asked: u32,
     /// Of a flow that fell from QUIC to TCP: what its connection there is counted by.
@@ -130,6 +132,15 @@ impl Care {
     const fn give_back(&mut self) -> bool {
         self.is_taken = std::mem::replace(&mut self.lost, false);
         !self.is_taken
+    }
+
+    /// Returns whether the flow has to be brought over to the other carrier: false while somebody is at it.
+    const fn follow(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_following, true)
+    }
+
+    const fn followed(&mut self) {
+        self.is_following = false;
     }
 
     const fn next_generation(&mut self) -> u32 {
@@ -391,5 +402,22 @@ impl LaneKeeper {
         let (outlet, inlet) = asking.0.take().ok_or(Failed::Path)?;
         let leg = Leg::new(outlet, inlet).ok_or(Failed::Path)?;
         Ok((leg, came))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_brings_a_flow_over_at_a_time_beside_whoever_has_it_in_care() {
+        let mut care = Care::default();
+        assert!(care.follow(), "nobody is at it");
+        assert!(!care.follow(), "its other connection is being made");
+        assert!(care.take(), "meanwhile it can lose the one that it has");
+        assert!(care.give_back());
+        assert!(!care.follow());
+        care.followed();
+        assert!(care.follow(), "it came to something or not");
     }
 }
