@@ -7,7 +7,6 @@ use rap_mesh_core::{
     View,
     admission::{admit_channel, claimed},
     refusals::refusal,
-    shape::Direction,
     view::peer_has_role,
 };
 use rap_proto::{
@@ -92,7 +91,7 @@ async fn begin(
         Flow::Lane(mut flow) => {
             let (egress, organization) = (flow.egress, admitted.claims.organization);
             let key = LaneKey { egress, organization, lane };
-            let meters = Direction::ALL.map(|direction| Metered::new(mesh, key, direction));
+            let meters = Metered::of_flow(mesh, key);
             let mut lane = Halves { send: &mut flow.send, recv: &mut flow.recv };
             let serves = (egress, organization);
             let distrusted =

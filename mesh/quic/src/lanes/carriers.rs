@@ -107,6 +107,27 @@ fn rule(mesh: &Mesh, key: LaneKey) -> Option<CarrierRule> {
     }
 }
 
+/// What a flow is on, and since when that was measured, or since when it was told to leave that.
+#[derive(Default)]
+struct Running(Option<(Carrier, Moment)>);
+
+impl Running {
+    /// The flow is measured on this carrier. Says whether it is to leave that, as `leaves` says it of one
+    /// that is there since then. One that was told so is not asked about again until it is there for
+    /// as long as a flow that just began: its other connection may take a while.
+    fn is_to_leave(
+        &mut self,
+        now: Moment,
+        on: Carrier,
+        leaves: impl FnOnce((Carrier, Moment)) -> bool,
+    ) -> bool {
+        let known = self.0.filter(|(before, _)| *before == on).unwrap_or((on, now));
+        let is_told = leaves(known);
+        self.0 = Some(if is_told { (on, now) } else { known });
+        is_told
+    }
+}
+
 /// Measures one direction of one flow, or nothing.
 pub(crate) struct Metered(Option<Metering>);
 
@@ -116,21 +137,24 @@ struct Metering {
     direction: Direction,
     meter: Meter,
     waited: Duration,
-    /// What the flow is on, and since when that was measured.
-    on: Option<(Carrier, Moment)>,
+    /// Of both directions.
+    running: Arc<Mutex<Running>>,
 }
 
 impl Metered {
-    /// Of a flow on this lane, if that is measured by its rate.
-    pub(crate) fn new(mesh: &Arc<Mesh>, key: LaneKey, direction: Direction) -> Self {
-        Self((key.lane == Lane::Bulk).then(|| Metering {
-            mesh: mesh.clone(),
-            key,
-            direction,
-            meter: Meter::new(direction),
-            waited: Duration::ZERO,
-            on: None,
-        }))
+    /// Both directions of a flow on this lane, if that is measured by its rate.
+    pub(crate) fn of_flow(mesh: &Arc<Mesh>, key: LaneKey) -> [Self; 2] {
+        let running = Arc::default();
+        Direction::ALL.map(|direction| {
+            Self((key.lane == Lane::Bulk).then(|| Metering {
+                mesh: mesh.clone(),
+                key,
+                direction,
+                meter: Meter::new(direction),
+                waited: Duration::ZERO,
+                running: Arc::clone(&running),
+            }))
+        })
     }
 
     /// When a wait begins.
@@ -154,7 +178,7 @@ impl Metered {
         bytes: usize,
         carrier: impl FnOnce() -> Option<Carrier>,
     ) -> Option<Carrier> {
-        let Metering { mesh, key, direction, meter, waited, on } = self.0.as_mut()?;
+        let Metering { mesh, key, direction, meter, waited, running } = self.0.as_mut()?;
         let (now, waited) = (mesh.clock.moment(), std::mem::take(waited));
         if !meter.passed(now, bytes as u64, waited) {
             return None;
@@ -162,9 +186,8 @@ impl Metered {
         let (carrier, bytes_per_second) = meter.take(now, carrier())?;
         let measure = Measure::Rate { direction: *direction, bytes_per_second };
         mesh.lanes.choices.measured(now, *key, carrier, measure);
-        let since = on.filter(|(before, _)| *before == carrier).unwrap_or((carrier, now));
-        *on = Some(since);
-        mesh.lanes.choices.leaves(mesh, *key, since).then_some(carrier)
+        let leaves = |on| mesh.lanes.choices.leaves(mesh, *key, on);
+        locked(running).is_to_leave(now, carrier, leaves).then_some(carrier)
     }
 
     /// What comes up waits for its lane when it is written, what comes down when it is read.
@@ -199,5 +222,24 @@ mod tests {
         let lanes = locked(&choices.0);
         assert_eq!(lanes.len(), MAX_CHOICES);
         assert!(lanes.contains_key(&key(0)) && !lanes.contains_key(&key(1)));
+    }
+
+    #[test]
+    fn a_flow_that_was_told_to_leave_its_carrier_counts_there_as_one_that_just_began() {
+        let after = Duration::from_secs(10);
+        let mut running = Running::default();
+        let mut told_at = Vec::new();
+        // Its other connection takes that long, and both directions are measured once in a second.
+        for second in 0..25 {
+            let now = Moment::from_micros(second * 1_000_000);
+            for _ in Direction::ALL {
+                if running.is_to_leave(now, Carrier::Tcp, |(_, since)| now.since(since) >= after) {
+                    told_at.push(second);
+                }
+            }
+        }
+        assert_eq!(told_at, [10, 20]);
+        let now = Moment::from_micros(25_000_000);
+        assert!(!running.is_to_leave(now, Carrier::Quic, |known| known != (Carrier::Quic, now)));
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use rap_mesh_core::{
     View,
+    carrier::Carrier,
     moves::{Effect, Input, LaneMoves, Stayed},
     paths::Candidate,
     view::peer_has_role,
@@ -245,13 +246,14 @@ impl Mover {
         });
     }
 
-    /// The flow's keeper hears of it as of any loss.
+    /// The flow's keeper hears of it as of any loss. One that went over to QUIC meanwhile left the relay
+    /// by that.
     fn leave(&self, flow: u64) {
         let lasting = locked(&self.flows).get(&flow).and_then(|movable| movable.flow.upgrade());
         let LaneKey { egress, lane, .. } = self.key;
         tracing::info!(%egress, %lane, "a flow leaves a relay that is none any more");
         if let Some(lasting) = lasting {
-            lasting.detach();
+            lasting.detach_from(Carrier::Tcp);
         }
     }
 

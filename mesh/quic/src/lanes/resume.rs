@@ -68,6 +68,8 @@ struct Care {
     is_taken: bool,
     /// A connection was lost meanwhile.
     lost: bool,
+    /// A connection on the other carrier is being made.
+    is_following: bool,
     /// The generation that the egress was asked for last: each counts once.
     asked: u32,
     /// Of a flow that fell from QUIC to TCP: what its connection there is counted by.
@@ -132,6 +134,15 @@ impl Care {
         !self.is_taken
     }
 
+    /// Returns whether the flow has to be brought over to the other carrier: false while somebody is at it.
+    const fn follow(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_following, true)
+    }
+
+    const fn followed(&mut self) {
+        self.is_following = false;
+    }
+
     const fn next_generation(&mut self) -> u32 {
         self.asked = self.asked.saturating_add(1);
         self.asked
@@ -193,7 +204,7 @@ impl LaneKeeper {
         });
     }
 
-    /// Moves a flow to this path while the one that it is on still carries it. Whatever comes of it
+    /// Moves a flow on TCP to this path while the one that it is on still carries it. Whatever comes of it
     /// is told to the lane; when it comes to nothing the flow stays where it is.
     pub(super) async fn go_over(self: Arc<Self>, flow: &Lasting, over: Candidate) {
         let leaving = self.mesh.leaving.clone();
@@ -230,7 +241,8 @@ impl LaneKeeper {
         // Held before the flow is looked at, so that it is not given back meanwhile.
         let place = locked(&self.care).place.upgrade();
         let is_counted = self.began_on == Carrier::Tcp || place.is_some();
-        if !flow.is_carried() || !is_counted {
+        // While this connection was made it may have gone over to QUIC, and is to stay there.
+        if !flow.is_carried_on(Carrier::Tcp) || !is_counted {
             return Err(Stayed::Flow);
         }
         let generation = locked(&self.care).next_generation();
@@ -390,5 +402,22 @@ impl LaneKeeper {
         let (outlet, inlet) = asking.0.take().ok_or(Failed::Path)?;
         let leg = Leg::new(outlet, inlet).ok_or(Failed::Path)?;
         Ok((leg, came))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_task_brings_a_flow_over_at_a_time_beside_whoever_has_it_in_care() {
+        let mut care = Care::default();
+        assert!(care.follow(), "nobody is at it");
+        assert!(!care.follow(), "its other connection is being made");
+        assert!(care.take(), "meanwhile it can lose the one that it has");
+        assert!(care.give_back());
+        assert!(!care.follow());
+        care.followed();
+        assert!(care.follow(), "it came to something or not");
     }
 }

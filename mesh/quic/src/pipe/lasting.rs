@@ -106,9 +106,9 @@ impl Lasting {
         locked(&self.0).withdraw(generation);
     }
 
-    /// Whether it has a connection, and needs one.
-    pub(crate) fn is_carried(&self) -> bool {
-        locked(&self.0).is_carried()
+    /// Whether it has a connection on this carrier, and needs one.
+    pub(crate) fn is_carried_on(&self, carrier: Carrier) -> bool {
+        locked(&self.0).is_carried_on(carrier)
     }
 
     /// Leaves the connection of now. Returns how far this side came.
@@ -122,6 +122,14 @@ impl Lasting {
     pub(crate) fn detach_if(&self, generation: u32) {
         let mut held = locked(&self.0);
         if held.flow.generation() == generation {
+            held.detach();
+        }
+    }
+
+    /// Leaves the connection of now if it is on this carrier.
+    pub(crate) fn detach_from(&self, carrier: Carrier) {
+        let mut held = locked(&self.0);
+        if held.carrier() == Some(carrier) {
             held.detach();
         }
     }

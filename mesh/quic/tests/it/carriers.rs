@@ -199,7 +199,8 @@ async fn a_download_that_runs_goes_over_to_the_carrier_that_is_measured_to_be_be
     // TCP would need half a minute for it.
     until("it is as fast as quic", || came.load(Ordering::Relaxed) > begun + 30 * TCP_RATE).await;
     assert!(!running.is_finished(), "it goes on");
-    assert_eq!(known(&fabric, Lane::Bulk).known.leading, Carrier::Quic);
+    let known = known(&fabric, Lane::Bulk).known;
+    assert_eq!((known.leading, known.followed), (Carrier::Quic, 1), "it was told once");
     running.abort();
 }
 

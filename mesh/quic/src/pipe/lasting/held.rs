@@ -272,8 +272,8 @@ impl Held {
         self.wake();
     }
 
-    pub(super) fn is_carried(&self) -> bool {
-        self.leg.is_some() && !self.is_over()
+    pub(super) fn is_carried_on(&self, carrier: Carrier) -> bool {
+        self.carrier() == Some(carrier) && !self.is_over()
     }
 
     pub(super) fn carrier(&self) -> Option<Carrier> {
