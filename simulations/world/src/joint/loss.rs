@@ -96,9 +96,16 @@ impl World {
 
     /// Somebody starts a replica again that says that the log went back.
     pub(super) fn start_again(&mut self, index: usize) {
-        if self.replicas[index].process.works() && self.replicas[index].control.is_halted() {
+        let replica = &self.replicas[index];
+        if !replica.control.is_halted() {
+            return;
+        }
+        if replica.process.works() {
             self.stop_replica(index);
             self.happen(Event::BootReplica(index));
+        } else {
+            // It stands still: nobody can start it now.
+            self.stage.within_secs(1, 12, Event::StartAgain(index));
         }
     }
 
@@ -127,6 +134,8 @@ impl World {
             if self.hosts[index].process.up {
                 self.node_turn(index, |node, turn| node.crash(turn));
             }
+            // A witness that goes on would hold the head that is removed.
+            assert!(!self.hosts[index].process.up, "node {index} is not started again");
             self.hosts[index].node.trust_again();
             self.stage.checkers.leases.trusted_again(index);
         }
