@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rap_events::{Log as _, log::MAX_READ_EVENTS, memory::Standby};
+use rap_events::{BeatTable as _, Log as _, beat::Ballot, log::MAX_READ_EVENTS, memory::Standby};
 use rap_proto::{Moment, NodeId};
 
 use crate::kit::World as _;
@@ -74,11 +74,13 @@ impl World {
             world.stage.checkers.recorded.places(known)
         };
         let (standby, mut places) = (standby.clone(), recorded(self));
+        let had = self.ballot();
         self.primary.fail_over_to(standby);
         let left = recorded(self);
         places.retain(|place| !left.contains(place));
         self.stage.checkers.recorded.lost(places, &tail);
-        self.stage.checkers.beat.votes_lost();
+        let has = self.ballot();
+        self.stage.checkers.beat.votes_lost(&had, &has);
         let Some(last) = tail.last() else { return false };
         self.losses.highest = self.losses.highest.max(last.position);
         self.stage.note(format_args!("what came after {head} is lost, up to {}", last.position));
@@ -92,6 +94,11 @@ impl World {
         self.read = self.read.min(head);
         self.chain.truncate(usize::try_from(head).unwrap_or(0));
         true
+    }
+
+    fn ballot(&self) -> Ballot {
+        let ballot = self.primary.read_ballot().now_or_never();
+        ballot.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Somebody starts a replica again that says that the log went back.
