@@ -22,7 +22,6 @@ use rap_agent_core::replay::ReplayWindow;
 use rap_control_core::{State, leadership::Candidate, process};
 use rap_events::{
     Actor, Aggregate, Envelope, Log, MemoryLog,
-    beat::BeatTable,
     cluster::Cluster,
     handler::{self, ExecuteError, Loaded, Request, Stop, Unit},
     lease::{LeaseChange, LeaseGuard, LeaseTable},
@@ -49,6 +48,7 @@ use crate::{
 };
 
 pub use admin::Act;
+pub use beat::Ballots;
 pub use follow::chained;
 pub use lead::replica_id;
 pub use setup::join_secret;
@@ -60,7 +60,7 @@ pub struct Control {
     log: Arc<dyn Log>,
     leases: Arc<dyn LeaseTable>,
     /// Where replicas make beats.
-    beats: Option<Arc<dyn BeatTable>>,
+    beats: Option<Arc<dyn Ballots>>,
     /// Its place among the replicas, and whether there are others.
     index: usize,
     shared: bool,
@@ -132,7 +132,7 @@ impl Control {
     }
 
     /// Another replica, with another way to the same log.
-    pub fn replica<L: Log + LeaseTable + BeatTable>(
+    pub fn replica<L: Log + LeaseTable + Ballots>(
         &self,
         seed: u64,
         index: usize,

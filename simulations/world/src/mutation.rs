@@ -29,8 +29,6 @@ mutations! {
     JoinTokenReused = "join-token-reused",
     /// Entry and egress let a session's channel through without asking their fence.
     FenceNotAsked = "fence-not-asked",
-    /// A fence lets a newer generation through before its mark is durable.
-    MarkNotKept = "mark-not-kept",
     /// An egress asks its fence, and not whether it holds the lease itself.
     HolderNotAsked = "holder-not-asked",
     /// The flows of a connection go on when its lease is given back.
@@ -39,18 +37,12 @@ mutations! {
     OthersNotFolded = "others-not-folded",
     /// What a leader gives is stored also when it leads no more.
     LeaderNotGuarded = "leader-not-guarded",
-    /// Control renews the leases of a node that was revoked.
-    RevokedRenewed = "revoked-renewed",
     /// A replica folds on behind what a failover lost.
     LossNotNoticed = "loss-not-noticed",
-    /// A node's witness takes a tree head that is smaller than the one that it kept.
-    SmallerHeadAccepted = "smaller-head-accepted",
     /// A grantor takes the database after a failover for the one before.
     TimelineIgnored = "timeline-ignored",
     /// A replica grants also without a beat.
     NotFrozen = "not-frozen",
-    /// A replica signs whatever beat is proposed, as if it had read it.
-    UnreadSigned = "unread-signed",
     /// A node takes up a beat that it has not written down.
     BeatNotKept = "beat-not-kept",
 }

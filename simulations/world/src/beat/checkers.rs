@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use rap_events::beat::Ballot;
 use rap_proto::{
     Authority, Digest, Moment,
     beat::{BEAT_TTL_MS, Beat, ISOLATED_AFTER_MS},
@@ -44,8 +45,8 @@ pub struct Checkers {
     nodes: Vec<Book>,
     /// Until when, in true time, the last beat that a quorum signed can count at most.
     agreed: Option<Moment>,
-    /// Whether two beats of one sequence may have a quorum: votes were lost.
-    votes_lost: bool,
+    /// The sequences of which two beats may have a quorum: votes were lost.
+    doubtful: BTreeSet<u64>,
     /// Whether no calendar is set wrong.
     calendars: bool,
     calm: bool,
@@ -75,12 +76,16 @@ impl Checkers {
         self.read[replica] = if head == 0 { 0 } else { self.read[replica].max(head) };
     }
 
-    /// A failover lost votes whose replicas may start again: these then vote twice.
-    pub fn votes_lost(&mut self) {
-        self.votes_lost = true;
+    /// A primary that `had` this takes over with what its standby `has`. Replicas that start again
+    /// may vote twice, from where the standby was up to the last vote that was lost.
+    pub fn votes_lost(&mut self, had: &Ballot, has: &Ballot) {
+        if (&had.proposal, &had.votes) != (&has.proposal, &has.votes) {
+            self.doubtful.extend(newest(has)..=newest(had));
+        }
     }
 
-    pub fn signed(&mut self, now: Moment, replica: usize, payload: &[u8]) {
+    /// Only what may be `stored` counts for a quorum: nobody finds the others' signatures.
+    pub fn signed(&mut self, now: Moment, replica: usize, payload: &[u8], stored: bool) {
         let Ok(beat) = codec::decode::<Beat>(payload, Beat::MAX_BYTES) else {
             self.verdict
                 .violated(NOTHING_UNREAD, format!("replica {replica} signs what is no beat"));
@@ -92,15 +97,19 @@ impl Checkers {
                 format!("replica {replica} signs {floor} in beat {sequence}, having read {read}");
             self.verdict.violated(NOTHING_UNREAD, detail);
         }
+        if !stored {
+            return;
+        }
         let beats = self.signed.entry(sequence).or_default();
-        beats.entry(Digest::of(payload)).or_default().insert(replica);
-        let reached: Vec<_> = beats.values().filter(|signers| signers.len() >= ENOUGH).collect();
-        if !reached.is_empty() {
+        let signers = beats.entry(Digest::of(payload)).or_default();
+        // Whoever signs later makes the beat no younger.
+        if signers.insert(replica) && signers.len() == ENOUGH {
             let until = now + stretched(Duration::from_millis(BEAT_TTL_MS)) + MARGIN;
             self.agreed = self.agreed.max(Some(until));
         }
+        let reached: Vec<_> = beats.values().filter(|signers| signers.len() >= ENOUGH).collect();
         if let [one, other, ..] = reached[..]
-            && !self.votes_lost
+            && !self.doubtful.contains(&sequence)
         {
             let detail = format!("one beat {sequence} is of {one:?}, another one of {other:?}");
             self.verdict.violated(SINGLE_BEAT, detail);
@@ -205,6 +214,11 @@ impl AsRef<Verdict> for Checkers {
     fn as_ref(&self) -> &Verdict {
         &self.verdict
     }
+}
+
+fn newest(ballot: &Ballot) -> u64 {
+    let proposed = ballot.proposal.iter().map(|proposal| proposal.sequence);
+    proposed.chain(ballot.votes.iter().map(|vote| vote.sequence)).max().unwrap_or(0)
 }
 
 /// How long a span of the slowest clock is.

@@ -313,7 +313,8 @@ impl SimReplica {
             Effect::Sign { key, sequence, payload } => {
                 turn.coverage.count(coverage::REPLICAS, "sign");
                 turn.note(format_args!("replica {} signs beat {sequence}", self.process.index));
-                turn.checkers.signed(turn.now, self.process.index, &payload);
+                // The database may store it whatever becomes of this replica.
+                turn.checkers.signed(turn.now, self.process.index, &payload, true);
                 let signature = signed::sign::<Beat>(&payload, keys::replica(self.process.index));
                 let payload = Digest::of(&payload);
                 (Op::Sign { replica: key, sequence, payload, signature }, Asked::Other)

@@ -5,18 +5,23 @@ use std::sync::Arc;
 use rap_control_core::beat::{Charter, Effect, Held, Input, Pace, Reading, Voter};
 use rap_events::{
     authority::{Authority, AuthorityCommand},
-    beat::Ballot,
+    beat::{Ballot, BeatTable},
 };
 use rap_proto::{
     Digest, Moment, NodeId, PublicKey, Signer as _,
     beat::{Beat, EpochStatement, FIRST_AUTHORITY_EPOCH, majority},
-    codec,
-    signed::{self, Payload as _},
+    signed,
     wire::node_api::{BeatReply, BeatRequest},
 };
 
 use super::{Control, MAX_ROUNDS, at_once};
-use crate::{cast, kit::keys, message::Message, mutation::Mutation, network::Party, turn::Turn};
+use crate::{cast, kit::keys, message::Message, network::Party, turn::Turn};
+
+/// The table beside the log, as far as a replica reaches it.
+pub trait Ballots: BeatTable {
+    /// Whether what it asks arrives, also when no answer comes.
+    fn is_reached(&self) -> bool;
+}
 
 /// What a crash takes away.
 pub(super) struct Keeper {
@@ -123,31 +128,25 @@ impl Control {
             }
             Effect::Sign { key, sequence, payload } => {
                 turn.coverage.count("beats", "sign");
-                turn.checkers.beat.signed(turn.now, self.index, &payload);
                 let signature = signed::sign::<Beat>(&payload, keys::replica(self.index));
-                let payload = Digest::of(&payload);
-                let signed = self.beats.as_ref()?.sign(key, sequence, payload, signature);
-                at_once(signed).ok()?.then_some(Input::Signed)?
+                let (table, digest) = (self.beats.as_ref()?, Digest::of(&payload));
+                let outcome = at_once(table.sign(key, sequence, digest, signature));
+                // What arrived is stored also when nobody hears of it.
+                let stored = *outcome.as_ref().unwrap_or(&table.is_reached());
+                turn.checkers.beat.signed(turn.now, self.index, &payload, stored);
+                outcome.ok()?.then_some(Input::Signed)?
             }
         })
     }
 
-    fn reading(&self, turn: &Turn<'_>, mut ballot: Ballot) -> Option<Reading> {
+    fn reading(&self, turn: &Turn<'_>, ballot: Ballot) -> Option<Reading> {
         let state = self.state()?;
-        let (mut position, mut deny_version) = (state.position(), state.authority().deny_version);
-        if turn.planted(Mutation::UnreadSigned)
-            && let Some(beat) = ballot.proposal.as_ref().and_then(|last| decode(&last.payload))
-            && beat.snapshot_floor > position
-        {
-            (position, deny_version) = (beat.snapshot_floor, beat.deny_version);
-            ballot.head = ballot.head.max(position);
-        }
         Some(Reading {
             sent: turn.moment,
             ballot,
             charter: Arc::new(Charter::of(state, cast::CLUSTER, &*self.key)),
-            position,
-            deny_version,
+            position: state.position(),
+            deny_version: state.authority().deny_version,
             leads: self.leads(turn).is_some(),
         })
     }
@@ -164,8 +163,4 @@ impl Control {
         }
         keeper.last = Some(held.clone());
     }
-}
-
-fn decode(payload: &[u8]) -> Option<Beat> {
-    codec::decode(payload, Beat::MAX_BYTES).ok()
 }

@@ -258,13 +258,12 @@ impl Control {
         request: LeasesRequest,
     ) -> Option<LeasesReply> {
         let permitted: Vec<LeaseRenewal> = {
-            let revoked = turn.planted(Mutation::RevokedRenewed);
             let (state, now) = (self.state()?, calendar(turn.now));
-            let holder = state.nodes().get(node).filter(|it| revoked || it.is_approved())?;
+            let holder = state.nodes().get(node).filter(|it| it.is_approved())?;
             let may = |renewal: &&LeaseRenewal| {
                 let found = state.vpn_connections().get(renewal.connection);
                 let may_be = |found| may_renew(state, holder, (found, renewal.generation), now);
-                revoked || found.is_none_or(may_be)
+                found.is_none_or(may_be)
             };
             request.renewals.iter().filter(may).copied().collect()
         };

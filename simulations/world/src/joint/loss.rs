@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use rap_events::{Log as _, log::MAX_READ_EVENTS, memory::Standby};
+use rap_events::{BeatTable as _, Log as _, beat::Ballot, log::MAX_READ_EVENTS, memory::Standby};
 use rap_proto::{Moment, NodeId};
 
 use crate::kit::World as _;
@@ -74,11 +74,13 @@ impl World {
             world.stage.checkers.recorded.places(known)
         };
         let (standby, mut places) = (standby.clone(), recorded(self));
+        let had = self.ballot();
         self.primary.fail_over_to(standby);
         let left = recorded(self);
         places.retain(|place| !left.contains(place));
         self.stage.checkers.recorded.lost(places, &tail);
-        self.stage.checkers.beat.votes_lost();
+        let has = self.ballot();
+        self.stage.checkers.beat.votes_lost(&had, &has);
         let Some(last) = tail.last() else { return false };
         self.losses.highest = self.losses.highest.max(last.position);
         self.stage.note(format_args!("what came after {head} is lost, up to {}", last.position));
@@ -94,11 +96,23 @@ impl World {
         true
     }
 
+    fn ballot(&self) -> Ballot {
+        let ballot = self.primary.read_ballot().now_or_never();
+        ballot.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Somebody starts a replica again that says that the log went back.
     pub(super) fn start_again(&mut self, index: usize) {
-        if self.replicas[index].process.works() && self.replicas[index].control.is_halted() {
+        let replica = &self.replicas[index];
+        if !replica.control.is_halted() {
+            return;
+        }
+        if replica.process.works() {
             self.stop_replica(index);
             self.happen(Event::BootReplica(index));
+        } else {
+            // It stands still: nobody can start it now.
+            self.stage.within_secs(1, 12, Event::StartAgain(index));
         }
     }
 
@@ -127,6 +141,8 @@ impl World {
             if self.hosts[index].process.up {
                 self.node_turn(index, |node, turn| node.crash(turn));
             }
+            // A witness that goes on would hold the head that is removed.
+            assert!(!self.hosts[index].process.up, "node {index} is not started again");
             self.hosts[index].node.trust_again();
             self.stage.checkers.leases.trusted_again(index);
         }

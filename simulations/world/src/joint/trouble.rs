@@ -246,11 +246,13 @@ impl World {
             self.happen(Event::ResumeReplica(index));
             self.happen(Event::BootReplica(index));
         }
-        self.accept_losses();
-        self.replica_turn(0, |control, turn| control.make_peace(turn));
         for index in 0..self.hosts.len() {
             self.hosts[index].node.steady();
             self.happen(Event::ResumeNode(index));
+        }
+        self.accept_losses();
+        self.replica_turn(0, |control, turn| control.make_peace(turn));
+        for index in 0..self.hosts.len() {
             self.happen(Event::BootNode(index));
         }
     }

@@ -16,6 +16,8 @@ use rap_events::{
 use rap_proto::{CommandId, Digest, KeyId};
 use rap_tlog::Frontier;
 
+use crate::control::Ballots;
+
 /// A way to the primary, open or cut in each direction for as long as one turn lasts.
 #[derive(Debug)]
 pub struct Way {
@@ -116,6 +118,12 @@ impl BeatTable for Way {
         signature: [u8; 64],
     ) -> BoxFuture<'_, Result<bool, BeatTableError>> {
         self.ballots(|primary| primary.sign(replica, sequence, payload, signature))
+    }
+}
+
+impl Ballots for Way {
+    fn is_reached(&self) -> bool {
+        self.asks()
     }
 }
 

@@ -155,9 +155,7 @@ impl SimNode {
             Ok(Admitted::Raise(mark)) => {
                 let kept = &mut agent.leases.marks;
                 kept.want(mark).expect("there are few connections");
-                if let Some(wanted) = kept.pending(mark)
-                    && !turn.planted(Mutation::MarkNotKept)
-                {
+                if let Some(wanted) = kept.pending(mark) {
                     marks::persist(&mut self.disk, &wanted).map_err(|_| PowerCut)?;
                     kept.kept(wanted);
                 }

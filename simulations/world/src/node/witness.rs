@@ -1,7 +1,5 @@
 //! What a node makes of the log behind what it is told: the shell of one real witness.
 
-use std::str;
-
 use rap_agent_core::{
     Machine as _,
     disk::{Disk as _, SimDisk, StateFile},
@@ -15,14 +13,10 @@ use rap_proto::{
 use rap_tlog::WitnessKey;
 
 use super::{Phase, PowerCut, SimNode};
-use crate::{cast, message::Message, mutation::Mutation, network::Party, turn::Turn};
+use crate::{cast, message::Message, network::Party, turn::Turn};
 
 pub(super) struct Watching {
     machine: Witness,
-    id: NodeId,
-    control_keys: Vec<PublicKey>,
-    /// The size that is on the disk.
-    size: u64,
     /// The last question.
     call: u64,
 }
@@ -37,25 +31,13 @@ impl Watching {
         let kept = disk.read(StateFile::TreeHead).expect("it is small");
         let kept = kept.map(|bytes| record::decode::<Witnessed>(&bytes));
         let kept = kept.transpose().expect("a tree head is replaced whole");
-        let size = kept.as_ref().map_or(0, |kept| kept.size);
         let machine = machine(id, &control_keys, kept, now, seed);
-        Self { machine, id, control_keys, size, call: seed >> 1 }
+        Self { machine, call: seed >> 1 }
     }
 
-    pub(super) fn answered(
-        &mut self,
-        (now, at): (Moment, Timestamp),
-        call: u64,
-        reply: TreeReply,
-        mutation: Option<Mutation>,
-    ) {
+    pub(super) fn answered(&mut self, (now, at): (Moment, Timestamp), call: u64, reply: TreeReply) {
         if call != self.call {
             return;
-        }
-        let smaller = size_of(&reply.head).is_some_and(|size| size < self.size);
-        if smaller && mutation == Some(Mutation::SmallerHeadAccepted) {
-            self.machine = machine(self.id, &self.control_keys, None, now, call);
-            while self.machine.poll_effect().is_some() {}
         }
         self.machine.handle_input(now, Input::Answered { reply, at });
     }
@@ -97,7 +79,6 @@ impl SimNode {
             Effect::Persist(head) => {
                 let kept = self.disk.replace(StateFile::TreeHead, &record::encode(&head));
                 kept.map_err(|_| PowerCut)?;
-                watching.size = head.size;
                 watching.machine.handle_input(turn.moment, Input::Persisted);
             }
             Effect::Saw { size, root } => {
@@ -118,11 +99,6 @@ impl SimNode {
         }
         Ok(())
     }
-}
-
-/// How many events a signed head is of: the second line of its note.
-fn size_of(head: &[u8]) -> Option<u64> {
-    str::from_utf8(head).ok()?.lines().nth(1)?.parse().ok()
 }
 
 fn machine(

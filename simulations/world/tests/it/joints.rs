@@ -2,11 +2,11 @@
 
 use rap_simulations::{
     Mutation,
-    beat::checkers::QUORUM,
+    beat::checkers::{NEVER_BACK, QUORUM},
     checkers::{FENCE, GRANTED},
     joint::{
         Options,
-        judge::{LIVENESS, ONE_LEADER},
+        judge::{FOLLOWS, LIVENESS, ONE_LEADER},
         run,
     },
     kit::search,
@@ -101,4 +101,14 @@ fn a_replica_that_grants_without_a_quorum_is_found() {
 #[test]
 fn a_leader_without_a_guard_is_found() {
     check(Mutation::LeaderNotGuarded, &[ONE_LEADER]);
+}
+
+#[test]
+fn a_replica_that_does_not_notice_a_loss_is_found() {
+    check(Mutation::LossNotNoticed, &[FOLLOWS]);
+}
+
+#[test]
+fn a_beat_that_was_not_kept_is_found() {
+    check(Mutation::BeatNotKept, &[NEVER_BACK]);
 }
