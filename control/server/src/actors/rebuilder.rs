@@ -98,6 +98,8 @@ async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
                 replaced = held.map(|held| held.exchange(*published, *spare, source));
                 generation = shelf.begin_generation();
                 app.forget_compiled();
+                // Not only when the rebuilt one is kept: who is killed before that goes on from it.
+                give_up(shelf).await;
                 Input::Exchanged
             }
             Some(Effect::Compare(state)) => {
