@@ -323,7 +323,7 @@ fn wards(
         folds,
         rebuilder,
     ] = std::array::from_fn(|_| Arc::clone(app));
-    let [folded, rebuilt, kept] = std::array::from_fn(|_| Arc::clone(living));
+    let [folded, rebuilt, fed, kept] = std::array::from_fn(|_| Arc::clone(living));
     let (shelf, rebuilt_shelf) = (Arc::clone(shelf), Arc::clone(shelf));
     vec![
         Ward::start("projection", move || {
@@ -333,7 +333,7 @@ fn wards(
             let (app, living) = (Arc::clone(&rebuilder), Arc::clone(&rebuilt));
             Rebuilder::new(app, living, Arc::clone(&rebuilt_shelf))
         }),
-        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
+        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder), Arc::clone(&fed))),
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&leadership))
         }),
