@@ -186,6 +186,12 @@ impl App {
         self.halted.get()
     }
 
+    /// Whether the state may be left for the next start: not when the log is not the one that it was
+    /// folded from, or may not be.
+    pub(crate) fn may_keep(&self) -> bool {
+        self.refuted().is_none() && self.halted().is_none()
+    }
+
     /// Why nothing may be granted now; `None` when it may.
     pub(crate) fn frozen(&self) -> Option<Frozen> {
         match self.refuted() {

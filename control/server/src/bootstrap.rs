@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rap_control_core::State;
 use rap_events::{
     Actor, Log,
     cluster::{self, ClusterCommand},
@@ -30,12 +29,12 @@ pub(crate) async fn bootstrap(
     log: std::sync::Arc<dyn Log>,
     custody: &Custody,
     dir: &Path,
-) -> Result<(State, Option<Secret<SetupCode>>), ServeError> {
+) -> Result<(Folded, Option<Secret<SetupCode>>), ServeError> {
     let kept = fold_cache::load(dir, custody.cluster, log.as_ref()).await.unwrap_or_default();
     let before = kept.state.position();
-    let Folded { state, frontier } = fold(log.as_ref(), kept).await?;
+    let Folded { state, source } = fold(log.as_ref(), kept).await?;
     if state.position() >= before + WORTH_EVENTS
-        && let Err(reason) = fold_cache::store(dir, custody.cluster, &state, &frontier)
+        && let Err(reason) = fold_cache::store(dir, custody.cluster, &state, source.frontier())
     {
         tracing::warn!(%reason, "the fold cache could not be written");
     }
@@ -44,7 +43,9 @@ pub(crate) async fn bootstrap(
         Some(_) if !state.cluster().control_keys.contains(&custody.control.public_key()) => {
             return Err(ServeError::OtherKeys);
         }
-        Some(_) if state.cluster().is_set_up() => return Ok((state, None)),
+        Some(_) if state.cluster().is_set_up() => {
+            return Ok((Folded { state, source }, None));
+        }
         Some(_) | None => {}
     }
     let code = Secret::<SetupCode>::from_random(clock::random());
@@ -64,8 +65,8 @@ pub(crate) async fn bootstrap(
             ServeError::Bootstrap("another server started at once".to_owned())
         }
     })?;
-    let folded = fold(log.as_ref(), Folded { state, frontier }).await?;
-    Ok((folded.state, Some(code)))
+    let folded = fold(log.as_ref(), Folded { state, source }).await?;
+    Ok((folded, Some(code)))
 }
 
 async fn append(

@@ -12,7 +12,7 @@ use std::{fs, io, path::Path};
 
 use rap_control_core::state::{FOLD_VERSION, MAX_STATE_BYTES, State};
 use rap_events::{
-    Log,
+    Log, entry,
     tree::{self, TreeError},
 };
 use rap_proto::{ClusterId, Digest, codec};
@@ -22,7 +22,10 @@ use serde_bytes::ByteBuf;
 
 pub(crate) use shelf::{Generation, Shelf};
 
-use crate::custody::{self, CustodyError};
+use crate::{
+    custody::{self, CustodyError},
+    source::Source,
+};
 
 const FILE: &str = "fold_cache";
 /// The shape of the file.
@@ -66,11 +69,11 @@ pub(crate) enum Unusable {
     Log(TreeError),
 }
 
-/// A state, and the tree of the events that it was folded from.
+/// A state, and what it was folded from.
 #[derive(Debug, Default)]
 pub(crate) struct Folded {
     pub(crate) state: State,
-    pub(crate) frontier: Frontier,
+    pub(crate) source: Source,
 }
 
 /// What an earlier start left, if that still counts.
@@ -152,8 +155,11 @@ async fn read(path: &Path, cluster: ClusterId, log: &dyn Log) -> Result<Folded, 
     if state.position() != stored.position || state.cluster().id != Some(cluster) {
         return Err(Unusable::Damaged);
     }
+    // Read before the tree is checked: what is proven then stood there now.
+    let last = log.read(stored.position.saturating_sub(1), 1).await;
+    let leaf = last.map_err(|error| Unusable::Log(error.into()))?.first().map(entry::leaf);
     check_log(log, &frontier).await?;
-    Ok(Folded { state, frontier })
+    Ok(Folded { state, source: Source::new(frontier, leaf) })
 }
 
 /// The log's tree must contain the one that was folded, event for event.

@@ -20,7 +20,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct Follower {
     position: u64,
-    /// Of the event there; `None` before it was read, as what was folded was read a moment ago.
+    /// Of the event there; `None` when it was not read yet.
     leaf: Option<Digest>,
 }
 
@@ -36,6 +36,11 @@ pub(crate) enum NotFollowed {
 impl Follower {
     pub(crate) const fn behind(position: u64) -> Self {
         Self { position, leaf: None }
+    }
+
+    /// Behind an event that is known already.
+    pub(crate) const fn behind_known(position: u64, leaf: Option<Digest>) -> Self {
+        Self { position, leaf }
     }
 
     /// Of the last event that was read.

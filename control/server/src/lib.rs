@@ -39,6 +39,7 @@ pub mod replica;
 mod sealing;
 mod served;
 mod server;
+mod source;
 mod subjects;
 pub mod telemetry;
 mod throttle;

@@ -9,6 +9,8 @@ use rap_control_core::{Corrupt, State};
 use rap_events::Envelope;
 use tokio::sync::{Mutex, MutexGuard, watch};
 
+use crate::source::Source;
+
 pub(crate) struct Living {
     twins: Mutex<Twins>,
     states: watch::Sender<Arc<State>>,
@@ -21,6 +23,8 @@ pub(crate) struct Twins {
     spare: Arc<State>,
     /// What the spare one has not folded yet.
     behind: Vec<Envelope>,
+    /// Of the published one.
+    source: Source,
 }
 
 /// Nothing is folded while one has this.
@@ -30,9 +34,9 @@ pub(crate) struct Held<'a> {
 }
 
 impl Living {
-    /// Goes on from what `states` publishes.
-    pub(crate) fn new(states: watch::Sender<Arc<State>>) -> Self {
-        let twins = Twins::of(Arc::clone(&states.borrow()));
+    /// Goes on from what `states` publishes, which was folded from `source`.
+    pub(crate) fn new(states: watch::Sender<Arc<State>>, source: Source) -> Self {
+        let twins = Twins::of(Arc::clone(&states.borrow()), source);
         Self { twins: Mutex::new(twins), states }
     }
 
@@ -47,9 +51,19 @@ impl Held<'_> {
         self.twins.published.position()
     }
 
+    /// What is served.
+    pub(crate) fn state(&self) -> &Arc<State> {
+        &self.twins.published
+    }
+
+    /// What that was folded from.
+    pub(crate) fn source(&self) -> &Source {
+        &self.twins.source
+    }
+
     /// Goes on from what is published: who died while folding left the other one half folded.
     pub(crate) fn begin_anew(&mut self) {
-        *self.twins = Twins::of(Arc::clone(&self.twins.published));
+        *self.twins = Twins::of(Arc::clone(&self.twins.published), self.twins.source.clone());
     }
 
     /// Folds the next events and publishes the state.
@@ -59,19 +73,19 @@ impl Held<'_> {
         Ok(())
     }
 
-    /// Puts two states, equal and of this position, in the place of what is served. Returns what
-    /// was.
-    pub(crate) fn exchange(mut self, published: State, spare: State) -> Twins {
+    /// Puts two states, equal and of this position, in the place of what is served, and what they
+    /// were folded from. Returns what was.
+    pub(crate) fn exchange(mut self, published: State, spare: State, source: Source) -> Twins {
         let published = Arc::new(published);
         self.states.send_replace(Arc::clone(&published));
-        let fresh = Twins { published, spare: Arc::new(spare), behind: Vec::new() };
+        let fresh = Twins { published, spare: Arc::new(spare), behind: Vec::new(), source };
         std::mem::replace(&mut self.twins, fresh)
     }
 }
 
 impl Twins {
-    fn of(state: Arc<State>) -> Self {
-        Self { published: Arc::clone(&state), spare: state, behind: Vec::new() }
+    fn of(state: Arc<State>, source: Source) -> Self {
+        Self { published: Arc::clone(&state), spare: state, behind: Vec::new(), source }
     }
 
     pub(crate) fn published(&self) -> &State {
@@ -84,6 +98,7 @@ impl Twins {
         for envelope in self.behind.drain(..).chain(batch.iter().cloned()) {
             state.fold(&envelope)?;
         }
+        batch.iter().for_each(|envelope| self.source.take(envelope));
         std::mem::swap(&mut self.published, &mut self.spare);
         self.behind = batch;
         Ok(Arc::clone(&self.published))

@@ -34,7 +34,7 @@ use crate::{
         beats::BeatKeeper,
         doorbell::Doorbell,
         feeder::Feeder,
-        fold_keeper::FoldKeeper,
+        fold_keeper::{self, FoldKeeper},
         grantor::GrantorActor,
         guardian::{Guardian, Ward},
         guesses::GuessRecorder,
@@ -50,7 +50,7 @@ use crate::{
     beat::{BeatSender, authority_beat},
     bootstrap, clock, connection,
     custody::{Custody, CustodyError},
-    fold_cache::Shelf,
+    fold_cache::{Folded, Shelf},
     http,
     leadership::{Desk, leadership},
     lease_desk::{self, lease_desk},
@@ -169,7 +169,7 @@ async fn run(
 ) -> Result<(), ServeError> {
     let custody = Custody::open(&options.state_dir, clock::now())?;
     let Opened { log, leases, beats, heads, subjects } = open_log(&options.log).await?;
-    let (state, setup_code) =
+    let (Folded { state, source }, setup_code) =
         bootstrap::bootstrap(Arc::clone(&log), &custody, &options.state_dir).await?;
     let (bus, bus_issuer) = open_bus(&options.bus, &custody).await?;
 
@@ -210,7 +210,8 @@ async fn run(
         news: Arc::new(Mutex::new(news)),
     };
     let shelf = Arc::new(Shelf::new(&options.state_dir, cluster));
-    let wards = wards(&app, &Arc::new(Living::new(states_sender)), desks, &shelf);
+    let living = Arc::new(Living::new(states_sender, source));
+    let wards = wards(&app, &living, desks, &shelf);
     let _guardian = Guardian::new(wards, healthy_sender).start();
     settle(&app).await;
     let renewal = actix_rt::spawn(renew(Arc::clone(&app), options.names.clone(), certificate));
@@ -234,7 +235,7 @@ async fn run(
     };
     renewal.abort();
     resign(&app).await;
-    keep_fold(&app, &shelf).await;
+    keep_fold(&app, &living, &shelf).await;
     // A rebuild that was cut short stores nothing any more.
     shelf.give_up();
     match outcome {
@@ -277,14 +278,10 @@ fn http_server(
 }
 
 /// Leaves the state for the next start, when nobody writes to the log at this moment.
-async fn keep_fold(app: &App, shelf: &Shelf) {
-    if app.refuted().is_some() {
-        return;
-    }
-    let Ok(frontier) = app.log.frontier().await else { return };
-    let generation = shelf.generation();
-    if let Some(state) = app.wait_for(frontier.size(), FOLD_WAIT).await {
-        shelf.store(generation, &state, &frontier);
+async fn keep_fold(app: &App, living: &Living, shelf: &Arc<Shelf>) {
+    let Ok(head) = app.log.head().await else { return };
+    if app.may_keep() && app.wait_for(head, FOLD_WAIT).await.is_some() {
+        fold_keeper::keep(app, living, shelf).await;
     }
 }
 
@@ -326,7 +323,7 @@ fn wards(
         folds,
         rebuilder,
     ] = std::array::from_fn(|_| Arc::clone(app));
-    let (folded, rebuilt) = (Arc::clone(living), Arc::clone(living));
+    let [folded, rebuilt, fed, kept] = std::array::from_fn(|_| Arc::clone(living));
     let (shelf, rebuilt_shelf) = (Arc::clone(shelf), Arc::clone(shelf));
     vec![
         Ward::start("projection", move || {
@@ -336,7 +333,7 @@ fn wards(
             let (app, living) = (Arc::clone(&rebuilder), Arc::clone(&rebuilt));
             Rebuilder::new(app, living, Arc::clone(&rebuilt_shelf))
         }),
-        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder))),
+        Ward::start("feeder", move || Feeder::new(Arc::clone(&feeder), Arc::clone(&fed))),
         Ward::start("leadership", move || {
             LeadershipKeeper::new(Arc::clone(&keeper), Arc::clone(&leadership))
         }),
@@ -348,7 +345,9 @@ fn wards(
         Ward::start("revocations", move || RevocationKeeper::new(Arc::clone(&revocations))),
         Ward::start("guesses", move || GuessRecorder::new(Arc::clone(&guesses))),
         Ward::start("sealer", move || Sealer::new(Arc::clone(&sealer))),
-        Ward::start("fold keeper", move || FoldKeeper::new(Arc::clone(&folds), Arc::clone(&shelf))),
+        Ward::start("fold keeper", move || {
+            FoldKeeper::new(Arc::clone(&folds), Arc::clone(&kept), Arc::clone(&shelf))
+        }),
     ]
 }
 

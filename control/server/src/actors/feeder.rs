@@ -11,7 +11,8 @@ use rap_control_core::{
     Corrupt, State,
     audit::{self, Audience, Shown},
 };
-use rap_events::{Envelope, Log, aggregate::EventError, log::ReadError};
+use rap_events::{Envelope, Log, aggregate::EventError, entry, log::ReadError};
+use rap_proto::Digest;
 
 use crate::{
     actors::words,
@@ -19,6 +20,7 @@ use crate::{
     feed::{Fed, Feed, pace},
     follow::{Follower, MAX_BATCH, NotFollowed},
     http::events::message,
+    living::Living,
 };
 
 /// How long to wait after the log could not be read.
@@ -26,6 +28,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) struct Feeder {
     app: Arc<App>,
+    living: Arc<Living>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +51,8 @@ impl From<NotFollowed> for FeedError {
 }
 
 impl Feeder {
-    pub(crate) fn new(app: Arc<App>) -> Self {
-        Self { app }
+    pub(crate) fn new(app: Arc<App>, living: Arc<Living>) -> Self {
+        Self { app, living }
     }
 }
 
@@ -58,7 +61,7 @@ impl Actor for Feeder {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.spawn(actix::fut::wrap_future(words::run(Arc::clone(&self.app))));
-        let run = run(Arc::clone(&self.app));
+        let run = run(Arc::clone(&self.app), Arc::clone(&self.living));
         ctx.spawn(actix::fut::wrap_future(run).map(
             |(), feeder: &mut Self, ctx: &mut Context<Self>| {
                 // Of a replica that halted nothing is fed any more, and nobody starts it again.
@@ -71,11 +74,11 @@ impl Actor for Feeder {
 }
 
 /// Goes on until there are no more states, an event is not to be understood, or the log went back.
-async fn run(app: Arc<App>) {
+async fn run(app: Arc<App>, living: Arc<Living>) {
     let mut states = app.states();
     let mut reader = Reader::default();
     loop {
-        match advance(&app, &mut reader).await {
+        match advance(&app, &living, &mut reader).await {
             Ok(()) => {}
             Err(FeedError::Read(error)) => {
                 tracing::error!(%error, "the event streams are not fed");
@@ -101,15 +104,29 @@ async fn run(app: Arc<App>) {
 }
 
 /// Publishes everything that was folded and not yet published.
-async fn advance(app: &App, reader: &mut Reader) -> Result<(), FeedError> {
+async fn advance(app: &App, living: &Living, reader: &mut Reader) -> Result<(), FeedError> {
     let log = app.log.as_ref();
-    while let Some(events) = reader.next(&app.feed, log, app.state().position()).await? {
+    while let Some(events) = reader.next(&app.feed, log, Known::of(living).await).await? {
         // Held for a moment only: a state that is held longer must be copied to be folded further.
         let state = app.state();
         let fed = events.into_iter().map(|envelope| render(app, &state, envelope));
         app.feed.publish(fed.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(())
+}
+
+/// The last event that the projections have folded.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    position: u64,
+    leaf: Option<Digest>,
+}
+
+impl Known {
+    async fn of(living: &Living) -> Self {
+        let held = living.hold().await;
+        Self { position: held.position(), leaf: held.source().leaf() }
+    }
 }
 
 /// Follows the log for as long as somebody follows the streams.
@@ -120,13 +137,13 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next events for the window; `None` when everything up to `folded` was published, or
-    /// nobody is there.
+    /// The next events for the window, of a log in which what was folded last still stands; `None`
+    /// when everything up to that was published, or nobody is there.
     async fn next(
         &mut self,
         feed: &Feed,
         log: &dyn Log,
-        folded: u64,
+        Known { position: folded, leaf }: Known,
     ) -> Result<Option<Vec<Envelope>>, NotFollowed> {
         let Some(after) = feed.next_after(folded) else { return Ok(None) };
         let follower = match &mut self.follower {
@@ -135,7 +152,15 @@ impl Reader {
             other => other.insert(Follower::behind(after)),
         };
         let room = usize::try_from(folded - after).unwrap_or(MAX_BATCH);
-        follower.next(log, room).await.map(Some)
+        let events = follower.next(log, room).await?;
+        let stands = match events.last() {
+            Some(last) if last.position == folded => Some(entry::leaf(last)),
+            _ => log.read(folded - 1, 1).await?.first().map(entry::leaf),
+        };
+        if leaf.is_some() && stands != leaf {
+            return Err(Corrupt::Replaced { position: folded }.into());
+        }
+        Ok(Some(events))
     }
 }
 

@@ -4,12 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Context};
 use rap_control_core::State;
-use rap_events::tree;
 
-use crate::{
-    app::App,
-    fold_cache::{Generation, Shelf},
-};
+use crate::{app::App, fold_cache::Shelf, living::Living};
 
 /// The cache is written when so many events were folded since it was.
 const EVERY_EVENTS: u64 = 10_000;
@@ -18,12 +14,13 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 pub(crate) struct FoldKeeper {
     app: Arc<App>,
+    living: Arc<Living>,
     shelf: Arc<Shelf>,
 }
 
 impl FoldKeeper {
-    pub(crate) fn new(app: Arc<App>, shelf: Arc<Shelf>) -> Self {
-        Self { app, shelf }
+    pub(crate) fn new(app: Arc<App>, living: Arc<Living>, shelf: Arc<Shelf>) -> Self {
+        Self { app, living, shelf }
     }
 }
 
@@ -31,7 +28,8 @@ impl Actor for FoldKeeper {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        let (app, shelf) = (Arc::clone(&self.app), Arc::clone(&self.shelf));
+        let Self { app, living, shelf } = self;
+        let (app, living, shelf) = (Arc::clone(app), Arc::clone(living), Arc::clone(shelf));
         ctx.spawn(actix::fut::wrap_future(async move {
             let mut states = app.states();
             let mut kept = app.state().position();
@@ -41,31 +39,34 @@ impl Actor for FoldKeeper {
                 if states.wait_for(is_due).await.is_err() {
                     return;
                 }
-                // In this order: an exchange in between makes it a state that is not kept.
-                let (generation, state) = (shelf.generation(), app.state());
-                kept = state.position();
-                keep(&app, &shelf, generation, state).await;
+                kept = keep(&app, &living, &shelf).await.unwrap_or(kept);
                 tokio::time::sleep(INTERVAL).await;
             }
         }));
     }
 }
 
-async fn keep(app: &App, shelf: &Arc<Shelf>, generation: Generation, state: Arc<State>) {
-    if app.refuted().is_some() {
-        return;
+/// Leaves the state for the next start, unless it may be of another log. Returns the position.
+pub(crate) async fn keep(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Option<u64> {
+    if !app.may_keep() {
+        return None;
     }
-    let frontier = match tree::frontier_at(app.log.as_ref(), state.position()).await {
-        Ok(frontier) => frontier,
-        Err(error) => {
-            tracing::warn!(%error, "the fold cache is not written");
-            return;
-        }
-    };
+    Some(leave(living, shelf).await)
+}
+
+/// Leaves the state with the tree that it was folded from, and not with what stands in the log by
+/// now: that may have lost events which this state has, and nobody noticed yet.
+pub(crate) async fn leave(living: &Living, shelf: &Arc<Shelf>) -> u64 {
+    // In this order: an exchange in between makes it a state that is not kept.
+    let generation = shelf.generation();
+    let held = living.hold().await;
+    let (state, source) = (Arc::clone(held.state()), held.source().clone());
+    drop(held);
+    let position = state.position();
     let shelf = Arc::clone(shelf);
-    let written =
-        tokio::task::spawn_blocking(move || shelf.store(generation, &state, &frontier)).await;
-    if let Err(error) = written {
+    let writing = move || shelf.store(generation, &state, source.frontier());
+    if let Err(error) = tokio::task::spawn_blocking(writing).await {
         tracing::error!(%error, "the fold cache is not written");
     }
+    position
 }

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext as _, Context};
 use rap_control_core::{Corrupt, State};
-use rap_events::{Envelope, Log, entry, log::ReadError, tree::TreeCheck};
+use rap_events::{Envelope, Log, log::ReadError, tree::TreeCheck};
 
 use crate::{
     app::App,
@@ -46,7 +46,7 @@ impl Actor for Projection {
 async fn run(app: Arc<App>, living: Arc<Living>) {
     let mut held = living.hold().await;
     held.begin_anew();
-    let mut follower = Follower::behind(held.position());
+    let mut follower = Follower::behind_known(held.position(), held.source().leaf());
     drop(held);
     let corrupt = loop {
         // The next batch is read only when this one is folded: nothing piles up.
@@ -71,17 +71,17 @@ async fn run(app: Arc<App>, living: Arc<Living>) {
 pub(crate) async fn resume(
     log: &dyn Log,
     through: u64,
-    Folded { mut state, mut frontier }: Folded,
+    Folded { mut state, mut source }: Folded,
 ) -> Result<Folded, ReplayError> {
     while state.position() < through {
         for envelope in &page(log, state.position(), through).await? {
             state.fold(envelope)?;
-            frontier.push(entry::leaf(envelope));
+            source.take(envelope);
         }
         // A long log is folded in turns with everything else that this thread does.
         tokio::task::yield_now().await;
     }
-    Ok(Folded { state, frontier })
+    Ok(Folded { state, source })
 }
 
 /// The next events, at least one.

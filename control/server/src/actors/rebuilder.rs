@@ -11,11 +11,7 @@ use rap_control_core::{
     State,
     rebuild::{COPIES, Effect, Input, Outcome, Rebuild},
 };
-use rap_events::{
-    Envelope,
-    log::ReadError,
-    tree::{self, TreeCheck},
-};
+use rap_events::{Envelope, log::ReadError, tree::TreeCheck};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -23,6 +19,7 @@ use crate::{
     clock,
     fold_cache::{Generation, Shelf},
     living::{Held, Living, Twins},
+    source::Source,
 };
 
 pub(crate) struct Rebuilder {
@@ -63,7 +60,7 @@ impl Actor for Rebuilder {
 async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
     tracing::info!("the projections are rebuilt");
     let mut rebuild = Rebuild::new(clock::moment(), app.state().position());
-    let mut check = TreeCheck::default();
+    let (mut check, mut source) = (TreeCheck::default(), Source::default());
     let mut held: Option<Held<'_>> = None;
     let mut replaced: Option<Twins> = None;
     let mut generation = shelf.generation();
@@ -84,7 +81,11 @@ async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
                 continue;
             }
             Some(Effect::Read { after, limit, patience }) => {
-                read(app, &mut check, (after, limit), patience).await
+                let input = read(app, &mut check, (after, limit), patience).await;
+                if let Input::Read { events, .. } = &input {
+                    events.iter().for_each(|envelope| source.take(envelope));
+                }
+                input
             }
             Some(Effect::Copy(state)) => Input::Copied(apart(|| copies(*state)).await),
             Some(Effect::Hold) => {
@@ -93,13 +94,17 @@ async fn rebuild(app: &App, living: &Living, shelf: &Arc<Shelf>) -> Outcome {
                 if app.refuted().is_some() { Input::Refuted } else { Input::Held { living } }
             }
             Some(Effect::Exchange { published, spare }) => {
-                replaced = held.take().map(|held| held.exchange(*published, *spare));
+                let (held, source) = (held.take(), source.clone());
+                replaced = held.map(|held| held.exchange(*published, *spare, source));
                 generation = shelf.begin_generation();
                 app.forget_compiled();
+                // Not only when the rebuilt one is kept: who is killed before that goes on from it.
+                give_up(shelf).await;
                 Input::Exchanged
             }
             Some(Effect::Compare(state)) => {
-                let differing = compare(app, (shelf, generation), replaced.take(), state).await;
+                let differing =
+                    compare(app, (shelf, generation), replaced.take(), (state, &source)).await;
                 Input::Compared { differing }
             }
         };
@@ -148,17 +153,13 @@ async fn compare(
     app: &App,
     (shelf, generation): (&Arc<Shelf>, Generation),
     replaced: Option<Twins>,
-    state: Box<State>,
+    (state, source): (Box<State>, &Source),
 ) -> Vec<&'static str> {
-    let frontier = tree::frontier_at(app.log.as_ref(), state.position()).await;
-    let shelf = Arc::clone(shelf);
+    let (shelf, frontier) = (Arc::clone(shelf), source.frontier().clone());
+    let may_keep = app.may_keep();
     let differing = apart(move || {
-        match frontier {
-            Ok(frontier) => shelf.store(generation, &state, &frontier),
-            Err(error) => {
-                tracing::warn!(%error, "the fold cache is not written");
-                shelf.give_up();
-            }
+        if may_keep {
+            shelf.store(generation, &state, &frontier);
         }
         replaced.map_or_else(Vec::new, |replaced| replaced.published().differing(&state))
     });

@@ -1,22 +1,30 @@
 #![allow(clippy::unwrap_used)]
 
+use std::{ops::Range, sync::Arc};
+
 use rap_events::{
     Append, Envelope, EventCodec as _, MemoryLog, StreamId, Tree as _,
     cluster::{ClusterBootstrapped, ClusterEvent, SnapshotsRenewed},
-    entry,
     log::StreamWrite,
 };
 use rap_proto::{CommandId, Timestamp};
+use tokio::sync::watch;
 
 use super::*;
+use crate::{actors::fold_keeper::leave, living::Living};
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 
 /// A log whose events each renew the snapshots of one cluster at some time of their own.
 async fn log(events: u64, from: i64) -> MemoryLog {
     let log = MemoryLog::new();
+    grow(&log, 0..events, from).await;
+    log
+}
+
+async fn grow(log: &MemoryLog, revisions: Range<u64>, from: i64) {
     let stream = StreamId::new("cluster", CLUSTER.uuid());
-    for revision in 0..events {
+    for revision in revisions {
         let event = match revision {
             0 => ClusterEvent::from(ClusterBootstrapped {
                 cluster: CLUSTER,
@@ -41,7 +49,6 @@ async fn log(events: u64, from: i64) -> MemoryLog {
         });
         appended.await.unwrap();
     }
-    log
 }
 
 async fn folded(log: &MemoryLog, through: u64) -> Folded {
@@ -49,7 +56,7 @@ async fn folded(log: &MemoryLog, through: u64) -> Folded {
     let events: Vec<Envelope> = log.read(0, usize::MAX).await.unwrap();
     for envelope in events.iter().filter(|envelope| envelope.position <= through) {
         folded.state.fold(envelope).unwrap();
-        folded.frontier.push(entry::leaf(envelope));
+        folded.source.take(envelope);
     }
     folded
 }
@@ -64,13 +71,13 @@ async fn what_was_folded_is_found_again_and_goes_on() {
     let log = log(300, 0).await;
     assert!(load(dir.path(), CLUSTER, &log).await.is_none(), "nothing was kept");
     let half = folded(&log, 200).await;
-    store(dir.path(), CLUSTER, &half.state, &half.frontier).unwrap();
+    store(dir.path(), CLUSTER, &half.state, half.source.frontier()).unwrap();
     let kept = load(dir.path(), CLUSTER, &log).await.unwrap();
     assert_eq!(kept.state.position(), 200);
     let resumed = crate::actors::projection::resume(&log, 300, kept).await.unwrap();
     let whole = folded(&log, 300).await;
     assert_eq!(resumed.state.to_bytes(), whole.state.to_bytes());
-    assert_eq!(resumed.frontier.root(), log.frontier().await.unwrap().root());
+    assert_eq!(resumed.source.frontier().root(), log.frontier().await.unwrap().root());
 }
 
 #[tokio::test]
@@ -79,7 +86,7 @@ async fn a_cache_that_does_not_match_is_left_aside() {
     let path = dir.path().join(FILE);
     let log = log(300, 0).await;
     let half = folded(&log, 200).await;
-    store(dir.path(), CLUSTER, &half.state, &half.frontier).unwrap();
+    store(dir.path(), CLUSTER, &half.state, half.source.frontier()).unwrap();
     let good = fs::read(&path).unwrap();
 
     // The log was rewritten, or is shorter than what was folded.
@@ -121,7 +128,7 @@ async fn a_state_and_another_tree_are_not_kept_together() {
     let dir = tempfile::tempdir().unwrap();
     let log = log(10, 0).await;
     let (five, ten) = (folded(&log, 5).await, folded(&log, 10).await);
-    let refused = store(dir.path(), CLUSTER, &five.state, &ten.frontier);
+    let refused = store(dir.path(), CLUSTER, &five.state, ten.source.frontier());
     assert!(matches!(refused, Err(NotKept::OtherTree { events: 10, position: 5 })));
     assert!(!dir.path().join(FILE).exists());
 }
@@ -141,8 +148,8 @@ impl Kept {
     }
 
     async fn store(&self, generation: Generation, position: u64) {
-        let Folded { state, frontier } = folded(&self.log, position).await;
-        self.shelf.store(generation, &state, &frontier);
+        let Folded { state, source } = folded(&self.log, position).await;
+        self.shelf.store(generation, &state, source.frontier());
     }
 
     /// The position of what the next start would go on from.
@@ -195,8 +202,8 @@ async fn what_cannot_be_replaced_after_an_exchange_is_removed() {
 async fn whoever_has_nothing_to_keep_after_an_exchange_removes_what_was_before() {
     let kept = Kept::new().await;
     // What an earlier start left is of the first generation.
-    let Folded { state, frontier } = folded(&kept.log, 10).await;
-    store(kept.dir.path(), CLUSTER, &state, &frontier).unwrap();
+    let Folded { state, source } = folded(&kept.log, 10).await;
+    store(kept.dir.path(), CLUSTER, &state, source.frontier()).unwrap();
     kept.shelf.give_up();
     assert_eq!(kept.lies_there().await, Some(10));
     let rebuilt = kept.shelf.begin_generation();
@@ -206,4 +213,38 @@ async fn whoever_has_nothing_to_keep_after_an_exchange_removes_what_was_before()
     kept.store(rebuilt, 20).await;
     kept.shelf.give_up();
     assert_eq!(kept.lies_there().await, Some(20), "what was rebuilt stays");
+}
+
+/// The primary lost what was folded last, others came in its place, and this replica did not notice.
+#[tokio::test]
+async fn a_state_of_lost_events_is_not_taken_for_one_of_what_stands_in_their_place() {
+    for others in 2..=4 {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Arc::new(Shelf::new(dir.path(), CLUSTER));
+        let log = log(3, 0).await;
+        let standby = log.standby();
+        grow(&log, 3..5, 0).await;
+        let Folded { state, source } = folded(&log, 5).await;
+        let (states, _) = watch::channel(Arc::new(state));
+        let living = Living::new(states, source);
+        leave(&living, &shelf).await;
+        assert_eq!(load(dir.path(), CLUSTER, &log).await.unwrap().state.position(), 5);
+
+        log.fail_over_to(standby);
+        grow(&log, 3..3 + others, 1_000).await;
+        leave(&living, &shelf).await;
+        assert!(load(dir.path(), CLUSTER, &log).await.is_none(), "{others}");
+    }
+}
+
+/// Whoever goes on from a cache follows from its last event, and not from another one there.
+#[tokio::test]
+async fn what_is_taken_from_a_cache_knows_its_last_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = log(10, 0).await;
+    let half = folded(&log, 5).await;
+    store(dir.path(), CLUSTER, &half.state, half.source.frontier()).unwrap();
+    let kept = load(dir.path(), CLUSTER, &log).await.unwrap();
+    assert!(kept.source.leaf().is_some());
+    assert_eq!(kept.source.leaf(), half.source.leaf());
 }

@@ -32,9 +32,15 @@ fn folded(through: u64) -> State {
     state
 }
 
+fn source(through: u64) -> Source {
+    let mut source = Source::default();
+    (1..=through).for_each(|position| source.take(&event(position)));
+    source
+}
+
 fn start() -> (Living, watch::Receiver<Arc<State>>) {
     let (sender, states) = watch::channel(Arc::new(State::default()));
-    (Living::new(sender), states)
+    (Living::new(sender, Source::default()), states)
 }
 
 #[tokio::test]
@@ -43,11 +49,12 @@ async fn what_is_exchanged_is_served_at_once_and_folded_on() {
     living.hold().await.fold((1..=3).map(event).collect()).unwrap();
     let held = living.hold().await;
     assert_eq!(held.position(), 3);
-    let replaced = held.exchange(folded(3), folded(3));
+    let replaced = held.exchange(folded(3), folded(3), source(3));
     assert_eq!(replaced.published().position(), 3);
     for position in 4..=9 {
         living.hold().await.fold(vec![event(position)]).unwrap();
         assert_eq!(states.borrow().to_bytes(), folded(position).to_bytes(), "{position}");
+        assert_eq!(living.hold().await.source().frontier(), source(position).frontier());
     }
 }
 
@@ -80,4 +87,6 @@ async fn whoever_begins_anew_goes_on_from_what_is_published() {
     living.hold().await.fold((3..=4).map(event).collect()).unwrap();
     living.hold().await.fold(vec![event(5)]).unwrap();
     assert_eq!(states.borrow().to_bytes(), folded(5).to_bytes());
+    // What was folded twice is in the tree once.
+    assert_eq!(living.hold().await.source().frontier(), source(5).frontier());
 }
