@@ -236,8 +236,6 @@ async fn run(
     renewal.abort();
     resign(&app).await;
     keep_fold(&app, &living, &shelf).await;
-    // A rebuild that was cut short stores nothing any more.
-    shelf.give_up();
     match outcome {
         Ok(served) => served.map_err(ServeError::Failed),
         Err(_) => Err(ServeError::Vanished),
@@ -279,10 +277,14 @@ fn http_server(
 
 /// Leaves the state for the next start, when nobody writes to the log at this moment.
 async fn keep_fold(app: &App, living: &Living, shelf: &Arc<Shelf>) {
-    let Ok(head) = app.log.head().await else { return };
-    if app.may_keep() && app.wait_for(head, FOLD_WAIT).await.is_some() {
+    if let Ok(head) = app.log.head().await
+        && app.may_keep()
+        && app.wait_for(head, FOLD_WAIT).await.is_some()
+    {
         fold_keeper::keep(app, living, shelf).await;
     }
+    // A rebuild that was cut short stores nothing any more.
+    shelf.give_up();
 }
 
 async fn resign(app: &App) {

@@ -181,6 +181,22 @@ pub struct Happened {
     pub steps: BTreeMap<RecoveryStep, u64>,
 }
 
+/// A list of candidates with these among them, in place of its last ones where there is no room: what
+/// is open is not cut because others come before it.
+pub fn keeping(mut candidates: Vec<Candidate>, kept: &[Candidate]) -> Vec<Candidate> {
+    let mut room = MAX_CANDIDATES.saturating_sub(kept.len());
+    candidates.retain(|one| {
+        let is_kept = kept.contains(one);
+        let stays = is_kept || room > 0;
+        room -= usize::from(stays && !is_kept);
+        stays
+    });
+    let missing = kept.iter().filter(|one| !candidates.contains(one)).copied();
+    let missing: Vec<Candidate> = missing.collect();
+    candidates.extend(missing);
+    candidates
+}
+
 /// INVARIANT: at most [`MAX_OPEN`] paths are open, each for another candidate.
 #[derive(Debug, Clone)]
 pub struct LanePath {
@@ -291,6 +307,12 @@ impl LanePath {
             self.succession_due(),
         ];
         paths.chain(rests).chain(others.into_iter().flatten()).min()
+    }
+
+    /// The candidates over relays that are open, or being opened.
+    pub fn open_over_relays(&self) -> Vec<Candidate> {
+        let open = self.open.values().map(|path| path.candidate);
+        open.filter(Candidate::is_relayed).collect()
     }
 
     /// Whether the lane's traffic is looked at regularly at the moment. If it is not, the shell

@@ -173,6 +173,14 @@ impl View {
         !before.relays(organization).all(|(relay, _)| left.any(|other| other == relay))
     }
 
+    /// Whether flows of `organization` may lead over these: each is a peer, and a relay for it.
+    pub fn may_lead_over(&self, relays: &[NodeId], organization: OrganizationId) -> bool {
+        relays.iter().all(|relay| {
+            let peer = self.peer(*relay).filter(|_| *relay != self.node);
+            peer.is_some_and(|peer| peer_has_role(peer, NodeRole::RelayNode, organization))
+        })
+    }
+
     /// What an organization says of the carriers of a lane.
     pub fn carrier_rule(&self, organization: OrganizationId, lane: Lane) -> Option<CarrierRule> {
         self.bandwidth.organizations.get(&organization)?.carriers.of(lane)

@@ -15,6 +15,9 @@ pub(super) const LONGEST_REST: Duration = Duration::from_secs(300);
 /// While no path works, nothing rests longer than this.
 pub(super) const RECOVERY_REST: Duration = Duration::from_secs(2);
 
+/// The most of which this is kept, besides those of the candidates.
+pub(super) const MAX_UNLISTED: usize = 64;
+
 /// Enough for the longest rest.
 const MAX_DOUBLINGS: u32 = 9;
 
@@ -62,8 +65,19 @@ impl Rests {
         self.rests.remove(&candidate);
     }
 
-    pub(super) fn retain(&mut self, keep: impl Fn(Candidate) -> bool) {
-        self.rests.retain(|candidate, _| keep(*candidate));
+    /// Forgets what is not listed, but no relays that still rest: they come and go with what is
+    /// measured of them. Those that are too many are forgotten as well.
+    pub(super) fn keep(&mut self, now: Moment, listed: &[Candidate]) {
+        let mut room = MAX_UNLISTED;
+        self.rests.retain(|candidate, rest| {
+            if listed.contains(candidate) {
+                return true;
+            }
+            let rests = rest.over_at(*candidate, false).is_some_and(|at| at > now);
+            let stays = candidate.is_relayed() && rests && room > 0;
+            room -= usize::from(stays);
+            stays
+        });
     }
 }
 

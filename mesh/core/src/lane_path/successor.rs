@@ -23,6 +23,9 @@ pub const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// What is worth more and took much longer is not tried again before.
 pub const SLOW_REST: Duration = Duration::from_secs(300);
 
+/// The most that are remembered as slow; of more, those whose time ends first are forgotten.
+pub(super) const MAX_SLOW: usize = 64;
+
 /// What a way over relays is worth at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Worth {
@@ -36,9 +39,10 @@ pub struct Worth {
 pub(super) struct Succession {
     /// Of candidates alone.
     worths: BTreeMap<Candidate, Worth>,
-    /// Since when each of these is worth more than the path in use; later than now for one that is not
-    /// to be tried.
+    /// Since when each of these is worth more than the path in use.
     better_since: BTreeMap<Candidate, Moment>,
+    /// Until when each of these is not tried, whatever it is worth by then: it took much longer.
+    slow_until: BTreeMap<Candidate, Moment>,
     /// The open path that is to follow, once it has answered.
     successor: Option<u64>,
     /// No move to what is worth more before this.
@@ -59,12 +63,29 @@ impl Succession {
         self.successor = None;
     }
 
-    fn due_at(&self, since: Moment) -> Moment {
-        self.rests_until.map_or(since + BETTER_FOR, |rested| rested.max(since + BETTER_FOR))
+    pub(super) fn was_slow(&mut self, now: Moment, candidate: Candidate) {
+        self.slow_until.retain(|_, until| *until > now);
+        self.slow_until.insert(candidate, now + SLOW_REST);
+        if self.slow_until.len() > MAX_SLOW {
+            let first = self.slow_until.iter().min_by_key(|(_, until)| **until);
+            if let Some(candidate) = first.map(|(candidate, _)| *candidate) {
+                self.slow_until.remove(&candidate);
+            }
+        }
+    }
+
+    pub(super) fn slow_until(&self, candidate: &Candidate) -> Option<Moment> {
+        self.slow_until.get(candidate).copied()
+    }
+
+    fn due_at(&self, candidate: &Candidate, since: Moment) -> Moment {
+        let others = [self.rests_until, self.slow_until(candidate)];
+        others.into_iter().flatten().fold(since + BETTER_FOR, Ord::max)
     }
 
     fn is_due(&self, now: Moment, candidate: &Candidate) -> bool {
-        self.better_since.get(candidate).is_some_and(|since| self.due_at(*since) <= now)
+        let since = self.better_since.get(candidate);
+        since.is_some_and(|since| self.due_at(candidate, *since) <= now)
     }
 }
 
@@ -127,7 +148,8 @@ impl LanePath {
         if self.recovery.is_some() || self.is_on_trial() || !self.is_relayed() {
             return None;
         }
-        let due = self.succession.better_since.values().map(|since| self.succession.due_at(*since));
+        let better = self.succession.better_since.iter();
+        let due = better.map(|(candidate, since)| self.succession.due_at(candidate, *since));
         due.filter(|at| *at > self.settled_at).min()
     }
 
@@ -142,7 +164,7 @@ impl LanePath {
             return self.switch(now, generation, reason);
         }
         if is_slower {
-            self.succession.better_since.insert(candidate, now + SLOW_REST);
+            self.succession.was_slow(now, candidate);
             return self.succession.dismiss();
         }
         self.succession.rests_until = Some(now + MOVE_EVERY);

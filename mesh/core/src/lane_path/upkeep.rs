@@ -52,7 +52,7 @@ impl LanePath {
         candidates.truncate(MAX_CANDIDATES);
         self.candidates = candidates;
         let listed = self.candidates.clone();
-        self.rests.retain(|candidate| listed.contains(&candidate));
+        self.rests.keep(now, &listed);
         self.compare(now);
         let unlisted: Vec<u64> = self
             .open
@@ -136,21 +136,25 @@ impl LanePath {
     /// Opens a direct path where a relayed one is in use, or a single relay where a chain is, and
     /// moves to it when it answers.
     pub(super) fn look_for_better(&mut self, now: Moment) {
-        let tried = self
-            .others()
-            .find(|(_, path)| self.is_better(&path.candidate))
-            .map(|(generation, path)| (generation, path.answers, self.is_slower(path)));
+        let tried = self.others().find(|(_, path)| self.is_better(&path.candidate)).map(
+            |(generation, path)| {
+                // What drains is left for a slower relay too.
+                let is_way_out = self.in_use_drains() && path.candidate.is_relayed();
+                (generation, path.answers, (is_way_out, self.is_slower(path)))
+            },
+        );
         let is_wanted = self.is_relayed() || !self.is_listed();
         match tried {
             Some((generation, ..)) if !is_wanted && !self.is_fallback(generation) => {
                 self.close(generation);
             }
-            Some((generation, answers, is_slower))
+            Some((generation, answers, seen))
                 if answers >= BETTER_ANSWERS && !self.is_on_trial() =>
             {
-                match is_slower {
-                    true => self.give_up(now, generation),
-                    false => self.switch(now, generation, SwitchReason::Better),
+                match seen {
+                    (true, _) => self.switch(now, generation, SwitchReason::Draining),
+                    (false, true) => self.give_up(now, generation),
+                    (false, false) => self.switch(now, generation, SwitchReason::Better),
                 }
             }
             None if is_wanted => {
@@ -184,6 +188,10 @@ impl LanePath {
     /// What the lane leads over, unless that is closed.
     pub(super) fn in_use(&self) -> Option<Candidate> {
         self.open.get(&self.current).map(|path| path.candidate)
+    }
+
+    fn in_use_drains(&self) -> bool {
+        self.in_use().is_some_and(|candidate| self.drains(&candidate))
     }
 
     pub(super) fn is_relayed(&self) -> bool {

@@ -139,7 +139,11 @@ impl RelayQuestion<'_> {
             node: relay,
             cluster: self.view.cluster,
             identity: if proven { Identity::Proven } else { Identity::Listed },
-            certificate_until: known.and_then(|known| known.certificate_until),
+            // What runs goes on; whoever sets up more is shown the certificate of that time.
+            certificate_until: match self.purpose {
+                Use::New => known.and_then(|known| known.certificate_until),
+                Use::Running => None,
+            },
             roles: Cow::Borrowed(roles),
             authority_epoch: self.view.authority_epoch,
             region: place.and_then(|place| place.region.as_ref()).map(Cow::Borrowed),

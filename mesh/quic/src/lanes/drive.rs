@@ -72,7 +72,11 @@ impl PathDriver {
     ) -> Self {
         let over = lane.carried().candidate;
         let (view, renewals) = (mesh.view(), Renewals::of(&mesh));
-        let Offers { candidates, worths } = offers(&mesh, &view, lane.key);
+        let mut offered = offers(&mesh, &view, lane.key);
+        if over.is_relayed() {
+            offered.keep(&mesh, &view, lane.key, &[over]);
+        }
+        let Offers { candidates, worths } = offered;
         let mut machine = LanePath::new(mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let hole = Hole::new(mesh.clone(), lane.clone());
@@ -156,11 +160,14 @@ impl PathDriver {
 
     /// What the snapshot allows, and what was found besides.
     fn tell_candidates(&mut self) {
-        let Offers { mut candidates, worths } = offers(&self.mesh, &self.view, self.lane.key);
-        if let Some(hole) = self.hole.candidate().filter(|_| !candidates.is_empty()) {
-            candidates.retain(|candidate| *candidate != hole);
-            candidates.insert(0, hole);
+        let mut offered = offers(&self.mesh, &self.view, self.lane.key);
+        if let Some(hole) = self.hole.candidate().filter(|_| !offered.candidates.is_empty()) {
+            offered.candidates.retain(|candidate| *candidate != hole);
+            offered.candidates.insert(0, hole);
         }
+        let open = self.machine.open_over_relays();
+        offered.keep(&self.mesh, &self.view, self.lane.key, &open);
+        let Offers { candidates, worths } = offered;
         self.tell(Input::Candidates(candidates));
         self.tell(Input::Worths(worths));
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rap_mesh_core::{
     View,
-    lane_path::Worth,
+    lane_path::{Worth, keeping},
     paths::{Candidate, PathBook},
     score::Way,
 };
@@ -41,9 +41,31 @@ pub(super) fn offers(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Offers {
     Offers { candidates, worths }
 }
 
+impl Offers {
+    /// Keeps what is open and what the view still allows, however many others are worth more. What
+    /// drains is known to drain, although it is none of the ways any more.
+    pub(super) fn keep(&mut self, mesh: &Mesh, view: &View, key: LaneKey, open: &[Candidate]) {
+        if view.must_stop(mesh.clock.now()) {
+            return;
+        }
+        let allowed = |one: &&Candidate| {
+            let relays = one.relays();
+            view.may_lead_over(relays, key.organization) && !relays.contains(&key.egress)
+        };
+        let kept: Vec<Candidate> = open.iter().filter(allowed).copied().collect();
+        for one in kept.iter().filter(|one| drains(view, one)) {
+            self.worths.entry(*one).or_insert(Worth { total: 0, drains: true });
+        }
+        self.candidates = keeping(std::mem::take(&mut self.candidates), &kept);
+    }
+}
+
 fn worth(view: &View, way: &Way) -> Worth {
-    let drains = way.path.relays().iter().any(|relay| view.is_draining(*relay));
-    Worth { total: way.total, drains }
+    Worth { total: way.total, drains: drains(view, &way.path) }
+}
+
+fn drains(view: &View, path: &Candidate) -> bool {
+    path.relays().iter().any(|relay| view.is_draining(*relay))
 }
 
 /// Other measurements, told now and then.

@@ -3,7 +3,10 @@
 use proptest::prelude::*;
 
 use super::{
-    super::{open_path::PROBE_AGAIN, silence::LOOK_EVERY, upkeep::BETTER_ANSWERS},
+    super::{
+        open_path::PROBE_AGAIN, rests, silence::LOOK_EVERY, successor::MAX_SLOW,
+        upkeep::BETTER_ANSWERS,
+    },
     *,
 };
 
@@ -174,6 +177,88 @@ fn what_drains_is_no_better_way() {
     world.tell_worths();
     world.run(s(60));
     assert_eq!(world.path(), Some(one));
+}
+
+#[test]
+fn a_chain_that_drains_is_left_for_a_slower_relay() {
+    let (one, both) = (relay(1), chain(&[2, 3]));
+    let mut world = World::new(both, &[one, both]);
+    world.round_trips.insert(one, ms(300));
+    world.value(&[(one, 500), (both, 200)]);
+    world.run(s(60));
+    assert_eq!(world.path(), Some(both), "the relay takes much longer");
+    world.drain(both);
+    world.run(LONGEST_REST + s(5));
+    assert_eq!(world.path(), Some(one));
+    assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::Draining));
+}
+
+#[test]
+fn a_slower_relay_rests_as_long_also_when_it_was_worth_less_for_a_moment() {
+    let mut world = on_the_first();
+    world.round_trips.insert(relay(3), ms(300));
+    let more = [(relay(1), 500), (relay(2), 500), (relay(3), 900)];
+    world.value(&more);
+    world.run(BETTER_FOR + s(10));
+    let probes = world.probes;
+    for _ in 0..13 {
+        world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500)]);
+        world.run(ms(1));
+        world.value(&more);
+        world.run(BETTER_FOR + s(8));
+    }
+    let probes = world.probes - probes;
+    assert!(probes <= 60, "{probes} probes: the warm one's, and no others");
+    world.round_trips.clear();
+    world.run(SLOW_REST);
+    assert_eq!(world.path(), Some(relay(3)));
+}
+
+#[test]
+fn what_is_remembered_as_slow_is_bounded() {
+    let mut succession = Succession::default();
+    for number in 0..=MAX_SLOW {
+        succession.was_slow(at(number as u64), relay(number as u128));
+    }
+    assert_eq!(succession.slow_until(&relay(0)), None);
+    assert_eq!(succession.slow_until(&relay(1)), Some(at(1) + SLOW_REST));
+    succession.was_slow(at(1) + SLOW_REST, relay(0));
+    assert_eq!(succession.slow_until(&relay(1)), None, "its time is over");
+}
+
+#[test]
+fn a_lane_among_many_relays_is_not_cut_when_their_order_changes() {
+    let mut all: Vec<Candidate> = (1..=20).map(relay).collect();
+    let mut world = World::new(relay(1), &all);
+    for _ in 0..100 {
+        // Seven and twenty have no divisor in common: each relay is in every place.
+        all.rotate_left(7);
+        let open = world.lane.open_over_relays();
+        let listed = keeping(all.clone(), &open);
+        assert_eq!(listed.len(), MAX_CANDIDATES);
+        assert!(open.iter().all(|one| listed.contains(one)), "{open:?} in {listed:?}");
+        world.tell(Input::Candidates(listed));
+        world.run(s(1));
+    }
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
+    assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [relay(1), relay(2)]);
+}
+
+#[test]
+fn relays_rest_also_while_they_are_not_listed_up_to_a_number() {
+    let (mut rests, now) = (Rests::default(), at(1_000));
+    let all: Vec<Candidate> = (0..=rests::MAX_UNLISTED as u128).map(relay).collect();
+    for one in all.iter().chain([&direct(1)]) {
+        rests.failed(now, *one);
+    }
+    rests.keep(now, &[relay(0)]);
+    assert!(all.iter().all(|one| !rests.is_over(now, *one, false)));
+    assert!(rests.is_over(now, direct(1), false), "found anew, it is another one");
+    rests.keep(now, &[]);
+    let kept = all.iter().filter(|one| rests.failures(**one) > 0).count();
+    assert_eq!(kept, rests::MAX_UNLISTED);
+    rests.keep(now + rests::RELAY_REST, &[]);
+    assert!(all.iter().all(|one| rests.failures(*one) == 0));
 }
 
 #[test]

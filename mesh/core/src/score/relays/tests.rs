@@ -122,6 +122,26 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
 }
 
 #[test]
+fn what_runs_goes_on_over_a_relay_whose_certificate_was_another_one_by_now() {
+    let (view, policy) = (view(&[]), Policy::default());
+    let known = BTreeMap::from([known(&view, 5, 2_000, 1_000)]);
+    let later = Timestamp::from_unix_millis(5_001);
+    let new = RelayQuestion { now: later, ..question(&view, &known, &policy) };
+    assert!(!nodes(new.scores().order(TARGET)).contains(&relay(5)));
+    let running = RelayQuestion { purpose: Use::Running, ..new };
+    assert!(nodes(running.scores().order(TARGET)).contains(&relay(5)));
+}
+
+#[test]
+fn the_view_alone_says_over_whom_a_lane_may_lead() {
+    let view = view(&[relay(2)]);
+    assert!(view.may_lead_over(&[relay(5), relay(6)], ACME));
+    assert!(!view.may_lead_over(&[relay(5), relay(2)], ACME), "denied");
+    assert!(!view.may_lead_over(&[relay(50)], ACME), "no peer");
+    assert!(!view.may_lead_over(&[view.node], ACME));
+}
+
+#[test]
 fn chains_are_made_of_the_first_relays_of_an_order_alone() {
     let (view, known, policy) = (view_of(1_000, &[relay(2)]), BTreeMap::new(), Policy::default());
     let question = question(&view, &known, &policy);
