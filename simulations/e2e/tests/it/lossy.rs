@@ -1,5 +1,5 @@
 //! A link that loses packets between entry and relay: copies arrive whole on either carrier, and an
-//! echo beside them comes back soon.
+//! echo beside them comes back soon. That is what is judged; the rates are printed.
 
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,9 @@ async fn copies_and_echoes_go_through_a_link_that_loses_packets() {
         let chosen = bulk(&fabric).await.expect("bulk ran");
         println!("  bulk takes {} ({}): {chosen}", chosen["carrier"], chosen["reason"]);
         assert_ne!(chosen["reason"], "policy", "{chosen}");
+        // What was measured counts for ten minutes, so this says that both carriers were measured in the
+        // first round, and in the second nothing more. Which one is chosen, and whether it is the faster
+        // one, is printed: the tests of the core judge it, with rates that are given.
         for carrier in ["quic", "tcp"] {
             let measured = &chosen[carrier]["upBitsPerSecond"];
             assert!(measured.is_number(), "{carrier} was measured: {chosen}");

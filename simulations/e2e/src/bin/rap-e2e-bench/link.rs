@@ -62,11 +62,20 @@ pub(crate) async fn measure(fabric: &Fabric) {
     figure("link_bulk_share", share * 100.0, "% of the link");
 }
 
-/// Somebody who downloads and never stops.
+/// Somebody who downloads until this is stopped or dropped.
 pub(crate) struct Download {
     bytes: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
+    over: Over,
     thread: thread::JoinHandle<io::Result<()>>,
+}
+
+/// Ends a download when it is dropped, with what comes next.
+struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Download {
@@ -84,7 +93,7 @@ impl Download {
             }
             Ok(())
         });
-        Self { bytes, over, thread }
+        Self { bytes, over: Over(over), thread }
     }
 
     /// What has come so far.
@@ -93,7 +102,7 @@ impl Download {
     }
 
     pub(crate) fn stop(self) {
-        self.over.store(true, Ordering::Relaxed);
+        drop(self.over);
         let outcome = self.thread.join().expect("reading does not panic");
         outcome.expect("the download went on for as long as it was wanted");
     }
