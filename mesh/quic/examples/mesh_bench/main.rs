@@ -39,7 +39,7 @@ use rap_mesh::{
 use rap_pki::node_server_name;
 use rap_proto::{NodeId, Timestamp};
 
-/// As in the programs that carry lanes: glibc's allocator costs a third of what an egress does.
+/// As in the programs that carry lanes: what they cost and keep is what is asked.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
