@@ -56,6 +56,18 @@ async fn flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Forwarding>, Socket
     (forwarding, near, far)
 }
 
+/// A running flow that may pass on two datagrams at once and one in each second, and the relay's port
+/// for its asker.
+fn narrow_flow(asker: &UdpSocket, target: &UdpSocket) -> (Arc<Turns>, u16) {
+    let far = [target.local_addr().unwrap()];
+    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &far).unwrap();
+    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
+    let narrow = Bound::new(1, 100_000_000_000);
+    let (turns, carried) = carried(Limits { flow: narrow, ..Limits::RELAY });
+    tokio::spawn(Arc::new(forwarding).run(carried));
+    (turns, port)
+}
+
 async fn received(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut buffer = vec![0; 65_536];
     let receiving = socket.recv_from(&mut buffer);
@@ -195,13 +207,7 @@ async fn what_came_before_the_peer_was_known_reaches_nobody_and_is_counted() {
 #[tokio::test]
 async fn what_is_beyond_a_bound_is_dropped_and_counted_and_the_flow_goes_on() {
     let (asker, target) = (host().await, host().await);
-    let far = [target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &far).unwrap();
-    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
-    // Two at once, and one in each second.
-    let narrow = Bound::new(1, 100_000_000_000);
-    let (turns, carried) = carried(Limits { flow: narrow, ..Limits::RELAY });
-    tokio::spawn(Arc::new(forwarding).run(carried));
+    let (turns, port) = narrow_flow(&asker, &target);
     for number in 0..50_u8 {
         asker.send_to(&[number], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
@@ -281,13 +287,7 @@ async fn a_lane_below_comes_when_a_busy_flow_has_no_more() {
 #[tokio::test]
 async fn a_datagram_of_no_bytes_is_forwarded_and_counted_and_has_its_bound() {
     let (asker, target) = (host().await, host().await);
-    let far = [target.local_addr().unwrap()];
-    let far = FlowSocket::to_first(&Kernel, Lane::Interactive, &far).unwrap();
-    let (forwarding, port) = between(asker.local_addr().unwrap(), far);
-    // Two at once, and one in each second.
-    let narrow = Bound::new(1, 100_000_000_000);
-    let (turns, carried) = carried(Limits { flow: narrow, ..Limits::RELAY });
-    tokio::spawn(Arc::new(forwarding).run(carried));
+    let (turns, port) = narrow_flow(&asker, &target);
     for _ in 0..50 {
         asker.send_to(&[], (Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
