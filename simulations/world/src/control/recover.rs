@@ -35,9 +35,13 @@ impl Control {
         let timeline = at_once(page).expect("the primary is up").at.timeline;
         let accept = AuthorityCommand::AcceptLoss { timeline };
         self.run::<Authority>(now, cast::CLUSTER.uuid(), accept).expect("it is a new timeline");
-        while at_once(self.log.head()).expect("the primary is up") <= highest {
+        // Once at least: a log that has grown past what was lost may have said nothing new to a node.
+        loop {
             let renew = ClusterCommand::RenewSnapshots;
             self.run::<Cluster>(now, cast::CLUSTER.uuid(), renew).expect("the log is there");
+            if at_once(self.log.head()).expect("the primary is up") > highest {
+                break;
+            }
         }
         self.settle(turn);
     }
