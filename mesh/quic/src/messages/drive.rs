@@ -33,10 +33,10 @@ where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin,
 {
-    carry(&shared, reader, &mut writer).await;
-    let whole = locked(&shared.state).end.is_sent();
+    let written = carry(&shared, reader, &mut writer).await;
+    let whole = written && locked(&shared.state).end.is_sent();
     if whole {
-        let _ = timeout(CLOSE_LIMIT, writer.shutdown()).await;
+        let _ = timeout(CLOSE_LIMIT, close(&shared, &mut writer)).await;
     }
     // Nothing is left to wait for, whoever still asks.
     shared.change(|state| {
@@ -45,7 +45,16 @@ where
     });
 }
 
-async fn carry<R, W>(shared: &Shared, mut reader: R, writer: &mut W)
+/// Ends our direction, of which everything was written. The other side may have heard it all, and be
+/// gone, before the last flush was done here.
+async fn close<W: AsyncWrite + Unpin>(shared: &Shared, writer: &mut W) -> io::Result<()> {
+    writer.flush().await?;
+    shared.change(|state| state.flushed = true);
+    writer.shutdown().await
+}
+
+/// Returns whether nothing that was made is left to write.
+async fn carry<R, W>(shared: &Shared, mut reader: R, writer: &mut W) -> bool
 where
     R: AsyncRead + Send + Unpin,
     W: AsyncWrite + Send + Unpin,
@@ -71,6 +80,7 @@ where
             },
         }
     }
+    output.bytes.is_empty()
 }
 
 /// What this side has to write.
@@ -175,3 +185,6 @@ impl Shared {
 fn cut(error: &io::Error) -> Cut {
     end_reason(error).map_or(Cut::Lost, Cut::Ended)
 }
+
+#[cfg(test)]
+mod tests;
