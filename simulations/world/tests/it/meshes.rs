@@ -12,6 +12,7 @@
 
 mod cluster;
 mod hosts;
+mod messages;
 mod network;
 mod record;
 
@@ -80,6 +81,14 @@ struct Run {
 
 impl Run {
     fn new(seed: u64) -> Self {
+        Self::with(seed, hosts::counting)
+    }
+
+    /// With this program of the client.
+    fn with<P>(seed: u64, client: fn(Parts, Rc<Orders>) -> P) -> Self
+    where
+        P: Future<Output = turmoil::Result> + 'static,
+    {
         let mut sim = turmoil::Builder::new()
             .rng_seed(seed)
             .tick_duration(Duration::from_millis(10))
@@ -102,7 +111,7 @@ impl Run {
             sim.host(name, move || hosts::node(parts.clone(), node));
         }
         let (parts, for_client) = (parts(80), orders.clone());
-        sim.host(CLIENT, move || hosts::counting(parts.clone(), for_client.clone()));
+        sim.host(CLIENT, move || client(parts.clone(), for_client.clone()));
         // The two ends reach each other through the relays alone.
         sim.partition(name(ENTRY), name(EGRESS));
         Self { sim, chance: Chance::new(seed, 70), record, orders }

@@ -150,9 +150,15 @@ impl Cluster {
         Peers { peers: peers.collect() }
     }
 
-    /// An access token for the client's key.
+    /// An access token for the client's key and a byte stream on each lane.
     pub(super) fn token(&self) -> Vec<u8> {
-        let (lanes, now) = (Lane::ALL.iter().copied().collect(), today());
+        let lanes = Lane::ALL.iter().copied().collect();
+        self.token_for(BTreeMap::from([(ChannelKind::Stream, ChannelGrant { lanes, max_open: 1 })]))
+    }
+
+    /// The same for these channels.
+    pub(super) fn token_for(&self, channels: BTreeMap<ChannelKind, ChannelGrant>) -> Vec<u8> {
+        let now = today();
         let claims = AccessClaims {
             id: MessageId::from_u128(1),
             cluster: CLUSTER,
@@ -165,7 +171,7 @@ impl Cluster {
             kind: ResourceKind::Tcp,
             entries: BTreeSet::from([ENTRY]),
             egresses: BTreeMap::from([(EGRESS, VERSION)]),
-            channels: BTreeMap::from([(ChannelKind::Stream, ChannelGrant { lanes, max_open: 1 })]),
+            channels,
             not_before: now,
             connect_by: now + Duration::from_millis(CONNECT_TTL_MS),
             expires_at: now + Duration::from_millis(GRANT_TTL_MS),

@@ -5,8 +5,8 @@ use std::{cell::Cell, net::Ipv4Addr, rc::Rc, sync::Arc, time::Duration};
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh::{
     Carrier, DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvent, MeshLimits, MeshOptions,
-    NoLeases,
-    client::{self, ConnectOptions, EntryAddress, OpenChannel},
+    MessageChannel, MessageService, NoLeases,
+    client::{self, ClientSession, ConnectOptions, EntryAddress, OpenChannel},
 };
 use rap_pki::node_server_name;
 use rap_proto::{ChannelKind, Lane, NodeId, refusal::Refusal};
@@ -19,6 +19,7 @@ use tokio::{
 
 use super::{
     cluster::{Cluster, ENTRY, PORT, client_key},
+    messages::{Side, talk},
     network::SimNetwork,
     record::Record,
 };
@@ -28,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How often the client says a number.
 const SAY_EVERY: Duration = Duration::from_millis(100);
 /// When the nodes are there.
-const CLIENT_WAITS: Duration = Duration::from_millis(100);
+pub(super) const CLIENT_WAITS: Duration = Duration::from_millis(100);
 /// What the resource takes in before it answers.
 const RESOURCE_ROOM: usize = 4_096;
 
@@ -43,7 +44,7 @@ pub(super) struct Parts {
 
 impl Parts {
     /// The network of one start, with chance of its own.
-    fn network(&self) -> SimNetwork {
+    pub(super) fn network(&self) -> SimNetwork {
         let mut chance = self.chance.take().expect("put back each time");
         let own = Chance::new(chance.number(), 0);
         self.chance.set(Some(chance));
@@ -96,6 +97,21 @@ impl Dialer for Resource {
         });
         std::future::ready(Ok(Dialed::without_worker(near))).boxed()
     }
+
+    fn messages(&self) -> Option<&dyn MessageService> {
+        Some(self)
+    }
+}
+
+impl MessageService for Resource {
+    fn accept(
+        &self,
+        request: DialRequest,
+        channel: MessageChannel,
+    ) -> BoxFuture<'_, Result<BoxFuture<'static, ()>, Refusal>> {
+        tokio::spawn(talk((request.channel, Side::Service), channel, self.0.clone()));
+        std::future::ready(Ok(std::future::pending().boxed())).boxed()
+    }
 }
 
 /// What the run asks of the client's host.
@@ -109,21 +125,31 @@ pub(super) struct Orders {
     pub(super) said: Cell<u64>,
 }
 
-pub(super) async fn counting(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
-    sleep(CLIENT_WAITS).await;
-    let network = parts.network();
+/// A session of this token at the entry.
+pub(super) async fn connected(
+    parts: &Parts,
+    network: &SimNetwork,
+    token: Vec<u8>,
+) -> turmoil::Result<ClientSession> {
     let options = ConnectOptions {
         entries: vec![EntryAddress {
             server_name: node_server_name(ENTRY),
             addresses: vec![parts.cluster.address(ENTRY)],
         }],
         authorities: vec![parts.cluster.authority()],
-        token: parts.cluster.token(),
+        token,
         key: Arc::new(client_key()),
         carrier: Some(Carrier::Quic),
     };
-    let session = client::connect_over(&network, options).await?;
+    let session = client::connect_over(network, options).await?;
     parts.record.note(format_args!("the client is connected"));
+    Ok(session)
+}
+
+pub(super) async fn counting(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
+    sleep(CLIENT_WAITS).await;
+    let network = parts.network();
+    let session = connected(&parts, &network, parts.cluster.token()).await?;
     // One that ends with its lane's connection: nothing but the lane's path may change.
     let (channel, lane) = (ChannelKind::Stream, Lane::Interactive);
     let opened = session.open(OpenChannel { channel, lane, traceparent: None, resume: None });

@@ -11,6 +11,7 @@ use rap_mesh::{LaneStatus, Path};
 use rap_proto::Moment;
 use rap_simulations::kit::Trace;
 
+use super::messages::Talks;
 use crate::actors::now;
 
 #[derive(Clone, Default)]
@@ -36,6 +37,8 @@ pub(super) struct Seen {
     pub(super) is_ended: bool,
     /// The entry's lanes, as it showed them last.
     pub(super) lanes: Vec<(Path, u64)>,
+    /// The channels of messages.
+    pub(super) talks: Talks,
 }
 
 impl Record {
