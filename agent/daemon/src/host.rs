@@ -7,6 +7,7 @@ use std::{
 };
 
 use rap_agent_core::capability::HostFacts;
+use rap_mesh_core::busy::MachineTimes;
 
 /// CAP_NET_ADMIN's bit in the effective set (linux/capability.h).
 const CAP_NET_ADMIN: u32 = 12;
@@ -154,6 +155,20 @@ fn parse_effective(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
+/// What the machine's processors did since it started; `None` where the kernel does not say.
+pub(crate) fn machine_times() -> Option<MachineTimes> {
+    parse_times(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// The first line of `/proc/stat` (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq and
+/// steal; what follows is counted in the first two already.
+fn parse_times(stat: &str) -> Option<MachineTimes> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let times: Vec<u64> = line.split_whitespace().take(8).map_while(|it| it.parse().ok()).collect();
+    let idle = times.get(3)?.saturating_add(*times.get(4)?);
+    Some(MachineTimes { idle, all: times.iter().fold(0, |all, one| all.saturating_add(*one)) })
+}
+
 /// The kernel forwards already, or this process may make it do so.
 fn forwards() -> bool {
     const SWITCH: &str = "/proc/sys/net/ipv4/ip_forward";
@@ -169,6 +184,16 @@ fn free_bytes(path: &Path) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_machines_times_are_read_from_the_kernels_table() {
+        let stat = "cpu  10 1 5 70 4 2 3 5 9 9\ncpu0 10 1 5 70 4 2 3 5 9 9\nintr 7\n";
+        assert_eq!(parse_times(stat), Some(MachineTimes { idle: 74, all: 100 }));
+        assert_eq!(parse_times("cpu  10 1 5\n"), None);
+        assert_eq!(parse_times("nonsense"), None);
+        assert_eq!(parse_times(""), None);
+        assert!(machine_times().is_some_and(|times| times.all > times.idle));
+    }
 
     #[test]
     fn routes_are_read_from_the_kernels_tables() {

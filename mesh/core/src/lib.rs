@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod bounds;
 pub mod bulk_window;
+pub mod busy;
 pub mod carrier;
 pub mod carriers;
 pub mod channel;

@@ -15,6 +15,7 @@ use rap_mesh_core::{
     View,
     ended::{Close, DONE},
     paths::{ATTEMPT_STAGGER, DIRECT_DIAL_TIMEOUT},
+    peers::Said,
     refusals::refusal,
 };
 use rap_pki::node_server_name;
@@ -247,7 +248,7 @@ impl Drop for RelayedFlow {
     }
 }
 
-/// Asks a node whether it is there: with a question about no flow, which everybody refuses.
+/// Asks a node whether it is there.
 pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswer, Refusal> {
     let hop = connected(mesh, node).await?;
     let (certificate_until, now) = (certificate_until(&hop.0), mesh.clock.now());
@@ -256,10 +257,26 @@ pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswe
         mesh.hops.pool.remove_if(node, |_| true);
         return Err(refusal(RefusalCode::PeerNotTrusted));
     };
-    match ask(&hop, &Request::RefreshFlow { flow: NO_FLOW }).await? {
-        Reply::Refused(refused) if refused.code == RefusalCode::PathUnavailable => {
-            Ok(PeerAnswer { rtt: hop.0.rtt(), certificate_until })
+    let said = heartbeat(&hop).await?;
+    Ok(PeerAnswer { rtt: hop.0.rtt(), said, certificate_until })
+}
+
+/// What a node says of itself. One of an earlier release says nothing: it closes the stream, and is
+/// asked about no flow, which everybody refuses.
+async fn heartbeat(hop: &Hop) -> Result<Option<Said>, Refusal> {
+    let gone = || refusal(RefusalCode::PathUnavailable);
+    let answer = timeout(HOP_REPLY_TIMEOUT, exchange(hop, &Request::Heartbeat {})).await;
+    match answer.map_err(|_| gone())? {
+        Some(Reply::Here { load, bandwidth_kbps }) => {
+            return Ok(Some(Said { load, bandwidth_kbps }));
         }
+        Some(Reply::Refused(refused)) => return Err(refused),
+        Some(_) => return Err(refusal(RefusalCode::Malformed)),
+        None if !hop.is_usable() => return Err(gone()),
+        None => {}
+    }
+    match ask(hop, &Request::RefreshFlow { flow: NO_FLOW }).await? {
+        Reply::Refused(refused) if refused.code == RefusalCode::PathUnavailable => Ok(None),
         Reply::Refused(refused) => Err(refused),
         _ => Err(refusal(RefusalCode::Malformed)),
     }
@@ -326,15 +343,17 @@ async fn ask(hop: &Hop, request: &Request) -> Result<Reply, Refusal> {
 }
 
 async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Reply, Refusal> {
-    let exchange = async {
-        let _place = if request.may_wait() { Some(hop.1.acquire().await.ok()?) } else { None };
-        let (send, recv) = hop.0.open_bi().await.ok()?;
-        let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
-        write_frame(&mut send, request).await.ok()?;
-        // The request is complete; a relay that reads on finds the end.
-        send.finish().await;
-        read_frame(&mut recv).await.ok()
-    };
-    let reply = timeout(limit, exchange).await.ok().flatten();
+    let reply = timeout(limit, exchange(hop, request)).await.ok().flatten();
     reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
+}
+
+/// `None` when the other side does not answer, but ends the stream or the connection.
+async fn exchange(hop: &Hop, request: &Request) -> Option<Reply> {
+    let _place = if request.may_wait() { Some(hop.1.acquire().await.ok()?) } else { None };
+    let (send, recv) = hop.0.open_bi().await.ok()?;
+    let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
+    write_frame(&mut send, request).await.ok()?;
+    // The request is complete; a relay that reads on finds the end.
+    send.finish().await;
+    read_frame(&mut recv).await.ok()
 }

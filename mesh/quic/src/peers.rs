@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_mesh_core::{ended::DONE, paths::Chain, score::Candidate};
+use rap_mesh_core::{busy::MachineTimes, ended::DONE, paths::Chain, peers::Said, score::Candidate};
 use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, Timestamp};
 
 use crate::{
@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAnswer {
     pub rtt: Duration,
+    /// What it said of itself; nothing, where it is of an earlier release.
+    pub said: Option<Said>,
     /// The end of the certificate that it showed.
     pub certificate_until: Timestamp,
 }
@@ -104,6 +106,11 @@ impl MeshEndpoint {
     /// Orders relays by these measurements from now on.
     pub fn know_peers(&self, known: BTreeMap<NodeId, Candidate<'static>>) {
         self.mesh().relays.know(known);
+    }
+
+    /// Takes in what the machine did so far: part of how busy this node says that it is.
+    pub fn know_machine(&self, times: MachineTimes) {
+        self.mesh().relay.know_machine(times);
     }
 }
 

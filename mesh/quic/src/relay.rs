@@ -24,6 +24,7 @@ use rap_mesh_core::{
     Caller, View,
     admission::{admit_set_up, flow_may_continue, may_stay_connected},
     bounds,
+    busy::{Busy, MachineTimes, SAMPLE_EVERY, most_for_one},
     carrier::Carrier,
     ended::Close,
     flows::{FlowTable, Limits},
@@ -61,7 +62,7 @@ pub(crate) use turns::drive;
 use turns::{Carried, Turns};
 
 /// How often flows are looked at for their end.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+const SWEEP_EVERY: Duration = SAMPLE_EVERY;
 /// How long a set-up waits for a newer snapshot.
 const CATCH_UP_WAIT: Duration = Duration::from_millis(500);
 /// What is left of the asker's patience for everything but waiting.
@@ -83,6 +84,7 @@ struct State {
     table: FlowTable,
     running: BTreeMap<u64, Running>,
     tickets: Tickets,
+    busy: Busy,
 }
 
 struct Running {
@@ -100,6 +102,7 @@ impl Relay {
                 table,
                 running: BTreeMap::new(),
                 tickets: Tickets::default(),
+                busy: Busy::default(),
             }),
             turns: Arc::new(Turns::new(limits, clock)),
         }
@@ -112,6 +115,10 @@ impl Relay {
 
     pub(crate) fn flows(&self) -> usize {
         locked(&self.state).running.len()
+    }
+
+    pub(crate) fn know_machine(&self, times: MachineTimes) {
+        locked(&self.state).busy.sample_machine(times);
     }
 
     /// Ends the flows that a view does not allow, and forwards no more than it lets the node pass.
@@ -138,9 +145,11 @@ impl Relay {
     }
 
     fn sweep(&self, mesh: &Mesh) {
+        let forwarded = self.forwarded().bytes;
         let mut state = locked(&self.state);
         let now = mesh.clock.moment();
-        let State { table, running, tickets } = &mut *state;
+        let State { table, running, tickets, busy } = &mut *state;
+        busy.sample(now, forwarded);
         for (id, flow) in running.iter() {
             match &flow.forwarding {
                 Some(forwarding) => table.used(forwarding.last_used(), *id),
@@ -288,7 +297,7 @@ async fn answer(
     let reply = match outcome {
         Ok(reply) => reply,
         Err(code) => {
-            // A heartbeat is a refresh that is refused.
+            // A heartbeat of an earlier release is a refresh that is refused.
             if !matches!(request, Request::RefreshFlow { .. } | Request::CloseFlow { .. }) {
                 mesh.refused(code, None);
             }
@@ -325,6 +334,7 @@ async fn handle(
         }
         Request::RefreshFlow { flow } => refresh(mesh, caller, *flow),
         Request::CloseFlow { flow } => Ok(close_flow(mesh, caller, *flow)),
+        Request::Heartbeat {} => Ok(here(mesh)),
         Request::SetUpStream { target, lane } => {
             stream::set_up(mesh, caller, origin.asker, *target, *lane)
         }
@@ -356,6 +366,15 @@ fn refresh(mesh: &Mesh, caller: Caller, flow: u64) -> Result<Reply, RefusalCode>
     let mut state = locked(&mesh.relay.state);
     state.table.refresh(mesh.clock.moment(), caller.node, flow)?;
     Ok(Reply::Done)
+}
+
+/// How busy this node is, for whoever may be connected to it.
+fn here(mesh: &Mesh) -> Reply {
+    let cap = mesh.view().bandwidth.node;
+    let state = locked(&mesh.relay.state);
+    let load = state.busy.load((state.table.len(), Limits::RELAY.flows), cap);
+    let kbps = most_for_one(cap).bits_per_second() / 1_000;
+    Reply::Here { load, bandwidth_kbps: u32::try_from(kbps).unwrap_or(u32::MAX) }
 }
 
 fn close_flow(mesh: &Mesh, caller: Caller, flow: u64) -> Reply {

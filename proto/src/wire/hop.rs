@@ -77,6 +77,8 @@ pub enum Request {
     /// Say from where the datagrams of one of the asker's sockets come: [`Reply::KnockHere`] is
     /// followed on the same stream by [`Reply::SeenAt`], once the asker knocked there.
     SeeMe {},
+    /// Say whether you are there, and how busy. A node of an earlier release closes the stream.
+    Heartbeat {},
 }
 
 impl Request {
@@ -123,6 +125,13 @@ pub enum Reply {
     /// The knock came from there.
     SeenAt {
         address: SocketAddr,
+    },
+    /// What the asked one says of itself; nobody proves it.
+    Here {
+        /// Of 1,000, how much of what it can forward is taken.
+        load: u16,
+        /// What it forwards at the most for one asker, in kbit/s.
+        bandwidth_kbps: u32,
     },
 }
 

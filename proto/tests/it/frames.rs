@@ -106,6 +106,12 @@ fn frames_of_nodes_that_keep_themselves_reachable() {
 }
 
 #[test]
+fn frames_of_nodes_that_ask_each_other_whether_they_are_there() {
+    check("hop_heartbeat.v1", &hop::Request::Heartbeat {});
+    check("hop_here.v1", &hop::Reply::Here { load: 250, bandwidth_kbps: 1_000_000 });
+}
+
+#[test]
 fn frames_of_lanes_that_look_for_a_direct_path() {
     check("hop_see_me.v1", &hop::Request::SeeMe {});
     check("hop_knock_here.v1", &hop::Reply::KnockHere { port: 40_000, secret: [9; 16] });

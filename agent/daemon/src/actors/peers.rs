@@ -24,6 +24,7 @@ use crate::{
         snapshots::TellAgain,
     },
     clock::Clock,
+    host::machine_times,
     random,
     shell::{MAILBOX, Shell},
 };
@@ -170,6 +171,13 @@ impl PeerActor {
         self.tell();
     }
 
+    /// How busy the machine is, which others ask the mesh for.
+    fn look_at_machine(&self) {
+        if let (Some(endpoint), Some(times)) = (self.endpoint(), machine_times()) {
+            endpoint.know_machine(times);
+        }
+    }
+
     /// What the mesh orders relays by, and what the operator sees.
     fn tell(&self) {
         let book = &self.machine.0;
@@ -183,8 +191,9 @@ impl PeerActor {
 
 fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>) -> Input {
     match outcome {
-        Ok(PeerAnswer { rtt, certificate_until }) => {
-            Input::Answered { node, rtt_us: micros(rtt), certificate_until, at: Clock.now() }
+        Ok(PeerAnswer { rtt, said, certificate_until }) => {
+            let rtt_us = micros(rtt);
+            Input::Answered { node, rtt_us, said, certificate_until, at: Clock.now() }
         }
         Err(AskPeerError::NoAnswer) => Input::Missed { node },
         Err(AskPeerError::Full) => Input::Full { node },
@@ -206,7 +215,10 @@ impl Actor for PeerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX);
         self.restore(ctx);
-        ctx.run_interval(TELL, |actor, _| actor.tell());
+        ctx.run_interval(TELL, |actor, _| {
+            actor.tell();
+            actor.look_at_machine();
+        });
         // Comes by way of the mesh.
         self.crew.snapshots.tell(TellAgain);
     }

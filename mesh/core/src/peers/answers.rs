@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_proto::{Moment, NodeId, Timestamp};
 
 use super::{
-    Class, Effect, PeerBook,
+    Class, Effect, PeerBook, Said,
     peer::{ANSWER_LIMIT, Peer},
 };
 use crate::score::Identity;
@@ -38,14 +38,14 @@ impl PeerBook {
         &mut self,
         now: Moment,
         node: NodeId,
-        rtt_us: u32,
+        answer: (u32, Option<Said>),
         certificate_until: Timestamp,
         at: Timestamp,
     ) {
         let Some(peer) = self.peers.get_mut(&node) else { return };
         peer.candidate.identity = Identity::Proven;
         peer.candidate.certificate_until = Some(certificate_until);
-        peer.answered(now, rtt_us, at);
+        peer.answered(now, answer, at);
         self.asked.remove(&node);
         match peer.class {
             Class::Active => {

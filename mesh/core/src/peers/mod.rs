@@ -67,6 +67,14 @@ pub enum Class {
     Cold,
 }
 
+/// What a peer says of itself when it answers. Whoever lies is worth what an idle peer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Said {
+    /// Of 1,000, how much of what it can forward is taken.
+    pub load: u16,
+    pub bandwidth_kbps: u32,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// What the disk held; before the first directory, or never.
@@ -76,7 +84,14 @@ pub enum Input {
     /// What the newest snapshot says. `at` is its moment on the calendar.
     Directory { directory: Directory, at: Timestamp },
     /// A peer answered a heartbeat or a probe; the handshake proved its key.
-    Answered { node: NodeId, rtt_us: u32, certificate_until: Timestamp, at: Timestamp },
+    Answered {
+        node: NodeId,
+        rtt_us: u32,
+        /// What it said of itself, if it did.
+        said: Option<Said>,
+        certificate_until: Timestamp,
+        at: Timestamp,
+    },
     /// A peer did not answer.
     Missed { node: NodeId },
     /// A peer is there and takes nobody more.
@@ -163,9 +178,9 @@ impl PeerBook {
                 self.calendar = (now, at);
                 self.take_up(now, directory);
             }
-            Input::Answered { node, rtt_us, certificate_until, at } => {
+            Input::Answered { node, rtt_us, said, certificate_until, at } => {
                 self.calendar = (now, at);
-                self.answered(now, node, rtt_us, certificate_until, at);
+                self.answered(now, node, (rtt_us, said), certificate_until, at);
             }
             Input::Missed { node } => self.missed(now, node),
             Input::Full { node } => self.full(now, node),

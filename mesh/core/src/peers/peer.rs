@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr, time::Duration};
 use rap_proto::{KeyId, Moment, NodeRole, Timestamp};
 
 use super::{
-    Class, Directory, Listed,
+    Class, Directory, Listed, Said,
     cache::{self, KeptPeer},
     policy::Hysteresis,
     spread::place,
@@ -143,7 +143,12 @@ impl Peer {
         now < self.rest_until
     }
 
-    pub(super) fn answered(&mut self, now: Moment, rtt_us: u32, at: Timestamp) {
+    pub(super) fn answered(
+        &mut self,
+        now: Moment,
+        (rtt_us, said): (u32, Option<Said>),
+        at: Timestamp,
+    ) {
         self.asked_until = None;
         self.misses = 0;
         self.last_success_at = Some(at);
@@ -155,7 +160,15 @@ impl Peer {
         }
         let measured = &mut self.candidate.measured;
         measured.rtt_us = Some(smooth(measured.rtt_us, rtt_us));
-        measured.load = measured.load.map(|load| load / 2);
+        match said {
+            // It may have said that it is full a moment ago.
+            Some(Said { load, bandwidth_kbps }) => {
+                let load = load.min(GREATEST);
+                measured.load = Some(measured.load.map_or(load, |before| before.midpoint(load)));
+                measured.bandwidth_kbps = Some(bandwidth_kbps);
+            }
+            None => measured.load = measured.load.map(|load| load / 2),
+        }
         self.was_there();
     }
 

@@ -124,7 +124,7 @@ impl Bench {
         }
         let rtt_us = *self.answers.get(&node)?;
         let at = self.calendar();
-        Some(Input::Answered { node, rtt_us, certificate_until: LATER, at })
+        Some(Input::Answered { node, rtt_us, said: None, certificate_until: LATER, at })
     }
 
     fn run(&mut self, span: Duration) {
@@ -242,7 +242,13 @@ fn no_two_nodes_beat_in_step() {
         let now = Moment::from_micros(1);
         let at = Timestamp::default();
         book.handle_input(now, Input::Directory { directory: directory(1, 100..103), at });
-        let input = Input::Answered { node: node(100), rtt_us: 1, certificate_until: LATER, at };
+        let input = Input::Answered {
+            node: node(100),
+            rtt_us: 1,
+            said: None,
+            certificate_until: LATER,
+            at,
+        };
         book.handle_input(now, input);
         book.poll_timeout()
     };
@@ -312,7 +318,7 @@ fn who_slept_for_days_finds_its_peers_though_their_certificates_are_over() {
     let until = bench.calendar() + Duration::from_secs(60);
     for number in 100..104 {
         let (node, at) = (node(number), bench.calendar());
-        bench.feed(Input::Answered { node, rtt_us: 1, certificate_until: until, at });
+        bench.feed(Input::Answered { node, rtt_us: 1, said: None, certificate_until: until, at });
     }
     let answers = std::mem::take(&mut bench.answers);
     bench.seconds(86_400);
@@ -551,4 +557,24 @@ fn effects_that_nobody_drains_are_bounded() {
         waiting += 1;
     }
     assert_eq!(waiting, MAX_EFFECTS);
+}
+
+#[test]
+fn what_a_peer_says_of_itself_counts_beside_what_was_measured_and_an_older_one_says_nothing() {
+    let mut bench = Bench::knows(Kind::Normal, 100..101);
+    bench.seconds(30);
+    let asks = |bench: &mut Bench, said| {
+        let (node, at) = (node(100), bench.calendar());
+        bench.feed(Input::Answered { node, rtt_us: 1, said, certificate_until: LATER, at });
+        let measured = bench.status(100).measured;
+        (measured.load, measured.bandwidth_kbps)
+    };
+    assert_eq!(asks(&mut bench, None), (None, None));
+    let busy = Some(Said { load: 600, bandwidth_kbps: 8_000 });
+    assert_eq!(asks(&mut bench, busy), (Some(600), Some(8_000)));
+    let idle = Some(Said { load: 0, bandwidth_kbps: 9_000 });
+    assert_eq!(asks(&mut bench, idle), (Some(300), Some(9_000)), "it was busy a moment ago");
+    assert_eq!(asks(&mut bench, None), (Some(150), Some(9_000)));
+    let lies = Some(Said { load: u16::MAX, bandwidth_kbps: u32::MAX });
+    assert_eq!(asks(&mut bench, lies), (Some(575), Some(u32::MAX)), "no more than everything");
 }

@@ -11,6 +11,7 @@ use super::{
     parts::{HALF_RTT_US, MOST_FAILURES, UNKNOWN, WORST_LOSS_PPM},
     *,
 };
+use crate::busy::most_for_one;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const ACME: OrganizationId = OrganizationId::from_u128(2);
@@ -220,6 +221,17 @@ fn what_a_path_is_for_decides_who_is_best() {
     for class in [ChannelClass::Bulk, ChannelClass::Telemetry] {
         assert_eq!(ranking(class, &both)[0], node(2), "{}", class.as_str());
     }
+}
+
+#[test]
+fn whoever_lies_about_itself_is_worth_no_more_than_an_idle_node_without_a_cap() {
+    let most = most_for_one(None).bits_per_second() / 1_000;
+    let said = |load, bandwidth_kbps| {
+        let mut relay = relay(1);
+        (relay.measured.load, relay.measured.bandwidth_kbps) = (Some(load), bandwidth_kbps);
+        Parts::of(&question(ChannelClass::Bulk), &relay)
+    };
+    assert_eq!(said(0, Some(u32::MAX)), said(0, u32::try_from(most).ok()));
 }
 
 #[test]

@@ -49,7 +49,8 @@ impl OnwardRefused {
             | Reply::FlowReady { .. }
             | Reply::StreamReady { .. }
             | Reply::KnockHere { .. }
-            | Reply::SeenAt { .. } => Self::by_the_asked(RefusalCode::Malformed),
+            | Reply::SeenAt { .. }
+            | Reply::Here { .. } => Self::by_the_asked(RefusalCode::Malformed),
         }
     }
 }

@@ -76,7 +76,8 @@ impl Line {
             | Reply::StreamReady { .. }
             | Reply::RefusedOnward { .. }
             | Reply::KnockHere { .. }
-            | Reply::SeenAt { .. } => Err(refusal(RefusalCode::Malformed)),
+            | Reply::SeenAt { .. }
+            | Reply::Here { .. } => Err(refusal(RefusalCode::Malformed)),
         }
     }
 }

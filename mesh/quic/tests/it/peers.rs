@@ -1,13 +1,28 @@
 //! What an agent's peer book asks over real connections, and what follows for the order of relays.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
+use quinn::{Endpoint, ServerConfig, crypto::rustls::QuicServerConfig};
 use rap_mesh::{AskPeerError, Carrier, Path};
-use rap_mesh_core::score::{Candidate, Identity, Measured};
-use rap_proto::{Lane, NodeId, NodeRole, Preference, Timestamp};
+use rap_mesh_core::{
+    peers::Said,
+    score::{Candidate, Identity, Measured},
+};
+use rap_pki::tls::{self, ClientAuth};
+use rap_proto::{
+    Lane, NodeId, NodeRole, Preference, RefusalCode, Timestamp,
+    bandwidth::Bandwidth,
+    refusal::Refusal,
+    wire::{
+        HOP_ALPN,
+        hop::{Reply, Request},
+    },
+};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::{
-    fabric::{CLUSTER, EGRESS, ENTRY, Fabric, RELAY, RELAY_2, now, open, platform},
+    fabric::{CLUSTER, EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, platform},
+    raw::{read, write},
     targets::echo,
 };
 
@@ -41,6 +56,70 @@ async fn a_peer_answers_until_it_is_gone() {
     assert_eq!(entry.ask_peer(RELAY).await, Err(AskPeerError::NoAnswer));
     let stranger = NodeId::from_u128(0xffff);
     assert_eq!(entry.ask_peer(stranger).await, Err(AskPeerError::NoAnswer));
+}
+
+/// What a relay says of itself to the entry.
+async fn said(fabric: &Fabric) -> Option<Said> {
+    fabric.nodes[&ENTRY].endpoint.ask_peer(RELAY).await.unwrap().said
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_says_what_it_may_pass_and_how_much_of_it_is_taken() {
+    let mut fabric = Fabric::start_on(Carrier::Tcp, &[RELAY], echo().await);
+    fabric.cut_direct_path();
+    let idle = said(&fabric).await.unwrap();
+    assert_eq!(idle, Said { load: 0, bandwidth_kbps: 40_000_000 }, "no less than to one asker");
+    fabric.plan.bandwidth = Bandwidth { node: "8mbit".parse().ok(), ..Bandwidth::default() };
+    fabric.publish_to(RELAY);
+    assert_eq!(said(&fabric).await, Some(Said { load: 0, bandwidth_kbps: 8_000 }));
+    let session = fabric.session_on(Carrier::Tcp).await;
+    let (mut writer, _reader) = open(&session, Lane::Bulk).await.split();
+    let endless =
+        tokio::spawn(async move { while writer.write_all(&[7; 65_536]).await.is_ok() {} });
+    let busy = async {
+        // A few samples of a second each.
+        while said(&fabric).await.is_some_and(|said| said.load < 400) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, busy).await.expect("it says that it is busy");
+    endless.abort();
+}
+
+/// A relay of an earlier release: it closes the stream of a request that it does not know.
+fn older_relay(fabric: &Fabric) -> (Endpoint, SocketAddr) {
+    let identity = fabric.renewed_identity(RELAY);
+    let roots = tls::roots(&[fabric.authority()]).unwrap();
+    let config = tls::server(&identity, ClientAuth::Optional(roots), &[HOP_ALPN]).unwrap();
+    let crypto = QuicServerConfig::try_from(config).unwrap();
+    let config = ServerConfig::with_crypto(Arc::new(crypto));
+    let relay = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
+    let address = relay.local_addr().unwrap();
+    let serving = relay.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = serving.accept().await {
+            let connection = incoming.await.unwrap();
+            tokio::spawn(async move {
+                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+                    let Request::RefreshFlow { flow: 0 } = read(&mut recv).await else { continue };
+                    let sentence = "there is no such flow".to_owned();
+                    let refusal = Refusal::new(RefusalCode::PathUnavailable, sentence);
+                    write(&mut send, &Reply::Refused(refusal)).await;
+                    send.finish().unwrap();
+                }
+            });
+        }
+    });
+    (relay, address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_an_earlier_release_is_there_and_says_nothing_of_itself() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let (_relay, address) = older_relay(&fabric);
+    fabric.plan.addresses.insert((ENTRY, RELAY), address);
+    fabric.publish();
+    assert_eq!(said(&fabric).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

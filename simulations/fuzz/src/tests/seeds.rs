@@ -55,6 +55,8 @@ const FROZEN: &[(&str, u8, &str)] = &[
     ("node_wire", 2, "proto/golden/hop_see_me.v1"),
     ("node_wire", 3, "proto/golden/hop_knock_here.v1"),
     ("node_wire", 3, "proto/golden/hop_seen_at.v1"),
+    ("node_wire", 2, "proto/golden/hop_heartbeat.v1"),
+    ("node_wire", 3, "proto/golden/hop_here.v1"),
     ("node_wire", 5, "proto/golden/lane_meet.v1"),
     ("node_wire", 6, "proto/golden/lane_met.v1"),
     ("node_api", 0, "proto/golden/enroll_request.v1"),

@@ -519,7 +519,7 @@ fn named(view: &View) -> BTreeSet<usize> {
 
 fn answered(now: Moment, other: usize, rtt_us: u32) -> Input {
     let (node, at) = (id_of(other), calendar(now));
-    Input::Answered { node, rtt_us, certificate_until: CERTIFICATE_UNTIL, at }
+    Input::Answered { node, rtt_us, said: None, certificate_until: CERTIFICATE_UNTIL, at }
 }
 
 /// A tenth relays and a quarter workers, at least three of each; the others are entries.

@@ -21,6 +21,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
     let answered = |node| Input::Answered {
         node,
         rtt_us: 5_000,
+        said: None,
         certificate_until: LATER,
         at: Timestamp::from_unix_millis(1_000),
     };
