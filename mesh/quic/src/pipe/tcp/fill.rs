@@ -9,7 +9,7 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::AsyncBufRead as _;
 
-use crate::tcp::TlsIo;
+use crate::{pipe::copies::append, tcp::TlsIo};
 
 /// What is collected before it is passed on.
 const FILL: usize = 64 * 1024;
@@ -44,7 +44,7 @@ pub(in crate::pipe) fn poll_fill(
             }
             input.reserve(FILL.max(received.len()));
         }
-        input.extend_from_slice(received);
+        append(input, received);
         let length = received.len();
         Pin::new(&mut *tls).consume(length);
         if input.len() >= FILL {
