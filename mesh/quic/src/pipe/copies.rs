@@ -1,10 +1,10 @@
 //! Copying what TLS sends and receives, a little at a time.
 //!
-//! Up to 2.38, glibc copies what is longer than 2,112 bytes with `rep movsb` on every processor that says
-//! to be fast at it. AMD's Zen 3 and 4 say so, and need twenty times as long where the destination
-//! begins up to 32 bytes further within its page than the source (glibc's bug 30994). Here that is the rule:
-//! large buffers begin with a page, and rustls leaves five bytes free in its own. What is shorter is
-//! copied with vectors, as fast as anything.
+//! glibc 2.36, which Debian 12 has, copies what is longer than 2,112 bytes with `rep movsb` on every processor
+//! that says to be fast at it. AMD's Zen 3 and 4 say so, and need twenty times as long where the destination
+//! begins a few bytes further within its page than the source (glibc's bug 30994; later versions do
+//! without). Here that is the rule: large buffers begin with a page, and rustls leaves five bytes free
+//! in its own. What is shorter is copied with vectors, as fast as anything.
 
 use std::io::IoSlice;
 
