@@ -5,6 +5,7 @@
 //! sender, or stopped by its receiver, the last two with a code of `rap_mesh_core::ended`; or the
 //! connection below is lost.
 
+mod copies;
 mod lasting;
 mod tcp;
 

@@ -125,14 +125,10 @@ const NOTES: &[(&str, &str)] = &[
     ("sim_", "what all seeds of a scenario simulate, over the processor time of all threads."),
     (
         "tcp_bare",
-        "with the allocator that our programs have, as `tcp_direct`. With glibc's this pair is faster, \
-         10 to 14.6 Gbit/s where ours has 8 to 11.",
+        "with the allocator that our programs have, as `tcp_direct`, and sent from the middle of a page, \
+         where glibc copies fast.",
     ),
-    (
-        "channel_memory_",
-        "with that allocator, which keeps what was freed for a while; with glibc's, 18 KiB on `quic` \
-         and 43 on `tcp`.",
-    ),
+    ("channel_memory_", "with that allocator, which keeps what was freed for a while."),
     (
         "forward_",
         "programs in the network namespaces of the lab, and `ssh` in the same. `mesh_` and `tcp_` \

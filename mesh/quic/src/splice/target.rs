@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -38,8 +38,9 @@ use crate::{
 const BUFFER: usize = MAX_DATA;
 /// How many received pieces are written to a resource at once.
 const PIECES: usize = 32;
-/// A buffer with less room than this is replaced.
-const MIN_ROOM: usize = 8 * 1024;
+/// A buffer with less room than this is replaced. Less than this is copied out of it: whoever keeps it
+/// until it is acknowledged would keep the whole buffer.
+const LITTLE: usize = 8 * 1024;
 /// How long the supervisor may take to notice that the worker, whose stream just closed in both
 /// directions, is dead.
 const WORKER_EXIT_WAIT: Duration = Duration::from_millis(500);
@@ -192,22 +193,18 @@ async fn downwards(
     tokio::pin!(stopped);
     let mut buffer = BytesMut::new();
     loop {
-        if buffer.capacity() < MIN_ROOM {
-            buffer.reserve(BUFFER);
-        }
         let read = tokio::select! {
             biased;
-            read = from.read_buf(&mut buffer) => read,
+            read = poll_fn(|context| poll_read(&mut from, &mut buffer, context)) => read,
             unsent = &mut stopped => return unwanted(unsent, side),
         };
-        match read {
-            Ok(0) => break,
-            Ok(_) => {}
+        let mut bytes = match read {
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => bytes,
             Err(_) => {
                 return CopyEnd::Cut(worker.broke().await);
             }
-        }
-        let mut bytes = buffer.split().freeze();
+        };
         while !bytes.is_empty() {
             let granted = tokio::select! {
                 biased;
@@ -225,6 +222,29 @@ async fn downwards(
     }
     to.finish().await;
     CopyEnd::Finished
+}
+
+/// Reads what there is; nothing is the end. While nothing comes, no buffer is kept for it.
+fn poll_read(
+    from: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Bytes>> {
+    if buffer.capacity() < LITTLE {
+        buffer.reserve(BUFFER);
+    }
+    let Poll::Ready(read) = pin!(from.read_buf(buffer)).poll(context) else {
+        *buffer = BytesMut::new();
+        return Poll::Pending;
+    };
+    Poll::Ready(read.map(|length| {
+        if length >= LITTLE {
+            return buffer.split().freeze();
+        }
+        let little = Bytes::copy_from_slice(buffer);
+        buffer.clear();
+        little
+    }))
 }
 
 fn unwanted(unsent: Unsent, side: Side) -> CopyEnd {
@@ -376,5 +396,27 @@ mod tests {
         assert!(all.iter().all(|slice| **slice == *b"xy"));
         let (some, used) = slices(&many, 5);
         assert_eq!((used, &*some[2]), (3, &b"x"[..]));
+    }
+    #[tokio::test]
+    async fn no_buffer_is_kept_while_nothing_comes_and_none_by_what_is_little() {
+        let (mut far, mut near) = duplex(2 * BUFFER);
+        let mut buffer = BytesMut::new();
+        let waits =
+            poll_fn(|context| Poll::Ready(poll_read(&mut near, &mut buffer, context).is_pending()));
+        assert!(waits.await);
+        assert_eq!(buffer.capacity(), 0);
+
+        far.write_all(&[1; LITTLE - 1]).await.unwrap();
+        let little = poll_fn(|context| poll_read(&mut near, &mut buffer, context)).await.unwrap();
+        assert_eq!(little, [1; LITTLE - 1][..]);
+        assert_eq!(buffer.capacity(), BUFFER, "all of it is there for what comes next");
+        far.write_all(&[2; LITTLE]).await.unwrap();
+        let more = poll_fn(|context| poll_read(&mut near, &mut buffer, context)).await.unwrap();
+        assert_eq!(more, [2; LITTLE][..]);
+        assert_eq!(buffer.capacity(), BUFFER - LITTLE, "it is not copied");
+
+        drop(far);
+        let end = poll_fn(|context| poll_read(&mut near, &mut buffer, context)).await.unwrap();
+        assert!(end.is_empty());
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use rap_mesh_core::{
-    carrier::{Carrier, Malformed, Part, Parts},
+    carrier::{Carrier, MAX_DATA, Malformed, Part, Parts},
     ended::Close,
 };
 use tokio::{
@@ -24,7 +24,11 @@ use tokio::{
 };
 use tokio_rustls::TlsStream;
 
-use super::super::{Inlet, Outlet, lost, tcp};
+use super::super::{
+    Inlet, Outlet,
+    copies::{MAX_COPY, slices},
+    lost, tcp,
+};
 use crate::tcp::TlsIo;
 
 /// Pieces that are received from a QUIC stream at once.
@@ -164,14 +168,14 @@ impl Tls {
     }
 
     fn put(&mut self, head: &[u8], pieces: &[Bytes]) -> io::Result<()> {
-        let mut slices = Vec::with_capacity(1 + pieces.len());
-        slices.push(IoSlice::new(head));
-        slices.extend(pieces.iter().map(|piece| IoSlice::new(piece)));
-        let expected: usize = slices.iter().map(|slice| slice.len()).sum();
+        let mut part = Vec::with_capacity(1 + pieces.len() + MAX_DATA / MAX_COPY);
+        part.push(IoSlice::new(head));
+        part.extend(pieces.iter().flat_map(|piece| slices(piece)));
+        let expected: usize = part.iter().map(|slice| slice.len()).sum();
         // Not through the stream, which would call the kernel for each part.
         let written = match &mut self.tls {
-            TlsStream::Client(stream) => stream.get_mut().1.writer().write_vectored(&slices),
-            TlsStream::Server(stream) => stream.get_mut().1.writer().write_vectored(&slices),
+            TlsStream::Client(stream) => stream.get_mut().1.writer().write_vectored(&part),
+            TlsStream::Server(stream) => stream.get_mut().1.writer().write_vectored(&part),
         };
         if written? == expected { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }

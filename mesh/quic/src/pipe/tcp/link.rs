@@ -19,13 +19,18 @@ use tokio::{
 };
 
 use super::{
-    super::{Broken, Unsent},
+    super::{
+        Broken, Unsent,
+        copies::{MAX_COPY, slices},
+    },
     fill,
 };
 use crate::tcp::TlsIo;
 
 /// Pieces that go into one part.
 const MAX_PIECES: usize = 64;
+/// The slices that they are handed over in, with the part's head.
+const MAX_SLICES: usize = 1 + MAX_PIECES + MAX_DATA / MAX_COPY;
 /// How long a connection that was cut stays, so that the other side reads why.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -293,17 +298,17 @@ async fn linger(mut io: Io) {
 
 /// What goes into one part, behind a place for its head: the slices, how many there are, and how many
 /// bytes without the head.
-fn one_part(pieces: &[Bytes]) -> ([IoSlice<'_>; MAX_PIECES + 1], usize, usize) {
-    let (mut slices, mut used, mut length) = ([IoSlice::new(&[]); MAX_PIECES + 1], 1, 0);
+fn one_part(pieces: &[Bytes]) -> ([IoSlice<'_>; MAX_SLICES], usize, usize) {
+    let (mut part, mut used, mut length) = ([IoSlice::new(&[]); MAX_SLICES], 1, 0);
     for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(MAX_PIECES) {
         let here = piece.len().min(MAX_DATA - length);
-        if here > 0 {
-            slices[used] = IoSlice::new(&piece[..here]);
+        for slice in slices(&piece[..here]) {
+            part[used] = slice;
             used += 1;
-            length += here;
         }
+        length += here;
     }
-    (slices, used, length)
+    (part, used, length)
 }
 
 #[cfg(test)]
@@ -320,11 +325,20 @@ mod tests {
             (MAX_PIECES + 1, MAX_PIECES),
             "one that is empty takes no place"
         );
-        assert!(slices[1..].iter().all(|slice| **slice == *b"x"));
+        assert!(slices[1..used].iter().all(|slice| **slice == *b"x"));
         let large =
             [Bytes::from(vec![0; MAX_DATA - 1]), Bytes::from_static(b"xyz"), many.remove(0)];
         let (slices, used, length) = one_part(&large);
-        assert_eq!((used, length), (3, MAX_DATA));
-        assert_eq!(*slices[2], *b"x");
+        assert_eq!((used, length), (2 + MAX_DATA.div_ceil(MAX_COPY), MAX_DATA));
+        assert_eq!(*slices[used - 1], *b"x");
+    }
+
+    /// As many slices as any pieces make: the last of them is too long for the part.
+    #[test]
+    fn the_slices_of_a_part_have_room() {
+        let mut pieces = vec![Bytes::from_static(b"x"); MAX_PIECES - 1];
+        pieces.push(Bytes::from(vec![0; MAX_DATA]));
+        let (_, used, length) = one_part(&pieces);
+        assert_eq!((used, length), (MAX_SLICES, MAX_DATA));
     }
 }
