@@ -12,7 +12,8 @@ use rap_control_core::lease::{
     wishes::{Wishes, wishes},
 };
 use rap_events::{
-    Actor, Aggregate as _,
+    Actor, Aggregate as _, AppendError,
+    handler::ExecuteError,
     lease::{DatabaseTime, LeaseRow, MAX_LEASE_ROWS, Renewal, RenewalOutcome},
     vpn_connection::VpnConnection,
 };
@@ -41,8 +42,6 @@ pub(super) struct Desk {
     draining: BTreeSet<NodeId>,
     rows: BTreeMap<VpnConnectionId, LeaseRow>,
     at: DatabaseTime,
-    /// What was to be granted while nothing may be.
-    put_off: Vec<VpnConnectionId>,
 }
 
 impl Desk {
@@ -55,7 +54,6 @@ impl Desk {
             draining: BTreeSet::new(),
             rows: BTreeMap::new(),
             at: DatabaseTime::default(),
-            put_off: Vec::new(),
         }
     }
 
@@ -153,9 +151,6 @@ impl Control {
         desk.lead(turn.moment, leading);
         let blind = turn.planted(Mutation::TimelineIgnored);
         desk.wish(turn.moment, wishes(&running.state), blind);
-        for connection in mem::take(&mut desk.put_off) {
-            desk.grantor.handle_input(turn.moment, Input::Changed(connection));
-        }
         desk.grantor.handle_timeout(turn.moment);
         for _ in 0..MAX_ROUNDS {
             let Some(effect) = self.desk().and_then(|desk| desk.grantor.poll_effect()) else {
@@ -172,7 +167,7 @@ impl Control {
             Effect::Grant { connection, .. } if self.frozen(turn) => {
                 turn.coverage.count("grantors", "frozen");
                 if let Some(desk) = self.desk() {
-                    desk.put_off.push(connection);
+                    desk.grantor.handle_input(turn.moment, Input::Changed(connection));
                 }
             }
             Effect::Grant { connection, node, generation, class, revision, reason, .. } => {
@@ -230,7 +225,13 @@ impl Control {
             let stored = self.store::<VpnConnection>(&request, connection.uuid(), commands, terms);
             match stored {
                 Ok(()) => turn.note(format_args!("replica {} moves a lease", self.index)),
-                Err(error) => turn.note(format_args!("replica {}: {error}", self.index)),
+                Err(error) => {
+                    turn.note(format_args!("replica {}: {error}", self.index));
+                    if let ExecuteError::Lease(AppendError::LeaseLost { .. }) = error {
+                        turn.coverage.count("replicas", "guard refused");
+                        self.led_no_more(turn);
+                    }
+                }
             }
         }
         if let Some(desk) = self.desk() {
