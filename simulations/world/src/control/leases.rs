@@ -5,11 +5,14 @@ use std::{
     mem,
 };
 
-use rap_control_core::lease::{
-    Effect, Grantor, Hold, Input, ReadId, Row, Table,
-    commands::{self, Given},
-    may_renew,
-    wishes::{Wishes, wishes},
+use rap_control_core::{
+    lease::{
+        Effect, Grantor, Hold, Input, ReadId, Row, Table,
+        commands::{self, Given},
+        may_renew,
+        wishes::{Wishes, wishes},
+    },
+    state::NodeStanding,
 };
 use rap_events::{
     Actor, Aggregate as _, AppendError,
@@ -27,6 +30,7 @@ use rap_proto::{
 
 use super::{Control, MAX_ROUNDS, Terms, at_once};
 use crate::{
+    cast,
     message::Message,
     mutation::Mutation,
     network::Party,
@@ -188,6 +192,7 @@ impl Control {
                 let given = commands::fence(connection, &row);
                 self.give(turn, connection, given, Some(revision));
             }
+            Effect::AskRelease { node, .. } if self.keeps_holder(turn, node) => {}
             Effect::AskRelease { connection, node, generation, reason } => {
                 turn.coverage.count("grantors", format!("ask release, for {}", reason.as_str()));
                 self.say(turn, node, ControlBody::ReleaseAsked { connection, generation });
@@ -196,6 +201,17 @@ impl Control {
                 self.say(turn, node, ControlBody::LeaseOffered { connection, generation, class });
             }
         }
+    }
+
+    /// A planted bug: nothing is taken from a holder that was revoked, and it hears nothing of that.
+    pub(super) fn keeps_holder(&self, turn: &Turn<'_>, node: NodeId) -> bool {
+        let Some(state) = self.state().filter(|_| turn.planted(Mutation::RevokedHolderKept)) else {
+            return false;
+        };
+        let found = state.vpn_connections().get(cast::CONNECTION);
+        let holds = found.and_then(|found| found.lease).is_some_and(|lease| lease.node == node);
+        let standing = state.nodes().get(node).map(|found| found.standing);
+        holds && standing == Some(NodeStanding::Revoked)
     }
 
     fn read_rows(&mut self, turn: &Turn<'_>, read: ReadId) {
@@ -258,7 +274,9 @@ impl Control {
         node: NodeId,
         request: LeasesRequest,
     ) -> Option<LeasesReply> {
-        let permitted: Vec<LeaseRenewal> = {
+        let permitted: Vec<LeaseRenewal> = if self.keeps_holder(turn, node) {
+            request.renewals.clone()
+        } else {
             let (state, now) = (self.state()?, calendar(turn.now));
             let holder = state.nodes().get(node).filter(|it| it.is_approved())?;
             let may = |renewal: &&LeaseRenewal| {
