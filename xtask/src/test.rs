@@ -21,6 +21,7 @@ const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
 /// Every part at once takes the longest.
 const JOINT_SEEDS: &str = "60";
+const JOINT_SEEDS_OF_A_COMMIT: &str = "20";
 
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
@@ -132,6 +133,7 @@ fn simulate() -> Outcome {
     block("fabric", "200")?;
     block("leases", LEASE_SEEDS_OF_A_COMMIT)?;
     block("beat", BEAT_SEEDS_OF_A_COMMIT)?;
+    block("joint", JOINT_SEEDS_OF_A_COMMIT)?;
     block("fleet", FLEET_SEEDS_OF_A_COMMIT)
 }
 

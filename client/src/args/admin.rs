@@ -226,6 +226,11 @@ Example:
         #[arg(long)]
         preference: Option<Preference>,
     },
+    /// Give every node a newer snapshot that says the same.
+    ///
+    /// For the platform's roles, after a log was lost in part: `rap node ls` shows below SNAPSHOT what
+    /// each node acts on, and what it should.
+    Renew,
     /// Let a node take on nothing new.
     Drain { node: Reference },
     /// End the draining.

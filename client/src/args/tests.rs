@@ -36,6 +36,7 @@ fn what_the_guide_says_parses() {
         "org set-member acme alice organization_user",
         "user create alice --password-stdin",
         "node roles office-1 stream-worker@acme,beta entry-node",
+        "node renew",
         "node drain office-1",
         "node revoke office-1 --reason lost",
         "pool create office --organization acme",

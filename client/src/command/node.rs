@@ -90,6 +90,11 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), F
             let region = body.region.as_ref().map_or("no known region", Name::as_str);
             context.did(&format!("{node} is in {region}, and {}", body.preference))
         }
+        NodeCommand::Renew => {
+            let renew = api.change(Method::POST, "/snapshots/renew", None, None::<&Because>);
+            let _: Changed = renew.await?;
+            context.did("every node is given a newer snapshot")
+        }
         NodeCommand::Drain { node } => {
             act(&api, Method::POST, &node, "drain", None::<&Because>).await?;
             context.did(&format!("{node} takes on nothing new"))

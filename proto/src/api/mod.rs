@@ -43,6 +43,7 @@
 //! | `PUT /nodes/{node}/roles`+, `PUT /nodes/{node}/pools`+ | [`SetNodeRoles`], [`SetNodePools`] | |
 //! | `PUT /nodes/{node}/place`+ | [`PlaceNode`] | |
 //! | `GET /nodes/{node}/why/{other}` | | [`Explained`] |
+//! | `POST /snapshots/renew` | | |
 //! | `GET /leases`, `POST /leases/accept-loss`+ | [`AcceptLoss`] | [`Leases`] |
 //! | `GET`, `POST /join-tokens`, `DELETE /join-tokens/{token}`+ | [`NewJoinToken`] | [`JoinToken`], [`JoinTokenCreated`] |
 //! | `GET`, `POST /api-tokens`, `DELETE /api-tokens/{token}`+ | [`NewApiToken`] | [`ApiToken`], [`ApiTokenCreated`] |

@@ -1,6 +1,7 @@
 //! A host: a disk that survives, and an agent that does not. The agent is made of the real
 //! machines; this file stands where the daemon's actors stand.
 
+mod asking;
 mod beat;
 mod boot;
 mod drain;
@@ -221,8 +222,8 @@ impl SimNode {
                 agent.link.poll_timeout(),
                 agent.spool.poll_timeout(),
                 agent.leases.timeout(),
-                agent.watching.as_ref().and_then(Watching::timeout),
-                agent.hearing.as_ref().and_then(Hearing::timeout),
+                agent.watching.as_ref().and_then(|one| one.asking.timeout()),
+                agent.hearing.as_ref().and_then(|one| one.asking.timeout()),
             ]
             .into_iter()
             .flatten()
@@ -252,10 +253,10 @@ impl SimNode {
                 agent.spool.handle_timeout(turn.moment);
                 agent.leases.handle_timeout(turn.moment);
                 if let Some(watching) = &mut agent.watching {
-                    watching.handle_timeout(turn.moment);
+                    watching.asking.handle_timeout(turn.moment);
                 }
                 if let Some(hearing) = &mut agent.hearing {
-                    hearing.handle_timeout(turn.moment);
+                    hearing.asking.handle_timeout(turn.moment);
                 }
                 node.drain(turn)
             }
@@ -308,7 +309,7 @@ impl SimNode {
             }
             Message::Tree { call, reply } => {
                 if let Some(watching) = &mut agent.watching {
-                    watching.answered((turn.moment, at), call, reply);
+                    watching.answered(turn, at, call, reply);
                 }
             }
             Message::Leases { call, reply } => agent.leases.answered(turn.moment, call, reply),

@@ -55,6 +55,8 @@ actions! {
     ReadLeases = "lease.read", Read, [PlatformOwner, PlatformAdmin];
     /// Gives up what a failover of the database lost.
     AcceptLoss = "lease.accept_loss", Manage, [PlatformOwner];
+    /// Gives every node a newer snapshot that says the same.
+    RenewSnapshots = "snapshot.renew", Manage, [PlatformOwner, PlatformAdmin];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];
     CreateUser = "user.create", Manage, [PlatformOwner, PlatformAdmin];
     /// Events that belong to no organization.

@@ -26,6 +26,7 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::ExplainPaths
         | A::ReadLeases
         | A::AcceptLoss
+        | A::RenewSnapshots
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit

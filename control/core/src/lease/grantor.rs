@@ -11,8 +11,8 @@ use std::{
 use rap_proto::{Generation, LeaseClass, Moment, VpnConnectionId};
 
 use super::{
-    ANSWER_LIMIT, Desired, Effect, Input, MAX_COMMANDS, Nodes, READ_EVERY, ReadId, Reason, Row,
-    TELL_AGAIN, Table, Watch,
+    ANSWER_LIMIT, COMMAND_AGAIN, Desired, Effect, Input, MAX_COMMANDS, Nodes, READ_EVERY, ReadId,
+    Reason, Row, TELL_AGAIN, Table, Watch,
     decide::{Facts, Step},
 };
 
@@ -29,6 +29,8 @@ pub struct Grantor {
     again: bool,
     /// Commands on their way, and when each is taken for lost.
     commanded: BTreeMap<VpnConnectionId, Moment>,
+    /// Each connection's last command, and when it was given.
+    given: BTreeMap<VpnConnectionId, (Effect, Moment)>,
     asked: BTreeMap<VpnConnectionId, Generation>,
     told: BTreeMap<VpnConnectionId, (Generation, Reason, Moment)>,
     reasons: BTreeMap<VpnConnectionId, Reason>,
@@ -60,6 +62,7 @@ impl Grantor {
             read_at: now,
             again: false,
             commanded: BTreeMap::new(),
+            given: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
             reasons: BTreeMap::new(),
@@ -141,6 +144,7 @@ impl Grantor {
         let connections: BTreeSet<_> =
             self.desired.keys().chain(table.rows.keys()).copied().collect();
         self.reasons.retain(|connection, _| connections.contains(connection));
+        self.given.retain(|connection, _| connections.contains(connection));
         self.asked.retain(|connection, _| connections.contains(connection));
         self.told.retain(|connection, _| connections.contains(connection));
         let mut next = if self.again { now } else { now + READ_EVERY };
@@ -156,7 +160,7 @@ impl Grantor {
         self.read_at = next;
     }
 
-    /// Decides for one connection; returns when its patience ends, if that is to come.
+    /// Decides for one connection; returns when its patience or a pause ends, if that is to come.
     fn consider_one(
         &mut self,
         now: Moment,
@@ -183,22 +187,25 @@ impl Grantor {
         let (step, reason) = facts.decide();
         let commanded = self.commanded.contains_key(&connection);
         self.reasons.insert(connection, if commanded { Reason::Commanded } else { reason });
+        let mut again = None;
         if self.leading && !commanded {
             let floor = floors.get(&connection).copied().unwrap_or_default();
             let timeline = table.timeline;
-            self.act(now, Decided { connection, class, row, timeline, floor, step, reason });
+            again =
+                self.act(now, Decided { connection, class, row, timeline, floor, step, reason });
         }
         let due = self.watch.quiet_since(connection) + patience;
-        (due > now).then_some(due)
+        [Some(due), again].into_iter().flatten().filter(|due| *due > now).min()
     }
 
-    fn act(&mut self, now: Moment, decided: Decided) {
+    /// Returns when a command that waits is given again.
+    fn act(&mut self, now: Moment, decided: Decided) -> Option<Moment> {
         let Decided { connection, class, row, timeline, floor, step, reason } = decided;
         match step {
-            Step::Wait => {}
+            Step::Wait => None,
             Step::Grant { node } => {
                 if let Some(row) = row.filter(|_| reason.is_a_loss()) {
-                    self.watch.lost(now, connection, row.holder);
+                    self.watch.lost(now, connection, &row);
                 }
                 let generation = self.watch.next_generation(connection, floor);
                 let revision = row.map(|row| row.revision);
@@ -211,27 +218,42 @@ impl Grantor {
                     timeline,
                     reason,
                 };
-                self.command(now, connection, grant);
+                self.command(now, connection, grant)
             }
             Step::Fence(Row { generation, revision, .. }) => {
                 let fence = Effect::Fence { connection, generation, revision, reason };
-                self.command(now, connection, fence);
+                self.command(now, connection, fence)
             }
             Step::AskRelease(Row { holder: node, generation, .. }) => {
                 self.asked.insert(connection, generation);
                 let ask = Effect::AskRelease { connection, node, generation, reason };
                 self.tell(now, connection, generation, reason, ask);
+                None
             }
             Step::Offer(Row { holder: node, generation, .. }) => {
                 let offer = Effect::Offer { connection, node, generation, class };
                 self.tell(now, connection, generation, reason, offer);
+                None
             }
         }
     }
 
-    fn command(&mut self, now: Moment, connection: VpnConnectionId, effect: Effect) {
+    /// Commands, and the same again only after a pause: a command that was refused while the table
+    /// shows what it did before would be refused as often as anybody can ask.
+    fn command(
+        &mut self,
+        now: Moment,
+        connection: VpnConnectionId,
+        effect: Effect,
+    ) -> Option<Moment> {
+        let given = self.given.get(&connection).filter(|(given, _)| *given == effect);
+        if let Some(again) = given.map(|(_, at)| *at + COMMAND_AGAIN).filter(|at| now < *at) {
+            return Some(again);
+        }
+        self.given.insert(connection, (effect, now));
         self.commanded.insert(connection, now + ANSWER_LIMIT);
         self.effects.push_back(effect);
+        None
     }
 
     /// Says something to a holder, and the same again only after a while.

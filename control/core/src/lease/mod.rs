@@ -41,6 +41,8 @@ pub use watch::Watch;
 pub const READ_EVERY: Duration = Duration::from_secs(1);
 /// How long a read or a command may take before it is taken for lost.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How soon a command that was answered and changed nothing is given again.
+pub const COMMAND_AGAIN: Duration = Duration::from_millis(200);
 /// How soon a holder that does not react is asked again for its lease, or told of it.
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// A node that has not reported for so long is not granted anything.

@@ -451,6 +451,47 @@ fn a_lost_read_and_a_lost_command_are_repeated() {
 }
 
 #[test]
+fn a_command_that_was_refused_is_given_again_after_a_pause() {
+    let mut shell = Shell::new();
+    shell.wait(Duration::from_secs(20), &[]);
+    let first = shell.granted();
+    for _ in 0..10 {
+        let refused = shell.now;
+        shell.feed(Input::Changed(CONNECTION));
+        shell.wait(Duration::from_secs(5), &[]);
+        assert_eq!(shell.granted(), first, "nothing moved");
+        let paused = shell.now.since(refused);
+        assert!(paused >= COMMAND_AGAIN, "{paused:?}");
+        assert!(paused <= COMMAND_AGAIN + Duration::from_millis(100), "{paused:?}");
+    }
+    // Something moved: what follows is another command, and is given at once.
+    shell.hold(1, 5);
+    shell.end();
+    shell.wait(Duration::from_secs(5), &[]);
+    assert_eq!(shell.granted().1, 6);
+    let moved = shell.now;
+    shell.rows.get_mut(&CONNECTION).unwrap().revision += 1;
+    shell.feed(Input::Changed(CONNECTION));
+    shell.wait(Duration::from_secs(5), &[]);
+    assert_eq!(shell.granted().1, 6);
+    assert!(shell.now.since(moved) < COMMAND_AGAIN);
+}
+
+#[test]
+fn a_loss_counts_once_however_often_its_grant_is_refused() {
+    let mut shell = Shell::new();
+    shell.hold(0, 1);
+    shell.work(10);
+    shell.wait(Duration::from_secs(20), &[0]);
+    for _ in 0..3 * MAX_LOSSES {
+        assert_eq!(shell.granted(), (NODES[1], 2, Reason::RanOut));
+        shell.feed(Input::Changed(CONNECTION));
+        shell.wait(Duration::from_secs(5), &[0]);
+    }
+    assert_eq!(shell.reason(), Reason::RanOut, "and not that it is damped");
+}
+
+#[test]
 fn one_read_leads_to_so_many_commands_and_the_next_to_the_others() {
     let connections = MAX_COMMANDS as u128 + 10;
     let ids = || (1..=connections).map(VpnConnectionId::from_u128);

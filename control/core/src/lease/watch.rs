@@ -32,7 +32,8 @@ struct Seen {
     /// Since when the row has been as it is.
     since: Moment,
     highest: Generation,
-    losses: VecDeque<(Moment, NodeId)>,
+    /// When which generation was found to be lost, and whose it was.
+    losses: VecDeque<(Moment, Generation, NodeId)>,
 }
 
 impl Watch {
@@ -100,12 +101,17 @@ impl Watch {
         }
     }
 
-    pub(super) fn lost(&mut self, now: Moment, connection: VpnConnectionId, node: NodeId) {
+    /// Somebody shall follow a holder that did not hand over. One loss counts once, however often
+    /// the grant has to be tried.
+    pub(super) fn lost(&mut self, now: Moment, connection: VpnConnectionId, row: &Row) {
         let seen = self.rows.entry(connection).or_default();
+        if seen.losses.back().is_some_and(|(_, generation, _)| *generation == row.generation) {
+            return;
+        }
         if seen.losses.len() >= MAX_LOSSES {
             seen.losses.pop_front();
         }
-        seen.losses.push_back((now, node));
+        seen.losses.push_back((now, row.generation, row.holder));
     }
 
     /// Since when nothing was renewed or granted that this process could know of.
@@ -129,7 +135,7 @@ impl Watch {
     /// Whether the node lost this connection unplanned within [`FLAP_WINDOW`].
     pub fn lost_lately(&self, now: Moment, connection: VpnConnectionId, node: NodeId) -> bool {
         let Some(seen) = self.rows.get(&connection) else { return false };
-        seen.losses.iter().any(|(at, who)| *who == node && now.since(*at) < FLAP_WINDOW)
+        seen.losses.iter().any(|(at, _, who)| *who == node && now.since(*at) < FLAP_WINDOW)
     }
 
     /// The next generation: above all that was seen, and above whatever an earlier timeline may

@@ -34,6 +34,7 @@ use crate::{
     app::App,
     clock,
     http::failure::Failure,
+    leadership::Term,
     lease_desk::Message,
     work::{Identity, Work},
 };
@@ -281,14 +282,21 @@ impl<'a> Shell<'a> {
         revision: Option<u64>,
         (word, reason): (&'static str, Reason),
     ) {
-        let outcome = timeout(ANSWER_LIMIT, give(self.app, connection, given, revision)).await;
-        let word = match outcome {
+        let Some(term) = self.app.leadership.term() else {
+            return self.app.metrics.count("lease_commands", "refused");
+        };
+        let given = give(self.app, term, connection, given, revision);
+        let word = match timeout(ANSWER_LIMIT, given).await {
             Ok(Ok(())) => {
                 tracing::info!(%connection, %reason, word, "a lease moved");
                 word
             }
             // Somebody was faster, or something moved: the next read tells.
-            Ok(Err(Failure::Conflict | Failure::LeaseLost)) => "refused",
+            Ok(Err(Failure::Conflict)) => "refused",
+            Ok(Err(Failure::LeaseLost)) => {
+                self.app.leadership.lost(term.generation);
+                "refused"
+            }
             Ok(Err(Failure::Problem(problem))) => {
                 tracing::warn!(%connection, %problem, rule = ?problem.rule, "no lease moved");
                 "failed"
@@ -346,11 +354,11 @@ async fn read_rows(
 /// Appends what belongs together, if this replica leads and nothing moved.
 async fn give(
     app: &App,
+    term: Term,
     connection: VpnConnectionId,
     given: Given,
     revision: Option<u64>,
 ) -> Result<(), Failure> {
-    let Some(term) = app.leadership.term() else { return Err(Failure::LeaseLost) };
     let mut work = Work::new(Arc::clone(&app.log), clock::now());
     let mut loaded = work.load::<VpnConnection>(connection.uuid()).await?;
     if revision.is_some_and(|revision| revision != loaded.revision) {

@@ -34,6 +34,7 @@ mod rebuild;
 mod reference;
 mod resources;
 mod sessions;
+mod snapshots;
 pub(crate) mod tree;
 mod users;
 mod vpn_connections;

@@ -21,7 +21,7 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, leases, members, nodes, openapi, organizations, platform, policies, pools, quotas,
-    rebuild, resources, sessions, tree, users, vpn_connections, why,
+    rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
 };
 use crate::app::App;
 
@@ -322,6 +322,12 @@ fn fleet() -> Vec<Endpoint> {
             nodes::place,
         )
         .conditional(),
+        command(
+            post.clone(),
+            "/api/v1/snapshots/renew",
+            "Give every node a newer snapshot",
+            snapshots::renew,
+        ),
         get("/api/v1/leases", "Show whether the database lost leases", leases::get),
         command(post.clone(), accept_loss, "Give up what was lost", leases::accept_loss)
             .conditional(),

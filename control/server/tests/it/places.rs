@@ -1,4 +1,5 @@
-//! The platform says where nodes are and how gladly paths are led through them.
+//! What the platform says of nodes: where they are, how gladly paths are led through them, and that their
+//! snapshots are renewed.
 
 use reqwest::Method;
 use serde_json::json;
@@ -7,6 +8,8 @@ use crate::{
     node,
     world::{World, tenant},
 };
+
+const RENEW: &str = "/snapshots/renew";
 
 #[tokio::test]
 async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
@@ -44,5 +47,26 @@ async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
     let last = root.get(&path).await;
     assert_eq!(last.json["preference"], "neutral");
     assert!(last.json.get("region").is_none(), "{}", last.text);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_platform_renews_every_snapshot_as_often_as_it_wants() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
+    let path = format!("/nodes/{}", host.node());
+    let version = async || root.get(&path).await.json["snapshotVersion"].as_u64().unwrap();
+    let own = acme.api.post(RENEW, json!({})).await;
+    assert_eq!(own.problem(), "forbidden", "{}", own.text);
+    let mut before = version().await;
+    for _ in 0..3 {
+        let renewed = root.post(RENEW, json!({})).await;
+        assert_eq!(renewed.status, 200, "{}", renewed.text);
+        let after = version().await;
+        assert!(after > before, "{after} is not above {before}");
+        before = after;
+    }
     world.stop().await;
 }

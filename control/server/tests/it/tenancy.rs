@@ -29,6 +29,7 @@ const PLATFORM: &[(&str, &str)] = &[
     ("GET", "/api/v1/nodes/{node}/why/{other}"),
     ("GET", "/api/v1/leases"),
     ("POST", "/api/v1/leases/accept-loss"),
+    ("POST", "/api/v1/snapshots/renew"),
     ("GET", "/api/v1/audit/replay"),
     ("GET", "/api/v1/projections/rebuild"),
     ("POST", "/api/v1/projections/rebuild"),

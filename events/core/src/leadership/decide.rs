@@ -28,7 +28,7 @@ impl Aggregate for Leadership {
                 Ok(vec![event.into()])
             }
             LeadershipCommand::Release { generation, reason, released_at } => {
-                self.tenure.check_end(generation, released_at)?;
+                let released_at = self.tenure.check_end(generation, released_at)?;
                 Ok(vec![LeadershipReleased { generation, reason, released_at }.into()])
             }
         }

@@ -57,15 +57,17 @@ impl Tenure {
         Ok(())
     }
 
-    /// `until`: when the generation was active at the latest.
-    pub fn check_end(&self, generation: u64, until: Timestamp) -> Result<(), TenureRejection> {
+    /// When the present grant ends. `until`: when the generation was active at the latest, as the
+    /// database says. That may be before the grant, when its clock went back since and the lease was
+    /// renewed: the row says so for ever, and somebody has to be able to follow.
+    pub fn check_end(
+        &self,
+        generation: u64,
+        until: Timestamp,
+    ) -> Result<Timestamp, TenureRejection> {
         match &self.present {
-            Some(granted) if granted.generation != generation => {
-                Err(TenureRejection::StaleGeneration)
-            }
-            Some(granted) if until < granted.granted_at => Err(TenureRejection::LifetimeOutOfRange),
-            Some(_) => Ok(()),
-            None => Err(TenureRejection::StaleGeneration),
+            Some(granted) if granted.generation == generation => Ok(until.max(granted.granted_at)),
+            _ => Err(TenureRejection::StaleGeneration),
         }
     }
 

@@ -34,11 +34,11 @@ impl Aggregate for VpnConnection {
                 self.grant(event, created.class.ttl_ms())
             }
             Command::ReleaseLease { generation, reason, released_at } => {
-                self.tenure.check_end(generation, released_at)?;
+                let released_at = self.tenure.check_end(generation, released_at)?;
                 Ok(vec![LeaseReleased { generation, reason, released_at }.into()])
             }
             Command::FenceLease { generation, reason, valid_until } => {
-                self.tenure.check_end(generation, valid_until)?;
+                let valid_until = self.tenure.check_end(generation, valid_until)?;
                 Ok(vec![LeaseFenced { generation, reason, valid_until }.into()])
             }
             Command::RequestDrain => Ok(match &self.tenure.present {

@@ -154,7 +154,17 @@ fn only_the_present_generation_is_released_or_fenced() {
         let free = VpnConnectionRejection::StaleGeneration;
         given::<VpnConnection>([created()]).when(command).rejected(free);
     }
-    held().when(fence(2, -1)).rejected(VpnConnectionRejection::LifetimeOutOfRange);
+}
+
+#[test]
+fn a_lease_whose_row_ends_before_it_began_can_end_and_be_followed() {
+    // The database's clock went back, and the lease was renewed by it.
+    let held = || given::<VpnConnection>([created(), granted(1, 0)]);
+    held().when(fence(1, -1_000)).then([fenced(1, 0)]);
+    held().when(release(1, -1_000)).then([released(1, 0)]);
+    let ended = || given::<VpnConnection>([created(), granted(1, 0), fenced(1, 0)]);
+    ended().when(grant(2, -1)).rejected(VpnConnectionRejection::StillValid);
+    ended().when(grant(2, 0)).then([granted(2, 0)]);
 }
 
 #[test]

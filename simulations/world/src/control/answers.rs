@@ -43,6 +43,9 @@ impl Control {
             return;
         };
         let answer = match compile(state, node) {
+            Err(NotCompiled::NotApproved(_)) if self.keeps_holder(turn, node) => {
+                SnapshotAnswer::Unavailable
+            }
             Ok(compiled) if compiled.manifest.version <= request.have => {
                 SnapshotAnswer::NotModified
             }

@@ -5,14 +5,18 @@ use std::{
     mem,
 };
 
-use rap_control_core::lease::{
-    Effect, Grantor, Hold, Input, ReadId, Row, Table,
-    commands::{self, Given},
-    may_renew,
-    wishes::{Wishes, wishes},
+use rap_control_core::{
+    lease::{
+        Effect, Grantor, Hold, Input, ReadId, Row, Table,
+        commands::{self, Given},
+        may_renew,
+        wishes::{Wishes, wishes},
+    },
+    state::NodeStanding,
 };
 use rap_events::{
-    Actor, Aggregate as _,
+    Actor, Aggregate as _, AppendError,
+    handler::ExecuteError,
     lease::{DatabaseTime, LeaseRow, MAX_LEASE_ROWS, Renewal, RenewalOutcome},
     vpn_connection::VpnConnection,
 };
@@ -26,6 +30,7 @@ use rap_proto::{
 
 use super::{Control, MAX_ROUNDS, Terms, at_once};
 use crate::{
+    cast,
     message::Message,
     mutation::Mutation,
     network::Party,
@@ -41,8 +46,6 @@ pub(super) struct Desk {
     draining: BTreeSet<NodeId>,
     rows: BTreeMap<VpnConnectionId, LeaseRow>,
     at: DatabaseTime,
-    /// What was to be granted while nothing may be.
-    put_off: Vec<VpnConnectionId>,
 }
 
 impl Desk {
@@ -55,7 +58,6 @@ impl Desk {
             draining: BTreeSet::new(),
             rows: BTreeMap::new(),
             at: DatabaseTime::default(),
-            put_off: Vec::new(),
         }
     }
 
@@ -153,9 +155,6 @@ impl Control {
         desk.lead(turn.moment, leading);
         let blind = turn.planted(Mutation::TimelineIgnored);
         desk.wish(turn.moment, wishes(&running.state), blind);
-        for connection in mem::take(&mut desk.put_off) {
-            desk.grantor.handle_input(turn.moment, Input::Changed(connection));
-        }
         desk.grantor.handle_timeout(turn.moment);
         for _ in 0..MAX_ROUNDS {
             let Some(effect) = self.desk().and_then(|desk| desk.grantor.poll_effect()) else {
@@ -172,7 +171,7 @@ impl Control {
             Effect::Grant { connection, .. } if self.frozen(turn) => {
                 turn.coverage.count("grantors", "frozen");
                 if let Some(desk) = self.desk() {
-                    desk.put_off.push(connection);
+                    desk.grantor.handle_input(turn.moment, Input::Changed(connection));
                 }
             }
             Effect::Grant { connection, node, generation, class, revision, reason, .. } => {
@@ -193,6 +192,7 @@ impl Control {
                 let given = commands::fence(connection, &row);
                 self.give(turn, connection, given, Some(revision));
             }
+            Effect::AskRelease { node, .. } if self.keeps_holder(turn, node) => {}
             Effect::AskRelease { connection, node, generation, reason } => {
                 turn.coverage.count("grantors", format!("ask release, for {}", reason.as_str()));
                 self.say(turn, node, ControlBody::ReleaseAsked { connection, generation });
@@ -201,6 +201,17 @@ impl Control {
                 self.say(turn, node, ControlBody::LeaseOffered { connection, generation, class });
             }
         }
+    }
+
+    /// A planted bug: nothing is taken from a holder that was revoked, and it hears nothing of that.
+    pub(super) fn keeps_holder(&self, turn: &Turn<'_>, node: NodeId) -> bool {
+        let Some(state) = self.state().filter(|_| turn.planted(Mutation::RevokedHolderKept)) else {
+            return false;
+        };
+        let found = state.vpn_connections().get(cast::CONNECTION);
+        let holds = found.and_then(|found| found.lease).is_some_and(|lease| lease.node == node);
+        let standing = state.nodes().get(node).map(|found| found.standing);
+        holds && standing == Some(NodeStanding::Revoked)
     }
 
     fn read_rows(&mut self, turn: &Turn<'_>, read: ReadId) {
@@ -230,7 +241,13 @@ impl Control {
             let stored = self.store::<VpnConnection>(&request, connection.uuid(), commands, terms);
             match stored {
                 Ok(()) => turn.note(format_args!("replica {} moves a lease", self.index)),
-                Err(error) => turn.note(format_args!("replica {}: {error}", self.index)),
+                Err(error) => {
+                    turn.note(format_args!("replica {}: {error}", self.index));
+                    if let ExecuteError::Lease(AppendError::LeaseLost { .. }) = error {
+                        turn.coverage.count("replicas", "guard refused");
+                        self.led_no_more(turn);
+                    }
+                }
             }
         }
         if let Some(desk) = self.desk() {
@@ -257,7 +274,9 @@ impl Control {
         node: NodeId,
         request: LeasesRequest,
     ) -> Option<LeasesReply> {
-        let permitted: Vec<LeaseRenewal> = {
+        let permitted: Vec<LeaseRenewal> = if self.keeps_holder(turn, node) {
+            request.renewals.clone()
+        } else {
             let (state, now) = (self.state()?, calendar(turn.now));
             let holder = state.nodes().get(node).filter(|it| it.is_approved())?;
             let may = |renewal: &&LeaseRenewal| {

@@ -118,6 +118,9 @@ impl FaultMix {
             },
             Aim::Revocation => Self {
                 revocation: true,
+                // A holder that loses the connection for another reason shows nothing.
+                crash_every: None,
+                jumps: Jumps::Nobody,
                 cut_lasts: chance.between(seconds(1), seconds(3)),
                 pause_lasts: chance.between(seconds(1), seconds(3)),
                 unsynced: false,

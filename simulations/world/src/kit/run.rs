@@ -1,10 +1,18 @@
 //! One seed, from its number to a verdict.
 
-use std::{fmt, mem, time::Duration};
+use std::{
+    any::Any,
+    fmt, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use rap_proto::{Digest, Moment};
 
 use super::{Coverage, Stage, Verdict, Violation};
+
+/// The run ended in a panic: the world is wrong, or what it runs is.
+pub const PANIC: &str = "panic";
 
 /// A scenario: who is there and what happens next.
 pub trait World: Sized {
@@ -79,9 +87,16 @@ pub struct Report {
     command: String,
 }
 
-/// All phases, or as far as the first violation. `scenario` is what one says to `cargo xtask sim`
-/// beside the seed and the planted bug.
+/// All phases, or as far as the first violation or panic. `scenario` is what one says to
+/// `cargo xtask sim` beside the seed and the planted bug.
 pub fn run<W: World>(mut world: W, seed: u64, scenario: &str) -> Report {
+    // After a panic only what was noted is looked at.
+    let outcome = catch_unwind(AssertUnwindSafe(|| all_phases(&mut world)));
+    let panicked = outcome.err().map(|panic| Violation::new(PANIC, said(&*panic)));
+    report(world.stage(), panicked, seed, scenario)
+}
+
+fn all_phases<W: World>(world: &mut W) {
     let Phases { failing, recovery, calm } = world.phases();
     world.begin();
     world.advance(failing);
@@ -92,14 +107,24 @@ pub fn run<W: World>(mut world: W, seed: u64, scenario: &str) -> Report {
     world.judge_recovery();
     world.advance(calm);
     world.judge_calm();
-    report(world.stage(), seed, scenario)
 }
 
-fn report<W: World>(stage: &mut Stage<W>, seed: u64, scenario: &str) -> Report {
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
+}
+
+fn report<W: World>(
+    stage: &mut Stage<W>,
+    panicked: Option<Violation>,
+    seed: u64,
+    scenario: &str,
+) -> Report {
     let trace = mem::take(&mut stage.trace);
     let plant = stage.mutation.map_or(String::new(), |mutation| format!(" --plant {mutation}"));
     Report {
-        violation: stage.violation().cloned(),
+        // A panic after a violation may well follow from it.
+        violation: stage.violation().cloned().or(panicked),
         digest: trace.digest(),
         coverage: mem::take(&mut stage.coverage),
         events: stage.events(),

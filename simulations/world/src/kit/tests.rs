@@ -113,9 +113,15 @@ fn a_violation_ends_the_run_and_the_report_says_how_to_see_it_again() {
 }
 
 #[test]
-#[should_panic(expected = "the world runs in circles")]
-fn a_world_that_runs_in_circles_is_stopped() {
-    Counting::report(4, Some(Mutation::InCircles));
+fn a_world_that_runs_in_circles_is_stopped_and_the_report_names_its_seed() {
+    let bug = |seed| (seed == 20).then_some(Mutation::InCircles);
+    let found = search(3..1_000_000, None, |seed| Counting::report(seed, bug(seed)));
+    let text = found.failures.first().map(ToString::to_string).unwrap_or_default();
+    let end = "seed 20: NoFaults\nviolated: panic: the world runs in circles\nagain: cargo xtask \
+               sim --scenario counting --seed 20 --plant in-circles";
+    assert!(text.ends_with(end), "{text}");
+    assert!(text.contains(" counts "), "what happened before it: {text}");
+    assert!(found.tried < 1_000_000, "it ends the search");
 }
 
 #[test]

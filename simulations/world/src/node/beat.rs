@@ -13,17 +13,15 @@ use rap_proto::{
     wire::node_api::BeatReply,
 };
 
-use super::{Phase, PowerCut, SimNode};
+use super::{Phase, PowerCut, SimNode, asking::Asking};
 use crate::{
     beat::coverage::word, cast, message::Message, mutation::Mutation, network::Party, turn::Turn,
 };
 
 pub(super) struct Hearing {
-    machine: BeatListener,
+    pub(super) asking: Asking<BeatListener>,
     /// What was said last of what control's word is worth.
     pub(super) authority: Authority,
-    /// The last question.
-    call: u64,
 }
 
 impl Hearing {
@@ -40,25 +38,14 @@ impl Hearing {
         let mut machine = BeatListener::new(cast::CLUSTER, seed);
         machine.handle_input(now, Input::ControlKeys(control_keys));
         machine.handle_input(now, Input::Restore { kept: kept.clone(), at });
-        (Self { machine, authority: Authority::default(), call: seed >> 1 }, kept)
+        let asking = Asking::new(machine, seed);
+        (Self { asking, authority: Authority::default() }, kept)
     }
 
     pub(super) fn answered(&mut self, (now, at): (Moment, Timestamp), call: u64, reply: BeatReply) {
-        if call == self.call {
-            self.machine.handle_input(now, Input::Answered { reply, at });
+        if self.asking.awaits(call) {
+            self.asking.machine.handle_input(now, Input::Answered { reply, at });
         }
-    }
-
-    pub(super) fn handle_timeout(&mut self, now: Moment) {
-        self.machine.handle_timeout(now);
-    }
-
-    pub(super) fn timeout(&self) -> Option<Moment> {
-        self.machine.poll_timeout()
-    }
-
-    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
-        self.machine.poll_effect()
     }
 }
 
@@ -70,7 +57,7 @@ impl SimNode {
 
     /// What control's word is worth to a node that works and hears of beats.
     pub fn authority(&self) -> Option<Authority> {
-        Some(self.agent()?.hearing.as_ref()?.machine.authority())
+        Some(self.agent()?.hearing.as_ref()?.asking.machine.authority())
     }
 
     pub(super) fn perform_beat(
@@ -83,8 +70,7 @@ impl SimNode {
         let Some(hearing) = &mut agent.hearing else { return Ok(()) };
         match effect {
             Effect::Ask(request) => {
-                hearing.call += 1;
-                let (node, call) = (agent.id, hearing.call);
+                let (node, call) = (agent.id, hearing.asking.next_call());
                 turn.send(Party::Control, Message::AskBeat { node, call, request });
             }
             Effect::Persist(floor) => {
@@ -93,7 +79,7 @@ impl SimNode {
                     kept.map_err(|_| PowerCut)?;
                 }
                 turn.checkers.beat.accepted(turn.now, self.index, place(&floor), &floor.beat);
-                hearing.machine.handle_input(turn.moment, Input::Persisted { at });
+                hearing.asking.machine.handle_input(turn.moment, Input::Persisted { at });
             }
             Effect::Entered(authority) => {
                 let passage = format!("{} to {}", word(hearing.authority), word(authority));

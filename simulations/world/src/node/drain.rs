@@ -113,8 +113,8 @@ impl SimNode {
             .or_else(|| agent.link.poll_effect().map(Effect::Link))
             .or_else(|| agent.spool.poll_effect().map(Effect::Spool))
             .or_else(|| agent.leases.holders.poll_effect().map(Effect::Lease))
-            .or_else(|| agent.hearing.as_mut()?.poll_effect().map(Effect::Beat))
-            .or_else(|| agent.watching.as_mut()?.poll_effect().map(Effect::Witness))
+            .or_else(|| agent.hearing.as_mut()?.asking.poll_effect().map(Effect::Beat))
+            .or_else(|| agent.watching.as_mut()?.asking.poll_effect().map(Effect::Witness))
     }
 
     fn poll_store(&mut self) -> Option<snapshot::Effect> {

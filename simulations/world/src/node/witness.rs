@@ -12,46 +12,44 @@ use rap_proto::{
 };
 use rap_tlog::WitnessKey;
 
-use super::{Phase, PowerCut, SimNode};
-use crate::{cast, message::Message, network::Party, turn::Turn};
+use super::{Phase, PowerCut, SimNode, asking::Asking};
+use crate::{
+    cast, lease::witness::size_of, message::Message, mutation::Mutation, network::Party, turn::Turn,
+};
 
 pub(super) struct Watching {
-    machine: Witness,
-    /// The last question.
-    call: u64,
+    pub(super) asking: Asking<Witness>,
+    /// Whose machine it is, and which keys it believes.
+    of: (NodeId, Vec<PublicKey>),
+    /// The size that is on the disk.
+    size: u64,
 }
 
 impl Watching {
     pub(super) fn load(
         disk: &SimDisk,
-        (id, control_keys): (NodeId, Vec<PublicKey>),
+        of: (NodeId, Vec<PublicKey>),
         now: Moment,
         seed: u64,
     ) -> Self {
         let kept = disk.read(StateFile::TreeHead).expect("it is small");
         let kept = kept.map(|bytes| record::decode::<Witnessed>(&bytes));
         let kept = kept.transpose().expect("a tree head is replaced whole");
-        let machine = machine(id, &control_keys, kept, now, seed);
-        Self { machine, call: seed >> 1 }
+        let size = kept.as_ref().map_or(0, |kept| kept.size);
+        Self { asking: Asking::new(machine(&of, kept, now, seed), seed), of, size }
     }
 
-    pub(super) fn answered(&mut self, (now, at): (Moment, Timestamp), call: u64, reply: TreeReply) {
-        if call != self.call {
+    pub(super) fn answered(&mut self, turn: &Turn<'_>, at: Timestamp, call: u64, reply: TreeReply) {
+        if !self.asking.awaits(call) {
             return;
         }
-        self.machine.handle_input(now, Input::Answered { reply, at });
-    }
-
-    pub(super) fn handle_timeout(&mut self, now: Moment) {
-        self.machine.handle_timeout(now);
-    }
-
-    pub(super) fn timeout(&self) -> Option<Moment> {
-        self.machine.poll_timeout()
-    }
-
-    pub(super) fn poll_effect(&mut self) -> Option<Effect> {
-        self.machine.poll_effect()
+        let known = &mut self.asking.machine;
+        let smaller = size_of(&reply.head).is_some_and(|size| size < self.size);
+        if smaller && turn.planted(Mutation::SmallerLogBelieved) {
+            *known = machine(&self.of, None, turn.moment, call);
+            while known.poll_effect().is_some() {}
+        }
+        known.handle_input(turn.moment, Input::Answered { reply, at });
     }
 }
 
@@ -72,14 +70,14 @@ impl SimNode {
         let Some(watching) = &mut agent.watching else { return Ok(()) };
         match effect {
             Effect::Ask(request) => {
-                watching.call += 1;
-                let (node, call) = (agent.id, watching.call);
+                let (node, call) = (agent.id, watching.asking.next_call());
                 turn.send(Party::Control, Message::AskTree { node, call, request });
             }
             Effect::Persist(head) => {
                 let kept = self.disk.replace(StateFile::TreeHead, &record::encode(&head));
                 kept.map_err(|_| PowerCut)?;
-                watching.machine.handle_input(turn.moment, Input::Persisted);
+                watching.size = head.size;
+                watching.asking.machine.handle_input(turn.moment, Input::Persisted);
             }
             Effect::Saw { size, root } => {
                 turn.note(format_args!("{} saw {size} events", self.host.name));
@@ -102,15 +100,14 @@ impl SimNode {
 }
 
 fn machine(
-    id: NodeId,
-    control_keys: &[PublicKey],
+    (id, control_keys): &(NodeId, Vec<PublicKey>),
     kept: Option<Witnessed>,
     now: Moment,
     seed: u64,
 ) -> Witness {
-    let key = WitnessKey::derive(id, b"a node of the simulation");
+    let key = WitnessKey::derive(*id, b"a node of the simulation");
     let mut machine = Witness::new(cast::CLUSTER, key, seed);
-    machine.handle_input(now, Input::ControlKeys(control_keys.to_vec()));
+    machine.handle_input(now, Input::ControlKeys(control_keys.clone()));
     machine.handle_input(now, Input::Restore(kept));
     machine
 }

@@ -6,11 +6,11 @@ use rap_simulations::{
     checkers::{FENCE, GRANTED},
     joint::{
         Options,
-        judge::{FOLLOWS, LIVENESS, ONE_LEADER},
+        judge::{FOLLOWS, LIVENESS, ONE_LEADER, REVOKED},
         run,
     },
     kit::search,
-    lease::checkers::{GENERATION_RISES, SINGLE_ACTIVE},
+    lease::checkers::{GENERATION_RISES, LOG_GROWS, SINGLE_ACTIVE},
     world::TOTALS,
 };
 
@@ -106,6 +106,16 @@ fn a_leader_without_a_guard_is_found() {
 #[test]
 fn a_replica_that_does_not_notice_a_loss_is_found() {
     check(Mutation::LossNotNoticed, &[FOLLOWS]);
+}
+
+#[test]
+fn a_node_that_believes_a_smaller_log_is_found() {
+    check(Mutation::SmallerLogBelieved, &[LOG_GROWS]);
+}
+
+#[test]
+fn a_holder_that_is_kept_though_it_was_revoked_is_found() {
+    check(Mutation::RevokedHolderKept, &[REVOKED]);
 }
 
 #[test]
