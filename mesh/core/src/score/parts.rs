@@ -82,6 +82,8 @@ pub struct Parts(pub(super) [u16; Part::ALL.len()]);
 impl Parts {
     /// Nothing of anything.
     const NONE: Self = Self([0; Part::ALL.len()]);
+    /// All of everything.
+    pub(super) const BEST: Self = Self([GREATEST; Part::ALL.len()]);
 
     pub fn of(question: &Question<'_>, candidate: &Candidate<'_>) -> Self {
         Self::standing(question, candidate).measured(&candidate.measured)
