@@ -14,12 +14,13 @@ use rap_proto::{
     carriers::CarrierRule,
     signed::Trusted,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, RoleScope,
-        StalePolicy, Trust,
+        Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, StalePolicy, Trust,
     },
 };
 
 use relays::Relays;
+
+pub use relays::RelayKind;
 
 /// The sections of one snapshot, decoded.
 #[derive(Debug, Clone)]
@@ -76,8 +77,8 @@ impl View {
             assignment,
             trust,
             bandwidth,
+            relays: Relays::of(peers.values(), &places.nodes),
             places: places.nodes,
-            relays: Relays::of(peers.values()),
             peers,
             resources: resources.resources.into_iter().map(|one| (one.id, one)).collect(),
         }
@@ -92,7 +93,7 @@ impl View {
         let roles = self.assignment.roles.clone();
         let own = Peer { node: self.node, key, roles, addresses: vec![address] };
         self.peers.insert(self.node, own);
-        self.relays = Relays::of(self.peers.values());
+        self.relays = Relays::of(self.peers.values(), &self.places);
     }
 
     /// The keys that sign access tokens; one signature is enough.
@@ -128,11 +129,6 @@ impl View {
     /// Whether a node takes nothing new, as far as this one was told.
     pub fn is_draining(&self, node: NodeId) -> bool {
         self.place(node).is_some_and(|place| place.draining)
-    }
-
-    /// The same of all nodes of which something is said, by id.
-    pub fn places(&self) -> impl Iterator<Item = (NodeId, &Place)> {
-        self.places.iter().map(|(node, place)| (*node, place))
     }
 
     pub fn region(&self) -> Option<&Name> {
@@ -196,12 +192,30 @@ impl View {
         theirs.filter(|it| self.assignment.has_role(NodeRole::StreamWorker, *it)).collect()
     }
 
-    /// The relays that may carry flows of `organization`, by id, each with all of its roles.
+    /// The relays that may carry flows of `organization`, by id.
     pub fn relays(
         &self,
         organization: OrganizationId,
-    ) -> impl Iterator<Item = (NodeId, &[RoleScope])> {
+    ) -> impl Iterator<Item = (NodeId, &RelayKind)> {
+        let kinds = self.relay_kinds();
+        self.relays_by_kind(organization).map(|(relay, kind)| (relay, &kinds[kind]))
+    }
+
+    /// The same, each with the place of its kind among [`Self::relay_kinds`].
+    pub(crate) fn relays_by_kind(
+        &self,
+        organization: OrganizationId,
+    ) -> impl Iterator<Item = (NodeId, usize)> {
         self.relays.of_organization(organization)
+    }
+
+    pub(crate) fn relay_kinds(&self) -> &[RelayKind] {
+        self.relays.kinds()
+    }
+
+    /// What kind of relay a node is, if it is one for anybody.
+    pub(crate) fn relay_kind(&self, node: NodeId) -> Option<&RelayKind> {
+        self.relays.kind(node)
     }
 }
 

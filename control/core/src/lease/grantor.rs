@@ -4,7 +4,9 @@
 //! nothing at all within a class' patience after the start or a failover of the database.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    cmp::Ordering,
+    collections::{BTreeMap, VecDeque},
+    iter, mem,
     time::Duration,
 };
 
@@ -33,6 +35,8 @@ pub struct Grantor {
     given: BTreeMap<VpnConnectionId, (Effect, Moment)>,
     asked: BTreeMap<VpnConnectionId, Generation>,
     told: BTreeMap<VpnConnectionId, (Generation, Reason, Moment)>,
+    /// Which there are, wanted or in the table: of no other is anything remembered.
+    connections: Vec<VpnConnectionId>,
     reasons: BTreeMap<VpnConnectionId, Reason>,
     effects: VecDeque<Effect>,
 }
@@ -65,6 +69,7 @@ impl Grantor {
             given: BTreeMap::new(),
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
+            connections: Vec::new(),
             reasons: BTreeMap::new(),
             effects: VecDeque::new(),
         }
@@ -141,23 +146,35 @@ impl Grantor {
         let wanted = |connection: &VpnConnectionId| self.desired.contains_key(connection);
         self.watch.read(now, table, &floors, wanted);
         self.commanded.retain(|_, until| now < *until);
-        let connections: BTreeSet<_> =
-            self.desired.keys().chain(table.rows.keys()).copied().collect();
-        self.reasons.retain(|connection, _| connections.contains(connection));
-        self.given.retain(|connection, _| connections.contains(connection));
-        self.asked.retain(|connection, _| connections.contains(connection));
-        self.told.retain(|connection, _| connections.contains(connection));
+        let connections = self.know(table);
         let mut next = if self.again { now } else { now + READ_EVERY };
         let before = self.effects.len();
-        for connection in connections {
+        for connection in &connections {
             if self.effects.len() - before >= MAX_COMMANDS {
                 next = now;
                 break;
             }
-            let due = self.consider_one(now, table, connection, &floors);
+            let due = self.consider_one(now, table, *connection, &floors);
             next = next.min(due.unwrap_or(next));
         }
+        self.connections = connections;
         self.read_at = next;
+    }
+
+    /// All connections, by id; what was remembered of others is forgotten. Nearly every read is of
+    /// the same ones as the one before.
+    fn know(&mut self, table: &Table) -> Vec<VpnConnectionId> {
+        let mut connections = mem::take(&mut self.connections);
+        if !connections.iter().eq(union(self.desired.keys(), table.rows.keys())) {
+            connections = union(self.desired.keys(), table.rows.keys()).copied().collect();
+            let is_there =
+                |connection: &VpnConnectionId| connections.binary_search(connection).is_ok();
+            self.reasons.retain(|connection, _| is_there(connection));
+            self.given.retain(|connection, _| is_there(connection));
+            self.asked.retain(|connection, _| is_there(connection));
+            self.told.retain(|connection, _| is_there(connection));
+        }
+        connections
     }
 
     /// Decides for one connection; returns when its patience or a pause ends, if that is to come.
@@ -273,4 +290,25 @@ impl Grantor {
         self.told.insert(connection, (generation, reason, now));
         self.effects.push_back(effect);
     }
+}
+
+/// All ids of two rows of them, each once; both rows are in order, and so are they.
+fn union<'m>(
+    one: impl Iterator<Item = &'m VpnConnectionId>,
+    other: impl Iterator<Item = &'m VpnConnectionId>,
+) -> impl Iterator<Item = &'m VpnConnectionId> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    iter::from_fn(move || {
+        let (Some(first), Some(second)) = (one.peek(), other.peek()) else {
+            return one.next().or_else(|| other.next());
+        };
+        match first.cmp(second) {
+            Ordering::Less => one.next(),
+            Ordering::Greater => other.next(),
+            Ordering::Equal => {
+                other.next();
+                one.next()
+            }
+        }
+    })
 }

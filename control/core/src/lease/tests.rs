@@ -511,6 +511,27 @@ fn one_read_leads_to_so_many_commands_and_the_next_to_the_others() {
 }
 
 #[test]
+fn of_a_connection_that_is_neither_wanted_nor_in_the_table_nothing_is_remembered() {
+    let mut shell = Shell::new();
+    let other = VpnConnectionId::from_u128(2);
+    let only = |id| shell_desired(other).into_iter().filter(|(it, _)| *it == id).collect();
+    let known = |shell: &mut Shell, desired| {
+        shell.feed(Input::Desired(desired));
+        shell.grantor.handle_timeout(shell.now);
+        shell.drain();
+        shell.grantor.reasons().keys().copied().collect::<Vec<_>>()
+    };
+    assert_eq!(known(&mut shell, shell_desired(other)), [CONNECTION, other]);
+    assert_eq!(known(&mut shell, only(other)), [other]);
+    shell.hold(0, 1);
+    assert_eq!(known(&mut shell, only(other)), [CONNECTION, other], "it has a row");
+    assert_eq!(known(&mut shell, BTreeMap::new()), [CONNECTION]);
+    shell.rows.clear();
+    assert_eq!(known(&mut shell, BTreeMap::new()), []);
+    assert_eq!(known(&mut shell, only(CONNECTION)), [CONNECTION]);
+}
+
+#[test]
 fn reports_are_bounded_and_silent_nodes_make_room() {
     let mut nodes = Nodes::default();
     let ready = Readiness { ready: true, ..Readiness::default() };

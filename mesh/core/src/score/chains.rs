@@ -32,6 +32,8 @@ pub const MAX_CHAINS: [(usize, usize); 2] = [(2, 5), (MAX_HOPS, 3)];
 /// The most of them of one length that begin with the same relay: it can be what fails.
 pub const MAX_WITH_ONE_FIRST: usize = 2;
 
+/// The fewest relays of a chain.
+const LEAST: usize = MAX_CHAINS[0].0;
 /// Loss and reliability in their units.
 const MILLION: u64 = 1_000_000;
 const THOUSAND: u32 = 1_000;
@@ -57,16 +59,15 @@ pub(super) fn search(
         .collect();
     members.sort_unstable_by_key(|member| member.candidate.node);
     members.dedup_by_key(|member| member.candidate.node);
+    let mut rows = MAX_CHAINS.map(|_| Vec::new());
+    extend(&members, &Begun::default(), &mut |begun| {
+        rows[begun.length - LEAST].push((Reverse(begun.total(weights)), begun.row));
+    });
     let mut found = Vec::new();
-    for (length, most) in MAX_CHAINS {
-        let mut all = Vec::new();
-        extend((&mut [0; MAX_HOPS], 0), length, members.len(), &mut |row| {
-            let chosen = row.map(|place| &members[usize::from(place)]);
-            all.push((Reverse(total(weights, chosen, length)), row));
-        });
+    for ((length, most), mut rows) in MAX_CHAINS.into_iter().zip(rows) {
         // Members stand by their ids, so rows are in the order of the ids that they stand for.
-        all.sort_unstable();
-        found.extend(spread(&all, most).into_iter().filter_map(|(Reverse(total), row)| {
+        rows.sort_unstable();
+        found.extend(spread(&rows, most).into_iter().filter_map(|(Reverse(total), row)| {
             let nodes = row.map(|place| members[usize::from(place)].candidate.node);
             Some(RankedChain { chain: Chain::new(&nodes[..length])?, total })
         }));
@@ -119,24 +120,20 @@ struct Member<'c> {
 /// looks at it keeps a few. Beyond the row's length stands nothing of use.
 type Row = [u8; MAX_HOPS];
 
-/// Calls `found` with every row of `length` different places below `count` that begins with the
-/// `filled` places of `row`.
-fn extend(
-    (row, filled): (&mut Row, usize),
-    length: usize,
-    count: usize,
-    found: &mut impl FnMut(Row),
-) {
-    if filled == length {
-        return found(*row);
-    }
-    for place in (0..count).filter_map(|place| u8::try_from(place).ok()) {
-        if !row[..filled].contains(&place) {
-            row[filled] = place;
-            extend((row, filled + 1), length, count, found);
+/// Calls `found` with every chain that begins as `begun` and goes on, none of whose relays is in it twice.
+fn extend(members: &[Member<'_>], begun: &Begun, found: &mut impl FnMut(&Begun)) {
+    for (place, member) in (0_u8..).zip(members) {
+        if begun.row[..begun.length].contains(&place) {
+            continue;
+        }
+        let longer = begun.and(place, member);
+        if longer.length >= LEAST {
+            found(&longer);
+        }
+        if longer.length < MAX_HOPS {
+            extend(members, &longer, found);
         }
     }
-    row[filled] = 0;
 }
 
 fn spread(all: &[(Reverse<u16>, Row)], most: usize) -> Vec<(Reverse<u16>, Row)> {
@@ -150,46 +147,78 @@ fn spread(all: &[(Reverse<u16>, Row)], most: usize) -> Vec<(Reverse<u16>, Row)> 
     kept
 }
 
-fn total(weights: &Weights, row: [&Member<'_>; MAX_HOPS], length: usize) -> u16 {
-    let Some((first, others)) = row[..length].split_first() else { return 0 };
-    let parts = others.iter().fold(first.parts, |parts, other| parts.worst(&other.parts));
-    let measured = row.map(|member| &member.candidate.measured);
-    let parts = parts.worst(&first.parts.measured(&together(&measured[..length])));
-    let cost = others.iter().fold(0_u16, |cost, _| cost.saturating_add(HOP_PENALTY));
-    weights.total(&parts).saturating_sub(cost)
+/// The first relays of many chains, and what they come to: worked out once for all of these.
+struct Begun {
+    row: Row,
+    length: usize,
+    /// Of each part the worst.
+    worst: Parts,
+    measured: Measured,
+    /// To the last of them, from here.
+    last_rtt_us: Option<u32>,
 }
 
-/// What measurements make together; `None` where one of them is missing.
-fn together(row: &[&Measured]) -> Measured {
-    let each = || row.iter().copied();
+impl Default for Begun {
+    fn default() -> Self {
+        let (row, worst) = ([0; MAX_HOPS], Parts::BEST);
+        Self { row, length: 0, worst, measured: NOBODY, last_rtt_us: Some(0) }
+    }
+}
+
+impl Begun {
+    fn and(&self, place: u8, member: &Member<'_>) -> Self {
+        let mut row = self.row;
+        row[self.length] = place;
+        let next = &member.candidate.measured;
+        Self {
+            row,
+            length: self.length + 1,
+            worst: self.worst.worst(&member.parts),
+            measured: together(&self.measured, self.last_rtt_us, next),
+            last_rtt_us: next.rtt_us,
+        }
+    }
+
+    fn total(&self, weights: &Weights) -> u16 {
+        let parts = self.worst.worst(&self.worst.measured(&self.measured));
+        let cost = (1..self.length).fold(0_u16, |cost, _| cost.saturating_add(HOP_PENALTY));
+        weights.total(&parts).saturating_sub(cost)
+    }
+}
+
+/// The measurements of no relay at all: with them come those of the first.
+const NOBODY: Measured = Measured {
+    rtt_us: Some(0),
+    loss_ppm: Some(0),
+    reliability: Some(1_000),
+    load: Some(0),
+    bandwidth_kbps: Some(u32::MAX),
+    failures: 0,
+};
+
+/// What measurements of some relays and of the next make together; `None` where one of them is
+/// missing. From the last to the next it leads as if through this node.
+fn together(so_far: &Measured, last_rtt_us: Option<u32>, next: &Measured) -> Measured {
+    let (loss, reliability) = (so_far.loss_ppm, so_far.reliability);
+    let leg = both(last_rtt_us, next.rtt_us, u32::saturating_add);
     Measured {
-        rtt_us: round_trip(each().map(|it| it.rtt_us)),
-        loss_ppm: each().map(|it| it.loss_ppm).try_fold(0_u32, |so_far, ppm| {
-            let passed = (MILLION - u64::from(so_far)) * MILLION.saturating_sub(u64::from(ppm?));
-            u32::try_from(MILLION - passed / MILLION).ok()
+        rtt_us: both(so_far.rtt_us, leg, u32::saturating_add),
+        loss_ppm: both(loss, next.loss_ppm, |so_far, ppm| {
+            let passed = (MILLION - u64::from(so_far)) * MILLION.saturating_sub(u64::from(ppm));
+            u32::try_from(MILLION - passed / MILLION).unwrap_or(u32::MAX)
         }),
-        reliability: each().map(|it| it.reliability).try_fold(1_000_u16, |so_far, of_1000| {
-            let together = u32::from(so_far) * u32::from(of_1000?).min(THOUSAND) / THOUSAND;
-            u16::try_from(together).ok()
+        reliability: both(reliability, next.reliability, |so_far, of_1000| {
+            let together = u32::from(so_far) * u32::from(of_1000).min(THOUSAND) / THOUSAND;
+            u16::try_from(together).unwrap_or(u16::MAX)
         }),
-        load: each().map(|it| it.load).try_fold(0_u16, |so_far, load| Some(so_far.max(load?))),
-        bandwidth_kbps: each()
-            .map(|it| it.bandwidth_kbps)
-            .try_fold(u32::MAX, |so_far, kbps| Some(so_far.min(kbps?))),
-        failures: each().fold(0_u8, |so_far, it| so_far.saturating_add(it.failures)),
+        load: both(so_far.load, next.load, u16::max),
+        bandwidth_kbps: both(so_far.bandwidth_kbps, next.bandwidth_kbps, u32::min),
+        failures: so_far.failures.saturating_add(next.failures),
     }
 }
 
-/// To the first relay, and from each to the next as if through this node.
-fn round_trip(mut each: impl Iterator<Item = Option<u32>>) -> Option<u32> {
-    let mut last = each.next()??;
-    let mut sum = last;
-    for next in each {
-        let next = next?;
-        sum = sum.saturating_add(last).saturating_add(next);
-        last = next;
-    }
-    Some(sum)
+fn both<N>(one: Option<N>, other: Option<N>, together: impl FnOnce(N, N) -> N) -> Option<N> {
+    Some(together(one?, other?))
 }
 
 #[cfg(test)]

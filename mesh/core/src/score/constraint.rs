@@ -40,7 +40,7 @@ impl Question<'_> {
         if candidate.identity < Identity::Listed {
             return Some(Constraint::IdentityTrust);
         }
-        if candidate.certificate_until.is_some_and(|until| until < self.now) {
+        if self.is_over(candidate.certificate_until) {
             return Some(Constraint::CertificateValidity);
         }
         if let Some(missing) = self.lacks_role(candidate) {
@@ -55,6 +55,11 @@ impl Question<'_> {
             return Some(Constraint::AuthorityState);
         }
         None
+    }
+
+    /// Whether a certificate that was shown has ended.
+    pub fn is_over(&self, certificate_until: Option<Timestamp>) -> bool {
+        certificate_until.is_some_and(|until| until < self.now)
     }
 
     /// A role for other organizations is a matter of scope; none at all is one of assignment.

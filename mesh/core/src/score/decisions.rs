@@ -13,7 +13,7 @@ use std::{
 use rap_proto::{NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Policy, Way,
+    Candidate, ChannelClass, Known, Policy, Way,
     chains::ways,
     relays::{RelayQuestion, Scores, Use},
 };
@@ -37,7 +37,7 @@ pub struct Asked {
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
     policy: Policy,
-    known: BTreeMap<NodeId, Candidate<'static>>,
+    known: Known,
     /// Of whom something else is known than what everything below was decided by.
     changed: BTreeSet<NodeId>,
     /// What everything below was decided by.
@@ -52,13 +52,7 @@ pub struct Decisions {
 impl Decisions {
     /// Takes what is known of peers from now on. Returns whether it is something else than before.
     pub fn know(&mut self, known: BTreeMap<NodeId, Candidate<'static>>) -> bool {
-        let before = std::mem::replace(&mut self.known, known);
-        let other = |(node, candidate): &(&NodeId, &Candidate<'static>)| {
-            self.known.get(*node) != Some(*candidate)
-        };
-        let gone = before.iter().filter(other).map(|(node, _)| *node);
-        let come = self.known.keys().filter(|node| !before.contains_key(*node)).copied();
-        let changed: Vec<NodeId> = gone.chain(come).collect();
+        let changed = self.known.learn(known);
         let is_other = !changed.is_empty();
         self.changed.extend(changed);
         is_other

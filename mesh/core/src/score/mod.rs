@@ -12,6 +12,7 @@ pub mod candidate;
 pub mod chains;
 pub mod constraint;
 pub mod decisions;
+pub mod known;
 pub mod parts;
 pub mod relays;
 pub mod weights;
@@ -24,6 +25,7 @@ pub use candidate::{Candidate, Identity, Measured};
 pub use chains::{RankedChain, Way};
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;
+pub use known::Known;
 pub use parts::{Part, Parts};
 pub use weights::{ChannelClass, Policy, Weights};
 

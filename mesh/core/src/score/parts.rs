@@ -80,8 +80,18 @@ impl Part {
 pub struct Parts(pub(super) [u16; Part::ALL.len()]);
 
 impl Parts {
+    /// Nothing of anything.
+    const NONE: Self = Self([0; Part::ALL.len()]);
+    /// All of everything.
+    pub(super) const BEST: Self = Self([GREATEST; Part::ALL.len()]);
+
     pub fn of(question: &Question<'_>, candidate: &Candidate<'_>) -> Self {
-        let mut parts = Self([0; Part::ALL.len()]);
+        Self::standing(question, candidate).measured(&candidate.measured)
+    }
+
+    /// Those that no measurement moves; the others are 0.
+    pub(super) fn standing(question: &Question<'_>, candidate: &Candidate<'_>) -> Self {
+        let mut parts = Self::NONE;
         parts.set(Part::RegionDistance, region_distance(candidate.region_steps(question.region)));
         parts.set(Part::RoleSuitability, role_suitability(question.role, candidate));
         parts.set(
@@ -94,7 +104,12 @@ impl Parts {
         );
         let trust = if candidate.identity == Identity::Proven { GREATEST } else { 600 };
         parts.set(Part::Trust, trust);
-        parts.measured(&candidate.measured)
+        parts
+    }
+
+    /// Those that measurements alone make; the others are 0.
+    pub(super) fn of_measured(measured: &Measured) -> Self {
+        Self::NONE.measured(measured)
     }
 
     /// The same with other measurements.

@@ -1,22 +1,15 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    iter::Peekable,
-};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeSet};
 
-use rap_proto::{
-    Authority, NodeId, OrganizationId, Preference, Timestamp,
-    snapshot::{Place, RoleScope},
-};
+use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Explained, GREATEST, Identity, MAX_CANDIDATES, Measured, Parts,
-    Placement, Policy, Question, Ranked, RankedChain, candidate::preference, chains, explain,
-    first,
+    Candidate, ChannelClass, Explained, GREATEST, Identity, Known, MAX_CANDIDATES, Measured, Parts,
+    Placement, Policy, Question, Ranked, RankedChain, Weights, chains, explain, first,
+    known::Brief,
 };
-use crate::{View, paths::Spread};
+use crate::{View, paths::Spread, view::RelayKind};
 
 /// Totals that differ by less are taken for equal: else the best relay carries everything.
 pub const NEARLY_THE_SAME: u16 = 50;
@@ -37,7 +30,7 @@ pub enum Use {
 #[derive(Debug, Clone, Copy)]
 pub struct RelayQuestion<'a> {
     pub view: &'a View,
-    pub known: &'a BTreeMap<NodeId, Candidate<'static>>,
+    pub known: &'a Known,
     pub policy: &'a Policy,
     pub organization: OrganizationId,
     pub class: ChannelClass,
@@ -48,47 +41,72 @@ pub struct RelayQuestion<'a> {
 impl RelayQuestion<'_> {
     /// What every relay that nothing rules out is worth.
     pub fn scores(&self) -> Scores {
-        let mut scores = Scores { node: self.view.node, by_worth: Default::default(), until: None };
+        let mut scores = Scores::none(self.view.node);
         self.score(&mut scores, |_| true);
         scores
     }
 
     /// Scores these anew, of whom something else is known by now.
     pub fn rescore(&self, scores: &mut Scores, changed: &BTreeSet<NodeId>) {
-        for equals in &mut scores.by_worth {
-            equals.retain(|ranked| !changed.contains(&ranked.node));
-        }
+        scores.forget(changed);
         self.score(scores, |node| changed.contains(&node));
     }
 
+    /// Adds up for each relay what its kind comes to and what was measured of it: see
+    /// [`super::find`], which [`Self::explain`] asks of each by itself and which finds the same.
     fn score(&self, scores: &mut Scores, which: impl Fn(NodeId) -> bool) {
         let (question, weights) = (self.question(), self.policy.weights(self.class));
-        self.look_at_each(which, |candidate| {
-            if question.excludes(&candidate).is_none() {
-                let total = weights.total(&Parts::of(&question, &candidate));
-                let worth = usize::from(total.min(GREATEST) / NEARLY_THE_SAME);
-                scores.by_worth[worth].push(Ranked { node: candidate.node, total });
-                scores.until = scores.until.into_iter().chain(candidate.certificate_until).min();
-            }
-        });
+        let standings = self.standings(&question, weights);
+        let unmeasured = weights.weighed(&Parts::of_measured(&Measured::default()));
+        let mut known = self.known.walk();
+        for (relay, kind) in self.relays().filter(|(relay, _)| which(*relay)) {
+            let known = known.find(relay);
+            let certificate = self.certificate_until(known.and_then(|it| it.certificate_until));
+            let standing = standings[kind].of(known);
+            let Some(standing) = standing.filter(|_| !question.is_over(certificate)) else {
+                continue;
+            };
+            let measured = known.map_or(unmeasured, |known| weights.weighed(&known.parts));
+            let total = weights.mean(standing + measured);
+            scores.add(Ranked { node: relay, total }, certificate);
+        }
+    }
+
+    /// By the places of the kinds.
+    fn standings(&self, question: &Question<'_>, weights: &Weights) -> Vec<Standing> {
+        let standing = |kind: &RelayKind, identity| {
+            // Who exactly it is makes no difference.
+            let any = Candidate { identity, ..self.candidate(self.view.node, kind) };
+            let fits = question.excludes(&any).is_none();
+            fits.then(|| weights.weighed(&Parts::standing(question, &any)))
+        };
+        let kinds = self.view.relay_kinds().iter();
+        kinds
+            .map(|kind| Standing {
+                listed: standing(kind, Identity::Listed),
+                proven: standing(kind, Identity::Proven),
+            })
+            .collect()
     }
 
     /// The chains of the first relays of an order that are worth trying, best first.
     pub fn chains(&self, order: &[Ranked]) -> Vec<RankedChain> {
         let best = order.iter().take(chains::MAX_RELAYS);
-        let peers = best.filter_map(|ranked| self.view.peer(ranked.node));
-        let candidates: Vec<_> = peers
-            .map(|peer| {
-                let known = self.known.get(&peer.node);
-                self.candidate(peer.node, &peer.roles, known, self.view.place(peer.node))
+        let candidates: Vec<_> = best
+            .filter_map(|ranked| {
+                let kind = self.view.relay_kind(ranked.node)?;
+                Some(self.with_measured(self.candidate(ranked.node, kind)))
             })
             .collect();
         chains::search(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
     pub fn explain(&self) -> Vec<Explained> {
-        let mut candidates = Vec::new();
-        self.look_at_each(|_| true, |candidate| candidates.push(candidate));
+        let kinds = self.view.relay_kinds();
+        let relays = self.relays();
+        let candidates: Vec<_> = relays
+            .map(|(relay, kind)| self.with_measured(self.candidate(relay, &kinds[kind])))
+            .collect();
         explain(&self.question(), self.policy.weights(self.class), &candidates)
     }
 
@@ -110,53 +128,59 @@ impl RelayQuestion<'_> {
         }
     }
 
-    /// What the view says of each relay and its place, with what was measured of it; all are in the
-    /// order of ids. A loop, since a candidate is too large to be handed from one iterator to the next.
-    fn look_at_each<'s>(
-        &'s self,
-        which: impl Fn(NodeId) -> bool,
-        mut look: impl FnMut(Candidate<'s>),
-    ) {
-        let mut all_known = self.known.iter().map(|(node, known)| (*node, known)).peekable();
-        let mut all_places = self.view.places().peekable();
-        let others = self.view.relays(self.organization).filter(|(it, _)| *it != self.view.node);
-        for (relay, roles) in others.take(MAX_CANDIDATES).filter(|(it, _)| which(*it)) {
-            let known = of(&mut all_known, relay);
-            let place = of(&mut all_places, relay);
-            look(self.candidate(relay, roles, known, place));
-        }
+    /// The relays that the question is about, by id, each with the place of its kind.
+    fn relays(&self) -> impl Iterator<Item = (NodeId, usize)> {
+        let all = self.view.relays_by_kind(self.organization);
+        all.filter(|(relay, _)| *relay != self.view.node).take(MAX_CANDIDATES)
     }
 
-    fn candidate<'s>(
-        &'s self,
-        relay: NodeId,
-        roles: &'s [RoleScope],
-        known: Option<&'s Candidate<'static>>,
-        place: Option<&'s Place>,
-    ) -> Candidate<'s> {
-        let proven = known.is_some_and(|known| known.identity == Identity::Proven);
+    /// What the view says of a relay.
+    fn candidate<'s>(&self, relay: NodeId, kind: &'s RelayKind) -> Candidate<'s> {
         Candidate {
             node: relay,
             cluster: self.view.cluster,
-            identity: if proven { Identity::Proven } else { Identity::Listed },
-            // What runs goes on; whoever sets up more is shown the certificate of that time.
-            certificate_until: match self.purpose {
-                Use::New => known.and_then(|known| known.certificate_until),
-                Use::Running => None,
-            },
-            roles: Cow::Borrowed(roles),
+            identity: Identity::Listed,
+            certificate_until: None,
+            roles: Cow::Borrowed(&kind.roles),
             authority_epoch: self.view.authority_epoch,
-            region: place.and_then(|place| place.region.as_ref()).map(Cow::Borrowed),
-            preference: place.map_or(Preference::Neutral, preference),
-            measured: known.map_or_else(Measured::default, |known| known.measured),
+            region: kind.region.as_ref().map(Cow::Borrowed),
+            preference: kind.preference,
+            measured: Measured::default(),
+        }
+    }
+
+    /// The same with what was measured of it.
+    fn with_measured<'s>(&self, relay: Candidate<'s>) -> Candidate<'s> {
+        let Some(known) = self.known.get(relay.node) else { return relay };
+        let proven = known.identity == Identity::Proven;
+        Candidate {
+            identity: if proven { Identity::Proven } else { relay.identity },
+            certificate_until: self.certificate_until(known.certificate_until),
+            measured: known.measured,
+            ..relay
+        }
+    }
+
+    /// What runs goes on; whoever sets up more is shown the certificate of that time.
+    fn certificate_until(&self, shown: Option<Timestamp>) -> Option<Timestamp> {
+        match self.purpose {
+            Use::New => shown,
+            Use::Running => None,
         }
     }
 }
 
-/// What stands for `node` in a list by id, which is left behind up to there.
-fn of<T>(list: &mut Peekable<impl Iterator<Item = (NodeId, T)>>, node: NodeId) -> Option<T> {
-    while list.next_if(|(other, _)| *other < node).is_some() {}
-    list.next_if(|(other, _)| *other == node).map(|(_, found)| found)
+/// What all that no measurement moves adds up to for a relay of one kind, [weighed](Weights::weighed);
+/// `None` when a constraint rules it out.
+struct Standing {
+    listed: Option<u32>,
+    proven: Option<u32>,
+}
+
+impl Standing {
+    fn of(&self, known: Option<&Brief>) -> Option<u32> {
+        if known.is_some_and(|known| known.is_proven) { self.proven } else { self.listed }
+    }
 }
 
 /// The relays that one question leaves, with what they are worth: the same for every target.
@@ -164,33 +188,62 @@ fn of<T>(list: &mut Peekable<impl Iterator<Item = (NodeId, T)>>, node: NodeId) -
 pub struct Scores {
     /// Who asks.
     node: NodeId,
-    /// The least worth first.
-    by_worth: [Vec<Ranked>; WORTHS],
+    relays: Vec<Ranked>,
+    /// How many of them are of each worth, the least first.
+    counts: [usize; WORTHS],
     until: Option<Timestamp>,
 }
 
 impl Scores {
+    const fn none(node: NodeId) -> Self {
+        Self { node, relays: Vec::new(), counts: [0; WORTHS], until: None }
+    }
+
+    fn add(&mut self, relay: Ranked, certificate_until: Option<Timestamp>) {
+        self.relays.push(relay);
+        self.counts[worth(relay.total)] += 1;
+        self.until = self.until.into_iter().chain(certificate_until).min();
+    }
+
+    fn forget(&mut self, gone: &BTreeSet<NodeId>) {
+        for relay in self.relays.extract_if(.., |relay| gone.contains(&relay.node)) {
+            self.counts[worth(relay.total)] -= 1;
+        }
+    }
+
     /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
     /// target tries this one first and another target that one.
     pub fn order(&self, target: NodeId) -> Vec<Ranked> {
-        let spread = Spread::new(self.node, target);
-        let mut order = Vec::with_capacity(MAX_ORDERED);
-        for equals in self.by_worth.iter().rev() {
-            let others = equals.iter().filter(|relay| relay.node != target);
-            let keyed = others.map(|relay| (spread.rank(relay.node), relay.node, relay.total));
-            let best = first(keyed.collect(), MAX_ORDERED - order.len());
-            order.extend(best.into_iter().map(|(_, node, total)| Ranked { node, total }));
-            if order.len() == MAX_ORDERED {
-                break;
-            }
-        }
-        order
+        let (spread, least) = (Spread::new(self.node, target), self.least_ordered());
+        let ordered = self.relays.iter().filter(|relay| worth(relay.total) >= least);
+        let keyed = ordered.filter(|relay| relay.node != target).map(|relay| {
+            let Ranked { node, total } = *relay;
+            (Reverse(worth(total)), spread.rank(node), node, total)
+        });
+        let best = first(keyed.collect(), MAX_ORDERED);
+        best.into_iter().map(|(_, _, node, total)| Ranked { node, total }).collect()
+    }
+
+    /// The least worth of which an order may hold somebody: [`MAX_ORDERED`] relays and a target are
+    /// worth as much or more.
+    fn least_ordered(&self) -> usize {
+        let mut ordered = 0;
+        let enough = |worth: &usize| {
+            ordered += self.counts[*worth];
+            ordered > MAX_ORDERED
+        };
+        (0..WORTHS).rev().find(enough).unwrap_or(0)
     }
 
     /// The first end of a certificate among them; `None` while none has shown one.
     pub const fn until(&self) -> Option<Timestamp> {
         self.until
     }
+}
+
+/// Which are worth nearly the same.
+fn worth(total: u16) -> usize {
+    usize::from(total.min(GREATEST) / NEARLY_THE_SAME)
 }
 
 #[cfg(test)]

@@ -71,9 +71,18 @@ impl Weights {
 
     /// The weighted mean of the parts, from 0 to [`GREATEST`].
     pub fn total(&self, parts: &Parts) -> u16 {
+        self.mean(self.weighed(parts))
+    }
+
+    /// The sum of the parts, each times its weight. Sums of parts that have nothing in common may be
+    /// added: [`Self::mean`] of that is their total.
+    pub(super) fn weighed(&self, parts: &Parts) -> u32 {
         let pairs = self.by_part.iter().zip(&parts.0);
-        let sum: u32 = pairs.map(|(weight, part)| u32::from(*weight) * u32::from(*part)).sum();
-        u16::try_from(sum / self.sum.max(1)).unwrap_or(GREATEST)
+        pairs.map(|(weight, part)| u32::from(*weight) * u32::from(*part)).sum()
+    }
+
+    pub(super) fn mean(&self, weighed: u32) -> u16 {
+        u16::try_from(weighed / self.sum.max(1)).unwrap_or(GREATEST)
     }
 
     fn summed(by_part: [u16; Part::ALL.len()]) -> Self {

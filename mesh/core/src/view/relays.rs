@@ -1,48 +1,78 @@
 //! The relays of a view in the shape that a route decision walks through: a thousand of them, and
-//! few different sets of roles among them.
+//! few kinds among them.
 
 use std::collections::BTreeMap;
 
 use rap_proto::{
-    NodeId, NodeRole, OrganizationId,
-    snapshot::{Peer, RoleScope},
+    Name, NodeId, NodeRole, OrganizationId, Preference,
+    snapshot::{Peer, Place, RoleScope},
 };
 
-/// INVARIANT: by id, and every place is one of `roles`.
+use crate::score::candidate::preference;
+
+/// All that a view says of a relay beside its id and how it is reached: the same of many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayKind {
+    /// With [`NodeRole::RelayNode`] for somebody.
+    pub roles: Vec<RoleScope>,
+    pub region: Option<Name>,
+    pub preference: Preference,
+}
+
+/// INVARIANT: by id, and every place is one of `kinds`.
 #[derive(Debug, Clone)]
 pub(super) struct Relays {
-    /// Each with the place of its roles.
+    /// Each with the place of its kind.
     nodes: Vec<(NodeId, usize)>,
-    /// Each set of roles once, with [`NodeRole::RelayNode`] for somebody.
-    roles: Vec<Vec<RoleScope>>,
+    /// Each kind once.
+    kinds: Vec<RelayKind>,
 }
 
 impl Relays {
     /// Of peers that stand by their ids.
-    pub(super) fn of<'p>(peers: impl Iterator<Item = &'p Peer>) -> Self {
-        let mut places: BTreeMap<&[RoleScope], usize> = BTreeMap::new();
+    pub(super) fn of<'p>(
+        peers: impl Iterator<Item = &'p Peer>,
+        said: &BTreeMap<NodeId, Place>,
+    ) -> Self {
+        let nowhere = Place::default();
+        let mut places: BTreeMap<_, usize> = BTreeMap::new();
         let mut nodes = Vec::new();
         for peer in peers.filter(|peer| peer.roles.iter().any(is_relay)) {
+            let place = said.get(&peer.node).unwrap_or(&nowhere);
+            let kind = (&peer.roles, &place.region, preference(place));
             let next = places.len();
-            nodes.push((peer.node, *places.entry(&peer.roles).or_insert(next)));
+            nodes.push((peer.node, *places.entry(kind).or_insert(next)));
         }
-        let mut roles = vec![Vec::new(); places.len()];
-        for (scopes, place) in places {
-            roles[place] = scopes.to_vec();
-        }
-        Self { nodes, roles }
+        let mut by_place: Vec<_> = places.into_iter().map(|(kind, place)| (place, kind)).collect();
+        by_place.sort_unstable_by_key(|(place, _)| *place);
+        let kinds = by_place.into_iter().map(|(_, (roles, region, preference))| RelayKind {
+            roles: roles.clone(),
+            region: region.clone(),
+            preference,
+        });
+        Self { nodes, kinds: kinds.collect() }
     }
 
-    /// Whom a set of roles makes a relay for is looked up once, and not for each who has it.
+    pub(super) fn kinds(&self) -> &[RelayKind] {
+        &self.kinds
+    }
+
+    /// The kind of one relay.
+    pub(super) fn kind(&self, node: NodeId) -> Option<&RelayKind> {
+        let found = self.nodes.binary_search_by_key(&node, |(node, _)| *node).ok()?;
+        Some(&self.kinds[self.nodes[found].1])
+    }
+
+    /// Each with the place of its kind. Whom a kind leads for is looked up once, and not for each
+    /// who is of it.
     pub(super) fn of_organization(
         &self,
         organization: OrganizationId,
-    ) -> impl Iterator<Item = (NodeId, &[RoleScope])> {
+    ) -> impl Iterator<Item = (NodeId, usize)> {
         let serves = |scope: &RoleScope| is_relay(scope) && scope.covers(organization);
-        let sets = self.roles.iter();
-        let roles: Vec<Option<&[RoleScope]>> =
-            sets.map(|set| set.iter().any(serves).then_some(&set[..])).collect();
-        self.nodes.iter().filter_map(move |(node, place)| Some((*node, roles[*place]?)))
+        let serving: Vec<bool> =
+            self.kinds.iter().map(|kind| kind.roles.iter().any(serves)).collect();
+        self.nodes.iter().copied().filter(move |(_, kind)| serving[*kind])
     }
 }
 

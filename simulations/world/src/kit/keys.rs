@@ -7,10 +7,11 @@ use std::{
 };
 
 use rap_proto::{
-    ClusterId, Digest, PublicKey, Signer as _,
+    ClusterId, Digest, NodeId, PublicKey, Signer as _,
     beat::{EpochStatement, FIRST_AUTHORITY_EPOCH, majority},
     key::LocalKey,
 };
+use rap_tlog::{HeadKey, WitnessKey};
 
 /// How many replicas there are.
 pub const REPLICAS: usize = 3;
@@ -21,6 +22,7 @@ pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
 struct Keys {
     replicas: Vec<LocalKey>,
     control: LocalKey,
+    head: HeadKey,
 }
 
 fn keys() -> &'static Keys {
@@ -29,6 +31,7 @@ fn keys() -> &'static Keys {
     KEYS.get_or_init(|| Keys {
         replicas: (1..).take(REPLICAS).map(key).collect(),
         control: key(99),
+        head: HeadKey::from_seed(&[2; 32]),
     })
 }
 
@@ -38,6 +41,19 @@ pub fn replica(index: usize) -> &'static LocalKey {
 
 pub fn control() -> &'static LocalKey {
     &keys().control
+}
+
+/// The log's second key.
+pub fn head() -> &'static HeadKey {
+    &keys().head
+}
+
+/// What a node cosigns with, in every run.
+pub fn witness(node: NodeId) -> WitnessKey {
+    static KEYS: Mutex<BTreeMap<NodeId, WitnessKey>> = Mutex::new(BTreeMap::new());
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = || WitnessKey::derive(node, b"a node of the simulation");
+    keys.entry(node).or_insert_with(key).clone()
 }
 
 /// What a node with this number is known by, in every run.

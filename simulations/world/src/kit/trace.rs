@@ -1,6 +1,9 @@
 //! What happened, for people to read after a failure and for comparing two runs of one seed.
 
-use std::{collections::VecDeque, fmt::Arguments};
+use std::{
+    collections::VecDeque,
+    fmt::{Arguments, Write as _},
+};
 
 use rap_proto::{Digest, Moment};
 
@@ -18,12 +21,13 @@ pub struct Trace {
 impl Trace {
     pub fn note(&mut self, now: Moment, what: Arguments<'_>) {
         let micros = now.micros();
-        let line = format!("{:>5}.{:06} {what}", micros / 1_000_000, micros % 1_000_000);
+        let shown = self.lines.len() == SHOWN_LINES;
+        let mut line = shown.then(|| self.lines.pop_front()).flatten().unwrap_or_default();
+        line.clear();
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        write!(line, "{seconds:>5}.{micros:06} {what}").expect("a text takes everything");
         self.digest = Digest::of_parts(&[self.digest.as_bytes(), line.as_bytes()]);
         self.count += 1;
-        if self.lines.len() == SHOWN_LINES {
-            self.lines.pop_front();
-        }
         self.lines.push_back(line);
     }
 

@@ -94,7 +94,8 @@ impl Database {
                 let row = |(index, held): (usize, &Option<Held>)| {
                     Some((admin::connection_id(index), held.as_ref()?.row))
                 };
-                let rows = self.primary.rows.held.iter().enumerate().filter_map(row).collect();
+                let mut rows = BTreeMap::new();
+                rows.extend(self.primary.rows.held.iter().enumerate().filter_map(row));
                 let table = Table { timeline: self.primary.timeline, now: at, rows };
                 Reply::Read { read, boot, table: Box::new(table) }
             }

@@ -1,11 +1,11 @@
 //! What the parties say to each other. Connections go by their index.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rap_agent_core::lease::{Answer, RequestId};
 use rap_control_core::lease::{ReadId, Readiness, Table};
 use rap_proto::{
-    Generation, LeaseClass, VpnConnectionId,
+    Generation, LeaseClass,
     wire::node_api::{TreeReply, TreeRequest},
 };
 
@@ -42,7 +42,7 @@ pub enum Out {
 pub enum Up {
     Renew { connection: usize, generation: Generation, asked: Asked },
     Release { connection: usize, generation: Generation },
-    Report(BTreeMap<VpnConnectionId, Readiness>),
+    Report(Arc<[Readiness]>),
     Tree { watch: u32, request: TreeRequest },
 }
 

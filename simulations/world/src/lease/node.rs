@@ -1,6 +1,6 @@
 //! A node: the shell of one holder for each connection, its disk, its drivers and its packet loop.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rap_agent_core::{
     Machine as _,
@@ -209,13 +209,12 @@ impl SimNode {
         if !self.process.works() {
             return;
         }
-        let readiness = |(connection, holding): (usize, &Holding)| {
+        let readiness = |holding: &Holding| {
             let report = holding.machine.report();
-            let readiness =
-                Readiness { ready: report.ready, floor: report.floor, holding: report.holding };
-            (connection_id(connection), readiness)
+            Readiness { ready: report.ready, floor: report.floor, holding: report.holding }
         };
-        let report: BTreeMap<_, _> = self.holdings.iter().enumerate().map(readiness).collect();
+        // Of each connection; all replicas are told the same.
+        let report: Arc<[Readiness]> = self.holdings.iter().map(readiness).collect();
         for replica in 0..self.replicas {
             turn.out.push(Out::Up { replica, up: Up::Report(report.clone()) });
         }

@@ -111,8 +111,11 @@ impl SimReplica {
                 Up::Tree { watch, request } => {
                     turn.out.push(Out::Op(Op::Tree { node, watch, request }));
                 }
-                Up::Report(connections) => {
+                Up::Report(all) => {
                     let node = node_id(node);
+                    // Of so few, each by itself is quicker than a collection of all.
+                    let mut connections = BTreeMap::new();
+                    connections.extend((0..).map(connection_id).zip(all.iter().copied()));
                     grantor.handle_input(now, Input::Reported { node, connections });
                 }
             },

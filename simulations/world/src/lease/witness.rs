@@ -12,7 +12,6 @@ use rap_proto::{
     Moment, Signer as _, Timestamp,
     wire::node_api::{TreeReply, TreeRequest},
 };
-use rap_tlog::WitnessKey;
 
 use crate::kit::keys::{self, CLUSTER};
 
@@ -105,8 +104,7 @@ pub fn size_of(head: &[u8]) -> Option<u64> {
 }
 
 fn machine(node: usize, kept: Option<Witnessed>, now: Moment, seed: u64) -> Witness {
-    let key = WitnessKey::derive(node_id(node), b"a node of the simulation");
-    let mut machine = Witness::new(CLUSTER, key, seed);
+    let mut machine = Witness::new(CLUSTER, keys::witness(node_id(node)), seed);
     machine.handle_input(now, Input::ControlKeys(vec![keys::control().public_key()]));
     machine.handle_input(now, Input::Restore(kept));
     machine

@@ -438,12 +438,13 @@ impl World {
             if self.nodes[index].touches(now, connection, mutation).is_none() {
                 continue;
             }
-            let mut touching = Vec::with_capacity(2);
-            for (other, node) in self.nodes.iter().enumerate() {
-                let touches = node.touches(now, connection, mutation);
-                touching.extend(touches.map(|generation| (other, generation)));
+            let mut touching = self.nodes.iter().enumerate().filter_map(|(other, node)| {
+                Some((other, node.touches(now, connection, mutation)?))
+            });
+            // Of one alone there is nothing to say, and of more no more than of two.
+            if let (Some(one), Some(other)) = (touching.next(), touching.next()) {
+                self.stage.checkers.touching(connection, &[one, other]);
             }
-            self.stage.checkers.touching(connection, &touching);
             if !self.nodes[index].has_beat(now, connection) {
                 self.stage.checkers.without_beat(connection, index);
             }

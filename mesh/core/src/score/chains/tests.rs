@@ -62,6 +62,12 @@ fn ranked(relays: &[Candidate<'static>]) -> Vec<Ranked> {
     rank(&question(), Policy::default().weights(ChannelClass::Interactive), relays, 64)
 }
 
+fn all_together(row: &[&Measured]) -> Measured {
+    let begin = (NOBODY, Some(0));
+    let add = |(so_far, last), next: &&Measured| (together(&so_far, last, next), next.rtt_us);
+    row.iter().fold(begin, add).0
+}
+
 #[test]
 fn measurements_come_together_over_the_relays_of_a_chain() {
     let of = |change: fn(&mut Measured)| {
@@ -85,17 +91,17 @@ fn measurements_come_together_over_the_relays_of_a_chain() {
         bandwidth_kbps: Some(50),
         failures: 3,
     };
-    assert_eq!(together(&[&first, &second]), expected);
-    assert_eq!(together(&[&first]), first);
+    assert_eq!(all_together(&[&first, &second]), expected);
+    assert_eq!(all_together(&[&first]), first);
     let greatest = of(|it| {
         (it.rtt_us, it.loss_ppm, it.reliability) = (Some(u32::MAX), Some(u32::MAX), Some(u16::MAX));
         it.failures = u8::MAX;
     });
-    let most = together(&[&greatest, &greatest, &greatest]);
+    let most = all_together(&[&greatest, &greatest, &greatest]);
     assert_eq!((most.rtt_us, most.loss_ppm), (Some(u32::MAX), Some(1_000_000)));
     assert_eq!((most.reliability, most.failures), (Some(1_000), u8::MAX));
     let unknown = of(|it| *it = Measured::default());
-    let half = together(&[&first, &unknown]);
+    let half = all_together(&[&first, &unknown]);
     assert_eq!(half, Measured { failures: 1, ..Measured::default() });
 }
 
@@ -187,7 +193,52 @@ fn any_relay() -> impl Strategy<Value = Candidate<'static>> {
     )
 }
 
+/// What a chain comes to when nothing of it is known from another one.
+fn total_by_itself(chain: &[&Candidate<'_>], weights: &Weights) -> u16 {
+    let parts = chain.iter().map(|relay| Parts::of(&question(), relay));
+    let worst = parts.reduce(|worst, parts| worst.worst(&parts)).unwrap();
+    let measured: Vec<_> = chain.iter().map(|relay| &relay.measured).collect();
+    let parts = worst.worst(&worst.measured(&all_together(&measured)));
+    let beyond = u16::try_from(chain.len() - 1).unwrap();
+    weights.total(&parts).saturating_sub(beyond * HOP_PENALTY)
+}
+
+/// Of all chains of these relays with so many in each, those that are kept.
+fn kept_of_all(relays: &[Candidate<'_>], length: usize, most: usize) -> Vec<RankedChain> {
+    let policy = Policy::default();
+    let weights = policy.weights(ChannelClass::Interactive);
+    let admitted = relays.iter().filter(|relay| question().excludes(relay).is_none());
+    let mut all = Vec::from([Vec::new()]);
+    for _ in 0..length {
+        let longer = |chain: &Vec<_>, relay| [&chain[..], &[relay]].concat();
+        let ends = all.iter().flat_map(|chain| admitted.clone().map(move |it| longer(chain, it)));
+        all = ends.collect();
+    }
+    all.retain(|chain| chain.iter().map(|it| it.node).collect::<BTreeSet<_>>().len() == length);
+    let nodes = |chain: &[&Candidate<'_>]| chain.iter().map(|it| it.node).collect::<Vec<_>>();
+    all.sort_by_key(|chain| (Reverse(total_by_itself(chain, weights)), nodes(chain)));
+    let mut kept: Vec<RankedChain> = Vec::new();
+    for chain in all {
+        let alike = kept.iter().filter(|one| one.chain.first() == chain[0].node).count();
+        if alike < MAX_WITH_ONE_FIRST && kept.len() < most {
+            let total = total_by_itself(&chain, weights);
+            kept.push(RankedChain { chain: Chain::new(&nodes(&chain)).unwrap(), total });
+        }
+    }
+    kept
+}
+
 proptest! {
+    #[test]
+    fn no_chain_is_worth_something_else_than_by_itself_and_the_best_are_found(
+        mut relays in prop::collection::vec(any_relay(), 0..MAX_RELAYS),
+    ) {
+        relays.sort_by_key(|relay| relay.node);
+        relays.dedup_by_key(|relay| relay.node);
+        let expected = MAX_CHAINS.map(|(length, most)| kept_of_all(&relays, length, most)).concat();
+        prop_assert_eq!(searched(&relays), expected);
+    }
+
     #[test]
     fn chains_hold_nobody_twice_nobody_unauthorised_and_are_worth_less_than_each_relay(
         mut relays in prop::collection::vec(any_relay(), 0..12),

@@ -38,6 +38,7 @@ fn what_is_kept_is_what_would_be_decided_anew() {
         (0..60).map(|number| known(&view, number, 3_000 * number as u32, 1_000)).collect();
     let mut decisions = Decisions::default();
     decisions.know(measured.clone());
+    let measured = Known::from(measured);
     for target in (900..920).chain(900..920) {
         let (known, policy) = (&measured, &Policy::default());
         let Asked { organization, class, purpose, .. } = asked(target);
@@ -129,7 +130,7 @@ fn what_is_measured_of_others_than_relays_takes_nothing() {
 }
 
 /// Of one relay at a time: nothing, or a round trip, a reliability, and the end of a certificate.
-type Known = Option<(u32, u16, i64)>;
+type Told = Option<(u32, u16, i64)>;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -161,7 +162,7 @@ fn know(
     view: &View,
     measured: &mut BTreeMap<NodeId, Candidate<'static>>,
     number: u128,
-    change: Known,
+    change: Told,
 ) {
     let Some((rtt_us, reliability, until)) = change else {
         measured.remove(&relay(number));

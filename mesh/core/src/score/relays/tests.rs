@@ -1,11 +1,15 @@
 #![allow(clippy::unwrap_used)]
-use std::{cmp::Reverse, collections::BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
+use proptest::prelude::*;
 use rap_proto::{
-    ClusterId, Digest, NodeRole,
+    ClusterId, Digest, NodeRole, Preference,
     bandwidth::Bandwidth,
     snapshot::{
-        Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
+        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
     },
 };
 
@@ -31,6 +35,20 @@ pub(in crate::score) fn view_of(relays: u128, denied: &[NodeId]) -> View {
 }
 
 fn placed(relays: u128, denied: &[NodeId], places: Places) -> View {
+    assigned(relays, denied, places, |_| vec![scope(NodeRole::RelayNode, None)])
+}
+
+fn scope(role: NodeRole, organization: Option<OrganizationId>) -> RoleScope {
+    RoleScope { role, organizations: organization.map(|one| BTreeSet::from([one])) }
+}
+
+/// With these roles of each relay.
+fn assigned(
+    relays: u128,
+    denied: &[NodeId],
+    places: Places,
+    roles: impl Fn(u128) -> Vec<RoleScope>,
+) -> View {
     let at = Timestamp::from_unix_millis(1_000);
     let manifest = Manifest {
         cluster: ClusterId::from_u128(1),
@@ -45,7 +63,7 @@ fn placed(relays: u128, denied: &[NodeId], places: Places) -> View {
     let peer = |number| Peer {
         node: relay(number),
         key: Digest::of(&number.to_be_bytes()),
-        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
+        roles: roles(number),
         addresses: Vec::new(),
     };
     let assignment = Assignment {
@@ -90,14 +108,14 @@ pub(in crate::score) fn known(
     (relay(number), candidate)
 }
 
-fn question<'a>(
-    view: &'a View,
-    known: &'a BTreeMap<NodeId, Candidate<'static>>,
-    policy: &'a Policy,
-) -> RelayQuestion<'a> {
+fn question<'a>(view: &'a View, known: &'a Known, policy: &'a Policy) -> RelayQuestion<'a> {
     let now = Timestamp::from_unix_millis(2_000);
     let (organization, class) = (ACME, ChannelClass::Interactive);
     RelayQuestion { view, known, policy, organization, class, purpose: Use::New, now }
+}
+
+fn known_of(known: impl IntoIterator<Item = (NodeId, Candidate<'static>)>) -> Known {
+    known.into_iter().collect::<BTreeMap<_, _>>().into()
 }
 
 fn nodes(order: Vec<Ranked>) -> Vec<NodeId> {
@@ -109,7 +127,7 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
     let view = view(&[relay(2)]);
     let policy = Policy::default();
     // The best of all is denied, and one that was measured is no relay any more.
-    let known = BTreeMap::from([
+    let known = known_of([
         known(&view, 2, 10, 1_000),
         known(&view, 5, 2_000, 1_000),
         known(&view, 6, 200_000, 100),
@@ -124,7 +142,7 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
 #[test]
 fn what_runs_goes_on_over_a_relay_whose_certificate_was_another_one_by_now() {
     let (view, policy) = (view(&[]), Policy::default());
-    let known = BTreeMap::from([known(&view, 5, 2_000, 1_000)]);
+    let known = known_of([known(&view, 5, 2_000, 1_000)]);
     let later = Timestamp::from_unix_millis(5_001);
     let new = RelayQuestion { now: later, ..question(&view, &known, &policy) };
     assert!(!nodes(new.scores().order(TARGET)).contains(&relay(5)));
@@ -143,7 +161,7 @@ fn the_view_alone_says_over_whom_a_lane_may_lead() {
 
 #[test]
 fn chains_are_made_of_the_first_relays_of_an_order_alone() {
-    let (view, known, policy) = (view_of(1_000, &[relay(2)]), BTreeMap::new(), Policy::default());
+    let (view, known, policy) = (view_of(1_000, &[relay(2)]), Known::default(), Policy::default());
     let question = question(&view, &known, &policy);
     let order = question.scores().order(TARGET);
     let chains = question.chains(&order);
@@ -157,7 +175,7 @@ fn chains_are_made_of_the_first_relays_of_an_order_alone() {
 
 #[test]
 fn relays_of_the_same_worth_share_the_targets() {
-    let (view, known, policy) = (view(&[]), BTreeMap::new(), Policy::default());
+    let (view, known, policy) = (view(&[]), Known::default(), Policy::default());
     let question = question(&view, &known, &policy);
     let first = |target| question.scores().order(NodeId::from_u128(target))[0].node;
     let firsts: BTreeSet<NodeId> = (1_000..1_064).map(first).collect();
@@ -170,7 +188,7 @@ fn relays_of_the_same_worth_share_the_targets() {
 fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
     let policy = Policy::default();
     let mut view = view(&[]);
-    let known = BTreeMap::from([known(&view, 1, 1_000, 1_000)]);
+    let known = known_of([known(&view, 1, 1_000, 1_000)]);
     let mut question = question(&view, &known, &policy);
     question.now = Timestamp::from_unix_millis(6_000);
     let finding = |question: &RelayQuestion<'_>| {
@@ -192,7 +210,7 @@ fn an_order_is_bounded_and_holds_the_best() {
     let many = MAX_ORDERED as u128 + 40;
     let view = view_of(many, &[]);
     let known = (0..many).map(|number| known(&view, number, 1_000 * number as u32, 1_000));
-    let known: BTreeMap<_, _> = known.collect();
+    let known = known_of(known);
     let policy = Policy::default();
     let order = question(&view, &known, &policy).scores().order(TARGET);
     assert_eq!(order.len(), MAX_ORDERED);
@@ -209,7 +227,7 @@ fn an_order_is_bounded_and_holds_the_best() {
 /// The relays in their order, when the snapshot says this of places and nothing was measured.
 fn order_of(places: &[(NodeId, Place)]) -> Vec<Ranked> {
     let view = placed(8, &[], Places { nodes: places.iter().cloned().collect() });
-    let (known, policy) = (BTreeMap::new(), Policy::default());
+    let (known, policy) = (Known::default(), Policy::default());
     let question = RelayQuestion {
         view: &view,
         known: &known,
@@ -250,5 +268,104 @@ fn a_preferred_relay_comes_first_and_one_that_is_avoided_or_draining_last() {
     for place in [preferring(Preference::Avoided), draining] {
         let order = order_of(&[(relay(6), place.clone())]);
         assert_eq!(order.last().unwrap().node, relay(6), "{place:?}");
+    }
+}
+
+/// What is known of a relay: its identity, the end of its certificate, measurements.
+fn any_known() -> impl Strategy<Value = (NodeId, Candidate<'static>)> {
+    let options = any::<(Option<u32>, Option<u32>, Option<u16>, Option<u16>, Option<u32>, u8)>();
+    let until = prop::option::of(1_000..3_000_i64);
+    (0..44_u128, any::<bool>(), until, options).prop_map(|(number, proven, until, options)| {
+        let (rtt_us, loss_ppm, reliability, load, bandwidth_kbps, failures) = options;
+        let measured = Measured { rtt_us, loss_ppm, reliability, load, bandwidth_kbps, failures };
+        let candidate = Candidate {
+            node: relay(number),
+            cluster: ClusterId::from_u128(1),
+            identity: if proven { Identity::Proven } else { Identity::Listed },
+            certificate_until: until.map(Timestamp::from_unix_millis),
+            roles: Vec::new().into(),
+            authority_epoch: 1,
+            region: None,
+            preference: Preference::Neutral,
+            measured,
+        };
+        (relay(number), candidate)
+    })
+}
+
+fn any_place() -> impl Strategy<Value = (NodeId, Place)> {
+    let regions = prop::option::of(prop::sample::select(vec!["eu-west", "eu-north", "us-east"]));
+    let preferences = [Preference::Avoided, Preference::Neutral, Preference::Preferred];
+    let preferences = prop::sample::select(preferences.to_vec());
+    // The node itself, which is the first of them, and its relays.
+    (0..41_u128, regions, preferences, any::<bool>()).prop_map(
+        |(number, region, preference, draining)| {
+            let node = number.checked_sub(1).map_or(NodeId::from_u128(1), relay);
+            let region = region.map(|name| name.parse().unwrap());
+            (node, Place { region, preference, draining })
+        },
+    )
+}
+
+/// Of every kind of relay some.
+fn some_roles(number: u128) -> Vec<RoleScope> {
+    let relay = |organization| scope(NodeRole::RelayNode, organization);
+    match number % 4 {
+        0 => vec![relay(None)],
+        1 => vec![relay(None), scope(NodeRole::EntryNode, None)],
+        2 => vec![relay(Some(ACME))],
+        _ => vec![relay(Some(OrganizationId::from_u128(7)))],
+    }
+}
+
+/// What is found when each is looked at by itself, the best first.
+fn found_one_by_one(question: &RelayQuestion<'_>) -> Vec<Ranked> {
+    let scored = question.explain().into_iter().filter_map(|one| match one.finding {
+        Finding::Scored { total, .. } => Some(Ranked { node: one.node, total }),
+        Finding::Excluded(_) => None,
+    });
+    scored.collect()
+}
+
+/// All of them sorted, with nothing left out before.
+fn ordered_plainly(mut all: Vec<Ranked>, own: NodeId, target: NodeId) -> Vec<Ranked> {
+    let spread = Spread::new(own, target);
+    all.retain(|relay| relay.node != target);
+    all.sort_by_key(|relay| (Reverse(worth(relay.total)), spread.rank(relay.node), relay.node));
+    all.truncate(MAX_ORDERED);
+    all
+}
+
+proptest! {
+    #[test]
+    fn scores_are_what_each_relay_by_itself_comes_to(
+        places in prop::collection::vec(any_place(), 0..60),
+        before in prop::collection::vec(any_known(), 0..60),
+        after in prop::collection::vec(any_known(), 0..60),
+        class in prop::sample::select(ChannelClass::ALL.to_vec()),
+        running in any::<bool>(),
+        isolated in any::<bool>(),
+        target in 0..40_u128,
+    ) {
+        let places = Places { nodes: places.into_iter().collect() };
+        let mut view = assigned(40, &[relay(7)], places, some_roles);
+        if isolated {
+            view.authority = Authority::Isolated { since: Timestamp::default() };
+        }
+        let (mut known, policy) = (known_of(before), Policy::default());
+        let purpose = if running { Use::Running } else { Use::New };
+        let mut scores =
+            RelayQuestion { class, purpose, ..question(&view, &known, &policy) }.scores();
+        let changed = known.learn(after.into_iter().collect());
+        let question = RelayQuestion { class, purpose, ..question(&view, &known, &policy) };
+        question.rescore(&mut scores, &changed);
+        for scores in [scores, question.scores()] {
+            let expected = found_one_by_one(&question);
+            let mut found = scores.relays.clone();
+            found.sort_by_key(|ranked| (Reverse(ranked.total), ranked.node));
+            prop_assert_eq!(&found, &expected);
+            let expected = ordered_plainly(expected, view.node, relay(target));
+            prop_assert_eq!(scores.order(relay(target)), expected);
+        }
     }
 }
