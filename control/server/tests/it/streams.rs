@@ -19,7 +19,7 @@ use rap_events::{
     organization::{OrganizationEvent, OrganizationSuspended},
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, OrganizationId};
+use rap_proto::{CommandId, Digest, OrganizationId, api::EventId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -227,5 +227,5 @@ async fn a_client_that_never_reads_is_cut_off_and_one_that_comes_back_misses_not
 }
 
 fn position(id: &str) -> u64 {
-    id.split_once(':').unwrap().1.parse().unwrap()
+    id.parse::<EventId>().unwrap().position
 }
