@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_proto::api::{AuditEvent, Problem, ProblemCode};
+use rap_proto::api::{AuditEvent, EventId, Problem, ProblemCode};
 use reqwest::{Method, header};
 
 use super::{Api, decode, transport};
@@ -30,9 +30,16 @@ pub(crate) struct Events<'a> {
 }
 
 impl Api {
-    /// Follows the log after `last_id`, which is `<cluster>:<position>`.
-    pub(crate) fn events(&self, last_id: String, query: Vec<(&'static str, String)>) -> Events<'_> {
-        Events { api: self, last_id, query, response: None, buffer: Vec::new(), failures: 0 }
+    /// Follows the log behind `last`; from the first message on, behind whatever id came with the last one.
+    pub(crate) fn events(&self, last: &EventId, query: Vec<(&'static str, String)>) -> Events<'_> {
+        Events {
+            api: self,
+            last_id: last.to_string(),
+            query,
+            response: None,
+            buffer: Vec::new(),
+            failures: 0,
+        }
     }
 }
 
@@ -145,7 +152,13 @@ async fn refused(response: reqwest::Response) -> Failure {
     }
     match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) if problem.code() == Some(ProblemCode::PositionTooOld) => {
-            Failure::from(problem).hint("start again without --since, or from a later time")
+            let hint = match problem.rule.as_deref() {
+                Some("last_event_id") => {
+                    "the control plane's database lost events: read anew with --since, from before them"
+                }
+                _ => "start again without --since, or from a later time",
+            };
+            Failure::from(problem).hint(hint)
         }
         Ok(problem) => problem.into(),
         Err(_) => Failure::unavailable(format!("the control plane answered {status}")),

@@ -20,7 +20,7 @@ use rap_proto::{
 };
 use serde_json::Value;
 
-pub use window::{EventWindow, MAX_WINDOW_BYTES, MAX_WINDOW_EVENTS, Shown, Taken};
+pub use window::{EventWindow, MAX_WINDOW_BYTES, MAX_WINDOW_EVENTS, Seen, Shown, Taken};
 
 use crate::{
     authorization::{Action, Principal, Target, authorize},

@@ -10,10 +10,11 @@ use std::{
 
 use bytes::Bytes;
 use rap_bus::Bus;
-use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State};
+use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State, audit::Seen};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_proto::{
-    IncarnationId, NodeId, ReplicaId, Timestamp, bus::ControlBody, observation::LogRefusal,
+    Digest, IncarnationId, NodeId, ReplicaId, Timestamp, api::EventId, bus::ControlBody,
+    observation::LogRefusal,
 };
 use tokio::sync::watch;
 
@@ -99,6 +100,8 @@ pub(crate) struct Foundations {
     pub(crate) incarnation: IncarnationId,
     pub(crate) healthy: watch::Receiver<bool>,
     pub(crate) states: watch::Receiver<Arc<State>>,
+    /// Of the last event that the first of these was folded from.
+    pub(crate) leaf: Option<Digest>,
     pub(crate) limits: Limits,
 }
 
@@ -120,9 +123,11 @@ impl App {
             incarnation,
             healthy,
             states,
+            leaf,
             limits,
         } = foundations;
-        let feed = Arc::new(Feed::new(states.borrow().position(), limits.streams));
+        let seen = Seen { position: states.borrow().position(), leaf };
+        let feed = Arc::new(Feed::new(seen, limits.streams));
         let subjects = Subjects::new(subjects, &custody.wrapping_key());
         let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
         Self {
@@ -160,6 +165,12 @@ impl App {
             refuted: OnceLock::new(),
             halted: OnceLock::new(),
         }
+    }
+
+    /// By which whoever follows the log says how far it was.
+    pub(crate) fn event_id(&self, Seen { position, leaf }: Seen) -> EventId {
+        let imprint = leaf.map(|leaf| self.custody.derivation.imprint(&leaf));
+        EventId { cluster: self.custody.cluster, position, imprint }
     }
 
     /// Proven by a tree head that a node presented: nothing more is built upon this log.

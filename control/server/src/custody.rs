@@ -23,6 +23,7 @@ use rap_bus::NatsAuthority;
 use rap_pki::{ClusterAuthority, pem};
 use rap_proto::{
     ClusterId, CommandId, Digest, Timestamp,
+    api::Imprint,
     key::LocalKey,
     secret::{Secret, SecretKind},
 };
@@ -81,6 +82,15 @@ impl DerivationKey {
     pub(crate) fn request_hash(&self, parts: &[&[u8]]) -> Digest {
         let inner = Digest::of_parts(parts);
         Digest::of_parts(&[b"rap request hash v1", &self.0, inner.as_bytes()])
+    }
+
+    /// What a client is told of an event that it may not see. Keyed, because who guesses what the
+    /// event is could look whether it is that.
+    pub(crate) fn imprint(&self, leaf: &Digest) -> Imprint {
+        let digest = Digest::of_parts(&[b"rap event imprint v1", &self.0, leaf.as_bytes()]);
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&digest.as_bytes()[..8]);
+        Imprint::from_bytes(bytes)
     }
 }
 
@@ -276,6 +286,18 @@ mod tests {
             let mode = entry.unwrap().metadata().unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600);
         }
+    }
+
+    #[test]
+    fn the_same_event_has_another_imprint_in_another_cluster() {
+        let [leaf, other] = [b"one", b"two"].map(|bytes| Digest::of(bytes));
+        let [here, there] = [[1; 32], [2; 32]].map(DerivationKey);
+        assert_eq!(here.imprint(&leaf), here.imprint(&leaf));
+        assert_ne!(here.imprint(&leaf), here.imprint(&other));
+        assert_ne!(here.imprint(&leaf), there.imprint(&leaf));
+        // Nor is it a part of what the tree shows.
+        let imprint = here.imprint(&leaf).to_string();
+        assert!(!leaf.to_string().contains(&imprint));
     }
 
     #[test]

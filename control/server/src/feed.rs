@@ -22,10 +22,10 @@ use std::{
 use bytes::Bytes;
 use rap_control_core::{
     access::Words,
-    audit::{Audience, EventWindow, Shown, Taken},
+    audit::{Audience, EventWindow, Seen, Shown, Taken},
 };
 use rap_events::StreamId;
-use rap_proto::{OrganizationId, UserId};
+use rap_proto::{Digest, OrganizationId, UserId};
 use tokio::sync::{Notify, Semaphore};
 
 pub(crate) use seat::Seat;
@@ -85,10 +85,10 @@ pub(crate) fn pace(followers: usize) -> Duration {
 }
 
 impl Feed {
-    /// Begins behind `position`, with nobody.
-    pub(crate) fn new(position: u64, limits: StreamLimits) -> Self {
+    /// Begins behind what was seen, with nobody.
+    pub(crate) fn new(seen: Seen, limits: StreamLimits) -> Self {
         let shared = Shared {
-            window: EventWindow::new(position),
+            window: EventWindow::new(seen),
             followers: BTreeMap::new(),
             topics: BTreeMap::new(),
             users: BTreeMap::new(),
@@ -114,10 +114,10 @@ impl Feed {
 
     /// Where the next read of the log begins; `None` when everything up to `folded` was published.
     /// Without followers nothing is read: the window begins anew.
-    pub(crate) fn next_after(&self, folded: u64) -> Option<u64> {
+    pub(crate) fn next_after(&self, folded: Seen) -> Option<Seen> {
         let mut shared = self.lock();
         let end = shared.window.end();
-        if end >= folded {
+        if end.position >= folded.position {
             return None;
         }
         if shared.followers.is_empty() {
@@ -147,8 +147,18 @@ impl Feed {
     }
 
     /// The audience's next events, if the window has them.
-    pub(crate) fn take(&self, audience: Audience, after: u64, most: usize) -> Taken<Bytes> {
+    pub(crate) fn take(&self, audience: Audience, after: Seen, most: usize) -> Taken<Bytes> {
         self.lock().window.take(audience, after, most)
+    }
+
+    /// The last event that was published: the projections have folded it.
+    pub(crate) fn end(&self) -> Seen {
+        self.lock().window.end()
+    }
+
+    /// What stands at a position, if the window knows.
+    pub(crate) fn leaf_at(&self, position: u64) -> Option<Digest> {
+        self.lock().window.leaf_at(position)
     }
 
     /// Ends every stream, and begins no other.

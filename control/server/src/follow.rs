@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use rap_control_core::Corrupt;
+use rap_control_core::{Corrupt, audit::Seen};
 use rap_events::{Envelope, Log, entry, log::ReadError};
 use rap_proto::Digest;
 use tokio::time::timeout;
@@ -34,18 +34,9 @@ pub(crate) enum NotFollowed {
 }
 
 impl Follower {
-    pub(crate) const fn behind(position: u64) -> Self {
-        Self { position, leaf: None }
-    }
-
-    /// Behind an event that is known already.
-    pub(crate) const fn behind_known(position: u64, leaf: Option<Digest>) -> Self {
+    /// Behind an event, which may be known already.
+    pub(crate) const fn behind(Seen { position, leaf }: Seen) -> Self {
         Self { position, leaf }
-    }
-
-    /// Of the last event that was read.
-    pub(crate) const fn position(&self) -> u64 {
-        self.position
     }
 
     /// The next events, at least one and no more than `most` or [`MAX_BATCH`]; waits for them.
@@ -81,6 +72,37 @@ impl Follower {
         events.remove(0);
         Ok(events)
     }
+}
+
+/// The events behind `after`, one at least and no more than `most` or [`MAX_BATCH`], and none beyond
+/// `through`: of a log in which both stand. Nothing is waited for: `through` was seen there.
+pub(crate) async fn between(
+    log: &dyn Log,
+    after: Seen,
+    through: Seen,
+    most: usize,
+) -> Result<Vec<Envelope>, NotFollowed> {
+    let room = usize::try_from(through.position.saturating_sub(after.position));
+    let most = room.unwrap_or(MAX_BATCH).min(most).min(MAX_BATCH);
+    if most == 0 {
+        return Ok(Vec::new());
+    }
+    let events = Follower::behind(after).read(log, most).await?;
+    // Asked after the events were read: where the later one stands, everything before it does.
+    let stands = match events.last() {
+        Some(last) if last.position == through.position => Some(entry::leaf(last)),
+        _ => leaf_at(log, through.position).await?,
+    };
+    if events.is_empty() || stands.is_none() || through.leaf.is_some() && stands != through.leaf {
+        return Err(Corrupt::Replaced { position: through.position }.into());
+    }
+    Ok(events)
+}
+
+/// What stands at a position, as this release makes a leaf of it: what it is compared with was made alike.
+pub(crate) async fn leaf_at(log: &dyn Log, position: u64) -> Result<Option<Digest>, ReadError> {
+    let Some(before) = position.checked_sub(1) else { return Ok(None) };
+    Ok(log.read(before, 1).await?.first().map(entry::leaf))
 }
 
 #[cfg(test)]

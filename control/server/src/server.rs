@@ -202,6 +202,7 @@ async fn run(
         incarnation: IncarnationId::new(clock::now(), clock::random()),
         healthy,
         states,
+        leaf: source.leaf(),
         limits: options.limits,
     }));
     let desks = Desks {

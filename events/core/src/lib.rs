@@ -39,6 +39,8 @@ pub mod pool;
 pub mod resource;
 pub mod sensitive;
 pub mod session;
+#[cfg(any(test, feature = "conformance"))]
+pub mod tapped;
 pub mod tree;
 pub mod user;
 pub mod vpn_connection;

@@ -51,7 +51,7 @@
 //! | `GET`, `POST /projections/rebuild` | | [`Rebuild`]: of the replica that answers |
 //! | `GET /log/keys`, `GET /log/heads`, `GET /log/proof/{position}` | | [`LogKeys`], [`SealedHead`], [`Inclusion`] |
 //! | `GET /log/checkpoint`, `GET /log/tile/{tile}`, `GET /log/payloads/{tile}` | | C2SP `tlog-tiles`, and bundles of payloads |
-//! | `GET /events` | | server-sent [`AuditEvent`]s, `id: <cluster>:<position>`, and [`AvailabilityChanged`] |
+//! | `GET /events` | | server-sent [`AuditEvent`]s with an [`EventId`], and [`AvailabilityChanged`] |
 //! | `GET /openapi.json` | | this, as OpenAPI 3.1 |
 //!
 //! Lists take [`PageQuery`]; `GET /sessions` and `GET /audit` also `organization`, and `GET /audit`
@@ -62,6 +62,7 @@ mod account;
 mod audit;
 mod bandwidth;
 mod carriers;
+mod event_id;
 mod explained;
 mod leases;
 mod node;
@@ -81,6 +82,7 @@ pub use account::*;
 pub use audit::*;
 pub use bandwidth::*;
 pub use carriers::*;
+pub use event_id::*;
 pub use explained::*;
 pub use leases::*;
 pub use node::*;

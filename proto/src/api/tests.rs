@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{Name, OrganizationId};
+use crate::{ClusterId, Name, OrganizationId};
 
 #[test]
 fn every_problem_has_a_status_of_failure_and_finds_its_code_again() {
@@ -13,6 +13,42 @@ fn every_problem_has_a_status_of_failure_and_finds_its_code_again() {
     let mut unknown = Problem::new(ProblemCode::Internal, "detail");
     unknown.kind = format!("{}_of_a_newer_server", unknown.kind).into();
     assert_eq!(unknown.code(), None);
+}
+
+#[test]
+fn an_events_id_is_read_as_it_was_written_with_an_imprint_and_without() {
+    let cluster = ClusterId::from_u128(3);
+    let alone = EventId::at(cluster, 41);
+    let imprint = Imprint::from_bytes([0x00, 0x1f, 2, 3, 4, 5, 6, 0xff]);
+    let whole = EventId { imprint: Some(imprint), ..alone };
+    let text = "00000000-0000-0000-0000-000000000003:41";
+    for (id, text) in [(alone, text.to_owned()), (whole, format!("{text}:001f0203040506ff"))] {
+        assert_eq!((id.to_string(), text.parse()), (text.clone(), Ok(id)));
+    }
+}
+
+#[test]
+fn what_is_no_events_id_is_refused() {
+    let cluster = "00000000-0000-0000-0000-000000000003";
+    for rest in [
+        "",
+        ":",
+        ":-1",
+        ":18446744073709551616",
+        ":41:",
+        ":41:001f0203040506f",
+        ":41:001f0203040506ff0",
+        ":41:001F0203040506FF",
+        ":41:+01f0203040506ff",
+        ":41:001f0203040506ff:",
+        "::001f0203040506ff",
+    ] {
+        let text = format!("{cluster}{rest}");
+        assert_eq!(text.parse::<EventId>(), Err(ParseEventIdError), "{text}");
+    }
+    for text in ["", ":41", "nonsense", "0:41"] {
+        assert_eq!(text.parse::<EventId>(), Err(ParseEventIdError), "{text}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod prove;
 mod rebuild;
 mod verify;
 
-use rap_proto::api::{AuditActor, AuditEvent, Cluster, MAX_PAGE_SIZE, Page, Replay};
+use rap_proto::api::{AuditActor, AuditEvent, Cluster, EventId, MAX_PAGE_SIZE, Page, Replay};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::verify::Demands;
@@ -115,7 +115,7 @@ async fn log(
         };
         last = printed.unwrap_or(last);
     }
-    let mut events = api.events(format!("{}:{last}", cluster.id), filter);
+    let mut events = api.events(&EventId::at(cluster.id, last), filter);
     loop {
         let event = tokio::select! {
             event = events.next() => event?,

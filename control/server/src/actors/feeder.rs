@@ -9,18 +9,18 @@ use std::{sync::Arc, time::Duration};
 use actix::{Actor, ActorContext as _, ActorFutureExt as _, AsyncContext as _, Context};
 use rap_control_core::{
     Corrupt, State,
-    audit::{self, Audience, Shown},
+    audit::{self, Audience, Seen, Shown},
 };
 use rap_events::{Envelope, Log, aggregate::EventError, entry, log::ReadError};
-use rap_proto::Digest;
 
 use crate::{
     actors::words,
     app::App,
     feed::{Fed, Feed, pace},
-    follow::{Follower, MAX_BATCH, NotFollowed},
+    follow::{self, MAX_BATCH, NotFollowed},
     http::events::message,
     living::Living,
+    source::Source,
 };
 
 /// How long to wait after the log could not be read.
@@ -76,9 +76,8 @@ impl Actor for Feeder {
 /// Goes on until there are no more states, an event is not to be understood, or the log went back.
 async fn run(app: Arc<App>, living: Arc<Living>) {
     let mut states = app.states();
-    let mut reader = Reader::default();
     loop {
-        match advance(&app, &living, &mut reader).await {
+        match advance(&app, &living).await {
             Ok(()) => {}
             Err(FeedError::Read(error)) => {
                 tracing::error!(%error, "the event streams are not fed");
@@ -104,9 +103,9 @@ async fn run(app: Arc<App>, living: Arc<Living>) {
 }
 
 /// Publishes everything that was folded and not yet published.
-async fn advance(app: &App, living: &Living, reader: &mut Reader) -> Result<(), FeedError> {
+async fn advance(app: &App, living: &Living) -> Result<(), FeedError> {
     let log = app.log.as_ref();
-    while let Some(events) = reader.next(&app.feed, log, Known::of(living).await).await? {
+    while let Some(events) = next(&app.feed, log, &folded(living).await).await? {
         // Held for a moment only: a state that is held longer must be copied to be folded further.
         let state = app.state();
         let fed = events.into_iter().map(|envelope| render(app, &state, envelope));
@@ -115,59 +114,29 @@ async fn advance(app: &App, living: &Living, reader: &mut Reader) -> Result<(), 
     Ok(())
 }
 
-/// The last event that the projections have folded.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    position: u64,
-    leaf: Option<Digest>,
+/// What the projections have folded. Nothing is folded while it is asked for, and no longer.
+async fn folded(living: &Living) -> Source {
+    living.hold().await.source().clone()
 }
 
-impl Known {
-    async fn of(living: &Living) -> Self {
-        let held = living.hold().await;
-        Self { position: held.position(), leaf: held.source().leaf() }
-    }
-}
-
-/// Follows the log for as long as somebody follows the streams.
-#[derive(Default)]
-struct Reader {
-    /// Where the window ended when somebody came.
-    follower: Option<Follower>,
-}
-
-impl Reader {
-    /// The next events for the window, of a log in which what was folded last still stands; `None`
-    /// when everything up to that was published, or nobody is there.
-    async fn next(
-        &mut self,
-        feed: &Feed,
-        log: &dyn Log,
-        Known { position: folded, leaf }: Known,
-    ) -> Result<Option<Vec<Envelope>>, NotFollowed> {
-        let Some(after) = feed.next_after(folded) else { return Ok(None) };
-        let follower = match &mut self.follower {
-            Some(follower) if follower.position() == after => follower,
-            // The window begins anew, or what was read last was not published.
-            other => other.insert(Follower::behind(after)),
-        };
-        let room = usize::try_from(folded - after).unwrap_or(MAX_BATCH);
-        let events = follower.next(log, room).await?;
-        let stands = match events.last() {
-            Some(last) if last.position == folded => Some(entry::leaf(last)),
-            _ => log.read(folded - 1, 1).await?.first().map(entry::leaf),
-        };
-        if leaf.is_some() && stands != leaf {
-            return Err(Corrupt::Replaced { position: folded }.into());
-        }
-        Ok(Some(events))
-    }
+/// The next events for the window, of a log in which what was folded of it still stands; `None` when
+/// everything that was folded was published, or nobody is there.
+async fn next(
+    feed: &Feed,
+    log: &dyn Log,
+    folded: &Source,
+) -> Result<Option<Vec<Envelope>>, NotFollowed> {
+    let Some(after) = feed.next_after(folded.seen()) else { return Ok(None) };
+    let through = folded.next_step(after.position);
+    follow::between(log, after, through, MAX_BATCH).await.map(Some)
 }
 
 fn render(app: &App, state: &State, envelope: Envelope) -> Result<Fed, EventError> {
+    let leaf = entry::leaf(&envelope);
+    let id = app.event_id(Seen { position: envelope.position, leaf: Some(leaf) });
     let to = |audience| {
         let shown = audit::show_over(state, &envelope, audience)?;
-        Ok(shown.map(|event| message(app.custody.cluster, &event)))
+        Ok(shown.map(|event| message(&id, &event)))
     };
     let to_platform = to(Audience::Platform { everything: true })?.unwrap_or_default();
     let to_organization = match envelope.organization {
@@ -176,7 +145,8 @@ fn render(app: &App, state: &State, envelope: Envelope) -> Result<Fed, EventErro
     };
     let bytes = to_platform.len() + to_organization.as_ref().map_or(0, |text| text.len());
     let Envelope { position, organization, stream, .. } = envelope;
-    Ok(Fed { stream, shown: Shown { position, organization, to_platform, to_organization, bytes } })
+    let shown = Shown { position, leaf, organization, to_platform, to_organization, bytes };
+    Ok(Fed { stream, shown })
 }
 
 #[cfg(test)]

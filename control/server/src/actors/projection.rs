@@ -46,7 +46,7 @@ impl Actor for Projection {
 async fn run(app: Arc<App>, living: Arc<Living>) {
     let mut held = living.hold().await;
     held.begin_anew();
-    let mut follower = Follower::behind_known(held.position(), held.source().leaf());
+    let mut follower = Follower::behind(held.source().seen());
     drop(held);
     let corrupt = loop {
         // The next batch is read only when this one is folded: nothing piles up.

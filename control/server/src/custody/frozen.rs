@@ -35,6 +35,7 @@ fn what_is_derived_is_frozen() {
         ("API token", derivation.secret::<ApiSecret>(command).digest().to_string()),
         ("join token", derivation.secret::<JoinSecret>(command).digest().to_string()),
         ("invitation", derivation.secret::<InviteSecret>(command).digest().to_string()),
+        ("imprint", derivation.imprint(&Digest::of(b"leaf")).to_string()),
         ("tree head", VerifierKey::ed25519(CLUSTER, &custody.head_key()).to_string()),
         ("wrapping key", Digest::of(&*custody.wrapping_key()).to_string()),
         ("NATS operator", format!("{nats:?}")),

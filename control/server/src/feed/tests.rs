@@ -12,7 +12,7 @@ const EVERYTHING: Audience = Audience::Platform { everything: true };
 
 fn feed(open: usize, open_per_user: usize) -> Arc<Feed> {
     let limits = StreamLimits { open, open_per_user, ..StreamLimits::default() };
-    Arc::new(Feed::new(0, limits))
+    Arc::new(Feed::new(Seen::default(), limits))
 }
 
 fn principal(number: u128) -> Principal {
@@ -32,11 +32,12 @@ fn take(feed: &Arc<Feed>, user: u128, audience: Audience) -> Result<Seat, String
 
 /// Events of one stream behind the window's end.
 fn publish(feed: &Feed, count: u64, organization: Option<u128>, stream: &StreamId) {
-    let end = feed.lock().window.end();
+    let end = feed.end().position;
     let events = (end + 1..=end + count).map(|position| Fed {
         stream: stream.clone(),
         shown: Shown {
             position,
+            leaf: Digest::of(&position.to_be_bytes()),
             organization: organization.map(OrganizationId::from_u128),
             to_platform: Bytes::from_static(b"platform"),
             to_organization: organization.map(|_| Bytes::from_static(b"organization")),
@@ -70,8 +71,11 @@ fn wakeups_grow_neither_with_the_events_of_others_nor_with_events_times_follower
     assert_eq!(wakeups(&feed), 12);
     assert!(quiet[6].woken().now_or_never().is_some());
     // The quiet ones are not behind: nothing of theirs was pushed out.
-    let Taken::Events { events, through } = feed.take(of(8), 0, 100) else { panic!("behind") };
-    assert_eq!((events.len(), through), (0, 1_100));
+    let Taken::Events { events, through } = feed.take(of(8), Seen::default(), 100) else {
+        panic!("behind")
+    };
+    assert_eq!((events.len(), through), (0, feed.end()));
+    assert_eq!(through.position, 1_100);
 }
 
 #[test]
@@ -107,10 +111,12 @@ fn places_are_bounded_for_all_and_for_each_user_and_are_given_back() {
 #[test]
 fn without_followers_nothing_is_read_and_a_closed_feed_takes_nobody() {
     let feed = feed(3, 3);
-    assert_eq!(feed.next_after(50), None);
+    let at = |position| Seen { position, leaf: Some(Digest::of(b"leaf")) };
+    assert_eq!(feed.next_after(at(50)), None);
     let seat = take(&feed, 1, EVERYTHING).unwrap();
-    assert_eq!(feed.next_after(50), None);
-    assert_eq!(feed.next_after(60), Some(50));
+    assert_eq!(feed.next_after(at(50)), None);
+    assert_eq!(feed.next_after(at(60)), Some(at(50)));
+    assert_eq!((feed.end(), feed.leaf_at(50)), (at(50), at(50).leaf));
     feed.close();
     assert!(seat.woken().now_or_never().is_some() && feed.is_closed());
     let refused = Seat::take(&feed, &principal(2), EVERYTHING).unwrap_err();

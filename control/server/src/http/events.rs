@@ -1,11 +1,16 @@
 //! `GET /events`: the audit log as it grows, as server-sent events.
 //!
-//! Each message's id is `<cluster>:<position>`; a client that comes back sends it as
+//! Each message's id is an [`EventId`](rap_proto::api::EventId); a client that comes back sends it as
 //! `Last-Event-ID` and misses nothing. Messages come from the window that all streams share; one
 //! that is behind it reads the log page by page until it is not. Either way a stream holds little
 //! ([`MAX_READY_BYTES`], or one event), and takes more only when the client took that.
 //!
+//! A stream goes on only in the log in which what its client saw last still stands: elsewhere it ends,
+//! and its client is told when it comes back.
+//!
 //! Who may see an event is asked for each one, over the projections of that moment.
+
+mod start;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,13 +19,11 @@ use bytes::Bytes;
 use futures_util::stream;
 use rap_control_core::{
     Action, Principal, State, Target,
-    audit::{self, Audience, Taken},
+    audit::{self, Audience, Seen, Taken},
     authorize,
 };
-use rap_proto::{
-    ClusterId,
-    api::{AuditEvent, Problem, ProblemCode},
-};
+use rap_events::entry;
+use rap_proto::api::{AuditEvent, EventId};
 
 use super::{
     call::Call,
@@ -28,7 +31,7 @@ use super::{
     failure::{Failure, invalid},
     words::Telling,
 };
-use crate::{app::App, clock, feed::Seat};
+use crate::{app::App, clock, feed::Seat, follow};
 
 /// The most bytes of messages that are ready for one client; one message above it is ready alone.
 const MAX_READY_BYTES: usize = 16 * 1024;
@@ -60,12 +63,12 @@ struct Subscription {
     principal: Principal,
     audience: Audience,
     seat: Seat,
-    /// Messages with their positions.
-    ready: VecDeque<(u64, Bytes)>,
-    /// The last position that was looked at: everything before it was sent, or is ready.
-    looked: u64,
-    /// The last position of which the client was told.
-    told: u64,
+    /// Messages with the events that they tell of.
+    ready: VecDeque<(Seen, Bytes)>,
+    /// The last event that was looked at: everything before it was sent, or is ready.
+    looked: Seen,
+    /// The last event of which the client was told.
+    told: Seen,
     /// The position of the projections over which the authority was asked for.
     checked: u64,
     /// Of a stream that asked for its organization's words.
@@ -83,7 +86,7 @@ enum Found {
 pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
     let audience = super::audit::audience(&call)?;
     let words = words(&call, audience)?;
-    let position = start(&call).await?;
+    let seen = start::start(&call).await?;
     let principal = call.principal()?.clone();
     let app = Arc::clone(&call.app);
     let mut seat = Seat::take(&app.feed, &principal, audience)?;
@@ -95,9 +98,9 @@ pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
         app,
         principal,
         audience,
-        ready: VecDeque::from([(position, Bytes::from(": the log from here on\n\n"))]),
-        looked: position,
-        told: position,
+        ready: VecDeque::from([(seen, Bytes::from(": the log from here on\n\n"))]),
+        looked: seen,
+        told: seen,
         checked: call.state.position(),
         words,
     };
@@ -128,40 +131,10 @@ fn words(call: &Call, audience: Audience) -> Result<Option<Telling>, Failure> {
 }
 
 /// One message; the same for everybody who sees the event in this form.
-pub(crate) fn message(cluster: ClusterId, event: &AuditEvent) -> Bytes {
+pub(crate) fn message(id: &EventId, event: &AuditEvent) -> Bytes {
     let data = serde_json::to_string(event).expect("every event is expressible in JSON");
-    let (position, name) = (event.position, &event.event_type);
-    Bytes::from(format!("id: {cluster}:{position}\nevent: {name}\ndata: {data}\n\n"))
-}
-
-/// Behind `Last-Event-ID`, or at the present end. What is no id, an id of another log, one from the
-/// future of this one, and one that is too far back get the same answer: begin anew.
-async fn start(call: &Call) -> Result<u64, Failure> {
-    let Some(id) = &call.last_event_id else { return Ok(call.state.position()) };
-    let parsed = id.split_once(':').and_then(|(cluster, position)| {
-        Some((cluster.parse::<ClusterId>().ok()?, position.parse::<u64>().ok()?))
-    });
-    let gone = |rule: &str, detail: &str| {
-        Err(Problem::new(ProblemCode::PositionTooOld, detail).rule(rule).into())
-    };
-    let Some((cluster, position)) = parsed else {
-        return gone("last_event_id", "not an id of this stream");
-    };
-    if cluster != call.app.custody.cluster || !is_past(call, position).await? {
-        return gone("last_event_id", "not a position of this log");
-    }
-    let behind = call.state.position().saturating_sub(position);
-    if behind > call.app.feed.limits().resume_events {
-        let detail = "too far back; read the audit log up to its end, and begin there";
-        return gone("resume_events", detail);
-    }
-    Ok(position)
-}
-
-/// Whether this log came as far as `position`. Another replica may have shown it to the client
-/// before this one folded it, so the log itself is asked.
-async fn is_past(call: &Call, position: u64) -> Result<bool, Failure> {
-    Ok(position <= call.state.position() || position <= call.app.log.head().await?)
+    let name = &event.event_type;
+    Bytes::from(format!("id: {id}\nevent: {name}\ndata: {data}\n\n"))
 }
 
 impl Subscription {
@@ -173,8 +146,8 @@ impl Subscription {
                 self.still_allowed(&state)?;
             }
             drop(state);
-            if let Some((position, message)) = self.ready.pop_front() {
-                self.told = position;
+            if let Some((seen, message)) = self.ready.pop_front() {
+                self.told = seen;
                 return Some(message);
             }
             if let Some(message) = self.word() {
@@ -200,10 +173,12 @@ impl Subscription {
         telling.next(self.app.feed.words(telling.organization))
     }
 
-    /// Takes more from the window, or from the log when the window begins later.
+    /// Takes more from the window, or from the log when the window begins later. The stream ends when
+    /// what was looked at last is of another log than the window.
     async fn look(&mut self) -> Option<Found> {
         match self.app.feed.take(self.audience, self.looked, MAX_READY_BYTES) {
             Taken::Behind => self.read_page().await,
+            Taken::Replaced => None,
             Taken::Events { events, through } => {
                 self.looked = through;
                 self.ready.extend(events);
@@ -212,24 +187,28 @@ impl Subscription {
         }
     }
 
-    /// Reads the log, as far as the projections have folded it. The stream ends when the log
-    /// cannot be read; the client comes back.
+    /// Reads the log, as far as the window goes, if what was looked at last and what was published last
+    /// both stand there. The stream ends when they do not, or when the log cannot be read; the
+    /// client comes back.
     async fn read_page(&mut self) -> Option<Found> {
         let app = Arc::clone(&self.app);
         let _turn = app.feed.page_readers.acquire().await.ok()?;
-        let events = app.log.read(self.looked, MAX_PAGE_EVENTS).await.ok()?;
+        let end = app.feed.end();
+        let events = follow::between(app.log.as_ref(), self.looked, end, MAX_PAGE_EVENTS).await;
+        let events = events.ok()?;
         let state = app.state();
         let mut bytes = 0;
-        for envelope in events.iter().filter(|envelope| envelope.position <= state.position()) {
+        for envelope in &events {
+            let seen = Seen { position: envelope.position, leaf: Some(entry::leaf(envelope)) };
             let shown = audit::show_over(&state, envelope, self.audience).ok()?;
-            if let Some(message) = shown.map(|event| message(app.custody.cluster, &event)) {
+            if let Some(message) = shown.map(|event| message(&app.event_id(seen), &event)) {
                 bytes += message.len();
                 if bytes > MAX_READY_BYTES && !self.ready.is_empty() {
                     break;
                 }
-                self.ready.push_back((envelope.position, message));
+                self.ready.push_back((seen, message));
             }
-            self.looked = envelope.position;
+            self.looked = seen;
         }
         Some(if self.ready.is_empty() { Found::Progress } else { Found::Messages })
     }
@@ -263,7 +242,7 @@ impl Subscription {
     /// Tells how far the log was looked at, so that coming back does not start far behind.
     fn bookmark(&mut self) -> Bytes {
         self.told = self.looked;
-        let id = format!("{}:{}", self.app.custody.cluster, self.looked);
+        let id = self.app.event_id(self.looked);
         Bytes::from(format!("id: {id}\nevent: bookmark\ndata: {{}}\n\n"))
     }
 }

@@ -28,9 +28,9 @@ use super::{
 
 /// A tile's path behind its prefix, as C2SP `tlog-tiles` writes it.
 const TILE_PATTERN: &str = "^(([0-7]|entries)/)?(x[0-9]{3}/)*[0-9]{3}([.]p/[0-9]{1,3})?$";
-/// A cluster and a position.
-const EVENT_ID_PATTERN: &str =
-    "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}:[0-9]{1,18}$";
+/// A cluster, a position, and mostly an imprint.
+const EVENT_ID_PATTERN: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}:\
+     [0-9]{1,18}(:[0-9a-f]{16})?$";
 
 /// The document of all routes under `/api/v1`.
 pub(crate) fn document(endpoints: &[Endpoint]) -> OpenApi {

@@ -30,6 +30,7 @@ mod quotas;
 mod rates;
 mod rebuild;
 mod relay;
+mod replaced;
 mod replicas;
 mod sealer;
 mod servers;

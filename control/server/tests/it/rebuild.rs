@@ -28,7 +28,7 @@ use crate::{
     folds::grow,
     sealer::execute,
     skew::FoldCache,
-    watched::WatchedLog,
+    watched::watched,
     world::{Api, Reply, With, World, fresh_key},
 };
 
@@ -143,7 +143,7 @@ async fn a_repetition_begins_no_other_rebuild() {
 async fn a_rebuild_whose_driver_dies_is_interrupted_and_the_next_one_is_not() {
     let deadly = Arc::new(AtomicBool::new(false));
     let armed = Arc::clone(&deadly);
-    let log = Arc::new(WatchedLog::new(move |after, _| {
+    let log = Arc::new(watched(move |after, _| {
         // Nobody else reads from the beginning.
         assert!(after > 0 || !armed.swap(false, Ordering::Relaxed), "planted");
     }));

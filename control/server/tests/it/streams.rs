@@ -19,7 +19,7 @@ use rap_events::{
     organization::{OrganizationEvent, OrganizationSuspended},
 };
 use rap_pki::tls;
-use rap_proto::{CommandId, Digest, OrganizationId};
+use rap_proto::{CommandId, Digest, OrganizationId, api::EventId};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -30,7 +30,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use uuid::Uuid;
 
 use crate::{
-    watched::WatchedLog,
+    watched::watched,
     world::{Api, World},
 };
 
@@ -148,7 +148,7 @@ async fn two_thousand_share_one_reader_of_the_log_and_those_who_do_not_read_hold
     raise_file_limit(2 * FOLLOWERS as u64 + 500);
     let counted = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&counted);
-    let log = Arc::new(WatchedLog::new(move |_, events| {
+    let log = Arc::new(watched(move |_, events| {
         counter.fetch_add(events.len() as u64, Ordering::Relaxed);
     }));
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
@@ -227,5 +227,5 @@ async fn a_client_that_never_reads_is_cut_off_and_one_that_comes_back_misses_not
 }
 
 fn position(id: &str) -> u64 {
-    id.split_once(':').unwrap().1.parse().unwrap()
+    id.parse::<EventId>().unwrap().position
 }

@@ -8,7 +8,6 @@ use std::sync::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture, future::join};
 use rap_proto::{CommandId, Digest, NodeId};
-use rap_tlog::Frontier;
 use uuid::Uuid;
 
 use super::{
@@ -23,14 +22,12 @@ use crate::{
     },
     join_token::{JoinToken, JoinTokenCommand, JoinTokenEvent, JoinTokenRejection},
     keys,
-    log::{
-        Actor, Append, AppendError, Appended, Envelope, Log, NewEvent, ReadError, StoredCommand,
-    },
+    log::{Actor, Append, AppendError, Appended, Envelope, Log, NewEvent, ReadError},
     log::{MAX_EVENTS_PER_APPEND, StreamWrite},
     memory::MemoryLog,
     node::{Node, NodeCommand, NodeRejection, NodeRequested},
     organization::{Organization, OrganizationCommand, OrganizationRejection},
-    tree::Tree,
+    tapped::{Tap, TappedLog},
 };
 
 fn request(id: u128) -> Request {
@@ -173,7 +170,7 @@ fn append_of(write: StreamWrite) -> Append {
 #[test]
 fn of_two_hosts_with_one_join_token_one_is_enrolled() {
     // Both read the unused token before either appends.
-    let rendezvous = Arc::new(Rendezvous { log: MemoryLog::new(), readers: AtomicUsize::new(0) });
+    let rendezvous = Arc::new(TappedLog { log: MemoryLog::new(), tap: Rendezvous::default() });
     let log = Arc::clone(&rendezvous) as Arc<dyn Log>;
     block_on(create_join_token(log.as_ref()));
     let race = join(enroll(&log, 1, EGRESS), enroll(&log, 2, NodeId::from_u128(50)));
@@ -185,7 +182,7 @@ fn of_two_hosts_with_one_join_token_one_is_enrolled() {
     let events = block_on(log.read(0, 100)).unwrap();
     let types: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
     assert_eq!(types, ["join_token.created", "join_token.used", "node.requested"]);
-    assert!(rendezvous.readers.load(Ordering::SeqCst) >= 2);
+    assert!(rendezvous.tap.readers.load(Ordering::SeqCst) >= 2);
 }
 
 #[test]
@@ -218,7 +215,7 @@ fn a_kept_state_is_folded_on() {
 
 #[test]
 fn too_many_conflicts_are_reported_and_too_much_is_refused() {
-    let scripted = Scripted::new(MAX_CONFLICT_RETRIES + 5, |append, _| {
+    let scripted = Scripted::log(MAX_CONFLICT_RETRIES + 5, |append, _| {
         let stream = append.writes[0].stream.clone();
         Some(Err(AppendError::Conflict { stream, actual: 7 }))
     });
@@ -226,7 +223,7 @@ fn too_many_conflicts_are_reported_and_too_much_is_refused() {
     let contended = block_on(run::<Organization>(&log, &request(1), ACME.uuid(), create()));
     let stream = Organization::stream(ACME.uuid());
     assert_eq!(contended, Err(ExecuteError::Contended { stream }));
-    assert_eq!(scripted.appends.load(Ordering::SeqCst), MAX_CONFLICT_RETRIES + 1);
+    assert_eq!(scripted.tap.appends.load(Ordering::SeqCst), MAX_CONFLICT_RETRIES + 1);
 
     let log = memory();
     let work = |mut unit: Unit| async move {
@@ -242,7 +239,7 @@ fn too_many_conflicts_are_reported_and_too_much_is_refused() {
 #[test]
 fn an_unknown_outcome_is_looked_up() {
     // The connection is lost at the commit that did happen: the command is found.
-    let log: Arc<dyn Log> = Scripted::new(1, |append, log| {
+    let log: Arc<dyn Log> = Scripted::log(1, |append, log| {
         block_on(log.append(append)).unwrap();
         Some(Err(AppendError::OutcomeUnknown))
     });
@@ -250,12 +247,12 @@ fn an_unknown_outcome_is_looked_up() {
     assert_eq!((found.first, found.last), (1, 1));
 
     // It did not happen: the same command is appended again.
-    let log: Arc<dyn Log> = Scripted::new(1, |_, _| Some(Err(AppendError::OutcomeUnknown)));
+    let log: Arc<dyn Log> = Scripted::log(1, |_, _| Some(Err(AppendError::OutcomeUnknown)));
     let stored = block_on(run::<Organization>(&log, &request(1), ACME.uuid(), create())).unwrap();
     assert_eq!((stored.first, stored.replayed), (1, false));
 
     // The log stays mute: the caller is told that only the same id may be tried again.
-    let log: Arc<dyn Log> = Scripted::new(100, |_, _| Some(Err(AppendError::OutcomeUnknown)));
+    let log: Arc<dyn Log> = Scripted::log(100, |_, _| Some(Err(AppendError::OutcomeUnknown)));
     let unknown = block_on(run::<Organization>(&log, &request(1), ACME.uuid(), create()));
     assert_eq!(unknown, Err(ExecuteError::OutcomeUnknown));
 }
@@ -305,43 +302,21 @@ fn commands_can_run_on_any_thread() {
 
 /// Lets the first reads of streams wait for one another, so that two commands decide over the
 /// same state.
+#[derive(Default)]
 struct Rendezvous {
-    log: MemoryLog,
     readers: AtomicUsize,
 }
 
-impl Tree for Rendezvous {
-    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
-        self.log.frontier()
-    }
-
-    fn hashes(
-        &self,
-        level: u8,
-        first: u64,
-        count: u16,
-    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
-        self.log.hashes(level, first, count)
-    }
-}
-
-impl Log for Rendezvous {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        self.log.append(append)
-    }
-
-    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
-        self.log.read(after, limit)
-    }
-
+impl Tap for Rendezvous {
     fn read_stream<'a>(
         &'a self,
+        log: &'a MemoryLog,
         stream: &'a StreamId,
         after_revision: u64,
         limit: usize,
     ) -> BoxFuture<'a, Result<Vec<Envelope>, ReadError>> {
         Box::pin(async move {
-            let events = self.log.read_stream(stream, after_revision, limit).await;
+            let events = log.read_stream(stream, after_revision, limit).await;
             self.readers.fetch_add(1, Ordering::SeqCst);
             let mut yielded = false;
             std::future::poll_fn(|context| {
@@ -355,88 +330,40 @@ impl Log for Rendezvous {
             events
         })
     }
-
-    fn head(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.head()
-    }
-
-    fn wait_beyond(&self, position: u64) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.wait_beyond(position)
-    }
-
-    fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
-        self.log.command(id)
-    }
 }
 
 type Script = Box<dyn Fn(Append, &MemoryLog) -> Option<Result<Appended, AppendError>> + Send>;
 
 /// Answers the first appends by a script, and then as a log should.
 struct Scripted {
-    log: MemoryLog,
     scripted: usize,
     appends: AtomicUsize,
     script: Mutex<Script>,
 }
 
 impl Scripted {
-    fn new(
+    fn log(
         scripted: usize,
         script: impl Fn(Append, &MemoryLog) -> Option<Result<Appended, AppendError>> + Send + 'static,
-    ) -> Arc<Self> {
+    ) -> Arc<TappedLog<Self>> {
         let script = Mutex::new(Box::new(script) as Script);
-        Arc::new(Self { log: MemoryLog::new(), scripted, appends: AtomicUsize::new(0), script })
+        let tap = Self { scripted, appends: AtomicUsize::new(0), script };
+        Arc::new(TappedLog { log: MemoryLog::new(), tap })
     }
 }
 
-impl Tree for Scripted {
-    fn frontier(&self) -> BoxFuture<'_, Result<Frontier, ReadError>> {
-        self.log.frontier()
-    }
-
-    fn hashes(
-        &self,
-        level: u8,
-        first: u64,
-        count: u16,
-    ) -> BoxFuture<'_, Result<Vec<Digest>, ReadError>> {
-        self.log.hashes(level, first, count)
-    }
-}
-
-impl Log for Scripted {
-    fn append(&self, append: Append) -> BoxFuture<'_, Result<Appended, AppendError>> {
+impl Tap for Scripted {
+    fn append<'a>(
+        &'a self,
+        log: &'a MemoryLog,
+        append: Append,
+    ) -> BoxFuture<'a, Result<Appended, AppendError>> {
         let earlier = self.appends.fetch_add(1, Ordering::SeqCst);
         let script = self.script.lock().unwrap();
-        let answer = (earlier < self.scripted).then(|| script(append.clone(), &self.log)).flatten();
+        let answer = (earlier < self.scripted).then(|| script(append.clone(), log)).flatten();
         match answer {
             Some(answer) => std::future::ready(answer).boxed(),
-            None => self.log.append(append),
+            None => log.append(append),
         }
-    }
-
-    fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
-        self.log.read(after, limit)
-    }
-
-    fn read_stream<'a>(
-        &'a self,
-        stream: &'a StreamId,
-        after_revision: u64,
-        limit: usize,
-    ) -> BoxFuture<'a, Result<Vec<Envelope>, ReadError>> {
-        self.log.read_stream(stream, after_revision, limit)
-    }
-
-    fn head(&self) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.head()
-    }
-
-    fn wait_beyond(&self, position: u64) -> BoxFuture<'_, Result<u64, ReadError>> {
-        self.log.wait_beyond(position)
-    }
-
-    fn command(&self, id: CommandId) -> BoxFuture<'_, Result<Option<StoredCommand>, ReadError>> {
-        self.log.command(id)
     }
 }

@@ -1,0 +1,154 @@
+//! Who follows a log that lost its end, and has other events in the place of what was shown.
+
+use rap_events::{Log as _, MemoryLog};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    events::{Message, Subscription, messages, subscribe},
+    streams::burst,
+    world::{Api, World},
+};
+
+/// What stands in the place of what was lost.
+const OTHER: &str = "organization.suspended";
+
+/// Reads on until an organization of this name is created.
+async fn created(stream: &mut Subscription, name: &str) -> Message {
+    loop {
+        let message = stream.next().await.expect("it goes on");
+        if message.event == "organization.created" && message.data["payload"]["name"] == name {
+            return message;
+        }
+    }
+}
+
+async fn create(root: &Api, name: &str) -> Uuid {
+    root.post("/organizations", json!({"name": name})).await.id().parse().unwrap()
+}
+
+/// The other events, as far as `through` and beyond.
+async fn replace(log: &MemoryLog, organization: Uuid, through: u64) {
+    let missing = through + 5 - log.head().await.unwrap();
+    burst(log, organization, usize::try_from(missing).unwrap()).await;
+}
+
+/// The problem of a stream that does not begin.
+async fn refused(world: &World, api: &Api, last: &str) -> Value {
+    let gone = subscribe(world, api, "", Some(last)).await;
+    assert_eq!(gone.status(), 410, "{last}");
+    let problem: Value = serde_json::from_str(&gone.text().await.unwrap()).unwrap();
+    assert_eq!(problem["type"], "urn:rap:problem:position_too_old");
+    problem["rule"].clone()
+}
+
+/// The id as the release before wrote it.
+fn alone(id: &str) -> &str {
+    let (alone, imprint) = id.rsplit_once(':').unwrap();
+    assert_eq!(imprint.len(), 16);
+    alone
+}
+
+/// The id of another event at the same position.
+fn of_another(id: &str) -> String {
+    let (other, digit) = id.split_at(id.len() - 1);
+    format!("{other}{}", if digit == "0" { '1' } else { '0' })
+}
+
+#[tokio::test]
+async fn who_saw_what_a_failover_lost_is_told_and_who_did_not_sees_what_replaced_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let mut stream = messages(subscribe(&world, &root, "", None).await);
+    let organization = create(&root, "kept").await;
+    let kept = created(&mut stream, "kept").await;
+    let standby = world.log.standby();
+    create(&root, "lost").await;
+    let lost = created(&mut stream, "lost").await;
+    world.log.fail_over_to(standby);
+    replace(&world.log, organization, lost.data["position"].as_u64().unwrap()).await;
+    while let Some(message) = stream.next().await {
+        assert_ne!(message.event, OTHER, "of another log than what was shown");
+    }
+
+    // Whoever comes back finds a replica of the log that is left.
+    let token = root.token.unwrap();
+    let (dir, log) = world.stop().await;
+    let world = World::start_over(dir, log).await;
+    let root = world.anonymous().with_token(&token);
+    assert_eq!(refused(&world, &root, &lost.id).await, "last_event_id");
+    let mut stream = messages(subscribe(&world, &root, "", Some(&kept.id)).await);
+    let other = loop {
+        let message = stream.next().await.unwrap();
+        if message.event == OTHER {
+            break message;
+        }
+    };
+    assert!(other.data["position"].as_u64() <= lost.data["position"].as_u64(), "{other:?}");
+    // What names a position alone cannot be told.
+    let unsure = subscribe(&world, &root, "", Some(alone(&lost.id))).await;
+    assert_eq!(messages(unsure).next().await.unwrap().event, OTHER);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_id_means_its_event_in_the_window_and_behind_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let mut stream = messages(subscribe(&world, &root, "", None).await);
+    create(&root, "one").await;
+    create(&root, "two").await;
+    let (one, two) = (created(&mut stream, "one").await, created(&mut stream, "two").await);
+    let token = root.token.unwrap();
+    let check = async |world: &World| {
+        let root = world.anonymous().with_token(&token);
+        assert_eq!(refused(world, &root, &of_another(&one.id)).await, "last_event_id");
+        let nothing = format!("{}:0:0123456789abcdef", world.running.cluster);
+        assert_eq!(refused(world, &root, &nothing).await, "last_event_id");
+        for id in [&one.id, alone(&one.id)] {
+            let mut stream = messages(subscribe(world, &root, "", Some(id)).await);
+            let next = created(&mut stream, "two").await;
+            assert_eq!((next.id, next.data), (two.id.clone(), two.data.clone()));
+        }
+    };
+    check(&world).await;
+    drop(stream);
+    // A replica that starts holds nothing in its window, and says the same.
+    let (dir, log) = world.stop().await;
+    let world = World::start_over(dir, log).await;
+    check(&world).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_read_behind_the_window_of_a_log_that_lost_what_was_folded() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let mut stream = messages(subscribe(&world, &root, "", None).await);
+    let organization = create(&root, "early").await;
+    let early = created(&mut stream, "early").await;
+    drop(stream);
+    let standby = world.log.standby();
+    create(&root, "late").await;
+    let token = root.token.unwrap();
+    let (dir, log) = world.stop().await;
+    // What is before its start is behind its window.
+    let world = World::start_over(dir, log).await;
+    let root = world.anonymous().with_token(&token);
+
+    // Nobody is woken by this failover, and the replica looks for its last event every few seconds.
+    let other = MemoryLog::with_clock(rap_control::now);
+    other.fail_over_to(standby);
+    replace(&other, organization, world.head().await).await;
+    world.log.fail_over_to(other.standby());
+    let response = subscribe(&world, &root, "", Some(&early.id)).await;
+    if response.status() == 200 {
+        let mut stream = messages(response);
+        while let Some(message) = stream.next().await {
+            assert_ne!(message.event, OTHER, "beside a state that is of another log");
+        }
+    } else {
+        assert_eq!(response.status(), 503, "it noticed");
+    }
+    world.stop().await;
+}
