@@ -43,8 +43,6 @@ mutations! {
     TimelineIgnored = "timeline-ignored",
     /// A replica grants also without a beat.
     NotFrozen = "not-frozen",
-    /// A node takes a log that is smaller than what it saw for the newest.
-    SmallerLogBelieved = "smaller-log-believed",
     /// Control renews a holder that was revoked, and says nothing to it.
     RevokedHolderKept = "revoked-holder-kept",
     /// A node takes up a beat that it has not written down.

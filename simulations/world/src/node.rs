@@ -309,7 +309,7 @@ impl SimNode {
             }
             Message::Tree { call, reply } => {
                 if let Some(watching) = &mut agent.watching {
-                    watching.answered(turn, at, call, reply);
+                    watching.answered((turn.moment, at), call, reply);
                 }
             }
             Message::Leases { call, reply } => agent.leases.answered(turn.moment, call, reply),

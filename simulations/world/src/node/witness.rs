@@ -13,43 +13,29 @@ use rap_proto::{
 use rap_tlog::WitnessKey;
 
 use super::{Phase, PowerCut, SimNode, asking::Asking};
-use crate::{
-    cast, lease::witness::size_of, message::Message, mutation::Mutation, network::Party, turn::Turn,
-};
+use crate::{cast, message::Message, network::Party, turn::Turn};
 
 pub(super) struct Watching {
     pub(super) asking: Asking<Witness>,
-    /// Whose machine it is, and which keys it believes.
-    of: (NodeId, Vec<PublicKey>),
-    /// The size that is on the disk.
-    size: u64,
 }
 
 impl Watching {
     pub(super) fn load(
         disk: &SimDisk,
-        of: (NodeId, Vec<PublicKey>),
+        (id, control_keys): (NodeId, Vec<PublicKey>),
         now: Moment,
         seed: u64,
     ) -> Self {
         let kept = disk.read(StateFile::TreeHead).expect("it is small");
         let kept = kept.map(|bytes| record::decode::<Witnessed>(&bytes));
         let kept = kept.transpose().expect("a tree head is replaced whole");
-        let size = kept.as_ref().map_or(0, |kept| kept.size);
-        Self { asking: Asking::new(machine(&of, kept, now, seed), seed), of, size }
+        Self { asking: Asking::new(machine(id, &control_keys, kept, now, seed), seed) }
     }
 
-    pub(super) fn answered(&mut self, turn: &Turn<'_>, at: Timestamp, call: u64, reply: TreeReply) {
-        if !self.asking.awaits(call) {
-            return;
+    pub(super) fn answered(&mut self, (now, at): (Moment, Timestamp), call: u64, reply: TreeReply) {
+        if self.asking.awaits(call) {
+            self.asking.machine.handle_input(now, Input::Answered { reply, at });
         }
-        let known = &mut self.asking.machine;
-        let smaller = size_of(&reply.head).is_some_and(|size| size < self.size);
-        if smaller && turn.planted(Mutation::SmallerLogBelieved) {
-            *known = machine(&self.of, None, turn.moment, call);
-            while known.poll_effect().is_some() {}
-        }
-        known.handle_input(turn.moment, Input::Answered { reply, at });
     }
 }
 
@@ -76,7 +62,6 @@ impl SimNode {
             Effect::Persist(head) => {
                 let kept = self.disk.replace(StateFile::TreeHead, &record::encode(&head));
                 kept.map_err(|_| PowerCut)?;
-                watching.size = head.size;
                 watching.asking.machine.handle_input(turn.moment, Input::Persisted);
             }
             Effect::Saw { size, root } => {
@@ -100,14 +85,15 @@ impl SimNode {
 }
 
 fn machine(
-    (id, control_keys): &(NodeId, Vec<PublicKey>),
+    id: NodeId,
+    control_keys: &[PublicKey],
     kept: Option<Witnessed>,
     now: Moment,
     seed: u64,
 ) -> Witness {
-    let key = WitnessKey::derive(*id, b"a node of the simulation");
+    let key = WitnessKey::derive(id, b"a node of the simulation");
     let mut machine = Witness::new(cast::CLUSTER, key, seed);
-    machine.handle_input(now, Input::ControlKeys(control_keys.clone()));
+    machine.handle_input(now, Input::ControlKeys(control_keys.to_vec()));
     machine.handle_input(now, Input::Restore(kept));
     machine
 }

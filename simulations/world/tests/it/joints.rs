@@ -10,7 +10,7 @@ use rap_simulations::{
         run,
     },
     kit::search,
-    lease::checkers::{GENERATION_RISES, LOG_GROWS, SINGLE_ACTIVE},
+    lease::checkers::{GENERATION_RISES, SINGLE_ACTIVE},
     world::TOTALS,
 };
 
@@ -106,11 +106,6 @@ fn a_leader_without_a_guard_is_found() {
 #[test]
 fn a_replica_that_does_not_notice_a_loss_is_found() {
     check(Mutation::LossNotNoticed, &[FOLLOWS]);
-}
-
-#[test]
-fn a_node_that_believes_a_smaller_log_is_found() {
-    check(Mutation::SmallerLogBelieved, &[LOG_GROWS]);
 }
 
 #[test]
