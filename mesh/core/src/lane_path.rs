@@ -315,6 +315,12 @@ impl LanePath {
         open.filter(Candidate::is_relayed).collect()
     }
 
+    /// Whether it matters at the moment what relays are worth: a direct path that is listed is left for
+    /// none of them.
+    pub fn heeds_relays(&self) -> bool {
+        self.recovery.is_some() || self.is_relayed() || !self.is_listed()
+    }
+
     /// Whether the lane's traffic is looked at regularly at the moment. If it is not, the shell
     /// says when something is sent.
     pub const fn is_looking(&self) -> bool {

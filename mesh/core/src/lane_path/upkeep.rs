@@ -221,7 +221,7 @@ impl LanePath {
         candidate.is_relayed() && !self.is_better(candidate) && !self.drains(candidate)
     }
 
-    fn is_listed(&self) -> bool {
+    pub(super) fn is_listed(&self) -> bool {
         self.in_use().is_some_and(|candidate| self.candidates.contains(&candidate))
     }
 

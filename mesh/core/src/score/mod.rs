@@ -14,6 +14,7 @@ pub mod constraint;
 pub mod decisions;
 pub mod parts;
 pub mod relays;
+pub mod renewals;
 pub mod weights;
 
 use std::cmp::Reverse;

@@ -187,6 +187,13 @@ impl Scores {
         order
     }
 
+    /// What these are worth; nobody is among it who is ruled out.
+    pub fn totals(&self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u16> {
+        let all = self.by_worth.iter().flatten();
+        let wanted = all.filter(|ranked| nodes.contains(&ranked.node));
+        wanted.map(|ranked| (ranked.node, ranked.total)).collect()
+    }
+
     /// The first end of a certificate among them; `None` while none has shown one.
     pub const fn until(&self) -> Option<Timestamp> {
         self.until
