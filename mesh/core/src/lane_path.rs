@@ -17,6 +17,7 @@
 
 mod open_path;
 mod recovery;
+pub mod repeats;
 mod rests;
 mod silence;
 mod successor;

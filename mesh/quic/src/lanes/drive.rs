@@ -301,7 +301,7 @@ impl PathDriver {
 
     fn switch(&mut self, generation: u64, candidate: Candidate) {
         let lane = &self.lane;
-        lane.socket.take(generation);
+        lane.socket.change_to(generation);
         lane.steering.path_changed();
         // QUIC takes it for a new socket: it changes its connection id and sends at once, so that
         // the far end learns of the path also when there is nothing to say. It fails only for a
