@@ -37,7 +37,7 @@ pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
 use successor::Succession;
-pub use successor::{BETTER_BY, BETTER_FOR, MOVE_EVERY, SLOW_REST, Worth};
+pub use successor::{BETTER_BY, BETTER_FOR, DRAIN_WITHIN, MOVE_EVERY, SLOW_REST, Worth};
 use upkeep::Trial;
 
 /// The most candidates that one lane knows; the best ones are kept.
@@ -223,7 +223,8 @@ impl LanePath {
     /// The generation of the path that the lane was made over.
     pub const FIRST: u64 = 0;
 
-    pub fn new(now: Moment, over: Candidate, candidates: Vec<Candidate>) -> Self {
+    /// `seed` is random, and needs not be secret.
+    pub fn new(seed: u64, now: Moment, over: Candidate, candidates: Vec<Candidate>) -> Self {
         let mut lane = Self {
             candidates: Vec::new(),
             open: BTreeMap::from([(Self::FIRST, OpenPath::in_use(now, over))]),
@@ -232,7 +233,7 @@ impl LanePath {
             recovery: None,
             silence: Silence::default(),
             rests: Rests::default(),
-            succession: Succession::default(),
+            succession: Succession::new(seed),
             last_generation: Self::FIRST,
             last_probe: 0,
             switches: 0,

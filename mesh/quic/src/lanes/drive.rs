@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     LaneConnection, LaneKey, chains,
     hole::Hole,
+    moves::seed,
     offers::{Offers, Renewals, offers},
     probe,
     socket::Answer,
@@ -79,7 +80,7 @@ impl PathDriver {
         offered.keep(&mesh, &view, lane.key, &open);
         let Offers { candidates, worths, interest } = offered;
         renewals.looked(interest);
-        let mut machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        let mut machine = LanePath::new(seed(), mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let hole = Hole::new(mesh.clone(), lane.clone());
         let mut driver = Self {
