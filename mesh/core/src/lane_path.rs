@@ -17,6 +17,7 @@
 
 mod open_path;
 mod recovery;
+pub mod repeats;
 mod rests;
 mod silence;
 mod successor;
@@ -36,7 +37,7 @@ pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
 use successor::Succession;
-pub use successor::{BETTER_BY, BETTER_FOR, MOVE_EVERY, SLOW_REST, Worth};
+pub use successor::{BETTER_BY, BETTER_FOR, DRAIN_WITHIN, MOVE_EVERY, SLOW_REST, Worth};
 use upkeep::Trial;
 
 /// The most candidates that one lane knows; the best ones are kept.
@@ -222,7 +223,8 @@ impl LanePath {
     /// The generation of the path that the lane was made over.
     pub const FIRST: u64 = 0;
 
-    pub fn new(now: Moment, over: Candidate, candidates: Vec<Candidate>) -> Self {
+    /// `seed` is random, and needs not be secret.
+    pub fn new(seed: u64, now: Moment, over: Candidate, candidates: Vec<Candidate>) -> Self {
         let mut lane = Self {
             candidates: Vec::new(),
             open: BTreeMap::from([(Self::FIRST, OpenPath::in_use(now, over))]),
@@ -231,7 +233,7 @@ impl LanePath {
             recovery: None,
             silence: Silence::default(),
             rests: Rests::default(),
-            succession: Succession::default(),
+            succession: Succession::new(seed),
             last_generation: Self::FIRST,
             last_probe: 0,
             switches: 0,
@@ -313,6 +315,12 @@ impl LanePath {
     pub fn open_over_relays(&self) -> Vec<Candidate> {
         let open = self.open.values().map(|path| path.candidate);
         open.filter(Candidate::is_relayed).collect()
+    }
+
+    /// Whether it matters at the moment what relays are worth: a direct path that is listed is left for
+    /// none of them.
+    pub fn heeds_relays(&self) -> bool {
+        self.recovery.is_some() || self.is_relayed() || !self.is_listed()
     }
 
     /// Whether the lane's traffic is looked at regularly at the moment. If it is not, the shell

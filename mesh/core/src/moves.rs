@@ -9,6 +9,8 @@
 //! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
 //! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
 //!   takes the flow, it leaves without another path and waits for one.
+//! - A relay that drains is left, too, each flow at a moment of its own, for whatever drains not and takes
+//!   the flow. While nothing does, the flow stays.
 //! - A flow moves when it is old enough to be worth it, and then rarely; a few flows at a time.
 //! - What failed rests, longer each time.
 //! - A flow that may not ask, as its token has expired, is left alone until it has another token.
@@ -36,6 +38,9 @@ pub const LEAVE_EVERY: Duration = Duration::from_secs(2);
 /// A flow that nothing else took for so long leaves such a relay all the same. More than the first
 /// rest: whatever failed once is asked again before that.
 pub const LEFT_WITHIN: Duration = Duration::from_secs(12);
+/// A relay that drains is left within this time, where something else takes the flow: the flows of all
+/// lanes spread over it.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// The most flows of a lane that move at once.
 pub const MAX_MOVING: usize = 2;
 /// So many trials in a row a path answers before flows move to it …
@@ -58,14 +63,21 @@ pub const MAX_PROSPECTS: usize = 256;
 /// Pauses are spread upwards from what they have to be at least: by half of it at most.
 const SPREAD_PERCENT: u32 = 20;
 
+/// What may carry a lane's flows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allowed {
+    /// The best first.
+    pub ways: Vec<Candidate>,
+    /// Every relay that may: what leads over another is left.
+    pub relays: BTreeSet<NodeId>,
+    /// Those that drain: they go on with what they have, and set nothing up.
+    pub draining: BTreeSet<NodeId>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// What may be used from now on, the best first, and every relay that may carry the lane: what
-    /// leads over another is left.
-    Ways {
-        ways: Vec<Candidate>,
-        relays: BTreeSet<NodeId>,
-    },
+    /// What may be used from now on.
+    Ways(Allowed),
     /// There are other addresses, or other nodes: what failed may work now.
     Renewed,
     /// It may ask its egress for another connection until then.
@@ -136,6 +148,8 @@ struct Running {
     leaves_at: Moment,
     /// Since when its path leads over a relay that is none any more.
     left: Option<Moment>,
+    /// When it leaves its path, as one of the relays drains.
+    drains_at: Option<Moment>,
     asks_until: Moment,
     moving: Option<Candidate>,
 }
@@ -145,8 +159,9 @@ type Better = [Vec<Candidate>; MAX_HOPS + 1];
 
 #[derive(Debug, Clone)]
 pub struct LaneMoves {
-    ways: Vec<Candidate>,
-    relays: BTreeSet<NodeId>,
+    allowed: Allowed,
+    /// Of the ways those that do not drain.
+    steady: Vec<Candidate>,
     better: Better,
     flows: BTreeMap<u64, Running>,
     prospects: Prospects,
@@ -157,11 +172,11 @@ pub struct LaneMoves {
 }
 
 impl LaneMoves {
-    /// For a lane that may use this; see [`Input::Ways`]. `seed` is random, and needs not be secret.
-    pub fn new(seed: u64, ways: Vec<Candidate>, relays: BTreeSet<NodeId>) -> Self {
+    /// For a lane that may use this. `seed` is random, and needs not be secret.
+    pub fn new(seed: u64, allowed: Allowed) -> Self {
         let mut moves = Self {
-            ways: Vec::new(),
-            relays: BTreeSet::new(),
+            allowed: Allowed::default(),
+            steady: Vec::new(),
             better: Better::default(),
             flows: BTreeMap::new(),
             prospects: Prospects::default(),
@@ -169,7 +184,7 @@ impl LaneMoves {
             spread: Spread::new(seed),
             looked: Moment::default(),
         };
-        moves.allow(ways, relays);
+        moves.allow(allowed);
         moves
     }
 
@@ -177,7 +192,7 @@ impl LaneMoves {
         // A flow that begins or ends makes nothing due, and there can be many.
         let looks = !matches!(input, Input::Began { .. } | Input::Ended { .. });
         match input {
-            Input::Ways { ways, relays } => self.allow(ways, relays),
+            Input::Ways(allowed) => self.allow(allowed),
             Input::Renewed => self.prospects.renew(),
             Input::Began { flow, over, asks_until } => self.began(now, flow, over, asks_until),
             Input::MayAsk { flow, until } => self.may_ask(now, flow, until),
@@ -219,22 +234,25 @@ impl LaneMoves {
         self.flows.is_empty()
     }
 
-    fn allow(&mut self, ways: Vec<Candidate>, relays: BTreeSet<NodeId>) {
+    fn allow(&mut self, allowed: Allowed) {
+        let is_steady = |way: &&Candidate| !drains(&allowed.draining, **way);
+        self.steady = allowed.ways.iter().filter(is_steady).copied().collect();
         self.better = std::array::from_fn(|hops| {
-            let shorter = ways.iter().filter(|way| way.hops() < hops);
+            let shorter = self.steady.iter().filter(|way| way.hops() < hops);
             let mut shorter: Vec<Candidate> = shorter.copied().collect();
             shorter.sort_by_key(Candidate::hops);
             shorter.truncate(MAX_TRIED);
             shorter
         });
-        (self.ways, self.relays) = (ways, relays);
+        self.allowed = allowed;
     }
 
     fn began(&mut self, now: Moment, flow: u64, over: Candidate, asks_until: Moment) {
         let due = now + self.at_least(WORTH_AFTER);
         let (over, leaves_at) = (Some(over), now);
-        let (left, moving) = (None, None);
-        let running = Running { over, since: now, due, leaves_at, left, asks_until, moving };
+        let (left, drains_at, moving) = (None, None, None);
+        let running =
+            Running { over, since: now, due, leaves_at, left, drains_at, asks_until, moving };
         self.flows.insert(flow, running);
     }
 
@@ -291,7 +309,7 @@ impl LaneMoves {
         let mut places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
         let mut wanted = BTreeSet::new();
-        let (ways, relays, prospects) = (&self.ways, &self.relays, &self.prospects);
+        let (Allowed { ways, relays, draining }, prospects) = (&self.allowed, &self.prospects);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
             let Some(over) = running.over.filter(|_| !rests) else { continue };
@@ -302,8 +320,15 @@ impl LaneMoves {
                 self.effects.push_back(Effect::Leave { flow: *flow });
                 continue;
             }
+            let drains = !leads_nowhere && drains(draining, over);
+            let draw = || now + self.spread.around(DRAIN_WITHIN / 2, 100);
+            running.drains_at = drains.then(|| running.drains_at.unwrap_or_else(draw));
+            let goes = running.drains_at.is_some_and(|at| at.max(running.leaves_at) <= now);
+            let way_out = prospects.refuge(now, &self.steady, over).filter(|_| goes);
             let target = if leads_nowhere {
                 prospects.refuge(now, ways, over).filter(|_| running.leaves_at <= now)
+            } else if way_out.is_some() {
+                way_out
             } else if running.due <= now {
                 let mut better = self.better[over.hops()].iter().copied();
                 let proven = better.clone().find(|way| prospects.is_proven(now, *way));
@@ -328,17 +353,23 @@ impl LaneMoves {
     /// When there is something to do for a flow, as far as is known.
     fn next_of(&self, running: &Running) -> Option<Moment> {
         let over = running.over.filter(|_| running.moving.is_none())?;
-        if is_left(&self.relays, over) {
-            let others = self.ways.iter().filter(|way| **way != over);
+        if is_left(&self.allowed.relays, over) {
+            let others = self.allowed.ways.iter().filter(|way| **way != over);
             let free_at = others.map(|way| self.prospects.rests_until(*way)).min();
             let moves_at = free_at.map(|free_at| running.leaves_at.max(free_at));
             let goes_at = running.left.map_or(running.leaves_at, |since| since + LEFT_WITHIN);
             let moves_at = moves_at.filter(|at| *at > self.looked);
             return Some(moves_at.map_or(goes_at, |at| at.min(goes_at)));
         }
+        let goes_at = running.drains_at.and_then(|drains_at| {
+            let others = self.steady.iter().filter(|way| **way != over);
+            let free_at = others.map(|way| self.prospects.rests_until(*way)).min()?;
+            Some(drains_at.max(running.leaves_at).max(free_at))
+        });
         let tried_at = self.better[over.hops()].iter();
-        let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min()?;
-        Some(running.due.max(tried_at))
+        let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min();
+        let tried_at = tried_at.map(|at| running.due.max(at));
+        goes_at.filter(|at| *at > self.looked).into_iter().chain(tried_at).min()
     }
 
     /// A pause that is no shorter than this, and not the same for every flow.
@@ -349,9 +380,9 @@ impl LaneMoves {
 
 /// Whether a path leads over a relay that is none any more.
 fn is_left(relays: &BTreeSet<NodeId>, over: Candidate) -> bool {
-    match over {
-        Candidate::Direct(_) => false,
-        Candidate::Relay(relay) => !relays.contains(&relay),
-        Candidate::Chain(chain) => !chain.relays().iter().all(|relay| relays.contains(relay)),
-    }
+    !over.relays().iter().all(|relay| relays.contains(relay))
+}
+
+fn drains(draining: &BTreeSet<NodeId>, over: Candidate) -> bool {
+    over.relays().iter().any(|relay| draining.contains(relay))
 }

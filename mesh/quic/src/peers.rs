@@ -105,7 +105,8 @@ impl MeshEndpoint {
 
     /// Orders relays by these measurements from now on.
     pub fn know_peers(&self, known: BTreeMap<NodeId, Candidate<'static>>) {
-        self.mesh().relays.know(known);
+        let mesh = self.mesh();
+        mesh.relays.know(known, mesh.clock.now());
     }
 
     /// Takes in what the machine did so far: part of how busy this node says that it is.

@@ -3,15 +3,15 @@
 //!
 //! The other path is opened beside the one in use, unless it is warm already, and answers several
 //! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely,
-//! and to nothing that takes much longer. From one that drains it moves as soon as anything else over
-//! relays answers, and stays while nothing does.
+//! and to nothing that takes much longer. From one that drains it moves at a moment of its own, since
+//! others leave it, too, to whatever else over relays answers, and stays while nothing does.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::Moment;
 
 use super::{LanePath, SwitchReason, upkeep::BETTER_ANSWERS};
-use crate::{paths::Candidate, score::relays::NEARLY_THE_SAME};
+use crate::{paths::Candidate, peers::spread::Spread, score::relays::NEARLY_THE_SAME};
 
 /// A path is worth clearly more when the scores differ by this.
 pub const BETTER_BY: u16 = NEARLY_THE_SAME;
@@ -22,6 +22,10 @@ pub const BETTER_FOR: Duration = Duration::from_secs(12);
 pub const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// What is worth more and took much longer is not tried again before.
 pub const SLOW_REST: Duration = Duration::from_secs(300);
+
+/// A relay that drains is left within this time, where anything else answers: its lanes, of which there
+/// can be thousands, spread over it.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most that are remembered as slow; of more, those whose time ends first are forgotten.
 pub(super) const MAX_SLOW: usize = 64;
@@ -35,7 +39,7 @@ pub struct Worth {
     pub drains: bool,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Succession {
     /// Of candidates alone.
     worths: BTreeMap<Candidate, Worth>,
@@ -47,11 +51,41 @@ pub(super) struct Succession {
     successor: Option<u64>,
     /// No move to what is worth more before this.
     rests_until: Option<Moment>,
+    /// When each candidate that drains is left, if the lane is on it by then, or keeps it warm.
+    left_at: BTreeMap<Candidate, Moment>,
+    spread: Spread,
 }
 
 impl Succession {
+    pub(super) const fn new(seed: u64) -> Self {
+        Self {
+            worths: BTreeMap::new(),
+            better_since: BTreeMap::new(),
+            slow_until: BTreeMap::new(),
+            successor: None,
+            rests_until: None,
+            left_at: BTreeMap::new(),
+            spread: Spread::new(seed),
+        }
+    }
+
     pub(super) fn drains(&self, candidate: &Candidate) -> bool {
         self.worths.get(candidate).is_some_and(|worth| worth.drains)
+    }
+
+    /// Whether a candidate drains, and it is this lane's time to leave it.
+    pub(super) fn is_left(&self, now: Moment, candidate: &Candidate) -> bool {
+        self.left_at.get(candidate).is_some_and(|at| *at <= now)
+    }
+
+    /// Draws for each candidate that begins to drain when it is left.
+    fn watch_drains(&mut self, now: Moment) {
+        let Self { worths, left_at, spread, .. } = self;
+        left_at.retain(|candidate, _| worths.get(candidate).is_some_and(|worth| worth.drains));
+        for (candidate, _) in worths.iter().filter(|(_, worth)| worth.drains) {
+            let draw = || now + spread.around(DRAIN_WITHIN / 2, 100);
+            left_at.entry(*candidate).or_insert_with(draw);
+        }
     }
 
     pub(super) const fn successor(&self) -> Option<u64> {
@@ -99,6 +133,7 @@ impl LanePath {
     pub(super) fn compare(&mut self, now: Moment) {
         let candidates = &self.candidates;
         self.succession.worths.retain(|candidate, _| candidates.contains(candidate));
+        self.succession.watch_drains(now);
         let before = std::mem::take(&mut self.succession.better_since);
         let Some(in_use) = self.in_use() else { return };
         let Some(own) = self.succession.worths.get(&in_use) else { return };
@@ -150,7 +185,9 @@ impl LanePath {
         }
         let better = self.succession.better_since.iter();
         let due = better.map(|(candidate, since)| self.succession.due_at(candidate, *since));
-        due.filter(|at| *at > self.settled_at).min()
+        let open = self.open.values().map(|path| path.candidate);
+        let left = open.filter_map(|candidate| self.succession.left_at.get(&candidate).copied());
+        due.chain(left).filter(|at| *at > self.settled_at).min()
     }
 
     fn succeed(
@@ -174,7 +211,7 @@ impl LanePath {
     /// What is to follow the path in use, and why. Whatever was chosen stays chosen while it may.
     fn next_in_line(&self, now: Moment) -> Option<(Candidate, SwitchReason)> {
         let in_use = self.in_use().filter(Candidate::is_relayed)?;
-        let drains = self.succession.drains(&in_use);
+        let drains = self.succession.is_left(now, &in_use);
         let reason = if drains { SwitchReason::Draining } else { SwitchReason::Better };
         let fits = |one: &Candidate| {
             *one != in_use

@@ -111,7 +111,7 @@ impl LanePath {
     }
 
     /// Beside a relayed path one more is kept ready that is no shorter; beside a direct one nothing
-    /// is. What is to follow the path in use is ready as well. A relay that drains is let go.
+    /// is. What is to follow the path in use is ready as well. A relay that drains is let go in time.
     pub(super) fn keep_warm(&mut self, now: Moment) {
         let fallback = self.trial.as_ref().and_then(|trial| trial.fallback);
         let kept = [fallback, self.succession.successor()];
@@ -121,12 +121,15 @@ impl LanePath {
                 let is_mine = self.is_spare(&path.candidate) || self.drains(&path.candidate);
                 is_mine && !kept.contains(&Some(*generation))
             })
-            .map(|(generation, path)| (self.rank(path.candidate), generation))
+            .map(|(generation, path)| {
+                let is_left = self.succession.is_left(now, &path.candidate);
+                (is_left, self.rank(path.candidate), generation)
+            })
             .collect();
         relayed.sort_unstable();
         let wanted = usize::from(self.is_relayed());
-        let spare = relayed.iter().filter(|((drains, ..), _)| !drains).count().min(wanted);
-        relayed.iter().skip(spare).for_each(|(_, generation)| self.close(*generation));
+        let spare = relayed.iter().filter(|(is_left, ..)| !is_left).count().min(wanted);
+        relayed.iter().skip(spare).for_each(|(.., generation)| self.close(*generation));
         if spare < wanted && kept == [None; 2] {
             let next = self.first_rested(now, |one| self.is_spare(one));
             next.into_iter().for_each(|candidate| self.open(now, candidate));
@@ -138,9 +141,10 @@ impl LanePath {
     pub(super) fn look_for_better(&mut self, now: Moment) {
         let tried = self.others().find(|(_, path)| self.is_better(&path.candidate)).map(
             |(generation, path)| {
-                // What drains is left for a slower relay too.
+                // What drains is left for a slower relay too, in time.
                 let is_way_out = self.in_use_drains() && path.candidate.is_relayed();
-                (generation, path.answers, (is_way_out, self.is_slower(path)))
+                let is_left = self.in_use().is_some_and(|it| self.succession.is_left(now, &it));
+                (generation, path.answers, (is_way_out, is_left, self.is_slower(path)))
             },
         );
         let is_wanted = self.is_relayed() || !self.is_listed();
@@ -152,9 +156,10 @@ impl LanePath {
                 if answers >= BETTER_ANSWERS && !self.is_on_trial() =>
             {
                 match seen {
-                    (true, _) => self.switch(now, generation, SwitchReason::Draining),
-                    (false, true) => self.give_up(now, generation),
-                    (false, false) => self.switch(now, generation, SwitchReason::Better),
+                    (true, true, _) => self.switch(now, generation, SwitchReason::Draining),
+                    (_, _, false) => self.switch(now, generation, SwitchReason::Better),
+                    (true, false, true) => {}
+                    (false, _, true) => self.give_up(now, generation),
                 }
             }
             None if is_wanted => {
@@ -221,7 +226,7 @@ impl LanePath {
         candidate.is_relayed() && !self.is_better(candidate) && !self.drains(candidate)
     }
 
-    fn is_listed(&self) -> bool {
+    pub(super) fn is_listed(&self) -> bool {
         self.in_use().is_some_and(|candidate| self.candidates.contains(&candidate))
     }
 

@@ -5,7 +5,7 @@ mod world;
 use proptest::prelude::*;
 
 use super::*;
-use world::{Bug, FOR_EVER, World, all_ways, chain, direct, node, relay};
+use world::{Bug, FOR_EVER, World, all_ways, allowed, chain, direct, node, relay};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -113,6 +113,57 @@ fn a_relay_that_left_is_given_up_in_time_though_nothing_else_works() {
 }
 
 #[test]
+fn flows_leave_a_relay_that_drains_for_any_that_does_not_one_after_the_other() {
+    let mut world = World::new(Bug::None);
+    (0..40).for_each(|flow| world.begin(flow, relay(1)));
+    world.run(20 * SECOND);
+    world.drains_are([node(1)]);
+    let on_first = |world: &World| (0..40).filter(|flow| world.over(*flow) == relay(1)).count();
+    world.run(DRAIN_WITHIN / 2);
+    let left = on_first(&world);
+    assert!((10..30).contains(&left), "{left} of 40 are there after half of the time");
+    world.run(DRAIN_WITHIN / 2 + SECOND);
+    assert_eq!((on_first(&world), world.over(7)), (0, relay(2)));
+    assert_eq!((world.most_moving, world.leaves, world.wrong), (MAX_MOVING, 0, None));
+}
+
+#[test]
+fn a_flow_leaves_a_relay_that_drains_for_a_chain_and_stays_while_nothing_takes_it() {
+    let mut world = World::new(Bug::None);
+    let other = Candidate::Chain(crate::paths::Chain::new(&[node(2), node(3)]).unwrap());
+    world.ways = vec![relay(1), other];
+    world.works = [relay(1)].into();
+    world.relays_are([node(1), node(2), node(3)]);
+    world.begin(1, relay(1));
+    world.drains_are([node(1)]);
+    world.run(600 * SECOND);
+    assert_eq!((world.over(1), world.moves, world.leaves), (relay(1), 0, 0), "it works");
+    world.repairs(other);
+    world.run(LONGEST_REST + SECOND);
+    assert_eq!((world.over(1), world.moves), (other, 1));
+    world.run(600 * SECOND);
+    assert_eq!((world.moves, world.wrong.take()), (1, None), "what drains is no shorter way");
+    world.drains_are([]);
+    world.run(60 * SECOND);
+    assert_eq!((world.over(1), world.wrong), (relay(1), None));
+}
+
+#[test]
+fn a_flow_whose_relay_drains_no_more_stays() {
+    let mut world = World::new(Bug::None);
+    (0..20).for_each(|flow| world.begin(flow, relay(1)));
+    world.run(SECOND);
+    world.drains_are([node(1)]);
+    world.run(DRAIN_WITHIN / 2);
+    world.drains_are([]);
+    world.run(SECOND);
+    let moves = world.moves;
+    assert!((1..20).contains(&moves), "{moves}");
+    world.run(60 * SECOND);
+    assert_eq!(world.moves, moves);
+}
+
+#[test]
 fn a_flow_whose_token_has_expired_is_not_tried_until_it_has_another() {
     let mut world = World::new(Bug::None);
     let expires = world.now + 60 * SECOND;
@@ -140,7 +191,7 @@ fn a_flow_whose_token_has_expired_is_not_tried_until_it_has_another() {
 
 #[test]
 fn a_token_that_expires_sooner_than_was_known_is_asked_with_once() {
-    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let mut lane = LaneMoves::new(7, allowed(all_ways()));
     let mut now = Moment::from_micros(1);
     let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
     lane.handle_input(now, began);
@@ -167,7 +218,7 @@ fn a_token_that_expires_sooner_than_was_known_is_asked_with_once() {
 
 #[test]
 fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
-    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let mut lane = LaneMoves::new(7, allowed(all_ways()));
     let mut now = Moment::from_micros(1);
     let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
     lane.handle_input(now, began);
@@ -195,7 +246,7 @@ fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
 
 #[test]
 fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as_before() {
-    let mut lane = LaneMoves::new(7, all_ways(), [node(1), node(2)].into());
+    let mut lane = LaneMoves::new(7, allowed(all_ways()));
     let start = Moment::from_micros(1);
     for flow in [1, 2] {
         let began = Input::Began { flow, over: relay(1), asks_until: FOR_EVER };
@@ -229,7 +280,7 @@ fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as
 fn so_many_paths_are_remembered_and_tried() {
     let address = |last: u16| Candidate::Direct(([192, 0, 2, 1], 1000 + last).into());
     let many: Vec<Candidate> = (0..600).map(address).collect();
-    let mut lane = LaneMoves::new(7, many.clone(), [node(1)].into());
+    let mut lane = LaneMoves::new(7, allowed(many.clone()));
     let start = Moment::from_micros(1);
     let began = Input::Began { flow: 1, over: relay(1), asks_until: FOR_EVER };
     lane.handle_input(start, began);

@@ -3,7 +3,9 @@
 //!
 //! Both rest on one view and on one set of measurements. Another view, or the end of a certificate
 //! that was counted on, and nothing of it holds any more. Other measurements of a relay change what
-//! that one is worth, and the ways; those of anybody else change nothing.
+//! that one is worth, and the ways that rest on it; those of anybody else change nothing.
+
+mod changes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +16,12 @@ use rap_proto::{NodeId, OrganizationId, Timestamp};
 
 use super::{
     Candidate, ChannelClass, Known, Policy, Way,
-    chains::ways,
+    chains::{MAX_RELAYS, ways},
     relays::{RelayQuestion, Scores, Use},
 };
-use crate::View;
+use crate::{View, paths};
+
+pub use changes::{Change, Changes};
 
 /// The most targets, each with what a path is for, whose ways are kept; one more forgets all of
 /// them, but no scores.
@@ -66,7 +70,7 @@ impl Decisions {
             self.view = Some(view.clone());
             self.forget();
         }
-        self.follow(view, now);
+        self.follow(now);
         if !self.ways.contains_key(&asked) {
             let decided = self.decide(view, asked, now);
             if self.ways.len() >= MAX_DECISIONS {
@@ -77,21 +81,30 @@ impl Decisions {
         &self.ways[&asked]
     }
 
-    /// Brings what is kept to what is known by now.
-    fn follow(&mut self, view: &View, now: Timestamp) {
+    /// Brings what is kept to what is known by now, and says what relays are worth since then. What
+    /// is not kept is not compared.
+    pub fn follow(&mut self, now: Timestamp) -> Changes {
         let mut changed = std::mem::take(&mut self.changed);
+        let Some(view) = self.view.clone() else { return Changes::default() };
         changed.retain(|node| view.is_relay(*node));
         if changed.is_empty() {
-            return;
+            return Changes::default();
         }
-        self.ways.clear();
-        let (known, policy) = (&self.known, &self.policy);
+        let mut changes = Changes::among(&changed);
+        let (known, policy, view) = (&self.known, &self.policy, &*view);
         for ((organization, class, purpose), scores) in &mut self.scores {
             let (organization, class, purpose) = (*organization, *class, *purpose);
             let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+            let before = scores.totals(&changed);
             question.rescore(scores, &changed);
+            changes.compare((organization, class, purpose), &before, &scores.totals(&changed));
             self.until = self.until.into_iter().chain(scores.until()).min();
         }
+        self.ways.retain(|asked, ways| {
+            let scored = (asked.organization, asked.class, asked.purpose);
+            changes.of(scored).is_some_and(<[Change]>::is_empty) && !makes_chains(ways, &changed)
+        });
+        changes
     }
 
     fn decide(&mut self, view: &View, asked: Asked, now: Timestamp) -> Vec<Way> {
@@ -117,6 +130,13 @@ impl Decisions {
         self.scores.clear();
         self.until = None;
     }
+}
+
+/// Whether chains are made of one of these: what is measured of it counts there beside its worth.
+fn makes_chains(ways: &[Way], nodes: &BTreeSet<NodeId>) -> bool {
+    let single = ways.iter().filter(|way| matches!(way.path, paths::Candidate::Relay(_)));
+    let mut relays = single.take(MAX_RELAYS).flat_map(|way| way.path.relays());
+    relays.any(|relay| nodes.contains(relay))
 }
 
 #[cfg(test)]

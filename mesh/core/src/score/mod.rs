@@ -15,6 +15,7 @@ pub mod decisions;
 pub mod known;
 pub mod parts;
 pub mod relays;
+pub mod renewals;
 pub mod weights;
 
 use std::cmp::Reverse;

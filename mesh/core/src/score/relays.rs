@@ -1,6 +1,10 @@
 //! The relays of a view in the order in which a path should try them.
 
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeSet};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
 
@@ -233,6 +237,12 @@ impl Scores {
             ordered > MAX_ORDERED
         };
         (0..WORTHS).rev().find(enough).unwrap_or(0)
+    }
+
+    /// What these are worth; nobody is among it who is ruled out.
+    pub fn totals(&self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u16> {
+        let wanted = self.relays.iter().filter(|ranked| nodes.contains(&ranked.node));
+        wanted.map(|ranked| (ranked.node, ranked.total)).collect()
     }
 
     /// The first end of a certificate among them; `None` while none has shown one.

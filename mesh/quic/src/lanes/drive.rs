@@ -17,6 +17,7 @@ use tokio::{
 use super::{
     LaneConnection, LaneKey, chains,
     hole::Hole,
+    moves::seed,
     offers::{Offers, Renewals, offers},
     probe,
     socket::Answer,
@@ -71,13 +72,15 @@ impl PathDriver {
         answers: mpsc::Receiver<Answer>,
     ) -> Self {
         let over = lane.carried().candidate;
-        let (view, renewals) = (mesh.view(), Renewals::of(&mesh));
-        let mut offered = offers(&mesh, &view, lane.key);
-        if over.is_relayed() {
-            offered.keep(&mesh, &view, lane.key, &[over]);
-        }
-        let Offers { candidates, worths } = offered;
-        let mut machine = LanePath::new(mesh.clock.moment(), over, candidates);
+        let open: Vec<Candidate> = Some(over).filter(Candidate::is_relayed).into_iter().collect();
+        let mut renewals = Renewals::of(&mesh);
+        renewals.begin_look();
+        let view = mesh.view();
+        let mut offered = offers(&mesh, &view, lane.key, &open);
+        offered.keep(&mesh, &view, lane.key, &open);
+        let Offers { candidates, worths, interest } = offered;
+        renewals.looked(interest);
+        let mut machine = LanePath::new(seed(), mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let hole = Hole::new(mesh.clone(), lane.clone());
         let mut driver = Self {
@@ -108,6 +111,7 @@ impl PathDriver {
             let timeout = self.machine.poll_timeout();
             let hole_timeout = self.hole.poll_timeout();
             let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
+            let hurries = self.machine.standing().recovery.is_some();
             tokio::select! {
                 // What came is told before time decides without it.
                 biased;
@@ -122,7 +126,9 @@ impl PathDriver {
                     let view = views.borrow_and_update().clone();
                     self.take_view(view);
                 }
-                () = self.renewals.next(mesh.clock) => self.tell_candidates(),
+                () = self.renewals.next(hurries), if self.machine.heeds_relays() => {
+                    self.tell_candidates();
+                }
                 happened = self.hole.next() => {
                     self.dig(Some(happened));
                 }
@@ -160,14 +166,16 @@ impl PathDriver {
 
     /// What the snapshot allows, and what was found besides.
     fn tell_candidates(&mut self) {
-        let mut offered = offers(&self.mesh, &self.view, self.lane.key);
+        self.renewals.begin_look();
+        let open = self.machine.open_over_relays();
+        let mut offered = offers(&self.mesh, &self.view, self.lane.key, &open);
         if let Some(hole) = self.hole.candidate().filter(|_| !offered.candidates.is_empty()) {
             offered.candidates.retain(|candidate| *candidate != hole);
             offered.candidates.insert(0, hole);
         }
-        let open = self.machine.open_over_relays();
         offered.keep(&self.mesh, &self.view, self.lane.key, &open);
-        let Offers { candidates, worths } = offered;
+        let Offers { candidates, worths, interest } = offered;
+        self.renewals.looked(interest);
         self.tell(Input::Candidates(candidates));
         self.tell(Input::Worths(worths));
     }
@@ -294,7 +302,7 @@ impl PathDriver {
 
     fn switch(&mut self, generation: u64, candidate: Candidate) {
         let lane = &self.lane;
-        lane.socket.take(generation);
+        lane.socket.change_to(generation);
         lane.steering.path_changed();
         // QUIC takes it for a new socket: it changes its connection id and sends at once, so that
         // the far end learns of the path also when there is nothing to say. It fails only for a

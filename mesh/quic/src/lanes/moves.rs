@@ -12,7 +12,7 @@ use std::{
 use rap_mesh_core::{
     View,
     carrier::Carrier,
-    moves::{Effect, Input, LaneMoves, Stayed},
+    moves::{Allowed, Effect, Input, LaneMoves, Stayed},
     paths::Candidate,
     view::peer_has_role,
 };
@@ -166,8 +166,8 @@ impl Drop for Member {
 
 impl Mover {
     fn begin(mesh: Arc<Mesh>, key: LaneKey) -> Arc<Self> {
-        let (ways, relays) = allowed(&mesh, &mesh.view(), key);
-        let machine = Mutex::new(LaneMoves::new(seed(), ways, relays));
+        let allowed = allowed(&mesh, &mesh.view(), key);
+        let machine = Mutex::new(LaneMoves::new(seed(), allowed));
         let (flows, changed, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
         let mover = Arc::new(Self { key, machine, flows, changed, over });
         let task = mover.clone().run(mesh.clone());
@@ -216,8 +216,7 @@ impl Mover {
     }
 
     fn take_view(&self, mesh: &Mesh, view: &Arc<View>) {
-        let (ways, relays) = allowed(mesh, view, self.key);
-        self.tell(mesh, Input::Ways { ways, relays });
+        self.tell(mesh, Input::Ways(allowed(mesh, view, self.key)));
     }
 
     fn perform(self: &Arc<Self>, mesh: &Arc<Mesh>) {
@@ -275,17 +274,17 @@ impl Movable {
     }
 }
 
-/// What may carry the lane's flows, the best first, and all of its relays.
-fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> (Vec<Candidate>, BTreeSet<NodeId>) {
-    let relays = view.relays(key.organization).map(|(relay, _)| relay).collect();
+fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Allowed {
+    let relays: BTreeSet<NodeId> = view.relays(key.organization).map(|(relay, _)| relay).collect();
+    let draining = relays.iter().copied().filter(|relay| view.is_draining(*relay)).collect();
     let serves = |peer: &&Peer| peer_has_role(peer, NodeRole::StreamWorker, key.organization);
     let peer = view.peer(key.egress).filter(serves);
     let Some(peer) = peer.filter(|_| !view.must_stop(mesh.clock.now())) else {
-        return (Vec::new(), relays);
+        return Allowed { ways: Vec::new(), relays, draining };
     };
     let direct = peer.addresses.iter().copied().map(Candidate::Direct);
     let relayed = mesh.relays.order(view, Use::New, key, mesh.clock.now());
-    (direct.chain(relayed).collect(), relays)
+    Allowed { ways: direct.chain(relayed).collect(), relays, draining }
 }
 
 /// Spreads pauses and trials; no secret.

@@ -1,31 +1,34 @@
 //! What may carry a lane, and what that is worth.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use rap_mesh_core::{
     View,
     lane_path::{Worth, keeping},
     paths::{Candidate, PathBook},
-    score::Way,
+    score::{
+        ChannelClass, Way,
+        renewals::{Interest, Pace},
+    },
 };
-use rap_proto::Moment;
-use tokio::sync::watch;
 
-use super::LaneKey;
-use crate::{clock::Clock, mesh::Mesh, relays::Use};
-
-/// A lane looks at other measurements at most so often: they come one by one, and each would put all
-/// of its ways in order.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use super::{LaneKey, moves::seed};
+use crate::{
+    mesh::Mesh,
+    relays::{Listener, Use},
+};
 
 #[derive(Default)]
 pub(super) struct Offers {
     /// The best first: direct paths, then relays in the order in which they would be dialled.
     pub(super) candidates: Vec<Candidate>,
     pub(super) worths: BTreeMap<Candidate, Worth>,
+    /// What all of this rests on, where there is anything.
+    pub(super) interest: Option<Interest>,
 }
 
-pub(super) fn offers(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Offers {
+/// For a lane that has these `open` over relays.
+pub(super) fn offers(mesh: &Mesh, view: &Arc<View>, key: LaneKey, open: &[Candidate]) -> Offers {
     if view.must_stop(mesh.clock.now()) {
         return Offers::default();
     }
@@ -34,11 +37,13 @@ pub(super) fn offers(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Offers {
     let worths = ways.iter().map(|way| (way.path, worth(view, way))).collect();
     let now = mesh.clock.moment();
     // What failed for others is tried again here: probes along it cost little.
-    let plan = PathBook::default().plan(now, key.egress, addresses, ways);
+    let plan = PathBook::default().plan(now, key.egress, addresses, ways.iter().copied());
     let mut candidates: Vec<Candidate> =
         plan.into_iter().map(|attempt| attempt.candidate).collect();
     candidates.sort_by_key(Candidate::is_relayed);
-    Offers { candidates, worths }
+    let question = (key.organization, ChannelClass::of_lane(key.lane));
+    let interest = Some(Interest::of(question, &ways, &candidates, open));
+    Offers { candidates, worths, interest }
 }
 
 impl Offers {
@@ -68,25 +73,45 @@ fn drains(view: &View, path: &Candidate) -> bool {
     path.relays().iter().any(|relay| view.is_draining(*relay))
 }
 
-/// Other measurements, told now and then.
+/// Other measurements that concern the lane, told now and then.
 pub(super) struct Renewals {
-    renewals: watch::Receiver<()>,
-    next_look: Option<Moment>,
+    mesh: Arc<Mesh>,
+    listener: Listener,
+    pace: Pace,
 }
 
 impl Renewals {
-    pub(super) fn of(mesh: &Mesh) -> Self {
-        Self { renewals: mesh.relays.renewals(), next_look: None }
+    pub(super) fn of(mesh: &Arc<Mesh>) -> Self {
+        let listener = mesh.relays.listen();
+        Self { mesh: mesh.clone(), listener, pace: Pace::new(seed()) }
     }
 
     /// Waits for some; may be asked anew at any time.
-    pub(super) async fn next(&mut self, clock: Clock) {
-        if self.next_look.is_some() {
-            clock.until(self.next_look).await;
+    pub(super) async fn next(&mut self, hurries: bool) {
+        let clock = self.mesh.clock;
+        if self.pace.due(hurries).is_none() {
+            self.listener.concerned().await;
+            self.pace.concerned(clock.moment());
         }
-        if self.renewals.changed().await.is_err() {
-            return std::future::pending().await;
+        clock.until(self.pace.due(hurries)).await;
+    }
+
+    /// To be called before the offers are looked at …
+    pub(super) fn begin_look(&mut self) {
+        self.mesh.relays.begin_look(&mut self.listener);
+    }
+
+    /// … and this after it.
+    pub(super) fn looked(&mut self, interest: Option<Interest>) {
+        self.pace.looked(self.mesh.clock.moment());
+        if let Some(interest) = interest {
+            self.mesh.relays.heed(&self.listener, interest);
         }
-        self.next_look = Some(clock.moment() + LOOK_EVERY);
+    }
+}
+
+impl Drop for Renewals {
+    fn drop(&mut self) {
+        self.mesh.relays.leave(&self.listener);
     }
 }

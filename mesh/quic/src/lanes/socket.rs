@@ -23,6 +23,7 @@ use quinn::{
     AsyncUdpSocket, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
+use rap_mesh_core::lane_path::repeats::Repeats;
 use rap_proto::wire::hop::knock;
 use tokio::sync::{Notify, mpsc};
 
@@ -50,6 +51,7 @@ pub(super) struct LaneSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     local: SocketAddr,
     addresses: RwLock<Addresses>,
+    repeats: Mutex<Repeats>,
     probes: Mutex<Probes>,
     knocks: Knocks,
     answers: mpsc::Sender<Answer>,
@@ -84,6 +86,7 @@ impl LaneSocket {
             socket,
             local,
             addresses: RwLock::default(),
+            repeats: Mutex::default(),
             probes: Mutex::default(),
             knocks: Knocks::default(),
             answers,
@@ -122,6 +125,12 @@ impl LaneSocket {
         }
     }
 
+    /// The same for a path that follows another one.
+    pub(super) fn change_to(&self, generation: u64) {
+        locked(&self.repeats).begin();
+        self.take(generation);
+    }
+
     /// Takes nothing over this path any more, unless it is the one before the one in use: what is
     /// under way there may still arrive.
     pub(super) fn close(&self, generation: u64) {
@@ -152,6 +161,26 @@ impl LaneSocket {
     /// The round whose knock came, and where it came from.
     pub(super) async fn knocked(&self) -> (u32, SocketAddr) {
         self.knocks.heard().await
+    }
+
+    /// Sends what QUIC sends, the first datagrams along another path more than once. A run of several
+    /// is large enough.
+    fn send_along(&self, address: SocketAddr, transmit: &Transmit<'_>) -> io::Result<()> {
+        let transmit = Transmit {
+            destination: self.on_the_wire(address),
+            ecn: transmit.ecn,
+            contents: transmit.contents,
+            segment_size: transmit.segment_size,
+            src_ip: None,
+        };
+        self.socket.try_send(&transmit)?;
+        if transmit.segment_size.is_none() {
+            let received = self.received.load(Ordering::Relaxed);
+            let copies = locked(&self.repeats).copies(received, transmit.contents.len());
+            // One that cannot be sent is as good as lost.
+            (1..copies).for_each(|_| drop(self.socket.try_send(&transmit)));
+        }
+        Ok(())
     }
 
     /// What is no traffic of the lane's.
@@ -261,13 +290,7 @@ impl AsyncUdpSocket for LaneSocket {
         let in_use = self.read().in_use;
         let sent = match in_use {
             None => Ok(()),
-            Some((_, address)) => self.socket.try_send(&Transmit {
-                destination: self.on_the_wire(address),
-                ecn: transmit.ecn,
-                contents: transmit.contents,
-                segment_size: transmit.segment_size,
-                src_ip: None,
-            }),
+            Some((_, address)) => self.send_along(address, transmit),
         };
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),

@@ -397,6 +397,7 @@ mod tests {
         let (some, used) = slices(&many, 5);
         assert_eq!((used, &*some[2]), (3, &b"x"[..]));
     }
+
     #[tokio::test]
     async fn no_buffer_is_kept_while_nothing_comes_and_none_by_what_is_little() {
         let (mut far, mut near) = duplex(2 * BUFFER);

@@ -93,6 +93,22 @@ async fn a_flow_leaves_a_relay_before_it_is_cut() {
     transfer.ends_whole().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_leaves_a_relay_that_drains_for_another_one() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY, RELAY_2]).await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART).await;
+    let (first, second) =
+        if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
+    fabric.plan.draining = [first].into();
+    fabric.publish();
+    until("the other relay has it", || relayed(&fabric, second) == 1).await;
+    until("the first is left", || relayed(&fabric, first) == 0).await;
+    assert_eq!((moves(&fabric).moved, moves(&fabric).stayed), (1, 0));
+    transfer.goes_on(PART).await;
+    transfer.ends_whole().await;
+}
+
 /// Where a way to the egress swallows what follows a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Swallows {

@@ -53,13 +53,10 @@ const BEGINS: Duration = Duration::from_secs(8);
 const LASTS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 /// How long after that everything has to come right.
 const SETTLES: Duration = Duration::from_secs(10);
-/// The longest that nothing may come back in all seeds but one: silence is noticed, and the other
-/// path is warm.
-const MOST_SILENT: Duration = Duration::from_secs(3);
-/// The same in that one. What is lost right behind a change of paths is sent again only when QUIC's
-/// probe timeout is over (RFC 9002, section 6.2), which doubled while the path before was dead: of 120
-/// seeds two were silent for five seconds.
-const LONGEST_SILENT: Duration = Duration::from_secs(6);
+/// The longest that nothing may come back: silence is noticed, the other path is warm, and the far end
+/// is heard along it at once, also when what it asks first is lost. Of 120 seeds the longest was
+/// silent for 1.54 s.
+const MOST_SILENT: Duration = Duration::from_secs(2);
 
 /// Longer than a lane waits for its far end, and than its flows are kept after that.
 const OUTAGE: Duration = Duration::from_secs(90);
@@ -189,7 +186,6 @@ fn digests(seed: u64) -> (Digest, Digest) {
 
 #[test]
 fn a_lane_goes_on_through_crashes_cuts_and_moves_and_nothing_is_lost_or_twice() {
-    let mut slow = 0;
     for seed in 0..SEEDS {
         let outcome = run(seed);
         let (story, seen) = (outcome.record.story(), outcome.record.lock());
@@ -198,13 +194,11 @@ fn a_lane_goes_on_through_crashes_cuts_and_moves_and_nothing_is_lost_or_twice() 
         // The same connection of the lane, and the same flow on it.
         assert_eq!((seen.dials, seen.lanes.len()), (1, 1), "seed {seed}\n{story}");
         assert!(seen.lanes[0].1 >= 2, "seed {seed}: the path hardly changed\n{story}");
-        assert!(seen.gap <= LONGEST_SILENT, "seed {seed}: silent for {:?}\n{story}", seen.gap);
-        slow += usize::from(seen.gap > MOST_SILENT);
+        assert!(seen.gap <= MOST_SILENT, "seed {seed}: silent for {:?}\n{story}", seen.gap);
         assert!(seen.lost > 0, "seed {seed}: nothing was lost");
         assert!(!outcome.is_waiting, "seed {seed}: the client did not move\n{story}");
         assert!(outcome.troubles.len() == TROUBLES.len() && said.len() > 300, "seed {seed}");
     }
-    assert!(slow <= 1, "{slow} seeds were silent for more than {MOST_SILENT:?}");
 }
 
 /// What the test above looks for can be missing.

@@ -13,8 +13,8 @@ use super::{
 /// What setting a path up and having it answer often enough takes in this world.
 const PROVING: Duration = Duration::from_secs(1);
 /// A relay that drains is left within this time where another path carries, though two that do not
-/// are tried before.
-const LEFT_WITHIN: Duration = Duration::from_secs(20);
+/// are tried before, and the lane waits for its moment.
+const LEFT_WITHIN: Duration = Duration::from_secs(30);
 
 fn relays() -> [Candidate; 4] {
     [relay(1), relay(2), relay(3), relay(4)]
@@ -115,11 +115,19 @@ fn a_chain_is_left_for_a_chain_that_is_worth_more_and_a_relay_for_none() {
     assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
 }
 
+/// Runs until the lane is on another relay.
+fn leaves_the_first(world: &mut World) {
+    let last = world.now + DRAIN_WITHIN + PROVING;
+    while world.path() == Some(relay(1)) && world.now < last {
+        world.run(ms(20));
+    }
+}
+
 #[test]
 fn a_relay_that_drains_is_left_soon_and_let_go() {
     let mut world = on_the_first();
     world.drain(relay(1));
-    world.run(PROVING);
+    leaves_the_first(&mut world);
     assert_eq!(world.path(), Some(relay(2)), "the warm one");
     let standing = world.lane.standing();
     assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Draining)));
@@ -135,15 +143,57 @@ fn a_relay_that_drains_is_left_for_one_whose_answers_take_longer_than_the_pause_
     let mut world = on_the_first();
     world.round_trips.extend(relays()[1..].iter().map(|one| (*one, ms(700))));
     world.drain(relay(1));
-    world.run(s(5));
+    world.run(DRAIN_WITHIN + s(5));
     assert_eq!(world.path(), Some(relay(2)));
+}
+
+#[test]
+fn the_lanes_of_a_relay_that_drains_leave_it_one_after_the_other() {
+    let mut moments = Vec::new();
+    for seed in 0..100 {
+        let mut world = World::seeded(seed, relay(1), &relays());
+        world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500)]);
+        world.run(s(30));
+        let began = world.now;
+        world.drain(relay(1));
+        // What is measured meanwhile changes nothing about it.
+        world.run(ms(500));
+        world.value(&[(relay(1), 490), (relay(2), 510), (relay(3), 500)]);
+        leaves_the_first(&mut world);
+        assert_eq!(world.path(), Some(relay(2)), "lane {seed}");
+        moments.push(world.now.since(began));
+    }
+    for part in 0..10 {
+        let (from, to) = (DRAIN_WITHIN / 10 * part, DRAIN_WITHIN / 10 * (part + 1));
+        let leave =
+            moments.iter().filter(|at| (from..to).contains(&at.saturating_sub(PROVING / 2)));
+        let leave = leave.count();
+        assert!(leave < 25, "{leave} of 100 lanes leave between {from:?} and {to:?}");
+    }
+}
+
+#[test]
+fn a_relay_that_drains_no_more_is_stayed_on() {
+    let mut stayed = 0;
+    for seed in 0..20 {
+        let mut world = World::seeded(seed, relay(1), &relays());
+        world.value(&[(relay(1), 500), (relay(2), 500)]);
+        world.run(s(30));
+        world.drain(relay(1));
+        world.run(DRAIN_WITHIN / 2);
+        world.drains.clear();
+        world.tell_worths();
+        world.run(s(60));
+        stayed += u32::from(world.path() == Some(relay(1)));
+    }
+    assert!((1..20).contains(&stayed), "{stayed} lanes were not due yet");
 }
 
 #[test]
 fn a_warm_relay_that_drains_is_let_go_and_another_one_is_kept() {
     let mut world = on_the_first();
     world.drain(relay(2));
-    world.run(s(1));
+    world.run(DRAIN_WITHIN + s(1));
     assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [relay(1), relay(3)]);
     assert_eq!(world.lane.standing().switches, 0);
 }
@@ -188,7 +238,7 @@ fn a_chain_that_drains_is_left_for_a_slower_relay() {
     world.run(s(60));
     assert_eq!(world.path(), Some(both), "the relay takes much longer");
     world.drain(both);
-    world.run(LONGEST_REST + s(5));
+    world.run(LONGEST_REST + DRAIN_WITHIN + s(5));
     assert_eq!(world.path(), Some(one));
     assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::Draining));
 }
@@ -216,7 +266,7 @@ fn a_slower_relay_rests_as_long_also_when_it_was_worth_less_for_a_moment() {
 
 #[test]
 fn what_is_remembered_as_slow_is_bounded() {
-    let mut succession = Succession::default();
+    let mut succession = Succession::new(7);
     for number in 0..=MAX_SLOW {
         succession.was_slow(at(number as u64), relay(number as u128));
     }

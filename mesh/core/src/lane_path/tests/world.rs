@@ -69,10 +69,14 @@ pub(super) fn direct(last: u8) -> Candidate {
 impl World {
     /// A lane over `over`; every candidate works.
     pub(super) fn new(over: Candidate, candidates: &[Candidate]) -> Self {
+        Self::seeded(7, over, candidates)
+    }
+
+    pub(super) fn seeded(seed: u64, over: Candidate, candidates: &[Candidate]) -> Self {
         let now = at(0);
         let conditions = candidates.iter().map(|one| (*one, Condition::Works)).collect();
         let mut world = Self {
-            lane: LanePath::new(now, over, candidates.to_vec()),
+            lane: LanePath::new(seed, now, over, candidates.to_vec()),
             now,
             sends: true,
             round_trip: Duration::from_millis(10),

@@ -50,7 +50,9 @@ pub(super) struct World {
     pub(super) bug: Bug,
     book: Book,
     coming: BTreeMap<(Moment, u64), Coming>,
+    pub(super) ways: Vec<Candidate>,
     relays: BTreeSet<NodeId>,
+    draining: BTreeSet<NodeId>,
     number: u64,
     pub(super) wrong: Option<String>,
 }
@@ -76,11 +78,15 @@ pub(super) fn all_ways() -> Vec<Candidate> {
     vec![direct(), relay(1), relay(2), chain()]
 }
 
+/// These ways, over the two relays.
+pub(super) fn allowed(ways: Vec<Candidate>) -> Allowed {
+    Allowed { ways, relays: [node(1), node(2)].into(), draining: BTreeSet::new() }
+}
+
 impl World {
     pub(super) fn new(bug: Bug) -> Self {
-        let relays = BTreeSet::from([node(1), node(2)]);
         Self {
-            lane: LaneMoves::new(7, all_ways(), relays.clone()),
+            lane: LaneMoves::new(7, allowed(all_ways())),
             now: Moment::from_micros(1),
             works: all_ways().into_iter().skip(1).collect(),
             moves: 0,
@@ -90,7 +96,9 @@ impl World {
             bug,
             book: Book::default(),
             coming: BTreeMap::new(),
-            relays,
+            ways: all_ways(),
+            relays: [node(1), node(2)].into(),
+            draining: BTreeSet::new(),
             number: 0,
             wrong: None,
         }
@@ -160,8 +168,18 @@ impl World {
 
     pub(super) fn relays_are(&mut self, relays: impl IntoIterator<Item = NodeId>) {
         self.relays = relays.into_iter().collect();
-        let ways = all_ways().into_iter().filter(|way| !is_left(&self.relays, *way)).collect();
-        self.tell(Input::Ways { ways, relays: self.relays.clone() });
+        self.tell_ways();
+    }
+
+    pub(super) fn drains_are(&mut self, draining: impl IntoIterator<Item = NodeId>) {
+        self.draining = draining.into_iter().collect();
+        self.tell_ways();
+    }
+
+    fn tell_ways(&mut self) {
+        let ways = self.ways.iter().filter(|way| !is_left(&self.relays, **way)).copied().collect();
+        let (relays, draining) = (self.relays.clone(), self.draining.clone());
+        self.tell(Input::Ways(Allowed { ways, relays, draining }));
     }
 
     pub(super) fn over(&self, flow: u64) -> Candidate {
@@ -289,7 +307,10 @@ impl World {
     fn check_move(&mut self, flow: u64, over: Candidate) {
         self.check_rest(over);
         let Some((place, moves)) = self.book.flows.get(&flow) else { return };
-        if is_left(&self.relays, *place) {
+        if drains(&self.draining, over) {
+            self.wrong.get_or_insert(format!("{flow} moves to what drains"));
+        }
+        if is_left(&self.relays, *place) || drains(&self.draining, *place) {
             return;
         }
         let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();

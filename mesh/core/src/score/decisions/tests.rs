@@ -122,10 +122,10 @@ fn what_is_measured_of_others_than_relays_takes_nothing() {
     let mut decisions = Decisions::default();
     decisions.ways(&view, asked(900), NOW);
     decisions.know(BTreeMap::from([known(&view, 50, 10, 1_000)]));
-    decisions.follow(&view, NOW);
+    decisions.follow(NOW);
     assert_eq!((decisions.ways.len(), decisions.scores.len()), (1, 1));
     decisions.know(BTreeMap::from([known(&view, 2, 10, 1_000)]));
-    decisions.follow(&view, NOW);
+    decisions.follow(NOW);
     assert_eq!((decisions.ways.len(), decisions.scores.len()), (0, 1), "scores follow");
 }
 

@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
+use rap_mesh_core::lane_path::repeats::ENOUGH_BYTES;
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::{super::probe::PROBE_BYTES, *};
@@ -69,6 +70,31 @@ async fn datagrams_take_the_path_in_use_and_all_seem_to_come_from_one_address() 
         assert_eq!(received(&lane).await, (b"back".to_vec(), lane.stable()));
         assert_eq!(lane.traffic(), (2, is_in_use), "only the path in use counts as heard");
     }
+}
+
+#[tokio::test]
+async fn the_first_datagrams_along_another_path_are_sent_more_than_once() {
+    let (lane, _answers, own) = lane().await;
+    let ((first, first_at), (second, second_at)) = (host().await, host().await);
+    lane.open(0, first_at);
+    lane.take(0);
+    send(&lane, b"one");
+    send(&lane, b"two");
+    assert_eq!((heard(&first).await, heard(&first).await), (b"one".to_vec(), b"two".to_vec()));
+    lane.open(1, second_at);
+    lane.change_to(1);
+    send(&lane, &[3; 100]);
+    for _ in 0..ENOUGH_BYTES.div_ceil(100) {
+        assert_eq!(heard(&second).await, [3; 100]);
+    }
+    second.send_to(b"back", own).await.unwrap();
+    assert_eq!(received(&lane).await.0, b"back");
+    send(&lane, &[4; 100]);
+    send(&lane, &[5; 1_000]);
+    for expected in [&[4; 100][..], &[4; 100], &[5; 1_000], &[5; 1_000]] {
+        assert_eq!(heard(&second).await, expected);
+    }
+    assert_eq!(lane.traffic(), (5, 1), "they count once");
 }
 
 #[tokio::test]

@@ -1,0 +1,135 @@
+use std::collections::BTreeSet;
+
+use futures_util::FutureExt as _;
+use rap_mesh_core::{
+    Sections,
+    score::{Identity, Measured},
+};
+use rap_proto::{
+    ClusterId, Digest, Lane, NodeRole, OrganizationId, Preference,
+    bandwidth::Bandwidth,
+    snapshot::{
+        Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
+    },
+};
+
+use super::*;
+
+const CLUSTER: ClusterId = ClusterId::from_u128(1);
+const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
+const RELAYS: u128 = 40;
+const NOW: Timestamp = Timestamp::from_unix_millis(2_000);
+const KEY: LaneKey =
+    LaneKey { egress: NodeId::from_u128(900), organization: ORGANIZATION, lane: Lane::Interactive };
+
+fn relay(number: u128) -> NodeId {
+    NodeId::from_u128(100 + number)
+}
+
+fn view() -> Arc<View> {
+    let manifest = Manifest {
+        cluster: CLUSTER,
+        node: NodeId::from_u128(1),
+        authority_epoch: 1,
+        version: 1,
+        issued_at: NOW,
+        expires_at: NOW,
+        stale_policy: StalePolicy::KeepSessions,
+        sections: BTreeMap::new(),
+    };
+    let peer = |number: u128| Peer {
+        node: relay(number),
+        key: Digest::of(&number.to_be_bytes()),
+        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
+        addresses: Vec::new(),
+    };
+    let sections = Sections {
+        assignment: Assignment {
+            name: "entry".parse().expect("a name"),
+            draining: false,
+            roles: Vec::new(),
+            pools: BTreeSet::new(),
+        },
+        trust: Trust {
+            authorities: Vec::new(),
+            control_keys: Vec::new(),
+            denied_nodes: BTreeSet::new(),
+            denied_sessions: BTreeSet::new(),
+        },
+        peers: Peers { peers: (0..RELAYS).map(peer).collect() },
+        resources: Resources::default(),
+        bandwidth: Bandwidth::default(),
+        places: Places::default(),
+    };
+    Arc::new(View::new(&manifest, sections))
+}
+
+fn known(rtt_us: impl Fn(u128) -> u32) -> BTreeMap<NodeId, Candidate<'static>> {
+    let one = |number: u128| Candidate {
+        node: relay(number),
+        cluster: CLUSTER,
+        identity: Identity::Proven,
+        certificate_until: None,
+        roles: Vec::new().into(),
+        authority_epoch: 1,
+        region: None,
+        preference: Preference::Neutral,
+        measured: Measured { rtt_us: Some(rtt_us(number)), ..Measured::default() },
+    };
+    (0..RELAYS).map(|number| (relay(number), one(number))).collect()
+}
+
+/// The lane rests on the first `listed` of the relays.
+fn look(orders: &RelayOrders, view: &Arc<View>, listener: &mut Listener, listed: usize) {
+    orders.begin_look(listener);
+    let ways = orders.ways(view, Use::Running, KEY, NOW);
+    heed(orders, listener, &ways, listed);
+}
+
+fn heed(orders: &RelayOrders, listener: &Listener, ways: &[Way], listed: usize) {
+    let listed: Vec<_> = ways.iter().map(|way| way.path).take(listed).collect();
+    let question = (ORGANIZATION, ChannelClass::Interactive);
+    orders.heed(listener, Interest::of(question, ways, &listed, &[]));
+}
+
+fn is_told(listener: &Listener) -> bool {
+    listener.concerned().now_or_never().is_some()
+}
+
+#[test]
+fn a_lane_is_woken_by_what_is_measured_of_relays_that_it_lists_and_of_no_other() {
+    let (orders, view) = (RelayOrders::default(), view());
+    orders.know(known(|_| 20_000), NOW);
+    let mut lane = orders.listen();
+    look(&orders, &view, &mut lane, 8);
+    let ways = orders.ways(&view, Use::Running, KEY, NOW);
+    let number = |place: usize| {
+        let node = ways[place].path.relays()[0];
+        (0..RELAYS).find(|number| relay(*number) == node).expect("one of them")
+    };
+    let (first, other) = (number(0), number(20));
+    orders.know(known(|it| if it == other { 24_000 } else { 20_000 }), NOW);
+    assert!(!is_told(&lane), "what it does not list is its own affair");
+    orders.know(known(|it| if it == first { 24_000 } else { 20_000 }), NOW);
+    assert!(is_told(&lane));
+    orders.know(known(|it| if it == first { 24_000 } else { 20_000 }), NOW);
+    assert!(!is_told(&lane), "nothing else is known");
+    orders.leave(&lane);
+    orders.know(known(|_| 90_000), NOW);
+    assert!(!is_told(&lane), "it is gone");
+}
+
+#[test]
+fn what_is_measured_while_a_lane_looks_is_told_to_it() {
+    let (orders, view) = (RelayOrders::default(), view());
+    orders.know(known(|_| 20_000), NOW);
+    let mut lane = orders.listen();
+    orders.begin_look(&mut lane);
+    let ways = orders.ways(&view, Use::Running, KEY, NOW);
+    orders.know(known(|_| 90_000), NOW);
+    assert!(!is_told(&lane), "it rests on nothing yet");
+    heed(&orders, &lane, &ways, 8);
+    assert!(is_told(&lane));
+    look(&orders, &view, &mut lane, 8);
+    assert!(!is_told(&lane));
+}
