@@ -27,7 +27,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     actors::{
@@ -53,7 +53,7 @@ use crate::{
     fold_cache::{Folded, Shelf},
     http,
     leadership::{Desk, leadership},
-    lease_desk::{self, lease_desk},
+    lease_desk::{News, lease_desk},
     living::Living,
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
@@ -301,7 +301,7 @@ async fn resign(app: &App) {
 struct Desks {
     leadership: Arc<Mutex<Desk>>,
     beat: Arc<Mutex<BeatSender>>,
-    news: Arc<Mutex<mpsc::Receiver<lease_desk::Message>>>,
+    news: Arc<Mutex<News>>,
 }
 
 fn wards(
