@@ -267,6 +267,7 @@ fn http_server(
     .workers(options.workers.max(1))
     .max_connections(MAX_REQUEST_CONNECTIONS + options.limits.streams.open)
     .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(options.limits.kept_idle)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
     .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
