@@ -22,7 +22,8 @@ use crate::{
 /// Longer than what the HTTP library keeps an idle connection by itself, and shorter than most
 /// pauses between two polls of a node.
 const PAUSE: Duration = Duration::from_secs(7);
-const SHORT: Duration = Duration::from_millis(300);
+/// Far longer than the pauses between the requests that set the world up.
+const SHORT: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test]
