@@ -122,6 +122,7 @@ pub struct Leased {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::node_api::KEPT_IDLE;
 
     #[test]
     fn a_holder_has_stopped_before_any_grantor_may_grant_again() {
@@ -137,6 +138,7 @@ mod tests {
             // Two renewals may be lost.
             let lasts = reliable(class.ttl()).saturating_sub(STOP_BUDGET);
             assert!(lasts > 3 * class.renew_every(), "{class}");
+            assert!(2 * class.renew_every() < KEPT_IDLE, "{class}: on the connection of the last");
         }
     }
 }

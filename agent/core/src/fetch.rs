@@ -165,9 +165,13 @@ impl Machine for Fetcher {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use rap_proto::wire::node_api::KEPT_IDLE;
+
     use super::*;
 
     const START: Moment = Moment::from_micros(0);
+    /// What a call may take on its way beside the pause between two.
+    const SLACK: Duration = Duration::from_secs(5);
 
     fn holding(version: u64) -> Input {
         Input::Holding { version, sections: BTreeSet::new() }
@@ -205,6 +209,17 @@ mod tests {
         assert!((10..=20).contains(&poll.since(START).as_secs()), "{poll:?}");
         fetcher.handle_timeout(poll);
         assert_eq!(asked(&mut fetcher), Some(6));
+    }
+
+    #[test]
+    fn a_node_polls_again_before_control_closes_the_connection_that_it_kept() {
+        for seed in 0..1_000 {
+            let mut fetcher = Fetcher::new(seed);
+            fetcher.handle_input(START, holding(1));
+            fetcher.handle_input(START, Input::Answered(Answer::NotModified));
+            let idle = fetcher.poll_timeout().unwrap().since(START);
+            assert!(idle + SLACK < KEPT_IDLE, "{idle:?}");
+        }
     }
 
     #[test]

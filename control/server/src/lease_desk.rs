@@ -32,9 +32,29 @@ pub(crate) struct LeaseDesk {
     reasons: Mutex<BTreeMap<VpnConnectionId, Reason>>,
 }
 
-pub(crate) fn lease_desk() -> (LeaseDesk, mpsc::Receiver<Message>) {
+/// The side of the grantor: what it was told and has not heard yet.
+#[derive(Debug)]
+pub(crate) struct News {
+    messages: mpsc::Receiver<Message>,
+}
+
+pub(crate) fn lease_desk() -> (LeaseDesk, News) {
     let (grantor, messages) = mpsc::channel(MAX_WAITING);
-    (LeaseDesk { grantor, reasons: Mutex::default() }, messages)
+    (LeaseDesk { grantor, reasons: Mutex::default() }, News { messages })
+}
+
+impl News {
+    /// The next one, when it comes; `None` when nobody can tell anything any more. Nothing is lost
+    /// when the wait is given up.
+    pub(crate) async fn next(&mut self) -> Option<Message> {
+        self.messages.recv().await
+    }
+
+    /// All that waits, in the order in which it came, and no more than may wait: whoever tells
+    /// faster than one hears would keep the grantor from everything else.
+    pub(crate) fn waiting(&mut self) -> impl Iterator<Item = Message> {
+        std::iter::from_fn(|| self.messages.try_recv().ok()).take(MAX_WAITING)
+    }
 }
 
 impl LeaseDesk {
@@ -91,7 +111,7 @@ mod tests {
 
     #[test]
     fn so_much_news_waits_and_the_rest_is_dropped_and_counted() {
-        let (desk, mut messages) = lease_desk();
+        let (desk, mut news) = lease_desk();
         let metrics = Metrics::default();
         let released = || Message::Released(VpnConnectionId::from_u128(1));
         for _ in 0..MAX_WAITING + 3 {
@@ -99,8 +119,34 @@ mod tests {
         }
         let text = metrics.render(&[]);
         assert!(text.contains("rap_control_lease_news_total{outcome=\"overflowed\"} 3"), "{text}");
-        messages.try_recv().unwrap();
+        news.waiting().next().unwrap();
         desk.tell(released(), &metrics);
         assert!(metrics.render(&[]).contains("{outcome=\"overflowed\"} 3"));
+    }
+
+    #[tokio::test]
+    async fn all_that_waits_is_heard_in_one_turn_and_no_more_than_may_wait() {
+        let (desk, mut news) = lease_desk();
+        let metrics = Metrics::default();
+        let tell = |number: usize| {
+            let connection = VpnConnectionId::from_u128(number as u128);
+            desk.tell(Message::Released(connection), &metrics);
+        };
+        (0..MAX_WAITING).for_each(tell);
+        // Each that is heard makes room, and somebody takes it at once.
+        let mut heard = Vec::new();
+        for message in news.waiting() {
+            let Message::Released(connection) = message else { panic!("{message:?}") };
+            heard.push(connection.uuid().as_u128());
+            tell(MAX_WAITING + heard.len() - 1);
+        }
+        assert!(heard.iter().copied().eq(0..MAX_WAITING as u128));
+        assert!(!metrics.render(&[]).contains("overflowed"), "the turn made room for the next");
+        assert_eq!(news.waiting().count(), MAX_WAITING);
+        assert_eq!(news.waiting().count(), 0);
+        tell(0);
+        assert!(news.next().await.is_some());
+        drop(desk);
+        assert!(news.next().await.is_none());
     }
 }

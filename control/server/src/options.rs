@@ -11,6 +11,7 @@ use std::{
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::{beat::Pace, rate::Rates};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
+use rap_proto::wire::node_api::KEPT_IDLE;
 
 use crate::{
     clock,
@@ -44,6 +45,8 @@ pub struct Limits {
     pub streams: StreamLimits,
     /// A connection whose other end takes nothing of what was sent is cut off after this long.
     pub unread: Duration,
+    /// A connection on which nothing is asked is closed after this long.
+    pub kept_idle: Duration,
     /// How often the authority beat is made, and how long it is valid.
     pub beat: Pace,
 }
@@ -75,6 +78,7 @@ impl Default for Limits {
             rates: Rates::default(),
             streams: StreamLimits::default(),
             unread: UNREAD,
+            kept_idle: KEPT_IDLE,
             beat: Pace::default(),
         }
     }

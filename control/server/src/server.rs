@@ -27,7 +27,7 @@ use rustls::{
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, oneshot, watch};
 
 use crate::{
     actors::{
@@ -53,7 +53,7 @@ use crate::{
     fold_cache::{Folded, Shelf},
     http,
     leadership::{Desk, leadership},
-    lease_desk::{self, lease_desk},
+    lease_desk::{News, lease_desk},
     living::Living,
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
@@ -268,6 +268,7 @@ fn http_server(
     .workers(options.workers.max(1))
     .max_connections(MAX_REQUEST_CONNECTIONS + options.limits.streams.open)
     .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(options.limits.kept_idle)
     .shutdown_timeout(DRAIN_SECONDS)
     .disable_signals()
     .h1_write_buffer_size(connection::MAX_WRITE_BUFFER_BYTES)
@@ -302,7 +303,7 @@ async fn resign(app: &App) {
 struct Desks {
     leadership: Arc<Mutex<Desk>>,
     beat: Arc<Mutex<BeatSender>>,
-    news: Arc<Mutex<mpsc::Receiver<lease_desk::Message>>>,
+    news: Arc<Mutex<News>>,
 }
 
 fn wards(

@@ -10,7 +10,7 @@
 //! | `POST /node/v1/beat` | mutual TLS | [`BeatRequest`] | [`BeatReply`] |
 //! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,10 @@ pub const MAX_BUS_AUTHORITY_BYTES: usize = 16 * 1024;
 pub const MAX_ADDRESSES: usize = 8;
 /// The most renewals in one call, and the most releases.
 pub const MAX_LEASES_PER_CALL: usize = 64;
+/// How long control keeps a connection on which nothing is asked. Longer than a node's polls for
+/// snapshots and beats and its renewals of leases are apart, so none of them needs a new TLS
+/// handshake; what is asked each minute does.
+pub const KEPT_IDLE: Duration = Duration::from_secs(30);
 
 pub const CONTENT_TYPE: &str = "application/msgpack";
 /// The label under which both ends export the value that binds an enrollment to its connection.

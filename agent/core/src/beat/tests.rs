@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{Digest, Signer, beat::majority, key::LocalKey, signed::seal};
+use rap_proto::{
+    Digest, Signer, beat::majority, key::LocalKey, signed::seal, wire::node_api::KEPT_IDLE,
+};
 
 use super::*;
 use crate::record;
@@ -332,4 +334,5 @@ fn it_asks_at_the_start_at_doorbells_and_in_time() {
         while listener.poll_effect().is_some() {}
     }
     assert!(POLL * 4 / 3 + GREATEST_RETRY < TTL, "one lost answer costs no beat");
+    assert!(POLL * 4 / 3 < KEPT_IDLE, "and the connection is kept until it asks again");
 }

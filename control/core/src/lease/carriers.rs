@@ -1,4 +1,4 @@
-use rap_proto::{Generation, NodeRole, Timestamp};
+use rap_proto::{Generation, NodeRole, OrganizationId, Timestamp};
 
 use super::HAND_OVER_LIMIT;
 use crate::state::{Node, State, VpnConnection};
@@ -10,12 +10,25 @@ pub fn may_carry(node: &Node, connection: &VpnConnection) -> bool {
         && node.serves(NodeRole::VpnConnector, connection.organization)
 }
 
-/// The nodes that may carry a connection, in the order of their ids.
+/// The nodes that may carry a connection, in the order of their ids. Where it names nodes, only
+/// these are looked at.
 pub fn carriers<'a>(
     state: &'a State,
     connection: &'a VpnConnection,
 ) -> impl Iterator<Item = &'a Node> {
-    state.nodes().approved().filter(|node| may_carry(node, connection))
+    let named = connection.nodes.iter().filter_map(|id| state.nodes().get(*id));
+    let named = named.filter(|node| may_carry(node, connection));
+    let any = connection.nodes.is_empty().then(|| connectors(state, connection.organization));
+    named.chain(any.into_iter().flatten())
+}
+
+/// The nodes that may carry what an organization leaves to any of them, in the order of their ids.
+pub(super) fn connectors(
+    state: &State,
+    organization: OrganizationId,
+) -> impl Iterator<Item = &Node> {
+    let connects = move |node: &&Node| node.serves(NodeRole::VpnConnector, organization);
+    state.nodes().approved().filter(connects)
 }
 
 /// Whether anybody shall carry a connection now.

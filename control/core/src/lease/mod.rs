@@ -27,7 +27,7 @@ mod tests;
 mod watch;
 pub mod wishes;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rap_proto::{Generation, LeaseClass, NodeId, Timestamp, VpnConnectionId};
 
@@ -92,8 +92,9 @@ pub enum Hold {
 pub struct Desired {
     pub class: LeaseClass,
     pub enabled: bool,
-    /// The nodes that may hold it, the preferred ones first.
-    pub nodes: Vec<NodeId>,
+    /// The nodes that may hold it, the preferred ones first. Shared: those that any connector of
+    /// an organization may carry have one list.
+    pub nodes: Arc<[NodeId]>,
     /// The generation whose holder shall hand over to another node.
     pub drain: Option<Generation>,
 }

@@ -27,7 +27,7 @@ struct Shell {
 impl Shell {
     fn new() -> Self {
         let mut grantor = Grantor::new(START, LeaseClass::hold_off);
-        let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
+        let desired = Desired { class: CLASS, enabled: true, nodes: NODES.into(), drain: None };
         grantor.handle_input(START, Input::Desired([(CONNECTION, desired)].into()));
         grantor.handle_input(START, Input::Leading(true));
         Self {
@@ -255,8 +255,7 @@ fn a_node_that_lies_about_its_floor_holds_up_no_connection_but_that_one() {
 
 /// The usual connection and another one like it.
 fn shell_desired(other: VpnConnectionId) -> BTreeMap<VpnConnectionId, Desired> {
-    let nodes = NODES.to_vec();
-    let desired = Desired { class: CLASS, enabled: true, nodes, drain: None };
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.into(), drain: None };
     [(CONNECTION, desired.clone()), (other, desired)].into()
 }
 
@@ -308,15 +307,14 @@ fn a_connection_that_shall_move_goes_to_another_node_though_its_holder_is_prefer
     let mut shell = Shell::new();
     shell.hold(0, 1);
     shell.work(10);
-    let nodes = NODES.to_vec();
     let drain = Some(generation(1));
-    let desired = Desired { class: CLASS, enabled: true, nodes: nodes.clone(), drain };
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.into(), drain };
     shell.feed(Input::Desired([(CONNECTION, desired)].into()));
     shell.wait(Duration::from_millis(200), &[]);
     let asked = shell.commands.pop();
     assert!(matches!(asked, Some(Effect::AskRelease { reason: Reason::HolderDrains, .. })));
     // With the release the wish is fulfilled.
-    let desired = Desired { class: CLASS, enabled: true, nodes, drain: None };
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.into(), drain: None };
     shell.feed(Input::Desired([(CONNECTION, desired)].into()));
     shell.end();
     shell.wait(Duration::from_secs(1), &[]);
@@ -327,7 +325,7 @@ fn a_connection_that_shall_move_goes_to_another_node_though_its_holder_is_prefer
 fn a_connection_that_shall_move_stays_while_no_other_node_is_ready() {
     let mut shell = Shell::new();
     shell.hold(0, 1);
-    let (nodes, drain) = (NODES.to_vec(), Some(generation(1)));
+    let (nodes, drain) = (NODES.into(), Some(generation(1)));
     let desired = Desired { class: CLASS, enabled: true, nodes, drain };
     shell.feed(Input::Desired([(CONNECTION, desired)].into()));
     for _ in 0..10 {
@@ -343,7 +341,7 @@ fn a_disabled_connection_is_taken_back_and_fenced_when_its_holder_is_silent() {
     let mut shell = Shell::new();
     shell.hold(0, 1);
     shell.work(10);
-    let desired = Desired { class: CLASS, enabled: false, nodes: NODES.to_vec(), drain: None };
+    let desired = Desired { class: CLASS, enabled: false, nodes: NODES.into(), drain: None };
     shell.feed(Input::Desired([(CONNECTION, desired)].into()));
     shell.wait(Duration::from_millis(200), &[]);
     assert!(matches!(
@@ -495,7 +493,7 @@ fn a_loss_counts_once_however_often_its_grant_is_refused() {
 fn one_read_leads_to_so_many_commands_and_the_next_to_the_others() {
     let connections = MAX_COMMANDS as u128 + 10;
     let ids = || (1..=connections).map(VpnConnectionId::from_u128);
-    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.into(), drain: None };
     let mut shell = Shell::new();
     shell.now = shell.now + Duration::from_secs(60);
     shell.feed(Input::Desired(ids().map(|id| (id, desired.clone())).collect()));

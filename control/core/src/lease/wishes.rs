@@ -1,13 +1,16 @@
 //! What people want of the connections, as the state tells it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rap_proto::{
     Generation, NodeId, VpnConnectionId,
     bus::{LeaseReport, MAX_REPORTED_CONNECTIONS, ReportedConnection},
 };
 
-use super::{Desired, Readiness, carriers, is_wanted};
+use super::{Desired, Readiness, carriers, carriers::connectors, is_wanted};
 use crate::state::{HeldLease, State, VpnConnection};
 
 /// All of it at one position of the log.
@@ -23,11 +26,22 @@ pub struct Wishes {
     pub loss_accepted: Option<u64>,
 }
 
+/// All nodes are looked at once for each organization, and not for each connection: it is asked at
+/// every change of the state.
 pub fn wishes(state: &State) -> Wishes {
-    let desired = |found: &VpnConnection| Desired {
+    let mut of_any = BTreeMap::new();
+    let mut nodes = |found: &VpnConnection| {
+        if !found.nodes.is_empty() {
+            return carriers(state, found).map(|node| node.id).collect();
+        }
+        let organization = found.organization;
+        let all = || connectors(state, organization).map(|node| node.id).collect();
+        Arc::clone(of_any.entry(organization).or_insert_with(all))
+    };
+    let mut desired = |found: &VpnConnection| Desired {
         class: found.class,
         enabled: is_wanted(state, found),
-        nodes: carriers(state, found).map(|node| node.id).collect(),
+        nodes: nodes(found),
         drain: found.lease.filter(|lease| lease.drain_requested).map(generation),
     };
     let connections = || state.vpn_connections().iter();

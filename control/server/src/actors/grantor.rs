@@ -26,7 +26,7 @@ use rap_proto::{
     CommandId, Digest, Generation, LeaseClass, NodeId, VpnConnectionId, bus::ControlBody,
 };
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::Mutex,
     time::{sleep, timeout},
 };
 
@@ -35,7 +35,7 @@ use crate::{
     clock,
     http::failure::Failure,
     leadership::Term,
-    lease_desk::Message,
+    lease_desk::{Message, News},
     work::{Identity, Work},
 };
 
@@ -44,11 +44,11 @@ const NAME: &str = "leases";
 pub(crate) struct GrantorActor {
     app: Arc<App>,
     /// Whoever holds it is the one grantor of this replica.
-    desk: Arc<Mutex<mpsc::Receiver<Message>>>,
+    desk: Arc<Mutex<News>>,
 }
 
 impl GrantorActor {
-    pub(crate) fn new(app: Arc<App>, desk: Arc<Mutex<mpsc::Receiver<Message>>>) -> Self {
+    pub(crate) fn new(app: Arc<App>, desk: Arc<Mutex<News>>) -> Self {
         Self { app, desk }
     }
 }
@@ -64,11 +64,13 @@ impl Actor for GrantorActor {
     }
 }
 
-/// Drives the grantor for as long as the server lives.
-async fn watch(app: &App, desk: &mut mpsc::Receiver<Message>) {
+/// Drives the grantor for as long as the server lives. A turn may read the whole table, so each
+/// begins with all that was said during the last one.
+async fn watch(app: &App, desk: &mut News) {
     let (mut states, mut standing) = (app.states(), app.leadership.changes());
     let mut shell = Shell::new(app);
     loop {
+        desk.waiting().for_each(|message| shell.hear(message));
         shell.lead();
         shell.grantor.handle_timeout(clock::moment());
         shell.perform().await;
@@ -80,7 +82,7 @@ async fn watch(app: &App, desk: &mut mpsc::Receiver<Message>) {
                 changed.is_ok()
             }
             changed = standing.changed() => changed.is_ok(),
-            message = desk.recv() => match message {
+            message = desk.next() => match message {
                 None => false,
                 Some(message) => {
                     shell.hear(message);

@@ -17,6 +17,7 @@ mod enrollment;
 mod erased;
 mod events;
 mod folds;
+mod kept;
 mod limits;
 mod lines;
 mod losses;

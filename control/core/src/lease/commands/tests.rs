@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use rap_events::{
     lease::{self, DatabaseTime, LeaseRow},
@@ -10,7 +10,7 @@ use rap_events::{
     vpn_connection::{ReleaseReason, VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
-    Generation, LeaseClass, NodeRole, Timestamp,
+    Generation, LeaseClass, NodeRole, Timestamp, VpnConnectionId,
     bus::{LeaseReport, MAX_REPORTED_CONNECTIONS, ReportedConnection},
     snapshot::RoleScope,
 };
@@ -152,8 +152,8 @@ fn people_want_a_connection_carried_by_connectors_of_its_organization_alone() {
     give(&mut platform, acme, VpnConnectionCommand::AllowNodes { nodes });
     connector(&mut platform, globex);
     let all = wishes(platform.state());
-    assert_eq!(all.desired[&acme.connection].nodes, [acme.egress], "any of its own");
-    assert_eq!(all.desired[&globex.connection].nodes, [globex.egress]);
+    assert_eq!(*all.desired[&acme.connection].nodes, [acme.egress], "any of its own");
+    assert_eq!(*all.desired[&globex.connection].nodes, [globex.egress]);
     assert_eq!(all.desired[&acme.connection].drain, None);
     assert_eq!(all.revisions[&acme.connection], found(platform.state(), acme).stamp.revision);
 
@@ -180,6 +180,37 @@ fn people_want_a_connection_carried_by_connectors_of_its_organization_alone() {
     assert_eq!(all.desired[&acme.connection].drain, Some(Generation::new(1)));
     assert!(!all.desired[&globex.connection].enabled, "nothing of a suspended organization");
     assert_eq!(all.draining, BTreeSet::from([globex.egress]));
+}
+
+#[test]
+fn all_nodes_are_looked_at_once_for_each_organization_and_not_for_each_connection() {
+    let (mut platform, acme) = platform();
+    let globex = platform.globex;
+    connector(&mut platform, globex);
+    let more: Vec<_> = (1..=3).map(VpnConnectionId::from_u128).collect();
+    for (number, id) in more.iter().enumerate() {
+        let create = VpnConnectionCommand::Create {
+            organization: acme.id,
+            name: format!("more-{number}").parse().unwrap(),
+            class: CLASS,
+            nodes: BTreeSet::new(),
+            enabled: true,
+        };
+        platform.must::<VpnConnection>(id.uuid(), create);
+    }
+    let nodes = BTreeSet::from([globex.egress, acme.egress]);
+    give(&mut platform, acme, VpnConnectionCommand::AllowNodes { nodes });
+    let state = platform.state();
+    let all = wishes(state);
+    for found in state.vpn_connections().iter() {
+        let naive = state.nodes().iter().filter(|node| may_carry(node, found));
+        let expected: Vec<_> = naive.map(|node| node.id).collect();
+        assert_eq!(*all.desired[&found.id].nodes, expected[..], "{}", found.name);
+        assert!(carriers(state, found).map(|node| node.id).eq(expected));
+    }
+    // One list, made once, is what every connection that names no node has.
+    let lists: Vec<_> = more.iter().map(|id| &all.desired[id].nodes).collect();
+    assert!(lists.iter().all(|list| !list.is_empty() && Arc::ptr_eq(list, lists[0])));
 }
 
 #[test]
