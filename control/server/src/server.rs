@@ -175,9 +175,7 @@ async fn run(
 
     let certificate = Arc::new(Certificate::issue(&custody, &options.names)?);
     let tls = tls_config(&custody, &options.names, Arc::clone(&certificate))?;
-    let listener = TcpListener::bind(options.listen)
-        .map_err(|error| ServeError::Listen { address: options.listen, error })?;
-    let address = listener.local_addr().map_err(ServeError::Failed)?;
+    let (listener, address) = listen(options.listen)?;
 
     let (cluster, ca_certificate) = (custody.cluster, custody.authority.certificate_der().to_vec());
     let (states_sender, states) = watch::channel(Arc::new(state));
@@ -249,6 +247,13 @@ async fn settle(app: &App) {
     let _ = tokio::time::timeout(LEADERSHIP_WAIT, app.leadership.settled()).await;
     // Without a beat in time it serves all the same, and grants nothing.
     let _ = tokio::time::timeout(BEAT_WAIT, app.beat.heard()).await;
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let listener =
+        TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
+    let bound = listener.local_addr().map_err(ServeError::Failed)?;
+    Ok((listener, bound))
 }
 
 fn http_server(

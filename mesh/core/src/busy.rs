@@ -11,6 +11,9 @@ use crate::{bounds::ASKER_BOUND, score::GREATEST};
 pub const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 /// A sample counts for one part of so many.
 const SMOOTHING: u64 = 4;
+/// The load is told in steps of this: whoever asks learns how busy a node is, and not what passes it
+/// from one second to the next, and a measurement that is nearly the same is the same.
+pub const STEP: u16 = 100;
 
 /// What passes a node, and what its machine does, as moving means.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,12 +69,15 @@ impl Busy {
         self.used = u16::try_from(mean).unwrap_or(GREATEST);
     }
 
-    /// Of [`GREATEST`], how much is taken: of the places for flows, of the bandwidth or of the machine,
-    /// whichever is most.
+    /// Of [`GREATEST`], how much is taken: of the places for flows, of the cap or of the machine,
+    /// whichever is most, in steps of [`STEP`].
     pub fn load(&self, (flows, most_flows): (usize, usize), cap: Option<BitRate>) -> u16 {
         let places = share(flows as u128, most_flows as u128);
-        let rate = most_for_one(cap).bits_per_second();
-        places.max(share(u128::from(self.bits_per_second), u128::from(rate))).max(self.used)
+        let rate = cap.map_or(0, |cap| {
+            share(u128::from(self.bits_per_second), u128::from(cap.bits_per_second()))
+        });
+        let most = places.max(rate).max(self.used);
+        most.saturating_add(STEP / 2) / STEP * STEP
     }
 }
 
@@ -100,15 +106,17 @@ mod tests {
     #[test]
     fn the_load_is_of_places_or_of_bandwidth_whichever_is_more() {
         let mut busy = Busy::default();
-        assert_eq!(busy.load((25, 100), None), 250);
+        assert_eq!(busy.load((24, 100), None), 200, "in steps");
+        assert_eq!(busy.load((26, 100), None), 300);
         assert_eq!(busy.load((200, 100), None), GREATEST);
         for second in 0..60 {
             busy.sample(at(second), second * 500_000);
         }
-        assert_eq!(busy.load(PLACES, rate("8mbit")), 499, "4 Mbit/s of 8, nearly");
+        assert_eq!(busy.load(PLACES, rate("8mbit")), 500, "4 Mbit/s of 8");
         assert_eq!(busy.load((70, 100), rate("8mbit")), 700);
         assert_eq!(busy.load(PLACES, rate("2mbit")), GREATEST, "it passes more than it may by now");
-        assert_eq!(busy.load(PLACES, None), 0, "4 Mbit/s are little of what one asker may");
+        assert_eq!(busy.load(PLACES, rate("100gbit")), 0);
+        assert_eq!(busy.load(PLACES, None), 0, "of no cap nothing is taken");
     }
 
     #[test]
@@ -118,7 +126,7 @@ mod tests {
         busy.sample(at(0), 1_000_000);
         assert_eq!(busy.load(PLACES, rate("8mbit")), 0, "of no time there is no rate");
         busy.sample(at(1), 1_000_000);
-        assert_eq!(busy.load(PLACES, rate("8mbit")), 250, "a quarter of it counts");
+        assert_eq!(busy.load(PLACES, rate("8mbit")), 300, "a quarter of it counts, 250");
         for second in 2..40 {
             busy.sample(at(second), 1_000_000);
         }
@@ -140,9 +148,9 @@ mod tests {
         };
         assert_eq!(sample(&mut busy, 20), 0, "of one look nothing is known");
         let settled = (0..40).map(|_| sample(&mut busy, 20)).last();
-        assert!(settled.is_some_and(|load| (790..=800).contains(&load)), "{settled:?}");
+        assert_eq!(settled, Some(800));
         busy.sample_machine(MachineTimes { idle: 0, all: 0 });
-        assert!(busy.load(PLACES, None) < 800, "what went back says nothing");
+        assert_eq!(busy.load(PLACES, None), 800, "what went back says nothing");
         let idle = (1..40).map(|second| {
             busy.sample_machine(MachineTimes { idle: second * 100, all: second * 100 });
             busy.load(PLACES, None)

@@ -8,7 +8,9 @@ use rap_events::{
 };
 
 /// Sees each read by position: behind which one, and what came of it.
-pub(crate) struct Look(Box<dyn Fn(u64, &[Envelope]) + Send + Sync>);
+type Seen = dyn Fn(u64, &[Envelope]) + Send + Sync;
+
+pub(crate) struct Look(Box<Seen>);
 
 /// A log in memory, and somebody who looks at what is read from it.
 pub(crate) fn watched(look: impl Fn(u64, &[Envelope]) + Send + Sync + 'static) -> TappedLog<Look> {

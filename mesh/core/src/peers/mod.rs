@@ -67,7 +67,7 @@ pub enum Class {
     Cold,
 }
 
-/// What a peer says of itself when it answers. Whoever lies is worth what an idle peer is.
+/// What a peer says of itself when it answers. It can lower what the peer is worth, and not raise it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Said {
     /// Of 1,000, how much of what it can forward is taken.

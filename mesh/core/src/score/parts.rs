@@ -118,9 +118,11 @@ impl Parts {
         self.set(Part::PacketLoss, measured.loss_ppm.map_or(UNKNOWN, packet_loss));
         let reliability = measured.reliability.map_or(UNKNOWN, |of_1000| of_1000.min(GREATEST));
         self.set(Part::Reliability, reliability);
-        let idle = measured.load.map_or(UNKNOWN, |of_1000| GREATEST - of_1000.min(GREATEST));
+        // A node says these of itself: what it says can lower its worth, and never raise it above that
+        // of one that says nothing.
+        let idle = measured.load.map_or(GREATEST, |of_1000| GREATEST - of_1000.min(GREATEST));
         self.set(Part::NodeLoad, idle);
-        self.set(Part::Bandwidth, measured.bandwidth_kbps.map_or(UNKNOWN, bandwidth));
+        self.set(Part::Bandwidth, measured.bandwidth_kbps.map_or(GREATEST, bandwidth));
         let failures = usize::from(measured.failures.min(MOST_FAILURES));
         self.set(Part::RecentFailures, FAILURES[failures]);
         self

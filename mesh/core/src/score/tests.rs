@@ -224,14 +224,15 @@ fn what_a_path_is_for_decides_who_is_best() {
 }
 
 #[test]
-fn whoever_lies_about_itself_is_worth_no_more_than_an_idle_node_without_a_cap() {
-    let most = most_for_one(None).bits_per_second() / 1_000;
+fn nobody_is_worth_more_for_what_it_says_of_itself_than_one_that_says_nothing() {
     let said = |load, bandwidth_kbps| {
         let mut relay = relay(1);
-        (relay.measured.load, relay.measured.bandwidth_kbps) = (Some(load), bandwidth_kbps);
+        (relay.measured.load, relay.measured.bandwidth_kbps) = (load, bandwidth_kbps);
         Parts::of(&question(ChannelClass::Bulk), &relay)
     };
-    assert_eq!(said(0, Some(u32::MAX)), said(0, u32::try_from(most).ok()));
+    assert_eq!(said(Some(0), Some(u32::MAX)), said(None, None));
+    let most = most_for_one(None).bits_per_second() / 1_000;
+    assert_eq!(said(None, u32::try_from(most).ok()), said(None, None), "idle, without a cap");
 }
 
 #[test]

@@ -23,6 +23,8 @@ pub struct Host {
     /// How many others it takes; nobody counts those of most hosts.
     pub capacity: usize,
     pub inbound: BTreeSet<usize>,
+    /// How many entries lead through it.
+    pub carries: usize,
     /// Of 1,000 messages that it sends, how many are lost.
     pub outward_loss: u64,
 }
@@ -30,7 +32,15 @@ pub struct Host {
 impl Host {
     pub fn new(region: usize) -> Self {
         let inbound = BTreeSet::new();
-        Self { up: false, region, swallows: false, capacity: usize::MAX, inbound, outward_loss: 0 }
+        Self {
+            up: false,
+            region,
+            swallows: false,
+            capacity: usize::MAX,
+            inbound,
+            carries: 0,
+            outward_loss: 0,
+        }
     }
 }
 

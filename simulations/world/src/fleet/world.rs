@@ -1,10 +1,16 @@
 //! The fleet's world: who is there, what happens next, and the phases.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rap_mesh_core::{
     View,
-    peers::{Availability, Effect, Input},
+    busy::STEP,
+    peers::{Availability, Effect, Input, Said},
+    score::GREATEST,
 };
 use rap_proto::{Moment, NodeRole, Timestamp};
 
@@ -102,6 +108,8 @@ pub struct World {
     gone: Option<usize>,
     /// How many choices of a relay were made.
     chosen: usize,
+    /// By which relay each entry would lead, as it said last.
+    led: BTreeMap<usize, usize>,
     pub(super) version: u64,
     pub(super) regions: usize,
 }
@@ -139,6 +147,7 @@ impl World {
             known,
             gone: None,
             chosen: 0,
+            led: BTreeMap::new(),
             version: 1,
             regions,
         }
@@ -199,7 +208,7 @@ impl kit::World for World {
             Event::Boot(index) => self.boot(index),
             Event::Answer { node, boot, other, stays } => self.answer(node, boot, other, stays),
             Event::Silence { node, boot, other } => {
-                self.feed(node, boot, answered(now, other, 10_000));
+                self.feed(node, boot, answered(now, other, (10_000, None)));
             }
             Event::Through { node, boot, relay, target, passed } => {
                 let rtt_us = passed.then_some(30_000);
@@ -264,7 +273,8 @@ impl World {
                 let rtt = self.network.rtt(node, other, &mut self.stage.chance);
                 let rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
                 let rtt_us = if lies { CLAIMED_RTT_US } else { rtt };
-                self.feed(node, boot, answered(now, other, rtt_us));
+                let said = Some(self.said_by(other));
+                self.feed(node, boot, answered(now, other, (rtt_us, said)));
             }
         }
     }
@@ -405,9 +415,23 @@ impl World {
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
             if let Some(relay) = self.chosen_by(index, now) {
                 self.stage.checkers.leads_through(index, relay);
+                if let Some(before) = self.led.insert(index, relay) {
+                    self.network.hosts[before].carries -= 1;
+                }
+                self.network.hosts[relay].carries += 1;
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
+    }
+
+    /// What a host says of itself: of all entries, how many lead through it. One that swallows says that
+    /// it is idle.
+    fn said_by(&self, index: usize) -> Said {
+        let Host { carries, swallows, .. } = &self.network.hosts[index];
+        let taken =
+            if *swallows { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
+        let load = u16::try_from(taken).unwrap_or(GREATEST) / STEP * STEP;
+        Said { load, bandwidth_kbps: u32::MAX }
     }
 
     /// The relay by which an entry would reach one of the egresses that it knows.
@@ -517,9 +541,9 @@ fn named(view: &View) -> BTreeSet<usize> {
     view.peers().map(|peer| index_of(peer.node)).collect()
 }
 
-fn answered(now: Moment, other: usize, rtt_us: u32) -> Input {
+fn answered(now: Moment, other: usize, (rtt_us, said): (u32, Option<Said>)) -> Input {
     let (node, at) = (id_of(other), calendar(now));
-    Input::Answered { node, rtt_us, said: None, certificate_until: CERTIFICATE_UNTIL, at }
+    Input::Answered { node, rtt_us, said, certificate_until: CERTIFICATE_UNTIL, at }
 }
 
 /// A tenth relays and a quarter workers, at least three of each; the others are entries.
