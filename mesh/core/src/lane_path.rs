@@ -37,7 +37,9 @@ pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
 use successor::Succession;
-pub use successor::{BETTER_BY, BETTER_FOR, DRAIN_WITHIN, MOVE_EVERY, SLOW_REST, Worth};
+pub use successor::{
+    BETTER_BY, BETTER_FOR, BETTER_WITHIN, DRAIN_WITHIN, MOVE_EVERY, MOVE_WITHIN, SLOW_REST, Worth,
+};
 use upkeep::Trial;
 
 /// The most candidates that one lane knows; the best ones are kept.
