@@ -37,7 +37,9 @@ pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
 use successor::Succession;
-pub use successor::{BETTER_BY, BETTER_FOR, DRAIN_WITHIN, MOVE_EVERY, SLOW_REST, Worth};
+pub use successor::{
+    BETTER_BY, BETTER_FOR, BETTER_WITHIN, DRAIN_WITHIN, MOVE_EVERY, MOVE_WITHIN, SLOW_REST, Worth,
+};
 use upkeep::Trial;
 
 /// The most candidates that one lane knows; the best ones are kept.
@@ -318,9 +320,15 @@ impl LanePath {
     }
 
     /// Whether it matters at the moment what relays are worth: a direct path that is listed is left for
-    /// none of them.
+    /// none of them while there is no doubt of it.
     pub fn heeds_relays(&self) -> bool {
-        self.recovery.is_some() || self.is_relayed() || !self.is_listed()
+        self.is_in_doubt() || self.is_relayed() || !self.is_listed()
+    }
+
+    /// Whether a path is searched for, or may be at any moment: the lane sends, and nothing but probes
+    /// spoke for its path of late. The search then opens others in the moment in which it begins.
+    pub fn is_in_doubt(&self) -> bool {
+        self.recovery.is_some() || (self.silence.is_doubtful() && self.is_looking())
     }
 
     /// Whether the lane's traffic is looked at regularly at the moment. If it is not, the shell

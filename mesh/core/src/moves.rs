@@ -38,8 +38,9 @@ pub const LEAVE_EVERY: Duration = Duration::from_secs(2);
 /// A flow that nothing else took for so long leaves such a relay all the same. More than the first
 /// rest: whatever failed once is asked again before that.
 pub const LEFT_WITHIN: Duration = Duration::from_secs(12);
-/// A relay that drains is left within this time, where something else takes the flow: the flows of all
-/// lanes spread over it.
+/// Each flow draws a moment within this time to leave a relay that drains: the flows of all lanes spread
+/// over it. Where something else takes them, a lane's flows are gone by then, and by what the moves of
+/// the last take: [`MAX_MOVING`] at a time, so a lane of hundreds takes longer.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// The most flows of a lane that move at once.
 pub const MAX_MOVING: usize = 2;
@@ -189,8 +190,13 @@ impl LaneMoves {
     }
 
     pub fn handle_input(&mut self, now: Moment, input: Input) {
-        // A flow that begins or ends makes nothing due, and there can be many.
-        let looks = !matches!(input, Input::Began { .. } | Input::Ended { .. });
+        // A flow that begins makes nothing due, nor does one that ends without a place that others wait
+        // for; and there can be many.
+        let looks = match input {
+            Input::Began { .. } => false,
+            Input::Ended { flow } => self.is_moving(flow),
+            _ => true,
+        };
         match input {
             Input::Ways(allowed) => self.allow(allowed),
             Input::Renewed => self.prospects.renew(),
@@ -229,6 +235,11 @@ impl LaneMoves {
         over.filter(Candidate::is_relayed).count()
     }
 
+    /// Whether a flow has one of the [`MAX_MOVING`] places: when it ends, others may have something to do.
+    pub fn is_moving(&self, flow: u64) -> bool {
+        self.flows.get(&flow).is_some_and(|running| running.moving.is_some())
+    }
+
     /// Whether no flow is left that could move.
     pub fn is_idle(&self) -> bool {
         self.flows.is_empty()
@@ -249,8 +260,9 @@ impl LaneMoves {
 
     fn began(&mut self, now: Moment, flow: u64, over: Candidate, asks_until: Moment) {
         let due = now + self.at_least(WORTH_AFTER);
-        let (over, leaves_at) = (Some(over), now);
-        let (left, drains_at, moving) = (None, None, None);
+        let drains = drains(&self.allowed.draining, over);
+        let drains_at = drains.then(|| now + self.spread.around(DRAIN_WITHIN / 2, 100));
+        let (over, leaves_at, left, moving) = (Some(over), now, None, None);
         let running =
             Running { over, since: now, due, leaves_at, left, drains_at, asks_until, moving };
         self.flows.insert(flow, running);

@@ -56,6 +56,11 @@ impl Silence {
         self.waiting.is_some_and(|since| now.since(since) >= patience)
     }
 
+    /// Whether nothing was heard since probes spoke for the path.
+    pub(super) const fn is_doubtful(&self) -> bool {
+        self.hollow > 0
+    }
+
     pub(super) const fn is_hollow(&self) -> bool {
         self.hollow >= MAX_HOLLOW
     }

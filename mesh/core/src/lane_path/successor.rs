@@ -2,8 +2,8 @@
 //! worth clearly more, and have been for a while, or because one in use drains.
 //!
 //! The other path is opened beside the one in use, unless it is warm already, and answers several
-//! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely,
-//! and to nothing that takes much longer. From one that drains it moves at a moment of its own, since
+//! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely, at
+//! a moment of its own, and to nothing that takes much longer. From one that drains it moves at a moment of its own, since
 //! others leave it, too, to whatever else over relays answers, and stays while nothing does.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -18,8 +18,13 @@ pub const BETTER_BY: u16 = NEARLY_THE_SAME;
 /// For so long it has to be worth more, without a pause: longer than it takes most nodes to ask
 /// their peers again, so that one odd measurement moves nobody.
 pub const BETTER_FOR: Duration = Duration::from_secs(12);
-/// A lane moves to what is worth more at most so often.
+/// A lane waits longer than that by up to this, at its own pace: others see the same relay become the
+/// best, and it says how busy it is before all of them are there.
+pub const BETTER_WITHIN: Duration = Duration::from_secs(30);
+/// A lane moves to what is worth more at most so often …
 pub const MOVE_EVERY: Duration = Duration::from_secs(60);
+/// … and waits longer than that by up to this.
+pub const MOVE_WITHIN: Duration = Duration::from_secs(30);
 /// What is worth more and took much longer is not tried again before.
 pub const SLOW_REST: Duration = Duration::from_secs(300);
 
@@ -45,6 +50,9 @@ pub(super) struct Succession {
     worths: BTreeMap<Candidate, Worth>,
     /// Since when each of these is worth more than the path in use.
     better_since: BTreeMap<Candidate, Moment>,
+    /// For how long that has to be so. Drawn when anything comes to be worth more, and the same for all
+    /// that do: the best of them comes first.
+    patience: Duration,
     /// Until when each of these is not tried, whatever it is worth by then: it took much longer.
     slow_until: BTreeMap<Candidate, Moment>,
     /// The open path that is to follow, once it has answered.
@@ -61,6 +69,7 @@ impl Succession {
         Self {
             worths: BTreeMap::new(),
             better_since: BTreeMap::new(),
+            patience: BETTER_FOR,
             slow_until: BTreeMap::new(),
             successor: None,
             rests_until: None,
@@ -114,7 +123,7 @@ impl Succession {
 
     fn due_at(&self, candidate: &Candidate, since: Moment) -> Moment {
         let others = [self.rests_until, self.slow_until(candidate)];
-        others.into_iter().flatten().fold(since + BETTER_FOR, Ord::max)
+        others.into_iter().flatten().fold(since + self.patience, Ord::max)
     }
 
     fn is_due(&self, now: Moment, candidate: &Candidate) -> bool {
@@ -147,6 +156,10 @@ impl LanePath {
         let since =
             |candidate: Candidate| (candidate, before.get(&candidate).copied().unwrap_or(now));
         self.succession.better_since = more.map(|(candidate, _)| since(*candidate)).collect();
+        if before.is_empty() && !self.succession.better_since.is_empty() {
+            self.succession.patience =
+                BETTER_FOR + self.succession.spread.around(BETTER_WITHIN / 2, 100);
+        }
     }
 
     /// Opens what is to follow the path in use, and moves to it when it answers.
@@ -204,7 +217,8 @@ impl LanePath {
             self.succession.was_slow(now, candidate);
             return self.succession.dismiss();
         }
-        self.succession.rests_until = Some(now + MOVE_EVERY);
+        let pause = MOVE_EVERY + self.succession.spread.around(MOVE_WITHIN / 2, 100);
+        self.succession.rests_until = Some(now + pause);
         self.switch(now, generation, reason);
     }
 

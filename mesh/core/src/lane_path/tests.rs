@@ -213,6 +213,50 @@ fn a_direct_path_that_only_seems_to_work_is_left_and_tried_ever_more_seldom() {
 }
 
 #[test]
+fn a_direct_lane_heeds_relays_from_when_probes_alone_speak_for_its_path() {
+    let mut world = World::new(direct(1), &[direct(1), relay(1), relay(2)]);
+    world.run(s(1));
+    assert!(!world.lane.heeds_relays(), "it works");
+    world.set(direct(1), Condition::Hollow);
+    while world.lane.standing().recovery.is_none() {
+        world.run(ms(1));
+    }
+    while world.lane.standing().recovery.is_some() {
+        world.run(ms(1));
+    }
+    assert_eq!(world.path(), Some(direct(1)), "a probe was answered");
+    assert!(world.lane.heeds_relays() && world.lane.is_in_doubt());
+    // The relay that was the first is none any more by when the lane needs one.
+    world.set(relay(1), Condition::Dead);
+    world.tell(Input::Candidates(vec![direct(1), relay(2), relay(1)]));
+    while world.path() == Some(direct(1)) {
+        let relays = world.open.values().filter(|one| one.is_relayed()).count();
+        assert!(relays > 0 || world.lane.heeds_relays(), "it looks until it opens one");
+        world.run(ms(1));
+    }
+    world.run(s(1));
+    assert_eq!(world.path(), Some(relay(2)));
+}
+
+#[test]
+fn a_direct_lane_that_hears_again_or_rests_heeds_no_relays() {
+    let mut world = World::new(direct(1), &[direct(1), relay(1)]);
+    world.run(s(1));
+    world.set(direct(1), Condition::Hollow);
+    while world.lane.standing().recovery.is_none() {
+        world.run(ms(1));
+    }
+    world.sends = false;
+    world.run(s(5));
+    assert_eq!(world.path(), Some(direct(1)));
+    assert!(!world.lane.heeds_relays(), "it sends nothing");
+    world.set(direct(1), Condition::Works);
+    world.sends = true;
+    world.run(s(1));
+    assert!(!world.lane.heeds_relays());
+}
+
+#[test]
 fn a_direct_path_that_was_just_overtaken_rests_first() {
     let mut world = World::new(relay(1), &[direct(1), relay(1)]);
     world.run(DIRECT_REST - ms(1));

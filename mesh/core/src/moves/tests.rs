@@ -149,6 +149,40 @@ fn a_flow_leaves_a_relay_that_drains_for_a_chain_and_stays_while_nothing_takes_i
 }
 
 #[test]
+fn a_flow_that_waits_for_a_place_moves_when_those_that_have_them_end() {
+    let mut lane = LaneMoves::new(7, allowed(all_ways()));
+    let start = Moment::from_micros(1);
+    for flow in [1, 2, 3] {
+        lane.handle_input(start, Input::Began { flow, over: relay(1), asks_until: FOR_EVER });
+    }
+    let draining = [node(1)].into();
+    lane.handle_input(
+        start,
+        Input::Ways(Allowed { draining, ..allowed(all_ways()[1..].to_vec()) }),
+    );
+    let later = start + DRAIN_WITHIN;
+    lane.handle_timeout(later);
+    let moves: Vec<Effect> = std::iter::from_fn(|| lane.poll_effect()).collect();
+    let moves_of = |flow| Effect::Move { flow, over: relay(2) };
+    assert_eq!(moves, [moves_of(1), moves_of(2)], "all three are due, and there are two places");
+    assert_eq!(lane.poll_timeout(), None);
+    assert!(lane.is_moving(2) && !lane.is_moving(3));
+    lane.handle_input(later, Input::Ended { flow: 2 });
+    assert_eq!(lane.poll_effect(), Some(moves_of(3)));
+    lane.handle_input(later, Input::Ended { flow: 1 });
+    assert_eq!((lane.poll_effect(), lane.poll_timeout()), (None, None));
+}
+
+#[test]
+fn a_flow_that_begins_over_a_relay_that_drains_leaves_it_too() {
+    let mut world = World::new(Bug::None);
+    world.drains_are([node(1)]);
+    world.begin(1, relay(1));
+    world.run(DRAIN_WITHIN + SECOND);
+    assert_eq!((world.over(1), world.moves, world.wrong), (relay(2), 1, None));
+}
+
+#[test]
 fn a_flow_whose_relay_drains_no_more_stays() {
     let mut world = World::new(Bug::None);
     (0..20).for_each(|flow| world.begin(flow, relay(1)));

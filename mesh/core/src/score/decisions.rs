@@ -1,11 +1,13 @@
 //! What was decided and still holds, so that most decisions are one look: the ways to a target, and
 //! below them what each relay is worth, which is the same for every target.
 //!
-//! Both rest on one view and on one set of measurements. Another view, or the end of a certificate
-//! that was counted on, and nothing of it holds any more. Other measurements of a relay change what
-//! that one is worth, and the ways that rest on it; those of anybody else change nothing.
+//! Both rest on one view and on one set of measurements. With another view nothing of it holds any
+//! more, and with the end of a certificate nothing that counted on it, which nothing that runs does.
+//! Other measurements of a relay change what that one is worth, and the ways that rest on it; those of
+//! anybody else change nothing.
 
 mod changes;
+mod kept;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,17 +19,19 @@ use rap_proto::{NodeId, OrganizationId, Timestamp};
 use super::{
     Candidate, ChannelClass, Known, Policy, Way,
     chains::{MAX_RELAYS, ways},
-    relays::{RelayQuestion, Scores, Use},
+    relays::{RelayQuestion, Use},
 };
 use crate::{View, paths};
+use kept::Kept;
 
 pub use changes::{Change, Changes};
 
 /// The most targets, each with what a path is for, whose ways are kept; one more forgets all of
 /// them, but no scores.
 pub const MAX_DECISIONS: usize = 1_024;
-/// The most questions whose scores are kept; one more forgets those of all others.
-pub const MAX_SCORES: usize = 32;
+/// The most questions whose scores are kept: all those of 21 organizations. One more forgets the one
+/// that was asked least lately.
+pub const MAX_SCORES: usize = 128;
 
 /// What a path is wanted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +42,16 @@ pub struct Asked {
     pub purpose: Use,
 }
 
+/// All of [`Asked`] but the target.
+type Scored = (OrganizationId, ChannelClass, Use);
+
+impl Asked {
+    const fn scored(&self) -> Scored {
+        (self.organization, self.class, self.purpose)
+    }
+}
+
+/// INVARIANT: the scores of whatever there are ways for are kept.
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
     policy: Policy,
@@ -47,10 +61,7 @@ pub struct Decisions {
     /// What everything below was decided by.
     view: Option<Arc<View>>,
     ways: BTreeMap<Asked, Vec<Way>>,
-    /// By all of [`Asked`] but the target.
-    scores: BTreeMap<(OrganizationId, ChannelClass, Use), Scores>,
-    /// The first end of a certificate that scores rest on.
-    until: Option<Timestamp>,
+    scores: Kept,
 }
 
 impl Decisions {
@@ -65,13 +76,17 @@ impl Decisions {
     /// The relays, and chains of them, by which a path could reach the target, best first.
     pub fn ways(&mut self, view: &Arc<View>, asked: Asked, now: Timestamp) -> &[Way] {
         // Whoever still asks with the view before gets no way of this one, nor the other way round.
-        let same_view = self.view.as_ref().is_some_and(|held| Arc::ptr_eq(held, view));
-        if !same_view || self.until.is_some_and(|until| until < now) {
+        if !self.view.as_ref().is_some_and(|held| Arc::ptr_eq(held, view)) {
             self.view = Some(view.clone());
             self.forget();
         }
+        if self.scores.expire(now) {
+            self.ways.retain(|asked, _| self.scores.has(&asked.scored()));
+        }
         self.follow(now);
-        if !self.ways.contains_key(&asked) {
+        if self.ways.contains_key(&asked) {
+            self.scores.touch(&asked.scored());
+        } else {
             let decided = self.decide(view, asked, now);
             if self.ways.len() >= MAX_DECISIONS {
                 self.ways.clear();
@@ -92,17 +107,14 @@ impl Decisions {
         }
         let mut changes = Changes::among(&changed);
         let (known, policy, view) = (&self.known, &self.policy, &*view);
-        for ((organization, class, purpose), scores) in &mut self.scores {
-            let (organization, class, purpose) = (*organization, *class, *purpose);
+        self.scores.rescore(|(organization, class, purpose), scores| {
             let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
-            let before = scores.totals(&changed);
-            question.rescore(scores, &changed);
-            changes.compare((organization, class, purpose), &before, &scores.totals(&changed));
-            self.until = self.until.into_iter().chain(scores.until()).min();
-        }
+            let rescored = question.rescore(scores, &changed);
+            changes.compare((organization, class, purpose), &rescored);
+        });
         self.ways.retain(|asked, ways| {
-            let scored = (asked.organization, asked.class, asked.purpose);
-            changes.of(scored).is_some_and(<[Change]>::is_empty) && !makes_chains(ways, &changed)
+            changes.of(asked.scored()).is_some_and(<[Change]>::is_empty)
+                && !makes_chains(ways, &changed)
         });
         changes
     }
@@ -111,15 +123,10 @@ impl Decisions {
         let Asked { target, organization, class, purpose } = asked;
         let (known, policy) = (&self.known, &self.policy);
         let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
-        let scored = (organization, class, purpose);
-        if self.scores.len() >= MAX_SCORES && !self.scores.contains_key(&scored) {
-            self.scores.clear();
+        if let Some(evicted) = self.scores.make_room(asked.scored()) {
+            self.ways.retain(|asked, _| asked.scored() != evicted);
         }
-        let scores = self.scores.entry(scored).or_insert_with(|| {
-            let scores = question.scores();
-            self.until = self.until.into_iter().chain(scores.until()).min();
-            scores
-        });
+        let scores = self.scores.get(asked.scored(), || question.scores());
         let order = scores.order(target);
         ways(&order, &question.chains(&order))
     }
@@ -127,8 +134,7 @@ impl Decisions {
     fn forget(&mut self) {
         self.changed.clear();
         self.ways.clear();
-        self.scores.clear();
-        self.until = None;
+        self.scores = Kept::default();
     }
 }
 

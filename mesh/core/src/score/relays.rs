@@ -51,9 +51,11 @@ impl RelayQuestion<'_> {
     }
 
     /// Scores these anew, of whom something else is known by now.
-    pub fn rescore(&self, scores: &mut Scores, changed: &BTreeSet<NodeId>) {
-        scores.forget(changed);
+    pub fn rescore(&self, scores: &mut Scores, changed: &BTreeSet<NodeId>) -> Rescored {
+        let before = scores.forget(changed);
+        let others = scores.relays.len();
         self.score(scores, |node| changed.contains(&node));
+        Rescored { before, after: totals(&scores.relays[others..]) }
     }
 
     /// Adds up for each relay what its kind comes to and what was measured of it: see
@@ -209,10 +211,12 @@ impl Scores {
         self.until = self.until.into_iter().chain(certificate_until).min();
     }
 
-    fn forget(&mut self, gone: &BTreeSet<NodeId>) {
-        for relay in self.relays.extract_if(.., |relay| gone.contains(&relay.node)) {
-            self.counts[worth(relay.total)] -= 1;
-        }
+    /// Returns what they were worth.
+    fn forget(&mut self, gone: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u16> {
+        let gone = self.relays.extract_if(.., |relay| gone.contains(&relay.node));
+        let gone: Vec<Ranked> = gone.collect();
+        gone.iter().for_each(|relay| self.counts[worth(relay.total)] -= 1);
+        totals(&gone)
     }
 
     /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
@@ -239,16 +243,22 @@ impl Scores {
         (0..WORTHS).rev().find(enough).unwrap_or(0)
     }
 
-    /// What these are worth; nobody is among it who is ruled out.
-    pub fn totals(&self, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u16> {
-        let wanted = self.relays.iter().filter(|ranked| nodes.contains(&ranked.node));
-        wanted.map(|ranked| (ranked.node, ranked.total)).collect()
-    }
-
     /// The first end of a certificate among them; `None` while none has shown one.
     pub const fn until(&self) -> Option<Timestamp> {
         self.until
     }
+}
+
+/// What those were worth that are scored anew, and what they are worth now; nobody is among it who is
+/// ruled out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rescored {
+    pub before: BTreeMap<NodeId, u16>,
+    pub after: BTreeMap<NodeId, u16>,
+}
+
+fn totals(relays: &[Ranked]) -> BTreeMap<NodeId, u16> {
+    relays.iter().map(|ranked| (ranked.node, ranked.total)).collect()
 }
 
 /// Which are worth nearly the same.

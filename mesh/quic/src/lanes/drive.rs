@@ -111,7 +111,7 @@ impl PathDriver {
             let timeout = self.machine.poll_timeout();
             let hole_timeout = self.hole.poll_timeout();
             let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
-            let hurries = self.machine.standing().recovery.is_some();
+            let hurries = self.machine.is_in_doubt();
             tokio::select! {
                 // What came is told before time decides without it.
                 biased;

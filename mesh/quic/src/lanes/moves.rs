@@ -156,7 +156,11 @@ impl Drop for Member {
         locked(&mover.flows).remove(flow);
         let mut lanes = locked(&mesh.lanes.movers.lanes);
         let mut machine = locked(&mover.machine);
+        let frees_a_place = machine.is_moving(*flow);
         machine.handle_input(mesh.clock.moment(), Input::Ended { flow: *flow });
+        if frees_a_place {
+            mover.changed.notify_one();
+        }
         if machine.is_idle() {
             lanes.remove(&mover.key);
             mover.over.cancel();

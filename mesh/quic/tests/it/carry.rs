@@ -58,10 +58,15 @@ pub(crate) async fn until(what: &str, check: impl Fn() -> bool) {
 }
 
 /// The same, where looking changes something.
-pub(crate) async fn until_so(what: &str, mut check: impl FnMut() -> bool) {
+pub(crate) async fn until_so(what: &str, check: impl FnMut() -> bool) {
+    until_within(PATIENCE, what, check).await;
+}
+
+/// The same, for what takes its time.
+pub(crate) async fn until_within(patience: Duration, what: &str, mut check: impl FnMut() -> bool) {
     let start = Instant::now();
     while !check() {
-        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        assert!(start.elapsed() < patience, "never: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use rap_mesh::{Carrier, MeshLimits, MoveStatus, client::ClientSession};
+use rap_mesh_core::moves::DRAIN_WITHIN;
 use rap_proto::{Digest, Lane, NodeId, observation::Vantage};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    carry::{PART, Transfer, until},
+    carry::{PART, Transfer, until, until_within},
     fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, start_seen},
     targets::{echo, serve},
     traffic::pattern,
@@ -102,9 +103,13 @@ async fn a_flow_leaves_a_relay_that_drains_for_another_one() {
         if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
     fabric.plan.draining = [first].into();
     fabric.publish();
-    until("the other relay has it", || relayed(&fabric, second) == 1).await;
+    until_within(DRAIN_WITHIN + PATIENCE, "the other relay has it", || {
+        relayed(&fabric, second) == 1
+    })
+    .await;
     until("the first is left", || relayed(&fabric, first) == 0).await;
-    assert_eq!((moves(&fabric).moved, moves(&fabric).stayed), (1, 0));
+    // A slow machine can take more than one try, and the flow runs on meanwhile.
+    assert_eq!(moves(&fabric).moved, 1);
     transfer.goes_on(PART).await;
     transfer.ends_whole().await;
 }

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use rap_mesh::{Carrier, LaneStatus, Path, SwitchReason};
+use rap_mesh_core::lane_path::{BETTER_FOR, BETTER_WITHIN, DRAIN_WITHIN};
 use rap_proto::{Lane, NodeId};
 
 use crate::{
-    carry::{PART, Transfer, until},
-    fabric::{ENTRY, Fabric, RELAY, RELAY_2, RELAY_3},
+    carry::{PART, Transfer, until, until_within},
+    fabric::{ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, RELAY_3},
     peers::measured,
     targets::echo,
 };
@@ -51,7 +52,10 @@ async fn a_transfer_leaves_a_relay_that_drains_and_the_relay_is_empty() {
     let second = if first == RELAY { RELAY_2 } else { RELAY };
     fabric.plan.draining = [first].into();
     fabric.publish();
-    until("the other carries it", || relay_in_use(&fabric) == second).await;
+    until_within(DRAIN_WITHIN + PATIENCE, "the other carries it", || {
+        relay_in_use(&fabric) == second
+    })
+    .await;
     until("the first is empty", || relayed(&fabric, first) == 0).await;
     transfer.goes_on(PART / 8).await;
     transfer.ends_whole().await;
@@ -75,7 +79,10 @@ async fn a_relay_that_drains_carries_on_while_there_is_no_other() {
     let roles = fabric.plan.roles[&RELAY].clone();
     fabric.plan.roles.insert(RELAY_2, roles);
     fabric.add_node(RELAY_2, 56);
-    until("another one carries it", || relay_in_use(&fabric) == RELAY_2).await;
+    until_within(DRAIN_WITHIN + PATIENCE, "another one carries it", || {
+        relay_in_use(&fabric) == RELAY_2
+    })
+    .await;
     until("the first is empty", || relayed(&fabric, RELAY) == 0).await;
     transfer.ends_whole().await;
 }
@@ -97,7 +104,8 @@ async fn a_transfer_goes_to_a_relay_that_became_much_better_and_the_one_before_i
     until("the third is warm", || relayed(&fabric, RELAY_3) == 1).await;
     assert_eq!((relay_in_use(&fabric), relayed(&fabric, RELAY_2)), (RELAY, 0));
     know(RELAY_2, RELAY);
-    until("the second carries it", || relay_in_use(&fabric) == RELAY_2).await;
+    let in_turn = BETTER_FOR + BETTER_WITHIN + PATIENCE;
+    until_within(in_turn, "the second carries it", || relay_in_use(&fabric) == RELAY_2).await;
     until("the first is left", || relayed(&fabric, RELAY) == 0).await;
     transfer.goes_on(PART / 16).await;
     transfer.ends_whole().await;

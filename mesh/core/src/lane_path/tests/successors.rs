@@ -12,6 +12,8 @@ use super::{
 
 /// What setting a path up and having it answer often enough takes in this world.
 const PROVING: Duration = Duration::from_secs(1);
+/// A lane has gone to what is worth more by then, or tried to.
+const MOVED_BY: Duration = BETTER_FOR.saturating_add(BETTER_WITHIN).saturating_add(PROVING);
 /// A relay that drains is left within this time where another path carries, though two that do not
 /// are tried before, and the lane waits for its moment.
 const LEFT_WITHIN: Duration = Duration::from_secs(30);
@@ -34,7 +36,7 @@ fn a_lane_goes_to_a_relay_that_is_worth_clearly_more_for_a_while_and_leaves_the_
     world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500 + BETTER_BY)]);
     world.run(BETTER_FOR - ms(1));
     assert!(!world.open.values().any(|one| *one == relay(3)), "not before its time");
-    world.run(PROVING);
+    leaves_the_first(&mut world, BETTER_WITHIN + PROVING);
     assert_eq!(world.path(), Some(relay(3)));
     let standing = world.lane.standing();
     assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Better)));
@@ -51,7 +53,7 @@ fn a_warm_relay_answers_anew_before_it_takes_over() {
     let mut world = on_the_first();
     assert!(world.open.values().any(|one| *one == relay(2)));
     world.value(&[(relay(1), 500), (relay(2), 500 + BETTER_BY)]);
-    world.run(BETTER_FOR + PROBE_AGAIN);
+    world.run(waits(&world) + PROBE_AGAIN);
     assert_eq!(world.path(), Some(relay(1)), "what it answered before does not count");
     world.run(PROVING);
     assert_eq!(world.path(), Some(relay(2)));
@@ -78,14 +80,14 @@ fn a_relay_that_is_worth_more_and_takes_much_longer_is_not_taken_and_seldom_trie
     let mut world = on_the_first();
     world.round_trips.insert(relay(3), ms(300));
     world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 900)]);
-    world.run(BETTER_FOR + s(10));
+    world.run(MOVED_BY + s(1));
     let probes = world.probes;
-    world.run(SLOW_REST - s(10));
+    world.run(SLOW_REST - MOVED_BY);
     assert_eq!(world.lane.standing().switches, 0);
     let probes = world.probes - probes;
     assert!(probes <= 80, "{probes} probes: the warm one's, and few others");
     world.round_trips.clear();
-    world.run(s(20));
+    world.run(MOVED_BY + PROVING);
     assert_eq!(world.path(), Some(relay(3)), "it is as quick as others by now");
 }
 
@@ -107,7 +109,7 @@ fn a_chain_is_left_for_a_chain_that_is_worth_more_and_a_relay_for_none() {
     let (one, other) = (chain(&[1, 2]), chain(&[3, 4]));
     let mut world = World::new(one, &[one, other]);
     world.value(&[(one, 300), (other, 400)]);
-    world.run(BETTER_FOR + PROVING);
+    world.run(MOVED_BY);
     assert_eq!(world.path(), Some(other));
     let mut world = World::new(relay(1), &[relay(1), one]);
     world.value(&[(relay(1), 100), (one, 900)]);
@@ -115,9 +117,59 @@ fn a_chain_is_left_for_a_chain_that_is_worth_more_and_a_relay_for_none() {
     assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
 }
 
-/// Runs until the lane is on another relay.
-fn leaves_the_first(world: &mut World) {
-    let last = world.now + DRAIN_WITHIN + PROVING;
+/// How long the lane waits before it goes to what is worth more.
+fn waits(world: &World) -> Duration {
+    let due = world.lane.succession_due().expect("something is worth more");
+    due.since(world.now)
+}
+
+/// How many of a hundred moments are in each tenth of this time.
+fn in_tenths(moments: &[Duration], within: Duration) -> [usize; 10] {
+    std::array::from_fn(|part| {
+        let (from, to) = (within / 10 * part as u32, within / 10 * (part as u32 + 1));
+        moments.iter().filter(|at| (from..to).contains(*at)).count()
+    })
+}
+
+#[test]
+fn lanes_that_see_the_same_relay_become_the_best_go_there_one_after_the_other() {
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for seed in 0..100 {
+        let mut world = World::seeded(seed, relay(1), &relays());
+        let others = [(relay(1), 500), (relay(2), 500), (relay(4), 500)];
+        world.value(&[&others[..], &[(relay(3), 900)]].concat());
+        first.push(waits(&world).saturating_sub(BETTER_FOR));
+        leaves_the_first(&mut world, MOVED_BY);
+        assert_eq!(world.path(), Some(relay(3)), "lane {seed}");
+        let moved = world.now;
+        // It fills, and all of them find another one.
+        world.run(PROVEN_AFTER + s(1));
+        world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500), (relay(4), 900)]);
+        let pause = (world.now + waits(&world)).since(moved);
+        second.push(pause.saturating_sub(MOVE_EVERY - ms(20)));
+        world.run(MOVE_EVERY + MOVE_WITHIN + PROVING);
+        assert_eq!(world.path(), Some(relay(4)), "lane {seed}");
+    }
+    for (moments, within) in [(first, BETTER_WITHIN), (second, MOVE_WITHIN)] {
+        let moments = in_tenths(&moments, within + ms(20));
+        assert!(moments.iter().all(|lanes| *lanes < 25), "{moments:?} of 100 lanes");
+        assert_eq!(moments.iter().sum::<usize>(), 100);
+    }
+}
+
+#[test]
+fn a_lane_whose_turn_has_not_come_stays_when_the_best_relay_has_filled() {
+    let mut world = on_the_first();
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 900)]);
+    world.run(waits(&world).saturating_sub(ms(1)));
+    world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500)]);
+    world.run(s(600));
+    assert_eq!((world.path(), world.lane.standing().switches), (Some(relay(1)), 0));
+}
+
+/// Runs until the lane is on another relay, or so long.
+fn leaves_the_first(world: &mut World, within: Duration) {
+    let last = world.now + within;
     while world.path() == Some(relay(1)) && world.now < last {
         world.run(ms(20));
     }
@@ -127,7 +179,7 @@ fn leaves_the_first(world: &mut World) {
 fn a_relay_that_drains_is_left_soon_and_let_go() {
     let mut world = on_the_first();
     world.drain(relay(1));
-    leaves_the_first(&mut world);
+    leaves_the_first(&mut world, DRAIN_WITHIN + PROVING);
     assert_eq!(world.path(), Some(relay(2)), "the warm one");
     let standing = world.lane.standing();
     assert_eq!((standing.switches, standing.last_switch), (1, Some(SwitchReason::Draining)));
@@ -159,17 +211,12 @@ fn the_lanes_of_a_relay_that_drains_leave_it_one_after_the_other() {
         // What is measured meanwhile changes nothing about it.
         world.run(ms(500));
         world.value(&[(relay(1), 490), (relay(2), 510), (relay(3), 500)]);
-        leaves_the_first(&mut world);
+        leaves_the_first(&mut world, DRAIN_WITHIN + PROVING);
         assert_eq!(world.path(), Some(relay(2)), "lane {seed}");
-        moments.push(world.now.since(began));
+        moments.push(world.now.since(began).saturating_sub(PROVING / 2));
     }
-    for part in 0..10 {
-        let (from, to) = (DRAIN_WITHIN / 10 * part, DRAIN_WITHIN / 10 * (part + 1));
-        let leave =
-            moments.iter().filter(|at| (from..to).contains(&at.saturating_sub(PROVING / 2)));
-        let leave = leave.count();
-        assert!(leave < 25, "{leave} of 100 lanes leave between {from:?} and {to:?}");
-    }
+    let moments = in_tenths(&moments, DRAIN_WITHIN);
+    assert!(moments.iter().all(|lanes| *lanes < 25), "{moments:?} of 100 lanes");
 }
 
 #[test]
@@ -249,13 +296,13 @@ fn a_slower_relay_rests_as_long_also_when_it_was_worth_less_for_a_moment() {
     world.round_trips.insert(relay(3), ms(300));
     let more = [(relay(1), 500), (relay(2), 500), (relay(3), 900)];
     world.value(&more);
-    world.run(BETTER_FOR + s(10));
+    world.run(MOVED_BY + s(1));
     let probes = world.probes;
-    for _ in 0..13 {
+    for _ in 0..6 {
         world.value(&[(relay(1), 500), (relay(2), 500), (relay(3), 500)]);
         world.run(ms(1));
         world.value(&more);
-        world.run(BETTER_FOR + s(8));
+        world.run(MOVED_BY);
     }
     let probes = world.probes - probes;
     assert!(probes <= 60, "{probes} probes: the warm one's, and no others");
@@ -385,7 +432,7 @@ proptest! {
         }
         // All of them take as long now, and nothing changes any more.
         world.round_trips.clear();
-        world.run(SLOW_REST + MOVE_EVERY * 3);
+        world.run(SLOW_REST + (MOVE_EVERY + MOVE_WITHIN) * 3);
         let path = world.path().expect("all of them work");
         let best = relays().into_iter().map(|one| worth(&world, one)).max().unwrap_or_default();
         prop_assert!(worth(&world, path) + BETTER_BY > best, "{path:?} of {:?}", world.worths);

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{NodeId, OrganizationId};
 
-use crate::score::{ChannelClass, relays::Use};
+use crate::score::{
+    ChannelClass,
+    relays::{Rescored, Use},
+};
 
 /// A relay that is worth something else. `None` is one that is ruled out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,7 @@ impl Changes {
     pub(super) fn compare(
         &mut self,
         question: (OrganizationId, ChannelClass, Use),
-        before: &BTreeMap<NodeId, u16>,
-        after: &BTreeMap<NodeId, u16>,
+        Rescored { before, after }: &Rescored,
     ) {
         let change = |node: &NodeId| Change {
             node: *node,

@@ -82,7 +82,27 @@ fn a_certificate_that_ends_takes_what_rested_on_it() {
     let ways = decisions.ways(&view, asked(900), later);
     let leads_there = |way: &Way| way.path.relays().contains(&relay(1));
     assert!(!ways.is_empty() && !ways.iter().any(leads_there), "{ways:?}");
-    assert_eq!(decisions.until, None, "nobody else has shown a certificate");
+    assert_eq!(decisions.scores.until(), None, "nobody else has shown a certificate");
+}
+
+#[test]
+fn a_certificate_that_ends_takes_nothing_of_what_runs() {
+    let view = Arc::new(view(&[]));
+    let mut decisions = Decisions::default();
+    decisions.know(BTreeMap::from([known(&view, 1, 10, 1_000)]));
+    let running = Asked { purpose: Use::Running, ..asked(900) };
+    let before = decisions.ways(&view, running, NOW).to_vec();
+    decisions.ways(&view, asked(900), NOW);
+    decisions.ways(&view, asked(901), NOW);
+    assert_eq!((decisions.ways.len(), decisions.scores.len()), (3, 2));
+    let later = Timestamp::from_unix_millis(CERTIFICATES_END.unix_millis() + 1);
+    assert_eq!(decisions.ways(&view, running, later), before);
+    assert_eq!((decisions.ways.len(), decisions.scores.len()), (1, 1));
+    // So what is measured next is compared with what it was, and wakes only whom it concerns.
+    decisions.know(BTreeMap::from([known(&view, 1, 90_000, 1_000)]));
+    let changes = decisions.follow(later);
+    assert_eq!(changes.of(running.scored()).map(<[Change]>::len), Some(1));
+    assert_eq!(changes.of(asked(900).scored()), None);
 }
 
 #[test]
@@ -99,21 +119,36 @@ fn as_many_ways_are_kept_as_the_limit_says_and_their_scores_stay() {
 }
 
 #[test]
-fn as_many_scores_are_kept_as_the_limit_says() {
+fn as_many_scores_are_kept_as_the_limit_says_and_the_least_lately_asked_go() {
     let view = Arc::new(view(&[]));
     let mut decisions = Decisions::default();
-    for number in 0..MAX_SCORES as u128 {
+    let last = MAX_SCORES as u128;
+    for number in 0..last {
         decisions.ways(&view, of_organization(number), NOW);
     }
     decisions.ways(&view, Asked { target: NodeId::from_u128(901), ..of_organization(0) }, NOW);
+    decisions.ways(&view, of_organization(1), NOW);
     assert_eq!(decisions.scores.len(), MAX_SCORES, "another target takes no more room");
-    decisions.ways(&view, of_organization(MAX_SCORES as u128), NOW);
-    assert_eq!(decisions.scores.len(), 1);
-    let running = Asked { purpose: Use::Running, ..of_organization(MAX_SCORES as u128) };
-    decisions.ways(&view, running, NOW);
+    decisions.ways(&view, of_organization(last), NOW);
+    assert_eq!(decisions.scores.len(), MAX_SCORES);
+    assert_eq!(decisions.ways.len(), MAX_SCORES + 1, "none without its scores");
+    decisions.know(BTreeMap::from([known(&view, 2, 10, 1_000)]));
+    let changes = decisions.follow(NOW);
+    let kept = |number| changes.of(of_organization(number).scored()).is_some();
+    let gone: Vec<u128> = (0..=last).filter(|number| !kept(*number)).collect();
+    assert_eq!(gone, [2], "two others were asked again, one of them for ways that were kept");
+}
+
+#[test]
+fn each_organization_class_and_purpose_is_another_question() {
+    let view = Arc::new(view(&[]));
+    let mut decisions = Decisions::default();
+    let running = Asked { purpose: Use::Running, ..asked(900) };
     let bulk = Asked { class: ChannelClass::Bulk, ..running };
-    decisions.ways(&view, bulk, NOW);
-    assert_eq!(decisions.scores.len(), 3, "each is another question");
+    for asked in [asked(900), running, bulk, of_organization(7)] {
+        decisions.ways(&view, asked, NOW);
+    }
+    assert_eq!(decisions.scores.len(), 4);
 }
 
 #[test]
@@ -153,7 +188,7 @@ proptest! {
                 let expected = anew.ways(&view, asked(target), NOW).to_vec();
                 prop_assert_eq!(decisions.ways(&view, asked(target), NOW), expected);
             }
-            prop_assert!(decisions.until <= anew.until || anew.until.is_none());
+            prop_assert!(decisions.scores.until() <= anew.scores.until() || anew.scores.until().is_none());
         }
     }
 }

@@ -356,9 +356,16 @@ proptest! {
         let purpose = if running { Use::Running } else { Use::New };
         let mut scores =
             RelayQuestion { class, purpose, ..question(&view, &known, &policy) }.scores();
+        let before = scores.clone();
         let changed = known.learn(after.into_iter().collect());
         let question = RelayQuestion { class, purpose, ..question(&view, &known, &policy) };
-        question.rescore(&mut scores, &changed);
+        let rescored = question.rescore(&mut scores, &changed);
+        let of_changed = |scores: &Scores| {
+            let changed = scores.relays.iter().filter(|ranked| changed.contains(&ranked.node));
+            changed.map(|ranked| (ranked.node, ranked.total)).collect()
+        };
+        let (before, after) = (of_changed(&before), of_changed(&scores));
+        prop_assert_eq!(rescored, Rescored { before, after });
         for scores in [scores, question.scores()] {
             let expected = found_one_by_one(&question);
             let mut found = scores.relays.clone();

@@ -9,7 +9,8 @@ use crate::peers::spread::Spread;
 /// A lane looks at most so often: measurements come one by one, and each would put all of its ways in
 /// order.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// It looks within this time, at a moment of its own: one measurement can concern thousands of lanes.
+/// It looks within this time from when it may, at a moment of its own: one measurement can concern
+/// thousands of lanes, and so can one snapshot, behind which all of them may look again at once.
 pub const LOOK_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone)]
@@ -29,8 +30,8 @@ impl Pace {
     /// There is something to look at.
     pub fn concerned(&mut self, now: Moment) {
         if self.due.is_none() {
-            let at = now + self.spread.around(LOOK_WITHIN / 2, 100);
-            self.due = Some(at.max(self.rests_until));
+            let pause = self.spread.around(LOOK_WITHIN / 2, 100);
+            self.due = Some(now.max(self.rests_until) + pause);
         }
     }
 

@@ -22,6 +22,18 @@ use crate::{
 const NOW: Timestamp = Timestamp::from_unix_millis(2_000);
 const QUESTION: Question = (ACME, ChannelClass::Interactive);
 
+/// How many lanes the property is about.
+const LANES: u64 = 12;
+
+/// Their questions: other lanes are of another class, or of another organization.
+fn mixed(lane: u64) -> Question {
+    match lane % 3 {
+        0 => QUESTION,
+        1 => (ACME, ChannelClass::Bulk),
+        _ => (OrganizationId::from_u128(2), ChannelClass::Interactive),
+    }
+}
+
 type Known = BTreeMap<NodeId, score::Candidate<'static>>;
 
 /// An entry with some lanes, as the shell has them.
@@ -30,6 +42,8 @@ struct Entry {
     decisions: Decisions,
     interests: Interests,
     known: Known,
+    /// What the lane of a number asks.
+    question: fn(u64) -> Question,
 }
 
 impl Entry {
@@ -39,19 +53,20 @@ impl Entry {
             (0..relays).map(|number| known(&view, number, all_take_us, 1_000)).collect();
         let mut decisions = Decisions::default();
         decisions.know(known.clone());
-        Self { view, decisions, interests: Interests::default(), known }
+        let (interests, question) = (Interests::default(), |_| QUESTION);
+        Self { view, decisions, interests, known, question }
     }
 
     /// The lane of this number, each to another egress, looks. Returns what it lists.
     fn look(&mut self, lane: u64) -> Vec<Candidate> {
         let ways = self.ways(lane);
         let listed = listed(lane, &ways);
-        self.interests.heed(lane, Interest::of(QUESTION, &ways, &listed, &[]));
+        self.interests.heed(lane, Interest::of((self.question)(lane), &ways, &listed, &[]));
         listed
     }
 
     fn ways(&mut self, lane: u64) -> Vec<Way> {
-        let (organization, class) = QUESTION;
+        let (organization, class) = (self.question)(lane);
         let asked = Asked { target: egress(lane), organization, class, purpose: Use::Running };
         self.decisions.ways(&self.view, asked, NOW).to_vec()
     }
@@ -178,9 +193,16 @@ fn lanes_look_at_moments_of_their_own_and_none_too_often() {
     assert!(paces.iter().all(|pace| pace.due(false).is_none() && pace.due(true).is_none()));
     paces.iter_mut().for_each(|pace| pace.concerned(at(5_000)));
     let due = |pace: &Pace| pace.due(false).unwrap();
-    let first_half = paces.iter().filter(|pace| due(pace).since(at(5_000)) < LOOK_WITHIN / 2);
-    assert!((30..70).contains(&first_half.count()));
-    assert!(paces.iter().all(|pace| due(pace) <= at(5_000) + LOOK_WITHIN));
+    let are_spread = |paces: &[Pace], from: Moment| {
+        let in_part = |part: u32| {
+            let (first, end) = (LOOK_WITHIN / 10 * part, LOOK_WITHIN / 10 * (part + 1));
+            paces.iter().filter(|pace| (first..end).contains(&due(pace).since(from))).count()
+        };
+        let parts: Vec<usize> = (0..10).map(in_part).collect();
+        assert!(parts.iter().all(|lanes| *lanes < 25), "{parts:?} of 100 lanes");
+        assert!(paces.iter().all(|pace| (from..=from + LOOK_WITHIN).contains(&due(pace))));
+    };
+    are_spread(&paces, at(5_000));
     assert!(paces.iter().all(|pace| pace.due(true).unwrap() < at(5_000)), "who hurries looks now");
     let before = due(&paces[0]);
     paces[0].concerned(at(5_001));
@@ -188,31 +210,54 @@ fn lanes_look_at_moments_of_their_own_and_none_too_often() {
     paces.iter_mut().for_each(|pace| pace.looked(at(6_000)));
     assert!(paces.iter().all(|pace| pace.due(true).is_none()));
     paces.iter_mut().for_each(|pace| pace.concerned(at(6_000)));
-    assert!(paces.iter().all(|pace| due(pace) == at(6_000) + LOOK_EVERY));
+    are_spread(&paces, at(6_000) + LOOK_EVERY);
     assert!(paces.iter().all(|pace| pace.due(true) == Some(at(6_000) + LOOK_EVERY)));
+}
+
+/// What happens to an entry.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Measured(u128, u32),
+    /// Another snapshot, in which this relay is denied.
+    Snapshot(Option<u128>),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let measured = (0..30_u128, 0..400_000_u32);
+    prop_oneof![
+        12 => measured.prop_map(|(number, rtt_us)| Event::Measured(number, rtt_us)),
+        1 => prop::option::of(0..30_u128).prop_map(Event::Snapshot),
+    ]
+}
+
+/// Not the chains: their worth can change by a little while their relays' does not.
+fn relays_of(listed: &[Candidate]) -> Vec<Candidate> {
+    listed.iter().filter(|one| matches!(one, Candidate::Relay(_))).copied().collect()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// Who looks only when it is concerned lists what it would list anyway.
+    /// Who looks only when it is concerned, or the snapshot is another, lists what it would list anyway.
     #[test]
-    fn no_lane_misses_anything(
-        changes in prop::collection::vec((0..30_u128, 0..400_000_u32), 1..60),
-    ) {
-        let mut entry = Entry::new(30, 20_000);
-        let mut lists: Vec<_> = (0..10).map(|lane| entry.look(lane)).collect();
-        for (number, rtt_us) in changes {
-            for lane in entry.measure(number, rtt_us) {
+    fn no_lane_misses_anything(events in prop::collection::vec(any_event(), 1..60)) {
+        let mut entry = Entry { question: mixed, ..Entry::new(30, 20_000) };
+        let mut lists: Vec<_> = (0..LANES).map(|lane| entry.look(lane)).collect();
+        for event in events {
+            let looking = match event {
+                Event::Measured(number, rtt_us) => entry.measure(number, rtt_us),
+                Event::Snapshot(without) => {
+                    let without: Vec<NodeId> = without.map(relay).into_iter().collect();
+                    entry.view = Arc::new(view_of(30, &without));
+                    (0..LANES).collect()
+                }
+            };
+            for lane in looking {
                 lists[usize::try_from(lane).unwrap()] = entry.look(lane);
             }
             for (lane, held) in (0..).zip(&lists) {
-                let single = |listed: &[Candidate]| -> Vec<Candidate> {
-                    let single = listed.iter().filter(|one| matches!(one, Candidate::Relay(_)));
-                    single.copied().collect()
-                };
                 let anew = listed(lane, &entry.ways(lane));
-                prop_assert_eq!(single(held), single(&anew));
+                prop_assert_eq!(relays_of(held), relays_of(&anew), "lane {}", lane);
             }
         }
     }
