@@ -1,5 +1,8 @@
 //! The stream of new events (server-sent events), resumed where it broke.
 
+#[cfg(all(test, feature = "dev"))]
+mod tests;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -17,6 +20,9 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row a stream is opened again without a single event having come.
 const MAX_RESUMES: u32 = 30;
+/// What the release before says to an id with an imprint, which it cannot read. It is matched because
+/// that release names the same rule for everything that is wrong with an id.
+const UNREADABLE_ID: &str = "not an id of this stream";
 
 /// New events, from a position on, without end.
 pub(crate) struct Events<'a> {
@@ -26,6 +32,8 @@ pub(crate) struct Events<'a> {
     query: Vec<(&'static str, String)>,
     response: Option<reqwest::Response>,
     buffer: Vec<u8>,
+    /// Whether a message came since the stream was opened.
+    heard: bool,
     failures: u32,
 }
 
@@ -38,6 +46,7 @@ impl Api {
             query,
             response: None,
             buffer: Vec::new(),
+            heard: false,
             failures: 0,
         }
     }
@@ -53,7 +62,9 @@ impl Events<'_> {
                     self.failures = 0;
                     return Ok(event);
                 }
-                Ok(None) => {}
+                Ok(None) if self.heard => {}
+                // What ends at once may go on doing so.
+                Ok(None) => tokio::time::sleep(RESUME_PAUSE).await,
                 Err(failure) if failure.exit == Exit::Unavailable => {
                     self.failures += 1;
                     if self.failures > MAX_RESUMES {
@@ -80,6 +91,7 @@ impl Events<'_> {
             } else if let Some(value) = field(&line, "event") {
                 value.clone_into(&mut name);
             } else if line.is_empty() {
+                self.heard |= id.is_some() || !data.is_empty();
                 self.last_id = id.take().unwrap_or_else(|| std::mem::take(&mut self.last_id));
                 let data = std::mem::take(&mut data);
                 // A bookmark moves the position and carries no event.
@@ -111,36 +123,53 @@ impl Events<'_> {
     }
 
     async fn chunk(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        let Self { api, response, .. } = self;
-        let lost = |error: &reqwest::Error| transport::failure(error, &api.control, &api.ca);
-        let open = match response {
+        let open = match self.response.take() {
             Some(open) => open,
             None => {
-                let request = api
-                    .request(Method::GET, "/events")
-                    .query(&self.query)
-                    .header(header::ACCEPT, "text/event-stream")
-                    .header("last-event-id", &self.last_id);
-                let fresh = request.send().await.map_err(|error| lost(&error))?;
-                if !fresh.status().is_success() {
-                    return Err(refused(fresh).await);
-                }
-                response.insert(fresh)
+                self.heard = false;
+                self.open().await?
             }
         };
-        let chunk = open.chunk().await;
+        let chunk = self.response.insert(open).chunk().await;
         if !matches!(chunk, Ok(Some(_))) {
             self.response = None;
             self.buffer.clear();
         }
         match chunk {
             Ok(chunk) => Ok(chunk.map(|bytes| bytes.to_vec())),
-            Err(error) => Err(lost(&error)),
+            Err(error) => Err(self.lost(&error)),
         }
+    }
+
+    /// Opens the stream behind the last id; behind its position alone where the server reads no more of it.
+    async fn open(&self) -> Result<reqwest::Response, Failure> {
+        let refused = match self.ask(&self.last_id).await? {
+            Ok(open) => return Ok(open),
+            Err(refused) => refused,
+        };
+        let Some(position) = position_alone(&self.last_id, &refused) else {
+            return Err(explained(refused));
+        };
+        self.ask(&position).await?.map_err(explained)
+    }
+
+    async fn ask(&self, id: &str) -> Result<Result<reqwest::Response, Problem>, Failure> {
+        let request = self
+            .api
+            .request(Method::GET, "/events")
+            .query(&self.query)
+            .header(header::ACCEPT, "text/event-stream")
+            .header("last-event-id", id);
+        let fresh = request.send().await.map_err(|error| self.lost(&error))?;
+        if fresh.status().is_success() { Ok(Ok(fresh)) } else { problem(fresh).await.map(Err) }
+    }
+
+    fn lost(&self, error: &reqwest::Error) -> Failure {
+        transport::failure(error, &self.api.control, &self.api.ca)
     }
 }
 
-async fn refused(response: reqwest::Response) -> Failure {
+async fn problem(response: reqwest::Response) -> Result<Problem, Failure> {
     let status = response.status();
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
@@ -150,36 +179,37 @@ async fn refused(response: reqwest::Response) -> Failure {
             break;
         }
     }
-    match serde_json::from_slice::<Problem>(&body) {
-        Ok(problem) if problem.code() == Some(ProblemCode::PositionTooOld) => {
-            let hint = match problem.rule.as_deref() {
-                Some("last_event_id") => {
-                    "the control plane's database lost events: read anew with --since, from before them"
-                }
-                _ => "start again without --since, or from a later time",
-            };
-            Failure::from(problem).hint(hint)
-        }
-        Ok(problem) => problem.into(),
-        Err(_) => Failure::unavailable(format!("the control plane answered {status}")),
+    let answered = |_| Failure::unavailable(format!("the control plane answered {status}"));
+    serde_json::from_slice(&body).map_err(answered)
+}
+
+/// The id without its imprint, for a replica of the release before, which knows of none.
+fn position_alone(id: &str, refused: &Problem) -> Option<String> {
+    let EventId { cluster, position, imprint } = id.parse().ok()?;
+    let is_unread = names_the_id(refused) && &*refused.detail == UNREADABLE_ID;
+    imprint.filter(|_| is_unread)?;
+    Some(EventId::at(cluster, position).to_string())
+}
+
+fn names_the_id(problem: &Problem) -> bool {
+    let is_gone = problem.code() == Some(ProblemCode::PositionTooOld);
+    is_gone && problem.rule.as_deref() == Some("last_event_id")
+}
+
+fn explained(problem: Problem) -> Failure {
+    if problem.code() != Some(ProblemCode::PositionTooOld) {
+        return problem.into();
     }
+    let hint = if names_the_id(&problem) {
+        "perhaps the control plane's database lost events: read anew with --since, from before them"
+    } else {
+        "start again without --since, or from a later time"
+    };
+    Failure::from(problem).hint(hint)
 }
 
 /// The value of a line such as `data: …`, if it is that field's.
 fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let value = line.strip_prefix(name)?.strip_prefix(':')?;
     Some(value.strip_prefix(' ').unwrap_or(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_of_the_stream() {
-        assert_eq!(field("data: {}", "data"), Some("{}"));
-        assert_eq!(field("data:{}", "data"), Some("{}"));
-        assert_eq!(field("database: x", "data"), None);
-        assert_eq!(field(": keep-alive", "data"), None);
-    }
 }

@@ -71,6 +71,10 @@ impl FromStr for EventId {
             Some((position, imprint)) => (position, Some(imprint.parse()?)),
             None => (rest, None),
         };
+        // The number's own parser also takes a sign.
+        if !position.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(ParseEventIdError);
+        }
         Ok(Self {
             cluster: cluster.parse().map_err(|_| ParseEventIdError)?,
             position: position.parse().map_err(|_| ParseEventIdError)?,

@@ -212,7 +212,9 @@ impl<T: Clone> EventWindow<T> {
             events.extend(rendered.map(|rendered| (shown.seen(), rendered.clone())));
         }
         let end = self.end();
-        Taken::Events { events, through: if after.position < end.position { end } else { after } }
+        let is_told =
+            after.position < end.position || after.position == end.position && after.leaf.is_none();
+        Taken::Events { events, through: if is_told { end } else { after } }
     }
 
     fn at(&self, position: u64) -> Option<&Shown<T>> {

@@ -31,14 +31,23 @@ pub struct Grantor {
     again: bool,
     /// Commands on their way, and when each is taken for lost.
     commanded: BTreeMap<VpnConnectionId, Moment>,
-    /// Each connection's last command, and when it was given.
-    given: BTreeMap<VpnConnectionId, (Effect, Moment)>,
+    /// Each connection's last command.
+    given: BTreeMap<VpnConnectionId, Given>,
     asked: BTreeMap<VpnConnectionId, Generation>,
     told: BTreeMap<VpnConnectionId, (Generation, Reason, Moment)>,
     /// Which there are, wanted or in the table: of no other is anything remembered.
     connections: Vec<VpnConnectionId>,
+    /// The first connection that the last read left out: the next one begins with it.
+    rest: Option<VpnConnectionId>,
     reasons: BTreeMap<VpnConnectionId, Reason>,
     effects: VecDeque<Effect>,
+}
+
+/// A command, when it was given, and how long after that the same is given again at the earliest.
+struct Given {
+    effect: Effect,
+    at: Moment,
+    pause: Duration,
 }
 
 /// One connection's decision, and what it was made of.
@@ -70,6 +79,7 @@ impl Grantor {
             asked: BTreeMap::new(),
             told: BTreeMap::new(),
             connections: Vec::new(),
+            rest: None,
             reasons: BTreeMap::new(),
             effects: VecDeque::new(),
         }
@@ -149,8 +159,12 @@ impl Grantor {
         let connections = self.know(table);
         let mut next = if self.again { now } else { now + READ_EVERY };
         let before = self.effects.len();
-        for connection in &connections {
+        // In turn: those that are refused again and again would keep all behind them waiting.
+        let begin = self.rest.take().map_or(0, |rest| connections.partition_point(|id| *id < rest));
+        let (first, last) = connections.split_at(begin);
+        for connection in last.iter().chain(first) {
             if self.effects.len() - before >= MAX_COMMANDS {
+                self.rest = Some(*connection);
                 next = now;
                 break;
             }
@@ -255,19 +269,20 @@ impl Grantor {
         }
     }
 
-    /// Commands, and the same again only after a pause: a command that was refused while the table
-    /// shows what it did before would be refused as often as anybody can ask.
+    /// Commands, and the same again only after a pause, which grows: a command that was refused while
+    /// the table shows what it did before would be refused as often as anybody can ask.
     fn command(
         &mut self,
         now: Moment,
         connection: VpnConnectionId,
         effect: Effect,
     ) -> Option<Moment> {
-        let given = self.given.get(&connection).filter(|(given, _)| *given == effect);
-        if let Some(again) = given.map(|(_, at)| *at + COMMAND_AGAIN).filter(|at| now < *at) {
-            return Some(again);
-        }
-        self.given.insert(connection, (effect, now));
+        let pause = match self.given.get(&connection).filter(|given| given.effect == effect) {
+            Some(given) if now < given.at + given.pause => return Some(given.at + given.pause),
+            Some(given) => (given.pause * 2).min(READ_EVERY),
+            None => COMMAND_AGAIN,
+        };
+        self.given.insert(connection, Given { effect, at: now, pause });
         self.commanded.insert(connection, now + ANSWER_LIMIT);
         self.effects.push_back(effect);
         None

@@ -41,7 +41,8 @@ pub use watch::Watch;
 pub const READ_EVERY: Duration = Duration::from_secs(1);
 /// How long a read or a command may take before it is taken for lost.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(2);
-/// How soon a command that was answered and changed nothing is given again.
+/// How soon a command that was answered and changed nothing is given again; each time after twice
+/// as long, up to [`READ_EVERY`].
 pub const COMMAND_AGAIN: Duration = Duration::from_millis(200);
 /// How soon a holder that does not react is asked again for its lease, or told of it.
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);

@@ -453,14 +453,12 @@ fn a_command_that_was_refused_is_given_again_after_a_pause() {
     let mut shell = Shell::new();
     shell.wait(Duration::from_secs(20), &[]);
     let first = shell.granted();
-    for _ in 0..10 {
+    for pause in [200, 400, 800, 1_000, 1_000, 1_000].map(Duration::from_millis) {
         let refused = shell.now;
         shell.feed(Input::Changed(CONNECTION));
         shell.wait(Duration::from_secs(5), &[]);
         assert_eq!(shell.granted(), first, "nothing moved");
-        let paused = shell.now.since(refused);
-        assert!(paused >= COMMAND_AGAIN, "{paused:?}");
-        assert!(paused <= COMMAND_AGAIN + Duration::from_millis(100), "{paused:?}");
+        assert_eq!(shell.now.since(refused), pause);
     }
     // Something moved: what follows is another command, and is given at once.
     shell.hold(1, 5);
@@ -473,6 +471,12 @@ fn a_command_that_was_refused_is_given_again_after_a_pause() {
     shell.wait(Duration::from_secs(5), &[]);
     assert_eq!(shell.granted().1, 6);
     assert!(shell.now.since(moved) < COMMAND_AGAIN);
+    // It is refused, too: its pause is its own.
+    let refused = shell.now;
+    shell.feed(Input::Changed(CONNECTION));
+    shell.wait(Duration::from_secs(5), &[]);
+    assert_eq!(shell.granted().1, 6);
+    assert_eq!(shell.now.since(refused), COMMAND_AGAIN);
 }
 
 #[test]
@@ -506,6 +510,39 @@ fn one_read_leads_to_so_many_commands_and_the_next_to_the_others() {
     shell.grantor.handle_timeout(shell.now);
     shell.drain();
     assert_eq!(shell.commands.len(), MAX_COMMANDS + 10);
+}
+
+#[test]
+fn however_many_are_refused_all_the_others_have_their_turn() {
+    let last = VpnConnectionId::from_u128(u128::MAX);
+    let refused = 3 * MAX_COMMANDS as u128;
+    let ids = || (1..=refused).map(VpnConnectionId::from_u128);
+    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
+    let mut shell = Shell::new();
+    shell.now = shell.now + Duration::from_secs(60);
+    let wanted = ids().chain([last]).map(|id| (id, desired.clone())).collect();
+    shell.feed(Input::Desired(wanted));
+    shell.hold(0, 1);
+    let held = shell.rows.remove(&CONNECTION).unwrap();
+    shell.rows.insert(last, held);
+    shell.feed(Input::Draining { node: NODES[0], draining: true });
+    let readiness = Readiness { ready: true, ..Readiness::default() };
+    let reports: BTreeMap<_, _> = ids().chain([last]).map(|id| (id, readiness)).collect();
+    // By the next read each grant was refused, and its pause is over.
+    for _ in 0..4 {
+        shell.now = shell.now + READ_EVERY;
+        shell.feed(Input::Reported { node: NODES[1], connections: reports.clone() });
+        ids().for_each(|id| shell.feed(Input::Changed(id)));
+        shell.grantor.handle_timeout(shell.now);
+        shell.drain();
+    }
+    let asked = |effect: &&Effect| matches!(effect, Effect::AskRelease { .. });
+    assert_eq!(shell.commands.iter().filter(asked).count(), 1);
+    assert!(shell.commands.len() >= 4 * MAX_COMMANDS - 1, "every read had enough to command");
+    let of = |id| move |effect: &&Effect| matches!(effect, Effect::Grant { connection, .. } if *connection == id);
+    for id in ids() {
+        assert!(shell.commands.iter().filter(of(id)).count() >= 1, "{id}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! and a grant also stands in its holder's next snapshot.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -23,7 +24,8 @@ use rap_events::{
     vpn_connection::VpnConnection,
 };
 use rap_proto::{
-    CommandId, Digest, Generation, LeaseClass, NodeId, VpnConnectionId, bus::ControlBody,
+    CommandId, Digest, Generation, LeaseClass, NodeId, VpnConnectionId, api::Problem,
+    bus::ControlBody,
 };
 use tokio::{
     sync::Mutex,
@@ -110,6 +112,9 @@ struct Shell<'a> {
     /// The last read, from which the present effects follow.
     rows: BTreeMap<VpnConnectionId, LeaseRow>,
     at: DatabaseTime,
+    /// Why each connection's last command failed. It is said loudly when it is new, and not each
+    /// time that the command is given again.
+    failed: RefCell<BTreeMap<VpnConnectionId, Problem>>,
 }
 
 impl<'a> Shell<'a> {
@@ -123,6 +128,7 @@ impl<'a> Shell<'a> {
             draining: BTreeSet::new(),
             rows: BTreeMap::new(),
             at: DatabaseTime::default(),
+            failed: RefCell::default(),
         };
         shell.wish();
         shell
@@ -158,6 +164,7 @@ impl<'a> Shell<'a> {
             self.feed(Input::LossAccepted { timeline });
         }
         let revisions = &self.wishes.revisions;
+        self.failed.get_mut().retain(|connection, _| revisions.contains_key(connection));
         let moved = revisions.iter().filter(|(id, now)| old.revisions.get(id) != Some(now));
         let moved: Vec<_> = moved.map(|(connection, _)| *connection).collect();
         for connection in moved {
@@ -290,6 +297,7 @@ impl<'a> Shell<'a> {
         let given = give(self.app, term, connection, given, revision);
         let word = match timeout(ANSWER_LIMIT, given).await {
             Ok(Ok(())) => {
+                self.failed.borrow_mut().remove(&connection);
                 tracing::info!(%connection, %reason, word, "a lease moved");
                 word
             }
@@ -300,7 +308,12 @@ impl<'a> Shell<'a> {
                 "refused"
             }
             Ok(Err(Failure::Problem(problem))) => {
-                tracing::warn!(%connection, %problem, rule = ?problem.rule, "no lease moved");
+                let before = self.failed.borrow_mut().insert(connection, problem.clone());
+                if before.as_ref() == Some(&problem) {
+                    tracing::debug!(%connection, %problem, "no lease moved, as before");
+                } else {
+                    tracing::warn!(%connection, %problem, rule = ?problem.rule, "no lease moved");
+                }
                 "failed"
             }
             Err(_) => "unanswered",

@@ -86,10 +86,11 @@ enum Found {
 pub(super) async fn subscribe(call: Call) -> Result<Answered, Failure> {
     let audience = super::audit::audience(&call)?;
     let words = words(&call, audience)?;
-    let seen = start::start(&call).await?;
     let principal = call.principal()?.clone();
     let app = Arc::clone(&call.app);
+    // First: whoever has no place costs the log nothing.
     let mut seat = Seat::take(&app.feed, &principal, audience)?;
+    let seen = start::start(&call).await?;
     if let Some(Telling { organization, .. }) = words {
         seat.listen_for_words(organization);
     }

@@ -162,8 +162,15 @@ async fn streams_are_counted_for_each_user_and_for_all() {
     assert_eq!(refused(&world.log_in("root").await).await, "max_streams_per_user");
     let of_acme = [open(&acme.api).await, open(&acme.api).await];
     assert_eq!(refused(&acme.api).await, "max_streams");
+    // Whoever has no place is told so before anything is looked up for him.
+    let unread = subscribe(&world, &root, "", Some("nonsense")).await;
+    assert_eq!(unread.status(), 429);
     drop((of_root, of_acme));
     world.settles("rap_control_event_subscribers", |open| open == 0).await;
+    // One who could not begin gave his place back.
+    for _ in 0..4 {
+        assert_eq!(subscribe(&world, &root, "", Some("nonsense")).await.status(), 410);
+    }
     assert_eq!(open(&root).await.status(), 200);
     world.stop().await;
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::kit::{Chance, network::Conditions};
+use crate::{
+    kit::{Chance, network::Conditions},
+    mutation::Mutation,
+};
 
 /// Which clock may be wrong by more than its rate. One of two is survived, both are not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -99,7 +102,7 @@ impl FaultMix {
     }
 
     /// Another mix of the same seed, aimed at something in some of all seeds.
-    pub fn aimed(chance: &mut Chance) -> Self {
+    pub fn aimed(chance: &mut Chance, planted: Option<Mutation>) -> Self {
         let seconds = Duration::from_secs;
         let aim = match chance.below(8) {
             0 => Aim::Leadership,
@@ -118,16 +121,22 @@ impl FaultMix {
             },
             Aim::Revocation => Self {
                 revocation: true,
-                // A holder that loses the connection for another reason shows nothing.
-                crash_every: None,
-                jumps: Jumps::Nobody,
                 cut_lasts: chance.between(seconds(1), seconds(3)),
                 pause_lasts: chance.between(seconds(1), seconds(3)),
                 unsynced: false,
                 outage: None,
-                ..mix
+                ..mix.undisturbed(planted)
             },
         }
+    }
+
+    /// A holder that loses the connection for another reason does not show the bug that it is kept
+    /// though it was revoked; without the bug it loses the connection for any.
+    fn undisturbed(self, planted: Option<Mutation>) -> Self {
+        if planted != Some(Mutation::RevokedHolderKept) {
+            return self;
+        }
+        Self { crash_every: None, jumps: Jumps::Nobody, ..self }
     }
 
     /// The second phase: everything works.

@@ -121,7 +121,7 @@ pub struct World {
 impl World {
     pub fn new(Options { seed, mutation }: Options) -> Self {
         let mut chance = Chance::new(seed, 1);
-        let mix = FaultMix::aimed(&mut chance);
+        let mix = FaultMix::aimed(&mut chance, mutation);
         let (tenants, hosts) = (cast::tenants(), cast::connectors());
         let skew = mix.clock_skew;
         let node = |(index, host): (usize, &cast::Host)| {

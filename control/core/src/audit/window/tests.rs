@@ -86,6 +86,8 @@ fn what_is_taken_at_once_is_bounded_and_goes_on_where_it_ended() {
     assert_eq!(positions(window.take(of(1), seen(104), 20)), (vec![107, 110], 110));
     // Somebody who knows more than the window waits for it.
     assert_eq!(positions(window.take(ALL, seen(115), 20)), (vec![], 115));
+    // Somebody who is as far and knows less learns which event it was.
+    assert_eq!(positions(window.take(ALL, unsure(110), 20)), (vec![], 110));
 }
 
 #[test]

@@ -20,7 +20,7 @@ const BEHIND: &str = "this server shows what its database lost; repeat later, or
 /// What is no id, an id of another log, one from the future of this one, and one that is too far back
 /// get the same answer: begin anew.
 pub(super) async fn start(call: &Call) -> Result<Seen, Failure> {
-    let Some(id) = &call.last_event_id else { return present(call).await };
+    let Some(id) = &call.last_event_id else { return Ok(present(call)) };
     let Ok(id) = id.parse::<EventId>() else {
         return Err(gone("last_event_id", "not an id of this stream"));
     };
@@ -35,15 +35,11 @@ pub(super) async fn start(call: &Call) -> Result<Seen, Failure> {
     named(&call.app, id).await
 }
 
-/// The last event of the projections.
-async fn present(call: &Call) -> Result<Seen, Failure> {
+/// The last event of the projections. Which one it is, the window may not know yet, when it was folded
+/// and not published: the log is not asked for that, as the stream learns it with what is published.
+fn present(call: &Call) -> Seen {
     let position = call.state.position();
-    let leaf = match call.app.feed.leaf_at(position) {
-        Some(leaf) => Some(leaf),
-        // It was folded and not published yet, or nobody follows.
-        None => stored(&call.app, position).await?,
-    };
-    Ok(Seen { position, leaf })
+    Seen { position, leaf: call.app.feed.leaf_at(position) }
 }
 
 /// The event that an id names. Where the window does not hold it, the log is asked: another replica may
