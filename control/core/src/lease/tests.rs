@@ -517,7 +517,8 @@ fn however_many_are_refused_all_the_others_have_their_turn() {
     let last = VpnConnectionId::from_u128(u128::MAX);
     let refused = 3 * MAX_COMMANDS as u128;
     let ids = || (1..=refused).map(VpnConnectionId::from_u128);
-    let desired = Desired { class: CLASS, enabled: true, nodes: NODES.to_vec(), drain: None };
+    let desired =
+        Desired { class: CLASS, enabled: true, nodes: NODES.to_vec().into(), drain: None };
     let mut shell = Shell::new();
     shell.now = shell.now + Duration::from_secs(60);
     let wanted = ids().chain([last]).map(|id| (id, desired.clone())).collect();
