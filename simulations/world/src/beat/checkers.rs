@@ -169,6 +169,11 @@ impl Checkers {
         }
     }
 
+    /// A person removed what the node had heard.
+    pub fn trusted_again(&mut self, node: usize) {
+        self.nodes[node].heard = None;
+    }
+
     /// What a running node makes of what it heard.
     pub fn stands(&mut self, now: Moment, node: usize, authority: Authority) {
         let until = self.nodes[node].until;

@@ -121,8 +121,8 @@ impl World {
         self.replicas[index].process.crash();
     }
 
-    /// The loss is accepted: replicas that refuse the log are started again, and the nodes' heads of
-    /// it are removed.
+    /// The loss is accepted: replicas that refuse the log are started again, and what nodes keep of
+    /// it is removed.
     pub(super) fn accept_losses(&mut self) {
         if self.losses.highest == 0 {
             return;
@@ -145,6 +145,7 @@ impl World {
             assert!(!self.hosts[index].process.up, "node {index} is not started again");
             self.hosts[index].node.trust_again();
             self.stage.checkers.leases.trusted_again(index);
+            self.stage.checkers.beat.trusted_again(index);
         }
     }
 }

@@ -40,10 +40,13 @@ impl Watching {
 }
 
 impl SimNode {
-    /// A person looked at the log that this node is shown, and lets it begin anew.
+    /// A person looked at the log that this node is shown, and lets it begin anew: what it saw of the
+    /// other one, and the beat that may name a denial of that, are removed.
     pub fn trust_again(&mut self) {
         self.disk.restore_power();
-        self.disk.remove(StateFile::TreeHead).expect("the power is on");
+        for file in [StateFile::TreeHead, StateFile::Beat] {
+            self.disk.remove(file).expect("the power is on");
+        }
     }
 
     pub(super) fn perform_witness(
