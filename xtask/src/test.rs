@@ -21,7 +21,7 @@ const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
 /// Every part at once takes the longest.
 const JOINT_SEEDS: &str = "60";
-const JOINT_SEEDS_OF_A_COMMIT: &str = "20";
+const JOINT_SEEDS_OF_A_COMMIT: &str = "5";
 
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
