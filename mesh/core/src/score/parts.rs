@@ -6,8 +6,8 @@
 //! | `packet_loss` | none | [`WORST_LOSS_PPM`] or more |
 //! | `reliability` | answered every time | never answered |
 //! | `region_distance` | the same region | two steps away: 200 |
-//! | `node_load` | idle | full |
-//! | `bandwidth` | 16 Gbit/s or more, by its logarithm | nothing |
+//! | `node_load` | idle, or it says nothing | full |
+//! | `bandwidth` | 16 Gbit/s or more, by its logarithm, or it says nothing | nothing |
 //! | `role_suitability` | does what is asked and nothing else | has no role |
 //! | `policy` | preferred | avoided |
 //! | `trust` | proved its key to this node | never: see the constraints |
@@ -17,7 +17,8 @@ use rap_proto::{NodeRole, Preference};
 
 use super::{Candidate, GREATEST, Identity, Measured, Question};
 
-/// What a part is worth when nothing was measured: neither the best nor the worst.
+/// What a part is worth when nothing was measured: neither the best nor the worst. Not of what a node
+/// says of itself.
 pub const UNKNOWN: u16 = 500;
 /// The round trip that is worth half of none.
 pub const HALF_RTT_US: u32 = 40_000;
