@@ -4,8 +4,9 @@
 //!
 //! | ALPN | between | first frame of a bidirectional stream |
 //! |---|---|---|
-//! | `rap-client/1` | client and entry | [`client::Hello`] on the first, [`client::OpenChannel`] on the others |
-//! | `rap-channel/1`, on TCP only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] |
+//! | `rap-client/1` | client and entry | [`client::Hello`] on the first, [`client::OpenChannel`] or [`through::Ask`] on the others |
+//! | `rap-channel/1`, on TCP only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] or [`through::Ask`] |
+//! | `rap-through/1`, on TCP only | client and egress | [`through::OpenThrough`] |
 //! | `rap-lane-interactive/1`, `rap-lane-media/1`, `rap-lane-bulk/1` | entry and egress | [`lane::OpenFlow`] |
 //! | `rap-hop/1` | node and relay | [`hop::Request`] |
 //!
@@ -16,6 +17,7 @@ pub mod hop;
 pub mod lane;
 pub mod node_api;
 pub mod resume;
+pub mod through;
 
 use serde::{Serialize, de::DeserializeOwned};
 

@@ -239,6 +239,7 @@ async fn attempt(
         token,
         key: Arc::new(request.key.clone()),
         carrier: request.carrier,
+        through: true,
     };
     let session = client::connect(options).await.map_err(|error| match error {
         ConnectError::Refused(refusal) if is_passing(refusal.code) => {

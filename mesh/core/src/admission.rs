@@ -6,6 +6,7 @@
 
 mod onward;
 mod reachable;
+mod through;
 
 use rap_proto::{
     ChannelKind, ClusterId, KeyId, Lane, NodeId, NodeRole, RefusalCode, Timestamp,
@@ -17,6 +18,7 @@ use rap_proto::{
 
 pub use onward::{Next, admit_onward, flow_may_continue};
 pub use reachable::{admit_meeting, admit_reachable, admit_seen, may_stay_reachable};
+pub use through::{Vouched, admit_through, check_voucher, may_lead_through};
 
 use crate::{View, channel::Policy, view::peer_has_role};
 
@@ -119,6 +121,17 @@ pub fn admit_flow<'v>(
     if !proof.holds(token, &claims.client_key) {
         return Err(RefusalCode::TokenWrongKey);
     }
+    admit_from(view, caller, claims, (channel, lane), now)
+}
+
+/// The same, once it is known that the key's holder asks.
+fn admit_from<'v>(
+    view: &'v View,
+    caller: &Caller,
+    claims: &AccessClaims,
+    (channel, lane): (ChannelKind, Lane),
+    now: Timestamp,
+) -> Result<&'v Resource, RefusalCode> {
     claims.check_open(now)?;
     if !claims.entries.contains(&caller.node) {
         return Err(RefusalCode::TokenWrongAudience);
@@ -182,19 +195,18 @@ pub fn client_must_end(view: &View, claims: &AccessClaims, now: Timestamp) -> Op
     must_end(view, NodeRole::EntryNode, claims, now)
 }
 
-/// At an egress: why a running flow has to end under this view, if it has to.
+/// At an egress: why a running flow has to end under this view, if it has to. A through flow outlives
+/// the entry that it came through, and has no `caller`.
 pub fn flow_must_end(
     view: &View,
-    caller: &Caller,
+    caller: Option<&Caller>,
     claims: &AccessClaims,
     now: Timestamp,
 ) -> Option<EndReason> {
     if let Some(reason) = must_end(view, NodeRole::StreamWorker, claims, now) {
         return Some(reason);
     }
-    let entry_serves = trusted_peer(view, caller)
-        .is_ok_and(|peer| peer_has_role(peer, NodeRole::EntryNode, claims.organization));
-    if !entry_serves {
+    if caller.is_some_and(|caller| !may_lead_through(view, caller, claims.organization)) {
         return Some(EndReason::NodeLeft);
     }
     granted_resource(view, claims).is_none().then_some(EndReason::Terminated)

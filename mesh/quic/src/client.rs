@@ -14,6 +14,7 @@
 mod channel;
 mod lasting;
 mod session;
+mod through;
 
 use std::{
     io,
@@ -80,6 +81,8 @@ pub struct ConnectOptions {
     pub key: Arc<dyn Signer>,
     /// Use this carrier alone. By itself, a client uses both.
     pub carrier: Option<Carrier>,
+    /// Let bulk run end to end with the egress, where the entry opens ways there.
+    pub through: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +111,7 @@ pub async fn connect_over(
 ) -> Result<ClientSession, ConnectError> {
     let mut endpoint = bind(network).map_err(ConnectError::Socket)?;
     endpoint.set_default_client_config(tls::client_config(&options.authorities)?);
-    let [first, channels] = tls::tcp_client_configs(&options.authorities)?;
+    let [first, channels, through] = tls::tcp_client_configs(&options.authorities)?;
     let dialling = Dialling { endpoint, first, carrier: options.carrier };
     let mut entries = options.entries;
     let mut refused = None;
@@ -119,6 +122,7 @@ pub async fn connect_over(
         };
         let joining = (options.carrier != Some(Carrier::Quic)).then(|| Joining {
             config: channels.clone(),
+            through: options.through.then(|| through.clone()),
             address,
             server_name: entries[entry].server_name.clone(),
         });
@@ -155,6 +159,8 @@ enum Line {
 /// How a channel's own connection is made.
 struct Joining {
     config: Arc<rustls::ClientConfig>,
+    /// Of a through flow, unless there are to be none.
+    through: Option<Arc<rustls::ClientConfig>>,
     address: SocketAddr,
     server_name: String,
 }

@@ -3,6 +3,7 @@
 mod flow;
 mod gated;
 mod meetings;
+mod through;
 mod tokens;
 
 use std::{sync::Arc, time::Duration};
@@ -32,7 +33,7 @@ pub(crate) use flow::{Origin, Reached, reach};
 use crate::{
     carried::CarriedFlows,
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
-    kept::{NotFound, Opener, Owner, Waiting, hand_over},
+    kept::{NotFound, Owner, Waiting, hand_over},
     mesh::{Mesh, close},
     pipe::{Inlet, Outlet},
     splice::{Counters, Halves, Side},
@@ -44,6 +45,7 @@ use crate::{
 };
 use flow::allow;
 pub(crate) use meetings::Meetings;
+pub(crate) use through::serve as serve_through;
 pub(crate) use tokens::TokenCache;
 
 /// How long flows may take to end once they were told.
@@ -80,7 +82,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return close(&connection, Close::Refused(RefusalCode::PeerNotTrusted));
     };
-    let origin = Origin { caller, lane };
+    let origin = Origin::entry(caller, lane);
     let served = Arc::new(Served::new(mesh, origin, Some(connection.clone())));
     let mesh = &served.mesh;
     let distrusted = until(mesh, |view, _| (!may_stay_connected(view, &caller)).then_some(()));
@@ -139,18 +141,15 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    let served = Arc::new(Served::new(mesh, Origin { caller, lane }, None));
+    let served = Arc::new(Served::new(mesh, Origin::entry(caller, lane), None));
     serve_flow(served, secured.outlet, secured.inlet).await;
 }
 
 async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
     match asked(&served, &mut recv).await {
-        Ok(Asked::Flow(request, claims)) => match request.resume {
-            Some(resume) if resume.generation > 0 => {
-                go_on(&served, (send, recv), *request, &claims, resume).await;
-            }
-            _ => begin(&served, (send, recv), *request, claims).await,
-        },
+        Ok(Asked::Flow(request, claims)) => {
+            serve_asked(&served, (send, recv), *request, claims).await;
+        }
         Ok(Asked::Besides(request)) => {
             let reply = besides(&served, request).await;
             if write_frame(&mut send, &reply).await.is_ok() {
@@ -158,6 +157,20 @@ async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
             }
         }
         Err(refusal) => refuse_with(&mut send, refusal).await,
+    }
+}
+
+async fn serve_asked(
+    served: &Arc<Served>,
+    on: (Outlet, Inlet),
+    request: OpenFlow,
+    claims: Arc<AccessClaims>,
+) {
+    match request.resume {
+        Some(resume) if resume.generation > 0 => {
+            go_on(served, on, request, &claims, resume).await;
+        }
+        _ => begin(served, on, request, claims).await,
     }
 }
 
@@ -174,14 +187,15 @@ async fn besides(served: &Served, request: Request) -> RequestReply {
 
 /// Opens a flow, and passes its bytes until it ends.
 async fn begin(
-    served: &Served,
+    served: &Arc<Served>,
     (mut send, mut recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: Arc<AccessClaims>,
 ) {
-    let Served { mesh, origin, .. } = served;
+    let Served { mesh, origin, .. } = &**served;
     let resume = request.resume;
-    let owner = Owner::new(Opener::Entry(*origin), &claims, request.channel);
+    let owner = Owner::new(origin.opener(&claims), &claims, request.channel);
+    let watched = through::watched(served, &claims);
     let reached = match reach(mesh, *origin, request, claims).await {
         Ok(reached) => reached,
         Err(refusal) => return refuse_with(&mut send, refusal).await,
@@ -198,7 +212,8 @@ async fn begin(
     if let Some(name) = name {
         let spot = served.lasting.spot();
         let tag = spot.tag();
-        let kept = mesh.kept.keep(name, (send, recv, spot), Waiting::new(mesh, || true));
+        let place = (spot, watched);
+        let kept = mesh.kept.keep(name, (send, recv, place), Waiting::new(mesh, || true));
         let Some((outlet, inlet, flow)) = kept else { return };
         (send, recv) = (outlet, inlet);
         tag.by(&flow, Resume::FIRST);
@@ -219,13 +234,13 @@ async fn begin(
 /// Gives a flow this connection, after the checks of an opening: one that lost the connection it was
 /// on, or that leaves it.
 async fn go_on(
-    served: &Served,
+    served: &Arc<Served>,
     (mut send, recv): (Outlet, Inlet),
     request: OpenFlow,
     claims: &AccessClaims,
     resume: Resume,
 ) {
-    let Served { mesh, origin, .. } = served;
+    let Served { mesh, origin, .. } = &**served;
     let refused = |code| {
         mesh.refused(code, Some(claimed(claims)));
         refusal(code)
@@ -233,7 +248,7 @@ async fn go_on(
     if let Err(code) = allow(mesh, *origin, &request, claims).await {
         return refuse_with(&mut send, refused(code)).await;
     }
-    let owner = Owner::new(Opener::Entry(*origin), claims, request.channel);
+    let owner = Owner::new(origin.opener(claims), claims, request.channel);
     let lasting = match mesh.kept.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
         Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
@@ -243,11 +258,12 @@ async fn go_on(
     };
     let spot = served.lasting.spot();
     let tag = spot.tag();
+    let place = (spot, through::watched(served, claims));
     let answer = |offer| match offer {
         Some(received) => FlowReply::Attached { received },
         None => FlowReply::Gone,
     };
-    if hand_over(&lasting, (send, recv, spot), resume, answer).await {
+    if hand_over(&lasting, (send, recv, place), resume, answer).await {
         tag.by(&lasting, resume.generation);
     }
 }

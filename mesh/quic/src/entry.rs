@@ -4,6 +4,8 @@ mod channel;
 mod clients;
 mod control;
 mod returned;
+mod through;
+mod ways;
 
 use std::{
     sync::{Arc, Mutex},
@@ -42,6 +44,7 @@ use crate::{
 
 pub(crate) use clients::{Clients, join};
 use clients::{JOINING, Joined};
+pub(crate) use ways::{Tickets, Ways};
 
 /// How long a client that said it is done may take to let its channels run out.
 const CLOSE_LINGER: Duration = Duration::from_secs(2);
@@ -178,7 +181,8 @@ async fn welcome(
     let _known = mesh.clients.add(mesh, session, client.clone(), joining);
     // It may have come back, with another token than its flows know.
     mesh.lanes.refreshed(mesh, session);
-    let accepted = write_frame(&mut send, &HelloReply::Accepted { expires_at }).await;
+    let accepted =
+        write_frame(&mut send, &HelloReply::Accepted { expires_at, through: true }).await;
     let departure = match accepted {
         Ok(()) => run(&client, send, recv, joined).await,
         Err(_) => Departure::Lost,

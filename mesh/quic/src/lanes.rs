@@ -1,7 +1,7 @@
 //! The entry's lane connections: one per egress, organization and lane, kept warm and shared by
 //! all flows.
 
-mod answer;
+pub(crate) mod answer;
 mod carriers;
 pub(crate) mod chains;
 mod dial;
@@ -15,6 +15,7 @@ mod request;
 mod resume;
 mod socket;
 mod stream;
+mod way;
 
 use std::{
     sync::{
@@ -40,6 +41,7 @@ pub(crate) use carriers::Metered;
 pub use dial::lane_endpoint;
 pub use measured::MeasuredFlow;
 pub(crate) use request::{Flow, Newest, open_flow};
+pub(crate) use way::{Way, find_way};
 
 use crate::{
     CarrierStatus, LaneStatus, MoveStatus, Path,

@@ -22,7 +22,7 @@ use crate::{
     Dialer, MeshLimits,
     clock::Clock,
     egress::{Meetings, TokenCache},
-    entry::Clients,
+    entry::{Clients, Tickets, Ways},
     event::EventSender,
     fencing::Fencing,
     frames::traceparent,
@@ -58,6 +58,9 @@ pub(crate) struct Mesh {
     pub(crate) reports: Mutex<ReportGate>,
     pub(crate) entry: Mutex<EntrySessions>,
     pub(crate) clients: Clients,
+    /// Ways to egresses that clients were given, and the flows that go over them.
+    pub(crate) tickets: Tickets,
+    pub(crate) ways: Ways,
     pub(crate) egress: Mutex<EgressSessions>,
     pub(crate) tokens: TokenCache,
     /// The egress' flows that outlive their connection.

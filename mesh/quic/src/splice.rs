@@ -1,6 +1,7 @@
 //! Copying between two byte streams with half-close, and finding out why a flow ended.
 
 mod channel;
+mod joint;
 mod target;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use rap_mesh_core::ended::{Close, ended_code, ended_reason};
 use rap_proto::observation::EndReason;
 
 pub(crate) use channel::splice;
+pub(crate) use joint::{Joined, join};
 pub(crate) use target::splice_target;
 
 use crate::pipe::{Broken, Inlet, Outlet};
@@ -21,7 +23,6 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    #[cfg(test)]
     pub(crate) fn add(&self, up: u64, down: u64) {
         self.up.fetch_add(up, Ordering::Relaxed);
         self.down.fetch_add(down, Ordering::Relaxed);

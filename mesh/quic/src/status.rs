@@ -36,6 +36,8 @@ pub struct MeshStatus {
     pub lanes: Vec<LaneStatus>,
     /// Flows of this entry on the `tcp` carrier.
     pub tcp_flows: usize,
+    /// Of them, or waiting for another way: flows that end at their clients.
+    pub through_flows: usize,
     /// How they changed their paths while those still worked.
     pub tcp_moves: MoveStatus,
     /// Which carriers new flows take, for each lane that had any.

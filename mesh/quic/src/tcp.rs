@@ -14,7 +14,7 @@ use rap_proto::{
     Lane, RefusalCode,
     snapshot::Peer,
     token::EXPORTER_LABEL,
-    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, PREAMBLE, lane_alpn},
+    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, PREAMBLE, lane_alpn, through::THROUGH_ALPN},
 };
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -129,7 +129,10 @@ pub(crate) async fn accept(mesh: Arc<Mesh>, listener: TcpListener, places: Arc<S
                     serve(task_mesh, secured, &protocol).await;
                 }
                 Ok(Ok(Begun::Relayed(stream, ticket, place))) => {
-                    relay::join(task_mesh, stream, from, ticket, place).await;
+                    let came = task_mesh.tickets.came(&ticket, (stream, place));
+                    if let Err((stream, place)) = came {
+                        relay::join(task_mesh, stream, from, ticket, place).await;
+                    }
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a TCP connection came to nothing"),
                 Err(_) => {}
@@ -144,21 +147,18 @@ pub(crate) async fn connect(
     address: SocketAddr,
     peer: &Peer,
 ) -> io::Result<Secured> {
-    let stream = dialled(address).await?;
-    let secured = secure(config, stream, &node_server_name(peer.node)).await?;
-    is_meant(secured, peer)
+    secure_with(config, dialled(address).await?, peer).await
 }
 
-/// The same, through a relay that was asked for a stream: `ticket` is its answer.
-pub(crate) async fn connect_through(
+/// The same on a connection that is there, such as one through a relay.
+pub(crate) async fn secure_with(
     config: Arc<rustls::ClientConfig>,
-    relay: SocketAddr,
-    ticket: [u8; 32],
+    stream: TcpStream,
     peer: &Peer,
 ) -> io::Result<Secured> {
-    let stream = joined(relay, ticket).await?;
     let secured = secure(config, stream, &node_server_name(peer.node)).await?;
-    is_meant(secured, peer)
+    let meant = secured.caller.is_some_and(|it| it.node == peer.node && it.key == peer.key);
+    if meant { Ok(secured) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 /// Connects to whoever proves that it is `name`.
@@ -184,7 +184,8 @@ pub(crate) async fn within<T>(connecting: impl Future<Output = io::Result<T>>) -
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn secure(
+/// TLS with whoever proves at the other end that it is `name`.
+pub(crate) async fn secure(
     config: Arc<rustls::ClientConfig>,
     stream: TcpStream,
     name: &str,
@@ -193,11 +194,6 @@ async fn secure(
     let stream = ReadAhead::new(stream);
     let tls = TlsConnector::from(config).connect(name, stream).await?;
     Secured::new(tls.into(), None)
-}
-
-fn is_meant(secured: Secured, peer: &Peer) -> io::Result<Secured> {
-    let meant = secured.caller.is_some_and(|it| it.node == peer.node && it.key == peer.key);
-    if meant { Ok(secured) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 /// Connects to a relay that called for it, and serves the lane that comes through as if it had been
@@ -218,7 +214,8 @@ pub(crate) async fn connect_back(
         Ok(Ok((secured, protocol))) => {
             match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == protocol) {
                 Some(lane) => egress::serve_tcp(mesh, secured, *lane).await,
-                // Clients and hops have no business behind a relay.
+                None if protocol == THROUGH_ALPN => egress::serve_through(mesh, secured).await,
+                // Clients of an entry and hops have no business behind a relay.
                 None => {
                     mesh.refused(RefusalCode::Malformed, None);
                     refuse(secured, RefusalCode::Malformed);
@@ -230,8 +227,8 @@ pub(crate) async fn connect_back(
     }
 }
 
-/// A connection to a relay that gave this ticket.
-async fn joined(relay: SocketAddr, ticket: [u8; 32]) -> io::Result<TcpStream> {
+/// A connection to a relay, or to an entry, that gave this ticket.
+pub(crate) async fn joined(relay: SocketAddr, ticket: [u8; 32]) -> io::Result<TcpStream> {
     use tokio::io::AsyncWriteExt as _;
     let mut stream = dialled(relay).await?;
     stream.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
@@ -286,6 +283,7 @@ async fn serve(mesh: Arc<Mesh>, secured: Secured, protocol: &[u8]) {
         CLIENT_ALPN => entry::serve_tcp(mesh, secured).await,
         CHANNEL_ALPN => entry::join(mesh, secured).await,
         HOP_ALPN => relay::serve_tcp(mesh, secured).await,
+        THROUGH_ALPN => egress::serve_through(mesh, secured).await,
         alpn => match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == alpn) {
             Some(lane) => egress::serve_tcp(mesh, secured, *lane).await,
             None => refuse(secured, RefusalCode::Malformed),

@@ -10,7 +10,8 @@ use rap_pki::{
 };
 use rap_proto::{
     Lane, Timestamp,
-    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, lane_alpn},
+    key::LocalKey,
+    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, lane_alpn, through::THROUGH_ALPN},
 };
 use rustls_pki_types::CertificateDer;
 
@@ -31,6 +32,8 @@ pub(crate) struct NodeConfigs {
     tcp_media: Arc<rustls::ClientConfig>,
     tcp_bulk: Arc<rustls::ClientConfig>,
     pub(crate) tcp_hop: Arc<rustls::ClientConfig>,
+    /// What this node signs vouchers with.
+    pub(crate) key: LocalKey,
 }
 
 impl NodeConfigs {
@@ -50,6 +53,7 @@ impl NodeConfigs {
             tcp_media: tcp_dialled(&roots, identity, lane_alpn(Lane::Media))?,
             tcp_bulk: tcp_dialled(&roots, identity, lane_alpn(Lane::Bulk))?,
             tcp_hop: tcp_dialled(&roots, identity, HOP_ALPN)?,
+            key: identity.key.clone(),
         })
     }
 
@@ -76,13 +80,14 @@ pub(crate) fn client_config(authorities: &[Vec<u8>]) -> Result<quinn::ClientConf
     Ok(quic_client(config, transport::dialled_client()))
 }
 
-/// The same over TCP: for the connection that a session begins with, and for its channels.
+/// The same over TCP: for the connection that a session begins with, for its channels, and for its
+/// through flows.
 pub(crate) fn tcp_client_configs(
     authorities: &[Vec<u8>],
-) -> Result<[Arc<rustls::ClientConfig>; 2], TlsError> {
+) -> Result<[Arc<rustls::ClientConfig>; 3], TlsError> {
     let roots = tls::roots(authorities)?;
     let config = |alpn| tls::client(roots.clone(), None, &[alpn]).map(Arc::new);
-    Ok([config(CLIENT_ALPN)?, config(CHANNEL_ALPN)?])
+    Ok([config(CLIENT_ALPN)?, config(CHANNEL_ALPN)?, config(THROUGH_ALPN)?])
 }
 
 /// The node at the other end, when it showed a node certificate.
@@ -111,7 +116,8 @@ fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, T
 
 fn tcp_accepted(roots: &Roots, identity: &Identity) -> Result<rustls::ServerConfig, TlsError> {
     let lanes = Lane::ALL.iter().map(|lane| lane_alpn(*lane));
-    let alpn: Vec<&[u8]> = [CLIENT_ALPN, CHANNEL_ALPN, HOP_ALPN].into_iter().chain(lanes).collect();
+    let others = [CLIENT_ALPN, CHANNEL_ALPN, HOP_ALPN, THROUGH_ALPN];
+    let alpn: Vec<&[u8]> = others.into_iter().chain(lanes).collect();
     tls::server(identity, ClientAuth::Optional(roots.clone()), &alpn)
 }
 

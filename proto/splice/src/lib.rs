@@ -63,6 +63,9 @@ pub trait Gate: Sync {
         Self: 'a;
 
     fn turn(&self) -> impl Future<Output = Self::Turn<'_>> + Send;
+
+    /// What was taken in a turn, so many bytes, has all been passed on.
+    fn written(&self, _bytes: usize) {}
 }
 
 /// One turn; dropped, it is over.
@@ -140,7 +143,8 @@ pub async fn pass_in_turns<G: Gate>(
             return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
         }
         turn.passed(waiting);
-        in_a_row += waiting;
+        let taken = waiting;
+        in_a_row += taken;
         let written = to.attempt(Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES));
         let moved = unless_blocked(written)?.unwrap_or(0);
         bytes.fetch_add(moved as u64, Ordering::Relaxed);
@@ -151,6 +155,7 @@ pub async fn pass_in_turns<G: Gate>(
             bytes.fetch_add(moved as u64, Ordering::Relaxed);
             waiting -= moved;
         }
+        gate.written(taken);
         if in_a_row >= TURN_BYTES {
             in_a_row = 0;
             tokio::task::yield_now().await;

@@ -2,7 +2,8 @@
 //!
 //! The client opens one bidirectional stream and sends [`Hello`]; the entry answers
 //! [`HelloReply`]. That stream stays open for [`ClientControl`] and [`EntryControl`]. Each
-//! further bidirectional stream is one channel: [`OpenChannel`], [`ChannelReply`], raw bytes.
+//! further bidirectional stream is one channel: [`OpenChannel`], [`ChannelReply`], raw bytes; or it
+//! begins with [`super::through::Ask`].
 //!
 //! On TCP the first connection is that stream. A channel is a connection with ALPN
 //! `rap-channel/1`, which says first which session it belongs to: [`JoinSession`].
@@ -24,7 +25,12 @@ pub struct Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HelloReply {
-    Accepted { expires_at: Timestamp },
+    Accepted {
+        expires_at: Timestamp,
+        /// The entry opens ways to egresses; see [`super::through`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        through: bool,
+    },
     Refused(Refusal),
 }
 

@@ -144,6 +144,7 @@ fn session(
         token: cluster.token(target, number),
         key: Arc::new(client_key()),
         carrier: None,
+        through: false,
     }
 }
 

@@ -52,6 +52,7 @@ pub(crate) async fn measure(cluster: &Cluster, egress: SocketAddr) -> Outcome<Op
         token: cluster.token(Target::Counts, 2),
         key: Arc::new(client_key()),
         carrier: None,
+        through: false,
     };
     let session = client::connect(options).await?;
     let mut times = Vec::with_capacity(OPENINGS);

@@ -14,7 +14,7 @@ use rap_mesh_core::{
 use rap_proto::observation::EndReason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::session::sentence;
+use super::{session::sentence, through::WayStream};
 use crate::pipe::{Broken, Inlet, Outlet, Unsent};
 
 /// What is best written at once: fewer bytes cost more each, more are cut.
@@ -30,7 +30,11 @@ pub struct Channel {
 }
 
 #[derive(Debug)]
-pub struct ChannelWriter(Outlet);
+pub struct ChannelWriter {
+    outlet: Outlet,
+    /// Of a through flow that lasts no longer than its way.
+    _way: Option<Box<WayStream>>,
+}
 
 #[derive(Debug)]
 pub struct ChannelReader(Inlet);
@@ -57,7 +61,13 @@ pub fn end_reason(error: &io::Error) -> Option<EndReason> {
 
 impl Channel {
     pub(super) fn new(send: Outlet, recv: Inlet) -> Self {
-        Self { writer: ChannelWriter(send), reader: ChannelReader(recv) }
+        Self { writer: ChannelWriter { outlet: send, _way: None }, reader: ChannelReader(recv) }
+    }
+
+    /// The same of a through flow that does not outlive its way.
+    pub(super) fn beside(send: Outlet, recv: Inlet, way: WayStream) -> Self {
+        let writer = ChannelWriter { outlet: send, _way: Some(Box::new(way)) };
+        Self { writer, reader: ChannelReader(recv) }
     }
 
     pub fn split(self) -> (ChannelWriter, ChannelReader) {
@@ -81,12 +91,12 @@ impl ChannelWriter {
     /// # Errors
     /// As writing: see [`end_reason`].
     pub async fn send(&mut self, bytes: Bytes) -> io::Result<()> {
-        self.0.write_pieces(&mut [bytes]).await.map_err(write_error)
+        self.outlet.write_pieces(&mut [bytes]).await.map_err(write_error)
     }
 
     /// Gives the channel up without saying that what was written is complete.
     pub fn abort(mut self) {
-        self.0.reset(ended_code(EndReason::ClientClosed));
+        self.outlet.reset(ended_code(EndReason::ClientClosed));
     }
 }
 
@@ -106,16 +116,16 @@ impl AsyncWrite for ChannelWriter {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(context, bytes).map_err(write_error)
+        self.outlet.poll_write(context, bytes).map_err(write_error)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_flush(context).map_err(write_error)
+        self.outlet.poll_flush(context).map_err(write_error)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         // Finishing twice, or after the other side stopped listening, is no failure.
-        self.0.poll_finish(context).map(Ok)
+        self.outlet.poll_finish(context).map(Ok)
     }
 }
 

@@ -40,7 +40,7 @@ use crate::{
         write_frame,
     },
     kept::new_name,
-    pipe::{Inlet, Leg, Outlet, Short, lasting, lost},
+    pipe::{Inlet, Leg, Outlet, Short, lost},
     tcp::{self, Secured},
 };
 
@@ -59,10 +59,15 @@ pub struct ClientSession {
 pub(super) struct Inner {
     below: Below,
     session: Option<SessionId>,
-    joining: Option<Joining>,
+    pub(super) joining: Option<Joining>,
     tcp_failed: std::sync::Mutex<Option<Instant>>,
     exported: [u8; 32],
-    key: Arc<dyn Signer>,
+    pub(super) key: Arc<dyn Signer>,
+    /// The token that the entry accepted last.
+    pub(super) shown: std::sync::Mutex<Vec<u8>>,
+    /// The entry opens ways for through flows.
+    pub(super) through: bool,
+    pub(super) through_failed: std::sync::Mutex<Option<Instant>>,
     control: Mutex<Control>,
     state: watch::Receiver<State>,
     /// Another session's, once this has taken its place.
@@ -128,9 +133,9 @@ impl ClientSession {
         let session = Unverified::<AccessClaims>::parse(&token).ok();
         let session = session.and_then(|token| Some(token.peek().ok()?.session));
         let (mut requests, mut replies, exported, below) = begin(line).await?;
-        let hello = hello(token, exported, &*key);
-        let expires_at = match say_hello(&mut requests, &mut replies, &hello).await {
-            Ok(HelloReply::Accepted { expires_at }) => expires_at,
+        let hello = hello(token.clone(), exported, &*key);
+        let (expires_at, through) = match say_hello(&mut requests, &mut replies, &hello).await {
+            Ok(HelloReply::Accepted { expires_at, through }) => (expires_at, through),
             Ok(HelloReply::Refused(refusal)) => {
                 below.close();
                 return Err(refusal.into());
@@ -149,6 +154,9 @@ impl ClientSession {
             tcp_failed,
             exported,
             key,
+            shown: std::sync::Mutex::new(token),
+            through,
+            through_failed: std::sync::Mutex::default(),
             control,
             state: watched,
             succession: std::sync::Mutex::default(),
@@ -172,18 +180,20 @@ impl ClientSession {
     /// The same for a channel that outlives this connection: where that is lost, it goes on over
     /// the one that takes its place ([`Self::succeed`]), or another of this session, within 60 s.
     /// At an entry that does not know of this, the channel ends with the connection.
+    ///
+    /// Bulk is a through flow where the entry opens ways to the egress: TLS between the client and the egress,
+    /// of which the entry sees no plaintext, and which outlives the entry.
     pub async fn open_lasting(&self, request: OpenChannel) -> Result<Channel, OpenError> {
+        if let Some(channel) = self.open_through(&request).await? {
+            return Ok(channel);
+        }
         let Some(flow) = new_name() else { return self.open(request).await };
         let request = OpenChannel { resume: Some(Resume::opening(flow)), ..request };
         match self.ask(&request).await? {
             (send, recv, ChannelReply::Opened) => Ok(Channel::new(send, recv)),
             (send, recv, ChannelReply::Attached { .. }) => {
                 let leg = Leg::new(send, recv).ok_or_else(not_asked_for)?;
-                let succession = self.succession();
-                let store = succession.store.of_one();
-                let keeper = ChannelKeeper { succession, request, flow };
-                let (send, recv, _) = lasting(leg, Arc::new(keeper), store, None);
-                Ok(Channel::new(send, recv))
+                Ok(ChannelKeeper::entry(self.succession(), request, flow).begin(leg, None))
             }
             (.., ChannelReply::Refused(refusal)) => Err(refusal.into()),
             (.., ChannelReply::Gone) => Err(not_asked_for()),
@@ -224,7 +234,7 @@ impl ClientSession {
         self.succession().newest.send_replace(std::sync::Weak::new());
     }
 
-    fn succession(&self) -> Arc<Succession> {
+    pub(super) fn succession(&self) -> Arc<Succession> {
         crate::mesh::locked(&self.inner.succession).clone()
     }
 
@@ -233,47 +243,59 @@ impl ClientSession {
         &self,
         request: &OpenChannel,
     ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
-        let over = || OpenError::Over(self.end_now());
-        let (send, mut recv) = match self.on_tcp(request).await? {
-            Some(opened) => opened,
-            None => {
-                let Below::Quic { connection, .. } = &self.inner.below else {
-                    return Err(refusal(RefusalCode::PathUnavailable).into());
-                };
-                let (send, recv) = connection.open_bi().await.map_err(|_| over())?;
-                let (mut send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
-                write_frame(&mut send, request).await.map_err(|_| over())?;
-                (send, recv)
-            }
-        };
+        let prefers_tcp = Carrier::order(request.lane)[0] == Carrier::Tcp;
+        let (send, mut recv) = self.stream_for(wire::frame(request), prefers_tcp).await?;
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
             Ok(reply) => Ok((send, recv, reply)),
-            Err(_) => Err(over()),
+            Err(_) => Err(OpenError::Over(self.end_now())),
         }
     }
 
-    /// Asks for a channel on a connection of its own, where its lane or the session wants that.
-    /// `None` when there is no way on TCP: the entry knows nothing of the channel then.
-    async fn on_tcp(&self, request: &OpenChannel) -> Result<Option<(Outlet, Inlet)>, OpenError> {
+    /// A stream of the session that begins with these words.
+    pub(super) async fn stream_for(
+        &self,
+        words: Vec<u8>,
+        prefers_tcp: bool,
+    ) -> Result<(Outlet, Inlet), OpenError> {
+        if let Some(opened) = self.on_tcp(&words, prefers_tcp).await? {
+            return Ok(opened);
+        }
+        let Below::Quic { connection, .. } = &self.inner.below else {
+            return Err(refusal(RefusalCode::PathUnavailable).into());
+        };
+        let over = || OpenError::Over(self.end_now());
+        let (send, recv) = connection.open_bi().await.map_err(|_| over())?;
+        let (mut send, recv) = (Outlet::Quic(send), Inlet::Quic(recv));
+        send.write_all(&words).await.map_err(|_| over())?;
+        Ok((send, recv))
+    }
+
+    /// The same on a connection of its own, where that is preferred or the session is on TCP.
+    /// `None` when there is no way on TCP: the entry knows nothing of it then.
+    async fn on_tcp(
+        &self,
+        words: &[u8],
+        prefers_tcp: bool,
+    ) -> Result<Option<(Outlet, Inlet)>, OpenError> {
         let Inner { below, session, joining, tcp_failed, key, .. } = &*self.inner;
         let (Some(session), Some(joining)) = (session, joining) else { return Ok(None) };
         if let Below::Quic { connection, .. } = below {
             let failed = *crate::mesh::locked(tcp_failed);
             let rests = failed.is_some_and(|at| at.elapsed() < TCP_RETRY_AFTER);
-            if Carrier::order(request.lane)[0] != Carrier::Tcp || rests {
+            if !prefers_tcp || rests {
                 return Ok(None);
             }
             if let Some(error) = connection.close_reason() {
                 return Err(OpenError::Over(end_of(lost(&error))));
             }
         }
-        let Joining { config, address, server_name } = joining;
+        let Joining { config, address, server_name, .. } = joining;
         let connecting = tcp::connect_to(config.clone(), *address, server_name);
         match tcp::within(connecting).await {
             Ok(Secured { mut outlet, inlet, exported, .. }) => {
                 let join = JoinSession::make(*session, exported, &**key);
-                let words = [wire::frame(&join), wire::frame(request)].concat();
+                let words = [&wire::frame(&join), words].concat();
                 if outlet.write_all(&words).await.is_ok() {
                     return Ok(Some((outlet, inlet)));
                 }
@@ -288,12 +310,16 @@ impl ClientSession {
     /// longer. Returns until when.
     pub async fn refresh(&self, token: Vec<u8>) -> Result<Timestamp, RefreshError> {
         let over = || RefreshError::Over(self.end_now());
-        let hello = hello(token, self.inner.exported, &*self.inner.key);
+        let hello = hello(token.clone(), self.inner.exported, &*self.inner.key);
         let mut control = self.inner.control.lock().await;
         let request = ClientControl::Refresh(hello);
         write_frame(&mut control.requests, &request).await.map_err(|_| over())?;
         match tokio::time::timeout(HELLO_TIMEOUT, control.refreshes.recv()).await {
-            Ok(Some(answer)) => Ok(answer?),
+            Ok(Some(answer)) => {
+                let expires_at = answer?;
+                *crate::mesh::locked(&self.inner.shown) = token;
+                Ok(expires_at)
+            }
             Ok(None) => Err(over()),
             Err(_) => Err(RefreshError::TimedOut),
         }

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use futures_util::FutureExt as _;
 use rap_mesh_core::{
     Caller,
-    admission::{Presented, admit_flow, claimed, flow_must_end},
+    admission::{Presented, admit_flow, admit_through, claimed, flow_must_end},
     refusals::refusal,
 };
 use rap_proto::{
@@ -23,6 +23,7 @@ use super::gated::Gated;
 use crate::{
     DialRequest, Dialed,
     frames::TARGET_DIAL_TIMEOUT,
+    kept::Opener,
     mesh::{Mesh, locked},
     messages,
     shaping::Shaped,
@@ -35,6 +36,23 @@ use crate::{
 pub(crate) struct Origin {
     pub(crate) caller: Caller,
     pub(crate) lane: Lane,
+    /// Of a through flow, the exported value of its client's own connection: the entry only vouched for
+    /// it.
+    pub(crate) through: Option<[u8; 32]>,
+}
+
+impl Origin {
+    pub(crate) const fn entry(caller: Caller, lane: Lane) -> Self {
+        Self { caller, lane, through: None }
+    }
+
+    /// Who may come back to a flow: a client with its key, through whichever entry.
+    pub(super) fn opener(self, claims: &AccessClaims) -> Opener {
+        match self.through {
+            None => Opener::Entry(self),
+            Some(_) => Opener::Client(claims.client_key, self.lane),
+        }
+    }
 }
 
 /// A flow that reached its resource.
@@ -109,11 +127,13 @@ impl Reached {
             let started = Observation::SessionStarted { session, from };
             mesh.events.session(mesh.clock.now(), started).await;
         }
+        let caller = origin.through.is_none().then_some(&origin.caller);
+        let must_end = until(mesh, |view, now| flow_must_end(view, caller, &claims, now));
         let over = async {
             tokio::select! {
                 biased;
                 reason = over => reason,
-                reason = until(mesh, |view, now| flow_must_end(view, &origin.caller, &claims, now)) => reason,
+                reason = must_end => reason,
                 () = mesh.fencing.over(claims.leased) => EndReason::LeaseLost,
                 () = mesh.leaving.cancelled() => EndReason::NodeLeft,
             }
@@ -142,8 +162,15 @@ async fn admit(
         let presented = Presented { claims, token: &request.token, proof: &request.proof };
         let view = mesh.view();
         let now = mesh.clock.now();
-        let Origin { caller, lane } = origin;
-        admit_flow(&view, &caller, presented, request.channel, lane, now).cloned()
+        let Origin { caller, lane, through } = origin;
+        let channel = request.channel;
+        let admitted = match through {
+            None => admit_flow(&view, &caller, presented, channel, lane, now),
+            Some(exported) => {
+                admit_through(&view, &caller, presented, &exported, (channel, lane), now)
+            }
+        };
+        admitted.cloned()
     };
     match check() {
         Err(RefusalCode::SnapshotBehind) => {

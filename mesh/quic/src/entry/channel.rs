@@ -13,14 +13,17 @@ use rap_proto::{
     ChannelKind, NodeId, NodeRole, OrganizationId, RefusalCode, SessionId,
     observation::{EndReason, Observation, Vantage},
     refusal::Refusal,
-    wire::client::{ChannelReply, OpenChannel},
+    wire::{
+        client::{ChannelReply, OpenChannel},
+        through::Ask,
+    },
 };
 
 use tracing::Instrument as _;
 
-use super::{Admitted, Client, returned};
+use super::{Admitted, Client, returned, through};
 use crate::{
-    frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, write_frame},
+    frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
     lanes::{Flow, LaneKey, Metered, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
@@ -38,7 +41,10 @@ pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet
         asked = asked(&client, &admitted, &mut recv) => asked,
     };
     match asked {
-        Ok(request) => match request.resume {
+        Ok(Either::Other(Ask::Through(wanted))) => {
+            through::serve(client, &admitted, (send, recv), wanted).await;
+        }
+        Ok(Either::One(request)) => match request.resume {
             Some(resume) if resume.generation > 0 => {
                 let claims = &admitted.claims;
                 returned::go_on(&client.mesh, claims, (send, recv), &request, resume).await;
@@ -116,7 +122,7 @@ async fn begin(
 }
 
 /// Whether this egress, by whichever connection it is reached, may still have flows of the organization.
-fn may_serve(view: &View, (egress, organization): (NodeId, OrganizationId)) -> bool {
+pub(super) fn may_serve(view: &View, (egress, organization): (NodeId, OrganizationId)) -> bool {
     view.peer(egress).is_some_and(|peer| peer_has_role(peer, NodeRole::StreamWorker, organization))
 }
 
@@ -153,13 +159,13 @@ async fn asked(
     client: &Client,
     Admitted { claims, .. }: &Admitted,
     recv: &mut Inlet,
-) -> Result<OpenChannel, Refusal> {
+) -> Result<Either<OpenChannel, Ask>, Refusal> {
     let mesh = &client.mesh;
     let refused = |code| {
         mesh.refused(code, Some(claimed(claims)));
         refusal(code)
     };
-    let request: OpenChannel = match read_frame_within(recv, HELLO_TIMEOUT).await {
+    let request = match read_either_within(recv, HELLO_TIMEOUT).await {
         Ok(request) => request,
         Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => {
             return Err(refused(RefusalCode::Malformed));
@@ -167,8 +173,12 @@ async fn asked(
         // The client gave the channel up before it asked for anything.
         Err(ReadFrameError::Stream(_)) => return Err(refusal(RefusalCode::Malformed)),
     };
+    let (channel, lane) = match &request {
+        Either::One(OpenChannel { channel, lane, .. }) => (*channel, *lane),
+        Either::Other(Ask::Through(wanted)) => (wanted.channel, wanted.lane),
+    };
     let (view, now) = (mesh.view(), mesh.clock.now());
-    admit_channel(&view, claims, request.channel, request.lane, now).map_err(refused)?;
+    admit_channel(&view, claims, channel, lane, now).map_err(refused)?;
     mesh.fencing.admit(claims.leased).await.map_err(refused)?;
     Ok(request)
 }
@@ -206,24 +216,24 @@ async fn open(
 }
 
 /// A channel's place in its session's book. Given back, with its bytes, however it ends.
-struct Account {
+pub(super) struct Account {
     mesh: Arc<Mesh>,
     session: SessionId,
     channel: ChannelKind,
     reached: bool,
-    counters: Arc<Counters>,
-    reason: EndReason,
+    pub(super) counters: Arc<Counters>,
+    pub(super) reason: EndReason,
 }
 
 impl Account {
-    fn open(mesh: Arc<Mesh>, session: SessionId, channel: ChannelKind) -> Self {
+    pub(super) fn open(mesh: Arc<Mesh>, session: SessionId, channel: ChannelKind) -> Self {
         let (counters, reason) = (Arc::default(), EndReason::ClientClosed);
         Self { mesh, session, channel, reached: false, counters, reason }
     }
 
     /// From now on there are bytes and a reason to account for; the first says that its session has
     /// started.
-    async fn reached(mut self) -> Self {
+    pub(super) async fn reached(mut self) -> Self {
         self.reached = true;
         let (mesh, session) = (&self.mesh, self.session);
         let first = locked(&mesh.entry).flow_reached(session);

@@ -10,7 +10,7 @@ use crate::{
 
 /// Why an attempt came to nothing.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// Nothing came back, or there was nothing to ask on.
     Path,
     /// The egress says no, and may say yes later. What led to it works.
@@ -34,7 +34,7 @@ impl Failed {
 }
 
 /// How far the egress came.
-pub(super) fn received(reply: Result<FlowReply, ReadFrameError>) -> Result<u64, Failed> {
+pub(crate) fn received(reply: Result<FlowReply, ReadFrameError>) -> Result<u64, Failed> {
     match reply {
         Ok(FlowReply::Attached { received }) => Ok(received),
         Ok(FlowReply::Refused(refused)) => Err(Failed::refused(refused.code)),

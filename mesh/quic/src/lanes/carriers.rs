@@ -23,6 +23,8 @@ use crate::{
 /// The most lanes that something is remembered of; beyond that the one that is unused for longest is
 /// forgotten.
 const MAX_CHOICES: usize = 2048;
+/// How long a choice waits for its flow, which its client asks for at once.
+const AHEAD: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct Choices(Mutex<BTreeMap<LaneKey, Known>>);
@@ -31,13 +33,25 @@ struct Known {
     choice: Choice,
     /// What the last new flow took, and why.
     last: Option<(Carrier, Reason)>,
+    /// What was chosen for a flow that will be asked for in a moment.
+    ahead: Option<(Chosen, Moment)>,
     used: Moment,
 }
 
 impl Choices {
     pub(super) fn choose(&self, mesh: &Mesh, key: LaneKey) -> Chosen {
         let now = mesh.clock.moment();
-        self.of(now, key, |known| known.choice.choose(now, rule(mesh, key), seed()))
+        self.of(now, key, |known| match known.ahead.take() {
+            Some((chosen, until)) if now < until => chosen,
+            _ => known.choice.choose(now, rule(mesh, key), seed()),
+        })
+    }
+
+    /// Nothing was done about this choice; the flow that it was made for takes it when it comes. A trial
+    /// would be lost otherwise.
+    pub(super) fn choose_ahead(&self, mesh: &Mesh, key: LaneKey, chosen: Chosen) {
+        let now = mesh.clock.moment();
+        self.of(now, key, |known| known.ahead = Some((chosen, now + AHEAD)));
     }
 
     /// A flow opened, on this carrier.
@@ -83,9 +97,12 @@ impl Choices {
         }
         let known = match lanes.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                place.insert(Known { choice: Choice::new(key.lane), last: None, used: now })
-            }
+            Entry::Vacant(place) => place.insert(Known {
+                choice: Choice::new(key.lane),
+                last: None,
+                ahead: None,
+                used: now,
+            }),
         };
         known.used = now;
         what(known)

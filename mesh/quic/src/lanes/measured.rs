@@ -35,10 +35,11 @@ impl MeasuredFlow {
         egress: &Peer,
         request: OpenFlow,
     ) -> io::Result<Self> {
-        let mut secured = match ticket {
-            None => tcp::connect(config, address, egress).await?,
-            Some(ticket) => tcp::connect_through(config, address, ticket, egress).await?,
+        let stream = match ticket {
+            None => tcp::dialled(address).await?,
+            Some(ticket) => tcp::joined(address, ticket).await?,
         };
+        let mut secured = tcp::secure_with(config, stream, egress).await?;
         let name = new_name().ok_or_else(|| io::Error::other("no name for the flow"))?;
         let request = OpenFlow { resume: Some(Resume::opening(name)), ..request };
         secured.outlet.write_all(&wire::frame(&request)).await.map_err(|_| broken())?;

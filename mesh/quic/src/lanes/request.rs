@@ -156,7 +156,7 @@ async fn ask_all(mesh: &Arc<Mesh>, asked: &Asked<'_>) -> Result<Flow, FlowRefuse
 }
 
 /// This node as an egress would know it, when it is the egress itself.
-fn own_caller(mesh: &Mesh, egress: NodeId) -> Option<Caller> {
+pub(super) fn own_caller(mesh: &Mesh, egress: NodeId) -> Option<Caller> {
     let view = mesh.view();
     let own = view.peer(egress).filter(|peer| peer.node == view.node)?;
     Some(Caller { cluster: view.cluster, node: view.node, key: own.key })
@@ -168,7 +168,7 @@ async fn ask_self(
     caller: Caller,
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
-    let origin = Origin { caller, lane: asked.lane };
+    let origin = Origin::entry(caller, asked.lane);
     let claims = Arc::new(asked.claims.clone());
     let reached = reach(mesh, origin, asked.request.clone(), claims).await;
     let flow = reached.map(|reached| Flow::Here(Box::new(reached)));

@@ -12,17 +12,17 @@ use std::{
 use rap_mesh_core::{
     carrier::Carrier,
     ended::Close,
-    paths::{Candidate, PathBook},
+    paths::{Attempt, Candidate, PathBook},
     refusals::refusal,
     view::peer_has_role,
 };
 use rap_proto::{
-    NodeRole, RefusalCode,
+    NodeId, NodeRole, RefusalCode,
     refusal::Refusal,
     snapshot::Peer,
     wire::{self, lane::FlowReply, resume::Resume},
 };
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     LaneKey, Ways, chains,
@@ -135,30 +135,64 @@ pub(super) async fn dial(
     (key, ways): (LaneKey, Ways),
     insist: bool,
 ) -> Result<(Secured, Candidate), Refusal> {
+    let (peer, plan) = planned(mesh, (key, ways), insist)?;
+    let attempts = plan
+        .iter()
+        .map(|attempt| (attempt.start_after, try_one(mesh, key, &peer, attempt.candidate)))
+        .collect();
+    won_over(mesh, key, &plan, race(attempts).await)
+}
+
+/// The same without TLS, which somebody else will do: whether the egress is there is not known yet.
+pub(super) async fn reach(
+    mesh: &Arc<Mesh>,
+    (key, ways): (LaneKey, Ways),
+    insist: bool,
+) -> Result<(TcpStream, Candidate), Refusal> {
+    let (peer, plan) = planned(mesh, (key, ways), insist)?;
+    let attempts = plan
+        .iter()
+        .map(|attempt| (attempt.start_after, reach_over(mesh, key, &peer, attempt.candidate)))
+        .collect();
+    won_over(mesh, key, &plan, race(attempts).await)
+}
+
+/// Nothing came from the egress over this path, which seemed to work.
+pub(super) fn led_nowhere(mesh: &Mesh, egress: NodeId, over: Candidate) {
+    locked(&mesh.lanes.streams.paths).failed(mesh.clock.moment(), egress, over);
+}
+
+fn planned(
+    mesh: &Mesh,
+    (key, ways): (LaneKey, Ways),
+    insist: bool,
+) -> Result<(Peer, Vec<Attempt>), Refusal> {
     let view = mesh.view();
     let peer = view.peer(key.egress).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     if !peer_has_role(peer, NodeRole::StreamWorker, key.organization) {
         return Err(refusal(RefusalCode::RoleNotAssigned));
     }
     let relays = ways.of(mesh.relays.order(&view, Use::New, key, mesh.clock.now()));
-    let plan = {
-        let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
-        if insist {
-            paths.plan(now, key.egress, &peer.addresses, relays)
-        } else {
-            paths.untried(now, key.egress, &peer.addresses, relays)
-        }
+    let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
+    let plan = if insist {
+        paths.plan(now, key.egress, &peer.addresses, relays)
+    } else {
+        paths.untried(now, key.egress, &peer.addresses, relays)
     };
-    let attempts = plan
-        .iter()
-        .map(|attempt| (attempt.start_after, try_one(mesh, key, peer, attempt.candidate)))
-        .collect();
-    let (secured, candidate) =
-        race(attempts).await.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
+    Ok((peer.clone(), plan))
+}
+
+fn won_over<T>(
+    mesh: &Mesh,
+    key: LaneKey,
+    plan: &[Attempt],
+    outcome: Result<(T, Candidate), Vec<()>>,
+) -> Result<(T, Candidate), Refusal> {
+    let (won, candidate) = outcome.map_err(|_| refusal(RefusalCode::PathUnavailable))?;
     let now = mesh.clock.moment();
-    locked(&mesh.lanes.streams.paths).won(now, key.egress, &plan, candidate);
+    locked(&mesh.lanes.streams.paths).won(now, key.egress, plan, candidate);
     tracing::debug!(egress = %key.egress, lane = %key.lane, path = ?candidate, "flow on tcp");
-    Ok((secured, candidate))
+    Ok((won, candidate))
 }
 
 /// Connects over this path, and remembers whether that works.
@@ -169,33 +203,60 @@ pub(super) async fn try_one(
     candidate: Candidate,
 ) -> Result<(Secured, Candidate), ()> {
     let config = mesh.configs().tcp_lane(key.lane).clone();
-    let attempt = async {
-        match candidate {
-            Candidate::Direct(address) => tcp::connect(config, address, peer).await,
-            Candidate::Relay(relay) => {
-                let stream = hops::set_up_stream(mesh, relay, key.egress, key.lane)
-                    .await
-                    .map_err(|refusal| io::Error::other(refusal.to_string()))?;
-                tcp::connect_through(config, stream.address, stream.ticket, peer).await
-            }
-            Candidate::Chain(chain) => {
-                let stream = chains::set_up_stream(mesh, chain, key)
-                    .await
-                    .map_err(|refused| io::Error::other(refused.to_string()))?;
-                tcp::connect_through(config, stream.address, stream.ticket, peer).await
-            }
-        }
-    };
+    let attempt =
+        async { tcp::secure_with(config, socket(mesh, key, peer, candidate).await?, peer).await };
+    remembered(mesh, key, candidate, attempt).await
+}
+
+async fn reach_over(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    peer: &Peer,
+    candidate: Candidate,
+) -> Result<(TcpStream, Candidate), ()> {
+    remembered(mesh, key, candidate, socket(mesh, key, peer, candidate)).await
+}
+
+async fn remembered<T>(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    candidate: Candidate,
+    attempt: impl Future<Output = io::Result<T>>,
+) -> Result<(T, Candidate), ()> {
     let outcome = timeout(candidate.timeout(), attempt).await;
     let mut paths = locked(&mesh.lanes.streams.paths);
     match outcome {
-        Ok(Ok(secured)) => {
+        Ok(Ok(made)) => {
             paths.succeeded(key.egress, candidate);
-            Ok((secured, candidate))
+            Ok((made, candidate))
         }
         Ok(Err(_)) | Err(_) => {
             paths.failed(mesh.clock.moment(), key.egress, candidate);
             Err(())
+        }
+    }
+}
+
+/// A socket that leads to the egress over this path.
+async fn socket(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    peer: &Peer,
+    candidate: Candidate,
+) -> io::Result<TcpStream> {
+    match candidate {
+        Candidate::Direct(address) => tcp::dialled(address).await,
+        Candidate::Relay(relay) => {
+            let stream = hops::set_up_stream(mesh, relay, peer.node, key.lane)
+                .await
+                .map_err(|refusal| io::Error::other(refusal.to_string()))?;
+            tcp::joined(stream.address, stream.ticket).await
+        }
+        Candidate::Chain(chain) => {
+            let stream = chains::set_up_stream(mesh, chain, key)
+                .await
+                .map_err(|refused| io::Error::other(refused.to_string()))?;
+            tcp::joined(stream.address, stream.ticket).await
         }
     }
 }

@@ -111,6 +111,12 @@ impl Lasting {
         locked(&self.0).is_carried_on(carrier)
     }
 
+    /// Whether it has a connection, and needs one.
+    pub(crate) fn is_attached(&self) -> bool {
+        let held = locked(&self.0);
+        !held.is_over() && !held.flow.is_detached()
+    }
+
     /// Leaves the connection of now. Returns how far this side came.
     pub(crate) fn detach(&self) -> u64 {
         let mut held = locked(&self.0);

@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rap_mesh::{Carrier, LaneStatus, Path, SwitchReason, client::ClientSession};
+use rap_mesh::{
+    Carrier, LaneStatus, Path, SwitchReason,
+    client::{Channel, ClientSession},
+};
 use rap_proto::Lane;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -97,7 +100,11 @@ impl Transfer {
     }
 
     pub(crate) async fn begin_on(session: &ClientSession, lane: Lane) -> Self {
-        let (mut writer, reader) = open(session, lane).await.split();
+        Self::begin_with(open(session, lane).await)
+    }
+
+    pub(crate) fn begin_with(channel: Channel) -> Self {
+        let (mut writer, reader) = channel.split();
         let (over, is_over) = watch::channel(false);
         let written = tokio::spawn(async move {
             let mut next = 0;

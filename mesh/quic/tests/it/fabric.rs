@@ -109,6 +109,8 @@ pub(crate) struct Fabric {
     carrier: Option<Carrier>,
     /// What clients use, unless a test says so itself.
     clients: Option<Carrier>,
+    /// Whether they have through flows.
+    pub(crate) through: bool,
     // Where packets to a dead address go: bound, so that nobody answers, not even the kernel.
     dead: std::net::UdpSocket,
 }
@@ -176,6 +178,7 @@ impl Fabric {
             limits,
             carrier,
             clients: None,
+            through: false,
             dead: std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(),
         };
         let ids: Vec<NodeId> = fabric.plan.roles.keys().copied().collect();
@@ -427,6 +430,7 @@ impl Fabric {
             token,
             key: Arc::new(key),
             carrier,
+            through: self.through,
         };
         timeout(PATIENCE, client::connect(options)).await.unwrap()
     }

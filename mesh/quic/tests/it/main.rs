@@ -28,5 +28,6 @@ mod shaping;
 mod successors;
 mod targets;
 mod tcp;
+mod through;
 mod traffic;
 mod views;

@@ -1,6 +1,9 @@
 //! Bytes through the fabric.
 
-use rap_mesh::{Carrier, FlowCounts, FlowEnd, Path, client::ClientSession};
+use rap_mesh::{
+    Carrier, FlowCounts, FlowEnd, Path,
+    client::{Channel, ClientSession},
+};
 use rap_proto::{
     Digest, Lane,
     observation::{EndReason, Observation, Vantage},
@@ -18,7 +21,12 @@ use crate::{
 
 /// Sends `bytes`, closes that direction, and reads everything that comes back.
 pub(crate) async fn exchange(session: &ClientSession, lane: Lane, bytes: Vec<u8>) -> Vec<u8> {
-    let (mut writer, mut reader) = open(session, lane).await.split();
+    exchange_on(open(session, lane).await, bytes).await
+}
+
+/// The same on a channel that is open.
+pub(crate) async fn exchange_on(channel: Channel, bytes: Vec<u8>) -> Vec<u8> {
+    let (mut writer, mut reader) = channel.split();
     let writing = async move {
         writer.write_all(&bytes).await.unwrap();
         writer.shutdown().await.unwrap();

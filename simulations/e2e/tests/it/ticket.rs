@@ -109,6 +109,7 @@ impl Ticket {
             token: self.token.clone(),
             key: Arc::new(self.key.clone()),
             carrier: None,
+            through: false,
         };
         let thread = fabric.lab().inside(Space::Client, move || {
             let runtime =

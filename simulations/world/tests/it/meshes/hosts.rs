@@ -140,6 +140,7 @@ pub(super) async fn connected(
         token,
         key: Arc::new(client_key()),
         carrier: Some(Carrier::Quic),
+        through: false,
     };
     let session = client::connect_over(network, options).await?;
     parts.record.note(format_args!("the client is connected"));

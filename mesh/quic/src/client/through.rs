@@ -1,0 +1,186 @@
+//! Channels whose flow runs end to end to the egress: the entry opens the way, and reads nothing.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rap_mesh_core::carrier::Carrier;
+use rap_pki::node_server_name;
+use rap_proto::{
+    NodeId, RefusalCode,
+    signed::Unverified,
+    token::{AccessClaims, Proof},
+    wire::{
+        self,
+        client::OpenChannel,
+        lane::{FlowReply, OpenFlow},
+        resume::Resume,
+        through::{Answer, Ask, OpenThrough, Wanted, Way, Word},
+    },
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Channel,
+    lasting::ChannelKeeper,
+    session::{ClientSession, OpenError},
+};
+use crate::{
+    frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within},
+    kept::new_name,
+    mesh::locked,
+    pipe::{Inlet, Leg, Outlet},
+    tcp::{self, Secured},
+};
+
+/// How long no through flow is tried after one came to nothing where an ordinary one may not.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// A connection to an egress on which a flow was asked for, and the stream of the entry that opened the
+/// way.
+pub(super) struct Asked {
+    pub(super) egress: NodeId,
+    pub(super) outlet: Outlet,
+    pub(super) inlet: Inlet,
+    pub(super) way: WayStream,
+    pub(super) reply: Result<FlowReply, ReadFrameError>,
+}
+
+/// Open for as long as the way is used.
+#[derive(Debug)]
+pub(super) struct WayStream {
+    pub(super) outlet: Outlet,
+    pub(super) inlet: Inlet,
+}
+
+/// Why there is no connection to the egress.
+#[derive(Debug)]
+pub(super) enum NoWay {
+    /// The entry has none, or an ordinary channel suits better.
+    Plain,
+    Refused(RefusalCode, OpenError),
+    /// The entry, or the egress, was not reached or was not who it should be.
+    Failed(io::Error),
+}
+
+impl WayStream {
+    /// Waits until the entry says that the way had better be left.
+    pub(super) async fn leave(inlet: &mut Inlet) -> Option<Word> {
+        read_frame(inlet).await.ok()
+    }
+}
+
+impl ClientSession {
+    /// Opens a channel whose flow no entry reads. `None` when an ordinary one is to be opened instead.
+    pub(super) async fn open_through(
+        &self,
+        request: &OpenChannel,
+    ) -> Result<Option<Channel>, OpenError> {
+        if !self.may_go_through(request) {
+            return Ok(None);
+        }
+        let Some(flow) = new_name() else { return Ok(None) };
+        let asked = self.connect_through(request, None, Resume::opening(flow)).await;
+        let Asked { egress, outlet, inlet, way, reply } = match asked {
+            Ok(asked) => asked,
+            Err(NoWay::Plain) => return Ok(None),
+            Err(NoWay::Refused(_, error)) => return Err(error),
+            Err(NoWay::Failed(error)) => {
+                tracing::debug!(%error, "no through flow");
+                self.rest_from_through();
+                return Ok(None);
+            }
+        };
+        match reply {
+            Ok(FlowReply::Opened) => Ok(Some(Channel::beside(outlet, inlet, way))),
+            Ok(FlowReply::Attached { .. }) => {
+                let Some(leg) = Leg::new(outlet, inlet) else { return Ok(None) };
+                let keeper = ChannelKeeper::through(self.succession(), request, egress, flow);
+                Ok(Some(keeper.begin(leg, Some(way))))
+            }
+            // Another egress may say otherwise, and an ordinary channel asks all of them.
+            Ok(FlowReply::Refused(refusal)) => {
+                tracing::debug!(%refusal, "the egress takes no through flow");
+                Ok(None)
+            }
+            Ok(FlowReply::Gone) | Err(_) => {
+                self.rest_from_through();
+                Ok(None)
+            }
+        }
+    }
+
+    fn may_go_through(&self, request: &OpenChannel) -> bool {
+        let rests = *locked(&self.inner.through_failed);
+        let rests = rests.is_some_and(|at| at.elapsed() < RETRY_AFTER);
+        let is_bulk = Carrier::order(request.lane)[0] == Carrier::Tcp;
+        let joining = self.inner.joining.as_ref();
+        let is_wanted = joining.is_some_and(|joining| joining.through.is_some());
+        is_wanted && self.inner.through && is_bulk && !rests
+    }
+
+    fn rest_from_through(&self) {
+        *locked(&self.inner.through_failed) = Some(Instant::now());
+    }
+
+    /// Asks the entry for a way, to the egress that has the flow if one has it, and the egress for the flow.
+    pub(super) async fn connect_through(
+        &self,
+        request: &OpenChannel,
+        is_at: Option<NodeId>,
+        resume: Resume,
+    ) -> Result<Asked, NoWay> {
+        let OpenChannel { channel, lane, .. } = *request;
+        let wanted = Wanted { channel, lane, flow: resume.flow, egress: is_at };
+        let failed = |text: &str| NoWay::Failed(io::Error::other(text.to_owned()));
+        let words = wire::frame(&Ask::Through(wanted));
+        let asking = self.stream_for(words, false).await;
+        let (outlet, mut inlet) =
+            asking.map_err(|error| NoWay::Refused(RefusalCode::PathUnavailable, error))?;
+        let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
+        let way = match read_frame_within(&mut inlet, limit).await {
+            Ok(Answer::Way(way)) => way,
+            Ok(Answer::Plain) => return Err(NoWay::Plain),
+            Ok(Answer::Refused(refusal)) => {
+                return Err(NoWay::Refused(refusal.code, refusal.into()));
+            }
+            Err(_) => return Err(failed("the entry did not answer")),
+        };
+        let Way { egress, ticket, voucher } = way;
+        let way = WayStream { outlet, inlet };
+        let token = locked(&self.inner.shown).clone();
+        if !names(&token, egress) || is_at.is_some_and(|at| at != egress) {
+            return Err(failed("the way leads elsewhere"));
+        }
+        let joining = self.inner.joining.as_ref();
+        let by = joining.and_then(|joining| Some((joining.address, joining.through.clone()?)));
+        let (address, config) = by.ok_or_else(|| failed("not on TCP"))?;
+        let secured = join(config, (address, ticket), egress).await.map_err(NoWay::Failed)?;
+        let Secured { mut outlet, mut inlet, exported, .. } = secured;
+        let proof = Proof::make(&token, exported, &*self.inner.key);
+        let traceparent = request.traceparent.clone();
+        let flow = OpenFlow { token, proof, channel, traceparent, resume: Some(resume) };
+        let opening = wire::frame(&OpenThrough { voucher, flow });
+        outlet.write_all(&opening).await.map_err(|_| failed("the egress did not listen"))?;
+        let reply = read_frame_within(&mut inlet, limit).await;
+        Ok(Asked { egress, outlet, inlet, way, reply })
+    }
+}
+
+/// Whether the token says that this node may reach the resource. Nobody else is spoken with.
+fn names(token: &[u8], egress: NodeId) -> bool {
+    let claims = Unverified::<AccessClaims>::parse(token).ok().and_then(|token| token.peek().ok());
+    claims.is_some_and(|claims| claims.egresses.contains_key(&egress))
+}
+
+/// TLS with the egress, over what the entry joins.
+async fn join(
+    config: Arc<rustls::ClientConfig>,
+    (entry, ticket): (SocketAddr, [u8; 32]),
+    egress: NodeId,
+) -> io::Result<Secured> {
+    let connecting = async {
+        let stream = tcp::joined(entry, ticket).await?;
+        tcp::secure(config, stream, &node_server_name(egress)).await
+    };
+    let late = |_| Err(io::ErrorKind::TimedOut.into());
+    timeout(super::DIAL_TIMEOUT, connecting).await.unwrap_or_else(late)
+}

@@ -1,0 +1,136 @@
+//! Two sockets of a through flow, joined in the kernel: what passes is the client's and the egress' own.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use rap_mesh_core::{
+    carrier::Carrier,
+    shape::{Direction, MAX_GRANT},
+};
+use rap_proto::{Moment, observation::EndReason};
+use rap_splice::{Gate, pass_in_turns};
+use tokio::net::TcpStream;
+
+use super::{Counters, natural};
+use crate::{lanes::Metered, mesh::locked, shaping::Shaped};
+
+/// How the two were parted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joined {
+    /// Each side ended its direction, first the one that this says.
+    Ended(EndReason),
+    /// One of them broke off.
+    Broken,
+}
+
+/// Passes bytes between a client and an egress until both directions end, or one of them breaks. `shaped`
+/// says how fast, and the meters learn how fast it was. `counters` count what passes, with all that TLS adds.
+pub(crate) async fn join(
+    (client, egress): (&TcpStream, &TcpStream),
+    shaped: &Arc<Shaped>,
+    counters: &Counters,
+    [up_meter, down_meter]: [Metered; 2],
+) -> Joined {
+    let up_pace = Pace::new(shaped, Direction::Up, up_meter);
+    let down_pace = Pace::new(shaped, Direction::Down, down_meter);
+    let first = OnceLock::new();
+    let up = async {
+        pass_in_turns(client, egress, &counters.up, &up_pace).await?;
+        first.get_or_init(|| EndReason::ClientClosed);
+        io::Result::Ok(())
+    };
+    let down = async {
+        pass_in_turns(egress, client, &counters.down, &down_pace).await?;
+        first.get_or_init(|| EndReason::TargetClosed);
+        io::Result::Ok(())
+    };
+    match tokio::try_join!(up, down) {
+        Ok(_) => Joined::Ended(natural(first.into_inner())),
+        Err(error) => {
+            tracing::debug!(%error, "a through flow's way broke");
+            Joined::Broken
+        }
+    }
+}
+
+/// How fast one direction may be, and how fast it was.
+struct Pace {
+    shaped: Arc<Shaped>,
+    direction: Direction,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Bytes that were granted and not taken yet.
+    left: usize,
+    meter: Metered,
+    /// When the wait of now began, for the source or for where it goes.
+    since: Option<Moment>,
+}
+
+impl Pace {
+    fn new(shaped: &Arc<Shaped>, direction: Direction, meter: Metered) -> Self {
+        let state = Mutex::new(State { left: 0, since: meter.begin(), meter });
+        Self { shaped: shaped.clone(), direction, state }
+    }
+}
+
+impl Gate for Pace {
+    type Turn<'t> = Turn<'t>;
+
+    async fn turn(&self) -> Turn<'_> {
+        {
+            let State { meter, since, .. } = &mut *locked(&self.state);
+            meter.read(since.take());
+        }
+        let mut turn = Turn { pace: self, room: 0 };
+        turn.granted().await;
+        turn
+    }
+
+    fn written(&self, bytes: usize) {
+        let State { meter, since, .. } = &mut *locked(&self.state);
+        meter.wrote(since.take());
+        // It stays where it is: a flow that opens later takes the carrier that was found better.
+        let _ = meter.passed(bytes, || Some(Carrier::Tcp));
+        *since = meter.begin();
+    }
+}
+
+struct Turn<'a> {
+    pace: &'a Pace,
+    room: usize,
+}
+
+impl Turn<'_> {
+    /// Waits until something may pass. What was granted before and not taken comes first, as nobody
+    /// knows beforehand how much there is to take.
+    async fn granted(&mut self) {
+        let Pace { shaped, direction, state } = self.pace;
+        if shaped.is_free() {
+            self.room = usize::MAX;
+            return;
+        }
+        let left = locked(state).left;
+        self.room = if left > 0 { left } else { shaped.pass(*direction, MAX_GRANT).await };
+        locked(state).left = self.room;
+    }
+}
+
+impl rap_splice::Turn for Turn<'_> {
+    fn room(&self) -> usize {
+        self.room
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        let State { left, meter, since } = &mut *locked(&self.pace.state);
+        *left = left.saturating_sub(bytes);
+        *since = meter.begin();
+    }
+
+    async fn again(&mut self) {
+        self.granted().await;
+    }
+}
