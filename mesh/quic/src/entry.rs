@@ -5,7 +5,6 @@ mod clients;
 mod control;
 mod returned;
 mod through;
-mod ways;
 
 use std::{
     sync::{Arc, Mutex},
@@ -44,7 +43,7 @@ use crate::{
 
 pub(crate) use clients::{Clients, join};
 use clients::{JOINING, Joined};
-pub(crate) use ways::{Tickets, Ways};
+pub(crate) use through::{Tickets, Ways};
 
 /// How long a client that said it is done may take to let its channels run out.
 const CLOSE_LINGER: Duration = Duration::from_secs(2);

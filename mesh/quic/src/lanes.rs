@@ -19,7 +19,7 @@ mod way;
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use carriers::Metered;
 pub use dial::lane_endpoint;
 pub use measured::MeasuredFlow;
+pub(crate) use moves::{Member, Through};
 pub(crate) use request::{Flow, Newest, open_flow};
 pub(crate) use way::{Way, find_way};
 
@@ -138,6 +139,18 @@ impl Ways {
 }
 
 impl Lanes {
+    /// Counts a through flow of a session among those that move to better paths.
+    pub(crate) fn join(
+        &self,
+        mesh: &Arc<Mesh>,
+        key: LaneKey,
+        (session, flow): (SessionId, Weak<dyn Through>),
+        over: Candidate,
+    ) -> Member {
+        let movable = moves::Movable::Through(flow);
+        self.movers.join((mesh, key), (session, movable), over)
+    }
+
     pub(crate) fn new(store: Store) -> Self {
         Self {
             pool: Pool::new(MAX_LANES),

@@ -19,6 +19,7 @@ use rap_proto::{
     },
 };
 
+use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::{Admitted, Client, returned, through};
@@ -42,7 +43,9 @@ pub(super) async fn serve(client: Arc<Client>, mut send: Outlet, mut recv: Inlet
     };
     match asked {
         Ok(Either::Other(Ask::Through(wanted))) => {
-            through::serve(client, &admitted, (send, recv), wanted).await;
+            // With its sockets: bulk runs beside nothing else.
+            let serving = through::serve(client.clone(), admitted, (send, recv), wanted);
+            let _ = AbortOnDropHandle::new(client.mesh.bulk.spawn(serving)).await;
         }
         Ok(Either::One(request)) => match request.resume {
             Some(resume) if resume.generation > 0 => {

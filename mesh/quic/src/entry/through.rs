@@ -1,6 +1,9 @@
 //! A through flow at its entry: a way to the egress is opened, and bytes that are not this node's to
 //! read pass over it.
 
+mod open;
+mod tickets;
+
 use std::{sync::Arc, time::Duration};
 
 use rap_mesh_core::{admission::claimed, refusals::refusal, resume::RESUME_WITHIN};
@@ -10,14 +13,13 @@ use rap_proto::{
     refusal::Refusal,
     signed,
     token::AccessClaims,
-    wire::through::{self, Answer, TICKET_TTL_MS, VOUCHER_TTL_MS, Voucher, Wanted},
+    wire::through::{self, Answer, TICKET_TTL_MS, VOUCHER_TTL_MS, Voucher, Wanted, Word},
 };
 use tokio::time::timeout;
 
 use super::{
     Admitted, Client,
     channel::{Account, may_serve},
-    ways::{Came, Expected, Open},
 };
 use crate::{
     frames::write_frame,
@@ -31,10 +33,19 @@ use crate::{
     watch::until,
 };
 
+use open::Open;
+use tickets::{Came, Expected};
+
+pub(crate) use open::Ways;
+pub(crate) use tickets::Tickets;
+
+/// How long a client may take to take a word.
+const SAY_WITHIN: Duration = Duration::from_secs(1);
+
 /// Opens a way for a flow that was admitted like a channel, and passes its bytes.
 pub(super) async fn serve(
     client: Arc<Client>,
-    admitted: &Admitted,
+    admitted: Arc<Admitted>,
     (mut send, recv): (Outlet, Inlet),
     wanted: Wanted,
 ) {
@@ -57,14 +68,19 @@ pub(super) async fn serve(
 
 /// A way that waits for its client.
 struct Opened {
+    joint: Joint,
+    expected: Expected,
+    voucher: Vec<u8>,
+}
+
+/// What a client is joined with, for one of the ways of its flow.
+struct Joint {
     way: Way,
     wanted: Wanted,
     claims: AccessClaims,
     shaped: Arc<Shaped>,
     flow: Arc<Open>,
     number: u64,
-    expected: Expected,
-    voucher: Vec<u8>,
 }
 
 /// What the client did with the stream that it asked on.
@@ -88,23 +104,25 @@ impl Opened {
             refusal(code)
         };
         let Wanted { channel, lane, flow, egress } = wanted;
-        let Some(way) = find_way(mesh, claims, lane, egress).await else { return Ok(None) };
+        let is_at = egress.map(|egress| (egress, mesh.ways.goes_over(claims, flow)));
+        let Some(way) = find_way(mesh, claims, lane, is_at).await else { return Ok(None) };
         let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
-        let (session, account) = (claims.session, || {
-            locked(&mesh.entry).open_channel(claims.session, channel, max_open)?;
-            Ok(Account::open(mesh.clone(), claims.session, channel))
-        });
-        let (flow, number) = mesh.ways.enter(claims, flow, account).map_err(refused)?;
+        let session = claims.session;
+        let account = || {
+            locked(&mesh.entry).open_channel(session, channel, max_open)?;
+            Ok(Account::open(mesh.clone(), session, channel))
+        };
+        let (flow, number) = mesh.ways.enter(mesh, claims, flow, account).map_err(refused)?;
         let shaped = Arc::new(Shaped::open(mesh, claims, lane).map_err(refused)?);
         let Some(expected) = mesh.tickets.expect() else { return Ok(None) };
         let voucher = vouch(mesh, (claims, &wanted), way.key.egress);
         tracing::debug!(%session, %lane, egress = %way.key.egress, number, "a way for a through flow");
-        let claims = claims.clone();
-        Ok(Some(Self { way, wanted, claims, shaped, flow, number, expected, voucher }))
+        let joint = Joint { way, wanted, claims: claims.clone(), shaped, flow, number };
+        Ok(Some(Self { joint, expected, voucher }))
     }
 
     fn told(&self) -> through::Way {
-        let (egress, ticket) = (self.way.key.egress, self.expected.ticket);
+        let (egress, ticket) = (self.joint.way.key.egress, self.expected.ticket);
         through::Way { egress, ticket, voucher: self.voucher.clone() }
     }
 
@@ -120,20 +138,27 @@ impl Opened {
             came = timeout(limit, &mut self.expected.came) => came,
         };
         let Ok(Ok(came)) = came else { return };
-        let mut left = None;
+        let Joint { flow, number, .. } = &self.joint;
+        let (flow, number, mut left) = (flow.clone(), *number, None);
         let joined = {
-            let joining = self.join(client, came);
-            tokio::pin!(joining);
+            // The end of the stream tells the client that the way is gone.
+            let mut send = send;
+            let (joining, goes) = (self.joint.run(client, came), flow.goes(number));
+            tokio::pin!(joining, goes);
+            let mut told = false;
             loop {
                 tokio::select! {
                     biased;
                     joined = &mut joining => break joined,
                     asked = &mut asker, if left.is_none() => left = Some(asked),
+                    () = &mut goes, if !told => {
+                        told = true;
+                        // A client that does not listen stays where it is.
+                        let _ = timeout(SAY_WITHIN, write_frame(&mut send, &Word::Leave)).await;
+                    }
                 }
             }
         };
-        // Whoever asked is told by the end of this that the way is gone.
-        drop(send);
         let is_over = match (joined, left) {
             (None, _) | (_, Some(Asker::Done)) => true,
             (Some(Joined::Ended(_)), Some(Asker::Lost)) => true,
@@ -144,19 +169,21 @@ impl Opened {
         }
         tokio::select! {
             _ = client.over() => {}
-            () = self.flow.has_newer(self.number) => {}
+            () = flow.has_newer(number) => {}
             Asker::Done = &mut asker, if left.is_none() => {}
             () = tokio::time::sleep(RESUME_WITHIN) => {}
         }
     }
+}
 
-    /// `None` when the flow has to end.
-    async fn join(&self, client: &Client, (socket, _place): Came) -> Option<Joined> {
-        let Self { way, wanted, claims, shaped, flow, .. } = self;
+impl Joint {
+    /// Passes bytes until the way ends, and with it both sockets. `None` when the flow has to end.
+    async fn run(self, client: &Client, (socket, _place): Came) -> Option<Joined> {
+        let Self { way, wanted, claims, shaped, flow, number, .. } = &self;
         let mesh = &client.mesh;
         put_in_lane(&socket, wanted.lane);
         put_in_lane(&way.socket, wanted.lane);
-        flow.reached().await;
+        flow.came(*number, (way.key, way.over)).await;
         let counters = Arc::new(Counters::default());
         let _passing = Passing::begin(mesh, (FlowEnd::Entry, wanted.lane), counters.clone());
         let serves = (way.key.egress, claims.organization);
@@ -166,6 +193,7 @@ impl Opened {
             biased;
             reason = client.over() => (None, reason),
             () = distrusted => (None, EndReason::NodeLeft),
+            () = flow.is_cut(*number) => (Some(Joined::Broken), EndReason::PathLost),
             joined = join((&socket, &way.socket), shaped, &counters, meters) => match joined {
                 Joined::Ended(reason) => (Some(joined), reason),
                 Joined::Broken => (Some(joined), EndReason::PathLost),
@@ -175,7 +203,7 @@ impl Opened {
         if joined == Some(Joined::Broken) && bytes.1 == 0 {
             way.led_nowhere(mesh);
         }
-        flow.passed(bytes, reason);
+        flow.left(*number, bytes, reason);
         joined
     }
 }

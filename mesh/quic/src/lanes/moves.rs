@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use futures_util::future::BoxFuture;
 use rap_mesh_core::{
     View,
     carrier::Carrier,
@@ -16,7 +17,7 @@ use rap_mesh_core::{
     paths::Candidate,
     view::peer_has_role,
 };
-use rap_proto::{NodeId, NodeRole, SessionId, snapshot::Peer};
+use rap_proto::{Moment, NodeId, NodeRole, SessionId, snapshot::Peer};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ use super::{LaneKey, resume::LaneKeeper, stream};
 use crate::{
     MoveStatus,
     mesh::{Mesh, locked},
-    pipe::{Lasting, WeakLasting},
+    pipe::WeakLasting,
     relays::Use,
 };
 
@@ -57,14 +58,27 @@ struct Mover {
 }
 
 /// What a flow is moved by, for as long as there is one.
-struct Movable {
-    keeper: Weak<LaneKeeper>,
-    flow: WeakLasting,
+#[derive(Clone)]
+pub(super) enum Movable {
+    Own { keeper: Weak<LaneKeeper>, flow: WeakLasting },
+    Through(Weak<dyn Through>),
+}
+
+/// A through flow, which its client moves.
+pub(crate) trait Through: Send + Sync {
+    /// Until when its client's token counts.
+    fn asks_until(&self) -> Moment;
+
+    /// Takes its way from it.
+    fn cut(&self);
+
+    /// Has the client leave its way for one over this path, and waits for what comes of it.
+    fn leave(self: Arc<Self>, over: Candidate) -> BoxFuture<'static, Result<(), Stayed>>;
 }
 
 /// A flow's place among those of its lane, from when it is first on TCP until it is over. By it the
 /// flow tells its lane what becomes of it.
-pub(super) struct Member {
+pub(crate) struct Member {
     mesh: Arc<Mesh>,
     mover: Arc<Mover>,
     session: SessionId,
@@ -76,21 +90,20 @@ impl Movers {
     pub(super) fn join(
         &self,
         (mesh, key): (&Arc<Mesh>, LaneKey),
-        (keeper, lasting): (&Arc<LaneKeeper>, &Lasting),
+        (session, movable): (SessionId, Movable),
         over: Candidate,
     ) -> Member {
         let flow = self.counts.last_flow.fetch_add(1, Ordering::Relaxed);
-        let session = keeper.session();
         let mover = {
             let mut lanes = locked(&self.lanes);
             let begin = || Mover::begin(mesh.clone(), key);
             let mover = lanes.entry(key).or_insert_with(begin).clone();
-            let movable = Movable { keeper: Arc::downgrade(keeper), flow: lasting.downgrade() };
-            locked(&mover.flows).insert(flow, movable);
+            locked(&mover.flows).insert(flow, movable.clone());
             locked(&self.sessions).insert((session, flow), mover.clone());
             // A token that comes meanwhile is told to a flow that has begun.
             let mut machine = locked(&mover.machine);
-            let began = Input::Began { flow, over, asks_until: keeper.asks_until() };
+            let asks_until = movable.asks_until().unwrap_or(mesh.clock.moment());
+            let began = Input::Began { flow, over, asks_until };
             machine.handle_input(mesh.clock.moment(), began);
             drop(machine);
             mover
@@ -124,28 +137,17 @@ impl Movers {
 }
 
 impl Member {
-    pub(super) fn lost(&self) {
+    pub(crate) fn lost(&self) {
         self.mover.tell(&self.mesh, Input::Lost { flow: self.flow });
     }
 
-    pub(super) fn went_on(&self, over: Option<Candidate>) {
+    pub(crate) fn went_on(&self, over: Option<Candidate>) {
         self.mover.tell(&self.mesh, Input::WentOn { flow: self.flow, over });
     }
 
     /// What a move came to.
     pub(super) fn moved(&self, over: Candidate, outcome: Result<(), Stayed>) {
-        let (flow, key, counts) = (self.flow, self.mover.key, &self.mesh.lanes.movers.counts);
-        let (count, input) = match outcome {
-            Ok(()) => (&counts.moved, Input::Moved { flow }),
-            Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
-        };
-        if outcome == Err(Stayed::Token) {
-            // Nothing was tried, and nothing is until there is another token.
-            return self.mover.tell(&self.mesh, input);
-        }
-        count.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
-        self.mover.tell(&self.mesh, input);
+        self.mover.moved(&self.mesh, (self.flow, over), outcome);
     }
 }
 
@@ -185,10 +187,10 @@ impl Mover {
     }
 
     fn refreshed(&self, mesh: &Mesh, flow: u64) {
-        // It is let go when the register is: a flow that is over by then takes itself out of it.
-        let keeper = locked(&self.flows).get(&flow).and_then(|movable| movable.keeper.upgrade());
-        if let Some(keeper) = keeper {
-            self.tell(mesh, Input::MayAsk { flow, until: keeper.asks_until() });
+        // The register is let go first: a flow that is over by then takes itself out of it.
+        let movable = locked(&self.flows).get(&flow).cloned();
+        if let Some(until) = movable.and_then(|movable| movable.asks_until()) {
+            self.tell(mesh, Input::MayAsk { flow, until });
         }
     }
 
@@ -249,32 +251,70 @@ impl Mover {
         });
     }
 
-    /// The flow's keeper hears of it as of any loss. One that went over to QUIC meanwhile left the relay
-    /// by that.
+    /// The flow's keeper, or its client, hears of it as of any loss. One that went over to QUIC meanwhile
+    /// left the relay by that.
     fn leave(&self, flow: u64) {
-        let lasting = locked(&self.flows).get(&flow).and_then(|movable| movable.flow.upgrade());
+        let movable = locked(&self.flows).get(&flow).cloned();
         let LaneKey { egress, lane, .. } = self.key;
         tracing::info!(%egress, %lane, "a flow leaves a relay that is none any more");
-        if let Some(lasting) = lasting {
-            lasting.detach_from(Carrier::Tcp);
+        match movable {
+            Some(Movable::Own { flow, .. }) => {
+                flow.upgrade().into_iter().for_each(|flow| flow.detach_from(Carrier::Tcp));
+            }
+            Some(Movable::Through(flow)) => {
+                flow.upgrade().into_iter().for_each(|flow| flow.cut());
+            }
+            None => {}
         }
     }
 
     /// In a task of its own: a flow is not left halfway when its lane has no other.
     fn move_flow(self: &Arc<Self>, mesh: &Arc<Mesh>, flow: u64, over: Candidate) {
-        let movable = locked(&self.flows).get(&flow).and_then(Movable::both);
-        let Some((keeper, lasting)) = movable else {
-            return self.tell(mesh, Input::Stayed { flow, why: Stayed::Flow });
+        let movable = locked(&self.flows).get(&flow).cloned();
+        let stayed = || self.tell(mesh, Input::Stayed { flow, why: Stayed::Flow });
+        match movable {
+            // The flow has its keeper, so whoever has the flow has both.
+            Some(Movable::Own { keeper, flow: lasting }) => {
+                let both = lasting.upgrade().and_then(|flow| Some((keeper.upgrade()?, flow)));
+                let Some((keeper, lasting)) = both else { return stayed() };
+                mesh.bulk.spawn(async move { keeper.go_over(&lasting, over).await });
+            }
+            Some(Movable::Through(through)) => {
+                let Some(through) = through.upgrade() else { return stayed() };
+                let (mover, mesh_of, leaving) = (self.clone(), mesh.clone(), through.leave(over));
+                mesh.bulk.spawn(async move {
+                    let outcome = leaving.await;
+                    mover.moved(&mesh_of, (flow, over), outcome);
+                });
+            }
+            None => stayed(),
+        }
+    }
+
+    /// What a move came to.
+    fn moved(&self, mesh: &Mesh, (flow, over): (u64, Candidate), outcome: Result<(), Stayed>) {
+        let (key, counts) = (self.key, &mesh.lanes.movers.counts);
+        let (count, input) = match outcome {
+            Ok(()) => (&counts.moved, Input::Moved { flow }),
+            Err(why) => (&counts.stayed, Input::Stayed { flow, why }),
         };
-        mesh.bulk.spawn(async move { keeper.go_over(&lasting, over).await });
+        if outcome == Err(Stayed::Token) {
+            // Nothing was tried, and nothing is until there is another token.
+            return self.tell(mesh, input);
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(egress = %key.egress, lane = %key.lane, path = ?over, ?outcome, "a flow moves");
+        self.tell(mesh, input);
     }
 }
 
 impl Movable {
-    /// The flow has its keeper, so whoever has the flow has both.
-    fn both(&self) -> Option<(Arc<LaneKeeper>, Lasting)> {
-        let flow = self.flow.upgrade()?;
-        Some((self.keeper.upgrade()?, flow))
+    /// `None` when the flow is over.
+    fn asks_until(&self) -> Option<Moment> {
+        match self {
+            Self::Own { keeper, .. } => keeper.upgrade().map(|keeper| keeper.asks_until()),
+            Self::Through(flow) => flow.upgrade().map(|flow| flow.asks_until()),
+        }
     }
 }
 

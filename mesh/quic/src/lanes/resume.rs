@@ -25,7 +25,7 @@ use super::{
     answer::{Failed, received},
     carriers::may_use,
     dial::dial,
-    moves::Member,
+    moves::{Member, Movable},
     request::{Newest, Place},
     stream,
 };
@@ -162,10 +162,6 @@ impl LaneKeeper {
         Self { mesh, key, request, newest, session, flow, began_on, member, care }
     }
 
-    pub(super) const fn session(&self) -> SessionId {
-        self.session
-    }
-
     /// Until when the newest token counts.
     pub(super) fn asks_until(&self) -> Moment {
         let expires_at = (self.newest)().claims.expires_at;
@@ -175,7 +171,11 @@ impl LaneKeeper {
 
     /// The flow is on TCP, over this path: from now on it moves with those of its lane.
     pub(super) fn join(self: &Arc<Self>, flow: &Lasting, over: Candidate) {
-        let join = || self.mesh.lanes.movers.join((&self.mesh, self.key), (self, flow), over);
+        let movable = || Movable::Own { keeper: Arc::downgrade(self), flow: flow.downgrade() };
+        let join = || {
+            let one = (self.session, movable());
+            self.mesh.lanes.movers.join((&self.mesh, self.key), one, over)
+        };
         self.member.get_or_init(join);
     }
 

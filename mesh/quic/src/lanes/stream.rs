@@ -157,6 +157,17 @@ pub(super) async fn reach(
     won_over(mesh, key, &plan, race(attempts).await)
 }
 
+/// The same over this path alone.
+pub(super) async fn reach_by(mesh: &Arc<Mesh>, key: LaneKey, over: Candidate) -> Option<TcpStream> {
+    let view = mesh.view();
+    let peer = view.peer(key.egress)?;
+    let serves = peer_has_role(peer, NodeRole::StreamWorker, key.organization);
+    if !serves {
+        return None;
+    }
+    reach_over(mesh, key, peer, over).await.ok().map(|(socket, _)| socket)
+}
+
 /// Nothing came from the egress over this path, which seemed to work.
 pub(super) fn led_nowhere(mesh: &Mesh, egress: NodeId, over: Candidate) {
     locked(&mesh.lanes.streams.paths).failed(mesh.clock.moment(), egress, over);

@@ -16,7 +16,7 @@ use crate::mesh::Mesh;
 pub(crate) struct Way {
     pub(crate) key: LaneKey,
     pub(crate) socket: TcpStream,
-    over: Candidate,
+    pub(crate) over: Candidate,
     _place: stream::Place,
 }
 
@@ -27,18 +27,18 @@ impl Way {
     }
 }
 
-/// The way to the first egress of the token that is reached on TCP, or to the one where the flow `is_at`.
-/// `None` where a flow of this lane had better be an ordinary one: nothing is reached, another carrier
+/// The way to the first egress of the token that is reached on TCP, or to the one where the flow `is_at`,
+/// over the path that it is to go over to if there is one. `None` where a flow of this lane had better be an ordinary one: nothing is reached, another carrier
 /// is chosen, or this node is the egress itself.
 pub(crate) async fn find_way(
     mesh: &Arc<Mesh>,
     claims: &AccessClaims,
     lane: Lane,
-    is_at: Option<NodeId>,
+    is_at: Option<(NodeId, Option<Candidate>)>,
 ) -> Option<Way> {
     let all = claims.egresses.keys().copied();
     let egresses = match is_at {
-        Some(egress) => all.filter(|known| *known == egress).collect(),
+        Some((egress, _)) => all.filter(|known| *known == egress).collect(),
         None => egress_order(claims.session, all),
     };
     for egress in egresses {
@@ -51,6 +51,11 @@ pub(crate) async fn find_way(
             return None;
         }
         let place = stream::Place::take(mesh)?;
+        if let Some((_, Some(over))) = is_at
+            && let Some(socket) = stream::reach_by(mesh, key, over).await
+        {
+            return Some(Way { key, socket, over, _place: place });
+        }
         // A flow that has nothing else tries what failed a moment ago.
         if let Ok((socket, over)) = stream::reach(mesh, (key, Ways::All), !begins).await {
             return Some(Way { key, socket, over, _place: place });

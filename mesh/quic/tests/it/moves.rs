@@ -24,7 +24,7 @@ use tokio::{
 
 use crate::{
     carry::{PART, Transfer, until, until_within},
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, start_seen},
+    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, start_seen, stream},
     targets::{echo, serve},
     traffic::pattern,
 };
@@ -45,7 +45,31 @@ fn relayed(fabric: &Fabric, relay: NodeId) -> usize {
 
 /// A cluster whose entry reaches the egress over `relays` alone, on TCP.
 async fn relayed_fabric(relays: &[NodeId]) -> (Fabric, ClientSession) {
+    relayed_fabric_of(relays, Kind::Ordinary).await
+}
+
+/// Whose the flow's end is at which its way begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ordinary,
+    Through,
+}
+
+impl Kind {
+    async fn transfer(self, session: &ClientSession) -> Transfer {
+        match self {
+            Self::Ordinary => Transfer::begin(session).await,
+            Self::Through => {
+                let opening = session.open_lasting(stream(Lane::Bulk));
+                Transfer::begin_with(timeout(PATIENCE, opening).await.unwrap().unwrap())
+            }
+        }
+    }
+}
+
+async fn relayed_fabric_of(relays: &[NodeId], kind: Kind) -> (Fabric, ClientSession) {
     let mut fabric = Fabric::start_on(Carrier::Tcp, relays, echo().await);
+    fabric.through = kind == Kind::Through;
     fabric.cut_direct_path();
     let session = fabric.session().await;
     (fabric, session)
@@ -58,8 +82,13 @@ fn open_direct_path(fabric: &mut Fabric, address: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_moves_to_a_direct_path_and_its_relay_is_left() {
-    let (mut fabric, session) = relayed_fabric(&[RELAY]).await;
-    let mut transfer = Transfer::begin(&session).await;
+    a_transfer_moves_to_a_direct_path_and_its_relay_is_left_of(Kind::Ordinary).await;
+    a_transfer_moves_to_a_direct_path_and_its_relay_is_left_of(Kind::Through).await;
+}
+
+async fn a_transfer_moves_to_a_direct_path_and_its_relay_is_left_of(kind: Kind) {
+    let (mut fabric, session) = relayed_fabric_of(&[RELAY], kind).await;
+    let mut transfer = kind.transfer(&session).await;
     transfer.goes_on(PART).await;
     assert_eq!((relayed(&fabric, RELAY), moves(&fabric).relayed), (1, 1));
     let egress = fabric.address(EGRESS);
@@ -78,8 +107,13 @@ async fn a_transfer_moves_to_a_direct_path_and_its_relay_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_leaves_a_relay_before_it_is_cut() {
-    let (mut fabric, session) = relayed_fabric(&[RELAY, RELAY_2]).await;
-    let mut transfer = Transfer::begin(&session).await;
+    a_flow_leaves_a_relay_before_it_is_cut_of(Kind::Ordinary).await;
+    a_flow_leaves_a_relay_before_it_is_cut_of(Kind::Through).await;
+}
+
+async fn a_flow_leaves_a_relay_before_it_is_cut_of(kind: Kind) {
+    let (mut fabric, session) = relayed_fabric_of(&[RELAY, RELAY_2], kind).await;
+    let mut transfer = kind.transfer(&session).await;
     transfer.goes_on(PART).await;
     let (first, second) =
         if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
@@ -96,8 +130,13 @@ async fn a_flow_leaves_a_relay_before_it_is_cut() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_leaves_a_relay_that_drains_for_another_one() {
-    let (mut fabric, session) = relayed_fabric(&[RELAY, RELAY_2]).await;
-    let mut transfer = Transfer::begin(&session).await;
+    a_flow_leaves_a_relay_that_drains_for_another_one_of(Kind::Ordinary).await;
+    a_flow_leaves_a_relay_that_drains_for_another_one_of(Kind::Through).await;
+}
+
+async fn a_flow_leaves_a_relay_that_drains_for_another_one_of(kind: Kind) {
+    let (mut fabric, session) = relayed_fabric_of(&[RELAY, RELAY_2], kind).await;
+    let mut transfer = kind.transfer(&session).await;
     transfer.goes_on(PART).await;
     let (first, second) =
         if relayed(&fabric, RELAY) == 1 { (RELAY, RELAY_2) } else { (RELAY_2, RELAY) };
