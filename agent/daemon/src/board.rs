@@ -142,6 +142,9 @@ pub struct MeshReport {
     /// Flows of this entry on TLS connections of their own.
     #[serde(default)]
     pub tcp_flows: usize,
+    /// Of them, those that end at their clients.
+    #[serde(default)]
+    pub through_flows: usize,
     /// How they changed their paths while those still worked.
     #[serde(default)]
     pub tcp_moves: MoveReport,

@@ -358,12 +358,13 @@ fn table(report: &StatusReport) -> String {
 
 fn sessions(mesh: &MeshReport) -> String {
     format!(
-        "{} as entry ({} absent), {} as egress, {} flows relayed, {} flows sent on tcp",
+        "{} as entry ({} absent), {} as egress, {} flows relayed, {} flows sent on tcp, {} through",
         mesh.entry_sessions,
         mesh.absent_sessions,
         mesh.egress_sessions,
         mesh.relayed_flows,
-        mesh.tcp_flows
+        mesh.tcp_flows,
+        mesh.through_flows
     )
 }
 

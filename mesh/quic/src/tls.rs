@@ -87,7 +87,10 @@ pub(crate) fn tcp_client_configs(
 ) -> Result<[Arc<rustls::ClientConfig>; 3], TlsError> {
     let roots = tls::roots(authorities)?;
     let config = |alpn| tls::client(roots.clone(), None, &[alpn]).map(Arc::new);
-    Ok([config(CLIENT_ALPN)?, config(CHANNEL_ALPN)?, config(THROUGH_ALPN)?])
+    let mut through = tls::client(roots.clone(), None, &[THROUGH_ALPN])?;
+    // Nobody on the client's network needs to know which egress it speaks with.
+    through.enable_sni = false;
+    Ok([config(CLIENT_ALPN)?, config(CHANNEL_ALPN)?, Arc::new(through)])
 }
 
 /// The node at the other end, when it showed a node certificate.

@@ -1,13 +1,14 @@
 //! Frozen bytes of what nodes and clients say on lanes, hops and channels.
 
 use rap_proto::{
-    Lane, NodeId, OrganizationId,
+    Lane, NodeId, OrganizationId, Signer as _,
     observation::EndReason,
     refusal::{Refusal, RefusalCode},
     token::Proof,
     wire::{
         client, hop, lane,
         resume::{FlowId, Resume},
+        through,
     },
 };
 
@@ -80,6 +81,69 @@ fn frames() {
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
     check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
     check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
+}
+
+#[test]
+fn frames_of_through_flows() {
+    let (channel, lane) = (rap_proto::ChannelKind::Stream, Lane::Bulk);
+    let flow = FlowId::from_random([5; 16]);
+    let (egress, session) = (NodeId::from_u128(9), rap_proto::SessionId::from_u128(3));
+    let wanted = through::Wanted { channel, lane, flow, egress: None };
+    check("through_ask.v1", &through::Ask::Through(wanted.clone()));
+    let further = through::Wanted { egress: Some(egress), ..wanted };
+    check("through_ask_further.v1", &through::Ask::Through(further));
+    let way = through::Way { egress, ticket: [9; 32], voucher: b"voucher".to_vec() };
+    check("through_way.v1", &through::Answer::Way(way));
+    check("through_plain.v1", &through::Answer::Plain);
+    check("through_leave.v1", &through::Word::Leave);
+    let voucher = through::Voucher {
+        cluster: rap_proto::ClusterId::from_u128(1),
+        entry: NodeId::from_u128(8),
+        entry_key: key(7).public_key(),
+        egress,
+        session,
+        flow,
+        channel,
+        lane,
+        until: rap_proto::Timestamp::from_unix_millis(1_000),
+    };
+    check("through_voucher.v1", &voucher);
+    let proof = Proof::make(b"token", [1; 32], &key(7));
+    let flow = lane::OpenFlow {
+        token: b"token".to_vec(),
+        proof,
+        channel,
+        traceparent: None,
+        resume: Some(Resume::opening(flow)),
+    };
+    check("through_open.v1", &through::OpenThrough { voucher: b"voucher".to_vec(), flow });
+    check(
+        "hello_accepted.v2",
+        &client::HelloReply::Accepted {
+            expires_at: rap_proto::Timestamp::from_unix_millis(1_000),
+            through: true,
+        },
+    );
+}
+
+#[test]
+fn a_channel_and_a_way_that_a_client_asks_for_are_not_taken_for_each_other() {
+    let wanted = through::Wanted {
+        channel: rap_proto::ChannelKind::Stream,
+        lane: Lane::Bulk,
+        flow: FlowId::from_random([5; 16]),
+        egress: None,
+    };
+    let ask = rap_proto::wire::frame(&through::Ask::Through(wanted));
+    assert!(rap_proto::wire::unframe::<client::OpenChannel>(&ask[4..]).is_err());
+    let channel = client::OpenChannel {
+        channel: rap_proto::ChannelKind::Stream,
+        lane: Lane::Bulk,
+        traceparent: None,
+        resume: None,
+    };
+    let channel = rap_proto::wire::frame(&channel);
+    assert!(rap_proto::wire::unframe::<through::Ask>(&channel[4..]).is_err());
 }
 
 #[test]

@@ -205,6 +205,7 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         reachable_at: status.reachable_at,
         lanes: lanes.collect(),
         tcp_flows: status.tcp_flows,
+        through_flows: status.through_flows,
         tcp_moves: move_report(status.tcp_moves),
         carriers: status.carriers.iter().map(carrier_report).collect(),
         dropped_events: status.dropped_events,

@@ -2,6 +2,7 @@
 
 mod onward;
 mod reachable;
+mod through;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -224,7 +225,7 @@ fn a_carried_resource_is_reached_with_a_token_of_its_connection_and_of_no_other(
         let mut given = given(NodeRole::StreamWorker);
         given.sections.resources.resources[0].carried = carried;
         given.claims.leased = leased;
-        let ends = flow_must_end(&given.view(), &caller(ENTRY), &given.claims, NOW);
+        let ends = flow_must_end(&given.view(), Some(&caller(ENTRY)), &given.claims, NOW);
         (given.admit_flow(&caller(ENTRY)), ends)
     };
     let refused = (Err(RefusalCode::AccessDenied), Some(EndReason::Terminated));
@@ -294,7 +295,7 @@ fn a_running_flow_ends_for_the_reason_that_changed() {
     let check = |change: fn(&mut Given)| {
         let mut given = given(NodeRole::StreamWorker);
         change(&mut given);
-        flow_must_end(&given.view(), &caller(ENTRY), &given.claims, NOW)
+        flow_must_end(&given.view(), Some(&caller(ENTRY)), &given.claims, NOW)
     };
     assert_eq!(check(|_| {}), None);
     assert_eq!(check(|given| given.sections.assignment.draining = true), None);

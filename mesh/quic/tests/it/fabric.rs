@@ -239,6 +239,10 @@ impl Fabric {
         Identity { chain: vec![leaf], key: key.clone() }
     }
 
+    pub(crate) fn node_key(&self, id: NodeId) -> LocalKey {
+        self.nodes[&id].key.clone()
+    }
+
     /// Shows one node a certificate of its own key again.
     pub(crate) fn renewed_identity(&self, id: NodeId) -> Identity {
         self.identity(id, &self.nodes[&id].key, 1)

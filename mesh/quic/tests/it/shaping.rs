@@ -18,7 +18,7 @@ use crate::{
     traffic::{exchange, pattern},
 };
 
-fn capped(cap: &str) -> Bandwidth {
+pub(crate) fn capped(cap: &str) -> Bandwidth {
     let cap: Option<BitRate> = Some(cap.parse().unwrap());
     let granted = Allowance { cap, reserved: None };
     let said = OrganizationBandwidth { granted, ..Default::default() };

@@ -3,16 +3,25 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use rap_mesh::{
     Carrier,
-    client::{Channel, ClientSession, end_reason},
+    client::{Channel, ClientSession, OpenError, end_reason},
 };
 use rap_proto::{
-    Digest, Lane, NodeId, NodeRole,
+    ChannelKind, Digest, Lane, NodeId, NodeRole, RefusalCode, Signer as _,
+    key::LocalKey,
     observation::{EndReason, Observation, Vantage},
-    wire::PREAMBLE,
+    signed,
+    token::Proof,
+    wire::{
+        PREAMBLE,
+        lane::{FlowReply, OpenFlow},
+        resume::{FlowId, Resume},
+        through::{OpenThrough, THROUGH_ALPN, Voucher},
+    },
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -22,9 +31,14 @@ use tokio::{
 
 use crate::{
     carry::{PART, Transfer, until},
-    fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, client_key, own, start_seen, stream},
+    fabric::{
+        CLUSTER, EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, now,
+        own, start_seen, stream,
+    },
     resume::over_brittle_connections,
-    targets::{echo, serve},
+    shaping::capped,
+    targets::{counter, echo, serve},
+    tcp::Raw,
     traffic::{exchange_on, pattern},
 };
 
@@ -122,7 +136,7 @@ async fn a_through_flow_is_a_channel_of_its_session_and_ends_with_it() {
     let mut channel = held(&session).await;
     assert_eq!(fabric.observation(EGRESS).await, start_seen(Vantage::Egress));
     fabric.plan.version += 1;
-    fabric.plan.denied_sessions.insert(crate::fabric::SESSION);
+    fabric.plan.denied_sessions.insert(SESSION);
     fabric.publish();
     let cut = timeout(PATIENCE, channel.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(end_reason(&cut), Some(EndReason::Terminated));
@@ -137,7 +151,11 @@ async fn a_through_flow_is_a_channel_of_its_session_and_ends_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ways_that_break_again_and_again_lose_and_double_nothing() {
     let (mut fabric, _gate, count) = over_brittle_connections(echo().await, 1_234_567).await;
-    let session = session(&mut fabric).await;
+    fabric.through = true;
+    let mut claims = fabric.claims();
+    // However many ways it has had, it has one place.
+    claims.channels.get_mut(&ChannelKind::Stream).unwrap().max_open = 1;
+    let session = fabric.connect(&claims).await.unwrap();
     let sent = pattern(12_000_000);
     let digest = Digest::of(&sent);
     let channel = session.open_lasting(stream(Lane::Bulk)).await.unwrap();
@@ -186,10 +204,155 @@ async fn a_through_flow_leads_over_a_relay_and_goes_on_when_that_dies() {
     assert_eq!(through_flows(&fabric, ENTRY), 1);
     assert_eq!(fabric.nodes[&RELAY].endpoint.status().relayed_flows, 1);
     let roles = fabric.plan.roles[&RELAY].clone();
-    fabric.plan.roles.insert(crate::fabric::RELAY_2, roles);
-    fabric.add_node(crate::fabric::RELAY_2, 56);
+    fabric.plan.roles.insert(RELAY_2, roles);
+    fabric.add_node(RELAY_2, 56);
     mortal.shutdown_background();
     transfer.goes_on(PART).await;
     transfer.ends_whole().await;
     until("the way is given back", || through_flows(&fabric, ENTRY) == 0).await;
+}
+
+fn voucher(fabric: &Fabric, by: NodeId, flow: FlowId) -> Voucher {
+    let key = fabric.node_key(by);
+    Voucher {
+        cluster: CLUSTER,
+        entry: by,
+        entry_key: key.public_key(),
+        egress: EGRESS,
+        session: SESSION,
+        flow,
+        channel: ChannelKind::Stream,
+        lane: Lane::Bulk,
+        until: now() + Duration::from_secs(30),
+    }
+}
+
+/// Asks the egress for a flow, on a connection without a certificate.
+async fn ask(fabric: &Fabric, voucher: &[u8], resume: Resume, by: &LocalKey) -> (Raw, FlowReply) {
+    let mut raw = Raw::dial(fabric, EGRESS, THROUGH_ALPN, None).await;
+    let token = fabric.token(&fabric.claims());
+    let proof = Proof::make(&token, raw.exported(), by);
+    let channel = ChannelKind::Stream;
+    let flow = OpenFlow { token, proof, channel, traceparent: None, resume: Some(resume) };
+    raw.say(&OpenThrough { voucher: voucher.to_vec(), flow }).await;
+    let reply = raw.frame().await;
+    (raw, reply)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_egress_takes_clients_for_whom_an_entry_vouches_and_nobody_else() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let flow = FlowId::from_random([7; 16]);
+    let seal = |voucher: &Voucher, by: LocalKey| signed::seal(voucher, &[&by]);
+    let entry_key = fabric.node_key(ENTRY);
+    let good = seal(&voucher(&fabric, ENTRY, flow), entry_key.clone());
+    let by_relay = seal(&voucher(&fabric, RELAY, flow), fabric.node_key(RELAY));
+    let forged = seal(&voucher(&fabric, ENTRY, flow), client_key());
+    let other_flow = voucher(&fabric, ENTRY, FlowId::from_random([8; 16]));
+    let other_flow = seal(&other_flow, entry_key);
+    for (voucher, by, code) in [
+        (&b"none"[..], client_key(), RefusalCode::Malformed),
+        (&forged, client_key(), RefusalCode::PeerNotTrusted),
+        (&other_flow, client_key(), RefusalCode::AccessDenied),
+        (&by_relay, client_key(), RefusalCode::TokenWrongAudience),
+        (&good, key(78), RefusalCode::TokenWrongKey),
+    ] {
+        let (_raw, reply) = ask(&fabric, voucher, Resume::opening(flow), &by).await;
+        let FlowReply::Refused(refusal) = reply else { panic!("{code}: {reply:?}") };
+        assert_eq!(refusal.code, code);
+        fabric.expect_refusal(EGRESS, code, true).await;
+    }
+    let (raw, reply) = ask(&fabric, &good, Resume::opening(flow), &client_key()).await;
+    assert_eq!(reply, FlowReply::Attached { received: 0 });
+    drop(raw);
+    // What an entry opened itself is not its client's to take over, nor the other way round.
+    let again = Resume { flow, generation: 1, received: 0 };
+    let of_entry = crate::resume::request(&fabric, &fabric.claims(), again);
+    let (_raw, reply) = crate::resume::ask(&fabric, ENTRY, Lane::Bulk, &of_entry).await;
+    let FlowReply::Refused(refusal) = reply else { panic!("{reply:?}") };
+    assert_eq!(refusal.code, RefusalCode::AccessDenied);
+    let (_raw, reply) = ask(&fabric, &good, again, &client_key()).await;
+    assert_eq!(reply, FlowReply::Attached { received: 0 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flow_whose_entry_is_trusted_no_more_goes_on_through_another() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    fabric.through = true;
+    fabric.plan.roles.insert(ENTRY_2, vec![own(NodeRole::EntryNode)]);
+    fabric.add_node(ENTRY_2, 60);
+    let mut claims = fabric.claims();
+    claims.entries.insert(ENTRY_2);
+    let token = fabric.token(&claims);
+    let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
+    let mut channel = held(&session).await;
+    fabric.plan.version += 1;
+    fabric.plan.denied_nodes.insert(ENTRY);
+    fabric.plan.roles.remove(&ENTRY);
+    // The entry itself does not hear of it, and carries on.
+    fabric.publish_to(EGRESS);
+    fabric.publish_to(ENTRY_2);
+    let again = fabric.connect_to(ENTRY_2, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    let entry = fabric.nodes[&ENTRY_2].endpoint.clone();
+    until("it is through the other", || entry.status().through_flows == 1).await;
+    assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_suits_quic_or_ends_at_the_entry_itself_is_an_ordinary_channel() {
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[], echo().await);
+    let session = session(&mut fabric).await;
+    let mut channel = held(&session).await;
+    assert_eq!(through_flows(&fabric, ENTRY), 0);
+    assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
+    let mut fabric = Fabric::start(&[], echo().await);
+    fabric.plan.roles.insert(ENTRY, vec![own(NodeRole::EntryNode), own(NodeRole::StreamWorker)]);
+    fabric.plan.resources_at.insert(ENTRY);
+    fabric.publish();
+    fabric.through = true;
+    let mut claims = fabric.claims();
+    claims.egresses = [(ENTRY, fabric.plan.version)].into();
+    let session = fabric.connect(&claims).await.unwrap();
+    let mut channel = held(&session).await;
+    assert_eq!(through_flows(&fabric, ENTRY), 0);
+    assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn so_many_through_flows_are_open_as_the_token_says() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    fabric.through = true;
+    let mut claims = fabric.claims();
+    claims.channels.get_mut(&ChannelKind::Stream).unwrap().max_open = 1;
+    let session = fabric.connect(&claims).await.unwrap();
+    let channel = held(&session).await;
+    let second = session.open_lasting(stream(Lane::Bulk)).await;
+    let Err(OpenError::Refused(refusal)) = second else { panic!("{second:?}") };
+    assert_eq!(refusal.code, RefusalCode::LimitReached);
+    drop(channel);
+    until("its place is given back", || through_flows(&fabric, ENTRY) == 0).await;
+    held(&session).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cap_slows_a_through_flow_and_lets_it_go() {
+    let mut fabric = Fabric::start(&[], counter().await);
+    fabric.through = true;
+    fabric.plan.bandwidth = capped("8mbit");
+    fabric.publish();
+    let session = fabric.session().await;
+    let channel = session.open_lasting(stream(Lane::Bulk)).await.unwrap();
+    let begun = Instant::now();
+    let counted = timeout(PATIENCE, exchange_on(channel, pattern(1_000_000))).await.unwrap();
+    assert_eq!((counted, through_flows(&fabric, ENTRY)), (b"1000000".to_vec(), 1));
+    assert!(begun.elapsed() >= Duration::from_millis(850), "{:?}", begun.elapsed());
+    let channel = session.open_lasting(stream(Lane::Bulk)).await.unwrap();
+    let running = tokio::spawn(exchange_on(channel, pattern(40_000_000)));
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    until("the entry has it waiting", || entry.status().shaped_up.waits > 0).await;
+    assert!(!running.is_finished());
+    fabric.plan.bandwidth = capped("10gbit");
+    fabric.publish();
+    assert_eq!(timeout(PATIENCE, running).await.unwrap().unwrap(), b"40000000");
 }

@@ -5,6 +5,7 @@ use rap_proto::wire::{
     client::{
         ChannelReply, ClientControl, EntryControl, Hello, HelloReply, JoinSession, OpenChannel,
     },
+    through::{Answer, Ask, OpenThrough, Voucher, Word},
 };
 
 use crate::round_trip::{check, choose};
@@ -19,6 +20,11 @@ pub fn target(data: &[u8]) {
             check::<OpenChannel, MAX_FRAME_BYTES>,
             check::<ChannelReply, MAX_FRAME_BYTES>,
             check::<JoinSession, MAX_FRAME_BYTES>,
+            check::<Ask, MAX_FRAME_BYTES>,
+            check::<Answer, MAX_FRAME_BYTES>,
+            check::<Word, MAX_FRAME_BYTES>,
+            check::<OpenThrough, MAX_FRAME_BYTES>,
+            check::<Voucher, MAX_FRAME_BYTES>,
         ],
         data,
     );

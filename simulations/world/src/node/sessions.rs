@@ -286,7 +286,7 @@ impl SimNode {
             .flows
             .iter()
             .filter_map(|(session, flow)| {
-                let reason = admission::flow_must_end(view, &flow.caller, &flow.claims, at)?;
+                let reason = admission::flow_must_end(view, Some(&flow.caller), &flow.claims, at)?;
                 Some((*session, flow.caller.node, reason))
             })
             .collect();
