@@ -104,8 +104,6 @@ impl Opened {
             refusal(code)
         };
         let Wanted { channel, lane, flow, egress } = wanted;
-        let is_at = egress.map(|egress| (egress, mesh.ways.goes_over(claims, flow)));
-        let Some(way) = find_way(mesh, claims, lane, is_at).await else { return Ok(None) };
         let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
         let session = claims.session;
         let account = || {
@@ -113,6 +111,8 @@ impl Opened {
             Ok(Account::open(mesh.clone(), session, channel))
         };
         let (flow, number) = mesh.ways.enter(mesh, claims, flow, account).map_err(refused)?;
+        let is_at = egress.map(|egress| (egress, flow.goes_over()));
+        let Some(way) = find_way(mesh, claims, lane, is_at).await else { return Ok(None) };
         let shaped = Arc::new(Shaped::open(mesh, claims, lane).map_err(refused)?);
         let Some(expected) = mesh.tickets.expect() else { return Ok(None) };
         let voucher = vouch(mesh, (claims, &wanted), way.key.egress);
@@ -200,7 +200,7 @@ impl Joint {
             },
         };
         let bytes = counters.read();
-        if joined == Some(Joined::Broken) && bytes.1 == 0 {
+        if joined.is_some() && bytes.1 == 0 {
             way.led_nowhere(mesh);
         }
         flow.left(*number, bytes, reason);

@@ -294,9 +294,14 @@ async fn a_flow_whose_entry_is_trusted_no_more_goes_on_through_another() {
     fabric.publish_to(ENTRY_2);
     let again = fabric.connect_to(ENTRY_2, token, client_key()).await.unwrap();
     again.succeed(&session);
+    // What was written before the egress took the way from it may have got through.
     let entry = fabric.nodes[&ENTRY_2].endpoint.clone();
-    until("it is through the other", || entry.status().through_flows == 1).await;
-    assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
+    let mut byte = 2;
+    while entry.status().through_flows == 0 {
+        assert_eq!(answer(&mut channel, byte).await.unwrap(), byte);
+        byte = byte.wrapping_add(1);
+    }
+    assert_eq!(answer(&mut channel, 1).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

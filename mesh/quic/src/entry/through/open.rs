@@ -71,7 +71,7 @@ impl Ways {
         open: impl FnOnce() -> Result<Account, RefusalCode>,
     ) -> Result<(Arc<Open>, u64), RefusalCode> {
         let id = (claims.session, flow);
-        let known = self.known(id);
+        let known = locked(&self.0).get(&id).and_then(Weak::upgrade);
         let flow = match known {
             Some(known) if known.owner != claims.client_key => {
                 return Err(RefusalCode::AccessDenied);
@@ -99,18 +99,14 @@ impl Ways {
         });
         Ok((flow, number))
     }
-
-    /// The path that this flow is to go over to, if it is.
-    pub(super) fn goes_over(&self, claims: &AccessClaims, flow: FlowId) -> Option<Candidate> {
-        self.known((claims.session, flow))?.standing.borrow().goes
-    }
-
-    fn known(&self, id: (SessionId, FlowId)) -> Option<Arc<Open>> {
-        locked(&self.0).get(&id).and_then(Weak::upgrade)
-    }
 }
 
 impl Open {
+    /// The path that it is to go over to, if it is.
+    pub(super) fn goes_over(&self) -> Option<Candidate> {
+        self.standing.borrow().goes
+    }
+
     /// Its client has come over this way: from now on there are bytes and a reason to account for.
     pub(super) async fn came(self: &Arc<Self>, number: u64, (key, over): (LaneKey, Candidate)) {
         let account = locked(&self.account).take();
