@@ -67,7 +67,8 @@ pub(super) struct Inner {
     pub(super) shown: std::sync::Mutex<Vec<u8>>,
     /// The entry opens ways for through flows.
     pub(super) through: bool,
-    pub(super) through_failed: std::sync::Mutex<Option<Instant>>,
+    /// Until then, none is tried.
+    pub(super) through_rests: std::sync::Mutex<Option<Instant>>,
     control: Mutex<Control>,
     state: watch::Receiver<State>,
     /// Another session's, once this has taken its place.
@@ -156,7 +157,7 @@ impl ClientSession {
             key,
             shown: std::sync::Mutex::new(token),
             through,
-            through_failed: std::sync::Mutex::default(),
+            through_rests: std::sync::Mutex::default(),
             control,
             state: watched,
             succession: std::sync::Mutex::default(),

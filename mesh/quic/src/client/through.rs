@@ -1,6 +1,6 @@
 //! Channels whose flow runs end to end to the egress: the entry opens the way, and reads nothing.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use rap_mesh_core::carrier::Carrier;
 use rap_pki::node_server_name;
@@ -9,14 +9,18 @@ use rap_proto::{
     signed::Unverified,
     token::{AccessClaims, Proof},
     wire::{
-        self,
+        self, PREAMBLE,
         client::OpenChannel,
         lane::{FlowReply, OpenFlow},
         resume::Resume,
         through::{Answer, Ask, OpenThrough, Wanted, Way, Word},
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, timeout},
+};
 
 use super::{
     Channel,
@@ -31,8 +35,10 @@ use crate::{
     tcp::{self, Secured},
 };
 
-/// How long no through flow is tried after one came to nothing where an ordinary one may not.
+/// How long no through flow is tried after one came to nothing where an ordinary one may not …
 const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// … and after the entry said that an ordinary one suits better, which changes with what it measures.
+const ASK_AFTER: Duration = Duration::from_secs(10);
 
 /// A connection to an egress on which a flow was asked for, and the stream of the entry that opened the
 /// way.
@@ -81,11 +87,14 @@ impl ClientSession {
         let asked = self.connect_through(request, None, Resume::opening(flow)).await;
         let Asked { egress, outlet, inlet, way, reply } = match asked {
             Ok(asked) => asked,
-            Err(NoWay::Plain) => return Ok(None),
+            Err(NoWay::Plain) => {
+                self.rest_from_through(ASK_AFTER);
+                return Ok(None);
+            }
             Err(NoWay::Refused(_, error)) => return Err(error),
             Err(NoWay::Failed(error)) => {
                 tracing::debug!(%error, "no through flow");
-                self.rest_from_through();
+                self.rest_from_through(RETRY_AFTER);
                 return Ok(None);
             }
         };
@@ -102,23 +111,22 @@ impl ClientSession {
                 Ok(None)
             }
             Ok(FlowReply::Gone) | Err(_) => {
-                self.rest_from_through();
+                self.rest_from_through(RETRY_AFTER);
                 Ok(None)
             }
         }
     }
 
     fn may_go_through(&self, request: &OpenChannel) -> bool {
-        let rests = *locked(&self.inner.through_failed);
-        let rests = rests.is_some_and(|at| at.elapsed() < RETRY_AFTER);
+        let rests = locked(&self.inner.through_rests).is_some_and(|until| Instant::now() < until);
         let is_bulk = Carrier::order(request.lane)[0] == Carrier::Tcp;
         let joining = self.inner.joining.as_ref();
         let is_wanted = joining.is_some_and(|joining| joining.through.is_some());
         is_wanted && self.inner.through && is_bulk && !rests
     }
 
-    fn rest_from_through(&self) {
-        *locked(&self.inner.through_failed) = Some(Instant::now());
+    fn rest_from_through(&self, pause: Duration) {
+        *locked(&self.inner.through_rests) = Some(Instant::now() + pause);
     }
 
     /// Asks the entry for a way, to the egress that has the flow if one has it, and the egress for the flow.
@@ -129,39 +137,42 @@ impl ClientSession {
         resume: Resume,
     ) -> Result<Asked, NoWay> {
         let OpenChannel { channel, lane, .. } = *request;
-        let wanted = Wanted { channel, lane, flow: resume.flow, egress: is_at };
         let failed = |text: &str| NoWay::Failed(io::Error::other(text.to_owned()));
-        let words = wire::frame(&Ask::Through(wanted));
-        let asking = self.stream_for(words, false).await;
-        let (outlet, mut inlet) =
-            asking.map_err(|error| NoWay::Refused(RefusalCode::PathUnavailable, error))?;
-        let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
-        let way = match read_frame_within(&mut inlet, limit).await {
-            Ok(Answer::Way(way)) => way,
-            Ok(Answer::Plain) => return Err(NoWay::Plain),
-            Ok(Answer::Refused(refusal)) => {
-                return Err(NoWay::Refused(refusal.code, refusal.into()));
-            }
-            Err(_) => return Err(failed("the entry did not answer")),
-        };
-        let Way { egress, ticket, voucher } = way;
-        let way = WayStream { outlet, inlet };
+        let joining = self.inner.joining.as_ref();
+        let by = joining.and_then(|joining| Some((joining.address, joining.through.clone()?)));
+        let (address, config) = by.ok_or_else(|| failed("not on TCP"))?;
+        let wanted = Wanted { channel, lane, flow: resume.flow, egress: is_at };
+        // The way's connection is made while the entry looks for the way.
+        let (asked, connected) =
+            tokio::join!(self.ask_for_way(wanted), tcp::within(tcp::dialled(address)));
+        let (Way { egress, ticket, voucher }, way) = asked?;
         let token = locked(&self.inner.shown).clone();
         if !names(&token, egress) || is_at.is_some_and(|at| at != egress) {
             return Err(failed("the way leads elsewhere"));
         }
-        let joining = self.inner.joining.as_ref();
-        let by = joining.and_then(|joining| Some((joining.address, joining.through.clone()?)));
-        let (address, config) = by.ok_or_else(|| failed("not on TCP"))?;
-        let secured = join(config, (address, ticket), egress).await.map_err(NoWay::Failed)?;
+        let secured = join(config, connected.map_err(NoWay::Failed)?, (ticket, egress)).await;
+        let secured = secured.map_err(NoWay::Failed)?;
         let Secured { mut outlet, mut inlet, exported, .. } = secured;
         let proof = Proof::make(&token, exported, &*self.inner.key);
         let traceparent = request.traceparent.clone();
         let flow = OpenFlow { token, proof, channel, traceparent, resume: Some(resume) };
         let opening = wire::frame(&OpenThrough { voucher, flow });
         outlet.write_all(&opening).await.map_err(|_| failed("the egress did not listen"))?;
-        let reply = read_frame_within(&mut inlet, limit).await;
+        let reply = read_frame_within(&mut inlet, CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT).await;
         Ok(Asked { egress, outlet, inlet, way, reply })
+    }
+
+    async fn ask_for_way(&self, wanted: Wanted) -> Result<(Way, WayStream), NoWay> {
+        let asking = self.stream_for(wire::frame(&Ask::Through(wanted)), false).await;
+        let unasked = |error| NoWay::Refused(RefusalCode::PathUnavailable, error);
+        let (outlet, mut inlet) = asking.map_err(unasked)?;
+        let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
+        match read_frame_within(&mut inlet, limit).await {
+            Ok(Answer::Way(way)) => Ok((way, WayStream { outlet, inlet })),
+            Ok(Answer::Plain) => Err(NoWay::Plain),
+            Ok(Answer::Refused(refusal)) => Err(NoWay::Refused(refusal.code, refusal.into())),
+            Err(_) => Err(NoWay::Failed(io::Error::other("the entry did not answer"))),
+        }
     }
 }
 
@@ -171,14 +182,14 @@ fn names(token: &[u8], egress: NodeId) -> bool {
     claims.is_some_and(|claims| claims.egresses.contains_key(&egress))
 }
 
-/// TLS with the egress, over what the entry joins.
+/// TLS with the egress, over a connection to the entry that it joins.
 async fn join(
     config: Arc<rustls::ClientConfig>,
-    (entry, ticket): (SocketAddr, [u8; 32]),
-    egress: NodeId,
+    mut stream: TcpStream,
+    (ticket, egress): ([u8; 32], NodeId),
 ) -> io::Result<Secured> {
     let connecting = async {
-        let stream = tcp::joined(entry, ticket).await?;
+        stream.write_all(&[&PREAMBLE[..], &ticket].concat()).await?;
         tcp::secure(config, stream, &node_server_name(egress)).await
     };
     let late = |_| Err(io::ErrorKind::TimedOut.into());
