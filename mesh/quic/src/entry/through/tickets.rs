@@ -52,3 +52,32 @@ impl Drop for Expected {
         locked(&self.waiting).remove(&self.ticket);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use tokio::{net::TcpListener, sync::Semaphore};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_ticket_counts_once_and_while_somebody_waits_for_it() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let places = Arc::new(Semaphore::new(1));
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let connection = (stream, places.clone().try_acquire_owned().unwrap());
+        let tickets = Tickets::default();
+        let (mut expected, other) = (tickets.expect().unwrap(), tickets.expect().unwrap());
+        let gone = other.ticket;
+        drop(other);
+        let connection = tickets.came(&gone, connection).unwrap_err();
+        let connection = tickets.came(&[0; 32], connection).unwrap_err();
+        tickets.came(&expected.ticket, connection).unwrap();
+        let connection = (&mut expected.came).await.unwrap();
+        let connection = tickets.came(&expected.ticket, connection).unwrap_err();
+        drop(connection);
+        assert_eq!(places.available_permits(), 1);
+        assert!(locked(&tickets.0).is_empty());
+    }
+}
