@@ -129,7 +129,8 @@ const NOTES: &[(&str, &str)] = &[
         "at such a replica, whose policy its owner changes by a request. Each of 10,000 nodes polls as \
          an agent does, hears its doorbell, and fetches what it lacks on the connection that it kept. \
          `snapshots_offered` is until the last doorbell was heard, `snapshots_last` until the last node \
-         has its signed snapshot.",
+         has its signed snapshot. The process that speaks for the nodes takes its share of the same \
+         processors; `snapshots_cpu` is the replica's alone.",
     ),
     (
         "memory_snapshots_last",
