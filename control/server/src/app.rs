@@ -31,6 +31,7 @@ use crate::{
     node_api::bus_credentials::BusIssuer,
     options::Limits,
     password::Passwords,
+    quick_key::QuickKey,
     rates::{RateLimiter, Spending},
     rebuilds::Rebuilds,
     replays::Replays,
@@ -43,6 +44,8 @@ use crate::{
 
 pub(crate) struct App {
     pub(crate) custody: Custody,
+    /// Signs what every node is sent.
+    pub(crate) quick_key: Arc<QuickKey>,
     pub(crate) log: Arc<dyn Log>,
     pub(crate) leases: Arc<dyn LeaseTable>,
     pub(crate) beats: Arc<dyn BeatTable>,
@@ -129,9 +132,11 @@ impl App {
         let seen = Seen { position: states.borrow().position(), leaf };
         let feed = Arc::new(Feed::new(seen, limits.streams));
         let subjects = Subjects::new(subjects, &custody.wrapping_key());
-        let voice = Voice::new(custody.cluster, incarnation, custody.control.clone());
+        let quick_key = Arc::new(QuickKey::new(&custody.control));
+        let voice = Voice::new(custody.cluster, incarnation, Arc::clone(&quick_key));
         Self {
             custody,
+            quick_key,
             log,
             leases,
             beats,

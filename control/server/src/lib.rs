@@ -32,6 +32,7 @@ mod metrics;
 mod node_api;
 mod options;
 mod password;
+mod quick_key;
 mod rates;
 mod rebuilds;
 mod replays;

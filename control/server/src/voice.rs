@@ -1,7 +1,10 @@
 //! How the control plane speaks on the bus: signed, numbered, addressed to one node.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -9,20 +12,21 @@ use bytes::Bytes;
 use rap_proto::{
     ClusterId, IncarnationId, NodeId, Timestamp,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS},
-    key::LocalKey,
     signed,
 };
+
+use crate::quick_key::QuickKey;
 
 #[derive(Debug)]
 pub(crate) struct Voice {
     cluster: ClusterId,
     incarnation: IncarnationId,
-    key: LocalKey,
+    key: Arc<QuickKey>,
     sequence: AtomicU64,
 }
 
 impl Voice {
-    pub(crate) fn new(cluster: ClusterId, incarnation: IncarnationId, key: LocalKey) -> Self {
+    pub(crate) fn new(cluster: ClusterId, incarnation: IncarnationId, key: Arc<QuickKey>) -> Self {
         Self { cluster, incarnation, key, sequence: AtomicU64::new(0) }
     }
 
@@ -45,6 +49,6 @@ impl Voice {
             body,
         };
         let subject = rap_proto::bus::down_subject(self.cluster, audience);
-        (subject, Bytes::from(signed::seal(&message, &[&self.key])))
+        (subject, Bytes::from(signed::seal(&message, &[&*self.key])))
     }
 }

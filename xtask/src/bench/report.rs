@@ -82,10 +82,24 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ("One append ÷ a bare commit, median", Ratio("append_p50", "commit_p50"), AtMost(1.5)),
     ("One append ÷ a bare commit, 99 %", Ratio("append_p99", "commit_p99"), AtMost(1.5)),
     ("Replay with folding, events/s", One("replay_fold"), AtLeast(500_000.0)),
-    ("10,000 leases renewed every 3 s, renewals missed", One("leases_missed"), AtMost(0.0)),
     (
-        "10,000 nodes, a policy changed: the last snapshot, ms",
+        "10,000 leases of 160 nodes renewed every 3 s at one `rap-control`, renewals missed",
+        One("leases_missed"),
+        AtMost(0.0),
+    ),
+    (
+        "10,000 leases renewed every 3 s in the table alone, renewals missed",
+        One("table_leases_missed"),
+        AtMost(0.0),
+    ),
+    (
+        "10,000 nodes, a policy changed by a request: the last node has its snapshot, ms",
         One("snapshots_last"),
+        AtMost(2000.0),
+    ),
+    (
+        "10,000 nodes, a policy changed in memory: the last snapshot is signed, ms",
+        One("memory_snapshots_last"),
         AtMost(2000.0),
     ),
     ("10,000 event streams, memory of each, KiB", One("sse_memory_after"), AtMost(64.0)),
@@ -98,11 +112,28 @@ const CLAIMS: &[(&str, Of, Target)] = &[
 const NOTES: &[(&str, &str)] = &[
     (
         "leases_",
+        "at one real `rap-control` over PostgreSQL and NATS, for whose nodes one other process on the \
+         same machine speaks. 160 nodes hold 10,000 leases, each some 63 of them, and stand by for as \
+         many: renewals over TLS with the node's certificate, which go together in a call as an agent \
+         puts them together, signed reports over the bus each second, and the grantor. Missed is what \
+         is not answered within the second that an agent waits. The NATS server knows no accounts. \
+         `leases_cpu` is the replica's share alone, without the database's.",
+    ),
+    (
+        "table_leases_",
         "in the log's table, without a replica's processes: no request of a node, no signature and \
          no grantor is in it.",
     ),
     (
-        "snapshots_last",
+        "snapshots_",
+        "at such a replica, whose policy its owner changes by a request. Each of 10,000 nodes polls as \
+         an agent does, hears its doorbell, and fetches what it lacks on the connection that it kept. \
+         `snapshots_offered` is until the last doorbell was heard, `snapshots_last` until the last node \
+         has its signed snapshot. The process that speaks for the nodes takes its share of the same \
+         processors; `snapshots_cpu` is the replica's alone.",
+    ),
+    (
+        "memory_snapshots_last",
         "in memory, without append and request: the change is folded, every snapshot compiled and \
          signed, and none is stored or sent.",
     ),
@@ -267,7 +298,7 @@ mod tests {
         let page = write("two cores.", 1, &figures.into());
         assert!(page.contains("÷ `ssh -J` in the lab | 2.00 | ≥ 1.8 | reached |"), "{page}");
         assert!(page.contains("renewals missed | 0.00 | ≤ 0 | reached |"), "{page}");
-        assert!(page.contains("\n- `leases_…`: in the log's table"), "{page}");
+        assert!(page.contains("\n- `leases_…`: at one real `rap-control`"), "{page}");
         assert!(!page.contains("`snapshots_last`"), "{page}");
     }
 

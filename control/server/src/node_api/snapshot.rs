@@ -37,6 +37,6 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         .filter(|(digest, _)| !request.sections.contains(digest))
         .map(|(_, bytes)| ByteBuf::from(bytes))
         .collect();
-    let manifest = signed::seal(&compiled.manifest, &[&call.app.custody.control]);
+    let manifest = signed::seal(&compiled.manifest, &[&*call.app.quick_key]);
     Ok(NodeAnswer::of(&Bundle { manifest, sections }))
 }

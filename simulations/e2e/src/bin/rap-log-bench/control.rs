@@ -3,7 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -32,31 +32,37 @@ const PAGE_BYTES: u64 = 4096;
 /// The longest that a head or one message of a stream may be.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 
+/// Whom the NATS server lets in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Nats {
+    /// The cluster's programs, each with what its token allows.
+    OfTheCluster,
+    /// Anybody to everything, so that one connection can speak for all nodes.
+    WithoutAccounts,
+}
+
 pub(crate) struct Control {
     process: Process,
     nats: Process,
     connector: TlsConnector,
     port: u16,
+    bus: String,
+    state: PathBuf,
     token: String,
 }
 
 impl Control {
     /// Starts it over an empty database, with room for so many streams, and makes its owner.
-    pub(crate) async fn start(dir: &Path, database: &str, streams: usize) -> Outcome<Self> {
+    pub(crate) async fn start(
+        dir: &Path,
+        database: &str,
+        streams: usize,
+        nats: Nats,
+    ) -> Outcome<Self> {
         let state = dir.join("control");
         let program = programs().join("rap-control");
         let bus = format!("127.0.0.1:{}", free_port()?);
-        let mut configure = Command::new(&program);
-        configure.args(["nats-config", "--listen", &bus, "--state-dir"]).arg(&state);
-        let configured = configure.arg("--resolver-dir").arg(dir.join("accounts")).output()?;
-        if !configured.status.success() {
-            return Err(String::from_utf8_lossy(&configured.stderr).into());
-        }
-        fs::write(dir.join("nats.conf"), configured.stdout)?;
-        let mut command = Command::new(NATS);
-        command.arg("-c").arg(dir.join("nats.conf"));
-        let nats = Process::start("nats", command, dir);
-        answers(&bus).await?;
+        let nats = start_nats(dir, &state, &bus, nats).await?;
         let port = free_port()?;
         let mut command = Command::new(&program);
         command.args(["run", "--listen", &format!("127.0.0.1:{port}"), "--name", "localhost"]);
@@ -70,7 +76,8 @@ impl Control {
         let code = process.says("its setup code", PATIENCE, |line| word(line, "rapsetup_")).await;
         let ca: Digest = ca.trim_start_matches("sha256:").parse()?;
         let connector = TlsConnector::from(Arc::new(tls::pinned_client(ca, &[b"http/1.1"])));
-        let mut control = Self { process, nats, connector, port, token: String::new() };
+        let token = String::new();
+        let mut control = Self { process, nats, connector, port, bus, state, token };
         let owner = json!({"setupCode": code, "name": "root", "password": PASSWORD});
         let owner = control.post("/setup", &owner).await?;
         control.token = owner["secret"].as_str().ok_or("no secret")?.to_owned();
@@ -85,6 +92,36 @@ impl Control {
     pub(crate) async fn create_organization(&self, name: &str) -> Outcome<Uuid> {
         let created = self.post("/organizations", &json!({"name": name})).await?;
         Ok(created["id"].as_str().ok_or("no id")?.parse()?)
+    }
+
+    /// Makes an organization and somebody who owns it, for whom all further requests are.
+    pub(crate) async fn own_organization(&mut self, name: &str) -> Outcome<Uuid> {
+        let owner = json!({"name": "owner", "password": PASSWORD});
+        self.post("/users", &owner).await?;
+        let organization = json!({"name": name, "owner": "owner"});
+        let created = self.post("/organizations", &organization).await?;
+        self.token = String::new();
+        let login = self.post("/logins", &owner).await?;
+        self.token = login["secret"].as_str().ok_or("no secret")?.to_owned();
+        Ok(created["id"].as_str().ok_or("no id")?.parse()?)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where its NATS server listens.
+    pub(crate) fn bus(&self) -> &str {
+        &self.bus
+    }
+
+    /// Where it keeps the cluster's keys.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state
+    }
+
+    pub(crate) fn process_id(&self) -> Outcome<u32> {
+        Ok(self.process.id().ok_or("it has ended")?)
     }
 
     /// Follows the log from here on.
@@ -129,13 +166,13 @@ impl Control {
 
     /// What the program holds in memory.
     pub(crate) fn resident_bytes(&self) -> Outcome<u64> {
-        let id = self.process.id().ok_or("it has ended")?;
+        let id = self.process_id()?;
         let statm = fs::read_to_string(format!("/proc/{id}/statm"))?;
         let pages: u64 = statm.split(' ').nth(1).ok_or("not a line of statm")?.parse()?;
         Ok(pages * PAGE_BYTES)
     }
 
-    async fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
         let reply = self.send("POST", &format!("/api/v1{path}"), &body.to_string()).await?;
         Ok(serde_json::from_str(&reply)?)
     }
@@ -217,6 +254,27 @@ async fn send(stream: &mut TlsStream<TcpStream>, request: &str) -> Outcome<()> {
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
     Ok(())
+}
+
+async fn start_nats(dir: &Path, state: &Path, bus: &str, nats: Nats) -> Outcome<Process> {
+    let config = match nats {
+        Nats::OfTheCluster => {
+            let mut configure = Command::new(programs().join("rap-control"));
+            configure.args(["nats-config", "--listen", bus, "--state-dir"]).arg(state);
+            let configured = configure.arg("--resolver-dir").arg(dir.join("accounts")).output()?;
+            if !configured.status.success() {
+                return Err(String::from_utf8_lossy(&configured.stderr).into());
+            }
+            configured.stdout
+        }
+        Nats::WithoutAccounts => format!("listen: \"{bus}\"\nmax_payload: 81920\n").into_bytes(),
+    };
+    fs::write(dir.join("nats.conf"), config)?;
+    let mut command = Command::new(NATS);
+    command.arg("-c").arg(dir.join("nats.conf"));
+    let nats = Process::start("nats", command, dir);
+    answers(bus).await?;
+    Ok(nats)
 }
 
 /// The word in `line` that begins so.

@@ -10,23 +10,20 @@ use rap_events::{
 };
 use rap_log_postgres::{PostgresLog, private::PrivatePostgres};
 use rap_proto::{CommandId, Digest, OrganizationId, Timestamp};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{sync::watch, task::JoinSet};
 use uuid::Uuid;
 
 use crate::{
     Outcome,
     append::open,
-    control::{Control, Follower},
-    figure,
+    control::{Control, Follower, Nats},
+    figure, raise_file_limit,
 };
 
 const FOLLOWERS: usize = 10_000;
 const EVENTS: usize = 20;
 /// How many connect at the same time.
 const CONNECTING: usize = 64;
-/// Files that this process holds beside the connections, with room to spare.
-const OTHER_FILES: u64 = 200;
 /// The text within each event that the silent one is sent, and how many appends of them: far more
 /// than the kernel holds for a connection.
 const REASON_BYTES: usize = 2_000;
@@ -36,14 +33,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 
 pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
-    if let Err(allowed) = raise_file_limit() {
+    if let Err(allowed) = raise_file_limit(FOLLOWERS) {
         eprintln!("the event streams are not measured: {allowed} open files are allowed");
         return Ok(());
     }
     let dir = tempfile::tempdir()?;
     let log = open(server, "fanout").await?;
     let url = server.create_database("fanout").await?;
-    let mut control = Control::start(dir.path(), &url, FOLLOWERS + 1).await?;
+    let mut control = Control::start(dir.path(), &url, FOLLOWERS + 1, Nats::OfTheCluster).await?;
     let noise = control.create_organization("noise").await?;
     let outcome = follow(&control, &log, noise).await;
     control.stop().await;
@@ -152,14 +149,4 @@ async fn append(
 
 fn kib(now: u64, before: u64) -> f64 {
     now.saturating_sub(before) as f64 / 1024.0
-}
-
-/// As far as this process may; the number that it may have when that is too few.
-fn raise_file_limit() -> Result<(), u64> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // When it fails, what counts is what is allowed already.
-    let _ = setrlimit(Resource::Nofile, raised);
-    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    if allowed < FOLLOWERS as u64 + OTHER_FILES { Err(allowed) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! Ten thousand leases that are renewed every three seconds by one process.
+//! Ten thousand leases that are renewed every three seconds in the table by one process.
 
 use std::{
     process,
@@ -45,8 +45,8 @@ pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
     }
     sleep_until(due).await;
     let share = (cpu_seconds(process::id())? - used) / begun.elapsed().as_secs_f64();
-    figure("leases_cpu", share * 100.0, "% of a core");
-    figure("leases_missed", f64::from(missed), "renewals");
+    figure("table_leases_cpu", share * 100.0, "% of a core");
+    figure("table_leases_missed", f64::from(missed), "renewals");
     log.close().await;
     Ok(())
 }

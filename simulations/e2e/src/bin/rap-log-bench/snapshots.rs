@@ -1,4 +1,4 @@
-//! From the change of one policy to the last signed snapshot of ten thousand nodes.
+//! From the change of one policy to the last signed snapshot of ten thousand nodes, in memory.
 
 use std::{
     collections::BTreeSet,
@@ -57,7 +57,7 @@ pub(crate) fn measure() -> Outcome<()> {
     }
     let elapsed = begun.elapsed();
     assert_eq!(signed, EGRESSES, "every egress of the pool has a new snapshot");
-    figure("snapshots_last", elapsed.as_secs_f64() * 1e3, "ms");
+    figure("memory_snapshots_last", elapsed.as_secs_f64() * 1e3, "ms");
     Ok(())
 }
 
