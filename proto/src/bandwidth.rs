@@ -133,6 +133,10 @@ pub struct Bandwidth {
     pub node: Option<BitRate>,
     #[serde(default)]
     pub organizations: BTreeMap<OrganizationId, OrganizationBandwidth>,
+    /// What the platform says of the carriers of everybody's flows; an organization's own word is among
+    /// [`Self::organizations`].
+    #[serde(default, skip_serializing_if = "CarrierRules::is_empty")]
+    pub carriers: CarrierRules,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -150,7 +154,7 @@ pub struct OrganizationBandwidth {
 impl Bandwidth {
     /// Whether there is nothing to keep to.
     pub fn is_empty(&self) -> bool {
-        self.node.is_none() && self.organizations.is_empty()
+        self.node.is_none() && self.organizations.is_empty() && self.carriers.is_empty()
     }
 }
 

@@ -1,5 +1,5 @@
-//! Which carriers an organization's flows take, lane by lane, where it does not leave that to what
-//! its entries measure.
+//! Which carriers flows take, lane by lane, where that is not left to what entries measure: what the
+//! platform says for all, what an organization says for its own, and what both come to.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,49 @@ crate::term::terms! {
     TcpOnly = "tcp-only",
 }
 
-/// An organization's rules, one for each lane that has one.
+crate::term::terms! {
+    /// What the platform's rule and an organization's come to, for one lane.
+    #[derive(Default)]
+    CarrierRuling, "carrier ruling":
+    /// Neither says anything: entries choose by what they measure.
+    #[default]
+    Auto = "auto",
+    Quic = "quic",
+    Tcp = "tcp",
+    QuicOnly = "quic-only",
+    TcpOnly = "tcp-only",
+    /// One of them forbids TCP, and the other one QUIC: no flow opens.
+    Neither = "none",
+}
+
+impl CarrierRule {
+    /// This rule, without the carrier that the other one forbids.
+    const fn within(self, other: Self) -> CarrierRuling {
+        match (self, other) {
+            (Self::QuicOnly, Self::TcpOnly) | (Self::TcpOnly, Self::QuicOnly) => {
+                CarrierRuling::Neither
+            }
+            (Self::QuicOnly, _) | (_, Self::QuicOnly) => CarrierRuling::QuicOnly,
+            (Self::TcpOnly, _) | (_, Self::TcpOnly) => CarrierRuling::TcpOnly,
+            (Self::Quic, _) => CarrierRuling::Quic,
+            (Self::Tcp, _) => CarrierRuling::Tcp,
+        }
+    }
+}
+
+impl CarrierRuling {
+    /// What either forbids is forbidden. Of what is left the organization says which comes first, and
+    /// where it says nothing the platform does.
+    pub const fn of(platform: Option<CarrierRule>, organization: Option<CarrierRule>) -> Self {
+        match (platform, organization) {
+            (None, None) => Self::Auto,
+            (Some(rule), None) | (None, Some(rule)) => rule.within(rule),
+            (Some(platform), Some(organization)) => organization.within(platform),
+        }
+    }
+}
+
+/// The rules of an organization, or of the platform: one for each lane that has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CarrierRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,6 +112,54 @@ mod tests {
             rules.set(*lane, None);
         }
         assert!(rules.is_empty());
+    }
+
+    const ANY: [Option<CarrierRule>; 5] = [
+        None,
+        Some(CarrierRule::Quic),
+        Some(CarrierRule::Tcp),
+        Some(CarrierRule::QuicOnly),
+        Some(CarrierRule::TcpOnly),
+    ];
+
+    #[test]
+    fn a_ruling_of_two_rules_forbids_what_either_forbids_and_nothing_else() {
+        for (platform, organization) in ANY.iter().flat_map(|one| ANY.map(|other| (*one, other))) {
+            let forbids = |rule| [platform, organization].contains(&Some(rule));
+            let (no_quic, no_tcp) = (forbids(CarrierRule::TcpOnly), forbids(CarrierRule::QuicOnly));
+            let ruling = CarrierRuling::of(platform, organization);
+            let expected: &[CarrierRuling] = match (no_quic, no_tcp) {
+                (true, true) => &[CarrierRuling::Neither],
+                (true, false) => &[CarrierRuling::TcpOnly],
+                (false, true) => &[CarrierRuling::QuicOnly],
+                (false, false) => &[CarrierRuling::Auto, CarrierRuling::Quic, CarrierRuling::Tcp],
+            };
+            assert!(expected.contains(&ruling), "{platform:?} and {organization:?}: {ruling}");
+        }
+    }
+
+    #[test]
+    fn of_what_is_left_the_organization_chooses_and_else_the_platform() {
+        let words: Vec<[&str; 3]> = vec![
+            ["", "", "auto"],
+            ["quic", "", "quic"],
+            ["tcp-only", "", "tcp-only"],
+            ["", "quic", "quic"],
+            ["", "quic-only", "quic-only"],
+            ["quic", "tcp", "tcp"],
+            ["tcp", "tcp", "tcp"],
+            ["quic", "tcp-only", "tcp-only"],
+            ["tcp-only", "tcp", "tcp-only"],
+            ["tcp-only", "quic", "tcp-only"],
+            ["quic-only", "tcp", "quic-only"],
+            ["quic-only", "quic-only", "quic-only"],
+            ["quic-only", "tcp-only", "none"],
+            ["tcp-only", "quic-only", "none"],
+        ];
+        for [platform, organization, ruling] in words {
+            let ruled = CarrierRuling::of(platform.parse().ok(), organization.parse().ok());
+            assert_eq!(ruled.as_str(), ruling, "{platform} and {organization}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use rap_proto::{
     Authority, Capability, ClusterId, Digest, Generation, LeaseClass, Name, NodeId, NodeRole,
     OrganizationId, SessionId, Timestamp, UserId, VpnConnectionId, bandwidth::Traffic,
-    carriers::CarrierRule, observation::LogRefusal,
+    carriers::CarrierRuling, observation::LogRefusal,
 };
 use serde::{Deserialize, Serialize};
 
@@ -277,8 +277,9 @@ pub struct CarrierReport {
     pub carrier: Option<String>,
     /// `prior`, `policy`, `measured`, `trial` or `failed`.
     pub reason: Option<String>,
-    /// What the organization says of the lane.
-    pub rule: Option<CarrierRule>,
+    /// What the platform and the organization say of the lane.
+    #[serde(default)]
+    pub ruling: CarrierRuling,
     pub quic: CarrierMeasured,
     pub tcp: CarrierMeasured,
     /// How often the other carrier was found better, and how often it was tried.

@@ -6,7 +6,7 @@ mod tests;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_proto::api::{AuditEvent, EventId, Problem, ProblemCode};
+use rap_proto::api::{AuditEvent, EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID};
 use reqwest::{Method, header};
 
 use super::{Api, decode, transport};
@@ -20,9 +20,6 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 const RESUME_PAUSE: Duration = Duration::from_secs(1);
 /// How often in a row a stream is opened again without a single event having come.
 const MAX_RESUMES: u32 = 30;
-/// What the release before says to an id with an imprint, which it cannot read. It is matched because
-/// that release names the same rule for everything that is wrong with an id.
-const UNREADABLE_ID: &str = "not an id of this stream";
 
 /// New events, from a position on, without end.
 pub(crate) struct Events<'a> {
@@ -141,7 +138,8 @@ impl Events<'_> {
         }
     }
 
-    /// Opens the stream behind the last id; behind its position alone where the server reads no more of it.
+    /// Opens the stream behind the last id; behind its position alone where the server says that it reads
+    /// no more of it.
     async fn open(&self) -> Result<reqwest::Response, Failure> {
         let refused = match self.ask(&self.last_id).await? {
             Ok(open) => return Ok(open),
@@ -183,24 +181,24 @@ async fn problem(response: reqwest::Response) -> Result<Problem, Failure> {
     serde_json::from_slice(&body).map_err(answered)
 }
 
-/// The id without its imprint, for a replica of the release before, which knows of none.
+/// The id without its imprint, for a replica of another release, which reads another one or none. A release
+/// that has no rule for that says the same of an id that it cannot read and of an event that was lost: there
+/// nothing is passed over.
 fn position_alone(id: &str, refused: &Problem) -> Option<String> {
     let EventId { cluster, position, imprint } = id.parse().ok()?;
-    let is_unread = names_the_id(refused) && &*refused.detail == UNREADABLE_ID;
-    imprint.filter(|_| is_unread)?;
+    imprint.filter(|_| is_gone(refused, UNREADABLE_EVENT_ID))?;
     Some(EventId::at(cluster, position).to_string())
 }
 
-fn names_the_id(problem: &Problem) -> bool {
-    let is_gone = problem.code() == Some(ProblemCode::PositionTooOld);
-    is_gone && problem.rule.as_deref() == Some("last_event_id")
+fn is_gone(problem: &Problem, rule: &str) -> bool {
+    problem.code() == Some(ProblemCode::PositionTooOld) && problem.rule.as_deref() == Some(rule)
 }
 
 fn explained(problem: Problem) -> Failure {
     if problem.code() != Some(ProblemCode::PositionTooOld) {
         return problem.into();
     }
-    let hint = if names_the_id(&problem) {
+    let hint = if is_gone(&problem, "last_event_id") {
         "perhaps the control plane's database lost events: read anew with --since, from before them"
     } else {
         "start again without --since, or from a later time"

@@ -3,7 +3,12 @@
 use std::{any::Any, io, net::Ipv4Addr, time::Duration};
 
 use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
+use actix_web::{
+    HttpMessage as _, HttpRequest,
+    dev::{Extensions, ServiceResponse},
+    http::ConnectionType,
+    rt::net::TcpStream,
+};
 use rap_control_core::rate::AddressBlock;
 use rap_pki::PeerIdentity;
 use rap_proto::wire::node_api::ENROLL_EXPORTER_LABEL;
@@ -20,6 +25,26 @@ const MAX_UNSENT_BYTES: u32 = 64 * 1024;
 pub(crate) struct PeerTls {
     pub(crate) identity: Option<PeerIdentity>,
     pub(crate) exported: Option<[u8; 32]>,
+}
+
+/// Who asks showed a valid login or API token: kept among what belongs to the request.
+#[derive(Debug, Clone, Copy)]
+struct Known;
+
+/// Whoever asks this is somebody.
+pub(crate) fn know(request: &HttpRequest) {
+    request.extensions_mut().insert(Known);
+}
+
+/// A connection waits for more of a node that showed its certificate, and of a caller who is known. That
+/// of anybody else is closed behind the answer: nobody has idle connections kept without a name.
+pub(crate) fn close_behind_strangers(mut response: ServiceResponse) -> ServiceResponse {
+    let request = response.request();
+    let shown = request.conn_data::<PeerTls>().and_then(|tls| tls.identity.as_ref());
+    if shown.is_none() && !request.extensions().contains::<Known>() {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    response
 }
 
 /// The server's `on_connect` hook. `unread` is how long the other end may take nothing.

@@ -45,7 +45,7 @@ pub struct Limits {
     pub streams: StreamLimits,
     /// A connection whose other end takes nothing of what was sent is cut off after this long.
     pub unread: Duration,
-    /// A connection on which nothing is asked is closed after this long.
+    /// A connection on which nothing is asked is closed after this long; at once, of who is not known.
     pub kept_idle: Duration,
     /// How often the authority beat is made, and how long it is valid.
     pub beat: Pace,

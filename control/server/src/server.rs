@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::Actor as _;
-use actix_web::{App as WebApp, HttpServer};
+use actix_web::{App as WebApp, HttpServer, dev::Service as _};
 use rap_bus::{Bus, NatsBus, NatsOptions};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_log_postgres::PostgresLog;
@@ -65,6 +65,8 @@ const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3_600);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(10 * 24 * 3_600);
 /// The most connections of one worker thread, beside those of event streams, which may all be its.
 const MAX_REQUEST_CONNECTIONS: usize = 10_000;
+/// The most connections that one agent keeps: for snapshots, for beats and for leases.
+const MAX_AGENT_CONNECTIONS: usize = 3;
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests may go on after a stop was asked for.
@@ -256,22 +258,45 @@ fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> 
     Ok((listener, bound))
 }
 
+/// The most connections of one worker; workers share nothing.
+const fn worker_connections(streams: usize) -> usize {
+    MAX_REQUEST_CONNECTIONS + streams
+}
+
+/// Whether there are more agents than this replica alone could serve, while others are down.
+const fn lacks_workers(nodes: usize, workers: usize, streams: usize) -> bool {
+    nodes * MAX_AGENT_CONNECTIONS > workers * worker_connections(streams)
+}
+
 fn http_server(
     options: &ControlOptions,
     app: &Arc<App>,
     listener: TcpListener,
     tls: rustls::ServerConfig,
 ) -> std::io::Result<actix_web::dev::Server> {
+    let (workers, streams) = (options.workers.max(1), options.limits.streams.open);
+    let nodes = app.state().nodes().approved().count();
+    if lacks_workers(nodes, workers, streams) {
+        tracing::warn!(
+            nodes,
+            workers,
+            "this replica alone cannot serve every agent: raise `workers`"
+        );
+    }
     let (served, unread) = (Arc::clone(app), options.limits.unread);
     let server = HttpServer::new(move || {
         let app = Arc::clone(&served);
-        WebApp::new().configure(move |config| {
+        let site = WebApp::new().wrap_fn(|request, service| {
+            let answered = service.call(request);
+            async move { answered.await.map(connection::close_behind_strangers) }
+        });
+        site.configure(move |config| {
             node_api::register(config, &app);
             http::register(config, &app);
         })
     })
-    .workers(options.workers.max(1))
-    .max_connections(MAX_REQUEST_CONNECTIONS + options.limits.streams.open)
+    .workers(workers)
+    .max_connections(worker_connections(streams))
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(options.limits.kept_idle)
     .shutdown_timeout(DRAIN_SECONDS)
@@ -485,5 +510,18 @@ async fn renew(app: Arc<App>, names: Vec<String>, certificate: Arc<Certificate>)
             Ok(key) => certificate.replace(key),
             Err(error) => tracing::error!(%error, "the server's certificate is not renewed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_thousand_agents_take_two_workers() {
+        let streams = crate::options::Limits::default().streams.open;
+        assert!(lacks_workers(10_000, 1, streams));
+        assert!(!lacks_workers(10_000, 2, streams));
+        assert!(!lacks_workers(100, 1, 0));
     }
 }

@@ -1,4 +1,5 @@
-//! Which carrier a new flow of a lane is tried on first: by the organization's rule, else by what was
+//! Which carrier a new flow of a lane is tried on first: by what the platform and the
+//! organization say of it, else by what was
 //! measured, else by what suits the lane.
 //!
 //! One [`Choice`] for each egress, organization and lane. Bulk is measured by the rate at which flows
@@ -20,7 +21,7 @@ mod tests;
 
 use std::time::Duration;
 
-use rap_proto::{Lane, Moment, carriers::CarrierRule};
+use rap_proto::{Lane, Moment, carriers::CarrierRuling};
 
 pub use follow::{FOLLOW_AFTER, GOING_WITHIN, MAX_GOING};
 pub use measures::{FRESH_FOR, MIN_SAMPLES, Measure, Measured, SAMPLES};
@@ -88,11 +89,12 @@ impl Chosen {
 }
 
 /// Whether flows may run on this carrier at all.
-pub const fn allows(rule: Option<CarrierRule>, carrier: Carrier) -> bool {
-    match (rule, carrier) {
-        (Some(CarrierRule::QuicOnly), Carrier::Tcp)
-        | (Some(CarrierRule::TcpOnly), Carrier::Quic) => false,
-        (None | Some(_), Carrier::Quic | Carrier::Tcp) => true,
+pub const fn allows(ruling: CarrierRuling, carrier: Carrier) -> bool {
+    match ruling {
+        CarrierRuling::Auto | CarrierRuling::Quic | CarrierRuling::Tcp => true,
+        CarrierRuling::QuicOnly => matches!(carrier, Carrier::Quic),
+        CarrierRuling::TcpOnly => matches!(carrier, Carrier::Tcp),
+        CarrierRuling::Neither => false,
     }
 }
 
@@ -150,25 +152,18 @@ impl Choice {
         measures.note(now, measure);
     }
 
-    /// What a new flow is tried on. `chance` is any number, and spreads trials.
-    pub fn choose(&mut self, now: Moment, rule: Option<CarrierRule>, chance: u64) -> Chosen {
-        let by_policy = |first, other| Chosen { first, other, reason: Reason::Policy };
-        match rule {
-            Some(CarrierRule::Quic) => return by_policy(Carrier::Quic, Some(Carrier::Tcp)),
-            Some(CarrierRule::Tcp) => return by_policy(Carrier::Tcp, Some(Carrier::Quic)),
-            Some(CarrierRule::QuicOnly) => return by_policy(Carrier::Quic, None),
-            Some(CarrierRule::TcpOnly) => return by_policy(Carrier::Tcp, None),
-            None => {}
+    /// What a new flow is tried on; `None` when it may run on nothing. `chance` is any number, and spreads
+    /// trials.
+    pub fn choose(&mut self, now: Moment, ruling: CarrierRuling, chance: u64) -> Option<Chosen> {
+        let by_policy = |first, other| Some(Chosen { first, other, reason: Reason::Policy });
+        match ruling {
+            CarrierRuling::Quic => by_policy(Carrier::Quic, Some(Carrier::Tcp)),
+            CarrierRuling::Tcp => by_policy(Carrier::Tcp, Some(Carrier::Quic)),
+            CarrierRuling::QuicOnly => by_policy(Carrier::Quic, None),
+            CarrierRuling::TcpOnly => by_policy(Carrier::Tcp, None),
+            CarrierRuling::Neither => None,
+            CarrierRuling::Auto => Some(self.choose_freely(now, chance)),
         }
-        self.review(now);
-        let (leading, other) = (self.leading, self.leading.other());
-        if self.is_trial_due(now, chance) {
-            self.begin_trial(now, chance);
-            return Chosen { first: other, other: Some(leading), reason: Reason::Trial };
-        }
-        let compared = self.compare(now).is_some() || leading != Carrier::order(self.lane)[0];
-        let reason = if compared { Reason::Measured } else { Reason::Prior };
-        Chosen { first: leading, other: Some(other), reason }
     }
 
     pub fn status(&self, now: Moment) -> ChoiceStatus {
@@ -180,6 +175,18 @@ impl Choice {
             trials: self.trials,
             followed: self.follow.count(),
         }
+    }
+
+    fn choose_freely(&mut self, now: Moment, chance: u64) -> Chosen {
+        self.review(now);
+        let (leading, other) = (self.leading, self.leading.other());
+        if self.is_trial_due(now, chance) {
+            self.begin_trial(now, chance);
+            return Chosen { first: other, other: Some(leading), reason: Reason::Trial };
+        }
+        let compared = self.compare(now).is_some() || leading != Carrier::order(self.lane)[0];
+        let reason = if compared { Reason::Measured } else { Reason::Prior };
+        Chosen { first: leading, other: Some(other), reason }
     }
 
     /// Gives the lead to the other carrier when that is better, or to the one that suits the lane

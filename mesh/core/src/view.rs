@@ -11,7 +11,7 @@ use rap_proto::{
     Authority, ClusterId, KeyId, Lane, Name, NodeId, NodeRole, OrganizationId, ResourceId,
     Timestamp,
     bandwidth::Bandwidth,
-    carriers::CarrierRule,
+    carriers::CarrierRuling,
     signed::Trusted,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, StalePolicy, Trust,
@@ -177,9 +177,11 @@ impl View {
         })
     }
 
-    /// What an organization says of the carriers of a lane.
-    pub fn carrier_rule(&self, organization: OrganizationId, lane: Lane) -> Option<CarrierRule> {
-        self.bandwidth.organizations.get(&organization)?.carriers.of(lane)
+    /// What the platform and an organization say of the carriers of a lane.
+    pub fn carrier_ruling(&self, organization: OrganizationId, lane: Lane) -> CarrierRuling {
+        let own = self.bandwidth.organizations.get(&organization);
+        let own = own.and_then(|said| said.carriers.of(lane));
+        CarrierRuling::of(self.bandwidth.carriers.of(lane), own)
     }
 
     pub fn resource(&self, resource: ResourceId) -> Option<&Resource> {

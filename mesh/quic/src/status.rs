@@ -10,7 +10,7 @@ use rap_mesh_core::{
     paths::Chain,
     shape::{ClassStatus, Counts},
 };
-use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRule};
+use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRuling};
 
 use crate::Counted;
 
@@ -87,8 +87,8 @@ pub struct CarrierStatus {
     pub egress: NodeId,
     pub organization: OrganizationId,
     pub lane: Lane,
-    /// What the organization says of the lane.
-    pub rule: Option<CarrierRule>,
+    /// What the platform and the organization say of the lane.
+    pub ruling: CarrierRuling,
     /// What the last flow opened on, and why.
     pub last: Option<(Carrier, Reason)>,
     pub known: ChoiceStatus,

@@ -2,6 +2,10 @@ use std::{fmt, str::FromStr};
 
 use crate::ClusterId;
 
+/// The rule of the problem `position_too_old` that answers an id which this release cannot read. One of a
+/// later release may say more than a position: its client can ask for what follows that.
+pub const UNREADABLE_EVENT_ID: &str = "event_id_unreadable";
+
 /// What the id of a message says of the event at its position: eight bytes, which nobody makes
 /// without the cluster's keys, so that nobody learns from them what that event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

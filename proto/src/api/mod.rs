@@ -26,6 +26,7 @@
 //! | `GET o/quotas`, `PUT o/quotas`+ | [`SetQuotas`] | [`Quotas`] |
 //! | `GET o/bandwidth`, `PUT o/bandwidth`+, `PUT o/bandwidth/grant`+ | [`SetBandwidth`], [`GrantBandwidth`] | [`Bandwidth`] |
 //! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
+//! | `GET /platform/carriers`, `PUT /platform/carriers`+ | [`SetCarriers`] | [`PlatformCarriers`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |

@@ -143,6 +143,11 @@ fn snapshots() {
     check("carrier_rules.v1", &carriers());
 }
 
+#[test]
+fn bandwidth_with_what_the_platform_says_of_carriers() {
+    check("section_bandwidth.v2", &Bandwidth { carriers: carriers(), ..bandwidth() });
+}
+
 fn places() -> Places {
     let place = |region: Option<&str>, preference, draining| Place {
         region: region.map(|name| name.parse().unwrap()),
@@ -239,7 +244,8 @@ fn bandwidth() -> Bandwidth {
         rules: vec![BandwidthRule { traffic, allowance }, everything],
         ..OrganizationBandwidth::default()
     };
-    Bandwidth { node: rate("1gbit"), organizations: [(claims().organization, said)].into() }
+    let organizations = [(claims().organization, said)].into();
+    Bandwidth { node: rate("1gbit"), organizations, ..Bandwidth::default() }
 }
 
 #[test]

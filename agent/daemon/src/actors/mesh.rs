@@ -283,7 +283,7 @@ const fn move_report(moves: MoveStatus) -> MoveReport {
 }
 
 fn carrier_report(carrier: &CarrierStatus) -> CarrierReport {
-    let CarrierStatus { egress, lane, rule, last, known, .. } = *carrier;
+    let CarrierStatus { egress, lane, ruling, last, known, .. } = *carrier;
     let bits = |bytes: Option<u64>| bytes.map(|bytes| bytes.saturating_mul(8));
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     let measured = |measured: Measured| CarrierMeasured {
@@ -296,7 +296,7 @@ fn carrier_report(carrier: &CarrierStatus) -> CarrierReport {
         lane,
         carrier: last.map(|(carrier, _)| carrier.as_str().to_owned()),
         reason: last.map(|(_, reason)| reason.as_str().to_owned()),
-        rule,
+        ruling,
         quic: measured(known.quic),
         tcp: measured(known.tcp),
         changes: known.changes,

@@ -1,7 +1,7 @@
 //! What the command line says of carriers: a line of `status`, and the part of `why`.
 
 use rap_node_agent::{CarrierMeasured, CarrierReport};
-use rap_proto::NodeId;
+use rap_proto::{NodeId, carriers::CarrierRuling};
 
 /// How many lanes take which carrier, as `status` shows it.
 pub(super) fn summary(carriers: &[CarrierReport]) -> String {
@@ -24,13 +24,17 @@ pub(super) fn lines(carriers: &[CarrierReport], egress: NodeId) -> String {
 }
 
 fn line(report: &CarrierReport) -> String {
+    let CarrierReport { lane, ruling, quic, tcp, .. } = report;
+    if *ruling == CarrierRuling::Neither {
+        let why = "the platform's rule forbids one carrier, and the organization's the other one";
+        return format!("\n  lane {lane} takes none: {why}");
+    }
     let Some(carrier) = &report.carrier else { return String::new() };
-    let CarrierReport { lane, rule, quic, tcp, .. } = report;
     let why = match report.reason.as_deref() {
         None | Some("prior") => "it suits the lane".to_owned(),
-        Some("policy") => match rule {
-            Some(rule) => format!("the organization's rule was {rule}"),
-            None => "it was ruled".to_owned(),
+        Some("policy") => match ruling {
+            CarrierRuling::Auto => "it was ruled".to_owned(),
+            ruling => format!("what is ruled is {ruling}"),
         },
         Some("measured") => "by what was measured".to_owned(),
         Some("trial") => "to measure it".to_owned(),
@@ -65,7 +69,7 @@ mod tests {
             lane: rap_proto::Lane::Bulk,
             carrier: Some(carrier.to_owned()),
             reason: Some(reason.to_owned()),
-            rule: None,
+            ruling: CarrierRuling::Auto,
             quic: CarrierMeasured::default(),
             tcp: CarrierMeasured::default(),
             changes: 1,
@@ -92,9 +96,12 @@ mod tests {
 
     #[test]
     fn a_rule_and_a_carrier_that_fails_are_named() {
-        let rule = Some(rap_proto::carriers::CarrierRule::TcpOnly);
-        let said = line(&CarrierReport { rule, ..report("tcp", "policy") });
-        assert!(said.ends_with("the organization's rule was tcp-only"), "{said}");
+        let ruling = CarrierRuling::TcpOnly;
+        let said = line(&CarrierReport { ruling, ..report("tcp", "policy") });
+        assert!(said.ends_with("what is ruled is tcp-only"), "{said}");
+        let ruling = CarrierRuling::Neither;
+        let said = line(&CarrierReport { ruling, carrier: None, ..report("tcp", "prior") });
+        assert!(said.starts_with("\n  lane bulk takes none: the platform's rule"), "{said}");
         let said = line(&report("quic", "failed"));
         assert!(said.ends_with("the other one did not get through"), "{said}");
         assert_eq!(line(&CarrierReport { carrier: None, ..report("", "") }), "");

@@ -20,7 +20,7 @@ const CLUSTER: ClusterId = ClusterId::from_u128(3);
 const IMPRINT: &str = "001f0203040506ff";
 
 enum Reply {
-    /// 410 with the rule `last_event_id`, and this detail.
+    /// 410 with this rule.
     Gone(&'static str),
     /// A stream that ends after this.
     Stream(String),
@@ -85,8 +85,8 @@ async fn answer(request: HttpRequest, script: web::Data<Mutex<Script>>) -> HttpR
     script.asked.push(id.to_str().unwrap().to_owned());
     match script.replies.pop_front().unwrap() {
         Reply::Stream(text) => HttpResponse::Ok().content_type("text/event-stream").body(text),
-        Reply::Gone(detail) => {
-            let problem = Problem::new(ProblemCode::PositionTooOld, detail).rule("last_event_id");
+        Reply::Gone(rule) => {
+            let problem = Problem::new(ProblemCode::PositionTooOld, "begin anew").rule(rule);
             HttpResponse::Gone().json(problem)
         }
     }
@@ -117,11 +117,11 @@ fn bookmark() -> Reply {
 }
 
 #[tokio::test]
-async fn a_replica_that_reads_no_imprint_is_asked_once_for_what_follows_the_position() {
-    let (next, asked) = Server::start([Reply::Gone(UNREADABLE_ID), event(42)]).follow().await;
+async fn a_replica_that_cannot_read_the_id_is_asked_once_for_what_follows_the_position() {
+    let (next, asked) = Server::start([Reply::Gone(UNREADABLE_EVENT_ID), event(42)]).follow().await;
     assert_eq!((next, asked), (Ok(42), vec![whole(), alone()]));
 
-    let gone = [Reply::Gone(UNREADABLE_ID), Reply::Gone(UNREADABLE_ID)];
+    let gone = [UNREADABLE_EVENT_ID; 2].map(Reply::Gone);
     let (next, asked) = Server::start(gone).follow().await;
     assert!(next.is_err());
     assert_eq!(asked, [whole(), alone()]);
@@ -129,7 +129,7 @@ async fn a_replica_that_reads_no_imprint_is_asked_once_for_what_follows_the_posi
 
 #[tokio::test]
 async fn what_a_log_lost_is_told_as_a_possibility_and_never_passed_over() {
-    let (next, asked) = Server::start([Reply::Gone("not an event of this log")]).follow().await;
+    let (next, asked) = Server::start([Reply::Gone("last_event_id")]).follow().await;
     let failure = next.unwrap_err().to_string();
     assert!(failure.contains("perhaps the control plane's database lost events"), "{failure}");
     assert_eq!(asked, [whole()]);

@@ -57,6 +57,9 @@ actions! {
     AcceptLoss = "lease.accept_loss", Manage, [PlatformOwner];
     /// Gives every node a newer snapshot that says the same.
     RenewSnapshots = "snapshot.renew", Manage, [PlatformOwner, PlatformAdmin];
+    /// What everybody's flows run on.
+    ReadPlatformCarriers = "platform.read_carriers", Read, [PlatformOwner, PlatformAdmin];
+    RulePlatformCarriers = "platform.rule_carriers", Manage, [PlatformOwner];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];
     CreateUser = "user.create", Manage, [PlatformOwner, PlatformAdmin];
     /// Events that belong to no organization.

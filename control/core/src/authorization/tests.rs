@@ -27,6 +27,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::ReadLeases
         | A::AcceptLoss
         | A::RenewSnapshots
+        | A::ReadPlatformCarriers
+        | A::RulePlatformCarriers
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit

@@ -14,6 +14,11 @@ pub(super) fn shapes(node: &Node, organization: OrganizationId) -> bool {
     roles.into_iter().any(|role| node.serves(role, organization))
 }
 
+/// Whether flows of any organization begin at the node: only there a carrier is chosen.
+pub(super) fn is_entry(node: &Node) -> bool {
+    node.roles.iter().any(|scope| scope.role == NodeRole::EntryNode)
+}
+
 /// Whether flows of the organization can end at the node.
 fn is_egress(state: &State, node: &Node, organization: OrganizationId) -> bool {
     let serves = node.serves(NodeRole::StreamWorker, organization);
@@ -43,12 +48,13 @@ pub(super) fn bandwidth(state: &State, node: &Node) -> Bandwidth {
             };
             let OrganizationBandwidth { granted, rules, carriers } = &found.bandwidth;
             let rules = rules.iter().filter(told).copied().collect();
-            // Only an entry chooses.
+            // One that is an entry for others alone chooses nothing here.
             let is_entry = node.serves(NodeRole::EntryNode, found.id);
             let carriers = if is_entry { *carriers } else { CarrierRules::default() };
             (found.id, OrganizationBandwidth { granted: *granted, rules, carriers })
         })
         .filter(|(_, said)| !said.is_empty())
         .collect();
-    Bandwidth { node: node.bandwidth_cap, organizations }
+    let carriers = if is_entry(node) { state.cluster().carriers } else { CarrierRules::default() };
+    Bandwidth { node: node.bandwidth_cap, organizations, carriers }
 }

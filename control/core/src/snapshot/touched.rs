@@ -12,7 +12,10 @@ use rap_events::{
 };
 use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, VpnConnectionId};
 
-use super::{bandwidth::shapes, scope::visible_roles};
+use super::{
+    bandwidth::{is_entry, shapes},
+    scope::visible_roles,
+};
 use crate::{
     lease::carriers,
     state::{Node, State},
@@ -27,6 +30,10 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             | ClusterEvent::ControlKeyAdded(_)
             | ClusterEvent::SnapshotsRenewed(_) => {
                 state.nodes().approved().map(|node| node.id).collect()
+            }
+            ClusterEvent::CarriersRuled(_) => {
+                let entries = state.nodes().approved().filter(|node| is_entry(node));
+                entries.map(|node| node.id).collect()
             }
             ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => BTreeSet::new(),
         },

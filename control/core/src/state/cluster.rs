@@ -1,5 +1,5 @@
 use rap_events::{Envelope, Sensitive, cluster::ClusterEvent};
-use rap_proto::{ClusterId, Digest, PublicKey, Timestamp, UserId};
+use rap_proto::{ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -16,6 +16,8 @@ pub struct Cluster {
     pub setup_code: Option<Sensitive<Digest>>,
     /// Who completed the set-up.
     pub owner: Option<UserId>,
+    /// What the platform says of the carriers of everybody's flows.
+    pub carriers: CarrierRules,
     /// When every node's snapshot was last renewed, or when the cluster began.
     pub renewed_at: Timestamp,
     /// The position of that event.
@@ -53,6 +55,7 @@ impl Cluster {
                 self.renewed_at = envelope.at;
                 self.renewed = envelope.position;
             }
+            ClusterEvent::CarriersRuled(event) => self.carriers = event.carriers,
         }
     }
 }

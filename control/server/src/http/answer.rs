@@ -197,6 +197,7 @@ revised!(
     api::Leases,
     api::Bandwidth,
     api::Carriers,
+    api::PlatformCarriers,
 );
 
 impl Answer for api::LoggedIn {

@@ -84,6 +84,9 @@ async fn run(
     let body = body::read(request, payload, MAX_API_BODY_BYTES).await?;
     let now = clock::now();
     let principal = admitted(app, endpoint, request, now)?;
+    if principal.is_some() {
+        connection::know(request);
+    }
     body::check_content_type(request, &body, "application/json")?;
     let query = query_of(endpoint, request)?;
     let state = reach(app, &query).await?;

@@ -254,6 +254,7 @@ fn connections() -> Vec<Endpoint> {
 fn shaping() -> Vec<Endpoint> {
     let path = "/api/v1/organizations/{organization}/bandwidth";
     let carriers_path = "/api/v1/organizations/{organization}/carriers";
+    let platform_path = "/api/v1/platform/carriers";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -278,6 +279,14 @@ fn shaping() -> Vec<Endpoint> {
             carriers_path,
             "Set what carriers an organization's lanes take",
             carriers::set,
+        )
+        .conditional(),
+        get(platform_path, "Show what carriers everybody's lanes take", carriers::get_platform),
+        command(
+            Method::PUT,
+            platform_path,
+            "Set what carriers everybody's lanes take",
+            carriers::set_platform,
         )
         .conditional(),
     ]

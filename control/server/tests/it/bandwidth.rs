@@ -157,3 +157,45 @@ async fn an_organization_says_what_its_lanes_run_on() {
     assert_eq!(root.get(path).await.json.get("bulk"), None, "entries choose again");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_platform_says_what_everybodys_lanes_run_on_and_an_organization_narrows_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let (path, own) = ("/platform/carriers", "/organizations/acme/carriers");
+    let said = root.get(path).await;
+    assert_eq!((said.status.as_u16(), said.json.get("bulk")), (200, None), "{}", said.text);
+    let rules = json!({"interactive": "quic", "media": "quic-only", "bulk": "tcp-only"});
+    let refused = put(&acme.api, path, rules.clone(), said.revision()).await;
+    assert_eq!(refused.json["rule"], "platform.rule_carriers/not_held", "{}", refused.text);
+    assert_eq!(acme.api.get(path).await.problem(), "forbidden");
+    let unknown = put(&root, path, json!({"voice": "quic"}), said.revision()).await;
+    assert_eq!(unknown.problem(), "malformed_request", "{}", unknown.text);
+    let stale = put(&root, path, rules.clone(), said.revision() + 1).await;
+    assert_eq!(stale.problem(), "precondition_failed");
+    let set = put(&root, path, rules, said.revision()).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    assert_eq!(root.get(path).await.json["media"], "quic-only");
+
+    let said = acme.api.get(own).await;
+    let taken = json!({"interactive": "quic", "media": "quic-only", "bulk": "tcp-only"});
+    assert_eq!(said.json["taken"], taken, "{}", said.text);
+    let rules = json!({"interactive": "tcp", "media": "tcp-only", "bulk": "quic"});
+    assert_eq!(put(&acme.api, own, rules, said.revision()).await.status, 200);
+    let said = acme.api.get(own).await;
+    let taken = json!({"interactive": "tcp", "media": "none", "bulk": "tcp-only"});
+    assert_eq!(said.json["taken"], taken, "{}", said.text);
+    assert_eq!(
+        (&said.json["bulk"], &said.json["platform"]["bulk"]),
+        (&json!("quic"), &json!("tcp-only"))
+    );
+
+    let recorded = root.get("/audit?limit=500").await;
+    let events = recorded.json["items"].as_array().unwrap();
+    let ruled = events.iter().find(|event| event["type"] == "cluster.carriers_ruled").unwrap();
+    assert_eq!(ruled["payload"]["carriers"]["media"], "quic-only", "{ruled}");
+    let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(!shown.text.contains("cluster.carriers_ruled"), "{}", shown.text);
+    world.stop().await;
+}

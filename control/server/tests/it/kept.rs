@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rap_control::Limits;
+use rap_pki::tls;
 use rap_proto::{
     codec,
     wire::node_api::{CONTENT_TYPE, SnapshotRequest},
@@ -48,6 +49,51 @@ async fn a_connection_on_which_nothing_is_asked_is_closed_in_the_end() {
     world.stop().await;
 }
 
+#[tokio::test]
+async fn a_connection_is_kept_for_who_is_known_and_closed_behind_the_answer_of_anybody_else() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let token = root.token.as_deref().unwrap();
+    let mut kept = anonymous(&world).await;
+    for _ in 0..2 {
+        let answer =
+            get(&mut kept, "/api/v1/me", &format!("Authorization: Bearer {token}\r\n")).await;
+        assert!(answer.starts_with("http/1.1 200"), "{answer}");
+    }
+    drop(kept);
+    let strange =
+        [("/healthz", ""), ("/api/v1/me", ""), ("/api/v1/me", "Authorization: Bearer no\r\n")];
+    for (path, header) in strange.into_iter().chain([("/elsewhere", "")]) {
+        let mut stream = anonymous(&world).await;
+        let answer = get(&mut stream, path, header).await;
+        assert!(answer.contains("connection: close"), "{answer}");
+        let rest = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
+        assert!(rest.is_ok(), "{path}: long before anybody's connection ends");
+    }
+    let mut stream = anonymous(&world).await;
+    let answer = post(&mut stream, "/node/v1/snapshot", &[]).await.unwrap().to_lowercase();
+    assert!(!answer.starts_with("http/1.1 200"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    world.stop().await;
+}
+
+async fn anonymous(world: &World) -> TlsStream<TcpStream> {
+    let config = tls::pinned_client(world.running.ca_fingerprint, &[b"http/1.1"]);
+    connect(world, config).await.unwrap()
+}
+
+/// The head of an answer, in small letters; of its body, as much as it says is read.
+async fn get(stream: &mut TlsStream<TcpStream>, path: &str, header: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let head = head(stream).await.unwrap().to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+    timeout(PATIENCE, stream.read_exact(&mut body)).await.unwrap().unwrap();
+    head
+}
+
 /// A connection with the certificate of a node that was just enrolled.
 async fn enrolled(world: &World) -> TlsStream<TcpStream> {
     let root = world.set_up().await;
@@ -61,18 +107,27 @@ async fn enrolled(world: &World) -> TlsStream<TcpStream> {
 /// when the connection has ended.
 async fn poll(stream: &mut TlsStream<TcpStream>) -> Option<String> {
     let request = SnapshotRequest { have: u64::MAX, sections: [].into() };
-    let body = codec::encode(&request);
+    let head = post(stream, "/node/v1/snapshot", &codec::encode(&request)).await?;
+    head.lines().next().map(str::to_owned)
+}
+
+/// The head of the answer.
+async fn post(stream: &mut TlsStream<TcpStream>, path: &str, body: &[u8]) -> Option<String> {
     let head = format!(
-        "POST /node/v1/snapshot HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPE}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {CONTENT_TYPE}\r\n\
          Content-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(&[head.as_bytes(), &body].concat()).await.ok()?;
+    stream.write_all(&[head.as_bytes(), body].concat()).await.ok()?;
     // What TLS took may still be with this process, and reading would not send it.
     stream.flush().await.ok()?;
+    self::head(stream).await
+}
+
+async fn head(stream: &mut TlsStream<TcpStream>) -> Option<String> {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(timeout(PATIENCE, stream.read_u8()).await.ok()?.ok()?);
     }
-    String::from_utf8(answer).unwrap().lines().next().map(str::to_owned)
+    Some(String::from_utf8(answer).unwrap())
 }

@@ -1,6 +1,7 @@
 //! Who follows a log that lost its end, and has other events in the place of what was shown.
 
 use rap_events::{Log as _, MemoryLog};
+use rap_proto::api::UNREADABLE_EVENT_ID;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -117,6 +118,9 @@ async fn an_id_means_its_event_in_the_window_and_behind_it() {
         assert_eq!(refused(world, &root, &of_another(&one.id)).await, "last_event_id");
         let nothing = format!("{}:0:0123456789abcdef", world.running.cluster);
         assert_eq!(refused(world, &root, &nothing).await, "last_event_id");
+        for unreadable in [format!("{}:0", one.id), "elsewhere".to_owned()] {
+            assert_eq!(refused(world, &root, &unreadable).await, UNREADABLE_EVENT_ID);
+        }
         for id in [&one.id, alone(&one.id)] {
             let mut stream = messages(subscribe(world, &root, "", Some(id)).await);
             let next = created(&mut stream, "two").await;

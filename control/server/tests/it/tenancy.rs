@@ -30,6 +30,8 @@ const PLATFORM: &[(&str, &str)] = &[
     ("GET", "/api/v1/leases"),
     ("POST", "/api/v1/leases/accept-loss"),
     ("POST", "/api/v1/snapshots/renew"),
+    ("GET", "/api/v1/platform/carriers"),
+    ("PUT", "/api/v1/platform/carriers"),
     ("GET", "/api/v1/audit/replay"),
     ("GET", "/api/v1/projections/rebuild"),
     ("POST", "/api/v1/projections/rebuild"),
@@ -175,13 +177,14 @@ fn fleet() -> [((&'static str, &'static str), Value); 7] {
     ]
 }
 
-fn bandwidth() -> [((&'static str, &'static str), Value); 4] {
+fn bandwidth() -> [((&'static str, &'static str), Value); 5] {
     let cap = || json!({"capBitsPerSecond": 1_000_000});
     [
         (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
         (("PUT", "/organizations/{organization}/bandwidth/grant"), cap()),
         (("PUT", "/nodes/{node}/bandwidth"), cap()),
         (("PUT", "/organizations/{organization}/carriers"), json!({"bulk": "tcp-only"})),
+        (("PUT", "/platform/carriers"), json!({"bulk": "tcp-only"})),
     ]
 }
 

@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
 
 use crate::Sensitive;
 
@@ -27,6 +27,10 @@ pub enum ClusterCommand {
         key: PublicKey,
     },
     RenewSnapshots,
+    /// What everybody's flows run on, in place of all that was ruled before.
+    RuleCarriers {
+        carriers: CarrierRules,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -2,8 +2,9 @@ use rap_proto::{OrganizationId, Timestamp};
 use serde_bytes::ByteBuf;
 
 use super::{
-    Cluster, ClusterBootstrapped, ClusterCommand, ClusterEvent, ClusterRejection, ControlKeyAdded,
-    MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
+    Cluster, ClusterBootstrapped, ClusterCarriersRuled, ClusterCommand, ClusterEvent,
+    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, SetupCodeReplaced,
+    SetupCompleted, SnapshotsRenewed,
 };
 use crate::Aggregate;
 
@@ -56,6 +57,10 @@ impl Aggregate for Cluster {
                 ControlKeyAdded { key }.into()
             }
             ClusterCommand::RenewSnapshots => SnapshotsRenewed {}.into(),
+            ClusterCommand::RuleCarriers { carriers } if carriers == self.carriers => {
+                return Ok(Vec::new());
+            }
+            ClusterCommand::RuleCarriers { carriers } => ClusterCarriersRuled { carriers }.into(),
         };
         Ok(vec![event])
     }
@@ -77,6 +82,7 @@ impl Aggregate for Cluster {
             }
             ClusterEvent::ControlKeyAdded(added) => self.control_keys.push(added.key),
             ClusterEvent::SnapshotsRenewed(_) => {}
+            ClusterEvent::CarriersRuled(ruled) => self.carriers = ruled.carriers,
         }
     }
 

@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -12,6 +12,7 @@ events! {
     SetupCompleted(SetupCompleted) = "cluster.setup_completed" / 1;
     ControlKeyAdded(ControlKeyAdded) = "cluster.control_key_added" / 1;
     SnapshotsRenewed(SnapshotsRenewed) = "cluster.snapshots_renewed" / 1;
+    CarriersRuled(ClusterCarriersRuled) = "cluster.carriers_ruled" / 1;
 }
 
 /// The control plane was started for the first time.
@@ -51,3 +52,11 @@ pub struct ControlKeyAdded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SnapshotsRenewed {}
+
+/// What everybody's flows run on, as it is from now; of a lane without a rule, organizations say it,
+/// or entries decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterCarriersRuled {
+    pub carriers: CarrierRules,
+}

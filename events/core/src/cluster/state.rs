@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
 
 use crate::Sensitive;
 
@@ -10,4 +10,5 @@ pub struct Cluster {
     /// `None` before the bootstrap and after the setup.
     pub setup_code: Option<Sensitive<Digest>>,
     pub owner: Option<UserId>,
+    pub carriers: CarrierRules,
 }

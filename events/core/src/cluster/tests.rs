@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::PublicKey;
+use rap_proto::{PublicKey, carriers::CarrierRules};
 
 use super::*;
 use crate::tests::{
     given::given,
-    samples::{ALICE, BOB, CLUSTER, bootstrapped, key, secret},
+    samples::{ALICE, BOB, CLUSTER, bootstrapped, carrier_rules, key, secret},
 };
 
 fn bootstrap(keys: Vec<PublicKey>, certificate: Vec<u8>) -> ClusterCommand {
@@ -28,7 +28,8 @@ fn a_cluster_is_bootstrapped_once() {
     given::<Cluster>([bootstrapped().into()])
         .when(command)
         .rejected(ClusterRejection::AlreadyBootstrapped);
-    for command in [complete("setup"), ClusterCommand::RenewSnapshots] {
+    let rule = ClusterCommand::RuleCarriers { carriers: carrier_rules() };
+    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule] {
         given::<Cluster>([]).when(command).rejected(ClusterRejection::NotBootstrapped);
     }
 }
@@ -88,4 +89,20 @@ fn snapshots_are_renewed_each_time() {
     given::<Cluster>([bootstrapped().into()])
         .when(ClusterCommand::RenewSnapshots)
         .then([SnapshotsRenewed {}.into()]);
+}
+
+#[test]
+fn all_carrier_rules_are_ruled_at_once_and_the_same_ones_once() {
+    let rule = |carriers| ClusterCommand::RuleCarriers { carriers };
+    let ruled = ClusterCarriersRuled { carriers: carrier_rules() };
+    let state = given::<Cluster>([bootstrapped().into()])
+        .when(rule(carrier_rules()))
+        .then([ruled.clone().into()]);
+    assert_eq!(state.carriers, carrier_rules());
+    let before: [ClusterEvent; 2] = [bootstrapped().into(), ruled.into()];
+    given::<Cluster>(before.clone()).when(rule(carrier_rules())).nothing();
+    let none = CarrierRules::default();
+    let taken_back = ClusterCarriersRuled { carriers: none };
+    let state = given::<Cluster>(before).when(rule(none)).then([taken_back.into()]);
+    assert!(state.carriers.is_empty());
 }

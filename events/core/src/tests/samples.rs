@@ -254,12 +254,13 @@ fn guesses() -> Vec<DomainEvent> {
 }
 
 fn cluster() -> Vec<DomainEvent> {
-    let cluster: [ClusterEvent; 5] = [
+    let cluster: [ClusterEvent; 6] = [
         bootstrapped().into(),
         SetupCodeReplaced { setup_code: secret("another setup") }.into(),
         SetupCompleted { owner: ALICE }.into(),
         ControlKeyAdded { key: key(4) }.into(),
         SnapshotsRenewed {}.into(),
+        ClusterCarriersRuled { carriers: carrier_rules() }.into(),
     ];
     let organization: [OrganizationEvent; 9] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),

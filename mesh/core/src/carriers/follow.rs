@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use rap_proto::{Lane, Moment, carriers::CarrierRule};
+use rap_proto::{Lane, Moment, carriers::CarrierRuling};
 
 use super::Choice;
 use crate::carrier::Carrier;
@@ -58,11 +58,11 @@ impl Choice {
     pub fn leaves(
         &mut self,
         now: Moment,
-        rule: Option<CarrierRule>,
+        ruling: CarrierRuling,
         on: Carrier,
         since: Moment,
     ) -> bool {
-        if self.lane != Lane::Bulk || rule.is_some() {
+        if self.lane != Lane::Bulk || ruling != CarrierRuling::Auto {
             return false;
         }
         self.review(now);

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
+use rap_proto::carriers::{CarrierRule, CarrierRuling::Auto};
 
 use super::*;
 use crate::shape::Direction;
@@ -25,7 +26,7 @@ impl World {
 
     /// One flow that lasts for as many windows as are measured.
     fn flow(&mut self, chance: u64) -> Chosen {
-        let chosen = self.choice.choose(self.now, None, chance);
+        let chosen = self.choice.choose(self.now, Auto, chance).unwrap();
         let rate = if chosen.first == Carrier::Quic { self.quic } else { self.tcp };
         for _ in 0..WINDOWS {
             self.now = self.now + SECOND;
@@ -88,7 +89,7 @@ fn a_carrier_that_never_gets_through_is_tried_ever_more_rarely() {
     for second in 0..3600 {
         let now = START + second * SECOND;
         choice.measured(now, Carrier::Tcp, down(SLOW_RATE - 1));
-        let chosen = choice.choose(now, None, 0);
+        let chosen = choice.choose(now, Auto, 0).unwrap();
         if chosen.reason == Reason::Trial {
             tried.push(second);
         }
@@ -119,7 +120,7 @@ fn a_lane_returns_to_what_suits_it_when_nothing_is_known_any_more() {
     }
     assert_eq!(world.choice.status(world.now).leading, Carrier::Quic);
     world.now = world.now + FRESH_FOR;
-    let chosen = world.choice.choose(world.now, None, 0);
+    let chosen = world.choice.choose(world.now, Auto, 0).unwrap();
     assert_eq!((chosen.first, chosen.reason), (Carrier::Tcp, Reason::Prior));
 }
 
@@ -130,9 +131,13 @@ fn both_directions_count_as_far_as_both_carriers_know_them() {
     measured(&mut choice, START, Carrier::Tcp, up(900_000_000));
     measured(&mut choice, START, Carrier::Quic, up(400_000_000));
     measured(&mut choice, START, Carrier::Tcp, down(5_000_000));
-    assert_eq!(choice.choose(START, None, 0).first, Carrier::Tcp, "only upwards is known of both");
+    assert_eq!(
+        choice.choose(START, Auto, 0).unwrap().first,
+        Carrier::Tcp,
+        "only upwards is known of both"
+    );
     measured(&mut choice, START, Carrier::Quic, down(90_000_000));
-    let chosen = choice.choose(START, None, 0);
+    let chosen = choice.choose(START, Auto, 0).unwrap();
     assert_eq!((chosen.first, chosen.reason), (Carrier::Quic, Reason::Measured));
 }
 
@@ -142,10 +147,14 @@ fn keys_leave_quic_only_when_its_answers_come_much_later() {
         let mut choice = Choice::new(lane);
         measured(&mut choice, START, Carrier::Quic, opened(12));
         measured(&mut choice, START, Carrier::Tcp, opened(3));
-        assert_eq!(choice.choose(START, None, 0).first, Carrier::Quic, "nobody feels that");
+        assert_eq!(
+            choice.choose(START, Auto, 0).unwrap().first,
+            Carrier::Quic,
+            "nobody feels that"
+        );
         measured(&mut choice, START, Carrier::Quic, opened(200));
         measured(&mut choice, START, Carrier::Tcp, opened(90));
-        let chosen = choice.choose(START, None, 0);
+        let chosen = choice.choose(START, Auto, 0).unwrap();
         assert_eq!((chosen.first, chosen.reason), (Carrier::Tcp, Reason::Measured));
     }
 }
@@ -243,35 +252,35 @@ fn overtaken() -> World {
 fn flows_that_run_follow_a_lead_that_stays_two_at_a_time_and_never_those_that_just_began() {
     let World { mut choice, mut now, .. } = overtaken();
     let first = now;
-    while !choice.leaves(now, None, Carrier::Tcp, START) {
+    while !choice.leaves(now, Auto, Carrier::Tcp, START) {
         assert!(now.since(first) < FOLLOW_AFTER, "the lead stayed for so long");
         now = now + SECOND;
     }
     assert_eq!(now.since(first), FOLLOW_AFTER);
     let young = now;
-    assert!(!choice.leaves(now, None, Carrier::Tcp, young), "it may be over soon");
-    assert!(!choice.leaves(now, None, Carrier::Quic, START), "it is where it should be");
-    for rule in CarrierRule::ALL {
-        assert!(!choice.leaves(now, Some(*rule), Carrier::Tcp, START), "people said it");
+    assert!(!choice.leaves(now, Auto, Carrier::Tcp, young), "it may be over soon");
+    assert!(!choice.leaves(now, Auto, Carrier::Quic, START), "it is where it should be");
+    for ruling in CarrierRuling::ALL.iter().filter(|ruling| **ruling != Auto) {
+        assert!(!choice.leaves(now, *ruling, Carrier::Tcp, START), "people said it");
     }
-    let went = (1..10).filter(|_| choice.leaves(now, None, Carrier::Tcp, START)).count();
+    let went = (1..10).filter(|_| choice.leaves(now, Auto, Carrier::Tcp, START)).count();
     assert_eq!(1 + went, MAX_GOING);
     now = now + GOING_WITHIN;
-    assert!(choice.leaves(now, None, Carrier::Tcp, young), "the next, when these are over");
+    assert!(choice.leaves(now, Auto, Carrier::Tcp, young), "the next, when these are over");
     assert_eq!(choice.status(now).followed, 3);
 }
 
 #[test]
 fn a_lead_that_is_no_margin_any_more_is_not_followed_and_counts_anew_when_it_is_one() {
     let World { mut choice, mut now, .. } = overtaken();
-    assert!(!choice.leaves(now, None, Carrier::Tcp, START));
+    assert!(!choice.leaves(now, Auto, Carrier::Tcp, START));
     now = now + FOLLOW_AFTER;
     measured(&mut choice, now, Carrier::Tcp, down(3_900_000));
-    assert!(!choice.leaves(now, None, Carrier::Tcp, START), "they are equal now");
+    assert!(!choice.leaves(now, Auto, Carrier::Tcp, START), "they are equal now");
     measured(&mut choice, now, Carrier::Tcp, down(300_000));
-    assert!(!choice.leaves(now, None, Carrier::Tcp, START));
+    assert!(!choice.leaves(now, Auto, Carrier::Tcp, START));
     now = now + FOLLOW_AFTER;
-    assert!(choice.leaves(now, None, Carrier::Tcp, START));
+    assert!(choice.leaves(now, Auto, Carrier::Tcp, START));
 }
 
 #[test]
@@ -280,19 +289,39 @@ fn the_flow_of_a_trial_comes_back_and_a_flow_for_keys_stays() {
     let [_, trial] = [0, 1].map(|chance| world.flow(chance));
     assert_eq!((trial.first, trial.reason), (Carrier::Quic, Reason::Trial));
     let (mut choice, now) = (world.choice, world.now);
-    assert!(!choice.leaves(now, None, Carrier::Quic, now));
-    assert!(choice.leaves(now + FOLLOW_AFTER, None, Carrier::Quic, now));
+    assert!(!choice.leaves(now, Auto, Carrier::Quic, now));
+    assert!(choice.leaves(now + FOLLOW_AFTER, Auto, Carrier::Quic, now));
 
     let mut keys = Choice::new(Lane::Interactive);
     measured(&mut keys, START, Carrier::Quic, opened(200));
     measured(&mut keys, START, Carrier::Tcp, opened(90));
     for seconds in 0..30 {
-        assert!(!keys.leaves(START + seconds * SECOND, None, Carrier::Quic, START));
+        assert!(!keys.leaves(START + seconds * SECOND, Auto, Carrier::Quic, START));
     }
 }
 
 fn rules() -> impl Strategy<Value = Option<CarrierRule>> {
     prop::option::of(prop::sample::select(CarrierRule::ALL))
+}
+
+/// What the platform and an organization say.
+type Said = (Option<CarrierRule>, Option<CarrierRule>);
+
+fn said() -> impl Strategy<Value = Said> {
+    (rules(), rules())
+}
+
+fn ruling((platform, organization): Said) -> CarrierRuling {
+    CarrierRuling::of(platform, organization)
+}
+
+/// Whether both of them allow it.
+fn both_allow((platform, organization): Said, carrier: Carrier) -> bool {
+    let forbidden = match carrier {
+        Carrier::Quic => CarrierRule::TcpOnly,
+        Carrier::Tcp => CarrierRule::QuicOnly,
+    };
+    platform != Some(forbidden) && organization != Some(forbidden)
 }
 
 fn carriers() -> impl Strategy<Value = Carrier> {
@@ -312,14 +341,14 @@ fn measures() -> impl Strategy<Value = Measure> {
 #[derive(Debug, Clone)]
 enum Step {
     Measured(Carrier, Measure),
-    Chosen(Option<CarrierRule>, u64),
+    Chosen(Said, u64),
     Rest(Duration),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         6 => (carriers(), measures()).prop_map(|(carrier, measure)| Step::Measured(carrier, measure)),
-        3 => (rules(), any::<u64>()).prop_map(|(rule, chance)| Step::Chosen(rule, chance)),
+        3 => (said(), any::<u64>()).prop_map(|(said, chance)| Step::Chosen(said, chance)),
         2 => (0_u64..100_000).prop_map(|ms| Step::Rest(Duration::from_millis(ms))),
     ];
     prop::collection::vec(step, 0..300)
@@ -335,13 +364,17 @@ proptest! {
             match step {
                 Step::Measured(carrier, measure) => choice.measured(now, carrier, measure),
                 Step::Rest(rest) => now = now + rest,
-                Step::Chosen(rule, chance) => {
-                    let chosen = choice.choose(now, rule, chance);
-                    prop_assert!(chosen.carriers().all(|carrier| allows(rule, carrier)));
-                    let both = [Carrier::Quic, Carrier::Tcp];
-                    let allowed = both.into_iter().filter(|carrier| allows(rule, *carrier)).count();
-                    prop_assert_eq!(chosen.carriers().count(), allowed);
-                    prop_assert_eq!(chosen.reason == Reason::Policy, rule.is_some());
+                Step::Chosen(said, chance) => {
+                    let chosen = choice.choose(now, ruling(said), chance);
+                    let tried: Vec<_> = chosen.iter().flat_map(|chosen| chosen.carriers()).collect();
+                    for carrier in [Carrier::Quic, Carrier::Tcp] {
+                        prop_assert_eq!(tried.contains(&carrier), both_allow(said, carrier));
+                        prop_assert_eq!(allows(ruling(said), carrier), both_allow(said, carrier));
+                    }
+                    if let Some(chosen) = chosen {
+                        let is_ruled = said != (None, None);
+                        prop_assert_eq!(chosen.reason == Reason::Policy, is_ruled);
+                    }
                 }
             }
         }
@@ -356,8 +389,8 @@ proptest! {
             match step {
                 Step::Measured(carrier, measure) => choice.measured(now, carrier, measure),
                 Step::Rest(rest) => now = now + rest,
-                Step::Chosen(rule, chance) => {
-                    choice.choose(now, rule, chance);
+                Step::Chosen(said, chance) => {
+                    choice.choose(now, ruling(said), chance);
                 }
             }
             let status = choice.status(now);
@@ -378,8 +411,8 @@ proptest! {
             match step {
                 Step::Measured(carrier, measure) => choice.measured(now, carrier, measure),
                 Step::Rest(rest) => now = now + rest,
-                Step::Chosen(rule, _) => if choice.leaves(now, rule, on, since) {
-                    prop_assert!(rule.is_none() && now.since(since) >= FOLLOW_AFTER);
+                Step::Chosen(said, _) => if choice.leaves(now, ruling(said), on, since) {
+                    prop_assert!(said == (None, None) && now.since(since) >= FOLLOW_AFTER);
                     (on, since, went) = (on.other(), now, went + 1);
                     prop_assert_eq!(on, choice.status(now).leading);
                 }
@@ -400,7 +433,7 @@ proptest! {
             choice.measured(now, Carrier::order(lane)[1], sample);
         }
         for chance in chances {
-            let chosen = choice.choose(now, None, chance);
+            let chosen = choice.choose(now, Auto, chance).unwrap();
             prop_assert!(chosen.carriers().eq(Carrier::order(lane)));
             prop_assert_eq!(chosen.reason, Reason::Prior);
             now = now + Duration::from_secs(chance % 1_000);

@@ -112,7 +112,7 @@ mod tests {
     fn of(node: Option<&str>, organizations: Vec<OrganizationBandwidth>) -> Plan {
         let number = |(at, said): (usize, _)| (OrganizationId::from_u128(at as u128), said);
         let organizations = organizations.into_iter().enumerate().map(number).collect();
-        Plan::new(&Bandwidth { node: node.map(rate), organizations })
+        Plan::new(&Bandwidth { node: node.map(rate), organizations, ..Bandwidth::default() })
     }
 
     fn reserves(planned: &Planned) -> Vec<Option<u64>> {

@@ -38,7 +38,7 @@ pub(super) fn rule(traffic: Traffic, allowance: Allowance) -> BandwidthRule {
 
 pub(super) fn acme(granted: Allowance, rules: &[BandwidthRule]) -> Bandwidth {
     let said = OrganizationBandwidth { granted, rules: rules.to_vec(), ..Default::default() };
-    Bandwidth { node: None, organizations: [(ACME, said)].into() }
+    Bandwidth { organizations: [(ACME, said)].into(), ..Bandwidth::default() }
 }
 
 /// A flow of user, session and resource `number`.
@@ -154,7 +154,7 @@ fn so_many_classes_are_told_apart_and_the_rest_share() {
     let full = MAX_CLASSES.div_ceil(MAX_CLASSES_OF_ONE) as u128;
     let mut shaper = Shaper::default();
     let organizations = (0..=full).map(|number| (organization(number), said.clone())).collect();
-    shaper.apply(at(0), &Bandwidth { node: None, organizations });
+    shaper.apply(at(0), &Bandwidth { organizations, ..Bandwidth::default() });
     let mut open = |of: u128, number: u128| {
         let of = FlowOf { organization: organization(of), ..flow(number, Lane::Bulk) };
         shaper.open(at(0), of).unwrap()

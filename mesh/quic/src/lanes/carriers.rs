@@ -12,7 +12,7 @@ use rap_mesh_core::{
     carriers::{Choice, Chosen, Measure, Meter, Reason, allows},
     shape::Direction,
 };
-use rap_proto::{Lane, Moment, carriers::CarrierRule};
+use rap_proto::{Lane, Moment, carriers::CarrierRuling};
 
 use super::{LaneKey, moves::seed};
 use crate::{
@@ -39,11 +39,11 @@ struct Known {
 }
 
 impl Choices {
-    pub(super) fn choose(&self, mesh: &Mesh, key: LaneKey) -> Chosen {
+    pub(super) fn choose(&self, mesh: &Mesh, key: LaneKey) -> Option<Chosen> {
         let now = mesh.clock.moment();
         self.of(now, key, |known| match known.ahead.take() {
-            Some((chosen, until)) if now < until => chosen,
-            _ => known.choice.choose(now, rule(mesh, key), seed()),
+            Some((chosen, until)) if now < until => Some(chosen),
+            _ => known.choice.choose(now, ruling(mesh, key), seed()),
         })
     }
 
@@ -71,16 +71,16 @@ impl Choices {
     /// Whether a flow that is on this carrier since then leaves it.
     fn leaves(&self, mesh: &Mesh, key: LaneKey, (on, since): (Carrier, Moment)) -> bool {
         let now = mesh.clock.moment();
-        self.of(now, key, |known| known.choice.leaves(now, rule(mesh, key), on, since))
+        self.of(now, key, |known| known.choice.leaves(now, ruling(mesh, key), on, since))
     }
 
     pub(super) fn status(&self, mesh: &Mesh) -> Vec<CarrierStatus> {
         let (now, view) = (mesh.clock.moment(), mesh.view());
         let status = |(key, known): (&LaneKey, &Known)| {
             let LaneKey { egress, organization, lane } = *key;
-            let rule = view.carrier_rule(organization, lane);
+            let ruling = view.carrier_ruling(organization, lane);
             let known_of = known.choice.status(now);
-            CarrierStatus { egress, organization, lane, rule, last: known.last, known: known_of }
+            CarrierStatus { egress, organization, lane, ruling, last: known.last, known: known_of }
         };
         locked(&self.0).iter().map(status).collect()
     }
@@ -109,18 +109,18 @@ impl Choices {
     }
 }
 
-/// Whether a flow of the lane may run on this carrier, by its organization and by this node.
+/// Whether a flow of the lane may run on this carrier, by the platform, its organization and this node.
 pub(super) fn may_use(mesh: &Mesh, key: LaneKey, carrier: Carrier) -> bool {
-    let rule = mesh.view().carrier_rule(key.organization, key.lane);
-    mesh.carrier.is_none_or(|only| only == carrier) && allows(rule, carrier)
+    let ruling = mesh.view().carrier_ruling(key.organization, key.lane);
+    mesh.carrier.is_none_or(|only| only == carrier) && allows(ruling, carrier)
 }
 
 /// A node that sends everything on one carrier makes no choice.
-fn rule(mesh: &Mesh, key: LaneKey) -> Option<CarrierRule> {
+fn ruling(mesh: &Mesh, key: LaneKey) -> CarrierRuling {
     match mesh.carrier {
-        Some(Carrier::Quic) => Some(CarrierRule::QuicOnly),
-        Some(Carrier::Tcp) => Some(CarrierRule::TcpOnly),
-        None => mesh.view().carrier_rule(key.organization, key.lane),
+        Some(Carrier::Quic) => CarrierRuling::QuicOnly,
+        Some(Carrier::Tcp) => CarrierRuling::TcpOnly,
+        None => mesh.view().carrier_ruling(key.organization, key.lane),
     }
 }
 

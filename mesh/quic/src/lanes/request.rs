@@ -183,7 +183,7 @@ async fn ask(
     asked: &Asked<'_>,
 ) -> Result<Flow, FlowRefused> {
     let mut refused = here(refusal(RefusalCode::PathUnavailable));
-    let chosen = mesh.lanes.choices.choose(mesh, key);
+    let Some(chosen) = mesh.lanes.choices.choose(mesh, key) else { return Err(refused) };
     let mut carriers: Vec<Carrier> = chosen.carriers().collect();
     if chosen.first == Carrier::Quic && mesh.lanes.is_unreachable(mesh, key) {
         // Nothing is known to work on QUIC: it is tried again when TCP does not work either.

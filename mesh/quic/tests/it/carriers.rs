@@ -14,7 +14,7 @@ use rap_mesh::{Carrier, CarrierReason, CarrierStatus};
 use rap_proto::{
     Lane, RefusalCode,
     bandwidth::{Bandwidth, OrganizationBandwidth},
-    carriers::{CarrierRule, CarrierRules},
+    carriers::{CarrierRule, CarrierRules, CarrierRuling},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -43,7 +43,8 @@ fn known(fabric: &Fabric, lane: Lane) -> CarrierStatus {
 
 fn say(fabric: &mut Fabric, carriers: CarrierRules) {
     let said = OrganizationBandwidth { carriers, ..OrganizationBandwidth::default() };
-    fabric.plan.bandwidth = Bandwidth { node: None, organizations: [(ORGANIZATION, said)].into() };
+    fabric.plan.bandwidth =
+        Bandwidth { organizations: [(ORGANIZATION, said)].into(), ..Bandwidth::default() };
     fabric.plan.version += 1;
     fabric.publish();
 }
@@ -218,7 +219,8 @@ async fn what_the_organization_says_of_a_lane_is_kept_to() {
     let status = fabric.nodes[&ENTRY].endpoint.status();
     assert_eq!((status.tcp_flows, status.lanes.len()), (1, 1));
     let last = known(&fabric, Lane::Bulk);
-    assert_eq!((last.last, last.rule), (Some((Carrier::Quic, CarrierReason::Policy)), bulk));
+    let by_rule = Some((Carrier::Quic, CarrierReason::Policy));
+    assert_eq!((last.last, last.ruling), (by_rule, CarrierRuling::QuicOnly));
 
     drop(keys);
     until("the flow is over", || fabric.nodes[&ENTRY].endpoint.status().tcp_flows == 0).await;
@@ -229,6 +231,34 @@ async fn what_the_organization_says_of_a_lane_is_kept_to() {
     let _keys = held(&session, Lane::Interactive).await;
     let last = known(&fabric, Lane::Interactive).last;
     assert_eq!(last, Some((Carrier::Quic, CarrierReason::Policy)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_platform_says_holds_for_an_organization_that_says_nothing_or_another_thing() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let keys = |rule| CarrierRules { interactive: Some(rule), ..CarrierRules::default() };
+    let platform = |fabric: &mut Fabric, rule| {
+        fabric.plan.bandwidth.carriers = keys(rule);
+        fabric.plan.version += 1;
+        fabric.publish();
+    };
+    let session = fabric.session().await;
+    platform(&mut fabric, CarrierRule::QuicOnly);
+    assert_eq!(exchange(&session, Lane::Interactive, b"keys".to_vec()).await, b"keys");
+    let by_rule = Some((Carrier::Quic, CarrierReason::Policy));
+    let last = known(&fabric, Lane::Interactive);
+    assert_eq!((last.last, last.ruling), (by_rule, CarrierRuling::QuicOnly));
+
+    say(&mut fabric, keys(CarrierRule::TcpOnly));
+    platform(&mut fabric, CarrierRule::QuicOnly);
+    let refused = open_refused(&session).await;
+    assert_eq!(refused.code, RefusalCode::PathUnavailable, "each forbids the other's carrier");
+    assert_eq!(known(&fabric, Lane::Interactive).ruling, CarrierRuling::Neither);
+
+    platform(&mut fabric, CarrierRule::Quic);
+    assert_eq!(exchange(&session, Lane::Interactive, b"keys".to_vec()).await, b"keys");
+    let by_rule = Some((Carrier::Tcp, CarrierReason::Policy));
+    assert_eq!(known(&fabric, Lane::Interactive).last, by_rule, "a preference gives way");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,7 +101,8 @@ async fn a_rule_for_media_shapes_media_and_the_status_shows_it() {
         rules: vec![BandwidthRule { traffic, allowance }],
         ..OrganizationBandwidth::default()
     };
-    fabric.plan.bandwidth = Bandwidth { node: None, organizations: [(ORGANIZATION, said)].into() };
+    fabric.plan.bandwidth =
+        Bandwidth { organizations: [(ORGANIZATION, said)].into(), ..Bandwidth::default() };
     fabric.publish();
     let session = fabric.session().await;
     let _bulk = held(&session, Lane::Bulk).await;

@@ -22,7 +22,7 @@ pub(crate) fn capped(cap: &str) -> Bandwidth {
     let cap: Option<BitRate> = Some(cap.parse().unwrap());
     let granted = Allowance { cap, reserved: None };
     let said = OrganizationBandwidth { granted, ..Default::default() };
-    Bandwidth { node: None, organizations: [(ORGANIZATION, said)].into() }
+    Bandwidth { organizations: [(ORGANIZATION, said)].into(), ..Bandwidth::default() }
 }
 
 /// How long so many bytes take there and back.

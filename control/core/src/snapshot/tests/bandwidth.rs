@@ -1,6 +1,7 @@
 //! Who is told of bandwidth, and of whose.
 
 use rap_events::{
+    cluster::{Cluster, ClusterCommand},
     node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
     user::{User, UserCommand},
@@ -108,4 +109,27 @@ fn only_entries_are_told_of_carriers_and_again_when_nothing_is_said() {
         assert_eq!(section::<Bandwidth>(platform.state(), platform.relay), None);
         assert_eq!(version(&platform, platform.entry), platform.state().position());
     }
+}
+
+#[test]
+fn every_entry_is_told_what_the_platform_says_of_carriers_and_nobody_else_is() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let cluster = platform.state().cluster().id.unwrap();
+    let own = CarrierRules { media: Some(CarrierRule::Quic), ..CarrierRules::default() };
+    platform
+        .must::<Organization>(acme.id.uuid(), OrganizationCommand::RuleCarriers { carriers: own });
+    let before = [acme.egress, platform.relay].map(|node| version(&platform, node));
+    let ruled = CarrierRules { bulk: Some(CarrierRule::TcpOnly), ..CarrierRules::default() };
+    for carriers in [ruled, CarrierRules::default()] {
+        platform.must::<Cluster>(cluster.uuid(), ClusterCommand::RuleCarriers { carriers });
+        let told: Bandwidth = section(platform.state(), platform.entry).unwrap();
+        assert_eq!((told.carriers, told.organizations[&acme.id].carriers), (carriers, own));
+        assert_eq!(version(&platform, platform.entry), platform.state().position());
+        for node in [acme.egress, platform.relay] {
+            assert_eq!(section::<Bandwidth>(platform.state(), node), None);
+        }
+    }
+    let after = [acme.egress, platform.relay].map(|node| version(&platform, node));
+    assert_eq!(after, before, "they were not touched");
 }

@@ -21,6 +21,7 @@ use rap_events::{
 use rap_proto::{
     Digest, Duty, NodeId, NodeRole, OrganizationRole, Preference, ReplicaId, ResourceKind,
     SessionId, Timestamp, UserId,
+    carriers::{CarrierRule, CarrierRules},
     observation::{EndReason, Vantage},
     snapshot::{RoleScope, Target},
 };
@@ -35,7 +36,7 @@ use crate::{
 /// One random command: which, about whom, and how.
 type Step = (u8, u8, u8);
 
-const COMMANDS: u8 = 34;
+const COMMANDS: u8 = 35;
 
 struct History {
     platform: Platform,
@@ -99,6 +100,7 @@ impl History {
             }
             30..=32 => self.connections(step),
             33 => self.leaders(step),
+            34 => self.carriers(step),
             _ => self.perform_due(),
         }
     }
@@ -270,6 +272,20 @@ impl History {
             }
         };
         self.try_give::<VpnConnection>(tenant.connection.uuid(), command);
+    }
+
+    fn carriers(&mut self, (_, who, how): Step) {
+        let carriers = CarrierRules {
+            bulk: CarrierRule::ALL.get(usize::from(how) % 5).copied(),
+            ..CarrierRules::default()
+        };
+        if who % 3 == 2 {
+            let cluster = self.platform.cluster.uuid();
+            self.try_give::<Cluster>(cluster, ClusterCommand::RuleCarriers { carriers });
+        } else {
+            let id = self.tenant(who).id.uuid();
+            self.try_give::<Organization>(id, OrganizationCommand::RuleCarriers { carriers });
+        }
     }
 
     fn leaders(&mut self, (_, who, how): Step) {

@@ -6,7 +6,7 @@
 use rap_control_core::audit::Seen;
 use rap_proto::{
     Digest,
-    api::{EventId, Problem, ProblemCode},
+    api::{EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID},
 };
 
 use crate::{
@@ -18,11 +18,11 @@ use crate::{
 const BEHIND: &str = "this server shows what its database lost; repeat later, or elsewhere";
 
 /// What is no id, an id of another log, one from the future of this one, and one that is too far back
-/// get the same answer: begin anew.
+/// get the same answer, begin anew, each with a rule that says why.
 pub(super) async fn start(call: &Call) -> Result<Seen, Failure> {
     let Some(id) = &call.last_event_id else { return Ok(present(call)) };
     let Ok(id) = id.parse::<EventId>() else {
-        return Err(gone("last_event_id", "not an id of this stream"));
+        return Err(gone(UNREADABLE_EVENT_ID, "not an id of this stream"));
     };
     if id.cluster != call.app.custody.cluster {
         return Err(another_log());

@@ -35,6 +35,7 @@ fn policies() -> Vec<Bandwidth> {
     let two = |node| Bandwidth {
         node: Some(rate(node)),
         organizations: [(ACME, said(both, &nested)), (ZULU, said(reserved("100gbit"), &[]))].into(),
+        ..Bandwidth::default()
     };
     vec![
         Bandwidth::default(),

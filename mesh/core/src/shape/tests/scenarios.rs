@@ -102,6 +102,7 @@ fn reserves_and_organizations() -> Vec<Scenario> {
     let two = |acme, zulu| Bandwidth {
         node: Some(rate("8mbit")),
         organizations: [(ACME, said(acme)), (ZULU, said(zulu))].into(),
+        ..Bandwidth::default()
     };
     vec![
         Scenario {
