@@ -87,7 +87,7 @@ impl World {
     /// A replica that read the log in this turn holds nothing but what that says.
     pub(super) fn judge_follower(&mut self, index: usize) {
         let replica = &self.replicas[index];
-        if replica.control.is_halted() || !replica.way.is_open() {
+        if replica.control.is_halted() || !replica.way.tap.is_open() {
             return;
         }
         let Some((position, folded)) = replica.control.folded() else { return };

@@ -144,7 +144,7 @@ impl World {
             first.trace();
         }
         let replica = |index: usize| {
-            let way = Arc::new(Way::new(Arc::clone(&primary)));
+            let way = Arc::new(Way::to(&primary));
             let process = Process::new(index, Chance::new(seed, 200 + index as u64));
             Replica { process, control: first.replica(seed, index, &way), way }
         };
@@ -456,7 +456,7 @@ impl World {
         if asks && !answers {
             self.stage.coverage.fault("lost answer of the primary");
         }
-        self.replicas[index].way.set(asks, answers);
+        self.replicas[index].way.tap.set(asks, answers);
     }
 
     fn post(&mut self, from: Party, sent: Sent) {
