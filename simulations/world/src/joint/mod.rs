@@ -19,7 +19,10 @@ pub mod faults;
 pub mod host;
 pub mod judge;
 mod loss;
+mod post;
+mod setup;
 mod trouble;
+mod turns;
 pub mod way;
 pub mod world;
 
