@@ -41,6 +41,8 @@ pub enum Aim {
     Leadership,
     /// Whoever carries the connection is revoked, and little else goes wrong.
     Revocation,
+    /// What nodes saw of the log: it is lost at once, and they look again.
+    Log,
 }
 
 /// The faults of one run's first phase.
@@ -102,6 +104,7 @@ impl FaultMix {
         let aim = match chance.below(8) {
             0 => Aim::Leadership,
             1 => Aim::Revocation,
+            2 => Aim::Log,
             _ => Aim::Anything,
         };
         let mix = Self { aim, ..Self::draw(chance) };
@@ -111,6 +114,17 @@ impl FaultMix {
                 jumps: Jumps::Primary,
                 jump_every: chance.between(seconds(3), seconds(6)),
                 beats: false,
+                outage: None,
+                ..mix
+            },
+            Aim::Log => Self {
+                // A node that is started again looks at once.
+                faults: Faults {
+                    crash_every: Some(chance.between(seconds(4), seconds(9))),
+                    ..mix.faults
+                },
+                jumps: Jumps::Nobody,
+                unsynced: true,
                 outage: None,
                 ..mix
             },

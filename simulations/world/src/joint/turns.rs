@@ -63,6 +63,7 @@ impl World {
         if !process.works() {
             return;
         }
+        let looks = stage.checkers.leases.looks();
         let moment = process.time(stage.now());
         let mut turn = turn(stage, moment);
         what(node, &mut turn);
@@ -76,6 +77,9 @@ impl World {
             stage.arm(&mut process.armed, at, Event::NodeTimer(index));
         }
         sent.into_iter().for_each(|one| self.post(Party::Node(index), one));
+        if self.stage.checkers.leases.looks() > looks {
+            self.after_a_look();
+        }
         // Nothing else makes a node active, so this looks at every instant.
         self.judge_activity();
         self.stage.checkers.judge_leases();
