@@ -26,6 +26,13 @@ impl World {
     }
 
     pub(super) fn reach_replica(&mut self, index: usize, message: Message) {
+        // The question of a run that is over went with its connection.
+        if let Message::AskTree { node, call, .. } = &message
+            && let Some(place) = self.places.get(node)
+            && !self.hosts[*place].node.awaits_tree(*call)
+        {
+            return;
+        }
         if let Some(message) = self.replicas[index].process.receive(message) {
             self.replica_turn(index, |control, turn| control.handle(turn, message));
         }

@@ -51,6 +51,12 @@ impl SimNode {
         }
     }
 
+    /// Whether this is the last question that it asked about the log.
+    pub fn awaits_tree(&self, call: u64) -> bool {
+        let Phase::Working(agent) = &self.phase else { return false };
+        agent.watching.as_ref().is_some_and(|watching| watching.asking.awaits(call))
+    }
+
     pub(super) fn perform_witness(
         &mut self,
         turn: &mut Turn<'_>,
