@@ -104,7 +104,7 @@ impl FaultMix {
         let aim = match chance.below(8) {
             0 => Aim::Leadership,
             1 => Aim::Revocation,
-            2 => Aim::Log,
+            3 => Aim::Log,
             _ => Aim::Anything,
         };
         let mix = Self { aim, ..Self::draw(chance) };
