@@ -71,7 +71,7 @@ pub enum Input {
     Activated {
         generation: Generation,
     },
-    /// The driver did not start, or died.
+    /// The driver did not start, or died; or the floor was not written.
     Failed {
         generation: Generation,
     },

@@ -43,6 +43,8 @@ mutations! {
     TimelineIgnored = "timeline-ignored",
     /// A replica grants also without a beat.
     NotFrozen = "not-frozen",
+    /// A node that is shown another log than it saw begins anew by itself.
+    LogTrustedAnew = "log-trusted-anew",
     /// Control renews a holder that was revoked, and says nothing to it.
     RevokedHolderKept = "revoked-holder-kept",
     /// A node takes up a beat that it has not written down.

@@ -6,6 +6,10 @@
 //!
 //! INVARIANT: a generation is activated only above the floor that was found at the start, so
 //! that no run of the agent goes on with what another one held.
+//!
+//! INVARIANT: a generation is given back only when the floor that covers it is durable. A release may be
+//! under way for long, and a renewal that leaves after it may come before it: whoever took up again
+//! what it gave back would be active while control grants it to another node.
 
 use std::{collections::VecDeque, mem};
 
@@ -30,6 +34,8 @@ pub struct LeaseHolder {
     probe_at: Moment,
     /// A newer grant, which waits until the driver has stopped.
     next: Option<(Generation, LeaseClass)>,
+    /// Given up before it was acquired: given back when the floor that covers it is durable.
+    given_up: Option<Generation>,
     release: Option<Release>,
     overdue: bool,
     reported: Report,
@@ -60,6 +66,7 @@ impl LeaseHolder {
             renew_at: now,
             probe_at: now,
             next: None,
+            given_up: None,
             release: None,
             overdue: false,
             reported: Report::default(),
@@ -87,7 +94,7 @@ impl LeaseHolder {
 
     /// Whether nothing of the connection is left to be done here.
     pub fn is_idle(&self) -> bool {
-        self.phase == Phase::Standby && self.release.is_none()
+        self.phase == Phase::Standby && self.given_up.is_none() && self.release.is_none()
     }
 
     /// Whether what was taken before may still leave while the driver stops.
@@ -117,12 +124,13 @@ impl LeaseHolder {
     }
 
     fn offered(&mut self, now: Moment, generation: Generation, class: LeaseClass) {
-        let newest = self.phase.generation().max(self.next.map(|next| next.0));
+        let newest = self.phase.generation().max(self.next.map(|next| next.0)).max(self.given_up);
         if generation <= self.floor || newest.is_some_and(|newest| generation <= newest) {
             return;
         }
         if self.drain_by.is_some() {
-            self.give_back(now, generation);
+            self.given_up = Some(generation);
+            self.effects.push_back(Effect::PersistFloor { generation });
             return;
         }
         match self.phase {
@@ -140,6 +148,7 @@ impl LeaseHolder {
     fn begin(&mut self, now: Moment, generation: Generation, class: LeaseClass) {
         self.class = class;
         self.term.clear();
+        self.given_up = self.given_up.filter(|given_up| *given_up > generation);
         self.release = None;
         self.enter(now, Phase::Persisting { generation });
         self.effects.push_back(Effect::PersistFloor { generation });
@@ -147,6 +156,10 @@ impl LeaseHolder {
 
     fn persisted(&mut self, now: Moment, generation: Generation) {
         self.floor = self.floor.max(generation);
+        if self.given_up == Some(generation) {
+            self.given_up = None;
+            self.give_back(now, generation);
+        }
         if self.phase == (Phase::Persisting { generation }) {
             self.enter(now, Phase::Acquiring { generation });
             self.renew(now, generation);
@@ -202,7 +215,7 @@ impl LeaseHolder {
         }
     }
 
-    /// Gives up a lease for whose generation no driver runs.
+    /// Gives up a lease for whose generation no driver runs, and which the floor covers.
     fn give_back(&mut self, now: Moment, generation: Generation) {
         if self.release.is_some_and(|release| release.generation > generation) {
             return;
@@ -229,7 +242,11 @@ impl LeaseHolder {
     fn leave(&mut self, now: Moment, why: StopReason) {
         match self.phase {
             Phase::Standby | Phase::Stopping { .. } => {}
-            Phase::Persisting { generation } | Phase::Acquiring { generation } => {
+            Phase::Persisting { generation } => {
+                self.enter(now, Phase::Standby);
+                self.given_up = Some(generation);
+            }
+            Phase::Acquiring { generation } => {
                 self.term.clear();
                 self.enter(now, Phase::Standby);
                 self.give_back(now, generation);
@@ -296,6 +313,8 @@ impl Machine for LeaseHolder {
                 if self.phase.generation() == Some(generation) {
                     self.leave(now, StopReason::DriverFailed);
                 }
+                // It is not written down, and never given back: it runs out.
+                self.given_up = self.given_up.filter(|given_up| *given_up != generation);
             }
             Input::Deactivated { generation } => self.deactivated(now, generation),
             Input::Probed { ready } => self.ready = ready,

@@ -286,7 +286,52 @@ fn a_draining_node_is_asked_first_and_leaves_by_itself_when_it_is_not() {
     shell.feed(now, Input::Deactivated { generation: generation(1) });
     assert_eq!(shell.releases, [generation(1)]);
     shell.offer(now, 2);
+    shell.persist(now, 2);
     assert_eq!(shell.releases, [generation(1), generation(2)], "it takes nothing new");
+}
+
+#[test]
+fn what_a_draining_node_gave_back_it_does_not_take_up_again() {
+    let mut shell = Shell::new(0);
+    shell.feed(START, Input::Drain(true));
+    shell.offer(at(10), 1);
+    shell.offer(at(11), 1);
+    assert_eq!(shell.persisted, [generation(1)]);
+    assert!(shell.releases.is_empty(), "another run of the agent would know nothing of it");
+    assert!(!shell.holder.is_idle());
+    shell.persist(at(20), 1);
+    assert_eq!(shell.releases, [generation(1)]);
+    shell.feed(at(30), Input::Drain(false));
+    // The release is still under way, and the holder is told once more of its lease.
+    shell.offer(at(40), 1);
+    assert_eq!(shell.holder.phase(), Phase::Standby);
+    shell.wait(at(600));
+    assert_eq!(shell.releases, [generation(1), generation(1)], "nobody answered");
+    assert!(shell.renewals.is_empty());
+}
+
+#[test]
+fn what_is_asked_back_while_it_is_written_down_is_given_back_when_it_is() {
+    let mut shell = Shell::new(0);
+    shell.offer(START, 1);
+    shell.feed(at(10), Input::ReleaseAsked { generation: generation(1) });
+    assert!(shell.releases.is_empty());
+    shell.offer(at(20), 1);
+    assert_eq!((shell.holder.phase(), shell.persisted.len()), (Phase::Standby, 1));
+    shell.persist(at(30), 1);
+    assert_eq!(shell.releases, [generation(1)]);
+    shell.offer(at(40), 1);
+    assert!(shell.renewals.is_empty());
+    // Of a newer one nothing was said.
+    shell.offer(at(50), 2);
+    shell.persist(at(60), 2);
+    assert_eq!(shell.renewals.last().unwrap().1, generation(2));
+
+    let mut shell = Shell::new(0);
+    shell.offer(START, 1);
+    shell.feed(at(10), Input::Failed { generation: generation(1) });
+    assert!(shell.releases.is_empty(), "the disk refused it");
+    assert!(shell.holder.is_idle());
 }
 
 #[test]
@@ -340,7 +385,8 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     /// Whatever comes, and however late: what may be forwarded was granted by an answer whose
-    /// request left less than a lease's reliable life ago, under a durable generation.
+    /// request left less than a lease's reliable life ago, under a durable generation that was not
+    /// given back.
     #[test]
     fn nobody_is_active_at_or_after_the_deadline(
         steps in proptest::collection::vec((step(), 0u64..2_500), 1..120)
@@ -398,6 +444,7 @@ proptest! {
                 for number in 1..6 {
                     if shell.forwards(then, number) {
                         prop_assert!(durable.contains(&number));
+                        prop_assert!(!shell.releases.contains(&generation(number)));
                         prop_assert!(good.get(&number).is_some_and(|until| then < *until));
                     }
                 }

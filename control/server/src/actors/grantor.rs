@@ -113,7 +113,8 @@ struct Shell<'a> {
     rows: BTreeMap<VpnConnectionId, LeaseRow>,
     at: DatabaseTime,
     /// Why each connection's last command failed. It is said loudly when it is new, and not each
-    /// time that the command is given again.
+    /// time that the command is given again. The machine remembers which command it gave, and is not
+    /// told what came of it: the same one may fail for another reason.
     failed: RefCell<BTreeMap<VpnConnectionId, Problem>>,
 }
 

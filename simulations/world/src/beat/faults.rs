@@ -2,7 +2,20 @@
 
 use std::time::Duration;
 
-use crate::kit::{Chance, network::Conditions};
+use crate::kit::{
+    Chance,
+    faults::{Bounds, Faults, Lasts, Often, Worst},
+    network::Conditions,
+};
+
+const WORST: Worst = Worst { permille: 250, latency_ms: 250, slow_latency_secs: 8 };
+const BOUNDS: Bounds = Bounds {
+    cut: Often { permille: 600, secs: (4, 20) },
+    cut_lasts: Lasts { secs: (5, 40), longer: None },
+    crash: Often { permille: 600, secs: (3, 20) },
+    pause: Often { permille: 500, secs: (5, 25) },
+    pause_lasts: Lasts { secs: (5, 45), longer: None },
+};
 
 /// Whose calendar is set wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,15 +41,9 @@ pub enum Outage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultMix {
     pub conditions: Conditions,
-    pub cut_every: Option<Duration>,
-    pub cut_lasts: Duration,
-    pub crash_every: Option<Duration>,
+    pub faults: Faults,
     /// Whether replicas crash as well. Where the primary forgets they must not.
     pub replicas_crash: bool,
-    /// Of 1,000 crashes of a node, how many come in the middle of a write.
-    pub torn: u64,
-    pub pause_every: Option<Duration>,
-    pub pause_lasts: Duration,
     pub jumps: Jumps,
     pub jump_every: Duration,
     pub failover_every: Option<Duration>,
@@ -53,9 +60,8 @@ pub struct FaultMix {
 
 impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
-        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
+        let seconds = Duration::from_secs;
         let quiet = chance.happens(500);
-        let worst = if quiet { 1 } else { 250 };
         let jumps = match chance.below(4) {
             0 => Jumps::Database,
             1 => Jumps::Node,
@@ -69,22 +75,11 @@ impl FaultMix {
         };
         let kinds = [Outage::Primary, Outage::Majority, Outage::Node];
         let kind = chance.pick(&kinds).copied();
-        let often_slow = if chance.happens(300) { 400 } else { 50 };
+        let slowest = if chance.happens(300) { 400 } else { 50 };
         Self {
-            conditions: Conditions {
-                loss: chance.below(worst),
-                duplication: chance.below(worst),
-                latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 250 }))),
-                slow: chance.below(often_slow),
-                slow_latency: (ms(100), chance.between(seconds(1), seconds(8))),
-            },
-            cut_every: chance.sometimes(600, 4, 20),
-            cut_lasts: chance.between(seconds(5), seconds(40)),
-            crash_every: chance.sometimes(600, 3, 20),
+            conditions: Conditions::draw(chance, quiet, slowest, WORST),
+            faults: Faults::draw(chance, BOUNDS),
             replicas_crash: !unsynced,
-            torn: chance.below(1_000),
-            pause_every: chance.sometimes(500, 5, 25),
-            pause_lasts: chance.between(seconds(5), seconds(45)),
             jumps,
             jump_every: chance.between(seconds(4), seconds(20)),
             failover_every,

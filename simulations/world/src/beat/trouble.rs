@@ -29,9 +29,9 @@ impl Trouble {
 
     pub(super) fn every(self, mix: &FaultMix) -> Option<Duration> {
         match self {
-            Self::Cut => mix.cut_every,
-            Self::Crash => mix.crash_every,
-            Self::Pause => mix.pause_every,
+            Self::Cut => mix.faults.cut_every,
+            Self::Crash => mix.faults.crash_every,
+            Self::Pause => mix.faults.pause_every,
             Self::Jump => (mix.jumps != Jumps::Nobody).then_some(mix.jump_every),
             Self::Failover => mix.failover_every,
             Self::Restate => mix.restate_every,
@@ -125,7 +125,8 @@ impl World {
         };
         let way = self.stage.chance.below(3);
         self.stage.coverage.fault(if way == 0 { "partition" } else { "one-way partition" });
-        let lasts = self.stage.chance.between(Duration::from_millis(500), self.stage.mix.cut_lasts);
+        let lasts =
+            self.stage.chance.between(Duration::from_millis(500), self.stage.mix.faults.cut_lasts);
         let first = pairs[0];
         self.stage.note(format_args!("{first:?} is cut off for {lasts:?}, way {way}"));
         self.part(&pairs, way, lasts);
@@ -138,7 +139,7 @@ impl World {
             return;
         }
         let index = self.stage.any(self.nodes.len());
-        if self.stage.chance.happens(self.stage.mix.torn) {
+        if self.stage.chance.happens(self.stage.mix.faults.torn) {
             self.nodes[index].crash_in_a_write();
         } else if self.nodes[index].process.up {
             self.stage.coverage.fault("node crash");
@@ -156,8 +157,10 @@ impl World {
     }
 
     fn pause(&mut self) {
-        let lasts =
-            self.stage.chance.between(Duration::from_millis(200), self.stage.mix.pause_lasts);
+        let lasts = self
+            .stage
+            .chance
+            .between(Duration::from_millis(200), self.stage.mix.faults.pause_lasts);
         if self.stage.chance.happens(400) {
             let index = self.stage.any(REPLICAS);
             if self.replicas[index].process.works() {

@@ -15,7 +15,11 @@
 //! the shell asks is tested with real connections.
 
 pub mod checkers;
+mod choice;
+mod directory;
 pub mod faults;
+mod judge;
+mod machines;
 pub mod mutation;
 pub mod network;
 pub mod node;

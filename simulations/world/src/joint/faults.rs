@@ -3,8 +3,21 @@
 use std::time::Duration;
 
 use crate::{
-    kit::{Chance, network::Conditions},
+    kit::{
+        Chance,
+        faults::{Bounds, Faults, Lasts, Often, Worst},
+        network::Conditions,
+    },
     mutation::Mutation,
+};
+
+const WORST: Worst = Worst { permille: 150, latency_ms: 150, slow_latency_secs: 6 };
+const BOUNDS: Bounds = Bounds {
+    cut: Often { permille: 600, secs: (4, 30) },
+    cut_lasts: Lasts { secs: (2, 20), longer: None },
+    crash: Often { permille: 600, secs: (4, 30) },
+    pause: Often { permille: 600, secs: (4, 30) },
+    pause_lasts: Lasts { secs: (2, 20), longer: None },
 };
 
 /// Which clock may be wrong by more than its rate. One of two is survived, both are not.
@@ -28,6 +41,8 @@ pub enum Aim {
     Leadership,
     /// Whoever carries the connection is revoked, and little else goes wrong.
     Revocation,
+    /// What nodes saw of the log: it is lost at once, and they look again.
+    Log,
 }
 
 /// The faults of one run's first phase.
@@ -35,13 +50,7 @@ pub enum Aim {
 pub struct FaultMix {
     pub aim: Aim,
     pub conditions: Conditions,
-    pub cut_every: Option<Duration>,
-    pub cut_lasts: Duration,
-    pub crash_every: Option<Duration>,
-    /// Of 1,000 crashes of a node, how many come in the middle of a write.
-    pub torn: u64,
-    pub pause_every: Option<Duration>,
-    pub pause_lasts: Duration,
+    pub faults: Faults,
     pub jumps: Jumps,
     pub jump_every: Duration,
     pub failover_every: Option<Duration>,
@@ -63,7 +72,6 @@ impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
         let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
         let quiet = chance.happens(500);
-        let worst = if quiet { 1 } else { 150 };
         let slowest = if chance.happens(300) { 300 } else { 50 };
         let jumps = match chance.below(4) {
             0 => Jumps::Primary,
@@ -75,19 +83,8 @@ impl FaultMix {
         let beats = jumps != Jumps::Primary && chance.happens(600);
         Self {
             aim: Aim::Anything,
-            conditions: Conditions {
-                loss: chance.below(worst),
-                duplication: chance.below(worst),
-                latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 150 }))),
-                slow: chance.below(slowest),
-                slow_latency: (ms(100), chance.between(seconds(1), seconds(6))),
-            },
-            cut_every: chance.sometimes(600, 4, 30),
-            cut_lasts: chance.between(seconds(2), seconds(20)),
-            crash_every: chance.sometimes(600, 4, 30),
-            torn: chance.below(1_000),
-            pause_every: chance.sometimes(600, 4, 30),
-            pause_lasts: chance.between(seconds(2), seconds(20)),
+            conditions: Conditions::draw(chance, quiet, slowest, WORST),
+            faults: Faults::draw(chance, BOUNDS),
             jumps,
             jump_every: chance.between(seconds(3), seconds(15)),
             failover_every: chance.sometimes(if unsynced { 700 } else { 250 }, 10, 40),
@@ -107,6 +104,7 @@ impl FaultMix {
         let aim = match chance.below(8) {
             0 => Aim::Leadership,
             1 => Aim::Revocation,
+            3 => Aim::Log,
             _ => Aim::Anything,
         };
         let mix = Self { aim, ..Self::draw(chance) };
@@ -119,14 +117,26 @@ impl FaultMix {
                 outage: None,
                 ..mix
             },
-            Aim::Revocation => Self {
-                revocation: true,
-                cut_lasts: chance.between(seconds(1), seconds(3)),
-                pause_lasts: chance.between(seconds(1), seconds(3)),
-                unsynced: false,
+            Aim::Log => Self {
+                // A node that is started again looks at once.
+                faults: Faults {
+                    crash_every: Some(chance.between(seconds(4), seconds(9))),
+                    ..mix.faults
+                },
+                jumps: Jumps::Nobody,
+                unsynced: true,
                 outage: None,
-                ..mix.undisturbed(planted)
+                ..mix
             },
+            Aim::Revocation => {
+                let mix = mix.undisturbed(planted);
+                let faults = Faults {
+                    cut_lasts: chance.between(seconds(1), seconds(3)),
+                    pause_lasts: chance.between(seconds(1), seconds(3)),
+                    ..mix.faults
+                };
+                Self { revocation: true, faults, unsynced: false, outage: None, ..mix }
+            }
         }
     }
 
@@ -136,7 +146,8 @@ impl FaultMix {
         if planted != Some(Mutation::RevokedHolderKept) {
             return self;
         }
-        Self { crash_every: None, jumps: Jumps::Nobody, ..self }
+        let faults = Faults { crash_every: None, ..self.faults };
+        Self { faults, jumps: Jumps::Nobody, ..self }
     }
 
     /// The second phase: everything works.

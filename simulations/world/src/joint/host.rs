@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{control::Control, kit::process::Process, message::Message, node::SimNode};
 
-use super::way::Way;
+use super::way::Reached;
 
 /// A host with its agent.
 pub struct Host {
@@ -18,5 +18,5 @@ pub struct Host {
 pub struct Replica {
     pub process: Process<Message>,
     pub control: Control,
-    pub way: Arc<Way>,
+    pub way: Arc<Reached>,
 }

@@ -87,7 +87,7 @@ impl World {
     /// A replica that read the log in this turn holds nothing but what that says.
     pub(super) fn judge_follower(&mut self, index: usize) {
         let replica = &self.replicas[index];
-        if replica.control.is_halted() || !replica.way.is_open() {
+        if replica.control.is_halted() || !replica.way.tap.is_open() {
             return;
         }
         let Some((position, folded)) = replica.control.folded() else { return };
@@ -133,7 +133,8 @@ impl World {
     /// Whoever was revoked is renewed no more as soon as the replicas have heard of it.
     pub(super) fn judge_revoked(&mut self) {
         let now = self.stage.now();
-        let longest = self.stage.drawn.pause_lasts + self.stage.drawn.cut_lasts + SETTLES;
+        let longest =
+            self.stage.drawn.faults.pause_lasts + self.stage.drawn.faults.cut_lasts + SETTLES;
         let holders = self.holders();
         let late = |(node, at): &(&usize, &Moment)| {
             holders.iter().any(|(holder, _)| holder == *node) && now.since(**at) > longest

@@ -11,7 +11,10 @@ use rap_proto::{Moment, NodeId};
 
 use crate::kit::World as _;
 
-use super::world::{Event, World};
+use super::{
+    faults::Aim,
+    world::{Event, World},
+};
 
 /// How far back a standby is, at most.
 const KEPT: Duration = Duration::from_secs(6);
@@ -54,6 +57,19 @@ impl World {
             let (least, greatest) = (Duration::from_millis(5), Duration::from_millis(1_500));
             let soon = self.stage.chance.between(least, greatest);
             self.stage.after(soon, Event::Failover(soon + Duration::from_millis(1)));
+        }
+    }
+
+    /// A node saw the log. Where that is what the run is about, what it saw is lost before it looks
+    /// again.
+    pub(super) fn after_a_look(&mut self) {
+        let aimed = self.stage.mix.aim == Aim::Log && self.stage.failing;
+        if aimed && self.stage.chance.happens(500) {
+            let (least, greatest) = (Duration::from_millis(5), Duration::from_millis(900));
+            let soon = self.stage.chance.between(least, greatest);
+            // What it saw was stored some time before.
+            let lost = self.stage.chance.between(soon + greatest, KEPT);
+            self.stage.after(soon, Event::Failover(lost));
         }
     }
 

@@ -10,6 +10,9 @@
 //! revoked. What must hold is what the other scenarios ask of their parts, and what only their meeting
 //! can break: which channel passes under which lease, and what is left when a log went back.
 //!
+//! Some runs are aimed at what a chance of its own hardly ever brings together: who leads, a holder that is
+//! revoked, what nodes saw of a log that then lost it.
+//!
 //! A loss is refused as in the field: replicas that read more halt and are started again, nodes that
 //! saw more take nothing any more, and no lease is granted that may have been granted before. In the
 //! second phase somebody accepts it, as `docs/operations.md` says. What the model leaves out: hosts
@@ -19,7 +22,10 @@ pub mod faults;
 pub mod host;
 pub mod judge;
 mod loss;
+mod post;
+mod setup;
 mod trouble;
+mod turns;
 pub mod way;
 pub mod world;
 

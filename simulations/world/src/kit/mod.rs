@@ -3,12 +3,13 @@
 //! A scenario is a [`World`]: events, what happens at each, and its phases. It keeps its time, its
 //! chance, its faults and its trace on a [`Stage`]; [`run()`] takes it from a seed to a [`Report`],
 //! and [`search()`] does so with many seeds. Scenarios with replicas of control over one primary
-//! also share their [`network`], their clocks and the [`process`] of a replica.
+//! also share their [`network`], most of their [`faults`], their clocks and the [`process`] of a replica.
 
 pub mod chance;
 pub mod clock;
 pub mod coverage;
 pub mod election;
+pub mod faults;
 pub mod keys;
 pub mod mutation;
 pub mod network;

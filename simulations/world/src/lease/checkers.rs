@@ -32,6 +32,7 @@ pub struct Checkers {
     shown: BTreeMap<Digest, Vec<Digest>>,
     /// The log that each node saw last.
     witnessed: BTreeMap<usize, Vec<Digest>>,
+    looks: u64,
     pub verdict: Verdict,
 }
 
@@ -143,8 +144,14 @@ impl Checkers {
         self.shown.entry(root).or_insert_with(|| log.to_vec());
     }
 
+    /// How often a node said that it saw a log.
+    pub fn looks(&self) -> u64 {
+        self.looks
+    }
+
     /// A node says that it saw the log of this root.
     pub fn witnessed(&mut self, node: usize, root: &Digest) {
+        self.looks += 1;
         let Some(log) = self.shown.get(root).cloned() else {
             self.verdict.violated(LOG_GROWS, format!("node {node} saw a log that nobody showed"));
             return;

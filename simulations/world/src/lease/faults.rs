@@ -2,7 +2,22 @@
 
 use std::time::Duration;
 
-use crate::kit::{Chance, network::Conditions};
+use crate::kit::{
+    Chance,
+    faults::{Bounds, Faults, Lasts, Often, Worst},
+    network::Conditions,
+};
+
+const WORST: Worst = Worst { permille: 250, latency_ms: 150, slow_latency_secs: 6 };
+/// Sometimes longer than even a steady lease lives.
+const LONGER: Option<(u64, (u64, u64))> = Some((300, (60, 100)));
+const BOUNDS: Bounds = Bounds {
+    cut: Often { permille: 600, secs: (4, 30) },
+    cut_lasts: Lasts { secs: (5, 20), longer: LONGER },
+    crash: Often { permille: 600, secs: (4, 40) },
+    pause: Often { permille: 600, secs: (4, 30) },
+    pause_lasts: Lasts { secs: (3, 15), longer: LONGER },
+};
 
 /// Which clock may be wrong by more than its rate. One of two is survived, both are not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,13 +34,7 @@ pub enum Jumps {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FaultMix {
     pub conditions: Conditions,
-    pub cut_every: Option<Duration>,
-    pub cut_lasts: Duration,
-    pub crash_every: Option<Duration>,
-    /// Of 1,000 crashes of a node, how many come in the middle of a write.
-    pub torn: u64,
-    pub pause_every: Option<Duration>,
-    pub pause_lasts: Duration,
+    pub faults: Faults,
     /// Every holder's clock is as slow as it may be, and the others are as fast.
     pub worst_clocks: bool,
     pub jumps: Jumps,
@@ -51,15 +60,7 @@ impl FaultMix {
     pub fn draw(chance: &mut Chance) -> Self {
         let seconds = Duration::from_secs;
         let quiet = chance.happens(500);
-        let worst = if quiet { 1 } else { 250 };
-        let ms = Duration::from_millis;
         let slowest = if chance.happens(300) { 500 } else { 50 };
-        // Sometimes longer than even a steady lease lives.
-        let longest = |chance: &mut Chance, usual| {
-            let (least, greatest) =
-                if chance.happens(300) { (60, 100) } else { (usual / 4, usual) };
-            chance.between(seconds(least), seconds(greatest))
-        };
         let jumps = match chance.below(4) {
             0 => Jumps::Database,
             1 => Jumps::Replica,
@@ -68,19 +69,8 @@ impl FaultMix {
         // A grantor whose clock jumps relies on the database, which must then not forget.
         let unsynced = if jumps != Jumps::Replica && chance.happens(300) { 500 } else { 0 };
         Self {
-            conditions: Conditions {
-                loss: chance.below(worst),
-                duplication: chance.below(worst),
-                latency: (ms(1), chance.between(ms(2), ms(if quiet { 30 } else { 150 }))),
-                slow: chance.below(slowest),
-                slow_latency: (ms(100), chance.between(seconds(1), seconds(6))),
-            },
-            cut_every: chance.sometimes(600, 4, 30),
-            cut_lasts: longest(chance, 20),
-            crash_every: chance.sometimes(600, 4, 40),
-            torn: chance.below(1_000),
-            pause_every: chance.sometimes(600, 4, 30),
-            pause_lasts: longest(chance, 15),
+            conditions: Conditions::draw(chance, quiet, slowest, WORST),
+            faults: Faults::draw(chance, BOUNDS),
             worst_clocks: chance.happens(300),
             jumps,
             jump_every: chance.between(seconds(3), seconds(15)),

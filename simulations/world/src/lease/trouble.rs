@@ -39,9 +39,9 @@ impl Trouble {
 
     pub(super) fn every(self, mix: &FaultMix) -> Option<Duration> {
         match self {
-            Self::Cut => mix.cut_every,
-            Self::Crash => mix.crash_every,
-            Self::Pause => mix.pause_every,
+            Self::Cut => mix.faults.cut_every,
+            Self::Crash => mix.faults.crash_every,
+            Self::Pause => mix.faults.pause_every,
             Self::Jump => (mix.jumps != Jumps::Nobody).then_some(mix.jump_every),
             Self::Failover => mix.failover_every,
             Self::Change => mix.change_every,
@@ -105,7 +105,8 @@ impl World {
         };
         let way = self.stage.chance.below(3);
         self.stage.coverage.fault(if way == 0 { "partition" } else { "one-way partition" });
-        let lasts = self.stage.chance.between(Duration::from_millis(500), self.stage.mix.cut_lasts);
+        let lasts =
+            self.stage.chance.between(Duration::from_millis(500), self.stage.mix.faults.cut_lasts);
         let first = pairs[0];
         self.stage.note(format_args!("{first:?} and more are cut off, way {way}"));
         // A way that is cut is often congested before, the other way round.
@@ -137,7 +138,7 @@ impl World {
             return;
         }
         let index = self.any_node();
-        if self.stage.chance.happens(self.stage.mix.torn) {
+        if self.stage.chance.happens(self.stage.mix.faults.torn) {
             self.nodes[index].crash_in_a_write();
         } else if self.nodes[index].process.up {
             self.stage.coverage.fault("node crash");
@@ -154,8 +155,10 @@ impl World {
     }
 
     fn pause(&mut self) {
-        let lasts =
-            self.stage.chance.between(Duration::from_millis(200), self.stage.mix.pause_lasts);
+        let lasts = self
+            .stage
+            .chance
+            .between(Duration::from_millis(200), self.stage.mix.faults.pause_lasts);
         if self.stage.chance.happens(250) {
             let index = self.any_replica();
             if self.replicas[index].process.up {

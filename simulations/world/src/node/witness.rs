@@ -13,23 +13,25 @@ use rap_proto::{
 use rap_tlog::WitnessKey;
 
 use super::{Phase, PowerCut, SimNode, asking::Asking};
-use crate::{cast, message::Message, network::Party, turn::Turn};
+use crate::{cast, message::Message, mutation::Mutation, network::Party, turn::Turn};
 
 pub(super) struct Watching {
     pub(super) asking: Asking<Witness>,
+    /// Whose machine it is, and which keys it believes.
+    of: (NodeId, Vec<PublicKey>),
 }
 
 impl Watching {
     pub(super) fn load(
         disk: &SimDisk,
-        (id, control_keys): (NodeId, Vec<PublicKey>),
+        of: (NodeId, Vec<PublicKey>),
         now: Moment,
         seed: u64,
     ) -> Self {
         let kept = disk.read(StateFile::TreeHead).expect("it is small");
         let kept = kept.map(|bytes| record::decode::<Witnessed>(&bytes));
         let kept = kept.transpose().expect("a tree head is replaced whole");
-        Self { asking: Asking::new(machine(id, &control_keys, kept, now, seed), seed) }
+        Self { asking: Asking::new(machine(&of, kept, now, seed), seed), of }
     }
 
     pub(super) fn answered(&mut self, (now, at): (Moment, Timestamp), call: u64, reply: TreeReply) {
@@ -47,6 +49,12 @@ impl SimNode {
         for file in [StateFile::TreeHead, StateFile::Beat] {
             self.disk.remove(file).expect("the power is on");
         }
+    }
+
+    /// Whether this is the last question that it asked about the log.
+    pub fn awaits_tree(&self, call: u64) -> bool {
+        let Phase::Working(agent) = &self.phase else { return false };
+        agent.watching.as_ref().is_some_and(|watching| watching.asking.awaits(call))
     }
 
     pub(super) fn perform_witness(
@@ -77,6 +85,10 @@ impl SimNode {
                 turn.note(format_args!("{host} saw {known} events and refuses {size}: {code}"));
                 self.observe(turn, Observation::LogRefused { size, known, code });
             }
+            Effect::Suspend(_) if turn.planted(Mutation::LogTrustedAnew) => {
+                self.disk.remove(StateFile::TreeHead).map_err(|_| PowerCut)?;
+                watching.asking.machine = machine(&watching.of, None, turn.moment, 1);
+            }
             Effect::Suspend(_) => {
                 turn.note(format_args!("{} takes nothing any more", self.host.name));
                 agent.store.handle_input(turn.moment, snapshot::Input::LogRefused { at });
@@ -88,15 +100,14 @@ impl SimNode {
 }
 
 fn machine(
-    id: NodeId,
-    control_keys: &[PublicKey],
+    (id, control_keys): &(NodeId, Vec<PublicKey>),
     kept: Option<Witnessed>,
     now: Moment,
     seed: u64,
 ) -> Witness {
-    let key = WitnessKey::derive(id, b"a node of the simulation");
+    let key = WitnessKey::derive(*id, b"a node of the simulation");
     let mut machine = Witness::new(cast::CLUSTER, key, seed);
-    machine.handle_input(now, Input::ControlKeys(control_keys.to_vec()));
+    machine.handle_input(now, Input::ControlKeys(control_keys.clone()));
     machine.handle_input(now, Input::Restore(kept));
     machine
 }

@@ -10,7 +10,7 @@ use rap_simulations::{
         run,
     },
     kit::search,
-    lease::checkers::{GENERATION_RISES, SINGLE_ACTIVE},
+    lease::checkers::{GENERATION_RISES, LOG_GROWS, SINGLE_ACTIVE},
     world::TOTALS,
 };
 
@@ -47,6 +47,7 @@ fn every_invariant_holds_where_all_parts_meet() {
         "failover",
         "unsynced failover",
         "a minority reaches the primary",
+        "log refused",
     ]);
     coverage.expect("replicas", &["halts", "frozen"]);
     coverage.expect("beats", &["hold", "unheard to healthy", "healthy to degraded"]);
@@ -106,6 +107,11 @@ fn a_leader_without_a_guard_is_found() {
 #[test]
 fn a_replica_that_does_not_notice_a_loss_is_found() {
     check(Mutation::LossNotNoticed, &[FOLLOWS]);
+}
+
+#[test]
+fn a_node_that_begins_anew_with_another_log_is_found() {
+    check(Mutation::LogTrustedAnew, &[LOG_GROWS]);
 }
 
 #[test]

@@ -1,0 +1,66 @@
+//! By which relays entries lead, and what control hears and shows.
+
+use std::time::Duration;
+
+use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
+use rap_proto::{Moment, NodeRole};
+
+use super::{
+    VIEWS,
+    network::Host,
+    world::{Event, World},
+};
+
+pub(super) const CHOOSE_EVERY: Duration = Duration::from_secs(7);
+/// How often nodes say to control that they live.
+pub(super) const REPORT_EVERY: Duration = Duration::from_secs(10);
+/// Of a large fleet only so many entries choose at once, others the next time.
+const MAX_CHOOSING: usize = 64;
+
+impl World {
+    pub(super) fn choose(&mut self) {
+        let now = self.stage.now();
+        let entries = self.with_role(NodeRole::EntryNode);
+        let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
+        self.chosen += entries.len().min(MAX_CHOOSING);
+        for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
+            if let Some(relay) = self.chosen_by(index, now) {
+                self.stage.checkers.leads_through(index, relay);
+                if let Some(before) = self.led.insert(index, relay) {
+                    self.network.hosts[before].carries -= 1;
+                }
+                self.network.hosts[relay].carries += 1;
+            }
+        }
+        self.stage.after(CHOOSE_EVERY, Event::Choose);
+    }
+
+    /// What a host says of itself: of all entries, how many lead through it. One that swallows says that
+    /// it is idle.
+    pub(super) fn said_by(&self, index: usize) -> Said {
+        let Host { carries, swallows, .. } = &self.network.hosts[index];
+        let taken =
+            if *swallows { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
+        let load = u16::try_from(taken).unwrap_or(GREATEST) / STEP * STEP;
+        Said { load, bandwidth_kbps: u32::MAX }
+    }
+
+    /// The relay by which an entry would reach one of the egresses that it knows.
+    pub(super) fn chosen_by(&mut self, index: usize, now: Moment) -> Option<usize> {
+        let named = self.stage.checkers.named(index).iter();
+        let target = named.copied().find(|it| self.nodes[*it].role == NodeRole::StreamWorker)?;
+        self.nodes[index].choose(now, target)
+    }
+
+    pub(super) fn report(&mut self) {
+        let now = self.stage.now();
+        for index in self.known.iter().copied().filter(|index| self.nodes[*index].is_up()) {
+            self.shown.hears(now, index);
+            self.stage.checkers.heard(now, index);
+        }
+        let view = self.shown.view(now);
+        self.stage.coverage.count(VIEWS, view.clone());
+        self.stage.checkers.shown(now, &view);
+        self.stage.after(REPORT_EVERY, Event::Report);
+    }
+}

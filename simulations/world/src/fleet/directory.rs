@@ -1,0 +1,91 @@
+//! Who is there in which role, and whom each node is told of.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rap_mesh_core::View;
+use rap_proto::NodeRole;
+
+use crate::kit::Chance;
+
+use super::{
+    mutation::Mutation,
+    node::index_of,
+    organization::MAX_OF_A_ROLE,
+    snapshot::{self, Told},
+    world::World,
+};
+
+/// The most others of one role that a node is told of.
+const MAX_TOLD: usize = 24;
+
+impl World {
+    pub(super) fn tell(&mut self, index: usize) {
+        if self.nodes[index].is_up() {
+            let now = self.stage.now();
+            let view = self.view(index);
+            self.stage.checkers.told(index, named(&view));
+            self.nodes[index].take(now, view);
+            self.settle(index, true);
+        }
+    }
+
+    pub(super) fn view(&self, index: usize) -> Arc<View> {
+        let told = |index: usize| Told {
+            index,
+            role: self.nodes[index].role,
+            region: self.network.hosts[index].region,
+        };
+        let known = self.told[index].iter().filter(|other| !self.withdrawn.contains(other));
+        let mistaken = self.nodes[index].planted(Mutation::RoleNotChecked);
+        let peers = known.map(|other| match told(*other) {
+            peer if mistaken => Told { role: NodeRole::RelayNode, ..peer },
+            peer => peer,
+        });
+        snapshot::view(told(index), self.version, peers)
+    }
+
+    pub(super) fn with_role(&self, role: NodeRole) -> Vec<usize> {
+        self.nodes.iter().filter(|node| node.role == role).map(|node| node.index).collect()
+    }
+}
+
+pub(super) fn named(view: &View) -> BTreeSet<usize> {
+    view.peers().map(|peer| index_of(peer.node)).collect()
+}
+
+/// A tenth relays and a quarter workers, at least three of each; the others are entries.
+pub(super) fn cast(nodes: usize) -> Vec<NodeRole> {
+    let (relays, workers) = ((nodes / 10).max(3), (nodes / 4).max(3));
+    let role = |index| match index {
+        index if index < relays => NodeRole::RelayNode,
+        index if index < relays + workers => NodeRole::StreamWorker,
+        _ => NodeRole::EntryNode,
+    };
+    (0..nodes.max(10)).map(role).collect()
+}
+
+/// The nodes of a role that control is asked about.
+pub(super) fn first_of(cast: &[NodeRole], role: NodeRole) -> Vec<usize> {
+    (0..cast.len()).filter(|index| cast[*index] == role).take(MAX_OF_A_ROLE).collect()
+}
+
+/// Whom a node may know: those that its role speaks with, and never all of a large fleet.
+pub(super) fn told(index: usize, cast: &[NodeRole], chance: &mut Chance) -> Vec<usize> {
+    let roles: &[NodeRole] = match cast[index] {
+        NodeRole::RelayNode => &[NodeRole::EntryNode, NodeRole::StreamWorker],
+        NodeRole::EntryNode => &[NodeRole::RelayNode, NodeRole::StreamWorker],
+        _ => &[NodeRole::EntryNode],
+    };
+    let mut told = Vec::new();
+    for role in roles {
+        let mut of_role: Vec<usize> =
+            (0..cast.len()).filter(|other| cast[*other] == *role && *other != index).collect();
+        while of_role.len() > MAX_TOLD {
+            let places = of_role.len() as u64;
+            of_role.swap_remove(usize::try_from(chance.below(places)).unwrap_or(0));
+        }
+        told.extend(of_role);
+    }
+    told.sort_unstable();
+    told
+}
