@@ -6,16 +6,13 @@ use std::{
 
 use proptest::prelude::*;
 use rap_proto::{
-    ClusterId, Digest, NodeRole, Preference,
-    bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
+    ClusterId, NodeRole, Preference,
+    snapshot::{Peer, Place, Places, RoleScope},
 };
 
 use super::*;
 use crate::{
-    Sections,
+    many_relays::{self, forwarding},
     score::{Constraint, Finding},
 };
 
@@ -49,39 +46,9 @@ fn assigned(
     places: Places,
     roles: impl Fn(u128) -> Vec<RoleScope>,
 ) -> View {
-    let at = Timestamp::from_unix_millis(1_000);
-    let manifest = Manifest {
-        cluster: ClusterId::from_u128(1),
-        node: NodeId::from_u128(1),
-        authority_epoch: 1,
-        version: 1,
-        issued_at: at,
-        expires_at: at,
-        stale_policy: StalePolicy::KeepSessions,
-        sections: BTreeMap::new(),
-    };
-    let peer = |number| Peer {
-        node: relay(number),
-        key: Digest::of(&number.to_be_bytes()),
-        roles: roles(number),
-        addresses: Vec::new(),
-    };
-    let assignment = Assignment {
-        name: "entry".parse().unwrap(),
-        draining: false,
-        roles: Vec::new(),
-        pools: BTreeSet::new(),
-    };
-    let trust = Trust {
-        authorities: Vec::new(),
-        control_keys: Vec::new(),
-        denied_nodes: denied.iter().copied().collect(),
-        denied_sessions: BTreeSet::new(),
-    };
-    let peers = Peers { peers: (0..relays).map(peer).collect() };
-    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
-    View::new(&manifest, sections)
+    let peer = |number| Peer { roles: roles(number), ..forwarding(relay(number), None) };
+    let (peers, denied) = ((0..relays).map(peer).collect(), denied.iter().copied().collect());
+    many_relays::view_of(peers, denied, places)
 }
 
 pub(in crate::score) fn known(
@@ -90,20 +57,12 @@ pub(in crate::score) fn known(
     rtt_us: u32,
     reliability: u16,
 ) -> (NodeId, Candidate<'static>) {
+    let measured =
+        Measured { rtt_us: Some(rtt_us), reliability: Some(reliability), ..Measured::default() };
     let candidate = Candidate {
-        node: relay(number),
         cluster: view.cluster,
-        identity: Identity::Proven,
         certificate_until: Some(Timestamp::from_unix_millis(5_000)),
-        roles: Vec::new().into(),
-        authority_epoch: 1,
-        region: None,
-        preference: Preference::Neutral,
-        measured: Measured {
-            rtt_us: Some(rtt_us),
-            reliability: Some(reliability),
-            ..Measured::default()
-        },
+        ..many_relays::known(relay(number), measured)
     };
     (relay(number), candidate)
 }
