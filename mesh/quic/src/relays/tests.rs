@@ -73,3 +73,22 @@ fn what_is_measured_while_a_lane_looks_is_told_to_it() {
     look(&orders, &view, &mut lane, 8);
     assert!(!is_told(&lane));
 }
+
+/// Whoever has one lock here and waits for another would stop everybody.
+#[test]
+fn ways_are_given_while_measurements_are_compared_and_while_lanes_are_told() {
+    let (orders, view) = (RelayOrders::default(), view());
+    orders.know(known(|_| 20_000), NOW);
+    let mut lane = orders.listen();
+    look(&orders, &view, &mut lane, 8);
+    let (learning, listeners) = (locked(&orders.learning), locked(&orders.listeners));
+    let asked = std::thread::scope(|threads| {
+        let (says, said) = std::sync::mpsc::channel();
+        let (orders, view) = (&orders, &view);
+        threads.spawn(move || says.send(orders.ways(view, Use::New, KEY, NOW).len()));
+        let asked = said.recv_timeout(std::time::Duration::from_secs(5));
+        drop((learning, listeners));
+        asked
+    });
+    assert!(asked.is_ok_and(|ways| ways > 0));
+}

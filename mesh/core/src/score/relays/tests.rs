@@ -2,6 +2,7 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use proptest::prelude::*;
@@ -13,7 +14,7 @@ use rap_proto::{
 use super::*;
 use crate::{
     many_relays::{self, forwarding},
-    score::{Constraint, Finding},
+    score::{Constraint, Finding, Learned},
 };
 
 pub(in crate::score) const ACME: OrganizationId = OrganizationId::from_u128(1);
@@ -295,6 +296,21 @@ fn ordered_plainly(mut all: Vec<Ranked>, own: NodeId, target: NodeId) -> Vec<Ran
     all
 }
 
+#[test]
+fn of_more_relays_than_are_looked_at_none_is_added_when_it_is_measured() {
+    let more = MAX_CANDIDATES as u128 + 3;
+    let (view, policy) = (view_of(more, &[]), Policy::default());
+    let nobody = Known::default();
+    let mut scores = question(&view, &nobody, &policy).scores();
+    let measured = [5, more - 4, more - 3, more - 1].map(|number| known(&view, number, 10, 1_000));
+    let Learned { known, changed } = nobody.learn(measured.into_iter().collect()).unwrap();
+    let question = question(&view, &known, &policy);
+    let rescored = question.rescore(&mut scores, &changed);
+    let looked_at: Vec<NodeId> = rescored.after.keys().copied().collect();
+    assert_eq!(looked_at, [relay(5), relay(more - 4)]);
+    assert_eq!(scores.relays, question.scores().relays);
+}
+
 proptest! {
     #[test]
     fn scores_are_what_each_relay_by_itself_comes_to(
@@ -311,12 +327,14 @@ proptest! {
         if isolated {
             view.authority = Authority::Isolated { since: Timestamp::default() };
         }
-        let (mut known, policy) = (known_of(before), Policy::default());
+        let (known, policy) = (known_of(before), Policy::default());
         let purpose = if running { Use::Running } else { Use::New };
         let mut scores =
             RelayQuestion { class, purpose, ..question(&view, &known, &policy) }.scores();
         let before = scores.clone();
-        let changed = known.learn(after.into_iter().collect());
+        let learned = known.learn(after.into_iter().collect());
+        let same = || Learned { known: Arc::new(known.clone()), changed: BTreeSet::new() };
+        let Learned { known, changed } = learned.unwrap_or_else(same);
         let question = RelayQuestion { class, purpose, ..question(&view, &known, &policy) };
         let rescored = question.rescore(&mut scores, &changed);
         let of_changed = |scores: &Scores| {
