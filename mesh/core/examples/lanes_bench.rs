@@ -4,31 +4,25 @@
 //! Prints lines of `figure<TAB>value<TAB>unit`. Build it optimised; without, the numbers say nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rap_mesh_core::{
-    Sections, View,
+    View,
     lane_path::{Input, LanePath, Worth, keeping},
+    many_relays::{known_by_rtt, relay, view},
     paths::{self, PathBook},
     score::{
-        Candidate, ChannelClass, Decisions, Identity, Measured,
+        Candidate, ChannelClass, Decisions,
         decisions::Asked,
         relays::Use,
         renewals::{Interest, Interests, Pace},
     },
 };
-use rap_proto::{
-    ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
-    bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
-};
+use rap_proto::{Moment, NodeId, OrganizationId, Timestamp};
 
-const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const NOW: Timestamp = Timestamp::from_unix_millis(1);
 const LANES: u64 = 2_000;
 const ORGANIZATIONS: u64 = 10;
@@ -71,7 +65,7 @@ impl Entry {
     fn new(relays: u128, everybody: bool) -> Self {
         let mut entry = Self {
             view: Arc::new(view(relays)),
-            known: (0..relays).map(|number| (relay(number), known(number, 20_000))).collect(),
+            known: (0..relays).map(|number| known_of(number, 20_000)).collect(),
             decisions: Decisions::default(),
             interests: Interests::default(),
             lanes: BTreeMap::new(),
@@ -126,7 +120,7 @@ impl Entry {
     fn measure(&mut self, number: u128, now: Moment) {
         self.chance = self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let rtt_us = 16_000 + u32::try_from((self.chance >> 33) % 8_000).expect("small");
-        self.known.insert(relay(number), known(number, rtt_us));
+        self.known.extend([known_of(number, rtt_us)]);
         self.decisions.know(self.known.clone());
         let changes = self.decisions.follow(NOW);
         if self.everybody {
@@ -162,56 +156,6 @@ impl Entry {
     }
 }
 
-fn relay(number: u128) -> NodeId {
-    NodeId::from_u128(100_000 + number)
-}
-
-fn view(relays: u128) -> View {
-    let manifest = Manifest {
-        cluster: CLUSTER,
-        node: NodeId::from_u128(1),
-        authority_epoch: 1,
-        version: 1,
-        issued_at: NOW,
-        expires_at: NOW,
-        stale_policy: StalePolicy::KeepSessions,
-        sections: BTreeMap::new(),
-    };
-    let peer = |number: u128| Peer {
-        node: relay(number),
-        key: Digest::of(&number.to_be_bytes()),
-        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
-        addresses: Vec::new(),
-    };
-    let assignment = Assignment {
-        name: "entry".parse().expect("a name"),
-        draining: false,
-        roles: Vec::new(),
-        pools: BTreeSet::new(),
-    };
-    let trust = Trust {
-        authorities: Vec::new(),
-        control_keys: Vec::new(),
-        denied_nodes: BTreeSet::new(),
-        denied_sessions: BTreeSet::new(),
-    };
-    let peers = Peers { peers: (0..relays).map(peer).collect() };
-    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    let places = Places::default();
-    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
-    View::new(&manifest, sections)
-}
-
-fn known(number: u128, rtt_us: u32) -> Candidate<'static> {
-    Candidate {
-        node: relay(number),
-        cluster: CLUSTER,
-        identity: Identity::Proven,
-        certificate_until: None,
-        roles: Vec::new().into(),
-        authority_epoch: 1,
-        region: None,
-        preference: Preference::Neutral,
-        measured: Measured { rtt_us: Some(rtt_us), ..Measured::default() },
-    }
+fn known_of(number: u128, rtt_us: u32) -> (NodeId, Candidate<'static>) {
+    (relay(number), known_by_rtt(relay(number), rtt_us))
 }

@@ -4,24 +4,19 @@
 //! Prints lines of `figure<TAB>value<TAB>unit`. Build it optimised; without, the numbers say nothing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     hint::black_box,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rap_mesh_core::{
-    Sections, View,
-    score::{
-        Candidate, ChannelClass, Decisions, Identity, Measured, decisions::Asked, relays::Use,
-    },
+    View,
+    many_relays::{self, forwarding, relay, view_of},
+    score::{Candidate, ChannelClass, Decisions, Measured, decisions::Asked, relays::Use},
 };
 use rap_proto::{
-    ClusterId, Digest, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
-    bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
+    NodeId, OrganizationId, Preference, Timestamp,
+    snapshot::{Place, Places},
 };
 
 const RELAYS: u128 = 1_000;
@@ -35,7 +30,7 @@ const ROUNDS: usize = 7;
 fn main() {
     let views = [Arc::new(view()), Arc::new(view())];
     let mut decisions = Decisions::default();
-    decisions.know((0..RELAYS).map(|number| (node(number), known(number))).collect());
+    decisions.know((0..RELAYS).map(|number| (relay(number), known(number))).collect());
     for target in 0..TARGETS {
         decisions.ways(&views[0], asked(target), NOW);
     }
@@ -68,49 +63,11 @@ fn asked(target: u128) -> Asked {
     }
 }
 
-fn node(number: u128) -> NodeId {
-    NodeId::from_u128(100_000 + number)
-}
-
 /// Every tenth relay is denied.
 fn view() -> View {
-    let at = Timestamp::from_unix_millis(1_000);
-    let manifest = Manifest {
-        cluster: ClusterId::from_u128(1),
-        node: NodeId::from_u128(1),
-        authority_epoch: 1,
-        version: 1,
-        issued_at: at,
-        expires_at: at,
-        stale_policy: StalePolicy::KeepSessions,
-        sections: BTreeMap::new(),
-    };
-    let peer = |number: u128| Peer {
-        node: node(number),
-        key: Digest::of(&number.to_be_bytes()),
-        roles: vec![RoleScope {
-            role: NodeRole::RelayNode,
-            organizations: Some(BTreeSet::from([ORGANIZATION])),
-        }],
-        addresses: Vec::new(),
-    };
-    let assignment = Assignment {
-        name: "entry".parse().expect("a name"),
-        draining: false,
-        roles: Vec::new(),
-        pools: BTreeSet::new(),
-    };
-    let trust = Trust {
-        authorities: Vec::new(),
-        control_keys: Vec::new(),
-        denied_nodes: (0..RELAYS).step_by(10).map(node).collect(),
-        denied_sessions: BTreeSet::new(),
-    };
-    let peers = Peers { peers: (0..RELAYS).map(peer).collect() };
-    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    let places = places();
-    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
-    View::new(&manifest, sections)
+    let peers = (0..RELAYS).map(|number| forwarding(relay(number), Some(ORGANIZATION)));
+    let denied = (0..RELAYS).step_by(10).map(relay);
+    view_of(peers.collect(), denied.collect(), places())
 }
 
 /// Every second relay is somewhere, every tenth preferred.
@@ -125,30 +82,21 @@ fn places() -> Places {
         draining: false,
     };
     let placed = (0..RELAYS).step_by(2);
-    Places { nodes: placed.map(|number| (node(number), place(number))).collect() }
+    Places { nodes: placed.map(|number| (relay(number), place(number))).collect() }
 }
 
 fn known(number: u128) -> Candidate<'static> {
     // Spread, and the same every time.
     let spread = |of: u32, factor: u32| (number as u32).wrapping_mul(factor) % of;
-    Candidate {
-        node: node(number),
-        cluster: ClusterId::from_u128(1),
-        identity: Identity::Proven,
-        certificate_until: None,
-        roles: Vec::new().into(),
-        authority_epoch: 1,
-        region: None,
-        preference: Preference::Neutral,
-        measured: Measured {
-            rtt_us: Some(spread(80_000, 7_919)),
-            loss_ppm: Some(spread(60_000, 104_729)),
-            reliability: Some(u16::try_from(spread(1_001, 1_299_709)).unwrap_or(0)),
-            load: Some(u16::try_from(spread(1_001, 15_485_863)).unwrap_or(0)),
-            bandwidth_kbps: Some(spread(10_000_000, 32_452_843)),
-            failures: u8::try_from(spread(7, 86_028_121)).unwrap_or(0),
-        },
-    }
+    let measured = Measured {
+        rtt_us: Some(spread(80_000, 7_919)),
+        loss_ppm: Some(spread(60_000, 104_729)),
+        reliability: Some(u16::try_from(spread(1_001, 1_299_709)).unwrap_or(0)),
+        load: Some(u16::try_from(spread(1_001, 15_485_863)).unwrap_or(0)),
+        bandwidth_kbps: Some(spread(10_000_000, 32_452_843)),
+        failures: u8::try_from(spread(7, 86_028_121)).unwrap_or(0),
+    };
+    many_relays::known(relay(number), measured)
 }
 
 /// The median of some rounds of `count` calls, for each call.

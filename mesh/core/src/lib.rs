@@ -17,6 +17,8 @@ pub mod flows;
 pub mod holes;
 pub mod lane_path;
 pub mod lane_turns;
+#[cfg(any(test, feature = "many-relays"))]
+pub mod many_relays;
 pub mod moves;
 pub mod paths;
 pub mod peers;

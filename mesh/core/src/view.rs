@@ -211,6 +211,15 @@ impl View {
         self.relays.of_organization(organization)
     }
 
+    /// The place of one relay's kind, if it may carry flows of `organization`.
+    pub(crate) fn relay_by_kind(
+        &self,
+        organization: OrganizationId,
+        node: NodeId,
+    ) -> Option<usize> {
+        self.relays.place_for(organization, node)
+    }
+
     pub(crate) fn relay_kinds(&self) -> &[RelayKind] {
         self.relays.kinds()
     }

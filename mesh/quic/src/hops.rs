@@ -6,7 +6,10 @@ mod reachable;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -57,10 +60,17 @@ pub(crate) struct Hops {
     pool: Pool<NodeId, Hop>,
 }
 
-/// The second part is counted: the pool has one, and each flow that was set up over it. It has the
-/// places of requests that may wait.
+/// The second part is counted: the pool has one, and each flow that was set up over it.
 #[derive(Clone)]
-pub(crate) struct Hop(Connection, Arc<Semaphore>);
+pub(crate) struct Hop(Connection, Arc<Shared>);
+
+/// What all who ask over one connection share.
+struct Shared {
+    /// The places of requests that may wait.
+    places: Semaphore,
+    /// The node showed that it knows no heartbeat. It keeps its release for as long as the connection lasts.
+    is_older: AtomicBool,
+}
 
 impl Pooled for Hop {
     fn is_usable(&self) -> bool {
@@ -262,8 +272,11 @@ pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswe
 }
 
 /// What a node says of itself. One of an earlier release says nothing: it closes the stream, and is
-/// asked about no flow, which everybody refuses.
+/// asked about no flow, which everybody refuses; the next time at once.
 async fn heartbeat(hop: &Hop) -> Result<Option<Said>, Refusal> {
+    if hop.1.is_older.load(Ordering::Relaxed) {
+        return ask_about_no_flow(hop).await;
+    }
     let gone = || refusal(RefusalCode::PathUnavailable);
     let answer = timeout(HOP_REPLY_TIMEOUT, exchange(hop, &Request::Heartbeat {})).await;
     match answer.map_err(|_| gone())? {
@@ -275,6 +288,13 @@ async fn heartbeat(hop: &Hop) -> Result<Option<Said>, Refusal> {
         None if !hop.is_usable() => return Err(gone()),
         None => {}
     }
+    let says_nothing = ask_about_no_flow(hop).await?;
+    hop.1.is_older.store(true, Ordering::Relaxed);
+    Ok(says_nothing)
+}
+
+/// What nodes of earlier releases are asked. They say nothing of themselves.
+async fn ask_about_no_flow(hop: &Hop) -> Result<Option<Said>, Refusal> {
     match ask(hop, &Request::RefreshFlow { flow: NO_FLOW }).await? {
         Reply::Refused(refused) if refused.code == RefusalCode::PathUnavailable => Ok(None),
         Reply::Refused(refused) => Err(refused),
@@ -311,7 +331,8 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
         (ATTEMPT_STAGGER * place, attempt)
     });
     let connection = race(attempts.collect()).await.ok()?;
-    Some(Hop(connection, Arc::new(Semaphore::new(MAX_WAITING))))
+    let (places, is_older) = (Semaphore::new(MAX_WAITING), AtomicBool::new(false));
+    Some(Hop(connection, Arc::new(Shared { places, is_older })))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.
@@ -349,7 +370,7 @@ async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Rep
 
 /// `None` when the other side does not answer, but ends the stream or the connection.
 async fn exchange(hop: &Hop, request: &Request) -> Option<Reply> {
-    let _place = if request.may_wait() { Some(hop.1.acquire().await.ok()?) } else { None };
+    let _place = if request.may_wait() { Some(hop.1.places.acquire().await.ok()?) } else { None };
     let (send, recv) = hop.0.open_bi().await.ok()?;
     let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
     write_frame(&mut send, request).await.ok()?;

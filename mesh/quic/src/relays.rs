@@ -9,8 +9,8 @@ use rap_mesh_core::{
     View, paths,
     score::{
         Candidate, ChannelClass, Decisions, Way,
-        decisions::Asked,
-        renewals::{Interest, Interests},
+        decisions::{Asked, Changes},
+        renewals::{Audience, Interest, Listening},
     },
 };
 use rap_proto::{NodeId, Timestamp};
@@ -20,69 +20,73 @@ pub(crate) use rap_mesh_core::score::relays::Use;
 
 use crate::{lanes::LaneKey, mesh::locked};
 
+/// Whoever asks for ways waits for nobody who is told of them, nor for measurements that are compared with
+/// those before. Never are two of these locks held at once, but for `learning` and one of the others.
 #[derive(Default)]
-pub(crate) struct RelayOrders(Mutex<Orders>);
+pub(crate) struct RelayOrders {
+    /// Held from when it is known what is new until it is told.
+    learning: Mutex<()>,
+    decisions: Mutex<Decisions>,
+    listeners: Mutex<Listeners>,
+}
 
 #[derive(Default)]
-struct Orders {
-    decisions: Decisions,
-    interests: Interests,
-    /// Of the lanes that ever were the last.
-    last_lane: u64,
-    /// By their numbers, those that are.
+struct Listeners {
+    audience: Audience,
+    /// By their numbers, those that listen.
     notices: BTreeMap<u64, Arc<Notify>>,
-    /// How often something else was known.
-    renewals: u64,
 }
 
 /// A lane that is told of what concerns it.
 pub(crate) struct Listener {
-    lane: u64,
+    listening: Listening,
     notice: Arc<Notify>,
-    /// The renewals that it saw when it last began to look.
-    seen: u64,
 }
 
 impl RelayOrders {
     /// Takes what is known of peers from now on, and tells the lanes that this concerns.
     pub(crate) fn know(&self, known: BTreeMap<NodeId, Candidate<'static>>, now: Timestamp) {
-        let orders = &mut *locked(&self.0);
-        if !orders.decisions.know(known) {
-            return;
-        }
-        let changes = orders.decisions.follow(now);
-        orders.renewals += 1;
-        for lane in orders.interests.concerned(&changes) {
-            orders.notices.get(&lane).into_iter().for_each(|notice| notice.notify_one());
+        let _one_at_a_time = locked(&self.learning);
+        let before = locked(&self.decisions).known();
+        let Some(learned) = before.learn(known) else { return };
+        let changes = {
+            let decisions = &mut *locked(&self.decisions);
+            decisions.take(learned);
+            decisions.follow(now)
+        };
+        self.tell(&changes);
+    }
+
+    /// Tells the lanes that are concerned. The ways that they ask for are others already.
+    fn tell(&self, changes: &Changes) {
+        let Listeners { audience, notices } = &mut *locked(&self.listeners);
+        for lane in audience.renew(changes) {
+            notices.get(&lane).into_iter().for_each(|notice| notice.notify_one());
         }
     }
 
     /// One more lane. It has to be let go by [`Self::leave`].
     pub(crate) fn listen(&self) -> Listener {
-        let orders = &mut *locked(&self.0);
-        orders.last_lane += 1;
-        let (lane, notice) = (orders.last_lane, Arc::new(Notify::new()));
-        orders.notices.insert(lane, notice.clone());
-        Listener { lane, notice, seen: orders.renewals }
+        let Listeners { audience, notices } = &mut *locked(&self.listeners);
+        let (listening, notice) = (audience.listen(), Arc::new(Notify::new()));
+        notices.insert(listening.lane, notice.clone());
+        Listener { listening, notice }
     }
 
     pub(crate) fn leave(&self, listener: &Listener) {
-        let orders = &mut *locked(&self.0);
-        orders.interests.forget(listener.lane);
-        orders.notices.remove(&listener.lane);
+        let Listeners { audience, notices } = &mut *locked(&self.listeners);
+        audience.leave(listener.listening.lane);
+        notices.remove(&listener.listening.lane);
     }
 
     /// To be called before the lane asks for its ways.
     pub(crate) fn begin_look(&self, listener: &mut Listener) {
-        listener.seen = locked(&self.0).renewals;
+        locked(&self.listeners).audience.begin_look(&mut listener.listening);
     }
 
     /// What the lane rests on, as far as it has seen.
     pub(crate) fn heed(&self, listener: &Listener, interest: Interest) {
-        let orders = &mut *locked(&self.0);
-        orders.interests.heed(listener.lane, interest);
-        if orders.renewals > listener.seen {
-            // What came meanwhile was held against what the lane rested on before.
+        if locked(&self.listeners).audience.heed(&listener.listening, interest) {
             listener.notice.notify_one();
         }
     }
@@ -109,7 +113,7 @@ impl RelayOrders {
         let LaneKey { egress: target, organization, lane } = key;
         let class = ChannelClass::of_lane(lane);
         let asked = Asked { target, organization, class, purpose };
-        locked(&self.0).decisions.ways(view, asked, now).to_vec()
+        locked(&self.decisions).ways(view, asked, now).to_vec()
     }
 }
 

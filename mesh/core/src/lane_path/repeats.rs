@@ -31,6 +31,11 @@ impl Repeats {
         (self.left, self.received) = (LOOKED_AT, None);
     }
 
+    /// Whether every datagram is sent once from now on, until another path is in use.
+    pub const fn are_over(&self) -> bool {
+        self.left == 0
+    }
+
     /// How often the next datagram is sent, of so many bytes; `received` counts what came so far.
     pub fn copies(&mut self, received: u64, bytes: usize) -> usize {
         if self.left == 0 {
@@ -53,6 +58,7 @@ mod tests {
 
     #[test]
     fn a_lane_whose_path_never_changed_sends_everything_once() {
+        assert!(Repeats::default().are_over());
         assert_eq!(Repeats::default().copies(0, 40), 1);
     }
 
@@ -77,8 +83,10 @@ mod tests {
         let mut repeats = Repeats::default();
         for _ in 0..2 {
             repeats.begin();
+            assert!(!repeats.are_over());
             let repeated = (0..1_000).filter(|_| repeats.copies(0, 50) > 1).count();
             assert_eq!(repeated, LOOKED_AT as usize);
+            assert!(repeats.are_over());
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use rap_proto::{NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Known, Policy, Way,
+    Candidate, ChannelClass, Known, Learned, Policy, Way,
     chains::{MAX_RELAYS, ways},
     relays::{RelayQuestion, Use},
 };
@@ -55,7 +55,7 @@ impl Asked {
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
     policy: Policy,
-    known: Known,
+    known: Arc<Known>,
     /// Of whom something else is known than what everything below was decided by.
     changed: BTreeSet<NodeId>,
     /// What everything below was decided by.
@@ -67,10 +67,22 @@ pub struct Decisions {
 impl Decisions {
     /// Takes what is known of peers from now on. Returns whether it is something else than before.
     pub fn know(&mut self, known: BTreeMap<NodeId, Candidate<'static>>) -> bool {
-        let changed = self.known.learn(known);
-        let is_other = !changed.is_empty();
-        self.changed.extend(changed);
+        let learned = self.known.learn(known);
+        let is_other = learned.is_some();
+        learned.into_iter().for_each(|learned| self.take(learned));
         is_other
+    }
+
+    /// What is known so far: whoever shares the decisions with others learns apart from them, and then
+    /// has them [take](Self::take) it.
+    pub fn known(&self) -> Arc<Known> {
+        self.known.clone()
+    }
+
+    /// Takes what follows what is [known](Self::known), and nothing else.
+    pub fn take(&mut self, Learned { known, changed }: Learned) {
+        self.known = known;
+        self.changed.extend(changed);
     }
 
     /// The relays, and chains of them, by which a path could reach the target, best first.

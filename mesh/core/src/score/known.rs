@@ -1,7 +1,10 @@
 //! What was measured of peers, kept in two shapes: as it was told, and as a decision over a thousand
 //! relays walks through it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rap_proto::{NodeId, Timestamp};
 
@@ -35,28 +38,43 @@ impl From<BTreeMap<NodeId, Candidate<'static>>> for Known {
     }
 }
 
+/// What is known from some moment on.
+#[derive(Debug, Clone)]
+pub struct Learned {
+    pub known: Arc<Known>,
+    /// Of whom it is something else than before.
+    pub changed: BTreeSet<NodeId>,
+}
+
 impl Known {
-    /// Takes what is known from now on. Returns of whom it is something else than before.
-    pub fn learn(&mut self, candidates: BTreeMap<NodeId, Candidate<'static>>) -> BTreeSet<NodeId> {
-        let before = std::mem::replace(&mut self.candidates, candidates);
+    /// What is known once these measurements are all there are; `None` when it is the same.
+    pub fn learn(&self, candidates: BTreeMap<NodeId, Candidate<'static>>) -> Option<Learned> {
         let other = |(node, candidate): &(&NodeId, &Candidate<'static>)| {
-            self.candidates.get(*node) != Some(*candidate)
+            candidates.get(*node) != Some(*candidate)
         };
-        let gone = before.iter().filter(other).map(|(node, _)| *node);
-        let come = self.candidates.keys().filter(|node| !before.contains_key(*node)).copied();
+        let gone = self.candidates.iter().filter(other).map(|(node, _)| *node);
+        let is_new = |node: &&NodeId| !self.candidates.contains_key(*node);
+        let come = candidates.keys().filter(is_new).copied();
         let changed: BTreeSet<NodeId> = gone.chain(come).collect();
-        if !changed.is_empty() {
-            self.briefs.retain(|brief| !changed.contains(&brief.node));
-            let found = changed.iter().filter_map(|node| self.candidates.get_key_value(node));
-            self.briefs.extend(found.map(Brief::of));
-            // Two rows in order, one behind the other, which a stable sort only merges.
-            self.briefs.sort_by_key(|brief| brief.node);
+        if changed.is_empty() {
+            return None;
         }
-        changed
+        let kept = self.briefs.iter().filter(|brief| !changed.contains(&brief.node)).cloned();
+        let found = changed.iter().filter_map(|node| candidates.get_key_value(node));
+        let mut briefs: Vec<Brief> = kept.chain(found.map(Brief::of)).collect();
+        // Two rows in order, one behind the other, which a stable sort only merges.
+        briefs.sort_by_key(|brief| brief.node);
+        Some(Learned { known: Arc::new(Self { candidates, briefs }), changed })
     }
 
     pub fn get(&self, node: NodeId) -> Option<&Candidate<'static>> {
         self.candidates.get(&node)
+    }
+
+    /// What is known of one of them, by itself.
+    pub(super) fn brief(&self, node: NodeId) -> Option<&Brief> {
+        let found = self.briefs.binary_search_by_key(&node, |brief| brief.node).ok()?;
+        Some(&self.briefs[found])
     }
 
     pub(super) fn walk(&self) -> Walk<'_> {

@@ -26,7 +26,7 @@ pub use candidate::{Candidate, Identity, Measured};
 pub use chains::{RankedChain, Way};
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;
-pub use known::Known;
+pub use known::{Known, Learned};
 pub use parts::{Part, Parts};
 pub use weights::{ChannelClass, Policy, Weights};
 

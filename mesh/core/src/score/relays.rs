@@ -45,37 +45,37 @@ pub struct RelayQuestion<'a> {
 impl RelayQuestion<'_> {
     /// What every relay that nothing rules out is worth.
     pub fn scores(&self) -> Scores {
-        let mut scores = Scores::none(self.view.node);
-        self.score(&mut scores, |_| true);
+        let (scale, mut scores) = (Scale::of(self), Scores::none(self.view.node));
+        let mut known = self.known.walk();
+        let (mut relays, mut last) = (0, None);
+        for (relay, kind) in self.relays() {
+            (relays, last) = (relays + 1, Some(relay));
+            if let Some((total, certificate)) = scale.total(self, kind, known.find(relay)) {
+                // They come by id.
+                scores.add(scores.relays.len(), Ranked { node: relay, total }, certificate);
+            }
+        }
+        // What is behind the last of so many is not looked at.
+        scores.last = last.filter(|_| relays == MAX_CANDIDATES);
         scores
     }
 
-    /// Scores these anew, of whom something else is known by now.
+    /// Scores these anew, of whom something else is known by now: no others are looked at. The scores are
+    /// of the same question and view.
     pub fn rescore(&self, scores: &mut Scores, changed: &BTreeSet<NodeId>) -> Rescored {
-        let before = scores.forget(changed);
-        let others = scores.relays.len();
-        self.score(scores, |node| changed.contains(&node));
-        Rescored { before, after: totals(&scores.relays[others..]) }
-    }
-
-    /// Adds up for each relay what its kind comes to and what was measured of it: see
-    /// [`super::find`], which [`Self::explain`] asks of each by itself and which finds the same.
-    fn score(&self, scores: &mut Scores, which: impl Fn(NodeId) -> bool) {
-        let (question, weights) = (self.question(), self.policy.weights(self.class));
-        let standings = self.standings(&question, weights);
-        let unmeasured = weights.weighed(&Parts::of_measured(&Measured::default()));
-        let mut known = self.known.walk();
-        for (relay, kind) in self.relays().filter(|(relay, _)| which(*relay)) {
-            let known = known.find(relay);
-            let certificate = self.certificate_until(known.and_then(|it| it.certificate_until));
-            let standing = standings[kind].of(known);
-            let Some(standing) = standing.filter(|_| !question.is_over(certificate)) else {
-                continue;
-            };
-            let measured = known.map_or(unmeasured, |known| weights.weighed(&known.parts));
-            let total = weights.mean(standing + measured);
-            scores.add(Ranked { node: relay, total }, certificate);
+        let (scale, mut rescored) = (Scale::of(self), Rescored::default());
+        for node in changed.iter().copied() {
+            rescored.before.extend(scores.forget(node).map(|total| (node, total)));
+            let is_looked_at =
+                node != self.view.node && scores.last.is_none_or(|last| node <= last);
+            let kind = self.view.relay_by_kind(self.organization, node);
+            let Some(kind) = kind.filter(|_| is_looked_at) else { continue };
+            if let Some((total, certificate)) = scale.total(self, kind, self.known.brief(node)) {
+                scores.add(scores.place(node), Ranked { node, total }, certificate);
+                rescored.after.insert(node, total);
+            }
         }
+        rescored
     }
 
     /// By the places of the kinds.
@@ -176,6 +176,40 @@ impl RelayQuestion<'_> {
     }
 }
 
+/// What a question makes of every relay alike.
+struct Scale<'q> {
+    question: Question<'q>,
+    weights: &'q Weights,
+    standings: Vec<Standing>,
+    /// What comes to those of whom nothing was measured, [weighed](Weights::weighed).
+    unmeasured: u32,
+}
+
+impl<'q> Scale<'q> {
+    fn of(asked: &'q RelayQuestion<'q>) -> Self {
+        let (question, weights) = (asked.question(), asked.policy.weights(asked.class));
+        let standings = asked.standings(&question, weights);
+        let unmeasured = weights.weighed(&Parts::of_measured(&Measured::default()));
+        Self { question, weights, standings, unmeasured }
+    }
+
+    /// What a relay's kind comes to and what was measured of it, added up, and the certificate that it
+    /// rests on; `None` when a constraint rules it out. See [`super::find`], which
+    /// [`RelayQuestion::explain`] asks of each by itself and which finds the same.
+    fn total(
+        &self,
+        asked: &RelayQuestion<'_>,
+        kind: usize,
+        known: Option<&Brief>,
+    ) -> Option<(u16, Option<Timestamp>)> {
+        let certificate = asked.certificate_until(known.and_then(|it| it.certificate_until));
+        let standing = self.standings[kind].of(known);
+        let standing = standing.filter(|_| !self.question.is_over(certificate))?;
+        let measured = known.map_or(self.unmeasured, |known| self.weights.weighed(&known.parts));
+        Some((self.weights.mean(standing + measured), certificate))
+    }
+}
+
 /// What all that no measurement moves adds up to for a relay of one kind, [weighed](Weights::weighed);
 /// `None` when a constraint rules it out.
 struct Standing {
@@ -194,7 +228,10 @@ impl Standing {
 pub struct Scores {
     /// Who asks.
     node: NodeId,
+    /// By id.
     relays: Vec<Ranked>,
+    /// Of those that were looked at, where they were as many as may be.
+    last: Option<NodeId>,
     /// How many of them are of each worth, the least first.
     counts: [usize; WORTHS],
     until: Option<Timestamp>,
@@ -202,21 +239,26 @@ pub struct Scores {
 
 impl Scores {
     const fn none(node: NodeId) -> Self {
-        Self { node, relays: Vec::new(), counts: [0; WORTHS], until: None }
+        Self { node, relays: Vec::new(), last: None, counts: [0; WORTHS], until: None }
     }
 
-    fn add(&mut self, relay: Ranked, certificate_until: Option<Timestamp>) {
-        self.relays.push(relay);
+    /// Where a relay that is not among them belongs.
+    fn place(&self, node: NodeId) -> usize {
+        self.relays.partition_point(|relay| relay.node < node)
+    }
+
+    fn add(&mut self, place: usize, relay: Ranked, certificate_until: Option<Timestamp>) {
+        self.relays.insert(place, relay);
         self.counts[worth(relay.total)] += 1;
         self.until = self.until.into_iter().chain(certificate_until).min();
     }
 
-    /// Returns what they were worth.
-    fn forget(&mut self, gone: &BTreeSet<NodeId>) -> BTreeMap<NodeId, u16> {
-        let gone = self.relays.extract_if(.., |relay| gone.contains(&relay.node));
-        let gone: Vec<Ranked> = gone.collect();
-        gone.iter().for_each(|relay| self.counts[worth(relay.total)] -= 1);
-        totals(&gone)
+    /// Returns what it was worth.
+    fn forget(&mut self, node: NodeId) -> Option<u16> {
+        let place = self.relays.binary_search_by_key(&node, |relay| relay.node).ok()?;
+        let Ranked { total, .. } = self.relays.remove(place);
+        self.counts[worth(total)] -= 1;
+        Some(total)
     }
 
     /// The relays that may lead to `target`, best first. Where two are worth nearly the same, one
@@ -251,14 +293,10 @@ impl Scores {
 
 /// What those were worth that are scored anew, and what they are worth now; nobody is among it who is
 /// ruled out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rescored {
     pub before: BTreeMap<NodeId, u16>,
     pub after: BTreeMap<NodeId, u16>,
-}
-
-fn totals(relays: &[Ranked]) -> BTreeMap<NodeId, u16> {
-    relays.iter().map(|ranked| (ranked.node, ranked.total)).collect()
 }
 
 /// Which are worth nearly the same.

@@ -5,6 +5,7 @@
 //! as those that it lists, as it would list that one by now. Nothing else concerns it: a fleet's relays
 //! are measured all the time, and an entry has thousands of lanes.
 
+mod audience;
 mod pace;
 
 use std::{
@@ -22,6 +23,7 @@ use super::{
 };
 use crate::paths::Candidate;
 
+pub use audience::{Audience, Listening};
 pub use pace::{LOOK_EVERY, LOOK_WITHIN, Pace};
 
 /// Whose relays are asked for, and what for. Lanes ask for what runs.

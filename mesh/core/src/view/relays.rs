@@ -59,8 +59,17 @@ impl Relays {
 
     /// The kind of one relay.
     pub(super) fn kind(&self, node: NodeId) -> Option<&RelayKind> {
+        Some(&self.kinds[self.place(node)?])
+    }
+
+    /// The place of one relay's kind, if it leads for this organization.
+    pub(super) fn place_for(&self, organization: OrganizationId, node: NodeId) -> Option<usize> {
+        self.place(node).filter(|place| self.kinds[*place].serves(organization))
+    }
+
+    fn place(&self, node: NodeId) -> Option<usize> {
         let found = self.nodes.binary_search_by_key(&node, |(node, _)| *node).ok()?;
-        Some(&self.kinds[self.nodes[found].1])
+        Some(self.nodes[found].1)
     }
 
     /// Each with the place of its kind. Whom a kind leads for is looked up once, and not for each
@@ -69,10 +78,14 @@ impl Relays {
         &self,
         organization: OrganizationId,
     ) -> impl Iterator<Item = (NodeId, usize)> {
-        let serves = |scope: &RoleScope| is_relay(scope) && scope.covers(organization);
-        let serving: Vec<bool> =
-            self.kinds.iter().map(|kind| kind.roles.iter().any(serves)).collect();
+        let serving: Vec<bool> = self.kinds.iter().map(|kind| kind.serves(organization)).collect();
         self.nodes.iter().copied().filter(move |(_, kind)| serving[*kind])
+    }
+}
+
+impl RelayKind {
+    fn serves(&self, organization: OrganizationId) -> bool {
+        self.roles.iter().any(|scope| is_relay(scope) && scope.covers(organization))
     }
 }
 

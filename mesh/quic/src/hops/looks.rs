@@ -40,7 +40,7 @@ async fn see(
 ) -> Option<SocketAddr> {
     let seeing = async {
         let hop = connected(mesh, relay).await.ok()?;
-        let _place = hop.1.acquire().await.ok()?;
+        let _place = hop.1.places.acquire().await.ok()?;
         let (send, recv) = hop.0.open_bi().await.ok()?;
         let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
         write_frame(&mut send, &Request::SeeMe {}).await.ok()?;

@@ -52,6 +52,8 @@ pub(super) struct LaneSocket {
     local: SocketAddr,
     addresses: RwLock<Addresses>,
     repeats: Mutex<Repeats>,
+    /// Whether `repeats` is asked at all: not for most of a lane's datagrams. Changed under its lock.
+    repeats_some: AtomicBool,
     probes: Mutex<Probes>,
     knocks: Knocks,
     answers: mpsc::Sender<Answer>,
@@ -87,6 +89,7 @@ impl LaneSocket {
             local,
             addresses: RwLock::default(),
             repeats: Mutex::default(),
+            repeats_some: AtomicBool::new(false),
             probes: Mutex::default(),
             knocks: Knocks::default(),
             answers,
@@ -127,7 +130,11 @@ impl LaneSocket {
 
     /// The same for a path that follows another one.
     pub(super) fn change_to(&self, generation: u64) {
-        locked(&self.repeats).begin();
+        {
+            let mut repeats = locked(&self.repeats);
+            repeats.begin();
+            self.repeats_some.store(true, Ordering::Release);
+        }
         self.take(generation);
     }
 
@@ -174,13 +181,21 @@ impl LaneSocket {
             src_ip: None,
         };
         self.socket.try_send(&transmit)?;
-        if transmit.segment_size.is_none() {
-            let received = self.received.load(Ordering::Relaxed);
-            let copies = locked(&self.repeats).copies(received, transmit.contents.len());
+        if transmit.segment_size.is_none() && self.repeats_some.load(Ordering::Acquire) {
+            let copies = self.copies(transmit.contents.len());
             // One that cannot be sent is as good as lost.
             (1..copies).for_each(|_| drop(self.socket.try_send(&transmit)));
         }
         Ok(())
+    }
+
+    /// How often a datagram of so many bytes is sent, behind a change of paths.
+    fn copies(&self, bytes: usize) -> usize {
+        let received = self.received.load(Ordering::Relaxed);
+        let mut repeats = locked(&self.repeats);
+        let copies = repeats.copies(received, bytes);
+        self.repeats_some.store(!repeats.are_over(), Ordering::Release);
+        copies
     }
 
     /// What is no traffic of the lane's.

@@ -1,82 +1,22 @@
-use std::collections::BTreeSet;
-
 use futures_util::FutureExt as _;
-use rap_mesh_core::{
-    Sections,
-    score::{Identity, Measured},
-};
-use rap_proto::{
-    ClusterId, Digest, Lane, NodeRole, OrganizationId, Preference,
-    bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
-};
+use rap_mesh_core::many_relays::{self, known_by_rtt, relay};
+use rap_proto::{Lane, OrganizationId};
 
 use super::*;
 
-const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const ORGANIZATION: OrganizationId = OrganizationId::from_u128(2);
 const RELAYS: u128 = 40;
 const NOW: Timestamp = Timestamp::from_unix_millis(2_000);
 const KEY: LaneKey =
     LaneKey { egress: NodeId::from_u128(900), organization: ORGANIZATION, lane: Lane::Interactive };
 
-fn relay(number: u128) -> NodeId {
-    NodeId::from_u128(100 + number)
-}
-
 fn view() -> Arc<View> {
-    let manifest = Manifest {
-        cluster: CLUSTER,
-        node: NodeId::from_u128(1),
-        authority_epoch: 1,
-        version: 1,
-        issued_at: NOW,
-        expires_at: NOW,
-        stale_policy: StalePolicy::KeepSessions,
-        sections: BTreeMap::new(),
-    };
-    let peer = |number: u128| Peer {
-        node: relay(number),
-        key: Digest::of(&number.to_be_bytes()),
-        roles: vec![RoleScope { role: NodeRole::RelayNode, organizations: None }],
-        addresses: Vec::new(),
-    };
-    let sections = Sections {
-        assignment: Assignment {
-            name: "entry".parse().expect("a name"),
-            draining: false,
-            roles: Vec::new(),
-            pools: BTreeSet::new(),
-        },
-        trust: Trust {
-            authorities: Vec::new(),
-            control_keys: Vec::new(),
-            denied_nodes: BTreeSet::new(),
-            denied_sessions: BTreeSet::new(),
-        },
-        peers: Peers { peers: (0..RELAYS).map(peer).collect() },
-        resources: Resources::default(),
-        bandwidth: Bandwidth::default(),
-        places: Places::default(),
-    };
-    Arc::new(View::new(&manifest, sections))
+    Arc::new(many_relays::view(RELAYS))
 }
 
 fn known(rtt_us: impl Fn(u128) -> u32) -> BTreeMap<NodeId, Candidate<'static>> {
-    let one = |number: u128| Candidate {
-        node: relay(number),
-        cluster: CLUSTER,
-        identity: Identity::Proven,
-        certificate_until: None,
-        roles: Vec::new().into(),
-        authority_epoch: 1,
-        region: None,
-        preference: Preference::Neutral,
-        measured: Measured { rtt_us: Some(rtt_us(number)), ..Measured::default() },
-    };
-    (0..RELAYS).map(|number| (relay(number), one(number))).collect()
+    let one = |number| (relay(number), known_by_rtt(relay(number), rtt_us(number)));
+    (0..RELAYS).map(one).collect()
 }
 
 /// The lane rests on the first `listed` of the relays.
@@ -132,4 +72,23 @@ fn what_is_measured_while_a_lane_looks_is_told_to_it() {
     assert!(is_told(&lane));
     look(&orders, &view, &mut lane, 8);
     assert!(!is_told(&lane));
+}
+
+/// Whoever has one lock here and waits for another would stop everybody.
+#[test]
+fn ways_are_given_while_measurements_are_compared_and_while_lanes_are_told() {
+    let (orders, view) = (RelayOrders::default(), view());
+    orders.know(known(|_| 20_000), NOW);
+    let mut lane = orders.listen();
+    look(&orders, &view, &mut lane, 8);
+    let (learning, listeners) = (locked(&orders.learning), locked(&orders.listeners));
+    let asked = std::thread::scope(|threads| {
+        let (says, said) = std::sync::mpsc::channel();
+        let (orders, view) = (&orders, &view);
+        threads.spawn(move || says.send(orders.ways(view, Use::New, KEY, NOW).len()));
+        let asked = said.recv_timeout(std::time::Duration::from_secs(5));
+        drop((learning, listeners));
+        asked
+    });
+    assert!(asked.is_ok_and(|ways| ways > 0));
 }

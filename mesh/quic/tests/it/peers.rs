@@ -1,6 +1,14 @@
 //! What an agent's peer book asks over real connections, and what follows for the order of relays.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use quinn::{Endpoint, ServerConfig, crypto::rustls::QuicServerConfig};
 use rap_mesh::{AskPeerError, Carrier, Path};
@@ -86,8 +94,9 @@ async fn a_peer_says_what_it_may_pass_and_how_much_of_it_is_taken() {
     endless.abort();
 }
 
-/// A relay of an earlier release: it closes the stream of a request that it does not know.
-fn older_relay(fabric: &Fabric) -> (Endpoint, SocketAddr) {
+/// A relay of an earlier release: it closes the stream of a request that it does not know. How many of those
+/// came is counted.
+fn older_relay(fabric: &Fabric) -> (Endpoint, SocketAddr, Arc<AtomicUsize>) {
     let identity = fabric.renewed_identity(RELAY);
     let roots = tls::roots(&[fabric.authority()]).unwrap();
     let config = tls::server(&identity, ClientAuth::Optional(roots), &[HOP_ALPN]).unwrap();
@@ -95,13 +104,17 @@ fn older_relay(fabric: &Fabric) -> (Endpoint, SocketAddr) {
     let config = ServerConfig::with_crypto(Arc::new(crypto));
     let relay = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
     let address = relay.local_addr().unwrap();
-    let serving = relay.clone();
+    let (serving, unknown) = (relay.clone(), Arc::new(AtomicUsize::new(0)));
+    let counted = unknown.clone();
     tokio::spawn(async move {
         while let Some(incoming) = serving.accept().await {
-            let connection = incoming.await.unwrap();
+            let (connection, counted) = (incoming.await.unwrap(), counted.clone());
             tokio::spawn(async move {
                 while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-                    let Request::RefreshFlow { flow: 0 } = read(&mut recv).await else { continue };
+                    let Request::RefreshFlow { flow: 0 } = read(&mut recv).await else {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    };
                     let sentence = "there is no such flow".to_owned();
                     let refusal = Refusal::new(RefusalCode::PathUnavailable, sentence);
                     write(&mut send, &Reply::Refused(refusal)).await;
@@ -110,16 +123,22 @@ fn older_relay(fabric: &Fabric) -> (Endpoint, SocketAddr) {
             });
         }
     });
-    (relay, address)
+    (relay, address, unknown)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_of_an_earlier_release_is_there_and_says_nothing_of_itself() {
     let mut fabric = Fabric::start(&[RELAY], echo().await);
-    let (_relay, address) = older_relay(&fabric);
+    let (_relay, address, unknown) = older_relay(&fabric);
     fabric.plan.addresses.insert((ENTRY, RELAY), address);
     fabric.publish();
+    for _ in 0..3 {
+        assert_eq!(said(&fabric).await, None);
+    }
+    assert_eq!(unknown.load(Ordering::Relaxed), 1, "what it does not know is asked once");
+    fabric.nodes[&ENTRY].endpoint.release_peer(RELAY);
     assert_eq!(said(&fabric).await, None);
+    assert_eq!(unknown.load(Ordering::Relaxed), 2, "it may be of another release by now");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,21 +2,19 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use proptest::prelude::*;
 use rap_proto::{
-    ClusterId, Digest, NodeRole, Preference,
-    bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
+    ClusterId, NodeRole, Preference,
+    snapshot::{Peer, Place, Places, RoleScope},
 };
 
 use super::*;
 use crate::{
-    Sections,
-    score::{Constraint, Finding},
+    many_relays::{self, forwarding},
+    score::{Constraint, Finding, Learned},
 };
 
 pub(in crate::score) const ACME: OrganizationId = OrganizationId::from_u128(1);
@@ -49,39 +47,9 @@ fn assigned(
     places: Places,
     roles: impl Fn(u128) -> Vec<RoleScope>,
 ) -> View {
-    let at = Timestamp::from_unix_millis(1_000);
-    let manifest = Manifest {
-        cluster: ClusterId::from_u128(1),
-        node: NodeId::from_u128(1),
-        authority_epoch: 1,
-        version: 1,
-        issued_at: at,
-        expires_at: at,
-        stale_policy: StalePolicy::KeepSessions,
-        sections: BTreeMap::new(),
-    };
-    let peer = |number| Peer {
-        node: relay(number),
-        key: Digest::of(&number.to_be_bytes()),
-        roles: roles(number),
-        addresses: Vec::new(),
-    };
-    let assignment = Assignment {
-        name: "entry".parse().unwrap(),
-        draining: false,
-        roles: Vec::new(),
-        pools: BTreeSet::new(),
-    };
-    let trust = Trust {
-        authorities: Vec::new(),
-        control_keys: Vec::new(),
-        denied_nodes: denied.iter().copied().collect(),
-        denied_sessions: BTreeSet::new(),
-    };
-    let peers = Peers { peers: (0..relays).map(peer).collect() };
-    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
-    let sections = Sections { assignment, trust, peers, resources, bandwidth, places };
-    View::new(&manifest, sections)
+    let peer = |number| Peer { roles: roles(number), ..forwarding(relay(number), None) };
+    let (peers, denied) = ((0..relays).map(peer).collect(), denied.iter().copied().collect());
+    many_relays::view_of(peers, denied, places)
 }
 
 pub(in crate::score) fn known(
@@ -90,20 +58,12 @@ pub(in crate::score) fn known(
     rtt_us: u32,
     reliability: u16,
 ) -> (NodeId, Candidate<'static>) {
+    let measured =
+        Measured { rtt_us: Some(rtt_us), reliability: Some(reliability), ..Measured::default() };
     let candidate = Candidate {
-        node: relay(number),
         cluster: view.cluster,
-        identity: Identity::Proven,
         certificate_until: Some(Timestamp::from_unix_millis(5_000)),
-        roles: Vec::new().into(),
-        authority_epoch: 1,
-        region: None,
-        preference: Preference::Neutral,
-        measured: Measured {
-            rtt_us: Some(rtt_us),
-            reliability: Some(reliability),
-            ..Measured::default()
-        },
+        ..many_relays::known(relay(number), measured)
     };
     (relay(number), candidate)
 }
@@ -336,6 +296,21 @@ fn ordered_plainly(mut all: Vec<Ranked>, own: NodeId, target: NodeId) -> Vec<Ran
     all
 }
 
+#[test]
+fn of_more_relays_than_are_looked_at_none_is_added_when_it_is_measured() {
+    let more = MAX_CANDIDATES as u128 + 3;
+    let (view, policy) = (view_of(more, &[]), Policy::default());
+    let nobody = Known::default();
+    let mut scores = question(&view, &nobody, &policy).scores();
+    let measured = [5, more - 4, more - 3, more - 1].map(|number| known(&view, number, 10, 1_000));
+    let Learned { known, changed } = nobody.learn(measured.into_iter().collect()).unwrap();
+    let question = question(&view, &known, &policy);
+    let rescored = question.rescore(&mut scores, &changed);
+    let looked_at: Vec<NodeId> = rescored.after.keys().copied().collect();
+    assert_eq!(looked_at, [relay(5), relay(more - 4)]);
+    assert_eq!(scores.relays, question.scores().relays);
+}
+
 proptest! {
     #[test]
     fn scores_are_what_each_relay_by_itself_comes_to(
@@ -352,12 +327,14 @@ proptest! {
         if isolated {
             view.authority = Authority::Isolated { since: Timestamp::default() };
         }
-        let (mut known, policy) = (known_of(before), Policy::default());
+        let (known, policy) = (known_of(before), Policy::default());
         let purpose = if running { Use::Running } else { Use::New };
         let mut scores =
             RelayQuestion { class, purpose, ..question(&view, &known, &policy) }.scores();
         let before = scores.clone();
-        let changed = known.learn(after.into_iter().collect());
+        let learned = known.learn(after.into_iter().collect());
+        let same = || Learned { known: Arc::new(known.clone()), changed: BTreeSet::new() };
+        let Learned { known, changed } = learned.unwrap_or_else(same);
         let question = RelayQuestion { class, purpose, ..question(&view, &known, &policy) };
         let rescored = question.rescore(&mut scores, &changed);
         let of_changed = |scores: &Scores| {

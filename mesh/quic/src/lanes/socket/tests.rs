@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, time::Duration};
 
-use rap_mesh_core::lane_path::repeats::ENOUGH_BYTES;
+use rap_mesh_core::lane_path::repeats::{ENOUGH_BYTES, LOOKED_AT};
 use tokio::{net::UdpSocket, time::timeout};
 
 use super::{super::probe::PROBE_BYTES, *};
@@ -95,6 +95,40 @@ async fn the_first_datagrams_along_another_path_are_sent_more_than_once() {
         assert_eq!(heard(&second).await, expected);
     }
     assert_eq!(lane.traffic(), (5, 1), "they count once");
+}
+
+/// Sends from another thread while somebody has the lock of what is repeated. Whether it is sent at once.
+fn sends_without_the_lock(lane: &Arc<LaneSocket>) -> bool {
+    let held = locked(&lane.repeats);
+    let (says, said) = std::sync::mpsc::channel();
+    let sending = lane.clone();
+    let sender = std::thread::spawn(move || {
+        send(&sending, &[7; 1_000]);
+        says.send(()).unwrap();
+    });
+    // A lock that is waited for is not had while it is held, however long that is.
+    let sent = said.recv_timeout(Duration::from_millis(300)).is_ok();
+    drop(held);
+    sender.join().unwrap();
+    sent
+}
+
+#[tokio::test]
+async fn only_the_first_datagrams_along_another_path_take_the_lock_of_what_is_repeated() {
+    let (lane, _answers, _) = lane().await;
+    let ((_first, first_at), (_second, second_at)) = (host().await, host().await);
+    lane.open(0, first_at);
+    lane.take(0);
+    assert!(sends_without_the_lock(&lane), "its path never changed");
+    lane.open(1, second_at);
+    lane.change_to(1);
+    assert!(!sends_without_the_lock(&lane));
+    for _ in 1..LOOKED_AT {
+        send(&lane, &[7; 1_000]);
+    }
+    assert!(sends_without_the_lock(&lane), "they are no longer the first");
+    lane.change_to(0);
+    assert!(!sends_without_the_lock(&lane), "another change");
 }
 
 #[tokio::test]
