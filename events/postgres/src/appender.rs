@@ -12,6 +12,9 @@
 //! answer is final. Only when the database stays away too long is the caller told that the
 //! outcome is unknown.
 //!
+//! This process's own followers are told when the next batch is taken up, or when there is none: what
+//! they do with one batch then goes on beside the trip of the next, and not before it.
+//!
 //! Other processes hear of what was stored when the callers have their answers: see
 //! [`teller`](crate::teller).
 
@@ -80,6 +83,8 @@ pub(crate) struct Appender {
     pool: PgPool,
     place: Place,
     heads: Arc<watch::Sender<u64>>,
+    /// The head that the last batch left, until this process is told of it.
+    untold: Option<u64>,
     trips: watch::Sender<Trips>,
     writer: Option<Writer>,
     /// The head that the last append left, unless somebody else has appended since.
@@ -95,7 +100,7 @@ impl Appender {
         trips: watch::Sender<Trips>,
         teller: Teller,
     ) -> Self {
-        Self { pool, place, heads, trips, writer: None, known: None, teller }
+        Self { pool, place, heads, untold: None, trips, writer: None, known: None, teller }
     }
 
     /// Serves requests; what is queued when the pool is closed is still served.
@@ -103,6 +108,11 @@ impl Appender {
         let mut closing = self.pool.close_event();
         let mut open = true;
         loop {
+            // The writers of the last batch were just answered: let them queue their next.
+            yield_now().await;
+            if queue.is_empty() {
+                self.tell_here();
+            }
             let first = tokio::select! {
                 biased;
                 () = &mut closing, if open => {
@@ -113,24 +123,40 @@ impl Appender {
                 first = queue.recv() => first,
             };
             let Some(first) = first else { break };
-            // The writers of the last batch were just answered: let them queue their next.
-            yield_now().await;
             let requests = drain(first, &mut queue);
-            let appends: Vec<&Append> = requests.iter().map(|request| &request.append).collect();
-            let outcomes = self.serve(&appends).await;
-            let stored = last_stored(&outcomes);
-            for (request, outcome) in requests.into_iter().zip(outcomes) {
-                // Whoever stopped waiting can look the command up.
-                let _ = request.answer.send(outcome);
-            }
-            if let Some(position) = stored {
-                self.teller.tell(position);
-            }
+            self.tell_here();
+            self.answer(requests).await;
         }
         if let Some(writer) = self.writer {
             writer.close().await;
         }
         self.teller.end().await;
+    }
+
+    async fn answer(&mut self, requests: Vec<Request>) {
+        let appends: Vec<&Append> = requests.iter().map(|request| &request.append).collect();
+        let outcomes = self.serve(&appends).await;
+        let stored = last_stored(&outcomes);
+        for (request, outcome) in requests.into_iter().zip(outcomes) {
+            // Whoever stopped waiting can look the command up.
+            let _ = request.answer.send(outcome);
+        }
+        if let Some(position) = stored {
+            self.teller.tell(position);
+        }
+    }
+
+    /// What the next batch goes on from, and what is to be told here.
+    fn left(&mut self, head: Head) {
+        self.untold = Some(head.position);
+        self.known = Some(head);
+    }
+
+    /// Tells this process how far the log has come.
+    fn tell_here(&mut self) {
+        if let Some(position) = self.untold.take() {
+            publish(&self.heads, position);
+        }
     }
 
     /// One outcome for each append, in order.
@@ -218,8 +244,7 @@ impl Appender {
                 return Err(StoreError::Before(Failure::Contended));
             }
         };
-        publish(&self.heads, head.position);
-        self.known = Some(head);
+        self.left(head);
         Ok(outcomes)
     }
 

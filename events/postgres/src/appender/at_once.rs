@@ -13,7 +13,7 @@ use super::{Appender, AtOnceEnd, SETTLE_DEADLINE, SETTLE_DELAY, trips, within};
 use crate::{
     at_once::AtOnce,
     failure::{self, DatabaseError as _, Failure},
-    publish, statements,
+    statements,
 };
 
 impl Appender {
@@ -29,8 +29,7 @@ impl Appender {
         match within(statements::at_once::write(&mut writer, &decided)).await {
             Some(Ok(true)) => {
                 let head = decided.batch.head().clone();
-                publish(&self.heads, head.position);
-                self.known = Some(head);
+                self.left(head);
                 self.writer = Some(writer);
                 trips::count(&self.trips, |trips| &mut trips.at_once);
                 Ok(AtOnceEnd::Stored(decided.outcomes))
