@@ -26,7 +26,7 @@ use rap_proto::{
     wire::client::{EntryControl, Hello, HelloReply},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -68,6 +68,8 @@ struct Client {
     over: watch::Sender<Option<EndReason>>,
     /// Its connection is lost, and channels that outlive it wait for another.
     waits: watch::Sender<bool>,
+    /// Places for ways that it has not come over yet.
+    expected: Arc<Semaphore>,
 }
 
 impl Client {
@@ -174,6 +176,7 @@ async fn welcome(
         admitted: Mutex::new(Arc::new(admitted)),
         over: watch::Sender::new(None),
         waits: watch::Sender::new(false),
+        expected: Arc::new(Semaphore::new(through::MAX_EXPECTED)),
     });
     // Known before the client hears that it is: its first channel may follow at once.
     let (joining, joined) = mpsc::channel(JOINING);

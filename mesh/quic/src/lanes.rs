@@ -42,7 +42,7 @@ pub use dial::lane_endpoint;
 pub use measured::MeasuredFlow;
 pub(crate) use moves::{Member, Through};
 pub(crate) use request::{Flow, Newest, open_flow};
-pub(crate) use way::{Way, find_way};
+pub(crate) use way::{Egress, Way, find_way};
 
 use crate::{
     CarrierStatus, LaneStatus, MoveStatus, Path,

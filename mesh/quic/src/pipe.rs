@@ -81,6 +81,18 @@ pub(crate) fn abandon(outlet: Outlet, inlet: Inlet) {
     drop((outlet, inlet));
 }
 
+/// A connection on which a flow is asked for. The far end may have moved the flow to it when the
+/// answer is waited for no longer: then its end is a loss, and must not be an end of the flow.
+pub(crate) struct Asking(pub(crate) Option<(Outlet, Inlet)>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some((outlet, inlet)) = self.0.take() {
+            abandon(outlet, inlet);
+        }
+    }
+}
+
 impl Inlet {
     /// Receives what is there, in as many pieces as fit. 0 is the end.
     pub(crate) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {

@@ -100,11 +100,28 @@ impl Turn for () {
     async fn again(&mut self) {}
 }
 
+/// Which end of a direction failed.
+#[derive(Debug)]
+pub enum Failure {
+    From(io::Error),
+    To(io::Error),
+    /// Neither: the process may have no more pipes.
+    Pipe(io::Error),
+}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::From(error) | Failure::To(error) | Failure::Pipe(error) => error,
+        }
+    }
+}
+
 /// Passes bytes on until the end of `from`, then ends `to`. `bytes` counts them as they go.
 ///
 /// # Errors
 /// When one of the sockets fails, or the process may have no more pipes.
-pub async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> io::Result<()> {
+pub async fn pass(from: &impl Socket, to: &impl Socket, bytes: &AtomicU64) -> Result<(), Failure> {
     pass_in_turns(from, to, bytes, &Open).await
 }
 
@@ -119,8 +136,9 @@ pub async fn pass_in_turns<G: Gate>(
     to: &impl Socket,
     bytes: &AtomicU64,
     gate: &G,
-) -> io::Result<()> {
-    let (pipe_out, pipe_in) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+) -> Result<(), Failure> {
+    let pipe = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+    let (pipe_out, pipe_in) = pipe.map_err(|error| Failure::Pipe(error.into()))?;
     // Somebody who has many pipes is given small ones, which do, too.
     let _ = fcntl_setpipe_size(&pipe_in, PIPE_BYTES);
     let mut in_a_row = 0;
@@ -128,7 +146,7 @@ pub async fn pass_in_turns<G: Gate>(
     loop {
         let mut turn = match held.take() {
             None => {
-                from.ready(Interest::READABLE).await?;
+                from.ready(Interest::READABLE).await.map_err(Failure::From)?;
                 gate.turn().await
             }
             Some(mut turn) => {
@@ -138,20 +156,23 @@ pub async fn pass_in_turns<G: Gate>(
         };
         let most = turn.room().min(PIPE_BYTES);
         let read = from.attempt(Interest::READABLE, || part(from, &pipe_in, most));
-        let Some(mut waiting) = unless_blocked(read)? else { continue };
+        let read = unless_blocked(read).map_err(Failure::From)?;
+        let Some(mut waiting) = read else { continue };
         if waiting == 0 {
-            return Ok(rustix::net::shutdown(to.as_fd(), Shutdown::Write)?);
+            let ended = rustix::net::shutdown(to.as_fd(), Shutdown::Write);
+            return ended.map_err(|error| Failure::To(error.into()));
         }
         turn.passed(waiting);
         let taken = waiting;
         in_a_row += taken;
         let written = to.attempt(Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES));
-        let moved = unless_blocked(written)?.unwrap_or(0);
+        let moved = unless_blocked(written).map_err(Failure::To)?.unwrap_or(0);
         bytes.fetch_add(moved as u64, Ordering::Relaxed);
         waiting -= moved;
         held = (waiting == 0).then_some(turn);
         while waiting > 0 {
-            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES)).await?;
+            let moved = once(to, Interest::WRITABLE, || part(&pipe_out, to, PIPE_BYTES)).await;
+            let moved = moved.map_err(Failure::To)?;
             bytes.fetch_add(moved as u64, Ordering::Relaxed);
             waiting -= moved;
         }

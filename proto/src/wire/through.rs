@@ -22,7 +22,7 @@ use crate::{
 /// A client's connection to an egress, on TCP only.
 pub const THROUGH_ALPN: &[u8] = b"rap-through/1";
 /// How long a ticket waits for whoever it was given to, in milliseconds.
-pub const TICKET_TTL_MS: u64 = 10_000;
+pub const TICKET_TTL_MS: u64 = 4_000;
 /// How long a voucher counts, in milliseconds: its client connects at once.
 pub const VOUCHER_TTL_MS: u64 = 30_000;
 

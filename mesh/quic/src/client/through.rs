@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use rap_mesh_core::carrier::Carrier;
+use rap_mesh_core::{carrier::Carrier, refusals::worth_trying_elsewhere};
 use rap_pki::node_server_name;
 use rap_proto::{
     NodeId, RefusalCode,
@@ -12,8 +12,8 @@ use rap_proto::{
         self, PREAMBLE,
         client::OpenChannel,
         lane::{FlowReply, OpenFlow},
-        resume::Resume,
-        through::{Answer, Ask, OpenThrough, Wanted, Way, Word},
+        resume::{FlowId, Resume},
+        through::{Answer, Ask, OpenThrough, Wanted, Way},
     },
 };
 use tokio::{
@@ -31,7 +31,7 @@ use crate::{
     frames::{CHANNEL_REPLY_TIMEOUT, HELLO_TIMEOUT, ReadFrameError, read_frame, read_frame_within},
     kept::new_name,
     mesh::locked,
-    pipe::{Inlet, Leg, Outlet},
+    pipe::{Asking, Inlet, Leg, Outlet},
     tcp::{self, Secured},
 };
 
@@ -39,15 +39,19 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// … and after the entry said that an ordinary one suits better, which changes with what it measures.
 const ASK_AFTER: Duration = Duration::from_secs(10);
+/// An entry closes a connection that says nothing for longer than this, and some.
+const STAYS_FOR: Duration = Duration::from_secs(3);
+/// How long the egress may take to answer a flow that goes on: it has nothing to dial for it, and while it
+/// may have moved the flow, nothing is acknowledged. More than it waits for a newer snapshot.
+const REPLY_TIME: Duration = Duration::from_secs(3);
 
-/// A connection to an egress on which a flow was asked for, and the stream of the entry that opened the
-/// way.
-pub(super) struct Asked {
+/// A connection to an egress on which nothing was asked for yet, and the stream of the entry that opened
+/// the way.
+pub(super) struct Connected {
     pub(super) egress: NodeId,
-    pub(super) outlet: Outlet,
-    pub(super) inlet: Inlet,
+    voucher: Vec<u8>,
+    secured: Secured,
     pub(super) way: WayStream,
-    pub(super) reply: Result<FlowReply, ReadFrameError>,
 }
 
 /// Open for as long as the way is used.
@@ -67,13 +71,6 @@ pub(super) enum NoWay {
     Failed(io::Error),
 }
 
-impl WayStream {
-    /// Waits until the entry says that the way had better be left.
-    pub(super) async fn leave(inlet: &mut Inlet) -> Option<Word> {
-        read_frame(inlet).await.ok()
-    }
-}
-
 impl ClientSession {
     /// Opens a channel whose flow no entry reads. `None` when an ordinary one is to be opened instead.
     pub(super) async fn open_through(
@@ -84,9 +81,8 @@ impl ClientSession {
             return Ok(None);
         }
         let Some(flow) = new_name() else { return Ok(None) };
-        let asked = self.connect_through(request, None, Resume::opening(flow)).await;
-        let Asked { egress, outlet, inlet, way, reply } = match asked {
-            Ok(asked) => asked,
+        let connected = match self.connect_through(request, None, flow).await {
+            Ok(connected) => connected,
             Err(NoWay::Plain) => {
                 self.rest_from_through(ASK_AFTER);
                 return Ok(None);
@@ -98,12 +94,18 @@ impl ClientSession {
                 return Ok(None);
             }
         };
+        let egress = connected.egress;
+        let asking = self.ask_through(request, connected, Resume::opening(flow));
+        let (way, (outlet, inlet), reply) = asking.await;
         match reply {
             Ok(FlowReply::Opened) => Ok(Some(Channel::beside(outlet, inlet, way))),
             Ok(FlowReply::Attached { .. }) => {
                 let Some(leg) = Leg::new(outlet, inlet) else { return Ok(None) };
                 let keeper = ChannelKeeper::through(self.succession(), request, egress, flow);
                 Ok(Some(keeper.begin(leg, Some(way))))
+            }
+            Ok(FlowReply::Refused(refusal)) if !worth_trying_elsewhere(refusal.code) => {
+                Err(refusal.into())
             }
             // Another egress may say otherwise, and an ordinary channel asks all of them.
             Ok(FlowReply::Refused(refusal)) => {
@@ -129,37 +131,83 @@ impl ClientSession {
         *locked(&self.inner.through_rests) = Some(Instant::now() + pause);
     }
 
-    /// Asks the entry for a way, to the egress that has the flow if one has it, and the egress for the flow.
+    /// Asks the entry for a way, to the egress that has the flow if one has it, and connects to the egress.
     pub(super) async fn connect_through(
         &self,
         request: &OpenChannel,
         is_at: Option<NodeId>,
-        resume: Resume,
-    ) -> Result<Asked, NoWay> {
+        flow: FlowId,
+    ) -> Result<Connected, NoWay> {
         let OpenChannel { channel, lane, .. } = *request;
         let failed = |text: &str| NoWay::Failed(io::Error::other(text.to_owned()));
-        let joining = self.inner.joining.as_ref();
+        let joining = self.inner.joining.as_ref().filter(|_| self.inner.through);
         let by = joining.and_then(|joining| Some((joining.address, joining.through.clone()?)));
-        let (address, config) = by.ok_or_else(|| failed("not on TCP"))?;
-        let wanted = Wanted { channel, lane, flow: resume.flow, egress: is_at };
-        // The way's connection is made while the entry looks for the way.
-        let (asked, connected) =
+        let (address, config) = by.ok_or_else(|| failed("there are no through flows"))?;
+        let wanted = Wanted { channel, lane, flow, egress: is_at };
+        // The way's connection is made while the entry looks for the way, which closes it when that takes
+        // its time.
+        let begun = Instant::now();
+        let (asked, mut connected) =
             tokio::join!(self.ask_for_way(wanted), tcp::within(tcp::dialled(address)));
         let (Way { egress, ticket, voucher }, way) = asked?;
-        let token = locked(&self.inner.shown).clone();
-        if !names(&token, egress) || is_at.is_some_and(|at| at != egress) {
+        if begun.elapsed() > STAYS_FOR {
+            connected = tcp::within(tcp::dialled(address)).await;
+        }
+        if !names(&locked(&self.inner.shown), egress) || is_at.is_some_and(|at| at != egress) {
             return Err(failed("the way leads elsewhere"));
         }
         let secured = join(config, connected.map_err(NoWay::Failed)?, (ticket, egress)).await;
-        let secured = secured.map_err(NoWay::Failed)?;
+        Ok(Connected { egress, voucher, secured: secured.map_err(NoWay::Failed)?, way })
+    }
+
+    /// Asks the egress for the flow, or for one that goes on.
+    async fn ask_through(
+        &self,
+        request: &OpenChannel,
+        Connected { voucher, secured, way, .. }: Connected,
+        resume: Resume,
+    ) -> (WayStream, (Outlet, Inlet), Result<FlowReply, ReadFrameError>) {
         let Secured { mut outlet, mut inlet, exported, .. } = secured;
-        let proof = Proof::make(&token, exported, &*self.inner.key);
-        let traceparent = request.traceparent.clone();
-        let flow = OpenFlow { token, proof, channel, traceparent, resume: Some(resume) };
-        let opening = wire::frame(&OpenThrough { voucher, flow });
-        outlet.write_all(&opening).await.map_err(|_| failed("the egress did not listen"))?;
+        let opening = self.opening(request, (voucher, exported), resume);
+        // An egress that does not listen gives no answer.
+        let _ = outlet.write_all(&opening).await;
         let reply = read_frame_within(&mut inlet, CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT).await;
-        Ok(Asked { egress, outlet, inlet, way, reply })
+        (way, (outlet, inlet), reply)
+    }
+
+    /// The same for a flow that goes on. The egress may have moved it to this connection when no answer
+    /// comes.
+    pub(super) async fn go_on_through(
+        &self,
+        request: &OpenChannel,
+        Connected { voucher, secured, way, .. }: Connected,
+        resume: Resume,
+    ) -> (WayStream, Option<(Outlet, Inlet)>, Result<FlowReply, ReadFrameError>) {
+        let Secured { outlet, inlet, exported, .. } = secured;
+        let opening = self.opening(request, (voucher, exported), resume);
+        let mut asking = Asking(Some((outlet, inlet)));
+        let asked = async {
+            let (outlet, inlet) = asking.0.as_mut().expect("it is taken below alone");
+            let _ = outlet.write_all(&opening).await;
+            read_frame(inlet).await
+        };
+        match timeout(REPLY_TIME, asked).await {
+            Ok(reply) => (way, asking.0.take(), reply),
+            Err(_) => (way, None, Err(ReadFrameError::TimedOut)),
+        }
+    }
+
+    fn opening(
+        &self,
+        request: &OpenChannel,
+        (voucher, exported): (Vec<u8>, [u8; 32]),
+        resume: Resume,
+    ) -> Vec<u8> {
+        let token = locked(&self.inner.shown).clone();
+        let proof = Proof::make(&token, exported, &*self.inner.key);
+        let OpenChannel { channel, traceparent, .. } = request.clone();
+        let flow = OpenFlow { token, proof, channel, traceparent, resume: Some(resume) };
+        wire::frame(&OpenThrough { voucher, flow })
     }
 
     async fn ask_for_way(&self, wanted: Wanted) -> Result<(Way, WayStream), NoWay> {

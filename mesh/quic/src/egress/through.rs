@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{Origin, Served, refuse_with, serve_asked};
 use crate::{
-    frames::{HELLO_TIMEOUT, read_frame_within},
+    frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within},
     mesh::Mesh,
     tcp::Secured,
     watch::until,
@@ -21,11 +21,15 @@ use crate::{
 /// Serves the one flow of a client's connection.
 pub(crate) async fn serve(mesh: Arc<Mesh>, secured: Secured) {
     let Secured { mut outlet, mut inlet, exported, .. } = secured;
-    let Ok(asked) = read_frame_within(&mut inlet, HELLO_TIMEOUT).await else {
-        mesh.refused(RefusalCode::Malformed, None);
-        return refuse_with(&mut outlet, refusal(RefusalCode::Malformed)).await;
+    let OpenThrough { voucher, flow } = match read_frame_within(&mut inlet, HELLO_TIMEOUT).await {
+        Ok(asked) => asked,
+        // The client gave the flow up before it asked for anything.
+        Err(ReadFrameError::Stream(_)) => return,
+        Err(ReadFrameError::Malformed(_) | ReadFrameError::TimedOut) => {
+            mesh.refused(RefusalCode::Malformed, None);
+            return refuse_with(&mut outlet, refusal(RefusalCode::Malformed)).await;
+        }
     };
-    let OpenThrough { voucher, flow } = asked;
     let (view, now) = (mesh.view(), mesh.clock.now());
     let claims = match mesh.tokens.open(&view, &flow.token) {
         Ok(claims) => claims,

@@ -236,15 +236,19 @@ impl Account {
 
     /// From now on there are bytes and a reason to account for; the first says that its session has
     /// started.
-    pub(super) async fn reached(mut self) -> Self {
-        self.reached = true;
-        let (mesh, session) = (&self.mesh, self.session);
-        let first = locked(&mesh.entry).flow_reached(session);
-        if first {
-            let started = Observation::SessionStarted { session, from: Some(Vantage::Entry) };
-            mesh.events.session(mesh.clock.now(), started).await;
+    async fn reached(mut self) -> Self {
+        if let Some(started) = self.reach() {
+            self.mesh.events.session(self.mesh.clock.now(), started).await;
         }
         self
+    }
+
+    /// The same, for whoever tells it: what there is to tell.
+    pub(super) fn reach(&mut self) -> Option<Observation> {
+        let session = self.session;
+        let is_news = !std::mem::replace(&mut self.reached, true);
+        let first = is_news && locked(&self.mesh.entry).flow_reached(session);
+        first.then_some(Observation::SessionStarted { session, from: Some(Vantage::Entry) })
     }
 }
 

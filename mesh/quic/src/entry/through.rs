@@ -4,18 +4,24 @@
 mod open;
 mod tickets;
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use rap_mesh_core::{admission::claimed, refusals::refusal, resume::RESUME_WITHIN};
+use futures_util::FutureExt as _;
+use rap_mesh_core::{
+    admission::claimed, moves::LEFT_WITHIN, refusals::refusal, resume::RESUME_WITHIN,
+};
 use rap_proto::{
-    NodeId, Signer as _,
+    NodeId, RefusalCode, Signer as _,
     observation::EndReason,
     refusal::Refusal,
     signed,
     token::AccessClaims,
     wire::through::{self, Answer, TICKET_TTL_MS, VOUCHER_TTL_MS, Voucher, Wanted, Word},
 };
-use tokio::time::timeout;
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit},
+    time::{sleep, timeout},
+};
 
 use super::{
     Admitted, Client,
@@ -23,24 +29,30 @@ use super::{
 };
 use crate::{
     frames::write_frame,
-    lanes::{Metered, Way, find_way},
+    lanes::{self, Metered, find_way},
     mesh::{Mesh, locked},
     network::put_in_lane,
-    pipe::{Inlet, Outlet},
+    pipe::{Broken, Inlet, Outlet},
     shaping::Shaped,
     splice::{Counters, Joined, join},
     tally::{FlowEnd, Passing},
     watch::until,
 };
 
-use open::Open;
 use tickets::{Came, Expected};
 
 pub(crate) use open::Ways;
 pub(crate) use tickets::Tickets;
 
+/// The most ways of one client's connection that it has not come over yet: each is a connection to an
+/// egress that says nothing.
+pub(super) const MAX_EXPECTED: usize = 8;
 /// How long a client may take to take a word.
 const SAY_WITHIN: Duration = Duration::from_secs(1);
+/// How long a way stays when its client needs it no more: what it sent last may be on its way.
+const LINGER: Duration = Duration::from_secs(3);
+/// How long a client that is there may take to ask for another way than one that broke.
+const ASKS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opens a way for a flow that was admitted like a channel, and passes its bytes.
 pub(super) async fn serve(
@@ -69,26 +81,26 @@ pub(super) async fn serve(
 /// A way that waits for its client.
 struct Opened {
     joint: Joint,
+    way: open::Way,
     expected: Expected,
     voucher: Vec<u8>,
+    _asking: OwnedSemaphorePermit,
 }
 
-/// What a client is joined with, for one of the ways of its flow.
+/// What a client is joined with.
 struct Joint {
-    way: Way,
+    socket: lanes::Way,
     wanted: Wanted,
     claims: AccessClaims,
     shaped: Arc<Shaped>,
-    flow: Arc<Open>,
-    number: u64,
 }
 
-/// What the client did with the stream that it asked on.
+/// What became of the stream that the client asked on.
 #[derive(Clone, Copy)]
 enum Asker {
-    /// It needs the way no more.
+    /// The client needs the way no more: it has another, or none, or the flow is over.
     Done,
-    /// It may come back.
+    /// The client's connection is lost.
     Lost,
 }
 
@@ -103,116 +115,146 @@ impl Opened {
             mesh.refused(code, Some(claimed(claims)));
             refusal(code)
         };
-        let Wanted { channel, lane, flow, egress } = wanted;
+        let asking = client.expected.clone().try_acquire_owned();
+        let asking = asking.map_err(|_| refused(RefusalCode::LimitReached))?;
+        let (session, channel, lane) = (claims.session, wanted.channel, wanted.lane);
         let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
-        let session = claims.session;
         let account = || {
             locked(&mesh.entry).open_channel(session, channel, max_open)?;
             Ok(Account::open(mesh.clone(), session, channel))
         };
-        let (flow, number) = mesh.ways.enter(mesh, claims, flow, account).map_err(refused)?;
-        let is_at = egress.map(|egress| (egress, flow.goes_over()));
-        let Some(way) = find_way(mesh, claims, lane, is_at).await else { return Ok(None) };
+        let way = mesh.ways.enter(mesh, claims, &wanted, account).map_err(refused)?;
+        let egress = wanted.egress.map(|egress| lanes::Egress {
+            node: egress,
+            over: way.goes_over(),
+            insists: way.is_further(),
+        });
+        let Some(socket) = find_way(mesh, claims, lane, egress).await else {
+            if egress.is_some_and(|egress| egress.over.is_some()) {
+                way.is_unreachable();
+            }
+            return Ok(None);
+        };
         let shaped = Arc::new(Shaped::open(mesh, claims, lane).map_err(refused)?);
         let Some(expected) = mesh.tickets.expect() else { return Ok(None) };
-        let voucher = vouch(mesh, (claims, &wanted), way.key.egress);
-        tracing::debug!(%session, %lane, egress = %way.key.egress, number, "a way for a through flow");
-        let joint = Joint { way, wanted, claims: claims.clone(), shaped, flow, number };
-        Ok(Some(Self { joint, expected, voucher }))
+        let voucher = vouch(mesh, (claims, &wanted), socket.key.egress);
+        tracing::debug!(%session, %lane, egress = %socket.key.egress, "a way for a through flow");
+        let joint = Joint { socket, wanted, claims: claims.clone(), shaped };
+        Ok(Some(Self { joint, way, expected, voucher, _asking: asking }))
     }
 
     fn told(&self) -> through::Way {
-        let (egress, ticket) = (self.joint.way.key.egress, self.expected.ticket);
+        let (egress, ticket) = (self.joint.socket.key.egress, self.expected.ticket);
         through::Way { egress, ticket, voucher: self.voucher.clone() }
     }
 
     /// Passes bytes once the client has come, and waits for its next way when this one is lost.
-    async fn carry(mut self, client: &Client, (send, mut recv): (Outlet, Inlet)) {
-        let asker = asker(&mut recv);
-        tokio::pin!(asker);
+    async fn carry(mut self, client: &Client, (mut send, mut recv): (Outlet, Inlet)) {
+        let asker = asker(&mut recv).shared();
         let limit = Duration::from_millis(TICKET_TTL_MS);
         let came = tokio::select! {
             biased;
             _ = client.over() => return,
-            _ = &mut asker => return,
+            _ = asker.clone() => return,
             came = timeout(limit, &mut self.expected.came) => came,
         };
         let Ok(Ok(came)) = came else { return };
-        let Joint { flow, number, .. } = &self.joint;
-        let (flow, number, mut left) = (flow.clone(), *number, None);
-        let joined = {
-            // The end of the stream tells the client that the way is gone.
-            let mut send = send;
-            let (joining, goes) = (self.joint.run(client, came), flow.goes(number));
-            tokio::pin!(joining, goes);
-            let mut told = false;
-            loop {
-                tokio::select! {
-                    biased;
-                    joined = &mut joining => break joined,
-                    asked = &mut asker, if left.is_none() => left = Some(asked),
-                    () = &mut goes, if !told => {
-                        told = true;
-                        // A client that does not listen stays where it is.
-                        let _ = timeout(SAY_WITHIN, write_frame(&mut send, &Word::Leave)).await;
-                    }
-                }
+        let Self { joint, way, _asking: asking, .. } = self;
+        drop(asking);
+        let is_left = asker.clone().then(|_| sleep(LINGER));
+        let joined = tokio::select! {
+            biased;
+            joined = joint.run(client, came, (&way, is_left)) => joined,
+            () = tell(&way, &mut send) => return,
+        };
+        // The end of its stream tells the client that the way is gone.
+        drop(send);
+        let patience = async {
+            match (joined, asker.await) {
+                (Some(Joined::Broken | Joined::Left), Asker::Lost) => sleep(RESUME_WITHIN).await,
+                (Some(Joined::Broken | Joined::Left), Asker::Done) => sleep(ASKS_WITHIN).await,
+                (Some(Joined::Ended(_)) | None, _) => {}
             }
         };
-        let is_over = match (joined, left) {
-            (None, _) | (_, Some(Asker::Done)) => true,
-            (Some(Joined::Ended(_)), Some(Asker::Lost)) => true,
-            (Some(_), Some(Asker::Lost) | None) => false,
-        };
-        if is_over {
-            return;
+        if joined.is_some() {
+            tokio::select! {
+                _ = client.over() => {}
+                () = way.has_newer() => {}
+                () = sleep(RESUME_WITHIN) => {}
+                () = patience => {}
+            }
         }
-        tokio::select! {
-            _ = client.over() => {}
-            () = flow.has_newer(number) => {}
-            Asker::Done = &mut asker, if left.is_none() => {}
-            () = tokio::time::sleep(RESUME_WITHIN) => {}
-        }
+    }
+}
+
+/// Tells the client each time that it had better leave this way.
+async fn tell(way: &open::Way, send: &mut Outlet) {
+    loop {
+        way.goes(true).await;
+        // A client that does not listen stays where it is.
+        let _ = timeout(SAY_WITHIN, write_frame(send, &Word::Leave)).await;
+        way.goes(false).await;
     }
 }
 
 impl Joint {
     /// Passes bytes until the way ends, and with it both sockets. `None` when the flow has to end.
-    async fn run(self, client: &Client, (socket, _place): Came) -> Option<Joined> {
-        let Self { way, wanted, claims, shaped, flow, number, .. } = &self;
+    async fn run(
+        self,
+        client: &Client,
+        (client_socket, _place): Came,
+        (way, is_left): (&open::Way, impl Future<Output = ()>),
+    ) -> Option<Joined> {
+        let Self { socket, wanted, claims, shaped } = self;
         let mesh = &client.mesh;
-        put_in_lane(&socket, wanted.lane);
-        put_in_lane(&way.socket, wanted.lane);
-        flow.came(*number, (way.key, way.over)).await;
+        put_in_lane(&client_socket, wanted.lane);
+        put_in_lane(&socket.stream, wanted.lane);
         let counters = Arc::new(Counters::default());
         let _passing = Passing::begin(mesh, (FlowEnd::Entry, wanted.lane), counters.clone());
-        let serves = (way.key.egress, claims.organization);
+        let serves = (socket.key.egress, claims.organization);
         let distrusted = until(mesh, |view, _| (!may_serve(view, serves)).then_some(()));
-        let meters = Metered::of_flow(mesh, way.key);
+        let on_no_relay = until(mesh, |view, _| socket.leads_nowhere(view).then_some(()));
+        let on_no_relay = on_no_relay.then(|()| sleep(LEFT_WITHIN));
+        let (meters, heard) = (Metered::of_flow(mesh, socket.key), Arc::new(Notify::new()));
+        let ends = (&client_socket, &socket.stream);
+        let joining = join(ends, &shaped, &counters, meters, &heard);
+        let hearing = async {
+            heard.notified().await;
+            way.heard((socket.key, socket.over)).await;
+            std::future::pending::<()>().await;
+        };
         let (joined, reason) = tokio::select! {
             biased;
             reason = client.over() => (None, reason),
             () = distrusted => (None, EndReason::NodeLeft),
-            () = flow.is_cut(*number) => (Some(Joined::Broken), EndReason::PathLost),
-            joined = join((&socket, &way.socket), shaped, &counters, meters) => match joined {
+            () = way.is_cut() => (Some(Joined::Left), EndReason::PathLost),
+            () = on_no_relay => (Some(Joined::Left), EndReason::PathLost),
+            () = is_left => (Some(Joined::Left), EndReason::ClientClosed),
+            () = hearing => return None,
+            joined = joining => match joined {
                 Joined::Ended(reason) => (Some(joined), reason),
+                Joined::Left => (Some(joined), EndReason::ClientLost),
                 Joined::Broken => (Some(joined), EndReason::PathLost),
             },
         };
         let bytes = counters.read();
-        if joined.is_some() && bytes.1 == 0 {
-            way.led_nowhere(mesh);
+        way.passed(bytes, reason);
+        if joined == Some(Joined::Broken) {
+            way.lost();
         }
-        flow.left(*number, bytes, reason);
+        if joined.is_some() && bytes.1 == 0 {
+            socket.look(mesh);
+        }
         joined
     }
 }
 
-/// Waits until the client ends the stream that it asked on, or that breaks. Nothing comes on it.
+/// Waits until the client ends the stream that it asked on, or its connection is lost. Nothing comes
+/// on it.
 async fn asker(recv: &mut Inlet) -> Asker {
     match recv.chunk().await {
-        Ok(_) => Asker::Done,
-        Err(_) => Asker::Lost,
+        Ok(_) | Err(Broken::Reset(_)) => Asker::Done,
+        Err(Broken::Lost(_)) => Asker::Lost,
     }
 }
 

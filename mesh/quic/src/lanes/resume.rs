@@ -32,7 +32,7 @@ use super::{
 use crate::{
     frames::{CHANNEL_REPLY_TIMEOUT, read_frame},
     mesh::{Mesh, locked},
-    pipe::{Inlet, Keeper, Lasting, Leg, Outlet, abandon},
+    pipe::{Asking, Inlet, Keeper, Lasting, Leg, Outlet},
     tcp::Secured,
 };
 
@@ -89,18 +89,6 @@ enum Counted {
     OnLane(Place),
     /// The next connection that the flow moves to has it, too.
     OnTcp(Arc<stream::Place>),
-}
-
-/// A connection on which a flow is asked for. The egress may have moved the flow to it when the
-/// answer is waited for no longer: then its end is a loss, and must not be an end of the flow.
-struct Asking(Option<(Outlet, Inlet)>);
-
-impl Drop for Asking {
-    fn drop(&mut self) {
-        if let Some((outlet, inlet)) = self.0.take() {
-            abandon(outlet, inlet);
-        }
-    }
 }
 
 impl Keeper for LaneKeeper {

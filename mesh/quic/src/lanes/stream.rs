@@ -17,7 +17,7 @@ use rap_mesh_core::{
     view::peer_has_role,
 };
 use rap_proto::{
-    NodeId, NodeRole, RefusalCode,
+    NodeRole, RefusalCode,
     refusal::Refusal,
     snapshot::Peer,
     wire::{self, lane::FlowReply, resume::Resume},
@@ -158,19 +158,18 @@ pub(super) async fn reach(
 }
 
 /// The same over this path alone.
-pub(super) async fn reach_by(mesh: &Arc<Mesh>, key: LaneKey, over: Candidate) -> Option<TcpStream> {
+pub(super) async fn reach_by(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    over: Candidate,
+) -> Option<(TcpStream, Candidate)> {
     let view = mesh.view();
     let peer = view.peer(key.egress)?;
     let serves = peer_has_role(peer, NodeRole::StreamWorker, key.organization);
     if !serves {
         return None;
     }
-    reach_over(mesh, key, peer, over).await.ok().map(|(socket, _)| socket)
-}
-
-/// Nothing came from the egress over this path, which seemed to work.
-pub(super) fn led_nowhere(mesh: &Mesh, egress: NodeId, over: Candidate) {
-    locked(&mesh.lanes.streams.paths).failed(mesh.clock.moment(), egress, over);
+    reach_over(mesh, key, peer, over).await.ok()
 }
 
 fn planned(
@@ -216,36 +215,32 @@ pub(super) async fn try_one(
     let config = mesh.configs().tcp_lane(key.lane).clone();
     let attempt =
         async { tcp::secure_with(config, socket(mesh, key, peer, candidate).await?, peer).await };
-    remembered(mesh, key, candidate, attempt).await
+    match timeout(candidate.timeout(), attempt).await {
+        Ok(Ok(secured)) => {
+            locked(&mesh.lanes.streams.paths).succeeded(key.egress, candidate);
+            Ok((secured, candidate))
+        }
+        Ok(Err(_)) | Err(_) => Err(failed(mesh, key, candidate)),
+    }
 }
 
+/// That a path failed is remembered; that it works is not known before somebody speaks over it.
 async fn reach_over(
     mesh: &Arc<Mesh>,
     key: LaneKey,
     peer: &Peer,
     candidate: Candidate,
 ) -> Result<(TcpStream, Candidate), ()> {
-    remembered(mesh, key, candidate, socket(mesh, key, peer, candidate)).await
+    let reaching = socket(mesh, key, peer, candidate);
+    match timeout(candidate.timeout(), reaching).await {
+        Ok(Ok(stream)) => Ok((stream, candidate)),
+        Ok(Err(_)) | Err(_) => Err(failed(mesh, key, candidate)),
+    }
 }
 
-async fn remembered<T>(
-    mesh: &Arc<Mesh>,
-    key: LaneKey,
-    candidate: Candidate,
-    attempt: impl Future<Output = io::Result<T>>,
-) -> Result<(T, Candidate), ()> {
-    let outcome = timeout(candidate.timeout(), attempt).await;
-    let mut paths = locked(&mesh.lanes.streams.paths);
-    match outcome {
-        Ok(Ok(made)) => {
-            paths.succeeded(key.egress, candidate);
-            Ok((made, candidate))
-        }
-        Ok(Err(_)) | Err(_) => {
-            paths.failed(mesh.clock.moment(), key.egress, candidate);
-            Err(())
-        }
-    }
+fn failed(mesh: &Mesh, key: LaneKey, candidate: Candidate) {
+    let now = mesh.clock.moment();
+    locked(&mesh.lanes.streams.paths).failed(now, key.egress, candidate);
 }
 
 /// A socket that leads to the egress over this path.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use rap_mesh_core::{
+    View,
     carrier::Carrier,
+    carriers::Reason,
     paths::{Candidate, egress_order},
 };
 use rap_proto::{Lane, NodeId, token::AccessClaims};
@@ -15,30 +17,58 @@ use crate::mesh::Mesh;
 /// A socket that leads to an egress, and the place among the flows on TCP that it has.
 pub(crate) struct Way {
     pub(crate) key: LaneKey,
-    pub(crate) socket: TcpStream,
+    pub(crate) stream: TcpStream,
     pub(crate) over: Candidate,
     _place: stream::Place,
 }
 
+/// Where a flow is already.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Egress {
+    pub(crate) node: NodeId,
+    /// The path that it is to go over to, and over no other.
+    pub(crate) over: Option<Candidate>,
+    /// Whether what failed a moment ago is tried as well: it has had a way, and has nothing else.
+    pub(crate) insists: bool,
+}
+
 impl Way {
-    /// Nothing came from the egress on it.
-    pub(crate) fn led_nowhere(&self, mesh: &Mesh) {
-        stream::led_nowhere(mesh, self.key.egress, self.over);
+    /// Nothing came from the egress: what that says of the path, this node finds out itself. A client can
+    /// leave a path that works.
+    pub(crate) fn look(&self, mesh: &Arc<Mesh>) {
+        let (mesh, key, over) = (mesh.clone(), self.key, self.over);
+        mesh.clone().bulk.spawn(async move {
+            let view = mesh.view();
+            if let Some(peer) = view.peer(key.egress) {
+                let _ = stream::try_one(&mesh, key, peer, over).await;
+            }
+        });
+    }
+
+    /// Whether it leads over a relay that is none any more.
+    pub(crate) fn leads_nowhere(&self, view: &View) -> bool {
+        let organization = self.key.organization;
+        let is_relay = |relay: &NodeId| view.relays(organization).any(|(known, _)| known == *relay);
+        !self.over.relays().iter().all(is_relay)
     }
 }
 
-/// The way to the first egress of the token that is reached on TCP, or to the one where the flow `is_at`,
-/// over the path that it is to go over to if there is one. `None` where a flow of this lane had better be an ordinary one: nothing is reached, another carrier
+/// The way to the first egress of the token that is reached on TCP, or to the one where the flow is.
+/// `None` where a flow of this lane had better be an ordinary one: nothing is reached, another carrier
 /// is chosen, or this node is the egress itself.
 pub(crate) async fn find_way(
     mesh: &Arc<Mesh>,
     claims: &AccessClaims,
     lane: Lane,
-    is_at: Option<(NodeId, Option<Candidate>)>,
+    is_at: Option<Egress>,
 ) -> Option<Way> {
+    // Keys and pictures run on QUIC.
+    if Carrier::order(lane)[0] != Carrier::Tcp {
+        return None;
+    }
     let all = claims.egresses.keys().copied();
     let egresses = match is_at {
-        Some((egress, _)) => all.filter(|known| *known == egress).collect(),
+        Some(egress) => all.filter(|known| *known == egress.node).collect(),
         None => egress_order(claims.session, all),
     };
     for egress in egresses {
@@ -46,31 +76,37 @@ pub(crate) async fn find_way(
             return None;
         }
         let key = LaneKey { egress, organization: claims.organization, lane };
-        let begins = is_at.is_none();
-        if !may_use(mesh, key, Carrier::Tcp) || (begins && !suits(mesh, key)) {
+        if !may_use(mesh, key, Carrier::Tcp) {
             return None;
         }
+        let chosen = match is_at {
+            None => Some(suits(mesh, key)?),
+            Some(_) => None,
+        };
         let place = stream::Place::take(mesh)?;
-        if let Some((_, Some(over))) = is_at
-            && let Some(socket) = stream::reach_by(mesh, key, over).await
-        {
-            return Some(Way { key, socket, over, _place: place });
-        }
-        // A flow that has nothing else tries what failed a moment ago.
-        if let Ok((socket, over)) = stream::reach(mesh, (key, Ways::All), !begins).await {
-            return Some(Way { key, socket, over, _place: place });
+        let reached = match is_at {
+            Some(Egress { over: Some(over), .. }) => stream::reach_by(mesh, key, over).await,
+            _ => {
+                let insists = is_at.is_some_and(|egress| egress.insists);
+                stream::reach(mesh, (key, Ways::All), insists).await.ok()
+            }
+        };
+        if let Some((stream, over)) = reached {
+            if let Some(reason) = chosen {
+                mesh.lanes.choices.took(mesh, key, (Carrier::Tcp, reason));
+            }
+            return Some(Way { key, stream, over, _place: place });
         }
     }
     None
 }
 
-/// Whether a new flow of the lane is tried on TCP first.
-fn suits(mesh: &Arc<Mesh>, key: LaneKey) -> bool {
-    let choices = &mesh.lanes.choices;
-    let chosen = choices.choose(mesh, key);
-    match chosen.first {
-        Carrier::Tcp => choices.took(mesh, key, (Carrier::Tcp, chosen.reason)),
-        Carrier::Quic => choices.choose_ahead(mesh, key, chosen),
+/// Why a new flow of the lane is tried on TCP first, if it is.
+fn suits(mesh: &Arc<Mesh>, key: LaneKey) -> Option<Reason> {
+    let chosen = mesh.lanes.choices.choose(mesh, key);
+    if chosen.first == Carrier::Tcp {
+        return Some(chosen.reason);
     }
-    chosen.first == Carrier::Tcp
+    mesh.lanes.choices.choose_ahead(mesh, key, chosen);
+    None
 }

@@ -1,17 +1,14 @@
 //! Two sockets of a through flow, joined in the kernel: what passes is the client's and the egress' own.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, OnceLock},
-};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rap_mesh_core::{
     carrier::Carrier,
     shape::{Direction, MAX_GRANT},
 };
 use rap_proto::{Moment, observation::EndReason};
-use rap_splice::{Gate, pass_in_turns};
-use tokio::net::TcpStream;
+use rap_splice::{Failure, Gate, pass_in_turns};
+use tokio::{net::TcpStream, sync::Notify};
 
 use super::{Counters, natural};
 use crate::{lanes::Metered, mesh::locked, shaping::Shaped};
@@ -21,37 +18,46 @@ use crate::{lanes::Metered, mesh::locked, shaping::Shaped};
 pub(crate) enum Joined {
     /// Each side ended its direction, first the one that this says.
     Ended(EndReason),
-    /// One of them broke off.
+    /// The client broke off, or this node has nothing to pass bytes with.
+    Left,
+    /// The way to the egress broke.
     Broken,
 }
 
 /// Passes bytes between a client and an egress until both directions end, or one of them breaks. `shaped`
-/// says how fast, and the meters learn how fast it was. `counters` count what passes, with all that TLS adds.
+/// says how fast, and the meters learn how fast it was. `counters` count what passes, with all that TLS
+/// adds. `heard` is told when the first bytes of the egress are through.
 pub(crate) async fn join(
     (client, egress): (&TcpStream, &TcpStream),
     shaped: &Arc<Shaped>,
     counters: &Counters,
     [up_meter, down_meter]: [Metered; 2],
+    heard: &Arc<Notify>,
 ) -> Joined {
-    let up_pace = Pace::new(shaped, Direction::Up, up_meter);
-    let down_pace = Pace::new(shaped, Direction::Down, down_meter);
+    let up_pace = Pace::new(shaped, Direction::Up, up_meter, None);
+    let down_pace = Pace::new(shaped, Direction::Down, down_meter, Some(heard.clone()));
     let first = OnceLock::new();
     let up = async {
-        pass_in_turns(client, egress, &counters.up, &up_pace).await?;
+        let passed = pass_in_turns(client, egress, &counters.up, &up_pace).await;
+        passed.map_err(|failure| match failure {
+            Failure::To(_) => Joined::Broken,
+            Failure::From(_) | Failure::Pipe(_) => Joined::Left,
+        })?;
         first.get_or_init(|| EndReason::ClientClosed);
-        io::Result::Ok(())
+        Ok(())
     };
     let down = async {
-        pass_in_turns(egress, client, &counters.down, &down_pace).await?;
+        let passed = pass_in_turns(egress, client, &counters.down, &down_pace).await;
+        passed.map_err(|failure| match failure {
+            Failure::From(_) => Joined::Broken,
+            Failure::To(_) | Failure::Pipe(_) => Joined::Left,
+        })?;
         first.get_or_init(|| EndReason::TargetClosed);
-        io::Result::Ok(())
+        Ok(())
     };
     match tokio::try_join!(up, down) {
         Ok(_) => Joined::Ended(natural(first.into_inner())),
-        Err(error) => {
-            tracing::debug!(%error, "a through flow's way broke");
-            Joined::Broken
-        }
+        Err(broken) => broken,
     }
 }
 
@@ -60,6 +66,8 @@ struct Pace {
     shaped: Arc<Shaped>,
     direction: Direction,
     state: Mutex<State>,
+    /// Who waits for the first bytes.
+    heard: Option<Arc<Notify>>,
 }
 
 struct State {
@@ -68,12 +76,18 @@ struct State {
     meter: Metered,
     /// When the wait of now began, for the source or for where it goes.
     since: Option<Moment>,
+    is_heard: bool,
 }
 
 impl Pace {
-    fn new(shaped: &Arc<Shaped>, direction: Direction, meter: Metered) -> Self {
-        let state = Mutex::new(State { left: 0, since: meter.begin(), meter });
-        Self { shaped: shaped.clone(), direction, state }
+    fn new(
+        shaped: &Arc<Shaped>,
+        direction: Direction,
+        meter: Metered,
+        heard: Option<Arc<Notify>>,
+    ) -> Self {
+        let state = Mutex::new(State { left: 0, since: meter.begin(), meter, is_heard: false });
+        Self { shaped: shaped.clone(), direction, state, heard }
     }
 }
 
@@ -91,7 +105,10 @@ impl Gate for Pace {
     }
 
     fn written(&self, bytes: usize) {
-        let State { meter, since, .. } = &mut *locked(&self.state);
+        let State { meter, since, is_heard, .. } = &mut *locked(&self.state);
+        if !std::mem::replace(is_heard, true) {
+            self.heard.iter().for_each(|heard| heard.notify_one());
+        }
         meter.wrote(since.take());
         // It stays where it is: a flow that opens later takes the carrier that was found better.
         let _ = meter.passed(bytes, || Some(Carrier::Tcp));
@@ -108,7 +125,7 @@ impl Turn<'_> {
     /// Waits until something may pass. What was granted before and not taken comes first, as nobody
     /// knows beforehand how much there is to take.
     async fn granted(&mut self) {
-        let Pace { shaped, direction, state } = self.pace;
+        let Pace { shaped, direction, state, .. } = self.pace;
         if shaped.is_free() {
             self.room = usize::MAX;
             return;
@@ -125,7 +142,7 @@ impl rap_splice::Turn for Turn<'_> {
     }
 
     fn passed(&mut self, bytes: usize) {
-        let State { left, meter, since } = &mut *locked(&self.pace.state);
+        let State { left, meter, since, .. } = &mut *locked(&self.pace.state);
         *left = left.saturating_sub(bytes);
         *since = meter.begin();
     }

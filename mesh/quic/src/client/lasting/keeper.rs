@@ -26,16 +26,21 @@ use crate::{
     client::{
         Channel,
         session::{ClientSession, SessionEnd},
-        through::{Asked, NoWay, WayStream},
+        through::{Connected, NoWay, WayStream},
     },
+    frames::read_frame,
     lanes::answer,
     pipe::{Keeper, Lasting, Leg, WeakLasting, lasting},
 };
 
-/// The pause before a further attempt, unless there is another connection.
-const PAUSE: Duration = Duration::from_millis(500);
+/// The pause before a further attempt, unless there is another connection: twice as long each time, up to
+/// the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// How long the entry may take to find a channel: it has nothing to dial for it.
 const FOUND_WITHIN: Duration = Duration::from_secs(5);
+/// How long a way to the egress may take.
+const REACHED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is asked for, again and again.
 pub(in crate::client) struct ChannelKeeper {
@@ -49,6 +54,8 @@ pub(in crate::client) struct ChannelKeeper {
     asked: AtomicU32,
     /// Held by whoever brings it a connection.
     care: Mutex<()>,
+    /// Held by whoever makes one that it may go over to.
+    going: Mutex<()>,
 }
 
 /// Why an attempt came to nothing.
@@ -94,8 +101,9 @@ impl ChannelKeeper {
         egress: Option<NodeId>,
         flow: FlowId,
     ) -> Arc<Self> {
-        let (lasting, asked, care) = (OnceLock::new(), AtomicU32::new(0), Mutex::new(()));
-        Arc::new(Self { succession, request, flow, egress, lasting, asked, care })
+        let (lasting, asked) = (OnceLock::new(), AtomicU32::new(0));
+        let (care, going) = (Mutex::new(()), Mutex::new(()));
+        Arc::new(Self { succession, request, flow, egress, lasting, asked, care, going })
     }
 
     /// The channel, which was opened on this leg; a through flow has a `way` with it.
@@ -114,6 +122,7 @@ impl ChannelKeeper {
     async fn bring(self: &Arc<Self>, flow: &Lasting) {
         let _care = self.care.lock().await;
         let mut newest = self.succession.newest.subscribe();
+        let mut pause = FIRST_PAUSE;
         while !flow.needs_nothing() && !flow.expire() {
             let inner = newest.borrow_and_update().upgrade();
             // Whoever held the session has let it go, and its channels with it.
@@ -133,8 +142,8 @@ impl ChannelKeeper {
             }
             drop(session);
             tokio::select! {
-                _ = newest.changed() => {}
-                () = tokio::time::sleep(PAUSE) => {}
+                _ = newest.changed() => pause = FIRST_PAUSE,
+                () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
             }
         }
     }
@@ -144,10 +153,14 @@ impl ChannelKeeper {
         session: &ClientSession,
         flow: &Lasting,
     ) -> Result<(), Failed> {
+        let connected = match self.egress {
+            Some(egress) => Some(self.reach(session, egress).await?),
+            None => None,
+        };
         let generation = self.next_generation(flow);
         let resume = Resume { flow: self.flow, generation, received: flow.detach() };
-        let (leg, received) = match self.egress {
-            Some(egress) => self.ask_egress(session, egress, resume).await?,
+        let (leg, received) = match connected {
+            Some(connected) => self.ask_egress(session, connected, resume).await?,
             None => self.ask_entry(session, resume).await?,
         };
         tracing::info!(generation, "a channel goes on");
@@ -181,27 +194,34 @@ impl ChannelKeeper {
         }
     }
 
+    /// A connection to the egress that has the flow.
+    async fn reach(&self, session: &ClientSession, egress: NodeId) -> Result<Connected, Failed> {
+        let reaching = session.connect_through(&self.request, Some(egress), self.flow);
+        match timeout(REACHED_WITHIN, reaching).await {
+            Ok(Ok(connected)) => Ok(connected),
+            Ok(Err(NoWay::Refused(RefusalCode::AccessDenied, _))) => {
+                Err(Failed::Final(Some(Close::Ended(EndReason::Terminated))))
+            }
+            Ok(Err(NoWay::Plain | NoWay::Refused(..) | NoWay::Failed(_))) | Err(_) => {
+                Err(Failed::Passing)
+            }
+        }
+    }
+
     async fn ask_egress(
         self: &Arc<Self>,
         session: &ClientSession,
-        egress: NodeId,
+        connected: Connected,
         resume: Resume,
     ) -> Result<(Leg, u64), Failed> {
-        let asked = session.connect_through(&self.request, Some(egress), resume).await;
-        let Asked { outlet, inlet, way, reply, .. } = match asked {
-            Ok(asked) => asked,
-            Err(NoWay::Refused(RefusalCode::AccessDenied, _)) => {
-                return Err(Failed::Final(Some(Close::Ended(EndReason::Terminated))));
-            }
-            Err(NoWay::Plain | NoWay::Refused(..) | NoWay::Failed(_)) => {
-                return Err(Failed::Passing);
-            }
-        };
+        let asked = session.go_on_through(&self.request, connected, resume).await;
+        let (way, ends, reply) = asked;
         let received = match answer::received(reply) {
             Ok(received) => received,
             Err(answer::Failed::Path | answer::Failed::ForNow) => return Err(Failed::Passing),
             Err(answer::Failed::Final(close)) => return Err(Failed::Final(close)),
         };
+        let (outlet, inlet) = ends.ok_or(Failed::Passing)?;
         let leg = Leg::new(outlet, inlet).ok_or(Failed::Passing)?;
         Ok((leg.in_place(self.attended(way)), received))
     }
@@ -211,11 +231,12 @@ impl ChannelKeeper {
         let WayStream { outlet, mut inlet } = way;
         let keeper = Arc::downgrade(self);
         let attending = tokio::spawn(async move {
-            while let Some(Word::Leave) = WayStream::leave(&mut inlet).await {
+            while let Ok(Word::Leave) = read_frame(&mut inlet).await {
                 let Some(keeper) = keeper.upgrade() else { return };
                 // By the time that it has left, this task's way is gone.
                 tokio::spawn(async move { keeper.go_over().await });
             }
+            // What else the stream says, the way's connection says as well.
             std::future::pending::<()>().await;
         });
         (outlet, AbortOnDropHandle::new(attending))
@@ -224,11 +245,14 @@ impl ChannelKeeper {
     /// Goes over to another way while the one of now still carries the flow. When that comes to nothing,
     /// the flow stays where it is.
     async fn go_over(self: &Arc<Self>) {
-        let _care = self.care.lock().await;
-        let (flow, inner) = (self.lasting.get().and_then(WeakLasting::upgrade), {
-            self.succession.newest.borrow().upgrade()
-        });
+        let flow = self.lasting.get().and_then(WeakLasting::upgrade);
+        let inner = self.succession.newest.borrow().upgrade();
         let (Some(flow), Some(inner), Some(egress)) = (flow, inner, self.egress) else { return };
+        let session = ClientSession { inner };
+        // One way is looked for at a time.
+        let Ok(going) = self.going.try_lock() else { return };
+        let Ok(connected) = self.reach(&session, egress).await else { return };
+        let _care = self.care.lock().await;
         // One that lost its way meanwhile has another already.
         if !flow.is_attached() {
             return;
@@ -236,8 +260,7 @@ impl ChannelKeeper {
         let generation = self.next_generation(&flow);
         let Ok(received) = flow.offer(generation) else { return };
         let resume = Resume { flow: self.flow, generation, received };
-        let session = ClientSession { inner };
-        let moved = match self.ask_egress(&session, egress, resume).await {
+        let moved = match self.ask_egress(&session, connected, resume).await {
             Ok((leg, came)) => flow.attach(leg, generation, came).is_ok(),
             Err(_) => false,
         };
@@ -246,5 +269,6 @@ impl ChannelKeeper {
         } else {
             flow.withdraw(generation);
         }
+        drop(going);
     }
 }

@@ -1,4 +1,4 @@
-//! A through flow as its entry knows it, whatever way it has.
+//! A through flow as its entry knows it, whatever ways it has.
 
 use std::{
     collections::BTreeMap,
@@ -9,8 +9,10 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh_core::{moves::Stayed, paths::Candidate};
 use rap_proto::{
-    Moment, PublicKey, RefusalCode, SessionId, Timestamp, observation::EndReason,
-    token::AccessClaims, wire::resume::FlowId,
+    Moment, PublicKey, RefusalCode, SessionId, Timestamp,
+    observation::EndReason,
+    token::AccessClaims,
+    wire::{resume::FlowId, through::Wanted},
 };
 use tokio::{sync::watch, time::timeout};
 
@@ -20,8 +22,11 @@ use crate::{
     mesh::{Mesh, locked},
 };
 
-/// How long a client may take to come over another way: the way, TLS with the egress, and its answer.
+/// How long a client may take to go over to another way: the way, TLS with the egress, its answer, and the
+/// end of the way before.
 const GO_OVER_WITHIN: Duration = Duration::from_secs(15);
+/// The most ways that one flow has at once: the one of now, the next, and one that is forgotten.
+const MAX_WAYS: usize = 3;
 
 type Known = Arc<Mutex<BTreeMap<(SessionId, FlowId), Weak<Open>>>>;
 
@@ -35,25 +40,44 @@ pub(super) struct Open {
     known: Known,
     id: (SessionId, FlowId),
     owner: PublicKey,
+    wanted: Wanted,
     expires_at: Timestamp,
     /// Its place in the session's book, which is one however many ways it has had.
-    account: Mutex<Option<Account>>,
+    account: Mutex<Account>,
     /// From when it first has a way: it moves with those of its lane.
     member: OnceLock<Member>,
     standing: watch::Sender<Standing>,
 }
 
-/// Which of its ways, numbered from one, is which.
+/// A way of a flow, from when it was asked for until it ends.
+pub(super) struct Way {
+    pub(super) flow: Arc<Open>,
+    /// From one on.
+    number: u64,
+}
+
+/// Which of its ways is which.
 #[derive(Debug, Default)]
 struct Standing {
     /// The newest that was asked for.
     asked: u64,
-    /// The one that it is on, and the path of that. None before the first.
-    on: Option<(u64, Candidate)>,
+    /// How many there are, wherever they have got to.
+    ways: usize,
+    /// Those that the egress was heard on, and their paths.
+    heard: BTreeMap<u64, Candidate>,
     /// The path that its client is asked to go over to.
     goes: Option<Candidate>,
-    /// The way that has to end.
+    /// This node did not get through over that path.
+    is_unreachable: bool,
+    /// Ways up to this one have to end.
     cut: u64,
+}
+
+impl Standing {
+    /// The newest way that the egress was heard on.
+    fn on(&self) -> Option<(u64, Candidate)> {
+        self.heard.last_key_value().map(|(number, over)| (*number, *over))
+    }
 }
 
 impl Ways {
@@ -62,20 +86,17 @@ impl Ways {
     }
 
     /// A further way of a flow that is known here, or the first of one that `open` takes a place for.
-    /// Returns the number of that way.
     pub(super) fn enter(
         &self,
         mesh: &Arc<Mesh>,
         claims: &AccessClaims,
-        flow: FlowId,
+        wanted: &Wanted,
         open: impl FnOnce() -> Result<Account, RefusalCode>,
-    ) -> Result<(Arc<Open>, u64), RefusalCode> {
-        let id = (claims.session, flow);
+    ) -> Result<Way, RefusalCode> {
+        let id = (claims.session, wanted.flow);
         let known = locked(&self.0).get(&id).and_then(Weak::upgrade);
         let flow = match known {
-            Some(known) if known.owner != claims.client_key => {
-                return Err(RefusalCode::AccessDenied);
-            }
+            Some(known) if !known.is_same(claims, wanted) => return Err(RefusalCode::AccessDenied),
             Some(known) => known,
             None => {
                 let opened = Arc::new(Open {
@@ -83,8 +104,9 @@ impl Ways {
                     known: self.0.clone(),
                     id,
                     owner: claims.client_key,
+                    wanted: wanted.clone(),
                     expires_at: claims.expires_at,
-                    account: Mutex::new(Some(open()?)),
+                    account: Mutex::new(open()?),
                     member: OnceLock::new(),
                     standing: watch::Sender::default(),
                 });
@@ -92,96 +114,116 @@ impl Ways {
                 opened
             }
         };
-        let mut number = 0;
-        flow.standing.send_modify(|standing| {
-            standing.asked += 1;
-            number = standing.asked;
-        });
-        Ok((flow, number))
+        flow.enter()
     }
 }
 
 impl Open {
-    /// The path that it is to go over to, if it is.
-    pub(super) fn goes_over(&self) -> Option<Candidate> {
-        self.standing.borrow().goes
+    fn is_same(&self, claims: &AccessClaims, wanted: &Wanted) -> bool {
+        let Wanted { channel, lane, egress, .. } = &self.wanted;
+        let same_egress = egress.is_none() || wanted.egress.is_none() || *egress == wanted.egress;
+        self.owner == claims.client_key
+            && (*channel, *lane) == (wanted.channel, wanted.lane)
+            && same_egress
     }
 
-    /// Its client has come over this way: from now on there are bytes and a reason to account for.
-    pub(super) async fn came(self: &Arc<Self>, number: u64, (key, over): (LaneKey, Candidate)) {
-        let account = locked(&self.account).take();
-        if let Some(account) = account {
-            let account = account.reached().await;
-            *locked(&self.account) = Some(account);
-        }
-        let mut wanted = None;
+    fn enter(self: Arc<Self>) -> Result<Way, RefusalCode> {
+        let mut number = None;
         self.standing.send_modify(|standing| {
-            wanted = standing.goes.take();
-            standing.on = Some((number, over));
+            if standing.ways < MAX_WAYS {
+                standing.ways += 1;
+                standing.asked += 1;
+                number = Some(standing.asked);
+            }
         });
-        let Some(member) = self.member.get() else {
-            let through = Arc::downgrade(self) as Weak<dyn Through>;
-            let join = || self.mesh.lanes.join(&self.mesh, key, (self.id.0, through), over);
-            self.member.get_or_init(join);
-            return;
-        };
-        // A move is told by whoever asked for it.
-        if wanted != Some(over) {
-            member.went_on(Some(over));
-        }
-    }
-
-    /// A way ended, after so much had passed.
-    pub(super) fn left(&self, number: u64, (up, down): (u64, u64), reason: EndReason) {
-        if let Some(account) = &mut *locked(&self.account) {
-            account.counters.add(up, down);
-            account.reason = reason;
-        }
-        let is_last = self.standing.borrow().on.is_some_and(|(on, _)| on == number);
-        if let Some(member) = self.member.get().filter(|_| is_last) {
-            member.lost();
-        }
-    }
-
-    /// Waits until there is a newer way than that.
-    pub(super) async fn has_newer(&self, number: u64) {
-        self.stands(|standing| standing.asked > number).await;
-    }
-
-    /// Waits until its client has to leave that way for another.
-    pub(super) async fn goes(&self, number: u64) {
-        let is_on = |on: (u64, Candidate)| on.0 == number;
-        self.stands(|standing| standing.goes.is_some() && standing.on.is_some_and(is_on)).await;
-    }
-
-    /// Waits until that way has to end.
-    pub(super) async fn is_cut(&self, number: u64) {
-        self.stands(|standing| standing.cut >= number).await;
+        let number = number.ok_or(RefusalCode::LimitReached)?;
+        Ok(Way { flow: self, number })
     }
 
     async fn stands(&self, so: impl FnMut(&Standing) -> bool) {
         // It is there for as long as this is.
         let _ = self.standing.subscribe().wait_for(so).await;
     }
+}
 
-    async fn go_over(self: Arc<Self>, over: Candidate) -> Result<(), Stayed> {
-        if self.asks_until() <= self.mesh.clock.moment() {
-            return Err(Stayed::Token);
+impl Way {
+    /// Whether the flow has had another before it here.
+    pub(super) const fn is_further(&self) -> bool {
+        self.number > 1
+    }
+
+    /// The path that the flow is to go over to, if it is.
+    pub(super) fn goes_over(&self) -> Option<Candidate> {
+        self.flow.standing.borrow().goes
+    }
+
+    /// This node did not get through over the path that the flow is to go over to.
+    pub(super) fn is_unreachable(&self) {
+        self.flow.standing.send_modify(|standing| standing.is_unreachable = true);
+    }
+
+    /// The egress was heard: from now on there are bytes and a reason to account for.
+    pub(super) async fn heard(&self, (key, over): (LaneKey, Candidate)) {
+        let Self { flow, number } = self;
+        let mut wanted = None;
+        flow.standing.send_modify(|standing| {
+            standing.heard.insert(*number, over);
+            wanted = standing.goes;
+        });
+        match flow.member.get() {
+            // A move is told by whoever asked for it.
+            Some(member) if wanted != Some(over) => member.went_on(Some(over)),
+            Some(_) => {}
+            None => {
+                let through = Arc::downgrade(flow) as Weak<dyn Through>;
+                let join = || flow.mesh.lanes.join(&flow.mesh, key, (flow.id.0, through), over);
+                flow.member.get_or_init(join);
+            }
         }
-        let mut before = None;
-        self.standing.send_modify(|standing| {
-            before = standing.on;
-            standing.goes = Some(over);
+        let started = locked(&flow.account).reach();
+        if let Some(started) = started {
+            flow.mesh.events.session(flow.mesh.clock.now(), started).await;
+        }
+    }
+
+    /// So much passed, and this is why it ended.
+    pub(super) fn passed(&self, (up, down): (u64, u64), reason: EndReason) {
+        let mut account = locked(&self.flow.account);
+        account.counters.add(up, down);
+        account.reason = reason;
+    }
+
+    /// The way to the egress broke, and the flow has no other.
+    pub(super) fn lost(&self) {
+        let others = self.flow.standing.borrow().heard.keys().any(|number| *number != self.number);
+        if let Some(member) = self.flow.member.get().filter(|_| !others) {
+            member.lost();
+        }
+    }
+
+    /// Waits until there is a newer way than this.
+    pub(super) async fn has_newer(&self) {
+        self.flow.stands(|standing| standing.asked > self.number).await;
+    }
+
+    /// Waits until the client has to leave this way for another, or need not any more.
+    pub(super) async fn goes(&self, goes: bool) {
+        let on = |standing: &Standing| standing.on().is_some_and(|(on, _)| on == self.number);
+        self.flow.stands(|standing| (standing.goes.is_some() && on(standing)) == goes).await;
+    }
+
+    /// Waits until it has to end.
+    pub(super) async fn is_cut(&self) {
+        self.flow.stands(|standing| standing.cut >= self.number).await;
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.flow.standing.send_modify(|standing| {
+            standing.ways -= 1;
+            standing.heard.remove(&self.number);
         });
-        let Some((before, _)) = before else { return Err(Stayed::Flow) };
-        let came = self.stands(|standing| standing.on.is_some_and(|(on, _)| on > before));
-        let came = timeout(GO_OVER_WITHIN, came).await;
-        let mut on = None;
-        self.standing.send_modify(|standing| {
-            standing.goes = None;
-            on = standing.on.map(|(_, over)| over);
-        });
-        if came.is_ok() && on == Some(over) { Ok(()) } else { Err(Stayed::Path) }
     }
 }
 
@@ -194,11 +236,38 @@ impl Through for Open {
     }
 
     fn cut(&self) {
-        self.standing.send_modify(|standing| standing.cut = standing.on.map_or(0, |(on, _)| on));
+        self.standing.send_modify(|standing| standing.cut = standing.on().map_or(0, |(on, _)| on));
     }
 
     fn leave(self: Arc<Self>, over: Candidate) -> BoxFuture<'static, Result<(), Stayed>> {
-        self.go_over(over).boxed()
+        if self.asks_until() <= self.mesh.clock.moment() {
+            return std::future::ready(Err(Stayed::Token)).boxed();
+        }
+        let mut standing = self.standing.subscribe();
+        let Some((before, _)) = standing.borrow().on() else {
+            return std::future::ready(Err(Stayed::Flow)).boxed();
+        };
+        self.standing.send_modify(|standing| {
+            (standing.goes, standing.is_unreachable) = (Some(over), false);
+        });
+        // A flow that ends meanwhile is not held.
+        let flow = Arc::downgrade(&self);
+        async move {
+            let left = standing.wait_for(|standing| {
+                standing.is_unreachable || !standing.heard.contains_key(&before)
+            });
+            let outcome = match timeout(GO_OVER_WITHIN, left).await {
+                Ok(Ok(standing)) if standing.is_unreachable => Err(Stayed::Path),
+                Ok(Ok(standing)) if standing.on().is_some_and(|(_, on)| on == over) => Ok(()),
+                // It ended, lost its way, or its client did not come.
+                Ok(_) | Err(_) => Err(Stayed::Flow),
+            };
+            if let Some(flow) = flow.upgrade() {
+                flow.standing.send_modify(|standing| standing.goes = None);
+            }
+            outcome
+        }
+        .boxed()
     }
 }
 
