@@ -220,7 +220,10 @@ pub(super) async fn try_one(
             locked(&mesh.lanes.streams.paths).succeeded(key.egress, candidate);
             Ok((secured, candidate))
         }
-        Ok(Err(_)) | Err(_) => Err(failed(mesh, key, candidate)),
+        Ok(Err(_)) | Err(_) => {
+            failed(mesh, key, candidate);
+            Err(())
+        }
     }
 }
 
@@ -234,7 +237,10 @@ async fn reach_over(
     let reaching = socket(mesh, key, peer, candidate);
     match timeout(candidate.timeout(), reaching).await {
         Ok(Ok(stream)) => Ok((stream, candidate)),
-        Ok(Err(_)) | Err(_) => Err(failed(mesh, key, candidate)),
+        Ok(Err(_)) | Err(_) => {
+            failed(mesh, key, candidate);
+            Err(())
+        }
     }
 }
 

@@ -103,7 +103,7 @@ pub(crate) async fn find_way(
 
 /// Why a new flow of the lane is tried on TCP first, if it is.
 fn suits(mesh: &Arc<Mesh>, key: LaneKey) -> Option<Reason> {
-    let chosen = mesh.lanes.choices.choose(mesh, key);
+    let chosen = mesh.lanes.choices.choose(mesh, key)?;
     if chosen.first == Carrier::Tcp {
         return Some(chosen.reason);
     }
