@@ -71,12 +71,20 @@ struct Standing {
     is_unreachable: bool,
     /// Ways up to this one have to end.
     cut: u64,
+    /// The newest that has ended.
+    ended: u64,
 }
 
 impl Standing {
     /// The newest way that the egress was heard on.
     fn on(&self) -> Option<(u64, Candidate)> {
         self.heard.last_key_value().map(|(number, over)| (*number, *over))
+    }
+
+    /// Whether it has left the way that it was on for a newer one, over this path.
+    fn is_on(&self, over: Candidate, before: u64) -> bool {
+        let newest = self.on().is_some_and(|(on, path)| on > before && path == over);
+        newest && !self.heard.contains_key(&before)
     }
 }
 
@@ -223,6 +231,7 @@ impl Drop for Way {
         self.flow.standing.send_modify(|standing| {
             standing.ways -= 1;
             standing.heard.remove(&self.number);
+            standing.ended = standing.ended.max(self.number);
         });
     }
 }
@@ -254,11 +263,13 @@ impl Through for Open {
         let flow = Arc::downgrade(&self);
         async move {
             let left = standing.wait_for(|standing| {
-                standing.is_unreachable || !standing.heard.contains_key(&before)
+                // The next way ends first when it does not carry the flow.
+                let is_refused = standing.is_unreachable || standing.ended > before;
+                is_refused || !standing.heard.contains_key(&before)
             });
             let outcome = match timeout(GO_OVER_WITHIN, left).await {
                 Ok(Ok(standing)) if standing.is_unreachable => Err(Stayed::Path),
-                Ok(Ok(standing)) if standing.on().is_some_and(|(_, on)| on == over) => Ok(()),
+                Ok(Ok(standing)) if standing.is_on(over, before) => Ok(()),
                 // It ended, lost its way, or its client did not come.
                 Ok(_) | Err(_) => Err(Stayed::Flow),
             };
