@@ -29,12 +29,15 @@ pub enum LoadError {
     Damaged(RecordError),
 }
 
-/// Writes the floor; it is durable when this returns.
+/// Writes the floor; it is durable when this returns. One that is as high already stays.
 pub fn persist(
     disk: &mut dyn Disk,
     connection: VpnConnectionId,
     generation: Generation,
 ) -> Result<(), DiskError> {
+    if load(disk, connection).is_ok_and(|known| known >= generation) {
+        return Ok(());
+    }
     let floor = record::encode(&LeaseFloor { generation });
     disk.replace(StateFile::LeaseFloor(connection), &floor)
 }
@@ -74,6 +77,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_floor_that_is_written_late_lowers_nothing() {
+        let mut disk = SimDisk::new();
+        persist(&mut disk, CONNECTION, Generation::new(7)).unwrap();
+        persist(&mut disk, CONNECTION, Generation::new(6)).unwrap();
+        assert_eq!(load(&disk, CONNECTION), Ok(Generation::new(7)));
     }
 
     #[test]

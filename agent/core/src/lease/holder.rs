@@ -208,7 +208,9 @@ impl LeaseHolder {
         self.term.clear();
         self.enter(now, Phase::Standby);
         self.probe_at = now;
-        match self.next.take() {
+        // What came meanwhile may have been overtaken by what was given back.
+        let newest = self.given_up.unwrap_or(self.floor).max(self.floor);
+        match self.next.take().filter(|(generation, _)| *generation > newest) {
             Some((generation, class)) => self.begin(now, generation, class),
             None if why == StopReason::Refused => {}
             None => self.give_back(now, generation),
@@ -244,7 +246,7 @@ impl LeaseHolder {
             Phase::Standby | Phase::Stopping { .. } => {}
             Phase::Persisting { generation } => {
                 self.enter(now, Phase::Standby);
-                self.given_up = Some(generation);
+                self.given_up = self.given_up.max(Some(generation));
             }
             Phase::Acquiring { generation } => {
                 self.term.clear();

@@ -311,6 +311,27 @@ fn what_a_draining_node_gave_back_it_does_not_take_up_again() {
 }
 
 #[test]
+fn what_waited_for_the_driver_is_not_taken_up_below_what_was_given_back_meanwhile() {
+    for comes_late in [false, true] {
+        let mut shell = Shell::active(1);
+        shell.offer(at(10), 2);
+        shell.feed(at(20), Input::Drain(true));
+        shell.offer(at(30), 3);
+        if comes_late {
+            shell.feed(at(40), Input::Deactivated { generation: generation(1) });
+            shell.persist(at(50), 3);
+        } else {
+            shell.persist(at(40), 3);
+            shell.feed(at(50), Input::Deactivated { generation: generation(1) });
+        }
+        assert_eq!(shell.releases.last(), Some(&generation(3)));
+        // Under 2 it would write down a lower floor than the one that 3 was given back under.
+        assert_eq!(shell.persisted, [generation(1), generation(3)]);
+        assert_eq!(shell.holder.phase(), Phase::Standby);
+    }
+}
+
+#[test]
 fn what_is_asked_back_while_it_is_written_down_is_given_back_when_it_is() {
     let mut shell = Shell::new(0);
     shell.offer(START, 1);

@@ -84,9 +84,6 @@ async fn run(
     let body = body::read(request, payload, MAX_API_BODY_BYTES).await?;
     let now = clock::now();
     let principal = admitted(app, endpoint, request, now)?;
-    if principal.is_some() {
-        connection::know(request);
-    }
     body::check_content_type(request, &body, "application/json")?;
     let query = query_of(endpoint, request)?;
     let state = reach(app, &query).await?;
@@ -140,6 +137,10 @@ fn admitted(
         None if endpoint.guard == Guard::Caller => Err(unauthenticated().into()),
         None => Ok(None),
     });
+    if matches!(shown, Ok(Some(_))) {
+        // Also who has to wait: a further connection would cost more than the answer.
+        connection::know(request);
+    }
     let payer = match &shown {
         Ok(principal) if endpoint.guard == Guard::Caller => principal.as_ref(),
         _ => None,
