@@ -11,7 +11,7 @@ use rap_mesh_core::{
     admission::claimed, moves::LEFT_WITHIN, refusals::refusal, resume::RESUME_WITHIN,
 };
 use rap_proto::{
-    NodeId, RefusalCode, Signer as _,
+    NodeId, Signer as _,
     observation::EndReason,
     refusal::Refusal,
     signed,
@@ -44,8 +44,8 @@ use tickets::{Came, Expected};
 pub(crate) use open::Ways;
 pub(crate) use tickets::Tickets;
 
-/// The most ways of one client's connection that it has not come over yet: each is a connection to an
-/// egress that says nothing.
+/// The most ways of one client's connection that it has not come over yet, as each is a connection to an
+/// egress that says nothing. More wait.
 pub(super) const MAX_EXPECTED: usize = 8;
 /// How long a client may take to take a word.
 const SAY_WITHIN: Duration = Duration::from_secs(1);
@@ -115,8 +115,8 @@ impl Opened {
             mesh.refused(code, Some(claimed(claims)));
             refusal(code)
         };
-        let asking = client.expected.clone().try_acquire_owned();
-        let asking = asking.map_err(|_| refused(RefusalCode::LimitReached))?;
+        // Further ones wait: a browser asks for many at once.
+        let Ok(asking) = client.expected.clone().acquire_owned().await else { return Ok(None) };
         let (session, channel, lane) = (claims.session, wanted.channel, wanted.lane);
         let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
         let account = || {
