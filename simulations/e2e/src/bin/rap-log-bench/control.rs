@@ -223,7 +223,9 @@ impl Follower {
             let message = self.until("\n\n").await?;
             if message.contains(&named) {
                 let id = message.split("id: ").nth(1).and_then(|rest| rest.split('\n').next());
-                let (_, position) = id.and_then(|id| id.split_once(':')).ok_or("no id")?;
+                let (_, place) = id.and_then(|id| id.split_once(':')).ok_or("no id")?;
+                // Its imprint stands behind the position.
+                let position = place.split_once(':').map_or(place, |(position, _)| position);
                 return Ok(position.parse()?);
             }
         }
