@@ -81,10 +81,20 @@ impl Standing {
         self.heard.last_key_value().map(|(number, over)| (*number, *over))
     }
 
-    /// Whether it has left the way that it was on for a newer one, over this path.
-    fn is_on(&self, over: Candidate, before: u64) -> bool {
-        let newest = self.on().is_some_and(|(on, path)| on > before && path == over);
-        newest && !self.heard.contains_key(&before)
+    /// What became of a flow that is to go over to this path, once that is clear. It was on way `before`,
+    /// and `newest` had been asked for last.
+    fn went(&self, over: Candidate, before: u64, newest: u64) -> Option<Result<(), Stayed>> {
+        let has_left = !self.heard.contains_key(&before);
+        if self.is_unreachable {
+            Some(Err(Stayed::Path))
+        } else if has_left && self.on().is_some_and(|(on, path)| on > newest && path == over) {
+            Some(Ok(()))
+        } else if has_left || self.ended > newest {
+            // It ended, lost its way, or its next one ended first, as that did not carry it.
+            Some(Err(Stayed::Flow))
+        } else {
+            None
+        }
     }
 }
 
@@ -253,7 +263,8 @@ impl Through for Open {
             return std::future::ready(Err(Stayed::Token)).boxed();
         }
         let mut standing = self.standing.subscribe();
-        let Some((before, _)) = standing.borrow().on() else {
+        let (on, newest) = (standing.borrow().on(), standing.borrow().asked);
+        let Some((before, _)) = on else {
             return std::future::ready(Err(Stayed::Flow)).boxed();
         };
         self.standing.send_modify(|standing| {
@@ -262,16 +273,12 @@ impl Through for Open {
         // A flow that ends meanwhile is not held.
         let flow = Arc::downgrade(&self);
         async move {
-            let left = standing.wait_for(|standing| {
-                // The next way ends first when it does not carry the flow.
-                let is_refused = standing.is_unreachable || standing.ended > before;
-                is_refused || !standing.heard.contains_key(&before)
-            });
-            let outcome = match timeout(GO_OVER_WITHIN, left).await {
-                Ok(Ok(standing)) if standing.is_unreachable => Err(Stayed::Path),
-                Ok(Ok(standing)) if standing.is_on(over, before) => Ok(()),
-                // It ended, lost its way, or its client did not come.
-                Ok(_) | Err(_) => Err(Stayed::Flow),
+            let went = |standing: &Standing| standing.went(over, before, newest);
+            let clear = standing.wait_for(|standing| went(standing).is_some());
+            let outcome = match timeout(GO_OVER_WITHIN, clear).await {
+                Ok(Ok(standing)) => went(&standing).unwrap_or(Err(Stayed::Flow)),
+                // It is over, or its client did not come.
+                Ok(Err(_)) | Err(_) => Err(Stayed::Flow),
             };
             if let Some(flow) = flow.upgrade() {
                 flow.standing.send_modify(|standing| standing.goes = None);
@@ -289,5 +296,43 @@ impl Drop for Open {
         if known.get(&self.id).is_some_and(|known| known.strong_count() == 0) {
             known.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::NodeId;
+
+    use super::*;
+
+    const HERE: Candidate = Candidate::Relay(NodeId::from_u128(1));
+    const THERE: Candidate = Candidate::Relay(NodeId::from_u128(2));
+
+    /// A flow that is on its first way, whose second ended without carrying it.
+    fn stayed_once() -> Standing {
+        let heard = BTreeMap::from([(1, HERE)]);
+        Standing { asked: 2, ways: 1, heard, ended: 2, ..Standing::default() }
+    }
+
+    #[test]
+    fn a_flow_that_stayed_once_can_go_over_later() {
+        let mut standing = stayed_once();
+        assert_eq!(standing.went(THERE, 1, 2), None, "what ended before says nothing of this move");
+        standing.heard.insert(3, THERE);
+        assert_eq!(standing.went(THERE, 1, 2), None, "it is on both");
+        standing.heard.remove(&1);
+        assert_eq!(standing.went(THERE, 1, 2), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_move_comes_to_nothing_by_the_path_or_by_the_flow() {
+        let unreachable = Standing { is_unreachable: true, ..stayed_once() };
+        assert_eq!(unreachable.went(THERE, 1, 2), Some(Err(Stayed::Path)));
+        let refused = Standing { ended: 3, ..stayed_once() };
+        assert_eq!(refused.went(THERE, 1, 2), Some(Err(Stayed::Flow)), "its next way ended first");
+        let lost = Standing { heard: BTreeMap::new(), ..stayed_once() };
+        assert_eq!(lost.went(THERE, 1, 2), Some(Err(Stayed::Flow)));
+        let elsewhere = Standing { heard: BTreeMap::from([(3, HERE)]), ..stayed_once() };
+        assert_eq!(elsewhere.went(THERE, 1, 2), Some(Err(Stayed::Flow)));
     }
 }
