@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use rap_mesh_core::{carrier::Carrier, refusals::worth_trying_elsewhere};
 use rap_pki::node_server_name;
 use rap_proto::{
-    NodeId, RefusalCode,
+    NodeId,
     signed::Unverified,
     token::{AccessClaims, Proof},
     wire::{
@@ -39,7 +39,8 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// … and after the entry said that an ordinary one suits better, which changes with what it measures.
 const ASK_AFTER: Duration = Duration::from_secs(10);
-/// An entry closes a connection that says nothing for longer than this, and some.
+/// For so long a connection may wait for its ticket: the entry closes one that says nothing, a little
+/// later.
 const STAYS_FOR: Duration = Duration::from_secs(3);
 /// How long the egress may take to answer a flow that goes on: it has nothing to dial for it, and while it
 /// may have moved the flow, nothing is acknowledged. More than it waits for a newer snapshot.
@@ -66,7 +67,8 @@ pub(super) struct WayStream {
 pub(super) enum NoWay {
     /// The entry has none, or an ordinary channel suits better.
     Plain,
-    Refused(RefusalCode, OpenError),
+    /// No channel at all, or not now.
+    Refused(OpenError),
     /// The entry, or the egress, was not reached or was not who it should be.
     Failed(io::Error),
 }
@@ -87,7 +89,7 @@ impl ClientSession {
                 self.rest_from_through(ASK_AFTER);
                 return Ok(None);
             }
-            Err(NoWay::Refused(_, error)) => return Err(error),
+            Err(NoWay::Refused(error)) => return Err(error),
             Err(NoWay::Failed(error)) => {
                 tracing::debug!(%error, "no through flow");
                 self.rest_from_through(RETRY_AFTER);
@@ -160,7 +162,7 @@ impl ClientSession {
         Ok(Connected { egress, voucher, secured: secured.map_err(NoWay::Failed)?, way })
     }
 
-    /// Asks the egress for the flow, or for one that goes on.
+    /// Asks the egress to open the flow.
     async fn ask_through(
         &self,
         request: &OpenChannel,
@@ -175,7 +177,7 @@ impl ClientSession {
         (way, (outlet, inlet), reply)
     }
 
-    /// The same for a flow that goes on. The egress may have moved it to this connection when no answer
+    /// Asks it to go on with the flow. The egress may have moved it to this connection when no answer
     /// comes.
     pub(super) async fn go_on_through(
         &self,
@@ -212,13 +214,12 @@ impl ClientSession {
 
     async fn ask_for_way(&self, wanted: Wanted) -> Result<(Way, WayStream), NoWay> {
         let asking = self.stream_for(wire::frame(&Ask::Through(wanted)), false).await;
-        let unasked = |error| NoWay::Refused(RefusalCode::PathUnavailable, error);
-        let (outlet, mut inlet) = asking.map_err(unasked)?;
+        let (outlet, mut inlet) = asking.map_err(NoWay::Refused)?;
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut inlet, limit).await {
             Ok(Answer::Way(way)) => Ok((way, WayStream { outlet, inlet })),
             Ok(Answer::Plain) => Err(NoWay::Plain),
-            Ok(Answer::Refused(refusal)) => Err(NoWay::Refused(refusal.code, refusal.into())),
+            Ok(Answer::Refused(refusal)) => Err(NoWay::Refused(refusal.into())),
             Err(_) => Err(NoWay::Failed(io::Error::other("the entry did not answer"))),
         }
     }

@@ -11,7 +11,7 @@ use rap_mesh_core::{
     admission::claimed, moves::LEFT_WITHIN, refusals::refusal, resume::RESUME_WITHIN,
 };
 use rap_proto::{
-    NodeId, Signer as _,
+    NodeId, RefusalCode, Signer as _,
     observation::EndReason,
     refusal::Refusal,
     signed,
@@ -84,7 +84,8 @@ struct Opened {
     way: open::Way,
     expected: Expected,
     voucher: Vec<u8>,
-    _asking: OwnedSemaphorePermit,
+    /// Among those that the client has not come over yet.
+    expected_place: OwnedSemaphorePermit,
 }
 
 /// What a client is joined with.
@@ -116,7 +117,8 @@ impl Opened {
             refusal(code)
         };
         // Further ones wait: a browser asks for many at once.
-        let Ok(asking) = client.expected.clone().acquire_owned().await else { return Ok(None) };
+        let place = client.expected.clone().acquire_owned().await;
+        let Ok(expected_place) = place else { return Ok(None) };
         let (session, channel, lane) = (claims.session, wanted.channel, wanted.lane);
         let max_open = claims.channels.get(&channel).map_or(0, |grant| grant.max_open);
         let account = || {
@@ -135,12 +137,15 @@ impl Opened {
             }
             return Ok(None);
         };
+        if !way.is_at(socket.key.egress) {
+            return Err(refused(RefusalCode::AccessDenied));
+        }
         let shaped = Arc::new(Shaped::open(mesh, claims, lane).map_err(refused)?);
         let Some(expected) = mesh.tickets.expect() else { return Ok(None) };
         let voucher = vouch(mesh, (claims, &wanted), socket.key.egress);
         tracing::debug!(%session, %lane, egress = %socket.key.egress, "a way for a through flow");
         let joint = Joint { socket, wanted, claims: claims.clone(), shaped };
-        Ok(Some(Self { joint, way, expected, voucher, _asking: asking }))
+        Ok(Some(Self { joint, way, expected, voucher, expected_place }))
     }
 
     fn told(&self) -> through::Way {
@@ -159,8 +164,8 @@ impl Opened {
             came = timeout(limit, &mut self.expected.came) => came,
         };
         let Ok(Ok(came)) = came else { return };
-        let Self { joint, way, _asking: asking, .. } = self;
-        drop(asking);
+        let Self { joint, way, expected_place, .. } = self;
+        drop(expected_place);
         let is_left = asker.clone().then(|_| sleep(LINGER));
         let joined = tokio::select! {
             biased;

@@ -2,6 +2,7 @@
 //! through a relay that joins two sockets.
 
 use std::{
+    collections::BTreeSet,
     io,
     sync::{
         Arc, Mutex,
@@ -17,7 +18,7 @@ use rap_mesh_core::{
     view::peer_has_role,
 };
 use rap_proto::{
-    NodeRole, RefusalCode,
+    NodeId, NodeRole, RefusalCode,
     refusal::Refusal,
     snapshot::Peer,
     wire::{self, lane::FlowReply, resume::Resume},
@@ -46,6 +47,8 @@ const MAX_STREAMS: usize = 4096;
 pub(super) struct Streams {
     paths: Mutex<PathBook>,
     open: AtomicUsize,
+    /// Paths that are tried because nothing came over them: one at a time, however many flows say so.
+    looks: Mutex<BTreeSet<(NodeId, Candidate)>>,
 }
 
 /// A flow's place among the open ones.
@@ -170,6 +173,19 @@ pub(super) async fn reach_by(
         return None;
     }
     reach_over(mesh, key, peer, over).await.ok()
+}
+
+/// Tries a path that nothing came over, and remembers what comes of it.
+pub(super) async fn look(mesh: &Arc<Mesh>, key: LaneKey, over: Candidate) {
+    let (looks, path) = (&mesh.lanes.streams.looks, (key.egress, over));
+    if !locked(looks).insert(path) {
+        return;
+    }
+    let view = mesh.view();
+    if let Some(peer) = view.peer(key.egress) {
+        let _ = try_one(mesh, key, peer, over).await;
+    }
+    locked(looks).remove(&path);
 }
 
 fn planned(

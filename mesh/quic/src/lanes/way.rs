@@ -37,12 +37,8 @@ impl Way {
     /// leave a path that works.
     pub(crate) fn look(&self, mesh: &Arc<Mesh>) {
         let (mesh, key, over) = (mesh.clone(), self.key, self.over);
-        mesh.clone().bulk.spawn(async move {
-            let view = mesh.view();
-            if let Some(peer) = view.peer(key.egress) {
-                let _ = stream::try_one(&mesh, key, peer, over).await;
-            }
-        });
+        let tasks = mesh.bulk.clone();
+        tasks.spawn(async move { stream::look(&mesh, key, over).await });
     }
 
     /// Whether it leads over a relay that is none any more.

@@ -66,8 +66,6 @@ struct Pace {
     shaped: Arc<Shaped>,
     direction: Direction,
     state: Mutex<State>,
-    /// Who waits for the first bytes.
-    heard: Option<Arc<Notify>>,
 }
 
 struct State {
@@ -76,7 +74,8 @@ struct State {
     meter: Metered,
     /// When the wait of now began, for the source or for where it goes.
     since: Option<Moment>,
-    is_heard: bool,
+    /// Who waits for the first bytes.
+    heard: Option<Arc<Notify>>,
 }
 
 impl Pace {
@@ -86,8 +85,8 @@ impl Pace {
         meter: Metered,
         heard: Option<Arc<Notify>>,
     ) -> Self {
-        let state = Mutex::new(State { left: 0, since: meter.begin(), meter, is_heard: false });
-        Self { shaped: shaped.clone(), direction, state, heard }
+        let state = Mutex::new(State { left: 0, since: meter.begin(), meter, heard });
+        Self { shaped: shaped.clone(), direction, state }
     }
 }
 
@@ -105,10 +104,8 @@ impl Gate for Pace {
     }
 
     fn written(&self, bytes: usize) {
-        let State { meter, since, is_heard, .. } = &mut *locked(&self.state);
-        if !std::mem::replace(is_heard, true) {
-            self.heard.iter().for_each(|heard| heard.notify_one());
-        }
+        let State { meter, since, heard, .. } = &mut *locked(&self.state);
+        heard.take().into_iter().for_each(|heard| heard.notify_one());
         meter.wrote(since.take());
         // It stays where it is: a flow that opens later takes the carrier that was found better.
         let _ = meter.passed(bytes, || Some(Carrier::Tcp));
@@ -125,7 +122,7 @@ impl Turn<'_> {
     /// Waits until something may pass. What was granted before and not taken comes first, as nobody
     /// knows beforehand how much there is to take.
     async fn granted(&mut self) {
-        let Pace { shaped, direction, state, .. } = self.pace;
+        let Pace { shaped, direction, state } = self.pace;
         if shaped.is_free() {
             self.room = usize::MAX;
             return;

@@ -282,14 +282,14 @@ async fn flows_that_may_keep_little_carry_as_much_and_go_on_as_well() {
 }
 
 /// A channel that outlives its connection, and that has carried bytes.
-async fn lasting(session: &ClientSession) -> Channel {
+pub(crate) async fn lasting(session: &ClientSession) -> Channel {
     let opening = session.open_lasting(stream(Lane::Bulk));
     let mut channel = timeout(PATIENCE, opening).await.unwrap().unwrap();
     assert_eq!(answer(&mut channel, 1).await.unwrap(), 1);
     channel
 }
 
-async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u8> {
+pub(crate) async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u8> {
     let asking = async {
         channel.write_u8(byte).await?;
         channel.flush().await?;

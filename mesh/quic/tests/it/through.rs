@@ -9,7 +9,7 @@ use std::{
 use futures_util::future::join_all;
 use rap_mesh::{
     Carrier,
-    client::{Channel, ClientSession, OpenError, end_reason},
+    client::{ClientSession, OpenError, end_reason},
 };
 use rap_proto::{
     ChannelKind, Digest, Lane, NodeId, NodeRole, RefusalCode, Signer as _,
@@ -37,7 +37,7 @@ use crate::{
         CLUSTER, EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, now,
         own, start_seen, stream,
     },
-    resume::over_brittle_connections,
+    resume::{answer, lasting, over_brittle_connections},
     shaping::capped,
     targets::{counter, echo, serve},
     tcp::Raw,
@@ -50,23 +50,6 @@ const ENTRY_2: NodeId = NodeId::from_u128(0xe4);
 async fn session(fabric: &mut Fabric) -> ClientSession {
     fabric.through = true;
     fabric.session().await
-}
-
-/// A bulk channel that has carried bytes.
-async fn held(session: &ClientSession) -> Channel {
-    let opening = session.open_lasting(stream(Lane::Bulk));
-    let mut channel = timeout(PATIENCE, opening).await.unwrap().unwrap();
-    assert_eq!(answer(&mut channel, 1).await.unwrap(), 1);
-    channel
-}
-
-async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u8> {
-    let asking = async {
-        channel.write_u8(byte).await?;
-        channel.flush().await?;
-        channel.read_u8().await
-    };
-    timeout(PATIENCE, asking).await.expect("it goes on or is over")
 }
 
 fn through_flows(fabric: &Fabric, entry: NodeId) -> usize {
@@ -114,7 +97,7 @@ async fn what_an_entry_passes_on_is_the_ciphertext_of_its_client() {
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(at_entry, token, client_key()).await.unwrap();
     assert_eq!(session.carrier(), Carrier::Tcp, "only that is tapped");
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     assert_eq!(through_flows(&fabric, ENTRY), 1);
     channel.write_all(b"a word that nobody between the two reads").await.unwrap();
     channel.shutdown().await.unwrap();
@@ -135,7 +118,7 @@ async fn what_an_entry_passes_on_is_the_ciphertext_of_its_client() {
 async fn a_through_flow_is_a_channel_of_its_session_and_ends_with_it() {
     let mut fabric = Fabric::start(&[], echo().await);
     let session = session(&mut fabric).await;
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     assert_eq!(fabric.observation(EGRESS).await, start_seen(Vantage::Egress));
     fabric.plan.version += 1;
     fabric.plan.denied_sessions.insert(SESSION);
@@ -186,7 +169,7 @@ async fn a_through_flow_goes_on_when_its_entry_dies() {
     claims.entries.insert(ENTRY_2);
     let token = fabric.token(&claims);
     let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     mortal.shutdown_background();
     let again = fabric.connect_to(ENTRY_2, token, client_key()).await.unwrap();
     again.succeed(&session);
@@ -288,7 +271,7 @@ async fn a_flow_whose_entry_is_trusted_no_more_goes_on_through_another() {
     claims.entries.insert(ENTRY_2);
     let token = fabric.token(&claims);
     let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     fabric.plan.version += 1;
     fabric.plan.denied_nodes.insert(ENTRY);
     fabric.plan.roles.remove(&ENTRY);
@@ -311,7 +294,7 @@ async fn a_flow_whose_entry_is_trusted_no_more_goes_on_through_another() {
 async fn what_suits_quic_or_ends_at_the_entry_itself_is_an_ordinary_channel() {
     let mut fabric = Fabric::start_on(Carrier::Quic, &[], echo().await);
     let session = session(&mut fabric).await;
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     assert_eq!(through_flows(&fabric, ENTRY), 0);
     assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
     let mut fabric = Fabric::start(&[], echo().await);
@@ -322,7 +305,7 @@ async fn what_suits_quic_or_ends_at_the_entry_itself_is_an_ordinary_channel() {
     let mut claims = fabric.claims();
     claims.egresses = [(ENTRY, fabric.plan.version)].into();
     let session = fabric.connect(&claims).await.unwrap();
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     assert_eq!(through_flows(&fabric, ENTRY), 0);
     assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
 }
@@ -334,13 +317,13 @@ async fn so_many_through_flows_are_open_as_the_token_says() {
     let mut claims = fabric.claims();
     claims.channels.get_mut(&ChannelKind::Stream).unwrap().max_open = 1;
     let session = fabric.connect(&claims).await.unwrap();
-    let channel = held(&session).await;
+    let channel = lasting(&session).await;
     let second = session.open_lasting(stream(Lane::Bulk)).await;
     let Err(OpenError::Refused(refusal)) = second else { panic!("{second:?}") };
     assert_eq!(refusal.code, RefusalCode::LimitReached);
     drop(channel);
     until("its place is given back", || through_flows(&fabric, ENTRY) == 0).await;
-    held(&session).await;
+    lasting(&session).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -383,13 +366,13 @@ async fn a_path_that_swallows_what_it_takes_keeps_no_place_and_is_left_alone() {
     claims.channels.get_mut(&ChannelKind::Stream).unwrap().max_open = 2;
     let session = fabric.connect(&claims).await.unwrap();
     // The direct path is tried first, and by the ordinary channel the relay.
-    let mut channel = held(&session).await;
+    let mut channel = lasting(&session).await;
     assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
     until("its way is given up", || through_flows(&fabric, ENTRY) == 0).await;
     // Another client's flow leads over the relay at once.
     claims.session = rap_proto::SessionId::from_u128(0x77);
     let other = fabric.connect(&claims).await.unwrap();
-    let _through = held(&other).await;
+    let _through = lasting(&other).await;
     assert_eq!(through_flows(&fabric, ENTRY), 1);
 }
 
@@ -404,7 +387,7 @@ async fn one_connection_expects_so_many_ways_and_one_flow_has_so_many() {
         raw.say(&JoinSession::make(SESSION, raw.exported(), &key)).await;
         raw
     };
-    let mut joined = join_all(std::iter::repeat_with(joined).take(10)).await;
+    let mut joined = join_all(std::iter::repeat_with(joined).take(11)).await;
     let mut ask = async |flow: u8, egress: Option<NodeId>| {
         let mut raw = joined.pop().unwrap();
         let flow = FlowId::from_random([flow; 16]);
@@ -419,6 +402,8 @@ async fn one_connection_expects_so_many_ways_and_one_flow_has_so_many() {
         assert!(matches!(answer, Answer::Way(_)), "{answer:?}");
         open.push(raw);
     }
+    let (_raw, answer) = ask(1, Some(ENTRY_2)).await;
+    assert!(matches!(answer, Answer::Refused(_)), "it is elsewhere: {answer:?}");
     let (_raw, answer) = ask(1, Some(EGRESS)).await;
     assert!(matches!(answer, Answer::Refused(_)), "a fourth of one flow: {answer:?}");
     for flow in 2..7 {

@@ -25,7 +25,7 @@ use super::{Counted, Succession};
 use crate::{
     client::{
         Channel,
-        session::{ClientSession, SessionEnd},
+        session::{ClientSession, OpenError, SessionEnd},
         through::{Connected, NoWay, WayStream},
     },
     frames::read_frame,
@@ -199,10 +199,12 @@ impl ChannelKeeper {
         let reaching = session.connect_through(&self.request, Some(egress), self.flow);
         match timeout(REACHED_WITHIN, reaching).await {
             Ok(Ok(connected)) => Ok(connected),
-            Ok(Err(NoWay::Refused(RefusalCode::AccessDenied, _))) => {
+            Ok(Err(NoWay::Refused(OpenError::Refused(refused))))
+                if refused.code == RefusalCode::AccessDenied =>
+            {
                 Err(Failed::Final(Some(Close::Ended(EndReason::Terminated))))
             }
-            Ok(Err(NoWay::Plain | NoWay::Refused(..) | NoWay::Failed(_))) | Err(_) => {
+            Ok(Err(NoWay::Plain | NoWay::Refused(_) | NoWay::Failed(_))) | Err(_) => {
                 Err(Failed::Passing)
             }
         }
@@ -250,7 +252,7 @@ impl ChannelKeeper {
         let (Some(flow), Some(inner), Some(egress)) = (flow, inner, self.egress) else { return };
         let session = ClientSession { inner };
         // One way is looked for at a time.
-        let Ok(going) = self.going.try_lock() else { return };
+        let Ok(_going) = self.going.try_lock() else { return };
         let Ok(connected) = self.reach(&session, egress).await else { return };
         let _care = self.care.lock().await;
         // One that lost its way meanwhile has another already.
@@ -269,6 +271,5 @@ impl ChannelKeeper {
         } else {
             flow.withdraw(generation);
         }
-        drop(going);
     }
 }

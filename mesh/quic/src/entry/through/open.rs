@@ -9,7 +9,7 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh_core::{moves::Stayed, paths::Candidate};
 use rap_proto::{
-    Moment, PublicKey, RefusalCode, SessionId, Timestamp,
+    Moment, NodeId, PublicKey, RefusalCode, SessionId, Timestamp,
     observation::EndReason,
     token::AccessClaims,
     wire::{resume::FlowId, through::Wanted},
@@ -41,6 +41,8 @@ pub(super) struct Open {
     id: (SessionId, FlowId),
     owner: PublicKey,
     wanted: Wanted,
+    /// Set when it first has a way.
+    egress: OnceLock<NodeId>,
     expires_at: Timestamp,
     /// Its place in the session's book, which is one however many ways it has had.
     account: Mutex<Account>,
@@ -123,6 +125,7 @@ impl Ways {
                     id,
                     owner: claims.client_key,
                     wanted: wanted.clone(),
+                    egress: OnceLock::new(),
                     expires_at: claims.expires_at,
                     account: Mutex::new(open()?),
                     member: OnceLock::new(),
@@ -137,12 +140,12 @@ impl Ways {
 }
 
 impl Open {
+    /// Whether another way is wanted for this flow, to where it is.
     fn is_same(&self, claims: &AccessClaims, wanted: &Wanted) -> bool {
-        let Wanted { channel, lane, egress, .. } = &self.wanted;
-        let same_egress = egress.is_none() || wanted.egress.is_none() || *egress == wanted.egress;
+        let Wanted { channel, lane, egress, .. } = wanted;
         self.owner == claims.client_key
-            && (*channel, *lane) == (wanted.channel, wanted.lane)
-            && same_egress
+            && (self.wanted.channel, self.wanted.lane) == (*channel, *lane)
+            && self.egress.get().is_none_or(|is_at| egress.as_ref() == Some(is_at))
     }
 
     fn enter(self: Arc<Self>) -> Result<Way, RefusalCode> {
@@ -173,6 +176,11 @@ impl Way {
     /// The path that the flow is to go over to, if it is.
     pub(super) fn goes_over(&self) -> Option<Candidate> {
         self.flow.standing.borrow().goes
+    }
+
+    /// The flow is at this egress from now on. False when another way of it led elsewhere.
+    pub(super) fn is_at(&self, egress: NodeId) -> bool {
+        *self.flow.egress.get_or_init(|| egress) == egress
     }
 
     /// This node did not get through over the path that the flow is to go over to.
@@ -301,8 +309,6 @@ impl Drop for Open {
 
 #[cfg(test)]
 mod tests {
-    use rap_proto::NodeId;
-
     use super::*;
 
     const HERE: Candidate = Candidate::Relay(NodeId::from_u128(1));
