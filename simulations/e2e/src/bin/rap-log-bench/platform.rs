@@ -1,19 +1,51 @@
 //! A log that the real aggregates write, in memory.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use rap_control_core::State;
 use rap_events::{
     Actor, Aggregate, EventCodec as _, StreamId,
     log::{Envelope, NewEvent},
+    node::{NodeCommand, Offer},
 };
-use rap_proto::{CommandId, Timestamp};
+use rap_proto::{
+    Capability, CommandId, JoinTokenId, NodeRole, OrganizationId, PoolId, PublicKey, Timestamp,
+    snapshot::RoleScope,
+};
 use uuid::Uuid;
 
 use crate::Outcome;
 
 /// Any moment: nothing here lasts long.
 pub(crate) const NOW: Timestamp = Timestamp::from_unix_millis(1_795_422_600_000);
+
+/// How one of many nodes asks to be enrolled. Without an organization it is the platform's.
+pub(crate) fn requested(
+    number: u32,
+    key: PublicKey,
+    (organization, role, pools): (Option<OrganizationId>, NodeRole, BTreeSet<PoolId>),
+) -> Outcome<NodeCommand> {
+    let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 0, 0).to_bits() + number);
+    let organizations = organization.map(|organization| [organization].into());
+    Ok(NodeCommand::Request {
+        name: format!("n{number}").parse()?,
+        key,
+        addresses: vec![SocketAddr::from((address, 4433))],
+        capabilities: BTreeSet::from([Capability::RouteMesh]),
+        bus_key: format!("UBUS{number}"),
+        agent_version: "0.1.0".to_owned(),
+        join_token: JoinTokenId::from_u128(9),
+        offer: Offer {
+            organization,
+            roles: vec![RoleScope { role, organizations }],
+            pools,
+            auto_approve: true,
+        },
+    })
+}
 
 /// The events so far, and the state after them.
 #[derive(Default)]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -10,7 +9,7 @@ use rap_control_core::Compiler;
 use rap_events::{
     Personal,
     cluster::{Cluster, ClusterCommand},
-    node::{Node, NodeCommand, Offer},
+    node::{Node, NodeCommand},
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicySpec},
     pool::{Pool, PoolCommand},
@@ -18,17 +17,14 @@ use rap_events::{
     user::{User, UserCommand},
 };
 use rap_proto::{
-    Capability, ClusterId, Digest, JoinTokenId, NodeId, NodeRole, OrganizationId, OrganizationRole,
-    PoolId, ResourceKind, Signer as _,
-    key::LocalKey,
-    signed,
-    snapshot::{RoleScope, Target},
+    ClusterId, Digest, NodeId, NodeRole, OrganizationId, OrganizationRole, PoolId, ResourceKind,
+    Signer as _, key::LocalKey, signed, snapshot::Target,
 };
 use uuid::Uuid;
 
 use crate::{
     Outcome, figure,
-    platform::{NOW, Platform},
+    platform::{NOW, Platform, requested},
 };
 
 const EGRESSES: u32 = 10_000;
@@ -106,23 +102,9 @@ fn platform(control: &LocalKey) -> Outcome<Platform> {
 
 fn node(platform: &mut Platform, number: u32, role: NodeRole) -> Outcome<()> {
     let entry = role == NodeRole::EntryNode;
-    let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 0, 0).to_bits() + number);
     let organization = (!entry).then_some(ORGANIZATION);
-    let request = NodeCommand::Request {
-        name: format!("n{number}").parse()?,
-        key: key(number + 10).public_key(),
-        addresses: vec![SocketAddr::from((address, 4433))],
-        capabilities: BTreeSet::from([Capability::RouteMesh]),
-        bus_key: format!("UBUS{number}"),
-        agent_version: "0.1.0".to_owned(),
-        join_token: JoinTokenId::from_u128(9),
-        offer: Offer {
-            organization,
-            roles: vec![RoleScope { role, organizations: organization.map(|id| [id].into()) }],
-            pools: if entry { BTreeSet::new() } else { [POOL].into() },
-            auto_approve: true,
-        },
-    };
+    let pools = if entry { BTreeSet::new() } else { [POOL].into() };
+    let request = requested(number, key(number + 10).public_key(), (organization, role, pools))?;
     let certificate = NodeCommand::IssueCertificate {
         serial: [7; 16],
         expires_at: NOW + Duration::from_secs(86_400),

@@ -12,7 +12,6 @@ mod telling;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{Ipv4Addr, SocketAddr},
     path::Path,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -23,13 +22,12 @@ use rap_events::{
     Aggregate, EventCodec as _,
     lease::LeaseChange,
     log::{Actor, Append, Log as _, StreamId, StreamWrite},
-    node::{Node as Enrolled, NodeCommand, Offer},
+    node::{Node as Enrolled, NodeCommand},
 };
 use rap_log_postgres::{PostgresLog, private::PrivatePostgres};
 use rap_pki::{ClusterAuthority, pem};
 use rap_proto::{
-    Capability, CommandId, Digest, JoinTokenId, NodeRole, OrganizationId, PoolId, Signer as _,
-    Timestamp, key::LocalKey, snapshot::RoleScope,
+    CommandId, Digest, NodeRole, OrganizationId, PoolId, Signer as _, Timestamp, key::LocalKey,
 };
 use tokio::{sync::mpsc, task::JoinSet};
 use uuid::Uuid;
@@ -41,6 +39,7 @@ use crate::{
     Outcome,
     append::open,
     control::{Control, Nats},
+    platform::requested,
 };
 use bus::{Bus, Told};
 use node::{CERTIFICATE_LIFETIME, Node};
@@ -121,22 +120,7 @@ impl Fleet {
     ) -> Outcome<StreamWrite> {
         let entry = role == NodeRole::EntryNode;
         let organization = (!entry).then_some(self.organization);
-        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 1, 0, 0).to_bits() + number);
-        let request = NodeCommand::Request {
-            name: format!("n{number}").parse()?,
-            key: node.key.public_key(),
-            addresses: vec![SocketAddr::from((address, 4433))],
-            capabilities: BTreeSet::from([Capability::RouteMesh]),
-            bus_key: format!("UBUS{number}"),
-            agent_version: "0.1.0".to_owned(),
-            join_token: JoinTokenId::from_u128(9),
-            offer: Offer {
-                organization,
-                roles: vec![RoleScope { role, organizations: organization.map(|id| [id].into()) }],
-                pools,
-                auto_approve: true,
-            },
-        };
+        let request = requested(number, node.key.public_key(), (organization, role, pools))?;
         let expires_at = now() + CERTIFICATE_LIFETIME;
         let certificate = NodeCommand::IssueCertificate { serial: [7; 16], expires_at };
         stream::<Enrolled>(node.id.uuid(), [request, certificate])
