@@ -143,7 +143,7 @@ struct Pace<'a> {
     direction: Direction,
 }
 
-/// Passes pieces on as fast as they may be. Nothing more is read meanwhile.
+/// Passes pieces on as fast as they may be. Nothing more is taken meanwhile.
 async fn paced(
     pieces: &mut [Bytes],
     to: &mut Outlet,
