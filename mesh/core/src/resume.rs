@@ -99,6 +99,12 @@ pub const fn window(kept: usize, most: usize) -> usize {
     if kept < most { MAX_REPLAY_BYTES } else { NARROW_WINDOW }
 }
 
+/// How many bytes may wait to be taken where each flow may keep so many: a sender goes beyond its bound by the
+/// one piece that reaches it, and its bound may be the wider one.
+pub const fn ahead(window: usize) -> usize {
+    2 * window
+}
+
 /// Both directions of one flow, at one of its ends.
 #[derive(Debug, Clone)]
 pub struct Flow {
@@ -185,9 +191,14 @@ impl Flow {
         self.received.take()
     }
 
-    /// Whether what comes may be received before anybody asks for it.
-    pub fn may_read_ahead(&self) -> bool {
-        self.received.may_read_ahead()
+    /// Whether what comes may be received before anybody asks for it, where so many bytes may wait.
+    pub fn may_read_ahead(&self, most: usize) -> bool {
+        self.received.may_read_ahead(most)
+    }
+
+    /// Whether something came that was not taken yet.
+    pub fn is_waiting(&self) -> bool {
+        self.received.is_waiting()
     }
 
     /// How the direction towards here ended, once everything before its end was taken.

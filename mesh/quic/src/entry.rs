@@ -37,7 +37,7 @@ use crate::{
     pipe::{Inlet, Outlet, lost},
     tally::Limit,
     tcp::Secured,
-    transport::MAX_CLIENT_STREAMS,
+    transport::{MAX_CLIENT_STREAMS, adjust_accepted_client},
     watch::{SNAPSHOT_WAIT, catch_up, until},
 };
 
@@ -169,6 +169,7 @@ async fn welcome(
     };
     let expires_at = admitted.claims.expires_at;
     let session = admitted.claims.session;
+    connection.as_ref().into_iter().for_each(adjust_accepted_client);
     let client = Arc::new(Client {
         mesh: mesh.clone(),
         connection,

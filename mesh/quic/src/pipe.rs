@@ -111,6 +111,18 @@ impl Inlet {
         }
     }
 
+    /// Waits for something else, and meanwhile receives what comes within the flow's credit: nobody reads it
+    /// yet, and it would take the window that all flows of a lane share. A flow that outlives no connection
+    /// has no such credit.
+    pub(crate) async fn ahead_until<T>(&self, done: impl Future<Output = T>) -> T {
+        let Self::Lasting(inlet) = self else { return done.await };
+        tokio::select! {
+            biased;
+            done = done => done,
+            never = inlet.ahead() => match never {},
+        }
+    }
+
     /// Receives one piece of at most [`CHUNK`] bytes. `None` is the end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Broken> {
         match self {

@@ -4,7 +4,10 @@ mod channel;
 mod joint;
 mod target;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    future::Future,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use rap_mesh_core::ended::{Close, ended_code, ended_reason};
 use rap_proto::observation::EndReason;
@@ -45,6 +48,15 @@ pub(crate) struct Halves<'a> {
 pub(crate) enum Side {
     Client,
     Lane,
+}
+
+/// Waits until something that came from this side was passed on. What a lane brings meanwhile is received:
+/// a client or a resource that takes its time must not hold up what else runs on the lane.
+async fn passed_on<T>((from, side): (&Inlet, Side), passed: impl Future<Output = T>) -> T {
+    match side {
+        Side::Lane => from.ahead_until(passed).await,
+        Side::Client => passed.await,
+    }
 }
 
 /// How one direction ended.

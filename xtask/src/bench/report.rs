@@ -12,8 +12,8 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ("One lane, direct ÷ stock quinn", Ratio("mesh_direct", "mesh_stock_quinn"), AtLeast(0.95)),
     ("One blind hop ÷ direct", Ratio("mesh_one_hop", "mesh_direct"), AtLeast(0.6)),
     (
-        "One blind hop on the loopback ÷ `ssh -J` in the lab",
-        Ratio("mesh_one_hop", "forward_ssh_j"),
+        "One blind hop ÷ `ssh -J`, both on the loopback",
+        Ratio("mesh_one_hop", "loopback_ssh_j"),
         AtLeast(1.8),
     ),
     ("Two blind hops ÷ direct", Ratio("mesh_two_hops", "mesh_direct"), AtLeast(0.45)),
@@ -24,8 +24,8 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ),
     ("`tcp` direct ÷ bare TLS over TCP", Ratio("tcp_direct", "tcp_bare"), AtLeast(0.85)),
     (
-        "`tcp` direct on the loopback ÷ `ssh -L` in the lab",
-        Ratio("tcp_direct", "forward_ssh_l"),
+        "`tcp` direct ÷ `ssh -L`, both on the loopback",
+        Ratio("tcp_direct", "loopback_ssh_l"),
         AtLeast(1.8),
     ),
     ("`tcp` one hop ÷ direct", Ratio("tcp_one_hop", "tcp_direct"), AtLeast(0.6)),
@@ -162,9 +162,12 @@ const NOTES: &[(&str, &str)] = &[
     ("channel_memory_", "with that allocator, which keeps what was freed for a while."),
     (
         "forward_",
-        "programs in the network namespaces of the lab, and `ssh` in the same. `mesh_` and `tcp_` \
-         are processes on the loopback that carry nothing but bulk, so their ratio to `ssh` \
-         flatters us.",
+        "programs in the network namespaces of the lab, and `ssh` in the same, whose transfers take turns.",
+    ),
+    (
+        "loopback_",
+        "`ssh` between programs that read and write sockets. What it is compared with, `mesh_one_hop` and \
+         `tcp_direct`, makes its bytes itself and drops them, which flatters us a little.",
     ),
 ];
 

@@ -4,10 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::{Buf as _, Bytes};
 
-use super::{ACK_EVERY, COMPLETE, End, MAX_REPLAY_BYTES, MAX_REPLAY_PIECES, Out, Refused};
-
-/// What can wait at most: a sender goes beyond its bound by the one piece that reaches it.
-const MAX_WAITING_BYTES: usize = 2 * MAX_REPLAY_BYTES;
+use super::{ACK_EVERY, COMPLETE, End, MAX_REPLAY_BYTES, MAX_REPLAY_PIECES, Out, Refused, ahead};
 
 /// INVARIANT: `waiting` are the bytes from `taken` to `taken + waiting_bytes`.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +58,7 @@ impl Received {
         }
         let known = usize::try_from(self.end_of_waiting() - at).unwrap_or(usize::MAX);
         let again = known.min(bytes.len());
-        if again < bytes.len() && self.waiting_bytes >= MAX_WAITING_BYTES {
+        if again < bytes.len() && self.waiting_bytes >= ahead(MAX_REPLAY_BYTES) {
             return Err(Refused::TooMuch);
         }
         self.at = At::Offset(at + bytes.len() as u64);
@@ -106,8 +103,12 @@ impl Received {
         Some(bytes)
     }
 
-    pub(super) fn may_read_ahead(&self) -> bool {
-        self.waiting.len() < MAX_REPLAY_PIECES
+    pub(super) fn may_read_ahead(&self, most: usize) -> bool {
+        self.waiting.len() < MAX_REPLAY_PIECES && self.waiting_bytes < most
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn end_reached(&self) -> Option<End> {

@@ -360,11 +360,23 @@ fn a_peer_that_sends_beyond_the_window_is_refused() {
     let refused = (0..64).find_map(|_| flow.handle_data(0, piece.clone()).err());
     assert_eq!(refused, Some(Refused::TooMuch));
     assert!(flow.kept() <= 2 * MAX_REPLAY_BYTES);
-    let mut flow = Flow::new();
-    while flow.may_read_ahead() {
-        flow.handle_data(0, Bytes::from_static(b"x")).unwrap();
+}
+
+#[test]
+fn so_many_pieces_and_bytes_are_received_before_anybody_asks() {
+    for (window, piece, most) in [
+        (MAX_REPLAY_BYTES, 1, MAX_REPLAY_PIECES),
+        (MAX_REPLAY_BYTES, 1024, 2 * MAX_REPLAY_BYTES),
+        (NARROW_WINDOW, 1024, 2 * NARROW_WINDOW),
+    ] {
+        let mut flow = Flow::new();
+        while flow.may_read_ahead(ahead(window)) {
+            flow.handle_data(0, Bytes::from(vec![1; piece])).unwrap();
+        }
+        assert_eq!(flow.kept(), most);
+        flow.take().unwrap();
+        assert!(flow.may_read_ahead(ahead(window)));
     }
-    assert_eq!(flow.kept(), MAX_REPLAY_PIECES);
 }
 
 #[test]

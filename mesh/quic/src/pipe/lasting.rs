@@ -10,6 +10,7 @@ mod store;
 
 use std::{
     any::Any,
+    convert::Infallible,
     fmt,
     future::{Future, poll_fn},
     sync::{Arc, Mutex},
@@ -190,6 +191,14 @@ impl LastingInlet {
 
     pub(super) async fn pieces(&mut self, pieces: &mut [Bytes]) -> Result<usize, Broken> {
         poll_fn(|context| self.poll_pieces(context, pieces)).await
+    }
+
+    pub(super) async fn ahead(&self) -> Infallible {
+        poll_fn(|context| {
+            locked(&self.held).poll_ahead(context);
+            Poll::Pending
+        })
+        .await
     }
 
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Broken> {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rap_mesh_core::{ended::ended_reason, shape::Direction};
 use rap_proto::observation::EndReason;
 
-use super::{CopyEnd, Counters, Halves, Side, natural};
+use super::{CopyEnd, Counters, Halves, Side, natural, passed_on};
 use crate::{
     lanes::Metered,
     pipe::{Inlet, Outlet, Unsent},
@@ -104,7 +104,8 @@ async fn copy(
         if let Some(pace) = pace.filter(|pace| !pace.shaped.is_free()) {
             let bytes = received.iter().map(Bytes::len).sum();
             let counted = (count, &mut meter);
-            if let Err(unsent) = paced(received, to, pace, stopped.as_mut(), counted).await {
+            let passing = paced(received, to, pace, stopped.as_mut(), counted);
+            if let Err(unsent) = passed_on((from, source), passing).await {
                 return ended(from, unsent, source);
             }
             measure(&mut meter, bytes, (from, to, source));
@@ -112,7 +113,7 @@ async fn copy(
         }
         let bytes: usize = received.iter().map(Bytes::len).sum();
         let begun = meter.begin();
-        match to.write_pieces(received).await {
+        match passed_on((from, source), to.write_pieces(received)).await {
             Ok(()) => count.fetch_add(bytes as u64, Ordering::Relaxed),
             Err(unsent) => return ended(from, unsent, source),
         };
@@ -142,7 +143,7 @@ struct Pace<'a> {
     direction: Direction,
 }
 
-/// Passes pieces on as fast as they may be. Nothing more is read meanwhile.
+/// Passes pieces on as fast as they may be. Nothing more is taken meanwhile.
 async fn paced(
     pieces: &mut [Bytes],
     to: &mut Outlet,

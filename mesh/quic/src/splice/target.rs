@@ -25,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CopyEnd, Counters, Halves, Side, natural};
+use super::{CopyEnd, Counters, Halves, Side, natural, passed_on};
 use crate::{
     ByteStream,
     mesh::locked,
@@ -128,13 +128,16 @@ async fn upwards(
         };
         let mut left: usize = received.iter().map(Bytes::len).sum();
         while left > 0 {
-            let granted = shaped.pass(Direction::Up, left).await;
-            if write_first(&mut to, received, granted).await.is_err() {
+            let passing = async {
+                let granted = shaped.pass(Direction::Up, left).await;
+                write_first(&mut to, received, granted).await.map(|()| granted)
+            };
+            let Ok(granted) = passed_on((from, side), passing).await else {
                 let reason = EndReason::TargetClosed;
                 // What the target still sends is passed on; only this direction ends here.
                 from.stop(ended_code(reason));
                 return CopyEnd::Stopped(Some(reason));
-            }
+            };
             count.fetch_add(granted as u64, Ordering::Relaxed);
             left -= granted;
         }

@@ -25,6 +25,7 @@ mod refusals;
 mod relaying;
 mod resume;
 mod shaping;
+mod stalled;
 mod successors;
 mod targets;
 mod tcp;

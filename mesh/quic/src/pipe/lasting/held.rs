@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rap_mesh_core::{
     carrier::{self, Carrier, MAX_DATA, Part},
     ended::Close,
-    resume::{ACK_AFTER, End, Flow, Out, RESUME_WITHIN, Refused},
+    resume::{ACK_AFTER, End, Flow, MAX_REPLAY_BYTES, Out, RESUME_WITHIN, Refused, ahead},
 };
 use rap_proto::observation::EndReason;
 use tokio::time::Sleep;
@@ -38,6 +38,10 @@ pub(super) enum Waiting {
 const PARTS_AT_ONCE: usize = 2;
 /// What passes at once from one connection to the next.
 const FILL: usize = 64 * 1024;
+/// Parts that are received ahead before others have their turn.
+const AHEAD_AT_ONCE: usize = 64;
+/// A part that waits and is shorter gets memory of its own: it would keep all that arrived with it.
+const LITTLE: usize = 8 * 1024;
 
 pub(super) struct Held {
     pub(super) flow: Flow,
@@ -131,12 +135,37 @@ impl Held {
                 break count == 0;
             }
         };
+        self.count();
         self.attend(Waiting::Reader, context);
         match (count, self.gone) {
             (0, Some(close)) => Poll::Ready(Err(Broken::Lost(close))),
             (0, None) if pending => Poll::Pending,
             _ => Poll::Ready(Ok(count)),
         }
+    }
+
+    /// Receives what comes before anybody asks for it. On QUIC all flows of a lane share a window, and what
+    /// nobody reads would be in the others' way.
+    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) {
+        let mut parts = 0;
+        while parts < AHEAD_AT_ONCE
+            && self.reads_ahead()
+            && self.poll_in(Waiting::Reader, context).is_ready()
+        {
+            parts += 1;
+        }
+        self.wait(Waiting::Reader, context);
+        if parts == AHEAD_AT_ONCE {
+            context.waker().wake_by_ref();
+        }
+        self.count();
+        self.attend(Waiting::Reader, context);
+    }
+
+    fn reads_ahead(&self) -> bool {
+        self.carrier() == Some(Carrier::Quic)
+            && !self.flow.is_complete()
+            && self.flow.may_read_ahead(ahead(self.store.window()))
     }
 
     /// Waits until more can be sent.
@@ -160,7 +189,7 @@ impl Held {
                 return Poll::Ready(Ok(()));
             }
             // The acknowledgements can be behind data that nobody asks for at the moment.
-            if !self.flow.may_read_ahead() {
+            if !self.flow.may_read_ahead(ahead(MAX_REPLAY_BYTES)) {
                 self.wait(Waiting::Writer, context);
                 return Poll::Pending;
             }
@@ -379,7 +408,11 @@ impl Held {
     fn take_in(&mut self, got: Got) {
         let generation = self.flow.generation();
         let taken = match got {
-            Got::Data(bytes) => self.flow.handle_data(generation, bytes),
+            Got::Data(bytes) => {
+                let is_little = bytes.len() < LITTLE && self.flow.is_waiting();
+                let bytes = if is_little { Bytes::copy_from_slice(&bytes) } else { bytes };
+                self.flow.handle_data(generation, bytes)
+            }
             Got::Said(Part::Data(_)) => Ok(()),
             Got::Said(Part::From(offset)) => self.flow.handle_from(generation, offset),
             Got::Said(Part::Finished) => self.flow.handle_ended(generation, End::Finished),
@@ -466,8 +499,10 @@ impl Held {
     /// Tells the store what is kept.
     fn count(&mut self) {
         let kept = self.flow.kept();
-        self.store.count(self.counted, kept);
-        self.counted = kept;
+        if kept != self.counted {
+            self.store.count(self.counted, kept);
+            self.counted = kept;
+        }
     }
 
     fn give_back(&mut self) {

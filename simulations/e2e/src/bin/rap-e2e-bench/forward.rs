@@ -8,10 +8,13 @@
 //! | `forward_one_hop` | entry to egress through the relay's agent | `forward_ssh_j` | `ssh -J relay -L` on the egress |
 //! | `forward_one_hop_quic` | the same, all on the carrier `quic` | `forward_ssh_j` | the same |
 //! | `open_session` | `rap proxy`, to the target's first byte | `open_ssh_j` | `ssh -J relay -W`, to the same |
+//!
+//! `loopback_ssh_l` and `loopback_ssh_j` are OpenSSH with everything on the loopback of one of those
+//! machines: the peers of what is measured between processes on the loopback.
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
     time::Instant,
 };
@@ -29,14 +32,17 @@ pub(crate) const FIGURES: &[&str] = &[
     "forward_ssh_j",
     "open_session",
     "open_ssh_j",
+    "loopback_ssh_l",
+    "loopback_ssh_j",
 ];
 
 /// The port of the office on which whoever connects gets [`TRANSFER_BYTES`].
 const SOURCE_PORT: u16 = 7001;
 const TRANSFER_BYTES: usize = 256 << 20;
-/// The client's port that `ssh -L` listens on.
-const FORWARD_PORT: u16 = 7002;
-/// How often each figure is measured in one run; the best transfer and the median opening count.
+/// Where `ssh -L` listens.
+const FORWARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7002);
+/// How often each figure is measured in one run, ours and theirs in turn; the best transfer and the median
+/// opening count.
 const TRANSFERS: usize = 3;
 const OPENINGS: usize = 7;
 
@@ -50,14 +56,12 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     let target = format!("{}:{SOURCE_PORT}", Space::Office.address());
 
     share(fabric, "source", &target).await;
-    let ours = forwarded_rate(fabric, &fabric.alice, "connect").await;
-
+    let (mut through, ours) = connect(fabric, &fabric.alice, "connect", &["source"]).await;
     let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
-    let forward = format!("-L127.0.0.1:{FORWARD_PORT}:{target}");
-    let words = [jump, &[forward, "-N".to_owned(), egress.to_string()]].concat();
+    let words = [jump, &[forward_to(&target), "-N".to_owned(), egress.to_string()]].concat();
     let _ssh = ssh(fabric, &words);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, FORWARD_PORT));
-    let theirs = best_rate(lab, address).await;
+    let [ours, theirs] = best_rates(lab, Space::Client, [ours, FORWARD]).await;
+    through.stop(PATIENCE).await;
     let names = if direct {
         ["forward_direct", "forward_ssh_l"]
     } else {
@@ -67,6 +71,7 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     figure(names[1], theirs, "MB/s");
 
     if direct {
+        on_the_loopback(fabric).await;
         // The client is to have one choice only.
         fabric.owner.rap(&["node", "roles", "entry", "--none"]).await.ok();
         let both = ["node", "roles", "egress", "entry-node@acme", "stream-worker@acme"];
@@ -92,17 +97,41 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     }
 }
 
+/// OpenSSH where no packet leaves the machine.
+async fn on_the_loopback(fabric: &Fabric) {
+    let (lab, here) = (fabric.lab(), Space::Egress);
+    let _source = lab.inside(here, || serve(&bound(SOURCE_PORT)));
+    let target = format!("{}:{SOURCE_PORT}", Ipv4Addr::LOCALHOST);
+    let host = Ipv4Addr::LOCALHOST.to_string();
+    for (name, jump) in [("loopback_ssh_l", None), ("loopback_ssh_j", Some(format!("-J{host}")))] {
+        let mut command = with_keys(fabric, lab.command(here, "ssh"));
+        command.args(jump).args([&forward_to(&target), "-N", &host]);
+        let mut ssh = Process::start(name, command, &fabric.logs());
+        let [rate] = best_rates(lab, here, [FORWARD]).await;
+        figure(name, rate, "MB/s");
+        ssh.stop(PATIENCE).await;
+    }
+}
+
 /// The best rate through a local port that leads to the source. `name` is the log's.
 async fn forwarded_rate(fabric: &Fabric, person: &Person, name: &str) -> f64 {
     let (mut through, address) = connect(fabric, person, name, &["source"]).await;
-    let rate = best_rate(fabric.lab(), address).await;
+    let [rate] = best_rates(fabric.lab(), Space::Client, [address]).await;
     through.stop(PATIENCE).await;
     rate
 }
 
+/// What `ssh -L` is told.
+fn forward_to(target: &str) -> String {
+    format!("-L{FORWARD}:{target}")
+}
+
 /// An `ssh` with the keys of the office's account.
 fn ssh_command(fabric: &Fabric) -> Command {
-    let mut command = fabric.alice.command("ssh");
+    with_keys(fabric, fabric.alice.command("ssh"))
+}
+
+fn with_keys(fabric: &Fabric, mut command: Command) -> Command {
     // A jump host is reached by another ssh, which knows only what a file says.
     let config = fabric.scratch().join("bench_config");
     let text = format!(
@@ -121,18 +150,29 @@ pub(crate) fn ssh(fabric: &Fabric, words: &[String]) -> Process {
     Process::start("ssh", command, &fabric.logs())
 }
 
-/// The best of some transfers, in MB/s, through a port of the client.
-async fn best_rate(lab: &Lab, address: SocketAddr) -> f64 {
-    until("the forwarded port answers", PATIENCE, async || {
-        transfer(lab, address).ok().filter(|rate| *rate > 0.0)
-    })
-    .await;
-    let rates = (0..TRANSFERS).map(|_| transfer(lab, address).expect("it answered before"));
-    rates.fold(0.0, f64::max)
+/// The best of some transfers, in MB/s, through each of some ports, which take turns.
+async fn best_rates<const N: usize>(
+    lab: &Lab,
+    space: Space,
+    addresses: [SocketAddr; N],
+) -> [f64; N] {
+    for address in addresses {
+        until("the forwarded port answers", PATIENCE, async || {
+            transfer(lab, space, address).ok().filter(|rate| *rate > 0.0)
+        })
+        .await;
+    }
+    let mut best = [0.0; N];
+    for _ in 0..TRANSFERS {
+        for (best, address) in best.iter_mut().zip(addresses) {
+            *best = transfer(lab, space, address).expect("it answered before").max(*best);
+        }
+    }
+    best
 }
 
-fn transfer(lab: &Lab, address: SocketAddr) -> io::Result<f64> {
-    let receive = lab.inside(Space::Client, move || {
+fn transfer(lab: &Lab, space: Space, address: SocketAddr) -> io::Result<f64> {
+    let receive = lab.inside(space, move || {
         let begun = Instant::now();
         let mut stream = TcpStream::connect(address)?;
         let mut buffer = vec![0; 1 << 20];
