@@ -61,6 +61,7 @@ impl CarrierRuling {
 
 /// The rules of an organization, or of the platform: one for each lane that has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CarrierRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interactive: Option<CarrierRule>,

@@ -23,6 +23,7 @@ mod dialer;
 mod disk;
 mod driver;
 mod explain;
+mod floors;
 mod host;
 mod join;
 mod leases;

@@ -46,7 +46,9 @@ use crate::{
     board::Board,
     clock::Clock,
     dialer::WorkerDialer,
+    disk::FileDisk,
     driver::{Driver, driver},
+    floors::Floors,
     join::{self, JoinError},
     leases::NodeLeases,
     options::{ControlUrl, MAX_DRAIN_LIMIT, ParseControlUrlError},
@@ -186,6 +188,7 @@ struct Agent {
     hull: Hull,
     driver: Arc<dyn Driver>,
     leases: NodeLeases,
+    floors: Floors<FileDisk>,
     serving: ServingSender,
 }
 
@@ -209,13 +212,14 @@ impl Agent {
         telemetry::look(&options, &board);
         let driver = driver(&options.driver);
         let leases = NodeLeases::open(state.disk.clone());
+        let floors = Floors::new(state.disk.clone());
         let options = Arc::new(options);
         let ca = enrollment.ca;
         let bulk = Arc::new(BulkThreads::start().map_err(RunError::Thread)?);
         let parts = Parts { options, control, ca, cluster, node, state, board, bulk };
         let hull = Rc::new(RefCell::new(None));
         let serving = Arc::new(watch::Sender::new(None));
-        let agent = Self { parts, crew, hull, driver, leases, serving };
+        let agent = Self { parts, crew, hull, driver, leases, floors, serving };
         for name in ActorName::ALL {
             if name != ActorName::Status {
                 agent.start_actor(name);
@@ -250,7 +254,8 @@ impl Agent {
             }
             ActorName::Leases => {
                 let (driver, leases) = (self.driver.clone(), self.leases.clone());
-                own.leases.set(LeaseActor::new(parts, crew, driver, leases).start());
+                let floors = self.floors.clone();
+                own.leases.set(LeaseActor::new(parts, crew, driver, leases, floors).start());
             }
             ActorName::Status => {
                 let run_dir = parts.state.disk.run_dir();

@@ -3,7 +3,7 @@
 use rap_proto::{
     Lane,
     api::{Carriers, Changed, PlatformCarriers, SetCarriers},
-    carriers::{CarrierRule, CarrierRuling},
+    carriers::{CarrierRule, CarrierRules, CarrierRuling},
 };
 use reqwest::Method;
 use serde::Serialize;
@@ -96,20 +96,12 @@ fn changed(mut said: SetCarriers, (lane, rule): Change) -> SetCarriers {
     said
 }
 
-const fn of(said: &SetCarriers, lane: Lane) -> Option<CarrierRule> {
-    match lane {
-        Lane::Interactive => said.interactive,
-        Lane::Media => said.media,
-        Lane::Bulk => said.bulk,
-    }
-}
-
 fn lines(found: &Carriers) -> Vec<Line> {
     let Carriers { interactive, media, bulk, .. } = *found;
-    let own = SetCarriers { interactive, media, bulk };
+    let own = CarrierRules { interactive, media, bulk };
     let line = |lane| {
-        let carrier = of(&own, lane);
-        let platform = found.platform.as_ref().and_then(|said| of(said, lane));
+        let carrier = own.of(lane);
+        let platform = found.platform.and_then(|rules| rules.of(lane));
         let taken = found.taken.as_ref().map(|taken| match lane {
             Lane::Interactive => taken.interactive,
             Lane::Media => taken.media,
@@ -123,8 +115,8 @@ fn lines(found: &Carriers) -> Vec<Line> {
 
 fn platform_lines(found: &PlatformCarriers) -> Vec<PlatformLine> {
     let PlatformCarriers { interactive, media, bulk, .. } = *found;
-    let said = SetCarriers { interactive, media, bulk };
-    LANES.map(|lane| PlatformLine { lane, carrier: of(&said, lane) }).into()
+    let rules = CarrierRules { interactive, media, bulk };
+    LANES.map(|lane| PlatformLine { lane, carrier: rules.of(lane) }).into()
 }
 
 #[cfg(test)]

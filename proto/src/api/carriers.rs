@@ -1,7 +1,7 @@
 use super::bodies;
 use crate::{
     OrganizationId,
-    carriers::{CarrierRule, CarrierRuling},
+    carriers::{CarrierRule, CarrierRules, CarrierRuling},
 };
 
 bodies! {
@@ -29,7 +29,7 @@ bodies! {
         pub bulk: Option<CarrierRule>,
         /// What the platform says of everybody's lanes. A server of the release before says nothing of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub platform: Option<SetCarriers>,
+        pub platform: Option<CarrierRules>,
         /// What both come to. As before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub taken: Option<TakenCarriers>,

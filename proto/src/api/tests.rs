@@ -112,3 +112,21 @@ fn bodies_are_written_in_camel_case_and_hide_their_secrets() {
     assert_eq!(json["setupCode"], "rapsetup_canary");
     assert!(!format!("{body:?}").contains("canary"));
 }
+
+#[test]
+fn what_a_newer_server_adds_to_an_answer_is_passed_over_and_a_misspelt_request_is_refused() {
+    let rules = |added: &str| format!(r#"{{"media": "tcp-only"{added}}}"#);
+    let answer = |added: &str| {
+        let (organization, rules) = (OrganizationId::from_u128(7), rules(added));
+        let taken = r#"{"interactive": "auto", "media": "tcp-only", "bulk": "auto""#;
+        let text = format!(
+            r#"{{"organization": "{organization}", "platform": {rules}, "revision": 3,
+                "taken": {taken}{added}}}{added}}}"#
+        );
+        serde_json::from_str::<Carriers>(&text).unwrap()
+    };
+    let added = r#", "voice": "quic""#;
+    assert_eq!(answer(added), answer(""));
+    assert!(serde_json::from_str::<SetCarriers>(&rules("")).is_ok());
+    assert!(serde_json::from_str::<SetCarriers>(&rules(added)).is_err());
+}

@@ -8,7 +8,7 @@ use actix::{
 };
 use rap_agent_core::{
     lease::{
-        Holders, floor,
+        Holders,
         holders::{Effect, Input},
     },
     snapshot::Snapshot,
@@ -27,7 +27,9 @@ use crate::{
     board::ConnectionStatus,
     clock::Clock,
     control::{CallError, ControlClient},
+    disk::FileDisk,
     driver::{Driver, Gate},
+    floors::Floors,
     leases::NodeLeases,
     random,
     shell::{MAILBOX, Shell},
@@ -79,6 +81,8 @@ pub(crate) struct LeaseActor {
     driver: Arc<dyn Driver>,
     /// What the mesh is shown; it outlives this actor, too.
     leases: NodeLeases,
+    /// It outlives this actor, too, and so may a write.
+    floors: Floors<FileDisk>,
     machine: Holders,
     timer: Option<SpawnHandle>,
     /// Of each connection that was activated.
@@ -93,10 +97,11 @@ impl LeaseActor {
         crew: Crew,
         driver: Arc<dyn Driver>,
         leases: NodeLeases,
+        floors: Floors<FileDisk>,
     ) -> Self {
         let machine = Holders::new(Clock.moment(), random::seed());
         let (timer, gates, client) = (None, BTreeMap::new(), None);
-        Self { parts, crew, driver, leases, machine, timer, gates, client }
+        Self { parts, crew, driver, leases, floors, machine, timer, gates, client }
     }
 
     /// Feeds what becomes of some work.
@@ -105,21 +110,12 @@ impl LeaseActor {
     }
 
     fn load(&self, connection: VpnConnectionId, ctx: &mut Context<Self>) {
-        let disk = self.parts.state.disk.clone();
-        let read = tokio::task::spawn_blocking(move || floor::load(&disk, connection));
+        let read = self.floors.clone().load(connection);
         let read = async move {
-            let floor = match read.await {
-                Ok(Ok(floor)) => Some(floor),
-                Ok(Err(error)) => {
-                    tracing::error!(%error, %connection, "the connection is not carried here");
-                    None
-                }
-                Err(error) => {
-                    tracing::error!(%error, %connection, "the connection is not carried here");
-                    None
-                }
+            let refused = |error| {
+                tracing::error!(%error, %connection, "the connection is not carried here");
             };
-            Input::Loaded { connection, floor }
+            Input::Loaded { connection, floor: read.await.map_err(refused).ok() }
         };
         self.then(read, ctx);
     }
@@ -130,16 +126,15 @@ impl LeaseActor {
         generation: Generation,
         ctx: &mut Context<Self>,
     ) {
-        let mut disk = self.parts.state.disk.clone();
-        let write =
-            tokio::task::spawn_blocking(move || floor::persist(&mut disk, connection, generation));
+        let write = self.floors.clone().persist(connection, generation);
         let write = async move {
             match write.await {
-                Ok(Ok(())) => return Input::Persisted { connection, generation },
-                Ok(Err(error)) => tracing::error!(%error, "a lease is not taken"),
-                Err(error) => tracing::error!(%error, "a lease is not taken"),
+                Ok(()) => Input::Persisted { connection, generation },
+                Err(error) => {
+                    tracing::error!(%error, "a lease is not taken");
+                    Input::Failed { connection, generation }
+                }
             }
-            Input::Failed { connection, generation }
         };
         self.then(write, ctx);
     }

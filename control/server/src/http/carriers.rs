@@ -30,7 +30,7 @@ pub(super) async fn get(call: Call) -> Result<Carriers, Failure> {
         interactive,
         media,
         bulk,
-        platform: Some(said(platform)),
+        platform: Some(platform),
         taken: Some(TakenCarriers {
             interactive: taken(Lane::Interactive),
             media: taken(Lane::Media),
@@ -64,11 +64,6 @@ pub(super) async fn set_platform(call: Call, body: SetCarriers) -> Result<Done<C
     call.check_revision(loaded.revision)?;
     work.decide(&mut loaded, ClusterCommand::RuleCarriers { carriers: rules(body) })?;
     call.commit(work, Changed { revision: loaded.revision }).await
-}
-
-const fn said(rules: CarrierRules) -> SetCarriers {
-    let CarrierRules { interactive, media, bulk } = rules;
-    SetCarriers { interactive, media, bulk }
 }
 
 const fn rules(body: SetCarriers) -> CarrierRules {

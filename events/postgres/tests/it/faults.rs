@@ -2,19 +2,12 @@
 //! hears clearly that nothing was stored; nothing acknowledged is lost, nothing is there twice, and
 //! the same log works again.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
-use futures_util::future::BoxFuture;
-use rap_events::log::{Append, AppendError, Appended, Log};
+use rap_events::log::{AppendError, Log};
 use rap_log_postgres::{PostgresLog, private::Durability};
 use tempfile::TempDir;
 use tokio::{
@@ -23,51 +16,15 @@ use tokio::{
     sync::watch,
     time::timeout,
 };
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use crate::support::{Server, append, append_to, execute, once_each};
+use crate::support::{
+    Appending, HELD, HOLD_HEAD, HOLD_STREAM, PATIENCE, Server, WAITING, append, append_to, begin,
+    blocked, execute, once_each, rival,
+};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-/// A stream that another transaction holds.
-const HELD: u128 = 9;
-const HOLD_STREAM: &str = "SELECT revision FROM streams WHERE category = 'thing' \
-     AND stream = '00000000-0000-0000-0000-000000000009' FOR UPDATE";
-const HOLD_HEAD: &str = "SELECT position FROM log_head FOR UPDATE";
-/// The log's own sessions that wait for a lock.
-const WAITING: &str = "FROM pg_stat_activity \
-     WHERE application_name = 'rap-control appender' AND wait_event_type = 'Lock'";
 /// How often the appender tries a batch that others are in the way of.
 const TRIES: &str = "5";
-
-/// Another program that writes to the same database.
-async fn rival(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
-}
-
-/// Waits until the appender waits for what somebody holds.
-async fn blocked(url: &str) {
-    let looking = async {
-        while execute(url, &format!("SELECT count(*) {WAITING}")).await != ["1"] {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(PATIENCE, looking).await.expect("the appender waits for a lock");
-}
-
-type Appending<'a> = BoxFuture<'a, Result<Appended, AppendError>>;
-
-/// Begins an append: it is in the appender's queue when this returns.
-async fn begin(log: &PostgresLog, append: Append) -> Appending<'_> {
-    let mut appending: Appending<'_> = log.append(append);
-    poll_fn(|context| {
-        assert!(Pin::new(&mut appending).poll(context).is_pending());
-        Poll::Ready(())
-    })
-    .await;
-    appending
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_serialization_failure_is_tried_again() {

@@ -7,6 +7,7 @@ mod crash;
 mod disk_full;
 mod encrypted;
 mod faults;
+mod followers;
 mod leases;
 mod lost_commit;
 mod outage;

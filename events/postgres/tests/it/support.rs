@@ -1,10 +1,14 @@
 //! Servers, appends and the checks that every test ends with.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap, future::poll_fn, path::PathBuf, pin::Pin, task::Poll, time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use rap_events::log::{
-    Actor, Append, Envelope, Log, MAX_READ_EVENTS, NewEvent, StreamId, StreamWrite,
+    Actor, Append, AppendError, Appended, Envelope, Log, MAX_READ_EVENTS, NewEvent, StreamId,
+    StreamWrite,
 };
 use rap_log_postgres::{
     PostgresLog,
@@ -12,8 +16,19 @@ use rap_log_postgres::{
 };
 use rap_proto::{CommandId, Digest, Timestamp};
 use tempfile::TempDir;
-use tokio_postgres::NoTls;
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// A stream that another transaction holds.
+pub(crate) const HELD: u128 = 9;
+pub(crate) const HOLD_STREAM: &str = "SELECT revision FROM streams WHERE category = 'thing' \
+     AND stream = '00000000-0000-0000-0000-000000000009' FOR UPDATE";
+pub(crate) const HOLD_HEAD: &str = "SELECT position FROM log_head FOR UPDATE";
+/// The log's own sessions that wait for a lock.
+pub(crate) const WAITING: &str = "FROM pg_stat_activity \
+     WHERE application_name = 'rap-control appender' AND wait_event_type = 'Lock'";
 
 /// A server in a temporary folder.
 pub(crate) struct Server {
@@ -111,4 +126,34 @@ pub(crate) async fn execute(url: &str, sql: &str) -> Vec<String> {
         _ => None,
     });
     rows.collect()
+}
+
+/// Another program that writes to the same database.
+pub(crate) async fn rival(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+/// Waits until the appender waits for what somebody holds.
+pub(crate) async fn blocked(url: &str) {
+    let looking = async {
+        while execute(url, &format!("SELECT count(*) {WAITING}")).await != ["1"] {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, looking).await.expect("the appender waits for a lock");
+}
+
+pub(crate) type Appending<'a> = BoxFuture<'a, Result<Appended, AppendError>>;
+
+/// Begins an append: it is in the appender's queue when this returns.
+pub(crate) async fn begin(log: &PostgresLog, append: Append) -> Appending<'_> {
+    let mut appending: Appending<'_> = log.append(append);
+    poll_fn(|context| {
+        assert!(Pin::new(&mut appending).poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    appending
 }

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod coverage;
 pub mod election;
 pub mod faults;
+pub mod heads;
 pub mod keys;
 pub mod mutation;
 pub mod network;

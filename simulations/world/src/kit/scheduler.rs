@@ -1,15 +1,16 @@
 //! Virtual time: what happens next.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::BinaryHeap,
-    time::Duration,
-};
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use rap_proto::Moment;
 
 /// The most events that wait at once: a world that schedules more runs in circles.
 pub const MAX_SCHEDULED: usize = 100_000;
+/// In how many bits of an entry the place of its event stands.
+const PLACE_BITS: u32 = 24;
+/// In how many the number of its scheduling stands, above them.
+const SEQUENCE_BITS: u32 = 40;
+const _: () = assert!(MAX_SCHEDULED <= 1 << PLACE_BITS);
 
 /// A queue of events by time; events of one moment come in the order of their scheduling.
 #[derive(Debug)]
@@ -22,41 +23,25 @@ pub struct Scheduler<E> {
     free: Vec<usize>,
 }
 
-/// What is next: ordered by its time, then by its number, which no other has.
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    at: Moment,
-    sequence: u64,
-    place: usize,
-}
+/// What is next: its time, its number, which no other has, and its place, as one number. Nobody foretells
+/// how comparisons end, and the queue makes several for each event: so there is one, without a branch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry(u128);
 
 impl Entry {
-    /// One number, and so one comparison without a branch: nobody foretells how these end, and the
-    /// queue makes several for each event.
-    fn key(&self) -> u128 {
-        u128::from(self.at.micros()) << 64 | u128::from(self.sequence)
+    fn new(at: Moment, sequence: u64, place: usize) -> Self {
+        let (at, sequence) = (u128::from(at.micros()), u128::from(sequence));
+        Self((at << SEQUENCE_BITS | sequence) << PLACE_BITS | place as u128)
+    }
+
+    fn at(self) -> Moment {
+        Moment::from_micros((self.0 >> (SEQUENCE_BITS + PLACE_BITS)) as u64)
+    }
+
+    fn place(self) -> usize {
+        (self.0 & ((1 << PLACE_BITS) - 1)) as usize
     }
 }
-
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for Entry {}
 
 impl<E> Default for Scheduler<E> {
     fn default() -> Self {
@@ -85,25 +70,27 @@ impl<E> Scheduler<E> {
     pub fn at(&mut self, at: Moment, event: E) {
         assert!(self.queue.len() < MAX_SCHEDULED, "{MAX_SCHEDULED} events wait");
         self.sequence += 1;
+        assert!(self.sequence < 1 << SEQUENCE_BITS, "no world schedules so many events");
         let place = self.free.pop().unwrap_or_else(|| {
             self.events.push(None);
             self.events.len() - 1
         });
         self.events[place] = Some(event);
         let at = at.max(self.now);
-        self.queue.push(Reverse(Entry { at, sequence: self.sequence, place }));
+        self.queue.push(Reverse(Entry::new(at, self.sequence, place)));
     }
 
     /// The next event up to and including `end`; time moves to it, or to `end` without one.
     pub fn next(&mut self, end: Moment) -> Option<E> {
-        if self.queue.peek().is_none_or(|Reverse(entry)| entry.at > end) {
+        if self.queue.peek().is_none_or(|Reverse(entry)| entry.at() > end) {
             self.now = self.now.max(end);
             return None;
         }
         let Reverse(entry) = self.queue.pop()?;
-        self.now = entry.at;
-        self.free.push(entry.place);
-        self.events[entry.place].take()
+        let place = entry.place();
+        self.now = entry.at();
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rap_agent_core::lease::Answer;
 use rap_control_core::lease::{Hold, Row, Table};
-use rap_proto::{Digest, Generation, LeaseClass, Moment, Timestamp};
+use rap_proto::{Generation, LeaseClass, Moment, Timestamp};
 
 use crate::kit::{
     Chance,
@@ -42,19 +42,12 @@ pub struct Database {
     pub primary: Primary<Rows>,
     /// Grants that were stored: the world may let a failover follow one.
     pub grants: u64,
-    /// The tree heads that were signed, by their roots.
-    signed: BTreeMap<Digest, Vec<u8>>,
 }
 
 impl Database {
     pub fn new(connections: usize, chance: &mut Chance) -> Self {
         let rows = Rows { held: vec![None; connections], log: Log::founded() };
-        Self {
-            clock: DriftClock::draw(chance),
-            primary: Primary::new(rows, KEPT),
-            grants: 0,
-            signed: BTreeMap::new(),
-        }
+        Self { clock: DriftClock::draw(chance), primary: Primary::new(rows, KEPT), grants: 0 }
     }
 
     pub fn held(&self, connection: usize) -> Option<Held> {
@@ -112,7 +105,7 @@ impl Database {
                 Reply::Done { connection }
             }
             Op::Tree { node, watch, request } => {
-                let reply = self.primary.rows.log.show(&request, &mut self.signed, checkers);
+                let reply = self.primary.rows.log.show(&request, checkers);
                 Reply::Tree { node, watch, reply }
             }
         }

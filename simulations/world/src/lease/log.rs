@@ -1,6 +1,6 @@
 //! The log behind the leases, as its witnesses are shown it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use rap_proto::{
     Digest,
@@ -8,7 +8,7 @@ use rap_proto::{
 };
 use rap_tlog::{Frontier, TreeHead, leaf_hash, proof};
 
-use crate::kit::keys::{self, CLUSTER};
+use crate::kit::{heads, keys::CLUSTER};
 
 use super::{checkers::Checkers, witness::size_of};
 
@@ -47,22 +47,14 @@ impl Log {
     }
 
     /// What control answers to a node that presents what it saw.
-    pub fn show(
-        &self,
-        request: &TreeRequest,
-        signed: &mut BTreeMap<Digest, Vec<u8>>,
-        checkers: &mut Checkers,
-    ) -> TreeReply {
+    pub fn show(&self, request: &TreeRequest, checkers: &mut Checkers) -> TreeReply {
         let Tree { leaves, frontier } = &*self.0;
         let (size, root) = (frontier.size(), frontier.root());
         checkers.shown(root, leaves);
-        let head = signed.entry(root).or_insert_with(|| {
-            let head = TreeHead { cluster: CLUSTER, size, root, said_epoch: Some(1) };
-            head.sign(keys::control(), keys::head())
-        });
+        let head = TreeHead { cluster: CLUSTER, size, root, said_epoch: Some(1) };
         let known = size_of(&request.known).filter(|known| *known <= size);
         let consistency = known.map(|known| self.prove(known)).unwrap_or_default();
-        TreeReply { head: head.clone(), consistency }
+        TreeReply { head: heads::sign(&head), consistency }
     }
 
     fn prove(&self, earlier: u64) -> Vec<Digest> {

@@ -13,7 +13,10 @@ use rap_proto::{
     wire::node_api::{TreeReply, TreeRequest},
 };
 
-use crate::kit::keys::{self, CLUSTER};
+use crate::kit::{
+    heads,
+    keys::{self, CLUSTER},
+};
 
 use super::{admin::node_id, message::Turn, mutation::Mutation};
 
@@ -104,7 +107,8 @@ pub fn size_of(head: &[u8]) -> Option<u64> {
 }
 
 fn machine(node: usize, kept: Option<Witnessed>, now: Moment, seed: u64) -> Witness {
-    let mut machine = Witness::new(CLUSTER, keys::witness(node_id(node)), seed);
+    let key = keys::witness(node_id(node));
+    let mut machine = Witness::new(CLUSTER, key, seed).opening_by(heads::open);
     machine.handle_input(now, Input::ControlKeys(vec![keys::control().public_key()]));
     machine.handle_input(now, Input::Restore(kept));
     machine
