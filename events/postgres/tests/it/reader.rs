@@ -62,4 +62,5 @@ async fn a_page_beside_another_is_read_over_the_pool() {
     };
     let (one, other, ()) = tokio::join!(log.read(0, 10), log.read(0, 10), release);
     assert_eq!((one.unwrap().len(), other.unwrap().len()), (1, 1));
+    assert!(!server.said().contains("lock timeout"), "neither waited for the other");
 }
