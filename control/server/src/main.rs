@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use rap_bus::nats_authority::{Revocations, ServerOptions};
 use rap_control::{
     backup::{self, BackupError, Kept},
@@ -11,6 +12,11 @@ use rap_control::{
     serve, telemetry,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What is appended, folded and answered is made on one thread and dropped on another: of what an
+/// event of many writers took this process, glibc's allocator was a third.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The control plane of the Secure Access Fabric.
 #[derive(Debug, Parser)]

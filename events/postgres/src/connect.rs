@@ -16,9 +16,9 @@ use crate::{
 };
 
 /// The most connections of one process: one for its appender, one for its tail, one for its teller,
-/// the others for its readers.
+/// one for its reader, the others for the pool.
 pub const MAX_CONNECTIONS: u32 = 10;
-const NOT_FOR_READERS: u32 = 3;
+const NOT_OF_THE_POOL: u32 = 4;
 /// How long a call waits for a connection before it answers that the log is unavailable.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Settings of a session, in the server's own notation.
@@ -65,21 +65,23 @@ pub fn check(url: &str) -> Result<(), ConnectError> {
     Place::read(url).map(drop)
 }
 
-/// A pool for the readers, and where the appender, the tail and the teller connect on their own.
+/// A pool, and where the reader, the appender, the tail and the teller connect on their own.
 pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
     let mut place = Place::read(url)?;
     place.tail.application_name("rap-control tail").connect_timeout(ACQUIRE_TIMEOUT);
     place.writer.application_name("rap-control appender").connect_timeout(ACQUIRE_TIMEOUT);
     place.teller.application_name("rap-control teller").connect_timeout(ACQUIRE_TIMEOUT);
+    place.reader.application_name("rap-control reader").connect_timeout(ACQUIRE_TIMEOUT);
     set(&mut place.writer, SESSION_LIMITS);
     set(&mut place.teller, SESSION_LIMITS);
     set(&mut place.teller, NOT_DURABLE);
+    set(&mut place.reader, SESSION_LIMITS);
     place.check_server().await?;
     let options = place.pool.clone();
     let options = options.application_name("rap-control").options(SESSION_LIMITS.iter().copied());
     let options = options.disable_statement_logging();
     let pool = PgPoolOptions::new()
-        .max_connections(MAX_CONNECTIONS - NOT_FOR_READERS)
+        .max_connections(MAX_CONNECTIONS - NOT_OF_THE_POOL)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .connect_with(options)
         .await

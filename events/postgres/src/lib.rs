@@ -22,6 +22,7 @@ mod heads;
 mod leases;
 pub mod private;
 mod read;
+mod reader;
 mod statements;
 mod subjects;
 mod tail;
@@ -51,7 +52,7 @@ use tokio::{
 
 use uuid::Uuid;
 
-use crate::{appender::Appender, teller::Teller};
+use crate::{appender::Appender, reader::Reader, teller::Teller};
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS, Trips};
 pub use connect::{ConnectError, MAX_CONNECTIONS, check};
@@ -61,6 +62,7 @@ pub use connect::{ConnectError, MAX_CONNECTIONS, check};
 #[derive(Debug)]
 pub struct PostgresLog {
     pool: PgPool,
+    reader: Reader,
     queue: mpsc::Sender<appender::Request>,
     head: watch::Receiver<u64>,
     trips: watch::Receiver<Trips>,
@@ -92,8 +94,9 @@ impl PostgresLog {
             running.run(requests).await;
             drop(alive);
         });
+        let reader = Reader::new(pool.clone(), place.clone());
         let tail = tokio::spawn(tail::run(place, publish));
-        Ok(Self { pool, queue, head, trips, tail, appender })
+        Ok(Self { pool, reader, queue, head, trips, tail, appender })
     }
 
     /// How often a batch went to the database in each way.
@@ -105,6 +108,7 @@ impl PostgresLog {
     pub async fn close(&self) {
         self.tail.abort();
         self.pool.close().await;
+        self.reader.close().await;
         // Fails when the appender is gone, which is what is waited for.
         let _ = self.appender.clone().changed().await;
     }
@@ -125,7 +129,7 @@ impl Log for PostgresLog {
     }
 
     fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
-        Box::pin(read::page(&self.pool, after, limit))
+        Box::pin(self.reader.page(after, limit))
     }
 
     fn read_stream<'a>(

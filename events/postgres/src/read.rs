@@ -1,5 +1,7 @@
 //! Reading: events in order, the head, and what became of a command.
 
+mod columns;
+
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
@@ -12,7 +14,11 @@ use sqlx::{PgExecutor, PgPool, Row as _, postgres::PgRow};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::failure;
+use self::columns::Columns;
+use crate::{
+    failure,
+    writer::{Sent, TripError, Writer},
+};
 
 const READ_LOG: &str = "\
     SELECT position, category, stream, revision, event_type, schema, payload, organization, \
@@ -29,7 +35,7 @@ const READ_COMMAND: &str = "\
 
 /// How long a read waits for its answer. The server gives a statement up before, so whatever takes
 /// longer is lost on the way.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(12);
 /// The largest stored actor that is decoded.
 const MAX_ACTOR_BYTES: usize = 4 * 1024;
 
@@ -46,10 +52,19 @@ pub(crate) async fn page(
 ) -> Result<Vec<Envelope>, ReadError> {
     let Ok(behind) = i64::try_from(after) else { return Ok(Vec::new()) };
     let query = sqlx::query(READ_LOG).bind(behind).bind(bounded(limit));
-    let rows = answered(query.fetch_all(executor)).await?;
-    let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
-    check_gapless(after, &envelopes, |envelope| envelope.position)?;
-    Ok(envelopes)
+    page_of(after, &answered(query.fetch_all(executor)).await?)
+}
+
+/// The rows of a page, on a connection of the other client.
+pub(crate) async fn page_on(
+    writer: &mut Writer,
+    after: u64,
+    limit: usize,
+) -> Result<Result<Vec<Envelope>, ReadError>, TripError> {
+    let Ok(behind) = i64::try_from(after) else { return Ok(Ok(Vec::new())) };
+    let sent = Sent::new(READ_LOG).bind(behind).bind(bounded(limit));
+    let answers = writer.send(&[sent]).await?;
+    Ok(page_of(after, &answers.concat()))
 }
 
 pub(crate) async fn stream(
@@ -76,14 +91,21 @@ pub(crate) async fn command(
     row.as_ref().map(stored_command).transpose().map_err(|error| read_error(&error))
 }
 
+fn page_of(after: u64, rows: &[impl Columns]) -> Result<Vec<Envelope>, ReadError> {
+    let envelopes = rows.iter().map(envelope).collect::<Result<Vec<_>, _>>()?;
+    check_gapless(after, &envelopes, |envelope| envelope.position)?;
+    Ok(envelopes)
+}
+
 async fn answered<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, ReadError> {
     match timeout(ANSWER_DEADLINE, answer).await {
         Ok(answer) => answer.map_err(|error| read_error(&error)),
-        Err(_) => {
-            let seconds = ANSWER_DEADLINE.as_secs();
-            Err(ReadError::Unavailable(format!("no answer within {seconds} s")))
-        }
+        Err(_) => Err(no_answer()),
     }
+}
+
+pub(crate) fn no_answer() -> ReadError {
+    ReadError::Unavailable(format!("no answer within {} s", ANSWER_DEADLINE.as_secs()))
 }
 
 fn stored_command(row: &PgRow) -> sqlx::Result<StoredCommand> {
@@ -115,33 +137,31 @@ fn check_gapless(
     Ok(())
 }
 
-fn envelope(row: &PgRow) -> Result<Envelope, ReadError> {
-    let position = row.try_get::<i64, _>(0).map_err(|error| read_error(&error))?.cast_unsigned();
+fn envelope(row: &impl Columns) -> Result<Envelope, ReadError> {
+    let position = row.column::<i64>(0).map_err(ReadError::Unavailable)?.cast_unsigned();
     let corrupt = |detail: String| ReadError::Corrupt { position, detail };
-    let column = |error: sqlx::Error| corrupt(error.to_string());
-    let schema: i32 = row.try_get(5).map_err(column)?;
-    let actor: Vec<u8> = row.try_get(8).map_err(column)?;
+    let schema: i32 = row.column(5).map_err(corrupt)?;
+    let actor: Vec<u8> = row.column(8).map_err(corrupt)?;
     let (actor, allowed) =
         decode_actor(&actor, MAX_ACTOR_BYTES).map_err(|error| corrupt(error.to_string()))?;
+    let organization = row.column::<Option<Uuid>>(7).map_err(corrupt)?;
+    let causation = row.column::<Option<i64>>(10).map_err(corrupt)?;
     Ok(Envelope {
         position,
         stream: StreamId::new(
-            row.try_get::<String, _>(1).map_err(column)?,
-            row.try_get(2).map_err(column)?,
+            row.column::<String>(1).map_err(corrupt)?,
+            row.column(2).map_err(corrupt)?,
         ),
-        revision: row.try_get::<i64, _>(3).map_err(column)?.cast_unsigned(),
-        event_type: row.try_get(4).map_err(column)?,
+        revision: row.column::<i64>(3).map_err(corrupt)?.cast_unsigned(),
+        event_type: row.column(4).map_err(corrupt)?,
         schema: u16::try_from(schema).map_err(|_| corrupt(format!("schema {schema}")))?,
-        payload: Bytes::from(row.try_get::<Vec<u8>, _>(6).map_err(column)?),
-        organization: row
-            .try_get::<Option<Uuid>, _>(7)
-            .map_err(column)?
-            .map(OrganizationId::from_uuid),
+        payload: Bytes::from(row.column::<Vec<u8>>(6).map_err(corrupt)?),
+        organization: organization.map(OrganizationId::from_uuid),
         actor,
         allowed,
-        command: CommandId::from_uuid(row.try_get(9).map_err(column)?),
-        causation: row.try_get::<Option<i64>, _>(10).map_err(column)?.map(i64::cast_unsigned),
-        at: Timestamp::from_unix_millis(row.try_get(11).map_err(column)?),
+        command: CommandId::from_uuid(row.column(9).map_err(corrupt)?),
+        causation: causation.map(i64::cast_unsigned),
+        at: Timestamp::from_unix_millis(row.column(11).map_err(corrupt)?),
     })
 }
 

@@ -34,13 +34,14 @@ use crate::ConnectError;
 const MODE: &str = "sslmode";
 const AUTHORITY: &str = "sslrootcert";
 
-/// Where the database is, for the pool of the readers, for the tail, the appender and the teller.
+/// Where the database is, for the pool, for the reader, the tail, the appender and the teller.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) pool: PgConnectOptions,
     pub(crate) tail: Config,
     pub(crate) writer: Config,
     pub(crate) teller: Config,
+    pub(crate) reader: Config,
     /// How the server proves who it is; `None` on this machine.
     pub(crate) tls: Option<Arc<ClientConfig>>,
 }
@@ -71,7 +72,8 @@ impl Place {
 
 impl Place {
     fn new(pool: PgConnectOptions, tail: Config, tls: Option<Arc<ClientConfig>>) -> Self {
-        Self { pool, writer: tail.clone(), teller: tail.clone(), tail, tls }
+        let [writer, teller, reader] = [(); 3].map(|()| tail.clone());
+        Self { pool, writer, teller, reader, tail, tls }
     }
 
     /// Lets the server of another machine prove itself once, to exactly the authorities of

@@ -12,6 +12,7 @@ mod leases;
 mod lost_commit;
 mod outage;
 mod private;
+mod reader;
 mod schema;
 mod support;
 mod tail;

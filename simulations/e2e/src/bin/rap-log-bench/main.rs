@@ -31,9 +31,14 @@ mod snapshots;
 
 use std::{env, error::Error, path::PathBuf, time::Duration};
 
+use mimalloc::MiMalloc;
 use peer::Rows;
 use rap_log_postgres::private::{Durability, PrivatePostgres};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// The one that `rap-control` has.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
