@@ -22,6 +22,7 @@ use crate::{
 
 /// Threads that answer requests: a person and three nodes ask.
 const WORKERS: usize = 1;
+const DATABASE: &str = "rap";
 
 pub(super) struct Control {
     pub(super) url: ControlUrl,
@@ -111,13 +112,15 @@ async fn kept(place: &Place) -> Result<Backing, Failure> {
         .map_err(|error| failed("PostgreSQL", &error))?;
     let authority = rap_control::nats_authority(&place.folder("control"))
         .map_err(|error| failed("the control plane", &error))?;
+    let database =
+        postgres.create_log(DATABASE).await.map_err(|error| failed("PostgreSQL", &error))?;
     let folder = place.folder("nats");
     home::make_private(&folder)?;
     let nats = PrivateNats::start(&folder, &authority, &Default::default(), command::now())
         .await
         .map_err(|error| failed("nats-server", &error))?;
     Ok(Backing {
-        log: LogChoice::Postgres(postgres.url()),
+        log: LogChoice::Postgres(database),
         bus: BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new(), ca: None },
         agent_bus: rap_node_agent::BusChoice::Credentials,
         servers: Some(Servers { postgres, nats }),

@@ -44,7 +44,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-        postgres.create_database("control").await.unwrap();
+        postgres.create_log("control").await.unwrap();
         Self { _postgres: postgres, dir, bus: LocalBus::new() }
     }
 

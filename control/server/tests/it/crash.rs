@@ -62,7 +62,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, durability).await.unwrap();
-        postgres.create_database("control").await.unwrap();
+        postgres.create_log("control").await.unwrap();
         let authority = nats_authority(&dir.path().join("one")).unwrap();
         let (nats_dir, nobody) = (dir.path().join("nats"), Revocations::new());
         let nats = PrivateNats::start(&nats_dir, &authority, &nobody, rap_control::now());

@@ -50,7 +50,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-        postgres.create_database(DATABASE).await.unwrap();
+        postgres.create_log(DATABASE).await.unwrap();
         let relay = Relay::start(folder.join("run/.s.PGSQL.5432"));
         let mut cluster = Self { _postgres: postgres, dir, bus: LocalBus::new(), log: None };
         let first = cluster.replica_at(relay.url(DATABASE)).await;

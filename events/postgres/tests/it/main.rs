@@ -11,6 +11,7 @@ mod leases;
 mod lost_commit;
 mod outage;
 mod private;
+mod roles;
 mod schema;
 mod support;
 mod tail;
