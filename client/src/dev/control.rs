@@ -68,7 +68,9 @@ impl Control {
         let state_dir = place.folder("control");
         let limits = Limits::default();
         let workers = WORKERS;
-        let options = ControlOptions { listen, state_dir, log, bus, names, workers, limits };
+        let metrics = None;
+        let options =
+            ControlOptions { listen, metrics, state_dir, log, bus, names, workers, limits };
         let running =
             rap_control::serve(options, stop.clone().cancelled_owned()).await.map_err(|error| {
                 Failure::unavailable(format!("the control plane does not start: {error}"))
@@ -110,10 +112,10 @@ async fn kept(place: &Place) -> Result<Backing, Failure> {
     let postgres = PrivatePostgres::start(&place.folder("postgres"), Durability::Safe)
         .await
         .map_err(|error| failed("PostgreSQL", &error))?;
-    let authority = rap_control::nats_authority(&place.folder("control"))
-        .map_err(|error| failed("the control plane", &error))?;
     let database =
         postgres.create_log(DATABASE).await.map_err(|error| failed("PostgreSQL", &error))?;
+    let authority = rap_control::nats_authority(&place.folder("control"))
+        .map_err(|error| failed("the control plane", &error))?;
     let folder = place.folder("nats");
     home::make_private(&folder)?;
     let nats = PrivateNats::start(&folder, &authority, &Default::default(), command::now())

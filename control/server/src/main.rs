@@ -136,6 +136,8 @@ fn main() -> ExitCode {
 fn check(flags: Flags) -> Result<(), String> {
     let options = config::load(flags).map_err(|error| error.to_string())?;
     println!("listen     {}", options.listen);
+    let metrics = options.metrics.map_or_else(|| "(nowhere)".to_owned(), |at| at.to_string());
+    println!("metrics    {metrics}");
     println!("state_dir  {}", options.state_dir.display());
     println!("names      {}", options.names.join(", "));
     println!("workers    {}", options.workers);
@@ -179,8 +181,6 @@ fn raise_file_limit(streams: usize) {
     }
 }
 
-fn replica(command: Replica) -> Result<(), String> {
-    let (flags, change) = match command {
 fn migrate(flags: StoreFlags, owner: Option<&str>) -> Result<(), String> {
     let server = config::load_store(flags).map_err(|error| error.to_string())?.database;
     let owner = owner.unwrap_or(&server);
@@ -191,6 +191,8 @@ fn migrate(flags: StoreFlags, owner: Option<&str>) -> Result<(), String> {
     Ok(())
 }
 
+fn replica(command: Replica) -> Result<(), String> {
+    let (flags, change) = match command {
         Replica::Ls(flags) => (flags, None),
         Replica::Add(flags) => (flags, Some(Change::Add)),
         Replica::Rm { key, flags } => (flags, Some(Change::Remove(key))),

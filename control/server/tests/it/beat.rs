@@ -72,6 +72,7 @@ impl Cluster {
     fn options(&self, world: &World) -> ControlOptions {
         ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
+            metrics: None,
             state_dir: world.state_dir(),
             log: self.log(),
             bus: BusChoice::Local(Arc::new(self.bus.clone())),

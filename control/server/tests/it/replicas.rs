@@ -415,6 +415,7 @@ async fn a_replica_with_other_keys_is_refused() {
     let own = tempfile::tempdir().unwrap();
     let options = rap_control::ControlOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
         state_dir: own.path().join("control"),
         log: LogChoice::Postgres(cluster.url()),
         bus: BusChoice::Local(Arc::new(cluster.bus.clone())),
