@@ -27,6 +27,7 @@ impl World {
         let state_dir = tempfile::tempdir().unwrap();
         let options = ControlOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            metrics: None,
             state_dir: state_dir.path().join("control"),
             log: LogChoice::Local(Arc::new(MemoryLog::default())),
             bus: BusChoice::Local(Arc::new(LocalBus::new())),

@@ -22,6 +22,7 @@ use crate::{
 
 /// Threads that answer requests: a person and three nodes ask.
 const WORKERS: usize = 1;
+const DATABASE: &str = "rap";
 
 pub(super) struct Control {
     pub(super) url: ControlUrl,
@@ -67,7 +68,9 @@ impl Control {
         let state_dir = place.folder("control");
         let limits = Limits::default();
         let workers = WORKERS;
-        let options = ControlOptions { listen, state_dir, log, bus, names, workers, limits };
+        let metrics = None;
+        let options =
+            ControlOptions { listen, metrics, state_dir, log, bus, names, workers, limits };
         let running =
             rap_control::serve(options, stop.clone().cancelled_owned()).await.map_err(|error| {
                 Failure::unavailable(format!("the control plane does not start: {error}"))
@@ -109,6 +112,8 @@ async fn kept(place: &Place) -> Result<Backing, Failure> {
     let postgres = PrivatePostgres::start(&place.folder("postgres"), Durability::Safe)
         .await
         .map_err(|error| failed("PostgreSQL", &error))?;
+    let database =
+        postgres.create_log(DATABASE).await.map_err(|error| failed("PostgreSQL", &error))?;
     let authority = rap_control::nats_authority(&place.folder("control"))
         .map_err(|error| failed("the control plane", &error))?;
     let folder = place.folder("nats");
@@ -117,7 +122,7 @@ async fn kept(place: &Place) -> Result<Backing, Failure> {
         .await
         .map_err(|error| failed("nats-server", &error))?;
     Ok(Backing {
-        log: LogChoice::Postgres(postgres.url()),
+        log: LogChoice::Postgres(database),
         bus: BusChoice::Nats { servers: vec![nats.url()], advertised: Vec::new(), ca: None },
         agent_bus: rap_node_agent::BusChoice::Credentials,
         servers: Some(Servers { postgres, nats }),

@@ -13,6 +13,7 @@ async fn start(folder: &std::path::Path, rates: Rates) -> (Running, oneshot::Sen
     let (stop, stopped) = oneshot::channel::<()>();
     let options = ControlOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: Some("127.0.0.1:0".parse().unwrap()),
         state_dir: folder.join("control"),
         log: LogChoice::Local(Arc::new(MemoryLog::default())),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),
@@ -27,9 +28,9 @@ async fn start(folder: &std::path::Path, rates: Rates) -> (Running, oneshot::Sen
 }
 
 /// What the metrics say of users who asked too often.
-async fn limited(person: &Person, url: &str) -> String {
-    let curl =
-        person.command("curl").args(["--silent", "--insecure", &format!("{url}/metrics")]).output();
+async fn limited(person: &Person, running: &Running) -> String {
+    let url = format!("http://{}/metrics", running.metrics.unwrap());
+    let curl = person.command("curl").args(["--silent", &url]).output();
     let text = String::from_utf8(curl.unwrap().stdout).unwrap();
     let counter = "rap_control_rate_limited_total{outcome=\"user\"} ";
     let line = text.lines().find_map(|line| line.strip_prefix(counter));
@@ -52,7 +53,7 @@ async fn a_refusal_for_asking_too_often_is_waited_out_once() {
     let said = person.rap(&["status", "-o", "json"]).ok();
     assert!(said.contains("\"user\": \"root\""), "{said}");
     person.rap(&["status", "--check"]).ok();
-    assert_ne!(limited(&person, &url).await, "0");
+    assert_ne!(limited(&person, &running).await, "0");
     drop(stop);
     running.stopped().await.unwrap();
 }

@@ -34,6 +34,18 @@ pub struct Flags {
     /// Where to listen; without it, port 8443 of every address
     #[arg(long, env = "RAP_CONTROL_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Where the metrics can be read, over HTTP without a login [default: nowhere]
+    #[arg(long, env = "RAP_CONTROL_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
+    /// Let other hosts read the metrics, too: `metrics` need not be on the loopback
+    #[arg(
+        long,
+        env = "RAP_CONTROL_METRICS_FOR_OTHER_HOSTS",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    pub metrics_for_other_hosts: Option<bool>,
     /// Where the cluster's keys are [default: /var/lib/rap-control]
     #[arg(long, env = "RAP_CONTROL_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -102,6 +114,8 @@ pub struct Store {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    metrics_for_other_hosts: Option<bool>,
     state_dir: Option<PathBuf>,
     database: Option<String>,
     #[serde(default)]
@@ -200,6 +214,7 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
         streams: streams(&flags, &file)?,
         ..Limits::default()
     };
+    let metrics = metrics(&flags, &file)?;
     let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
     let database = flags.database.or(file.database).ok_or(NO_DATABASE)?;
     let servers = list(flags.nats, file.nats);
@@ -234,6 +249,7 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
     let everywhere = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), DEFAULT_PORT);
     Ok(ControlOptions {
         listen: flags.listen.or(file.listen).unwrap_or(everywhere),
+        metrics,
         state_dir: flags
             .state_dir
             .or(file.state_dir)
@@ -244,6 +260,18 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
         workers,
         limits,
     })
+}
+
+/// Nowhere, or on this host, unless others are let in.
+fn metrics(flags: &Flags, file: &File) -> Result<Option<SocketAddr>, ConfigError> {
+    let Some(at) = flags.metrics.or(file.metrics) else { return Ok(None) };
+    let for_others = flags.metrics_for_other_hosts.or(file.metrics_for_other_hosts);
+    let message = match at {
+        _ if at.port() == 0 => "port 0 is no port that anybody could ask at".to_owned(),
+        _ if at.ip().is_loopback() || for_others.unwrap_or_default() => return Ok(Some(at)),
+        _ => format!("{at} is not on the loopback; metrics_for_other_hosts allows it"),
+    };
+    Err(ConfigError::Invalid { setting: "metrics", message })
 }
 
 fn rates(flags: &Flags, file: &File) -> Result<Rates, ConfigError> {
@@ -390,6 +418,24 @@ mod tests {
             (local, tls, Some(&*large), Some("nats_ca")),
         ] {
             assert_eq!(wrong(flags(database, nats, nats_ca)), expected, "{database} {nats}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_nowhere_or_on_this_host_unless_others_are_let_in() {
+        let metrics = |more: &str| {
+            let merged = merge(Flags::default(), file(&format!("{FULL}\n{more}")));
+            merged.map(|options| options.metrics.map(|at| at.to_string()))
+        };
+        assert_eq!(metrics("").unwrap(), None);
+        let [own, other] = ["127.0.0.1:9432", "10.0.0.1:9432"];
+        assert_eq!(metrics(&format!("metrics = \"{own}\"")).unwrap().unwrap(), own);
+        let let_in = format!("metrics = \"{other}\"\nmetrics_for_other_hosts = true");
+        assert_eq!(metrics(&let_in).unwrap().unwrap(), other);
+        for place in [other, "0.0.0.0:9432", "127.0.0.1:0"] {
+            let refused = metrics(&format!("metrics = \"{place}\""));
+            let refused = refused.expect_err(place);
+            assert!(matches!(refused, ConfigError::Invalid { setting: "metrics", .. }), "{place}");
         }
     }
 

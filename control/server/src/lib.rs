@@ -37,6 +37,7 @@ mod rates;
 mod rebuilds;
 mod replays;
 pub mod replica;
+mod scrape;
 mod sealing;
 mod served;
 mod server;

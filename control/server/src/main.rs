@@ -32,6 +32,22 @@ enum Command {
     Run(Flags),
     /// Read the configuration, say what is wrong with it, and change nothing
     CheckConfig(Flags),
+    /// Bring the database's schema up to date, and let the server's role do what it needs alone
+    ///
+    /// With `--owner-database`, the role of `database` can neither change nor remove an event. It
+    /// changes nothing in a database that is up to date, so that it can be run before each update.
+    Migrate {
+        #[command(flatten)]
+        store: StoreFlags,
+        /// The same database as the role that owns its tables; without it, `database` is that role's
+        #[arg(
+            long,
+            env = "RAP_CONTROL_OWNER_DATABASE",
+            value_name = "URL",
+            hide_env_values = true
+        )]
+        owner_database: Option<String>,
+    },
     /// Say which replicas sign the authority beat, or change that, from a replica's own host
     #[command(subcommand)]
     Replica(Replica),
@@ -99,6 +115,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Run(flags) => run(flags),
         Command::CheckConfig(flags) => check(flags),
+        Command::Migrate { store, owner_database } => migrate(store, owner_database.as_deref()),
         Command::Replica(command) => replica(command),
         Command::Backup { store, folder } => {
             at_rest(store, async |store| backup::backup(store, &folder).await, "backed up")
@@ -125,6 +142,8 @@ fn main() -> ExitCode {
 fn check(flags: Flags) -> Result<(), String> {
     let options = config::load(flags).map_err(|error| error.to_string())?;
     println!("listen     {}", options.listen);
+    let metrics = options.metrics.map_or_else(|| "(nowhere)".to_owned(), |at| at.to_string());
+    println!("metrics    {metrics}");
     println!("state_dir  {}", options.state_dir.display());
     println!("names      {}", options.names.join(", "));
     println!("workers    {}", options.workers);
@@ -166,6 +185,16 @@ fn raise_file_limit(streams: usize) {
         let most = limit.maximum;
         tracing::warn!(streams, ?most, "fewer files may be open than event streams");
     }
+}
+
+fn migrate(flags: StoreFlags, owner: Option<&str>) -> Result<(), String> {
+    let server = config::load_store(flags).map_err(|error| error.to_string())?.database;
+    let owner = owner.unwrap_or(&server);
+    actix_rt::System::new()
+        .block_on(rap_log_postgres::migrate(owner, &server))
+        .map_err(|error| error.to_string())?;
+    println!("the schema is up to date");
+    Ok(())
 }
 
 fn replica(command: Replica) -> Result<(), String> {

@@ -26,6 +26,8 @@ pub const DEFAULT_PORT: u16 = 8443;
 pub struct ControlOptions {
     /// Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Where the metrics can be read, over HTTP without a login; `None`: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Holds the cluster's keys; made with mode 0700 when absent.
     pub state_dir: PathBuf,
     pub log: LogChoice,

@@ -58,6 +58,7 @@ use crate::{
     node_api,
     node_api::bus_credentials::{BusIssuer, BusTrust},
     options::{BusChoice, ControlOptions, LogChoice},
+    scrape::Scraping,
 };
 
 /// The life of the server's own certificate, and how often it is replaced.
@@ -83,6 +84,8 @@ const BEAT_WAIT: Duration = Duration::from_secs(2);
 pub struct Running {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its metrics can be read.
+    pub metrics: Option<SocketAddr>,
     pub cluster: ClusterId,
     /// Which of the cluster's control servers it is; another one after each start.
     pub replica: ReplicaId,
@@ -126,6 +129,7 @@ pub enum ServeError {
 /// What the thread tells once it answers.
 struct Ready {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     cluster: ClusterId,
     replica: ReplicaId,
     ca_certificate: Vec<u8>,
@@ -147,14 +151,24 @@ pub async fn serve(
             let _ = stopped_sender.send(outcome);
         })
         .map_err(ServeError::Thread)?;
-    let Ok(Ready { address, cluster, replica, ca_certificate, setup_code }) = ready.await else {
+    let Ok(ready) = ready.await else {
         return Err(match (&mut stopped).await {
             Ok(Err(error)) => error,
             Ok(Ok(())) | Err(_) => ServeError::Vanished,
         });
     };
+    let Ready { address, metrics, cluster, replica, ca_certificate, setup_code } = ready;
     let ca_fingerprint = Digest::of(&ca_certificate);
-    Ok(Running { address, cluster, replica, ca_fingerprint, ca_certificate, setup_code, stopped })
+    Ok(Running {
+        address,
+        metrics,
+        cluster,
+        replica,
+        ca_fingerprint,
+        ca_certificate,
+        setup_code,
+        stopped,
+    })
 }
 
 impl Running {
@@ -205,6 +219,7 @@ async fn run(
         leaf: source.leaf(),
         limits: options.limits,
     }));
+    let scraping = Scraping::start(options.metrics, &app)?;
     let desks = Desks {
         leadership: Arc::new(Mutex::new(desk)),
         beat: Arc::new(Mutex::new(beat_sender)),
@@ -223,7 +238,8 @@ async fn run(
     let handle = server.handle();
     let mut server = actix_rt::spawn(server);
     // The starter may have lost interest; then `shutdown` says so too.
-    let _ = ready.send(Ready { address, cluster, replica, ca_certificate, setup_code });
+    let metrics = scraping.address();
+    let _ = ready.send(Ready { address, metrics, cluster, replica, ca_certificate, setup_code });
     let outcome = tokio::select! {
         biased;
         ended = &mut server => ended,
@@ -235,12 +251,10 @@ async fn run(
         }
     };
     renewal.abort();
+    scraping.stop().await;
     resign(&app).await;
     keep_fold(&app, &living, &shelf).await;
-    match outcome {
-        Ok(served) => served.map_err(ServeError::Failed),
-        Err(_) => Err(ServeError::Vanished),
-    }
+    outcome.map_err(|_| ServeError::Vanished)?.map_err(ServeError::Failed)
 }
 
 /// So that what follows from a start is in the log before anybody is served.
@@ -251,7 +265,7 @@ async fn settle(app: &App) {
     let _ = tokio::time::timeout(BEAT_WAIT, app.beat.heard()).await;
 }
 
-fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+pub(crate) fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let listener =
         TcpListener::bind(address).map_err(|error| ServeError::Listen { address, error })?;
     let bound = listener.local_addr().map_err(ServeError::Failed)?;

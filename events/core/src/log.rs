@@ -272,6 +272,21 @@ pub trait Log: Tree + Send + Sync + 'static {
     /// [`MAX_READ_EVENTS`] of them.
     fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>>;
 
+    /// Of the events that [`Log::read`] gives those of one organization. A log that can keeps
+    /// everybody else's back itself.
+    fn read_within(
+        &self,
+        organization: OrganizationId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
+        Box::pin(async move {
+            let mut page = self.read(after, limit).await?;
+            page.retain(|envelope| envelope.organization == Some(organization));
+            Ok(page)
+        })
+    }
+
     /// The events of one stream behind `after_revision`, in order, with the same limits.
     fn read_stream<'a>(
         &'a self,

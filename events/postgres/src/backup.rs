@@ -54,7 +54,7 @@ pub enum BackupError {
     /// Try again later.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
-    /// Start this release's control server once, or use the release that the schema is of.
+    /// Run this release's `rap-control migrate`, or use the release that the schema is of.
     #[error("the database's schema is of another release")]
     Schema,
     /// Have a person look; `rap audit replay` names the position.
@@ -77,7 +77,7 @@ impl LogReader {
         sqlx::query(BEGIN).execute(&mut connection).await.map_err(|error| unavailable(&error))?;
         let version: Result<Option<i64>, _> =
             sqlx::query_scalar(READ_VERSION).fetch_one(&mut connection).await;
-        let newest = crate::connect::newest_migration();
+        let newest = crate::schema::newest_migration();
         if !version.is_ok_and(|version| version == newest) {
             return Err(BackupError::Schema);
         }

@@ -1,16 +1,13 @@
-//! Connecting, and bringing the schema up to date.
+//! Connecting to a database whose schema is this release's.
 
 use std::{path::PathBuf, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, PgPool,
-    migrate::{MigrateError, Migrator},
-    postgres::PgPoolOptions,
-};
+use sqlx::{ConnectOptions as _, PgPool, postgres::PgPoolOptions};
 use tokio_postgres::Config;
 
 use crate::{
     failure::{self, Failure},
+    schema,
     tls::Place,
     tree,
 };
@@ -31,9 +28,6 @@ const SESSION_LIMITS: Settings<'static> = &[
 ];
 /// The teller stores nothing: a notification is not worth a wait for the disk.
 const NOT_DURABLE: Settings<'static> = &[("synchronous_commit", "off")];
-/// How often migrating is tried when another process migrates at the same time.
-const MAX_MIGRATION_TRIES: u32 = 10;
-const MIGRATION_DELAY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -57,6 +51,11 @@ pub enum ConnectError {
     Unavailable(String),
     #[error("the database's schema cannot be used: {0}")]
     Schema(String),
+    #[error(
+        "the database's schema is not up to date, and this role may not change it ({0}): run \
+         `rap-control migrate` as the role that owns it"
+    )]
+    NotTheOwner(String),
 }
 
 /// Whether a log could be at `url`: its form, how its server proves itself, and the files for
@@ -86,12 +85,22 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
         .connect_with(options)
         .await
         .map_err(|error| ConnectError::Unavailable(failure::describe(&error)))?;
-    migrate(&pool).await?;
-    tree::complete(&pool).await.map_err(|error| match failure::classify(&error) {
-        Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
-        Failure::Contended | Failure::Refused(_) => ConnectError::Schema(failure::describe(&error)),
-    })?;
+    if !schema::is_current(&pool).await? {
+        schema::bring_up_to_date(&pool).await?;
+    }
+    tree::complete(&pool).await.map_err(|error| unusable(&error))?;
     Ok((pool, place))
+}
+
+/// What a failed statement of a start means.
+pub(crate) fn unusable(error: &sqlx::Error) -> ConnectError {
+    match failure::classify(error) {
+        Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
+        Failure::Contended | Failure::Refused(_) if schema::is_not_permitted(error) => {
+            ConnectError::NotTheOwner(failure::describe(error))
+        }
+        Failure::Contended | Failure::Refused(_) => ConnectError::Schema(failure::describe(error)),
+    }
 }
 
 /// Adds settings of the session to the options that the URL may have.
@@ -101,66 +110,4 @@ fn set(config: &mut Config, settings: Settings<'_>) {
         options.push_str(&format!(" -c {name}={value}"));
     }
     config.options(&options);
-}
-
-/// The version of the schema that this release works with.
-pub(crate) fn newest_migration() -> Option<i64> {
-    migrations().iter().map(|migration| migration.version).max()
-}
-
-fn migrations() -> Migrator {
-    sqlx::migrate!("../../migrations")
-}
-
-async fn migrate(pool: &PgPool) -> Result<(), ConnectError> {
-    let mut migrations = migrations();
-    // The lock it would take is an advisory one, which not every PostgreSQL-compatible database
-    // has. Each migration is a transaction; of two processes one fails and finds it done.
-    migrations.set_locking(false);
-    let mut tries = 1;
-    loop {
-        match migrations.run(pool).await {
-            Ok(()) => return Ok(()),
-            Err(error) if tries < MAX_MIGRATION_TRIES && raced(&error) => {
-                tries += 1;
-                tokio::time::sleep(MIGRATION_DELAY).await;
-            }
-            Err(error) => return Err(schema_error(&error)),
-        }
-    }
-}
-
-/// Whether another process made the same change first. The codes: duplicate object, table,
-/// column or schema; unique violation (of the migration's own row, or of the catalogue).
-fn raced(error: &MigrateError) -> bool {
-    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
-        return false;
-    };
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    let known = ["42710", "42P07", "42701", "42P06", "23505"];
-    code.is_some_and(|code| known.contains(&&*code))
-        || matches!(failure::classify(error), Failure::Contended)
-}
-
-fn schema_error(error: &MigrateError) -> ConnectError {
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            match failure::classify(error) {
-                Failure::Unavailable(reason) => ConnectError::Unavailable(reason),
-                Failure::Contended | Failure::Refused(_) => {
-                    ConnectError::Schema(failure::describe(error))
-                }
-            }
-        }
-        MigrateError::VersionMissing(version) => {
-            ConnectError::Schema(format!("a newer release made it (its migration {version})"))
-        }
-        MigrateError::VersionMismatch(version) => {
-            ConnectError::Schema(format!("its migration {version} differs from this release's"))
-        }
-        MigrateError::Dirty(version) => {
-            ConnectError::Schema(format!("its migration {version} was interrupted"))
-        }
-        other => ConnectError::Schema(other.to_string()),
-    }
 }

@@ -24,4 +24,11 @@ macro_rules! is_standby {
     };
 }
 
-pub(crate) use {clock, is_standby, timeline};
+/// Whether this connection's role could change or remove events that are stored.
+macro_rules! may_rewrite {
+    () => {
+        "SELECT has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')"
+    };
+}
+
+pub(crate) use {clock, is_standby, may_rewrite, timeline};

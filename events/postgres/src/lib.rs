@@ -23,6 +23,8 @@ mod leases;
 pub mod private;
 mod read;
 mod reader;
+mod roles;
+mod schema;
 mod statements;
 mod subjects;
 mod tail;
@@ -42,7 +44,7 @@ use rap_events::{
     personal::SubjectKeys,
     tree::Tree,
 };
-use rap_proto::{CommandId, Digest, KeyId, NodeId, Timestamp};
+use rap_proto::{CommandId, Digest, KeyId, NodeId, OrganizationId, Timestamp};
 use rap_tlog::Frontier;
 use sqlx::PgPool;
 use tokio::{
@@ -56,6 +58,8 @@ use crate::{appender::Appender, reader::Reader, teller::Teller};
 
 pub use appender::{MAX_BATCH, MAX_BATCH_BYTES, MAX_QUEUED_APPENDS, Trips};
 pub use connect::{ConnectError, MAX_CONNECTIONS, check};
+pub use roles::PRIVILEGES;
+pub use schema::migrate;
 
 /// The log of one cluster. While the database is away, calls answer `Unavailable`; when it is
 /// back they work again.
@@ -74,10 +78,16 @@ pub struct PostgresLog {
 impl PostgresLog {
     /// Connects to `url` (`postgres://user@host/database`; a Unix socket's folder stands
     /// percent-encoded in the host's place; another machine has to prove itself by
-    /// `sslmode=verify-full` and `sslrootcert`), brings the schema up to date and starts the
-    /// appender, the teller and the tail on the current tokio runtime.
+    /// `sslmode=verify-full` and `sslrootcert`), brings the schema up to date if its role may
+    /// ([`migrate`] says who else does) and starts the appender, the teller and the tail on the
+    /// current tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let (pool, place) = connect::open(url).await?;
+        if roles::may_rewrite(&pool).await.map_err(|error| connect::unusable(&error))? {
+            tracing::warn!(
+                "the database lets this server rewrite the log: see `rap-control migrate`"
+            );
+        }
         let known = read::head(&pool).await.map_err(|error| match error {
             ReadError::Unavailable(reason) => ConnectError::Unavailable(reason),
             ReadError::Corrupt { detail, .. } => ConnectError::Schema(detail),
@@ -130,6 +140,15 @@ impl Log for PostgresLog {
 
     fn read(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
         Box::pin(self.reader.page(after, limit))
+    }
+
+    fn read_within(
+        &self,
+        organization: OrganizationId,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Envelope>, ReadError>> {
+        Box::pin(read::within(&self.pool, organization, after, limit))
     }
 
     fn read_stream<'a>(

@@ -26,6 +26,7 @@ use std::{
 
 use tokio::time::{Instant, sleep};
 
+use crate::ConnectError;
 use account::Account;
 use programs::Programs;
 pub use small_disk::{NotMounted, SmallDisk};
@@ -33,7 +34,10 @@ pub use small_disk::{NotMounted, SmallDisk};
 /// The Debian package that holds the programs.
 pub const PACKAGE: &str = "postgresql";
 
+/// Owns the databases.
 const USER: &str = "rap";
+/// What a server connects as.
+const SERVER_USER: &str = "rap_server";
 /// How long a start may take; recovery after a crash is part of it.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(25);
@@ -97,6 +101,8 @@ pub enum PrivateError {
     StillRunning { path: PathBuf },
     #[error("the private PostgreSQL does not answer: {0}")]
     NoAnswer(String),
+    #[error(transparent)]
+    Schema(#[from] ConnectError),
 }
 
 /// A running server. Dropping it stops it and waits until it is gone.
@@ -152,19 +158,20 @@ impl PrivatePostgres {
         if !server.data().join("PG_VERSION").exists() {
             server.initialize().await?;
         }
-        server.prepare_listening()?;
+        server.let_in()?;
         server.launch().await?;
         server.create_database(USER).await?;
+        server.create_server_role().await?;
         server.set_password().await?;
         Ok(server)
     }
 
-    /// Where the log connects, such as `postgres://rap@%2Ftmp%2Fx%2Frun/rap`.
+    /// Where the owner of the databases connects, such as `postgres://rap@%2Ftmp%2Fx%2Frun/rap`.
     pub fn url(&self) -> String {
-        self.database_url(USER)
+        self.database_url(USER, USER)
     }
 
-    fn database_url(&self, database: &str) -> String {
+    fn database_url(&self, user: &str, database: &str) -> String {
         // A Unix socket's folder stands in the host's place, percent-encoded.
         let mut host = String::new();
         for byte in self.socket.as_os_str().as_bytes() {
@@ -175,7 +182,7 @@ impl PrivatePostgres {
                 _ => host.push_str(&format!("%{byte:02X}")),
             }
         }
-        format!("postgres://{USER}@{host}/{database}")
+        format!("postgres://{user}@{host}/{database}")
     }
 
     /// Makes a database, unless it is there, and returns where it is. `name` is a plain
@@ -194,7 +201,16 @@ impl PrivatePostgres {
         if known.is_none() {
             client.batch_execute(&format!("CREATE DATABASE {name}")).await.map_err(no_answer)?;
         }
-        Ok(self.database_url(name))
+        Ok(self.database_url(USER, name))
+    }
+
+    /// Makes a database with the schema of a log, unless it is there, and returns where a server
+    /// connects: as a role that cannot change what is stored.
+    pub async fn create_log(&self, name: &str) -> Result<String, PrivateError> {
+        let owner = self.create_database(name).await?;
+        let server = self.database_url(SERVER_USER, name);
+        crate::migrate(&owner, &server).await?;
+        Ok(server)
     }
 
     /// Kills every process of the server: nothing is said to anyone and nothing flushed.
@@ -263,13 +279,6 @@ impl PrivatePostgres {
             let log = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(PrivateError::DidNotStart { status: output.status.to_string(), log });
         }
-        let own = Account::current_name();
-        let hba = "local all all peer map=owner\n".to_owned();
-        let ident = format!("owner {own} {USER}\n");
-        for (name, content) in [("pg_hba.conf", hba), ("pg_ident.conf", ident)] {
-            let path = data.join(name);
-            fs::write(&path, content).map_err(folder("cannot write", &path))?;
-        }
         Ok(())
     }
 
@@ -323,16 +332,31 @@ impl PrivatePostgres {
         }
     }
 
-    /// Writes what the server proves itself by, and lets it believe a password over TLS.
-    fn prepare_listening(&self) -> Result<(), PrivateError> {
-        let Some(listen) = &self.listen else { return Ok(()) };
-        let hba = "local all all peer map=owner\nhostssl all all all scram-sha-256\n";
-        for (name, content) in [
-            ("pg_hba.conf", hba),
-            ("server.crt", &listen.certificates),
-            ("server.key", &listen.key),
-        ] {
+    /// Writes who may connect, as what, and by what the server proves itself. The kernel says who
+    /// somebody on the socket is; over TLS a password does.
+    fn let_in(&self) -> Result<(), PrivateError> {
+        let own = Account::current_name();
+        let ident = format!("here {own} {USER}\nhere {own} {SERVER_USER}\n");
+        let mut hba = "local all all peer map=here\n".to_owned();
+        let mut files = vec![("pg_ident.conf", &*ident)];
+        if let Some(Listen { certificates, key, .. }) = &self.listen {
+            hba.push_str("hostssl all all all scram-sha-256\n");
+            files.extend([("server.crt", &**certificates), ("server.key", &**key)]);
+        }
+        files.push(("pg_hba.conf", &hba));
+        for (name, content) in files {
             self.account.write_file(&self.data().join(name), content)?;
+        }
+        Ok(())
+    }
+
+    async fn create_server_role(&self) -> Result<(), PrivateError> {
+        let no_answer = |error: tokio_postgres::Error| PrivateError::NoAnswer(error.to_string());
+        let client = self.administrator().await?;
+        let known = "SELECT 1 FROM pg_roles WHERE rolname = $1";
+        if client.query_opt(known, &[&SERVER_USER]).await.map_err(no_answer)?.is_none() {
+            let make = format!("CREATE ROLE {SERVER_USER} LOGIN");
+            client.batch_execute(&make).await.map_err(no_answer)?;
         }
         Ok(())
     }

@@ -24,6 +24,13 @@ const READ_LOG: &str = "\
     SELECT position, category, stream, revision, event_type, schema, payload, organization, \
            actor, command, causation, recorded_at \
     FROM events WHERE position > $1 ORDER BY position LIMIT $2";
+const READ_WITHIN: &str = "\
+    SELECT position, category, stream, revision, event_type, schema, payload, organization, \
+           actor, command, causation, recorded_at \
+    FROM events WHERE position > $1 AND position <= $2 AND organization = $3 ORDER BY position";
+const BEGIN_READING: &str = "START TRANSACTION READ ONLY";
+/// For the rest of the transaction: row-level security keeps every other organization's rows back.
+const SET_ORGANIZATION: &str = "SELECT set_config('rap.organization', $1, true)";
 const READ_STREAM: &str = "\
     SELECT position, category, stream, revision, event_type, schema, payload, organization, \
            actor, command, causation, recorded_at \
@@ -65,6 +72,27 @@ pub(crate) async fn page_on(
     let sent = Sent::new(READ_LOG).bind(behind).bind(bounded(limit));
     let answers = writer.send(&[sent]).await?;
     Ok(page_of(after, &answers.concat()))
+}
+
+/// Of the next `limit` events those of one organization.
+pub(crate) async fn within(
+    pool: &PgPool,
+    organization: OrganizationId,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<Envelope>, ReadError> {
+    let Ok(behind) = i64::try_from(after) else { return Ok(Vec::new()) };
+    let rows = answered(async {
+        let mut transaction = pool.begin_with(BEGIN_READING).await?;
+        let named = sqlx::query(SET_ORGANIZATION).bind(organization.uuid().to_string());
+        named.execute(&mut *transaction).await?;
+        let query =
+            sqlx::query(READ_WITHIN).bind(behind).bind(behind.saturating_add(bounded(limit)));
+        let rows = query.bind(organization.uuid()).fetch_all(&mut *transaction).await?;
+        transaction.rollback().await?;
+        Ok(rows)
+    });
+    rows.await?.iter().map(envelope).collect()
 }
 
 pub(crate) async fn stream(

@@ -110,7 +110,8 @@ impl Fabric {
         let postgres = PrivatePostgres::start(&dir.path().join("postgres"), Durability::Safe)
             .await
             .map_err(|error| error.to_string())?;
-        let (programs, database) = (programs(), postgres.url());
+        let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
+        let programs = programs();
         let site = Site { lab: lab.clone(), dir, programs, database, agent_variables };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;

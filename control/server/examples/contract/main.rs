@@ -33,6 +33,7 @@ async fn main() -> Result<(), Failed> {
     let streams = StreamLimits { keep_alive: Duration::from_millis(50), ..StreamLimits::default() };
     let options = ControlOptions {
         listen: "127.0.0.1:0".parse()?,
+        metrics: None,
         state_dir: folder.join("state"),
         log: LogChoice::Local(Arc::new(MemoryLog::new())),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),

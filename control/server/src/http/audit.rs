@@ -7,7 +7,11 @@ use rap_control_core::{
     audit::{self, Audience},
     compile,
 };
-use rap_events::{log::MAX_READ_EVENTS, tree::TreeCheck};
+use rap_events::{
+    Envelope,
+    log::{MAX_READ_EVENTS, ReadError},
+    tree::TreeCheck,
+};
 use rap_proto::{
     Digest, OrganizationId, Timestamp,
     api::{AuditEvent, Page, Problem, ProblemCode, Reference, Replay, ReplayedSnapshot},
@@ -28,7 +32,7 @@ use crate::{
 
 /// The most events that are looked at for one page: behind them the page ends early, with a
 /// cursor from which the next one goes on.
-const MAX_SCANNED: usize = 20_000;
+const MAX_SCANNED: u64 = 20_000;
 
 pub(super) const QUERY: &[Parameter] = &[
     after(Form::Position),
@@ -82,25 +86,41 @@ pub(super) async fn list(call: Call) -> Result<Page<AuditEvent>, Failure> {
     let mut items = Vec::new();
     let mut scanned = 0;
     while items.len() < limit && position < through && scanned < MAX_SCANNED {
-        let events = call.app.log.read(position, MAX_READ_EVENTS).await?;
-        if events.is_empty() {
-            break;
-        }
+        let reached = through.min(position + MAX_READ_EVENTS as u64);
+        let events = read(&call, audience, position, reached).await?;
+        scanned += reached - position;
         for envelope in events {
-            if items.len() == limit || envelope.position > through {
-                break;
-            }
             position = envelope.position;
-            scanned += 1;
             let in_time = since.is_none_or(|since| envelope.at >= since)
                 && until.is_none_or(|until| envelope.at < until);
             if in_time && let Some(shown) = show(&call, audience, &envelope)? {
                 items.push(shown);
             }
+            if items.len() == limit {
+                break;
+            }
+        }
+        if items.len() < limit {
+            position = reached;
         }
     }
     let next = (position < through).then(|| position.to_string());
     Ok(Page { items, next })
+}
+
+/// The events behind `after` and up to `through` that the audience may see at all: the database
+/// keeps those of other organizations back.
+async fn read(
+    call: &Call,
+    audience: Audience,
+    after: u64,
+    through: u64,
+) -> Result<Vec<Envelope>, ReadError> {
+    let (log, count) = (&call.app.log, (through - after) as usize);
+    match audience {
+        Audience::Platform { .. } => log.read(after, count).await,
+        Audience::Organization(id) => log.read_within(id, after, count).await,
+    }
 }
 
 /// For whom the caller reads: the organization that was named, the platform, or the caller's
@@ -132,7 +152,7 @@ pub(super) fn audience(call: &Call) -> Result<Audience, Failure> {
 fn show(
     call: &Call,
     audience: Audience,
-    envelope: &rap_events::Envelope,
+    envelope: &Envelope,
 ) -> Result<Option<AuditEvent>, Failure> {
     audit::show_over(&call.state, envelope, audience).map_err(|error| {
         tracing::error!(%error, "a stored event cannot be shown");

@@ -436,11 +436,10 @@ pub(crate) fn register(config: &mut ServiceConfig, app: &Arc<App>) {
         let refuse = move || std::future::ready(wrong_method(&allowed));
         config.service(resource.default_service(web::to(refuse)));
     }
-    let (ready, metered) = (Arc::clone(app), Arc::clone(app));
+    let ready = Arc::clone(app);
     config
         .route("/healthz", web::get().to(platform::healthz))
         .route("/readyz", web::get().to(move || platform::readyz(Arc::clone(&ready))))
-        .route("/metrics", web::get().to(move || platform::metrics(Arc::clone(&metered))))
         .default_service(web::to(nothing_here));
 }
 

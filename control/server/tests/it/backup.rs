@@ -43,7 +43,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-        let url = postgres.create_database("control").await.unwrap();
+        let url = postgres.create_log("control").await.unwrap();
         let world = serve(tempfile::tempdir().unwrap(), &url).await;
         let root = world.set_up().await;
         Self { world, root, postgres, dir, url }
@@ -53,8 +53,18 @@ impl Place {
         self.dir.path().join(name)
     }
 
+    /// An empty one, as an operator makes it ready for a server's role.
     async fn database(&self, name: &str) -> String {
-        self.postgres.create_database(name).await.unwrap()
+        let owner = self.postgres.create_database(name).await.unwrap();
+        let url = owner.replace("rap@", "rap_server@");
+        assert_ne!(url, owner);
+        let said = self.fails(&["migrate"], &url);
+        assert!(said.contains("as the role that owns it"), "{said}");
+        for _ in 0..2 {
+            let said = self.ok(&["migrate", "--owner-database", &owner], &url);
+            assert_eq!(said, "the schema is up to date\n");
+        }
+        url
     }
 
     fn ok(&self, words: &[&str], url: &str) -> String {

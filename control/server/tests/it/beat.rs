@@ -44,7 +44,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-        postgres.create_database("control").await.unwrap();
+        postgres.create_log("control").await.unwrap();
         Self { _postgres: postgres, dir, bus: LocalBus::new() }
     }
 
@@ -72,6 +72,7 @@ impl Cluster {
     fn options(&self, world: &World) -> ControlOptions {
         ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
+            metrics: None,
             state_dir: world.state_dir(),
             log: self.log(),
             bus: BusChoice::Local(Arc::new(self.bus.clone())),

@@ -62,7 +62,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, durability).await.unwrap();
-        postgres.create_database("control").await.unwrap();
+        postgres.create_log("control").await.unwrap();
         let authority = nats_authority(&dir.path().join("one")).unwrap();
         let (nats_dir, nobody) = (dir.path().join("nats"), Revocations::new());
         let nats = PrivateNats::start(&nats_dir, &authority, &nobody, rap_control::now());
@@ -96,6 +96,7 @@ pub(crate) struct Program {
     /// Kept, so that it can go on speaking.
     lines: Lines<BufReader<ChildStdout>>,
     pub(crate) port: u16,
+    metrics: String,
     pub(crate) ca: Digest,
 }
 
@@ -107,8 +108,9 @@ impl Program {
         port: u16,
         words: &[&str],
     ) -> Self {
+        let metrics = format!("127.0.0.1:{}", free_port());
         let mut child = Command::new(env!("CARGO_BIN_EXE_rap-control"))
-            .arg("run")
+            .args(["run", "--metrics", &metrics])
             .args(["--listen", &format!("127.0.0.1:{port}"), "--database", database])
             .args(["--nats", nats, "--name", "localhost", "--workers", "1"])
             .args(["--rate-user", RATE, "--rate-address", RATE])
@@ -124,7 +126,7 @@ impl Program {
         let first = timeout(PATIENCE, lines.next_line()).await.expect("it starts").unwrap();
         let first = first.expect("it says what its CA is");
         let ca = first.rsplit_once("sha256:").unwrap().1.parse().unwrap();
-        Self { child, lines, port, ca }
+        Self { child, lines, port, metrics: format!("http://{metrics}"), ca }
     }
 
     fn api(&self) -> Api {
@@ -134,7 +136,7 @@ impl Program {
             .timeout(Duration::from_secs(10))
             .build()
             .unwrap();
-        Api::new(client, format!("https://localhost:{}", self.port))
+        Api::new(client, format!("https://localhost:{}", self.port), self.metrics.clone())
     }
 
     /// The first platform owner, with the code that the program prints as long as there is none.

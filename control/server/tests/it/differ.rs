@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     availability::lives,
+    collisions::{Names, attempt},
     events::{messages, subscribe},
     lines, node,
     tenancy::{Target, target},
@@ -20,8 +21,8 @@ const SHARED: &[&str] = &["position", "requestId", "live"];
 /// The same in headers, and the time of day.
 const SHARED_HEADERS: &[&str] = &["rap-position", "rap-request-id", "date"];
 
-/// Status, headers and body of an answer, without what all share.
-fn essence(reply: &Reply) -> String {
+/// Status, headers and body of an answer, without what all share and what each time is `fresh`.
+pub(crate) fn essence(reply: &Reply, fresh: &[&str]) -> String {
     let mut headers: Vec<String> = reply
         .headers
         .iter()
@@ -31,17 +32,17 @@ fn essence(reply: &Reply) -> String {
         .collect();
     headers.sort();
     let mut body = reply.json.clone();
-    blank(&mut body);
+    blank(&mut body, &[SHARED, fresh].concat());
     format!("{} {headers:?} {body}", reply.status)
 }
 
-fn blank(value: &mut Value) {
+fn blank(value: &mut Value, names: &[&str]) {
     match value {
         Value::Object(fields) => {
-            SHARED.iter().for_each(|shared| drop(fields.remove(*shared)));
-            fields.values_mut().for_each(blank);
+            names.iter().for_each(|name| drop(fields.remove(*name)));
+            fields.values_mut().for_each(|value| blank(value, names));
         }
-        Value::Array(items) => items.iter_mut().for_each(blank),
+        Value::Array(items) => items.iter_mut().for_each(|value| blank(value, names)),
         _ => {}
     }
 }
@@ -74,7 +75,7 @@ async fn observe(document: &Value, own: &Target<'_>) -> Seen {
                 if is_command {
                     assert!(reply.status.is_client_error() || reply.status == 204, "{filled}");
                 }
-                seen.answers.insert(format!("{method} {filled}"), essence(&reply));
+                seen.answers.insert(format!("{method} {filled}"), essence(&reply, &[]));
                 let request = reply.headers["rap-request-id"].to_str().unwrap();
                 seen.requests.insert(request.to_owned());
             }
@@ -113,23 +114,24 @@ fn check_lines(seen: &Seen, stranger: &Target<'_>) {
 /// Uses whatever there is to use.
 async fn busy(world: &World, stranger: &Tenant) {
     let organization = &stranger.organization;
-    let bob_name = format!("bob-of-{}", stranger.name);
+    let names = Names::of(stranger);
+    let bob_name = &names.user;
     let within = |path: &str| format!("/organizations/{organization}{path}");
     let api = &stranger.api;
     let bob = json!({"name": bob_name, "organization": organization, "password": PASSWORD});
     assert_eq!(api.post("/users", bob).await.status, 201);
-    let pool = api.post(&within("/pools"), json!({"name": "canary-pool"})).await.id();
+    let pool = api.post(&within("/pools"), json!({"name": names.pool})).await.id();
     let resource = json!({
-        "name": "canary-web", "kind": "web", "pool": pool, "labels": {"env": "prod"},
+        "name": names.resource, "kind": "web", "pool": pool, "labels": {"env": "prod"},
         "target": {"host": "canary.internal", "port": 80},
     });
     assert_eq!(api.post(&within("/resources"), resource).await.status, 201);
-    let rules = json!({"name": "canary-rules", "document": {
+    let rules = json!({"name": names.policy, "document": {
         "text": format!("permit(principal, action, resource); \
             forbid(principal == User::\"{bob_name}\", action, resource);"),
     }});
     assert_eq!(api.post(&within("/policies"), rules).await.status, 201);
-    let connection = json!({"name": "canary-vpn", "class": "fast"});
+    let connection = json!({"name": names.connection, "class": "fast"});
     assert_eq!(api.post(&within("/vpn-connections"), connection).await.status, 201);
     let path = within("/bandwidth");
     let rules = json!({"rules": [{"user": bob_name, "capBitsPerSecond": 4_000_000}]});
@@ -146,7 +148,7 @@ async fn busy(world: &World, stranger: &Tenant) {
         api.change(Method::DELETE, &format!("/sessions/{session}"), None, 0).await.status,
         204
     );
-    let denied = world.log_in(&bob_name).await;
+    let denied = world.log_in(bob_name).await;
     let asked = json!({"resource": stranger.resource, "clientKey": key});
     assert_eq!(denied.post("/sessions", asked).await.problem(), "access_denied");
 }
@@ -172,7 +174,8 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     };
     for (observer, stranger) in [(&acme_target, &zulu_target), (&zulu_target, &acme_target)] {
         all_live().await;
-        let name = observer.tenant.name.clone();
+        let (name, theirs) = (observer.tenant.name.clone(), Names::of(stranger.tenant));
+        let tried = attempt(observer.tenant, &theirs).await;
         let cluster = root.get("/cluster").await.json["id"].as_str().unwrap().to_owned();
         let from = format!("{cluster}:{}", world.head().await);
         let api = &observer.tenant.api;
@@ -211,6 +214,10 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
             (&*next.event, &next.data["payload"]["name"]),
             ("pool.created", &json!("own-pool"))
         );
+        // Names that the stranger has by now collide with nothing here.
+        for (asked, answer) in attempt(observer.tenant, &theirs).await {
+            assert_eq!(tried.get(&asked), Some(&answer), "{asked}");
+        }
         let shown: Vec<String> = series(&world).await.into_iter().collect();
         let telling = lines::holding(&shown, &marks(stranger));
         assert!(telling.is_empty(), "{telling:?}");

@@ -47,7 +47,8 @@ async fn a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room() {
     let bus = BusChoice::Local(Arc::new(LocalBus::new()));
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let limits = Limits { rates, ..Limits::default() };
-    let (own, log) = (tempfile::tempdir().unwrap(), LogChoice::Postgres(postgres.url()));
+    let database = postgres.create_log("control").await.unwrap();
+    let (own, log) = (tempfile::tempdir().unwrap(), LogChoice::Postgres(database));
     let world = World::start_as(own, log, bus, limits).await;
     let root = world.set_up().await;
     disk.fill(0).unwrap();

@@ -1,7 +1,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{PASSWORD, With, World, fresh_key, tenant};
+use crate::world::{PASSWORD, Reply, With, World, fresh_key, tenant};
 
 #[tokio::test]
 async fn a_large_body_is_refused_before_anybody_is_asked_who_he_is() {
@@ -62,7 +62,10 @@ async fn health_readiness_and_metrics_name_nobody() {
     };
     assert_eq!(fetch("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(fetch("/readyz").await, (200, "ready; one replica, no quorum\n".to_owned()));
+    // Whoever can log in must not read how busy all others are.
     let (status, text) = fetch("/metrics").await;
+    assert_eq!(status, 404, "{text}");
+    let Reply { status, text, .. } = world.anonymous().get("/metrics").await;
     assert_eq!(status, 200);
     assert!(text.contains(
         "route=\"/api/v1/organizations/{organization}/resources/{resource}\",status=\"200\""

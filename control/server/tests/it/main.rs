@@ -7,6 +7,7 @@ mod backup;
 mod bandwidth;
 mod beat;
 mod bus;
+mod collisions;
 mod commands;
 mod contract;
 mod crash;

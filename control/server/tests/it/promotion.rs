@@ -48,7 +48,7 @@ async fn after_a_promotion_the_holder_is_renewed_and_nothing_is_granted_within_t
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("postgres");
     let mut postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-    let database = postgres.create_database("control").await.unwrap();
+    let database = postgres.create_log("control").await.unwrap();
     // What was acknowledged is there after the crash, as on a standby that is synchronous.
     ask(&folder, "ALTER DATABASE control SET synchronous_commit = on").await;
     let bus = LocalBus::new();

@@ -179,7 +179,7 @@ async fn on_postgres() -> (PrivatePostgres, String, std::path::PathBuf, World) {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("postgres");
     let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-    let database = postgres.create_database("control").await.unwrap();
+    let database = postgres.create_log("control").await.unwrap();
     let bus = BusChoice::Local(Arc::new(LocalBus::new()));
     let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
     let limits = Limits { rates, ..Limits::default() };

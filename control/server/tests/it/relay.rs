@@ -65,7 +65,7 @@ impl Relay {
 }
 
 pub(crate) fn url(folder: &Path, database: &str) -> String {
-    format!("postgres://rap@{}/{database}", folder.to_str().unwrap().replace('/', "%2F"))
+    format!("postgres://rap_server@{}/{database}", folder.to_str().unwrap().replace('/', "%2F"))
 }
 
 async fn relay(mut client: UnixStream, mut server: UnixStream, mode: watch::Sender<Mode>) {

@@ -50,7 +50,7 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-        postgres.create_database(DATABASE).await.unwrap();
+        postgres.create_log(DATABASE).await.unwrap();
         let relay = Relay::start(folder.join("run/.s.PGSQL.5432"));
         let mut cluster = Self { _postgres: postgres, dir, bus: LocalBus::new(), log: None };
         let first = cluster.replica_at(relay.url(DATABASE)).await;
@@ -415,6 +415,7 @@ async fn a_replica_with_other_keys_is_refused() {
     let own = tempfile::tempdir().unwrap();
     let options = rap_control::ControlOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
         state_dir: own.path().join("control"),
         log: LogChoice::Postgres(cluster.url()),
         bus: BusChoice::Local(Arc::new(cluster.bus.clone())),

@@ -84,7 +84,7 @@ async fn a_log_whose_growth_cannot_be_proven_is_reported_and_sealed_again_when_i
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("postgres");
     let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
-    let database = postgres.create_database("control").await.unwrap();
+    let database = postgres.create_log("control").await.unwrap();
     let socket = folder.join("run");
     let bus = BusChoice::Local(Arc::new(LocalBus::new()));
     let world = World::start_with(dir, LogChoice::Postgres(database), bus).await;

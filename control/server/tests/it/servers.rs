@@ -42,7 +42,7 @@ async fn everything_outlives_a_restart_on_postgresql_and_nodes_hear_nats() {
     let state_dir = dir.path().join("control");
     let postgres =
         PrivatePostgres::start(&dir.path().join("postgres"), Durability::Fast).await.unwrap();
-    let database = postgres.create_database("control").await.unwrap();
+    let database = postgres.create_log("control").await.unwrap();
     let authority = nats_authority(&state_dir).unwrap();
     let nats_dir = dir.path().join("nats");
     let (nats, ca) = encrypted(&nats_dir, &authority).await;

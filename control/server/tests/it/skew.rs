@@ -76,6 +76,7 @@ async fn an_event_of_a_later_release_halts_the_fold_and_the_replica_says_so() {
     let (dir, log) = world.stop().await;
     let options = ControlOptions {
         listen: "127.0.0.1:0".parse().unwrap(),
+        metrics: None,
         state_dir: dir.path().join("control"),
         log: LogChoice::Local(log),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),

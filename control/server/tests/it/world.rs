@@ -17,6 +17,7 @@ pub(crate) struct World {
     pub(crate) log: Arc<MemoryLog>,
     pub(crate) bus: LocalBus,
     pub(crate) base: String,
+    metrics: String,
     pub(crate) client: reqwest::Client,
     stop: oneshot::Sender<()>,
     dir: tempfile::TempDir,
@@ -35,6 +36,8 @@ pub(crate) struct With {
 pub(crate) struct Api {
     client: reqwest::Client,
     base: String,
+    /// Where the server's metrics are.
+    metrics: String,
     pub(crate) token: Option<String>,
 }
 
@@ -81,6 +84,7 @@ impl World {
     ) -> Self {
         let options = ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
+            metrics: Some("127.0.0.1:0".parse().unwrap()),
             state_dir: dir.path().join("control"),
             log,
             bus,
@@ -100,8 +104,9 @@ impl World {
             .build()
             .unwrap();
         let base = format!("https://localhost:{}", running.address.port());
+        let metrics = format!("http://{}", running.metrics.unwrap());
         let (log, bus) = Default::default();
-        Self { running, log, bus, base, client, stop, dir }
+        Self { running, log, bus, base, metrics, client, stop, dir }
     }
 
     pub(crate) async fn stop(self) -> (tempfile::TempDir, Arc<MemoryLog>) {
@@ -115,7 +120,7 @@ impl World {
     }
 
     pub(crate) fn anonymous(&self) -> Api {
-        Api { client: self.client.clone(), base: self.base.clone(), token: None }
+        Api::new(self.client.clone(), self.base.clone(), self.metrics.clone())
     }
 
     /// The first platform owner.
@@ -171,8 +176,8 @@ const POLL: Duration = Duration::from_millis(50);
 
 impl Api {
     /// Nobody, at a server that runs somewhere else.
-    pub(crate) fn new(client: reqwest::Client, base: String) -> Self {
-        Self { client, base, token: None }
+    pub(crate) fn new(client: reqwest::Client, base: String, metrics: String) -> Self {
+        Self { client, base, metrics, token: None }
     }
 
     pub(crate) fn with_token(&self, token: &str) -> Self {
@@ -230,12 +235,12 @@ impl Api {
 
     /// `None` when the server does not answer.
     pub(crate) async fn try_send(&self, method: Method, path: &str, with: With) -> Option<Reply> {
-        let path = match path {
-            "/metrics" => path.to_owned(),
-            _ if path.starts_with("/api/") => path.to_owned(),
-            _ => format!("/api/v1{path}"),
+        let url = match path {
+            "/metrics" => format!("{}{path}", self.metrics),
+            _ if path.starts_with("/api/") => format!("{}{path}", self.base),
+            _ => format!("{}/api/v1{path}", self.base),
         };
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        let mut request = self.client.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

@@ -63,6 +63,7 @@ cases! {
         pages_follow_each_other,
         no_page_exceeds_the_greatest,
         a_stream_is_read_without_the_others,
+        an_organization_is_read_without_the_others,
         waiting_ends_with_the_next_event,
         waiting_for_the_past_ends_at_once;
     tree:

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures_util::future::join;
+use rap_proto::OrganizationId;
 
 use super::{all, command, head, stored, stream, texts, write};
 use crate::log::{Log, MAX_EVENTS_PER_APPEND, MAX_READ_EVENTS};
@@ -48,6 +49,31 @@ pub(super) async fn a_stream_is_read_without_the_others(log: Arc<dyn Log>) {
     // The same id in another category is another stream.
     let namesake = crate::StreamId::new("other", stream(1).id);
     assert_eq!(log.read_stream(&namesake, 0, 10).await, Ok(Vec::new()));
+}
+
+pub(super) async fn an_organization_is_read_without_the_others(log: Arc<dyn Log>) {
+    let [seven, eight] = [7, 8].map(OrganizationId::from_u128);
+    let mut append = command(1, vec![write(1, 0, &["a", "b", "c", "d", "e"])]);
+    let owners = [Some(seven), Some(eight), None, Some(seven), Some(eight)];
+    for (event, owner) in append.writes[0].events.iter_mut().zip(owners) {
+        event.organization = owner;
+    }
+    stored(&log, append).await;
+    for (organization, after, limit, expected) in [
+        (seven, 0, usize::MAX, &["a", "d"][..]),
+        (eight, 0, usize::MAX, &["b", "e"]),
+        // As many events as are looked at, whoever's they are.
+        (seven, 0, 3, &["a"]),
+        (seven, 1, 3, &["d"]),
+        (seven, 4, 3, &[]),
+        (OrganizationId::from_u128(9), 0, usize::MAX, &[]),
+        (seven, u64::MAX >> 1, usize::MAX, &[]),
+    ] {
+        let page = log.read_within(organization, after, limit).await.expect("the log can be read");
+        assert_eq!(texts(&page), expected, "{organization}: after {after}, of {limit}");
+    }
+    // What was said for one page holds for no other one.
+    assert_eq!(texts(&all(&log).await), ["a", "b", "c", "d", "e"]);
 }
 
 pub(super) async fn waiting_ends_with_the_next_event(log: Arc<dyn Log>) {

@@ -14,7 +14,7 @@ use crate::support::Server;
 async fn the_log_conforms() {
     let server = Server::start(Durability::Fast).await;
     for (number, case) in cases().into_iter().enumerate() {
-        let url = server.postgres.create_database(&format!("case_{number}")).await.unwrap();
+        let url = server.postgres.create_log(&format!("case_{number}")).await.unwrap();
         let log = Arc::new(PostgresLog::connect(&url).await.unwrap());
         // Names the case when it panics.
         println!("{}", case.name);
@@ -29,7 +29,7 @@ async fn the_beats_conform() {
     let number = std::sync::atomic::AtomicUsize::new(0);
     beat::run_all(async || {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        let url = server.postgres.create_database(&format!("beats_{number}")).await.unwrap();
+        let url = server.postgres.create_log(&format!("beats_{number}")).await.unwrap();
         Arc::new(PostgresLog::connect(&url).await.unwrap()) as Arc<dyn BeatTable>
     })
     .await;

@@ -53,7 +53,7 @@ async fn a_batch_that_others_are_always_in_the_way_of_is_given_up_and_can_be_rep
     let url = server.postgres.url();
     let log = server.log().await;
     log.append(append(1)).await.unwrap();
-    let fault = "CREATE SEQUENCE tries; \
+    let fault = "CREATE SEQUENCE tries; GRANT USAGE ON SEQUENCE tries TO rap_server; \
         CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
             PERFORM nextval('tries'); RAISE EXCEPTION 'a fault' USING ERRCODE = '40001'; \
         END $$; \

@@ -13,6 +13,7 @@ mod lost_commit;
 mod outage;
 mod private;
 mod reader;
+mod roles;
 mod schema;
 mod support;
 mod tail;

@@ -9,7 +9,7 @@ use crate::support::{Server, append, execute};
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_that_start_together_make_the_schema_once() {
     let server = Server::start(Durability::Fast).await;
-    let logs = join_all((0..6).map(|_| server.log())).await;
+    let logs = join_all((0..6).map(|_| server.owners_log())).await;
     for (log, command) in logs.iter().zip(1..) {
         log.append(append(command)).await.unwrap();
     }

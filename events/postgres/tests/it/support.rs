@@ -54,7 +54,13 @@ impl Server {
         std::fs::read_to_string(self.folder.path().join("server.log")).unwrap()
     }
 
+    /// As a server has it: with a role that changes nothing of what is stored.
     pub(crate) async fn log(&self) -> PostgresLog {
+        let url = self.postgres.create_log("rap").await.unwrap();
+        PostgresLog::connect(&url).await.unwrap()
+    }
+
+    pub(crate) async fn owners_log(&self) -> PostgresLog {
         PostgresLog::connect(&self.postgres.url()).await.unwrap()
     }
 }

@@ -46,7 +46,7 @@ async fn a_log_from_before_the_tree_gets_it_at_the_next_start() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_append_first_completes_what_an_older_process_left() {
     let server = Server::start(Durability::Fast).await;
-    let log = server.log().await;
+    let log = server.owners_log().await;
     log.append_many(0).await;
     let known = log.frontier().await.unwrap();
     log.append_many(1).await;

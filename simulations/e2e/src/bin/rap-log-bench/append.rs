@@ -66,7 +66,7 @@ pub(crate) async fn times(server: &PrivatePostgres, span: Duration) -> Outcome<V
 }
 
 pub(crate) async fn open(server: &PrivatePostgres, name: &str) -> Outcome<Arc<PostgresLog>> {
-    Ok(Arc::new(PostgresLog::connect(&server.create_database(name).await?).await?))
+    Ok(Arc::new(PostgresLog::connect(&server.create_log(name).await?).await?))
 }
 
 /// Folds the log until it meets the last event.

@@ -46,6 +46,7 @@ pub(crate) struct Control {
     nats: Process,
     connector: TlsConnector,
     port: u16,
+    metrics: String,
     bus: String,
     state: PathBuf,
     token: String,
@@ -63,9 +64,10 @@ impl Control {
         let program = programs().join("rap-control");
         let bus = format!("127.0.0.1:{}", free_port()?);
         let nats = start_nats(dir, &state, &bus, nats).await?;
-        let port = free_port()?;
+        let (port, metrics) = (free_port()?, format!("127.0.0.1:{}", free_port()?));
         let mut command = Command::new(&program);
         command.args(["run", "--listen", &format!("127.0.0.1:{port}"), "--name", "localhost"]);
+        command.args(["--metrics", &metrics]);
         command.args(["--nats", &format!("nats://{bus}"), "--rate-user", RATE]);
         command.args(["--rate-address", RATE, "--workers", "2", "--state-dir"]).arg(&state);
         command.args(["--max-streams", &streams.to_string()]);
@@ -77,7 +79,7 @@ impl Control {
         let ca: Digest = ca.trim_start_matches("sha256:").parse()?;
         let connector = TlsConnector::from(Arc::new(tls::pinned_client(ca, &[b"http/1.1"])));
         let token = String::new();
-        let mut control = Self { process, nats, connector, port, bus, state, token };
+        let mut control = Self { process, nats, connector, port, metrics, bus, state, token };
         let owner = json!({"setupCode": code, "name": "root", "password": PASSWORD});
         let owner = control.post("/setup", &owner).await?;
         control.token = owner["secret"].as_str().ok_or("no secret")?.to_owned();
@@ -151,7 +153,7 @@ impl Control {
     ) -> Outcome<()> {
         let deadline = Instant::now() + patience;
         loop {
-            let metrics = self.send("GET", "/metrics", "").await?;
+            let metrics = self.metrics().await?;
             let line: Option<u64> =
                 metrics.lines().find_map(|line| line.strip_prefix(gauge)?.trim().parse().ok());
             if line.is_some_and(&wanted) {
@@ -162,6 +164,14 @@ impl Control {
             }
             tokio::time::sleep(poll).await;
         }
+    }
+
+    async fn metrics(&self) -> Outcome<String> {
+        let mut stream = TcpStream::connect(&self.metrics).await?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
     }
 
     /// What the program holds in memory.

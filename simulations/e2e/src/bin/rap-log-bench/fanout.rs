@@ -39,7 +39,7 @@ pub(crate) async fn measure(server: &PrivatePostgres) -> Outcome<()> {
     }
     let dir = tempfile::tempdir()?;
     let log = open(server, "fanout").await?;
-    let url = server.create_database("fanout").await?;
+    let url = server.create_log("fanout").await?;
     let mut control = Control::start(dir.path(), &url, FOLLOWERS + 1, Nats::OfTheCluster).await?;
     let noise = control.create_organization("noise").await?;
     let outcome = follow(&control, &log, noise).await;

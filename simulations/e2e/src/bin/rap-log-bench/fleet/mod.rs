@@ -69,7 +69,7 @@ impl Fleet {
         name: &str,
     ) -> Outcome<(Self, mpsc::UnboundedReceiver<Told>)> {
         let log = open(server, name).await?;
-        let url = server.create_database(name).await?;
+        let url = server.create_log(name).await?;
         let mut control = Control::start(dir, &url, 1, Nats::WithoutAccounts).await?;
         let organization = OrganizationId::from_uuid(control.own_organization("acme").await?);
         let authority = authority(control.state_dir())?;
