@@ -21,6 +21,7 @@ pub(crate) enum Exit {
     Unavailable = 7,
     Target = 8,
     Limit = 9,
+    NotCompared = 10,
 }
 
 /// A failed command: one line for what happened, one for what to do.

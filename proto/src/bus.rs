@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Capability, ClusterId, Generation, IncarnationId, InquiryId, LeaseClass, NodeId, Timestamp,
-    VpnConnectionId, beat::FIRST_AUTHORITY_EPOCH, observation::Spooled, signed::Payload,
+    Capability, ClusterId, Digest, Generation, IncarnationId, InquiryId, LeaseClass, NodeId,
+    Timestamp, VpnConnectionId, beat::FIRST_AUTHORITY_EPOCH, observation::Spooled, signed::Payload,
 };
 
 pub use explained::{
@@ -77,6 +77,10 @@ pub struct ReportedConnection {
 pub struct Heartbeat {
     pub agent_version: String,
     pub snapshot_version: u64,
+    /// Of the manifest of that version, as the node verified it. Absent without a snapshot, and in
+    /// what a node of a release before tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_digest: Option<Digest>,
     pub capabilities: BTreeSet<Capability>,
     pub open_sessions: u32,
     pub draining: bool,

@@ -7,6 +7,7 @@ mod fuzz;
 mod packages;
 mod shell;
 mod sim;
+mod skips;
 mod test;
 mod verifier;
 
@@ -16,8 +17,10 @@ const USAGE: &str = "\
 cargo xtask <command>
 
   demo                     build and start a whole fabric on this machine, to try it
-  test [--long] [STEP…]    everything that CI runs; steps can be named one by one; --long kills,
-                           pauses and cuts off many more times
+  test [--long] [--permit-skips] [STEP…]
+                           everything that CI runs; steps can be named one by one; --long kills,
+                           pauses and cuts off many more times; what this machine cannot do is
+                           skipped and listed, and fails the run of root unless permitted
   ci                       the same as test
   sim [--scenario fabric|leases|beat|fleet|joint] [--nodes N] [--seed N] [--seeds N]
       [--minutes M]

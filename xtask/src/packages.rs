@@ -35,7 +35,7 @@ pub(crate) fn ensure() -> Outcome {
         return Ok(());
     }
     let names: Vec<_> = missing.iter().map(|(name, _, _)| *name).collect();
-    if shell::output(Command::new("id").arg("-u"))? != "0" {
+    if !shell::is_root()? {
         let reasons: Vec<_> =
             missing.iter().map(|(name, _, purpose)| format!("  {name:16} {purpose}")).collect();
         return Err(format!(

@@ -42,6 +42,11 @@ pub(crate) fn answers(program: &str, argument: &str) -> bool {
         .is_ok_and(|status| status.success())
 }
 
+/// Whether this user may do everything.
+pub(crate) fn is_root() -> Result<bool, String> {
+    Ok(output(Command::new("id").arg("-u"))? == "0")
+}
+
 /// What a program prints, trimmed.
 pub(crate) fn output(command: &mut Command) -> Result<String, String> {
     let shown = display(command);

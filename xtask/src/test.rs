@@ -6,7 +6,7 @@ use std::{process::Command, time::Instant};
 use crate::{
     contract, fuzz, packages,
     shell::{self, Outcome},
-    verifier,
+    skips, verifier,
 };
 
 /// The cargo-deny that checks licences, sources and bans.
@@ -31,12 +31,21 @@ const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
 const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
 const LONG: &str = "--long";
+/// Lets root's run pass although tests were skipped.
+pub(crate) const PERMIT: &str = "--permit-skips";
 const LONG_FUZZ: &[&str] = &["--seconds", fuzz::LONG_SECONDS];
 
 /// What a step is told: how many rounds.
 type Rounds = &'static [(&'static str, &'static str)];
 /// A name to choose it by, and what it does.
 type Step = (&'static str, fn(Rounds) -> Outcome);
+
+/// What the arguments ask for.
+struct Choice {
+    rounds: Rounds,
+    permits_skips: bool,
+    steps: Vec<Step>,
+}
 
 const STEPS: &[Step] = &[
     ("packages", |_| packages::ensure()),
@@ -53,27 +62,32 @@ const STEPS: &[Step] = &[
 ];
 
 pub(crate) fn run(arguments: &[&str]) -> Outcome {
-    let (rounds, steps) = choose(arguments)?;
-    for (name, step) in steps {
+    let choice = choose(arguments)?;
+    skips::forget()?;
+    let passed = choice.steps.iter().try_for_each(|(name, step)| {
         println!("== {name}");
         let start = Instant::now();
-        step(rounds)?;
+        step(choice.rounds)?;
         println!("== {name}: passed in {} s", start.elapsed().as_secs());
-    }
-    Ok(())
+        Ok(())
+    });
+    // What failed counts more, and what was skipped is listed all the same.
+    passed.and(skips::judge(choice.permits_skips))
 }
 
-/// How many rounds of which steps.
-fn choose(arguments: &[&str]) -> Result<(Rounds, Vec<Step>), String> {
-    let (long, named): (Vec<&str>, Vec<&str>) =
-        arguments.iter().partition(|argument| **argument == LONG);
+fn choose(arguments: &[&str]) -> Result<Choice, String> {
+    let (options, named): (Vec<&str>, Vec<&str>) =
+        arguments.iter().partition(|argument| [LONG, PERMIT].contains(argument));
     if let Some(name) = named.iter().find(|name| STEPS.iter().all(|(step, _)| step != *name)) {
         let known: Vec<_> = STEPS.iter().map(|(step, _)| *step).collect();
         return Err(format!("no step {name:?}; the steps are: {}", known.join(", ")));
     }
     let chosen = STEPS.iter().filter(|(step, _)| named.is_empty() || named.contains(step));
-    let rounds = if long.is_empty() { &[] } else { LONG_ROUNDS };
-    Ok((rounds, chosen.copied().collect()))
+    Ok(Choice {
+        rounds: if options.contains(&LONG) { LONG_ROUNDS } else { &[] },
+        permits_skips: options.contains(&PERMIT),
+        steps: chosen.copied().collect(),
+    })
 }
 
 fn format() -> Outcome {
@@ -105,6 +119,7 @@ fn build() -> Outcome {
 fn unit(rounds: Rounds) -> Outcome {
     let mut command =
         shell::cargo(["test", "--quiet", "--workspace", "--exclude=rap-e2e", "--locked"]);
+    command.env(skips::VARIABLE, skips::file());
     shell::run(command.envs(rounds.iter().copied()))
 }
 
@@ -149,7 +164,7 @@ fn end_to_end(rounds: Rounds) -> Outcome {
         "--test-threads=1",
         "--nocapture",
     ]);
-    command.envs(rounds.iter().copied());
+    command.envs(rounds.iter().copied()).env(skips::VARIABLE, skips::file());
     shell::run(command.env("RAP_AICS_TLOG", verifier::ensure()?))
 }
 
@@ -178,8 +193,8 @@ mod tests {
     use super::*;
 
     fn chosen(arguments: &[&str]) -> Result<(usize, Vec<&'static str>), String> {
-        let (rounds, steps) = choose(arguments)?;
-        Ok((rounds.len(), steps.into_iter().map(|(name, _)| name).collect()))
+        let choice = choose(arguments)?;
+        Ok((choice.rounds.len(), choice.steps.into_iter().map(|(name, _)| name).collect()))
     }
 
     #[test]
@@ -189,5 +204,7 @@ mod tests {
         let all = STEPS.iter().map(|(name, _)| *name).collect();
         assert_eq!(chosen(&["--long"]), Ok((LONG_ROUNDS.len(), all)));
         assert!(chosen(&["unit", "--longer"]).is_err());
+        let permits = |arguments| choose(arguments).is_ok_and(|choice| choice.permits_skips);
+        assert!(permits(&[PERMIT, "unit"]) && !permits(&["unit"]));
     }
 }

@@ -79,6 +79,9 @@ pub struct CertificateStatus {
 #[serde(rename_all = "camelCase")]
 pub struct SnapshotStatus {
     pub version: u64,
+    /// Of the manifest: what a replay of the log compiles again and compares.
+    #[serde(default)]
+    pub digest: Digest,
     pub authority_epoch: u64,
     pub issued_at: Timestamp,
     pub expires_at: Timestamp,

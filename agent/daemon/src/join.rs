@@ -214,6 +214,7 @@ pub(crate) fn heartbeat(report: &crate::StatusReport) -> Heartbeat {
     Heartbeat {
         agent_version: report.agent_version.clone(),
         snapshot_version: report.snapshot.as_ref().map_or(0, |snapshot| snapshot.version),
+        snapshot_digest: report.snapshot.as_ref().map(|snapshot| snapshot.digest),
         capabilities: report.capabilities.clone(),
         open_sessions: u32::try_from(report.mesh.entry_sessions + report.mesh.egress_sessions)
             .unwrap_or(u32::MAX),

@@ -452,7 +452,9 @@ Examples:
 Examples:
   rap audit replay
   rap audit replay --as-of 120                    the state of that moment
-  rap audit replay --as-of 120 --node egress-1    and what the node was to know then")]
+  rap audit replay --as-of 120 --node egress-1    and what the node was to know then
+
+It exits with 10 when a node's snapshot could be compiled again but compared with nothing.")]
     Replay {
         /// Only events up to this position.
         #[arg(long, value_name = "POSITION")]

@@ -42,6 +42,7 @@ Exit codes:
   7  unavailable: the control plane, an entry or the path cannot be reached
   8  the resource itself refused or did not answer
   9  a limit was reached
+  10 what was to be compared was made, and there was nothing to compare it with
 `rap ssh` exits with ssh's own code, which is 255 for a failed connection.
 
 Configuration, from strongest to weakest: flags, RAP_* variables, the login,

@@ -30,7 +30,7 @@ fn script(guide: &str, with_ssh: bool) -> String {
     let mut script = String::from("trap 'kill $(jobs -p)' EXIT\n");
     for section in guide.split("\n## ") {
         if section.starts_with("Reach a machine by SSH") && !with_ssh {
-            println!("SKIPPED a section of the guide: no sshd is installed");
+            rap_skips::skip("a section of the guide", "no sshd is installed");
             continue;
         }
         let blocks = section.split("```sh\n").skip(1);

@@ -82,6 +82,7 @@ mod tests {
         let heartbeat = Heartbeat {
             agent_version: String::new(),
             snapshot_version: 1,
+            snapshot_digest: None,
             capabilities: BTreeSet::new(),
             open_sessions: 0,
             draining: false,

@@ -77,14 +77,19 @@ impl TreeCheck {
         self.altered
     }
 
-    /// The root over the events that were taken, and the first position from which on the tree
-    /// commits to something else.
-    pub async fn finish(mut self, log: &dyn Log) -> Result<(Digest, Option<u64>), ReadError> {
+    /// The root over the events that were taken.
+    pub fn root(&self) -> Digest {
+        self.frontier.root()
+    }
+
+    /// As [`TreeCheck::altered`], and where no event is left to be taken, the tree's newest hashes
+    /// are compared as well.
+    pub async fn finish(mut self, log: &dyn Log) -> Result<Option<u64>, ReadError> {
         let tree = log.frontier().await?;
         if tree.size() == self.frontier.size() && tree != self.frontier {
             self.altered_at(tree.size() / u64::from(WIDTH) * u64::from(WIDTH) + 1);
         }
-        Ok((self.frontier.root(), self.altered))
+        Ok(self.altered)
     }
 
     fn altered_at(&mut self, position: u64) {

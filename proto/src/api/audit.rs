@@ -79,22 +79,35 @@ bodies! {
     /// `GET /audit/replay`: every projection rebuilt from position 0, and what it was compared
     /// with.
     pub struct Replay {
-        /// Whether nothing differs: the rebuilt projections from the live ones, where both are
-        /// of the same position, every event from what the log's tree commits to, and the node's
-        /// snapshot from what it was served, where that is known.
-        pub equal: bool,
+        /// Whether nothing differs: the rebuilt projections from the live ones, every event from
+        /// what the log's tree commits to, and the node's snapshot from what it was served and said
+        /// that it applied. Null when nothing differs and the replica that answers knows neither of
+        /// the node: its snapshot was compiled again and compared with nothing.
+        #[serde(default)]
+        pub equal: Option<bool>,
         /// The position up to which events were folded.
         pub position: u64,
         /// The SHA-256 of the rebuilt projections.
         pub digest: Digest,
+        /// The SHA-256 of each rebuilt projection, by its name.
+        #[serde(default)]
+        pub projections: BTreeMap<String, Digest>,
+        /// The position of the live projections. The rebuilt ones of an earlier position were folded
+        /// on to it and then compared.
+        #[serde(default)]
+        pub live_position: u64,
         /// Of the live projections; absent in a replay of an earlier position.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub live_digest: Option<Digest>,
-        /// How many events were folded.
+        /// The live projections that are not the rebuilt ones, by name.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub differing: Vec<String>,
+        /// How many events were folded, as far as `position`.
         pub events: u64,
         /// The root of the Merkle tree over these events.
         pub root: Digest,
-        /// The first position from which on the tree commits to something else.
+        /// The first position, as far as `livePosition`, from which on the tree commits to
+        /// something else.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub altered: Option<u64>,
         /// What the node that was asked for was to know then.
@@ -113,6 +126,10 @@ bodies! {
         /// answers; absent when it did not lately.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub served_digest: Option<Digest>,
+        /// The SHA-256 of the manifest of this version that the node said, to the replica that
+        /// answers, that it acts on; absent when the replica did not hear it lately.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub applied_digest: Option<Digest>,
         /// The SHA-256 of each section, by its name.
         pub sections: BTreeMap<String, Digest>,
     }

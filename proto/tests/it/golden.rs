@@ -263,14 +263,18 @@ fn bus_messages_of_a_node() {
     let heartbeat = Heartbeat {
         agent_version: "0.1.0".into(),
         snapshot_version: 42,
+        snapshot_digest: None,
         capabilities: [Capability::RouteMesh].into(),
         open_sessions: 1,
         draining: false,
     };
     check_message(
         ["node_heartbeat.v1", "node_heartbeat.v2"],
-        message(NodeBody::Heartbeat(heartbeat)),
+        message(NodeBody::Heartbeat(heartbeat.clone())),
     );
+    // What nodes tell since a replay of the log asks for it; the ones above are still read.
+    let heartbeat = Heartbeat { snapshot_digest: Some(Digest::of(b"manifest")), ..heartbeat };
+    check("node_heartbeat.v3", &message(NodeBody::Heartbeat(heartbeat)));
     let claimed = Claimed {
         organization: claims().organization,
         user: claims().user,

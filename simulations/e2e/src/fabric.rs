@@ -282,6 +282,15 @@ impl Fabric {
         events
     }
 
+    /// Has control write the events before a position into a folder.
+    pub async fn archive(&self, before: u64, folder: &Path) -> Run {
+        let mut command = self.site.command(Space::Control, "rap-control");
+        command.args(["archive", "--before", &before.to_string()]).arg(folder);
+        command.arg("--state-dir").arg(self.control_state());
+        command.env("RAP_CONTROL_DATABASE", &self.site.database);
+        person::run(command, "").await
+    }
+
     /// The first event for which `pick` is true, once it is there.
     pub async fn event(&self, what: &str, pick: impl Fn(&Value) -> bool) -> Value {
         until(what, PATIENCE, async || self.audit().await.into_iter().find(&pick)).await

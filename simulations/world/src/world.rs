@@ -11,13 +11,13 @@ use std::{mem, sync::Arc, time::Duration};
 use rap_control_core::state::NodeStanding;
 
 use crate::{
-    attack::{Attacker, Attempt},
+    attack::{ATTACKS, Attacker, Attempt},
     cast::{self, Places},
     checkers::{Checkers, Standing},
     clients::Clients,
     control::{Act, Control},
     faults::FaultMix,
-    kit::{self, Chance, Phases, Report, Stage},
+    kit::{self, Chance, Phases, Report, Stage, coverage::FAULTS},
     message::{Message, SnapshotAnswer},
     mutation::Mutation,
     network::{Carriage, Network, Party},
@@ -38,6 +38,17 @@ pub const SAFETY: Duration = Duration::from_secs(80);
 pub const LIVENESS: Duration = Duration::from_secs(150);
 /// More events than this in one run: the world runs in circles.
 const MAX_EVENTS: u64 = 200_000;
+/// What goes wrong.
+pub const FAULT_KINDS: [&str; 8] = [
+    "loss",
+    "duplicate",
+    "partition",
+    "one-way partition",
+    "severed",
+    "node crash",
+    "control crash",
+    "torn write",
+];
 /// The heading under which is counted how much there was of anything.
 pub const TOTALS: &str = "totals";
 
@@ -84,7 +95,9 @@ impl World {
         let places = Arc::new(places);
         nodes.iter_mut().for_each(|node| node.meet(places.clone()));
         Self {
-            stage: Stage::new(mutation, chance, mix, Checkers::default(), MAX_EVENTS),
+            stage: Stage::new(mutation, chance, mix, Checkers::default(), MAX_EVENTS)
+                .declare(FAULTS, FAULT_KINDS)
+                .declare(FAULTS, ATTACKS),
             network: Network::default(),
             control: Control::new(seed, tenants.clone(), hosts, places.clone()),
             nodes,

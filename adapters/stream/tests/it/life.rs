@@ -216,8 +216,8 @@ async fn a_second_sigterm_does_not_wait_for_channels() {
 async fn another_users_connection_is_refused() {
     const NOBODY: u32 = 65_534;
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped another_users_connection_is_refused: it needs root to have two users");
-        return;
+        let test = "another_users_connection_is_refused";
+        return rap_skips::skip(test, "it needs root to have two users");
     }
     let directory = private_directory();
     std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();

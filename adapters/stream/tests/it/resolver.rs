@@ -45,7 +45,7 @@ pub(crate) fn is_possible(test: &str) -> bool {
     };
     let possible = root && mounts();
     if !possible {
-        eprintln!("skipped {test}: it needs root, a mount namespace and /etc/resolv.conf");
+        rap_skips::skip(test, "it needs root, a mount namespace and /etc/resolv.conf");
     }
     possible
 }

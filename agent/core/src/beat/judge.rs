@@ -36,6 +36,19 @@ pub enum BeatRefusal {
     Equivocation,
 }
 
+impl BeatRefusal {
+    pub const ALL: [Self; 8] = [
+        Self::StatementNotTrusted,
+        Self::StatementInvalid,
+        Self::StatementOlder,
+        Self::NoQuorum,
+        Self::Foreign,
+        Self::OutsideItsLife,
+        Self::Older,
+        Self::Equivocation,
+    ];
+}
+
 /// A verified statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stated {

@@ -119,6 +119,7 @@ impl SnapshotActor {
         tracing::info!(version = manifest.version, ?freshness, "a snapshot was applied");
         let status = SnapshotStatus {
             version: manifest.version,
+            digest: snapshot.digest,
             authority_epoch: manifest.authority_epoch,
             issued_at: manifest.issued_at,
             expires_at: manifest.expires_at,

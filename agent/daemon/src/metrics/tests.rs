@@ -51,6 +51,7 @@ fn report() -> StatusReport {
     report.node = Some(NodeId::from_u128(5));
     report.snapshot = Some(SnapshotStatus {
         version: 42,
+        digest: Digest::of(b"manifest"),
         authority_epoch: 1,
         issued_at: at(100),
         expires_at: at(90),

@@ -188,8 +188,17 @@ fn a_revocation_is_kept_and_survives_the_actors() {
     });
 }
 
-/// The real worker, when it was built: `RAP_STREAM_WORKER`, or beside the tests.
-fn worker() -> Option<PathBuf> {
+/// The real worker, when it was built: `RAP_STREAM_WORKER`, or beside the tests. Else the test of
+/// this name is skipped.
+fn worker(test: &str) -> Option<PathBuf> {
+    let found = built_worker();
+    if found.is_none() {
+        rap_skips::skip(test, "rap-stream-worker is not built; name it by RAP_STREAM_WORKER");
+    }
+    found
+}
+
+fn built_worker() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("RAP_STREAM_WORKER") {
         return Some(PathBuf::from(named));
     }
@@ -237,10 +246,8 @@ async fn echoes(dialed: &mut rap_mesh::Dialed) {
 
 #[test]
 fn a_killed_worker_ends_its_channels_and_its_successor_opens_new_ones() {
-    let Some(worker) = worker() else {
-        eprintln!("skipped: rap-stream-worker is not built; name it by RAP_STREAM_WORKER");
-        return;
-    };
+    let test = "a_killed_worker_ends_its_channels_and_its_successor_opens_new_ones";
+    let Some(worker) = worker(test) else { return };
     in_system(async move {
         let Fixture { agent, _directory } = fixture(worker);
         let dialer = WorkerDialer::new(agent.serving.subscribe());
@@ -281,10 +288,8 @@ fn a_killed_worker_ends_its_channels_and_its_successor_opens_new_ones() {
 
 #[test]
 fn half_closed_channels_stay_usable_and_refusals_come_through() {
-    let Some(worker) = worker() else {
-        eprintln!("skipped: rap-stream-worker is not built; name it by RAP_STREAM_WORKER");
-        return;
-    };
+    let test = "half_closed_channels_stay_usable_and_refusals_come_through";
+    let Some(worker) = worker(test) else { return };
     in_system(async move {
         let Fixture { agent, _directory } = fixture(worker);
         let dialer = WorkerDialer::new(agent.serving.subscribe());

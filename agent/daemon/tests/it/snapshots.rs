@@ -31,8 +31,12 @@ fn a_doorbell_brings_the_next_snapshot_at_once() {
         assert_eq!(report(&agent).state, AgentState::Running);
         control.offer(4, control.making(4).bundle()).await;
         until("version 4 is applied", || version(&agent) == 4).await;
+        let digest = report(&agent).snapshot.map(|snapshot| snapshot.digest);
         until("a heartbeat says so", || {
-            control.desk().heartbeats.last().is_some_and(|beat| beat.snapshot_version == 4)
+            let desk = control.desk();
+            desk.heartbeats
+                .last()
+                .is_some_and(|beat| (beat.snapshot_version, beat.snapshot_digest) == (4, digest))
         })
         .await;
         let said_nothing = |beat: &Heartbeat| beat.capabilities.is_empty();

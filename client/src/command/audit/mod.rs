@@ -62,16 +62,30 @@ async fn replay(
 ) -> Result<(), Failure> {
     let replay: Replay = api.get_with("/audit/replay", query).await?;
     context.one(&replay)?;
+    verdict(&replay)
+}
+
+/// Only what was compared and found to be the same is a success.
+fn verdict(replay: &Replay) -> Result<(), Failure> {
     match replay.altered {
-        _ if replay.equal => Ok(()),
+        _ if replay.equal == Some(true) => Ok(()),
+        _ if replay.equal.is_none() => Err(Failure::new(
+            Exit::NotCompared,
+            "the node's snapshot was compiled again, and compared with nothing: this replica \
+             neither served it lately nor heard the node say that it applied it",
+        )
+        .hint(
+            "compare its digest with the node's own (rap-node-agent status), or ask another \
+             replica with --control",
+        )),
         Some(position) => Err(Failure::new(
             Exit::Failed,
             format!("from position {position} on, the log is not what its tree commits to"),
         )
         .hint("keep the database as it is, and compare it with exports and with what nodes saw")),
-        None if differs(&replay) => Err(Failure::new(
+        None if differs(replay) => Err(Failure::new(
             Exit::Failed,
-            "the node was served another snapshot than the one that the log gives",
+            "the node has, or was served, another snapshot than the one that the log gives",
         )
         .hint("keep the node's state and the log: one of the two was changed")),
         None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
@@ -79,10 +93,12 @@ async fn replay(
     }
 }
 
-/// Whether a node was served something else.
+/// Whether a node has or was served something else.
 fn differs(replay: &Replay) -> bool {
-    let snapshot = replay.snapshot.as_ref();
-    snapshot.is_some_and(|snapshot| snapshot.served_digest.is_some_and(|it| it != snapshot.digest))
+    replay.snapshot.as_ref().is_some_and(|snapshot| {
+        let known = [snapshot.served_digest, snapshot.applied_digest];
+        known.into_iter().flatten().any(|digest| digest != snapshot.digest)
+    })
 }
 
 async fn log(
@@ -224,5 +240,26 @@ mod tests {
         assert_eq!(rules(&event(&user, Some(Value::Null))), "(not recorded)");
         assert_eq!(rules(&event(&user, None)), "(not recorded)");
         assert_eq!(rules(&event(&json!({"kind": "system", "process": "p"}), None)), "-");
+    }
+
+    #[test]
+    fn only_a_replay_that_was_compared_and_found_equal_succeeds() {
+        let digest = |of: &[u8]| json!(rap_proto::Digest::of(of));
+        let exit = |equal: Value, applied: Value| {
+            let replay = json!({
+                "equal": equal, "position": 1, "digest": digest(b"state"), "events": 1,
+                "root": digest(b"root"),
+                "snapshot": {
+                    "node": "00000000-0000-0000-0000-000000000001", "version": 1,
+                    "issuedAt": "2026-01-01T00:00:00Z", "digest": digest(b"one"),
+                    "appliedDigest": applied, "sections": {},
+                },
+            });
+            let replay: Replay = serde_json::from_value(replay).expect("a replay");
+            verdict(&replay).map_err(|failure| failure.exit)
+        };
+        assert_eq!(exit(json!(true), digest(b"one")), Ok(()));
+        assert_eq!(exit(json!(false), digest(b"two")), Err(Exit::Failed));
+        assert_eq!(exit(Value::Null, Value::Null), Err(Exit::NotCompared));
     }
 }

@@ -33,6 +33,24 @@ pub enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 15] = [
+        Self::HolderWorks,
+        Self::HolderNotHeard,
+        Self::NeverGranted,
+        Self::Released,
+        Self::HandedOver,
+        Self::RanOut,
+        Self::RunningOut,
+        Self::HolderDrains,
+        Self::HolderNotAllowed,
+        Self::Disabled,
+        Self::NobodyReady,
+        Self::HoldingOff,
+        Self::Damped,
+        Self::TableWentBack,
+        Self::Commanded,
+    ];
+
     /// Whether a holder is replaced without anybody having planned it.
     pub(super) const fn is_a_loss(self) -> bool {
         matches!(self, Self::RanOut | Self::Released)

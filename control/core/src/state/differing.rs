@@ -1,28 +1,20 @@
-use rap_proto::codec;
+use rap_proto::{Digest, codec};
 
 use super::State;
 
-macro_rules! differing {
-    ($one:expr, $other:expr, $($field:ident),* $(,)?) => {{
+macro_rules! digests {
+    ($state:expr, $($field:ident),* $(,)?) => {{
         // Whole, so that no projection is forgotten here.
-        let State { $($field),* } = $one;
-        let mut names = Vec::new();
-        $(
-            if codec::encode($field) != codec::encode(&$other.$field) {
-                names.push(stringify!($field));
-            }
-        )*
-        names
+        let State { $($field),* } = $state;
+        vec![$((stringify!($field), Digest::of(&codec::encode($field)))),*]
     }};
 }
 
 impl State {
-    /// The projections in which two states are not the same byte for byte, by name. `position` and
-    /// `at` are named like them.
-    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
-        differing!(
+    /// The SHA-256 of each projection, by its name. `position` and `at` are named like them.
+    pub fn digests(&self) -> Vec<(&'static str, Digest)> {
+        digests!(
             self,
-            other,
             position,
             at,
             cluster,
@@ -40,5 +32,11 @@ impl State {
             leaderships,
             authority,
         )
+    }
+
+    /// The projections in which two states are not the same byte for byte, by name.
+    pub fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = self.digests().into_iter().zip(other.digests());
+        pairs.filter(|(one, other)| one != other).map(|((name, _), _)| name).collect()
     }
 }

@@ -150,6 +150,9 @@ fn lane(app: &Arc<App>) -> mpsc::Sender<NodeMessage> {
 /// A heartbeat is no history; only a host that can do something else than before is.
 async fn heard(app: &Arc<App>, node: NodeId, heartbeat: &Heartbeat) -> Result<(), Failure> {
     app.live.heard(node, heartbeat, clock::now());
+    if let Some(digest) = heartbeat.snapshot_digest {
+        app.manifests.applied.remember(node, heartbeat.snapshot_version, digest);
+    }
     let state = app.state();
     let Some(known) = state.nodes().get(node) else { return Ok(()) };
     let same = known.capabilities == heartbeat.capabilities

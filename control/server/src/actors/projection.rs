@@ -94,13 +94,14 @@ async fn page(log: &dyn Log, after: u64, through: u64) -> Result<Vec<Envelope>, 
     Ok(events)
 }
 
-/// Folds the log from the beginning through a position; `check` is shown every event.
+/// Folds the log on from a state, an empty one for all of it, through a position; `check` is shown
+/// every event.
 pub(crate) async fn replay(
+    mut state: State,
     log: &dyn Log,
     through: u64,
     mut check: Option<&mut TreeCheck>,
 ) -> Result<State, ReplayError> {
-    let mut state = State::default();
     while state.position() < through {
         let events = page(log, state.position(), through).await?;
         for envelope in &events {

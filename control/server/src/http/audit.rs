@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     actors::projection::{ReplayError, replay},
-    served::Served,
+    manifests::Manifests,
 };
 
 /// The most events that are looked at for one page: behind them the page ends early, with a
@@ -161,8 +161,9 @@ fn show(
 }
 
 /// Rebuilds every projection from position 0, as of now or of an earlier position, and compares
-/// what there is to compare: the live projections, the log's tree, and the snapshot that the node
-/// was served.
+/// them with the live ones, the log with its tree, and the node's snapshot with the one that it
+/// was served or said that it applied. What is of an earlier position is folded on to the live
+/// projections' own before it is compared.
 pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
     call.allow(Action::ReplayAudit, Target::Platform)?;
     let (live, log) = (&call.state, call.app.log.as_ref());
@@ -172,22 +173,28 @@ pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
         return Err(problem.field("as_of").into());
     }
     let mut check = TreeCheck::default();
-    let rebuilt = replay(log, position, Some(&mut check)).await.map_err(unreplayed)?;
-    let (root, altered) = check.finish(log).await?;
+    let then =
+        replay(State::default(), log, position, Some(&mut check)).await.map_err(unreplayed)?;
+    let (digest, root) = (then.digest(), check.root());
+    let projections = then.digests().into_iter().map(|(name, digest)| (name.to_owned(), digest));
+    let projections = projections.collect();
     let snapshot = match call.query_value::<Reference>("node")? {
-        Some(named) => Some(snapshot_of(&rebuilt, &named, &call.app.served)?),
+        Some(named) => Some(snapshot_of(&then, &named, &call.app.manifests)?),
         None => None,
     };
-    let live_digest = (position == live.position()).then(|| live.digest());
-    let digest = rebuilt.digest();
+    let now = replay(then, log, live.position(), Some(&mut check)).await.map_err(unreplayed)?;
+    let differing: Vec<String> = now.differing(live).into_iter().map(str::to_owned).collect();
+    let altered = check.finish(log).await?;
+    let as_applied = snapshot.as_ref().map_or(Some(true), is_as_applied);
     Ok(Replay {
-        equal: altered.is_none()
-            && live_digest.is_none_or(|live| live == digest)
-            && snapshot.as_ref().is_none_or(is_as_served),
+        equal: if altered.is_none() && differing.is_empty() { as_applied } else { Some(false) },
         position,
         digest,
-        live_digest,
-        events: rebuilt.position(),
+        projections,
+        live_position: live.position(),
+        live_digest: (position == live.position()).then(|| live.digest()),
+        differing,
+        events: position,
         root,
         altered,
         snapshot,
@@ -197,7 +204,7 @@ pub(super) async fn compare(call: Call) -> Result<Replay, Failure> {
 fn snapshot_of(
     state: &State,
     named: &Reference,
-    served: &Served,
+    known: &Manifests,
 ) -> Result<ReplayedSnapshot, Failure> {
     let node = reference::node(state, named).ok_or_else(not_found)?.id;
     let compiled = compile(state, node).map_err(|error| {
@@ -209,14 +216,21 @@ fn snapshot_of(
         version: manifest.version,
         issued_at: manifest.issued_at,
         digest: Digest::of(&codec::encode(&manifest)),
-        served_digest: served.get(node, manifest.version),
+        served_digest: known.served.get(node, manifest.version),
+        applied_digest: known.applied.get(node, manifest.version),
         sections: manifest.sections,
     })
 }
 
-/// As far as this server knows what the node was served.
-fn is_as_served(snapshot: &ReplayedSnapshot) -> bool {
-    snapshot.served_digest.is_none_or(|served| served == snapshot.digest)
+/// Whether it is what the node got and what it said that it acts on; `None` when this replica knows
+/// neither.
+fn is_as_applied(snapshot: &ReplayedSnapshot) -> Option<bool> {
+    let known = [snapshot.served_digest, snapshot.applied_digest];
+    known
+        .into_iter()
+        .flatten()
+        .map(|digest| digest == snapshot.digest)
+        .reduce(|one, other| one && other)
 }
 
 pub(super) fn unreplayed(error: ReplayError) -> Failure {
@@ -239,17 +253,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_snapshot_that_was_served_otherwise_is_noticed() {
+    fn a_snapshot_that_is_another_or_compared_with_none_is_noticed() {
         let [rebuilt, other] = [b"rebuilt", b"another"].map(|manifest| Digest::of(manifest));
-        let snapshot = |served_digest| ReplayedSnapshot {
+        let snapshot = |served_digest, applied_digest| ReplayedSnapshot {
             node: NodeId::from_u128(1),
             version: 7,
             issued_at: Timestamp::default(),
             digest: rebuilt,
             served_digest,
+            applied_digest,
             sections: BTreeMap::new(),
         };
-        assert!(is_as_served(&snapshot(None)) && is_as_served(&snapshot(Some(rebuilt))));
-        assert!(!is_as_served(&snapshot(Some(other))));
+        let compared = |served, applied| is_as_applied(&snapshot(served, applied));
+        assert_eq!(compared(None, None), None);
+        assert_eq!(compared(Some(rebuilt), None), Some(true));
+        assert_eq!(compared(None, Some(rebuilt)), Some(true));
+        assert_eq!(compared(Some(rebuilt), Some(other)), Some(false));
+        assert_eq!(compared(Some(other), None), Some(false));
     }
 }

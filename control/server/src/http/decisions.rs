@@ -95,7 +95,9 @@ async fn past(call: &Call) -> Result<(OrganizationId, Arc<State>), Failure> {
         return Err(problem.field("as_of").into());
     }
     let _replay = call.app.replays.enter()?;
-    let state = replay(call.app.log.as_ref(), position, None).await.map_err(unreplayed)?;
+    let state = replay(State::default(), call.app.log.as_ref(), position, None)
+        .await
+        .map_err(unreplayed)?;
     Ok((organization, Arc::new(state)))
 }
 

@@ -30,7 +30,8 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         }
     })?;
     let manifest = &compiled.manifest;
-    call.app.served.remember(node.id, manifest.version, Digest::of(&codec::encode(manifest)));
+    let digest = Digest::of(&codec::encode(manifest));
+    call.app.manifests.served.remember(node.id, manifest.version, digest);
     let sections = compiled
         .sections
         .into_iter()

@@ -18,6 +18,7 @@ pub(crate) async fn lives(world: &World, api: &Api, host: &Host, beat: u32, drai
     let body = NodeBody::Heartbeat(Heartbeat {
         agent_version: "1.2.3".to_owned(),
         snapshot_version: 3,
+        snapshot_digest: None,
         capabilities: BTreeSet::new(),
         open_sessions: beat,
         draining,

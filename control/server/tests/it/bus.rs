@@ -20,14 +20,15 @@ use crate::{
     world::{Api, World, tenant},
 };
 
-fn heartbeat() -> NodeBody {
-    NodeBody::Heartbeat(Heartbeat {
+pub(crate) fn heartbeat() -> Heartbeat {
+    Heartbeat {
         agent_version: "1.2.3".to_owned(),
         snapshot_version: 3,
+        snapshot_digest: None,
         capabilities: BTreeSet::from([Capability::AcceptClientIngress]),
         open_sessions: 2,
         draining: false,
-    })
+    }
 }
 
 pub(crate) fn message(world: &World, host: &Host, sequence: u64, body: NodeBody) -> NodeMessage {
@@ -72,7 +73,7 @@ async fn heartbeats_show_a_node_live_and_changed_capabilities_are_history() {
     let acme = tenant(&world, &root, "acme").await;
     let host = node::enroll(&world, &acme.join_secret, "edge").await;
     let anonymous = world.anonymous();
-    let first = message(&world, &host, 1, heartbeat());
+    let first = message(&world, &host, 1, NodeBody::Heartbeat(heartbeat()));
     say(&world, &host, &first, &host.key).await;
     reaches(&anonymous, "rap_control_bus_messages_total{outcome=\"accepted\"}", 1).await;
     let path = format!("/nodes/edge?min_position={}", world.head().await);
@@ -87,20 +88,23 @@ async fn heartbeats_show_a_node_live_and_changed_capabilities_are_history() {
     // counted and believed by nobody.
     let head = world.head().await;
     say(&world, &host, &first, &host.key).await;
-    let forged = message(&world, &host, 2, heartbeat());
+    let forged = message(&world, &host, 2, NodeBody::Heartbeat(heartbeat()));
     say(&world, &host, &forged, &node::fresh_key()).await;
     let old = NodeMessage {
         issued_at: Timestamp::from_unix_millis(1),
         expires_at: Timestamp::from_unix_millis(2),
-        ..message(&world, &host, 3, heartbeat())
+        ..message(&world, &host, 3, NodeBody::Heartbeat(heartbeat()))
     };
     say(&world, &host, &old, &host.key).await;
     let misplaced = NodeMessage {
         sender: rap_proto::NodeId::from_u128(9),
-        ..message(&world, &host, 4, heartbeat())
+        ..message(&world, &host, 4, NodeBody::Heartbeat(heartbeat()))
     };
     say(&world, &host, &misplaced, &host.key).await;
-    let promoted = NodeMessage { authority_epoch: 2, ..message(&world, &host, 5, heartbeat()) };
+    let promoted = NodeMessage {
+        authority_epoch: 2,
+        ..message(&world, &host, 5, NodeBody::Heartbeat(heartbeat()))
+    };
     say(&world, &host, &promoted, &host.key).await;
     for word in ["replayed", "not_signed", "not_fresh", "wrong_subject", "later_epoch"] {
         let name = format!("rap_control_bus_messages_total{{outcome=\"{word}\"}}");

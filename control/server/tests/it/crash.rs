@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rap_bus::{nats_authority::Revocations, private::PrivateNats};
@@ -36,6 +36,7 @@ use tokio::{
 
 use crate::{
     relay::url,
+    replicas::MOST,
     world::{Api, PASSWORD, With, fresh_key},
 };
 
@@ -343,6 +344,39 @@ async fn a_leader_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on()
         .collect();
     assert!(granted.is_sorted() && granted.len() == 2, "{granted:?}");
     first.kill().await;
+    second.kill().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_leaders_duties_are_done_by_the_program_beside_it_within_its_lease() {
+    let place = Place::start(Durability::Fast).await;
+    let mut first = place.program("one", free_port()).await;
+    let root = first.set_up().await;
+    copy(&place.state_dir("one"), &place.state_dir("two"));
+    let mut second = place.program("two", free_port()).await;
+    first.leads(true).await;
+    let beside = second.api().with_token(root.token.as_ref().unwrap());
+    let person = json!({"name": "somebody", "password": PASSWORD});
+    assert_eq!(beside.post("/users", person.clone()).await.status, 201);
+    assert_eq!(second.api().post("/logins", person).await.status, 201);
+
+    first.signal(Signal::KILL);
+    let killed = Instant::now();
+    // To log out whoever is disabled is a duty of the leader's.
+    let revision = beside.get("/users/somebody").await.revision();
+    let (disable, reason) = ("/users/somebody/disable", Some(json!({"reason": ""})));
+    let disabled = beside.change(Method::POST, disable, reason, revision).await;
+    assert!(disabled.status.is_success(), "{}", disabled.text);
+    second.leads(true).await;
+    assert!(killed.elapsed() <= MOST, "{:?}", killed.elapsed());
+    let done = async {
+        let closed = |event: &Envelope| event.event_type == "login.closed";
+        while !read_all(&place.database()).await.iter().any(closed) {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    timeout(PATIENCE, done).await.expect("the duties are done, not only held");
+    assert!(!first.child.wait().await.unwrap().success());
     second.kill().await;
 }
 

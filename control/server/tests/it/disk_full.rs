@@ -38,9 +38,8 @@ async fn a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room() {
     let disk = match SmallDisk::mount(folder.path()) {
         Ok(disk) => disk,
         Err(reason) => {
-            let name = "a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room";
-            eprintln!("skipped: {name}: {reason}");
-            return;
+            let test = "a_full_disk_refuses_commands_clearly_and_ends_when_there_is_room";
+            return rap_skips::skip(test, &reason.to_string());
         }
     };
     let mut postgres = PrivatePostgres::start(disk.path(), Durability::Safe).await.unwrap();

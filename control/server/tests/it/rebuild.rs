@@ -95,7 +95,11 @@ async fn a_living_state_that_is_wrong_is_found_named_and_healed_and_stays_so() {
     let world = World::start_over(dir, log).await;
     let root = world.anonymous().with_token(root.token.as_ref().unwrap());
     assert_eq!(root.get("/organizations/misshape").await.status, 200, "it is served");
-    assert_eq!(root.get("/audit/replay").await.json["equal"], false);
+    for asked in ["/audit/replay", "/audit/replay?as_of=1"] {
+        let replay = root.get(asked).await.json;
+        assert_eq!(replay["equal"], false, "{asked}");
+        assert_eq!(replay["differing"], json!(["organizations"]), "{asked}");
+    }
     let asked = ask(&root).await;
     assert_eq!(asked.status, 202, "{}", asked.text);
     let over = over(&root).await;

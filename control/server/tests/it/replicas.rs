@@ -252,7 +252,7 @@ async fn a_replica_that_hears_nothing_of_its_database_says_so_and_shows_nothing_
 }
 
 /// How long the duties may stand still: the lease's time and a second.
-const MOST: Duration = Duration::from_millis(LEADERSHIP_TTL_MS as u64 + 1_000);
+pub(crate) const MOST: Duration = Duration::from_millis(LEADERSHIP_TTL_MS as u64 + 1_000);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_the_leader_is_lost_its_duties_move_within_its_time_and_a_second() {

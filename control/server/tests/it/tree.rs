@@ -10,7 +10,9 @@ use rap_events::{
     memory::MemoryLog,
 };
 use rap_proto::{
-    Digest, codec,
+    Digest,
+    bus::{Heartbeat, NodeBody},
+    codec,
     key::LocalKey,
     observation::LogRefusal,
     signed::{self, Trusted},
@@ -24,8 +26,10 @@ use rap_tlog::{
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::{
+    bus::{heartbeat, message, say},
     node::{Host, call, enroll},
     world::{Api, With, World, fresh_key, tenant},
 };
@@ -144,6 +148,7 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     let path = format!("/audit/replay?as_of={then}&min_position={then}&node=edge-1");
     let first = root.get(&path).await.json;
     assert_eq!(first["snapshot"]["servedDigest"], json!(null), "it asked for none yet");
+    assert_eq!(first["equal"], json!(null), "there was nothing to compare it with");
     let served = fetch(&world, &edge).await;
     let first = root.get(&path).await.json;
     assert_eq!(first["snapshot"]["servedDigest"], json!(served));
@@ -161,15 +166,54 @@ async fn a_replay_of_an_earlier_moment_gives_that_moments_snapshot() {
     let suspended = root.change(Method::POST, &path_of, Some(suspend), revision).await;
     assert_eq!(suspended.status, 200, "{}", suspended.text);
     let again = root.get(&path).await.json;
-    let stays =
-        |of: &serde_json::Value| (of["digest"].clone(), of["root"].clone(), of["snapshot"].clone());
+    let stays = |of: &serde_json::Value| {
+        ["digest", "projections", "root", "snapshot"].map(|name| of[name].clone())
+    };
     assert_eq!(stays(&again), stays(&first), "what was known then does not change");
+    assert_eq!((&again["equal"], &again["events"]), (&json!(true), &json!(then)));
+    assert!(again["livePosition"].as_u64().unwrap() > then, "it was folded on and compared");
     assert_eq!(again["liveDigest"], serde_json::Value::Null);
     let now = root.get("/audit/replay?node=edge-1").await.json;
     assert_ne!(now["snapshot"]["digest"], first["snapshot"]["digest"]);
     assert_eq!(now["digest"], now["liveDigest"]);
     let future = root.get("/audit/replay?as_of=100000").await;
     assert_eq!(future.problem(), "validation_failed");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_another_process_served_is_compared_with_the_nodes_own_word() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let edge = enroll(&world, &acme.join_secret, "edge-1").await;
+    let right = fetch(&world, &edge).await;
+    let (dir, log) = world.stop().await;
+
+    let world = World::start_over(dir, log).await;
+    let root = world.anonymous().with_token(root.token.as_ref().unwrap());
+    let replay = async || root.get("/audit/replay?node=edge-1").await.json;
+    let unknown = replay().await;
+    assert_eq!(unknown["equal"], json!(null));
+    let version = unknown["snapshot"]["version"].as_u64().unwrap();
+    let says = async |sequence: u64, digest: Digest| {
+        let body = NodeBody::Heartbeat(Heartbeat {
+            snapshot_version: version,
+            snapshot_digest: Some(digest),
+            ..heartbeat()
+        });
+        say(&world, &edge, &message(&world, &edge, sequence, body), &edge.key).await;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let replay = replay().await;
+            if replay["snapshot"]["appliedDigest"] == json!(digest) {
+                return replay["equal"].clone();
+            }
+            assert!(Instant::now() < deadline, "the heartbeat was not heard: {replay}");
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(says(1, Digest::of(b"another")).await, json!(false));
+    assert_eq!(says(2, right).await, json!(true));
 }
 
 /// Lets the node fetch its snapshot, and returns what it is known by.

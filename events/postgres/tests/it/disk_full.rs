@@ -51,8 +51,8 @@ async fn a_full_disk_loses_nothing_and_ends_when_there_is_room() {
     let disk = match SmallDisk::mount(folder.path()) {
         Ok(disk) => disk,
         Err(reason) => {
-            eprintln!("skipped: a_full_disk_loses_nothing_and_ends_when_there_is_room: {reason}");
-            return;
+            let test = "a_full_disk_loses_nothing_and_ends_when_there_is_room";
+            return rap_skips::skip(test, &reason.to_string());
         }
     };
     let mut postgres = PrivatePostgres::start(disk.path(), Durability::Safe).await.unwrap();

@@ -8,7 +8,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use rap_e2e::{Fabric, PAGE, Person, Process, Space};
+use rap_e2e::{Fabric, PAGE, Person, Process, Space, until};
+use serde_json::Value;
 
 use super::{ssh, step};
 
@@ -40,6 +41,19 @@ async fn everyday_programs_work_through_the_fabric() {
     assert_eq!(ended["actor"]["kind"], "node", "{ended}");
     let replay = fabric.owner.rap(&["audit", "replay", "-o", "json"]).await.json();
     assert_eq!(replay["equal"], true, "{replay}");
+    step("each node's snapshot is the one that the log gives, by the node's own word");
+    for node in [Space::Entry, Space::Egress].map(Space::name) {
+        let replay = until("the node has said what it applied", PATIENCE, async || {
+            let words = ["audit", "replay", "--node", node, "-o", "json"];
+            let replay: Value =
+                serde_json::from_str(&fabric.owner.rap(&words).await.stdout).unwrap();
+            replay["snapshot"]["appliedDigest"].is_string().then_some(replay)
+        });
+        let replay = replay.await;
+        assert_eq!(replay["equal"], true, "{replay}");
+    }
+    step("the log is audited by programs that are not ours");
+    super::proof::a_real_log_is_audited(&fabric).await;
 }
 
 /// The file that `rap ssh-config` makes, with whom to log in as.

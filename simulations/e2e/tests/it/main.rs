@@ -25,6 +25,7 @@ mod worker;
 use std::time::Duration;
 
 use rap_e2e::{Fabric, Person, Talk};
+use rap_skips::skip;
 
 /// The fabric for the test of this name, or `None` when the test is done or cannot be done here.
 async fn fabric(test: &str) -> Option<Fabric> {
@@ -38,11 +39,6 @@ async fn fabric(test: &str) -> Option<Fabric> {
             None
         }
     }
-}
-
-/// Says which test was left out and why.
-fn skip(test: &str, reason: &str) {
-    println!("SKIPPED {test}: {reason}");
 }
 
 /// Says how far a test is.

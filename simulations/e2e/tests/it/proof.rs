@@ -1,17 +1,21 @@
-//! An exported log of 100,000 events, audited by `rap` and by programs that are not ours:
-//! `aics-tlog`, which reads C2SP transparency logs, and `openssl`.
+//! Logs audited by `rap` and by programs that are not ours: `aics-tlog`, which reads C2SP transparency
+//! logs, and `openssl`. One has 100,000 events and is written here; one is what a control over
+//! PostgreSQL exported and archived.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use rap_e2e::programs;
+use rap_e2e::{Fabric, programs};
 use rap_events::{
     Append, Log, MemoryLog, StreamId,
+    export::next_width,
     log::{NewEvent, StreamWrite},
     tree::{Tree as _, read_tile},
 };
@@ -107,11 +111,19 @@ async fn head(log: &MemoryLog, size: u64) -> TreeHead {
     TreeHead { cluster: CLUSTER, size, root: frontier.root(), said_epoch: Some(1) }
 }
 
+/// The keys that a folder has: of P-256 and of Ed25519.
+fn keys_of(folder: &Path) -> [VerifierKey; 2] {
+    let keys = fs::read_to_string(folder.join("keys")).unwrap();
+    let keys: Vec<VerifierKey> = keys.lines().map(|line| line.parse().unwrap()).collect();
+    keys.try_into().unwrap()
+}
+
 /// `rap audit verify`: what it printed, and whether it was content.
 fn verify(folder: &Path, known: Option<&Path>) -> (bool, String) {
     let mut command = Command::new(programs().join("rap"));
     command.args(["audit", "verify", "-o", "json"]).arg(folder).env("RAP_HOME", folder);
-    command.args(keys().iter().flat_map(|key| ["--key".to_owned(), key.to_string()]));
+    let keys = keys_of(folder);
+    command.args(keys.iter().flat_map(|key| ["--key".to_owned(), key.to_string()]));
     if let Some(known) = known {
         command.arg("--known").arg(known);
     }
@@ -120,29 +132,73 @@ fn verify(folder: &Path, known: Option<&Path>) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// The other verifier, told the Ed25519 key only; `None` where it was not installed.
-fn other(words: &[&str]) -> Option<bool> {
-    let program = env::var_os(VERIFIER)?;
-    let [_, key] = keys();
-    let mut command = Command::new(program);
-    let output = command.args(words).args(["--log-key", &key.to_string()]).output().unwrap();
-    println!("  {}", String::from_utf8_lossy(&output.stdout).trim());
-    Some(output.status.success())
+/// The verifier that is not ours.
+struct Other(OsString);
+
+impl Other {
+    /// `None` where it was not installed, which is said then.
+    fn find(test: &str) -> Option<Self> {
+        let found = env::var_os(VERIFIER).map(Self);
+        if found.is_none() {
+            crate::skip(test, "aics-tlog is not installed; cargo xtask test does it");
+        }
+        found
+    }
+
+    /// Whether it is content with a folder, of which it is told the Ed25519 key only.
+    fn accepts(&self, command: &str, folder: &Path, words: &[&str]) -> bool {
+        let [_, key] = keys_of(folder);
+        let mut program = Command::new(&self.0);
+        program.arg(command).arg("--tiles").arg(folder).args(words);
+        let output = program.args(["--log-key", &key.to_string()]).output().unwrap();
+        println!("  {}", String::from_utf8_lossy(&output.stdout).trim());
+        output.status.success()
+    }
+
+    fn accepts_head(&self, folder: &Path) -> bool {
+        self.accepts("verify-checkpoint", folder, &[])
+    }
+
+    /// Whether the folder's log grew out of the one with this head.
+    fn accepts_growth(&self, folder: &Path, earlier: &Path) -> bool {
+        self.accepts("verify-consistency", folder, &["--old-checkpoint", text(earlier)])
+    }
+
+    /// Whether the tree has, at `position`, the entry that the folder has at `entry`.
+    fn accepts_entry(&self, folder: &Path, position: u64, entry: u64) -> bool {
+        let (path, at) = bundle_of(folder, entry);
+        let leaf = folder.with_extension("leaf");
+        fs::write(&leaf, bundle_from_bytes(&fs::read(path).unwrap()).unwrap()[at]).unwrap();
+        let index = (position - 1).to_string();
+        let words = ["--index", &index, "--leaf", text(&leaf)];
+        self.accepts("verify-inclusion", folder, &words)
+    }
 }
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// The first full bundle of entries that holds `position`, changed.
-fn change_entries(folder: &Path, position: u64, change: impl FnOnce(&mut Vec<Vec<u8>>, usize)) {
+/// How many events a folder has by its checkpoint.
+fn size_of(folder: &Path) -> u64 {
+    let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
+    note.lines().nth(1).unwrap().parse().unwrap()
+}
+
+/// The bundle of entries that holds `position`, and its place therein.
+fn bundle_of(folder: &Path, position: u64) -> (PathBuf, usize) {
     let index = (position - 1) / u64::from(WIDTH);
-    let tile = TileId { content: Content::Entries, index, width: WIDTH };
-    let path = folder.join(tile.path());
+    let width = next_width(index * u64::from(WIDTH), size_of(folder));
+    let tile = TileId { content: Content::Entries, index, width };
+    (folder.join(tile.path()), usize::try_from((position - 1) % u64::from(WIDTH)).unwrap())
+}
+
+fn change_entries(folder: &Path, position: u64, change: impl FnOnce(&mut Vec<Vec<u8>>, usize)) {
+    let (path, at) = bundle_of(folder, position);
     let bytes = fs::read(&path).unwrap();
     let mut entries: Vec<Vec<u8>> =
         bundle_from_bytes(&bytes).unwrap().into_iter().map(<[u8]>::to_vec).collect();
-    change(&mut entries, usize::try_from((position - 1) % u64::from(WIDTH)).unwrap());
+    change(&mut entries, at);
     fs::write(path, bundle_to_bytes(entries.iter().map(Vec::as_slice)).unwrap()).unwrap();
 }
 
@@ -158,24 +214,57 @@ async fn an_exported_log_is_audited_by_programs_that_are_not_ours() {
     assert!(intact && said.contains("\"size\": 100000"), "{said}");
     check_with_openssl(&folder);
 
-    let tiles = ["--tiles", text(&folder)];
-    let Some(checkpoint) = other(&["verify-checkpoint", tiles[0], tiles[1]]) else {
-        return crate::skip("aics-tlog", "run by cargo xtask test, which installs it");
-    };
-    assert!(checkpoint);
-    let grew = ["verify-consistency", tiles[0], tiles[1], "--old-checkpoint", text(&earlier)];
-    assert_eq!(other(&grew), Some(true));
-    for index in ["0", "65536", "99999"] {
-        let leaf = home.path().join(format!("leaf-{index}"));
-        let event = &log.read(index.parse().unwrap(), 1).await.unwrap()[0];
-        fs::write(&leaf, rap_events::entry::encode(event)).unwrap();
-        let included = ["verify-inclusion", tiles[0], tiles[1], "--index", index, "--leaf"];
-        assert_eq!(other(&[&included[..], &[text(&leaf)]].concat()), Some(true), "{index}");
+    let test = "proof::an_exported_log_is_audited_by_programs_that_are_not_ours";
+    let Some(other) = Other::find(test) else { return };
+    assert!(other.accepts_head(&folder));
+    assert!(other.accepts_growth(&folder, &earlier));
+    for position in [1, 65_537, SIZE] {
+        assert!(other.accepts_entry(&folder, position, position), "{position}");
     }
-    // It can say no.
-    let wrong = home.path().join("leaf-0");
-    let included = ["verify-inclusion", tiles[0], tiles[1], "--index", "1", "--leaf"];
-    assert_eq!(other(&[&included[..], &[text(&wrong)]].concat()), Some(false));
+    assert!(!other.accepts_entry(&folder, 2, 1), "it can say no");
+}
+
+/// What a control over PostgreSQL wrote away, as an auditor and as an operator have it.
+pub(crate) async fn a_real_log_is_audited(fabric: &Fabric) {
+    let [export, archive] = ["export", "archive"].map(|name| fabric.scratch().join(name));
+    fabric.owner.rap(&["audit", "export", text(&export)]).await.ok();
+    let size = size_of(&export);
+    println!("  of {size} events");
+    fabric.archive(size, &archive).await.ok();
+    assert_eq!(size_of(&archive), size - 1);
+    let (intact, said) = verify(&export, Some(&archive));
+    assert!(intact, "{said}");
+    let other = Other::find("proof::a_real_log_is_audited");
+    let grew = |other: &Other| other.accepts_growth(&export, &archive.join("checkpoint"));
+    assert!(other.as_ref().is_none_or(grew));
+    for folder in [&export, &archive] {
+        audit_and_damage(folder, other.as_ref());
+    }
+}
+
+fn audit_and_damage(folder: &Path, other: Option<&Other>) {
+    let size = size_of(folder);
+    let (intact, said) = verify(folder, None);
+    assert!(intact && said.contains(&format!("\"size\": {size}")), "{said}");
+    check_with_openssl(folder);
+    if let Some(other) = other {
+        assert!(other.accepts_head(folder));
+        for position in [1, size / 2, size] {
+            assert!(other.accepts_entry(folder, position, position), "{position} of {size}");
+        }
+    }
+    let position = size / 2;
+    change_entries(folder, position, |entries, at| *entries[at].last_mut().unwrap() ^= 1);
+    let (intact, said) = verify(folder, None);
+    assert!(!intact && said.contains(&format!("position {position}")), "{said}");
+    assert!(other.is_none_or(|other| !other.accepts_entry(folder, position, position)));
+    let checkpoint = folder.join("checkpoint");
+    let note = fs::read_to_string(&checkpoint).unwrap();
+    let (origin, rest) = note.split_once('\n').unwrap();
+    let shorter = rest.replacen(&size.to_string(), &(size - 1).to_string(), 1);
+    fs::write(&checkpoint, format!("{origin}\n{shorter}")).unwrap();
+    assert!(!verify(folder, None).0);
+    assert!(other.is_none_or(|other| !other.accepts_head(folder)));
 }
 
 /// The P-256 line of the checkpoint, over the text above the empty line.
@@ -211,10 +300,18 @@ async fn every_way_to_change_an_exported_log_is_found_and_named_by_position() {
         let (intact, said) = verify(folder, known);
         assert!(!intact && said.contains(position), "{position} is not in: {said}");
     };
+    let test = "proof::every_way_to_change_an_exported_log_is_found_and_named_by_position";
+    let other = Other::find(test);
+    let misses = |folder: &Path, position: u64| {
+        assert!(
+            other.as_ref().is_none_or(|other| !other.accepts_entry(folder, position, position))
+        );
+    };
 
     let flipped = fresh("flipped", SIZE).await;
     change_entries(&flipped, 70_001, |entries, at| *entries[at].last_mut().unwrap() ^= 1);
     found(&flipped, None, "position 70001");
+    misses(&flipped, 70_001);
 
     let removed = fresh("removed", SIZE).await;
     change_entries(&removed, 4_242, |entries, at| {
@@ -222,16 +319,20 @@ async fn every_way_to_change_an_exported_log_is_found_and_named_by_position() {
         entries.push(Vec::new());
     });
     found(&removed, None, "position 4242");
+    misses(&removed, 4_242);
 
     let reordered = fresh("reordered", SIZE).await;
     change_entries(&reordered, 50_001, |entries, at| entries.swap(at, at + 1));
     found(&reordered, None, "position 50001");
+    misses(&reordered, 50_001);
+    misses(&reordered, 50_002);
 
     let payloads = fresh("payload", SIZE).await;
     let path = payloads.join("payloads/003");
     let mut bytes = fs::read(&path).unwrap();
     bytes[2] ^= 1;
     fs::write(path, bytes).unwrap();
+    // Only we know what an entry says of its payload.
     found(&payloads, None, "position 769");
 
     // A shorter log with a head of its own is intact, but not the one that was known.
@@ -239,10 +340,16 @@ async fn every_way_to_change_an_exported_log_is_found_and_named_by_position() {
     let truncated = fresh("truncated", 90_000).await;
     assert!(verify(&truncated, None).0);
     found(&truncated, Some(&whole), "position 90001");
+    let grew_out_of_whole = |folder: &Path| {
+        let head = whole.join("checkpoint");
+        other.as_ref().is_some_and(|other| other.accepts_growth(folder, &head))
+    };
+    assert!(!grew_out_of_whole(&truncated));
 
-    let other = crate::proof::log(Some(60_000)).await;
+    let another = crate::proof::log(Some(60_000)).await;
     let forked = home.path().join("forked");
-    export(&other, SIZE, &forked).await;
+    export(&another, SIZE, &forked).await;
     assert!(verify(&forked, None).0, "it is a log of its own");
     found(&forked, Some(&whole), "position 60000");
+    assert!(!grew_out_of_whole(&forked));
 }

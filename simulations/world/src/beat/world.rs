@@ -2,10 +2,12 @@
 
 use std::{mem, time::Duration};
 
+use rap_agent_core::beat::BeatRefusal;
 use rap_proto::{Authority, Signer as _};
 
 use crate::kit::{
     self, Chance, Phases, Stage,
+    coverage::FAULTS,
     election::elect,
     keys::{self, REPLICAS},
     network::{Network, Party},
@@ -14,7 +16,7 @@ use crate::kit::{
 use super::{
     Options,
     checkers::{Checkers, LIVENESS},
-    coverage::word,
+    coverage::{FAULT_KINDS, NODES, PASSAGES, REFUSED, word},
     database::Database,
     faults::{FaultMix, Jumps, Outage},
     message::{Call, Down, Entry, Op, Out, Reply, Turn},
@@ -86,7 +88,10 @@ impl World {
         let database = Database::new(mix.unsynced, &mut chance);
         let checkers = Checkers::new(nodes, mix.jumps == Jumps::Nobody);
         Self {
-            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
+            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS)
+                .declare(FAULTS, FAULT_KINDS)
+                .declare(NODES, PASSAGES)
+                .declare(REFUSED, BeatRefusal::ALL.map(|reason| format!("{reason:?}"))),
             network: Network::default(),
             nodes: (0..nodes).map(|index| SimNode::new(index, seed)).collect(),
             replicas: (0..REPLICAS).map(|index| SimReplica::new(index, seed)).collect(),

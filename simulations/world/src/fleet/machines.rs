@@ -6,7 +6,7 @@ use rap_mesh_core::peers::{Effect, Input, Said};
 use rap_proto::{Moment, Timestamp};
 
 use super::{
-    EFFECTS, RECOVERY,
+    EFFECTS, REACHED, RECOVERY,
     directory::named,
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Welcome},
@@ -97,7 +97,7 @@ impl World {
             }
             Effect::Recovering(step) => {
                 let step = step.map(rap_mesh_core::peers::Step::as_str);
-                self.stage.coverage.count(RECOVERY, step.unwrap_or("reached"));
+                self.stage.coverage.count(RECOVERY, step.unwrap_or(REACHED));
                 let shown = step.unwrap_or("over");
                 self.stage.note(format_args!("node {index}: recovery {shown}"));
                 self.stage.checkers.recovering(index, step);

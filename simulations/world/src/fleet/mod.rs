@@ -34,10 +34,25 @@ pub use mutation::Mutation;
 
 /// How many nodes a run has when nobody says otherwise.
 pub const NODES: usize = 10;
+/// What goes wrong.
+pub const FAULT_KINDS: [&str; 8] = [
+    "crash",
+    "regional outage",
+    "one-way loss",
+    "flapping link",
+    "withdrawal",
+    "a relay that swallows",
+    "a full relay",
+    "gone for good",
+];
 /// The heading under which is counted what machines wanted to be done.
 pub const EFFECTS: &str = "effects";
+pub const EFFECT_KINDS: [&str; 7] =
+    ["heartbeat", "probe", "probe through", "release", "refresh", "discover", "persist"];
 /// The heading of the steps of recoveries, and of their ends.
 pub const RECOVERY: &str = "recovery";
+/// The end of a recovery.
+pub const REACHED: &str = "reached";
 /// The heading under which is counted what the organization was shown.
 pub const VIEWS: &str = "views";
 

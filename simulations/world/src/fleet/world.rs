@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use rap_mesh_core::peers::Input;
-use rap_proto::NodeRole;
+use rap_mesh_core::peers::{Input, Step};
+use rap_proto::{NodeRole, api::Availability};
 
-use crate::kit::{self, Chance, Phases, Stage};
+use crate::kit::{self, Chance, Phases, Stage, coverage};
 
 use super::{
-    Options,
+    EFFECT_KINDS, EFFECTS, FAULT_KINDS, Options, REACHED, RECOVERY, VIEWS,
     checkers::Checkers,
     choice::{CHOOSE_EVERY, REPORT_EVERY},
     directory::{cast, first_of, told},
@@ -122,7 +122,12 @@ impl World {
         let most_events = MAX_EVENTS * cast.len() as u64;
         let node = |(index, role)| SimNode::new(index, role, mutation);
         Self {
-            stage: Stage::new(mutation, chance, mix, checkers, most_events),
+            stage: Stage::new(mutation, chance, mix, checkers, most_events)
+                .declare(coverage::FAULTS, FAULT_KINDS)
+                .declare(EFFECTS, EFFECT_KINDS)
+                .declare(RECOVERY, Step::ALL.map(Step::as_str))
+                .declare(RECOVERY, [REACHED])
+                .declare(VIEWS, Availability::ALL.iter().map(|view| view.as_str())),
             network,
             nodes: cast.into_iter().enumerate().map(node).collect(),
             told,

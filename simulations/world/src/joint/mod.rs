@@ -34,6 +34,27 @@ use crate::{
     mutation::Mutation,
 };
 
+/// What goes wrong.
+pub const FAULT_KINDS: [&str; 17] = [
+    "partition",
+    "one-way partition",
+    "congestion",
+    "duplicate",
+    "lost answer of the primary",
+    "node crash",
+    "torn write",
+    "replica crash",
+    "node pause",
+    "replica pause",
+    "primary clock forward",
+    "primary clock back",
+    "replica clock forward",
+    "failover",
+    "unsynced failover",
+    "a minority reaches the primary",
+    "log refused",
+];
+
 pub type Options = kit::Options<Mutation>;
 
 /// Runs the scenario once.

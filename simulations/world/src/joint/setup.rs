@@ -21,6 +21,7 @@ use crate::{
     kit::{
         Chance, Stage,
         clock::{DriftClock, START},
+        coverage::FAULTS,
         network::Network,
         process::Process,
     },
@@ -29,7 +30,7 @@ use crate::{
 };
 
 use super::{
-    Options,
+    FAULT_KINDS, Options,
     faults::{Aim, FaultMix},
     host::{Host, Replica},
     loss::Losses,
@@ -102,7 +103,9 @@ impl World {
             losses: Losses::default(),
             revoked: BTreeMap::new(),
             grants: 0,
-            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
+            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS)
+                .declare(FAULTS, FAULT_KINDS)
+                .declare("grantors", lease::coverage::GRANTS),
         }
     }
 

@@ -1,4 +1,5 @@
-//! How much of what can happen did happen, over one seed or many.
+//! How much of what can happen did happen, over one seed or many. What was declared and never happened
+//! is shown with a zero.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
@@ -14,6 +15,15 @@ impl Coverage {
         self.count(FAULTS, kind);
     }
 
+    /// Names what can happen under a heading.
+    pub fn declare<T: Into<Cow<'static, str>>>(
+        &mut self,
+        heading: &'static str,
+        all: impl IntoIterator<Item = T>,
+    ) {
+        all.into_iter().for_each(|what| self.count_many(heading, what, 0));
+    }
+
     pub fn count(&mut self, heading: &'static str, what: impl Into<Cow<'static, str>>) {
         self.count_many(heading, what, 1);
     }
@@ -24,10 +34,7 @@ impl Coverage {
         what: impl Into<Cow<'static, str>>,
         times: u64,
     ) {
-        // What never happened has no line, so that nobody takes it for something that did.
-        if times > 0 {
-            *self.0.entry(heading).or_default().entry(what.into()).or_default() += times;
-        }
+        *self.0.entry(heading).or_default().entry(what.into()).or_default() += times;
     }
 
     /// How often it happened.
@@ -81,9 +88,9 @@ mod tests {
 
     fn two_crashes() -> Coverage {
         let mut coverage = Coverage::default();
+        coverage.declare(FAULTS, ["crash", "pause"]);
         coverage.fault("crash");
         coverage.count("nodes", format!("{} to {}", "up", "down"));
-        coverage.count_many("nodes", "never", 0);
         let mut sum = coverage.clone();
         sum.add(&coverage);
         sum
@@ -93,7 +100,7 @@ mod tests {
     fn what_happened_in_two_runs_is_added_up() {
         let sum = two_crashes();
         assert_eq!(sum.of("faults", "crash"), 2);
-        assert_eq!(sum.to_string(), "faults: crash 2\nnodes: up to down 2");
+        assert_eq!(sum.to_string(), "faults: crash 2, pause 0\nnodes: up to down 2");
         sum.expect_many("nodes", "up to down", 2);
     }
 

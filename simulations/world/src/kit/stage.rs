@@ -1,6 +1,6 @@
 //! What every world stands on: its time, its chance, its faults, and what it noted.
 
-use std::{fmt::Arguments, time::Duration};
+use std::{borrow::Cow, fmt::Arguments, time::Duration};
 
 use rap_proto::Moment;
 
@@ -45,6 +45,16 @@ impl<W: World> Stage<W> {
             events: 0,
             most_events,
         }
+    }
+
+    /// Names what can happen under a heading of the coverage.
+    pub fn declare<T: Into<Cow<'static, str>>>(
+        mut self,
+        heading: &'static str,
+        all: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.coverage.declare(heading, all);
+        self
     }
 
     pub fn now(&self) -> Moment {

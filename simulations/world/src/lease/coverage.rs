@@ -12,3 +12,41 @@ pub const TOTALS: &str = "totals";
 pub const GRANTED: &str = "granted";
 /// What the resource took from holders.
 pub const SERVED: &str = "served";
+
+/// What goes wrong. What people change is counted with it.
+pub const FAULT_KINDS: [&str; 24] = [
+    "partition",
+    "one-way partition",
+    "congestion",
+    "node crash",
+    "torn write",
+    "replica crash",
+    "process pause",
+    "agent pause",
+    "packet loop pause",
+    "replica pause",
+    "database clock forward",
+    "database clock back",
+    "replica clock forward",
+    "failover",
+    "unsynced failover",
+    "two leaders",
+    "no beat",
+    "driver does not start",
+    "driver overdue",
+    "resource crash",
+    "duplicate",
+    "older generation refused",
+    "log refused",
+    "node suspended itself",
+];
+/// The passages of holders that a run in which much happens has.
+pub const PASSAGES: [&str; 4] =
+    ["acquiring to standby", "activating to standby", "active to stopping", "stopping to standby"];
+/// For which reasons connections are granted.
+pub const GRANTS: [&str; 4] = [
+    "grant, for never_granted",
+    "grant, for released",
+    "grant, for handed_over",
+    "grant, for ran_out",
+];

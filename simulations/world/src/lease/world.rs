@@ -2,6 +2,7 @@
 
 use std::{mem, time::Duration};
 
+use rap_control_core::lease::Reason;
 use rap_proto::{Generation, LeaseClass, Leased, Moment};
 
 use crate::kit::{
@@ -15,7 +16,9 @@ use super::{
     Options,
     admin::{Wishes, connection_id},
     checkers::{Checkers, LIVENESS, STICKINESS},
-    coverage::{GRANTED, SERVED, TOTALS},
+    coverage::{
+        FAULT_KINDS, GRANTED, GRANTORS, GRANTS, HOLDERS, PASSAGES, REASONS, SERVED, TOTALS,
+    },
     database::Database,
     driver,
     faults::FaultMix,
@@ -100,7 +103,11 @@ impl World {
         let (worst, forgets) = (mix.worst_clocks, mix.unsynced > 0);
         let checkers = Checkers::new(&wishes.classes());
         let mut world = Self {
-            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS),
+            stage: Stage::new(mutation, chance, mix, checkers, MAX_EVENTS)
+                .declare(FAULTS, FAULT_KINDS)
+                .declare(HOLDERS, PASSAGES)
+                .declare(GRANTORS, GRANTS)
+                .declare(REASONS, Reason::ALL.map(Reason::as_str)),
             network: Network::default(),
             nodes: (0..nodes).map(|index| SimNode::new(index, seed, replicas, forgets)).collect(),
             replicas: (0..replicas).map(|index| SimReplica::new(index, seed)).collect(),

@@ -14,7 +14,7 @@ use rap_simulations::{
         checkers::{
             Checkers, ENDS_IN_TIME, LIVENESS, NEVER_BACK, NOTHING_UNREAD, QUORUM, SINGLE_BEAT,
         },
-        coverage::{NODES, REFUSED, REPLICAS},
+        coverage::{FAULT_KINDS, NODES, PASSAGES, REFUSED, REPLICAS},
         run,
     },
     kit::search,
@@ -34,38 +34,8 @@ fn every_invariant_of_beats_holds_in_many_seeds() {
     for (step, least) in [("propose", 8), ("vote", 15), ("sign", 15), ("tell a node", 8)] {
         coverage.expect_many(REPLICAS, step, least * SEEDS);
     }
-    coverage.expect_faults(&[
-        "partition",
-        "one-way partition",
-        "node crash",
-        "torn write",
-        "replica crash",
-        "power cut of all replicas",
-        "node suspended",
-        "replica pause",
-        "primary's calendar back",
-        "primary's calendar forward",
-        "node's calendar back",
-        "node's calendar forward",
-        "failover",
-        "unsynced failover",
-        "rival proposal",
-        "new statement",
-        "two leaders",
-        "duplicate",
-        "nobody reaches the primary",
-        "a minority reaches the primary",
-        "a node reaches no replica",
-    ]);
-    let passages = [
-        "unheard to healthy",
-        "unheard to degraded",
-        "healthy to degraded",
-        "degraded to healthy",
-        "degraded to isolated",
-        "isolated to healthy",
-    ];
-    coverage.expect(NODES, &passages);
+    coverage.expect_faults(&FAULT_KINDS);
+    coverage.expect(NODES, &PASSAGES);
     coverage.expect(REFUSED, &["Older", "StatementOlder", "OutsideItsLife"]);
 }
 

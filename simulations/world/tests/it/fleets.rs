@@ -2,7 +2,7 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, Mutation, NODES, Options, RECOVERY, VIEWS,
+        EFFECTS, FAULT_KINDS, Mutation, NODES, Options, RECOVERY, VIEWS,
         checkers::{
             CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
         },
@@ -28,16 +28,7 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     found.expect_nothing();
     // A world in which nothing happens would hold as well.
     let coverage = &found.coverage;
-    coverage.expect_faults(&[
-        "crash",
-        "regional outage",
-        "one-way loss",
-        "flapping link",
-        "withdrawal",
-        "a relay that swallows",
-        "a full relay",
-        "gone for good",
-    ]);
+    coverage.expect_faults(&FAULT_KINDS);
     let steps = ["active", "warm", "cold", "discovery", "snapshot", "reached"];
     coverage.expect(RECOVERY, &steps);
     // That all workers are gone at once hardly ever happens.

@@ -5,7 +5,7 @@ use rap_simulations::{
     beat::checkers::{NEVER_BACK, QUORUM},
     checkers::{FENCE, GRANTED},
     joint::{
-        Options,
+        FAULT_KINDS, Options,
         judge::{FOLLOWS, LIVENESS, ONE_LEADER, REVOKED},
         run,
     },
@@ -30,25 +30,7 @@ fn every_invariant_holds_where_all_parts_meet() {
     coverage.expect_many(TOTALS, "observations", SEEDS);
     coverage.expect("leased", &["admitted", "flow cut", "not held"]);
     coverage.expect("replicas", &["leads"]);
-    coverage.expect_faults(&[
-        "partition",
-        "one-way partition",
-        "congestion",
-        "duplicate",
-        "lost answer of the primary",
-        "node crash",
-        "torn write",
-        "replica crash",
-        "node pause",
-        "replica pause",
-        "primary clock forward",
-        "primary clock back",
-        "replica clock forward",
-        "failover",
-        "unsynced failover",
-        "a minority reaches the primary",
-        "log refused",
-    ]);
+    coverage.expect_faults(&FAULT_KINDS);
     coverage.expect("replicas", &["halts", "frozen"]);
     coverage.expect("beats", &["hold", "unheard to healthy", "healthy to degraded"]);
     let grants = ["grant, for never_granted", "grant, for handed_over", "grant, for ran_out"];

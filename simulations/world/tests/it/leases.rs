@@ -11,7 +11,9 @@ use rap_simulations::{
             AUTHORITY, FRESH_GRANT, GENERATION_RISES, LIVENESS, LOG_GROWS, SINGLE_ACTIVE,
             STICKINESS,
         },
-        coverage::{GRANTED, GRANTORS, HOLDERS, REASONS, SERVED, TOTALS},
+        coverage::{
+            FAULT_KINDS, GRANTED, GRANTORS, GRANTS, HOLDERS, PASSAGES, REASONS, SERVED, TOTALS,
+        },
         handover::{Departure, Handover, measure},
         run,
     },
@@ -30,46 +32,9 @@ fn every_invariant_of_leases_holds_in_many_seeds() {
     let coverage = &found.coverage;
     coverage.expect_many(TOTALS, GRANTED, 3 * SEEDS);
     coverage.expect_many(TOTALS, SERVED, 50 * SEEDS);
-    coverage.expect_faults(&[
-        "partition",
-        "one-way partition",
-        "congestion",
-        "node crash",
-        "torn write",
-        "replica crash",
-        "process pause",
-        "agent pause",
-        "packet loop pause",
-        "replica pause",
-        "database clock forward",
-        "database clock back",
-        "replica clock forward",
-        "failover",
-        "unsynced failover",
-        "two leaders",
-        "no beat",
-        "driver does not start",
-        "driver overdue",
-        "resource crash",
-        "duplicate",
-        "older generation refused",
-        "log refused",
-        "node suspended itself",
-    ]);
-    let passages = [
-        "acquiring to standby",
-        "activating to standby",
-        "active to stopping",
-        "stopping to standby",
-    ];
-    coverage.expect(HOLDERS, &passages);
-    let grants = [
-        "grant, for never_granted",
-        "grant, for released",
-        "grant, for handed_over",
-        "grant, for ran_out",
-    ];
-    coverage.expect(GRANTORS, &grants);
+    coverage.expect_faults(&FAULT_KINDS);
+    coverage.expect(HOLDERS, &PASSAGES);
+    coverage.expect(GRANTORS, &GRANTS);
     let reasons = ["running_out", "holding_off", "damped", "table_went_back", "nobody_ready"];
     coverage.expect(REASONS, &reasons);
 }

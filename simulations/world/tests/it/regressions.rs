@@ -1,6 +1,6 @@
 //! Seeds that failed once hold.
 
-use rap_simulations::{beat, fleet, joint, lease};
+use rap_simulations::{beat, fleet, joint, lease, world};
 
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
@@ -10,6 +10,7 @@ fn seeds_that_failed_once_hold() {
         let (scenario, seed) = line.split_once(' ').unwrap();
         let seed = seed.parse().unwrap();
         let report = match scenario {
+            "fabric" => world::run(world::Options { seed, mutation: None }),
             "leases" => lease::run(lease::Options { seed, mutation: None }),
             "beat" => beat::run(beat::Options { seed, mutation: None }),
             "joint" => joint::run(joint::Options { seed, mutation: None }),

@@ -1,6 +1,12 @@
 //! Many seeds hold, planted bugs do not, and a seed is one history.
 
-use rap_simulations::{Mutation, Options, attack::ATTACKS, kit::search, run, world::TOTALS};
+use rap_simulations::{
+    Mutation, Options,
+    attack::ATTACKS,
+    kit::search,
+    run,
+    world::{FAULT_KINDS, TOTALS},
+};
 
 /// A first look; `cargo xtask test` runs a thousand.
 const SEEDS: u64 = 150;
@@ -16,16 +22,7 @@ fn every_invariant_holds_in_many_seeds() {
     found.coverage.expect_many(TOTALS, "sessions opened", SEEDS / 2);
     found.coverage.expect_many(TOTALS, "observations", SEEDS);
     found.coverage.expect_many(TOTALS, "nodes working", 3 * SEEDS);
-    found.coverage.expect_faults(&[
-        "loss",
-        "duplicate",
-        "partition",
-        "one-way partition",
-        "severed",
-        "node crash",
-        "control crash",
-        "torn write",
-    ]);
+    found.coverage.expect_faults(&FAULT_KINDS);
     found.coverage.expect_faults(&ATTACKS);
 }
 
