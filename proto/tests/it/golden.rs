@@ -18,6 +18,7 @@ use rap_proto::{
     carriers::{CarrierRule, CarrierRules},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
+    paths::{DirectPaths, PathRule, Paths},
     refusal::RefusalCode,
     signed::{self, Payload as _, seal},
     snapshot::{
@@ -140,6 +141,8 @@ fn snapshots() {
     check("section_connections.v1", &Connections { connections: vec![connection, other] });
     check("section_bandwidth.v1", &bandwidth());
     check("section_places.v1", &places());
+    let rule = PathRule { direct: DirectPaths::Forbidden, audited: true };
+    check("section_paths.v1", &Paths { rule });
     check("carrier_rules.v1", &carriers());
 }
 

@@ -14,6 +14,7 @@ use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, V
 
 use super::{
     bandwidth::{is_entry, shapes},
+    paths::ends_paths,
     scope::visible_roles,
 };
 use crate::{
@@ -34,6 +35,10 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
             ClusterEvent::CarriersRuled(_) => {
                 let entries = state.nodes().approved().filter(|node| is_entry(node));
                 entries.map(|node| node.id).collect()
+            }
+            ClusterEvent::PathsRuled(_) => {
+                let ends = state.nodes().approved().filter(|node| ends_paths(node));
+                ends.map(|node| node.id).collect()
             }
             ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => BTreeSet::new(),
         },
