@@ -3,8 +3,8 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Cluster, ClusterBootstrapped, ClusterCarriersRuled, ClusterCommand, ClusterEvent,
-    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, PathsRuled, SetupCodeReplaced,
-    SetupCompleted, SnapshotsRenewed,
+    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, PathsRuled,
+    SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
 };
 use crate::Aggregate;
 

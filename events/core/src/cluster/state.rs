@@ -1,6 +1,4 @@
-use rap_proto::{
-    ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule,
-};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
 
 use crate::Sensitive;
 

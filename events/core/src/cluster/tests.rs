@@ -119,7 +119,6 @@ fn paths_are_ruled_at_once_and_the_same_rule_once() {
     let before: [ClusterEvent; 2] = [bootstrapped().into(), ruled.into()];
     given::<Cluster>(before.clone()).when(command(path_rule())).nothing();
     let rule = PathRule::default();
-    let state =
-        given::<Cluster>(before).when(command(rule)).then([PathsRuled { rule }.into()]);
+    let state = given::<Cluster>(before).when(command(rule)).then([PathsRuled { rule }.into()]);
     assert_eq!(state.paths, rule, "as in the beginning");
 }

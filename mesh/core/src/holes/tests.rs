@@ -133,7 +133,8 @@ fn where_direct_paths_are_forbidden_no_hole_is_looked_for_and_none_is_kept() {
     forbid(&mut world, true);
     assert_eq!(world.effects(), [Effect::Forget { address: address(4433) }]);
     assert_eq!((world.holes.address(), world.step()), (None, Step::Forbidden));
-    for input in [Input::Renewed, Input::Withdrawn, Input::Heard { round: 1, from: address(4433) }] {
+    for input in [Input::Renewed, Input::Withdrawn, Input::Heard { round: 1, from: address(4433) }]
+    {
         world.tell(input);
         world.path(RELAY, false);
         assert_eq!((world.effects(), world.holes.poll_timeout()), (vec![], None));

@@ -329,9 +329,8 @@ impl PathDriver {
         self.mesh.path_changed(part(lane.key, Carrier::Quic), change);
         let reason = self.machine.standing().last_switch;
         let mut paths = locked(&self.mesh.lanes.paths);
-        let is_well = |reason: SwitchReason| {
-            reason.is_by_choice() || reason == SwitchReason::NotAllowed
-        };
+        let is_well =
+            |reason: SwitchReason| reason.is_by_choice() || reason == SwitchReason::NotAllowed;
         if !reason.is_some_and(is_well) {
             paths.failed(self.mesh.clock.moment(), lane.key.egress, before);
         }
