@@ -90,7 +90,6 @@ pub struct PathChange {
     pub left_out: u64,
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks
 const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
