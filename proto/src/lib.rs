@@ -18,6 +18,7 @@ pub mod key;
 pub mod lease;
 pub mod name;
 pub mod observation;
+pub mod paths;
 pub mod refusal;
 pub mod secret;
 pub mod signed;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{OrganizationId, RefusalCode, ResourceId, SessionId, Timestamp, UserId, term::terms};
+use crate::{
+    OrganizationId, RefusalCode, ResourceId, SessionId, Timestamp, UserId, paths::PathChange,
+    term::terms,
+};
 
 /// One observation with its place in the node's spool. Positions never repeat, also across
 /// restarts of the agent, so recording it twice records it once.
@@ -33,6 +36,8 @@ pub enum Observation {
     LogRefused { size: u64, known: u64, code: LogRefusal },
     /// An adapter worker ended, and how many sessions ended with it.
     WorkerExited { kind: String, sessions: u32 },
+    /// A lane took a direct path or left it, where the platform has that audited.
+    PathChanged { change: PathChange },
 }
 
 /// What the refused token said, once its signature was verified.

@@ -24,6 +24,7 @@ use rap_proto::{
     bandwidth::Bandwidth,
     beat::FIRST_AUTHORITY_EPOCH,
     observation::SnapshotRefusal,
+    paths::Paths,
     snapshot::{
         Assignment, Bundle, Connections, Manifest, Peers, Places, Resources, StalePolicy, Trust,
     },
@@ -69,6 +70,7 @@ pub struct Snapshot {
     pub connections: Connections,
     pub bandwidth: Bandwidth,
     pub places: Places,
+    pub paths: Paths,
 }
 
 impl Snapshot {

@@ -29,8 +29,8 @@ pub use file::{MAX_FILE_BYTES, MAX_FRAME_BYTES};
 
 /// The most observations that wait for control.
 pub const MAX_SPOOLED: usize = 4_096;
-/// Above this many, refusals of strangers are left out: whoever can cause them at will must not
-/// push out what sessions did.
+/// Above this many, refusals of strangers and changes of paths are left out: whoever can cause them
+/// at will must not push out what sessions did.
 pub const STRANGER_LIMIT: usize = MAX_SPOOLED / 2;
 /// How long to wait for a confirmation before the batch is sent again.
 const FIRST_RESEND: Duration = Duration::from_secs(3);
@@ -119,7 +119,10 @@ impl Spool {
     }
 
     fn observe(&mut self, observation: Observation, at: Timestamp) {
-        let stranger = matches!(observation, Observation::AccessRefused { claimed: None, .. });
+        let stranger = matches!(
+            observation,
+            Observation::AccessRefused { claimed: None, .. } | Observation::PathChanged { .. }
+        );
         let limit = if stranger { STRANGER_LIMIT } else { MAX_SPOOLED };
         if self.kept.len() >= limit || file::frame_too_large(&observation) {
             self.leave_out();

@@ -126,7 +126,7 @@ impl std::str::FromStr for Destination {
     }
 }
 
-/// A resource's name or id; ssh may add the domain `.rap`.
+/// A resource's name or id; ssh may add the domain `.rap`, or `.bulk.rap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ResourceName(pub(crate) Reference);
 
@@ -134,7 +134,8 @@ impl std::str::FromStr for ResourceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let name = text.strip_suffix(SSH_DOMAIN).unwrap_or(text);
+        let name = text.strip_suffix(SSH_BULK_DOMAIN).or(text.strip_suffix(SSH_DOMAIN));
+        let name = name.unwrap_or(text);
         name.parse().map(Self).map_err(|_| {
             "a resource's name has the characters a to z, 0 to 9 and hyphens; see rap ls".to_owned()
         })
@@ -143,6 +144,8 @@ impl std::str::FromStr for ResourceName {
 
 /// The domain under which `rap ssh-config` makes every resource known to ssh.
 pub(crate) const SSH_DOMAIN: &str = ".rap";
+/// The same for what is copied, on the lane of bulk.
+pub(crate) const SSH_BULK_DOMAIN: &str = ".bulk.rap";
 
 /// Listen on a local port and lead every connection to a resource.
 ///
@@ -171,7 +174,7 @@ pub(crate) struct Connect {
 Example:
   ssh -o ProxyCommand='rap proxy %h' build-1.rap")]
 pub(crate) struct Proxy {
-    /// The resource, as `rap ls` names it; `.rap` may follow.
+    /// The resource, as `rap ls` names it; `.rap` or `.bulk.rap` may follow, and says nothing of the lane.
     pub(crate) name: ResourceName,
     /// The traffic class: interactive, bulk, or media where a policy gives it. Without this:
     /// interactive for ssh, bulk for the others.
@@ -182,16 +185,17 @@ pub(crate) struct Proxy {
 /// Print a block for ~/.ssh/config that leads ssh, scp, sftp, rsync and git through the fabric.
 ///
 /// Every resource is then known to them as NAME.rap, and those that you may reach now also by
-/// name alone.
+/// name alone. As NAME.bulk.rap it is the same resource on the lane bulk: for large copies, which
+/// then do not share a connection with the keys of your other sessions.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   rap ssh-config >> ~/.ssh/config
   scp build-1.rap:/var/log/syslog .
-  rsync -a ./site/ web-1.rap:/srv/site/
-  git clone git-server.rap:project.git")]
+  rsync -a ./site/ web-1.bulk.rap:/srv/site/
+  git clone git-server.bulk.rap:project.git")]
 pub(crate) struct SshConfig {
-    /// Only the block for NAME.rap, without asking the control plane what there is.
+    /// Only the blocks for NAME.rap and NAME.bulk.rap, without asking the control plane what there is.
     #[arg(long)]
     pub(crate) offline: bool,
 }

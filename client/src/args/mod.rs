@@ -6,6 +6,7 @@ mod bandwidth;
 mod carriers;
 #[cfg(feature = "dev")]
 mod dev;
+mod paths;
 mod policy;
 mod values;
 mod vpn;
@@ -24,6 +25,7 @@ pub(crate) use bandwidth::*;
 pub(crate) use carriers::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
+pub(crate) use paths::*;
 pub(crate) use policy::*;
 pub(crate) use values::*;
 pub(crate) use vpn::*;
@@ -190,6 +192,9 @@ pub(crate) enum Command {
     /// Carriers: what the flows of each lane run on, QUIC or TCP.
     #[command(subcommand)]
     Carriers(CarriersCommand),
+    /// Paths: whether lanes may lead from entry to egress over no other node, as the platform's owner.
+    #[command(subcommand)]
+    Paths(PathsCommand),
     Why(Why),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]

@@ -9,6 +9,7 @@ mod connect;
 mod login;
 mod node;
 mod organization;
+mod paths;
 mod policy;
 mod resource;
 mod sessions;
@@ -96,6 +97,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Vpn(command) => vpn::run(context, command).await,
         Command::Bandwidth(command) => bandwidth::run(context, command).await,
         Command::Carriers(command) => carriers::run(context, command).await,
+        Command::Paths(command) => paths::run(context, command).await,
         Command::Why(arguments) => why::run(context, &arguments).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,

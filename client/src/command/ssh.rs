@@ -8,13 +8,13 @@ use std::{
 };
 
 use rap_proto::{
-    Name, ResourceKind,
+    Lane, Name, ResourceKind,
     api::{Reachable, Reference},
 };
 
 use super::{Context, access};
 use crate::{
-    args::{SSH_DOMAIN, Ssh, SshConfig},
+    args::{SSH_BULK_DOMAIN, SSH_DOMAIN, Ssh, SshConfig},
     config::SshDefaults,
     failure::{Exit, Failure},
     home, output,
@@ -70,8 +70,8 @@ pub(super) async fn config(context: &Context, arguments: &SshConfig) -> Result<(
     output::print(&block(context, &reachable)?)
 }
 
-/// The text for `~/.ssh/config`: resources with defaults of their own first, because ssh takes
-/// the first value that matches.
+/// The text for `~/.ssh/config`: resources with defaults of their own first and the lane of bulk before the
+/// rest, because ssh takes the first value that matches.
 fn block(context: &Context, reachable: &[Reachable]) -> Result<String, Failure> {
     let mut text = String::from("# Resources behind the fabric, by `rap ssh-config`.\n");
     let ssh_names: Vec<&Name> = reachable
@@ -80,7 +80,8 @@ fn block(context: &Context, reachable: &[Reachable]) -> Result<String, Failure> 
         .map(|item| &item.name)
         .collect();
     for (name, defaults) in &context.config.files.ssh {
-        text.push_str(&format!("Host {name}{SSH_DOMAIN}{}\n", alias(name, &ssh_names)));
+        let known = alias(name, &ssh_names);
+        text.push_str(&format!("Host {name}{SSH_DOMAIN} {name}{SSH_BULK_DOMAIN}{known}\n"));
         if let Some(user) = &defaults.user {
             text.push_str(&format!("    User {user}\n"));
         }
@@ -89,6 +90,9 @@ fn block(context: &Context, reachable: &[Reachable]) -> Result<String, Failure> 
             text.push_str("    IdentitiesOnly yes\n");
         }
     }
+    text.push_str("# The same on the lane bulk: for scp, rsync and git with much to carry.\n");
+    text.push_str(&format!("Host *{SSH_BULK_DOMAIN}\n"));
+    text.push_str(&format!("    ProxyCommand {}\n", proxy_command(context, Some(Lane::Bulk))?));
     let names: Vec<String> = ssh_names.iter().map(|name| format!(" {name}")).collect();
     text.push_str(&format!("Host *{SSH_DOMAIN}{}\n", names.concat()));
     for (key, value) in options(context, &SshDefaults::default())? {
@@ -109,7 +113,7 @@ fn options(
 ) -> Result<Vec<(&'static str, String)>, Failure> {
     let known_hosts = context.config.home.join("known_hosts");
     let mut options = vec![
-        ("ProxyCommand", proxy_command(context)?),
+        ("ProxyCommand", proxy_command(context, None)?),
         ("UserKnownHostsFile", quoted(&known_hosts)),
         ("StrictHostKeyChecking", "accept-new".to_owned()),
         ("CheckHostIP", "no".to_owned()),
@@ -129,7 +133,7 @@ fn defaults(context: &Context, resource: &Reference) -> SshDefaults {
 }
 
 /// This very program, with what it needs to find the same login again from any shell.
-fn proxy_command(context: &Context) -> Result<String, Failure> {
+fn proxy_command(context: &Context, lane: Option<Lane>) -> Result<String, Failure> {
     let program =
         env::current_exe().map_err(|error| Failure::io("this program is not found", &error))?;
     let mut words = Vec::new();
@@ -145,7 +149,13 @@ fn proxy_command(context: &Context) -> Result<String, Failure> {
     if let Some(organization) = context.config.organization() {
         words.push(format!("--organization {organization}"));
     }
-    Ok(words.join(" ") + " proxy %h")
+    words.push(proxy_to_host(lane));
+    Ok(words.join(" "))
+}
+
+fn proxy_to_host(lane: Option<Lane>) -> String {
+    let lane = lane.map_or_else(String::new, |lane| format!(" --lane {lane}"));
+    format!("proxy{lane} %h")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
@@ -167,7 +177,10 @@ fn quoted(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::args::{Cli, Command};
 
     #[test]
     fn shell_words_cannot_break_out() {
@@ -175,6 +188,16 @@ mod tests {
         assert_eq!(shell_word("/home/a b/rap"), "'/home/a b/rap'");
         assert_eq!(shell_word("/x/$(id)'"), r"'/x/$(id)'\'''");
         assert_eq!(shell_word("/100%/rap"), "/100%%/rap");
+    }
+
+    #[test]
+    fn what_ssh_runs_is_a_command_that_leads_to_the_resource_on_its_lane() {
+        for (lane, host) in [(None, "build-1.rap"), (Some(Lane::Bulk), "build-1.bulk.rap")] {
+            let typed = format!("rap {}", proxy_to_host(lane).replace("%h", host));
+            let cli = Cli::try_parse_from(typed.split(' ')).expect("a command");
+            let Command::Proxy(proxy) = cli.command else { panic!("{typed}") };
+            assert_eq!((proxy.lane, proxy.name.0.to_string()), (lane, "build-1".to_owned()));
+        }
     }
 
     #[test]

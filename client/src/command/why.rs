@@ -86,6 +86,7 @@ impl Answer {
         let failure = failure.as_deref().map(|word| failure_in_words(word, "the entry"));
         let said = match (step.as_str(), failure) {
             ("open", _) => format!("through a hole; {nats}"),
+            ("forbidden", _) => "the platform forbids direct paths".to_owned(),
             ("given_up", Some(why)) => format!("no hole: {why}; {nats}"),
             (step, Some(why)) => format!("no hole yet ({step}): {why}; {nats}"),
             (step, None) => format!("no hole yet ({step})"),

@@ -93,16 +93,22 @@ fn the_ssh_block_can_be_made_without_a_login() {
     fs::write(person.home().join("config.toml"), file).unwrap();
     let block = person.rap(&["ssh-config", "--offline"]).ok();
     for line in [
-        "Host build-1.rap",
+        "Host build-1.rap build-1.bulk.rap",
         "    User root",
         "    IdentityFile \"/keys/a b\"",
+        "Host *.bulk.rap",
         "Host *.rap",
         "    StrictHostKeyChecking accept-new",
     ] {
         assert!(block.lines().any(|found| found == line), "no {line:?} in\n{block}");
     }
-    let proxy = block.lines().find(|line| line.contains("ProxyCommand")).unwrap();
-    assert!(proxy.ends_with(" proxy %h") && proxy.contains("RAP_HOME="), "{proxy}");
+    // ssh takes the first that matches, and what ends in .bulk.rap ends in .rap too.
+    let proxies: Vec<&str> = block.lines().filter(|line| line.contains("ProxyCommand")).collect();
+    let ends = [" proxy --lane bulk %h", " proxy %h"];
+    assert_eq!(proxies.len(), ends.len(), "{block}");
+    for (proxy, end) in proxies.iter().zip(ends) {
+        assert!(proxy.ends_with(end) && proxy.contains("RAP_HOME="), "{proxy}");
+    }
 }
 
 #[test]

@@ -112,6 +112,9 @@ fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
             let exited = Report::WorkerExited { kind: kind.clone(), sessions: *sessions };
             return report(state, spooled, node, exited);
         }
+        Observation::PathChanged { change } => {
+            return report(state, spooled, node, Report::PathChanged { change: *change });
+        }
     };
     if is_foreign(state, node, from, session) {
         return Recording::Foreign { session };

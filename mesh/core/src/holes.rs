@@ -72,6 +72,8 @@ pub enum Input {
     /// A relay is none any more. What was found may lead over it, whatever it looks like, and has
     /// to be found anew with those that are left.
     Withdrawn,
+    /// Whether lanes may be direct, from now on: while they may not, no hole is looked for or kept.
+    Direct { allowed: bool },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +119,8 @@ enum Stage {
         since: Moment,
     },
     GivenUp,
+    /// Lanes may not be direct.
+    Forbidden,
 }
 
 /// The holes of one lane, at its entry.
@@ -165,6 +169,7 @@ impl Holes {
             Input::Heard { round, from } if round == self.round => self.heard(now, from),
             Input::Renewed => self.renew(now),
             Input::Withdrawn => self.withdraw(now),
+            Input::Direct { allowed } => self.permit(allowed),
             // Of a round that is over.
             Input::Seen { .. }
             | Input::Met { .. }
@@ -189,7 +194,7 @@ impl Holes {
             }
             Stage::Knocking { .. } => self.knock(now),
             Stage::Trying { .. } => self.fail(now, Failure::Unproven),
-            Stage::Idle | Stage::Open { .. } | Stage::GivenUp => {}
+            Stage::Idle | Stage::Open { .. } | Stage::GivenUp | Stage::Forbidden => {}
         }
     }
 
@@ -211,7 +216,8 @@ impl Holes {
             Stage::Trying { was_open: true, .. }
             | Stage::Idle
             | Stage::Open { .. }
-            | Stage::GivenUp => None,
+            | Stage::GivenUp
+            | Stage::Forbidden => None,
         }
     }
 
@@ -233,6 +239,7 @@ impl Holes {
             Stage::Trying { .. } => Step::Trying,
             Stage::Open { .. } => Step::Open,
             Stage::GivenUp => Step::GivenUp,
+            Stage::Forbidden => Step::Forbidden,
         };
         let (own, far) = (self.own.mapping, self.far.mapping);
         Standing { step, own, far, failure: self.failure, rounds: self.round }
@@ -360,10 +367,20 @@ impl Holes {
     fn withdraw(&mut self, now: Moment) {
         self.forget();
         self.failed = 0;
-        if self.stage != Stage::Idle {
+        if !matches!(self.stage, Stage::Idle | Stage::Forbidden) {
             self.failure = None;
             self.stage = Stage::Resting { until: now + START_AFTER };
         }
+    }
+
+    /// A lane that may be direct again begins as a new one does.
+    fn permit(&mut self, allowed: bool) {
+        if allowed == (self.stage != Stage::Forbidden) {
+            return;
+        }
+        self.forget();
+        (self.failed, self.failure) = (0, None);
+        self.stage = if allowed { Stage::Idle } else { Stage::Forbidden };
     }
 
     fn fail(&mut self, now: Moment, failure: Failure) {

@@ -61,13 +61,16 @@ pub struct Traffic {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// What may be used from now on, the best first. A relay that is not among it is left at
-    /// once; a direct path in use stays for as long as it works.
+    /// once; a direct path in use stays for as long as it works, unless somebody says otherwise.
     Candidates(Vec<Candidate>),
     /// What the candidates over relays are worth from now on, as far as that is known.
     Worths(BTreeMap<Candidate, Worth>),
     /// Must carry the lane no longer, although it may work: left at once unless it is among the
     /// candidates.
     Withdrawn(Candidate),
+    /// No direct path may carry it: each that is open is left at once. To be told after
+    /// [`Input::Candidates`] that name none, for as long as that holds.
+    DirectForbidden,
     /// To be told at every timeout, and when the lane sends after a pause.
     Traffic(Traffic),
     Opened {
@@ -255,7 +258,8 @@ impl LanePath {
         match input {
             Input::Candidates(candidates) => self.allow(now, candidates),
             Input::Worths(worths) => self.value(now, worths),
-            Input::Withdrawn(candidate) => self.withdraw(now, candidate),
+            Input::Withdrawn(candidate) => self.withdraw(now, |one| one == candidate),
+            Input::DirectForbidden => self.withdraw(now, |one| !one.is_relayed()),
             Input::Traffic(traffic) => self.listen(now, traffic),
             Input::Opened { generation } => {
                 if let Some(path) = self.open.get_mut(&generation) {

@@ -20,6 +20,7 @@ pub mod lane_turns;
 #[cfg(any(test, feature = "many-relays"))]
 pub mod many_relays;
 pub mod moves;
+pub mod path_audit;
 pub mod paths;
 pub mod peers;
 pub mod reachable;

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rap_proto::{
     ClusterId, Digest, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
     bandwidth::Bandwidth,
+    paths::Paths,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
     },
@@ -61,9 +62,10 @@ pub fn view_of(peers: Vec<Peer>, denied_nodes: BTreeSet<NodeId>, places: Places)
         denied_nodes,
         denied_sessions: BTreeSet::new(),
     };
-    let (resources, bandwidth) = (Resources::default(), Bandwidth::default());
+    let (resources, bandwidth, paths) =
+        (Resources::default(), Bandwidth::default(), Paths::default());
     let peers = Peers { peers };
-    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth, places })
+    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth, places, paths })
 }
 
 /// A view of the first so many relays, which forward for everybody.

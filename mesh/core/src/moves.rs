@@ -73,6 +73,22 @@ pub struct Allowed {
     pub relays: BTreeSet<NodeId>,
     /// Those that drain: they go on with what they have, and set nothing up.
     pub draining: BTreeSet<NodeId>,
+    /// Whether what leads over no relay is left as well.
+    pub direct_forbidden: bool,
+}
+
+impl Allowed {
+    /// Whether a path may carry nothing any more: it leads over a relay that is none, or over none where
+    /// there has to be one.
+    fn is_left(&self, over: Candidate) -> bool {
+        let relays = over.relays();
+        (self.direct_forbidden && relays.is_empty())
+            || !relays.iter().all(|relay| self.relays.contains(relay))
+    }
+
+    fn drains(&self, over: Candidate) -> bool {
+        over.relays().iter().any(|relay| self.draining.contains(relay))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +171,9 @@ struct Running {
     moving: Option<Candidate>,
 }
 
+/// The path of a flow before and after: `None` where it has none on TCP.
+pub type Change = (Option<Candidate>, Option<Candidate>);
+
 /// What flows of a path with so many relays may move to, by that number; at 0 there is nothing.
 type Better = [Vec<Candidate>; MAX_HOPS + 1];
 
@@ -167,6 +186,7 @@ pub struct LaneMoves {
     flows: BTreeMap<u64, Running>,
     prospects: Prospects,
     effects: VecDeque<Effect>,
+    changes: Vec<Change>,
     spread: Spread,
     /// Whatever was due by then was looked at.
     looked: Moment,
@@ -182,6 +202,7 @@ impl LaneMoves {
             flows: BTreeMap::new(),
             prospects: Prospects::default(),
             effects: VecDeque::new(),
+            changes: Vec::new(),
             spread: Spread::new(seed),
             looked: Moment::default(),
         };
@@ -204,7 +225,7 @@ impl LaneMoves {
             Input::MayAsk { flow, until } => self.may_ask(now, flow, until),
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
-            Input::Ended { flow } => drop(self.flows.remove(&flow)),
+            Input::Ended { flow } => self.ended(flow),
             Input::Tried { candidate, worked } => self.prospects.tried(now, candidate, worked),
             Input::Moved { flow } => self.moved(now, flow),
             Input::Stayed { flow, why } => self.stayed(now, flow, why),
@@ -220,6 +241,11 @@ impl LaneMoves {
 
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
+    }
+
+    /// Which paths flows took and left since this was asked last: to be asked whenever effects are.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// When something becomes due that no input announces.
@@ -246,7 +272,7 @@ impl LaneMoves {
     }
 
     fn allow(&mut self, allowed: Allowed) {
-        let is_steady = |way: &&Candidate| !drains(&allowed.draining, **way);
+        let is_steady = |way: &&Candidate| !allowed.drains(**way);
         self.steady = allowed.ways.iter().filter(is_steady).copied().collect();
         self.better = std::array::from_fn(|hops| {
             let shorter = self.steady.iter().filter(|way| way.hops() < hops);
@@ -260,8 +286,9 @@ impl LaneMoves {
 
     fn began(&mut self, now: Moment, flow: u64, over: Candidate, asks_until: Moment) {
         let due = now + self.at_least(WORTH_AFTER);
-        let drains = drains(&self.allowed.draining, over);
+        let drains = self.allowed.drains(over);
         let drains_at = drains.then(|| now + self.spread.around(DRAIN_WITHIN / 2, 100));
+        self.changes.push((None, Some(over)));
         let (over, leaves_at, left, moving) = (Some(over), now, None, None);
         let running =
             Running { over, since: now, due, leaves_at, left, drains_at, asks_until, moving };
@@ -283,12 +310,19 @@ impl LaneMoves {
         if let Some(over) = running.over.take() {
             let was_good = now.since(running.since) >= GOOD_AFTER;
             self.prospects.failed(now, over, was_good);
+            self.changes.push((Some(over), None));
         }
+    }
+
+    fn ended(&mut self, flow: u64) {
+        let over = self.flows.remove(&flow).and_then(|running| running.over);
+        self.changes.extend(over.map(|over| (Some(over), None)));
     }
 
     fn went_on(&mut self, now: Moment, flow: u64, over: Option<Candidate>) {
         let due = now + self.at_least(WORTH_AFTER);
         if let Some(running) = self.flows.get_mut(&flow) {
+            self.changes.push((running.over, over));
             (running.over, running.since) = (over, now);
             running.due = running.due.max(due);
         }
@@ -298,6 +332,7 @@ impl LaneMoves {
         let (due, leaves_at) = (self.at_least(MOVE_EVERY), self.at_least(LEAVE_EVERY));
         let Some(running) = self.flows.get_mut(&flow) else { return };
         let Some(over) = running.moving.take() else { return };
+        self.changes.push((running.over, Some(over)));
         (running.over, running.since) = (Some(over), now);
         (running.due, running.leaves_at) = (now + due, now + leaves_at);
         self.prospects.carried(now, over);
@@ -321,24 +356,25 @@ impl LaneMoves {
         let mut places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
         let mut wanted = BTreeSet::new();
-        let (Allowed { ways, relays, draining }, prospects) = (&self.allowed, &self.prospects);
+        let (allowed, prospects) = (&self.allowed, &self.prospects);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
             let Some(over) = running.over.filter(|_| !rests) else { continue };
-            let leads_nowhere = is_left(relays, over);
+            let leads_nowhere = allowed.is_left(over);
             running.left = running.left.or(Some(now)).filter(|_| leads_nowhere);
             if running.left.is_some_and(|since| now >= since + LEFT_WITHIN) {
                 (running.over, running.left) = (None, None);
+                self.changes.push((Some(over), None));
                 self.effects.push_back(Effect::Leave { flow: *flow });
                 continue;
             }
-            let drains = !leads_nowhere && drains(draining, over);
+            let drains = !leads_nowhere && allowed.drains(over);
             let draw = || now + self.spread.around(DRAIN_WITHIN / 2, 100);
             running.drains_at = drains.then(|| running.drains_at.unwrap_or_else(draw));
             let goes = running.drains_at.is_some_and(|at| at.max(running.leaves_at) <= now);
             let way_out = prospects.refuge(now, &self.steady, over).filter(|_| goes);
             let target = if leads_nowhere {
-                prospects.refuge(now, ways, over).filter(|_| running.leaves_at <= now)
+                prospects.refuge(now, &allowed.ways, over).filter(|_| running.leaves_at <= now)
             } else if way_out.is_some() {
                 way_out
             } else if running.due <= now {
@@ -365,7 +401,7 @@ impl LaneMoves {
     /// When there is something to do for a flow, as far as is known.
     fn next_of(&self, running: &Running) -> Option<Moment> {
         let over = running.over.filter(|_| running.moving.is_none())?;
-        if is_left(&self.allowed.relays, over) {
+        if self.allowed.is_left(over) {
             let others = self.allowed.ways.iter().filter(|way| **way != over);
             let free_at = others.map(|way| self.prospects.rests_until(*way)).min();
             let moves_at = free_at.map(|free_at| running.leaves_at.max(free_at));
@@ -388,13 +424,4 @@ impl LaneMoves {
     fn at_least(&mut self, pause: Duration) -> Duration {
         self.spread.around(pause + pause / 4, SPREAD_PERCENT)
     }
-}
-
-/// Whether a path leads over a relay that is none any more.
-fn is_left(relays: &BTreeSet<NodeId>, over: Candidate) -> bool {
-    !over.relays().iter().all(|relay| relays.contains(relay))
-}
-
-fn drains(draining: &BTreeSet<NodeId>, over: Candidate) -> bool {
-    over.relays().iter().any(|relay| draining.contains(relay))
 }

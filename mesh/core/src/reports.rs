@@ -22,7 +22,7 @@ pub struct ReportGate {
 }
 
 #[derive(Debug, Clone)]
-struct Bucket {
+pub(crate) struct Bucket {
     rate: Rate,
     /// Micro-reports: a million of them are one report.
     level: u64,
@@ -46,11 +46,11 @@ impl ReportGate {
 impl Bucket {
     const REPORT: u64 = 1_000_000;
 
-    fn full(rate: Rate) -> Self {
+    pub(crate) fn full(rate: Rate) -> Self {
         Self { rate, level: u64::from(rate.burst) * Self::REPORT, filled: Moment::default() }
     }
 
-    fn take(&mut self, now: Moment) -> bool {
+    pub(crate) fn take(&mut self, now: Moment) -> bool {
         let micros = now.micros().saturating_sub(self.filled.micros());
         self.filled = self.filled.max(now);
         let gained = micros.saturating_mul(u64::from(self.rate.per_second));

@@ -12,6 +12,7 @@ use rap_proto::{
     Timestamp,
     bandwidth::Bandwidth,
     carriers::CarrierRuling,
+    paths::Paths,
     signed::Trusted,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, StalePolicy, Trust,
@@ -34,6 +35,8 @@ pub struct Sections {
     pub bandwidth: Bandwidth,
     /// Empty where nothing is said of any.
     pub places: Places,
+    /// Empty where nothing is said.
+    pub paths: Paths,
 }
 
 /// One accepted snapshot. It never changes; a newer snapshot is another view.
@@ -51,6 +54,7 @@ pub struct View {
     pub assignment: Assignment,
     pub trust: Trust,
     pub bandwidth: Bandwidth,
+    pub paths: Paths,
     places: BTreeMap<NodeId, Place>,
     /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
@@ -62,7 +66,7 @@ pub struct View {
 impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
-        let Sections { assignment, trust, peers, resources, bandwidth, places } = sections;
+        let Sections { assignment, trust, peers, resources, bandwidth, places, paths } = sections;
         let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
         let peers: BTreeMap<NodeId, Peer> = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
@@ -77,6 +81,7 @@ impl View {
             assignment,
             trust,
             bandwidth,
+            paths,
             relays: Relays::of(peers.values(), &places.nodes),
             places: places.nodes,
             peers,
@@ -119,6 +124,17 @@ impl View {
     /// A peer that this node may speak with: known, and not revoked.
     pub fn peer(&self, node: NodeId) -> Option<&Peer> {
         self.peers.get(&node)
+    }
+
+    /// Whether lanes may lead over no other node.
+    pub const fn allows_direct(&self) -> bool {
+        self.paths.rule.direct.are_allowed()
+    }
+
+    /// The addresses at which lanes reach a node over no other one: none where that is forbidden.
+    pub fn direct_to(&self, node: NodeId) -> &[SocketAddr] {
+        let peer = self.peer(node).filter(|_| self.allows_direct());
+        peer.map_or(&[], |peer| &peer.addresses)
     }
 
     /// What is said of a node's place, its own among them.

@@ -157,6 +157,7 @@ impl MeshEndpoint {
             events,
             tally: Tally::default(),
             reports: Mutex::default(),
+            path_audit: Mutex::default(),
             entry: Mutex::default(),
             clients: Clients::default(),
             tickets: Tickets::default(),

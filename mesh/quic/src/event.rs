@@ -8,6 +8,7 @@ use std::sync::{
 use rap_proto::{
     RefusalCode, Timestamp,
     observation::{Claimed, Observation},
+    paths::PathChange,
 };
 use tokio::sync::mpsc;
 
@@ -18,7 +19,7 @@ pub const EVENT_QUEUE: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEvent {
     /// For the audit: `SessionStarted` (from an entry and from an egress), `SessionEnded` (from an
-    /// entry) or `AccessRefused` (from whichever node decided it).
+    /// entry), `AccessRefused` (from whichever node decided it) or `PathChanged` (from an entry).
     Observed { at: Timestamp, observation: Observation },
     /// A token asks for a newer snapshot than this node has: fetch now. Repeated for as long as
     /// somebody waits.
@@ -48,6 +49,11 @@ impl EventSender {
     pub(crate) fn refused(&self, at: Timestamp, code: RefusalCode, claimed: Option<Claimed>) {
         tracing::info!(code = code.as_str(), session = ?claimed.as_ref().map(|c| c.session), "refused");
         let observation = Observation::AccessRefused { code, claimed };
+        self.droppable(MeshEvent::Observed { at, observation });
+    }
+
+    pub(crate) fn path_changed(&self, at: Timestamp, change: PathChange) {
+        let observation = Observation::PathChanged { change };
         self.droppable(MeshEvent::Observed { at, observation });
     }
 

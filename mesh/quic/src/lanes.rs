@@ -28,6 +28,7 @@ use std::{
 use quinn::{Connection, ConnectionError, Endpoint};
 use rap_mesh_core::{
     View,
+    carrier::Carrier,
     ended::{Close, DONE},
     holes,
     lane_path::Standing,
@@ -173,13 +174,15 @@ impl Lanes {
     /// Whether there is no lane connection, and every way to make one failed a short while ago.
     fn is_unreachable(&self, mesh: &Mesh, key: LaneKey) -> bool {
         let view = mesh.view();
-        let Some(peer) = view.peer(key.egress) else { return false };
+        if view.peer(key.egress).is_none() {
+            return false;
+        }
         let relays = view.relays(key.organization).map(|(relay, _)| relay);
         let relays = relays.filter(|relay| *relay != view.node).map(Candidate::Relay);
         let order = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
         let chains = order.into_iter().filter(|way| matches!(way, Candidate::Chain(_)));
         let (now, ways) = (mesh.clock.moment(), relays.chain(chains));
-        let plan = locked(&self.paths).untried(now, key.egress, &peer.addresses, ways);
+        let plan = locked(&self.paths).untried(now, key.egress, view.direct_to(key.egress), ways);
         plan.is_empty() && !self.pool.ready().iter().any(|(ready, _)| *ready == key)
     }
 
@@ -276,6 +279,8 @@ async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>, driver: PathDriver) 
         lane.retire(&mesh);
     }
     mesh.lanes.pool.remove_if(lane.key, |pooled| Arc::ptr_eq(pooled, &lane));
+    let over = lane.carried().candidate;
+    mesh.path_changed(moves::part(lane.key, Carrier::Quic), (Some(over), None));
     // The endpoint goes with the lane, and with it whatever it has not sent.
     let _ = timeout(CLOSE_LINGER, lane.endpoint.wait_idle()).await;
 }

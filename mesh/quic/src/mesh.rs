@@ -10,6 +10,8 @@ use rap_mesh_core::{
     View,
     carrier::Carrier,
     ended::Close,
+    path_audit::{Part, PathAudit},
+    paths::Candidate,
     reports::ReportGate,
     sessions::{EgressSessions, EntrySessions},
 };
@@ -56,6 +58,8 @@ pub(crate) struct Mesh {
     pub(crate) events: EventSender,
     pub(crate) tally: Tally,
     pub(crate) reports: Mutex<ReportGate>,
+    /// Which lanes have direct paths.
+    pub(crate) path_audit: Mutex<PathAudit>,
     pub(crate) entry: Mutex<EntrySessions>,
     pub(crate) clients: Clients,
     /// Ways to egresses that clients were given, and the flows that go over them.
@@ -164,6 +168,14 @@ impl Mesh {
             return self.events.drop_one();
         }
         self.events.refused(self.clock.now(), code, claimed);
+    }
+
+    /// Something of a lane has another path than before, or none; reported where that is asked for.
+    pub(crate) fn path_changed(&self, part: Part, change: (Option<Candidate>, Option<Candidate>)) {
+        let audited = self.views.borrow().paths.rule.audited;
+        let now = self.clock.moment();
+        let change = locked(&self.path_audit).moved(now, part, change, audited);
+        change.into_iter().for_each(|change| self.events.path_changed(self.clock.now(), change));
     }
 }
 

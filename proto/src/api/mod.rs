@@ -27,6 +27,7 @@
 //! | `GET o/bandwidth`, `PUT o/bandwidth`+, `PUT o/bandwidth/grant`+ | [`SetBandwidth`], [`GrantBandwidth`] | [`Bandwidth`] |
 //! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
 //! | `GET /platform/carriers`, `PUT /platform/carriers`+ | [`SetCarriers`] | [`PlatformCarriers`] |
+//! | `GET /platform/paths`, `PUT /platform/paths`+ | [`SetPlatformPaths`] | [`PlatformPaths`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
@@ -69,6 +70,7 @@ mod leases;
 mod node;
 mod organization;
 mod page;
+mod paths;
 mod policy;
 mod problem;
 mod rebuild;
@@ -89,6 +91,7 @@ pub use leases::*;
 pub use node::*;
 pub use organization::*;
 pub use page::*;
+pub use paths::*;
 pub use policy::*;
 pub use problem::*;
 pub use rebuild::*;

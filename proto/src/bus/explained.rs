@@ -64,7 +64,7 @@ pub struct ExplainedLane {
 /// How far a lane is with a direct path through NATs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExplainedHole {
-    /// `open` where one carries the lane, `given_up`, or what is being done.
+    /// `open` where one carries the lane, `given_up`, `forbidden` by the platform, or what is being done.
     pub step: String,
     /// What the NATs on the node's side do with a port, and those on the other's: `steady`,
     /// `symmetric` or `unknown`.

@@ -18,6 +18,7 @@ use rap_proto::{
     carriers::{CarrierRule, CarrierRules},
     codec,
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
+    paths::{DirectPaths, PathRule, Paths},
     refusal::RefusalCode,
     signed::{self, Payload as _, seal},
     snapshot::{
@@ -141,6 +142,12 @@ fn snapshots() {
     check("section_bandwidth.v1", &bandwidth());
     check("section_places.v1", &places());
     check("carrier_rules.v1", &carriers());
+}
+
+#[test]
+fn what_the_platform_says_of_paths() {
+    let rule = PathRule { direct: DirectPaths::Forbidden, audited: true };
+    check("section_paths.v1", &Paths { rule });
 }
 
 #[test]

@@ -4,11 +4,12 @@
 use std::{fmt::Display, fs, path::PathBuf};
 
 use rap_proto::{
-    Capability, ChannelKind, ClusterId, Lane, LeaseClass, NodeId, NodeRole, Preference,
-    ResourceKind, Signer as _,
+    Capability, ChannelKind, ClusterId, Lane, LeaseClass, NodeId, NodeRole, OrganizationId,
+    Preference, ResourceKind, Signer as _,
     bus::{ControlBody, NodeBody},
     carriers::CarrierRule,
     observation::{EndReason, LogRefusal, Observation, SnapshotRefusal, Spooled, Vantage},
+    paths::{DirectPaths, PathCarrier, PathChange, PathKind},
     refusal::RefusalCode,
     snapshot::{Bundle, StalePolicy},
     wire::node_api::{
@@ -82,6 +83,19 @@ fn words_over_the_bus() {
     let spooled = |(sequence, observation)| Spooled { sequence, at: NOW, observation };
     let refusals = NodeBody::Observations((1..).zip(seen).map(spooled).collect());
     check("node_observations_refusals.v1", &refusals);
+    let change = PathChange {
+        egress: NodeId::from_u128(9),
+        organization: OrganizationId::from_u128(3),
+        lane: Lane::Bulk,
+        carrier: PathCarrier::Tcp,
+        from: Some(PathKind::Relayed),
+        to: Some(PathKind::Direct),
+        left_out: 3,
+    };
+    let ended = PathChange { from: change.to, to: None, left_out: 0, ..change };
+    let changes = [change, ended].map(|change| Observation::PathChanged { change });
+    let changes = NodeBody::Observations((1..).zip(changes).map(spooled).collect());
+    check("node_observations_paths.v1", &changes);
 }
 
 /// A word that is taken away or spelled in another way is one that the other release still says.
@@ -95,12 +109,15 @@ fn every_word_of_a_list() {
         line("capability", Capability::ALL),
         line("carrier rule", CarrierRule::ALL),
         line("channel", ChannelKind::ALL),
+        line("direct paths", DirectPaths::ALL),
         line("end of a session", EndReason::ALL),
         line("lane", Lane::ALL),
         line("lease class", LeaseClass::ALL),
         line("log refusal", LogRefusal::ALL),
         line("node API refusal", NodeApiCode::ALL),
         line("node role", NodeRole::ALL),
+        line("path carrier", PathCarrier::ALL),
+        line("path kind", PathKind::ALL),
         line("preference", Preference::ALL),
         line("refusal", RefusalCode::ALL),
         line("resource kind", ResourceKind::ALL),

@@ -7,6 +7,7 @@ use rap_proto::{
     ClusterId, Digest, NodeId, PublicKey, Timestamp,
     bandwidth::Bandwidth,
     observation::SnapshotRefusal,
+    paths::Paths,
     signed::{OpenError, Trusted, Unverified, Verified},
     snapshot::{
         Assignment, Bundle, Connections, MAX_SECTION_BYTES, MAX_SECTIONS, Manifest, Peers, Places,
@@ -140,6 +141,7 @@ fn read(
         connections: section::<Connections>(manifest, sections)?.unwrap_or_default(),
         bandwidth: section::<Bandwidth>(manifest, sections)?.unwrap_or_default(),
         places: section::<Places>(manifest, sections)?.unwrap_or_default(),
+        paths: section::<Paths>(manifest, sections)?.unwrap_or_default(),
         manifest: Manifest::clone(manifest),
     })
 }

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
-use rap_proto::{RefusalCode, SessionId};
+use rap_proto::{
+    Lane, NodeId, OrganizationId, RefusalCode, SessionId,
+    paths::{PathCarrier, PathChange, PathKind},
+};
 
 use super::*;
 use crate::disk::{Disk, SimDisk, StateFile};
@@ -15,6 +18,19 @@ fn started(session: u128) -> Observation {
 
 fn stranger() -> Observation {
     Observation::AccessRefused { code: RefusalCode::TokenUntrusted, claimed: None }
+}
+
+fn path_changed() -> Observation {
+    let change = PathChange {
+        egress: NodeId::from_u128(1),
+        organization: OrganizationId::from_u128(2),
+        lane: Lane::Bulk,
+        carrier: PathCarrier::Quic,
+        from: None,
+        to: Some(PathKind::Direct),
+        left_out: 0,
+    };
+    Observation::PathChanged { change }
 }
 
 /// A spool and its disk, driven as the shell drives them.
@@ -115,10 +131,12 @@ fn batches_and_the_spool_are_bounded() {
         node.observe(stranger());
     }
     assert_eq!((node.spool.waiting(), node.left_out), (STRANGER_LIMIT, 7));
+    node.observe(path_changed());
+    assert_eq!((node.spool.waiting(), node.left_out), (STRANGER_LIMIT, 8), "as little as they");
     for session in 0..MAX_SPOOLED as u128 {
         node.observe(started(session));
     }
-    let left_out = 7 + STRANGER_LIMIT as u64;
+    let left_out = 8 + STRANGER_LIMIT as u64;
     assert_eq!((node.spool.waiting(), node.left_out), (MAX_SPOOLED, left_out));
     node.link(true);
     assert_eq!(node.sent[0].len(), MAX_OBSERVATIONS);

@@ -351,6 +351,7 @@ pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         resources: snapshot.resources.clone(),
         bandwidth: snapshot.bandwidth.clone(),
         places: snapshot.places.clone(),
+        paths: snapshot.paths,
     };
     View::new(&snapshot.manifest, sections)
 }

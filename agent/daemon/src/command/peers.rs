@@ -97,6 +97,7 @@ fn hole(hole: &HoleReport) -> String {
     match (step.as_str(), failure) {
         ("" | "idle", _) => String::new(),
         ("open", _) => format!(", through a hole: {nats}"),
+        ("forbidden", _) => "; the platform forbids direct paths".to_owned(),
         ("given_up", Some(why)) => format!("; no hole: {why}; {nats}"),
         (step, Some(why)) => format!("; no hole yet ({step}): {why}; {nats}"),
         (step, None) => format!("; no hole yet ({step})"),

@@ -50,6 +50,7 @@ fn relay(control: &Control, node: NodeId) -> (MeshEndpoint, MeshEvents, Peer) {
         resources: Resources::default(),
         bandwidth: Bandwidth::default(),
         places: Places::default(),
+        paths: Default::default(),
     };
     let options = MeshOptions {
         listen: (Ipv4Addr::LOCALHOST, 0).into(),

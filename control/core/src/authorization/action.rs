@@ -60,6 +60,9 @@ actions! {
     /// What everybody's flows run on.
     ReadPlatformCarriers = "platform.read_carriers", Read, [PlatformOwner, PlatformAdmin];
     RulePlatformCarriers = "platform.rule_carriers", Manage, [PlatformOwner];
+    /// Whether everybody's lanes may take direct paths.
+    ReadPlatformPaths = "platform.read_paths", Read, [PlatformOwner, PlatformAdmin];
+    RulePlatformPaths = "platform.rule_paths", Manage, [PlatformOwner];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];
     CreateUser = "user.create", Manage, [PlatformOwner, PlatformAdmin];
     /// Events that belong to no organization.

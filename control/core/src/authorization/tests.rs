@@ -29,6 +29,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::RenewSnapshots
         | A::ReadPlatformCarriers
         | A::RulePlatformCarriers
+        | A::ReadPlatformPaths
+        | A::RulePlatformPaths
         | A::CreateOrganization
         | A::CreateUser
         | A::ReadPlatformAudit

@@ -6,9 +6,10 @@ use rap_events::{
     session::{Session, SessionCommand},
 };
 use rap_proto::{
-    NodeId, RefusalCode, SessionId,
+    Lane, NodeId, RefusalCode, SessionId,
     bus::MAX_OBSERVATIONS,
     observation::{Claimed, EndReason, Observation, SnapshotRefusal, Spooled, Vantage},
+    paths::{PathCarrier, PathChange, PathKind},
 };
 
 use super::{BatchRefused, Recording, record};
@@ -101,6 +102,33 @@ fn the_same_observation_is_recorded_once() {
     assert_eq!(platform.world.log.len(), length);
     assert_eq!(platform.state().nodes().get(entry).unwrap().observed, 3);
     assert_eq!(platform.world.replay().nodes().get(entry).unwrap().observed, 3);
+}
+
+/// How nodes reach each other is no organization's to see, not even of its own nodes.
+#[test]
+fn what_a_node_tells_of_its_paths_is_the_platforms_whosever_node_it_is() {
+    let mut platform = Platform::new();
+    let acme = platform.acme;
+    let change = PathChange {
+        egress: acme.egress,
+        organization: acme.id,
+        lane: Lane::Bulk,
+        carrier: PathCarrier::Quic,
+        from: None,
+        to: Some(PathKind::Direct),
+        left_out: 0,
+    };
+    let exited = || Observation::WorkerExited { kind: "stream".to_owned(), sessions: 2 };
+    let batch = [
+        spooled(&platform, 1, exited()),
+        spooled(&platform, 2, Observation::PathChanged { change }),
+        spooled(&platform, 3, exited()),
+    ];
+    assert_eq!(deliver(&mut platform, acme.egress, &batch), 3);
+    let told = platform.world.log.iter().rev().take(3).map(|envelope| envelope.organization);
+    let told: Vec<_> = told.collect();
+    assert_eq!(told, [Some(acme.id), None, Some(acme.id)]);
+    assert_eq!(deliver(&mut platform, acme.egress, &batch), 0, "once");
 }
 
 #[test]

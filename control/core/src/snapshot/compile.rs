@@ -11,6 +11,7 @@ use rap_proto::{
 use super::{
     Compiled, FIRST_AUTHORITY_EPOCH, NotCompiled, SNAPSHOT_TTL,
     bandwidth::bandwidth,
+    paths::paths,
     shared::{Encoded, Fleet, Shared},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
 /// Compiles the snapshot of one node. The same state and node give the same bytes.
 ///
 /// The section `resources` is there only for nodes that serve an egress pool, `connections` only
-/// for nodes that may carry one, `bandwidth` and `places` only where something is said of them.
+/// for nodes that may carry one, `bandwidth`, `places` and `paths` only where something is said of them.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     Compiler::default().compile(state, node)
 }
@@ -73,6 +74,10 @@ impl Compiler {
         let bandwidth = bandwidth(state, node);
         if !bandwidth.is_empty() {
             sections.encode(&bandwidth)?;
+        }
+        let paths = paths(state, node);
+        if !paths.is_empty() {
+            sections.encode(&paths)?;
         }
         Ok(Compiled {
             manifest: Manifest {

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod connections;
 mod histories;
+mod paths;
 mod places;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};

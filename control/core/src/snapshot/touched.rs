@@ -14,6 +14,7 @@ use rap_proto::{NodeId, OrganizationId, PoolId, ResourceId, SessionId, UserId, V
 
 use super::{
     bandwidth::{is_entry, shapes},
+    paths::ends_paths,
     scope::visible_roles,
 };
 use crate::{
@@ -25,18 +26,7 @@ use crate::{
 pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -> BTreeSet<NodeId> {
     let id = envelope.stream.id;
     match event {
-        DomainEvent::Cluster(event) => match event {
-            ClusterEvent::Bootstrapped(_)
-            | ClusterEvent::ControlKeyAdded(_)
-            | ClusterEvent::SnapshotsRenewed(_) => {
-                state.nodes().approved().map(|node| node.id).collect()
-            }
-            ClusterEvent::CarriersRuled(_) => {
-                let entries = state.nodes().approved().filter(|node| is_entry(node));
-                entries.map(|node| node.id).collect()
-            }
-            ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => BTreeSet::new(),
-        },
+        DomainEvent::Cluster(event) => cluster(state, event),
         DomainEvent::Organization(event) => match event {
             OrganizationEvent::Created(_)
             | OrganizationEvent::Renamed(_)
@@ -95,6 +85,19 @@ pub(crate) fn touched(state: &State, event: &DomainEvent, envelope: &Envelope) -
         | DomainEvent::Authority(_)
         | DomainEvent::Leadership(_) => BTreeSet::new(),
     }
+}
+
+/// Whom the cluster's own events concern: everybody, or those that they are about.
+fn cluster(state: &State, event: &ClusterEvent) -> BTreeSet<NodeId> {
+    let concerned: fn(&&Node) -> bool = match event {
+        ClusterEvent::Bootstrapped(_)
+        | ClusterEvent::ControlKeyAdded(_)
+        | ClusterEvent::SnapshotsRenewed(_) => |_: &&Node| true,
+        ClusterEvent::CarriersRuled(_) => |node: &&Node| is_entry(node),
+        ClusterEvent::PathsRuled(_) => |node: &&Node| ends_paths(node),
+        ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => |_: &&Node| false,
+    };
+    state.nodes().approved().filter(concerned).map(|node| node.id).collect()
 }
 
 /// The nodes that learn of the event: of those that it concerned before and that it concerns after

@@ -1,5 +1,7 @@
 use rap_events::{Envelope, Sensitive, cluster::ClusterEvent};
-use rap_proto::{ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules};
+use rap_proto::{
+    ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules, paths::PathRule,
+};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -18,6 +20,8 @@ pub struct Cluster {
     pub owner: Option<UserId>,
     /// What the platform says of the carriers of everybody's flows.
     pub carriers: CarrierRules,
+    /// What it says of direct paths.
+    pub paths: PathRule,
     /// When every node's snapshot was last renewed, or when the cluster began.
     pub renewed_at: Timestamp,
     /// The position of that event.
@@ -56,6 +60,7 @@ impl Cluster {
                 self.renewed = envelope.position;
             }
             ClusterEvent::CarriersRuled(event) => self.carriers = event.carriers,
+            ClusterEvent::PathsRuled(event) => self.paths = event.rule,
         }
     }
 }

@@ -82,6 +82,7 @@ fn observed(event: &DomainEvent, envelope: &Envelope) -> Option<(NodeId, u64)> {
                 NodeReportEvent::SnapshotRefused(event) => event.sequence,
                 NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
+                NodeReportEvent::PathChanged(event) => event.sequence,
             };
             return Some((NodeId::from_uuid(envelope.stream.id), sequence));
         }

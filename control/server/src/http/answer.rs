@@ -198,6 +198,7 @@ revised!(
     api::Bandwidth,
     api::Carriers,
     api::PlatformCarriers,
+    api::PlatformPaths,
 );
 
 impl Answer for api::LoggedIn {

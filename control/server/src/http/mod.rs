@@ -26,6 +26,7 @@ mod members;
 mod node_roles;
 mod nodes;
 mod organizations;
+mod paths;
 mod platform;
 mod policies;
 mod pools;

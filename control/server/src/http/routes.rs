@@ -20,8 +20,8 @@ use super::{
     },
     events,
     failure::{Failure, not_found},
-    join_tokens, leases, members, nodes, openapi, organizations, platform, policies, pools, quotas,
-    rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
+    join_tokens, leases, members, nodes, openapi, organizations, paths, platform, policies, pools,
+    quotas, rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
 };
 use crate::app::App;
 
@@ -255,6 +255,7 @@ fn shaping() -> Vec<Endpoint> {
     let path = "/api/v1/organizations/{organization}/bandwidth";
     let carriers_path = "/api/v1/organizations/{organization}/carriers";
     let platform_path = "/api/v1/platform/carriers";
+    let paths_path = "/api/v1/platform/paths";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -289,6 +290,9 @@ fn shaping() -> Vec<Endpoint> {
             carriers::set_platform,
         )
         .conditional(),
+        get(paths_path, "Show what everybody's paths may be", paths::get),
+        command(Method::PUT, paths_path, "Set what everybody's paths may be", paths::set)
+            .conditional(),
     ]
 }
 

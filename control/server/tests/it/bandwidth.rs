@@ -199,3 +199,38 @@ async fn the_platform_says_what_everybodys_lanes_run_on_and_an_organization_narr
     assert!(!shown.text.contains("cluster.carriers_ruled"), "{}", shown.text);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_platforms_owner_says_whether_lanes_may_be_direct_and_no_organization_hears_of_it() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let path = "/platform/paths";
+    let said = root.get(path).await;
+    assert_eq!((said.status.as_u16(), &said.json["direct"]), (200, &json!("allowed")));
+    assert_eq!(said.json["audited"], false, "{}", said.text);
+    let rule = json!({"direct": "forbidden", "audited": true});
+    let refused = put(&acme.api, path, rule.clone(), said.revision()).await;
+    assert_eq!(refused.json["rule"], "platform.rule_paths/not_held", "{}", refused.text);
+    assert_eq!(acme.api.get(path).await.problem(), "forbidden");
+    for unknown in [json!({"direct": "never"}), json!({"audited": true}), json!({"holes": "no"})] {
+        let unknown = put(&root, path, unknown, said.revision()).await;
+        assert_eq!(unknown.problem(), "malformed_request", "{}", unknown.text);
+    }
+    let stale = put(&root, path, rule.clone(), said.revision() + 1).await;
+    assert_eq!(stale.problem(), "precondition_failed");
+    let set = put(&root, path, rule, said.revision()).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    let said = root.get(path).await;
+    assert_eq!((&said.json["direct"], &said.json["audited"]), (&json!("forbidden"), &json!(true)));
+
+    let recorded = root.get("/audit?limit=500").await;
+    let events = recorded.json["items"].as_array().unwrap();
+    let ruled = events.iter().find(|event| event["type"] == "cluster.paths_ruled").unwrap();
+    assert_eq!(ruled["payload"]["rule"], json!({"direct": "forbidden", "audited": true}));
+    let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(!shown.text.contains("cluster.paths_ruled"), "{}", shown.text);
+    assert_eq!(put(&root, path, json!({"direct": "allowed"}), said.revision()).await.status, 200);
+    assert_eq!(root.get(path).await.json["audited"], false, "what is not said is not so");
+    world.stop().await;
+}

@@ -32,6 +32,8 @@ const PLATFORM: &[(&str, &str)] = &[
     ("POST", "/api/v1/snapshots/renew"),
     ("GET", "/api/v1/platform/carriers"),
     ("PUT", "/api/v1/platform/carriers"),
+    ("GET", "/api/v1/platform/paths"),
+    ("PUT", "/api/v1/platform/paths"),
     ("GET", "/api/v1/audit/replay"),
     ("GET", "/api/v1/projections/rebuild"),
     ("POST", "/api/v1/projections/rebuild"),
@@ -177,7 +179,7 @@ fn fleet() -> [((&'static str, &'static str), Value); 7] {
     ]
 }
 
-fn bandwidth() -> [((&'static str, &'static str), Value); 5] {
+fn bandwidth() -> [((&'static str, &'static str), Value); 6] {
     let cap = || json!({"capBitsPerSecond": 1_000_000});
     [
         (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
@@ -185,6 +187,7 @@ fn bandwidth() -> [((&'static str, &'static str), Value); 5] {
         (("PUT", "/nodes/{node}/bandwidth"), cap()),
         (("PUT", "/organizations/{organization}/carriers"), json!({"bulk": "tcp-only"})),
         (("PUT", "/platform/carriers"), json!({"bulk": "tcp-only"})),
+        (("PUT", "/platform/paths"), json!({"direct": "forbidden"})),
     ]
 }
 

@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
 
 use crate::Sensitive;
 
@@ -30,6 +30,10 @@ pub enum ClusterCommand {
     /// What everybody's flows run on, in place of all that was ruled before.
     RuleCarriers {
         carriers: CarrierRules,
+    },
+    /// Whether everybody's lanes may take direct paths, in place of what was ruled before.
+    RulePaths {
+        rule: PathRule,
     },
 }
 

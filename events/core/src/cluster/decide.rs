@@ -3,8 +3,8 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Cluster, ClusterBootstrapped, ClusterCarriersRuled, ClusterCommand, ClusterEvent,
-    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, SetupCodeReplaced,
-    SetupCompleted, SnapshotsRenewed,
+    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, PathsRuled,
+    SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
 };
 use crate::Aggregate;
 
@@ -61,6 +61,8 @@ impl Aggregate for Cluster {
                 return Ok(Vec::new());
             }
             ClusterCommand::RuleCarriers { carriers } => ClusterCarriersRuled { carriers }.into(),
+            ClusterCommand::RulePaths { rule } if rule == self.paths => return Ok(Vec::new()),
+            ClusterCommand::RulePaths { rule } => PathsRuled { rule }.into(),
         };
         Ok(vec![event])
     }
@@ -83,6 +85,7 @@ impl Aggregate for Cluster {
             ClusterEvent::ControlKeyAdded(added) => self.control_keys.push(added.key),
             ClusterEvent::SnapshotsRenewed(_) => {}
             ClusterEvent::CarriersRuled(ruled) => self.carriers = ruled.carriers,
+            ClusterEvent::PathsRuled(ruled) => self.paths = ruled.rule,
         }
     }
 

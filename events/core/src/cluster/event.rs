@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -13,6 +13,7 @@ events! {
     ControlKeyAdded(ControlKeyAdded) = "cluster.control_key_added" / 1;
     SnapshotsRenewed(SnapshotsRenewed) = "cluster.snapshots_renewed" / 1;
     CarriersRuled(ClusterCarriersRuled) = "cluster.carriers_ruled" / 1;
+    PathsRuled(PathsRuled) = "cluster.paths_ruled" / 1;
 }
 
 /// The control plane was started for the first time.
@@ -59,4 +60,11 @@ pub struct SnapshotsRenewed {}
 #[serde(deny_unknown_fields)]
 pub struct ClusterCarriersRuled {
     pub carriers: CarrierRules,
+}
+
+/// Whether everybody's lanes may take direct paths from now on, and whether it is recorded when they do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathsRuled {
+    pub rule: PathRule,
 }

@@ -1,4 +1,4 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules};
+use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
 
 use crate::Sensitive;
 
@@ -11,4 +11,5 @@ pub struct Cluster {
     pub setup_code: Option<Sensitive<Digest>>,
     pub owner: Option<UserId>,
     pub carriers: CarrierRules,
+    pub paths: PathRule,
 }

@@ -1,11 +1,11 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{PublicKey, carriers::CarrierRules};
+use rap_proto::{PublicKey, carriers::CarrierRules, paths::PathRule};
 
 use super::*;
 use crate::tests::{
     given::given,
-    samples::{ALICE, BOB, CLUSTER, bootstrapped, carrier_rules, key, secret},
+    samples::{ALICE, BOB, CLUSTER, bootstrapped, carrier_rules, key, path_rule, secret},
 };
 
 fn bootstrap(keys: Vec<PublicKey>, certificate: Vec<u8>) -> ClusterCommand {
@@ -29,7 +29,8 @@ fn a_cluster_is_bootstrapped_once() {
         .when(command)
         .rejected(ClusterRejection::AlreadyBootstrapped);
     let rule = ClusterCommand::RuleCarriers { carriers: carrier_rules() };
-    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule] {
+    let paths = ClusterCommand::RulePaths { rule: path_rule() };
+    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule, paths] {
         given::<Cluster>([]).when(command).rejected(ClusterRejection::NotBootstrapped);
     }
 }
@@ -105,4 +106,19 @@ fn all_carrier_rules_are_ruled_at_once_and_the_same_ones_once() {
     let taken_back = ClusterCarriersRuled { carriers: none };
     let state = given::<Cluster>(before).when(rule(none)).then([taken_back.into()]);
     assert!(state.carriers.is_empty());
+}
+
+#[test]
+fn paths_are_ruled_at_once_and_the_same_rule_once() {
+    let ruled = PathsRuled { rule: path_rule() };
+    let command = |rule| ClusterCommand::RulePaths { rule };
+    let state = given::<Cluster>([bootstrapped().into()])
+        .when(command(path_rule()))
+        .then([ruled.clone().into()]);
+    assert_eq!(state.paths, path_rule());
+    let before: [ClusterEvent; 2] = [bootstrapped().into(), ruled.into()];
+    given::<Cluster>(before.clone()).when(command(path_rule())).nothing();
+    let rule = PathRule::default();
+    let state = given::<Cluster>(before).when(command(rule)).then([PathsRuled { rule }.into()]);
+    assert_eq!(state.paths, rule, "as in the beginning");
 }

@@ -1,6 +1,7 @@
 use rap_proto::{
     OrganizationId, RefusalCode, Timestamp,
     observation::{LogRefusal, SnapshotRefusal},
+    paths::PathChange,
 };
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub enum Report {
     SnapshotRefused { version: u64, code: SnapshotRefusal },
     LogRefused { size: u64, known: u64, code: LogRefusal },
     WorkerExited { kind: String, sessions: u32 },
+    PathChanged { change: PathChange },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,8 @@
 use rap_proto::{OrganizationId, Timestamp};
 
 use super::{
-    LogRefused, NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, Report,
-    SnapshotRefused, UnclaimedAccessRefused, WorkerExited,
+    LogRefused, NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, PathChanged,
+    Report, SnapshotRefused, UnclaimedAccessRefused, WorkerExited,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -37,6 +37,7 @@ impl Aggregate for NodeReport {
                 }
                 WorkerExited { organization, sequence, observed_at, kind, sessions }.into()
             }
+            Report::PathChanged { change } => PathChanged { sequence, observed_at, change }.into(),
         };
         Ok(vec![event])
     }
@@ -47,6 +48,7 @@ impl Aggregate for NodeReport {
             NodeReportEvent::SnapshotRefused(refused) => (refused.organization, refused.sequence),
             NodeReportEvent::LogRefused(refused) => (refused.organization, refused.sequence),
             NodeReportEvent::WorkerExited(exited) => (exited.organization, exited.sequence),
+            NodeReportEvent::PathChanged(changed) => (None, changed.sequence),
         };
         self.organization = organization;
         self.through = self.through.max(sequence);

@@ -1,6 +1,7 @@
 use rap_proto::{
     OrganizationId, RefusalCode, Timestamp,
     observation::{LogRefusal, SnapshotRefusal},
+    paths::PathChange,
 };
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,7 @@ events! {
     SnapshotRefused(SnapshotRefused) = "node_report.snapshot_refused" / 1;
     LogRefused(LogRefused) = "node_report.log_refused" / 1;
     WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
+    PathChanged(PathChanged) = "node_report.path_changed" / 1;
 }
 
 /// The node refused somebody whose claims could not be verified.
@@ -72,6 +74,18 @@ pub struct WorkerExited {
     pub kind: String,
     /// How many sessions ended with it.
     pub sessions: u32,
+}
+
+/// A lane of the node, an entry, took a direct path or left it. It is the platform's whosever node that is:
+/// no organization is told how nodes reach each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PathChanged {
+    /// The observation's place in the node's spool.
+    pub sequence: u64,
+    /// By the node's clock.
+    pub observed_at: Timestamp,
+    pub change: PathChange,
 }
 
 /// Schema 1 of `node_report.access_refused`, from before channels of messages: no code of it says

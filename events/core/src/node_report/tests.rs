@@ -7,7 +7,7 @@ use crate::{
     Aggregate as _,
     tests::{
         given::{NOW, given},
-        samples::ACME,
+        samples::{ACME, path_change},
     },
 };
 
@@ -60,4 +60,16 @@ fn a_report_is_recorded_once() {
 fn a_kind_is_plain() {
     let report = Report::WorkerExited { kind: "\u{0}".to_owned(), sessions: 0 };
     given::<NodeReport>([]).when(record(1, report)).rejected(NodeReportRejection::TextNotPlain);
+}
+
+#[test]
+fn a_change_of_a_path_is_the_platforms_and_what_else_the_node_reports_is_its_organizations() {
+    let changed: NodeReportEvent =
+        PathChanged { sequence: 6, observed_at: NOW, change: path_change() }.into();
+    let state = given::<NodeReport>([exited(5)])
+        .when(record(6, Report::PathChanged { change: path_change() }))
+        .then([changed.clone()]);
+    assert_eq!((state.through, state.organization()), (6, None));
+    let state = given::<NodeReport>([changed]).when(record(7, exit())).then([exited(7)]);
+    assert_eq!(state.organization(), Some(ACME));
 }

@@ -302,13 +302,14 @@ fn node_command(kind: u8, argument: u8, now: Timestamp) -> NodeCommand {
 }
 
 fn node_report_command(kind: u8, argument: u8, now: Timestamp) -> NodeReportCommand {
-    let report = match kind % 5 {
+    let report = match kind % 6 {
         0 => Report::AccessRefused { code: pick(RefusalCode::ALL, argument) },
         1 => Report::SnapshotRefused {
             version: argument.into(),
             code: pick(SnapshotRefusal::ALL, argument),
         },
         2 => Report::WorkerExited { kind: text(argument), sessions: argument.into() },
+        3 => Report::PathChanged { change: path_change() },
         _ => Report::LogRefused {
             size: argument.into(),
             known: u64::from(argument) + 1,

@@ -10,6 +10,7 @@ use rap_proto::{
     carriers::{CarrierRule, CarrierRules},
     key::LocalKey,
     observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
+    paths::{DirectPaths, PathCarrier, PathChange, PathKind, PathRule},
     snapshot::{RoleScope, Target},
 };
 use serde_bytes::ByteBuf;
@@ -129,6 +130,22 @@ pub(crate) fn rate(text: &str) -> BitRate {
 
 pub(crate) fn allowance() -> Allowance {
     Allowance { cap: Some(rate("20mbit")), reserved: Some(rate("5mbit")) }
+}
+
+pub(crate) fn path_rule() -> PathRule {
+    PathRule { direct: DirectPaths::Forbidden, audited: true }
+}
+
+pub(crate) fn path_change() -> PathChange {
+    PathChange {
+        egress: EGRESS,
+        organization: ACME,
+        lane: Lane::Bulk,
+        carrier: PathCarrier::Tcp,
+        from: Some(PathKind::Relayed),
+        to: Some(PathKind::Direct),
+        left_out: 3,
+    }
 }
 
 pub(crate) const fn carrier_rules() -> CarrierRules {
@@ -254,13 +271,14 @@ fn guesses() -> Vec<DomainEvent> {
 }
 
 fn cluster() -> Vec<DomainEvent> {
-    let cluster: [ClusterEvent; 6] = [
+    let cluster: [ClusterEvent; 7] = [
         bootstrapped().into(),
         SetupCodeReplaced { setup_code: secret("another setup") }.into(),
         SetupCompleted { owner: ALICE }.into(),
         ControlKeyAdded { key: key(4) }.into(),
         SnapshotsRenewed {}.into(),
         ClusterCarriersRuled { carriers: carrier_rules() }.into(),
+        PathsRuled { rule: path_rule() }.into(),
     ];
     let organization: [OrganizationEvent; 9] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),
@@ -356,7 +374,7 @@ fn nodes() -> Vec<DomainEvent> {
 
 fn reports() -> Vec<DomainEvent> {
     let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
-    let report: [NodeReportEvent; 4] = [
+    let report: [NodeReportEvent; 5] = [
         UnclaimedAccessRefused {
             organization,
             sequence,
@@ -389,6 +407,7 @@ fn reports() -> Vec<DomainEvent> {
             sessions: 2,
         }
         .into(),
+        PathChanged { sequence, observed_at, change: path_change() }.into(),
     ];
     report.into_iter().map(Into::into).collect()
 }

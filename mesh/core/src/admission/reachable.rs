@@ -24,12 +24,15 @@ pub fn admit_seen(view: &View, caller: &Caller, now: Timestamp) -> Result<(), Re
 }
 
 /// Whether this egress looks for a direct path with `caller`: an entry of an organization that it
-/// is there for.
+/// is there for, as long as the platform allows such paths.
 pub fn admit_meeting(view: &View, caller: &Caller, now: Timestamp) -> Result<(), RefusalCode> {
     if view.is_stale(now) {
         return Err(RefusalCode::SnapshotStale);
     }
     let entry = trusted_peer(view, caller)?;
+    if !view.allows_direct() {
+        return Err(RefusalCode::PathUnavailable);
+    }
     let is_known = is_with(view, NodeRole::StreamWorker, entry, NodeRole::EntryNode);
     if is_known { Ok(()) } else { Err(RefusalCode::RoleNotAssigned) }
 }

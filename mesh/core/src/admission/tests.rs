@@ -117,6 +117,7 @@ fn given(role: NodeRole) -> Given {
         resources,
         bandwidth: Default::default(),
         places: Default::default(),
+        paths: Default::default(),
     };
     Given { authority: Authority::Healthy, manifest, sections, claims }
 }

@@ -30,6 +30,8 @@ pub enum Step {
     Trying,
     Open,
     GivenUp,
+    /// The platform allows no direct paths.
+    Forbidden,
 }
 
 impl Step {
@@ -43,6 +45,7 @@ impl Step {
             Self::Trying => "trying",
             Self::Open => "open",
             Self::GivenUp => "given_up",
+            Self::Forbidden => "forbidden",
         }
     }
 }

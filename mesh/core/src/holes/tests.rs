@@ -126,6 +126,30 @@ fn a_direct_lane_wants_no_hole_and_one_that_became_direct_ends_its_round() {
 }
 
 #[test]
+fn where_direct_paths_are_forbidden_no_hole_is_looked_for_and_none_is_kept() {
+    let forbid = |world: &mut World, allowed: bool| world.tell(Input::Direct { allowed: !allowed });
+    let mut world = World::relayed();
+    world.open();
+    forbid(&mut world, true);
+    assert_eq!(world.effects(), [Effect::Forget { address: address(4433) }]);
+    assert_eq!((world.holes.address(), world.step()), (None, Step::Forbidden));
+    for input in [Input::Renewed, Input::Withdrawn, Input::Heard { round: 1, from: address(4433) }]
+    {
+        world.tell(input);
+        world.path(RELAY, false);
+        assert_eq!((world.effects(), world.holes.poll_timeout()), (vec![], None));
+    }
+    forbid(&mut world, false);
+    world.path(RELAY, false);
+    assert_eq!(world.wait(), START_AFTER);
+    let mut world = World::relayed();
+    world.look();
+    forbid(&mut world, true);
+    world.tell(Input::Seen { round: 1, own: own(Mapping::Steady) });
+    assert_eq!((world.effects(), world.step()), (vec![], Step::Forbidden), "amid a round");
+}
+
+#[test]
 fn so_many_knocks_are_sent_at_their_times_and_then_the_round_is_over() {
     let mut world = World::relayed();
     world.meet(own(Mapping::Steady), far(Mapping::Steady));

@@ -87,6 +87,42 @@ fn a_direct_path_stays_when_it_is_not_listed_and_is_left_when_it_is_withdrawn() 
 }
 
 #[test]
+fn a_lane_leaves_a_direct_path_that_is_forbidden_and_takes_it_when_it_is_allowed_again() {
+    let mut world = World::new(direct(1), &[direct(1), direct(3), relay(2)]);
+    world.run(s(1));
+    let forbid = |world: &mut World| {
+        world.tell(Input::Candidates(vec![relay(2)]));
+        world.tell(Input::DirectForbidden);
+    };
+    forbid(&mut world);
+    assert_eq!(world.path(), None, "not a datagram more");
+    world.run(ms(100));
+    assert_eq!(world.path(), Some(relay(2)));
+    assert_eq!(world.lane.standing().last_switch, Some(SwitchReason::NotAllowed));
+    forbid(&mut world);
+    world.run(s(600));
+    let open: Vec<Candidate> = world.open.values().copied().collect();
+    assert_eq!((open, world.lane.standing().switches), (vec![relay(2)], 1), "none is looked for");
+    assert!(world.now.since(world.last_echo) < ms(100), "it is carried");
+    world.tell(Input::Candidates(vec![direct(1), relay(2)]));
+    world.run(s(2));
+    assert_eq!(world.path(), Some(direct(1)), "it did not fail");
+}
+
+#[test]
+fn a_lane_that_has_nothing_but_a_forbidden_direct_path_waits_until_it_is_allowed_again() {
+    let mut world = World::new(direct(1), &[direct(1)]);
+    world.run(s(1));
+    world.tell(Input::Candidates(Vec::new()));
+    world.tell(Input::DirectForbidden);
+    world.run(s(10));
+    assert_eq!((world.path(), world.retired), (None, 1));
+    world.tell(Input::Candidates(vec![direct(1)]));
+    world.run(s(1));
+    assert_eq!(world.path(), Some(direct(1)));
+}
+
+#[test]
 fn a_direct_path_that_takes_much_longer_than_the_relay_is_not_taken() {
     for (direct_takes, taken) in [(ms(20), true), (ms(21), false), (ms(300), false)] {
         let mut world = World::new(relay(1), &[direct(1), relay(1)]);

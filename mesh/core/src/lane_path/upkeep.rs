@@ -67,14 +67,12 @@ impl LanePath {
         }
     }
 
-    pub(super) fn withdraw(&mut self, now: Moment, candidate: Candidate) {
-        if self.candidates.contains(&candidate) {
-            return;
-        }
-        let open = self.open.iter().find(|(_, path)| path.candidate == candidate);
-        if let Some((&generation, _)) = open {
-            self.leave(now, generation);
-        }
+    /// Leaves what is meant and not listed.
+    pub(super) fn withdraw(&mut self, now: Moment, is_meant: impl Fn(Candidate) -> bool) {
+        let is_left = |one: Candidate| is_meant(one) && !self.candidates.contains(&one);
+        let left = self.open.iter().filter(|(_, path)| is_left(path.candidate));
+        let left: Vec<u64> = left.map(|(generation, _)| *generation).collect();
+        left.into_iter().for_each(|generation| self.leave(now, generation));
     }
 
     fn leave(&mut self, now: Moment, generation: u64) {

@@ -1,4 +1,13 @@
+use rap_proto::{
+    paths::DirectPaths,
+    snapshot::{Peer, Places},
+};
+
 use super::*;
+use crate::{
+    View,
+    many_relays::{forwarding, view_of},
+};
 
 const OWN: NodeId = NodeId::from_u128(1);
 const TARGET: NodeId = NodeId::from_u128(2);
@@ -36,6 +45,19 @@ fn without_a_direct_address_relays_start_at_once() {
         plan,
         [Attempt { candidate: Candidate::Relay(relay(1)), start_after: Duration::ZERO }]
     );
+}
+
+#[test]
+fn a_direct_path_that_the_platform_forbids_is_no_candidate() {
+    let peer = Peer { addresses: vec![address(1)], ..forwarding(TARGET, None) };
+    let mut view = view_of(vec![peer], [].into(), Places::default());
+    let plan = |view: &View| {
+        let plan = PathBook::default().plan(at(0), TARGET, view.direct_to(TARGET), [relay(7)]);
+        candidates(&plan)
+    };
+    assert_eq!(plan(&view), [Candidate::Direct(address(1)), Candidate::Relay(relay(7))]);
+    view.paths.rule.direct = DirectPaths::Forbidden;
+    assert_eq!(plan(&view), [Candidate::Relay(relay(7))]);
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Cluster {
             resources: Resources { resources: vec![resource()] },
             bandwidth: Default::default(),
             places: Default::default(),
+            paths: Default::default(),
         };
         View::new(&manifest, sections)
     }

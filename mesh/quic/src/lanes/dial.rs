@@ -11,7 +11,7 @@ use std::{
 
 use quinn::{Connection, Endpoint};
 use rap_mesh_core::{
-    lane_path::LanePath, paths::Candidate, refusals::refusal, view::peer_has_role,
+    carrier::Carrier, lane_path::LanePath, paths::Candidate, refusals::refusal, view::peer_has_role,
 };
 use rap_proto::{NodeRole, RefusalCode, refusal::Refusal, snapshot::Peer};
 use tokio::{sync::mpsc, time::timeout};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Carried, LaneConnection, LaneKey, Ways, attend, chains,
     drive::PathDriver,
+    moves::part,
     socket::{Answer, LaneSocket},
 };
 use crate::{
@@ -72,10 +73,11 @@ pub(super) async fn dial(
     }
     let relays = ways.of(mesh.relays.order(&view, Use::New, key, mesh.clock.now()));
     let plan = {
-        let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.paths));
+        let (now, direct) = (mesh.clock.moment(), view.direct_to(key.egress));
+        let paths = locked(&mesh.lanes.paths);
         match ways {
-            Ways::Likely => paths.untried(now, key.egress, &peer.addresses, relays),
-            Ways::All => paths.plan(now, key.egress, &peer.addresses, relays),
+            Ways::Likely => paths.untried(now, key.egress, direct, relays),
+            Ways::All => paths.plan(now, key.egress, direct, relays),
         }
     };
     let attempts = plan
@@ -98,6 +100,7 @@ pub(super) async fn dial(
         lasting: Arc::default(),
         last_used: AtomicU64::new(mesh.clock.moment().micros()),
     });
+    mesh.path_changed(part(key, Carrier::Quic), (None, Some(won.candidate)));
     let driver = PathDriver::new(mesh.clone(), lane.clone(), won.relayed, won.made.answers);
     mesh.tasks_of(key.lane).spawn(attend(mesh.clone(), lane.clone(), driver));
     Ok(lane)
@@ -114,6 +117,7 @@ async fn try_one(
         let made = make(&*mesh.network, own.ip()).map_err(drop)?;
         made.steering.serve(key.lane);
         let (address, relayed) = match candidate {
+            Candidate::Direct(_) if !mesh.view().allows_direct() => return Err(()),
             Candidate::Direct(address) => (address, None),
             Candidate::Relay(relay) => {
                 let port = made.socket.port();

@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use rap_mesh_core::{
-    View, holes,
+    View,
+    carrier::Carrier,
+    holes,
     lane_path::{Effect, Input, LanePath, SwitchReason, Traffic},
     paths::Candidate,
 };
@@ -17,7 +19,7 @@ use tokio::{
 use super::{
     LaneConnection, LaneKey, chains,
     hole::Hole,
-    moves::seed,
+    moves::{part, seed},
     offers::{Offers, Renewals, offers},
     probe,
     socket::Answer,
@@ -82,7 +84,12 @@ impl PathDriver {
         renewals.looked(interest);
         let mut machine = LanePath::new(seed(), mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
-        let hole = Hole::new(mesh.clone(), lane.clone());
+        let mut hole = Hole::new(mesh.clone(), lane.clone());
+        if !view.allows_direct() {
+            // It may have been forbidden while the lane was made.
+            machine.handle_input(mesh.clock.moment(), Input::DirectForbidden);
+            hole.note(holes::Input::Direct { allowed: false });
+        }
         let mut driver = Self {
             mesh,
             lane,
@@ -103,6 +110,10 @@ impl PathDriver {
 
     pub(super) async fn run(mut self) -> Infallible {
         let mut views = self.mesh.views.subscribe();
+        let view = views.borrow_and_update().clone();
+        if !Arc::ptr_eq(&view, &self.view) {
+            self.take_view(view);
+        }
         let mut refreshes = tokio::time::interval(REFRESH_EVERY);
         // The first is due at once, and the flow is new.
         refreshes.tick().await;
@@ -154,6 +165,7 @@ impl PathDriver {
     fn take_view(&mut self, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
         let LaneKey { egress, organization, .. } = self.lane.key;
+        self.dig(Some(holes::Input::Direct { allowed: self.view.allows_direct() }));
         if self.view.has_lost_relay(&before, organization) {
             let found = self.hole.candidate();
             self.dig(Some(holes::Input::Withdrawn));
@@ -177,6 +189,9 @@ impl PathDriver {
         let Offers { candidates, worths, interest } = offered;
         self.renewals.looked(interest);
         self.tell(Input::Candidates(candidates));
+        if !self.view.allows_direct() {
+            self.tell(Input::DirectForbidden);
+        }
         self.tell(Input::Worths(worths));
     }
 
@@ -310,9 +325,13 @@ impl PathDriver {
         let _ = lane.endpoint.rebind_abstract(lane.socket.clone());
         let before = lane.carried().candidate;
         lane.carry(|carried| carried.candidate = candidate);
+        let change = (Some(before), Some(candidate));
+        self.mesh.path_changed(part(lane.key, Carrier::Quic), change);
         let reason = self.machine.standing().last_switch;
         let mut paths = locked(&self.mesh.lanes.paths);
-        if !reason.is_some_and(SwitchReason::is_by_choice) {
+        let is_well =
+            |reason: SwitchReason| reason.is_by_choice() || reason == SwitchReason::NotAllowed;
+        if !reason.is_some_and(is_well) {
             paths.failed(self.mesh.clock.moment(), lane.key.egress, before);
         }
         paths.succeeded(lane.key.egress, candidate);

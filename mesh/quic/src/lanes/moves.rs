@@ -14,6 +14,7 @@ use rap_mesh_core::{
     View,
     carrier::Carrier,
     moves::{Allowed, Effect, Input, LaneMoves, Stayed},
+    path_audit::Part,
     paths::Candidate,
     view::peer_has_role,
 };
@@ -105,6 +106,7 @@ impl Movers {
             let asks_until = movable.asks_until().unwrap_or(mesh.clock.moment());
             let began = Input::Began { flow, over, asks_until };
             machine.handle_input(mesh.clock.moment(), began);
+            audit(mesh, key, &mut machine);
             drop(machine);
             mover
         };
@@ -160,6 +162,7 @@ impl Drop for Member {
         let mut machine = locked(&mover.machine);
         let frees_a_place = machine.is_moving(*flow);
         machine.handle_input(mesh.clock.moment(), Input::Ended { flow: *flow });
+        audit(mesh, mover.key, &mut machine);
         if frees_a_place {
             mover.changed.notify_one();
         }
@@ -182,7 +185,9 @@ impl Mover {
     }
 
     fn tell(&self, mesh: &Mesh, input: Input) {
-        locked(&self.machine).handle_input(mesh.clock.moment(), input);
+        let machine = &mut *locked(&self.machine);
+        machine.handle_input(mesh.clock.moment(), input);
+        audit(mesh, self.key, machine);
         self.changed.notify_one();
     }
 
@@ -215,7 +220,9 @@ impl Mover {
                 }
                 () = self.changed.notified() => {}
                 () = mesh.clock.until(timeout) => {
-                    locked(&self.machine).handle_timeout(mesh.clock.moment());
+                    let machine = &mut *locked(&self.machine);
+                    machine.handle_timeout(mesh.clock.moment());
+                    audit(&mesh, self.key, machine);
                 }
             }
         }
@@ -321,14 +328,27 @@ impl Movable {
 fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Allowed {
     let relays: BTreeSet<NodeId> = view.relays(key.organization).map(|(relay, _)| relay).collect();
     let draining = relays.iter().copied().filter(|relay| view.is_draining(*relay)).collect();
+    let direct_forbidden = !view.allows_direct();
     let serves = |peer: &&Peer| peer_has_role(peer, NodeRole::StreamWorker, key.organization);
     let peer = view.peer(key.egress).filter(serves);
     let Some(peer) = peer.filter(|_| !view.must_stop(mesh.clock.now())) else {
-        return Allowed { ways: Vec::new(), relays, draining };
+        return Allowed { ways: Vec::new(), relays, draining, direct_forbidden };
     };
-    let direct = peer.addresses.iter().copied().map(Candidate::Direct);
+    let direct = view.direct_to(peer.node).iter().copied().map(Candidate::Direct);
     let relayed = mesh.relays.order(view, Use::New, key, mesh.clock.now());
-    Allowed { ways: direct.chain(relayed).collect(), relays, draining }
+    Allowed { ways: direct.chain(relayed).collect(), relays, draining, direct_forbidden }
+}
+
+/// Passes on which paths the lane's flows took and left.
+fn audit(mesh: &Mesh, key: LaneKey, machine: &mut LaneMoves) {
+    for change in machine.take_changes() {
+        mesh.path_changed(part(key, Carrier::Tcp), change);
+    }
+}
+
+pub(super) const fn part(key: LaneKey, carrier: Carrier) -> Part {
+    let LaneKey { egress, organization, lane } = key;
+    Part { egress, organization, lane, carrier }
 }
 
 /// Spreads pauses and trials; no secret.

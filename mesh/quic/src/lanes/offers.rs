@@ -32,7 +32,7 @@ pub(super) fn offers(mesh: &Mesh, view: &Arc<View>, key: LaneKey, open: &[Candid
     if view.must_stop(mesh.clock.now()) {
         return Offers::default();
     }
-    let addresses = view.peer(key.egress).map_or(&[][..], |peer| &peer.addresses);
+    let addresses = view.direct_to(key.egress);
     let ways = mesh.relays.ways(view, Use::Running, key, mesh.clock.now());
     let worths = ways.iter().map(|way| (way.path, worth(view, way))).collect();
     let now = mesh.clock.moment();

@@ -201,9 +201,9 @@ fn planned(
     let relays = ways.of(mesh.relays.order(&view, Use::New, key, mesh.clock.now()));
     let (now, paths) = (mesh.clock.moment(), locked(&mesh.lanes.streams.paths));
     let plan = if insist {
-        paths.plan(now, key.egress, &peer.addresses, relays)
+        paths.plan(now, key.egress, view.direct_to(key.egress), relays)
     } else {
-        paths.untried(now, key.egress, &peer.addresses, relays)
+        paths.untried(now, key.egress, view.direct_to(key.egress), relays)
     };
     Ok((peer.clone(), plan))
 }
@@ -273,6 +273,10 @@ async fn socket(
     candidate: Candidate,
 ) -> io::Result<TcpStream> {
     match candidate {
+        // It may have been forbidden since it was chosen.
+        Candidate::Direct(_) if !mesh.view().allows_direct() => {
+            Err(io::Error::other("direct paths are forbidden"))
+        }
         Candidate::Direct(address) => tcp::dialled(address).await,
         Candidate::Relay(relay) => {
             let stream = hops::set_up_stream(mesh, relay, peer.node, key.lane)

@@ -41,11 +41,12 @@ impl Way {
         tasks.spawn(async move { stream::look(&mesh, key, over).await });
     }
 
-    /// Whether it leads over a relay that is none any more.
+    /// Whether it leads over a relay that is none any more, or over none where that is forbidden.
     pub(crate) fn leads_nowhere(&self, view: &View) -> bool {
         let organization = self.key.organization;
         let is_relay = |relay: &NodeId| view.relays(organization).any(|(known, _)| known == *relay);
-        !self.over.relays().iter().all(is_relay)
+        let is_forbidden = !self.over.is_relayed() && !view.allows_direct();
+        is_forbidden || !self.over.relays().iter().all(is_relay)
     }
 }
 

@@ -22,6 +22,7 @@ use rap_proto::{
     bandwidth::Bandwidth,
     key::LocalKey,
     observation::{Observation, Vantage},
+    paths::{PathRule, Paths},
     refusal::Refusal,
     signed,
     snapshot::{
@@ -92,6 +93,7 @@ pub(crate) struct Plan {
     pub(crate) carried: Option<VpnConnectionId>,
     pub(crate) resources_at: BTreeSet<NodeId>,
     pub(crate) bandwidth: Bandwidth,
+    pub(crate) paths: PathRule,
     /// Whether egresses know relays, and so keep themselves reachable there.
     pub(crate) egresses_dial_out: bool,
     /// How one node sees another's address, where that is not the real one.
@@ -165,6 +167,7 @@ impl Fabric {
             carried: None,
             resources_at: BTreeSet::from([EGRESS]),
             bandwidth: Bandwidth::default(),
+            paths: PathRule::default(),
             egresses_dial_out: false,
             addresses: BTreeMap::new(),
         };
@@ -340,6 +343,7 @@ impl Fabric {
                 resources: Resources { resources },
                 bandwidth: self.plan.bandwidth.clone(),
                 places: self.places(),
+                paths: Paths { rule: self.plan.paths },
             },
         )
     }

@@ -6,6 +6,7 @@ mod answers;
 mod carriers;
 mod carry;
 mod chains;
+mod direct;
 mod ends;
 mod fabric;
 mod fallen;

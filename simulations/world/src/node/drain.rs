@@ -190,6 +190,7 @@ impl SimNode {
             resources: snapshot.resources.clone(),
             bandwidth: snapshot.bandwidth.clone(),
             places: snapshot.places.clone(),
+            paths: snapshot.paths,
         };
         agent.leases.told(turn.moment, at, snapshot);
         let mut view = View::new(&snapshot.manifest, sections);

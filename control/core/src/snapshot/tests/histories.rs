@@ -23,6 +23,7 @@ use rap_proto::{
     SessionId, Timestamp, UserId,
     carriers::{CarrierRule, CarrierRules},
     observation::{EndReason, Vantage},
+    paths::{DirectPaths, PathRule},
     snapshot::{RoleScope, Target},
 };
 use uuid::Uuid;
@@ -279,8 +280,12 @@ impl History {
             bulk: CarrierRule::ALL.get(usize::from(how) % 5).copied(),
             ..CarrierRules::default()
         };
-        if who % 3 == 2 {
-            let cluster = self.platform.cluster.uuid();
+        let cluster = self.platform.cluster.uuid();
+        if who % 4 == 3 {
+            let direct = DirectPaths::ALL[usize::from(how) % 2];
+            let rule = PathRule { direct, audited: how % 3 == 0 };
+            self.try_give::<Cluster>(cluster, ClusterCommand::RulePaths { rule });
+        } else if who % 4 == 2 {
             self.try_give::<Cluster>(cluster, ClusterCommand::RuleCarriers { carriers });
         } else {
             let id = self.tenant(who).id.uuid();

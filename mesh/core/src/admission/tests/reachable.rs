@@ -1,3 +1,5 @@
+use rap_proto::paths::DirectPaths;
+
 use super::*;
 
 /// A relay of these organizations, asked by an egress of those.
@@ -69,6 +71,11 @@ fn an_egress_meets_entries_of_its_organizations() {
     assert_eq!(met(NodeRole::EntryNode, &[ACME]), Ok(()));
     assert_eq!(met(NodeRole::EntryNode, &[OTHER]), Err(RefusalCode::RoleNotAssigned));
     assert_eq!(met(NodeRole::RelayNode, &[ACME]), Err(RefusalCode::RoleNotAssigned));
+    let mut forbidden = given(NodeRole::StreamWorker);
+    forbidden.sections.peers.peers = vec![peer(ENTRY, NodeRole::EntryNode, &[ACME])];
+    forbidden.sections.paths.rule.direct = DirectPaths::Forbidden;
+    let refused = admit_meeting(&forbidden.view(), &caller(ENTRY), NOW);
+    assert_eq!(refused, Err(RefusalCode::PathUnavailable), "the platform wants no direct paths");
     let late = Timestamp::from_unix_millis(2_000_000_001);
     let view = given(NodeRole::StreamWorker).view();
     assert_eq!(admit_meeting(&view, &caller(ENTRY), late), Err(RefusalCode::SnapshotStale));

@@ -53,6 +53,7 @@ pub(super) struct World {
     pub(super) ways: Vec<Candidate>,
     relays: BTreeSet<NodeId>,
     draining: BTreeSet<NodeId>,
+    direct_forbidden: bool,
     number: u64,
     pub(super) wrong: Option<String>,
 }
@@ -80,7 +81,7 @@ pub(super) fn all_ways() -> Vec<Candidate> {
 
 /// These ways, over the two relays.
 pub(super) fn allowed(ways: Vec<Candidate>) -> Allowed {
-    Allowed { ways, relays: [node(1), node(2)].into(), draining: BTreeSet::new() }
+    Allowed { ways, relays: [node(1), node(2)].into(), ..Allowed::default() }
 }
 
 impl World {
@@ -99,6 +100,7 @@ impl World {
             ways: all_ways(),
             relays: [node(1), node(2)].into(),
             draining: BTreeSet::new(),
+            direct_forbidden: false,
             number: 0,
             wrong: None,
         }
@@ -150,10 +152,10 @@ impl World {
 
     fn leave(&mut self, flow: u64) {
         self.leaves += 1;
-        if !is_left(&self.relays, self.over(flow)) {
+        if !self.is_left(self.over(flow)) {
             self.wrong.get_or_insert(format!("{flow} leaves what it may use"));
         }
-        let may = |way: &Candidate| self.works.contains(way) && !is_left(&self.relays, *way);
+        let may = |way: &Candidate| self.works.contains(way) && !self.is_left(*way);
         self.find(flow, all_ways().into_iter().find(may));
     }
 
@@ -176,10 +178,25 @@ impl World {
         self.tell_ways();
     }
 
+    pub(super) fn forbids_direct(&mut self, forbidden: bool) {
+        self.direct_forbidden = forbidden;
+        self.tell_ways();
+    }
+
     fn tell_ways(&mut self) {
-        let ways = self.ways.iter().filter(|way| !is_left(&self.relays, **way)).copied().collect();
+        let ways = self.ways.iter().filter(|way| !self.is_left(**way)).copied().collect();
         let (relays, draining) = (self.relays.clone(), self.draining.clone());
-        self.tell(Input::Ways(Allowed { ways, relays, draining }));
+        let direct_forbidden = self.direct_forbidden;
+        self.tell(Input::Ways(Allowed { ways, relays, draining, direct_forbidden }));
+    }
+
+    fn is_left(&self, over: Candidate) -> bool {
+        let is_forbidden = self.direct_forbidden && over == direct();
+        is_forbidden || over.relays().iter().any(|relay| !self.relays.contains(relay))
+    }
+
+    fn drains(&self, over: Candidate) -> bool {
+        over.relays().iter().any(|relay| self.draining.contains(relay))
     }
 
     pub(super) fn over(&self, flow: u64) -> Candidate {
@@ -307,10 +324,13 @@ impl World {
     fn check_move(&mut self, flow: u64, over: Candidate) {
         self.check_rest(over);
         let Some((place, moves)) = self.book.flows.get(&flow) else { return };
-        if drains(&self.draining, over) {
+        if self.drains(over) {
             self.wrong.get_or_insert(format!("{flow} moves to what drains"));
         }
-        if is_left(&self.relays, *place) || drains(&self.draining, *place) {
+        if self.is_left(over) {
+            self.wrong.get_or_insert(format!("{flow} moves to what it may not use"));
+        }
+        if self.is_left(*place) || self.drains(*place) {
             return;
         }
         let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();

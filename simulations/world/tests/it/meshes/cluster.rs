@@ -134,6 +134,7 @@ impl Cluster {
                 resources: Resources { resources },
                 bandwidth: Bandwidth::default(),
                 places: Places::default(),
+                paths: Default::default(),
             },
         )
     }

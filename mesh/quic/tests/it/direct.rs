@@ -1,0 +1,167 @@
+//! Direct paths by the platform's rule: forbidden, allowed again, and audited.
+
+use rap_mesh::{Carrier, Path, client::ClientSession};
+use rap_mesh_core::holes::Step;
+use rap_proto::{
+    Lane, RefusalCode,
+    observation::Observation,
+    paths::{DirectPaths, PathCarrier, PathChange, PathKind, PathRule},
+};
+use tokio::time::timeout;
+
+use crate::{
+    carry::{PART, Transfer, until},
+    fabric::{EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, RELAY, open, open_refused, stream},
+    limits::echoes,
+    reachable::{bytes_pass, hide_egress, reachable_at},
+    targets::echo,
+    tcp::held,
+};
+
+const ALLOWED: PathRule = PathRule { direct: DirectPaths::Allowed, audited: false };
+const FORBIDDEN: PathRule = PathRule { direct: DirectPaths::Forbidden, audited: false };
+
+fn say(fabric: &mut Fabric, rule: PathRule) {
+    fabric.plan.paths = rule;
+    fabric.plan.version += 1;
+    fabric.publish();
+}
+
+fn relayed(fabric: &Fabric) -> usize {
+    fabric.nodes[&RELAY].endpoint.status().relayed_flows
+}
+
+async fn transfer(session: &ClientSession, through: bool) -> Transfer {
+    if !through {
+        return Transfer::begin_with(open(session, Lane::Bulk).await);
+    }
+    let opening = session.open_lasting(stream(Lane::Bulk));
+    Transfer::begin_with(timeout(PATIENCE, opening).await.unwrap().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transfers_leave_direct_paths_that_are_forbidden_and_come_back_and_lose_nothing() {
+    for (carrier, through) in [(Carrier::Quic, false), (Carrier::Tcp, false), (Carrier::Tcp, true)]
+    {
+        let mut fabric = Fabric::start_on(carrier, &[RELAY], echo().await);
+        fabric.through = through;
+        let session = fabric.session().await;
+        let mut transfer = transfer(&session, through).await;
+        transfer.goes_on(PART).await;
+        assert_eq!(relayed(&fabric), 0, "it is direct");
+        say(&mut fabric, FORBIDDEN);
+        until("the relay has it", || relayed(&fabric) == 1).await;
+        transfer.goes_on(PART).await;
+        say(&mut fabric, ALLOWED);
+        let comes_back = carrier == Carrier::Quic;
+        until("it is direct again", || !comes_back || relayed(&fabric) == 0).await;
+        let _another = held(&session, Lane::Bulk).await;
+        assert_eq!(relayed(&fabric), usize::from(!comes_back), "what is new is direct");
+        transfer.goes_on(PART).await;
+        transfer.ends_whole().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn new_flows_take_no_direct_path_where_that_is_forbidden_and_none_without_a_relay() {
+    for carrier in [Carrier::Quic, Carrier::Tcp] {
+        let mut fabric = Fabric::start_on(carrier, &[RELAY], echo().await);
+        say(&mut fabric, FORBIDDEN);
+        let session = fabric.session().await;
+        let mut channel = held(&session, Lane::Interactive).await;
+        assert_eq!(relayed(&fabric), 1);
+        echoes(&mut channel).await;
+        let mut fabric = Fabric::start_on(carrier, &[], echo().await);
+        say(&mut fabric, FORBIDDEN);
+        let session = fabric.session().await;
+        assert_eq!(open_refused(&session).await.code, RefusalCode::PathUnavailable);
+        say(&mut fabric, ALLOWED);
+        let mut channel = held(&session, Lane::Interactive).await;
+        echoes(&mut channel).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hole_is_made_or_kept_where_direct_paths_are_forbidden() {
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
+    hide_egress(&mut fabric);
+    reachable_at(&fabric, RELAY).await;
+    say(&mut fabric, FORBIDDEN);
+    let session = fabric.session().await;
+    let mut channel = held(&session, Lane::Interactive).await;
+    let lane = |fabric: &Fabric| fabric.nodes[&ENTRY].endpoint.status().lanes.remove(0);
+    until("none is looked for", || lane(&fabric).hole.step == Step::Forbidden).await;
+    assert_eq!(
+        (lane(&fabric).path, lane(&fabric).hole.rounds),
+        (Path::Relayed { relay: RELAY }, 0)
+    );
+    say(&mut fabric, ALLOWED);
+    until("the hole is there", || lane(&fabric).hole.step == Step::Open).await;
+    echoes(&mut channel).await;
+    say(&mut fabric, FORBIDDEN);
+    until("the lane is back", || lane(&fabric).path == Path::Relayed { relay: RELAY }).await;
+    assert_eq!(lane(&fabric).hole.step, Step::Forbidden);
+    echoes(&mut channel).await;
+    bytes_pass(&fabric).await;
+}
+
+/// The next change that the entry tells of.
+async fn told(fabric: &mut Fabric) -> PathChange {
+    loop {
+        if let Observation::PathChanged { change } = fabric.observed(ENTRY).await {
+            return change;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_tells_which_lanes_take_and_leave_direct_paths_where_that_is_asked_for() {
+    for (carrier, named) in [(Carrier::Quic, PathCarrier::Quic), (Carrier::Tcp, PathCarrier::Tcp)] {
+        let mut fabric = Fabric::start_on(carrier, &[RELAY], echo().await);
+        let session = fabric.session().await;
+        let quiet = open(&session, Lane::Interactive).await;
+        say(&mut fabric, PathRule { audited: true, ..ALLOWED });
+        let mut channel = held(&session, Lane::Bulk).await;
+        let change = |from, to| PathChange {
+            egress: EGRESS,
+            organization: ORGANIZATION,
+            lane: Lane::Bulk,
+            carrier: named,
+            from,
+            to,
+            left_out: 0,
+        };
+        let (direct, relay) = (Some(PathKind::Direct), Some(PathKind::Relayed));
+        assert_eq!(told(&mut fabric).await, change(None, direct), "of the other it was not asked");
+        drop(quiet);
+        let is_over = |fabric: &Fabric| fabric.nodes[&ENTRY].endpoint.status().tcp_flows <= 1;
+        until("the other flow is over", || is_over(&fabric)).await;
+        say(&mut fabric, PathRule { audited: true, ..FORBIDDEN });
+        let left = loop {
+            let left = told(&mut fabric).await;
+            if left.lane == Lane::Bulk {
+                break left;
+            }
+        };
+        assert_eq!(left, change(direct, relay));
+        echoes(&mut channel).await;
+        say(&mut fabric, ALLOWED);
+        // A flow on TCP stays for a while where it went.
+        let another = match carrier {
+            Carrier::Quic => {
+                until("it is direct again", || relayed(&fabric) == 0).await;
+                None
+            }
+            Carrier::Tcp => Some(held(&session, Lane::Bulk).await),
+        };
+        drop((channel, another));
+        session.close().await;
+        loop {
+            match fabric.observed(ENTRY).await {
+                Observation::PathChanged { change } => panic!("nobody asks any more: {change:?}"),
+                Observation::SessionEnded { .. } => break,
+                _ => {}
+            }
+        }
+    }
+}

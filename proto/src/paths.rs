@@ -1,0 +1,95 @@
+//! What the platform says of the paths between its nodes, for every organization alike: an organization
+//! knows nothing of nodes, and so has no say in how they reach each other.
+
+use std::ops::Not;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Lane, NodeId, OrganizationId, snapshot::Section};
+
+crate::term::terms! {
+    /// Whether lanes may lead from entry to egress over no other node.
+    #[derive(Default)]
+    DirectPaths, "rule for direct paths":
+    /// Wherever one works.
+    #[default]
+    Allowed = "allowed",
+    /// None is looked for, and none is kept: without a relay there is no path.
+    Forbidden = "forbidden",
+}
+
+crate::term::terms! {
+    /// What a path leads over.
+    PathKind, "kind of path":
+    Direct = "direct",
+    /// One relay.
+    Relayed = "relayed",
+    /// Several relays, one behind the other.
+    Chained = "chained",
+}
+
+crate::term::terms! {
+    /// What the flows of a lane run on.
+    PathCarrier, "carrier":
+    Quic = "quic",
+    Tcp = "tcp",
+}
+
+/// The platform's rule for direct paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PathRule {
+    #[serde(default, skip_serializing_if = "DirectPaths::are_allowed")]
+    pub direct: DirectPaths,
+    /// Whether entries report each lane that takes a direct path or leaves it.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub audited: bool,
+}
+
+impl DirectPaths {
+    pub const fn are_allowed(&self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+}
+
+/// What a node is told of the platform's word on paths. There only where anything is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Paths {
+    #[serde(default)]
+    pub rule: PathRule,
+}
+
+impl Paths {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Section for Paths {
+    const NAME: &'static str = "paths";
+}
+
+/// A lane at its entry took a direct path, or left the one that it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathChange {
+    pub egress: NodeId,
+    /// Whose lane it is.
+    pub organization: OrganizationId,
+    pub lane: Lane,
+    /// A lane's connection on QUIC has one path; its flows on TCP are counted as one, which is direct
+    /// for as long as any of them is.
+    pub carrier: PathCarrier,
+    /// Absent where there was no path before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathKind>,
+    /// Absent where there is none afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<PathKind>,
+    /// So many changes before this one were not reported, as there were too many at once.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u64,
+}
+
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
