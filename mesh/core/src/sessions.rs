@@ -3,9 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_proto::{
-    ChannelKind, Moment, RefusalCode, SessionId, Timestamp, observation::EndReason,
-};
+use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, Timestamp, observation::EndReason};
 
 /// The most sessions that one node serves.
 pub const MAX_SESSIONS: usize = 16_384;

@@ -11,9 +11,7 @@ use rap_events::{
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicyDocument, PolicySpec},
     resource::{Resource, ResourceCommand},
-    session::{
-        Grant, Seen, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause,
-    },
+    session::{Grant, Seen, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause},
     user::{User, UserCommand},
 };
 use rap_proto::{
@@ -21,7 +19,9 @@ use rap_proto::{
     OrganizationRole, PolicyId, RefusalCode, ResourceKind, SessionId, WeekHour,
     observation::EndReason,
     snapshot::{Resources, RoleScope, Section as _, Target},
-    token::{AccessClaims, CLOCK_SKEW_MS, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE, STREAM_LANES},
+    token::{
+        AccessClaims, CLOCK_SKEW_MS, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE, STREAM_LANES,
+    },
 };
 
 use super::{
@@ -397,11 +397,8 @@ fn a_refresh_is_for_the_holder_of_a_living_session() {
 fn a_session_that_its_entry_left_is_refreshed_while_its_tokens_count() {
     let ended = |reason| {
         let mut platform = Platform::new();
-        let (acme, seen) = (platform.acme, Seen {
-            node: platform.entry,
-            sequence: 1,
-            at: platform.world.now,
-        });
+        let (acme, seen) =
+            (platform.acme, Seen { node: platform.entry, sequence: 1, at: platform.world.now });
         let end = SessionCommand::RecordEnded { seen, reason, bytes_up: 0, bytes_down: 0 };
         platform.world.session(acme.session, end);
         let session = platform.state().sessions().get(acme.session).unwrap();

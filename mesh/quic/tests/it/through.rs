@@ -194,26 +194,29 @@ async fn a_through_flow_goes_on_when_its_entry_is_stopped_and_both_entries_tell_
     let end = session.ended().await;
     assert!(end == SessionEnd::Ended(EndReason::NodeLeft) && end.may_go_on(), "{end}");
     assert_eq!(fabric.observed(ENTRY).await, start_seen(Vantage::Entry));
-    let there = ended_after(fabric.observed(ENTRY).await, EndReason::NodeLeft);
+    let (left, there) = ended(&fabric.observed(ENTRY).await);
+    assert_eq!(left, EndReason::NodeLeft);
     let again = fabric.connect_to(ENTRY_2, token, client_key()).await.unwrap();
     again.succeed(&session);
     transfer.goes_on(PART).await;
     assert_eq!(fabric.observed(ENTRY_2).await, start_seen(Vantage::Entry));
     transfer.ends_whole().await;
     again.close().await;
-    let here = ended_after(fabric.observed(ENTRY_2).await, EndReason::ClientClosed);
+    let (over, here) = ended(&fabric.observed(ENTRY_2).await);
+    // Both sides end their directions at the same moment.
+    assert!(matches!(over, EndReason::ClientClosed | EndReason::TargetClosed), "{over}");
     assert!(there > 0 && here > 0, "each tells of its bytes: {there} {here}");
     assert_eq!(fabric.observed(EGRESS).await, start_seen(Vantage::Egress));
     assert!(fabric.nodes.get_mut(&EGRESS).unwrap().events.try_recv().is_err(), "one session");
 }
 
-/// What an entry says of a session's bytes when that ended for this reason.
-fn ended_after(observed: Observation, expected: EndReason) -> u64 {
+/// Why the session ended, by an entry's word, and how many bytes passed there each way, at least.
+fn ended(observed: &Observation) -> (EndReason, u64) {
     let Observation::SessionEnded { session, reason, bytes_up, bytes_down } = observed else {
         panic!("expected an end, got {observed:?}")
     };
-    assert_eq!((session, reason), (SESSION, expected));
-    bytes_up.min(bytes_down)
+    assert_eq!(*session, SESSION);
+    (*reason, *bytes_up.min(bytes_down))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,10 +224,10 @@ async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_
     let mut fabric = Fabric::start(&[], echo().await);
     let session = session(&mut fabric).await;
     let unfit = OpenChannel { channel: ChannelKind::Clipboard, ..stream(Lane::Interactive) };
-    for _ in 0..EVENT_QUEUE {
+    for _ in 0..=EVENT_QUEUE {
         session.open(unfit.clone()).await.unwrap_err();
     }
-    assert_eq!(fabric.nodes[&ENTRY].endpoint.status().dropped_events, 0, "it is just full");
+    assert!(fabric.nodes[&ENTRY].endpoint.status().dropped_events > 0, "the queue is full");
     let mut channel = lasting(&session).await;
     channel.shutdown().await.unwrap();
     assert_eq!(timeout(PATIENCE, channel.read_to_end(&mut Vec::new())).await.unwrap().unwrap(), 0);
@@ -239,7 +242,7 @@ async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_
     }
     let [start, end] = &told[..] else { panic!("a start and an end: {told:?}") };
     assert_eq!(*start, start_seen(Vantage::Entry));
-    assert!(ended_after(end.clone(), EndReason::ClientClosed) > 0);
+    assert!(ended(end).1 > 0, "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,10 +176,9 @@ fn a_session_whose_entry_left_can_be_had_elsewhere_until_its_tokens_count_no_mor
             expires_at: now + Duration::from_secs(2),
             ..grant()
         };
-        session(&gone).state().decide(
-            SessionCommand::Refresh { user, client_key, grant, basis: basis() },
-            now,
-        )
+        session(&gone)
+            .state()
+            .decide(SessionCommand::Refresh { user, client_key, grant, basis: basis() }, now)
     };
     assert!(at(last).is_ok());
     assert_eq!(at(last + Duration::from_millis(1)), Err(over));
