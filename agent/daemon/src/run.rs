@@ -37,7 +37,7 @@ use crate::{
         mesh::{self, CLOSE_GRACE, Drain, Hull, MeshActor},
         peers::PeerActor,
         snapshots::SnapshotActor,
-        spool::SpoolActor,
+        spool::{Count, SpoolActor},
         status::StatusActor,
         telemetry::{self, TelemetryActor},
         witness::WitnessActor,
@@ -349,6 +349,7 @@ impl Agent {
             let limit = self.parts.options.drain_limit.min(MAX_DRAIN_LIMIT);
             drained(&endpoint, limit).await;
             endpoint.shut_down(CLOSE_GRACE).await;
+            let _ = timeout(LAST_WORDS, self.spooled(&endpoint)).await;
         }
         self.crew.workload.tell(Needed(false));
         let board = &self.parts.board;
@@ -358,6 +359,15 @@ impl Agent {
             said && report.worker.process.is_none()
         })
         .await;
+    }
+
+    /// What the mesh saw is in the spool, and the board says how much waits there.
+    async fn spooled(&self, endpoint: &MeshEndpoint) {
+        endpoint.events_taken().await;
+        if let Some(spool) = self.crew.spool.addr() {
+            // One that dies at this moment reads what it has kept when the agent starts again.
+            let _ = spool.send(Count).await;
+        }
     }
 }
 

@@ -1,6 +1,8 @@
-//! Coming back to a session whose connection was lost, before the entry gives it up.
+//! Coming back to a session whose connection was lost, or whose entry leaves, before what is open is
+//! given up.
 
 use std::{
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -9,12 +11,13 @@ use std::{
 };
 
 use rap_mesh::client::SessionEnd;
+use rap_proto::observation::EndReason;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Failed, Live, Request, State, attempt, connect, of_end};
+use super::{Before, Failed, Live, Request, State, attempt, connect, of_end};
 use crate::failure::{Exit, Failure};
 
-/// For so long the entry keeps what is open.
+/// For so long an entry, or an egress, keeps what is open.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
 /// What takes longer hangs on a connection of the network that was before.
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
@@ -66,10 +69,10 @@ pub(super) async fn attend(request: Arc<Request>, state: Arc<State>) {
         };
         // Only the state decides how long it lives.
         drop(session);
-        if end == SessionEnd::EntryLost {
+        if end.may_go_on() {
             let mut live = state.live.lock().await;
             // Whoever opened a channel meanwhile has been quicker.
-            if live.end() != Some(SessionEnd::EntryLost) {
+            if !live.end().is_some_and(SessionEnd::may_go_on) {
                 continue;
             }
             match come_back(&request, &state.told, &mut live).await {
@@ -95,8 +98,30 @@ pub(super) async fn come_back(
     if next.id == live.id {
         next.session.succeed(&live.session);
     }
-    *live = next;
+    live.replace(next);
     Ok(())
+}
+
+/// Makes another connection to the session, at an entry that does not leave. What is open stays where
+/// it is until its entry is gone.
+pub(super) async fn go_over(request: &Arc<Request>, live: &mut Live) -> Result<(), Failure> {
+    let at = live.session.entry();
+    let before = Before { at, leaves: true };
+    let next = match attempt(request, &mut Some(live.id), Some(before)).await {
+        Ok(next) if canonical(next.session.entry()) != canonical(at) => {
+            next.session.succeed(&live.session);
+            next
+        }
+        Ok(_) | Err(_) => connect(request).await?,
+    };
+    let left = live.replace(next);
+    live.left.push(left);
+    Ok(())
+}
+
+/// The same address for a socket of one family and of both.
+fn canonical(address: SocketAddr) -> (IpAddr, u16) {
+    (address.ip().to_canonical(), address.port())
 }
 
 async fn successor(request: &Arc<Request>, live: &Live) -> Result<Live, Failure> {
@@ -112,9 +137,10 @@ async fn successor(request: &Arc<Request>, live: &Live) -> Result<Live, Failure>
 
 /// Tries until it is clear that the session goes on, or does not.
 async fn again(request: &Arc<Request>, live: &Live) -> Result<Live, Failure> {
-    let (id, at) = (live.id, live.session.entry());
+    let leaves = live.end() == Some(SessionEnd::Ended(EndReason::NodeLeft));
+    let (id, before) = (live.id, Before { at: live.session.entry(), leaves });
     loop {
-        match timeout(ATTEMPT_WITHIN, attempt(request, &mut Some(id), Some(at))).await {
+        match timeout(ATTEMPT_WITHIN, attempt(request, &mut Some(id), Some(before))).await {
             Ok(Ok(next)) => return Ok(next),
             Ok(Err(Failed::Final(failure))) if failure.exit != Exit::Unavailable => {
                 return Err(failure);

@@ -11,6 +11,7 @@ mod trace;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{FutureExt as _, future::join_all};
 use rap_mesh::{
     Carrier,
     client::{
@@ -76,6 +77,8 @@ struct Live {
     id: SessionId,
     session: ClientSession,
     kind: ResourceKind,
+    /// Connections to entries that leave, for what is open there. An entry takes few of one session.
+    left: Vec<ClientSession>,
     /// Ends with the session that it keeps fresh.
     _refresher: AbortOnDropHandle<()>,
 }
@@ -139,23 +142,26 @@ impl Link {
         self.comeback.abort();
         // Whoever is about to come back has nothing to close.
         if let Ok(live) = timeout(CLOSE_WITHIN, self.state.live.lock()).await {
-            let session = live.session.clone();
+            let sessions: Vec<_> = live.left.iter().chain([&live.session]).cloned().collect();
             drop(live);
-            session.close().await;
+            join_all(sessions.iter().map(ClientSession::close)).await;
         }
     }
 
     /// The session of the moment; while one task connects anew, the others wait for it.
     async fn live(&self) -> Result<(ClientSession, ResourceKind), Failure> {
         let mut live = self.state.live.lock().await;
-        let end = live.end();
-        if end == Some(SessionEnd::EntryLost) {
-            comeback::come_back(&self.request, &self.state.told, &mut live).await?;
-            self.state.changed.notify_one();
-        } else if end.is_some() || live.session.is_draining() {
-            *live = connect(&self.request).await?;
-            self.state.changed.notify_one();
+        match live.end() {
+            Some(end) if end.may_go_on() => {
+                comeback::come_back(&self.request, &self.state.told, &mut live).await?;
+            }
+            Some(_) => drop(live.replace(connect(&self.request).await?)),
+            None if live.session.is_draining() => {
+                comeback::go_over(&self.request, &mut live).await?;
+            }
+            None => return Ok((live.session.clone(), live.kind)),
         }
+        self.state.changed.notify_one();
         Ok((live.session.clone(), live.kind))
     }
 }
@@ -163,7 +169,15 @@ impl Link {
 impl Live {
     /// How the session ended, if it did.
     fn end(&self) -> Option<SessionEnd> {
-        futures_util::FutureExt::now_or_never(self.session.ended())
+        self.session.ended().now_or_never()
+    }
+
+    /// Puts the next one in its place. What is open at entries that leave stays there.
+    fn replace(&mut self, next: Self) -> ClientSession {
+        let Self { session, mut left, .. } = std::mem::replace(self, next);
+        left.retain(|session| session.ended().now_or_never().is_none());
+        self.left = left;
+        session
     }
 }
 
@@ -210,11 +224,19 @@ impl Failed {
     }
 }
 
-/// Asks for access and connects, to the entry that was `at` this address before any other.
+/// The entry that a session was at.
+#[derive(Clone, Copy)]
+struct Before {
+    at: SocketAddr,
+    /// It goes, or is gone: it is tried last and not first.
+    leaves: bool,
+}
+
+/// Asks for access and connects.
 async fn attempt(
     request: &Arc<Request>,
     session: &mut Option<SessionId>,
-    at: Option<SocketAddr>,
+    before: Option<Before>,
 ) -> Result<Live, Failed> {
     let access = ask(request, *session).await.map_err(Failed::Final)?;
     *session = Some(access.session);
@@ -232,7 +254,9 @@ async fn attempt(
         addresses: entry.addresses.clone(),
     });
     let mut entries: Vec<_> = entries.collect();
-    entries.sort_by_key(|entry| !at.is_some_and(|at| entry.is_at(at)));
+    if let Some(Before { at, leaves }) = before {
+        entries.sort_by_key(|entry| entry.is_at(at) == leaves);
+    }
     let options = ConnectOptions {
         entries,
         authorities,
@@ -254,7 +278,8 @@ async fn attempt(
     tracing::debug!(session = %access.session, %entry, %carrier, "connected");
     let id = access.session;
     let refresher = tokio::spawn(keep_fresh(Arc::clone(request), id, session.clone()));
-    Ok(Live { id, session, kind, _refresher: AbortOnDropHandle::new(refresher) })
+    let (left, refresher) = (Vec::new(), AbortOnDropHandle::new(refresher));
+    Ok(Live { id, session, kind, left, _refresher: refresher })
 }
 
 async fn ask(request: &Request, session: Option<SessionId>) -> Result<Access, Failure> {

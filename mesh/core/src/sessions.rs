@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, observation::EndReason};
+use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, Timestamp, observation::EndReason};
 
 /// The most sessions that one node serves.
 pub const MAX_SESSIONS: usize = 16_384;
@@ -29,6 +29,8 @@ pub enum Departure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     pub session: SessionId,
+    /// When it started here, where nobody has told that yet: it comes before the end.
+    pub untold: Option<Timestamp>,
     pub reason: EndReason,
     pub bytes_up: u64,
     pub bytes_down: u64,
@@ -49,11 +51,20 @@ struct EntrySession {
     /// How the last connection ended while channels waited.
     departed: Option<Departure>,
     open: BTreeMap<ChannelKind, u32>,
-    started: bool,
+    start: Start,
     bytes_up: u64,
     bytes_down: u64,
     last_flow: Option<(Moment, EndReason)>,
     decided: Option<EndReason>,
+}
+
+/// What there is to tell of a session's start.
+#[derive(Debug, Clone, Copy, Default)]
+enum Start {
+    #[default]
+    NotYet,
+    Untold(Timestamp),
+    Told,
 }
 
 impl EntrySessions {
@@ -96,12 +107,23 @@ impl EntrySessions {
         }
     }
 
-    /// A channel reached its resource. True for the first since the session came here: an end is
-    /// reported by this node too, and so is in order with its beginning.
-    pub fn flow_reached(&mut self, session: SessionId) -> bool {
-        self.sessions
-            .get_mut(&session)
-            .is_some_and(|known| !std::mem::replace(&mut known.started, true))
+    /// A channel reached its resource: with the first, the session starts here. True while that is still
+    /// to be told.
+    pub fn flow_reached(&mut self, at: Timestamp, session: SessionId) -> bool {
+        let Some(known) = self.sessions.get_mut(&session) else { return false };
+        if matches!(known.start, Start::NotYet) {
+            known.start = Start::Untold(at);
+        }
+        matches!(known.start, Start::Untold(_))
+    }
+
+    /// When the session started here, for the first who can tell it. Whoever asks tells it before anybody
+    /// tells of an end.
+    pub fn tell_start(&mut self, session: SessionId) -> Option<Timestamp> {
+        let known = self.sessions.get_mut(&session)?;
+        let untold = known.start.untold()?;
+        known.start = Start::Told;
+        Some(untold)
     }
 
     /// A channel that had reached its resource ended, for this reason.
@@ -175,6 +197,7 @@ impl EntrySessions {
         let known = self.sessions.remove(&session)?;
         Some(Ended {
             session,
+            untold: known.start.untold(),
             reason: known.reason(now, departure),
             bytes_up: known.bytes_up,
             bytes_down: known.bytes_down,
@@ -192,6 +215,15 @@ impl EntrySessions {
 
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
+    }
+}
+
+impl Start {
+    const fn untold(self) -> Option<Timestamp> {
+        match self {
+            Self::Untold(at) => Some(at),
+            Self::NotYet | Self::Told => None,
+        }
     }
 }
 
@@ -241,6 +273,11 @@ impl EgressSessions {
         let known = self.sessions.entry(session).or_default();
         known.last_used = now;
         take_place(&mut known.open, channel, max_open)
+    }
+
+    /// Whether a flow of the session has reached its resource.
+    pub fn has_started(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_some_and(|known| known.started)
     }
 
     /// A flow reached its resource. True for the first of its session.

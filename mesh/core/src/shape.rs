@@ -224,6 +224,25 @@ impl Shaper {
         self.serve_one(now, direction);
     }
 
+    /// What was granted and does not pass is there for others again, of every cap of the flow. Of a reserve
+    /// it counts as used, as nobody remembers which one it came off.
+    pub fn give_back(&mut self, now: Moment, flow: FlowId, direction: Direction, bytes: usize) {
+        let queue = self.flows.get(&flow).and_then(|found| self.queues.get(&found.queue));
+        let Some(path) = queue.and_then(|queue| queue.path.clone()) else { return };
+        for class in path.classes() {
+            let cap = self.classes.get_mut(&class).map(|class| class.meter_mut(direction));
+            if let Some(cap) = cap.and_then(|meter| meter.cap.as_mut()) {
+                cap.put_back(now, bytes);
+            }
+        }
+        let counts = &mut self.sides[direction.index()].counts;
+        counts.bytes = counts.bytes.saturating_sub(bytes as u64);
+        for class in path.classes() {
+            self.look_at(now, direction, class);
+        }
+        self.serve_one(now, direction);
+    }
+
     pub fn handle_timeout(&mut self, now: Moment) {
         if self.poll_timeout().is_none_or(|at| at > now) {
             return;

@@ -265,6 +265,11 @@ impl MeshEndpoint {
         let _ = timeout(grace, self.running.mesh.endpoint.wait_idle()).await;
     }
 
+    /// Waits until every event so far has been taken. Never, where nobody takes them.
+    pub async fn events_taken(&self) {
+        self.running.mesh.events.taken().await;
+    }
+
     pub(crate) fn mesh(&self) -> &Arc<Mesh> {
         &self.running.mesh
     }

@@ -202,7 +202,10 @@ async fn welcome(
 }
 
 async fn report(mesh: &Mesh, ended: Option<Ended>) {
-    if let Some(Ended { session, reason, bytes_up, bytes_down }) = ended {
+    if let Some(Ended { session, untold, reason, bytes_up, bytes_down }) = ended {
+        if let Some(at) = untold {
+            mesh.events.session(at, channel::start_of(session)).await;
+        }
         let observation = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
         mesh.events.session(mesh.clock.now(), observation).await;
     }

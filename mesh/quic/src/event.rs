@@ -34,16 +34,36 @@ pub(crate) struct EventSender {
     dropped: Arc<AtomicU64>,
 }
 
+/// A place in the queue.
+pub(crate) struct Room<'a>(mpsc::Permit<'a, MeshEvent>);
+
+impl Room<'_> {
+    pub(crate) fn tell(self, at: Timestamp, observation: Observation) {
+        self.0.send(MeshEvent::Observed { at, observation });
+    }
+}
+
 impl EventSender {
     pub(crate) fn channel() -> (Self, MeshEvents) {
         let (queue, events) = mpsc::channel(EVENT_QUEUE);
         (Self { queue, dropped: Arc::default() }, events)
     }
 
-    /// Reports a session's start or end; waits while the queue is full.
+    /// Room for one report, once there is some: whoever gives up waiting has told nothing. None when
+    /// nobody listens any more.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
+        self.queue.reserve().await.ok().map(Room)
+    }
+
+    /// Reports a session's end, and what was not told of it before; waits while the queue is full.
     pub(crate) async fn session(&self, at: Timestamp, observation: Observation) {
         // An agent that no longer listens is shutting down.
         let _ = self.queue.send(MeshEvent::Observed { at, observation }).await;
+    }
+
+    /// Waits until all that was reported so far has been taken.
+    pub(crate) async fn taken(&self) {
+        let _ = self.queue.reserve_many(EVENT_QUEUE).await;
     }
 
     pub(crate) fn refused(&self, at: Timestamp, code: RefusalCode, claimed: Option<Claimed>) {
@@ -79,6 +99,8 @@ impl EventSender {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[tokio::test]
@@ -91,5 +113,17 @@ mod tests {
         assert!(events.recv().await.is_some());
         sender.snapshot_wanted(1);
         assert_eq!(sender.dropped(), 3, "there was room again");
+    }
+
+    #[tokio::test]
+    async fn whoever_leaves_can_wait_until_all_is_taken() {
+        let (sender, mut events) = EventSender::channel();
+        sender.taken().await;
+        sender.snapshot_wanted(1);
+        sender.snapshot_wanted(2);
+        assert!(events.recv().await.is_some());
+        assert!(sender.taken().now_or_never().is_none(), "one is left");
+        assert!(events.recv().await.is_some());
+        sender.taken().await;
     }
 }

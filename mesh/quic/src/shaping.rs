@@ -180,6 +180,15 @@ impl Shaped {
             slot.changed.notified().await;
         }
     }
+
+    /// What was granted and does not pass is there for others.
+    pub(crate) fn give_back(&self, direction: Direction, bytes: usize) {
+        if bytes > 0 {
+            let now = self.mesh.clock.moment();
+            let given = |shaper: &mut Shaper| shaper.give_back(now, self.flow, direction, bytes);
+            self.mesh.shaping.change(given);
+        }
+    }
 }
 
 impl Drop for Shaped {
@@ -206,6 +215,7 @@ impl Drop for Asking<'_> {
         let now = mesh.clock.moment();
         mesh.shaping.change(|shaper| shaper.give_up(now, *flow, self.direction));
         // What was granted at the last moment is not for the next question.
-        waiter.slot(self.direction).granted.store(0, Ordering::Release);
+        let granted = waiter.slot(self.direction).granted.swap(0, Ordering::AcqRel);
+        self.shaped.give_back(self.direction, granted);
     }
 }

@@ -145,7 +145,7 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Lets the client's packets reach relay and egress through the kernels in between, as a
+    /// Lets the client's packets reach both relays and the egress through the kernels in between, as a
     /// jump host needs it.
     pub fn let_client_pass(&self) -> Result<(), String> {
         let steps = [
@@ -153,6 +153,8 @@ impl Lab {
             (Client, Egress, Entry),
             (Relay, Client, Entry),
             (Egress, Client, Relay),
+            (Client, Spare, Entry),
+            (Spare, Client, Entry),
         ];
         for (from, to, over) in steps {
             self.route(from, to, &self.neighbour(from, over)?)?;

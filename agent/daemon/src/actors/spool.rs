@@ -16,6 +16,11 @@ use crate::{
     shell::{MAILBOX, Shell},
 };
 
+/// Says how much waits, whatever was told before among it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Count;
+
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Observe {
@@ -114,6 +119,14 @@ impl Shell for SpoolActor {
                 self.parts.board.update(|report| report.spool.left_out += count);
             }
         }
+    }
+}
+
+impl Handler<Count> for SpoolActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Count, _: &mut Self::Context) {
+        self.report();
     }
 }
 

@@ -145,7 +145,7 @@ pub fn authorize_session(
     let resource = find(state, request)?;
     let Permitted { policies, lanes, basis } = permitted_by(state, request, resource, now)?;
     let because = |denied: Denied| Denied { basis: Box::new(basis.clone()), ..denied };
-    let session = refreshed_session(state, request, resource).map_err(because)?;
+    let session = refreshed_session(state, request, resource, now).map_err(because)?;
     let session_id = session.map_or(ids.session, |session| session.id);
 
     let held = |node: NodeId| session.is_some_and(|session| session.nodes.contains(&node));
@@ -293,6 +293,7 @@ fn refreshed_session<'a>(
     state: &'a State,
     request: &AccessRequest,
     resource: &Resource,
+    now: Timestamp,
 ) -> Result<Option<&'a Session>, Denied> {
     let Some(id) = request.refresh else { return Ok(None) };
     let session = state.sessions().get(id).filter(|session| {
@@ -305,7 +306,7 @@ fn refreshed_session<'a>(
         let reason = "the session is not this user's, with this key and resource";
         return Err(denied(RefusalCode::AccessDenied, reason, Some(resource.id)));
     };
-    if !session.is_alive() {
+    if !session.is_refreshable(now) {
         let reason = "the session is over";
         return Err(denied(RefusalCode::SessionTerminated, reason, Some(resource.id)));
     }

@@ -11,14 +11,17 @@ use rap_events::{
     organization::{Organization, OrganizationCommand},
     policy::{Policy, PolicyCommand, PolicyDocument, PolicySpec},
     resource::{Resource, ResourceCommand},
-    session::{Grant, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause},
+    session::{Grant, Seen, SessionAuthorized, SessionCommand, SessionRequested, TerminationCause},
     user::{User, UserCommand},
 };
 use rap_proto::{
     AttachmentId, ChannelKind, Generation, Lane, Leased, MessageId, NodeId, NodeRole,
     OrganizationRole, PolicyId, RefusalCode, ResourceKind, SessionId, WeekHour,
+    observation::EndReason,
     snapshot::{Resources, RoleScope, Section as _, Target},
-    token::{AccessClaims, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE, STREAM_LANES},
+    token::{
+        AccessClaims, CLOCK_SKEW_MS, CONNECT_TTL_MS, GRANT_TTL_MS, MAX_AUDIENCE, STREAM_LANES,
+    },
 };
 
 use super::{
@@ -27,6 +30,7 @@ use super::{
 };
 use crate::{
     snapshot::compile,
+    state::SessionPhase,
     world::{Platform, Tenant, key, name, uuid},
 };
 
@@ -387,6 +391,35 @@ fn a_refresh_is_for_the_holder_of_a_living_session() {
     let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
     platform.world.session(acme.session, terminate);
     assert_eq!(code(&platform, &refresh(acme)), RefusalCode::SessionTerminated);
+}
+
+#[test]
+fn a_session_that_its_entry_left_is_refreshed_while_its_tokens_count() {
+    let ended = |reason| {
+        let mut platform = Platform::new();
+        let (acme, seen) =
+            (platform.acme, Seen { node: platform.entry, sequence: 1, at: platform.world.now });
+        let end = SessionCommand::RecordEnded { seen, reason, bytes_up: 0, bytes_down: 0 };
+        platform.world.session(acme.session, end);
+        let session = platform.state().sessions().get(acme.session).unwrap();
+        assert_eq!(session.phase, SessionPhase::Ended);
+        (platform, refresh(acme))
+    };
+    let over = RefusalCode::SessionTerminated;
+    let (mut platform, refresh) = ended(EndReason::NodeLeft);
+    platform.world.request(&refresh, SessionId::from_uuid(uuid(1))).unwrap();
+    platform.world.advance(GRANT_TTL_MS + CLOCK_SKEW_MS);
+    assert!(ask(&platform, &Liveness::new(), &refresh).is_ok(), "by its last token");
+    platform.world.advance(1);
+    assert_eq!(code(&platform, &refresh), over);
+    let (mut platform, refresh) = ended(EndReason::NodeLeft);
+    let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
+    platform.world.session(platform.acme.session, terminate);
+    assert_eq!(code(&platform, &refresh), over);
+    for reason in [EndReason::ClientClosed, EndReason::ClientLost] {
+        let (platform, refresh) = ended(reason);
+        assert_eq!(code(&platform, &refresh), over, "{reason}");
+    }
 }
 
 #[test]

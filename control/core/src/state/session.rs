@@ -92,6 +92,13 @@ impl Session {
         matches!(self.phase, SessionPhase::Authorized | SessionPhase::Started)
     }
 
+    /// Whether a newer token of it may be issued: it lives, or an entry that left leaves it to go on
+    /// elsewhere.
+    pub fn is_refreshable(&self, at: Timestamp) -> bool {
+        let is_left = self.terminated.is_none() && self.presence.is_left() && !self.is_spent(at);
+        self.is_alive() || is_left
+    }
+
     /// The entries at which it lives, by their own words.
     pub fn lives_at(&self) -> impl Iterator<Item = NodeId> {
         self.presence.lives_at()

@@ -48,7 +48,7 @@ impl Aggregate for Session {
                 if self.user != Some(user) || self.client_key != Some(client_key) {
                     return Err(SessionRejection::NotTheHolder);
                 }
-                if self.phase != Phase::Alive {
+                if !self.is_refreshable(now) {
                     return Err(SessionRejection::Over);
                 }
                 check_grant(&grant, now)?;
@@ -213,10 +213,20 @@ impl Session {
         };
     }
 
+    /// Whether it lives, or an entry that left leaves it to go on elsewhere with what its client has.
+    fn is_refreshable(&self, now: Timestamp) -> bool {
+        let is_left = !self.terminated && self.presence.is_left() && self.is_accepted(now);
+        self.phase == Phase::Alive || is_left
+    }
+
     /// Whether terminating it changes anything: it lives, or a node may still accept a token of it.
     fn is_terminable(&self, now: Timestamp) -> bool {
-        let accepted = now <= self.expires_at + Duration::from_millis(CLOCK_SKEW_MS);
-        !self.terminated && (self.phase == Phase::Alive || accepted)
+        !self.terminated && (self.phase == Phase::Alive || self.is_accepted(now))
+    }
+
+    /// Whether a node may still accept a token of it.
+    fn is_accepted(&self, now: Timestamp) -> bool {
+        now <= self.expires_at + Duration::from_millis(CLOCK_SKEW_MS)
     }
 
     /// What was seen, with a time between the session's begin and now.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_proto::NodeId;
+use rap_proto::{NodeId, observation::EndReason};
 use serde::{Deserialize, Serialize};
 
 use super::{SessionEnded, SessionStarted};
@@ -29,6 +29,8 @@ pub struct Presence {
 struct Words {
     started: Option<u64>,
     ended: Option<u64>,
+    /// Whether the newest end was the node's own leaving.
+    left: bool,
     /// Which word of all entries was its last.
     heard: u64,
 }
@@ -65,6 +67,12 @@ impl Presence {
         self.reached
     }
 
+    /// Whether it may go on elsewhere though it is over: an entry left it, and its client did not.
+    pub fn is_left(&self) -> bool {
+        let left = self.entries.values().any(|words| words.left);
+        left && !self.concluded && self.standing() == Standing::Over
+    }
+
     /// Whether the entry told this start, or a newer one.
     pub(super) fn knows_start(&self, entry: NodeId, sequence: u64) -> bool {
         self.entries.get(&entry).is_some_and(|words| words.started >= Some(sequence))
@@ -95,8 +103,11 @@ impl Presence {
     /// Takes an end in: that at one entry, or everywhere when it was concluded.
     pub fn end(&mut self, event: &SessionEnded) {
         let Some(seen) = event.seen else { return self.conclude() };
-        if let Some(words) = self.words(seen.node) {
-            words.ended = words.ended.max(Some(seen.sequence));
+        if let Some(words) = self.words(seen.node)
+            && words.ended < Some(seen.sequence)
+        {
+            words.ended = Some(seen.sequence);
+            words.left = event.reason == EndReason::NodeLeft;
         }
     }
 

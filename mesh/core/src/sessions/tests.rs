@@ -9,6 +9,10 @@ fn at(seconds: u64) -> Moment {
     Moment::from_micros(seconds * 1_000_000)
 }
 
+fn clock(seconds: u64) -> Timestamp {
+    Timestamp::from_unix_millis(seconds as i64 * 1_000)
+}
+
 fn attached() -> EntrySessions {
     let mut sessions = EntrySessions::default();
     sessions.attach(ONE).unwrap();
@@ -142,7 +146,9 @@ fn a_session_starts_once_with_the_first_flow_that_reaches_its_resource() {
     sessions.open_flow(at(1), ONE, STREAM, 2).unwrap();
     sessions.open_flow(at(1), ONE, STREAM, 2).unwrap();
     assert_eq!(sessions.open_flow(at(1), ONE, STREAM, 2), Err(RefusalCode::LimitReached));
+    assert!(!sessions.has_started(ONE));
     assert!(sessions.flow_reached(ONE));
+    assert!(sessions.has_started(ONE));
     assert!(!sessions.flow_reached(ONE));
     sessions.close_flow(at(2), ONE, STREAM);
     sessions.close_flow(at(2), ONE, STREAM);
@@ -155,13 +161,27 @@ fn a_session_starts_once_with_the_first_flow_that_reaches_its_resource() {
 fn an_entry_reports_a_start_for_each_life_of_a_session() {
     let session = SessionId::from_u128(1);
     let mut sessions = EntrySessions::default();
-    assert!(!sessions.flow_reached(session), "it is not here");
+    assert!(!sessions.flow_reached(clock(1), session), "it is not here");
     for life in 0..2 {
         sessions.attach(session).unwrap();
-        assert!(sessions.flow_reached(session), "life {life}");
-        assert!(!sessions.flow_reached(session), "its second flow starts nothing");
-        assert!(sessions.detach(at(life), session, Departure::Clean).is_some());
+        assert_eq!(sessions.tell_start(session), None, "nothing has started");
+        assert!(sessions.flow_reached(clock(life), session), "life {life}");
+        assert_eq!(sessions.tell_start(session), Some(clock(life)));
+        assert!(!sessions.flow_reached(clock(9), session), "its second flow starts nothing");
+        assert_eq!(sessions.tell_start(session), None, "it was told");
+        let ended = sessions.detach(at(9), session, Departure::Clean).unwrap();
+        assert_eq!(ended.untold, None);
     }
+}
+
+#[test]
+fn a_start_that_nobody_could_tell_is_told_with_the_end() {
+    let mut sessions = attached();
+    assert!(sessions.flow_reached(clock(3), ONE));
+    assert!(sessions.flow_reached(clock(4), ONE), "whoever comes next may tell it as well");
+    let ended = sessions.detach(at(9), ONE, Departure::Clean).unwrap();
+    assert_eq!(ended.untold, Some(clock(3)), "when it was");
+    assert_eq!(sessions.tell_start(ONE), None, "whoever waited has nothing to tell any more");
 }
 
 #[test]

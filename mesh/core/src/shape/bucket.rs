@@ -61,6 +61,12 @@ impl Bucket {
         self.at = self.at.max(now);
     }
 
+    /// Puts back what was taken and not used, as far as it fits.
+    pub(crate) fn put_back(&mut self, now: Moment, bytes: usize) {
+        self.level = self.level_at(now).saturating_add(tokens(bytes)).min(depth(self.rate));
+        self.at = self.at.max(now);
+    }
+
     pub(crate) fn is_full(&self, now: Moment) -> bool {
         self.level_at(now) >= depth(self.rate)
     }
@@ -128,6 +134,16 @@ mod tests {
         assert_eq!((bucket.bytes(at(999)), bucket.bytes(at(1_000))), (999, 1_000));
         assert_eq!(bucket.bytes(at(10_000_000)), 50_000, "no more than a burst");
         assert_eq!(bucket.ready(at(0), 60_000), at(50_000), "more than it holds is never there");
+    }
+
+    #[test]
+    fn what_is_put_back_is_there_again_and_never_more_than_a_burst() {
+        let mut bucket = Bucket::full(rate("8mbit"), at(0));
+        bucket.take(at(0), 50_000);
+        bucket.put_back(at(0), 20_000);
+        assert_eq!(bucket.bytes(at(0)), 20_000);
+        bucket.put_back(at(0), usize::MAX);
+        assert_eq!(bucket.bytes(at(0)), 50_000);
     }
 
     #[test]

@@ -107,6 +107,30 @@ fn a_changed_cap_counts_for_who_waits() {
 }
 
 #[test]
+fn what_does_not_pass_is_there_for_who_waits() {
+    let (up, burst) = (Direction::Up, 50_000);
+    for said in [acme(cap("8mbit"), &[]), acme(Allowance::default(), &[all_of_it()])] {
+        let mut shaper = Shaper::default();
+        shaper.apply(at(0), &said);
+        let [one, two] = [1, 2].map(|n| shaper.open(at(0), flow(n, Lane::Bulk)).unwrap());
+        assert_eq!(shaper.ask(at(0), one, up, burst), Answer::Now(burst));
+        assert_eq!(shaper.ask(at(0), two, up, 4_000), Answer::Later);
+        shaped(&mut shaper);
+        shaper.give_back(at(0), one, up, 10_000);
+        assert_eq!(shaped(&mut shaper), [Effect::Grant { flow: two, direction: up, bytes: 4_000 }]);
+        assert_eq!(shaper.counts(up).bytes, burst as u64 - 6_000);
+        assert_eq!(shaper.ask(at(0), one, up, burst), Answer::Now(6_000), "no more than was given");
+        shaper.close(at(0), one);
+        shaper.give_back(at(0), one, up, burst);
+        assert_eq!(shaper.ask(at(0), two, up, 4_000), Answer::Later, "it is no flow any more");
+    }
+}
+
+fn all_of_it() -> BandwidthRule {
+    rule(Traffic::default(), cap("8mbit"))
+}
+
+#[test]
 fn who_gives_up_or_leaves_is_not_waited_for() {
     let mut shaper = Shaper::default();
     shaper.apply(at(0), &acme(cap("8kbit"), &[]));

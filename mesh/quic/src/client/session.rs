@@ -102,6 +102,14 @@ pub enum SessionEnd {
     EntryLost,
 }
 
+impl SessionEnd {
+    /// Whether its client may come back to it, there or at another entry. Then what does not end at the
+    /// entry goes on.
+    pub const fn may_go_on(self) -> bool {
+        matches!(self, Self::EntryLost | Self::Ended(EndReason::NodeLeft))
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The channel was refused; the session goes on.

@@ -121,12 +121,7 @@ impl Reached {
     ) -> EndReason {
         let Self { origin, claims, dialed, shaped, place } = self;
         let mesh = &place.mesh;
-        let first = locked(&mesh.egress).flow_reached(place.session);
-        if first {
-            let (session, from) = (place.session, Some(Vantage::Egress));
-            let started = Observation::SessionStarted { session, from };
-            mesh.events.session(mesh.clock.now(), started).await;
-        }
+        place.tell_start().await;
         let caller = origin.through.is_none().then_some(&origin.caller);
         let must_end = until(mesh, |view, now| flow_must_end(view, caller, &claims, now));
         let over = async {
@@ -202,6 +197,23 @@ impl Place {
         let session = claims.session;
         locked(&mesh.egress).open_flow(mesh.clock.moment(), session, channel, max_open)?;
         Ok(Self { mesh: mesh.clone(), session, channel })
+    }
+}
+
+impl Place {
+    /// Says that the session reached its resource, once.
+    async fn tell_start(&self) {
+        let Self { mesh, session, .. } = self;
+        let at = mesh.clock.now();
+        if locked(&mesh.egress).has_started(*session) {
+            return;
+        }
+        if let Some(room) = mesh.events.room().await
+            && locked(&mesh.egress).flow_reached(*session)
+        {
+            let from = Some(Vantage::Egress);
+            room.tell(at, Observation::SessionStarted { session: *session, from });
+        }
     }
 }
 

@@ -237,19 +237,31 @@ impl Account {
     /// From now on there are bytes and a reason to account for; the first says that its session has
     /// started.
     async fn reached(mut self) -> Self {
-        if let Some(started) = self.reach() {
-            self.mesh.events.session(self.mesh.clock.now(), started).await;
+        if self.reach() {
+            tell_start(&self.mesh, self.session).await;
         }
         self
     }
 
-    /// The same, for whoever tells it: what there is to tell.
-    pub(super) fn reach(&mut self) -> Option<Observation> {
-        let session = self.session;
-        let is_news = !std::mem::replace(&mut self.reached, true);
-        let first = is_news && locked(&self.mesh.entry).flow_reached(session);
-        first.then_some(Observation::SessionStarted { session, from: Some(Vantage::Entry) })
+    /// The same. True while nobody has told that the session has started.
+    pub(super) fn reach(&mut self) -> bool {
+        self.reached = true;
+        locked(&self.mesh.entry).flow_reached(self.mesh.clock.now(), self.session)
     }
+}
+
+/// Says that a session has started here, unless somebody did: at the latest whoever tells its end.
+pub(super) async fn tell_start(mesh: &Mesh, session: SessionId) {
+    let Some(room) = mesh.events.room().await else { return };
+    // Held until it is told: the end comes behind it.
+    let mut sessions = locked(&mesh.entry);
+    if let Some(at) = sessions.tell_start(session) {
+        room.tell(at, start_of(session));
+    }
+}
+
+pub(super) const fn start_of(session: SessionId) -> Observation {
+    Observation::SessionStarted { session, from: Some(Vantage::Entry) }
 }
 
 impl Drop for Account {

@@ -225,7 +225,7 @@ impl Joint {
         let joining = join(ends, &shaped, &counters, meters, &heard);
         let hearing = async {
             heard.notified().await;
-            way.heard((socket.key, socket.over)).await;
+            way.heard((socket.key, socket.over));
             std::future::pending::<()>().await;
         };
         let (joined, reason) = tokio::select! {

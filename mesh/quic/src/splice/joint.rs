@@ -90,6 +90,13 @@ impl Pace {
     }
 }
 
+impl Drop for Pace {
+    fn drop(&mut self) {
+        let left = locked(&self.state).left;
+        self.shaped.give_back(self.direction, left);
+    }
+}
+
 impl Gate for Pace {
     type Turn<'t> = Turn<'t>;
 

@@ -8,8 +8,8 @@ use std::{
 
 use futures_util::future::join_all;
 use rap_mesh::{
-    Carrier,
-    client::{ClientSession, OpenError, end_reason},
+    Carrier, EVENT_QUEUE,
+    client::{ClientSession, OpenChannel, OpenError, SessionEnd, end_reason},
 };
 use rap_proto::{
     ChannelKind, Digest, Lane, NodeId, NodeRole, RefusalCode, Signer as _,
@@ -175,6 +175,74 @@ async fn a_through_flow_goes_on_when_its_entry_dies() {
     again.succeed(&session);
     assert_eq!(answer(&mut channel, 2).await.unwrap(), 2);
     assert_eq!(through_flows(&fabric, ENTRY_2), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_through_flow_goes_on_when_its_entry_is_stopped_and_both_entries_tell_their_part() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    fabric.through = true;
+    fabric.plan.roles.insert(ENTRY_2, vec![own(NodeRole::EntryNode)]);
+    fabric.add_node(ENTRY_2, 60);
+    let mut claims = fabric.claims();
+    claims.entries.insert(ENTRY_2);
+    let token = fabric.token(&claims);
+    let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
+    let mut transfer =
+        Transfer::begin_with(session.open_lasting(stream(Lane::Bulk)).await.unwrap());
+    transfer.goes_on(PART).await;
+    fabric.nodes[&ENTRY].endpoint.clone().shut_down(PATIENCE).await;
+    let end = session.ended().await;
+    assert!(end == SessionEnd::Ended(EndReason::NodeLeft) && end.may_go_on(), "{end}");
+    assert_eq!(fabric.observed(ENTRY).await, start_seen(Vantage::Entry));
+    let (left, there) = ended(&fabric.observed(ENTRY).await);
+    assert_eq!(left, EndReason::NodeLeft);
+    let again = fabric.connect_to(ENTRY_2, token, client_key()).await.unwrap();
+    again.succeed(&session);
+    transfer.goes_on(PART).await;
+    assert_eq!(fabric.observed(ENTRY_2).await, start_seen(Vantage::Entry));
+    transfer.ends_whole().await;
+    again.close().await;
+    let (over, here) = ended(&fabric.observed(ENTRY_2).await);
+    // Both sides end their directions at the same moment.
+    assert!(matches!(over, EndReason::ClientClosed | EndReason::TargetClosed), "{over}");
+    assert!(there > 0 && here > 0, "each tells of its bytes: {there} {here}");
+    assert_eq!(fabric.observed(EGRESS).await, start_seen(Vantage::Egress));
+    assert!(fabric.nodes.get_mut(&EGRESS).unwrap().events.try_recv().is_err(), "one session");
+}
+
+/// Why the session ended, by an entry's word, and how many bytes passed there each way, at least.
+fn ended(observed: &Observation) -> (EndReason, u64) {
+    let Observation::SessionEnded { session, reason, bytes_up, bytes_down } = observed else {
+        panic!("expected an end, got {observed:?}")
+    };
+    assert_eq!(*session, SESSION);
+    (*reason, *bytes_up.min(bytes_down))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_start() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = session(&mut fabric).await;
+    let unfit = OpenChannel { channel: ChannelKind::Clipboard, ..stream(Lane::Interactive) };
+    for _ in 0..=EVENT_QUEUE {
+        session.open(unfit.clone()).await.unwrap_err();
+    }
+    assert!(fabric.nodes[&ENTRY].endpoint.status().dropped_events > 0, "the queue is full");
+    let mut channel = lasting(&session).await;
+    channel.shutdown().await.unwrap();
+    assert_eq!(timeout(PATIENCE, channel.read_to_end(&mut Vec::new())).await.unwrap().unwrap(), 0);
+    drop(channel);
+    session.close().await;
+    let mut told = Vec::new();
+    while !matches!(told.last(), Some(Observation::SessionEnded { .. })) {
+        let observed = fabric.observed(ENTRY).await;
+        if !matches!(observed, Observation::AccessRefused { .. }) {
+            told.push(observed);
+        }
+    }
+    let [start, end] = &told[..] else { panic!("a start and an end: {told:?}") };
+    assert_eq!(*start, start_seen(Vantage::Entry));
+    assert!(ended(end).1 > 0, "{end:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,6 +17,7 @@ mod outage;
 mod priorities;
 mod proof;
 mod resume;
+mod rolling;
 mod rootless;
 mod shortcut;
 mod ticket;

@@ -212,12 +212,15 @@ impl SimNode {
         request: u64,
         outcome: Result<(), RefusalCode>,
     ) {
+        let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else { return };
         let waiting = agent.clients.iter_mut().find(|(_, client)| client.request == request);
         let Some((session, client)) = waiting else { return };
         let session = *session;
         client.open = outcome.is_ok();
-        let started = client.open && agent.entry.flow_reached(session);
+        let started = client.open
+            && agent.entry.flow_reached(at, session)
+            && agent.entry.tell_start(session).is_some();
         turn.send(Party::Client, Message::Welcome { request, outcome });
         if started {
             let from = Some(Vantage::Entry);

@@ -1,11 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use rap_proto::{
     NodeId,
     observation::{EndReason, Vantage},
+    token::CLOCK_SKEW_MS,
 };
 
 use super::{
@@ -48,7 +52,16 @@ fn reached(node: NodeId, sequence: u64) -> SessionEvent {
 }
 
 fn closed(node: NodeId, sequence: u64) -> SessionEvent {
-    let (reason, seen) = (EndReason::ClientLost, Some(seen(node, sequence)));
+    ended(node, sequence, EndReason::ClientLost)
+}
+
+/// The entry was stopped.
+fn left(node: NodeId, sequence: u64) -> SessionEvent {
+    ended(node, sequence, EndReason::NodeLeft)
+}
+
+fn ended(node: NodeId, sequence: u64, reason: EndReason) -> SessionEvent {
+    let seen = Some(seen(node, sequence));
     SessionEnded { reason, bytes_up: 1, bytes_down: 2, seen }.into()
 }
 
@@ -131,6 +144,44 @@ fn the_table_of_who_counts_holds() {
     for (row, events, expected) in rows {
         assert_eq!(phases(events), *expected, "{row}");
     }
+}
+
+#[test]
+fn a_session_whose_entry_left_can_be_had_elsewhere_until_its_tokens_count_no_more() {
+    let of = session_requested();
+    let (user, client_key) = (of.user, of.client_key);
+    let refresh = || SessionCommand::Refresh { user, client_key, grant: grant(), basis: basis() };
+    let refreshed = SessionRefreshed { grant: grant(), basis: basis() };
+    let over = SessionRejection::Over;
+    let gone = [opened(ENTRY, 1), left(ENTRY, 2)];
+    let state = session(&gone).when(refresh()).then([refreshed.clone().into()]);
+    assert_eq!(state.phase, Phase::Ended, "nobody has come back yet");
+    let again = [&gone[..], &[refreshed.clone().into(), opened(OTHER, 1)]].concat();
+    let state = session(&again).state();
+    assert_eq!(state.phase, Phase::Alive);
+    assert_eq!(state.presence.lives_at().collect::<Vec<_>>(), [OTHER]);
+    // Whoever was lost, or closed it, has nothing to come back to.
+    session(&[opened(ENTRY, 1), closed(ENTRY, 2)]).when(refresh()).rejected(over);
+    session(&[left(ENTRY, 1), opened(ENTRY, 2), closed(ENTRY, 3)]).when(refresh()).rejected(over);
+    // Words come in any order.
+    session(&[left(ENTRY, 3), closed(ENTRY, 2)]).when(refresh()).then([refreshed.clone().into()]);
+    for end in [terminated(), concluded()] {
+        session(&[&gone[..], &[end]].concat()).when(refresh()).rejected(over);
+    }
+    let skew = Duration::from_millis(CLOCK_SKEW_MS);
+    let last = refreshed.grant.expires_at + skew;
+    let at = |now| {
+        let grant = Grant {
+            connect_by: now + Duration::from_secs(1),
+            expires_at: now + Duration::from_secs(2),
+            ..grant()
+        };
+        session(&gone)
+            .state()
+            .decide(SessionCommand::Refresh { user, client_key, grant, basis: basis() }, now)
+    };
+    assert!(at(last).is_ok());
+    assert_eq!(at(last + Duration::from_millis(1)), Err(over));
 }
 
 #[test]

@@ -134,11 +134,11 @@ impl ChannelKeeper {
                     Err(Failed::Final(close)) => return flow.give_up(close),
                     Err(Failed::Passing) => {}
                 },
-                Some(SessionEnd::Ended(reason)) => {
+                Some(SessionEnd::Ended(reason)) if !self.outlives(reason) => {
                     return flow.give_up(Some(Close::Ended(reason)));
                 }
                 // Another connection may take its place.
-                Some(SessionEnd::EntryLost) => {}
+                Some(_) => {}
             }
             drop(session);
             tokio::select! {
@@ -146,6 +146,11 @@ impl ChannelKeeper {
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
             }
         }
+    }
+
+    /// An entry that leaves takes with it what ends there.
+    const fn outlives(&self, reason: EndReason) -> bool {
+        self.egress.is_some() && SessionEnd::Ended(reason).may_go_on()
     }
 
     async fn attempt(

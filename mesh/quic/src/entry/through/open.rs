@@ -17,7 +17,7 @@ use rap_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    entry::channel::Account,
+    entry::channel::{Account, tell_start},
     lanes::{LaneKey, Member, Through},
     mesh::{Mesh, locked},
 };
@@ -189,7 +189,7 @@ impl Way {
     }
 
     /// The egress was heard: from now on there are bytes and a reason to account for.
-    pub(super) async fn heard(&self, (key, over): (LaneKey, Candidate)) {
+    pub(super) fn heard(&self, (key, over): (LaneKey, Candidate)) {
         let Self { flow, number } = self;
         let mut wanted = None;
         flow.standing.send_modify(|standing| {
@@ -206,17 +206,27 @@ impl Way {
                 flow.member.get_or_init(join);
             }
         }
-        let started = locked(&flow.account).reach();
-        if let Some(started) = started {
-            flow.mesh.events.session(flow.mesh.clock.now(), started).await;
-        }
+        self.reached();
     }
 
     /// So much passed, and this is why it ended.
     pub(super) fn passed(&self, (up, down): (u64, u64), reason: EndReason) {
+        // A way can be over before anybody looks at what was heard.
+        if down > 0 {
+            self.reached();
+        }
         let mut account = locked(&self.flow.account);
         account.counters.add(up, down);
         account.reason = reason;
+    }
+
+    fn reached(&self) {
+        let Open { mesh, account, id: (session, _), .. } = &*self.flow;
+        if locked(account).reach() {
+            // Not the way's own to wait for: it can end first.
+            let (telling, session) = (mesh.clone(), *session);
+            mesh.spawn(async move { tell_start(&telling, session).await });
+        }
     }
 
     /// The way to the egress broke, and the flow has no other.
