@@ -8,8 +8,9 @@ use std::{
 
 use rap_proto::{Digest, NodeId};
 
-/// The most snapshots that are remembered of each kind.
-pub(crate) const MAX_MANIFESTS: usize = 50_000;
+/// The most snapshots that are remembered of each node and kind: what one node says pushes out nothing of
+/// another's.
+pub(crate) const MAX_MANIFESTS: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Manifests {
@@ -30,18 +31,14 @@ impl Manifests {
 #[derive(Debug)]
 pub(crate) struct Digests {
     limit: usize,
-    known: Mutex<Known>,
+    known: Mutex<BTreeMap<NodeId, Known>>,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    digests: BTreeMap<(NodeId, u64), Digest>,
-    /// The longest known first.
-    order: VecDeque<(NodeId, u64)>,
-}
+/// Of one node, the longest known first.
+type Known = VecDeque<(u64, Digest)>;
 
 impl Digests {
-    /// The one that is known for the longest is forgotten first.
+    /// Of each node the one that is known for the longest is forgotten first.
     fn new(limit: usize) -> Self {
         Self { limit, known: Mutex::default() }
     }
@@ -49,21 +46,24 @@ impl Digests {
     /// Of one version the last word counts: there must be no two.
     pub(crate) fn remember(&self, node: NodeId, version: u64, manifest: Digest) {
         let mut known = self.lock();
-        if known.digests.insert((node, version), manifest).is_some() {
+        let known = known.entry(node).or_default();
+        if let Some((_, before)) = known.iter_mut().find(|(other, _)| *other == version) {
+            *before = manifest;
             return;
         }
-        known.order.push_back((node, version));
-        if known.order.len() > self.limit {
-            let first = known.order.pop_front();
-            first.and_then(|first| known.digests.remove(&first));
+        if known.len() >= self.limit {
+            known.pop_front();
         }
+        known.push_back((version, manifest));
     }
 
     pub(crate) fn get(&self, node: NodeId, version: u64) -> Option<Digest> {
-        self.lock().digests.get(&(node, version)).copied()
+        let known = self.lock();
+        let mut known = known.get(&node)?.iter();
+        known.find(|(other, _)| *other == version).map(|(_, manifest)| *manifest)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,16 +73,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn so_many_snapshots_are_remembered_and_the_first_is_forgotten_first() {
+    fn so_many_snapshots_are_remembered_of_each_node_and_the_first_is_forgotten_first() {
         let served = Digests::new(2);
-        let node = NodeId::from_u128(1);
+        let (node, neighbour) = (NodeId::from_u128(1), NodeId::from_u128(2));
         let [one, other] = [b"one", b"two"].map(|manifest| Digest::of(manifest));
+        served.remember(neighbour, 1, one);
         served.remember(node, 1, one);
         served.remember(node, 2, one);
         served.remember(node, 1, other);
         assert_eq!((served.get(node, 1), served.get(node, 2)), (Some(other), Some(one)));
         served.remember(node, 3, one);
         assert_eq!((served.get(node, 1), served.get(node, 3)), (None, Some(one)));
-        assert_eq!(served.get(NodeId::from_u128(2), 3), None);
+        assert_eq!((served.get(neighbour, 1), served.get(neighbour, 3)), (Some(one), None));
     }
 }

@@ -35,11 +35,13 @@ impl Reader {
     }
 
     pub(crate) async fn page(&self, after: u64, limit: usize) -> Result<Vec<Envelope>, ReadError> {
-        let kept = timeout(ANSWER_DEADLINE, self.page_on_kept(after, limit)).await;
-        match kept.unwrap_or_else(|_| Some(Err(no_answer()))) {
-            Some(page) => page,
-            None => read::page(&self.pool, after, limit).await,
-        }
+        let page = async {
+            match self.page_on_kept(after, limit).await {
+                Some(page) => page,
+                None => read::page(&self.pool, after, limit).await,
+            }
+        };
+        timeout(ANSWER_DEADLINE, page).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
     /// `None` when the pool has to be asked.

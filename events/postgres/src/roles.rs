@@ -23,13 +23,15 @@ pub const PRIVILEGES: &[(&str, &str)] = &[
 ];
 const MAY_REWRITE: &str = may_rewrite!();
 
-/// Gives `role` these privileges and takes all others away, at once.
+/// Gives `role` these privileges and takes all others from it and from everybody, at once. What it is
+/// granted as a member of another role it keeps.
 pub(crate) async fn grant(pool: &PgPool, role: &str) -> sqlx::Result<()> {
     let role = quoted(role);
     let mut transaction = pool.begin().await?;
     for (table, privileges) in PRIVILEGES {
-        let text =
-            format!("REVOKE ALL ON {table} FROM {role}; GRANT {privileges} ON {table} TO {role}");
+        let text = format!(
+            "REVOKE ALL ON {table} FROM PUBLIC, {role}; GRANT {privileges} ON {table} TO {role}"
+        );
         transaction.execute(sqlx::raw_sql(&text)).await?;
     }
     transaction.commit().await

@@ -78,6 +78,11 @@ impl PathAudit {
         })
     }
 
+    /// A change that [`Self::moved`] returned is not reported: the next one says so.
+    pub fn lost(&mut self, change: PathChange) {
+        self.left_out += change.left_out + 1;
+    }
+
     /// Returns whether the lane has a direct path now and had none, or the other way round.
     fn count(&mut self, part: Part, was: bool, is: bool) -> bool {
         match (was, is) {

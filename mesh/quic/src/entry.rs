@@ -203,11 +203,9 @@ async fn welcome(
 
 async fn report(mesh: &Mesh, ended: Option<Ended>) {
     if let Some(Ended { session, untold, reason, bytes_up, bytes_down }) = ended {
-        if let Some(at) = untold {
-            mesh.events.session(at, channel::start_of(session)).await;
-        }
-        let observation = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
-        mesh.events.session(mesh.clock.now(), observation).await;
+        let start = untold.map(|at| (at, channel::start_of(session)));
+        let end = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
+        mesh.events.session(start, (mesh.clock.now(), end)).await;
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) struct EventSender {
     dropped: Arc<AtomicU64>,
 }
 
+/// What was seen, and when.
+type Said = (Timestamp, Observation);
+
 /// A place in the queue.
 pub(crate) struct Room<'a>(mpsc::Permit<'a, MeshEvent>);
 
@@ -55,10 +58,13 @@ impl EventSender {
         self.queue.reserve().await.ok().map(Room)
     }
 
-    /// Reports a session's end, and what was not told of it before; waits while the queue is full.
-    pub(crate) async fn session(&self, at: Timestamp, observation: Observation) {
+    /// Reports a session's end, and its start where that was not told before; waits while the queue is full.
+    /// Nothing that is reported later comes between the two.
+    pub(crate) async fn session(&self, start: Option<Said>, end: Said) {
+        let said = start.into_iter().chain([end]);
         // An agent that no longer listens is shutting down.
-        let _ = self.queue.send(MeshEvent::Observed { at, observation }).await;
+        let Ok(room) = self.queue.reserve_many(said.clone().count()).await else { return };
+        room.zip(said).for_each(|(place, (at, observation))| Room(place).tell(at, observation));
     }
 
     /// Waits until all that was reported so far has been taken.
@@ -72,9 +78,10 @@ impl EventSender {
         self.droppable(MeshEvent::Observed { at, observation });
     }
 
-    pub(crate) fn path_changed(&self, at: Timestamp, change: PathChange) {
+    /// Returns whether it will be reported.
+    pub(crate) fn path_changed(&self, at: Timestamp, change: PathChange) -> bool {
         let observation = Observation::PathChanged { change };
-        self.droppable(MeshEvent::Observed { at, observation });
+        self.droppable(MeshEvent::Observed { at, observation })
     }
 
     pub(crate) fn snapshot_wanted(&self, version: u64) {
@@ -90,10 +97,13 @@ impl EventSender {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    fn droppable(&self, event: MeshEvent) {
-        if self.queue.try_send(event).is_err() {
+    /// Returns whether there was room.
+    fn droppable(&self, event: MeshEvent) -> bool {
+        let has_room = self.queue.try_send(event).is_ok();
+        if !has_room {
             self.drop_one();
         }
+        has_room
     }
 }
 

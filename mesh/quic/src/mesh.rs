@@ -174,8 +174,12 @@ impl Mesh {
     pub(crate) fn path_changed(&self, part: Part, change: (Option<Candidate>, Option<Candidate>)) {
         let audited = self.views.borrow().paths.rule.audited;
         let now = self.clock.moment();
-        let change = locked(&self.path_audit).moved(now, part, change, audited);
-        change.into_iter().for_each(|change| self.events.path_changed(self.clock.now(), change));
+        let mut audit = locked(&self.path_audit);
+        if let Some(change) = audit.moved(now, part, change, audited)
+            && !self.events.path_changed(self.clock.now(), change)
+        {
+            audit.lost(change);
+        }
     }
 }
 

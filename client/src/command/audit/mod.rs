@@ -68,8 +68,8 @@ async fn replay(
 /// Only what was compared and found to be the same is a success.
 fn verdict(replay: &Replay) -> Result<(), Failure> {
     match replay.altered {
-        _ if replay.equal == Some(true) => Ok(()),
-        _ if replay.equal.is_none() => Err(Failure::new(
+        _ if replay.equal == Some(true) && !is_uncompared(replay) => Ok(()),
+        _ if replay.equal != Some(false) => Err(Failure::new(
             Exit::NotCompared,
             "the node's snapshot was compiled again, and compared with nothing: this replica \
              neither served it lately nor heard the node say that it applied it",
@@ -91,6 +91,14 @@ fn verdict(replay: &Replay) -> Result<(), Failure> {
         None => Err(Failure::new(Exit::Failed, "the live projections are not what the log says")
             .hint("keep the server's log, and let it fold anew: rap audit rebuild")),
     }
+}
+
+/// Whether a snapshot was compiled again and there is nothing to compare it with. A server of the release
+/// before says all the same that it is equal.
+fn is_uncompared(replay: &Replay) -> bool {
+    replay.snapshot.as_ref().is_some_and(|snapshot| {
+        snapshot.served_digest.is_none() && snapshot.applied_digest.is_none()
+    })
 }
 
 /// Whether a node has or was served something else.

@@ -153,6 +153,12 @@ impl Session {
         self.grant = Some(grant.clone());
     }
 
+    pub(super) fn refresh(&mut self, grant: &Grant) {
+        self.take_grant(grant);
+        self.presence.refresh();
+        self.settle();
+    }
+
     pub(super) fn start(&mut self, event: &SessionStarted) {
         self.presence.start(event, &self.entries);
         let by_entry = event.is_of_entry(&self.entries);

@@ -122,7 +122,7 @@ impl Sessions {
                 session.authorized = envelope.position;
                 session.take_grant(&event.grant);
             }
-            SessionEvent::Refreshed(event) => session.take_grant(&event.grant),
+            SessionEvent::Refreshed(event) => session.refresh(&event.grant),
             SessionEvent::Started(event) => session.start(event),
             SessionEvent::AccessRefused(_) => session.refusals = session.refusals.saturating_add(1),
             SessionEvent::Terminated(event) => {

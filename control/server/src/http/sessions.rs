@@ -44,7 +44,9 @@ pub(super) async fn request(call: Call, body: RequestAccess) -> Result<Done<Acce
         Err(Failure::Problem(problem)) => return stranger(&call, user, &body, problem).await,
         Err(conflict) => return Err(conflict),
     };
-    if body.session.is_none() {
+    // One that an entry left takes its place anew.
+    let lives = |id| call.state.sessions().get(id).is_some_and(Found::is_alive);
+    if !body.session.is_some_and(lives) {
         quota::check_sessions(&call.state, organization).map_err(|reached| {
             call.app.metrics.count("quota_reached", reached.quota.as_str());
             quotas::reached(reached)

@@ -89,7 +89,11 @@ impl Aggregate for Session {
                 self.opened_at = authorized.grant.expires_at - Duration::from_millis(GRANT_TTL_MS);
                 self.take_grant(&authorized.grant);
             }
-            SessionEvent::Refreshed(refreshed) => self.take_grant(&refreshed.grant),
+            SessionEvent::Refreshed(refreshed) => {
+                self.take_grant(&refreshed.grant);
+                self.presence.refresh();
+                self.settle();
+            }
             SessionEvent::Started(started) => {
                 if started.is_of_entry(&self.entries) {
                     self.count_word(started.seen.node);

@@ -32,8 +32,8 @@
 //!   concludes it: [`CONCLUDE_STARTED_AFTER_MS`] after the last token expired. Until then it counts
 //!   as used, because it may be.
 //! - An entry that leaves (`node_left`) leaves the session to go on elsewhere: it has ended there, and
-//!   its client gets a newer token for as long as one that it has can be accepted
-//!   ([`Presence::is_left`]).
+//!   its client gets a newer token while one that it has can be accepted ([`Presence::is_left`]). With
+//!   that the session is again as if no entry had spoken ([`Presence::refresh`]).
 //! - A terminated session is terminated for good, wherever it starts again. It is terminated also
 //!   when it has ended, for as long as a node may still accept one of its tokens.
 //! - Of one entry so many words are recorded ([`MAX_WORDS`]), and one end beyond. A client that comes

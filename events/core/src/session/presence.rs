@@ -22,6 +22,8 @@ pub struct Presence {
     reached: bool,
     /// Whether time alone said that it must be over.
     concluded: bool,
+    /// Whether a newer token was issued since an entry left it, and no entry said since that it started.
+    awaited: bool,
 }
 
 /// The numbers of the newest start and the newest end that an entry told.
@@ -38,7 +40,7 @@ struct Words {
 /// What follows from all words together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// No entry has spoken.
+    /// No entry has spoken, or none since its client asked to go on elsewhere.
     Unspoken,
     /// It lives at an entry, at least.
     Running,
@@ -50,7 +52,7 @@ impl Presence {
     pub fn standing(&self) -> Standing {
         if self.lives_at().next().is_some() {
             Standing::Running
-        } else if self.concluded || !self.entries.is_empty() {
+        } else if !self.awaited && (self.concluded || !self.entries.is_empty()) {
             Standing::Over
         } else {
             Standing::Unspoken
@@ -90,6 +92,15 @@ impl Presence {
             || self.entries.values().any(|words| !words.lives())
     }
 
+    /// A newer token was issued. Where entries had left the session it is as if none had spoken, until it
+    /// starts again or time concludes it: their leaving has been made use of.
+    pub fn refresh(&mut self) {
+        if self.is_left() {
+            self.awaited = true;
+            self.entries.values_mut().for_each(|words| words.left = false);
+        }
+    }
+
     /// Takes a start in. `entries` are those that any token of the session named.
     pub fn start(&mut self, event: &SessionStarted, entries: &BTreeSet<NodeId>) {
         self.reached = true;
@@ -97,6 +108,7 @@ impl Presence {
             && let Some(words) = self.words(event.seen.node)
         {
             words.started = words.started.max(Some(event.seen.sequence));
+            self.awaited = false;
         }
     }
 
@@ -113,7 +125,7 @@ impl Presence {
 
     /// What was told until now is over. Only a newer start says otherwise.
     fn conclude(&mut self) {
-        self.concluded = true;
+        (self.concluded, self.awaited) = (true, false);
         for words in self.entries.values_mut() {
             words.ended = words.ended.max(words.started);
         }

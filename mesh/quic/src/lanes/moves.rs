@@ -110,9 +110,8 @@ impl Movers {
             drop(machine);
             mover
         };
-        if over.is_relayed() {
-            mover.changed.notify_one();
-        }
+        // What paths are allowed may have changed since its own was chosen.
+        mover.changed.notify_one();
         Member { mesh: mesh.clone(), mover, session, flow }
     }
 

@@ -155,7 +155,17 @@ fn a_session_whose_entry_left_can_be_had_elsewhere_until_its_tokens_count_no_mor
     let over = SessionRejection::Over;
     let gone = [opened(ENTRY, 1), left(ENTRY, 2)];
     let state = session(&gone).when(refresh()).then([refreshed.clone().into()]);
-    assert_eq!(state.phase, Phase::Ended, "nobody has come back yet");
+    assert_eq!(
+        state.phase,
+        Phase::Alive,
+        "its place is taken until it comes back, or time has run out"
+    );
+    let waits = [&gone[..], &[refreshed.clone().into()]].concat();
+    assert_eq!(session(&[&waits[..], &[closed(OTHER, 1)]].concat()).state().phase, Phase::Alive);
+    // That the entry left counts once.
+    let closed_there = [&waits[..], &[opened(OTHER, 1), closed(OTHER, 2)]].concat();
+    session(&closed_there).when(refresh()).rejected(over);
+    session(&[&waits[..], &[concluded()]].concat()).when(refresh()).rejected(over);
     let again = [&gone[..], &[refreshed.clone().into(), opened(OTHER, 1)]].concat();
     let state = session(&again).state();
     assert_eq!(state.phase, Phase::Alive);

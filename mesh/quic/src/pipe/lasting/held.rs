@@ -40,6 +40,8 @@ const PARTS_AT_ONCE: usize = 2;
 const FILL: usize = 64 * 1024;
 /// Parts that are received ahead before others have their turn.
 const AHEAD_AT_ONCE: usize = 64;
+/// Where all flows keep too much, one that would receive ahead looks whether they still do.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A part that waits and is shorter gets memory of its own: it would keep all that arrived with it.
 const LITTLE: usize = 8 * 1024;
 
@@ -57,6 +59,7 @@ pub(super) struct Held {
     /// Something may have to be written.
     dirty: bool,
     acknowledging: Option<Pin<Box<Sleep>>>,
+    looking: Option<Pin<Box<Sleep>>>,
     wakers: [Option<Waker>; 3],
     room: Vec<Bytes>,
     pub(super) handles: u8,
@@ -88,6 +91,7 @@ impl Held {
             stopped: None,
             dirty: false,
             acknowledging: None,
+            looking: None,
             wakers: [None, None, None],
             room: Vec::new(),
             handles: 2,
@@ -157,15 +161,28 @@ impl Held {
         self.wait(Waiting::Reader, context);
         if parts == AHEAD_AT_ONCE {
             context.waker().wake_by_ref();
+        } else if self.may_read_ahead(ahead(MAX_REPLAY_BYTES)) && !self.reads_ahead() {
+            // Nobody says when the others keep less.
+            let timer = || Box::pin(tokio::time::sleep(LOOK_AGAIN));
+            if self.looking.get_or_insert_with(timer).as_mut().poll(context).is_ready() {
+                self.looking = None;
+                context.waker().wake_by_ref();
+            }
+        } else {
+            self.looking = None;
         }
         self.count();
         self.attend(Waiting::Reader, context);
     }
 
     fn reads_ahead(&self) -> bool {
+        self.may_read_ahead(self.store.ahead())
+    }
+
+    fn may_read_ahead(&self, most: usize) -> bool {
         self.carrier() == Some(Carrier::Quic)
             && !self.flow.is_complete()
-            && self.flow.may_read_ahead(ahead(self.store.window()))
+            && self.flow.may_read_ahead(most)
     }
 
     /// Waits until more can be sent.
@@ -228,6 +245,7 @@ impl Held {
         if !self.unwanted {
             (self.unwanted, self.dirty) = (true, true);
             self.flow.stop(code);
+            self.count();
             self.wake();
         }
     }
@@ -255,6 +273,7 @@ impl Held {
     pub(super) fn poll_settled(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             while self.flow.take().is_some() {}
+            self.count();
             let written = self.poll_out(Waiting::Reader, context);
             if self.gone.is_some() || (self.flow.is_settled() && written.is_ready()) {
                 return Poll::Ready(());

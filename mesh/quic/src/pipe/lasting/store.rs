@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use rap_mesh_core::resume::{Budget, MAX_KEPT_BYTES, window};
+use rap_mesh_core::resume::{Budget, MAX_KEPT_BYTES, ahead, window};
 use rap_proto::OrganizationId;
 
 use crate::mesh::locked;
@@ -59,6 +59,13 @@ impl OfStore {
     /// So much one flow may keep before its source has to wait.
     pub(super) fn window(&self) -> usize {
         window(self.store.kept.load(Ordering::Relaxed), self.store.most)
+    }
+
+    /// So much of what nobody asked for yet may wait of one flow. Nothing where all keep twice what they should:
+    /// then the windows of the connections are the bound.
+    pub(super) fn ahead(&self) -> usize {
+        let (kept, most) = (self.store.kept.load(Ordering::Relaxed), self.store.most);
+        if kept < 2 * most { ahead(window(kept, most)) } else { 0 }
     }
 
     /// A flow keeps `now` and not `before`.
