@@ -407,11 +407,14 @@ fn a_session_that_its_entry_left_is_refreshed_while_its_tokens_count() {
     };
     let over = RefusalCode::SessionTerminated;
     let (mut platform, refresh) = ended(EndReason::NodeLeft);
-    platform.world.request(&refresh, SessionId::from_uuid(uuid(1))).unwrap();
     platform.world.advance(GRANT_TTL_MS + CLOCK_SKEW_MS);
     assert!(ask(&platform, &Liveness::new(), &refresh).is_ok(), "by its last token");
     platform.world.advance(1);
     assert_eq!(code(&platform, &refresh), over);
+    let (mut platform, refresh) = ended(EndReason::NodeLeft);
+    platform.world.request(&refresh, SessionId::from_uuid(uuid(1))).unwrap();
+    let session = platform.state().sessions().get(platform.acme.session).unwrap();
+    assert!(session.is_alive(), "it takes its place in the quota again");
     let (mut platform, refresh) = ended(EndReason::NodeLeft);
     let terminate = SessionCommand::Terminate { cause: TerminationCause::Requested };
     platform.world.session(platform.acme.session, terminate);
