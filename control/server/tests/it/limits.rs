@@ -1,3 +1,4 @@
+use rap_control::{Limits, Rates};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -79,7 +80,9 @@ async fn health_readiness_and_metrics_name_nobody() {
 
 #[tokio::test]
 async fn the_document_is_open_and_every_route_in_it_is_served() {
-    let world = World::start().await;
+    // Each route is asked once, by one address.
+    let rates = Rates { address: "1000/1000".parse().unwrap(), ..Rates::default() };
+    let world = World::start_within(Limits { rates, ..Limits::default() }).await;
     let document = world.anonymous().get("/openapi.json").await;
     assert_eq!(document.status, 200);
     assert!(document.json["openapi"].as_str().unwrap().starts_with("3.1"));
