@@ -299,7 +299,10 @@ mod tests {
         ];
         let figures = figures.map(|(name, figure)| (name.to_owned(), figure));
         let page = write("two cores.", 1, &figures.into());
-        assert!(page.contains("÷ `ssh -J`, both on the loopback | 2.00 | ≥ 1.8 | reached |"), "{page}");
+        assert!(
+            page.contains("÷ `ssh -J`, both on the loopback | 2.00 | ≥ 1.8 | reached |"),
+            "{page}"
+        );
         assert!(page.contains("renewals missed | 0.00 | ≤ 0 | reached |"), "{page}");
         assert!(page.contains("\n- `leases_…`: at one real `rap-control`"), "{page}");
         assert!(!page.contains("`snapshots_last`"), "{page}");
