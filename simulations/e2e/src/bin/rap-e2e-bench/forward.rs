@@ -41,6 +41,8 @@ const SOURCE_PORT: u16 = 7001;
 const TRANSFER_BYTES: usize = 256 << 20;
 /// Where `ssh -L` listens.
 const FORWARD: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7002);
+/// Where another one does beside it.
+const OTHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7012);
 /// How often each figure is measured in one run, ours and theirs in turn; the best transfer and the median
 /// opening count.
 const TRANSFERS: usize = 3;
@@ -58,7 +60,8 @@ pub(crate) async fn measure(fabric: &Fabric, direct: bool) {
     share(fabric, "source", &target).await;
     let (mut through, ours) = connect(fabric, &fabric.alice, "connect", &["source"]).await;
     let jump: &[String] = if direct { &[] } else { &[format!("-J{relay}")] };
-    let words = [jump, &[forward_to(&target), "-N".to_owned(), egress.to_string()]].concat();
+    let words =
+        [jump, &[forward_to(FORWARD, &target), "-N".to_owned(), egress.to_string()]].concat();
     let _ssh = ssh(fabric, &words);
     let [ours, theirs] = best_rates(lab, Space::Client, [ours, FORWARD]).await;
     through.stop(PATIENCE).await;
@@ -103,12 +106,12 @@ async fn on_the_loopback(fabric: &Fabric) {
     let _source = lab.inside(here, || serve(&bound(SOURCE_PORT)));
     let target = format!("{}:{SOURCE_PORT}", Ipv4Addr::LOCALHOST);
     let host = Ipv4Addr::LOCALHOST.to_string();
-    for (name, jump) in [("loopback_ssh_l", None), ("loopback_ssh_j", Some(format!("-J{host}")))] {
+    let jump = Some(format!("-J{host}"));
+    for (name, jump, at) in [("loopback_ssh_l", None, FORWARD), ("loopback_ssh_j", jump, OTHER)] {
         let mut command = with_keys(fabric, lab.command(here, "ssh"));
-        command.args(jump).args([&forward_to(&target), "-N", &host]);
-        // It listens where the next one will, and is killed before that.
+        command.args(jump).args([&forward_to(at, &target), "-N", &host]);
         let _ssh = Process::start(name, command, &fabric.logs());
-        let [rate] = best_rates(lab, here, [FORWARD]).await;
+        let [rate] = best_rates(lab, here, [at]).await;
         figure(name, rate, "MB/s");
     }
 }
@@ -122,8 +125,8 @@ async fn forwarded_rate(fabric: &Fabric, person: &Person, name: &str) -> f64 {
 }
 
 /// What `ssh -L` is told.
-fn forward_to(target: &str) -> String {
-    format!("-L{FORWARD}:{target}")
+fn forward_to(at: SocketAddr, target: &str) -> String {
+    format!("-L{at}:{target}")
 }
 
 /// An `ssh` with the keys of the office's account.
