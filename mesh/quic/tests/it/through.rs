@@ -177,8 +177,8 @@ async fn a_through_flow_goes_on_when_its_entry_dies() {
     assert_eq!(through_flows(&fabric, ENTRY_2), 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_through_flow_goes_on_when_its_entry_is_stopped_and_both_entries_tell_their_part() {
+/// A session of through flows at the first of two entries, and the token that names both.
+async fn at_one_of_two_entries() -> (Fabric, Vec<u8>, ClientSession) {
     let mut fabric = Fabric::start(&[], echo().await);
     fabric.through = true;
     fabric.plan.roles.insert(ENTRY_2, vec![own(NodeRole::EntryNode)]);
@@ -187,6 +187,12 @@ async fn a_through_flow_goes_on_when_its_entry_is_stopped_and_both_entries_tell_
     claims.entries.insert(ENTRY_2);
     let token = fabric.token(&claims);
     let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
+    (fabric, token, session)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_through_flow_goes_on_when_its_entry_is_stopped_and_both_entries_tell_their_part() {
+    let (mut fabric, token, session) = at_one_of_two_entries().await;
     let mut transfer =
         Transfer::begin_with(session.open_lasting(stream(Lane::Bulk)).await.unwrap());
     transfer.goes_on(PART).await;
@@ -331,14 +337,7 @@ async fn an_egress_takes_clients_for_whom_an_entry_vouches_and_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_whose_entry_is_trusted_no_more_goes_on_through_another() {
-    let mut fabric = Fabric::start(&[], echo().await);
-    fabric.through = true;
-    fabric.plan.roles.insert(ENTRY_2, vec![own(NodeRole::EntryNode)]);
-    fabric.add_node(ENTRY_2, 60);
-    let mut claims = fabric.claims();
-    claims.entries.insert(ENTRY_2);
-    let token = fabric.token(&claims);
-    let session = fabric.connect_to(ENTRY, token.clone(), client_key()).await.unwrap();
+    let (mut fabric, token, session) = at_one_of_two_entries().await;
     let mut channel = lasting(&session).await;
     fabric.plan.version += 1;
     fabric.plan.denied_nodes.insert(ENTRY);

@@ -77,3 +77,28 @@ impl OfStore {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rap_mesh_core::resume::{MAX_REPLAY_BYTES, NARROW_WINDOW};
+
+    use super::*;
+
+    #[test]
+    fn less_is_received_ahead_where_all_keep_too_much_and_nothing_where_they_keep_twice_that() {
+        const MOST: usize = 1000;
+        let of = Arc::new(Store::new(Budget::default(), MOST)).of_one();
+        let mut before = 0;
+        for (kept, ahead_of_each) in [
+            (MOST - 1, ahead(MAX_REPLAY_BYTES)),
+            (MOST, ahead(NARROW_WINDOW)),
+            (2 * MOST - 1, ahead(NARROW_WINDOW)),
+            (2 * MOST, 0),
+            (0, ahead(MAX_REPLAY_BYTES)),
+        ] {
+            of.count(before, kept);
+            assert_eq!(of.ahead(), ahead_of_each, "{kept} are kept");
+            before = kept;
+        }
+    }
+}
