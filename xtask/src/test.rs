@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, step by step, the cheap steps first. `--long` is the
 //! same with many more rounds of what is killed, paused and cut off, and longer fuzzing.
 
-use std::{process::Command, time::Instant};
+use std::{num::NonZero, process::Command, thread, time::Instant};
 
 use crate::{
     contract, fuzz, packages,
@@ -34,6 +34,9 @@ const LONG: &str = "--long";
 /// Lets root's run pass although tests were skipped.
 pub(crate) const PERMIT: &str = "--permit-skips";
 const LONG_FUZZ: &[&str] = &["--seconds", fuzz::LONG_SECONDS];
+
+/// Who sets it decides how many tests run at once.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// What a step is told: how many rounds.
 type Rounds = &'static [(&'static str, &'static str)];
@@ -116,10 +119,15 @@ fn build() -> Outcome {
     shell::run(&mut shell::cargo(["build", "--quiet", "--workspace", "--all-targets", "--locked"]))
 }
 
+/// Twice as many at once as there are cores: what takes the time waits for sockets and databases.
 fn unit(rounds: Rounds) -> Outcome {
     let mut command =
         shell::cargo(["test", "--quiet", "--workspace", "--exclude=rap-e2e", "--locked"]);
     command.env(skips::VARIABLE, skips::file());
+    if std::env::var_os(TEST_THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        command.env(TEST_THREADS, (2 * cores).to_string());
+    }
     shell::run(command.envs(rounds.iter().copied()))
 }
 

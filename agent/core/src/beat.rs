@@ -201,7 +201,7 @@ impl BeatListener {
         self.backoff.reset();
         self.wait(now, delay);
         if reply.beat.is_empty() {
-            return;
+            return self.ask_again_if_rung(now);
         }
         let floor = self.floor.as_ref().map(|floor| &floor.beat);
         match self.judge.judge(reply, floor, at) {
@@ -211,7 +211,10 @@ impl BeatListener {
                 self.effects.push_back(Effect::Persist(Box::new(kept)));
             }
             // The one that is known, or one is being written.
-            Ok(_) => self.last_refused = None,
+            Ok(_) => {
+                self.last_refused = None;
+                self.ask_again_if_rung(now);
+            }
             Err(refusal) => {
                 // Asked again and again, it is wrong again and again; it is reported once.
                 if self.last_refused.replace(refusal) != Some(refusal) {
@@ -238,7 +241,12 @@ impl BeatListener {
             self.enter(Authority::Healthy);
             self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
         }
-        if self.beat().is_some_and(|beat| beat.sequence < self.rung) {
+        self.ask_again_if_rung(now);
+    }
+
+    /// What came is older than what control rang for while it was asked for.
+    fn ask_again_if_rung(&mut self, now: Moment) {
+        if self.beat().map_or(0, |beat| beat.sequence) < self.rung {
             self.next = self.next.map(|next| next.min(now + FIRST_RETRY));
             self.rung = 0;
         }

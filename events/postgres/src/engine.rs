@@ -24,10 +24,13 @@ macro_rules! is_standby {
     };
 }
 
-/// Whether this connection's role could change or remove events that are stored.
+/// Whether this connection's role could change or remove events that are stored, or may become the
+/// one that owns them: a member that does not inherit has no privilege, and takes it by `SET ROLE`.
 macro_rules! may_rewrite {
     () => {
-        "SELECT has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')"
+        "SELECT has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE') \
+             OR pg_has_role(relowner, 'MEMBER') \
+         FROM pg_class WHERE oid = 'events'::regclass"
     };
 }
 

@@ -70,6 +70,7 @@ pub struct PostgresLog {
     queue: mpsc::Sender<appender::Request>,
     head: watch::Receiver<u64>,
     trips: watch::Receiver<Trips>,
+    may_rewrite: bool,
     tail: JoinHandle<()>,
     /// Ends with the appender.
     appender: watch::Receiver<()>,
@@ -83,7 +84,9 @@ impl PostgresLog {
     /// current tokio runtime.
     pub async fn connect(url: &str) -> Result<Self, ConnectError> {
         let (pool, place) = connect::open(url).await?;
-        if roles::may_rewrite(&pool).await.map_err(|error| connect::unusable(&error))? {
+        let may_rewrite =
+            roles::may_rewrite(&pool).await.map_err(|error| connect::unusable(&error))?;
+        if may_rewrite {
             tracing::warn!(
                 "the database lets this server rewrite the log: see `rap-control migrate`"
             );
@@ -106,12 +109,18 @@ impl PostgresLog {
         });
         let reader = Reader::new(pool.clone(), place.clone());
         let tail = tokio::spawn(tail::run(place, publish));
-        Ok(Self { pool, reader, queue, head, trips, tail, appender })
+        Ok(Self { pool, reader, queue, head, trips, may_rewrite, tail, appender })
     }
 
     /// How often a batch went to the database in each way.
     pub fn trips(&self) -> Trips {
         *self.trips.borrow()
+    }
+
+    /// Whether the role that this connected as could change or remove what is stored, or become one
+    /// that can.
+    pub const fn may_rewrite(&self) -> bool {
+        self.may_rewrite
     }
 
     /// Lets what was begun finish, and closes every connection. Later calls answer `Unavailable`.

@@ -336,3 +336,20 @@ fn it_asks_at_the_start_at_doorbells_and_in_time() {
     assert!(POLL * 4 / 3 + GREATEST_RETRY < TTL, "one lost answer costs no beat");
     assert!(POLL * 4 / 3 < KEPT_IDLE, "and the connection is kept until it asks again");
 }
+
+#[test]
+fn a_ring_for_a_beat_that_the_answer_does_not_have_yet_is_not_forgotten() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let known = reply(&three, &beat(&three, 1, ear.at), &[1, 2]);
+    ear.hear(known.clone());
+    let nothing = BeatReply { beat: Vec::new(), ..known.clone() };
+    for (answer, sequence) in [(known, 2), (nothing, 3)] {
+        // Asked before it rang.
+        ear.listener.asked = true;
+        ear.listener.handle_input(ear.now, Input::Rung { sequence });
+        ear.listener.handle_input(ear.now, Input::Answered { reply: answer, at: ear.at });
+        let next = ear.listener.poll_timeout().unwrap();
+        assert!(next.since(ear.now) <= FIRST_RETRY, "{:?}", next.since(ear.now));
+    }
+}

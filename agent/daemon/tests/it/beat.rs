@@ -15,7 +15,7 @@ use rap_proto::{
 use crate::control::{Control, now, random_key, report, until};
 
 /// How long each beat of these tests is valid.
-const LIFE: Duration = Duration::from_secs(2);
+const LIFE: Duration = Duration::from_secs(5);
 
 struct Replicas {
     keys: [LocalKey; 3],

@@ -384,8 +384,14 @@ pub(crate) fn token() -> Secret<JoinSecret> {
     Secret::from_random([42; 32])
 }
 
+/// One that is free on both carriers.
 pub(crate) fn free_port() -> SocketAddr {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    loop {
+        let at = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if std::net::TcpListener::bind(at).is_ok() {
+            return at;
+        }
+    }
 }
 
 pub(crate) fn report(agent: &RunningAgent) -> StatusReport {

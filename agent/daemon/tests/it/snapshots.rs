@@ -177,7 +177,7 @@ fn a_snapshot_that_ran_out_makes_the_node_stale() {
         let control = Control::start().await;
         let agent = control.agent().await;
         let mut making = control.making(3);
-        making.manifest.expires_at = now() + Duration::from_secs(1);
+        making.manifest.expires_at = now() + Duration::from_secs(4);
         control.offer(3, making.bundle()).await;
         until("it is applied", || version(&agent) == 3).await;
         until("its life ends", || report(&agent).state == AgentState::Stale).await;

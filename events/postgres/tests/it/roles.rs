@@ -145,3 +145,23 @@ async fn a_page_of_the_log_costs_a_server_no_look_at_the_whole_table() {
     let plan = execute(&url, page).await.join("\n");
     assert!(plan.contains("Index Scan using events_position_key"), "{plan}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_noticed_that_a_role_could_rewrite_the_log_or_become_one_that_can() {
+    let server = Server::start(Durability::Fast).await;
+    let owner = server.postgres.url();
+    let url = server.postgres.create_log("rap").await.unwrap();
+    let may_rewrite = async |url: &str| {
+        let log = PostgresLog::connect(url).await.unwrap();
+        let may_rewrite = log.may_rewrite();
+        log.close().await;
+        may_rewrite
+    };
+    assert!(!may_rewrite(&url).await);
+    execute(&owner, "ALTER ROLE rap_server NOINHERIT; GRANT rap TO rap_server").await;
+    assert!(may_rewrite(&url).await);
+    execute(&owner, "REVOKE rap FROM rap_server").await;
+    assert!(!may_rewrite(&url).await);
+    execute(&owner, "GRANT TRUNCATE ON events TO rap_server").await;
+    assert!(may_rewrite(&url).await);
+}

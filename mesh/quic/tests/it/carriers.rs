@@ -11,6 +11,7 @@ use std::{
 };
 
 use rap_mesh::{Carrier, CarrierReason, CarrierStatus};
+use rap_mesh_core::carriers::FOLLOW_AFTER;
 use rap_proto::{
     Lane, RefusalCode,
     bandwidth::{Bandwidth, OrganizationBandwidth},
@@ -23,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    carry::until,
+    carry::{until, until_within},
     fabric::{EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, open, open_refused},
     targets::{echo, serve, serve_on},
     tcp::{held, tcp_only},
@@ -195,7 +196,8 @@ async fn a_download_that_runs_goes_over_to_the_carrier_that_is_measured_to_be_be
     });
     until("tcp is measured", || known(&fabric, Lane::Bulk).known.tcp.down.is_some()).await;
     download(&fabric, |status| status.known.quic.down.is_some()).await;
-    until("the flow goes over", || known(&fabric, Lane::Bulk).known.followed == 1).await;
+    let followed = || known(&fabric, Lane::Bulk).known.followed == 1;
+    until_within(2 * FOLLOW_AFTER + PATIENCE, "the flow goes over", followed).await;
     let begun = came.load(Ordering::Relaxed);
     // TCP would need half a minute for it.
     until("it is as fast as quic", || came.load(Ordering::Relaxed) > begun + 30 * TCP_RATE).await;

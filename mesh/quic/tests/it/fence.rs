@@ -157,7 +157,7 @@ async fn a_generation_that_cannot_be_remembered_opens_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_ends_with_its_lease_though_nobody_says_so() {
     let fabric = start().await;
-    fabric.leases(EGRESS).hold(of(OLD), Duration::from_secs(2));
+    fabric.leases(EGRESS).hold(of(OLD), Duration::from_secs(5));
     let session = connect(&fabric, ENTRY, &claims(&fabric, EGRESS, OLD)).await;
     let mut channel = echoing(&session).await;
     is_cut(&session, &mut channel).await;

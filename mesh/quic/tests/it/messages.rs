@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    carry::until,
+    carry::{until, until_so},
     fabric::{EGRESS, ENTRY, Fabric, PATIENCE, RELAY, client_key, platform},
     resume::over_brittle_connections,
     targets::echo,
@@ -302,8 +302,12 @@ async fn an_egress_counts_what_it_drops_of_messages_and_keeps_the_count_when_a_c
     }
     assert_eq!(counted().taken_in, 1_000);
     assert!(counted().dropped_full > 0, "{:?}", counted());
-    send_now(&client, numbered(None, 0, 8));
-    until("it came", || service.arrived().came == 1).await;
+    // One that waits too long on a busy machine is dropped.
+    until_so("one came", || {
+        send_now(&client, numbered(None, 0, 8));
+        service.arrived().came > 0
+    })
+    .await;
     until("nothing waits any more", || {
         let Counters { taken_in, sent, dropped_full, dropped_stale, coalesced } =
             service.counters();

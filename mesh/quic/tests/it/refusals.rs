@@ -281,8 +281,10 @@ async fn an_egress_that_stays_behind_the_token() {
 
 #[tokio::test]
 async fn a_target_that_refuses() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut fabric = Fabric::start(&[], closed);
+    // It is bound and does not listen, so nobody else can.
+    let bound = tokio::net::TcpSocket::new_v4().unwrap();
+    bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut fabric = Fabric::start(&[], bound.local_addr().unwrap());
     let session = fabric.session().await;
     assert_eq!(open_refused(&session).await.code, RefusalCode::TargetRefused);
     fabric.expect_refusal(EGRESS, RefusalCode::TargetRefused, true).await;

@@ -32,7 +32,7 @@ fn relayed(fabric: &Fabric) -> RelayedStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_drops_datagrams_beyond_a_flows_bound_and_the_flow_goes_on() {
-    let fabric = bounded(Carrier::Quic, 16_000_000).await;
+    let fabric = bounded(Carrier::Quic, 8_000_000).await;
     let session = fabric.session_on(Carrier::Quic).await;
     let sent = pattern(1_000_000);
     let received = timeout(PATIENCE, exchange(&session, Lane::Bulk, sent.clone())).await.unwrap();
@@ -44,14 +44,14 @@ async fn a_relay_drops_datagrams_beyond_a_flows_bound_and_the_flow_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_does_not_read_a_stream_beyond_its_bound() {
-    let fabric = bounded(Carrier::Tcp, 16_000_000).await;
+    let fabric = bounded(Carrier::Tcp, 8_000_000).await;
     let session = fabric.session_on(Carrier::Tcp).await;
     let (sent, began) = (pattern(1_000_000), Instant::now());
     let received = timeout(PATIENCE, exchange(&session, Lane::Bulk, sent.clone())).await.unwrap();
     assert!(received == sent, "what is slow arrives whole");
-    // Two megabytes in all at two in a second, less the burst.
+    // Two megabytes in all at one in a second, less the burst.
     let took = began.elapsed();
-    assert!(took >= Duration::from_millis(850), "{took:?}");
+    assert!(took >= Duration::from_millis(1_700), "{took:?}");
     let status = relayed(&fabric);
     assert!(status.held_back > 0 && status.dropped_datagrams == 0, "{status:?}");
 }
@@ -77,9 +77,9 @@ fn saturate(session: &ClientSession) -> JoinSet<()> {
     flows
 }
 
-/// How long so many keys take, one after the other, with bulk that takes all of what a relay's node may
-/// pass.
-async fn keys_beside_bulk(carrier: Carrier, cap: &str, keys: u32) -> Duration {
+/// What one of so many keys takes, the quickest quarter aside, one after the other, with bulk that takes all
+/// of what a relay's node may pass.
+async fn keys_beside_bulk(carrier: Carrier, cap: &str, keys: usize) -> Duration {
     let mut fabric = Fabric::start_on(carrier, &[RELAY], echo().await);
     fabric.cut_direct_path();
     let session = fabric.session_on(carrier).await;
@@ -100,25 +100,28 @@ async fn keys_beside_bulk(carrier: Carrier, cap: &str, keys: u32) -> Duration {
         }
     };
     timeout(PATIENCE, full).await.expect("bulk wants more than there is");
-    let began = Instant::now();
+    let mut took = Vec::new();
     for _ in 0..keys {
+        let began = Instant::now();
         channel.write_all(b"key").await.unwrap();
         let mut answer = [0; 3];
         timeout(PATIENCE, channel.read_exact(&mut answer)).await.unwrap().unwrap();
+        took.push(began.elapsed());
     }
-    began.elapsed()
+    took.sort_unstable();
+    took[keys / 4]
 }
 
 /// In turns with bulk, each key would wait for a bulk turn on its way there and on its way back, of some
-/// 14 KB: 110 ms each at this rate, 4 s together.
+/// 14 KB: 110 ms each at this rate.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_pass_a_relay_whose_bulk_flows_take_all_that_it_may_pass() {
     let took = keys_beside_bulk(Carrier::Quic, "1mbit", 20).await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_millis(110), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_pass_a_relay_whose_streams_take_all_that_it_may_pass() {
     let took = keys_beside_bulk(Carrier::Tcp, "1mbit", 20).await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < Duration::from_millis(110), "{took:?}");
 }

@@ -206,20 +206,21 @@ async fn check_catches_up(late: rap_proto::NodeId, unheard: rap_proto::NodeId) {
     fabric.plan.version = 11;
     let mut claims = fabric.claims();
     claims.egresses = [(EGRESS, 10)].into();
+    let endpoint = fabric.nodes[&late].endpoint.clone();
+    let view = fabric.view(late);
+    let nothing = tokio::sync::mpsc::channel(1).1;
+    let mut events = std::mem::replace(&mut fabric.nodes.get_mut(&late).unwrap().events, nothing);
     let connecting = async {
         let session = fabric.connect(&claims).await.unwrap();
         echoing(&session).await;
     };
-    let endpoint = fabric.nodes[&late].endpoint.clone();
-    let view = fabric.view(late);
     let fetching = async move {
         // As an agent would, once it was asked.
-        tokio::time::sleep(Duration::from_millis(400)).await;
+        let asked = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
+        assert_eq!(asked, Some(rap_mesh::MeshEvent::SnapshotWanted { version: 11 }));
         endpoint.apply(view).unwrap();
     };
     tokio::join!(connecting, fetching);
-    let asked = rap_mesh::MeshEvent::SnapshotWanted { version: 11 };
-    assert_eq!(fabric.event(late).await, asked);
 }
 
 #[tokio::test]
