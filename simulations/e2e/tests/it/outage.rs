@@ -61,9 +61,13 @@ async fn sessions_outlive_the_authority_plane_and_the_log_misses_nothing() {
         (ended(&ssh_id) == 2 && ended(&web_id) == 1).then_some(())
     })
     .await;
-    let positions: Vec<_> =
-        fabric.audit().await.iter().filter_map(|event| event["position"].as_u64()).collect();
-    assert!(positions.iter().copied().eq(1..=positions.len() as u64), "{positions:?}");
+    // Several people's parts of it are read one after the other, while it grows.
+    until("the log has no gap", PATIENCE, async || {
+        let log = fabric.audit().await;
+        let positions = log.iter().filter_map(|event| event["position"].as_u64());
+        positions.eq(1..=log.len() as u64).then_some(())
+    })
+    .await;
     let replay = fabric.owner.rap(&["audit", "replay", "-o", "json"]).await.json();
     assert_eq!(replay["equal"], true, "{replay}");
 }

@@ -41,9 +41,14 @@ async fn a_download_outlives_an_entry_that_is_stopped_and_the_log_says_where_it_
     let mut download = fabric.alice.start("download", "curl", &words, &fabric.logs());
     let size = || fs::metadata(&there).map_or(0, |found| found.len());
     until("the download has begun", PATIENCE, async || (size() >= BEGUN).then_some(())).await;
-    let is_first = through(&fabric, Space::Entry).await > 0;
-    let (carries, other) =
-        if is_first { (Space::Entry, Space::Spare) } else { (Space::Spare, Space::Entry) };
+    let (carries, other) = until("one entry alone carries it", PATIENCE, async || {
+        match (through(&fabric, Space::Entry).await, through(&fabric, Space::Spare).await) {
+            (1.., 0) => Some((Space::Entry, Space::Spare)),
+            (0, 1..) => Some((Space::Spare, Space::Entry)),
+            _ => None,
+        }
+    })
+    .await;
     fabric.signal_agent(carries, Signal::TERM);
     until("the other entry carries it", PATIENCE, async || {
         (through(&fabric, other).await > 0).then_some(())
