@@ -87,8 +87,12 @@ fn changed(found: &PlatformMesh, command: MeshCommand) -> Option<SetPlatformMesh
             }
         }
         MeshCommand::Rm { kind, class, .. } => {
-            kind.into_iter().for_each(|kind| drop(peers.remove(&kind)));
-            class.into_iter().for_each(|class| drop(weights.remove(&class)));
+            if let Some(kind) = kind {
+                peers.remove(&kind);
+            }
+            if let Some(class) = class {
+                weights.remove(&class);
+            }
         }
     }
     Some(SetPlatformMesh { peers, weights })

@@ -168,7 +168,7 @@ async fn settles(agent: &RunningAgent, counts: Counts) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thin_agent_settles_at_its_counts() {
     let control = Control::start().await;
-    let (mut agent, relays) = thin(&control).await;
+    let (agent, relays) = thin(&control).await;
     tell(&control, 3, &relays, &MeshRule::default()).await;
     settles(&agent, PeerPolicy::of(Kind::Thin).counts).await;
     agent.stop().await.unwrap();
@@ -177,7 +177,7 @@ async fn a_thin_agent_settles_at_its_counts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_takes_other_counts_and_weights_as_they_are_told() {
     let control = Control::start().await;
-    let (mut agent, relays) = thin(&control).await;
+    let (agent, relays) = thin(&control).await;
     let counts = PeerCounts { least: 3, most: 5, warm: 4 };
     let load_alone = [(Part::NodeLoad, 1)].into();
     let rule = MeshRule {
