@@ -16,7 +16,8 @@ use crate::{
 };
 
 pub use explained::{
-    ExplainedHole, ExplainedLane, ExplainedPeer, Explanation, MAX_PARTS, MAX_TOLD, MAX_WORD_BYTES,
+    ExplainedHole, ExplainedLane, ExplainedPeer, Explanation, MAX_CLASSES, MAX_PARTS, MAX_TOLD,
+    MAX_WORD_BYTES,
 };
 
 /// How long a message is acceptable after it was made.

@@ -16,6 +16,7 @@ pub mod hole;
 pub mod id;
 pub mod key;
 pub mod lease;
+pub mod mesh;
 pub mod name;
 pub mod observation;
 pub mod paths;

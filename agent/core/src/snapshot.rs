@@ -23,6 +23,7 @@ use rap_proto::{
     ClusterId, Digest, Moment, NodeId, PublicKey, Timestamp,
     bandwidth::Bandwidth,
     beat::FIRST_AUTHORITY_EPOCH,
+    mesh::Mesh,
     observation::SnapshotRefusal,
     paths::Paths,
     snapshot::{
@@ -71,6 +72,7 @@ pub struct Snapshot {
     pub bandwidth: Bandwidth,
     pub places: Places,
     pub paths: Paths,
+    pub mesh: Mesh,
 }
 
 impl Snapshot {

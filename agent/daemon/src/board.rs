@@ -388,8 +388,22 @@ pub struct PeersStatus {
     /// All of them, also those that are not shown.
     #[serde(default)]
     pub counts: Vec<PeerCount>,
+    /// What the node keeps to.
+    #[serde(default)]
+    pub policy: PeerPolicyReport,
     /// The active ones first, then by score; the last of many are left out.
     pub peers: Vec<PeerReport>,
+}
+
+/// How many peers a node keeps near, and what makes one of them, or a path, the better one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerPolicyReport {
+    pub least_active: usize,
+    pub most_active: usize,
+    pub most_warm: usize,
+    /// By the channel classes of lanes, what each part of a score counts.
+    pub weights: BTreeMap<String, BTreeMap<String, u16>>,
 }
 
 /// How many peers there are of one class and kind.

@@ -19,6 +19,7 @@ pub(crate) fn explain(report: &StatusReport, inquiry: InquiryId, node: NodeId) -
         peer: peers().find(|peer| peer.node == node).map(explained),
         lanes: lanes.take(MAX_TOLD).map(led).collect(),
         relays: relays.into_iter().take(MAX_TOLD).map(explained).collect(),
+        weights: report.peers.policy.weights.clone(),
     }
 }
 

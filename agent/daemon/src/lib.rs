@@ -41,8 +41,8 @@ pub use board::{
     AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
     ConnectionStatus, ControlStatus, CountedReport, FlowsReport, HoleReport, LaneReport,
     LeasesStatus, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport, PeerCount,
-    PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus, SpoolStatus,
-    StatusReport, WorkerStatus,
+    PeerPolicyReport, PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus,
+    SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use control::CallError;
 pub use disk::OpenDiskError;

@@ -6,6 +6,7 @@ mod bandwidth;
 mod carriers;
 #[cfg(feature = "dev")]
 mod dev;
+mod mesh;
 mod paths;
 mod policy;
 mod values;
@@ -25,6 +26,7 @@ pub(crate) use bandwidth::*;
 pub(crate) use carriers::*;
 #[cfg(feature = "dev")]
 pub(crate) use dev::*;
+pub(crate) use mesh::*;
 pub(crate) use paths::*;
 pub(crate) use policy::*;
 pub(crate) use values::*;
@@ -195,6 +197,9 @@ pub(crate) enum Command {
     /// Paths: whether lanes may lead from entry to egress over no other node, as the platform's owner.
     #[command(subcommand)]
     Paths(PathsCommand),
+    /// Mesh: how many peers nodes keep near and what makes a path the better one, as the platform's owner.
+    #[command(subcommand)]
+    Mesh(MeshCommand),
     Why(Why),
     /// Join tokens for nodes and API tokens for programs.
     #[command(subcommand)]

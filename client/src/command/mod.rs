@@ -7,6 +7,7 @@ mod can;
 mod carriers;
 mod connect;
 mod login;
+mod mesh;
 mod node;
 mod organization;
 mod paths;
@@ -98,6 +99,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Bandwidth(command) => bandwidth::run(context, command).await,
         Command::Carriers(command) => carriers::run(context, command).await,
         Command::Paths(command) => paths::run(context, command).await,
+        Command::Mesh(command) => mesh::run(context, command).await,
         Command::Why(arguments) => why::run(context, &arguments).await,
         Command::Token(command) => token::run(context, command).await,
         Command::Audit(command) => audit::run(context, command).await,

@@ -106,6 +106,9 @@ impl Answer {
             let who = if itself { "itself".to_owned() } else { format!("relay {}", one.name) };
             text += &format!("  {who}: ruled out by {}: {}\n", spaced(one), one.reason);
         }
+        for (class, weights) in &self.explained.weights {
+            text += &format!("  weights for {class}: {}\n", words(weights));
+        }
         for relay in &self.explained.relays {
             let name = relay.name.as_ref().map_or_else(|| relay.node.to_string(), Name::to_string);
             text += &line(&format!("relay {name}"), relay);
@@ -254,11 +257,14 @@ fn line(name: &str, peer: &ExplainedPeer) -> String {
         Some(false) => ", does not forward",
         None => "",
     };
-    let parts =
-        peer.parts.iter().map(|(part, value)| format!("{} {value}", part.replace('_', " ")));
-    let parts = parts.collect::<Vec<_>>().join(", ");
+    let parts = words(&peer.parts);
     let of = if parts.is_empty() { String::new() } else { format!(" ({parts})") };
     format!("  {name}: {}, {}{forwards}{of}\n", class(peer), score(peer))
+}
+
+fn words(parts: &BTreeMap<String, u16>) -> String {
+    let parts = parts.iter().map(|(part, value)| format!("{} {value}", part.replace('_', " ")));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -305,6 +311,7 @@ mod tests {
                 lanes: vec![lane, chain],
                 relays: vec![peer(3, None, Some(941))],
                 ruled_out: vec![ruled_out(2, "egress-1"), ruled_out(9, "relay-2")],
+                weights: [("bulk".to_owned(), [("node_load".to_owned(), 16)].into())].into(),
             },
             names: [(relay, name("relay-1"))].into(),
         };
@@ -323,6 +330,7 @@ mod tests {
             "{reasons}"
         );
         for line in [
+            "  weights for bulk: node load 16\n",
             "  itself: ruled out by organization scope: for others\n",
             "  relay relay-2: ruled out by organization scope: for others\n",
         ] {
@@ -347,6 +355,7 @@ mod tests {
                 lanes: Vec::new(),
                 relays: Vec::new(),
                 ruled_out: vec![ruled_out(9, "relay-2"), ruled_out(2, "egress-1")],
+                weights: BTreeMap::new(),
             },
             names: BTreeMap::new(),
         };

@@ -180,6 +180,7 @@ fn a_newcomer_reaches_the_demo_and_nothing_stays_behind() {
         rap_skips::skip("the ssh part of rap dev", "no sshd is installed");
     }
     administer(&fabric);
+    rule_the_mesh(&fabric);
     withdraw(&fabric);
 
     fabric.stop();
@@ -280,6 +281,26 @@ fn administer(fabric: &Fabric) {
     assert_eq!(fabric.admin(&["audit", "rebuild", "--status", "-o", "json"]).ok(), rebuild);
     audit_offline(fabric);
     follow_the_log(fabric);
+}
+
+/// What the platform's owner says of weights is what a node answers that it weighs by.
+fn rule_the_mesh(fabric: &Fabric) {
+    let words = ["mesh", "set", "--platform", "--class", "interactive", "latency=99"];
+    let set = fabric.admin(&words).ok();
+    assert!(set.contains("latency=99"), "{set}");
+    fabric.alice().rap(&words).fails(4);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let why = fabric.admin(&["why", "egress", "--from", "entry"]).ok();
+        if why.contains("weights for interactive: latency 99, packet loss 13,") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it weighs by other weights:\n{why}");
+        thread::park_timeout(POLL);
+    }
+    let too_many = ["mesh", "set", "--platform", "--kind", "normal", "--active", "3..21"];
+    let refused = fabric.admin(&too_many).fails(6);
+    assert!(refused.contains("peers.normal.most"), "{refused}");
 }
 
 /// The log is taken away, verified without the fabric, and a changed copy is found out.

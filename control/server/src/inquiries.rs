@@ -94,7 +94,8 @@ mod tests {
 
     fn explanation(inquiry: u128) -> Explanation {
         let inquiry = InquiryId::from_u128(inquiry);
-        Explanation { inquiry, peer: None, lanes: Vec::new(), relays: Vec::new() }
+        let (lanes, relays, weights) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Explanation { inquiry, peer: None, lanes, relays, weights }
     }
 
     #[tokio::test]

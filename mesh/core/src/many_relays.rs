@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rap_proto::{
     ClusterId, Digest, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
     bandwidth::Bandwidth,
+    mesh::Mesh,
     paths::Paths,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Places, Resources, RoleScope, StalePolicy, Trust,
@@ -62,10 +63,17 @@ pub fn view_of(peers: Vec<Peer>, denied_nodes: BTreeSet<NodeId>, places: Places)
         denied_nodes,
         denied_sessions: BTreeSet::new(),
     };
-    let (resources, bandwidth, paths) =
-        (Resources::default(), Bandwidth::default(), Paths::default());
-    let peers = Peers { peers };
-    View::new(&manifest, Sections { assignment, trust, peers, resources, bandwidth, places, paths })
+    let sections = Sections {
+        assignment,
+        trust,
+        peers: Peers { peers },
+        resources: Resources::default(),
+        bandwidth: Bandwidth::default(),
+        places,
+        paths: Paths::default(),
+        mesh: Mesh::default(),
+    };
+    View::new(&manifest, sections)
 }
 
 /// A view of the first so many relays, which forward for everybody.

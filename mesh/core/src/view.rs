@@ -12,6 +12,7 @@ use rap_proto::{
     Timestamp,
     bandwidth::Bandwidth,
     carriers::CarrierRuling,
+    mesh::Mesh,
     paths::Paths,
     signed::Trusted,
     snapshot::{
@@ -19,6 +20,7 @@ use rap_proto::{
     },
 };
 
+use crate::score;
 use relays::Relays;
 
 pub use relays::RelayKind;
@@ -37,6 +39,8 @@ pub struct Sections {
     pub places: Places,
     /// Empty where nothing is said.
     pub paths: Paths,
+    /// Empty where nothing is said.
+    pub mesh: Mesh,
 }
 
 /// One accepted snapshot. It never changes; a newer snapshot is another view.
@@ -55,6 +59,9 @@ pub struct View {
     pub trust: Trust,
     pub bandwidth: Bandwidth,
     pub paths: Paths,
+    pub mesh: Mesh,
+    /// What makes a path the better one, as `mesh` has it.
+    pub weights: score::Policy,
     places: BTreeMap<NodeId, Place>,
     /// Without the denied ones.
     peers: BTreeMap<NodeId, Peer>,
@@ -66,7 +73,8 @@ pub struct View {
 impl View {
     /// From a manifest and sections that the caller has verified.
     pub fn new(manifest: &Manifest, sections: Sections) -> Self {
-        let Sections { assignment, trust, peers, resources, bandwidth, places, paths } = sections;
+        let Sections { assignment, trust, peers, resources, bandwidth, places, paths, mesh } =
+            sections;
         let admitted = peers.peers.into_iter().filter(|it| !trust.denied_nodes.contains(&it.node));
         let peers: BTreeMap<NodeId, Peer> = admitted.map(|peer| (peer.node, peer)).collect();
         Self {
@@ -82,6 +90,8 @@ impl View {
             trust,
             bandwidth,
             paths,
+            weights: score::Policy::of(&mesh),
+            mesh,
             relays: Relays::of(peers.values(), &places.nodes),
             places: places.nodes,
             peers,

@@ -22,6 +22,10 @@ bodies! {
         /// when nothing does.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub ruled_out: Vec<RuledOut>,
+        /// By the channel classes of lanes, what each part of a score counts there: the scores told
+        /// here are of `interactive`. Absent from a node of a release that does not tell.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub weights: BTreeMap<String, BTreeMap<String, u16>>,
     }
 
     /// One constraint that rules a node out.

@@ -28,6 +28,7 @@
 //! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
 //! | `GET /platform/carriers`, `PUT /platform/carriers`+ | [`SetCarriers`] | [`PlatformCarriers`] |
 //! | `GET /platform/paths`, `PUT /platform/paths`+ | [`SetPlatformPaths`] | [`PlatformPaths`] |
+//! | `GET /platform/mesh`, `PUT /platform/mesh`+ | [`SetPlatformMesh`] | [`PlatformMesh`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
 //! | `POST o/suspend`+, `POST o/resume`+ | [`Because`] | |
@@ -67,6 +68,7 @@ mod carriers;
 mod event_id;
 mod explained;
 mod leases;
+mod mesh;
 mod node;
 mod organization;
 mod page;
@@ -88,6 +90,7 @@ pub use carriers::*;
 pub use event_id::*;
 pub use explained::*;
 pub use leases::*;
+pub use mesh::*;
 pub use node::*;
 pub use organization::*;
 pub use page::*;

@@ -8,6 +8,8 @@ use crate::{InquiryId, Lane, NodeId, wire::hop::MAX_HOPS};
 pub const MAX_TOLD: usize = 16;
 /// The most parts of a score.
 pub const MAX_PARTS: usize = 16;
+/// The most channel classes whose weights are told.
+pub const MAX_CLASSES: usize = 8;
 /// The longest word, in bytes.
 pub const MAX_WORD_BYTES: usize = 32;
 
@@ -23,6 +25,10 @@ pub struct Explanation {
     pub lanes: Vec<ExplainedLane>,
     /// The relays among the node's peers, best first.
     pub relays: Vec<ExplainedPeer>,
+    /// By the channel classes of lanes, what each part of a score counts there: the scores told here are
+    /// of `interactive`. Empty from a node of a release that does not tell.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, BTreeMap<String, u16>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +88,8 @@ impl Explanation {
             && self.relays.len() <= MAX_TOLD
             && self.lanes.iter().all(ExplainedLane::is_plain)
             && peers().all(ExplainedPeer::is_plain)
+            && self.weights.len() <= MAX_CLASSES
+            && self.weights.iter().all(|(class, parts)| is_word(class) && are_plain(parts))
     }
 }
 
@@ -104,9 +112,12 @@ impl ExplainedPeer {
     fn is_plain(&self) -> bool {
         is_word(&self.class)
             && self.excluded_by.as_deref().is_none_or(is_word)
-            && self.parts.len() <= MAX_PARTS
-            && self.parts.keys().all(|part| is_word(part))
+            && are_plain(&self.parts)
     }
+}
+
+fn are_plain(parts: &BTreeMap<String, u16>) -> bool {
+    parts.len() <= MAX_PARTS && parts.keys().all(|part| is_word(part))
 }
 
 /// Small letters and what stands between them.
@@ -153,7 +164,14 @@ mod tests {
             hole: Some(hole()),
         };
         let inquiry = InquiryId::from_u128(1);
-        Explanation { inquiry, peer: Some(peer()), lanes: vec![lane], relays: vec![peer()] }
+        let weights = [("bulk".to_owned(), [("latency".to_owned(), 6)].into())].into();
+        Explanation {
+            inquiry,
+            peer: Some(peer()),
+            lanes: vec![lane],
+            relays: vec![peer()],
+            weights,
+        }
     }
 
     #[test]
@@ -174,7 +192,7 @@ mod tests {
         assert!(!chain.is_plain());
         let long = "a".repeat(MAX_WORD_BYTES + 1);
         for wrong in ["", "A", "<b>", "line\nline", "0", &long] {
-            let changes: [fn(&mut Explanation, &str); 8] = [
+            let changes: [fn(&mut Explanation, &str); 10] = [
                 |it, word| it.relays[0].class = word.to_owned(),
                 |it, word| it.relays[0].excluded_by = Some(word.to_owned()),
                 |it, word| it.relays[0].parts = [(word.to_owned(), 1)].into(),
@@ -185,6 +203,10 @@ mod tests {
                 |it, word| {
                     it.lanes[0].hole.as_mut().expect("one").failure = Some(word.to_owned());
                 },
+                |it, word| it.weights = [(word.to_owned(), BTreeMap::new())].into(),
+                |it, word| {
+                    it.weights = [("bulk".to_owned(), [(word.to_owned(), 1)].into())].into();
+                },
             ];
             for change in changes {
                 let mut explanation = explanation();
@@ -194,7 +216,16 @@ mod tests {
         }
         let mut parts = explanation();
         let many = (0..=MAX_PARTS).map(|count| ("a".repeat(count + 1), 0));
-        parts.relays[0].parts = many.collect();
+        let many: BTreeMap<String, u16> = many.collect();
+        parts.relays[0].parts = many.clone();
         assert!(!parts.is_plain());
+        let mut weights = explanation();
+        weights.weights = [("bulk".to_owned(), many)].into();
+        assert!(!weights.is_plain());
+        let classes = (0..=MAX_CLASSES).map(|count| ("a".repeat(count + 1), BTreeMap::new()));
+        weights.weights = classes.collect();
+        assert!(!weights.is_plain());
+        weights.weights.pop_first();
+        assert!(weights.is_plain());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
 
-use std::{fmt::Write as _, fs, path::PathBuf};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
 
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
@@ -12,11 +12,12 @@ use rap_proto::{
     beat::{Beat, EpochStatement, FIRST_AUTHORITY_EPOCH},
     bus::{
         ControlBody, ControlMessage, ExplainedHole, ExplainedLane, ExplainedPeer, Explanation,
-        Heartbeat, LeaseReport, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD, MAX_WORD_BYTES,
-        NodeBody, NodeMessage, ReportedConnection,
+        Heartbeat, LeaseReport, MAX_CLASSES, MAX_PARTS, MAX_REPORTED_CONNECTIONS, MAX_TOLD,
+        MAX_WORD_BYTES, NodeBody, NodeMessage, ReportedConnection,
     },
     carriers::{CarrierRule, CarrierRules},
     codec,
+    mesh::{ChannelClass, Mesh, MeshRule, Part, PeerCounts, PeerKind},
     observation::{Claimed, EndReason, Observation, Spooled, Vantage},
     paths::{DirectPaths, PathRule, Paths},
     refusal::RefusalCode,
@@ -148,6 +149,7 @@ fn snapshots() {
 fn what_the_platform_says_of_paths() {
     let rule = PathRule { direct: DirectPaths::Forbidden, audited: true };
     check("section_paths.v1", &Paths { rule });
+    check("section_mesh.v1", &Mesh::from(&mesh_rule()));
 }
 
 #[test]
@@ -320,6 +322,9 @@ fn bus_messages_of_a_node() {
     let mut sought = explanation(inquiry);
     sought.lanes[0].hole = Some(hole(str::to_owned));
     check_message(["node_explained.v2", "node_explained.v3"], message(NodeBody::Explained(sought)));
+    let weights = [("interactive".to_owned(), [("latency".to_owned(), 26)].into())].into();
+    let weighed = Explanation { weights, ..explanation(inquiry) };
+    check("node_explained.v4", &message(NodeBody::Explained(weighed)));
 }
 
 #[test]
@@ -420,6 +425,15 @@ fn hole(word: impl Fn(&str) -> String) -> ExplainedHole {
     }
 }
 
+fn mesh_rule() -> MeshRule {
+    let counts = PeerCounts { least: 4, most: 8, warm: 12 };
+    let weights = [(Part::Latency, 10), (Part::Bandwidth, 1_000)];
+    MeshRule {
+        peers: [(PeerKind::Normal, counts)].into(),
+        weights: [(ChannelClass::VpnPackets, weights.into())].into(),
+    }
+}
+
 fn explanation(inquiry: InquiryId) -> Explanation {
     let peer = |number, forwards, score, excluded_by: Option<&str>| ExplainedPeer {
         node: NodeId::from_u128(number),
@@ -446,6 +460,7 @@ fn explanation(inquiry: InquiryId) -> Explanation {
         peer: Some(peer(9, None, None, Some("placement"))),
         lanes: vec![lane],
         relays: vec![peer(10, Some(true), Some(941), None)],
+        weights: BTreeMap::new(),
     }
 }
 
@@ -459,6 +474,8 @@ fn a_full_explanation_fits_into_a_message() {
     full.lanes = vec![full.lanes[0].clone(); MAX_TOLD];
     full.relays[0].parts = (0..MAX_PARTS).map(|number| (word(number), u16::MAX)).collect();
     full.relays = vec![full.relays[0].clone(); MAX_TOLD];
+    let parts = &full.relays[0].parts;
+    full.weights = (0..MAX_CLASSES).map(|number| (word(number), parts.clone())).collect();
     assert!(full.is_plain());
     let message = codec::encode(&NodeBody::Explained(full));
     assert!(message.len() + 1_024 < NodeMessage::MAX_BYTES, "{}", message.len());

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rap_proto::{
     ClusterId, Digest, NodeId, PublicKey, Timestamp,
     bandwidth::Bandwidth,
+    mesh::Mesh,
     observation::SnapshotRefusal,
     paths::Paths,
     signed::{OpenError, Trusted, Unverified, Verified},
@@ -142,6 +143,7 @@ fn read(
         bandwidth: section::<Bandwidth>(manifest, sections)?.unwrap_or_default(),
         places: section::<Places>(manifest, sections)?.unwrap_or_default(),
         paths: section::<Paths>(manifest, sections)?.unwrap_or_default(),
+        mesh: section::<Mesh>(manifest, sections)?.unwrap_or_default(),
         manifest: Manifest::clone(manifest),
     })
 }

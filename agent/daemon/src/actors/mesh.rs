@@ -352,6 +352,7 @@ pub(crate) fn view_of(snapshot: &Snapshot, draining: bool) -> View {
         bandwidth: snapshot.bandwidth.clone(),
         places: snapshot.places.clone(),
         paths: snapshot.paths,
+        mesh: snapshot.mesh.clone(),
     };
     View::new(&snapshot.manifest, sections)
 }

@@ -10,9 +10,8 @@ use actix::{
 };
 use rap_agent_core::{Machine, record::HeldPeers};
 use rap_mesh::{AskPeerError, MeshEndpoint, PeerAnswer};
-use rap_mesh_core::{
-    peers::{Directory, Effect, Input, Kind, PeerBook, PeerPolicy, Step, cache},
-    score::Policy,
+use rap_mesh_core::peers::{
+    Directory, Effect, Input, Kind, PeerBook, PeerPolicy, Step, cache, kind_of_roles,
 };
 use rap_proto::{Moment, NodeId, snapshot::RoleScope};
 
@@ -75,8 +74,7 @@ pub(crate) struct PeerActor {
 
 impl PeerActor {
     pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull) -> Self {
-        let policy = PeerPolicy::of(Kind::Normal);
-        let machine = PeerMachine(PeerBook::new(policy, Policy::default(), random::seed()));
+        let machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Normal), random::seed()));
         // One that died is no reason to count anew.
         let steps = parts.board.read().peers.recovery_steps;
         Self { parts, crew, hull, machine, timer: None, version: 0, steps }
@@ -202,7 +200,7 @@ fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>) -> Input {
 
 /// As which kind of node it keeps peers: as it was told to, or else as its roles say.
 fn kind_of(configured: Option<Kind>, roles: &[RoleScope]) -> Kind {
-    configured.unwrap_or_else(|| Kind::of_roles(roles))
+    configured.unwrap_or_else(|| kind_of_roles(roles))
 }
 
 fn micros(rtt: std::time::Duration) -> u32 {
@@ -255,11 +253,11 @@ impl Handler<Apply> for PeerActor {
     type Result = ();
 
     fn handle(&mut self, Apply(snapshot): Apply, ctx: &mut Self::Context) {
-        let directory = Directory::of_view(&view_of(&snapshot, false));
+        let view = view_of(&snapshot, false);
+        let directory = Directory::of_view(&view);
         self.version = directory.version;
         let kind = kind_of(self.parts.options.peers, &directory.own_roles);
-        let policy = PeerPolicy::of(kind);
-        self.feed(Input::Policy(policy), ctx);
+        self.feed(Input::Policy(PeerPolicy::told(kind, &view.mesh)), ctx);
         self.feed(Input::Directory { directory, at: Clock.now() }, ctx);
         self.tell();
     }
@@ -270,8 +268,7 @@ impl Handler<Closed> for PeerActor {
 
     fn handle(&mut self, _: Closed, ctx: &mut Self::Context) {
         // Nobody is a peer of a node that was told to leave.
-        let policy = PeerPolicy::of(Kind::Thin);
-        self.machine = PeerMachine(PeerBook::new(policy, Policy::default(), random::seed()));
+        self.machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Thin), random::seed()));
         self.drain(ctx);
         self.tell();
     }

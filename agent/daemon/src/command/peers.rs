@@ -1,7 +1,7 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
 use rap_node_agent::{HoleReport, LaneReport, MoveReport, PeerReport, PeersStatus, StatusReport};
-use rap_proto::{NodeId, hole::failure_in_words};
+use rap_proto::{NodeId, hole::failure_in_words, mesh::ChannelClass};
 
 use super::carriers;
 
@@ -39,8 +39,10 @@ pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
         );
     };
     let mut text = line(peer);
+    let weights = report.peers.policy.weights.get(ChannelClass::Interactive.as_str());
     for (part, value) in &peer.parts {
-        text += &format!("\n  {part:<17} {value:>4}");
+        let weight = weights.and_then(|weights| weights.get(part)).copied().unwrap_or_default();
+        text += &format!("\n  {part:<17} {value:>4}, weight {weight}");
     }
     text += &ways(&report.peers, &report.mesh.lanes, node);
     text += &carriers::lines(&report.mesh.carriers, node);

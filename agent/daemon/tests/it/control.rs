@@ -29,6 +29,7 @@ use rap_proto::{
         all_up_subjects, down_subject,
     },
     key::LocalKey,
+    mesh::Mesh,
     observation::{Observation, Spooled},
     secret::{JoinSecret, Secret},
     signed::{self, Trusted},
@@ -132,22 +133,26 @@ pub(crate) struct Making {
     pub(crate) assignment: Assignment,
     pub(crate) trust: Trust,
     pub(crate) peers: Peers,
+    pub(crate) mesh: Mesh,
     pub(crate) signer: LocalKey,
 }
 
 impl Making {
     pub(crate) fn bundle(mut self) -> Bundle {
-        let sections = [
+        let mut sections = vec![
             (Assignment::NAME, self.assignment.to_bytes()),
             (Trust::NAME, self.trust.to_bytes()),
             (Peers::NAME, self.peers.to_bytes()),
         ];
+        if !self.mesh.is_empty() {
+            sections.push((Mesh::NAME, self.mesh.to_bytes()));
+        }
         for (name, bytes) in &sections {
             self.manifest.sections.insert((*name).to_owned(), Digest::of(bytes));
         }
         Bundle {
             manifest: signed::seal(&self.manifest, &[&self.signer]),
-            sections: sections.map(|(_, bytes)| bytes.into()).to_vec(),
+            sections: sections.into_iter().map(|(_, bytes)| bytes.into()).collect(),
         }
     }
 }
@@ -333,6 +338,7 @@ impl Control {
                 denied_sessions: BTreeSet::new(),
             },
             peers: Peers::default(),
+            mesh: Mesh::default(),
             signer: self.shared.key.clone(),
         }
     }

@@ -63,6 +63,8 @@ actions! {
     /// Whether everybody's lanes may take direct paths.
     ReadPlatformPaths = "platform.read_paths", Read, [PlatformOwner, PlatformAdmin];
     RulePlatformPaths = "platform.rule_paths", Manage, [PlatformOwner];
+    ReadPlatformMesh = "platform.read_mesh", Read, [PlatformOwner, PlatformAdmin];
+    RulePlatformMesh = "platform.rule_mesh", Manage, [PlatformOwner];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];
     CreateUser = "user.create", Manage, [PlatformOwner, PlatformAdmin];
     /// Events that belong to no organization.

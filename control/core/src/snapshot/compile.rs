@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 
 use rap_proto::{
     Digest, Generation, NodeId, NodeRole, PoolId,
+    mesh::Mesh,
     snapshot::{
         Assignment, Connection, Connections, MAX_SECTION_BYTES, Manifest, Peers, Resources,
         Section, StalePolicy, Trust,
@@ -22,7 +23,7 @@ use crate::{
 /// Compiles the snapshot of one node. The same state and node give the same bytes.
 ///
 /// The section `resources` is there only for nodes that serve an egress pool, `connections` only
-/// for nodes that may carry one, `bandwidth`, `places` and `paths` only where something is said of them.
+/// for nodes that may carry one, `bandwidth`, `places`, `paths` and `mesh` only where something is said of them.
 pub fn compile(state: &State, node: NodeId) -> Result<Compiled, NotCompiled> {
     Compiler::default().compile(state, node)
 }
@@ -78,6 +79,11 @@ impl Compiler {
         let paths = paths(state, node);
         if !paths.is_empty() {
             sections.encode(&paths)?;
+        }
+        // Every node keeps peers.
+        let mesh = Mesh::from(&state.cluster().mesh);
+        if !mesh.is_empty() {
+            sections.encode(&mesh)?;
         }
         Ok(Compiled {
             manifest: Manifest {

@@ -11,6 +11,7 @@
 //! | an egress | the entries that share an organization with it; the resources of its pools, each with the users that may reach it |
 //! | an entry or an egress | the bandwidth rules of the organizations that it serves; an entry not those that name a user or a resource, but what is said of carriers |
 //! | an entry or an egress | what the platform says of direct paths |
+//! | every node | what the platform says of peers and weights |
 //! | a connector | the connections that it may carry; of their leases only its own |
 //!
 //! Nothing in a snapshot names anybody: it holds ids, keys and addresses, and of organizations only

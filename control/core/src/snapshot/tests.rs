@@ -3,6 +3,7 @@
 mod bandwidth;
 mod connections;
 mod histories;
+mod mesh;
 mod paths;
 mod places;
 

@@ -92,7 +92,8 @@ fn cluster(state: &State, event: &ClusterEvent) -> BTreeSet<NodeId> {
     let concerned: fn(&&Node) -> bool = match event {
         ClusterEvent::Bootstrapped(_)
         | ClusterEvent::ControlKeyAdded(_)
-        | ClusterEvent::SnapshotsRenewed(_) => |_: &&Node| true,
+        | ClusterEvent::SnapshotsRenewed(_)
+        | ClusterEvent::MeshRuled(_) => |_: &&Node| true,
         ClusterEvent::CarriersRuled(_) => |node: &&Node| is_entry(node),
         ClusterEvent::PathsRuled(_) => |node: &&Node| ends_paths(node),
         ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => |_: &&Node| false,

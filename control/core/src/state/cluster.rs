@@ -1,6 +1,7 @@
 use rap_events::{Envelope, Sensitive, cluster::ClusterEvent};
 use rap_proto::{
-    ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules, paths::PathRule,
+    ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules, mesh::MeshRule,
+    paths::PathRule,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -22,6 +23,8 @@ pub struct Cluster {
     pub carriers: CarrierRules,
     /// What it says of direct paths.
     pub paths: PathRule,
+    /// What it says of peers and weights.
+    pub mesh: MeshRule,
     /// When every node's snapshot was last renewed, or when the cluster began.
     pub renewed_at: Timestamp,
     /// The position of that event.
@@ -61,6 +64,7 @@ impl Cluster {
             }
             ClusterEvent::CarriersRuled(event) => self.carriers = event.carriers,
             ClusterEvent::PathsRuled(event) => self.paths = event.rule,
+            ClusterEvent::MeshRuled(event) => self.mesh = event.rule.clone(),
         }
     }
 }

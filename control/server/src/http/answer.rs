@@ -199,6 +199,7 @@ revised!(
     api::Carriers,
     api::PlatformCarriers,
     api::PlatformPaths,
+    api::PlatformMesh,
 );
 
 impl Answer for api::LoggedIn {

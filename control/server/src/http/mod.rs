@@ -23,6 +23,7 @@ pub(crate) mod events;
 mod join_tokens;
 mod leases;
 mod members;
+mod mesh;
 mod node_roles;
 mod nodes;
 mod organizations;

@@ -20,8 +20,8 @@ use super::{
     },
     events,
     failure::{Failure, not_found},
-    join_tokens, leases, members, nodes, openapi, organizations, paths, platform, policies, pools,
-    quotas, rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
+    join_tokens, leases, members, mesh, nodes, openapi, organizations, paths, platform, policies,
+    pools, quotas, rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
 };
 use crate::app::App;
 
@@ -256,6 +256,7 @@ fn shaping() -> Vec<Endpoint> {
     let carriers_path = "/api/v1/organizations/{organization}/carriers";
     let platform_path = "/api/v1/platform/carriers";
     let paths_path = "/api/v1/platform/paths";
+    let mesh_path = "/api/v1/platform/mesh";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -292,6 +293,9 @@ fn shaping() -> Vec<Endpoint> {
         .conditional(),
         get(paths_path, "Show what everybody's paths may be", paths::get),
         command(Method::PUT, paths_path, "Set what everybody's paths may be", paths::set)
+            .conditional(),
+        get(mesh_path, "Show how nodes keep peers and weigh paths", mesh::get),
+        command(Method::PUT, mesh_path, "Set how nodes keep peers and weigh paths", mesh::set)
             .conditional(),
     ]
 }

@@ -114,6 +114,7 @@ fn shown(
         lanes: explanation.lanes.into_iter().map(shown_lane).collect(),
         relays: explanation.relays.into_iter().map(peer).collect(),
         ruled_out: Vec::new(),
+        weights: explanation.weights,
     }
 }
 

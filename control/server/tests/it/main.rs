@@ -22,6 +22,7 @@ mod kept;
 mod limits;
 mod lines;
 mod losses;
+mod mesh;
 mod node;
 mod objects;
 mod pages;

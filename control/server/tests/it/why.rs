@@ -78,6 +78,7 @@ async fn a_node_says_what_it_makes_of_another_and_only_the_platform_hears_it() {
             "node": far.node(), "name": "far", "constraint": "role_assignment",
             "reason": "no role was assigned to it",
         }],
+        "weights": {"bulk": {"latency": 6}},
     });
     assert_eq!(reply.json, expected);
     world.stop().await;
@@ -115,5 +116,6 @@ fn explanation(inquiry: InquiryId, node: NodeId, class: &str) -> Explanation {
     };
     let (last_switch, hole) = (Some(word("silent")), Some(hole));
     let lane = ExplainedLane { lane: Lane::Bulk, relay, onward, rtt_ms: 4, last_switch, hole };
-    Explanation { inquiry, peer: Some(peer), lanes: vec![lane], relays: Vec::new() }
+    let weights = [("bulk".to_owned(), [("latency".to_owned(), 6)].into())].into();
+    Explanation { inquiry, peer: Some(peer), lanes: vec![lane], relays: Vec::new(), weights }
 }

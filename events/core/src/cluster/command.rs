@@ -1,4 +1,9 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
+use rap_proto::{
+    ClusterId, Digest, PublicKey, UserId,
+    carriers::CarrierRules,
+    mesh::{MeshFault, MeshRule},
+    paths::PathRule,
+};
 
 use crate::Sensitive;
 
@@ -35,6 +40,10 @@ pub enum ClusterCommand {
     RulePaths {
         rule: PathRule,
     },
+    /// How everybody's nodes keep peers and weigh paths, in place of what was ruled before.
+    RuleMesh {
+        rule: MeshRule,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,4 +60,6 @@ pub enum ClusterRejection {
     ControlKeyCount,
     #[error("a CA certificate has 1 to {MAX_CERTIFICATE_BYTES} bytes")]
     CertificateSize,
+    #[error("{0}")]
+    MeshRuleUnsound(MeshFault),
 }

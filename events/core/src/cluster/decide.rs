@@ -3,8 +3,8 @@ use serde_bytes::ByteBuf;
 
 use super::{
     Cluster, ClusterBootstrapped, ClusterCarriersRuled, ClusterCommand, ClusterEvent,
-    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, PathsRuled,
-    SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
+    ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, MeshRuled,
+    PathsRuled, SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
 };
 use crate::Aggregate;
 
@@ -63,6 +63,13 @@ impl Aggregate for Cluster {
             ClusterCommand::RuleCarriers { carriers } => ClusterCarriersRuled { carriers }.into(),
             ClusterCommand::RulePaths { rule } if rule == self.paths => return Ok(Vec::new()),
             ClusterCommand::RulePaths { rule } => PathsRuled { rule }.into(),
+            ClusterCommand::RuleMesh { rule } => {
+                rule.check().map_err(ClusterRejection::MeshRuleUnsound)?;
+                if rule == self.mesh {
+                    return Ok(Vec::new());
+                }
+                MeshRuled { rule }.into()
+            }
         };
         Ok(vec![event])
     }
@@ -86,6 +93,7 @@ impl Aggregate for Cluster {
             ClusterEvent::SnapshotsRenewed(_) => {}
             ClusterEvent::CarriersRuled(ruled) => self.carriers = ruled.carriers,
             ClusterEvent::PathsRuled(ruled) => self.paths = ruled.rule,
+            ClusterEvent::MeshRuled(ruled) => self.mesh = ruled.rule.clone(),
         }
     }
 

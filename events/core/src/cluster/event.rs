@@ -1,4 +1,6 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
+use rap_proto::{
+    ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, mesh::MeshRule, paths::PathRule,
+};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -14,6 +16,7 @@ events! {
     SnapshotsRenewed(SnapshotsRenewed) = "cluster.snapshots_renewed" / 1;
     CarriersRuled(ClusterCarriersRuled) = "cluster.carriers_ruled" / 1;
     PathsRuled(PathsRuled) = "cluster.paths_ruled" / 1;
+    MeshRuled(MeshRuled) = "cluster.mesh_ruled" / 1;
 }
 
 /// The control plane was started for the first time.
@@ -67,4 +70,12 @@ pub struct ClusterCarriersRuled {
 #[serde(deny_unknown_fields)]
 pub struct PathsRuled {
     pub rule: PathRule,
+}
+
+/// How many peers everybody's nodes keep near from now on, and what the parts of a score count. Of what is
+/// not named, nodes take what their release has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshRuled {
+    pub rule: MeshRule,
 }

@@ -1,4 +1,6 @@
-use rap_proto::{ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, paths::PathRule};
+use rap_proto::{
+    ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, mesh::MeshRule, paths::PathRule,
+};
 
 use crate::Sensitive;
 
@@ -12,4 +14,5 @@ pub struct Cluster {
     pub owner: Option<UserId>,
     pub carriers: CarrierRules,
     pub paths: PathRule,
+    pub mesh: MeshRule,
 }

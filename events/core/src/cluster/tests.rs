@@ -1,11 +1,18 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{PublicKey, carriers::CarrierRules, paths::PathRule};
+use rap_proto::{
+    PublicKey,
+    carriers::CarrierRules,
+    mesh::{ChannelClass, MeshFault, MeshRule, PeerCounts, PeerKind},
+    paths::PathRule,
+};
 
 use super::*;
 use crate::tests::{
     given::given,
-    samples::{ALICE, BOB, CLUSTER, bootstrapped, carrier_rules, key, path_rule, secret},
+    samples::{
+        ALICE, BOB, CLUSTER, bootstrapped, carrier_rules, key, mesh_rule, path_rule, secret,
+    },
 };
 
 fn bootstrap(keys: Vec<PublicKey>, certificate: Vec<u8>) -> ClusterCommand {
@@ -30,7 +37,8 @@ fn a_cluster_is_bootstrapped_once() {
         .rejected(ClusterRejection::AlreadyBootstrapped);
     let rule = ClusterCommand::RuleCarriers { carriers: carrier_rules() };
     let paths = ClusterCommand::RulePaths { rule: path_rule() };
-    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule, paths] {
+    let mesh = ClusterCommand::RuleMesh { rule: mesh_rule() };
+    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule, paths, mesh] {
         given::<Cluster>([]).when(command).rejected(ClusterRejection::NotBootstrapped);
     }
 }
@@ -121,4 +129,35 @@ fn paths_are_ruled_at_once_and_the_same_rule_once() {
     let rule = PathRule::default();
     let state = given::<Cluster>(before).when(command(rule)).then([PathsRuled { rule }.into()]);
     assert_eq!(state.paths, rule, "as in the beginning");
+}
+
+#[test]
+fn the_mesh_is_ruled_at_once_and_the_same_rule_once() {
+    let ruled = MeshRuled { rule: mesh_rule() };
+    let command = |rule| ClusterCommand::RuleMesh { rule };
+    let state = given::<Cluster>([bootstrapped().into()])
+        .when(command(mesh_rule()))
+        .then([ruled.clone().into()]);
+    assert_eq!(state.mesh, mesh_rule());
+    let before: [ClusterEvent; 2] = [bootstrapped().into(), ruled.into()];
+    given::<Cluster>(before.clone()).when(command(mesh_rule())).nothing();
+    let rule = MeshRule::default();
+    let taken_back = MeshRuled { rule: rule.clone() };
+    let state = given::<Cluster>(before).when(command(rule.clone())).then([taken_back.into()]);
+    assert_eq!(state.mesh, rule, "as in the beginning");
+}
+
+#[test]
+fn a_rule_of_the_mesh_that_is_out_of_bounds_is_refused_whatever_else_it_says() {
+    let counts = PeerCounts { least: 3, most: 21, warm: 8 };
+    let mut rule = MeshRule { peers: [(PeerKind::Relay, counts)].into(), ..mesh_rule() };
+    let refused = |rule: &MeshRule, fault| {
+        given::<Cluster>([bootstrapped().into()])
+            .when(ClusterCommand::RuleMesh { rule: rule.clone() })
+            .rejected(ClusterRejection::MeshRuleUnsound(fault));
+    };
+    refused(&rule, MeshFault::Most(PeerKind::Relay));
+    rule.peers.clear();
+    rule.weights.insert(ChannelClass::Media, [].into());
+    refused(&rule, MeshFault::NoWeight(ChannelClass::Media));
 }

@@ -9,6 +9,7 @@ use rap_proto::{
     beat::EpochStatement,
     carriers::{CarrierRule, CarrierRules},
     key::LocalKey,
+    mesh::{ChannelClass, MeshRule, Part, PeerCounts, PeerKind},
     observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     paths::{DirectPaths, PathCarrier, PathChange, PathKind, PathRule},
     snapshot::{RoleScope, Target},
@@ -134,6 +135,15 @@ pub(crate) fn allowance() -> Allowance {
 
 pub(crate) fn path_rule() -> PathRule {
     PathRule { direct: DirectPaths::Forbidden, audited: true }
+}
+
+pub(crate) fn mesh_rule() -> MeshRule {
+    let counts = PeerCounts { least: 4, most: 8, warm: 12 };
+    let weights = [(Part::Latency, 10), (Part::Bandwidth, 1_000)];
+    MeshRule {
+        peers: [(PeerKind::Normal, counts)].into(),
+        weights: [(ChannelClass::VpnPackets, weights.into())].into(),
+    }
 }
 
 pub(crate) fn path_change() -> PathChange {
@@ -271,7 +281,7 @@ fn guesses() -> Vec<DomainEvent> {
 }
 
 fn cluster() -> Vec<DomainEvent> {
-    let cluster: [ClusterEvent; 7] = [
+    let cluster: [ClusterEvent; 8] = [
         bootstrapped().into(),
         SetupCodeReplaced { setup_code: secret("another setup") }.into(),
         SetupCompleted { owner: ALICE }.into(),
@@ -279,6 +289,7 @@ fn cluster() -> Vec<DomainEvent> {
         SnapshotsRenewed {}.into(),
         ClusterCarriersRuled { carriers: carrier_rules() }.into(),
         PathsRuled { rule: path_rule() }.into(),
+        MeshRuled { rule: mesh_rule() }.into(),
     ];
     let organization: [OrganizationEvent; 9] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),

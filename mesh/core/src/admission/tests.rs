@@ -118,6 +118,7 @@ fn given(role: NodeRole) -> Given {
         bandwidth: Default::default(),
         places: Default::default(),
         paths: Default::default(),
+        mesh: Default::default(),
     };
     Given { authority: Authority::Healthy, manifest, sections, claims }
 }

@@ -36,14 +36,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rap_proto::{Authority, Moment, NodeId, Timestamp};
 
-use crate::score::{ChannelClass, Placement, Policy, Question};
+use crate::score::{ChannelClass, Placement, Question, Weights};
 use cache::KeptPeer;
 use peer::Peer;
 use recovery::Recovery;
 use spread::Spread;
 
 pub use directory::{Directory, Listed, MAX_PEERS};
-pub use policy::{Counts, Hysteresis, Kind, PeerPolicy};
+pub use policy::{Counts, Hysteresis, Kind, PeerPolicy, kind_of_roles};
 pub use recovery::Step;
 pub use status::{Availability, PeerStatus, Standing};
 
@@ -55,6 +55,8 @@ pub const PERSIST_EVERY: std::time::Duration = std::time::Duration::from_secs(60
 pub const MAX_PARALLEL: usize = 4;
 /// The most effects that wait to be performed: what one input leads to is far less.
 pub const MAX_EFFECTS: usize = 4_096;
+/// What whoever is kept near is weighed for.
+const COMPANY: ChannelClass = ChannelClass::Interactive;
 
 /// How close a peer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,7 +81,7 @@ pub struct Said {
 pub enum Input {
     /// What the disk held; before the first directory, or never.
     Restore(Vec<KeptPeer>),
-    /// Another policy from now on, as when the node's roles changed.
+    /// The policy from now on: another one when the node's roles changed, or what the platform says.
     Policy(PeerPolicy),
     /// What the newest snapshot says. `at` is its moment on the calendar.
     Directory { directory: Directory, at: Timestamp },
@@ -125,7 +127,6 @@ pub enum Effect {
 /// The machine. Feed an input or the time, drain the effects, arm a timer.
 pub struct PeerBook {
     policy: PeerPolicy,
-    weights: Policy,
     spread: Spread,
     directory: Option<Directory>,
     kept: BTreeMap<NodeId, KeptPeer>,
@@ -147,10 +148,9 @@ pub struct PeerBook {
 
 impl PeerBook {
     /// `seed` is random bits: what it spreads in time differs from node to node.
-    pub fn new(policy: PeerPolicy, weights: Policy, seed: u64) -> Self {
+    pub fn new(policy: PeerPolicy, seed: u64) -> Self {
         Self {
             policy,
-            weights,
             spread: Spread::new(seed),
             directory: None,
             kept: BTreeMap::new(),
@@ -242,9 +242,14 @@ impl PeerBook {
             authority_epoch: directory.authority_epoch,
             // Whoever is isolated needs its peers more than others.
             authority: Authority::Unheard,
-            class: ChannelClass::Interactive,
+            class: COMPANY,
             region: directory.region.as_ref(),
         }
+    }
+
+    /// What makes one of them better company than another.
+    const fn company_weights(&self) -> &Weights {
+        self.policy.weights.weights(COMPANY)
     }
 
     fn calendar_at(&self, now: Moment) -> Timestamp {

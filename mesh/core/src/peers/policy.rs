@@ -2,29 +2,24 @@
 
 use std::time::Duration;
 
-use rap_proto::{NodeRole, snapshot::RoleScope};
+use rap_proto::{
+    NodeRole,
+    mesh::{Mesh, PeerCounts},
+    snapshot::RoleScope,
+};
 
-/// What kind of node the policy is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Small or moving: few peers, asked seldom.
-    Thin,
-    Normal,
-    /// A relay: others lean on what it knows.
-    Relay,
+use crate::score;
+
+pub use rap_proto::mesh::PeerKind as Kind;
+
+/// The kind of a node by what it was assigned.
+pub fn kind_of_roles(roles: &[RoleScope]) -> Kind {
+    let relays = roles.iter().any(|scope| scope.role == NodeRole::RelayNode);
+    if relays { Kind::Relay } else { Kind::Normal }
 }
 
-impl Kind {
-    pub const ALL: [Self; 3] = [Self::Thin, Self::Normal, Self::Relay];
-
-    /// By what a node was assigned.
-    pub fn of_roles(roles: &[RoleScope]) -> Self {
-        let relays = roles.iter().any(|scope| scope.role == NodeRole::RelayNode);
-        if relays { Self::Relay } else { Self::Normal }
-    }
-}
-
-/// The policy of one node. [`PeerPolicy::of`] has the defaults; any of it may be set otherwise.
+/// The policy of one node. [`PeerPolicy::of`] is that of its release, [`PeerPolicy::told`] the same as far as
+/// the platform says nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerPolicy {
     pub counts: Counts,
@@ -35,6 +30,8 @@ pub struct PeerPolicy {
     /// How often the directory is asked for.
     pub refresh: Duration,
     pub hysteresis: Hysteresis,
+    /// What makes a peer the better one.
+    pub weights: score::Policy,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,21 +98,45 @@ impl Default for Hysteresis {
     }
 }
 
+/// The places that are kept for relays; see [`Counts::relays`].
+const fn relay_places(kind: Kind) -> usize {
+    match kind {
+        Kind::Thin => 1,
+        Kind::Normal => 2,
+        Kind::Relay => 4,
+    }
+}
+
+impl Counts {
+    fn told(kind: Kind, mesh: &Mesh) -> Self {
+        let PeerCounts { least, most, warm } = mesh.counts(kind);
+        let (least_active, most_active) = (usize::from(least), usize::from(most));
+        let mut counts =
+            Self { least_active, most_active, most_warm: usize::from(warm), relays: 0 };
+        counts.relays = relay_places(kind).min(counts.aim()).min(counts.most_warm);
+        counts
+    }
+}
+
 impl PeerPolicy {
     pub fn of(kind: Kind) -> Self {
+        Self::told(kind, &Mesh::default())
+    }
+
+    pub fn told(kind: Kind, mesh: &Mesh) -> Self {
         let seconds = Duration::from_secs;
-        let (counts, heartbeat, probe, refresh) = match kind {
-            Kind::Thin => ((1, 3, 3, 1), 15, 120, 900),
-            Kind::Normal => ((3, 5, 8, 2), 10, 60, 600),
-            Kind::Relay => ((8, 20, 32, 4), 5, 30, 300),
+        let (heartbeat, probe, refresh) = match kind {
+            Kind::Thin => (15, 120, 900),
+            Kind::Normal => (10, 60, 600),
+            Kind::Relay => (5, 30, 300),
         };
-        let (least_active, most_active, most_warm, relays) = counts;
         Self {
-            counts: Counts { least_active, most_active, most_warm, relays },
+            counts: Counts::told(kind, mesh),
             heartbeat: seconds(heartbeat),
             probe: seconds(probe),
             refresh: seconds(refresh),
             hysteresis: Hysteresis::default(),
+            weights: score::Policy::of(mesh),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, time::Duration};
 use rap_proto::{Moment, NodeId};
 
 use super::{Class, Effect, Hysteresis, MAX_PARALLEL, PeerBook, PeerPolicy, peer::Peer};
-use crate::score::{ChannelClass, Identity, Ranked, rank};
+use crate::score::{Identity, Ranked, rank};
 
 /// How many cold peers are asked in one review, while there is room among the warm.
 pub const COLD_PER_REVIEW: usize = 2;
@@ -24,11 +24,16 @@ impl PeerBook {
         self.look_further(now);
     }
 
-    /// Takes another policy; whoever is too many under it goes at once, the worst first.
+    /// Takes another policy; whoever is too many under it goes at once, the worst first. Whoever is
+    /// missing under it is found in a review soon.
     pub(super) fn obey(&mut self, now: Moment, policy: PeerPolicy) {
+        let is_other = self.policy != policy;
         self.policy = policy;
         if self.directory.is_none() {
             return;
+        }
+        if is_other {
+            self.look_again(now);
         }
         for (class, most) in
             [(Class::Active, policy.counts.most_active), (Class::Warm, policy.counts.most_warm)]
@@ -105,8 +110,7 @@ impl PeerBook {
     /// The best of these, best first.
     pub(super) fn best(&self, now: Moment, nodes: &[NodeId], most: usize) -> Vec<Ranked> {
         let candidates = nodes.iter().map(|node| &self.peers[node].candidate);
-        let weights = self.weights.weights(ChannelClass::Interactive);
-        rank(&self.company(now), weights, candidates, most)
+        rank(&self.company(now), self.company_weights(), candidates, most)
     }
 
     /// Once a newcomer proved itself, the worst of those who had their time goes.

@@ -2,8 +2,8 @@
 
 use rap_proto::{Moment, NodeId, snapshot::StalePolicy};
 
-use super::{Class, PeerBook, Step};
-use crate::score::{Candidate, ChannelClass, Explained, Finding, Measured, explain};
+use super::{Class, PeerBook, PeerPolicy, Step};
+use crate::score::{Candidate, Explained, Finding, Measured, explain};
 
 /// One peer, as its operator sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,11 @@ pub enum Availability {
 }
 
 impl PeerBook {
+    /// What it keeps to.
+    pub const fn policy(&self) -> &PeerPolicy {
+        &self.policy
+    }
+
     pub fn standing(&self) -> Standing {
         let (active, warm) = (self.active.len(), self.warm.len());
         let recovery = self.recovery.as_ref().map(|recovery| recovery.step);
@@ -61,8 +66,7 @@ impl PeerBook {
         if self.directory.is_none() {
             return Vec::new();
         }
-        let weights = self.weights.weights(ChannelClass::Interactive);
-        let explained = explain(&self.company(now), weights, self.candidates());
+        let explained = explain(&self.company(now), self.company_weights(), self.candidates());
         explained.into_iter().map(|one| self.status_of(now, one)).collect()
     }
 

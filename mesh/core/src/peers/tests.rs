@@ -3,6 +3,7 @@
 mod cache_file;
 mod histories;
 mod places;
+mod told;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -17,7 +18,7 @@ use super::{
     recovery::{GREATEST_PAUSE, MAX_COLD_TRIES},
     *,
 };
-use crate::score::{Policy, parts::MOST_FAILURES};
+use crate::score::parts::MOST_FAILURES;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const LATER: Timestamp = Timestamp::from_unix_millis(10_000_000_000_000);
@@ -72,7 +73,7 @@ struct Bench {
 impl Bench {
     fn new(kind: Kind) -> Self {
         Self {
-            book: PeerBook::new(PeerPolicy::of(kind), Policy::default(), 7),
+            book: PeerBook::new(PeerPolicy::of(kind), 7),
             now: Moment::from_micros(1_000_000),
             answers: BTreeMap::new(),
             full: BTreeSet::new(),
@@ -162,7 +163,7 @@ impl Bench {
 
 #[test]
 fn each_kind_settles_at_its_number_and_keeps_some_warm() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         let counts = PeerPolicy::of(kind).counts;
         let mut bench = Bench::knows(kind, 100..180);
         bench.seconds(600);
@@ -238,7 +239,7 @@ fn heartbeats_probes_and_refreshes_come_in_their_cycles() {
 #[test]
 fn no_two_nodes_beat_in_step() {
     let first_beats = |seed| {
-        let mut book = PeerBook::new(PeerPolicy::of(Kind::Normal), Policy::default(), seed);
+        let mut book = PeerBook::new(PeerPolicy::of(Kind::Normal), seed);
         let now = Moment::from_micros(1);
         let at = Timestamp::default();
         book.handle_input(now, Input::Directory { directory: directory(1, 100..103), at });
@@ -544,7 +545,7 @@ fn a_directory_is_bounded_and_relays_come_first() {
 
 #[test]
 fn effects_that_nobody_drains_are_bounded() {
-    let mut book = PeerBook::new(PeerPolicy::of(Kind::Relay), Policy::default(), 1);
+    let mut book = PeerBook::new(PeerPolicy::of(Kind::Relay), 1);
     let at = Timestamp::default();
     let mut now = Moment::from_micros(1);
     book.handle_input(now, Input::Directory { directory: directory(1, 100..150), at });

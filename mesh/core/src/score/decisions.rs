@@ -17,7 +17,7 @@ use std::{
 use rap_proto::{NodeId, OrganizationId, Timestamp};
 
 use super::{
-    Candidate, ChannelClass, Known, Learned, Policy, Way,
+    Candidate, ChannelClass, Known, Learned, Way,
     chains::{MAX_RELAYS, ways},
     relays::{RelayQuestion, Use},
 };
@@ -54,7 +54,6 @@ impl Asked {
 /// INVARIANT: the scores of whatever there are ways for are kept.
 #[derive(Debug, Clone, Default)]
 pub struct Decisions {
-    policy: Policy,
     known: Arc<Known>,
     /// Of whom something else is known than what everything below was decided by.
     changed: BTreeSet<NodeId>,
@@ -118,9 +117,9 @@ impl Decisions {
             return Changes::default();
         }
         let mut changes = Changes::among(&changed);
-        let (known, policy, view) = (&self.known, &self.policy, &*view);
+        let (known, view) = (&self.known, &*view);
         self.scores.rescore(|(organization, class, purpose), scores| {
-            let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+            let question = RelayQuestion { view, known, organization, class, purpose, now };
             let rescored = question.rescore(scores, &changed);
             changes.compare((organization, class, purpose), &rescored);
         });
@@ -133,8 +132,8 @@ impl Decisions {
 
     fn decide(&mut self, view: &View, asked: Asked, now: Timestamp) -> Vec<Way> {
         let Asked { target, organization, class, purpose } = asked;
-        let (known, policy) = (&self.known, &self.policy);
-        let question = RelayQuestion { view, known, policy, organization, class, purpose, now };
+        let known = &self.known;
+        let question = RelayQuestion { view, known, organization, class, purpose, now };
         if let Some(evicted) = self.scores.make_room(asked.scored()) {
             self.ways.retain(|asked, _| asked.scored() != evicted);
         }

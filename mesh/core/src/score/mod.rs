@@ -27,8 +27,9 @@ pub use chains::{RankedChain, Way};
 pub use constraint::{Constraint, Placement, Question};
 pub use decisions::Decisions;
 pub use known::{Known, Learned};
-pub use parts::{Part, Parts};
-pub use weights::{ChannelClass, Policy, Weights};
+pub use parts::Parts;
+pub use rap_proto::mesh::{ChannelClass, Part};
+pub use weights::{Policy, Weights};
 
 /// The greatest value of a part, and of a total.
 pub const GREATEST: u16 = 1_000;

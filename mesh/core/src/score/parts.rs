@@ -13,7 +13,7 @@
 //! | `trust` | proved its key to this node | never: see the constraints |
 //! | `recent_failures` | none | [`MOST_FAILURES`] |
 
-use rap_proto::{NodeRole, Preference};
+use rap_proto::{NodeRole, Preference, mesh::Part};
 
 use super::{Candidate, GREATEST, Identity, Measured, Question};
 
@@ -30,51 +30,6 @@ pub const MOST_FAILURES: u8 = 5;
 const FAILURES: [u16; MOST_FAILURES as usize + 1] = [1_000, 600, 350, 180, 80, 0];
 /// The bits of 16 Gbit/s in kbit/s.
 const WIDEST_BITS: u32 = 24;
-
-/// One input of a score.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    Latency,
-    PacketLoss,
-    Reliability,
-    RegionDistance,
-    NodeLoad,
-    Bandwidth,
-    RoleSuitability,
-    Policy,
-    Trust,
-    RecentFailures,
-}
-
-impl Part {
-    pub const ALL: [Self; 10] = [
-        Self::Latency,
-        Self::PacketLoss,
-        Self::Reliability,
-        Self::RegionDistance,
-        Self::NodeLoad,
-        Self::Bandwidth,
-        Self::RoleSuitability,
-        Self::Policy,
-        Self::Trust,
-        Self::RecentFailures,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Latency => "latency",
-            Self::PacketLoss => "packet_loss",
-            Self::Reliability => "reliability",
-            Self::RegionDistance => "region_distance",
-            Self::NodeLoad => "node_load",
-            Self::Bandwidth => "bandwidth",
-            Self::RoleSuitability => "role_suitability",
-            Self::Policy => "policy",
-            Self::Trust => "trust",
-            Self::RecentFailures => "recent_failures",
-        }
-    }
-}
 
 /// One value for each [`Part`], in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +98,7 @@ impl Parts {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Part, u16)> + '_ {
-        Part::ALL.into_iter().zip(self.0)
+        Part::ALL.iter().copied().zip(self.0)
     }
 }
 

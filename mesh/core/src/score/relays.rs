@@ -10,8 +10,7 @@ use rap_proto::{Authority, NodeId, OrganizationId, Timestamp};
 
 use super::{
     Candidate, ChannelClass, Explained, GREATEST, Identity, Known, MAX_CANDIDATES, Measured, Parts,
-    Placement, Policy, Question, Ranked, RankedChain, Weights, chains, explain, first,
-    known::Brief,
+    Placement, Question, Ranked, RankedChain, Weights, chains, explain, first, known::Brief,
 };
 use crate::{View, paths::Spread, view::RelayKind};
 
@@ -30,12 +29,12 @@ pub enum Use {
     Running,
 }
 
-/// Asks for an organization's relays. Who is one, the view says; `known` adds what was measured.
+/// Asks for an organization's relays. Who is one, and what counts, the view says; `known` adds what was
+/// measured.
 #[derive(Debug, Clone, Copy)]
 pub struct RelayQuestion<'a> {
     pub view: &'a View,
     pub known: &'a Known,
-    pub policy: &'a Policy,
     pub organization: OrganizationId,
     pub class: ChannelClass,
     pub purpose: Use,
@@ -104,7 +103,7 @@ impl RelayQuestion<'_> {
                 Some(self.with_measured(self.candidate(ranked.node, kind)))
             })
             .collect();
-        chains::search(&self.question(), self.policy.weights(self.class), &candidates)
+        chains::search(&self.question(), self.weights(), &candidates)
     }
 
     pub fn explain(&self) -> Vec<Explained> {
@@ -113,7 +112,11 @@ impl RelayQuestion<'_> {
         let candidates: Vec<_> = relays
             .map(|(relay, kind)| self.with_measured(self.candidate(relay, &kinds[kind])))
             .collect();
-        explain(&self.question(), self.policy.weights(self.class), &candidates)
+        explain(&self.question(), self.weights(), &candidates)
+    }
+
+    const fn weights(&self) -> &Weights {
+        self.view.weights.weights(self.class)
     }
 
     fn question(&self) -> Question<'_> {
@@ -187,7 +190,7 @@ struct Scale<'q> {
 
 impl<'q> Scale<'q> {
     fn of(asked: &'q RelayQuestion<'q>) -> Self {
-        let (question, weights) = (asked.question(), asked.policy.weights(asked.class));
+        let (question, weights) = (asked.question(), asked.weights());
         let standings = asked.standings(&question, weights);
         let unmeasured = weights.weighed(&Parts::of_measured(&Measured::default()));
         Self { question, weights, standings, unmeasured }

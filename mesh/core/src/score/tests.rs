@@ -4,6 +4,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use proptest::prelude::*;
 use rap_proto::{
     Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    mesh::{Mesh, MeshRule},
     snapshot::RoleScope,
 };
 
@@ -242,24 +243,22 @@ fn the_fastest_is_not_the_best_when_it_fails() {
         Measured { rtt_us: Some(1_000), reliability: Some(500), failures: 4, ..fast.measured };
     let steady = relay(2);
     for class in ChannelClass::ALL {
-        assert_eq!(ranking(class, &[fast.clone(), steady.clone()])[0], node(2));
+        assert_eq!(ranking(*class, &[fast.clone(), steady.clone()])[0], node(2));
     }
 }
 
 #[test]
-fn every_default_row_adds_up_to_a_hundred_and_no_table_is_all_zero() {
+fn the_platforms_weights_stand_for_the_classes_that_they_are_of() {
+    let latency_alone = [(Part::Latency, 1)].into();
+    let rule =
+        MeshRule { weights: [(ChannelClass::Bulk, latency_alone)].into(), ..MeshRule::default() };
+    let (ruled, released) = (Policy::of(&Mesh::from(&rule)), Policy::default());
     for class in ChannelClass::ALL {
-        let policy = Policy::default();
-        let weights = policy.weights(class);
-        let sum: u16 = Part::ALL.iter().map(|part| weights.get(*part)).sum();
-        assert_eq!(sum, 100, "{}", class.as_str());
+        let same = ruled.weights(*class) == released.weights(*class);
+        assert_eq!(same, *class != ChannelClass::Bulk, "{class}");
     }
-    assert_eq!(Weights::new([0; 10]), None);
-    let mut policy = Policy::default();
-    let latency_only = Weights::new([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap();
-    policy.set(ChannelClass::Bulk, latency_only);
-    assert_eq!(*policy.weights(ChannelClass::Bulk), latency_only);
-    assert_ne!(*policy.weights(ChannelClass::Media), latency_only);
+    let counting = ruled.weights(ChannelClass::Bulk).iter().filter(|(_, weight)| *weight > 0);
+    assert_eq!(counting.collect::<Vec<_>>(), [(Part::Latency, 1)]);
 }
 
 #[test]
@@ -319,7 +318,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate<'static>> {
 proptest! {
     #[test]
     fn no_score_leads_past_a_constraint(candidates in prop::collection::vec(any_candidate(), 0..60)) {
-        for class in ChannelClass::ALL {
+        for class in ChannelClass::ALL.iter().copied() {
             let question = question(class);
             let weights = *Policy::default().weights(class);
             let ranked = rank(&question, &weights, &candidates, usize::MAX);
@@ -353,7 +352,7 @@ proptest! {
 
     #[test]
     fn a_better_measurement_never_lowers_a_score(candidate in any_candidate()) {
-        for class in ChannelClass::ALL {
+        for class in ChannelClass::ALL.iter().copied() {
             let question = question(class);
             let weights = *Policy::default().weights(class);
             let total = |candidate: &Candidate<'_>| weights.total(&Parts::of(&question, candidate));

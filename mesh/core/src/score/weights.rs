@@ -1,55 +1,8 @@
 //! How much each part counts, by what the path is for. Policy: another table, another order.
 
-use super::{GREATEST, Part, Parts};
-use rap_proto::Lane;
+use rap_proto::mesh::{Mesh, PartWeights};
 
-/// What a path is to carry. Finer than a lane: two channels of one lane may want other paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ChannelClass {
-    /// Input and control: the shortest and surest way.
-    Interactive,
-    /// Render and video: room, and an even flow.
-    Media,
-    /// Small, and must arrive.
-    Clipboard,
-    /// File transfer: room and patience.
-    Bulk,
-    /// A tunnel's packets: of everything something.
-    VpnPackets,
-    /// May be late or lost, and must be in nobody's way.
-    Telemetry,
-}
-
-impl ChannelClass {
-    pub const ALL: [Self; 6] = [
-        Self::Interactive,
-        Self::Media,
-        Self::Clipboard,
-        Self::Bulk,
-        Self::VpnPackets,
-        Self::Telemetry,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Interactive => "interactive",
-            Self::Media => "media",
-            Self::Clipboard => "clipboard",
-            Self::Bulk => "bulk",
-            Self::VpnPackets => "vpn_packets",
-            Self::Telemetry => "telemetry",
-        }
-    }
-
-    /// The class by which a whole lane chooses its path.
-    pub const fn of_lane(lane: Lane) -> Self {
-        match lane {
-            Lane::Interactive => Self::Interactive,
-            Lane::Media => Self::Media,
-            Lane::Bulk => Self::Bulk,
-        }
-    }
-}
+use super::{ChannelClass, GREATEST, Part, Parts};
 
 /// One weight for each [`Part`], in their order. Only their proportions count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,14 +12,12 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// `None` when all of them are zero: such a table orders nothing.
-    pub fn new(by_part: [u16; Part::ALL.len()]) -> Option<Self> {
-        let weights = Self::summed(by_part);
-        (weights.sum > 0).then_some(weights)
-    }
-
     pub const fn get(&self, part: Part) -> u16 {
         self.by_part[part as usize]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Part, u16)> + '_ {
+        Part::ALL.iter().copied().zip(self.by_part)
     }
 
     /// The weighted mean of the parts, from 0 to [`GREATEST`].
@@ -84,42 +35,37 @@ impl Weights {
     pub(super) fn mean(&self, weighed: u32) -> u16 {
         u16::try_from(weighed / self.sum.max(1)).unwrap_or(GREATEST)
     }
+}
 
-    fn summed(by_part: [u16; Part::ALL.len()]) -> Self {
+impl From<PartWeights> for Weights {
+    /// What is not named counts nothing.
+    fn from(weights: PartWeights) -> Self {
+        let mut by_part = [0; Part::ALL.len()];
+        weights.into_iter().for_each(|(part, weight)| by_part[part as usize] = weight);
         Self { by_part, sum: by_part.iter().copied().map(u32::from).sum() }
     }
 }
 
 /// The weights of every class.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     by_class: [Weights; ChannelClass::ALL.len()],
 }
 
 impl Policy {
-    pub const fn weights(&self, class: ChannelClass) -> &Weights {
-        &self.by_class[class as usize]
+    /// As the platform says, and of what it says nothing as this release has it.
+    pub fn of(mesh: &Mesh) -> Self {
+        let weights = |place: usize| mesh.weights(ChannelClass::ALL[place]).into();
+        Self { by_class: std::array::from_fn(weights) }
     }
 
-    pub const fn set(&mut self, class: ChannelClass, weights: Weights) {
-        self.by_class[class as usize] = weights;
+    pub const fn weights(&self, class: ChannelClass) -> &Weights {
+        &self.by_class[class as usize]
     }
 }
 
 impl Default for Policy {
-    /// Each row adds up to 100: latency, loss, reliability, region, load, bandwidth, role, policy,
-    /// trust, failures. A preference, and a region far away, alone make a difference that is not
-    /// [`super::relays::NEARLY_THE_SAME`].
     fn default() -> Self {
-        Self {
-            by_class: [
-                Weights::summed([26, 13, 17, 7, 7, 2, 5, 12, 3, 8]),
-                Weights::summed([13, 11, 11, 7, 11, 19, 5, 12, 3, 8]),
-                Weights::summed([13, 9, 23, 7, 7, 5, 7, 12, 4, 13]),
-                Weights::summed([6, 8, 14, 7, 16, 21, 5, 12, 3, 8]),
-                Weights::summed([11, 13, 13, 7, 12, 15, 5, 12, 4, 8]),
-                Weights::summed([2, 4, 11, 7, 32, 7, 9, 14, 4, 10]),
-            ],
-        }
+        Self::of(&Mesh::default())
     }
 }

@@ -127,6 +127,7 @@ impl Cluster {
             bandwidth: Default::default(),
             places: Default::default(),
             paths: Default::default(),
+            mesh: Default::default(),
         };
         View::new(&manifest, sections)
     }

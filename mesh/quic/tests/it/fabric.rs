@@ -344,6 +344,7 @@ impl Fabric {
                 bandwidth: self.plan.bandwidth.clone(),
                 places: self.places(),
                 paths: Paths { rule: self.plan.paths },
+                mesh: Default::default(),
             },
         )
     }

@@ -10,7 +10,7 @@ use rap_mesh_core::{
     peers::{
         Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
     },
-    score::{ChannelClass, Decisions, Policy, Way, decisions::Asked, relays::Use},
+    score::{ChannelClass, Decisions, Way, decisions::Asked, relays::Use},
 };
 use rap_proto::{
     ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
@@ -108,7 +108,7 @@ impl SimNode {
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
-        let mut book = PeerBook::new(self.policy, Policy::default(), seed);
+        let mut book = PeerBook::new(self.policy, seed);
         if let Some(kept) = self.disk.as_ref().and_then(|bytes| cache::decode(bytes).ok()) {
             if self.planted(Mutation::CacheIsTruth) {
                 believe(&mut directory, &kept);

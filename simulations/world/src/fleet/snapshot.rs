@@ -72,6 +72,7 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
         trust,
         places: Places { nodes: placed.collect() },
         paths: Default::default(),
+        mesh: Default::default(),
         peers: Peers { peers: peers.iter().map(|told| told.peer()).collect() },
         resources: Resources::default(),
         bandwidth: Bandwidth::default(),

@@ -191,6 +191,7 @@ impl SimNode {
             bandwidth: snapshot.bandwidth.clone(),
             places: snapshot.places.clone(),
             paths: snapshot.paths,
+            mesh: snapshot.mesh.clone(),
         };
         agent.leases.told(turn.moment, at, snapshot);
         let mut view = View::new(&snapshot.manifest, sections);

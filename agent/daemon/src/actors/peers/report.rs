@@ -3,12 +3,12 @@
 use std::{cmp::Reverse, collections::BTreeMap};
 
 use rap_mesh_core::{
-    peers::{Availability, Class, PeerBook, PeerStatus},
-    score::Finding,
+    peers::{Availability, Class, PeerBook, PeerPolicy, PeerStatus},
+    score::{ChannelClass, Finding},
 };
-use rap_proto::Moment;
+use rap_proto::{Lane, Moment};
 
-use crate::board::{PeerCount, PeerReport, PeersStatus};
+use crate::board::{PeerCount, PeerPolicyReport, PeerReport, PeersStatus};
 
 /// The most peers that a report shows.
 pub(crate) const MAX_SHOWN: usize = 256;
@@ -37,7 +37,22 @@ pub(crate) fn peers_status(
         warm: standing.warm,
         cold: standing.cold,
         counts,
+        policy: policy(book.policy()),
         peers: peers.into_iter().map(peer_report).collect(),
+    }
+}
+
+fn policy(PeerPolicy { counts, weights, .. }: &PeerPolicy) -> PeerPolicyReport {
+    let weighed = |lane: &Lane| {
+        let class = ChannelClass::of_lane(*lane);
+        let parts = weights.weights(class).iter();
+        (class.to_string(), parts.map(|(part, weight)| (part.to_string(), weight)).collect())
+    };
+    PeerPolicyReport {
+        least_active: counts.least_active,
+        most_active: counts.most_active,
+        most_warm: counts.most_warm,
+        weights: Lane::ALL.iter().map(weighed).collect(),
     }
 }
 

@@ -22,6 +22,7 @@ use rap_proto::{
     Digest, Duty, NodeId, NodeRole, OrganizationRole, Preference, ReplicaId, ResourceKind,
     SessionId, Timestamp, UserId,
     carriers::{CarrierRule, CarrierRules},
+    mesh::{MeshRule, PeerCounts, PeerKind},
     observation::{EndReason, Vantage},
     paths::{DirectPaths, PathRule},
     snapshot::{RoleScope, Target},
@@ -281,7 +282,13 @@ impl History {
             ..CarrierRules::default()
         };
         let cluster = self.platform.cluster.uuid();
-        if who % 4 == 3 {
+        if who % 8 == 7 {
+            let counts =
+                PeerCounts { warm: 1 + u16::from(how) % 3, ..PeerCounts::of(PeerKind::Thin) };
+            let peers = [(PeerKind::Thin, counts)].into_iter().filter(|_| how % 3 > 0).collect();
+            let rule = MeshRule { peers, ..MeshRule::default() };
+            self.try_give::<Cluster>(cluster, ClusterCommand::RuleMesh { rule });
+        } else if who % 4 == 3 {
             let direct = DirectPaths::ALL[usize::from(how) % 2];
             let rule = PathRule { direct, audited: how % 3 == 0 };
             self.try_give::<Cluster>(cluster, ClusterCommand::RulePaths { rule });

@@ -55,7 +55,7 @@ proptest! {
         kind in 0..3_usize,
     ) {
         let mut policy = PeerPolicy::of(Kind::ALL[kind]);
-        let mut book = PeerBook::new(policy, Policy::default(), seed);
+        let mut book = PeerBook::new(policy, seed);
         let mut now = Moment::from_micros(1);
         let mut named: BTreeSet<NodeId> = BTreeSet::new();
         let mut version = 1;

@@ -16,7 +16,7 @@ fn active_relays(bench: &Bench) -> Vec<NodeId> {
 
 #[test]
 fn places_are_kept_for_relays_whatever_they_are_worth_as_company() {
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.iter().copied() {
         let counts = PeerPolicy::of(kind).counts;
         let mut bench = far_relays_and_near_others(kind);
         let known = directory(1, (100..110).chain(200..240));

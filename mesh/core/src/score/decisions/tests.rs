@@ -1,11 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
+use rap_proto::mesh::{Mesh, MeshRule};
 
 use super::*;
 use crate::{
     paths,
     score::{
-        Ranked,
+        Part, Policy, Ranked,
         relays::tests::{ACME, known, relay, view, view_of},
     },
 };
@@ -40,11 +41,10 @@ fn what_is_kept_is_what_would_be_decided_anew() {
     decisions.know(measured.clone());
     let measured = Known::from(measured);
     for target in (900..920).chain(900..920) {
-        let (known, policy) = (&measured, &Policy::default());
+        let known = &measured;
         let Asked { organization, class, purpose, .. } = asked(target);
         let view = &view;
-        let question =
-            RelayQuestion { view, known, policy, organization, class, purpose, now: NOW };
+        let question = RelayQuestion { view, known, organization, class, purpose, now: NOW };
         let order: Vec<Ranked> = question.scores().order(NodeId::from_u128(target));
         let expected = ways(&order, &question.chains(&order));
         assert_eq!(decisions.ways(view, asked(target), NOW), expected);
@@ -69,6 +69,32 @@ fn other_measurements_and_another_view_leave_no_way_of_those_that_were_kept() {
     assert_eq!((decisions.ways.len(), decisions.scores.len()), (1, 1));
     // Whoever still has the view before is answered by that one.
     assert_eq!(first(&mut decisions, &with_all, 900), relay(3).into());
+}
+
+#[test]
+fn the_weights_of_a_newer_view_turn_the_order_of_two_relays() {
+    let only = |part| {
+        let weights = [(ChannelClass::Interactive, [(part, 1)].into())].into();
+        let rule = MeshRule { weights, ..MeshRule::default() };
+        let mut view = view(&[]);
+        view.weights = Policy::of(&Mesh::from(&rule));
+        Arc::new(view)
+    };
+    let (by_latency, by_load) = (only(Part::Latency), only(Part::NodeLoad));
+    let mut known = BTreeMap::from([
+        known(&by_latency, 1, 1_000, 1_000),
+        known(&by_latency, 3, 100_000, 1_000),
+    ]);
+    for (relay, load) in known.values_mut().zip([900, 0]) {
+        relay.measured.load = Some(load);
+    }
+    let mut decisions = Decisions::default();
+    decisions.know(known);
+    for (view, better) in [(&by_latency, 1), (&by_load, 3), (&by_latency, 1)] {
+        let ways = decisions.ways(view, asked(900), NOW).iter().map(|way| way.path);
+        let of_both = ways.filter(|path| [relay(1).into(), relay(3).into()].contains(path));
+        assert_eq!(of_both.collect::<Vec<_>>()[0], relay(better).into());
+    }
 }
 
 #[test]

@@ -68,10 +68,10 @@ pub(in crate::score) fn known(
     (relay(number), candidate)
 }
 
-fn question<'a>(view: &'a View, known: &'a Known, policy: &'a Policy) -> RelayQuestion<'a> {
+fn question<'a>(view: &'a View, known: &'a Known) -> RelayQuestion<'a> {
     let now = Timestamp::from_unix_millis(2_000);
     let (organization, class) = (ACME, ChannelClass::Interactive);
-    RelayQuestion { view, known, policy, organization, class, purpose: Use::New, now }
+    RelayQuestion { view, known, organization, class, purpose: Use::New, now }
 }
 
 fn known_of(known: impl IntoIterator<Item = (NodeId, Candidate<'static>)>) -> Known {
@@ -85,7 +85,6 @@ fn nodes(order: Vec<Ranked>) -> Vec<NodeId> {
 #[test]
 fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
     let view = view(&[relay(2)]);
-    let policy = Policy::default();
     // The best of all is denied, and one that was measured is no relay any more.
     let known = known_of([
         known(&view, 2, 10, 1_000),
@@ -93,7 +92,7 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
         known(&view, 6, 200_000, 100),
         known(&view, 50, 10, 1_000),
     ]);
-    let order = nodes(question(&view, &known, &policy).scores().order(TARGET));
+    let order = nodes(question(&view, &known).scores().order(TARGET));
     assert_eq!(order.len(), 7);
     assert_eq!((order[0], order[6]), (relay(5), relay(6)));
     assert!(!order.contains(&relay(2)) && !order.contains(&relay(50)));
@@ -101,10 +100,10 @@ fn what_was_measured_decides_and_the_view_says_who_is_a_relay() {
 
 #[test]
 fn what_runs_goes_on_over_a_relay_whose_certificate_was_another_one_by_now() {
-    let (view, policy) = (view(&[]), Policy::default());
+    let view = view(&[]);
     let known = known_of([known(&view, 5, 2_000, 1_000)]);
     let later = Timestamp::from_unix_millis(5_001);
-    let new = RelayQuestion { now: later, ..question(&view, &known, &policy) };
+    let new = RelayQuestion { now: later, ..question(&view, &known) };
     assert!(!nodes(new.scores().order(TARGET)).contains(&relay(5)));
     let running = RelayQuestion { purpose: Use::Running, ..new };
     assert!(nodes(running.scores().order(TARGET)).contains(&relay(5)));
@@ -121,8 +120,8 @@ fn the_view_alone_says_over_whom_a_lane_may_lead() {
 
 #[test]
 fn chains_are_made_of_the_first_relays_of_an_order_alone() {
-    let (view, known, policy) = (view_of(1_000, &[relay(2)]), Known::default(), Policy::default());
-    let question = question(&view, &known, &policy);
+    let (view, known) = (view_of(1_000, &[relay(2)]), Known::default());
+    let question = question(&view, &known);
     let order = question.scores().order(TARGET);
     let chains = question.chains(&order);
     assert_eq!(chains.len(), chains::MAX_CHAINS.iter().map(|(_, most)| most).sum::<usize>());
@@ -135,8 +134,8 @@ fn chains_are_made_of_the_first_relays_of_an_order_alone() {
 
 #[test]
 fn relays_of_the_same_worth_share_the_targets() {
-    let (view, known, policy) = (view(&[]), Known::default(), Policy::default());
-    let question = question(&view, &known, &policy);
+    let (view, known) = (view(&[]), Known::default());
+    let question = question(&view, &known);
     let first = |target| question.scores().order(NodeId::from_u128(target))[0].node;
     let firsts: BTreeSet<NodeId> = (1_000..1_064).map(first).collect();
     assert!(firsts.len() > 4, "one relay carries everything: {firsts:?}");
@@ -146,10 +145,9 @@ fn relays_of_the_same_worth_share_the_targets() {
 
 #[test]
 fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
-    let policy = Policy::default();
     let mut view = view(&[]);
     let known = known_of([known(&view, 1, 1_000, 1_000)]);
-    let mut question = question(&view, &known, &policy);
+    let mut question = question(&view, &known);
     question.now = Timestamp::from_unix_millis(6_000);
     let finding = |question: &RelayQuestion<'_>| {
         let all = question.explain();
@@ -158,7 +156,7 @@ fn an_isolated_node_and_a_certificate_that_is_over_lead_nowhere() {
     assert_eq!(finding(&question), Finding::Excluded(Constraint::CertificateValidity));
     assert_eq!(question.scores().order(TARGET).len(), 7);
     view.authority = Authority::Isolated { since: Timestamp::default() };
-    let question = RelayQuestion { view: &view, ..self::question(&view, &known, &policy) };
+    let question = RelayQuestion { view: &view, ..self::question(&view, &known) };
     assert_eq!(question.scores().order(TARGET), []);
     assert_eq!(finding(&question), Finding::Excluded(Constraint::AuthorityState));
     let running = RelayQuestion { purpose: Use::Running, ..question };
@@ -171,11 +169,10 @@ fn an_order_is_bounded_and_holds_the_best() {
     let view = view_of(many, &[]);
     let known = (0..many).map(|number| known(&view, number, 1_000 * number as u32, 1_000));
     let known = known_of(known);
-    let policy = Policy::default();
-    let order = question(&view, &known, &policy).scores().order(TARGET);
+    let order = question(&view, &known).scores().order(TARGET);
     assert_eq!(order.len(), MAX_ORDERED);
     let worst = order.last().unwrap().total;
-    let all = question(&view, &known, &policy).explain();
+    let all = question(&view, &known).explain();
     let better = all.iter().filter(|one| match one.finding {
         Finding::Scored { total, .. } => total / NEARLY_THE_SAME > worst / NEARLY_THE_SAME,
         Finding::Excluded(_) => false,
@@ -187,11 +184,10 @@ fn an_order_is_bounded_and_holds_the_best() {
 /// The relays in their order, when the snapshot says this of places and nothing was measured.
 fn order_of(places: &[(NodeId, Place)]) -> Vec<Ranked> {
     let view = placed(8, &[], Places { nodes: places.iter().cloned().collect() });
-    let (known, policy) = (Known::default(), Policy::default());
+    let known = Known::default();
     let question = RelayQuestion {
         view: &view,
         known: &known,
-        policy: &policy,
         organization: ACME,
         class: ChannelClass::Interactive,
         purpose: Use::New,
@@ -299,12 +295,12 @@ fn ordered_plainly(mut all: Vec<Ranked>, own: NodeId, target: NodeId) -> Vec<Ran
 #[test]
 fn of_more_relays_than_are_looked_at_none_is_added_when_it_is_measured() {
     let more = MAX_CANDIDATES as u128 + 3;
-    let (view, policy) = (view_of(more, &[]), Policy::default());
+    let view = view_of(more, &[]);
     let nobody = Known::default();
-    let mut scores = question(&view, &nobody, &policy).scores();
+    let mut scores = question(&view, &nobody).scores();
     let measured = [5, more - 4, more - 3, more - 1].map(|number| known(&view, number, 10, 1_000));
     let Learned { known, changed } = nobody.learn(measured.into_iter().collect()).unwrap();
-    let question = question(&view, &known, &policy);
+    let question = question(&view, &known);
     let rescored = question.rescore(&mut scores, &changed);
     let looked_at: Vec<NodeId> = rescored.after.keys().copied().collect();
     assert_eq!(looked_at, [relay(5), relay(more - 4)]);
@@ -327,15 +323,15 @@ proptest! {
         if isolated {
             view.authority = Authority::Isolated { since: Timestamp::default() };
         }
-        let (known, policy) = (known_of(before), Policy::default());
+        let known = known_of(before);
         let purpose = if running { Use::Running } else { Use::New };
         let mut scores =
-            RelayQuestion { class, purpose, ..question(&view, &known, &policy) }.scores();
+            RelayQuestion { class, purpose, ..question(&view, &known) }.scores();
         let before = scores.clone();
         let learned = known.learn(after.into_iter().collect());
         let same = || Learned { known: Arc::new(known.clone()), changed: BTreeSet::new() };
         let Learned { known, changed } = learned.unwrap_or_else(same);
-        let question = RelayQuestion { class, purpose, ..question(&view, &known, &policy) };
+        let question = RelayQuestion { class, purpose, ..question(&view, &known) };
         let rescored = question.rescore(&mut scores, &changed);
         let of_changed = |scores: &Scores| {
             let changed = scores.relays.iter().filter(|ranked| changed.contains(&ranked.node));

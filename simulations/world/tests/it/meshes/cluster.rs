@@ -135,6 +135,7 @@ impl Cluster {
                 bandwidth: Bandwidth::default(),
                 places: Places::default(),
                 paths: Default::default(),
+                mesh: Default::default(),
             },
         )
     }
