@@ -30,6 +30,7 @@ pub mod resume;
 pub mod score;
 pub mod sessions;
 pub mod shape;
+pub mod slow_path;
 pub mod view;
 
 pub use admission::Caller;

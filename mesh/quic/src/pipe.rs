@@ -26,6 +26,7 @@ use rap_mesh_core::{
 pub(crate) use lasting::{
     Keeper, Lasting, LastingInlet, LastingOutlet, Leg, Store, WeakLasting, lasting,
 };
+use rap_proto::Lane;
 pub(crate) use tcp::{TcpInlet, TcpOutlet, pipe};
 use tokio::io::ReadBuf;
 
@@ -241,6 +242,13 @@ impl Outlet {
             Self::Quic(_) => Some(Carrier::Quic),
             Self::Tcp(_) => Some(Carrier::Tcp),
             Self::Lasting(outlet) => outlet.carrier(),
+        }
+    }
+
+    /// What is sent on a connection of its own is of this lane: bulk keeps the queue of its path short.
+    pub(crate) fn keep_queue_short(&self, lane: Lane) {
+        if let Self::Tcp(outlet) = self {
+            outlet.keep_queue_short(lane);
         }
     }
 

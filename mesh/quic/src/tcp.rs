@@ -5,6 +5,7 @@
 //! asked to relay. Its ALPN says what it is for, with the same names as on QUIC.
 
 mod ahead;
+mod sending;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,6 +36,8 @@ use crate::{
 };
 
 use ahead::ReadAhead;
+
+pub(crate) use sending::InLane;
 
 pub(crate) type TlsIo = TlsStream<ReadAhead<TcpStream>>;
 

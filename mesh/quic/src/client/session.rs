@@ -254,6 +254,7 @@ impl ClientSession {
     ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
         let prefers_tcp = Carrier::order(request.lane)[0] == Carrier::Tcp;
         let (send, mut recv) = self.stream_for(wire::frame(request), prefers_tcp).await?;
+        send.keep_queue_short(request.lane);
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
             Ok(reply) => Ok((send, recv, reply)),

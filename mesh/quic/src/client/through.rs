@@ -159,7 +159,9 @@ impl ClientSession {
             return Err(failed("the way leads elsewhere"));
         }
         let secured = join(config, connected.map_err(NoWay::Failed)?, (ticket, egress)).await;
-        Ok(Connected { egress, voucher, secured: secured.map_err(NoWay::Failed)?, way })
+        let secured = secured.map_err(NoWay::Failed)?;
+        secured.outlet.keep_queue_short(lane);
+        Ok(Connected { egress, voucher, secured, way })
     }
 
     /// Asks the egress to open the flow.

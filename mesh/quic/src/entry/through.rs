@@ -31,11 +31,11 @@ use crate::{
     frames::write_frame,
     lanes::{self, Metered, find_way},
     mesh::{Mesh, locked},
-    network::put_in_lane,
     pipe::{Broken, Inlet, Outlet},
     shaping::Shaped,
     splice::{Counters, Joined, join},
     tally::{FlowEnd, Passing},
+    tcp::InLane,
     watch::until,
 };
 
@@ -212,8 +212,6 @@ impl Joint {
     ) -> Option<Joined> {
         let Self { socket, wanted, claims, shaped } = self;
         let mesh = &client.mesh;
-        put_in_lane(&client_socket, wanted.lane);
-        put_in_lane(&socket.stream, wanted.lane);
         let counters = Arc::new(Counters::default());
         let _passing = Passing::begin(mesh, (FlowEnd::Entry, wanted.lane), counters.clone());
         let serves = (socket.key.egress, claims.organization);
@@ -221,8 +219,9 @@ impl Joint {
         let on_no_relay = until(mesh, |view, _| socket.leads_nowhere(view).then_some(()));
         let on_no_relay = on_no_relay.then(|()| sleep(LEFT_WITHIN));
         let (meters, heard) = (Metered::of_flow(mesh, socket.key), Arc::new(Notify::new()));
-        let ends = (&client_socket, &socket.stream);
-        let joining = join(ends, &shaped, &counters, meters, &heard);
+        let to_client = InLane::new(&client_socket, wanted.lane);
+        let to_egress = InLane::new(&socket.stream, wanted.lane);
+        let joining = join((&to_client, &to_egress), &shaped, &counters, meters, &heard);
         let hearing = async {
             heard.notified().await;
             way.heard((socket.key, socket.over));

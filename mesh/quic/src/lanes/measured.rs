@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use rap_proto::{
+    Lane,
     snapshot::Peer,
     wire::{
         self,
@@ -40,6 +41,7 @@ impl MeasuredFlow {
             Some(ticket) => tcp::joined(address, ticket).await?,
         };
         let mut secured = tcp::secure_with(config, stream, egress).await?;
+        secured.outlet.keep_queue_short(Lane::Bulk);
         let name = new_name().ok_or_else(|| io::Error::other("no name for the flow"))?;
         let request = OpenFlow { resume: Some(Resume::opening(name)), ..request };
         secured.outlet.write_all(&wire::frame(&request)).await.map_err(|_| broken())?;

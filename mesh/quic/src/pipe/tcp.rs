@@ -16,6 +16,7 @@ use rap_mesh_core::{
     carrier::{MAX_DATA, Parts},
     ended::DONE,
 };
+use rap_proto::Lane;
 use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
 use super::{Broken, Short, Unsent};
@@ -155,6 +156,10 @@ impl TcpOutlet {
     pub(super) fn abandon(&self) {
         let taken = locked(&self.link).take();
         drop(taken);
+    }
+
+    pub(super) fn keep_queue_short(&self, lane: Lane) {
+        locked(&self.link).keep_queue_short(lane);
     }
 
     pub(super) fn stopped(&self) -> impl Future<Output = Unsent> + Send + use<> {

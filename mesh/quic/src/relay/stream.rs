@@ -29,9 +29,8 @@ use super::{
 };
 use crate::{
     mesh::{Mesh, locked},
-    network::put_in_lane,
     race::race,
-    tcp::{dialled, within},
+    tcp::{InLane, dialled, within},
 };
 
 /// How long the target's own connection is waited for before its address is tried as well.
@@ -139,7 +138,6 @@ pub(crate) async fn join(
         state.table.remove(flow);
         return mesh.refused(RefusalCode::LimitReached, None);
     };
-    put_in_lane(&asker, lane);
     let over = mesh.clone();
     let task = mesh.bulk.spawn(async move {
         let _place = place;
@@ -170,7 +168,7 @@ async fn carry(
             (relay, None)
         }
     };
-    put_in_lane(&target, lane);
+    let (asker, target) = (InLane::new(&asker, lane), InLane::new(&target, lane));
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     tokio::try_join!(
         pass_in_turns(&asker, &target, &up, &carried.up),

@@ -8,10 +8,10 @@ use rap_mesh_core::{
 };
 use rap_proto::{Moment, observation::EndReason};
 use rap_splice::{Failure, Gate, pass_in_turns};
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::sync::Notify;
 
 use super::{Counters, natural};
-use crate::{lanes::Metered, mesh::locked, shaping::Shaped};
+use crate::{lanes::Metered, mesh::locked, shaping::Shaped, tcp::InLane};
 
 /// How the two were parted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) enum Joined {
 /// says how fast, and the meters learn how fast it was. `counters` count what passes, with all that TLS
 /// adds. `heard` is told when the first bytes of the egress are through.
 pub(crate) async fn join(
-    (client, egress): (&TcpStream, &TcpStream),
+    (client, egress): (&InLane<'_>, &InLane<'_>),
     shaped: &Arc<Shaped>,
     counters: &Counters,
     [up_meter, down_meter]: [Metered; 2],

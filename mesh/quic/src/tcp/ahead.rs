@@ -6,12 +6,16 @@
 use std::{
     future::Future as _,
     io::{self, IoSlice},
+    os::fd::AsFd,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, BytesMut};
+use rap_proto::Lane;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+use super::sending::Sending;
 
 /// What is read from the kernel at once: four TLS records.
 const READ_BYTES: usize = 64 * 1024;
@@ -19,15 +23,34 @@ const READ_BYTES: usize = 64 * 1024;
 pub(crate) struct ReadAhead<S> {
     stream: S,
     read: BytesMut,
+    sending: Option<Sending>,
 }
 
 impl<S> ReadAhead<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, read: BytesMut::new() }
+        Self { stream, read: BytesMut::new(), sending: None }
     }
 
     pub(super) const fn get_ref(&self) -> &S {
         &self.stream
+    }
+
+    /// What is sent is of this lane: bulk keeps the queue of its path short.
+    pub(crate) fn keep_queue_short(&mut self, lane: Lane) {
+        self.sending = Sending::of(lane);
+    }
+}
+
+impl<S: AsFd> ReadAhead<S> {
+    fn wrote(&mut self, wrote: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Some(sending) = &mut self.sending {
+            match &wrote {
+                Poll::Ready(Ok(bytes)) => sending.took(&self.stream, *bytes),
+                Poll::Pending => sending.blocks(),
+                Poll::Ready(Err(_)) => {}
+            }
+        }
+        wrote
     }
 }
 
@@ -37,7 +60,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, read } = &mut *self;
+        let Self { stream, read, .. } = &mut *self;
         if read.is_empty() {
             read.reserve(READ_BYTES);
             let received = pin!(stream.read_buf(read)).poll(context);
@@ -53,13 +76,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for ReadAhead<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for ReadAhead<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let wrote = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(wrote)
     }
 
     fn poll_write_vectored(
@@ -67,7 +91,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let wrote = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,13 +112,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use tokio::io::{AsyncWriteExt as _, duplex};
+    use tokio::{io::AsyncWriteExt as _, net::UnixStream};
 
     use super::*;
 
     #[tokio::test]
     async fn what_is_read_ahead_comes_in_order_and_an_idle_reader_keeps_no_buffer() {
-        let (mut far, near) = duplex(4 * READ_BYTES);
+        let (mut far, near) = UnixStream::pair().unwrap();
         let mut reader = ReadAhead::new(near);
         let sent: Vec<u8> = (0..=250).cycle().take(READ_BYTES + 10).collect();
         far.write_all(&sent).await.unwrap();

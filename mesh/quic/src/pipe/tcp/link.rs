@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use rap_mesh_core::carrier::{self, MAX_DATA, Part, Parts};
+use rap_proto::Lane;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _},
     sync::OwnedSemaphorePermit,
@@ -95,6 +96,13 @@ impl Link {
         let Io { tls, place } = self.io.take_if(|_| whole)?;
         (self.over, self.ended) = (Over::Cut, Some(Ok(())));
         Some((tls, place, std::mem::take(&mut self.input), std::mem::take(&mut self.parts)))
+    }
+
+    /// What is sent is of this lane: bulk keeps the queue of its path short.
+    pub(super) fn keep_queue_short(&mut self, lane: Lane) {
+        if let Some(Io { tls, .. }) = &mut self.io {
+            tls.get_mut().0.keep_queue_short(lane);
+        }
     }
 
     /// The next bytes of the direction towards us. `None` is its end.
