@@ -36,11 +36,11 @@ use crate::{
     connect::ACQUIRE_TIMEOUT,
     failure::{self, Failure},
     head::Head,
+    pipeline::Pipeline,
     publish, statements,
     teller::Teller,
     tls::Place,
     tree,
-    writer::Writer,
 };
 
 pub use trips::Trips;
@@ -86,7 +86,7 @@ pub(crate) struct Appender {
     /// The head that the last batch left, until this process is told of it.
     untold: Option<u64>,
     trips: watch::Sender<Trips>,
-    writer: Option<Writer>,
+    writer: Option<Pipeline>,
     /// The head that the last append left, unless somebody else has appended since.
     known: Option<Head>,
     teller: Teller,
@@ -221,8 +221,8 @@ impl Appender {
 
     /// The client's own limit ends with the socket's connection: a server that says nothing on it
     /// would be waited for without end.
-    async fn connect(&mut self) -> Result<Writer, Failure> {
-        match timeout(ACQUIRE_TIMEOUT, Writer::connect(&self.place.writer, &self.place)).await {
+    async fn connect(&mut self) -> Result<Pipeline, Failure> {
+        match timeout(ACQUIRE_TIMEOUT, Pipeline::connect(&self.place.writer, &self.place)).await {
             Ok(connected) => connected.map_err(|error| failure::classify(&error)),
             Err(_) => Err(Failure::Unavailable("no connection could be had in time".to_owned())),
         }
@@ -230,7 +230,7 @@ impl Appender {
 
     async fn store_with(
         &mut self,
-        writer: Writer,
+        writer: Pipeline,
         appends: &[&Append],
     ) -> Result<Vec<Outcome>, StoreError> {
         // Whatever fails, the next batch starts on a connection without a past.
@@ -310,9 +310,9 @@ enum Stored {
 
 /// Stores a batch in one transaction. Returns the connection too, if it can be used again.
 async fn store_on(
-    mut writer: Writer,
+    mut writer: Pipeline,
     appends: &[&Append],
-) -> Result<(Stored, Option<Writer>), StoreError> {
+) -> Result<(Stored, Option<Pipeline>), StoreError> {
     let begun = within(statements::begin(&mut writer, appends)).await;
     let found = begun.unwrap_or_else(|| Err(too_slow())).map_err(StoreError::Before)?;
     if !found.head.is_complete() {
@@ -337,7 +337,7 @@ async fn store_on(
 
 /// Ends a transaction that wrote nothing. When that fails, what was found in it stays true: only
 /// the connection is given up.
-async fn roll_back(mut writer: Writer) -> Option<Writer> {
+async fn roll_back(mut writer: Pipeline) -> Option<Pipeline> {
     let ended = within(statements::roll_back(&mut writer)).await;
     matches!(ended, Some(Ok(()))).then_some(writer)
 }

@@ -4,7 +4,7 @@ use rap_tlog::Frontier;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use tokio_postgres::Row;
 
-use crate::{failure::Failure, tree, writer::column};
+use crate::{failure::Failure, pipeline::column, tree};
 
 /// Whoever appends locks it first.
 pub(crate) const LOCK_HEAD: &str = "SELECT position, leaves, frontier FROM log_head FOR UPDATE";

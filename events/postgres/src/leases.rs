@@ -22,7 +22,7 @@ use crate::{
     batch::Batch,
     engine::{clock, timeline},
     failure::{self, Failure},
-    writer::{Sent, column},
+    pipeline::{Sent, column},
 };
 
 const LOCK: &str = "\

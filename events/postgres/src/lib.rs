@@ -20,6 +20,7 @@ mod failure;
 mod head;
 mod heads;
 mod leases;
+mod pipeline;
 pub mod private;
 mod read;
 mod reader;
@@ -31,7 +32,6 @@ mod tail;
 mod teller;
 mod tls;
 mod tree;
-mod writer;
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use self::columns::Columns;
 use crate::{
     failure,
-    writer::{Sent, TripError, Writer},
+    pipeline::{Pipeline, Sent, TripError},
 };
 
 const READ_LOG: &str = "\
@@ -64,14 +64,14 @@ pub(crate) async fn page(
 
 /// The rows of a page, on a connection of the other client.
 pub(crate) async fn page_on(
-    writer: &mut Writer,
+    pipeline: &mut Pipeline,
     after: u64,
     limit: usize,
 ) -> Result<Result<Vec<Envelope>, ReadError>, TripError> {
     let Ok(behind) = i64::try_from(after) else { return Ok(Ok(Vec::new())) };
     let sent = Sent::new(READ_LOG).bind(behind).bind(bounded(limit));
-    let answers = writer.send(&[sent]).await?;
-    Ok(page_of(after, &answers.concat()))
+    let rows = pipeline.send(&[sent]).await?.pop().unwrap_or_default();
+    Ok(page_of(after, &rows))
 }
 
 /// Of the next `limit` events those of one organization.

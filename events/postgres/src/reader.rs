@@ -16,16 +16,16 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     connect::ACQUIRE_TIMEOUT,
+    pipeline::Pipeline,
     read::{self, ANSWER_DEADLINE, no_answer},
     tls::Place,
-    writer::Writer,
 };
 
 pub(crate) struct Reader {
     pool: PgPool,
     place: Place,
     /// Empty while it is not connected.
-    kept: Mutex<Option<Writer>>,
+    kept: Mutex<Option<Pipeline>>,
 }
 
 impl Reader {
@@ -51,29 +51,29 @@ impl Reader {
         limit: usize,
     ) -> Option<Result<Vec<Envelope>, ReadError>> {
         let mut kept = self.kept.try_lock().ok()?;
-        let mut writer = self.living(kept.take()).await?;
-        let page = read::page_on(&mut writer, after, limit).await.ok()?;
-        *kept = Some(writer);
+        let mut pipeline = self.living(kept.take()).await?;
+        let page = read::page_on(&mut pipeline, after, limit).await.ok()?;
+        *kept = Some(pipeline);
         Some(page)
     }
 
-    async fn living(&self, kept: Option<Writer>) -> Option<Writer> {
-        if let Some(mut writer) = kept
-            && writer.is_alive().await
+    async fn living(&self, kept: Option<Pipeline>) -> Option<Pipeline> {
+        if let Some(mut pipeline) = kept
+            && pipeline.is_alive().await
         {
-            return Some(writer);
+            return Some(pipeline);
         }
         if self.pool.is_closed() {
             return None;
         }
-        let connecting = Writer::connect(&self.place.reader, &self.place);
+        let connecting = Pipeline::connect(&self.place.reader, &self.place);
         timeout(ACQUIRE_TIMEOUT, connecting).await.ok()?.ok()
     }
 
     /// Ends the connection, when a page that is being read on it is there.
     pub(crate) async fn close(&self) {
-        if let Some(writer) = self.kept.lock().await.take() {
-            writer.close().await;
+        if let Some(pipeline) = self.kept.lock().await.take() {
+            pipeline.close().await;
         }
     }
 }

@@ -21,8 +21,9 @@ use crate::{
     batch::{Batch, Found},
     failure::{self, Failure},
     head::{Head, LOCK_HEAD},
-    leases, subjects, tree,
-    writer::{Sent, TripError, Writer, column},
+    leases,
+    pipeline::{Pipeline, Sent, TripError, column},
+    subjects, tree,
 };
 
 /// The channel of the notifications that tell the tails how far the log has come.
@@ -76,7 +77,7 @@ const WRITE: &str = concat!(
 /// Begins a transaction, locks the head until it ends, and finds what the database holds about
 /// everything that the appends name. What the statements behind the lock see was committed
 /// before it was granted.
-pub(crate) async fn begin(writer: &mut Writer, appends: &[&Append]) -> Result<Found, Failure> {
+pub(crate) async fn begin(writer: &mut Pipeline, appends: &[&Append]) -> Result<Found, Failure> {
     let (claims, leases) = (find_claims(appends), leases::find(appends));
     let has_claims = claims.is_some();
     let mut trip = vec![Sent::control(BEGIN), Sent::new(LOCK_HEAD), find(appends)];
@@ -97,7 +98,7 @@ pub(crate) async fn begin(writer: &mut Writer, appends: &[&Append]) -> Result<Fo
 }
 
 /// Writes everything that the batch decided, and commits.
-pub(crate) async fn commit(writer: &mut Writer, batch: &Batch) -> Result<(), TripError> {
+pub(crate) async fn commit(writer: &mut Pipeline, batch: &Batch) -> Result<(), TripError> {
     let mut trip = Vec::new();
     trip.extend(move_claims(batch));
     trip.extend(leases::write(batch));
@@ -116,12 +117,12 @@ pub(crate) async fn commit(writer: &mut Writer, batch: &Batch) -> Result<(), Tri
 }
 
 /// Tells the tails of every process, this one's too, how far the log has come.
-pub(crate) async fn tell(writer: &mut Writer, position: u64) -> Result<(), TripError> {
+pub(crate) async fn tell(writer: &mut Pipeline, position: u64) -> Result<(), TripError> {
     let tell = Sent::new(TELL).bind(CHANNEL).bind(position.to_string());
     writer.send(&[tell]).await.map(drop)
 }
 
-pub(crate) async fn roll_back(writer: &mut Writer) -> Result<(), Failure> {
+pub(crate) async fn roll_back(writer: &mut Pipeline) -> Result<(), Failure> {
     let sent = writer.send(&[Sent::control(ROLL_BACK)]).await;
     sent.map(drop).map_err(|failed| failure::classify(&failed.error))
 }

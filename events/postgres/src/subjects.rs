@@ -6,7 +6,7 @@ use rap_events::{log::ReadError, personal::MAX_SUBJECTS};
 use sqlx::{PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{batch::Batch, failure, writer::Sent};
+use crate::{batch::Batch, failure, pipeline::Sent};
 
 const FIND: &str = "SELECT subject, wrapped FROM subject_keys WHERE subject = ANY($1)";
 const DELETE: &str = "DELETE FROM subject_keys WHERE subject = ANY($1)";

@@ -15,10 +15,10 @@ use tokio::{
 
 use crate::{
     connect::ACQUIRE_TIMEOUT,
+    pipeline::{Pipeline, TripError},
     statements,
     tail::{FIRST_BACKOFF, GREATEST_BACKOFF},
     tls::Place,
-    writer::{TripError, Writer},
 };
 
 /// How long a notification may take. Longer than the session's limits: the server gives up first,
@@ -89,34 +89,34 @@ async fn run(place: Place, mut stored: watch::Receiver<u64>) {
         }
         sleep(REST).await;
     }
-    if let Some(writer) = kept {
-        Writer::close(writer).await;
+    if let Some(pipeline) = kept {
+        Pipeline::close(pipeline).await;
     }
 }
 
 /// Leaves the connection in `kept` if it can be used again.
 async fn tell_newest(
     place: &Place,
-    kept: &mut Option<Writer>,
+    kept: &mut Option<Pipeline>,
     stored: &mut watch::Receiver<u64>,
 ) -> Result<(), TellError> {
-    if let Some(writer) = kept.take() {
-        *kept = tell_on(writer, stored).await.ok();
+    if let Some(pipeline) = kept.take() {
+        *kept = tell_on(pipeline, stored).await.ok();
         // It may have died since the last one: a fresh one tells.
         if kept.is_some() {
             return Ok(());
         }
     }
-    let fresh = timeout(ACQUIRE_TIMEOUT, Writer::connect(&place.teller, place)).await??;
+    let fresh = timeout(ACQUIRE_TIMEOUT, Pipeline::connect(&place.teller, place)).await??;
     *kept = Some(tell_on(fresh, stored).await?);
     Ok(())
 }
 
 async fn tell_on(
-    mut writer: Writer,
+    mut pipeline: Pipeline,
     stored: &mut watch::Receiver<u64>,
-) -> Result<Writer, TellError> {
+) -> Result<Pipeline, TellError> {
     let newest = *stored.borrow_and_update();
-    timeout(TELL_DEADLINE, statements::tell(&mut writer, newest)).await??;
-    Ok(writer)
+    timeout(TELL_DEADLINE, statements::tell(&mut pipeline, newest)).await??;
+    Ok(pipeline)
 }

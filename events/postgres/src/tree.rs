@@ -8,7 +8,7 @@ use rap_proto::Digest;
 use rap_tlog::{Completed, Frontier, frontier::InvalidFrontier};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
 
-use crate::{failure, head::Head, read, writer::Sent};
+use crate::{failure, head::Head, pipeline::Sent, read};
 
 const READ_TREE: &str = "SELECT leaves, frontier FROM log_head";
 const READ_LEAVES: &str = "\

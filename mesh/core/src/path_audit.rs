@@ -4,6 +4,8 @@
 //! is reported is the first that becomes so, and the last that is so no more. What is counted is the same
 //! whether anybody asks for reports, so that they are right from the moment in which somebody does.
 //!
+//! Each organization has a part of its own: one whose lanes flap takes nothing of another one's.
+//!
 //! INVARIANT: a lane is remembered for as long as something of it is direct, and no longer.
 
 use std::collections::BTreeMap;
@@ -19,8 +21,11 @@ use crate::{
     reports::{Bucket, Rate},
 };
 
-/// How many changes a node reports: lanes that are opened anew, not ones that flap for ever.
-pub const CHANGES: Rate = Rate { burst: 128, per_second: 1 };
+/// How many changes of one organization a node reports: lanes that are opened anew, not ones that flap for
+/// ever.
+pub const CHANGES: Rate = Rate { burst: 64, per_second: 1 };
+/// The most organizations that have a part of their own; the others share one.
+pub const MAX_ORGANIZATIONS: usize = 256;
 
 /// Of what a path is part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,18 +36,25 @@ pub struct Part {
     pub carrier: Carrier,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PathAudit {
     /// How many connections, or flows, of each are direct.
     direct: BTreeMap<Part, u32>,
+    organizations: BTreeMap<OrganizationId, Account>,
+    others: Account,
+}
+
+/// What one organization may have reported.
+#[derive(Debug, Clone)]
+struct Account {
     changes: Bucket,
     /// Since the last that was reported.
     left_out: u64,
 }
 
-impl Default for PathAudit {
+impl Default for Account {
     fn default() -> Self {
-        Self { direct: BTreeMap::new(), changes: Bucket::full(CHANGES), left_out: 0 }
+        Self { changes: Bucket::full(CHANGES), left_out: 0 }
     }
 }
 
@@ -59,11 +71,12 @@ impl PathAudit {
         if !self.count(part, is_direct(from), is_direct(to)) || !audited {
             return None;
         }
-        if !self.changes.take(now) {
-            self.left_out += 1;
+        let Part { egress, organization, lane, carrier } = part;
+        let account = self.account(now, organization);
+        if !account.changes.take(now) {
+            account.left_out += 1;
             return None;
         }
-        let Part { egress, organization, lane, carrier } = part;
         Some(PathChange {
             egress,
             organization,
@@ -74,13 +87,25 @@ impl PathAudit {
             },
             from: from.map(kind),
             to: to.map(kind),
-            left_out: std::mem::take(&mut self.left_out),
+            left_out: std::mem::take(&mut account.left_out),
         })
     }
 
-    /// A change that [`Self::moved`] returned is not reported: the next one says so.
-    pub fn lost(&mut self, change: PathChange) {
-        self.left_out += change.left_out + 1;
+    /// A change that [`Self::moved`] returned is not reported: the next one of its organization says so.
+    pub fn lost(&mut self, now: Moment, change: PathChange) {
+        self.account(now, change.organization).left_out += change.left_out + 1;
+    }
+
+    /// Where there are too many, those go that are as if they had never been there.
+    fn account(&mut self, now: Moment, organization: OrganizationId) -> &mut Account {
+        let Self { organizations, others, .. } = self;
+        if !organizations.contains_key(&organization) && organizations.len() >= MAX_ORGANIZATIONS {
+            organizations.retain(|_, account| !account.is_fresh(now));
+            if organizations.len() >= MAX_ORGANIZATIONS {
+                return others;
+            }
+        }
+        organizations.entry(organization).or_default()
     }
 
     /// Returns whether the lane has a direct path now and had none, or the other way round.
@@ -102,6 +127,12 @@ impl PathAudit {
             }
             (true, true) | (false, false) => false,
         }
+    }
+}
+
+impl Account {
+    fn is_fresh(&mut self, now: Moment) -> bool {
+        self.left_out == 0 && self.changes.is_full(now)
     }
 }
 
@@ -170,19 +201,55 @@ mod tests {
         assert_eq!((left.to, left.left_out), (Some(PathKind::Relayed), 0));
     }
 
+    /// Lanes of this organization take a direct path, and leave it, at one moment. Returns what is
+    /// reported of that.
+    fn flaps(audit: &mut PathAudit, second: u64, number: u128, times: u32) -> Vec<PathChange> {
+        let part = Part { organization: OrganizationId::from_u128(number), ..PART };
+        let turns = [(None, direct(1)), (direct(1), None)];
+        let changes = (0..times).flat_map(|_| turns);
+        changes.filter_map(|change| audit.moved(at(second), part, change, true)).collect()
+    }
+
     #[test]
     fn so_many_changes_are_reported_and_the_next_says_how_many_were_not() {
         let mut audit = PathAudit::default();
-        let mut reported = 0;
-        for _ in 0..CHANGES.burst {
-            reported += u32::from(audit.moved(at(0), PART, (None, direct(1)), true).is_some());
-            reported += u32::from(audit.moved(at(0), PART, (direct(1), None), true).is_some());
-        }
-        assert_eq!(reported, CHANGES.burst);
+        let reported = flaps(&mut audit, 0, 2, CHANGES.burst);
+        assert_eq!(reported.len(), CHANGES.burst as usize);
         let next = audit.moved(at(1), PART, (None, direct(1)), true).unwrap();
         assert_eq!(next.left_out, u64::from(CHANGES.burst));
         assert_eq!(audit.moved(at(1), PART, (direct(1), None), true), None, "one a second");
         let next = audit.moved(at(2), PART, (None, direct(1)), true).unwrap();
         assert_eq!(next.left_out, 1);
+    }
+
+    #[test]
+    fn a_noisy_organization_takes_nothing_of_another_ones_part() {
+        let mut audit = PathAudit::default();
+        flaps(&mut audit, 0, 2, 10 * CHANGES.burst);
+        let quiet = flaps(&mut audit, 0, 3, 1);
+        assert_eq!(quiet.iter().map(|change| change.left_out).collect::<Vec<_>>(), [0, 0]);
+        audit.lost(at(0), quiet[1]);
+        let noisy = flaps(&mut audit, 1, 2, 1);
+        let left_out = noisy.iter().map(|change| change.left_out).collect::<Vec<_>>();
+        assert_eq!(left_out, [u64::from(19 * CHANGES.burst)], "its own alone");
+        assert_eq!(flaps(&mut audit, 1, 3, 1)[0].left_out, 1);
+    }
+
+    #[test]
+    fn beyond_so_many_organizations_the_others_share_a_part_until_one_has_rested() {
+        let mut audit = PathAudit::default();
+        let many = MAX_ORGANIZATIONS as u128;
+        let reported = |audit: &mut PathAudit, second, number| {
+            flaps(audit, second, number, CHANGES.burst).len()
+        };
+        for number in 0..many {
+            flaps(&mut audit, 0, number, 1);
+        }
+        assert_eq!(reported(&mut audit, 0, many), CHANGES.burst as usize);
+        assert_eq!(reported(&mut audit, 0, many + 1), 0, "the part of both");
+        assert_eq!(audit.organizations.len(), MAX_ORGANIZATIONS);
+        // The others have what they began with, and nothing to tell.
+        assert_eq!(reported(&mut audit, 2, many + 1), CHANGES.burst as usize);
+        assert_eq!(audit.organizations.len(), 1);
     }
 }

@@ -51,16 +51,28 @@ impl Bucket {
     }
 
     pub(crate) fn take(&mut self, now: Moment) -> bool {
-        let micros = now.micros().saturating_sub(self.filled.micros());
-        self.filled = self.filled.max(now);
-        let gained = micros.saturating_mul(u64::from(self.rate.per_second));
-        let most = u64::from(self.rate.burst) * Self::REPORT;
-        self.level = self.level.saturating_add(gained).min(most);
+        self.fill(now);
         let enough = self.level >= Self::REPORT;
         if enough {
             self.level -= Self::REPORT;
         }
         enough
+    }
+
+    pub(crate) fn is_full(&mut self, now: Moment) -> bool {
+        self.fill(now);
+        self.level == self.most()
+    }
+
+    fn fill(&mut self, now: Moment) {
+        let micros = now.micros().saturating_sub(self.filled.micros());
+        self.filled = self.filled.max(now);
+        let gained = micros.saturating_mul(u64::from(self.rate.per_second));
+        self.level = self.level.saturating_add(gained).min(self.most());
+    }
+
+    fn most(&self) -> u64 {
+        u64::from(self.rate.burst) * Self::REPORT
     }
 }
 

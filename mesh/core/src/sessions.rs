@@ -1,12 +1,24 @@
 //! Sessions as an entry and an egress count them: limits, bytes, and the one exact reason of an
 //! end.
 
+mod words;
+
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_proto::{ChannelKind, Moment, RefusalCode, SessionId, Timestamp, observation::EndReason};
+use rap_proto::{
+    ChannelKind, Moment, RefusalCode, SessionId, Timestamp,
+    observation::{EndReason, Observation, Vantage},
+};
+
+use words::Words;
+
+pub use words::Word;
 
 /// The most sessions that one node serves.
 pub const MAX_SESSIONS: usize = 16_384;
+/// While an entry has so many starts and ends to tell, no session begins there; those that are there add
+/// two each at most.
+pub const MAX_UNTOLD: usize = 2 * MAX_SESSIONS;
 /// The most client connections of one session at one entry.
 pub const MAX_CONNECTIONS_PER_SESSION: u32 = 4;
 /// The most connections of one session that are lost and whose channels wait for their client.
@@ -28,19 +40,20 @@ pub enum Departure {
 /// The end of a session at this entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    pub session: SessionId,
-    /// When it started here, where nobody has told that yet: it comes before the end.
-    pub untold: Option<Timestamp>,
     pub reason: EndReason,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
+    /// Says so.
+    pub word: Word,
 }
 
 /// An entry's sessions. A session lives from its first client connection to its last, and for as
 /// long as channels wait for their client to come back.
+///
+/// The words of their starts and ends wait here until they are told. A client that is back at once
+/// begins another life of its session, and what it does is told behind the end of the life before.
 #[derive(Debug, Clone, Default)]
 pub struct EntrySessions {
     sessions: BTreeMap<SessionId, EntrySession>,
+    words: Words,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -51,26 +64,18 @@ struct EntrySession {
     /// How the last connection ended while channels waited.
     departed: Option<Departure>,
     open: BTreeMap<ChannelKind, u32>,
-    start: Start,
+    /// Says that it started.
+    start: Option<Word>,
     bytes_up: u64,
     bytes_down: u64,
     last_flow: Option<(Moment, EndReason)>,
     decided: Option<EndReason>,
 }
 
-/// What there is to tell of a session's start.
-#[derive(Debug, Clone, Copy, Default)]
-enum Start {
-    #[default]
-    NotYet,
-    Untold(Timestamp),
-    Told,
-}
-
 impl EntrySessions {
     /// A client connected.
     pub fn attach(&mut self, session: SessionId) -> Result<(), RefusalCode> {
-        let full = self.sessions.len() >= MAX_SESSIONS;
+        let full = self.sessions.len() >= MAX_SESSIONS || self.words.untold() >= MAX_UNTOLD;
         match self.sessions.get_mut(&session) {
             Some(known) if known.connections >= MAX_CONNECTIONS_PER_SESSION => {
                 Err(RefusalCode::LimitReached)
@@ -107,23 +112,22 @@ impl EntrySessions {
         }
     }
 
-    /// A channel reached its resource: with the first, the session starts here. True while that is still
-    /// to be told.
-    pub fn flow_reached(&mut self, at: Timestamp, session: SessionId) -> bool {
-        let Some(known) = self.sessions.get_mut(&session) else { return false };
-        if matches!(known.start, Start::NotYet) {
-            known.start = Start::Untold(at);
-        }
-        matches!(known.start, Start::Untold(_))
+    /// A channel reached its resource: with the first, the session starts here. The word of that, while
+    /// it is still to be told.
+    pub fn flow_reached(&mut self, at: Timestamp, session: SessionId) -> Option<Word> {
+        let known = self.sessions.get_mut(&session)?;
+        let started = Observation::SessionStarted { session, from: Some(Vantage::Entry) };
+        let start = *known.start.get_or_insert_with(|| self.words.put(at, started));
+        (!self.words.is_told(start)).then_some(start)
     }
 
-    /// When the session started here, for the first who can tell it. Whoever asks tells it before anybody
-    /// tells of an end.
-    pub fn tell_start(&mut self, session: SessionId) -> Option<Timestamp> {
-        let known = self.sessions.get_mut(&session)?;
-        let untold = known.start.untold()?;
-        known.start = Start::Told;
-        Some(untold)
+    pub const fn is_told(&self, word: Word) -> bool {
+        self.words.is_told(word)
+    }
+
+    /// The next word to tell, unless it comes behind `last`. It counts as told.
+    pub fn next_word(&mut self, last: Word) -> Option<(Timestamp, Observation)> {
+        self.words.take(last)
     }
 
     /// A channel that had reached its resource ended, for this reason.
@@ -151,7 +155,7 @@ impl EntrySessions {
     /// A client connection is gone. Returns the session's end when it was the last.
     pub fn detach(
         &mut self,
-        now: Moment,
+        now: (Moment, Timestamp),
         session: SessionId,
         departure: Departure,
     ) -> Option<Ended> {
@@ -177,7 +181,7 @@ impl EntrySessions {
 
     /// The last channel of a lost connection is over, wherever its client is. Returns the session's
     /// end when nobody is left.
-    pub fn wait_no_more(&mut self, now: Moment, session: SessionId) -> Option<Ended> {
+    pub fn wait_no_more(&mut self, now: (Moment, Timestamp), session: SessionId) -> Option<Ended> {
         let known = self.sessions.get_mut(&session)?;
         known.absent = known.absent.saturating_sub(1);
         let departure = known.departed.unwrap_or(Departure::Lost);
@@ -186,7 +190,7 @@ impl EntrySessions {
 
     fn end_unused(
         &mut self,
-        now: Moment,
+        (now, at): (Moment, Timestamp),
         session: SessionId,
         departure: Departure,
     ) -> Option<Ended> {
@@ -195,13 +199,10 @@ impl EntrySessions {
             return None;
         }
         let known = self.sessions.remove(&session)?;
-        Some(Ended {
-            session,
-            untold: known.start.untold(),
-            reason: known.reason(now, departure),
-            bytes_up: known.bytes_up,
-            bytes_down: known.bytes_down,
-        })
+        let reason = known.reason(now, departure);
+        let EntrySession { bytes_up, bytes_down, .. } = known;
+        let ended = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
+        Some(Ended { reason, word: self.words.put(at, ended) })
     }
 
     pub fn len(&self) -> usize {
@@ -215,15 +216,6 @@ impl EntrySessions {
 
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
-    }
-}
-
-impl Start {
-    const fn untold(self) -> Option<Timestamp> {
-        match self {
-            Self::Untold(at) => Some(at),
-            Self::NotYet | Self::Told => None,
-        }
     }
 }
 

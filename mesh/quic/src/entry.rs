@@ -17,11 +17,11 @@ use rap_mesh_core::{
     admission::{Presented, admit_client, claimed, client_must_end, open_token},
     ended::Close,
     refusals::refusal,
-    sessions::{Departure, Ended},
+    sessions::{Departure, Ended, Word},
 };
 use rap_proto::{
     RefusalCode,
-    observation::{Claimed, EndReason, Observation},
+    observation::{Claimed, EndReason},
     token::{AccessClaims, EXPORTER_LABEL, Proof},
     wire::client::{EntryControl, Hello, HelloReply},
 };
@@ -129,7 +129,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection) {
     match welcome(&mesh, introduced, Some(connection.clone())).await {
         Ok((reason, ended)) => {
             close(&connection, Close::Ended(reason));
-            report(&mesh, ended).await;
+            tell_end(&mesh, ended).await;
         }
         Err(code) => close_refused(&connection, code).await,
     }
@@ -143,7 +143,7 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
     };
     // What ends a session, or refuses it, was said on the stream.
     if let Ok((_, ended)) = welcome(&mesh, Introduced { send, recv, hello, exported }, None).await {
-        report(&mesh, ended).await;
+        tell_end(&mesh, ended).await;
     }
 }
 
@@ -191,7 +191,7 @@ async fn welcome(
         Err(_) => Departure::Lost,
     };
     let over = *client.over.borrow();
-    let now = mesh.clock.moment();
+    let now = (mesh.clock.moment(), mesh.clock.now());
     let ended = if client.waits() {
         locked(&mesh.entry).wait_no_more(now, session)
     } else {
@@ -201,11 +201,24 @@ async fn welcome(
     Ok((reason, ended))
 }
 
-async fn report(mesh: &Mesh, ended: Option<Ended>) {
-    if let Some(Ended { session, untold, reason, bytes_up, bytes_down }) = ended {
-        let start = untold.map(|at| (at, channel::start_of(session)));
-        let end = Observation::SessionEnded { session, reason, bytes_up, bytes_down };
-        mesh.events.session(start, (mesh.clock.now(), end)).await;
+async fn tell_end(mesh: &Mesh, ended: Option<Ended>) {
+    if let Some(ended) = ended {
+        tell(mesh, ended.word).await;
+    }
+}
+
+/// Tells all that an entry has to tell up to this word. Whoever gives up waiting for room leaves it to who
+/// tells the next one, at the latest the end of its session.
+async fn tell(mesh: &Mesh, word: Word) {
+    while !locked(&mesh.entry).is_told(word) {
+        let room = mesh.events.room().await;
+        // Held until it is told: the next word comes behind it.
+        let mut sessions = locked(&mesh.entry);
+        let Some((at, observation)) = sessions.next_word(word) else { return };
+        // An agent that no longer listens is shutting down.
+        if let Some(room) = room {
+            room.tell(at, observation);
+        }
     }
 }
 

@@ -34,9 +34,6 @@ pub(crate) struct EventSender {
     dropped: Arc<AtomicU64>,
 }
 
-/// What was seen, and when.
-type Said = (Timestamp, Observation);
-
 /// A place in the queue.
 pub(crate) struct Room<'a>(mpsc::Permit<'a, MeshEvent>);
 
@@ -56,14 +53,6 @@ impl EventSender {
     /// nobody listens any more.
     pub(crate) async fn room(&self) -> Option<Room<'_>> {
         self.queue.reserve().await.ok().map(Room)
-    }
-
-    /// Reports a session's end, and its start where that was not told before; waits while the queue is full.
-    pub(crate) async fn session(&self, start: Option<Said>, end: Said) {
-        let said = start.into_iter().chain([end]);
-        // An agent that no longer listens is shutting down.
-        let Ok(room) = self.queue.reserve_many(said.clone().count()).await else { return };
-        room.zip(said).for_each(|(place, (at, observation))| Room(place).tell(at, observation));
     }
 
     /// Waits until all that was reported so far has been taken.

@@ -178,7 +178,7 @@ impl Mesh {
         if let Some(change) = audit.moved(now, part, change, audited)
             && !self.events.path_changed(self.clock.now(), change)
         {
-            audit.lost(change);
+            audit.lost(now, change);
         }
     }
 }

@@ -28,6 +28,25 @@ pub(crate) async fn until<T>(mesh: &Mesh, check: impl Fn(&View, Timestamp) -> Op
     }
 }
 
+/// Resolves when something was so of every view that was seen for that long.
+pub(crate) async fn throughout<V>(
+    mut views: watch::Receiver<V>,
+    length: Duration,
+    is_so: impl Fn(&V) -> bool,
+) {
+    let mut becomes = async |wanted: bool| {
+        while is_so(&views.borrow_and_update()) != wanted {
+            changed(&mut views).await;
+        }
+    };
+    loop {
+        becomes(true).await;
+        if timeout(length, becomes(false)).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// Waits until the view has reached `version`, asking the agent for it. False when it did not
 /// come in time.
 pub(crate) async fn wait_for_version(mesh: &Mesh, version: u64) -> bool {
@@ -49,7 +68,7 @@ pub(crate) async fn catch_up(mesh: &Mesh, version: u64, limit: Duration) -> bool
     matches!(timeout(limit, newer).await, Ok(Ok(_)))
 }
 
-async fn changed(views: &mut watch::Receiver<Arc<View>>) {
+async fn changed<V>(views: &mut watch::Receiver<V>) {
     if views.changed().await.is_err() {
         std::future::pending().await
     }
@@ -61,4 +80,29 @@ async fn stale(view: &View, now: Timestamp) {
     }
     let beyond = Duration::from_millis(1);
     tokio::time::sleep(view.expires_at.since(now) + beyond).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_so_again_begins_its_time_anew() {
+        const LENGTH: Duration = Duration::from_secs(12);
+        let views = watch::Sender::new(true);
+        let begun = Instant::now();
+        let waiting = throughout(views.subscribe(), LENGTH, |is_so| *is_so);
+        let changing = async {
+            for (after, is_so) in [(11, false), (30, true), (3, true), (8, false), (1, true)] {
+                sleep(Duration::from_secs(after)).await;
+                views.send_replace(is_so);
+            }
+            Instant::now()
+        };
+        let (changed, ()) = tokio::join!(changing, waiting);
+        assert_eq!(changed - begun, Duration::from_secs(53));
+        assert_eq!(changed.elapsed(), LENGTH, "since it was so for the last time");
+    }
 }

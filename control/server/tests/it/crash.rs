@@ -320,17 +320,23 @@ async fn killed_programs_and_databases_lose_nothing_and_repeat_nothing() {
     program.kill().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on() {
-    let place = Place::start(Durability::Fast).await;
+/// Two programs over one log, of which the first leads, and the platform's owner at each.
+async fn two(place: &Place) -> [(Program, Api); 2] {
     let mut first = place.program("one", free_port()).await;
     let root = first.set_up().await;
     copy(&place.state_dir("one"), &place.state_dir("two"));
-    let mut second = place.program("two", free_port()).await;
+    let second = place.program("two", free_port()).await;
     first.leads(true).await;
+    let beside = second.api().with_token(root.token.as_ref().unwrap());
+    [(first, root), (second, beside)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on() {
+    let place = Place::start(Durability::Fast).await;
+    let [(mut first, root), (mut second, beside)] = two(&place).await;
     first.signal(Signal::STOP);
     second.leads(true).await;
-    let beside = second.api().with_token(root.token.as_ref().unwrap());
     let created = beside.post("/organizations", json!({"name": "meanwhile"})).await;
     assert_eq!(created.status, 201, "{}", created.text);
     first.signal(Signal::CONT);
@@ -358,12 +364,7 @@ async fn a_leader_that_was_stopped_past_its_lease_does_nothing_when_it_goes_on()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_leaders_duties_are_done_by_the_program_beside_it_within_its_lease() {
     let place = Place::start(Durability::Fast).await;
-    let mut first = place.program("one", free_port()).await;
-    let root = first.set_up().await;
-    copy(&place.state_dir("one"), &place.state_dir("two"));
-    let mut second = place.program("two", free_port()).await;
-    first.leads(true).await;
-    let beside = second.api().with_token(root.token.as_ref().unwrap());
+    let [(mut first, _), (mut second, beside)] = two(&place).await;
     let person = json!({"name": "somebody", "password": PASSWORD});
     assert_eq!(beside.post("/users", person.clone()).await.status, 201);
     assert_eq!(second.api().post("/logins", person).await.status, 201);

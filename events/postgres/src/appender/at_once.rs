@@ -59,7 +59,7 @@ impl Appender {
     }
 
     /// One that died since the last batch is better left before something depends on it.
-    async fn living_writer(&mut self) -> Option<crate::writer::Writer> {
+    async fn living_writer(&mut self) -> Option<crate::pipeline::Pipeline> {
         let mut writer = self.writer.take()?;
         writer.is_alive().await.then_some(writer)
     }

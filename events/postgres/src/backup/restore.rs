@@ -14,8 +14,8 @@ use crate::{
     batch::{Batch, EventRow},
     connect, failure,
     head::{Head, LOCK_HEAD},
+    pipeline::{Pipeline, Sent, TripError},
     statements,
-    writer::{Sent, TripError, Writer},
 };
 
 const BEGIN: &str = "BEGIN";
@@ -49,7 +49,7 @@ impl From<TripError> for RestoreError {
 
 /// An empty database on its way to being a log.
 pub struct Restorer {
-    writer: Writer,
+    writer: Pipeline,
     frontier: Frontier,
 }
 
@@ -58,7 +58,7 @@ impl Restorer {
     pub async fn open(url: &str) -> Result<Self, RestoreError> {
         let (pool, place) = connect::open(url).await?;
         pool.close().await;
-        let mut writer = Writer::connect(&place.writer, &place).await?;
+        let mut writer = Pipeline::connect(&place.writer, &place).await?;
         let [transaction, idle] = UNLIMITED.map(Sent::control);
         let begin = [Sent::control(BEGIN), transaction, idle, Sent::new(LOCK_HEAD)];
         let head = writer.send(&begin).await?.pop().unwrap_or_default();

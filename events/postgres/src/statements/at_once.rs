@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     at_once::AtOnce,
+    pipeline::{Pipeline, Sent, TripError},
     tree,
-    writer::{Sent, TripError, Writer},
 };
 
 /// `$unless` is one more condition of the head's row, `$or` what is done about streams that exist.
@@ -60,7 +60,7 @@ const WRITE: &str = write_if_head_is_known!(
 
 /// Whether the head still was what is remembered, and everything is written and committed. If not,
 /// nothing is.
-pub(crate) async fn write(writer: &mut Writer, at_once: &AtOnce) -> Result<bool, TripError> {
+pub(crate) async fn write(writer: &mut Pipeline, at_once: &AtOnce) -> Result<bool, TripError> {
     let sent = one::of(at_once).unwrap_or_else(|| many(at_once));
     let answers = writer.send(&[sent]).await?;
     Ok(answers.first().is_some_and(|rows| !rows.is_empty()))

@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use crate::{batch::Batch, writer::Sent};
+use crate::{batch::Batch, pipeline::Sent};
 
 /// What adds the rows of `$1` to `$5` to `commands`, once for each row of what follows.
 macro_rules! insert_commands {

@@ -3,7 +3,7 @@
 //! It says the same as the statement for many. Its values stand for themselves: to unfold arrays
 //! of one element took the server a third of what it did beside the commit.
 
-use crate::{at_once::AtOnce, writer::Sent};
+use crate::{at_once::AtOnce, pipeline::Sent};
 
 /// `$unless` is one more condition of the head's row, `$stream` what is done about the stream.
 macro_rules! write_one_if_head_is_known {

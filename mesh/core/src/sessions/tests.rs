@@ -13,6 +13,28 @@ fn clock(seconds: u64) -> Timestamp {
     Timestamp::from_unix_millis(seconds as i64 * 1_000)
 }
 
+/// The second of both clocks.
+fn both(seconds: u64) -> (Moment, Timestamp) {
+    (at(seconds), clock(seconds))
+}
+
+fn start_of(session: SessionId) -> Observation {
+    Observation::SessionStarted { session, from: Some(Vantage::Entry) }
+}
+
+/// All that is told up to this word.
+fn told(sessions: &mut EntrySessions, word: Word) -> Vec<(Timestamp, Observation)> {
+    std::iter::from_fn(|| sessions.next_word(word)).collect()
+}
+
+/// The bytes of a session that ended, of which nothing else was to be told.
+fn bytes(sessions: &mut EntrySessions, ended: Ended) -> (u64, u64) {
+    match &told(sessions, ended.word)[..] {
+        [(_, Observation::SessionEnded { bytes_up, bytes_down, .. })] => (*bytes_up, *bytes_down),
+        other => panic!("an end alone: {other:?}"),
+    }
+}
+
 fn attached() -> EntrySessions {
     let mut sessions = EntrySessions::default();
     sessions.attach(ONE).unwrap();
@@ -23,12 +45,12 @@ fn attached() -> EntrySessions {
 fn reason_after(flow: EndReason, after: u64, departure: Departure) -> EndReason {
     let mut sessions = attached();
     sessions.flow_ended(at(10), ONE, flow, 0, 0);
-    sessions.detach(at(10 + after), ONE, departure).unwrap().reason
+    sessions.detach(both(10 + after), ONE, departure).unwrap().reason
 }
 
 #[test]
 fn a_client_that_leaves_cleanly_closed_the_session() {
-    let ended = attached().detach(at(1), ONE, Departure::Clean).unwrap();
+    let ended = attached().detach(both(1), ONE, Departure::Clean).unwrap();
     assert_eq!(ended.reason, EndReason::ClientClosed);
 }
 
@@ -51,7 +73,7 @@ fn an_authority_decision_stands_before_everything_and_the_first_one_stands() {
     sessions.flow_ended(at(1), ONE, EndReason::WorkerDied, 0, 0);
     sessions.decide(ONE, EndReason::Terminated);
     sessions.decide(ONE, EndReason::NodeLeft);
-    let ended = sessions.detach(at(1), ONE, Departure::Lost).unwrap();
+    let ended = sessions.detach(both(1), ONE, Departure::Lost).unwrap();
     assert_eq!(ended.reason, EndReason::Terminated);
 }
 
@@ -60,10 +82,10 @@ fn bytes_of_all_flows_and_connections_are_summed() {
     let mut sessions = attached();
     sessions.attach(ONE).unwrap();
     sessions.flow_ended(at(1), ONE, EndReason::ClientClosed, 10, 1);
-    assert_eq!(sessions.detach(at(2), ONE, Departure::Clean), None);
+    assert_eq!(sessions.detach(both(2), ONE, Departure::Clean), None);
     sessions.flow_ended(at(3), ONE, EndReason::ClientClosed, 20, 2);
-    let ended = sessions.detach(at(4), ONE, Departure::Clean).unwrap();
-    assert_eq!((ended.bytes_up, ended.bytes_down), (30, 3));
+    let ended = sessions.detach(both(4), ONE, Departure::Clean).unwrap();
+    assert_eq!(bytes(&mut sessions, ended), (30, 3));
     assert!(sessions.is_empty());
 }
 
@@ -75,9 +97,10 @@ fn an_absence_and_a_return_are_one_session() {
     sessions.attach(ONE).unwrap();
     assert_eq!(sessions.absent(), 0, "it is back");
     sessions.flow_ended(at(1), ONE, EndReason::ClientClosed, 10, 1);
-    assert_eq!(sessions.wait_no_more(at(1), ONE), None, "its new connection lives");
-    let ended = sessions.detach(at(60), ONE, Departure::Clean).unwrap();
-    assert_eq!((ended.reason, ended.bytes_up), (EndReason::ClientClosed, 10));
+    assert_eq!(sessions.wait_no_more(both(1), ONE), None, "its new connection lives");
+    let ended = sessions.detach(both(60), ONE, Departure::Clean).unwrap();
+    assert_eq!(ended.reason, EndReason::ClientClosed);
+    assert_eq!(bytes(&mut sessions, ended), (10, 1));
     assert!(sessions.is_empty());
 }
 
@@ -85,12 +108,12 @@ fn an_absence_and_a_return_are_one_session() {
 fn who_does_not_come_back_is_lost_and_who_left_meanwhile_closed_it() {
     let mut sessions = attached();
     assert!(sessions.wait(ONE));
-    assert_eq!(sessions.wait_no_more(at(60), ONE).unwrap().reason, EndReason::ClientLost);
+    assert_eq!(sessions.wait_no_more(both(60), ONE).unwrap().reason, EndReason::ClientLost);
     let mut sessions = attached();
     assert!(sessions.wait(ONE));
     sessions.attach(ONE).unwrap();
-    assert_eq!(sessions.detach(at(1), ONE, Departure::Clean), None, "its channels still end");
-    assert_eq!(sessions.wait_no_more(at(2), ONE).unwrap().reason, EndReason::ClientClosed);
+    assert_eq!(sessions.detach(both(1), ONE, Departure::Clean), None, "its channels still end");
+    assert_eq!(sessions.wait_no_more(both(2), ONE).unwrap().reason, EndReason::ClientClosed);
 }
 
 #[test]
@@ -158,30 +181,60 @@ fn a_session_starts_once_with_the_first_flow_that_reaches_its_resource() {
 }
 
 #[test]
-fn an_entry_reports_a_start_for_each_life_of_a_session() {
-    let session = SessionId::from_u128(1);
+fn an_entry_tells_a_start_and_an_end_for_each_life_of_a_session() {
     let mut sessions = EntrySessions::default();
-    assert!(!sessions.flow_reached(clock(1), session), "it is not here");
+    assert_eq!(sessions.flow_reached(clock(1), ONE), None, "it is not here");
     for life in 0..2 {
-        sessions.attach(session).unwrap();
-        assert_eq!(sessions.tell_start(session), None, "nothing has started");
-        assert!(sessions.flow_reached(clock(life), session), "life {life}");
-        assert_eq!(sessions.tell_start(session), Some(clock(life)));
-        assert!(!sessions.flow_reached(clock(9), session), "its second flow starts nothing");
-        assert_eq!(sessions.tell_start(session), None, "it was told");
-        let ended = sessions.detach(at(9), session, Departure::Clean).unwrap();
-        assert_eq!(ended.untold, None);
+        sessions.attach(ONE).unwrap();
+        let start = sessions.flow_reached(clock(life), ONE).unwrap();
+        assert_eq!(told(&mut sessions, start), [(clock(life), start_of(ONE))]);
+        assert_eq!(sessions.flow_reached(clock(9), ONE), None, "its second flow starts nothing");
+        let ended = sessions.detach(both(9), ONE, Departure::Clean).unwrap();
+        assert_eq!(bytes(&mut sessions, ended), (0, 0));
     }
 }
 
 #[test]
 fn a_start_that_nobody_could_tell_is_told_with_the_end() {
     let mut sessions = attached();
-    assert!(sessions.flow_reached(clock(3), ONE));
-    assert!(sessions.flow_reached(clock(4), ONE), "whoever comes next may tell it as well");
-    let ended = sessions.detach(at(9), ONE, Departure::Clean).unwrap();
-    assert_eq!(ended.untold, Some(clock(3)), "when it was");
-    assert_eq!(sessions.tell_start(ONE), None, "whoever waited has nothing to tell any more");
+    let start = sessions.flow_reached(clock(3), ONE).unwrap();
+    let again = sessions.flow_reached(clock(4), ONE);
+    assert_eq!(again, Some(start), "whoever comes next may tell it as well");
+    let ended = sessions.detach(both(9), ONE, Departure::Clean).unwrap();
+    let [first, second] = &told(&mut sessions, ended.word)[..] else { panic!("two words") };
+    assert_eq!(*first, (clock(3), start_of(ONE)), "when it was");
+    assert!(matches!(second, (_, Observation::SessionEnded { .. })), "{second:?}");
+    assert!(sessions.is_told(start), "whoever waited has nothing to tell any more");
+}
+
+#[test]
+fn what_happens_later_is_told_later_whoever_tells_it() {
+    let mut sessions = attached();
+    let first = sessions.flow_reached(clock(1), ONE).unwrap();
+    let ended = sessions.detach(both(2), ONE, Departure::Clean).unwrap();
+    sessions.attach(ONE).unwrap();
+    let second = sessions.flow_reached(clock(3), ONE).unwrap();
+    // Whoever waited for the first start has room first, when the session lives again.
+    assert_eq!(told(&mut sessions, first), [(clock(1), start_of(ONE))]);
+    let [end, start] = &told(&mut sessions, second)[..] else { panic!("two words") };
+    assert_eq!((end.0, start), (clock(2), &(clock(3), start_of(ONE))));
+    assert_eq!(told(&mut sessions, ended.word), []);
+}
+
+#[test]
+fn while_too_much_is_to_be_told_no_session_begins() {
+    let two = SessionId::from_u128(2);
+    let mut sessions = attached();
+    let mut last = None;
+    for life in 0..MAX_UNTOLD as u64 {
+        sessions.attach(two).unwrap();
+        last = sessions.detach(both(life), two, Departure::Clean);
+    }
+    assert_eq!(sessions.attach(two), Err(RefusalCode::LimitReached));
+    sessions.attach(ONE).unwrap();
+    assert!(sessions.flow_reached(clock(1), ONE).is_some(), "what is there goes on");
+    told(&mut sessions, last.unwrap().word);
+    sessions.attach(two).unwrap();
 }
 
 #[test]

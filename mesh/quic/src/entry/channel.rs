@@ -7,11 +7,12 @@ use rap_mesh_core::{
     View,
     admission::{admit_channel, claimed},
     refusals::refusal,
+    sessions::Word,
     view::peer_has_role,
 };
 use rap_proto::{
     ChannelKind, NodeId, NodeRole, OrganizationId, RefusalCode, SessionId,
-    observation::{EndReason, Observation, Vantage},
+    observation::EndReason,
     refusal::Refusal,
     wire::{
         client::{ChannelReply, OpenChannel},
@@ -22,7 +23,7 @@ use rap_proto::{
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
-use super::{Admitted, Client, returned, through};
+use super::{Admitted, Client, returned, tell, through};
 use crate::{
     frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
     lanes::{Flow, LaneKey, Metered, open_flow},
@@ -238,31 +239,17 @@ impl Account {
     /// From now on there are bytes and a reason to account for; the first says that its session has
     /// started.
     async fn reached(mut self) -> Self {
-        if self.reach() {
-            tell_start(&self.mesh, self.session).await;
+        if let Some(start) = self.reach() {
+            tell(&self.mesh, start).await;
         }
         self
     }
 
-    /// The same. True while nobody has told that the session has started.
-    pub(super) fn reach(&mut self) -> bool {
+    /// The same. What is still to be told of that.
+    pub(super) fn reach(&mut self) -> Option<Word> {
         self.reached = true;
         locked(&self.mesh.entry).flow_reached(self.mesh.clock.now(), self.session)
     }
-}
-
-/// Says that a session has started here, unless somebody did: at the latest whoever tells its end.
-pub(super) async fn tell_start(mesh: &Mesh, session: SessionId) {
-    let Some(room) = mesh.events.room().await else { return };
-    // Held until it is told: the end comes behind it.
-    let mut sessions = locked(&mesh.entry);
-    if let Some(at) = sessions.tell_start(session) {
-        room.tell(at, start_of(session));
-    }
-}
-
-pub(super) const fn start_of(session: SessionId) -> Observation {
-    Observation::SessionStarted { session, from: Some(Vantage::Entry) }
 }
 
 impl Drop for Account {

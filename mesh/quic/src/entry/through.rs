@@ -36,7 +36,7 @@ use crate::{
     splice::{Counters, Joined, join},
     tally::{FlowEnd, Passing},
     tcp::InLane,
-    watch::until,
+    watch::{throughout, until},
 };
 
 use tickets::{Came, Expected};
@@ -216,8 +216,8 @@ impl Joint {
         let _passing = Passing::begin(mesh, (FlowEnd::Entry, wanted.lane), counters.clone());
         let serves = (socket.key.egress, claims.organization);
         let distrusted = until(mesh, |view, _| (!may_serve(view, serves)).then_some(()));
-        let on_no_relay = until(mesh, |view, _| socket.leads_nowhere(view).then_some(()));
-        let on_no_relay = on_no_relay.then(|()| sleep(LEFT_WITHIN));
+        let on_no_relay =
+            throughout(mesh.views.subscribe(), LEFT_WITHIN, |view| socket.leads_nowhere(view));
         let (meters, heard) = (Metered::of_flow(mesh, socket.key), Arc::new(Notify::new()));
         let to_client = InLane::new(&client_socket, wanted.lane);
         let to_egress = InLane::new(&socket.stream, wanted.lane);

@@ -225,30 +225,63 @@ fn ended(observed: &Observation) -> (EndReason, u64) {
     (*reason, *bytes_up.min(bytes_down))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_start() {
-    let mut fabric = Fabric::start(&[], echo().await);
-    let session = session(&mut fabric).await;
+/// Opens what is refused until nobody can tell the agent anything more.
+async fn fill_the_queue(fabric: &Fabric, session: &ClientSession) {
     let unfit = OpenChannel { channel: ChannelKind::Clipboard, ..stream(Lane::Interactive) };
     for _ in 0..=EVENT_QUEUE {
         session.open(unfit.clone()).await.unwrap_err();
     }
     assert!(fabric.nodes[&ENTRY].endpoint.status().dropped_events > 0, "the queue is full");
+}
+
+/// Lives once, and is over at the entry.
+async fn live_once(fabric: &Fabric, session: ClientSession) {
     let mut channel = lasting(&session).await;
     channel.shutdown().await.unwrap();
     assert_eq!(timeout(PATIENCE, channel.read_to_end(&mut Vec::new())).await.unwrap().unwrap(), 0);
     drop(channel);
     session.close().await;
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    until("the session is over", || entry.status().entry_sessions == 0).await;
+}
+
+/// What an entry tells of its sessions until so many have ended there.
+async fn told(fabric: &mut Fabric, ends: usize) -> Vec<Observation> {
     let mut told = Vec::new();
-    while !matches!(told.last(), Some(Observation::SessionEnded { .. })) {
+    let is_end = |observed: &&Observation| matches!(observed, Observation::SessionEnded { .. });
+    while told.iter().filter(is_end).count() < ends {
         let observed = fabric.observed(ENTRY).await;
         if !matches!(observed, Observation::AccessRefused { .. }) {
             told.push(observed);
         }
     }
+    told
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_start() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = session(&mut fabric).await;
+    fill_the_queue(&fabric, &session).await;
+    live_once(&fabric, session).await;
+    let told = told(&mut fabric, 1).await;
     let [start, end] = &told[..] else { panic!("a start and an end: {told:?}") };
     assert_eq!(*start, start_seen(Vantage::Entry));
     assert!(ended(end).1 > 0, "{end:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_back_before_its_end_could_be_told_starts_behind_it() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let first = session(&mut fabric).await;
+    fill_the_queue(&fabric, &first).await;
+    live_once(&fabric, first).await;
+    let second = session(&mut fabric).await;
+    live_once(&fabric, second).await;
+    let told = told(&mut fabric, 2).await;
+    let is_start = |observed: &Observation| *observed == start_seen(Vantage::Entry);
+    let starts: Vec<_> = told.iter().map(is_start).collect();
+    assert_eq!(starts, [true, false, true, false], "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,7 @@ const MIDDLE: u64 = 32 * 1024 * 1024;
 const AT_ONCE: Duration = Duration::from_secs(5);
 /// After this, what an entry carried is given up.
 const GIVEN_UP: Duration = Duration::from_secs(120);
+const RELAYS: [Space; 2] = [Space::Relay, Space::Spare];
 /// For so long the client has no network.
 const OUTAGE: Duration = Duration::from_secs(20);
 
@@ -37,7 +38,13 @@ async fn what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its
     let words = ["if=/dev/urandom", "bs=1M", "status=none", &target, &count];
     fabric.alice.run("dd", &words).await.ok();
     the_client_loses_its_network(&fabric, &config, &sent).await;
-    a_relay_dies(&mut fabric, &config, &sent).await;
+    fabric.add_relay().await;
+    for relay in RELAYS {
+        fabric.lab().block(Space::Entry, relay, "udp").unwrap();
+    }
+    for (host, flows) in [("demo-ssh.rap", "tcpFlows"), ("demo-ssh.bulk.rap", "throughFlows")] {
+        a_relay_dies(&mut fabric, (host, flows), &config, &sent).await;
+    }
     the_only_entry_dies(&fabric).await;
 }
 
@@ -45,7 +52,7 @@ async fn what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its
 async fn the_client_loses_its_network(fabric: &Fabric, config: &str, sent: &Path) {
     step("the client loses its network for 20 s in the middle of a copy on tcp");
     let alice = fabric.alice.with("RAP_CARRIER", "tcp");
-    let (mut copy, there) = begin(fabric, &alice, "moved", config, sent).await;
+    let (mut copy, there) = begin(fabric, &alice, ("moved", "demo-ssh.rap"), config, sent).await;
     for neighbour in [Space::Entry, Space::Control] {
         for protocol in ["udp", "tcp"] {
             fabric.lab().block(Space::Client, neighbour, protocol).unwrap();
@@ -69,39 +76,36 @@ async fn the_client_loses_its_network(fabric: &Fabric, config: &str, sent: &Path
     assert_eq!(fabric.audit().await.iter().filter(sessions).count(), 1, "one session");
 }
 
-/// The relay that carries a copy is killed beside another.
-async fn a_relay_dies(fabric: &mut Fabric, config: &str, sent: &Path) {
-    step("a relay is killed in the middle of a copy on tcp");
-    fabric.add_relay().await;
-    for relay in [Space::Relay, Space::Spare] {
-        fabric.lab().block(Space::Entry, relay, "udp").unwrap();
-    }
-    until("nothing is left on QUIC", PATIENCE, async || {
-        (relayed(fabric, Space::Relay).await + relayed(fabric, Space::Spare).await == 0)
-            .then_some(())
-    })
-    .await;
-    let (copy, there) = begin(fabric, &fabric.alice, "carried", config, sent).await;
+/// The relay that carries a copy is killed beside another, and comes back. Which kind of flow it is says
+/// what the entry counts it among.
+async fn a_relay_dies(fabric: &mut Fabric, (host, flows): (&str, &str), config: &str, sent: &Path) {
+    step(&format!("a relay is killed in the middle of a copy to {host}"));
+    until("nothing is relayed", PATIENCE, async || (relayed(fabric).await == [0, 0]).then_some(()))
+        .await;
+    let (copy, there) = begin(fabric, &fabric.alice, (flows, host), config, sent).await;
     // Each node tells of itself once in a second.
     until("the entry counts it", PATIENCE, async || {
         let status = fabric.agent_status(Space::Entry).await?;
-        (status["mesh"]["tcpFlows"] == 1).then_some(())
+        (status["mesh"][flows] == 1).then_some(())
     })
     .await;
-    let (carries, other) = until("one relay alone carries it", PATIENCE, async || {
-        match (relayed(fabric, Space::Relay).await, relayed(fabric, Space::Spare).await) {
-            (1.., 0) => Some((Space::Relay, Space::Spare)),
-            (0, 1..) => Some((Space::Spare, Space::Relay)),
+    let carries = until("one relay carries it", PATIENCE, async || {
+        match relayed(fabric).await.map(|flows| flows > 0) {
+            [true, false] => Some(0),
+            [false, true] => Some(1),
             _ => None,
         }
     })
     .await;
-    fabric.signal_agent(carries, Signal::KILL);
+    fabric.signal_agent(RELAYS[carries], Signal::KILL);
+    let other = RELAYS[1 - carries];
     until("the other relay carries it", PATIENCE, async || {
-        (relayed(fabric, other).await > 0).then_some(())
+        (relayed_by(fabric, other).await > 0).then_some(())
     })
     .await;
     arrived(fabric, copy, sent, &there).await;
+    fabric.start_agent(RELAYS[carries]);
+    fabric.settle().await;
 }
 
 /// Nothing can go on, which `rap` says at once, and again when it gives up.
@@ -118,7 +122,11 @@ async fn the_only_entry_dies(fabric: &Fabric) {
     connect.says("that it gave up", GIVEN_UP, says).await;
 }
 
-async fn relayed(fabric: &Fabric, relay: Space) -> u64 {
+async fn relayed(fabric: &Fabric) -> [u64; 2] {
+    [relayed_by(fabric, RELAYS[0]).await, relayed_by(fabric, RELAYS[1]).await]
+}
+
+async fn relayed_by(fabric: &Fabric, relay: Space) -> u64 {
     let status = fabric.agent_status(relay).await.expect("the relay lives");
     status["mesh"]["relayedFlows"].as_u64().expect("a relay counts them")
 }
@@ -127,12 +135,12 @@ async fn relayed(fabric: &Fabric, relay: Space) -> u64 {
 async fn begin(
     fabric: &Fabric,
     person: &Person,
-    name: &str,
+    (name, host): (&str, &str),
     config: &str,
     sent: &Path,
 ) -> (Process, PathBuf) {
     let there = fabric.office().files().join(name);
-    let remote = format!("demo-ssh.rap:{}", there.display());
+    let remote = format!("{host}:{}", there.display());
     let words = ["-q", "-F", config, &sent.to_string_lossy(), &remote];
     let copy = person.start(name, "scp", &words, &fabric.logs());
     let size = || fs::metadata(&there).map_or(0, |found| found.len());

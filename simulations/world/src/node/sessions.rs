@@ -3,7 +3,7 @@
 use rap_mesh_core::{
     Caller,
     admission::{self, Presented},
-    sessions::Departure,
+    sessions::{Departure, Word},
 };
 use rap_proto::{
     ChannelKind, Lane, NodeId, RefusalCode, SessionId, Signer as _,
@@ -218,13 +218,10 @@ impl SimNode {
         let Some((session, client)) = waiting else { return };
         let session = *session;
         client.open = outcome.is_ok();
-        let started = client.open
-            && agent.entry.flow_reached(at, session)
-            && agent.entry.tell_start(session).is_some();
+        let start = client.open.then(|| agent.entry.flow_reached(at, session)).flatten();
         turn.send(Party::Client, Message::Welcome { request, outcome });
-        if started {
-            let from = Some(Vantage::Entry);
-            self.observe(turn, Observation::SessionStarted { session, from });
+        if let Some(start) = start {
+            self.tell(turn, start);
         }
         if outcome.is_err() {
             self.leave_session(turn, session, Departure::Clean);
@@ -252,15 +249,23 @@ impl SimNode {
     }
 
     fn leave_session(&mut self, turn: &Turn<'_>, session: SessionId, departure: Departure) {
+        let at = self.calendar(turn.now);
         let Phase::Working(agent) = &mut self.phase else { return };
         if agent.clients.remove(&session).is_none() {
             return;
         }
         agent.entry.close_channel(session, CHANNEL);
-        if let Some(ended) = agent.entry.detach(turn.moment, session, departure) {
-            let (bytes_up, bytes_down) = (ended.bytes_up, ended.bytes_down);
-            let reason = ended.reason;
-            self.observe(turn, Observation::SessionEnded { session, reason, bytes_up, bytes_down });
+        if let Some(ended) = agent.entry.detach((turn.moment, at), session, departure) {
+            self.tell(turn, ended.word);
+        }
+    }
+
+    /// Tells all that the entry has to tell up to this word.
+    fn tell(&mut self, turn: &Turn<'_>, word: Word) {
+        while let Phase::Working(agent) = &mut self.phase
+            && let Some((_, observation)) = agent.entry.next_word(word)
+        {
+            self.observe(turn, observation);
         }
     }
 

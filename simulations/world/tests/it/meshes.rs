@@ -10,6 +10,7 @@
 //! when they are sent, nor from where, nor to where. So those are what two runs of one seed are
 //! compared by. What is not simulated: TCP, and the kernel's batches of datagrams.
 
+mod absence;
 mod cluster;
 mod hosts;
 mod messages;

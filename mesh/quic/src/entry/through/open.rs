@@ -17,7 +17,7 @@ use rap_proto::{
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
-    entry::channel::{Account, tell_start},
+    entry::{channel::Account, tell},
     lanes::{LaneKey, Member, Through},
     mesh::{Mesh, locked},
 };
@@ -221,11 +221,11 @@ impl Way {
     }
 
     fn reached(&self) {
-        let Open { mesh, account, id: (session, _), .. } = &*self.flow;
-        if locked(account).reach() {
+        let Open { mesh, account, .. } = &*self.flow;
+        if let Some(start) = locked(account).reach() {
             // Not the way's own to wait for: it can end first.
-            let (telling, session) = (mesh.clone(), *session);
-            mesh.spawn(async move { tell_start(&telling, session).await });
+            let telling = mesh.clone();
+            mesh.spawn(async move { tell(&telling, start).await });
         }
     }
 

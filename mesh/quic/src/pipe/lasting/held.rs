@@ -1,5 +1,7 @@
 //! A lasting flow's state, shared by both directions and by whoever brings it a connection.
 
+mod ahead;
+
 use std::{
     any::Any,
     future::Future as _,
@@ -38,10 +40,6 @@ pub(super) enum Waiting {
 const PARTS_AT_ONCE: usize = 2;
 /// What passes at once from one connection to the next.
 const FILL: usize = 64 * 1024;
-/// Parts that are received ahead before others have their turn.
-const AHEAD_AT_ONCE: usize = 64;
-/// Where all flows keep too much, one that would receive ahead looks whether they still do.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A part that waits and is shorter gets memory of its own: it would keep all that arrived with it.
 const LITTLE: usize = 8 * 1024;
 
@@ -59,7 +57,7 @@ pub(super) struct Held {
     /// Something may have to be written.
     dirty: bool,
     acknowledging: Option<Pin<Box<Sleep>>>,
-    looking: Option<Pin<Box<Sleep>>>,
+    ahead: ahead::Looking,
     wakers: [Option<Waker>; 3],
     room: Vec<Bytes>,
     pub(super) handles: u8,
@@ -91,7 +89,7 @@ impl Held {
             stopped: None,
             dirty: false,
             acknowledging: None,
-            looking: None,
+            ahead: ahead::Looking::default(),
             wakers: [None, None, None],
             room: Vec::new(),
             handles: 2,
@@ -146,43 +144,6 @@ impl Held {
             (0, None) if pending => Poll::Pending,
             _ => Poll::Ready(Ok(count)),
         }
-    }
-
-    /// Receives what comes before anybody asks for it. On QUIC all flows of a lane share a window, and what
-    /// nobody reads would be in the others' way.
-    pub(super) fn poll_ahead(&mut self, context: &mut Context<'_>) {
-        let mut parts = 0;
-        while parts < AHEAD_AT_ONCE
-            && self.reads_ahead()
-            && self.poll_in(Waiting::Reader, context).is_ready()
-        {
-            parts += 1;
-        }
-        self.wait(Waiting::Reader, context);
-        if parts == AHEAD_AT_ONCE {
-            context.waker().wake_by_ref();
-        } else if self.may_read_ahead(ahead(MAX_REPLAY_BYTES)) && !self.reads_ahead() {
-            // Nobody says when the others keep less.
-            let timer = || Box::pin(tokio::time::sleep(LOOK_AGAIN));
-            if self.looking.get_or_insert_with(timer).as_mut().poll(context).is_ready() {
-                self.looking = None;
-                context.waker().wake_by_ref();
-            }
-        } else {
-            self.looking = None;
-        }
-        self.count();
-        self.attend(Waiting::Reader, context);
-    }
-
-    fn reads_ahead(&self) -> bool {
-        self.may_read_ahead(self.store.ahead())
-    }
-
-    fn may_read_ahead(&self, most: usize) -> bool {
-        self.carrier() == Some(Carrier::Quic)
-            && !self.flow.is_complete()
-            && self.flow.may_read_ahead(most)
     }
 
     /// Waits until more can be sent.

@@ -6,7 +6,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh::{
     Carrier, DialRequest, Dialed, Dialer, MeshEndpoint, MeshEvent, MeshLimits, MeshOptions,
     MessageChannel, MessageService, NoLeases,
-    client::{self, ClientSession, ConnectOptions, EntryAddress, OpenChannel},
+    client::{self, Channel, ClientSession, ConnectOptions, EntryAddress, OpenChannel},
 };
 use rap_pki::node_server_name;
 use rap_proto::{ChannelKind, Lane, NodeId, refusal::Refusal};
@@ -114,11 +114,13 @@ impl MessageService for Resource {
     }
 }
 
-/// What the run asks of the client's host.
+/// What the run asks of the client's host, and what that says of itself.
 #[derive(Default)]
 pub(super) struct Orders {
     /// Let the client have another address.
     pub(super) moves: Cell<bool>,
+    /// The client lost its connection.
+    pub(super) is_lost: Cell<bool>,
     /// Say no more.
     pub(super) ends: Cell<bool>,
     /// What it said so far.
@@ -152,9 +154,25 @@ pub(super) async fn counting(parts: Parts, orders: Rc<Orders>) -> turmoil::Resul
     let network = parts.network();
     let session = connected(&parts, &network, parts.cluster.token()).await?;
     // One that ends with its lane's connection: nothing but the lane's path may change.
+    let channel = session.open(asked_for()).await?;
+    count(channel, &parts, &network, &orders).await
+}
+
+/// What numbers are said on.
+pub(super) fn asked_for() -> OpenChannel {
     let (channel, lane) = (ChannelKind::Stream, Lane::Interactive);
-    let opened = session.open(OpenChannel { channel, lane, traceparent: None, resume: None });
-    let (mut writer, mut reader) = opened.await?.split();
+    OpenChannel { channel, lane, traceparent: None, resume: None }
+}
+
+/// Says numbers until it has to say no more, or the channel ends, and hears what comes back. The channel
+/// stays open.
+pub(super) async fn count(
+    channel: Channel,
+    parts: &Parts,
+    network: &SimNetwork,
+    orders: &Orders,
+) -> turmoil::Result {
+    let (mut writer, mut reader) = channel.split();
     let record = parts.record.clone();
     tokio::task::spawn_local(async move {
         loop {

@@ -1,4 +1,4 @@
-//! A connection that stores: statements that need no answer of each other go out together.
+//! A connection on which statements that need no answer of each other go out together.
 //!
 //! What an append takes is mostly the way to the database and back. `sqlx` waits for each
 //! statement's answer before it sends the next; `tokio-postgres` does not, so the connection is
@@ -71,7 +71,7 @@ pub(crate) struct TripError {
     pub(crate) at_last: bool,
 }
 
-pub(crate) struct Writer {
+pub(crate) struct Pipeline {
     client: Client,
     /// By their text, which is always one of this program's constants.
     prepared: BTreeMap<&'static str, Statement>,
@@ -85,7 +85,7 @@ enum Driven {
     ByItself(JoinHandle<()>),
 }
 
-impl Writer {
+impl Pipeline {
     /// `config` is one of those of `place`.
     pub(crate) async fn connect(config: &Config, place: &Place) -> Result<Self, Error> {
         let (client, connection): (_, BoxFuture<'static, _>) = match &place.tls {
@@ -100,10 +100,10 @@ impl Writer {
             }
         };
         let connection = Driven::Here(Some(connection));
-        let mut writer = Self { client, prepared: BTreeMap::new(), connection };
-        let Self { client, connection, .. } = &mut writer;
+        let mut pipeline = Self { client, prepared: BTreeMap::new(), connection };
+        let Self { client, connection, .. } = &mut pipeline;
         connection.during(client.batch_execute(SETTINGS)).await?;
-        Ok(writer)
+        Ok(pipeline)
     }
 
     /// Whether the connection has not ended, as far as its socket says by now.
@@ -208,7 +208,7 @@ async fn run(connection: impl Future<Output = Result<(), Error>>) {
 
 fn tell(ended: Result<(), Error>) {
     if let Err(error) = ended {
-        tracing::debug!(%error, "a writing connection ended");
+        tracing::debug!(%error, "a kept connection ended");
     }
 }
 
