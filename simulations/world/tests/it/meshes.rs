@@ -10,11 +10,11 @@
 //! when they are sent, nor from where, nor to where. So those are what two runs of one seed are
 //! compared by. What is not simulated: TCP, and the kernel's batches of datagrams.
 
-mod cluster;
+pub(crate) mod cluster;
 mod hosts;
 mod messages;
-mod network;
-mod record;
+pub(crate) mod network;
+pub(crate) mod record;
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
