@@ -284,7 +284,7 @@ fn whole_agents_carry_a_connection_one_at_a_time_through_cuts_and_crashes() {
         assert_eq!(outcome.violation, None, "{shown}\n{story}");
         assert_eq!(outcome.last.len(), 1, "{shown}\n{story}");
         assert!(outcome.moves > 0, "{shown}\n{story}");
-        let alone = outcome.peers.iter().any(|active| *active == 0);
+        let alone = outcome.peers.contains(&0);
         assert!(!alone, "a node has no peer: {shown}\n{story}");
         crashes += outcome.crashes;
     }
