@@ -30,8 +30,9 @@ use crate::{
         workload::WorkloadActor,
     },
     board::Board,
-    control::ControlClient,
-    options::ControlUrl,
+    clock::Clock,
+    control::{ControlClient, Reach},
+    ground::{Ground, Lost, offload},
     shell::Slot,
     state::State,
 };
@@ -40,7 +41,10 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Parts {
     pub(crate) options: Arc<RunOptions>,
-    pub(crate) control: ControlUrl,
+    pub(crate) ground: Arc<dyn Ground>,
+    /// The ground's.
+    pub(crate) clock: Clock,
+    pub(crate) control: Reach,
     pub(crate) ca: rap_proto::Digest,
     pub(crate) cluster: rap_proto::ClusterId,
     pub(crate) node: rap_proto::NodeId,
@@ -51,6 +55,26 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Random bits for what is no secret.
+    pub(crate) fn random<const N: usize>(&self) -> [u8; N] {
+        let mut bits = [0; N];
+        self.ground.fill(&mut bits);
+        bits
+    }
+
+    /// See [`offload`].
+    pub(crate) fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, Lost>> + Send + 'static {
+        offload(&*self.ground, work)
+    }
+
+    /// What a machine's pauses are drawn from.
+    pub(crate) fn seed(&self) -> u64 {
+        u64::from_le_bytes(self.random())
+    }
+
     /// A new client of the control plane, with the credentials of the moment.
     pub(crate) fn control_client(&self) -> Result<ControlClient, String> {
         let held = self.state.credentials().map_err(|error| error.to_string())?;

@@ -31,10 +31,10 @@ use rap_proto::{
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::ControlUrl;
+use crate::{ControlUrl, ground::Ground};
 
 /// The protocol of both ends; the server may serve browsers on the same port.
 const ALPN: &[&[u8]] = &[b"http/1.1"];
@@ -73,9 +73,16 @@ impl CallError {
     }
 }
 
+/// Where control is, and what leads there.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pub(crate) url: ControlUrl,
+    pub(crate) ground: Arc<dyn Ground>,
+}
+
 /// One client of the control plane, for one caller at a time.
 pub(crate) struct ControlClient {
-    control: ControlUrl,
+    control: Reach,
     tls: TlsConnector,
     kept: Option<Connection>,
 }
@@ -94,13 +101,13 @@ pub(crate) struct Enrolling<'a> {
 
 impl ControlClient {
     /// Trusts the control plane whose chain holds the CA certificate of this fingerprint.
-    pub(crate) fn pinned(control: ControlUrl, ca: Digest) -> Self {
+    pub(crate) fn pinned(control: Reach, ca: Digest) -> Self {
         Self::with(control, tls::pinned_client(ca, ALPN))
     }
 
     /// Trusts the CA of the node's own chain, and presents that chain.
     pub(crate) fn authenticated(
-        control: ControlUrl,
+        control: Reach,
         credentials: &Credentials,
         key: &LocalKey,
     ) -> Result<Self, tls::TlsError> {
@@ -110,7 +117,7 @@ impl ControlClient {
         Ok(Self::with(control, tls::client(roots, Some(&identity), ALPN)?))
     }
 
-    fn with(control: ControlUrl, config: ClientConfig) -> Self {
+    fn with(control: Reach, config: ClientConfig) -> Self {
         Self { control, tls: TlsConnector::from(Arc::new(config)), kept: None }
     }
 
@@ -216,12 +223,12 @@ impl ControlClient {
     }
 
     async fn connect(&self) -> Result<Connection, CallError> {
-        let (host, port) = (self.control.host().to_owned(), self.control.port());
+        let url = &self.control.url;
+        let (host, port) = (url.host().to_owned(), url.port());
         let name = ServerName::try_from(host.clone())
             .map_err(|error| CallError::Unreachable(error.to_string()))?;
         let dial = async {
-            let stream = TcpStream::connect((host, port)).await?;
-            stream.set_nodelay(true)?;
+            let stream = self.control.ground.connect(host, port).await?;
             self.tls.connect(name, stream).await
         };
         let stream = timeout(CONNECT_TIMEOUT, dial)
@@ -251,7 +258,7 @@ impl ControlClient {
         body: &T,
         bearer: Option<String>,
     ) -> Request<Full<Bytes>> {
-        let host = self.control.to_string();
+        let host = self.control.url.to_string();
         let host = host.trim_start_matches("https://");
         let mut request = Request::builder()
             .method(Method::POST)

@@ -19,23 +19,32 @@ pub(crate) use recording::RecordingDriver;
 
 /// Asked before each packet. It says no at the lease's end by itself, whoever is late: a thread
 /// that was stopped in between asks again, and the clock counts on.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<Option<Permit>>>);
+#[derive(Debug, Clone)]
+pub struct Gate {
+    clock: Clock,
+    permit: Arc<Mutex<Option<Permit>>>,
+}
 
 impl Gate {
-    pub(crate) fn set(&self, permit: Option<Permit>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    /// Closed, until it is set.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, permit: Arc::default() }
     }
 
-    pub(crate) fn may_forward(&self, generation: Generation) -> bool {
-        let permit = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        permit.is_some_and(|permit| permit.covers(Clock.moment(), generation))
+    pub(crate) fn set(&self, permit: Option<Permit>) {
+        *self.permit.lock().unwrap_or_else(PoisonError::into_inner) = permit;
+    }
+
+    /// Whether a packet may leave under this generation now.
+    pub fn may_forward(&self, generation: Generation) -> bool {
+        let permit = *self.permit.lock().unwrap_or_else(PoisonError::into_inner);
+        permit.is_some_and(|permit| permit.covers(self.clock.moment(), generation))
     }
 }
 
 /// Carries connections. What a call begins is begun when it returns; what its future says is so
 /// when the future resolves. It outlives the actor that calls it.
-pub(crate) trait Driver: Send + Sync + 'static {
+pub trait Driver: Send + Sync + 'static {
     /// Starts; whatever is sent asks the gate first, each time. `false` when it did not start.
     fn activate(
         &self,

@@ -11,10 +11,9 @@ use rap_agent_core::{
     lease::floor::{self, LoadError},
 };
 use rap_proto::{Generation, VpnConnectionId};
-use tokio::{
-    sync::{Mutex, Semaphore},
-    task::{JoinError, spawn_blocking},
-};
+use tokio::sync::{Mutex, Semaphore};
+
+use crate::ground::{Ground, Lost, offload};
 
 /// The most reads and writes that wait or are under way; more are refused.
 pub(crate) const MAX_FLOOR_TURNS: usize = 1_024;
@@ -22,11 +21,11 @@ pub(crate) const MAX_FLOOR_TURNS: usize = 1_024;
 const LINES: usize = 64;
 
 /// Clones share everything. It outlives the actor that holds the leases, and so may a write.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Floors<D>(Arc<Shared<D>>);
 
-#[derive(Debug)]
 struct Shared<D> {
+    ground: Arc<dyn Ground>,
     disk: D,
     room: Arc<Semaphore>,
     lines: [Arc<Mutex<()>>; LINES],
@@ -38,7 +37,7 @@ pub(crate) enum NoTurn {
     #[error("{MAX_FLOOR_TURNS} others are waiting for the lease floors")]
     Full,
     #[error("a lease floor was not looked at: {0}")]
-    Died(#[from] JoinError),
+    Died(#[from] Lost),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +57,10 @@ pub(crate) enum PersistFloorError {
 }
 
 impl<D: Disk + Clone + Send + Sync + 'static> Floors<D> {
-    pub(crate) fn new(disk: D) -> Self {
+    pub(crate) fn new(disk: D, ground: Arc<dyn Ground>) -> Self {
         let lines = array::from_fn(|_| Arc::default());
-        Self(Arc::new(Shared { disk, room: Arc::new(Semaphore::new(MAX_FLOOR_TURNS)), lines }))
+        let room = Arc::new(Semaphore::new(MAX_FLOOR_TURNS));
+        Self(Arc::new(Shared { ground, disk, room, lines }))
     }
 
     /// See [`floor::load`].
@@ -95,7 +95,7 @@ impl<D: Disk + Clone + Send + Sync + 'static> Floors<D> {
             drop((turn, place));
             done
         };
-        Ok(spawn_blocking(work).await?)
+        Ok(offload(&*self.0.ground, work).await?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Enrollment: a host becomes a node, once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use rap_agent_core::{capability::capabilities, record::Enrollment};
 use rap_proto::{
@@ -13,9 +13,9 @@ use tokio::time::{Instant, sleep};
 use crate::{
     JoinOptions, Joined,
     clock::Clock,
-    control::{CallError, ControlClient, Enrolling},
+    control::{CallError, ControlClient, Enrolling, Reach},
+    ground::ThisMachine,
     host,
-    options::ControlUrl,
     state::{self, CredentialsError, State, StateError},
 };
 
@@ -58,7 +58,8 @@ pub async fn join(
     if let Some(held) = state.credentials()? {
         return Err(JoinError::AlreadyJoined { node: held.credentials.node });
     }
-    let mut client = ControlClient::pinned(options.control.clone(), options.ca);
+    let reach = Reach { url: options.control.clone(), ground: Arc::new(ThisMachine) };
+    let mut client = ControlClient::pinned(reach, options.ca);
     let node = match pending(&state, &options)? {
         Some(node) => node,
         None => match enroll(&mut state, &mut client, &options).await? {
@@ -89,7 +90,7 @@ pub async fn join(
 pub(crate) async fn await_approval(
     state: &mut State,
     enrollment: &Enrollment,
-    control: ControlUrl,
+    control: Reach,
     node: NodeId,
 ) -> Result<(), JoinError> {
     let mut client = ControlClient::pinned(control, enrollment.ca);
@@ -187,7 +188,7 @@ async fn ask(
     node: NodeId,
     ca: Digest,
 ) -> Result<bool, JoinError> {
-    match client.poll(node, Clock.now(), &state.key).await {
+    match client.poll(node, Clock::MACHINE.now(), &state.key).await {
         Ok(EnrollReply::Enrolled(credentials)) => {
             keep(state, *credentials, node, ca)?;
             Ok(true)
@@ -206,7 +207,7 @@ fn keep(
     ca: Digest,
 ) -> Result<(), JoinError> {
     state::check_credentials(&credentials, node, &state.key, ca)?;
-    Ok(state.keep_first_credentials(&state::held(credentials, Clock.now()))?)
+    Ok(state.keep_first_credentials(&state::held(credentials, Clock::MACHINE.now()))?)
 }
 
 /// The heartbeat's content, from the report.

@@ -14,7 +14,10 @@ use rap_mesh::{Held, Leases, MAX_FENCED, MarkNotKept};
 use rap_proto::{Leased, VpnConnectionId};
 use tokio::sync::watch;
 
-use crate::{clock::Clock, disk::FileDisk};
+use crate::{
+    disk::FileDisk,
+    ground::{Ground, offload},
+};
 
 const _: () = assert!(MAX_MARKS >= MAX_FENCED, "what a fence remembers can be kept");
 
@@ -23,6 +26,7 @@ const _: () = assert!(MAX_MARKS >= MAX_FENCED, "what a fence remembers can be ke
 pub(crate) struct NodeLeases(Arc<Shared>);
 
 struct Shared {
+    ground: Arc<dyn Ground>,
     disk: FileDisk,
     /// None when the file is damaged: then nothing is kept, and nothing leased goes on.
     marks: Option<Mutex<MarkBook>>,
@@ -36,13 +40,14 @@ type Permits = BTreeMap<VpnConnectionId, Permit>;
 
 impl NodeLeases {
     /// Reads the fence's marks.
-    pub(crate) fn open(disk: FileDisk) -> Self {
+    pub(crate) fn open(disk: FileDisk, ground: Arc<dyn Ground>) -> Self {
         let marks = MarkBook::load(&disk)
             .inspect_err(|error| tracing::error!(%error, "no leased channel is served here"))
             .ok()
             .map(Mutex::new);
         let (writing, permits) = (Mutex::default(), Mutex::default());
-        Self(Arc::new(Shared { disk, marks, writing, permits, changes: watch::Sender::new(()) }))
+        let changes = watch::Sender::new(());
+        Self(Arc::new(Shared { ground, disk, marks, writing, permits, changes }))
     }
 
     pub(crate) fn marks(&self) -> Vec<Leased> {
@@ -68,13 +73,13 @@ impl NodeLeases {
 impl Leases for NodeLeases {
     fn keep(&self, mark: Leased) -> BoxFuture<'_, Result<(), MarkNotKept>> {
         let shared = self.0.clone();
-        let written = tokio::task::spawn_blocking(move || shared.keep(mark));
+        let written = offload(&*self.0.ground, move || shared.keep(mark));
         async move { written.await.unwrap_or(Err(MarkNotKept)) }.boxed()
     }
 
     fn held(&self, connection: VpnConnectionId) -> Option<Held> {
         let permit = *locked(&self.0.permits).get(&connection)?;
-        let remaining = permit.until.since(Clock.moment());
+        let remaining = permit.until.since(self.0.ground.clock().moment());
         Some(Held { generation: permit.generation, remaining })
     }
 
@@ -113,6 +118,7 @@ mod tests {
     use rap_proto::{Generation, Moment};
 
     use super::*;
+    use crate::{clock::Clock, ground::ThisMachine};
 
     const CONNECTION: VpnConnectionId = VpnConnectionId::from_u128(1);
 
@@ -128,13 +134,15 @@ mod tests {
     #[tokio::test]
     async fn marks_are_on_the_disk_when_they_are_kept_however_many_at_once() {
         let directory = tempfile::tempdir().unwrap();
-        let leases = NodeLeases::open(FileDisk::open(directory.path()).unwrap());
+        let leases =
+            NodeLeases::open(FileDisk::open(directory.path()).unwrap(), Arc::new(ThisMachine));
         assert_eq!(leases.marks(), []);
         let kept = (1..=40).map(|n| leases.keep(mark(n, 7)));
         assert!(futures_util::future::join_all(kept).await.into_iter().all(|kept| kept.is_ok()));
         leases.keep(mark(1, 6)).await.unwrap();
         drop(leases);
-        let leases = NodeLeases::open(FileDisk::open(directory.path()).unwrap());
+        let leases =
+            NodeLeases::open(FileDisk::open(directory.path()).unwrap(), Arc::new(ThisMachine));
         assert_eq!(leases.marks(), (1..=40).map(|n| mark(n, 7)).collect::<Vec<_>>());
     }
 
@@ -143,7 +151,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut disk = FileDisk::open(directory.path()).unwrap();
         disk.replace(StateFile::FenceMarks, b"torn").unwrap();
-        let leases = NodeLeases::open(disk.clone());
+        let leases = NodeLeases::open(disk.clone(), Arc::new(ThisMachine));
         assert_eq!(leases.keep(mark(1, 7)).await, Err(MarkNotKept));
         assert_eq!(disk.read(StateFile::FenceMarks).unwrap().unwrap(), b"torn");
     }
@@ -151,8 +159,9 @@ mod tests {
     #[test]
     fn whoever_waits_is_woken_by_a_loss_and_not_by_a_renewal() {
         let directory = tempfile::tempdir().unwrap();
-        let leases = NodeLeases::open(FileDisk::open(directory.path()).unwrap());
-        let now = Clock.moment();
+        let leases =
+            NodeLeases::open(FileDisk::open(directory.path()).unwrap(), Arc::new(ThisMachine));
+        let now = Clock::MACHINE.moment();
         let (soon, late) = (now + Duration::from_secs(100), now + Duration::from_secs(200));
         let mut changes = leases.changes();
         let mut woken = |permits| {

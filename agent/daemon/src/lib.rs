@@ -24,6 +24,7 @@ mod disk;
 mod driver;
 mod explain;
 mod floors;
+mod ground;
 mod host;
 mod join;
 mod leases;
@@ -44,13 +45,16 @@ pub use board::{
     PeerPolicyReport, PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus,
     SpoolStatus, StatusReport, WorkerStatus,
 };
+pub use clock::Clock;
 pub use control::CallError;
 pub use disk::OpenDiskError;
+pub use driver::{Driver, Gate};
+pub use ground::{ControlStream, Ground};
 pub use join::{JoinError, join};
 pub use options::{
     BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, MetricsAt, RunOptions,
 };
-pub use run::{Ready, RunError, RunEvent, RunningAgent, run, start};
+pub use run::{Ready, RunError, RunEvent, RunningAgent, Shown, run, run_on, start};
 pub use state::{CredentialsError, StateError};
 
 /// The version that this agent reports.

@@ -10,10 +10,6 @@ pub(crate) fn bytes<const N: usize>() -> [u8; N] {
     bytes
 }
 
-pub(crate) fn seed() -> u64 {
-    u64::from_le_bytes(bytes())
-}
-
 pub(crate) fn key() -> LocalKey {
     loop {
         let random = zeroize::Zeroizing::new(bytes());

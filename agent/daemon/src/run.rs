@@ -18,7 +18,7 @@ use rap_agent_core::{
     record::{Enrollment, HeldCredentials},
     snapshot,
 };
-use rap_mesh::{BulkThreads, MeshEndpoint};
+use rap_mesh::MeshEndpoint;
 use rap_proto::{ClusterId, Digest, NodeId};
 use tokio::{
     sync::{oneshot, watch},
@@ -44,14 +44,15 @@ use crate::{
         workload::{Needed, ServingSender, WorkloadActor},
     },
     board::Board,
-    clock::Clock,
+    control::Reach,
     dialer::WorkerDialer,
     disk::FileDisk,
-    driver::{Driver, driver},
+    driver::Driver,
     floors::Floors,
+    ground::{Ground, ThisMachine},
     join::{self, JoinError},
     leases::NodeLeases,
-    options::{ControlUrl, MAX_DRAIN_LIMIT, ParseControlUrlError},
+    options::{MAX_DRAIN_LIMIT, ParseControlUrlError},
     state::{State, StateError},
     worker,
 };
@@ -131,10 +132,34 @@ fn run_with(
         .build()
         .map_err(RunError::Thread)?;
     let system = actix_rt::System::with_tokio_rt(|| runtime);
-    system.block_on(serve(options, shutdown, on_event, board))
+    system.block_on(serve(Arc::new(ThisMachine), options, shutdown, on_event, board))
+}
+
+/// What an agent shows of itself, from when it opened its state directory. Clones show the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Shown(Arc<OnceLock<Board>>);
+
+impl Shown {
+    /// `None` before there is anything.
+    pub fn status(&self) -> Option<StatusReport> {
+        self.0.get().map(Board::read)
+    }
+}
+
+/// Runs an agent on a ground that is given, within the local task set of the caller's runtime:
+/// of its threads there are none but that one.
+pub async fn run_on(
+    ground: Arc<dyn Ground>,
+    options: RunOptions,
+    shutdown: impl Future<Output = ()>,
+    on_event: impl FnMut(RunEvent),
+    shown: &Shown,
+) -> Result<(), RunError> {
+    serve(ground, options, shutdown, on_event, &shown.0).await
 }
 
 async fn serve(
+    ground: Arc<dyn Ground>,
     options: RunOptions,
     shutdown: impl Future<Output = ()>,
     mut on_event: impl FnMut(RunEvent),
@@ -142,13 +167,13 @@ async fn serve(
 ) -> Result<(), RunError> {
     let mut state = State::open(&options.state_dir)?;
     let enrollment = state.enrollment()?.ok_or(RunError::NotJoined)?;
-    let board = Board::new(enrollment.name.clone(), state.fingerprint(), Clock.now());
+    let board = Board::new(enrollment.name.clone(), state.fingerprint(), ground.clock().now());
     let board = shared.get_or_init(|| board).clone();
     let mut shutdown = pin!(shutdown);
     let crew = Crew::default();
     let status = StatusActor::new(&state.disk.run_dir(), board.clone(), options.metrics.clone());
     crew.status.set(status.start());
-    let control: ControlUrl = enrollment.control.parse()?;
+    let control = Reach { url: enrollment.control.parse()?, ground };
     let held = match state.credentials()? {
         Some(held) => held,
         None => {
@@ -197,7 +222,7 @@ impl Agent {
         options: RunOptions,
         state: State,
         enrollment: &Enrollment,
-        control: ControlUrl,
+        control: Reach,
         held: &HeldCredentials,
         board: Board,
         crew: Crew,
@@ -209,14 +234,16 @@ impl Agent {
         });
         board.enter(AgentState::Starting);
         // Before the first heartbeat: it must not say that this host can do nothing.
-        telemetry::look(&options, &board);
-        let driver = driver(&options.driver);
-        let leases = NodeLeases::open(state.disk.clone());
-        let floors = Floors::new(state.disk.clone());
+        telemetry::look(&*control.ground, &options, &board);
+        let driver = control.ground.driver(&options.driver);
+        let (ground, clock) = (control.ground.clone(), control.ground.clock());
+        let leases = NodeLeases::open(state.disk.clone(), ground.clone());
+        let floors = Floors::new(state.disk.clone(), ground.clone());
         let options = Arc::new(options);
         let ca = enrollment.ca;
-        let bulk = Arc::new(BulkThreads::start().map_err(RunError::Thread)?);
-        let parts = Parts { options, control, ca, cluster, node, state, board, bulk };
+        let bulk = Arc::new(ground.bulk().map_err(RunError::Thread)?);
+        let parts =
+            Parts { ground, clock, options, control, ca, cluster, node, state, board, bulk };
         let hull = Rc::new(RefCell::new(None));
         let serving = Arc::new(watch::Sender::new(None));
         let agent = Self { parts, crew, hull, driver, leases, floors, serving };
@@ -300,7 +327,7 @@ impl Agent {
                 _ = sweep.tick() => {}
             }
             for name in ActorName::ALL.into_iter().filter(|name| !self.alive(*name)) {
-                guardian.handle_input(Clock.moment(), Input::Died(name));
+                guardian.handle_input(self.parts.clock.moment(), Input::Died(name));
             }
             while let Some(effect) = guardian.poll_effect() {
                 match effect {

@@ -20,6 +20,8 @@ pub(crate) const MAILBOX: usize = 512;
 pub(crate) trait Shell: Actor<Context = Context<Self>> {
     type Machine: Machine;
 
+    fn clock(&self) -> Clock;
+
     fn machine(&mut self) -> &mut Self::Machine;
 
     fn timer(&mut self) -> &mut Option<SpawnHandle>;
@@ -30,7 +32,8 @@ pub(crate) trait Shell: Actor<Context = Context<Self>> {
     fn settle(&mut self) {}
 
     fn feed(&mut self, input: <Self::Machine as Machine>::Input, ctx: &mut Context<Self>) {
-        self.machine().handle_input(Clock.moment(), input);
+        let now = self.clock().moment();
+        self.machine().handle_input(now, input);
         self.drain(ctx);
     }
 
@@ -43,10 +46,11 @@ pub(crate) trait Shell: Actor<Context = Context<Self>> {
             ctx.cancel_future(timer);
         }
         if let Some(at) = self.machine().poll_timeout() {
-            let delay = at.since(Clock.moment()).min(LONGEST_SLEEP);
+            let delay = at.since(self.clock().moment()).min(LONGEST_SLEEP);
             let timer = ctx.run_later(delay, |actor, ctx| {
                 *actor.timer() = None;
-                actor.machine().handle_timeout(Clock.moment());
+                let now = actor.clock().moment();
+                actor.machine().handle_timeout(now);
                 actor.drain(ctx);
             });
             *self.timer() = Some(timer);

@@ -10,7 +10,10 @@ const MAX_THREADS: usize = 8;
 /// A runtime for bulk alone; see [`crate::MeshOptions::bulk`]. Dropped, it stops without waiting for
 /// what still runs.
 #[derive(Debug)]
-pub struct BulkThreads(Option<Runtime>);
+pub struct BulkThreads {
+    handle: Handle,
+    own: Option<Runtime>,
+}
 
 impl BulkThreads {
     /// A thread for each core that this process may use, up to a limit.
@@ -21,19 +24,25 @@ impl BulkThreads {
             .thread_name("bulk")
             .enable_all()
             .build()?;
-        Ok(Self(Some(runtime)))
+        Ok(Self { handle: runtime.handle().clone(), own: Some(runtime) })
     }
 
+    /// None of its own: bulk runs where the rest does.
+    ///
     /// # Panics
-    /// Never: the runtime is there until it is dropped.
+    /// Outside a tokio runtime.
+    pub fn none() -> Self {
+        Self { handle: Handle::current(), own: None }
+    }
+
     pub fn handle(&self) -> Handle {
-        self.0.as_ref().expect("it is taken by drop alone").handle().clone()
+        self.handle.clone()
     }
 }
 
 impl Drop for BulkThreads {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.own.take() {
             runtime.shutdown_background();
         }
     }

@@ -8,16 +8,21 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     origin: Instant,
+    calendar: fn() -> Timestamp,
 }
 
 impl Clock {
+    /// By the machine's calendar.
     pub(crate) fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self::by(calendar)
+    }
+
+    pub(crate) fn by(calendar: fn() -> Timestamp) -> Self {
+        Self { origin: Instant::now(), calendar }
     }
 
     pub(crate) fn now(self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        (self.calendar)()
     }
 
     pub(crate) fn moment(self) -> Moment {
@@ -32,4 +37,9 @@ impl Clock {
             None => std::future::pending().await,
         }
     }
+}
+
+pub(crate) fn calendar() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

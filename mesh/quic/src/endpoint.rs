@@ -142,7 +142,7 @@ impl MeshEndpoint {
         let tasks = Tasks::on(Handle::current());
         // One limit for those that are accepted and those that are made because a relay called.
         let tcp_places = Arc::new(Semaphore::new(limits.connections));
-        let clock = Clock::start();
+        let clock = Clock::by(network.calendar());
         let mesh = Arc::new(Mesh {
             endpoint,
             network,

@@ -58,7 +58,7 @@ pub use limits::{
     MAX_CONNECTIONS, MAX_HANDSHAKES, MAX_LANE_STREAMS, MAX_LASTING_FLOWS, MeshLimits,
 };
 pub use messages::{Cut, MessageChannel, SendError};
-pub use network::{Network, RelayedUdp};
+pub use network::{Kernel, Network, RelayedUdp};
 pub use peers::{AskPeerError, PeerAnswer, ProbeChainError};
 pub use rap_mesh_core::{
     Sections, View,

@@ -15,8 +15,11 @@ use quinn::{
 };
 use tokio::net::TcpListener;
 
-pub(crate) use kernel::{Kernel, put_in_lane};
-use rap_proto::Lane;
+pub use kernel::Kernel;
+pub(crate) use kernel::put_in_lane;
+use rap_proto::{Lane, Timestamp};
+
+use crate::clock;
 
 /// A network that nodes and clients speak over. It is asked within a tokio runtime.
 pub trait Network: Send + Sync + 'static {
@@ -32,6 +35,11 @@ pub trait Network: Send + Sync + 'static {
     /// What QUIC begins with, on each of these sockets.
     fn quic(&self) -> EndpointConfig {
         EndpointConfig::default()
+    }
+
+    /// The calendar that snapshots and tokens are judged by. Certificates are judged by the machine's.
+    fn calendar(&self) -> fn() -> Timestamp {
+        clock::calendar
     }
 }
 

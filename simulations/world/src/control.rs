@@ -30,7 +30,8 @@ use rap_events::{
     session::Session,
 };
 use rap_proto::{
-    CommandId, Digest, IncarnationId, JoinTokenId, Moment, NodeId, Signer as _, Timestamp,
+    CommandId, Digest, IncarnationId, JoinTokenId, Moment, NodeId, PublicKey, Signer as _,
+    Timestamp,
     bus::{ControlBody, ControlMessage, MESSAGE_TTL_MS},
     key::LocalKey,
     signed,
@@ -69,6 +70,8 @@ pub struct Control {
     hosts: Vec<Host>,
     /// Which join token opens with which secret.
     tokens: BTreeMap<Digest, JoinTokenId>,
+    /// What nodes are told to trust each other's certificates by.
+    ca: Vec<u8>,
     /// Where each node is; the real one knows it from their connections.
     places: Arc<Places>,
     chance: Chance,
@@ -122,6 +125,7 @@ impl Control {
             tenants,
             hosts,
             tokens,
+            ca: b"the certificate of this world".to_vec(),
             places,
             chance,
             commands: 0,
@@ -129,6 +133,12 @@ impl Control {
             traced: false,
             running: None,
         }
+    }
+
+    /// The same of a cluster whose certificates are real.
+    #[must_use]
+    pub fn certified(self, ca: Vec<u8>) -> Self {
+        Self { ca, ..self }
     }
 
     /// Another replica, with another way to the same log.
@@ -148,6 +158,7 @@ impl Control {
             tenants: self.tenants.clone(),
             hosts: self.hosts.clone(),
             tokens: self.tokens.clone(),
+            ca: self.ca.clone(),
             places: Arc::clone(&self.places),
             chance: Chance::new(seed, 20 + index as u64),
             commands: 0,
@@ -159,6 +170,11 @@ impl Control {
 
     pub fn state(&self) -> Option<&State> {
         self.running.as_ref().map(|running| &running.state)
+    }
+
+    /// What it signs with.
+    pub fn public_key(&self) -> PublicKey {
+        self.key.public_key()
     }
 
     pub fn is_running(&self) -> bool {

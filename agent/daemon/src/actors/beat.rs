@@ -15,7 +15,6 @@ use crate::{
     board::AuthorityStatus,
     clock::Clock,
     control::{CallError, ControlClient},
-    random,
     shell::{MAILBOX, Shell},
 };
 
@@ -44,7 +43,7 @@ pub(crate) struct BeatActor {
 
 impl BeatActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
-        let machine = BeatListener::new(parts.cluster, random::seed());
+        let machine = BeatListener::new(parts.cluster, parts.seed());
         Self { parts, crew, machine, timer: None, restored: false, client: None }
     }
 
@@ -66,7 +65,7 @@ impl BeatActor {
         let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
             actor.client = client;
             let input = match outcome {
-                Ok(reply) => Input::Answered { reply, at: Clock.now() },
+                Ok(reply) => Input::Answered { reply, at: actor.parts.clock.now() },
                 Err(error) => {
                     tracing::debug!(%error, "no beat came");
                     actor.client = None;
@@ -80,7 +79,7 @@ impl BeatActor {
 
     fn persist(&self, floor: BeatFloor, ctx: &mut Context<Self>) {
         let mut state = self.parts.state.clone();
-        let write = tokio::task::spawn_blocking(move || state.keep_beat(&floor));
+        let write = self.parts.offload(move || state.keep_beat(&floor));
         let write = write.into_actor(self).map(|outcome, actor, ctx| {
             let error = match outcome {
                 Ok(Ok(())) => None,
@@ -88,7 +87,7 @@ impl BeatActor {
                 Err(error) => Some(error.to_string()),
             };
             let input = match error {
-                None => Input::Persisted { at: Clock.now() },
+                None => Input::Persisted { at: actor.parts.clock.now() },
                 Some(error) => {
                     tracing::error!(error, "a beat could not be kept; it does not count");
                     Input::PersistFailed
@@ -143,6 +142,10 @@ impl Actor for BeatActor {
 impl Shell for BeatActor {
     type Machine = BeatListener;
 
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
+
     fn machine(&mut self) -> &mut BeatListener {
         &mut self.machine
     }
@@ -174,7 +177,7 @@ impl Handler<ControlKeys> for BeatActor {
         match self.parts.state.beat() {
             Ok(kept) => {
                 self.restored = true;
-                self.feed(Input::Restore { kept, at: Clock.now() }, ctx);
+                self.feed(Input::Restore { kept, at: self.parts.clock.now() }, ctx);
                 self.show();
             }
             Err(error) => {

@@ -19,7 +19,6 @@ use crate::{
     },
     clock::Clock,
     control::{CallError, ControlClient},
-    random,
     shell::{MAILBOX, Shell},
 };
 
@@ -54,7 +53,7 @@ pub(crate) struct FetcherActor {
 
 impl FetcherActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
-        let machine = Fetcher::new(random::seed());
+        let machine = Fetcher::new(parts.seed());
         Self { parts, crew, machine, timer: None, client: None }
     }
 
@@ -86,7 +85,7 @@ impl FetcherActor {
             let control = &mut report.control;
             control.reachable = error.is_none();
             if error.is_none() {
-                control.last_answer_at = Some(Clock.now());
+                control.last_answer_at = Some(self.parts.clock.now());
             }
             control.last_error = error;
         });
@@ -122,6 +121,10 @@ impl Actor for FetcherActor {
 
 impl Shell for FetcherActor {
     type Machine = Fetcher;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut Fetcher {
         &mut self.machine

@@ -19,7 +19,7 @@ use crate::{
     board::CertificateStatus,
     clock::Clock,
     control::{CallError, ControlClient},
-    host, random,
+    host,
     shell::{MAILBOX, Shell},
     state,
 };
@@ -34,7 +34,7 @@ pub(crate) struct IdentityActor {
 
 impl IdentityActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
-        let machine = Renewal::new(random::seed());
+        let machine = Renewal::new(parts.seed());
         Self { parts, crew, machine, timer: None, held: None }
     }
 
@@ -47,7 +47,7 @@ impl IdentityActor {
         let input = Input::Certificate {
             obtained_at: held.obtained_at,
             expires_at: credentials.expires_at,
-            at: Clock.now(),
+            at: self.parts.clock.now(),
         };
         self.held = Some(Arc::new(held));
         self.feed(input, ctx);
@@ -91,7 +91,7 @@ impl IdentityActor {
         let Parts { node, ca, .. } = self.parts;
         state::check_credentials(&credentials, node, &self.parts.state.key, ca)
             .map_err(|error| error.to_string())?;
-        let held = state::held(credentials, Clock.now());
+        let held = state::held(credentials, self.parts.clock.now());
         self.parts.state.keep_credentials(&held).map_err(|error| error.to_string())?;
         Ok(held)
     }
@@ -111,7 +111,7 @@ impl IdentityActor {
         if self.parts.board.read().state != AgentState::Revoked {
             tracing::error!(?by, "this node was revoked; it stops serving for good");
         }
-        let standing = Standing::Revoked { at: Clock.now(), by };
+        let standing = Standing::Revoked { at: self.parts.clock.now(), by };
         if let Err(error) = self.parts.state.keep_standing(standing) {
             tracing::error!(%error, "the revocation could not be kept on disk");
         }
@@ -144,7 +144,7 @@ async fn renew(parts: &Parts, held: &HeldCredentials) -> Result<Credentials, Cal
 /// Asks as during enrollment, when there is no valid certificate to ask with.
 async fn recover(parts: &Parts) -> Result<Credentials, CallError> {
     let mut client = ControlClient::pinned(parts.control.clone(), parts.ca);
-    match client.poll(parts.node, Clock.now(), &parts.state.key).await? {
+    match client.poll(parts.node, parts.clock.now(), &parts.state.key).await? {
         EnrollReply::Enrolled(credentials) => Ok(*credentials),
         EnrollReply::Pending { .. } | EnrollReply::Rejected => {
             Err(CallError::Answer("control does not count this node as enrolled".to_owned()))
@@ -171,6 +171,10 @@ impl Actor for IdentityActor {
 
 impl Shell for IdentityActor {
     type Machine = Renewal;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut Renewal {
         &mut self.machine

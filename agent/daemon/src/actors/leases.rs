@@ -31,7 +31,6 @@ use crate::{
     driver::{Driver, Gate},
     floors::Floors,
     leases::NodeLeases,
-    random,
     shell::{MAILBOX, Shell},
 };
 
@@ -99,7 +98,7 @@ impl LeaseActor {
         leases: NodeLeases,
         floors: Floors<FileDisk>,
     ) -> Self {
-        let machine = Holders::new(Clock.moment(), random::seed());
+        let machine = Holders::new(parts.clock.moment(), parts.seed());
         let (timer, gates, client) = (None, BTreeMap::new(), None);
         Self { parts, crew, driver, leases, floors, machine, timer, gates, client }
     }
@@ -145,7 +144,7 @@ impl LeaseActor {
         generation: Generation,
         ctx: &mut Context<Self>,
     ) {
-        let gate = Gate::default();
+        let gate = Gate::new(self.parts.clock);
         gate.set(self.machine.permit(connection));
         self.gates.insert(connection, gate.clone());
         let started = self.driver.activate(connection, generation, gate);
@@ -237,6 +236,10 @@ impl Actor for LeaseActor {
 impl Shell for LeaseActor {
     type Machine = Holders;
 
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
+
     fn machine(&mut self) -> &mut Holders {
         &mut self.machine
     }
@@ -281,9 +284,9 @@ impl Handler<Told> for LeaseActor {
     type Result = ();
 
     fn handle(&mut self, Told(snapshot): Told, ctx: &mut Self::Context) {
-        let life = snapshot.manifest.expires_at.since(Clock.now());
+        let life = snapshot.manifest.expires_at.since(self.parts.clock.now());
         let connections = snapshot.connections.connections.clone();
-        let (draining, until) = (snapshot.assignment.draining, Clock.moment() + life);
+        let (draining, until) = (snapshot.assignment.draining, self.parts.clock.moment() + life);
         self.feed(Input::Told { connections, draining, until }, ctx);
     }
 }

@@ -35,7 +35,6 @@ use crate::{
     clock::Clock,
     explain::explain,
     join::heartbeat,
-    random,
     shell::{MAILBOX, Shell},
 };
 
@@ -93,8 +92,8 @@ pub(crate) struct LinkActor {
 impl LinkActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
         // A restarted actor counts from one again, so it is another incarnation.
-        let incarnation = IncarnationId::new(Clock.now(), random::bytes());
-        let machine = Link::new(parts.cluster, parts.node, incarnation, random::seed());
+        let incarnation = IncarnationId::new(parts.clock.now(), parts.random());
+        let machine = Link::new(parts.cluster, parts.node, incarnation, parts.seed());
         Self {
             parts,
             crew,
@@ -205,7 +204,7 @@ impl LinkActor {
 
     fn beat(&mut self, ctx: &mut Context<Self>) {
         let body = NodeBody::Heartbeat(heartbeat(&self.parts.board.read()));
-        self.feed(Input::Say { body, at: Clock.now() }, ctx);
+        self.feed(Input::Say { body, at: self.parts.clock.now() }, ctx);
     }
 }
 
@@ -236,6 +235,10 @@ impl Actor for LinkActor {
 
 impl Shell for LinkActor {
     type Machine = Link;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut Link {
         &mut self.machine
@@ -271,7 +274,7 @@ impl Shell for LinkActor {
 impl StreamHandler<BusEvent> for LinkActor {
     fn handle(&mut self, event: BusEvent, ctx: &mut Self::Context) {
         let bytes = event.payload.to_vec();
-        self.feed(Input::Received { bytes, at: Clock.now() }, ctx);
+        self.feed(Input::Received { bytes, at: self.parts.clock.now() }, ctx);
     }
 
     /// The bus ended the subscription: start over, but keep the actor.
@@ -313,7 +316,7 @@ impl Handler<Explain> for LinkActor {
     fn handle(&mut self, Explain { inquiry, node }: Explain, ctx: &mut Self::Context) {
         let explanation = explain(&self.parts.board.read(), inquiry, node);
         let body = NodeBody::Explained(explanation);
-        self.feed(Input::Say { body, at: Clock.now() }, ctx);
+        self.feed(Input::Say { body, at: self.parts.clock.now() }, ctx);
     }
 }
 
@@ -337,7 +340,7 @@ impl Handler<Say> for LinkActor {
     type Result = ();
 
     fn handle(&mut self, Say(body): Say, ctx: &mut Self::Context) {
-        self.feed(Input::Say { body, at: Clock.now() }, ctx);
+        self.feed(Input::Say { body, at: self.parts.clock.now() }, ctx);
     }
 }
 

@@ -127,7 +127,8 @@ impl MeshActor {
             let bulk = self.parts.bulk.handle();
             let options =
                 MeshOptions { listen, identity, dialer, leases, marks, limits, bulk, carrier };
-            MeshEndpoint::bind(options, view).map_err(|error| error.to_string())
+            MeshEndpoint::bind_on(self.parts.ground.network(), options, view)
+                .map_err(|error| error.to_string())
         });
         match bound {
             Ok((endpoint, events)) => {

@@ -13,7 +13,7 @@ use rap_mesh::{AskPeerError, MeshEndpoint, PeerAnswer};
 use rap_mesh_core::peers::{
     Directory, Effect, Input, Kind, PeerBook, PeerPolicy, Step, cache, kind_of_roles,
 };
-use rap_proto::{Moment, NodeId, snapshot::RoleScope};
+use rap_proto::{Moment, NodeId, Timestamp, snapshot::RoleScope};
 
 use crate::{
     actors::{
@@ -23,8 +23,6 @@ use crate::{
         snapshots::TellAgain,
     },
     clock::Clock,
-    host::machine_times,
-    random,
     shell::{MAILBOX, Shell},
 };
 use report::peers_status;
@@ -74,7 +72,7 @@ pub(crate) struct PeerActor {
 
 impl PeerActor {
     pub(crate) fn new(parts: Parts, crew: Crew, hull: Hull) -> Self {
-        let machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Normal), random::seed()));
+        let machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Normal), parts.seed()));
         // One that died is no reason to count anew.
         let steps = parts.board.read().peers.recovery_steps;
         Self { parts, crew, hull, machine, timer: None, version: 0, steps }
@@ -109,7 +107,7 @@ impl PeerActor {
             }
         };
         let asked = asked.into_actor(self).map(move |outcome, actor, ctx| {
-            actor.feed(heard(node, outcome), ctx);
+            actor.feed(heard(node, outcome, actor.parts.clock.now()), ctx);
             if !stays {
                 actor.release(node);
             }
@@ -149,7 +147,7 @@ impl PeerActor {
 
     fn persist(&self, cache: Vec<u8>, ctx: &mut Context<Self>) {
         let mut state = self.parts.state.clone();
-        let write = tokio::task::spawn_blocking(move || state.keep_peers(&HeldPeers { cache }));
+        let write = self.parts.offload(move || state.keep_peers(&HeldPeers { cache }));
         let write = write.into_actor(self).map(|outcome, _, _| {
             if !matches!(outcome, Ok(Ok(()))) {
                 tracing::warn!("what is known of the peers could not be kept");
@@ -171,7 +169,7 @@ impl PeerActor {
 
     /// How busy the machine is, which others ask the mesh for.
     fn look_at_machine(&self) {
-        if let (Some(endpoint), Some(times)) = (self.endpoint(), machine_times()) {
+        if let (Some(endpoint), Some(times)) = (self.endpoint(), self.parts.ground.times()) {
             endpoint.know_machine(times);
         }
     }
@@ -182,16 +180,16 @@ impl PeerActor {
         if let Some(endpoint) = self.endpoint() {
             endpoint.know_peers(book.path_candidates().map(|it| (it.node, it)).collect());
         }
-        let status = peers_status(book, Clock.moment(), &self.steps);
+        let status = peers_status(book, self.parts.clock.moment(), &self.steps);
         self.parts.board.update(|report| report.peers = status);
     }
 }
 
-fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>) -> Input {
+fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>, at: Timestamp) -> Input {
     match outcome {
         Ok(PeerAnswer { rtt, said, certificate_until }) => {
             let rtt_us = micros(rtt);
-            Input::Answered { node, rtt_us, said, certificate_until, at: Clock.now() }
+            Input::Answered { node, rtt_us, said, certificate_until, at }
         }
         Err(AskPeerError::NoAnswer) => Input::Missed { node },
         Err(AskPeerError::Full) => Input::Full { node },
@@ -224,6 +222,10 @@ impl Actor for PeerActor {
 
 impl Shell for PeerActor {
     type Machine = PeerMachine;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut PeerMachine {
         &mut self.machine
@@ -258,7 +260,7 @@ impl Handler<Apply> for PeerActor {
         self.version = directory.version;
         let kind = kind_of(self.parts.options.peers, &directory.own_roles);
         self.feed(Input::Policy(PeerPolicy::told(kind, &view.mesh)), ctx);
-        self.feed(Input::Directory { directory, at: Clock.now() }, ctx);
+        self.feed(Input::Directory { directory, at: self.parts.clock.now() }, ctx);
         self.tell();
     }
 }
@@ -268,7 +270,7 @@ impl Handler<Closed> for PeerActor {
 
     fn handle(&mut self, _: Closed, ctx: &mut Self::Context) {
         // Nobody is a peer of a node that was told to leave.
-        self.machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Thin), random::seed()));
+        self.machine = PeerMachine(PeerBook::new(PeerPolicy::of(Kind::Thin), self.parts.seed()));
         self.drain(ctx);
         self.tell();
     }

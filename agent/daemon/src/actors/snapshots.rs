@@ -69,10 +69,10 @@ impl SnapshotActor {
         self.loaded = true;
         let witnessed = self.parts.state.witnessed().map_err(|error| error.to_string())?;
         if witnessed.is_some_and(|witnessed| witnessed.refuted.is_some()) {
-            self.feed(Input::LogRefused { at: Clock.now() }, ctx);
+            self.feed(Input::LogRefused { at: self.parts.clock.now() }, ctx);
         }
         if let Some(kept) = kept {
-            self.feed(Input::Restore { kept, at: Clock.now() }, ctx);
+            self.feed(Input::Restore { kept, at: self.parts.clock.now() }, ctx);
         }
         self.tell_holding();
         Ok(())
@@ -89,7 +89,7 @@ impl SnapshotActor {
 
     fn persist(&mut self, plan: Plan, ctx: &mut Context<Self>) {
         let mut disk = self.parts.state.disk.clone();
-        let write = tokio::task::spawn_blocking(move || {
+        let write = self.parts.offload(move || {
             snapshot::persist(&mut disk, &plan)?;
             if let Err(error) = snapshot::forget_unused(&mut disk, &plan.keep) {
                 tracing::warn!(%error, "unused sections were not removed");
@@ -98,7 +98,7 @@ impl SnapshotActor {
         });
         let write = write.into_actor(self).map(|outcome, actor, ctx| {
             let input = match outcome {
-                Ok(Ok(())) => Input::Persisted { at: Clock.now() },
+                Ok(Ok(())) => Input::Persisted { at: actor.parts.clock.now() },
                 Ok(Err(error)) => {
                     tracing::error!(%error, "a snapshot could not be kept; it is not applied");
                     Input::PersistFailed
@@ -158,6 +158,10 @@ impl Actor for SnapshotActor {
 impl Shell for SnapshotActor {
     type Machine = SnapshotStore;
 
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
+
     fn machine(&mut self) -> &mut SnapshotStore {
         &mut self.machine
     }
@@ -173,7 +177,7 @@ impl Shell for SnapshotActor {
             Effect::Refused { version, code } => {
                 tracing::error!(version, %code, "a snapshot was refused");
                 let observation = Observation::SnapshotRefused { version, code };
-                self.crew.spool.tell(Observe { observation, at: Clock.now() });
+                self.crew.spool.tell(Observe { observation, at: self.parts.clock.now() });
                 self.crew.fetcher.tell(NotTaken);
             }
             Effect::Expired(policy) => {
@@ -190,7 +194,7 @@ impl Handler<Offered> for SnapshotActor {
 
     fn handle(&mut self, Offered(bundle): Offered, ctx: &mut Self::Context) {
         if self.loaded {
-            self.feed(Input::Offered { bundle, at: Clock.now() }, ctx);
+            self.feed(Input::Offered { bundle, at: self.parts.clock.now() }, ctx);
         }
     }
 }
@@ -199,7 +203,7 @@ impl Handler<Suspended> for SnapshotActor {
     type Result = ();
 
     fn handle(&mut self, _: Suspended, ctx: &mut Self::Context) {
-        self.feed(Input::LogRefused { at: Clock.now() }, ctx);
+        self.feed(Input::LogRefused { at: self.parts.clock.now() }, ctx);
     }
 }
 

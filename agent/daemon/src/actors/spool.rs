@@ -12,7 +12,7 @@ use rap_proto::{Timestamp, bus::NodeBody, observation::Observation};
 
 use crate::{
     actors::{Crew, Parts, link::Say},
-    random,
+    clock::Clock,
     shell::{MAILBOX, Shell},
 };
 
@@ -54,13 +54,13 @@ impl SpoolActor {
             // Not the same as no file: sequence numbers were used.
             Some(Vec::new())
         });
-        let machine = Spool::restore(bytes.as_deref(), random::seed());
+        let machine = Spool::restore(bytes.as_deref(), parts.seed());
         Self { parts, crew, machine, timer: None }
     }
 
     fn write(&mut self, write: Write, ctx: &mut Context<Self>) {
         let mut disk = self.parts.state.disk.clone();
-        let write = tokio::task::spawn_blocking(move || match write {
+        let write = self.parts.offload(move || match write {
             Write::Append(bytes) => disk.append(StateFile::Spool, &bytes),
             Write::Replace(bytes) => disk.replace(StateFile::Spool, &bytes),
         });
@@ -101,6 +101,10 @@ impl Actor for SpoolActor {
 
 impl Shell for SpoolActor {
     type Machine = Spool;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut Spool {
         &mut self.machine

@@ -9,7 +9,7 @@ use crate::{
     RunOptions,
     actors::{Crew, Parts, link::BeatNow},
     board::Board,
-    host,
+    ground::Ground,
     shell::MAILBOX,
 };
 
@@ -27,8 +27,9 @@ impl TelemetryActor {
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let (options, board) = (self.parts.options.clone(), self.parts.board.clone());
-        let look = tokio::task::spawn_blocking(move || look(&options, &board));
+        let parts = self.parts.clone();
+        let (ground, options, board) = (parts.ground, parts.options, parts.board);
+        let look = self.parts.offload(move || look(&*ground, &options, &board));
         let look = look.into_actor(self).map(|outcome, actor, _| match outcome {
             // Control should know before it sends anybody here, or nobody any more.
             Ok(true) => actor.crew.link.tell(BeatNow),
@@ -40,11 +41,9 @@ impl TelemetryActor {
 }
 
 /// Looks at the host, and says whether it can do other things than before.
-pub(crate) fn look(options: &RunOptions, board: &Board) -> bool {
-    let addresses = host::advertised(options.listen, &options.advertise);
-    let listens = board.read().mesh.listening.is_some() || host::can_bind(options.listen);
-    let facts = host::facts(&options.state_dir, Some(&options.worker), listens, &addresses);
-    let found = capabilities(&facts);
+pub(crate) fn look(ground: &dyn Ground, options: &RunOptions, board: &Board) -> bool {
+    let listens = board.read().mesh.listening.is_some();
+    let found = capabilities(&ground.facts(options, listens));
     let changed = board.read().capabilities != found;
     if changed {
         let list: Vec<&str> = found.iter().map(|one| one.as_str()).collect();

@@ -18,7 +18,6 @@ use crate::{
     },
     clock::Clock,
     control::{CallError, ControlClient},
-    random,
     shell::{MAILBOX, Shell},
 };
 
@@ -36,7 +35,7 @@ pub(crate) struct WitnessActor {
 impl WitnessActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
         let key = WitnessKey::derive(parts.node, &parts.state.key.to_der());
-        let machine = Witness::new(parts.cluster, key, random::seed());
+        let machine = Witness::new(parts.cluster, key, parts.seed());
         Self { parts, crew, machine, timer: None, restored: false, client: None }
     }
 
@@ -76,7 +75,7 @@ impl WitnessActor {
         let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
             actor.client = client;
             let input = match outcome {
-                Ok(reply) => Input::Answered { reply, at: Clock.now() },
+                Ok(reply) => Input::Answered { reply, at: actor.parts.clock.now() },
                 Err(error) => {
                     tracing::debug!(%error, "no tree head came");
                     actor.client = None;
@@ -91,7 +90,7 @@ impl WitnessActor {
     fn persist(&self, witnessed: Witnessed, ctx: &mut Context<Self>) {
         let mut state = self.parts.state.clone();
         self.show(&witnessed);
-        let write = tokio::task::spawn_blocking(move || state.keep_witnessed(&witnessed));
+        let write = self.parts.offload(move || state.keep_witnessed(&witnessed));
         let write = write.into_actor(self).map(|outcome, actor, ctx| {
             let input = match outcome {
                 Ok(Ok(())) => Input::Persisted,
@@ -123,6 +122,10 @@ impl Actor for WitnessActor {
 impl Shell for WitnessActor {
     type Machine = Witness;
 
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
+
     fn machine(&mut self) -> &mut Witness {
         &mut self.machine
     }
@@ -139,7 +142,7 @@ impl Shell for WitnessActor {
             Effect::Refused { size, known, code } => {
                 tracing::error!(size, known, %code, "a tree head was refused");
                 let observation = Observation::LogRefused { size, known, code };
-                self.crew.spool.tell(Observe { observation, at: Clock.now() });
+                self.crew.spool.tell(Observe { observation, at: self.parts.clock.now() });
             }
             Effect::Suspend(code) => {
                 tracing::error!(%code, "the log was rewritten: control has no authority here");

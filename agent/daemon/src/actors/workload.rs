@@ -10,7 +10,6 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     actors::{Crew, Parts, Revoked, snapshots::TellAgain, spool::Observe},
     clock::Clock,
-    random,
     shell::{MAILBOX, Shell},
     worker::{Event, ORDERS, Order, Process, WorkerHandle},
 };
@@ -44,7 +43,7 @@ pub(crate) struct WorkloadActor {
 
 impl WorkloadActor {
     pub(crate) fn new(parts: Parts, crew: Crew, serving: ServingSender) -> Self {
-        let machine = Workload::new(random::seed());
+        let machine = Workload::new(parts.seed());
         Self {
             parts,
             crew,
@@ -107,7 +106,7 @@ impl WorkloadActor {
         let sessions = handle.sessions();
         tracing::error!(sessions, "the stream worker is gone");
         let observation = Observation::WorkerExited { kind: KIND.to_owned(), sessions };
-        self.crew.spool.tell(Observe { observation, at: Clock.now() });
+        self.crew.spool.tell(Observe { observation, at: self.parts.clock.now() });
     }
 
     fn report(&self, change: impl FnOnce(&mut crate::board::WorkerStatus)) {
@@ -131,6 +130,10 @@ impl Actor for WorkloadActor {
 
 impl Shell for WorkloadActor {
     type Machine = Workload;
+
+    fn clock(&self) -> Clock {
+        self.parts.clock
+    }
 
     fn machine(&mut self) -> &mut Workload {
         &mut self.machine

@@ -139,8 +139,8 @@ mod tests {
         let resource = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let driver = RecordingDriver::new(resource.local_addr().unwrap());
         assert!(driver.probe(CONNECTION).await);
-        let gate = Gate::default();
-        let long = Clock.moment() + Duration::from_secs(3_600);
+        let gate = Gate::new(Clock::MACHINE);
+        let long = Clock::MACHINE.moment() + Duration::from_secs(3_600);
         gate.set(permit(GENERATION.next(), long));
         assert!(driver.activate(CONNECTION, GENERATION, gate.clone()).await);
         let quiet = tokio::time::timeout(INTERVAL * 10, receive(&resource)).await;
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!((first.connection, first.generation), (CONNECTION, GENERATION));
         assert!(first.counter > 1, "counted although it was held back");
         assert!(receive(&resource).await.counter > first.counter);
-        gate.set(permit(GENERATION, Clock.moment()));
+        gate.set(permit(GENERATION, Clock::MACHINE.moment()));
         let mut bytes = [0; 64];
         while resource.try_recv(&mut bytes).is_ok() {}
         let quiet = tokio::time::timeout(INTERVAL * 10, receive(&resource)).await;

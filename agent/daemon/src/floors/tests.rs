@@ -14,6 +14,7 @@ use rap_agent_core::disk::{SimDisk, StateFile};
 use rap_proto::Digest;
 
 use super::*;
+use crate::ground::ThisMachine;
 
 const CONNECTION: VpnConnectionId = VpnConnectionId::from_u128(1);
 const OTHER: VpnConnectionId = VpnConnectionId::from_u128(2);
@@ -36,7 +37,7 @@ impl StuckDisk {
             turns: Arc::default(),
             writes: Arc::default(),
         };
-        (Floors::new(disk), let_go)
+        (Floors::new(disk, Arc::new(ThisMachine)), let_go)
     }
 }
 

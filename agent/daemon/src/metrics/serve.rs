@@ -137,7 +137,7 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
         response.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("two methods are a value"));
         return response;
     }
-    let text = render(&board.read(), Clock.now());
+    let text = render(&board.read(), Clock::MACHINE.now());
     let mut response = Response::new(Full::from(text));
     let kind = "text/plain; version=0.0.4".parse().expect("a type of media is a value");
     response.headers_mut().insert(CONTENT_TYPE, kind);

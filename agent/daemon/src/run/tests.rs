@@ -27,6 +27,7 @@ use super::*;
 use crate::{
     BusChoice,
     actors::{Die, Revoked},
+    clock::Clock,
     random,
     state::{self},
 };
@@ -43,7 +44,7 @@ fn fixture(worker: PathBuf) -> Fixture {
     let mut state = State::open(directory.path()).unwrap();
     let (cluster, node) = (ClusterId::from_u128(1), NodeId::from_u128(2));
     let ca_key = random::key();
-    let now = Clock.now();
+    let now = Clock::MACHINE.now();
     let authority = ClusterAuthority::create(cluster, &ca_key, random::bytes(), now);
     let day = Duration::from_secs(86_400);
     let key = state.key.public_key();
@@ -82,7 +83,8 @@ fn fixture(worker: PathBuf) -> Fixture {
         metrics: None,
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
-    let control = enrollment.control.parse().unwrap();
+    let url = enrollment.control.parse().unwrap();
+    let control = Reach { url, ground: Arc::new(ThisMachine) };
     let crew = Crew::default();
     let agent = Agent::start(options, state, &enrollment, control, &held, board, crew).unwrap();
     agent.start_actor(ActorName::Status);

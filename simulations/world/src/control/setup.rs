@@ -37,7 +37,7 @@ impl Control {
     pub fn found(&mut self, now: Moment) {
         let bootstrap = ClusterCommand::Bootstrap {
             cluster: cast::CLUSTER,
-            ca_certificate: b"the certificate of this world".to_vec(),
+            ca_certificate: self.ca.clone(),
             control_keys: vec![self.key.public_key()],
             setup_code: Sensitive::new(Digest::of(b"setup")),
         };

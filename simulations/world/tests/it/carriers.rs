@@ -4,8 +4,8 @@
 //! that runs the real `Grantor`. Connections are lost, the network is cut, and every host crashes:
 //! at no step do two nodes carry the connection, and afterwards one does. One seed is one history.
 //!
-//! The daemon's own `LeaseActor` cannot stand here: it reads the machine's clocks and speaks QUIC over
-//! the machine's sockets. What is the same is the machine, and how an actor drives it.
+//! The daemon's own actors do the same in `daemons`; here the latencies are longer, and control is only a
+//! grantor.
 
 mod agent;
 mod control;

@@ -4,6 +4,7 @@
 mod actors;
 mod beats;
 mod carriers;
+mod daemons;
 mod fleets;
 mod joints;
 mod leases;

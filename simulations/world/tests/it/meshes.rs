@@ -11,11 +11,11 @@
 //! compared by. What is not simulated: TCP, and the kernel's batches of datagrams.
 
 mod absence;
-mod cluster;
+pub(crate) mod cluster;
 mod hosts;
 mod messages;
-mod network;
-mod record;
+pub(crate) mod network;
+pub(crate) mod record;
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 

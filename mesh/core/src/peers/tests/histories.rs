@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a history is short, and its inputs are matched whole"
+)]
 enum Happening {
     Input(Input),
     Time(u64),

@@ -61,10 +61,10 @@ pub(super) fn client_key() -> LocalKey {
 }
 
 /// The same for all runs, so that their certificates are equal.
-static BEGUN: LazyLock<Timestamp> = LazyLock::new(today);
+pub(crate) static BEGUN: LazyLock<Timestamp> = LazyLock::new(today);
 
 /// Certificates and tokens are judged by the machine's clock: no simulation has a say in that.
-fn today() -> Timestamp {
+pub(crate) fn today() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Timestamp::from_unix_millis(i64::try_from(since.as_millis()).unwrap())
 }

@@ -14,25 +14,32 @@ use quinn::{
     udp::{RecvMeta, Transmit},
 };
 use rap_mesh::{Network, RelayedUdp};
-use rap_proto::Lane;
+use rap_proto::{Lane, Timestamp};
 use rap_simulations::kit::Chance;
 use tokio::net::TcpListener;
 use turmoil::net::UdpSocket;
 
-use super::record::Record;
+use super::{cluster::today, record::Record};
 
 /// One host's part of the network, from one start of the host to its end.
-pub(super) struct SimNetwork {
+pub(crate) struct SimNetwork {
     chance: Arc<Mutex<Chance>>,
     loss_permille: u64,
     record: Record,
+    calendar: fn() -> Timestamp,
     sockets: Mutex<Vec<Weak<SimUdp>>>,
 }
 
 impl SimNetwork {
-    pub(super) fn new(chance: Chance, loss_permille: u64, record: Record) -> Self {
+    pub(crate) fn new(chance: Chance, loss_permille: u64, record: Record) -> Self {
         let chance = Arc::new(Mutex::new(chance));
-        Self { chance, loss_permille, record, sockets: Mutex::default() }
+        let sockets = Mutex::default();
+        Self { chance, loss_permille, record, calendar: today, sockets }
+    }
+
+    /// Its tokens and snapshots are of another calendar than the machine's.
+    pub(crate) fn by(self, calendar: fn() -> Timestamp) -> Self {
+        Self { calendar, ..self }
     }
 
     /// From now on what QUIC sends comes from other ports, and nothing arrives at those before: as
@@ -78,6 +85,10 @@ impl Network for SimNetwork {
         let mut config = EndpointConfig::default();
         config.rng_seed(Some(self.chance.lock().unwrap().bytes()));
         config
+    }
+
+    fn calendar(&self) -> fn() -> Timestamp {
+        self.calendar
     }
 }
 

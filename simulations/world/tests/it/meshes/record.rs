@@ -15,15 +15,15 @@ use super::messages::Talks;
 use crate::actors::now;
 
 #[derive(Clone, Default)]
-pub(super) struct Record(Arc<Mutex<Seen>>);
+pub(crate) struct Record(Arc<Mutex<Seen>>);
 
 #[derive(Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// What happened.
-    pub(super) story: Trace,
+    pub(crate) story: Trace,
     /// Every datagram: when it was sent, from where, to where, and whether it was lost. And when each
     /// number came.
-    pub(super) traffic: Trace,
+    pub(crate) traffic: Trace,
     pub(super) lost: u64,
     /// How often the resource was dialled.
     pub(super) dials: u32,
@@ -42,15 +42,15 @@ pub(super) struct Seen {
 }
 
 impl Record {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Seen> {
         self.0.lock().unwrap()
     }
 
-    pub(super) fn note(&self, what: fmt::Arguments<'_>) {
+    pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
         self.lock().story.note(now(), what);
     }
 
-    pub(super) fn sent(&self, from: SocketAddr, to: SocketAddr, is_lost: bool) {
+    pub(crate) fn sent(&self, from: SocketAddr, to: SocketAddr, is_lost: bool) {
         let mut seen = self.lock();
         seen.lost += u64::from(is_lost);
         let end = if is_lost { "lost" } else { "on its way" };
@@ -92,7 +92,7 @@ impl Record {
     }
 
     /// What happened last.
-    pub(super) fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         std::mem::take(&mut self.lock().story).into_lines().join("\n")
     }
 
