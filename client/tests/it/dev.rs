@@ -292,7 +292,7 @@ fn rule_the_mesh(fabric: &Fabric) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let why = fabric.admin(&["why", "egress", "--from", "entry"]).ok();
-        if why.contains("weights for interactive: latency 99, packet loss 13,") {
+        if why.contains("weights for interactive: bandwidth 2, latency 99,") {
             break;
         }
         assert!(Instant::now() < deadline, "it weighs by other weights:\n{why}");
