@@ -38,7 +38,7 @@ const BANNED: &[(&str, &str)] = &[
 /// The server's own functions that may be called. `docs/operations.md` says of each what an engine
 /// without it needs.
 const FUNCTIONS: &[&str] =
-    &["pg_notify", "pg_walfile_name", "pg_current_wal_lsn", "pg_is_in_recovery"];
+    &["pg_notify", "pg_walfile_name", "pg_current_wal_lsn", "pg_is_in_recovery", "pg_has_role"];
 
 pub fn check(workspace: &Workspace) -> Vec<Violation> {
     let mut found = Vec::new();
