@@ -71,6 +71,7 @@ impl ChannelClass {
 
 /// How many peers a node keeps near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PeerCounts {
     /// Fewer active peers than these is a lack.
@@ -194,9 +195,17 @@ impl MeshFault {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Mesh {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    peers: BTreeMap<String, PeerCounts>,
+    peers: BTreeMap<String, Told>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     weights: BTreeMap<String, BTreeMap<String, u16>>,
+}
+
+/// The counts of one kind. Whatever a later release has beside these is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    least: u16,
+    most: u16,
+    warm: u16,
 }
 
 impl Mesh {
@@ -207,7 +216,12 @@ impl Mesh {
 
     /// How many peers a node keeps near. What is out of the bounds of this release counts as not said.
     pub fn counts(&self, kind: PeerKind) -> PeerCounts {
-        let said = self.peers.get(kind.as_str()).copied();
+        let said = self.peers.get(kind.as_str());
+        let said = said.map(|Told { least, most, warm }| PeerCounts {
+            least: *least,
+            most: *most,
+            warm: *warm,
+        });
         said.filter(|said| said.check(kind).is_ok()).unwrap_or(PeerCounts::of(kind))
     }
 
@@ -224,7 +238,12 @@ fn known(said: &BTreeMap<String, u16>) -> PartWeights {
 
 impl From<&MeshRule> for Mesh {
     fn from(rule: &MeshRule) -> Self {
-        let peers = rule.peers.iter().map(|(kind, counts)| (kind.to_string(), *counts));
+        let told = |PeerCounts { least, most, warm }: &PeerCounts| Told {
+            least: *least,
+            most: *most,
+            warm: *warm,
+        };
+        let peers = rule.peers.iter().map(|(kind, counts)| (kind.to_string(), told(counts)));
         let weights = rule.weights.iter().map(|(class, weights)| {
             let weights = weights.iter().map(|(part, weight)| (part.to_string(), *weight));
             (class.to_string(), weights.collect())

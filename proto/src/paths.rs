@@ -85,7 +85,8 @@ pub struct PathChange {
     /// Absent where there is none afterwards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<PathKind>,
-    /// So many changes of the organization before this one were not reported, as there were too many at once.
+    /// So many changes of the organization, or of those that share a part with it, before this one were not
+    /// reported, as there were too many at once.
     /// What the spool of the node leaves out is not among them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub left_out: u64,

@@ -24,13 +24,14 @@ macro_rules! is_standby {
     };
 }
 
-/// Whether this connection's role could change or remove events that are stored, or may become the
-/// one that owns them: a member that does not inherit has no privilege, and takes it by `SET ROLE`.
+/// Whether this connection's role could change or remove events that are stored, or may become one
+/// that could: a member that does not inherit has no privilege, and takes it by `SET ROLE`.
 macro_rules! may_rewrite {
     () => {
-        "SELECT has_table_privilege(oid, 'UPDATE, DELETE, TRUNCATE') \
-             OR pg_has_role(relowner, 'MEMBER') \
-         FROM pg_class WHERE oid = 'events'::regclass"
+        "SELECT has_table_privilege(e.oid, 'UPDATE, DELETE, TRUNCATE') \
+             OR EXISTS (SELECT FROM pg_roles r WHERE pg_has_role(r.oid, 'MEMBER') \
+                 AND has_table_privilege(r.oid, e.oid, 'UPDATE, DELETE, TRUNCATE')) \
+         FROM pg_class e WHERE e.oid = 'events'::regclass"
     };
 }
 

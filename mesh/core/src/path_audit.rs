@@ -96,11 +96,18 @@ impl PathAudit {
         self.account(now, change.organization).left_out += change.left_out + 1;
     }
 
-    /// Where there are too many, those go that are as if they had never been there.
+    /// Where there are too many, those go that have rested; what they left out is told by the next of the
+    /// others.
     fn account(&mut self, now: Moment, organization: OrganizationId) -> &mut Account {
         let Self { organizations, others, .. } = self;
         if !organizations.contains_key(&organization) && organizations.len() >= MAX_ORGANIZATIONS {
-            organizations.retain(|_, account| !account.is_fresh(now));
+            organizations.retain(|_, account| {
+                let has_rested = account.changes.is_full(now);
+                if has_rested {
+                    others.left_out += std::mem::take(&mut account.left_out);
+                }
+                !has_rested
+            });
             if organizations.len() >= MAX_ORGANIZATIONS {
                 return others;
             }
@@ -127,12 +134,6 @@ impl PathAudit {
             }
             (true, true) | (false, false) => false,
         }
-    }
-}
-
-impl Account {
-    fn is_fresh(&mut self, now: Moment) -> bool {
-        self.left_out == 0 && self.changes.is_full(now)
     }
 }
 
@@ -251,5 +252,13 @@ mod tests {
         // The others have what they began with, and nothing to tell.
         assert_eq!(reported(&mut audit, 2, many + 1), CHANGES.burst as usize);
         assert_eq!(audit.organizations.len(), 1);
+        // Who left some out and is quiet keeps no place, and what is missing is told.
+        flaps(&mut audit, 3, many + 1, 2 * CHANGES.burst);
+        for number in 0..many {
+            flaps(&mut audit, 1_000, number, 1);
+        }
+        assert!(!audit.organizations.contains_key(&OrganizationId::from_u128(many + 1)));
+        let next = flaps(&mut audit, 1_000, many + 2, 1).remove(0);
+        assert!(next.left_out > 0, "{next:?}");
     }
 }

@@ -121,6 +121,11 @@ impl EntrySessions {
         (!self.words.is_told(start)).then_some(start)
     }
 
+    /// How many starts and ends wait for room.
+    pub fn untold(&self) -> usize {
+        self.words.untold()
+    }
+
     pub const fn is_told(&self, word: Word) -> bool {
         self.words.is_told(word)
     }

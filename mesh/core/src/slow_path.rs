@@ -6,7 +6,8 @@
 //! fast path the usual one costs less of the processor, and keeps the connection.
 //!
 //! How fast the path is shows while the sender waits for it. A sender that waits for something else,
-//! such as its source, says nothing of the path.
+//! such as its source or a cap of its own, says nothing of the path. A receiver that is slow, or capped
+//! further on, looks like a slow path.
 
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ mod tests {
         }
     }
 
-    /// A slow source, or a quota, is no slow path.
+    /// A slow source, or a cap at the sender, is no slow path.
     #[test]
     fn a_sender_that_waits_for_something_else_says_nothing_of_the_path() {
         let (mut path, mut now) = (SlowPath::default(), 0);

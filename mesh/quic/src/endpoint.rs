@@ -265,9 +265,16 @@ impl MeshEndpoint {
         let _ = timeout(grace, self.running.mesh.endpoint.wait_idle()).await;
     }
 
-    /// Waits until every event so far has been taken. Never, where nobody takes them.
+    /// Waits until every event so far has been taken, and every start and end of a session that waited for
+    /// room. Never, where nobody takes them.
     pub async fn events_taken(&self) {
-        self.running.mesh.events.taken().await;
+        loop {
+            self.running.mesh.events.taken().await;
+            if locked(&self.running.mesh.entry).untold() == 0 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) fn mesh(&self) -> &Arc<Mesh> {

@@ -66,8 +66,12 @@ impl EventSender {
         self.droppable(MeshEvent::Observed { at, observation });
     }
 
-    /// Returns whether it will be reported.
+    /// Returns whether it will be reported. However many organizations have lanes that flap, half of the queue is for what happens to sessions.
     pub(crate) fn path_changed(&self, at: Timestamp, change: PathChange) -> bool {
+        if self.queue.capacity() < EVENT_QUEUE / 2 {
+            self.drop_one();
+            return false;
+        }
         let observation = Observation::PathChanged { change };
         self.droppable(MeshEvent::Observed { at, observation })
     }

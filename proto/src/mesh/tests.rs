@@ -107,6 +107,7 @@ fn a_rule_is_read_by_its_words_alone() {
     for wrong in [
         json!({"peers": {"vast": {"least": 1, "most": 2, "warm": 3}}}),
         json!({"peers": {"thin": {"least": 1, "most": 2}}}),
+        json!({"peers": {"thin": {"least": 1, "most": 2, "warm": 2, "hot": 1}}}),
         json!({"weights": {"bulk": {"colour": 5}}}),
         json!({"weights": {"bulk": {"latency": -1}}}),
         json!({"moods": []}),

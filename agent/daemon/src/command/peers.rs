@@ -41,8 +41,11 @@ pub(super) fn why(report: &StatusReport, node: NodeId) -> String {
     let mut text = line(peer);
     let weights = report.peers.policy.weights.get(ChannelClass::Interactive.as_str());
     for (part, value) in &peer.parts {
-        let weight = weights.and_then(|weights| weights.get(part)).copied().unwrap_or_default();
-        text += &format!("\n  {part:<17} {value:>4}, weight {weight}");
+        text += &format!("\n  {part:<17} {value:>4}");
+        // An agent of a release before says nothing of weights.
+        if let Some(weight) = weights.and_then(|weights| weights.get(part)) {
+            text += &format!(", weight {weight}");
+        }
     }
     text += &ways(&report.peers, &report.mesh.lanes, node);
     text += &carriers::lines(&report.mesh.carriers, node);

@@ -178,7 +178,7 @@ async fn a_thin_agent_settles_at_its_counts() {
 async fn an_agent_takes_other_counts_and_weights_as_they_are_told() {
     let control = Control::start().await;
     let (agent, relays) = thin(&control).await;
-    let counts = PeerCounts { least: 3, most: 5, warm: 4 };
+    let counts = PeerCounts { least: 3, most: 5, warm: 2 };
     let load_alone = [(Part::NodeLoad, 1)].into();
     let rule = MeshRule {
         peers: [(Kind::Thin, counts)].into(),
@@ -186,7 +186,7 @@ async fn an_agent_takes_other_counts_and_weights_as_they_are_told() {
     };
     tell(&control, 3, &relays, &rule).await;
     let told = PeerPolicy::told(Kind::Thin, &Mesh::from(&rule)).counts;
-    assert_eq!((told.aim(), told.most_warm), (4, 4));
+    assert_eq!((told.aim(), told.most_warm), (4, 2));
     settles(&agent, told).await;
     let kept: BTreeSet<NodeId> = up(&agent);
 

@@ -40,11 +40,22 @@ impl PeerBook {
         {
             let of_class = if class == Class::Active { &self.active } else { &self.warm };
             let nodes: Vec<NodeId> = of_class.iter().copied().collect();
-            let stay = self.best(now, &nodes, most);
+            let stay = self.best_with_relays(now, &nodes, most);
             for node in nodes.iter().filter(|node| stay.iter().all(|one| one.node != **node)) {
                 self.set_class(now, *node, Class::Cold);
             }
         }
+    }
+
+    /// The best of them, with the relays that places are kept for.
+    fn best_with_relays(&self, now: Moment, nodes: &[NodeId], most: usize) -> Vec<Ranked> {
+        let (relays, others): (Vec<_>, Vec<_>) =
+            nodes.iter().copied().partition(|node| self.peers[node].leads());
+        let mut stay = self.best(now, &relays, most.min(self.policy.counts.relays));
+        let further = relays.into_iter().filter(|node| stay.iter().all(|one| one.node != *node));
+        let rest: Vec<NodeId> = further.chain(others).collect();
+        stay.extend(self.best(now, &rest, most - stay.len()));
+        stay
     }
 
     /// The next review comes soon: something changed.

@@ -17,6 +17,8 @@ use super::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const FILE_MIB: u64 = 192;
+/// Kilobits a second, by `scp`: a copy goes on while nodes tell of it, which they do once a second.
+const RATE: &str = "200000";
 /// How far a copy is when it loses its way.
 const MIDDLE: u64 = 32 * 1024 * 1024;
 /// What a person takes for no time.
@@ -141,7 +143,7 @@ async fn begin(
 ) -> (Process, PathBuf) {
     let there = fabric.office().files().join(name);
     let remote = format!("{host}:{}", there.display());
-    let words = ["-q", "-F", config, &sent.to_string_lossy(), &remote];
+    let words = ["-q", "-l", RATE, "-F", config, &sent.to_string_lossy(), &remote];
     let copy = person.start(name, "scp", &words, &fabric.logs());
     let size = || fs::metadata(&there).map_or(0, |found| found.len());
     until("the copy is in its middle", PATIENCE, async || (size() >= MIDDLE).then_some(())).await;

@@ -10,6 +10,18 @@ fn far_relays_and_near_others(kind: Kind) -> Bench {
     bench
 }
 
+#[test]
+fn fewer_places_leave_the_relays_that_have_theirs() {
+    let mut bench = far_relays_and_near_others(Kind::Normal);
+    let known = directory(1, (100..110).chain(200..240));
+    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
+    bench.seconds(1_200);
+    let fewer = super::told::counts(1, 2, 3);
+    bench.feed(Input::Policy(fewer));
+    assert_eq!(active_relays(&bench).len(), fewer.counts.relays);
+    assert_eq!(bench.book.standing().active, 2);
+}
+
 fn active_relays(bench: &Bench) -> Vec<NodeId> {
     bench.book.reached().filter(|peer| *peer < node(200)).collect()
 }

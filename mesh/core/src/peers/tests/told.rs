@@ -6,7 +6,7 @@ use super::*;
 
 const HOUR: u64 = 3_600;
 
-fn counts(least: u16, most: u16, warm: u16) -> PeerPolicy {
+pub(super) fn counts(least: u16, most: u16, warm: u16) -> PeerPolicy {
     let counts = PeerCounts { least, most, warm };
     let rule = MeshRule { peers: [(Kind::Normal, counts)].into(), ..MeshRule::default() };
     PeerPolicy::told(Kind::Normal, &Mesh::from(&rule))
