@@ -75,10 +75,13 @@ impl ChannelClass {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PeerCounts {
     /// Fewer active peers than these is a lack.
+    #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
     pub least: u16,
     /// Never more active ones.
+    #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
     pub most: u16,
     /// Never more warm ones.
+    #[cfg_attr(feature = "openapi", schema(maximum = 65535))]
     pub warm: u16,
 }
 

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Deserializer};
+
 use super::bodies;
 use crate::mesh::{ChannelClass, Part, PeerCounts, PeerKind};
 
@@ -9,10 +11,14 @@ bodies! {
     /// has.
     #[serde(deny_unknown_fields)]
     pub struct SetPlatformMesh {
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "peers")]
         pub peers: BTreeMap<PeerKind, PeerCounts>,
         /// A part that is not named counts nothing.
-        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        #[cfg_attr(
+            feature = "openapi",
+            schema(value_type = BTreeMap<ChannelClass, BTreeMap<Part, Number>>)
+        )]
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "weights")]
         pub weights: BTreeMap<ChannelClass, BTreeMap<Part, u16>>,
     }
 
@@ -22,5 +28,55 @@ bodies! {
         pub weights: BTreeMap<ChannelClass, BTreeMap<Part, u16>>,
         /// The cluster's.
         pub revision: u64,
+    }
+}
+
+/// A whole number, with a point or without.
+#[derive(Deserialize)]
+struct Number(#[serde(deserialize_with = "super::whole::deserialize")] u16);
+
+/// [`PeerCounts`] in such numbers.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counts {
+    least: Number,
+    most: Number,
+    warm: Number,
+}
+
+fn peers<'de, D>(deserializer: D) -> Result<BTreeMap<PeerKind, PeerCounts>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let peers = BTreeMap::<PeerKind, Counts>::deserialize(deserializer)?;
+    let counts =
+        |Counts { least, most, warm }| PeerCounts { least: least.0, most: most.0, warm: warm.0 };
+    Ok(peers.into_iter().map(|(kind, said)| (kind, counts(said))).collect())
+}
+
+type Weights<T> = BTreeMap<ChannelClass, BTreeMap<Part, T>>;
+
+fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Weights<u16>, D::Error> {
+    let said = Weights::<Number>::deserialize(deserializer)?;
+    let numbers = |parts: BTreeMap<Part, Number>| {
+        parts.into_iter().map(|(part, Number(weight))| (part, weight)).collect()
+    };
+    Ok(said.into_iter().map(|(class, parts)| (class, numbers(parts))).collect())
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Number {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+        let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+        number.maximum(Some(u16::MAX)).build().into()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Number {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "Weight".into()
     }
 }

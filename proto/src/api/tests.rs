@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{ClusterId, Name, OrganizationId};
+use crate::{
+    ClusterId, Name, OrganizationId,
+    mesh::{ChannelClass, Part, PeerCounts, PeerKind},
+};
 
 #[test]
 fn every_problem_has_a_status_of_failure_and_finds_its_code_again() {
@@ -88,6 +91,24 @@ fn a_number_that_may_be_left_out_is_as_whole_as_any() {
     assert_eq!(serde_json::from_str::<SetQuotas>("{}").unwrap().nodes, None);
     for text in ["4294967296", "-1", "0.5", "\"7\"", "true"] {
         assert_eq!(nodes(text), None, "{text}");
+    }
+}
+
+#[test]
+fn counts_and_weights_are_as_whole_as_any() {
+    let text = r#"{"peers": {"thin": {"least": 1.0, "most": 2, "warm": 3.0}},
+        "weights": {"bulk": {"latency": 7.0, "trust": 5}}}"#;
+    let said: SetPlatformMesh = serde_json::from_str(text).unwrap();
+    let counts = PeerCounts { least: 1, most: 2, warm: 3 };
+    assert_eq!(said.peers, [(PeerKind::Thin, counts)].into());
+    let weights = [(Part::Latency, 7), (Part::Trust, 5)].into();
+    assert_eq!(said.weights, [(ChannelClass::Bulk, weights)].into());
+    for text in [
+        r#"{"peers": {"thin": {"least": 1.5, "most": 2, "warm": 3}}}"#,
+        r#"{"peers": {"thin": {"least": 1, "most": 2, "warm": 3, "hot": 1}}}"#,
+        r#"{"weights": {"bulk": {"latency": 65536}}}"#,
+    ] {
+        assert!(serde_json::from_str::<SetPlatformMesh>(text).is_err(), "{text}");
     }
 }
 
