@@ -15,6 +15,9 @@ use tokio::sync::mpsc;
 /// How many events wait for the agent. When it is full, refusals are counted and dropped, and
 /// sessions wait with their reports.
 pub const EVENT_QUEUE: usize = 1024;
+/// So many places of it no change of a path takes, however many organizations have lanes that flap: they
+/// are for what happens to sessions.
+const KEPT_FOR_SESSIONS: usize = EVENT_QUEUE / 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MeshEvent {
@@ -66,9 +69,9 @@ impl EventSender {
         self.droppable(MeshEvent::Observed { at, observation });
     }
 
-    /// Returns whether it will be reported. However many organizations have lanes that flap, half of the queue is for what happens to sessions.
+    /// Returns whether it will be reported.
     pub(crate) fn path_changed(&self, at: Timestamp, change: PathChange) -> bool {
-        if self.queue.capacity() < EVENT_QUEUE / 2 {
+        if self.queue.capacity() <= KEPT_FOR_SESSIONS {
             self.drop_one();
             return false;
         }
@@ -102,6 +105,7 @@ impl EventSender {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
+    use rap_proto::{Lane, NodeId, OrganizationId, paths::PathCarrier};
 
     use super::*;
 
@@ -115,6 +119,28 @@ mod tests {
         assert!(events.recv().await.is_some());
         sender.snapshot_wanted(1);
         assert_eq!(sender.dropped(), 3, "there was room again");
+    }
+
+    #[tokio::test]
+    async fn changes_of_paths_leave_room_for_what_happens_to_sessions() {
+        let (sender, _events) = EventSender::channel();
+        let change = PathChange {
+            egress: NodeId::from_u128(1),
+            organization: OrganizationId::from_u128(2),
+            lane: Lane::Bulk,
+            carrier: PathCarrier::Tcp,
+            from: None,
+            to: None,
+            left_out: 0,
+        };
+        let reported =
+            (0..EVENT_QUEUE).filter(|_| sender.path_changed(Timestamp::default(), change)).count();
+        assert_eq!(reported, EVENT_QUEUE - KEPT_FOR_SESSIONS);
+        let dropped = sender.dropped();
+        for _ in 0..KEPT_FOR_SESSIONS {
+            sender.refused(Timestamp::default(), RefusalCode::AccessDenied, None);
+        }
+        assert_eq!(sender.dropped(), dropped, "there is room");
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 /// orders by lanes any more, or only the kernel does.
 const BULK_SEND_BUFFER: usize = 256 * 1024;
 
+/// The sockets of this machine.
 pub struct Kernel;
 
 impl Network for Kernel {
