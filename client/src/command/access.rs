@@ -5,10 +5,11 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
 use rap_mesh::client::{ChannelReader, ChannelWriter, end_reason};
 use rap_proto::api::Reachable;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::AsyncWriteExt as _,
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
 };
@@ -21,8 +22,10 @@ use crate::{
     output::Row,
 };
 
-/// How much is read from standard input, or from the channel, at once.
+/// How much is read from standard input at once.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How many pieces are taken from the channel at once.
+const PIECES: usize = 32;
 /// How many buffers may wait between a blocking thread and the network.
 const MAX_BUFFERS: usize = 8;
 
@@ -129,12 +132,12 @@ async fn write_stdout(mut reader: ChannelReader) -> io::Result<()> {
         // Nobody listens when the command was given up.
         let _ = written.send(result);
     });
-    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut pieces: [Bytes; PIECES] = Default::default();
     let read = loop {
-        match reader.read(&mut buffer).await {
+        match reader.pieces(&mut pieces).await {
             Ok(0) => break Ok(()),
-            Ok(length) => {
-                if sender.send(buffer[..length].to_vec()).await.is_err() {
+            Ok(count) => {
+                if sender.send(pieces[..count].concat()).await.is_err() {
                     break Ok(());
                 }
             }

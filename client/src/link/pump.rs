@@ -56,8 +56,6 @@ async fn up(from: ReadHalf<'_>, to: &mut ChannelWriter) -> io::Result<()> {
 }
 
 async fn down(from: &mut ChannelReader, mut to: WriteHalf<'_>) -> io::Result<()> {
-    while let Some(bytes) = from.chunk().await? {
-        to.write_all(&bytes).await?;
-    }
+    from.copy_to(&mut to).await?;
     to.shutdown().await
 }

@@ -32,6 +32,7 @@ mod mesh;
 mod messages;
 mod network;
 mod peers;
+mod pieces;
 mod pipe;
 mod pool;
 mod race;

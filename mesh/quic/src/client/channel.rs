@@ -15,7 +15,10 @@ use rap_proto::observation::EndReason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{session::sentence, through::WayStream};
-use crate::pipe::{Broken, Inlet, Outlet, Unsent};
+use crate::{
+    pieces::{PIECES, write_first},
+    pipe::{Broken, Inlet, Outlet, Unsent},
+};
 
 /// What is best written at once: fewer bytes cost more each, more are cut.
 pub const BEST_WRITE: usize = MAX_DATA;
@@ -76,12 +79,29 @@ impl Channel {
 }
 
 impl ChannelReader {
-    /// What has arrived next, as it is: nothing is copied. `None` is the end.
+    /// Waits for what arrives next, as it is, in as many pieces as there are and fit. 0 is the end.
     ///
     /// # Errors
     /// As reading: see [`end_reason`].
-    pub async fn chunk(&mut self) -> io::Result<Option<Bytes>> {
-        self.0.chunk().await.map_err(read_error)
+    pub async fn pieces(&mut self, pieces: &mut [Bytes]) -> io::Result<usize> {
+        self.0.pieces(pieces).await.map_err(read_error)
+    }
+
+    /// Writes all that arrives to `to`, until the end. `to` stays open.
+    ///
+    /// # Errors
+    /// As reading: see [`end_reason`]; and as writing to `to`.
+    pub async fn copy_to(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let mut pieces: [Bytes; PIECES] = Default::default();
+        loop {
+            let count = self.pieces(&mut pieces).await?;
+            if count == 0 {
+                return Ok(());
+            }
+            let received = &mut pieces[..count];
+            let bytes = received.iter().map(Bytes::len).sum();
+            write_first(to, received, bytes).await?;
+        }
     }
 }
 

@@ -13,12 +13,10 @@ use rap_proto::observation::EndReason;
 use super::{CopyEnd, Counters, Halves, Side, natural, passed_on};
 use crate::{
     lanes::Metered,
+    pieces::PIECES,
     pipe::{Inlet, Outlet, Unsent},
     shaping::Shaped,
 };
-
-/// How many received pieces are passed on at once.
-const PIECES: usize = 32;
 
 /// Copies both ways until both directions are closed, one of them is cut, or `over` says so.
 /// `shaped` says how fast. Returns why the flow ended.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::future::{BoxFuture, Shared};
 use rap_mesh_core::{
     carrier::MAX_DATA,
@@ -29,6 +29,7 @@ use super::{CopyEnd, Counters, Halves, Side, natural, passed_on};
 use crate::{
     ByteStream,
     mesh::locked,
+    pieces::{PIECES, write_first},
     pipe::{Broken, Inlet, Outlet, Unsent},
     shaping::Shaped,
 };
@@ -36,8 +37,6 @@ use crate::{
 /// What is read from a resource at once: what fills one part of a lane on TCP. A few bytes more would
 /// make a part of their own, with a TLS record and a call to the kernel for each.
 const BUFFER: usize = MAX_DATA;
-/// How many received pieces are written to a resource at once.
-const PIECES: usize = 32;
 /// A buffer with less room than this is replaced. Less than this is copied out of it: whoever keeps it
 /// until it is acknowledged would keep the whole buffer.
 const LITTLE: usize = 8 * 1024;
@@ -142,46 +141,6 @@ async fn upwards(
             left -= granted;
         }
     }
-}
-
-/// Writes the first `bytes` of what the pieces hold, which lose them: many small ones, as QUIC brings
-/// them, with one call to the kernel.
-async fn write_first(to: &mut Half, pieces: &mut [Bytes], mut bytes: usize) -> io::Result<()> {
-    while bytes > 0 {
-        let writing = poll_fn(|context| {
-            let (slices, used) = slices(pieces, bytes);
-            Pin::new(&mut *to).poll_write_vectored(context, &slices[..used])
-        });
-        let mut written = writing.await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
-        }
-        bytes -= written;
-        for piece in pieces.iter_mut() {
-            let here = piece.len().min(written);
-            written -= here;
-            if here == piece.len() {
-                // An empty rest would hold the memory of the whole.
-                *piece = Bytes::new();
-            } else {
-                piece.advance(here);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The first `bytes` of the pieces, and in how many slices they are.
-fn slices(pieces: &[Bytes], mut bytes: usize) -> ([IoSlice<'_>; PIECES], usize) {
-    let (mut slices, mut used) = ([IoSlice::new(&[]); PIECES], 0);
-    for piece in pieces.iter().filter(|piece| !piece.is_empty()).take(PIECES) {
-        let here = piece.len().min(bytes);
-        if here > 0 {
-            slices[used] = IoSlice::new(&piece[..here]);
-            (used, bytes) = (used + 1, bytes - here);
-        }
-    }
-    (slices, used)
 }
 
 async fn downwards(
@@ -327,79 +286,6 @@ mod tests {
     use tokio::io::duplex;
 
     use super::*;
-
-    /// Takes so many bytes with each call, as a socket does whose room is short.
-    struct Narrow(tokio::io::DuplexStream, usize);
-
-    impl ByteStream for Narrow {}
-
-    impl AsyncRead for Narrow {
-        fn poll_read(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            buffer: &mut ReadBuf<'_>,
-        ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_read(context, buffer)
-        }
-    }
-
-    impl AsyncWrite for Narrow {
-        fn poll_write(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            bytes: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            let most = bytes.len().min(self.1);
-            Pin::new(&mut self.0).poll_write(context, &bytes[..most])
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-            slices: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
-            self.poll_write(context, &bytes)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(context)
-        }
-
-        fn poll_shutdown(
-            mut self: Pin<&mut Self>,
-            context: &mut Context<'_>,
-        ) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(context)
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_bytes_of_pieces_are_written_in_order_and_taken_from_them() {
-        for most in 1..=10 {
-            let (near, mut far) = duplex(64);
-            let near: Box<dyn ByteStream> = Box::new(Narrow(near, most));
-            let mut to = Half(Arc::new(Mutex::new(near)));
-            let mut pieces = [&b"abc"[..], b"", b"de", b"fgh"].map(Bytes::from_static);
-            write_first(&mut to, &mut pieces, 4).await.unwrap();
-            assert_eq!(pieces.each_ref().map(Bytes::len), [0, 0, 1, 3], "{most} at once");
-            write_first(&mut to, &mut pieces, 4).await.unwrap();
-            drop(to);
-            let mut written = String::new();
-            far.read_to_string(&mut written).await.unwrap();
-            assert_eq!(written, "abcdefgh", "{most} at once");
-        }
-    }
-
-    #[test]
-    fn so_many_pieces_and_bytes_are_written_at_once() {
-        let many = vec![Bytes::from_static(b"xy"); PIECES + 3];
-        let (all, used) = slices(&many, 2 * many.len());
-        assert_eq!(used, PIECES);
-        assert!(all.iter().all(|slice| **slice == *b"xy"));
-        let (some, used) = slices(&many, 5);
-        assert_eq!((used, &*some[2]), (3, &b"x"[..]));
-    }
 
     #[tokio::test]
     async fn no_buffer_is_kept_while_nothing_comes_and_none_by_what_is_little() {
