@@ -5,6 +5,7 @@
 //! | ALPN | between | first frame of a bidirectional stream |
 //! |---|---|---|
 //! | `rap-client/1` | client and entry | [`client::Hello`] on the first, [`client::OpenChannel`] or [`through::Ask`] on the others |
+//! | `rap-channels-media/1`, `rap-channels-bulk/1`, on QUIC only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] |
 //! | `rap-channel/1`, on TCP only | client and entry | [`client::JoinSession`], then [`client::OpenChannel`] or [`through::Ask`] |
 //! | `rap-through/1`, on TCP only | client and egress | [`through::OpenThrough`] |
 //! | `rap-lane-interactive/1`, `rap-lane-media/1`, `rap-lane-bulk/1` | entry and egress | [`lane::OpenFlow`] |
@@ -40,6 +41,16 @@ pub const fn lane_alpn(lane: crate::Lane) -> &'static [u8] {
         crate::Lane::Interactive => b"rap-lane-interactive/1",
         crate::Lane::Media => b"rap-lane-media/1",
         crate::Lane::Bulk => b"rap-lane-bulk/1",
+    }
+}
+
+/// The ALPN of the connection that carries a client's channels of one lane. Those of the interactive lane are on
+/// the session's own.
+pub const fn channels_alpn(lane: crate::Lane) -> Option<&'static [u8]> {
+    match lane {
+        crate::Lane::Interactive => None,
+        crate::Lane::Media => Some(b"rap-channels-media/1"),
+        crate::Lane::Bulk => Some(b"rap-channels-bulk/1"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The client's side: one connection to an entry, and channels on it or beside it.
 //!
-//! Where the network lets QUIC through, the session is a QUIC connection; its bulk channels are TLS
-//! connections of their own, when the entry can be reached on TCP as well. Where it does not, the
-//! session and all its channels are on TCP.
+//! Where the network lets QUIC through, the session is a QUIC connection; its bulk channels are TLS connections of
+//! their own, when the entry can be reached on TCP as well. Pictures, and bulk that is on QUIC, have a QUIC
+//! connection each beside the session's. Where the network does not let it through, the session and all its
+//! channels are on TCP.
 //!
 //! ```text
 //! let session = client::connect(options).await?;
@@ -12,6 +13,7 @@
 //! ```
 
 mod channel;
+mod lanes;
 mod lasting;
 mod session;
 mod through;
@@ -33,6 +35,7 @@ use rap_pki::tls::TlsError;
 use rap_proto::{Signer, refusal::Refusal};
 
 pub use channel::{BEST_WRITE, Channel, ChannelEnded, ChannelReader, ChannelWriter, end_reason};
+use lanes::LaneConnections;
 pub use rap_proto::wire::client::OpenChannel;
 pub use session::{ClientSession, OpenError, RefreshError, SessionEnd};
 
@@ -126,8 +129,9 @@ pub async fn connect_over(
             address,
             server_name: entries[entry].server_name.clone(),
         });
-        let token = options.token.clone();
-        match ClientSession::introduce(line, joining, token, options.key.clone()).await {
+        let lanes = LaneConnections::to(&entries[entry].server_name, &options.authorities)?;
+        let shown = (options.token.clone(), options.key.clone());
+        match ClientSession::introduce(line, (joining, lanes), shown).await {
             Err(ConnectError::Refused(refusal)) if worth_trying_elsewhere(refusal.code) => {
                 entries.remove(entry);
                 refused = Some(ConnectError::Refused(refusal));

@@ -22,7 +22,7 @@ use rap_pki::{
 use rap_proto::{
     Lane, Leased, NodeId, RefusalCode, Signer as _,
     observation::EndReason,
-    wire::{CLIENT_ALPN, HOP_ALPN, lane_alpn},
+    wire::{CLIENT_ALPN, HOP_ALPN, channels_alpn, lane_alpn},
 };
 use tokio::{
     net::TcpListener,
@@ -411,13 +411,20 @@ async fn serve(mesh: Arc<Mesh>, connection: Connection, steering: &Steering) {
     match protocol.as_deref() {
         Some(CLIENT_ALPN) => entry::serve(mesh, connection).await,
         Some(HOP_ALPN) => relay::serve(mesh, connection).await,
-        Some(alpn) => match Lane::ALL.iter().find(|lane| lane_alpn(**lane) == alpn) {
-            Some(lane) => {
-                steering.serve(*lane);
-                egress::serve(mesh, connection, *lane).await;
+        Some(alpn) => {
+            let is = |named: fn(Lane) -> Option<&'static [u8]>| {
+                Lane::ALL.iter().copied().find(|lane| named(*lane) == Some(alpn))
+            };
+            if let Some(lane) = is(|lane| Some(lane_alpn(lane))) {
+                steering.serve(lane);
+                egress::serve(mesh, connection, lane).await;
+            } else if let Some(lane) = is(channels_alpn) {
+                steering.serve(lane);
+                entry::join_lane(mesh, connection, lane).await;
+            } else {
+                close(&connection, Close::Refused(RefusalCode::Malformed));
             }
-            None => close(&connection, Close::Refused(RefusalCode::Malformed)),
-        },
+        }
         None => close(&connection, Close::Refused(RefusalCode::Malformed)),
     }
 }

@@ -20,7 +20,7 @@ use rap_mesh_core::{
     sessions::{Departure, Ended, Word},
 };
 use rap_proto::{
-    RefusalCode,
+    Lane, RefusalCode,
     observation::{Claimed, EndReason},
     token::{AccessClaims, EXPORTER_LABEL, Proof},
     wire::client::{EntryControl, Hello, HelloReply},
@@ -41,7 +41,7 @@ use crate::{
     watch::{SNAPSHOT_WAIT, catch_up, until},
 };
 
-pub(crate) use clients::{Clients, join};
+pub(crate) use clients::{Clients, join, join_lane};
 use clients::{JOINING, Joined};
 pub(crate) use through::{Tickets, Ways};
 
@@ -185,7 +185,8 @@ async fn welcome(
     // It may have come back, with another token than its flows know.
     mesh.lanes.refreshed(mesh, session);
     let accepted =
-        write_frame(&mut send, &HelloReply::Accepted { expires_at, through: true }).await;
+        write_frame(&mut send, &HelloReply::Accepted { expires_at, through: true, lanes: true })
+            .await;
     let departure = match accepted {
         Ok(()) => run(&client, send, recv, joined).await,
         Err(_) => Departure::Lost,
@@ -296,11 +297,10 @@ async fn run(
                 how = &mut control => break how,
                 Some(_) = channels.join_next() => {}
                 next = next_channel(client, &mut joined) => match next {
-                    Ok((send, recv)) if channels.len() < MAX_CLIENT_STREAMS as usize => {
-                        let there = mesh.tasks_for(&send).runtime();
-                        channels.spawn_on(channel::serve(client.clone(), send, recv), there);
+                    Ok(Joined { send, recv, there }) if channels.len() < MAX_CLIENT_STREAMS as usize => {
+                        channels.spawn_on(channel::serve(client.clone(), send, recv), &there);
                     }
-                    Ok((send, _)) => {
+                    Ok(Joined { send, .. }) => {
                         mesh.tally.reached(Limit::ClientStreams);
                         channel::refuse(send);
                     }
@@ -384,7 +384,10 @@ async fn next_channel(
     tokio::select! {
         biased;
         accepted = on_quic => match accepted {
-            Ok((send, recv)) => Ok((Outlet::Quic(send), Inlet::Quic(recv))),
+            Ok((send, recv)) => {
+                let there = client.mesh.tasks_of(Lane::Interactive).runtime().clone();
+                Ok(Joined { send: Outlet::Quic(send), recv: Inlet::Quic(recv), there })
+            }
             Err(error) => Err(departed(lost(&error))),
         },
         Some(channel) = joined.recv() => Ok(channel),

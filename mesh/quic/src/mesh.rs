@@ -32,7 +32,6 @@ use crate::{
     kept::KeptFlows,
     lanes::Lanes,
     network::Network,
-    pipe::Outlet,
     reachable::{Knocker, Lines},
     relay::{Looks, Reachable, Relay},
     relays::RelayOrders,
@@ -145,14 +144,6 @@ impl Mesh {
         match lane {
             Lane::Interactive | Lane::Media => &self.tasks,
             Lane::Bulk => &self.bulk,
-        }
-    }
-
-    /// Where the bytes of this direction run: beside the socket that they come in on.
-    pub(crate) const fn tasks_for(&self, outlet: &Outlet) -> &Tasks {
-        match outlet {
-            Outlet::Quic(_) => &self.tasks,
-            Outlet::Tcp(_) | Outlet::Lasting(_) => &self.bulk,
         }
     }
 

@@ -1,4 +1,5 @@
-//! Writing what was received in many small pieces, as QUIC brings it, with few calls to the kernel.
+//! What was received in many small pieces, as QUIC brings it: written with few calls to the kernel, or put
+//! together for another stream.
 
 use std::{
     future::poll_fn,
@@ -11,6 +12,8 @@ use tokio::io::AsyncWrite;
 
 /// How many received pieces are passed on at once.
 pub(crate) const PIECES: usize = 32;
+/// Less than this is rather copied than kept as it is.
+pub(crate) const LITTLE: usize = 8 * 1024;
 
 /// Writes the first `bytes` of what the pieces hold, which lose them.
 pub(crate) async fn write_first(
@@ -40,6 +43,19 @@ pub(crate) async fn write_first(
         }
     }
     Ok(())
+}
+
+/// Puts pieces together into the first where all of them are small. quinn looks through all pieces of a stream
+/// that wait to be acknowledged for each packet that it sends, and each piece holds the memory of the datagrams
+/// with which it came.
+pub(crate) fn gather(pieces: &mut [Bytes]) {
+    let filled = pieces.iter().filter(|piece| !piece.is_empty()).count();
+    if filled < 2 || pieces.iter().any(|piece| piece.len() >= LITTLE) {
+        return;
+    }
+    let whole = pieces.concat().into();
+    pieces.fill(Bytes::new());
+    pieces[0] = whole;
 }
 
 /// The first `bytes` of the pieces, and in how many slices they are.
@@ -123,5 +139,20 @@ mod tests {
         assert!(all.iter().all(|slice| **slice == *b"xy"));
         let (some, used) = slices(&many, 5);
         assert_eq!((used, &*some[2]), (3, &b"x"[..]));
+    }
+
+    #[test]
+    fn small_pieces_become_one_and_large_ones_stay() {
+        let mut pieces = [&b""[..], b"ab", b"", b"cde"].map(Bytes::from_static);
+        gather(&mut pieces);
+        assert_eq!(pieces, [&b"abcde"[..], b"", b"", b""]);
+
+        let large = Bytes::from(vec![7; LITTLE]);
+        for kept in [[large.clone(), Bytes::from_static(b"a")], [Bytes::new(), large]] {
+            let mut pieces = kept.clone();
+            gather(&mut pieces);
+            let places = |pieces: &[Bytes; 2]| pieces.each_ref().map(|piece| piece.as_ptr());
+            assert_eq!(places(&pieces), places(&kept), "nothing was copied");
+        }
     }
 }

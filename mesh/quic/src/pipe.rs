@@ -30,7 +30,7 @@ use rap_proto::Lane;
 pub(crate) use tcp::{TcpInlet, TcpOutlet, pipe};
 use tokio::io::ReadBuf;
 
-use crate::mesh::code;
+use crate::{mesh::code, pieces::gather};
 
 /// The most that [`Inlet::chunk`] returns at once.
 const CHUNK: usize = 64 * 1024;
@@ -230,9 +230,15 @@ impl Outlet {
     /// Sends all pieces. They are empty afterwards.
     pub(crate) async fn write_pieces(&mut self, pieces: &mut [Bytes]) -> Result<(), Unsent> {
         match self {
-            Self::Quic(stream) => stream.write_all_chunks(pieces).await.map_err(unsent),
+            Self::Quic(stream) => {
+                gather(pieces);
+                stream.write_all_chunks(pieces).await.map_err(unsent)
+            }
             Self::Tcp(outlet) => outlet.write(pieces).await,
-            Self::Lasting(outlet) => outlet.write(pieces).await,
+            Self::Lasting(outlet) => {
+                gather(pieces);
+                outlet.write(pieces).await
+            }
         }
     }
 

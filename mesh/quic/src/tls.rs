@@ -11,7 +11,7 @@ use rap_pki::{
 use rap_proto::{
     Lane, Timestamp,
     key::LocalKey,
-    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, lane_alpn, through::THROUGH_ALPN},
+    wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, channels_alpn, lane_alpn, through::THROUGH_ALPN},
 };
 use rustls_pki_types::CertificateDer;
 
@@ -80,6 +80,16 @@ pub(crate) fn client_config(authorities: &[Vec<u8>]) -> Result<quinn::ClientConf
     Ok(quic_client(config, transport::dialled_client()))
 }
 
+/// The same for the channels of one lane, unless they are on the session's own connection.
+pub(crate) fn channels_config(
+    authorities: &[Vec<u8>],
+    lane: Lane,
+) -> Result<Option<quinn::ClientConfig>, TlsError> {
+    let Some(alpn) = channels_alpn(lane) else { return Ok(None) };
+    let config = tls::client(tls::roots(authorities)?, None, &[alpn])?;
+    Ok(Some(quic_client(config, transport::dialled_channels(lane))))
+}
+
 /// The same over TCP: for the connection that a session begins with, for its channels, and for its
 /// through flows.
 pub(crate) fn tcp_client_configs(
@@ -108,7 +118,9 @@ pub(crate) fn certificate_until(connection: &quinn::Connection) -> Option<Timest
 
 fn accepted(roots: &Roots, identity: &Identity) -> Result<quinn::ServerConfig, TlsError> {
     let lanes = Lane::ALL.iter().map(|lane| lane_alpn(*lane));
-    let alpn: Vec<&[u8]> = [CLIENT_ALPN, HOP_ALPN].into_iter().chain(lanes).collect();
+    let channels = Lane::ALL.iter().filter_map(|lane| channels_alpn(*lane));
+    let alpn: Vec<&[u8]> =
+        [CLIENT_ALPN, HOP_ALPN].into_iter().chain(lanes).chain(channels).collect();
     let config = tls::server(identity, ClientAuth::Optional(roots.clone()), &alpn)?;
     let crypto = QuicServerConfig::try_from(config)
         .expect("the ring provider has the suite that QUIC's first packets use");

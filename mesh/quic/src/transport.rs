@@ -58,7 +58,7 @@ pub(crate) fn adjust_accepted_lane(connection: &Connection, lane: Lane, streams:
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
 }
 
-/// The accepting side of a client's connection.
+/// The accepting side of a client's connection, its session's or one of its lanes'.
 pub(crate) fn adjust_accepted_client(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(CLIENT_WINDOW));
 }
@@ -93,12 +93,23 @@ pub(crate) fn dialled_hop() -> Arc<TransportConfig> {
 }
 
 pub(crate) fn dialled_client() -> Arc<TransportConfig> {
+    Arc::new(client_side())
+}
+
+/// The connection of a client's channels of one lane.
+pub(crate) fn dialled_channels(lane: Lane) -> Arc<TransportConfig> {
+    let mut config = client_side();
+    config.congestion_controller_factory(Arc::new(Steering::of(lane)));
+    Arc::new(config)
+}
+
+fn client_side() -> TransportConfig {
     let mut config = base(CLIENT_IDLE_TIMEOUT);
     config
         .keep_alive_interval(Some(CLIENT_KEEP_ALIVE))
         .send_window(CLIENT_WINDOW.into())
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
-    Arc::new(config)
+    config
 }
 
 const fn window(lane: Lane) -> u32 {

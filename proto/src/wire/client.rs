@@ -30,6 +30,9 @@ pub enum HelloReply {
         /// The entry opens ways to egresses; see [`super::through`].
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         through: bool,
+        /// The entry takes pictures and bulk on connections of their own; see [`super::channels_alpn`].
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lanes: bool,
     },
     Refused(Refusal),
 }

@@ -117,13 +117,10 @@ fn frames_of_through_flows() {
         resume: Some(Resume::opening(flow)),
     };
     check("through_open.v1", &through::OpenThrough { voucher: b"voucher".to_vec(), flow });
-    check(
-        "hello_accepted.v2",
-        &client::HelloReply::Accepted {
-            expires_at: rap_proto::Timestamp::from_unix_millis(1_000),
-            through: true,
-        },
-    );
+    let expires_at = rap_proto::Timestamp::from_unix_millis(1_000);
+    for (name, lanes) in [("hello_accepted.v2", false), ("hello_accepted.v3", true)] {
+        check(name, &client::HelloReply::Accepted { expires_at, through: true, lanes });
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use rap_mesh_core::{
     refusals::refusal,
 };
 use rap_proto::{
-    ChannelKind, RefusalCode, SessionId, Signer, Timestamp,
+    ChannelKind, Lane, RefusalCode, SessionId, Signer, Timestamp,
     observation::EndReason,
     refusal::Refusal,
     signed::Unverified,
@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Channel, ConnectError, Joining, Line,
+    Channel, ConnectError, Joining, LaneConnections, Line,
     lasting::{ChannelKeeper, Succession},
     not_taken,
 };
@@ -57,9 +57,10 @@ pub struct ClientSession {
 }
 
 pub(super) struct Inner {
-    below: Below,
-    session: Option<SessionId>,
+    pub(super) below: Below,
+    pub(super) session: Option<SessionId>,
     pub(super) joining: Option<Joining>,
+    pub(super) lanes: LaneConnections,
     tcp_failed: std::sync::Mutex<Option<Instant>>,
     exported: [u8; 32],
     pub(super) key: Arc<dyn Signer>,
@@ -76,7 +77,7 @@ pub(super) struct Inner {
 }
 
 /// What carries the session's first stream.
-enum Below {
+pub(super) enum Below {
     Quic { endpoint: Endpoint, connection: Connection },
     Tcp { remote: SocketAddr, rtt: Duration },
 }
@@ -135,16 +136,20 @@ pub enum RefreshError {
 impl ClientSession {
     pub(super) async fn introduce(
         line: Line,
-        joining: Option<Joining>,
-        token: Vec<u8>,
-        key: Arc<dyn Signer>,
+        (joining, mut lanes): (Option<Joining>, LaneConnections),
+        (token, key): (Vec<u8>, Arc<dyn Signer>),
     ) -> Result<Self, ConnectError> {
         let session = Unverified::<AccessClaims>::parse(&token).ok();
         let session = session.and_then(|token| Some(token.peek().ok()?.session));
         let (mut requests, mut replies, exported, below) = begin(line).await?;
         let hello = hello(token.clone(), exported, &*key);
         let (expires_at, through) = match say_hello(&mut requests, &mut replies, &hello).await {
-            Ok(HelloReply::Accepted { expires_at, through }) => (expires_at, through),
+            Ok(HelloReply::Accepted { expires_at, through, lanes: takes_lanes }) => {
+                if !takes_lanes {
+                    lanes = LaneConnections::default();
+                }
+                (expires_at, through)
+            }
             Ok(HelloReply::Refused(refusal)) => {
                 below.close();
                 return Err(refusal.into());
@@ -160,6 +165,7 @@ impl ClientSession {
             below,
             session,
             joining,
+            lanes,
             tcp_failed,
             exported,
             key,
@@ -252,8 +258,7 @@ impl ClientSession {
         &self,
         request: &OpenChannel,
     ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
-        let prefers_tcp = Carrier::order(request.lane)[0] == Carrier::Tcp;
-        let (send, mut recv) = self.stream_for(wire::frame(request), prefers_tcp).await?;
+        let (send, mut recv) = self.stream_for(wire::frame(request), request.lane).await?;
         send.keep_queue_short(request.lane);
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
@@ -262,13 +267,17 @@ impl ClientSession {
         }
     }
 
-    /// A stream of the session that begins with these words.
+    /// A stream of the session, of this lane, that begins with these words.
     pub(super) async fn stream_for(
         &self,
         words: Vec<u8>,
-        prefers_tcp: bool,
+        lane: Lane,
     ) -> Result<(Outlet, Inlet), OpenError> {
+        let prefers_tcp = Carrier::order(lane)[0] == Carrier::Tcp;
         if let Some(opened) = self.on_tcp(&words, prefers_tcp).await? {
+            return Ok(opened);
+        }
+        if let Some(opened) = self.on_lane(lane, &words).await {
             return Ok(opened);
         }
         let Below::Quic { connection, .. } = &self.inner.below else {
@@ -386,6 +395,7 @@ impl ClientSession {
             }
         }
         self.inner.below.close();
+        self.inner.lanes.close().await;
         if let Below::Quic { endpoint, .. } = &self.inner.below {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
         }
@@ -473,7 +483,7 @@ fn not_asked_for() -> OpenError {
     refusal(RefusalCode::Malformed).into()
 }
 
-fn close_code() -> VarInt {
+pub(super) fn close_code() -> VarInt {
     VarInt::from_u64(DONE).expect("zero fits")
 }
 

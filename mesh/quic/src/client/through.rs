@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use rap_mesh_core::{carrier::Carrier, refusals::worth_trying_elsewhere};
 use rap_pki::node_server_name;
 use rap_proto::{
-    NodeId,
+    Lane, NodeId,
     signed::Unverified,
     token::{AccessClaims, Proof},
     wire::{
@@ -215,7 +215,7 @@ impl ClientSession {
     }
 
     async fn ask_for_way(&self, wanted: Wanted) -> Result<(Way, WayStream), NoWay> {
-        let asking = self.stream_for(wire::frame(&Ask::Through(wanted)), false).await;
+        let asking = self.stream_for(wire::frame(&Ask::Through(wanted)), Lane::Interactive).await;
         let (outlet, mut inlet) = asking.map_err(NoWay::Refused)?;
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut inlet, limit).await {

@@ -29,7 +29,7 @@ use super::{CopyEnd, Counters, Halves, Side, natural, passed_on};
 use crate::{
     ByteStream,
     mesh::locked,
-    pieces::{PIECES, write_first},
+    pieces::{LITTLE, PIECES, write_first},
     pipe::{Broken, Inlet, Outlet, Unsent},
     shaping::Shaped,
 };
@@ -37,9 +37,6 @@ use crate::{
 /// What is read from a resource at once: what fills one part of a lane on TCP. A few bytes more would
 /// make a part of their own, with a TLS record and a call to the kernel for each.
 const BUFFER: usize = MAX_DATA;
-/// A buffer with less room than this is replaced. Less than this is copied out of it: whoever keeps it
-/// until it is acknowledged would keep the whole buffer.
-const LITTLE: usize = 8 * 1024;
 /// How long the supervisor may take to notice that the worker, whose stream just closed in both
 /// directions, is dead.
 const WORKER_EXIT_WAIT: Duration = Duration::from_millis(500);
@@ -186,7 +183,9 @@ async fn downwards(
     CopyEnd::Finished
 }
 
-/// Reads what there is; nothing is the end. While nothing comes, no buffer is kept for it.
+/// Reads what there is; nothing is the end. While nothing comes, no buffer is kept for it. A buffer with little
+/// room is replaced. Little is copied out of it: whoever keeps it until it is acknowledged would keep the whole
+/// buffer.
 fn poll_read(
     from: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod answers;
+mod beside;
 mod carriers;
 mod carry;
 mod chains;

@@ -91,7 +91,7 @@ pub(crate) async fn read<T: DeserializeOwned>(recv: &mut RecvStream) -> T {
     wire::unframe(&body).unwrap()
 }
 
-async fn closed_with(connection: &Connection) -> Option<Close> {
+pub(crate) async fn closed_with(connection: &Connection) -> Option<Close> {
     match connection.closed().await {
         quinn::ConnectionError::ApplicationClosed(close) => {
             Close::from_code(close.error_code.into_inner())
