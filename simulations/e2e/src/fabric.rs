@@ -22,7 +22,8 @@ use crate::{Lab, Office, Person, Process, Run, Space, person, until};
 const PATIENCE: Duration = Duration::from_secs(30);
 const CONTROL_PORT: u16 = 8443;
 const NATS_PORT: u16 = 4222;
-const NODE_PORT: u16 = 4433;
+/// Where every node listens: the port that networks let TCP out to when they let nothing else out.
+pub const NODE_PORT: u16 = 443;
 /// What the name of a fabric's folder begins with; the process id follows.
 const FOLDER_PREFIX: &str = "rap-e2e-";
 /// Every person's.

@@ -11,6 +11,8 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::NODE_PORT;
+
 /// Where `ip netns` keeps namespaces.
 const FOLDER: &str = "/run/netns";
 /// What every name begins with; the process id follows.
@@ -204,7 +206,28 @@ impl Lab {
         self.run(space, "nft", &[&rules])
     }
 
-    /// Ends what [`Lab::block`] began.
+    /// Lets nothing pass between a host and a neighbour but TCP to the neighbour's [`NODE_PORT`], as a network
+    /// does that knows the web alone.
+    pub fn let_only_the_web_pass(&self, space: Space, neighbour: Space) -> Result<(), String> {
+        let name = neighbour.name();
+        let rules = format!(
+            "table inet blocked {{
+                chain input {{
+                    type filter hook input priority 0;
+                    iifname {name} tcp sport {NODE_PORT} accept
+                    iifname {name} drop
+                }}
+                chain output {{
+                    type filter hook output priority 0;
+                    oifname {name} tcp dport {NODE_PORT} accept
+                    oifname {name} drop
+                }}
+            }}"
+        );
+        self.run(space, "nft", &[&rules])
+    }
+
+    /// Ends what [`Lab::block`] or [`Lab::let_only_the_web_pass`] began.
     pub fn unblock(&self, space: Space) -> Result<(), String> {
         self.run(space, "nft", &["delete table inet blocked"])
     }

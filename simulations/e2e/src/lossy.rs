@@ -11,7 +11,7 @@ table inet priorities {
     counter bulk { }
     chain postrouting {
         type filter hook postrouting priority 0; policy accept;
-        oifname { entry, relay, spare, egress } udp sport != 4433 jump count
+        oifname { entry, relay, spare, egress } udp sport != 443 jump count
     }
     chain count {
         meta priority 0:6 counter name interactive

@@ -7,7 +7,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::{Lab, Space};
+use crate::{Lab, NODE_PORT, Space};
 
 use Space::{Egress, Entry, Relay, Spare};
 
@@ -32,7 +32,7 @@ table inet carried {
     counter datagrams { }
     chain input {
         type filter hook input priority 0; policy accept;
-        meta l4proto udp udp dport != 4433 counter name datagrams;
+        meta l4proto udp udp dport != 443 counter name datagrams;
     }
 }
 ";
@@ -43,7 +43,7 @@ impl Nat {
 
     fn rules(self, own: Ipv4Addr) -> String {
         let ports = if self == Self::Symmetric { "masquerade fully-random" } else { "masquerade" };
-        let inwards = format!("iifname {OUTSIDE} udp dport >= 1024");
+        let inwards = format!("iifname {OUTSIDE} udp dport {{ {NODE_PORT}, 1024-65535 }}");
         let inwards = match self {
             Self::FullCone => format!("{inwards} dnat ip to {own};"),
             Self::AddressRestricted => format!("{inwards} ip saddr @known dnat ip to {own};"),

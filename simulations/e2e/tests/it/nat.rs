@@ -5,13 +5,12 @@ use std::{
     time::Duration,
 };
 
-use rap_e2e::{Fabric, Space, until};
+use rap_e2e::{Fabric, NODE_PORT, Space, until};
 
 use super::{ssh, step};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const ATTEMPT: Duration = Duration::from_millis(300);
-const NODE_PORT: u16 = 4433;
 /// About seven megabytes, each line another.
 const MUCH: &str = "seq 1 1000000";
 
