@@ -137,7 +137,10 @@ async fn write_stdout(mut reader: ChannelReader) -> io::Result<()> {
         match reader.pieces(&mut pieces).await {
             Ok(0) => break Ok(()),
             Ok(count) => {
-                if sender.send(pieces[..count].concat()).await.is_err() {
+                let bytes = pieces[..count].concat();
+                // They would hold what they came with.
+                pieces.fill(Bytes::new());
+                if sender.send(bytes).await.is_err() {
                     break Ok(());
                 }
             }

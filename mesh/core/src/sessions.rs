@@ -19,7 +19,7 @@ pub const MAX_SESSIONS: usize = 16_384;
 /// While an entry has so many starts and ends to tell, no session begins there; those that are there add
 /// two each at most.
 pub const MAX_UNTOLD: usize = 2 * MAX_SESSIONS;
-/// The most client connections of one session at one entry.
+/// The most client connections of one session at one entry, without those beside them.
 pub const MAX_CONNECTIONS_PER_SESSION: u32 = 4;
 /// The most connections of one session that are lost and whose channels wait for their client.
 pub const MAX_ABSENT_PER_SESSION: u32 = 16;

@@ -116,6 +116,7 @@ pub async fn connect_over(
     endpoint.set_default_client_config(tls::client_config(&options.authorities)?);
     let [first, channels, through] = tls::tcp_client_configs(&options.authorities)?;
     let dialling = Dialling { endpoint, first, carrier: options.carrier };
+    let lane_configs = lanes::lane_configs(&options.authorities)?;
     let mut entries = options.entries;
     let mut refused = None;
     loop {
@@ -129,7 +130,7 @@ pub async fn connect_over(
             address,
             server_name: entries[entry].server_name.clone(),
         });
-        let lanes = LaneConnections::to(&entries[entry].server_name, &options.authorities)?;
+        let lanes = LaneConnections::to(&entries[entry].server_name, &lane_configs);
         let shown = (options.token.clone(), options.key.clone());
         match ClientSession::introduce(line, (joining, lanes), shown).await {
             Err(ConnectError::Refused(refusal)) if worth_trying_elsewhere(refusal.code) => {

@@ -8,7 +8,6 @@ mod tokens;
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use quinn::Connection;
 use rap_mesh_core::{
     admission::{claimed, may_stay_connected},
@@ -32,7 +31,10 @@ pub(crate) use flow::{Origin, Reached, reach};
 
 use crate::{
     carried::CarriedFlows,
-    frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
+    frames::{
+        Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, say_last, say_last_at_once,
+        write_frame,
+    },
     kept::{NotFound, Owner, Waiting, hand_over},
     mesh::{Mesh, close},
     pipe::{Inlet, Outlet},
@@ -128,10 +130,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, connection: Connection, lane: Lane) {
 /// Answers a flow too many: one whose predecessor gave its stream back and is not quite done, or
 /// one of an entry that keeps to no limit. What cannot be said at once is left unsaid.
 fn refuse_flow(mut send: Outlet) {
-    let refused = FlowReply::Refused(refusal(RefusalCode::LimitReached));
-    if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
-        let _ = send.finish().now_or_never();
-    }
+    say_last_at_once(&mut send, &FlowReply::Refused(refusal(RefusalCode::LimitReached)));
 }
 
 /// Serves the one flow of a TLS connection.
@@ -153,9 +152,7 @@ async fn serve_flow(served: Arc<Served>, mut send: Outlet, mut recv: Inlet) {
         }
         Ok(Asked::Besides(request)) => {
             let reply = besides(&served, request).await;
-            if write_frame(&mut send, &reply).await.is_ok() {
-                send.finish().await;
-            }
+            say_last(&mut send, &reply).await;
         }
         Err(refusal) => refuse_with(&mut send, refusal).await,
     }
@@ -252,7 +249,10 @@ async fn go_on(
     let owner = Owner::new(origin.opener(claims), claims, request.channel);
     let lasting = match mesh.kept.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
-        Err(NotFound::Gone) => return answer_last(&mut send, &FlowReply::Gone).await,
+        Err(NotFound::Gone) => {
+            say_last(&mut send, &FlowReply::Gone).await;
+            return;
+        }
         Err(NotFound::Foreign) => {
             return refuse_with(&mut send, refused(RefusalCode::AccessDenied)).await;
         }
@@ -270,14 +270,7 @@ async fn go_on(
 }
 
 async fn refuse_with(send: &mut Outlet, refusal: Refusal) {
-    answer_last(send, &FlowReply::Refused(refusal)).await;
-}
-
-/// Nothing follows this answer.
-async fn answer_last(send: &mut Outlet, reply: &FlowReply) {
-    if write_frame(send, reply).await.is_ok() {
-        send.finish().await;
-    }
+    say_last(send, &FlowReply::Refused(refusal)).await;
 }
 
 /// What the first message of a stream asks for.

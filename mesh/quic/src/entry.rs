@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    frames::{HELLO_TIMEOUT, read_frame, read_frame_within, write_frame},
+    frames::{HELLO_TIMEOUT, read_frame, read_frame_within, say_last, write_frame},
     mesh::{Mesh, close, close_refused, locked},
     pipe::{Inlet, Outlet, lost},
     tally::Limit,
@@ -42,7 +42,7 @@ use crate::{
 };
 
 pub(crate) use clients::{Clients, join, join_lane};
-use clients::{JOINING, Joined};
+use clients::{JOINING, Joined, MAX_LANES};
 pub(crate) use through::{Tickets, Ways};
 
 /// How long a client that said it is done may take to let its channels run out.
@@ -60,7 +60,7 @@ pub(crate) struct Admitted {
 /// One connected client.
 struct Client {
     mesh: Arc<Mesh>,
-    /// What its channels come on; on TCP each is a connection of its own.
+    /// What its keys come on; on TCP each channel is a connection of its own.
     connection: Option<Connection>,
     exported: [u8; 32],
     admitted: Mutex<Arc<Admitted>>,
@@ -70,6 +70,8 @@ struct Client {
     waits: watch::Sender<bool>,
     /// Places for ways that it has not come over yet.
     expected: Arc<Semaphore>,
+    /// Places for connections of its lanes.
+    lanes: Arc<Semaphore>,
 }
 
 impl Client {
@@ -159,11 +161,7 @@ async fn welcome(
         Ok(admitted) => admitted,
         Err((code, claimed)) => {
             mesh.refused(code, claimed);
-            let reply = HelloReply::Refused(refusal(code));
-            if write_frame(&mut send, &reply).await.is_ok() {
-                // Nothing follows the refusal.
-                send.finish().await;
-            }
+            say_last(&mut send, &HelloReply::Refused(refusal(code))).await;
             return Err(code);
         }
     };
@@ -178,18 +176,20 @@ async fn welcome(
         over: watch::Sender::new(None),
         waits: watch::Sender::new(false),
         expected: Arc::new(Semaphore::new(through::MAX_EXPECTED)),
+        lanes: Arc::new(Semaphore::new(MAX_LANES)),
     });
     // Known before the client hears that it is: its first channel may follow at once.
     let (joining, joined) = mpsc::channel(JOINING);
     let _known = mesh.clients.add(mesh, session, client.clone(), joining);
     // It may have come back, with another token than its flows know.
     mesh.lanes.refreshed(mesh, session);
-    let accepted =
-        write_frame(&mut send, &HelloReply::Accepted { expires_at, through: true, lanes: true })
-            .await;
-    let departure = match accepted {
-        Ok(()) => run(&client, send, recv, joined).await,
-        Err(_) => Departure::Lost,
+    let accepted = HelloReply::Accepted { expires_at, through: true, lanes: true };
+    let departure = match timeout(HELLO_TIMEOUT, write_frame(&mut send, &accepted)).await {
+        Ok(Ok(())) => run(&client, send, recv, joined).await,
+        Ok(Err(_)) | Err(_) => {
+            client.end(EndReason::ClientLost);
+            Departure::Lost
+        }
     };
     let over = *client.over.borrow();
     let now = (mesh.clock.moment(), mesh.clock.now());

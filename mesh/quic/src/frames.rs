@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use rap_proto::{codec::DecodeError, wire};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -78,6 +79,26 @@ pub(crate) async fn write_frame<T: Serialize>(
     message: &T,
 ) -> Result<(), Unsent> {
     stream.write_all(&wire::frame(message)).await
+}
+
+/// Says the last word on a stream. Whoever does not take it within [`HELLO_TIMEOUT`] goes without it. Says
+/// whether it was taken.
+pub(crate) async fn say_last<T: Serialize>(stream: &mut Outlet, message: &T) -> bool {
+    let saying = async {
+        let said = write_frame(stream, message).await.is_ok();
+        if said {
+            stream.finish().await;
+        }
+        said
+    };
+    tokio::time::timeout(HELLO_TIMEOUT, saying).await.unwrap_or(false)
+}
+
+/// The same, to somebody who is not waited for at all.
+pub(crate) fn say_last_at_once<T: Serialize>(stream: &mut Outlet, message: &T) {
+    if matches!(write_frame(stream, message).now_or_never(), Some(Ok(()))) {
+        let _ = stream.finish().now_or_never();
+    }
 }
 
 /// A trace context that is passed on must look like one (W3C Trace Context, section 3.2).

@@ -40,7 +40,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     clock::Clock,
-    frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
+    frames::{HELLO_TIMEOUT, read_frame_within, say_last},
     hops::HOP_REPLY_TIMEOUT,
     mesh::{Mesh, close, locked},
     pipe::{Inlet, Outlet},
@@ -304,10 +304,9 @@ async fn answer(
             Reply::Refused(refusal(code))
         }
     };
-    if write_frame(&mut send, &reply).await.is_ok() {
-        // One request, one reply.
-        send.finish().await;
-    } else if let Reply::FlowReady { flow, .. } = reply {
+    // One request, one reply.
+    let taken = say_last(&mut send, &reply).await;
+    if let (false, Reply::FlowReady { flow, .. }) = (taken, reply) {
         // Who asked has given it up.
         close_flow(&mesh, caller, flow);
     }

@@ -5,8 +5,12 @@
 //! further bidirectional stream is one channel: [`OpenChannel`], [`ChannelReply`], raw bytes; or it
 //! begins with [`super::through::Ask`].
 //!
+//! Pictures and bulk have a connection each beside that, with ALPN `rap-channels-media/1` and
+//! `rap-channels-bulk/1`. Every stream there is one channel, and says first which session it belongs to, in the
+//! same words each time: [`JoinSession`].
+//!
 //! On TCP the first connection is that stream. A channel is a connection with ALPN
-//! `rap-channel/1`, which says first which session it belongs to: [`JoinSession`].
+//! `rap-channel/1`, which says first which session it belongs to.
 
 use serde::{Deserialize, Serialize};
 

@@ -79,7 +79,8 @@ impl Channel {
 }
 
 impl ChannelReader {
-    /// Waits for what arrives next, as it is, in as many pieces as there are and fit. 0 is the end.
+    /// Waits for what arrives next, as it is, in as many pieces as there are and fit in `pieces`, which is not
+    /// empty. 0 is the end.
     ///
     /// # Errors
     /// As reading: see [`end_reason`].
@@ -87,7 +88,7 @@ impl ChannelReader {
         self.0.pieces(pieces).await.map_err(read_error)
     }
 
-    /// Writes all that arrives to `to`, until the end. `to` stays open.
+    /// Writes all that arrives to `to`, until the end. `to` is not flushed and stays open.
     ///
     /// # Errors
     /// As reading: see [`end_reason`]; and as writing to `to`.

@@ -15,15 +15,14 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    DIAL_TIMEOUT,
-    session::{Below, ClientSession, Inner, close_code},
-};
+use super::session::{Below, ClientSession, Inner, close_code};
 use crate::{
     pipe::{Inlet, Outlet},
     tls,
 };
 
+/// How long a lane's connection may take to be made: its channel waits for it, and can do without.
+const DIAL_LIMIT: Duration = Duration::from_secs(2);
 /// How long a lane is on the session's own connection after it got none.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -32,6 +31,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(60);
 pub(super) struct LaneConnections {
     server_name: String,
     places: BTreeMap<Lane, Place>,
+}
+
+/// What they are made with.
+pub(super) type LaneConfigs = BTreeMap<Lane, ClientConfig>;
+
+pub(super) fn lane_configs(authorities: &[Vec<u8>]) -> Result<LaneConfigs, TlsError> {
+    let mut configs = LaneConfigs::new();
+    for lane in Lane::ALL {
+        configs.extend(tls::channels_config(authorities, *lane)?.map(|config| (*lane, config)));
+    }
+    Ok(configs)
 }
 
 struct Place {
@@ -44,12 +54,12 @@ struct Place {
 enum State {
     #[default]
     NotAsked,
-    Open(Joined),
+    Open(Beside),
     Failed(Instant),
 }
 
 #[derive(Clone)]
-struct Joined {
+struct Beside {
     connection: Connection,
     /// What each stream begins with: whose it is.
     join: Vec<u8>,
@@ -57,14 +67,11 @@ struct Joined {
 
 impl LaneConnections {
     /// To an entry of this name.
-    pub(super) fn to(server_name: &str, authorities: &[Vec<u8>]) -> Result<Self, TlsError> {
-        let mut places = BTreeMap::new();
-        for lane in Lane::ALL {
-            if let Some(config) = tls::channels_config(authorities, *lane)? {
-                places.insert(*lane, Place { config, state: Mutex::default() });
-            }
-        }
-        Ok(Self { server_name: server_name.to_owned(), places })
+    pub(super) fn to(server_name: &str, configs: &LaneConfigs) -> Self {
+        let place =
+            |config: &ClientConfig| Place { config: config.clone(), state: Mutex::default() };
+        let places = configs.iter().map(|(lane, config)| (*lane, place(config))).collect();
+        Self { server_name: server_name.to_owned(), places }
     }
 
     pub(super) async fn close(&self) {
@@ -82,7 +89,7 @@ impl Drop for LaneConnections {
 
 impl State {
     fn close(&mut self) {
-        if let Self::Open(Joined { connection, .. }) = std::mem::take(self) {
+        if let Self::Open(Beside { connection, .. }) = std::mem::take(self) {
             connection.close(close_code(), b"");
         }
     }
@@ -104,14 +111,14 @@ impl ClientSession {
     /// A stream of the session on the connection of this lane, which begins with these words. `None` where the
     /// lane has none.
     pub(super) async fn on_lane(&self, lane: Lane, words: &[u8]) -> Option<(Outlet, Inlet)> {
-        let Joined { connection, join } = self.joined(lane).await?;
+        let Beside { connection, join } = self.beside(lane).await?;
         let (send, recv) = connection.open_bi().await.ok()?;
         let mut send = Outlet::Quic(send);
         send.write_all(&[&join, words].concat()).await.ok()?;
         Some((send, Inlet::Quic(recv)))
     }
 
-    async fn joined(&self, lane: Lane) -> Option<Joined> {
+    async fn beside(&self, lane: Lane) -> Option<Beside> {
         let Inner { below: Below::Quic { endpoint, connection }, session, lanes, key, .. } =
             &*self.inner
         else {
@@ -133,15 +140,20 @@ impl ClientSession {
             let connecting = endpoint.connect_with(config.clone(), address, name).ok()?;
             join(connecting.await.ok()?, (*session)?, &**key)
         };
-        let joined = timeout(DIAL_TIMEOUT, connecting).await.ok().flatten();
-        *state = joined.clone().map_or_else(|| State::Failed(Instant::now()), State::Open);
-        joined
+        // Until it is made, and should nobody wait for it any more.
+        *state = State::Failed(Instant::now());
+        let joined = tokio::select! {
+            joined = timeout(DIAL_LIMIT, connecting) => joined.ok().flatten()?,
+            _ = connection.closed() => return None,
+        };
+        *state = State::Open(joined.clone());
+        Some(joined)
     }
 }
 
-fn join(connection: Connection, session: SessionId, key: &dyn Signer) -> Option<Joined> {
+fn join(connection: Connection, session: SessionId, key: &dyn Signer) -> Option<Beside> {
     let mut exported = [0; 32];
     connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").ok()?;
     let join = wire::frame(&JoinSession::make(session, exported, key));
-    Some(Joined { connection, join })
+    Some(Beside { connection, join })
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures_util::FutureExt as _;
 use rap_mesh_core::{
     View,
     admission::{admit_channel, claimed},
@@ -25,7 +24,10 @@ use tracing::Instrument as _;
 
 use super::{Admitted, Client, returned, tell, through};
 use crate::{
-    frames::{Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, write_frame},
+    frames::{
+        Either, HELLO_TIMEOUT, ReadFrameError, read_either_within, say_last, say_last_at_once,
+        write_frame,
+    },
     lanes::{Flow, LaneKey, Metered, open_flow},
     mesh::{Mesh, locked},
     pipe::{Inlet, Outlet},
@@ -132,23 +134,13 @@ pub(super) fn may_serve(view: &View, (egress, organization): (NodeId, Organizati
 }
 
 pub(super) async fn refuse_with(send: &mut Outlet, refusal: Refusal) {
-    answer_last(send, &ChannelReply::Refused(refusal)).await;
+    say_last(send, &ChannelReply::Refused(refusal)).await;
 }
 
-/// Nothing follows this answer.
-pub(super) async fn answer_last(send: &mut Outlet, reply: &ChannelReply) {
-    if write_frame(send, reply).await.is_ok() {
-        send.finish().await;
-    }
-}
-
-/// Answers a channel too many: one whose predecessor gave its stream back and is not quite done.
-/// What cannot be said at once is left unsaid.
+/// Answers a channel too many: one whose predecessor gave its stream back and is not quite done, or one of a
+/// client that uses all of its connections up. What cannot be said at once is left unsaid.
 pub(super) fn refuse(mut send: Outlet) {
-    let refused = ChannelReply::Refused(refusal(RefusalCode::LimitReached));
-    if matches!(write_frame(&mut send, &refused).now_or_never(), Some(Ok(()))) {
-        let _ = send.finish().now_or_never();
-    }
+    say_last_at_once(&mut send, &ChannelReply::Refused(refusal(RefusalCode::LimitReached)));
 }
 
 /// A channel that may open its flow.

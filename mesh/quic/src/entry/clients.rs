@@ -1,5 +1,5 @@
 //! The clients that are served, and the connections that join them: on TCP each channel is a connection of its
-//! own, and on QUIC pictures and bulk have one each. Every channel on them proves that it is a session's client's.
+//! own, and on QUIC pictures and bulk have one each. Each connection proves that it is a session's client's.
 
 use std::{
     collections::BTreeMap,
@@ -14,23 +14,26 @@ use quinn::Connection;
 use rap_mesh_core::{admission::claimed, ended::Close, refusals::refusal};
 use rap_proto::{
     Lane, PublicKey, RefusalCode, SessionId,
-    observation::{Claimed, EndReason},
+    observation::EndReason,
     token::EXPORTER_LABEL,
     wire::client::{ChannelReply, JoinSession},
 };
-use tokio::{runtime::Handle, sync::mpsc, time::timeout};
+use tokio::{runtime::Handle, sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{Admitted, CUT_LINGER, Client};
+use super::{Admitted, CUT_LINGER, Client, Refused};
 use crate::{
-    frames::{HELLO_TIMEOUT, read_frame_within, write_frame},
+    frames::{HELLO_TIMEOUT, ReadFrameError, read_frame_within, say_last},
     mesh::{Mesh, close, close_refused, locked},
     pipe::{Inlet, Outlet},
     tcp::Secured,
     transport::adjust_accepted_client,
 };
 
-/// Connections that have joined a client and that it has not looked at; more wait.
+/// Channels that have joined a client and that it has not looked at; more wait.
 pub(super) const JOINING: usize = 16;
+/// The most connections of one client's lanes: two of each, for one can take the place of another that is lost
+/// and not yet known to be.
+pub(super) const MAX_LANES: usize = 4;
 
 /// A channel's two directions, before its first frame, and where it is to run.
 pub(super) struct Joined {
@@ -71,20 +74,11 @@ impl Clients {
         Known { mesh: mesh.clone(), place }
     }
 
-    /// The newest connection of a session, and its place: a client that lost one has come back with another.
-    fn newest(&self, session: SessionId) -> Option<(u64, Served)> {
+    /// The newest connection of a session: a client that lost one has come back with another.
+    fn newest(&self, session: SessionId) -> Option<Served> {
         let served = locked(&self.served);
         let found = served.range((session, 0)..=(session, u64::MAX)).next_back();
-        found.map(|((_, place), served)| (*place, served.clone()))
-    }
-
-    /// Waits until a session is over for its newest client here.
-    async fn over(&self, session: SessionId) {
-        let mut last = None;
-        while let Some((place, served)) = self.newest(session).filter(|it| Some(it.0) != last) {
-            served.client.over().await;
-            last = Some(place);
-        }
+        found.map(|(_, served)| served.clone())
     }
 
     /// What a session's client showed last, on whichever of its connections.
@@ -128,9 +122,17 @@ impl Drop for Known {
 
 /// Takes in one channel of a client that is served here.
 pub(crate) async fn join(mesh: Arc<Mesh>, secured: Secured) {
-    let Secured { outlet, inlet, exported, .. } = secured;
-    // Who was refused was told.
-    let _ = take(&mesh, (outlet, inlet), &exported, Lane::Bulk).await;
+    let Secured { outlet: mut send, inlet: mut recv, exported, .. } = secured;
+    match admit(&mesh, &mut recv, &exported).await {
+        Ok((_, served)) => {
+            let there = mesh.bulk.runtime().clone();
+            // A client that is over drops what waits for it.
+            let _ = served.joining.send(Joined { send, recv, there }).await;
+        }
+        Err(refused) => {
+            refuse(&mesh, &mut send, refused).await;
+        }
+    }
 }
 
 /// Takes in the channels of one lane of a client that is served here, each on a stream of this connection.
@@ -139,68 +141,97 @@ pub(crate) async fn join_lane(mesh: Arc<Mesh>, connection: Connection, lane: Lan
     let export = connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"");
     let first = timeout(HELLO_TIMEOUT, connection.accept_bi()).await;
     let (Ok(()), Ok(Ok((send, recv)))) = (export, first) else {
+        mesh.refused(RefusalCode::Malformed, None);
         return close(&connection, Close::Refused(RefusalCode::Malformed));
     };
-    let first = (Outlet::Quic(send), Inlet::Quic(recv));
-    let session = match take(&mesh, first, &exported, lane).await {
-        Ok(session) => session,
-        Err(code) => return close_refused(&connection, code).await,
+    let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
+    let admitted = match admit(&mesh, &mut recv, &exported).await {
+        Ok((join, served)) => match served.client.lanes.clone().try_acquire_owned() {
+            Ok(place) => Ok((join, served, place)),
+            Err(_) => {
+                let claims = claimed(&served.client.admitted().claims);
+                Err((RefusalCode::LimitReached, Some(claims)))
+            }
+        },
+        Err(refused) => Err(refused),
     };
-    adjust_accepted_client(&connection);
-    let others = async {
-        while let Ok((send, recv)) = connection.accept_bi().await {
-            let (mesh, stream) = (mesh.clone(), (Outlet::Quic(send), Inlet::Quic(recv)));
-            mesh.clone().spawn(async move {
-                let _ = take(&mesh, stream, &exported, lane).await;
-            });
+    let (join, served, _place) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            let code = refuse(&mesh, &mut send, refused).await;
+            return close_refused(&connection, code).await;
         }
     };
-    tokio::select! {
+    adjust_accepted_client(&connection);
+    let there = mesh.tasks_of(lane).runtime();
+    let client = served.client.clone();
+    let channels = pass_on(&connection, served, (send, recv), (&join, there));
+    let end = tokio::select! {
         biased;
-        () = others => {}
-        () = mesh.clients.over(session) => {
-            // A client closes it when it has read how its channels ended.
+        end = channels => end,
+        reason = client.over() => {
+            // Its client closes it when it has read how the channels ended.
             let _ = timeout(CUT_LINGER, connection.closed()).await;
-            close(&connection, Close::Done);
+            Close::Ended(reason)
+        }
+    };
+    close(&connection, end);
+}
+
+/// Passes the streams of a lane on to its client, the first one and all others that say the same as that did.
+/// Returns when there can be no more, with what the connection ends with.
+async fn pass_on(
+    connection: &Connection,
+    served: Served,
+    (send, recv): (Outlet, Inlet),
+    (join, there): (&JoinSession, &Handle),
+) -> Close {
+    // A client that is over, or has lost the session's own connection, drops what waits for it.
+    let _ = served.joining.send(Joined { send, recv, there: there.clone() }).await;
+    let mut said = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(read) = said.join_next() => match read {
+                Ok((send, recv, Ok(again))) if again == *join => {
+                    let _ = served.joining.send(Joined { send, recv, there: there.clone() }).await;
+                }
+                // Its client gave it up.
+                Ok((.., Err(ReadFrameError::Stream(_) | ReadFrameError::TimedOut))) => {}
+                _ => {
+                    served.client.mesh.refused(RefusalCode::Malformed, None);
+                    return Close::Refused(RefusalCode::Malformed);
+                }
+            },
+            accepted = connection.accept_bi() => {
+                let Ok((send, recv)) = accepted else { return Close::Done };
+                said.spawn(async move {
+                    let (send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
+                    let read = read_frame_within::<JoinSession>(&mut recv, HELLO_TIMEOUT).await;
+                    (send, recv, read)
+                });
+            }
         }
     }
 }
 
-/// Takes in one channel, or refuses it. Says of which session it is.
-async fn take(
-    mesh: &Mesh,
-    (mut send, mut recv): (Outlet, Inlet),
-    exported: &[u8; 32],
-    lane: Lane,
-) -> Result<SessionId, RefusalCode> {
-    match admit(mesh, &mut recv, exported).await {
-        Ok((session, joining)) => {
-            let there = mesh.tasks_of(lane).runtime().clone();
-            // A client that is over drops what waits for it.
-            let _ = joining.send(Joined { send, recv, there }).await;
-            Ok(session)
-        }
-        Err((code, claims)) => {
-            mesh.refused(code, claims);
-            if write_frame(&mut send, &ChannelReply::Refused(refusal(code))).await.is_ok() {
-                // Nothing follows the refusal.
-                send.finish().await;
-            }
-            Err(code)
-        }
-    }
+/// Says no to a channel, and why.
+async fn refuse(mesh: &Mesh, send: &mut Outlet, (code, claims): Refused) -> RefusalCode {
+    mesh.refused(code, claims);
+    say_last(send, &ChannelReply::Refused(refusal(code))).await;
+    code
 }
 
 async fn admit(
     mesh: &Mesh,
     inlet: &mut Inlet,
     exported: &[u8; 32],
-) -> Result<(SessionId, mpsc::Sender<Joined>), (RefusalCode, Option<Claimed>)> {
+) -> Result<(JoinSession, Served), Refused> {
     let joining: JoinSession = read_frame_within(inlet, HELLO_TIMEOUT)
         .await
         .map_err(|_| (RefusalCode::Malformed, None))?;
     let served = mesh.clients.newest(joining.session);
-    let (_, served) = served.ok_or((RefusalCode::SessionTerminated, None))?;
+    let served = served.ok_or((RefusalCode::SessionTerminated, None))?;
     let admitted = served.client.admitted();
     if !joining.holds(exported, &admitted.claims.client_key) {
         return Err((RefusalCode::TokenWrongKey, None));
@@ -208,5 +239,5 @@ async fn admit(
     if served.joining.is_closed() {
         return Err((RefusalCode::SessionTerminated, Some(claimed(&admitted.claims))));
     }
-    Ok((joining.session, served.joining))
+    Ok((joining, served))
 }

@@ -12,11 +12,9 @@ use rap_proto::{
     },
 };
 
-use super::{
-    Client,
-    channel::{answer_last, refuse_with},
-};
+use super::{Client, channel::refuse_with};
 use crate::{
+    frames::say_last,
     kept::{NotFound, Opener, Owner, Waiting, hand_over},
     lanes::Newest,
     mesh::Mesh,
@@ -58,7 +56,10 @@ pub(super) async fn go_on(
     let owner = owner(claims, request.channel, request.lane);
     let lasting = match mesh.kept_channels.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,
-        Err(NotFound::Gone) => return answer_last(&mut send, &ChannelReply::Gone).await,
+        Err(NotFound::Gone) => {
+            say_last(&mut send, &ChannelReply::Gone).await;
+            return;
+        }
         Err(NotFound::Foreign) => {
             mesh.refused(RefusalCode::AccessDenied, Some(claimed(claims)));
             return refuse_with(&mut send, refusal(RefusalCode::AccessDenied)).await;

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{CATCH_UP_WAIT, Origin, may_be_outdated, socket::Awaiting};
 use crate::{
-    frames::write_frame,
+    frames::{say_last, write_frame},
     mesh::{Mesh, locked},
     pipe::Outlet,
     watch::catch_up,
@@ -77,9 +77,7 @@ pub(super) async fn serve(mesh: &Arc<Mesh>, caller: Caller, origin: Origin, mut 
         Ok(address) => Reply::SeenAt { address },
         Err(code) => Reply::Refused(refusal(code)),
     };
-    if write_frame(&mut send, &reply).await.is_ok() {
-        send.finish().await;
-    }
+    say_last(&mut send, &reply).await;
 }
 
 async fn look(
