@@ -262,13 +262,6 @@ impl ClientSession {
         send.keep_queue_short(request.lane);
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
-            // The entry does not know the session any more, and nobody said that it was ended.
-            Ok(ChannelReply::Refused(refusal))
-                if refusal.code == RefusalCode::SessionTerminated
-                    && self.end_so_far().is_none() =>
-            {
-                Err(OpenError::Over(SessionEnd::EntryLost))
-            }
             Ok(reply) => Ok((send, recv, reply)),
             Err(_) => Err(OpenError::Over(self.end_now())),
         }
