@@ -41,7 +41,7 @@ use crate::{
     },
     kept::new_name,
     pipe::{Inlet, Leg, Outlet, Short, lost},
-    tcp::{self, Secured},
+    tcp::{self, Controllers, Secured},
 };
 
 /// How long [`ClientSession::close`] waits for the entry to finish what is in flight.
@@ -254,7 +254,7 @@ impl ClientSession {
     ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
         let prefers_tcp = Carrier::order(request.lane)[0] == Carrier::Tcp;
         let (send, mut recv) = self.stream_for(wire::frame(request), prefers_tcp).await?;
-        send.keep_queue_short(request.lane);
+        send.keep_queue_short(request.lane, &Controllers::default());
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
             Ok(reply) => Ok((send, recv, reply)),
