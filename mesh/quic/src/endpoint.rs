@@ -271,13 +271,8 @@ impl MeshEndpoint {
     /// Waits until every event so far has been taken, and every start and end of a session that waited for
     /// room. Never, where nobody takes them.
     pub async fn events_taken(&self) {
-        loop {
-            self.running.mesh.events.taken().await;
-            if locked(&self.running.mesh.entry).untold() == 0 {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+        entry::tell_all(&self.running.mesh).await;
+        self.running.mesh.events.taken().await;
     }
 
     pub(crate) fn mesh(&self) -> &Arc<Mesh> {
