@@ -151,6 +151,12 @@ pub struct MeshReport {
     /// How they changed their paths while those still worked.
     #[serde(default)]
     pub tcp_moves: MoveReport,
+    /// Whether bulk on TCP can have the congestion controller BBR: `available`, `not_permitted` or
+    /// `not_there`. `None` where the kernel does not say.
+    #[serde(default)]
+    pub bbr: Option<String>,
+    #[serde(default)]
+    pub controllers: ControllersReport,
     /// Which carriers new flows take, for each lane that had any.
     #[serde(default)]
     pub carriers: Vec<CarrierReport>,
@@ -189,6 +195,20 @@ pub struct CountedReport {
     pub flows: Vec<FlowsReport>,
     #[serde(default)]
     pub messages: Vec<MessagesReport>,
+}
+
+/// Which congestion controllers connections have that send bulk on TCP; it names nobody. A flow that passes a
+/// relay or an entry unread has two of them there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControllersReport {
+    /// Connections with BBR.
+    pub bbr: u64,
+    /// Changes to it, and back to the kernel's usual one.
+    pub changed: u64,
+    pub changed_back: u64,
+    /// How often the kernel refused it.
+    pub refused: u64,
 }
 
 /// Messages of one kind of channel that ends at this egress. What is in none of the numbers of its

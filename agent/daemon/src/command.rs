@@ -330,6 +330,7 @@ fn table(report: &StatusReport) -> String {
         ("sessions", sessions(&report.mesh)),
         ("relayed", relayed(&report.mesh.relayed)),
         ("moves", peers::moves(&report.mesh.tcp_moves)),
+        ("controllers", peers::controllers(&report.mesh)),
         ("carriers", carriers::summary(&report.mesh.carriers)),
         ("reachable", reachable(&report.mesh)),
         ("peers", peers::summary(&report.peers)),

@@ -40,10 +40,10 @@ mod worker;
 pub use actors::status::{StatusError, status};
 pub use board::{
     AgentState, AuthorityStatus, CarrierMeasured, CarrierReport, CertificateStatus, ClassReport,
-    ConnectionStatus, ControlStatus, CountedReport, FlowsReport, HoleReport, LaneReport,
-    LeasesStatus, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport, PeerCount,
-    PeerPolicyReport, PeerReport, PeersStatus, RelayedReport, ShapedReport, SnapshotStatus,
-    SpoolStatus, StatusReport, WorkerStatus,
+    ConnectionStatus, ControlStatus, ControllersReport, CountedReport, FlowsReport, HoleReport,
+    LaneReport, LeasesStatus, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport,
+    PeerCount, PeerPolicyReport, PeerReport, PeersStatus, RelayedReport, ShapedReport,
+    SnapshotStatus, SpoolStatus, StatusReport, WorkerStatus,
 };
 pub use clock::Clock;
 pub use control::CallError;

@@ -146,6 +146,10 @@ pub enum CredentialsError {
     WrongAuthority,
     #[error("control sent no key of its own")]
     NoControlKeys,
+    #[error(
+        "control sent a certificate of authority epoch {epoch}, before {held} of the one in use"
+    )]
+    EarlierEpoch { epoch: u64, held: u64 },
 }
 
 /// Checks what control sent before it is kept: the certificate is for this node and this key, and
@@ -172,6 +176,25 @@ pub(crate) fn check_credentials(
         return Err(CredentialsError::NoControlKeys);
     }
     Ok(())
+}
+
+/// Checks that what replaces the credentials in use is of no earlier authority: whoever was deposed may
+/// still hold the CA's key, and answer.
+pub(crate) fn check_succession(
+    held: &Credentials,
+    credentials: &Credentials,
+) -> Result<(), CredentialsError> {
+    let (held, epoch) = (authority_epoch(held)?, authority_epoch(credentials)?);
+    if epoch < held {
+        return Err(CredentialsError::EarlierEpoch { epoch, held });
+    }
+    Ok(())
+}
+
+fn authority_epoch(credentials: &Credentials) -> Result<u64, CredentialsError> {
+    let leaf = credentials.certificates.first().ok_or(CredentialsError::Certificate)?;
+    let identity = PeerIdentity::from_leaf(leaf).map_err(|_| CredentialsError::Certificate)?;
+    Ok(identity.authority_epoch)
 }
 
 pub(crate) fn held(credentials: Credentials, at: Timestamp) -> HeldCredentials {

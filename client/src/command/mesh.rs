@@ -1,11 +1,14 @@
 //! `rap mesh`.
 
+use std::collections::BTreeMap;
+
 use rap_proto::{
-    api::{Changed, PlatformMesh, SetPlatformMesh},
-    mesh::{ChannelClass, PartWeights, PeerCounts, PeerKind, weights_of},
+    api::Changed,
+    mesh::{ChannelClass, Part, PeerCounts, PeerKind, weights_of},
 };
 use reqwest::Method;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Context;
 use crate::{
@@ -16,21 +19,41 @@ use crate::{
 
 const PATH: &str = "/platform/mesh";
 
+/// Numbers by words. Among them may be words of a later release.
+type Numbers = BTreeMap<String, Value>;
+
+/// `GET /platform/mesh`. What this release does not know of it is shown and kept as it is.
+#[derive(Debug, Clone, Deserialize)]
+struct Found {
+    #[serde(flatten)]
+    rule: Rule,
+    revision: u64,
+    #[serde(flatten)]
+    unknown: BTreeMap<String, Value>,
+}
+
+/// `PUT /platform/mesh`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Rule {
+    peers: BTreeMap<String, Numbers>,
+    weights: BTreeMap<String, Numbers>,
+}
+
 /// What nodes of a kind keep, or what counts for a class.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Line {
     Peers {
-        kind: PeerKind,
+        kind: String,
         /// Whether the platform says it; otherwise it is what the release of this program has.
         said: bool,
         #[serde(flatten)]
-        counts: PeerCounts,
+        counts: Numbers,
     },
     Weights {
-        class: ChannelClass,
+        class: String,
         said: bool,
-        weights: PartWeights,
+        weights: Numbers,
     },
 }
 
@@ -40,84 +63,123 @@ impl Row for Line {
     fn cells(&self) -> Vec<String> {
         let by = |said: &bool| if *said { "platform" } else { "release" }.to_owned();
         match self {
-            Self::Peers { kind, said, counts: PeerCounts { least, most, warm } } => {
-                let counts = format!("{least} to {most} active peers, {warm} warm");
-                vec![format!("kind {kind}"), by(said), counts]
+            Self::Peers { kind, said, counts } => {
+                vec![format!("kind {kind}"), by(said), peers_in_words(counts)]
             }
             Self::Weights { class, said, weights } => {
-                vec![format!("class {class}"), by(said), in_words(weights)]
+                let known = Part::ALL.iter().map(|part| part.as_str());
+                vec![format!("class {class}"), by(said), in_words(weights, known)]
             }
         }
     }
 }
 
-fn in_words(weights: &PartWeights) -> String {
-    let parts = weights.iter().map(|(part, weight)| format!("{part}={weight}"));
-    parts.collect::<Vec<_>>().join(" ")
+fn peers_in_words(counts: &Numbers) -> String {
+    let mut rest = counts.clone();
+    let [least, most, warm] = ["least", "most", "warm"].map(|word| rest.remove(word));
+    let (Some(least), Some(most), Some(warm)) = (least, most, warm) else {
+        return in_words(counts, []);
+    };
+    let known = format!("{least} to {most} active peers, {warm} warm");
+    if rest.is_empty() { known } else { format!("{known}, {}", in_words(&rest, [])) }
+}
+
+/// The words that are known first, in their order.
+fn in_words<'a>(numbers: &Numbers, known: impl IntoIterator<Item = &'a str>) -> String {
+    let mut rest = numbers.clone();
+    let known = known.into_iter().filter_map(|word| Some((word.to_owned(), rest.remove(word)?)));
+    let known: Vec<_> = known.collect();
+    let said = known.into_iter().chain(rest).map(|(word, number)| format!("{word}={number}"));
+    said.collect::<Vec<_>>().join(" ")
+}
+
+fn counts_of(kind: PeerKind) -> Numbers {
+    let PeerCounts { least, most, warm } = PeerCounts::of(kind);
+    let numbers = [("least", least), ("most", most), ("warm", warm)];
+    numbers.map(|(word, number)| (word.to_owned(), number.into())).into()
+}
+
+fn numbers_of(class: ChannelClass) -> Numbers {
+    let weights = weights_of(class).into_iter();
+    weights.map(|(part, weight)| (part.to_string(), weight.into())).collect()
 }
 
 pub(super) async fn run(context: &Context, command: MeshCommand) -> Result<(), Failure> {
     let api = context.api()?;
-    let found: PlatformMesh = api.get(PATH).await?;
-    let revision = found.revision;
-    let Some(body) = changed(&found, command) else { return context.list(&lines(&found)) };
-    let _: Changed = api.change(Method::PUT, PATH, Some(revision), Some(&body)).await?;
-    context.list(&lines(&api.get(PATH).await?))
+    let found: Found = api.get(PATH).await?;
+    let Some(rule) = changed(&found.rule, command) else {
+        return context.list(&lines(found.rule));
+    };
+    if let Some(word) = found.unknown.keys().next() {
+        // A rule is replaced as a whole.
+        return Err(Failure::usage(format!(
+            "the platform's rule has `{word}`, which this release of rap would take away; use a newer one"
+        )));
+    }
+    let _: Changed = api.change(Method::PUT, PATH, Some(found.revision), Some(&rule)).await?;
+    let found: Found = api.get(PATH).await?;
+    context.list(&lines(found.rule))
 }
 
 /// What is to be said instead; `None` where it is only looked at.
-fn changed(found: &PlatformMesh, command: MeshCommand) -> Option<SetPlatformMesh> {
-    let PlatformMesh { mut peers, mut weights, .. } = found.clone();
+fn changed(rule: &Rule, command: MeshCommand) -> Option<Rule> {
+    let Rule { mut peers, mut weights } = rule.clone();
     match command {
         MeshCommand::Get { .. } => return None,
         MeshCommand::Set {
             kind, counts: Counts { active, warm }, class, weights: said, ..
         } => {
             if let Some(kind) = kind {
-                let counts = peers.entry(kind).or_insert(PeerCounts::of(kind));
-                if let Some(active) = active {
-                    (counts.least, counts.most) = (active.least, active.most);
-                }
-                counts.warm = warm.unwrap_or(counts.warm);
+                let counts = peers.entry(kind.to_string()).or_insert_with(|| counts_of(kind));
+                let active = active.map(|active| [("least", active.least), ("most", active.most)]);
+                let said = active.into_iter().flatten().chain(warm.map(|warm| ("warm", warm)));
+                counts.extend(said.map(|(word, number)| (word.to_owned(), number.into())));
             }
             if let Some(class) = class {
-                let weights = weights.entry(class).or_insert_with(|| weights_of(class));
-                let said = said.into_iter().map(|WeightArgument { part, weight }| (part, weight));
-                weights.extend(said);
+                let weights = weights.entry(class.to_string()).or_insert_with(|| numbers_of(class));
+                let said = said.into_iter();
+                weights.extend(said.map(|WeightArgument { part, weight }| {
+                    (part.to_string(), Value::from(weight))
+                }));
             }
         }
         MeshCommand::Rm { kind, class, .. } => {
             if let Some(kind) = kind {
-                peers.remove(&kind);
+                peers.remove(kind.as_str());
             }
             if let Some(class) = class {
-                weights.remove(&class);
+                weights.remove(class.as_str());
             }
         }
     }
-    Some(SetPlatformMesh { peers, weights })
+    Some(Rule { peers, weights })
 }
 
-fn lines(found: &PlatformMesh) -> Vec<Line> {
-    let peers = PeerKind::ALL.iter().map(|kind| {
-        let said = found.peers.get(kind).copied();
-        let counts = said.unwrap_or(PeerCounts::of(*kind));
-        Line::Peers { kind: *kind, said: said.is_some(), counts }
-    });
-    let weights = ChannelClass::ALL.iter().map(|class| {
-        let said = found.weights.get(class).cloned();
-        let is_said = said.is_some();
-        let weights = said.unwrap_or_else(|| weights_of(*class));
-        Line::Weights { class: *class, said: is_said, weights }
-    });
-    peers.chain(weights).collect()
+/// What is known in its order, with what the release says where the platform says nothing, and then what
+/// is of a later release.
+fn lines(Rule { mut peers, mut weights }: Rule) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for kind in PeerKind::ALL {
+        let said = peers.remove(kind.as_str());
+        let (kind, counts) = (kind.to_string(), said.clone().unwrap_or_else(|| counts_of(*kind)));
+        lines.push(Line::Peers { kind, said: said.is_some(), counts });
+    }
+    let later = |(kind, counts)| Line::Peers { kind, said: true, counts };
+    lines.extend(peers.into_iter().map(later));
+    for class in ChannelClass::ALL {
+        let said = weights.remove(class.as_str());
+        let weights = said.clone().unwrap_or_else(|| numbers_of(*class));
+        lines.push(Line::Weights { class: class.to_string(), said: said.is_some(), weights });
+    }
+    let later = |(class, weights)| Line::Weights { class, said: true, weights };
+    lines.extend(weights.into_iter().map(later));
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use rap_proto::mesh::Part;
     use serde_json::json;
 
     use super::*;
@@ -125,7 +187,7 @@ mod tests {
 
     const OF: OfPlatform = OfPlatform { platform: true };
 
-    fn found() -> PlatformMesh {
+    fn found() -> Found {
         let found = json!({
             "peers": {"thin": {"least": 1, "most": 2, "warm": 2}},
             "weights": {"bulk": {"bandwidth": 40, "latency": 2}},
@@ -134,21 +196,39 @@ mod tests {
         serde_json::from_value(found).unwrap()
     }
 
-    fn set_active(kind: PeerKind, active: Active) -> SetPlatformMesh {
-        let counts = Counts { active: Some(active), warm: None };
-        let (kind, class, weights) = (Some(kind), None, Vec::new());
-        changed(&found(), MeshCommand::Set { kind, counts, class, weights, of: OF }).unwrap()
+    /// What a later release may say.
+    fn later() -> Found {
+        let found = json!({
+            "peers": {
+                "thin": {"least": 1, "most": 2, "warm": 2, "hot": 1},
+                "vast": {"least": 1, "most": 2, "warm": 3},
+                "odd": {"any": "few"},
+            },
+            "weights": {"bulk": {"colour": 5, "latency": 2}, "smell": {"latency": 1}},
+            "revision": 3,
+        });
+        serde_json::from_value(found).unwrap()
     }
 
-    fn weigh(class: ChannelClass, said: &str) -> SetPlatformMesh {
+    fn cells(found: Found) -> Vec<String> {
+        lines(found.rule).iter().map(|line| line.cells().join(" | ")).collect()
+    }
+
+    fn set_active(found: &Found, kind: PeerKind, active: Active) -> Rule {
+        let counts = Counts { active: Some(active), warm: None };
+        let (kind, class, weights) = (Some(kind), None, Vec::new());
+        changed(&found.rule, MeshCommand::Set { kind, counts, class, weights, of: OF }).unwrap()
+    }
+
+    fn weigh(found: &Found, class: ChannelClass, said: &str) -> Rule {
         let (kind, counts, class) = (None, Counts::default(), Some(class));
         let weights = vec![said.parse().unwrap()];
-        changed(&found(), MeshCommand::Set { kind, counts, class, weights, of: OF }).unwrap()
+        changed(&found.rule, MeshCommand::Set { kind, counts, class, weights, of: OF }).unwrap()
     }
 
     #[test]
     fn a_list_says_of_everything_who_says_it() {
-        let cells: Vec<_> = lines(&found()).iter().map(|line| line.cells().join(" | ")).collect();
+        let cells = cells(found());
         assert_eq!(cells.len(), PeerKind::ALL.len() + ChannelClass::ALL.len());
         assert_eq!(cells[0], "kind thin | platform | 1 to 2 active peers, 2 warm");
         assert_eq!(cells[1], "kind normal | release | 3 to 5 active peers, 8 warm");
@@ -160,28 +240,76 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_named_stays_as_it_is() {
-        let body = set_active(PeerKind::Normal, Active { least: 4, most: 8 });
-        assert_eq!(body.peers[&PeerKind::Normal], PeerCounts { least: 4, most: 8, warm: 8 });
-        assert_eq!(body.peers[&PeerKind::Thin], found().peers[&PeerKind::Thin]);
-        assert_eq!(body.weights, found().weights);
+    fn words_of_a_later_release_are_shown_as_they_are() {
+        let cells = cells(later());
+        assert_eq!(cells.len(), PeerKind::ALL.len() + ChannelClass::ALL.len() + 3);
+        for line in [
+            "kind thin | platform | 1 to 2 active peers, 2 warm, hot=1",
+            "kind vast | platform | 1 to 2 active peers, 3 warm",
+            "kind odd | platform | any=\"few\"",
+            "class bulk | platform | latency=2 colour=5",
+            "class smell | platform | latency=1",
+        ] {
+            assert!(cells.iter().any(|said| said == line), "{line} is not in {cells:?}");
+        }
+        let shown = serde_json::to_value(lines(later().rule)).unwrap();
+        let vast = json!({"kind": "vast", "said": true, "least": 1, "most": 2, "warm": 3});
+        assert!(shown.as_array().unwrap().contains(&vast), "{shown}");
+    }
 
-        let body = weigh(ChannelClass::Bulk, "latency=9");
-        let bulk = [(Part::Latency, 9), (Part::Bandwidth, 40)];
-        assert_eq!(body.weights[&ChannelClass::Bulk], bulk.into());
-        let body = weigh(ChannelClass::Media, "latency=9");
+    #[test]
+    fn words_of_a_later_release_stay_where_others_are_changed() {
+        let rule = set_active(&later(), PeerKind::Thin, Active { least: 1, most: 3 });
+        let mut expected = later().rule;
+        expected.peers.get_mut("thin").unwrap().insert("most".to_owned(), 3.into());
+        assert_eq!(rule, expected);
+        let rule = weigh(&later(), ChannelClass::Bulk, "latency=9");
+        let mut expected = later().rule;
+        expected.weights.get_mut("bulk").unwrap().insert("latency".to_owned(), 9.into());
+        assert_eq!(rule, expected);
+        assert!(later().unknown.is_empty());
+        let more = json!({"peers": {}, "weights": {}, "moods": [], "revision": 3});
+        let more: Found = serde_json::from_value(more).unwrap();
+        assert_eq!(more.unknown.keys().collect::<Vec<_>>(), ["moods"]);
+        assert_eq!(cells(more).len(), PeerKind::ALL.len() + ChannelClass::ALL.len());
+    }
+
+    #[test]
+    fn what_is_not_named_stays_as_it_is() {
+        let rule = set_active(&found(), PeerKind::Normal, Active { least: 4, most: 8 });
+        let normal = json!({"least": 4, "most": 8, "warm": 8});
+        assert_eq!(json!(rule.peers["normal"]), normal);
+        assert_eq!(rule.peers["thin"], found().rule.peers["thin"]);
+        assert_eq!(rule.weights, found().rule.weights);
+
+        let rule = weigh(&found(), ChannelClass::Bulk, "latency=9");
+        assert_eq!(json!(rule.weights["bulk"]), json!({"latency": 9, "bandwidth": 40}));
+        let rule = weigh(&found(), ChannelClass::Media, "latency=9");
         let mut media = weights_of(ChannelClass::Media);
         media.insert(Part::Latency, 9);
-        assert_eq!(body.weights[&ChannelClass::Media], media, "the others as the release has them");
+        assert_eq!(
+            json!(rule.weights["media"]),
+            json!(media),
+            "the others as the release has them"
+        );
     }
 
     #[test]
     fn what_is_taken_back_is_the_releases_again() {
-        let rm = |kind, class| changed(&found(), MeshCommand::Rm { kind, class, of: OF }).unwrap();
-        let body = rm(Some(PeerKind::Thin), None);
-        assert_eq!((body.peers.len(), &body.weights), (0, &found().weights));
-        let body = rm(None, Some(ChannelClass::Bulk));
-        assert_eq!((&body.peers, body.weights.len()), (&found().peers, 0));
-        assert_eq!(changed(&found(), MeshCommand::Get { of: OF }), None);
+        let rm =
+            |kind, class| changed(&found().rule, MeshCommand::Rm { kind, class, of: OF }).unwrap();
+        let rule = rm(Some(PeerKind::Thin), None);
+        assert_eq!((rule.peers.len(), &rule.weights), (0, &found().rule.weights));
+        let rule = rm(None, Some(ChannelClass::Bulk));
+        assert_eq!((&rule.peers, rule.weights.len()), (&found().rule.peers, 0));
+        assert_eq!(changed(&found().rule, MeshCommand::Get { of: OF }), None);
+    }
+
+    #[test]
+    fn what_is_to_be_said_is_what_the_server_reads() {
+        let rule = serde_json::to_value(found().rule).unwrap();
+        let read: rap_proto::api::SetPlatformMesh = serde_json::from_value(rule).unwrap();
+        assert_eq!(read.peers[&PeerKind::Thin], PeerCounts { least: 1, most: 2, warm: 2 });
+        assert_eq!(read.weights[&ChannelClass::Bulk][&Part::Bandwidth], 40);
     }
 }

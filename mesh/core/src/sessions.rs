@@ -121,9 +121,9 @@ impl EntrySessions {
         (!self.words.is_told(start)).then_some(start)
     }
 
-    /// How many starts and ends wait for room.
-    pub fn untold(&self) -> usize {
-        self.words.untold()
+    /// The newest word, told or not.
+    pub fn last_word(&self) -> Word {
+        self.words.last()
     }
 
     pub const fn is_told(&self, word: Word) -> bool {

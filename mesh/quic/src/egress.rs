@@ -140,7 +140,7 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured, lane: Lane) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    secured.outlet.keep_queue_short(lane);
+    secured.outlet.keep_queue_short(lane, &mesh.controllers);
     let served = Arc::new(Served::new(mesh, Origin::entry(caller, lane), None));
     serve_flow(served, secured.outlet, secured.inlet).await;
 }

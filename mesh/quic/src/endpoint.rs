@@ -51,7 +51,7 @@ use crate::{
     relays::RelayOrders,
     shaping::{self, Shaping},
     tally::{Limit, Tally},
-    tcp,
+    tcp::{self, Controllers},
     tls::NodeConfigs,
     transport,
 };
@@ -156,6 +156,7 @@ impl MeshEndpoint {
             carrier,
             events,
             tally: Tally::default(),
+            controllers: Controllers::default(),
             reports: Mutex::default(),
             path_audit: Mutex::default(),
             entry: Mutex::default(),
@@ -244,6 +245,8 @@ impl MeshEndpoint {
             tcp_flows: self.running.mesh.lanes.streams(),
             through_flows: self.running.mesh.ways.len(),
             tcp_moves: self.running.mesh.lanes.moves(),
+            bbr: self.running.mesh.network.bbr(),
+            controllers: self.running.mesh.controllers.read(),
             carriers: self.running.mesh.lanes.carriers(&self.running.mesh),
             classes: self.running.mesh.shaping.status(self.running.mesh.clock.moment()),
             shaped_up: self.running.mesh.shaping.counts(Direction::Up),
@@ -268,13 +271,8 @@ impl MeshEndpoint {
     /// Waits until every event so far has been taken, and every start and end of a session that waited for
     /// room. Never, where nobody takes them.
     pub async fn events_taken(&self) {
-        loop {
-            self.running.mesh.events.taken().await;
-            if locked(&self.running.mesh.entry).untold() == 0 {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+        entry::tell_all(&self.running.mesh).await;
+        self.running.mesh.events.taken().await;
     }
 
     pub(crate) fn mesh(&self) -> &Arc<Mesh> {

@@ -208,6 +208,12 @@ async fn tell_end(mesh: &Mesh, ended: Option<Ended>) {
     }
 }
 
+/// Tells all that there is to tell by now, in the place of who waits for room to do so.
+pub(crate) async fn tell_all(mesh: &Mesh) {
+    let last = locked(&mesh.entry).last_word();
+    tell(mesh, last).await;
+}
+
 /// Tells all that an entry has to tell up to this word. Whoever gives up waiting for room leaves it to who
 /// tells the next one, at the latest the end of its session.
 async fn tell(mesh: &Mesh, word: Word) {

@@ -75,4 +75,5 @@ pub use rap_mesh_core::{
 pub use rap_pki::tls::{Identity, TlsError};
 pub use status::{CarrierStatus, LaneStatus, MeshStatus, MoveStatus, Path, RelayedStatus};
 pub use tally::{Counted, FlowCounts, FlowEnd, Limit, MessageCounts};
+pub use tcp::{BbrSupport, ControllerCounts};
 pub use transport::dialled_lane as lane_transport;

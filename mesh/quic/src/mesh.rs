@@ -37,6 +37,7 @@ use crate::{
     relays::RelayOrders,
     shaping::Shaping,
     tally::Tally,
+    tcp::Controllers,
     tls::NodeConfigs,
 };
 
@@ -56,6 +57,7 @@ pub(crate) struct Mesh {
     pub(crate) carrier: Option<Carrier>,
     pub(crate) events: EventSender,
     pub(crate) tally: Tally,
+    pub(crate) controllers: Controllers,
     pub(crate) reports: Mutex<ReportGate>,
     /// Which lanes have direct paths.
     pub(crate) path_audit: Mutex<PathAudit>,

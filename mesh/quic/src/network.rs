@@ -19,7 +19,7 @@ pub use kernel::Kernel;
 pub(crate) use kernel::put_in_lane;
 use rap_proto::{Lane, Timestamp};
 
-use crate::clock;
+use crate::{clock, tcp::BbrSupport};
 
 /// A network that nodes and clients speak over. It is asked within a tokio runtime.
 pub trait Network: Send + Sync + 'static {
@@ -31,6 +31,11 @@ pub trait Network: Send + Sync + 'static {
 
     /// What a node accepts TCP connections from; `None` on a network that has none of them.
     fn tcp(&self, at: SocketAddr) -> io::Result<Option<TcpListener>>;
+
+    /// Whether connections on it can have the congestion controller BBR; `None` where that is unknown.
+    fn bbr(&self) -> Option<BbrSupport> {
+        None
+    }
 
     /// What QUIC begins with, on each of these sockets.
     fn quic(&self) -> EndpointConfig {

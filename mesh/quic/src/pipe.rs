@@ -30,7 +30,7 @@ use rap_proto::Lane;
 pub(crate) use tcp::{TcpInlet, TcpOutlet, pipe};
 use tokio::io::ReadBuf;
 
-use crate::{mesh::code, pieces::gather};
+use crate::{mesh::code, pieces::gather, tcp::Controllers};
 
 /// The most that [`Inlet::chunk`] returns at once.
 const CHUNK: usize = 64 * 1024;
@@ -252,9 +252,9 @@ impl Outlet {
     }
 
     /// What is sent on a connection of its own is of this lane: bulk keeps the queue of its path short.
-    pub(crate) fn keep_queue_short(&self, lane: Lane) {
+    pub(crate) fn keep_queue_short(&self, lane: Lane, controllers: &Controllers) {
         if let Self::Tcp(outlet) = self {
-            outlet.keep_queue_short(lane);
+            outlet.keep_queue_short(lane, controllers);
         }
     }
 

@@ -12,7 +12,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{Lane, NodeId, OrganizationId, carriers::CarrierRuling};
 
-use crate::Counted;
+use crate::{BbrSupport, ControllerCounts, Counted};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshStatus {
@@ -40,6 +40,9 @@ pub struct MeshStatus {
     pub through_flows: usize,
     /// How they changed their paths while those still worked.
     pub tcp_moves: MoveStatus,
+    /// Whether bulk on TCP can have the congestion controller BBR now; `None` where that is unknown.
+    pub bbr: Option<BbrSupport>,
+    pub controllers: ControllerCounts,
     /// Which carriers new flows take, for each lane that had any.
     pub carriers: Vec<CarrierStatus>,
     /// The classes that a bandwidth policy speaks of and that have flows.

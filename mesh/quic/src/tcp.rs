@@ -5,6 +5,7 @@
 //! asked to relay. Its ALPN says what it is for, with the same names as on QUIC.
 
 mod ahead;
+mod controllers;
 mod sending;
 
 use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
@@ -37,6 +38,9 @@ use crate::{
 
 use ahead::ReadAhead;
 
+pub use controllers::ControllerCounts;
+pub(crate) use controllers::Controllers;
+pub use sending::BbrSupport;
 pub(crate) use sending::InLane;
 
 pub(crate) type TlsIo = TlsStream<ReadAhead<TcpStream>>;

@@ -4,8 +4,8 @@ use std::{net::IpAddr, time::Duration};
 
 use rap_proto::{ClusterId, Digest, NodeId, PublicKey, Signer as _, Timestamp, key::LocalKey};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -29,6 +29,22 @@ pub struct ClusterAuthority {
     cluster: ClusterId,
     certificate: Vec<u8>,
     key: LocalKey,
+}
+
+/// What a node's certificate says.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeCertificate<'a> {
+    pub cluster: ClusterId,
+    pub node: NodeId,
+    pub key: &'a PublicKey,
+    /// Random.
+    pub serial: [u8; 16],
+    /// From 0.
+    pub renewal: u64,
+    /// That of the authority by which it is issued.
+    pub authority_epoch: u64,
+    pub now: Timestamp,
+    pub lifetime: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -89,28 +105,23 @@ impl ClusterAuthority {
     }
 
     /// A node's certificate (DER): `spiffe://<cluster>/node/<node>` and the name of
-    /// [`crate::node_server_name`], for both ends of TLS. `serial` is 16 random bytes, `renewal`
-    /// counts from 0.
+    /// [`crate::node_server_name`], for both ends of TLS.
     ///
     /// # Panics
-    /// When `cluster` is not this authority's: the caller mixed up two clusters.
-    #[expect(clippy::too_many_arguments, reason = "every one of them is in the certificate")]
-    pub fn issue_node(
-        &self,
-        cluster: ClusterId,
-        node: NodeId,
-        key: &PublicKey,
-        serial: [u8; 16],
-        renewal: u64,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Vec<u8> {
+    /// When its cluster is not this authority's: the caller mixed up two clusters.
+    pub fn issue_node(&self, certificate: &NodeCertificate<'_>) -> Vec<u8> {
+        let NodeCertificate { cluster, node, key, serial, renewal, authority_epoch, now, lifetime } =
+            *certificate;
         assert_eq!(cluster, self.cluster, "a cluster's CA certifies its own nodes only");
         let mut params = validity(now, lifetime);
         params.distinguished_name = common_name(node.to_string());
-        params
-            .distinguished_name
-            .push(DnType::CustomDnType(identity::RENEWAL_OID.to_vec()), renewal.to_string());
+        let subject = &mut params.distinguished_name;
+        subject.push(DnType::CustomDnType(identity::RENEWAL_OID.to_vec()), renewal.to_string());
+        let epoch = authority_epoch.to_string().try_into().expect("digits are printable");
+        subject.push(
+            DnType::CustomDnType(identity::EPOCH_OID.to_vec()),
+            DnValue::PrintableString(epoch),
+        );
         params.subject_alt_names =
             vec![uri(identity::node_uri(cluster, node)), dns(&identity::node_server_name(node))];
         params.extended_key_usages =

@@ -1,15 +1,19 @@
 //! Who a node certificate says that a peer is.
 
-use rap_proto::{ClusterId, KeyId, NodeId, PublicKey, Timestamp};
+use rap_proto::{ClusterId, KeyId, NodeId, PublicKey, Timestamp, beat::FIRST_AUTHORITY_EPOCH};
 use x509_parser::{
     extensions::GeneralName,
     prelude::{FromDer as _, X509Certificate},
+    x509::AttributeTypeAndValue,
 };
 
 /// The zone of the names that node certificates carry; it exists in no DNS.
 pub(crate) const NODE_ZONE: &str = ".node.rap.internal";
 /// The object identifier of the subject's `serialNumber` (X.520), which holds the renewal counter.
 pub(crate) const RENEWAL_OID: [u64; 4] = [2, 5, 4, 5];
+/// The object identifier of the subject's `dnQualifier` (X.520), which holds the authority epoch: it is
+/// there to tell apart what has one name and is of two sources (RFC 4519, 2.8).
+pub(crate) const EPOCH_OID: [u64; 4] = [2, 5, 4, 46];
 
 /// The identity in a node certificate: proven only when TLS verified the certificate against
 /// the cluster's CA, and an identity only: no role follows from it.
@@ -21,6 +25,8 @@ pub struct PeerIdentity {
     pub key: KeyId,
     /// How often the certificate was renewed; two holders of one identity diverge here.
     pub renewal: u64,
+    /// That of the authority by which the certificate was issued; what says none is of the first.
+    pub authority_epoch: u64,
     pub not_after: Timestamp,
 }
 
@@ -54,6 +60,7 @@ impl PeerIdentity {
             node,
             key: key.id(),
             renewal: renewal_of(&certificate).ok_or(IdentityError::NotANode)?,
+            authority_epoch: epoch_of(&certificate).ok_or(IdentityError::NotANode)?,
             not_after: Timestamp::from_unix_millis(seconds.saturating_mul(1000)),
         })
     }
@@ -97,9 +104,21 @@ fn names_of<'a>(certificate: &'a X509Certificate<'_>) -> Option<Vec<GeneralName<
 }
 
 fn renewal_of(certificate: &X509Certificate<'_>) -> Option<u64> {
-    let attribute = certificate
-        .subject()
-        .iter_attributes()
-        .find(|attribute| attribute.attr_type().iter().is_some_and(|arcs| arcs.eq(RENEWAL_OID)))?;
-    attribute.as_str().ok()?.parse().ok()
+    attribute(certificate, RENEWAL_OID)?.as_str().ok()?.parse().ok()
+}
+
+fn epoch_of(certificate: &X509Certificate<'_>) -> Option<u64> {
+    let Some(said) = attribute(certificate, EPOCH_OID) else { return Some(FIRST_AUTHORITY_EPOCH) };
+    let epoch = said.as_str().ok()?.parse().ok()?;
+    (epoch >= FIRST_AUTHORITY_EPOCH).then_some(epoch)
+}
+
+fn attribute<'a>(
+    certificate: &'a X509Certificate<'_>,
+    oid: [u64; 4],
+) -> Option<&'a AttributeTypeAndValue<'a>> {
+    let of = |attribute: &&AttributeTypeAndValue<'_>| {
+        attribute.attr_type().iter().is_some_and(|arcs| arcs.eq(oid))
+    };
+    certificate.subject().iter_attributes().find(of)
 }

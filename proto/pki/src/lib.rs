@@ -15,5 +15,5 @@ pub mod pem;
 mod signing;
 pub mod tls;
 
-pub use authority::{ClusterAuthority, InvalidServerName, LoadAuthorityError};
+pub use authority::{ClusterAuthority, InvalidServerName, LoadAuthorityError, NodeCertificate};
 pub use identity::{IdentityError, PeerIdentity, node_server_name};

@@ -93,7 +93,7 @@ fn a_node_passes_over_what_it_does_not_know_and_takes_nothing_that_is_out_of_bou
         },
         "moods": [],
     });
-    let told: Mesh = serde_json::from_value(said).unwrap();
+    let told = Mesh::from_bytes(&crate::codec::encode(&said)).unwrap();
     let normal = PeerCounts { least: 6, most: 8, warm: 10 };
     assert_eq!(told.counts(PeerKind::Normal), normal);
     assert_eq!(told.counts(PeerKind::Relay), PeerCounts::of(PeerKind::Relay));

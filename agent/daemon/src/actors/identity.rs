@@ -91,6 +91,10 @@ impl IdentityActor {
         let Parts { node, ca, .. } = self.parts;
         state::check_credentials(&credentials, node, &self.parts.state.key, ca)
             .map_err(|error| error.to_string())?;
+        if let Some(held) = &self.held {
+            state::check_succession(&held.credentials, &credentials)
+                .map_err(|error| error.to_string())?;
+        }
         let held = state::held(credentials, self.parts.clock.now());
         self.parts.state.keep_credentials(&held).map_err(|error| error.to_string())?;
         Ok(held)

@@ -5,9 +5,9 @@ use std::{cell::RefCell, collections::BTreeMap, rc::Rc, sync::Arc, time::Duratio
 use actix::{Actor, AsyncContext as _, Context, Handler, Message};
 use rap_agent_core::snapshot::Snapshot;
 use rap_mesh::{
-    CarrierStatus, ClassName, ClassStatus, Counted, Counts, Dialer, Identity, Measured,
-    MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MessageCounts, MoveStatus, One,
-    Path, RelayedStatus, Sections, View,
+    CarrierStatus, ClassName, ClassStatus, ControllerCounts, Counted, Counts, Dialer, Identity,
+    Measured, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions, MessageCounts,
+    MoveStatus, One, Path, RelayedStatus, Sections, View,
 };
 use rap_proto::{Authority, BitRate, ChannelKind, key::LocalKey, wire::node_api::Credentials};
 
@@ -21,8 +21,8 @@ use crate::{
         spool::{Observe, SpoolActor},
     },
     board::{
-        CarrierMeasured, CarrierReport, ClassReport, CountedReport, FlowsReport, HoleReport,
-        LaneReport, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport,
+        CarrierMeasured, CarrierReport, ClassReport, ControllersReport, CountedReport, FlowsReport,
+        HoleReport, LaneReport, MeshReport, MessagesDown, MessagesReport, MessagesUp, MoveReport,
         RelayedReport, ShapedReport,
     },
     leases::NodeLeases,
@@ -208,6 +208,8 @@ pub(crate) fn report_of(endpoint: &MeshEndpoint) -> MeshReport {
         tcp_flows: status.tcp_flows,
         through_flows: status.through_flows,
         tcp_moves: move_report(status.tcp_moves),
+        bbr: status.bbr.map(|support| support.as_str().to_owned()),
+        controllers: controllers(status.controllers),
         carriers: status.carriers.iter().map(carrier_report).collect(),
         dropped_events: status.dropped_events,
         bandwidth: status.classes.iter().map(class_report).collect(),
@@ -252,6 +254,11 @@ fn counted_report(counted: &Counted) -> CountedReport {
             .collect(),
         messages: counted.messages.iter().map(|(kind, counts)| messages(*kind, *counts)).collect(),
     }
+}
+
+const fn controllers(counts: ControllerCounts) -> ControllersReport {
+    let ControllerCounts { short_queue, changed, changed_back, refused } = counts;
+    ControllersReport { bbr: short_queue, changed, changed_back, refused }
 }
 
 const fn messages(

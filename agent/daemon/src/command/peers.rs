@@ -1,6 +1,9 @@
 //! What the command line says of peers: the lines of `status`, and the answer to `why`.
 
-use rap_node_agent::{HoleReport, LaneReport, MoveReport, PeerReport, PeersStatus, StatusReport};
+use rap_node_agent::{
+    ControllersReport, HoleReport, LaneReport, MeshReport, MoveReport, PeerReport, PeersStatus,
+    StatusReport,
+};
 use rap_proto::{NodeId, hole::failure_in_words, mesh::ChannelClass};
 
 use super::carriers;
@@ -22,6 +25,21 @@ pub(super) fn moves(moves: &MoveReport) -> String {
     format!(
         "{relayed} flows on tcp over relays, {moved} moved to another path, {stayed} could not, \
          {trials} paths tried"
+    )
+}
+
+/// Which congestion controllers bulk on TCP has.
+pub(super) fn controllers(mesh: &MeshReport) -> String {
+    let ControllersReport { bbr, changed, changed_back, refused } = mesh.controllers;
+    let support = match mesh.bbr.as_deref() {
+        Some("available") => "bbr is available",
+        Some("not_permitted") => "bbr is not permitted to this agent",
+        Some("not_there") => "the kernel has no bbr",
+        _ => return "-".to_owned(),
+    };
+    format!(
+        "{support}; {bbr} connections have it, {changed} changed to it, {changed_back} back, \
+         {refused} were refused"
     )
 }
 
@@ -185,6 +203,21 @@ mod tests {
         let all =
             "1 flows on tcp over relays, 2 moved to another path, 3 could not, 12 paths tried";
         assert_eq!(said, all);
+    }
+
+    #[test]
+    fn controllers_are_said_with_what_the_kernel_lets_them_be() {
+        let controllers = ControllersReport { refused: 3, ..ControllersReport::default() };
+        let of = |word: Option<&str>| {
+            let bbr = word.map(str::to_owned);
+            super::controllers(&MeshReport { bbr, controllers, ..MeshReport::default() })
+        };
+        let said = "bbr is not permitted to this agent; 0 connections have it, 0 changed to it, \
+            0 back, 3 were refused";
+        assert_eq!(of(Some("not_permitted")), said);
+        assert!(of(Some("not_there")).starts_with("the kernel has no bbr; "));
+        // An agent of the release before says nothing, one of a later release what is not known here.
+        assert_eq!([of(None), of(Some("later"))], ["-", "-"]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The mesh: peers, lanes and their paths, holes, flows, and what was turned away.
 
-use rap_mesh::{FlowEnd, Limit, RecoveryStep, SwitchReason, channel::Policy};
+use rap_mesh::{BbrSupport, FlowEnd, Limit, RecoveryStep, SwitchReason, channel::Policy};
 use rap_mesh_core::peers;
 use rap_proto::{ChannelKind, Lane, RefusalCode, hole};
 
 use super::Page;
-use crate::{LaneReport, MeshReport, MoveReport, PeersStatus};
+use crate::{ControllersReport, LaneReport, MeshReport, MoveReport, PeersStatus};
 
 /// How a lane reaches its egress. A path has three relays at most.
 const WAYS: [&str; 5] = ["direct", "hole", "one_relay", "two_relays", "three_relays"];
@@ -170,6 +170,22 @@ fn on_tcp(page: &mut Page, mesh: &MeshReport) {
         .of([("outcome", "stayed")], stayed);
     let help = "Connections that were made to find out whether a better path works.";
     page.counter("rap_node_tcp_trials_total", help).is(trials);
+    controllers(page, mesh);
+}
+
+fn controllers(page: &mut Page, mesh: &MeshReport) {
+    let ControllersReport { bbr, changed, changed_back, refused } = mesh.controllers;
+    let help = "Whether bulk on TCP can have the congestion controller BBR.";
+    let words = BbrSupport::ALL.map(BbrSupport::as_str);
+    let said = mesh.bbr.as_deref().unwrap_or_default();
+    page.gauge("rap_node_bbr", help).one_of("state", &words, said);
+    let help = "Connections that send bulk on TCP and have it.";
+    page.gauge("rap_node_bbr_connections", help).is(bbr);
+    let help = "Changes of their congestion controllers, and those that the kernel refused.";
+    page.counter("rap_node_controller_changes_total", help)
+        .of([("outcome", "bbr")], changed)
+        .of([("outcome", "usual")], changed_back)
+        .of([("outcome", "refused")], refused);
 }
 
 fn shaped(page: &mut Page, mesh: &MeshReport) {

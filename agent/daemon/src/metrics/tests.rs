@@ -14,8 +14,8 @@ use super::{
     *,
 };
 use crate::{
-    CertificateStatus, ClassReport, FlowsReport, HoleReport, LaneReport, MessagesDown,
-    MessagesReport, MessagesUp, MetricsAt, PeerCount, SnapshotStatus, board::Board,
+    CertificateStatus, ClassReport, ControllersReport, FlowsReport, HoleReport, LaneReport,
+    MessagesDown, MessagesReport, MessagesUp, MetricsAt, PeerCount, SnapshotStatus, board::Board,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -81,6 +81,8 @@ fn report() -> StatusReport {
         down_waited_ms: 1,
     }];
     report.mesh.shaped_up.waited_ms = 12_034;
+    report.mesh.bbr = Some("not_permitted".to_owned());
+    report.mesh.controllers = ControllersReport { bbr: 2, changed: 9, changed_back: 5, refused: 4 };
     report.mesh.counted.steps.insert("cold".to_owned(), 3);
     report.mesh.counted.refused.insert("limit_reached".to_owned(), 4);
     report.mesh.counted.flows = vec![FlowsReport {
@@ -130,6 +132,11 @@ fn numbers_are_those_of_the_report() {
         "rap_node_messages_left_out_total{channel=\"input\",direction=\"down\",reason=\"coalesced\"} 0",
         "rap_node_shaped_wait_seconds_total{direction=\"up\"} 12.034",
         "rap_node_lane_refused_datagrams 10",
+        "rap_node_bbr{state=\"available\"} 0",
+        "rap_node_bbr{state=\"not_permitted\"} 1",
+        "rap_node_bbr_connections 2",
+        "rap_node_controller_changes_total{outcome=\"bbr\"} 9",
+        "rap_node_controller_changes_total{outcome=\"refused\"} 4",
         "rap_node_spool_waiting 7",
     ] {
         assert!(page.lines().any(|said| said == line), "{line} is not in\n{page}");

@@ -11,7 +11,7 @@ use std::{
 use actix::Addr;
 use rap_agent_core::standing::Standing;
 use rap_mesh::{DialRequest, Dialer as _};
-use rap_pki::ClusterAuthority;
+use rap_pki::{ClusterAuthority, NodeCertificate};
 use rap_proto::{
     ChannelKind, OrganizationId, RefusalCode, ResourceId, ResourceKind, SessionId, Signer as _,
     snapshot::{Resource, Target},
@@ -48,7 +48,16 @@ fn fixture(worker: PathBuf) -> Fixture {
     let authority = ClusterAuthority::create(cluster, &ca_key, random::bytes(), now);
     let day = Duration::from_secs(86_400);
     let key = state.key.public_key();
-    let leaf = authority.issue_node(cluster, node, &key, random::bytes(), 0, now, day);
+    let leaf = authority.issue_node(&NodeCertificate {
+        cluster,
+        node,
+        key: &key,
+        serial: random::bytes(),
+        renewal: 0,
+        authority_epoch: 1,
+        now,
+        lifetime: day,
+    });
     let credentials = Credentials {
         cluster,
         node,

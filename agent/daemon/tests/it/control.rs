@@ -20,7 +20,7 @@ use rap_bus::{
     private::PrivateNats,
 };
 use rap_node_agent::{BusChoice, JoinOptions, RunOptions, RunningAgent, StatusReport};
-use rap_pki::{ClusterAuthority, tls::Identity};
+use rap_pki::{ClusterAuthority, NodeCertificate, tls::Identity};
 use rap_proto::{
     ClusterId, Digest, IncarnationId, InquiryId, NodeId, NodeRole, PublicKey, Signer as _,
     Timestamp,
@@ -102,6 +102,8 @@ pub(crate) struct Desk {
     /// Every call of the node is answered with this.
     pub(crate) refuses: Option<NodeApiCode>,
     pub(crate) certificate_life: Duration,
+    /// Of the certificates that it issues.
+    pub(crate) authority_epoch: u64,
     pub(crate) snapshot: Option<(u64, Bundle)>,
     /// The leaves of the log that the node is shown.
     pub(crate) log: Vec<Digest>,
@@ -116,6 +118,8 @@ pub(crate) struct Desk {
     pub(crate) repeated: usize,
     pub(crate) explained: Vec<Explanation>,
     pub(crate) renewals: u64,
+    /// The authority epochs of the certificates that were to be renewed.
+    pub(crate) renewed: Vec<u64>,
     pub(crate) polls: u64,
     pub(crate) snapshot_requests: u64,
     token_used: bool,
@@ -197,8 +201,13 @@ impl Control {
         let day = Duration::from_secs(86_400);
         let certificate =
             authority.issue_server(&names, &server_key.public_key(), random(), now(), day).unwrap();
-        let desk =
-            Desk { auto_approve: true, records: true, certificate_life: day, ..Desk::default() };
+        let desk = Desk {
+            auto_approve: true,
+            records: true,
+            certificate_life: day,
+            authority_epoch: 1,
+            ..Desk::default()
+        };
         let shared = Arc::new(Shared {
             nats,
             cluster,
@@ -347,8 +356,16 @@ impl Control {
     pub(crate) fn identity_of(&self, node: NodeId, key: &LocalKey) -> Identity {
         let Shared { authority, cluster, .. } = &*self.shared;
         let life = Duration::from_secs(3_600);
-        let leaf =
-            authority.issue_node(*cluster, node, &key.public_key(), random(), 0, now(), life);
+        let leaf = authority.issue_node(&NodeCertificate {
+            cluster: *cluster,
+            node,
+            key: &key.public_key(),
+            serial: random(),
+            renewal: 0,
+            authority_epoch: 1,
+            now: now(),
+            lifetime: life,
+        });
         Identity { chain: vec![leaf], key: key.clone() }
     }
 

@@ -37,6 +37,22 @@ fn the_certificate_is_renewed_at_half_its_life_and_kept() {
 }
 
 #[test]
+fn a_certificate_gives_way_to_none_of_an_earlier_authority() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().certificate_life = Duration::from_secs(4);
+        control.desk().authority_epoch = 2;
+        let agent = control.agent().await;
+        control.desk().authority_epoch = 1;
+        until("it was answered by the earlier one", || !control.desk().renewed.is_empty()).await;
+        control.desk().authority_epoch = 3;
+        until("it renews what it has", || control.desk().renewed.len() >= 2).await;
+        assert_eq!(control.desk().renewed[..2], [2, 3]);
+        agent.stop().await.unwrap();
+    });
+}
+
+#[test]
 fn a_certificate_that_ran_out_is_recovered_by_the_identity_key() {
     multi().block_on(async {
         let mut control = Control::start().await;

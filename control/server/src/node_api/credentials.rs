@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use rap_control_core::state::Node;
 use rap_events::node::{self, CERTIFICATE_MS, CertificateIssued, NodeCommand, NodeEvent};
+use rap_pki::NodeCertificate;
 use rap_proto::{
     PublicKey, Timestamp,
     wire::node_api::{Credentials, NodeApiCode},
@@ -25,15 +26,16 @@ pub(super) fn credentials(
     issued: &CertificateIssued,
 ) -> Credentials {
     let custody = &call.app.custody;
-    let leaf = custody.authority.issue_node(
-        custody.cluster,
-        node.id,
+    let leaf = custody.authority.issue_node(&NodeCertificate {
+        cluster: custody.cluster,
+        node: node.id,
         key,
-        issued.serial,
-        issued.renewal,
-        call.now,
-        issued.expires_at.since(call.now),
-    );
+        serial: issued.serial,
+        renewal: issued.renewal,
+        authority_epoch: call.state.authority().epoch(),
+        now: call.now,
+        lifetime: issued.expires_at.since(call.now),
+    });
     let authority = custody.authority.certificate_der().to_vec();
     let bus = call
         .app

@@ -233,6 +233,10 @@ impl NodeCall {
         if identity.not_after < self.now {
             return Err(untrusted("the certificate has expired"));
         }
+        // Asked first: a log that somebody else took over may know nothing of the node.
+        if identity.authority_epoch > self.state.authority().epoch() {
+            return Err(Refused::of_later_epoch());
+        }
         let node = self
             .state
             .nodes()

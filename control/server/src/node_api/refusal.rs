@@ -24,6 +24,12 @@ impl Refused {
         Self { refusal: NodeApiRefusal { code, message: message.to_owned() }, retry_after: None }
     }
 
+    /// The node follows an authority that came after this one, and whose log has it: here is nothing for
+    /// it, unless this replica is merely behind.
+    pub(super) fn of_later_epoch() -> Self {
+        Self::new(NodeApiCode::Unavailable, "of a later authority epoch")
+    }
+
     /// What the agent is told of a failure that is not of its own making, or of a broken rule.
     pub(crate) fn from_problem(problem: &Problem) -> Self {
         let code = match problem.code() {

@@ -46,9 +46,8 @@ fn known(call: &NodeCall, request: &TreeRequest) -> Result<Option<TreeHead>, Nod
     let known = TreeHead::open(&request.known, custody.cluster, &[key]);
     let refused = |_| Refused::new(NodeApiCode::Malformed, "not a tree head of this log");
     let known = known.map_err(refused)?;
-    // The node follows an authority that came after this one; here is nothing for it.
     if known.epoch() > call.app.state().authority().epoch() {
-        return Err(Refused::new(NodeApiCode::Unavailable, "of a later authority epoch").into());
+        return Err(Refused::of_later_epoch().into());
     }
     Ok(Some(known))
 }

@@ -49,14 +49,14 @@ fn blank(value: &mut Value, names: &[&str]) {
 
 /// What somebody was answered, by what was asked, and the ids of the requests.
 #[derive(Default)]
-struct Seen {
-    answers: BTreeMap<String, String>,
+pub(crate) struct Seen {
+    pub(crate) answers: BTreeMap<String, String>,
     requests: BTreeSet<String>,
 }
 
 /// Every read of the document with the tenant's own ids and names, and every command in a form that
 /// is refused; nothing of it changes anything.
-async fn observe(document: &Value, own: &Target<'_>) -> Seen {
+pub(crate) async fn observe(document: &Value, own: &Target<'_>) -> Seen {
     let mut seen = Seen::default();
     for (path, item) in document["paths"].as_object().unwrap() {
         if path == "/api/v1/events" {

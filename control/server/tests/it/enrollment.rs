@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use rap_events::join_token::MAX_RECORDED_REFUSALS;
-use rap_pki::PeerIdentity;
+use rap_pki::{ClusterAuthority, NodeCertificate, PeerIdentity};
 use rap_proto::{
-    Signer as _,
+    NodeId, Signer as _,
+    key::LocalKey,
     signed::{self, Trusted},
     snapshot::{Assignment, Bundle, Manifest, Section as _},
     wire::node_api::{Credentials, EnrollReply, NodeApiCode, RenewRequest, SnapshotRequest},
@@ -185,6 +186,53 @@ async fn certificates_are_renewed_and_a_copied_identity_locks_both() {
     assert_eq!(root.get(&path).await.json["state"], "revoked");
     let honest = node::call(&world, &third, &host.key, "/node/v1/renew", &renewal(&host, 3)).await;
     assert_eq!(honest.refusal(), NodeApiCode::IdentityCopied);
+    world.stop().await;
+}
+
+/// The host's credentials as another authority of this cluster would give them.
+fn of_epoch(world: &World, host: &Host, node: NodeId, authority_epoch: u64) -> Credentials {
+    let key = std::fs::read_to_string(world.state_dir().join("ca.key")).unwrap();
+    let key = LocalKey::from_pem(&key).unwrap();
+    let authority = ClusterAuthority::load(&world.running.ca_certificate, &key).unwrap();
+    let leaf = authority.issue_node(&NodeCertificate {
+        cluster: world.running.cluster,
+        node,
+        key: &host.key.public_key(),
+        serial: [1; 16],
+        renewal: 1,
+        authority_epoch,
+        now: rap_control::now(),
+        lifetime: Duration::from_secs(3_600),
+    });
+    let mut credentials = host.credentials().unwrap().clone();
+    credentials.certificates[0] = leaf.into();
+    credentials
+}
+
+#[tokio::test]
+async fn a_node_of_a_later_epoch_is_another_logs_to_serve() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let secret = join_secret(&root, true).await;
+    let host = node::enroll(&world, &secret, "relay-1").await;
+    let issued = &host.credentials().unwrap().certificates[0];
+    assert_eq!(PeerIdentity::from_leaf(issued).unwrap().authority_epoch, 1);
+    let head = world.head().await;
+    let later = of_epoch(&world, &host, host.node(), 2);
+    // Enrolled where this log does not reach.
+    let unknown = of_epoch(&world, &host, NodeId::from_u128(7), 2);
+    for credentials in [&later, &unknown] {
+        for path in ["renew", "snapshot", "leases", "tree", "beat"] {
+            let path = format!("/node/v1/{path}");
+            let body = renewal(&host, 1);
+            let refused = node::call(&world, credentials, &host.key, &path, &body).await;
+            assert_eq!((refused.status, refused.refusal()), (503, NodeApiCode::Unavailable));
+        }
+    }
+    assert_eq!(world.head().await, head);
+    let same = of_epoch(&world, &host, host.node(), 1);
+    let renewed = node::call(&world, &same, &host.key, "/node/v1/renew", &renewal(&host, 1)).await;
+    assert_eq!(renewed.status, 200);
     world.stop().await;
 }
 

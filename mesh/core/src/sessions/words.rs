@@ -18,6 +18,10 @@ pub(super) struct Words {
 impl Words {
     pub(super) fn put(&mut self, at: Timestamp, observation: Observation) -> Word {
         self.untold.push_back((at, observation));
+        self.last()
+    }
+
+    pub(super) fn last(&self) -> Word {
         Word(self.told + self.untold.len() as u64)
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rap_mesh::{Identity, Sections, View};
-use rap_pki::ClusterAuthority;
+use rap_pki::{ClusterAuthority, NodeCertificate};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
     ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
@@ -83,8 +83,16 @@ impl Cluster {
     pub(crate) fn identity(&self, node: NodeId) -> Identity {
         let key = key(seed(node));
         let public = key.public_key();
-        let leaf =
-            self.authority.issue_node(CLUSTER, node, &public, [2; 16], 0, self.made_at, LIFETIME);
+        let leaf = self.authority.issue_node(&NodeCertificate {
+            cluster: CLUSTER,
+            node,
+            key: &public,
+            serial: [2; 16],
+            renewal: 0,
+            authority_epoch: 1,
+            now: self.made_at,
+            lifetime: LIFETIME,
+        });
         Identity { chain: vec![leaf], key }
     }
 

@@ -41,7 +41,7 @@ use crate::{
     },
     kept::new_name,
     pipe::{Inlet, Leg, Outlet, Short, lost},
-    tcp::{self, Secured},
+    tcp::{self, Controllers, Secured},
 };
 
 /// How long [`ClientSession::close`] waits for the entry to finish what is in flight.
@@ -259,7 +259,7 @@ impl ClientSession {
         request: &OpenChannel,
     ) -> Result<(Outlet, Inlet, ChannelReply), OpenError> {
         let (send, mut recv) = self.stream_for(wire::frame(request), request.lane).await?;
-        send.keep_queue_short(request.lane);
+        send.keep_queue_short(request.lane, &Controllers::default());
         let limit = CHANNEL_REPLY_TIMEOUT + HELLO_TIMEOUT;
         match read_frame_within(&mut recv, limit).await {
             Ok(reply) => Ok((send, recv, reply)),

@@ -32,7 +32,7 @@ use crate::{
     kept::new_name,
     mesh::locked,
     pipe::{Asking, Inlet, Leg, Outlet},
-    tcp::{self, Secured},
+    tcp::{self, Controllers, Secured},
 };
 
 /// How long no through flow is tried after one came to nothing where an ordinary one may not …
@@ -160,7 +160,7 @@ impl ClientSession {
         }
         let secured = join(config, connected.map_err(NoWay::Failed)?, (ticket, egress)).await;
         let secured = secured.map_err(NoWay::Failed)?;
-        secured.outlet.keep_queue_short(lane);
+        secured.outlet.keep_queue_short(lane, &Controllers::default());
         Ok(Connected { egress, voucher, secured, way })
     }
 

@@ -44,7 +44,7 @@ pub(crate) async fn serve(mesh: Arc<Mesh>, secured: Secured) {
     match vouched {
         Ok(vouched) => {
             let (caller, lane) = (vouched.caller, vouched.lane);
-            outlet.keep_queue_short(lane);
+            outlet.keep_queue_short(lane, &mesh.controllers);
             let origin = Origin { caller, lane, through: Some(exported) };
             let served = Arc::new(Served::new(mesh, origin, None));
             serve_asked(&served, (outlet, inlet), flow, claims).await;

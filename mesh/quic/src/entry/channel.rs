@@ -69,7 +69,7 @@ async fn begin(
     request: OpenChannel,
 ) {
     let OpenChannel { channel, lane, resume, .. } = request;
-    send.keep_queue_short(lane);
+    send.keep_queue_short(lane, &client.mesh.controllers);
     let opened = tokio::select! {
         biased;
         _ = client.over_or_lost() => return,

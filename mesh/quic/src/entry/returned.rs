@@ -52,7 +52,7 @@ pub(super) async fn go_on(
     request: &OpenChannel,
     resume: Resume,
 ) {
-    send.keep_queue_short(request.lane);
+    send.keep_queue_short(request.lane, &mesh.controllers);
     let owner = owner(claims, request.channel, request.lane);
     let lasting = match mesh.kept_channels.find(resume.flow, owner, resume.generation) {
         Ok(lasting) => lasting,

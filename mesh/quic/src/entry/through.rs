@@ -219,8 +219,8 @@ impl Joint {
         let on_no_relay =
             throughout(mesh.views.subscribe(), LEFT_WITHIN, |view| socket.leads_nowhere(view));
         let (meters, heard) = (Metered::of_flow(mesh, socket.key), Arc::new(Notify::new()));
-        let to_client = InLane::new(&client_socket, wanted.lane);
-        let to_egress = InLane::new(&socket.stream, wanted.lane);
+        let to_client = InLane::new(&client_socket, wanted.lane, &mesh.controllers);
+        let to_egress = InLane::new(&socket.stream, wanted.lane, &mesh.controllers);
         let joining = join((&to_client, &to_egress), &shaped, &counters, meters, &heard);
         let hearing = async {
             heard.notified().await;

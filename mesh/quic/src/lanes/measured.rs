@@ -17,7 +17,7 @@ use crate::{
     frames::read_frame,
     kept::new_name,
     pipe::{Inlet, Keeper, Lasting, Leg, Outlet, Store, lasting},
-    tcp,
+    tcp::{self, Controllers},
 };
 
 /// An open flow, kept as an entry keeps it. One that loses its connection does not go on.
@@ -41,7 +41,7 @@ impl MeasuredFlow {
             Some(ticket) => tcp::joined(address, ticket).await?,
         };
         let mut secured = tcp::secure_with(config, stream, egress).await?;
-        secured.outlet.keep_queue_short(Lane::Bulk);
+        secured.outlet.keep_queue_short(Lane::Bulk, &Controllers::default());
         let name = new_name().ok_or_else(|| io::Error::other("no name for the flow"))?;
         let request = OpenFlow { resume: Some(Resume::opening(name)), ..request };
         secured.outlet.write_all(&wire::frame(&request)).await.map_err(|_| broken())?;

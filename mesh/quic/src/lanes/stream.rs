@@ -233,7 +233,7 @@ pub(super) async fn try_one(
         async { tcp::secure_with(config, socket(mesh, key, peer, candidate).await?, peer).await };
     match timeout(candidate.timeout(), attempt).await {
         Ok(Ok(secured)) => {
-            secured.outlet.keep_queue_short(key.lane);
+            secured.outlet.keep_queue_short(key.lane, &mesh.controllers);
             locked(&mesh.lanes.streams.paths).succeeded(key.egress, candidate);
             Ok((secured, candidate))
         }

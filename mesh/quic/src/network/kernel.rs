@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{Network, RelayedUdp};
-use crate::tcp;
+use crate::tcp::{self, BbrSupport};
 
 /// What a socket asks the kernel for, in each direction.
 const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
@@ -43,6 +43,10 @@ impl Network for Kernel {
 
     fn tcp(&self, at: SocketAddr) -> io::Result<Option<TcpListener>> {
         tcp::listen(at).map(Some)
+    }
+
+    fn bbr(&self) -> Option<BbrSupport> {
+        BbrSupport::of_kernel()
     }
 }
 

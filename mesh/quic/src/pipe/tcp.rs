@@ -20,7 +20,10 @@ use rap_proto::Lane;
 use tokio::{io::ReadBuf, sync::OwnedSemaphorePermit};
 
 use super::{Broken, Short, Unsent};
-use crate::{mesh::locked, tcp::TlsIo};
+use crate::{
+    mesh::locked,
+    tcp::{Controllers, TlsIo},
+};
 use link::Link;
 
 pub(super) use fill::poll_fill;
@@ -158,8 +161,8 @@ impl TcpOutlet {
         drop(taken);
     }
 
-    pub(super) fn keep_queue_short(&self, lane: Lane) {
-        locked(&self.link).keep_queue_short(lane);
+    pub(super) fn keep_queue_short(&self, lane: Lane, controllers: &Controllers) {
+        locked(&self.link).keep_queue_short(lane, controllers);
     }
 
     pub(super) fn stopped(&self) -> impl Future<Output = Unsent> + Send + use<> {

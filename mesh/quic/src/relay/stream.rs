@@ -168,7 +168,8 @@ async fn carry(
             (relay, None)
         }
     };
-    let (asker, target) = (InLane::new(&asker, lane), InLane::new(&target, lane));
+    let in_lane = |stream| InLane::new(stream, lane, &mesh.controllers);
+    let (asker, target) = (in_lane(&asker), in_lane(&target));
     let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
     tokio::try_join!(
         pass_in_turns(&asker, &target, &up, &carried.up),

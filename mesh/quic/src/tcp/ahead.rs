@@ -15,7 +15,7 @@ use bytes::{Buf as _, BytesMut};
 use rap_proto::Lane;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-use super::sending::Sending;
+use super::{controllers::Controllers, sending::Sending};
 
 /// What is read from the kernel at once: four TLS records.
 const READ_BYTES: usize = 64 * 1024;
@@ -36,8 +36,8 @@ impl<S> ReadAhead<S> {
     }
 
     /// What is sent is of this lane: bulk keeps the queue of its path short.
-    pub(crate) fn keep_queue_short(&mut self, lane: Lane) {
-        self.sending = Sending::of(lane);
+    pub(crate) fn keep_queue_short(&mut self, lane: Lane, controllers: &Controllers) {
+        self.sending = Sending::of(lane, controllers);
     }
 }
 

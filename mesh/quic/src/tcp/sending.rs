@@ -10,35 +10,84 @@ use std::{
 use rap_mesh_core::slow_path::{Controller, SlowPath};
 use rap_proto::{Lane, Moment};
 use rap_splice::Socket;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Socket as AnySocket, Type};
 use tokio::{io::Interest, net::TcpStream};
 
+use super::controllers::{Controllers, OnShortQueue};
 use crate::{clock::Clock, mesh::locked, network::put_in_lane};
 
 /// BBR (draft-ietf-ccwg-bbr), by the name that Linux has for it.
 const SHORT_QUEUE: &[u8] = b"bbr";
 
+/// Whether a connection of this process can have BBR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BbrSupport {
+    Available,
+    /// The kernel has it, and keeps it for who may administer the network.
+    NotPermitted,
+    /// The kernel has none, or has not loaded it.
+    NotThere,
+}
+
+impl BbrSupport {
+    pub const ALL: [Self; 3] = [Self::Available, Self::NotPermitted, Self::NotThere];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "available",
+            Self::NotPermitted => "not_permitted",
+            Self::NotThere => "not_there",
+        }
+    }
+
+    /// Asks the kernel. `None` where it does not say.
+    pub(crate) fn of_kernel() -> Option<Self> {
+        Self::of(SHORT_QUEUE)
+    }
+
+    fn of(controller: &[u8]) -> Option<Self> {
+        let socket = AnySocket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+        Self::by(&socket.set_tcp_congestion(controller))
+    }
+
+    fn by(taken: &io::Result<()>) -> Option<Self> {
+        match taken.as_ref().map_err(io::Error::kind) {
+            Ok(()) => Some(Self::Available),
+            Err(io::ErrorKind::PermissionDenied) => Some(Self::NotPermitted),
+            Err(io::ErrorKind::NotFound) => Some(Self::NotThere),
+            Err(_) => None,
+        }
+    }
+}
+
 /// What one connection's sender learns of its path.
-#[derive(Debug)]
 pub(super) struct Sending {
     clock: Clock,
     path: SlowPath,
     /// Since when the connection takes nothing.
     blocked: Option<Moment>,
-    /// What the connection began with, once that was changed.
-    usual: Option<Vec<u8>>,
+    /// What the connection began with, while that is changed.
+    usual: Option<(Vec<u8>, OnShortQueue)>,
     short_queue: &'static [u8],
+    controllers: Controllers,
 }
 
 impl Sending {
     /// Keys and pictures leave no queue, and have nothing to learn.
-    pub(super) fn of(lane: Lane) -> Option<Self> {
-        (lane == Lane::Bulk).then(|| Self::with(SHORT_QUEUE))
+    pub(super) fn of(lane: Lane, controllers: &Controllers) -> Option<Self> {
+        (lane == Lane::Bulk).then(|| Self::with(SHORT_QUEUE, controllers))
     }
 
-    fn with(short_queue: &'static [u8]) -> Self {
+    fn with(short_queue: &'static [u8], controllers: &Controllers) -> Self {
         let (clock, path) = (Clock::start(), SlowPath::default());
-        Self { clock, path, blocked: None, usual: None, short_queue }
+        Self {
+            clock,
+            path,
+            blocked: None,
+            usual: None,
+            short_queue,
+            controllers: controllers.clone(),
+        }
     }
 
     /// The connection takes nothing more for now.
@@ -66,15 +115,21 @@ impl Sending {
 
     fn change(&mut self, socket: &impl AsFd, controller: Controller) -> io::Result<()> {
         let socket = SockRef::from(socket);
-        let name = match (controller, &self.usual) {
-            (Controller::Usual, None) => return Ok(()),
-            (Controller::Usual, Some(usual)) => usual,
-            (Controller::ShortQueue, _) => {
-                self.usual = Some(socket.tcp_congestion()?);
-                self.short_queue
+        match (controller, &self.usual) {
+            (Controller::Usual, None) | (Controller::ShortQueue, Some(_)) => {}
+            (Controller::Usual, Some((usual, _))) => {
+                socket.set_tcp_congestion(usual)?;
+                self.usual = None;
+                self.controllers.has_usual_again();
             }
-        };
-        socket.set_tcp_congestion(name)
+            (Controller::ShortQueue, None) => {
+                let usual = socket.tcp_congestion()?;
+                let taken = socket.set_tcp_congestion(self.short_queue);
+                taken.inspect_err(|_| self.controllers.keeps_usual())?;
+                self.usual = Some((usual, self.controllers.keeps_queue_short()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,9 +140,9 @@ pub(crate) struct InLane<'a> {
 }
 
 impl<'a> InLane<'a> {
-    pub(crate) fn new(stream: &'a TcpStream, lane: Lane) -> Self {
+    pub(crate) fn new(stream: &'a TcpStream, lane: Lane, controllers: &Controllers) -> Self {
         put_in_lane(stream, lane);
-        Self { stream, sending: Sending::of(lane).map(Mutex::new) }
+        Self { stream, sending: Sending::of(lane, controllers).map(Mutex::new) }
     }
 }
 
@@ -126,6 +181,7 @@ mod tests {
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
     use super::*;
+    use crate::tcp::ControllerCounts;
 
     /// Every kernel has it and lets everybody take it.
     const ANOTHER: &[u8] = b"reno";
@@ -147,19 +203,38 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         SockRef::from(&socket).set_tcp_congestion(b"cubic").unwrap();
-        let (mut sending, mut now) = (Sending::with(ANOTHER), 0);
+        let controllers = Controllers::default();
+        let counts = || controllers.read();
+        let (mut sending, mut now) = (Sending::with(ANOTHER, &controllers), 0);
         for _ in 0..3 {
             a_second(&mut sending, &mut now, &socket, 1_000_000_000);
         }
-        assert_eq!(controller(&socket), "cubic");
+        assert_eq!((&*controller(&socket), counts()), ("cubic", ControllerCounts::default()));
         for _ in 0..3 {
             a_second(&mut sending, &mut now, &socket, 10_000_000);
         }
-        assert_eq!(controller(&socket), "reno");
+        let once = ControllerCounts { short_queue: 1, changed: 1, ..ControllerCounts::default() };
+        assert_eq!((&*controller(&socket), counts()), ("reno", once));
         for _ in 0..12 {
             a_second(&mut sending, &mut now, &socket, 1_000_000_000);
         }
-        assert_eq!(controller(&socket), "cubic");
+        let back = ControllerCounts { short_queue: 0, changed_back: 1, ..once };
+        assert_eq!((&*controller(&socket), counts()), ("cubic", back));
+        for _ in 0..12 {
+            a_second(&mut sending, &mut now, &socket, 10_000_000);
+        }
+        assert_eq!(counts(), ControllerCounts { short_queue: 1, changed: 2, ..back });
+        drop(sending);
+        assert_eq!(counts(), ControllerCounts { changed: 2, ..back }, "it is closed");
+    }
+
+    #[test]
+    fn what_the_kernel_says_of_a_controller_is_told_apart() {
+        assert_eq!(BbrSupport::of(ANOTHER), Some(BbrSupport::Available));
+        assert_eq!(BbrSupport::of(b"there is none"), Some(BbrSupport::NotThere));
+        let not_permitted = Err(io::Error::from_raw_os_error(1));
+        assert_eq!(BbrSupport::by(&not_permitted), Some(BbrSupport::NotPermitted));
+        assert_eq!(BbrSupport::by(&Err(io::ErrorKind::Unsupported.into())), None);
     }
 
     #[test]
@@ -167,16 +242,21 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (before, mut now) = (controller(&socket), 0);
-        let mut sending = Sending::with(b"there is none");
+        let controllers = Controllers::default();
+        let mut sending = Sending::with(b"there is none", &controllers);
         for bytes in [10_000_000, 10_000_000, 1_000_000_000].repeat(12) {
             a_second(&mut sending, &mut now, &socket, bytes);
         }
         assert_eq!(controller(&socket), before);
+        let counts = controllers.read();
+        assert!(counts.refused > 0, "{counts:?}");
+        assert_eq!(ControllerCounts { refused: 0, ..counts }, ControllerCounts::default());
     }
 
     #[test]
     fn only_bulk_is_watched() {
-        let watched = Lane::ALL.iter().filter(|lane| Sending::of(**lane).is_some());
+        let controllers = Controllers::default();
+        let watched = Lane::ALL.iter().filter(|lane| Sending::of(**lane, &controllers).is_some());
         assert_eq!(watched.collect::<Vec<_>>(), [&Lane::Bulk]);
     }
 }

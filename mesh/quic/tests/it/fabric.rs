@@ -14,7 +14,7 @@ use rap_mesh::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
 };
-use rap_pki::{ClusterAuthority, node_server_name};
+use rap_pki::{ClusterAuthority, NodeCertificate, node_server_name};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
     Preference, RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
@@ -230,15 +230,16 @@ impl Fabric {
 
     pub(crate) fn identity(&self, id: NodeId, key: &LocalKey, renewal: u64) -> Identity {
         let lifetime = Duration::from_secs(3600);
-        let leaf = self.authority.issue_node(
-            CLUSTER,
-            id,
-            &key.public_key(),
-            [7; 16],
+        let leaf = self.authority.issue_node(&NodeCertificate {
+            cluster: CLUSTER,
+            node: id,
+            key: &key.public_key(),
+            serial: [7; 16],
             renewal,
-            now(),
+            authority_epoch: 1,
+            now: now(),
             lifetime,
-        );
+        });
         Identity { chain: vec![leaf], key: key.clone() }
     }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rap_mesh::{
-    Carrier,
+    Carrier, ControllerCounts,
     client::{ClientSession, SessionEnd, end_reason},
 };
 use rap_mesh_core::{
@@ -76,6 +76,14 @@ async fn bulk_goes_on_tcp_and_interactive_on_quic() {
         }
     };
     timeout(PATIENCE, over).await.expect("the flow is given back with its channel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_says_whether_bulk_can_keep_the_queue_of_a_slow_path_short() {
+    let fabric = Fabric::start(&[], echo().await);
+    let status = fabric.nodes[&ENTRY].endpoint.status();
+    assert!(status.bbr.is_some(), "this kernel says it");
+    assert_eq!(status.controllers, ControllerCounts::default());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,9 @@
 //! Through flows: between client and egress, over sockets that the entry joins.
 
 use std::{
+    future::poll_fn,
     net::SocketAddr,
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -266,6 +268,43 @@ async fn a_session_that_is_over_before_its_start_could_be_told_is_told_from_its_
     live_once(&fabric, session).await;
     let told = told(&mut fabric, 1).await;
     let [start, end] = &told[..] else { panic!("a start and an end: {told:?}") };
+    assert_eq!(*start, start_seen(Vantage::Entry));
+    assert!(ended(end).1 > 0, "{end:?}");
+}
+
+/// Counts how often it is looked at.
+async fn looked_at<F: Future>(future: F) -> (F::Output, u32) {
+    let (mut future, mut looks) = (pin!(future), 0);
+    let output = poll_fn(|context| {
+        looks += 1;
+        future.as_mut().poll(context)
+    });
+    (output.await, looks)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_until_all_is_taken_is_woken_by_it() {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let session = session(&mut fabric).await;
+    fill_the_queue(&fabric, &session).await;
+    live_once(&fabric, session).await;
+    let entry = fabric.nodes[&ENTRY].endpoint.clone();
+    let mut waiting = tokio::spawn(async move { looked_at(entry.events_taken()).await });
+    let early = timeout(Duration::from_millis(200), &mut waiting).await;
+    assert!(early.is_err(), "a start and an end wait for room");
+    let mut told = Vec::new();
+    let waited = async {
+        loop {
+            tokio::select! {
+                biased;
+                waited = &mut waiting => return waited.unwrap(),
+                observed = fabric.observed(ENTRY) => told.push(observed),
+            }
+        }
+    };
+    let ((), looks) = timeout(PATIENCE, waited).await.unwrap();
+    assert!(looks <= 8, "{looks}");
+    let [.., start, end] = &told[..] else { panic!("a start and an end: {told:?}") };
     assert_eq!(*start, start_seen(Vantage::Entry));
     assert!(ended(end).1 > 0, "{end:?}");
 }

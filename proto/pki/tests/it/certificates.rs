@@ -6,7 +6,7 @@ use rap_pki::{
 use rap_proto::{Digest, PublicKey, Signer as _, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 
-use super::{DAY, SERIAL, authority, control_identity, key, node, node_identity, now};
+use super::{DAY, SERIAL, authority, certificate, control_identity, key, node, node_identity, now};
 
 #[test]
 fn a_node_certificate_tells_who_the_node_is() {
@@ -18,6 +18,7 @@ fn a_node_certificate_tells_who_the_node_is() {
         node: node(9),
         key: key(9).public_key().id(),
         renewal: 3,
+        authority_epoch: 2,
         not_after: Timestamp::from_unix_millis(1_790_000_000_000) + DAY,
     };
     assert_eq!(PeerIdentity::from_leaf(leaf), Ok(expected));
@@ -67,7 +68,7 @@ fn an_authority_is_loaded_only_with_its_own_key() {
 #[should_panic(expected = "its own nodes only")]
 fn an_authority_certifies_no_node_of_another_cluster() {
     let public = key(9).public_key();
-    authority(1).issue_node(authority(2).cluster(), node(9), &public, SERIAL, 0, now(), DAY);
+    authority(1).issue_node(&certificate(&authority(2), 9, &public, now()));
 }
 
 #[test]
@@ -99,7 +100,7 @@ fn only_the_key_of_a_request_is_used() {
     let key = csr::public_key(request.der()).unwrap();
     assert_eq!(key, PublicKey::from_sec1(greedy.public_key_raw()).unwrap());
     let authority = authority(1);
-    let leaf = authority.issue_node(authority.cluster(), node(9), &key, SERIAL, 0, now(), DAY);
+    let leaf = authority.issue_node(&certificate(&authority, 9, &key, now()));
     assert_eq!(PeerIdentity::from_leaf(&leaf).unwrap().node, node(9));
     let (_, parsed) = x509_parser::parse_x509_certificate(&leaf).unwrap();
     assert!(!parsed.is_ca() && !parsed.key_usage().unwrap().unwrap().value.key_cert_sign());

@@ -9,7 +9,7 @@ use rcgen::{CertificateParams, Issuer, KeyPair};
 use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use rustls_pki_types::CertificateDer;
 
-use super::{DAY, authority, control_identity, key, node, node_identity, now};
+use super::{DAY, authority, certificate, control_identity, key, node, node_identity, now};
 
 const ALPN: &[&[u8]] = &[b"test/1"];
 /// Far more flights than a TLS 1.3 handshake takes.
@@ -83,8 +83,7 @@ fn a_node_certificate_cannot_act_as_issuer() {
     let issuer_key = KeyPair::generate().unwrap();
     let request = CertificateParams::default().serialize_request(&issuer_key).unwrap();
     let certified = csr::public_key(request.der()).unwrap();
-    let own =
-        authority.issue_node(authority.cluster(), node(2), &certified, [1; 16], 0, now(), DAY);
+    let own = authority.issue_node(&certificate(&authority, 2, &certified, now()));
     let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(own.clone()), issuer_key).unwrap();
     let forged_key = key(3);
     let forged = CertificateParams::new([node_server_name(node(3))])

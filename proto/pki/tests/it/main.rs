@@ -7,8 +7,8 @@ mod handshake;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rap_pki::{ClusterAuthority, tls};
-use rap_proto::{ClusterId, NodeId, Signer as _, Timestamp, key::LocalKey};
+use rap_pki::{ClusterAuthority, NodeCertificate, tls};
+use rap_proto::{ClusterId, NodeId, PublicKey, Signer as _, Timestamp, key::LocalKey};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const SERIAL: [u8; 16] = [0xff; 16];
@@ -31,18 +31,28 @@ fn node(number: u128) -> NodeId {
     NodeId::from_u128(number)
 }
 
+fn certificate<'a>(
+    authority: &ClusterAuthority,
+    number: u128,
+    key: &'a PublicKey,
+    now: Timestamp,
+) -> NodeCertificate<'a> {
+    NodeCertificate {
+        cluster: authority.cluster(),
+        node: node(number),
+        key,
+        serial: SERIAL,
+        renewal: 3,
+        authority_epoch: 2,
+        now,
+        lifetime: DAY,
+    }
+}
+
 /// A node's certificate and key; the key is made from the same number.
 fn node_identity(authority: &ClusterAuthority, number: u8, at: Timestamp) -> tls::Identity {
     let key = key(number);
-    let leaf = authority.issue_node(
-        authority.cluster(),
-        node(number.into()),
-        &key.public_key(),
-        SERIAL,
-        3,
-        at,
-        DAY,
-    );
+    let leaf = authority.issue_node(&certificate(authority, number.into(), &key.public_key(), at));
     tls::Identity { chain: vec![leaf], key }
 }
 

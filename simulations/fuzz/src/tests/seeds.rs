@@ -6,7 +6,7 @@ use rap_events::{
     Actor, Envelope, StreamId,
     catalogue::{DomainEvent, catalogue},
 };
-use rap_pki::{ClusterAuthority, csr};
+use rap_pki::{ClusterAuthority, NodeCertificate, csr};
 use rap_proto::{ClusterId, CommandId, NodeId, Signer, Timestamp, codec, key::LocalKey};
 
 type Seeds = BTreeMap<(&'static str, String), Vec<u8>>;
@@ -241,8 +241,16 @@ fn certificates(seeds: &mut Seeds) {
     let cluster = ClusterId::from_u128(1);
     let authority = ClusterAuthority::create(cluster, &key, [3; 16], NOW);
     let lifetime = std::time::Duration::from_secs(86_400);
-    let leaf =
-        authority.issue_node(cluster, NodeId::from_u128(2), &node_key, [4; 16], 1, NOW, lifetime);
+    let leaf = authority.issue_node(&NodeCertificate {
+        cluster,
+        node: NodeId::from_u128(2),
+        key: &node_key,
+        serial: [4; 16],
+        renewal: 1,
+        authority_epoch: 2,
+        now: NOW,
+        lifetime,
+    });
     for (choice, name, bytes) in [
         (0, "request", csr::make(&key)),
         (1, "node", leaf),

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use rap_pki::{
-    PeerIdentity, csr,
+    NodeCertificate, PeerIdentity, csr,
     tls::{self, ClientAuth, Identity},
 };
 use rap_proto::{
@@ -139,15 +139,16 @@ fn status(shared: &Shared, desk: &Desk) -> EnrollReply {
 fn credentials(shared: &Shared, desk: &Desk) -> Credentials {
     let node = desk.node.as_ref().unwrap();
     let life = desk.certificate_life;
-    let leaf = shared.authority.issue_node(
-        shared.cluster,
-        node.id,
-        &node.key,
-        random(),
-        desk.renewals,
-        now(),
-        life,
-    );
+    let leaf = shared.authority.issue_node(&NodeCertificate {
+        cluster: shared.cluster,
+        node: node.id,
+        key: &node.key,
+        serial: random(),
+        renewal: desk.renewals,
+        authority_epoch: desk.authority_epoch,
+        now: now(),
+        lifetime: life,
+    });
     Credentials {
         cluster: shared.cluster,
         node: node.id,
@@ -178,7 +179,11 @@ fn renew(shared: &Shared, peer: PeerIdentity, body: &[u8]) -> Answer {
     if request.renewal != desk.renewals {
         return Err(NodeApiCode::IdentityCopied);
     }
-    desk.renewals += 1;
+    desk.renewed.push(peer.authority_epoch);
+    // Whoever was deposed counts in a log of its own.
+    if desk.authority_epoch >= peer.authority_epoch {
+        desk.renewals += 1;
+    }
     ok(&credentials(shared, &desk))
 }
 

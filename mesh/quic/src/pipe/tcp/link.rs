@@ -26,7 +26,7 @@ use super::{
     },
     fill,
 };
-use crate::tcp::TlsIo;
+use crate::tcp::{Controllers, TlsIo};
 
 /// Pieces that go into one part.
 const MAX_PIECES: usize = 64;
@@ -99,9 +99,9 @@ impl Link {
     }
 
     /// What is sent is of this lane: bulk keeps the queue of its path short.
-    pub(super) fn keep_queue_short(&mut self, lane: Lane) {
+    pub(super) fn keep_queue_short(&mut self, lane: Lane, controllers: &Controllers) {
         if let Some(Io { tls, .. }) = &mut self.io {
-            tls.get_mut().0.keep_queue_short(lane);
+            tls.get_mut().0.keep_queue_short(lane, controllers);
         }
     }
 

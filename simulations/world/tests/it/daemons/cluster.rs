@@ -14,7 +14,7 @@ use rap_agent_core::{
     standing::Standing,
 };
 use rap_bus::BusKey;
-use rap_pki::{ClusterAuthority, tls::Identity};
+use rap_pki::{ClusterAuthority, NodeCertificate, tls::Identity};
 use rap_proto::{
     NodeId, PublicKey, Signer as _, Timestamp, key::LocalKey, wire::node_api::Credentials,
 };
@@ -77,7 +77,16 @@ impl Cluster {
     pub(super) fn join(&self, place: usize, control_keys: Vec<PublicKey>, root: &Path) {
         let (node, key) = (self.node(place), key(place));
         let public = key.public_key();
-        let leaf = self.authority.issue_node(CLUSTER, node, &public, [7; 16], 1, self.begun, LASTS);
+        let leaf = self.authority.issue_node(&NodeCertificate {
+            cluster: CLUSTER,
+            node,
+            key: &public,
+            serial: [7; 16],
+            renewal: 1,
+            authority_epoch: 1,
+            now: self.begun,
+            lifetime: LASTS,
+        });
         let ca = self.authority.certificate_der().to_vec();
         let credentials = Credentials {
             cluster: CLUSTER,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rap_mesh::{Identity, Sections, View};
-use rap_pki::ClusterAuthority;
+use rap_pki::{ClusterAuthority, NodeCertificate};
 use rap_proto::{
     AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
     ResourceId, ResourceKind, SessionId, Signer as _, Timestamp, UserId,
@@ -97,7 +97,16 @@ impl Cluster {
     pub(super) fn identity(&self, node: NodeId) -> Identity {
         let key = key_of(node);
         let public = key.public_key();
-        let leaf = self.authority.issue_node(CLUSTER, node, &public, [7; 16], 0, self.begun, LASTS);
+        let leaf = self.authority.issue_node(&NodeCertificate {
+            cluster: CLUSTER,
+            node,
+            key: &public,
+            serial: [7; 16],
+            renewal: 0,
+            authority_epoch: 1,
+            now: self.begun,
+            lifetime: LASTS,
+        });
         Identity { chain: vec![leaf], key }
     }
 

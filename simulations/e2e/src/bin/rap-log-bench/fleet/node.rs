@@ -3,9 +3,10 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use rap_pki::{ClusterAuthority, tls};
+use rap_pki::{ClusterAuthority, NodeCertificate, tls};
 use rap_proto::{
-    Digest, NodeId, Signer as _, Timestamp, codec, key::LocalKey, wire::node_api::CONTENT_TYPE,
+    Digest, NodeId, Signer as _, Timestamp, beat::FIRST_AUTHORITY_EPOCH, codec, key::LocalKey,
+    wire::node_api::CONTENT_TYPE,
 };
 use serde::Serialize;
 use tokio::{
@@ -57,15 +58,16 @@ impl Node {
         now: Timestamp,
         port: u16,
     ) -> Outcome<Line> {
-        let leaf = authority.issue_node(
-            authority.cluster(),
-            self.id,
-            &self.key.public_key(),
-            [7; 16],
-            0,
+        let leaf = authority.issue_node(&NodeCertificate {
+            cluster: authority.cluster(),
+            node: self.id,
+            key: &self.key.public_key(),
+            serial: [7; 16],
+            renewal: 0,
+            authority_epoch: FIRST_AUTHORITY_EPOCH,
             now,
-            CERTIFICATE_LIFETIME,
-        );
+            lifetime: CERTIFICATE_LIFETIME,
+        });
         let chain = vec![leaf, authority.certificate_der().to_vec()];
         let identity = tls::Identity { chain, key: self.key.clone() };
         let roots = tls::roots(&[authority.certificate_der()])?;
