@@ -121,6 +121,11 @@ impl ControlClient {
         Self { control, tls: TlsConnector::from(Arc::new(config)), kept: None }
     }
 
+    /// The calendar of the ground that this reaches control from.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.control.ground.clock().now()
+    }
+
     pub(crate) async fn enroll(
         &mut self,
         enrolling: Enrolling<'_>,

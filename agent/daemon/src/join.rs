@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rap_agent_core::{capability::capabilities, record::Enrollment};
 use rap_proto::{
-    ClusterId, Digest, NodeId,
+    ClusterId, Digest, NodeId, Timestamp,
     bus::Heartbeat,
     wire::node_api::{Credentials, EnrollReply, EnrollRequest, MAX_ADDRESSES},
 };
@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     JoinOptions, Joined,
-    clock::Clock,
     control::{CallError, ControlClient, Enrolling, Reach},
     ground::ThisMachine,
     host,
@@ -163,7 +162,7 @@ async fn enroll(
     remember(state, &mut enrollment, node, cluster)?;
     match reply {
         EnrollReply::Enrolled(credentials) => {
-            keep(state, *credentials, node, options.ca)?;
+            keep(state, *credentials, client.now(), (node, options.ca))?;
             Ok(Asked::Enrolled(node))
         }
         EnrollReply::Pending { .. } | EnrollReply::Rejected => Ok(Asked::Pending(node)),
@@ -188,9 +187,10 @@ async fn ask(
     node: NodeId,
     ca: Digest,
 ) -> Result<bool, JoinError> {
-    match client.poll(node, Clock::MACHINE.now(), &state.key).await {
+    let now = client.now();
+    match client.poll(node, now, &state.key).await {
         Ok(EnrollReply::Enrolled(credentials)) => {
-            keep(state, *credentials, node, ca)?;
+            keep(state, *credentials, client.now(), (node, ca))?;
             Ok(true)
         }
         Ok(EnrollReply::Pending { .. }) => Ok(false),
@@ -203,11 +203,11 @@ async fn ask(
 fn keep(
     state: &mut State,
     credentials: Credentials,
-    node: NodeId,
-    ca: Digest,
+    obtained_at: Timestamp,
+    (node, ca): (NodeId, Digest),
 ) -> Result<(), JoinError> {
     state::check_credentials(&credentials, node, &state.key, ca)?;
-    Ok(state.keep_first_credentials(&state::held(credentials, Clock::MACHINE.now()))?)
+    Ok(state.keep_first_credentials(&state::held(credentials, obtained_at))?)
 }
 
 /// The heartbeat's content, from the report.

@@ -167,11 +167,13 @@ async fn serve(
 ) -> Result<(), RunError> {
     let mut state = State::open(&options.state_dir)?;
     let enrollment = state.enrollment()?.ok_or(RunError::NotJoined)?;
-    let board = Board::new(enrollment.name.clone(), state.fingerprint(), ground.clock().now());
+    let clock = ground.clock();
+    let board = Board::new(enrollment.name.clone(), state.fingerprint(), clock.now());
     let board = shared.get_or_init(|| board).clone();
     let mut shutdown = pin!(shutdown);
     let crew = Crew::default();
-    let status = StatusActor::new(&state.disk.run_dir(), board.clone(), options.metrics.clone());
+    let (run_dir, metrics) = (state.disk.run_dir(), options.metrics.clone());
+    let status = StatusActor::new(&run_dir, board.clone(), metrics, clock);
     crew.status.set(status.start());
     let control = Reach { url: enrollment.control.parse()?, ground };
     let held = match state.credentials()? {
@@ -287,7 +289,8 @@ impl Agent {
             ActorName::Status => {
                 let run_dir = parts.state.disk.run_dir();
                 let metrics = parts.options.metrics.clone();
-                own.status.set(StatusActor::new(&run_dir, parts.board, metrics).start());
+                let status = StatusActor::new(&run_dir, parts.board, metrics, parts.clock);
+                own.status.set(status.start());
             }
             ActorName::Telemetry => own.telemetry.set(TelemetryActor::new(parts, crew).start()),
             ActorName::Peers => {

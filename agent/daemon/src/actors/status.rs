@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{MetricsAt, StatusReport, board::Board, metrics, shell::MAILBOX};
+use crate::{MetricsAt, StatusReport, board::Board, clock::Clock, metrics, shell::MAILBOX};
 
 /// The largest report.
 const MAX_REPORT_BYTES: u64 = 4 * 1024 * 1024;
@@ -39,11 +39,17 @@ pub(crate) struct StatusActor {
     socket: PathBuf,
     board: Board,
     metrics: Option<MetricsAt>,
+    clock: Clock,
 }
 
 impl StatusActor {
-    pub(crate) fn new(run_dir: &Path, board: Board, metrics: Option<MetricsAt>) -> Self {
-        Self { socket: socket_in(run_dir), board, metrics }
+    pub(crate) fn new(
+        run_dir: &Path,
+        board: Board,
+        metrics: Option<MetricsAt>,
+        clock: Clock,
+    ) -> Self {
+        Self { socket: socket_in(run_dir), board, metrics, clock }
     }
 
     /// An agent whose status cannot be asked for still serves, so this is tried again quietly.
@@ -67,7 +73,7 @@ impl StatusActor {
         match metrics::bind(at) {
             Ok(listener) => {
                 tracing::info!(%at, "metrics can be read");
-                let serving = metrics::serve(listener, self.board.clone());
+                let serving = metrics::serve(listener, self.board.clone(), self.clock);
                 ctx.spawn(serving.into_actor(self));
             }
             Err(error) => {

@@ -79,7 +79,7 @@ fn make_room(path: &Path) -> io::Result<()> {
 }
 
 /// Answers for as long as this is polled; what is being answered ends with it.
-pub(crate) async fn serve(listener: Listener, board: Board) {
+pub(crate) async fn serve(listener: Listener, board: Board, clock: Clock) {
     let places = Arc::new(Semaphore::new(MAX_SCRAPES));
     let mut answers = JoinSet::new();
     loop {
@@ -89,13 +89,13 @@ pub(crate) async fn serve(listener: Listener, board: Board) {
         let accepted = match &listener {
             Listener::Tcp(listener) => listener.accept().await.map(|(stream, _)| {
                 answers.spawn(async move {
-                    answer(stream, board).await;
+                    answer(stream, board, clock).await;
                     drop(place);
                 })
             }),
             Listener::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                 answers.spawn(async move {
-                    answer(stream, board).await;
+                    answer(stream, board, clock).await;
                     drop(place);
                 })
             }),
@@ -107,9 +107,13 @@ pub(crate) async fn serve(listener: Listener, board: Board) {
     }
 }
 
-pub(super) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, board: Board) {
+pub(super) async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    board: Board,
+    clock: Clock,
+) {
     let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(&request, &board);
+        let response = respond(&request, &board, clock);
         async { Ok::<_, Infallible>(response) }
     });
     let answering = http1::Builder::new()
@@ -123,7 +127,7 @@ pub(super) async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin, board: B
     }
 }
 
-fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, board: &Board, clock: Clock) -> Response<Full<Bytes>> {
     let plain = |status, text: &'static str| {
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
@@ -137,7 +141,7 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
         response.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("two methods are a value"));
         return response;
     }
-    let text = render(&board.read(), Clock::MACHINE.now());
+    let text = render(&board.read(), clock.now());
     let mut response = Response::new(Full::from(text));
     let kind = "text/plain; version=0.0.4".parse().expect("a type of media is a value");
     response.headers_mut().insert(CONTENT_TYPE, kind);

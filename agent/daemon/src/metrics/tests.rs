@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rap_proto::{Digest, NodeId, NodeRole, OrganizationId};
+use rap_proto::{Digest, Moment, NodeId, NodeRole, OrganizationId};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, duplex},
     net::{TcpStream, UnixListener, UnixStream},
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     CertificateStatus, ClassReport, ControllersReport, FlowsReport, HoleReport, LaneReport,
     MessagesDown, MessagesReport, MessagesUp, MetricsAt, PeerCount, SnapshotStatus, board::Board,
+    clock::Clock,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,6 +25,8 @@ const OPERATIONS: &str = include_str!("../../../../docs/operations.md");
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_millis(seconds * 1_000)
 }
+
+const CLOCK: Clock = Clock { moment: Moment::default, now: || at(103) };
 
 fn board() -> Board {
     Board::new("edge-of-acme".parse().unwrap(), Digest::of(b"key"), at(0))
@@ -215,9 +218,21 @@ async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) 
 }
 
 async fn asked(request: &str) -> String {
+    asked_of(board(), request).await
+}
+
+async fn asked_of(board: Board, request: &str) -> String {
     let (mut near, far) = duplex(64 * 1024);
-    let (said, ()) = tokio::join!(ask(&mut near, request), answer(far, board()));
+    let (said, ()) = tokio::join!(ask(&mut near, request), answer(far, board, CLOCK));
     said
+}
+
+#[tokio::test]
+async fn ages_are_counted_by_the_clock_that_the_agent_was_given() {
+    let board = board();
+    board.update(|shown| *shown = report());
+    let said = asked_of(board, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(said.contains("rap_node_snapshot_age_seconds 3.000"), "{said}");
 }
 
 #[tokio::test]
@@ -246,7 +261,7 @@ async fn whoever_asks_slowly_is_not_waited_for() {
     let (mut near, far) = duplex(1024);
     near.write_all(b"GET /met").await.unwrap();
     let begun = Instant::now();
-    answer(far, board()).await;
+    answer(far, board(), CLOCK).await;
     let waited = begun.elapsed();
     assert!(waited >= SCRAPE_TIMEOUT && waited < 2 * SCRAPE_TIMEOUT, "{waited:?}");
 }
@@ -255,7 +270,7 @@ async fn whoever_asks_slowly_is_not_waited_for() {
 async fn so_many_are_answered_at_once_and_the_next_one_waits() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let place = listener.local_addr().unwrap();
-    let serving = tokio::spawn(serve(Listener::Tcp(listener), board()));
+    let serving = tokio::spawn(serve(Listener::Tcp(listener), board(), CLOCK));
     let mut silent = Vec::new();
     for _ in 0..MAX_SCRAPES {
         silent.push(TcpStream::connect(place).await.unwrap());
@@ -279,7 +294,7 @@ async fn a_socket_file_that_nobody_listens_on_is_replaced_and_nothing_else_is() 
     let place = MetricsAt::Unix(path.clone());
     let listener = bind(&place).unwrap();
     assert!(bind(&place).is_err(), "somebody listens there");
-    let serving = tokio::spawn(serve(listener, board()));
+    let serving = tokio::spawn(serve(listener, board(), CLOCK));
     let mut stream = UnixStream::connect(&path).await.unwrap();
     let said = ask(&mut stream, "GET /metrics HTTP/1.0\r\n\r\n").await;
     assert!(said.starts_with("HTTP/1.0 200 OK\r\n"), "{said}");

@@ -3,20 +3,22 @@
 //!
 //! Five nodes (an entry, three that may carry a connection, an egress of another organization) speak
 //! HTTPS with mTLS to three replicas of control, which lead by turns over one log in memory, and QUIC with
-//! mTLS to each other. Connections break, the network is cut, and every host crashes: at the resource
-//! there is never a packet of two nodes at once, nor of a generation below one that came before. One
-//! seed is one history.
+//! mTLS to each other. Connections break, the network is cut, every host crashes, and policies change: at
+//! the resource there is never a packet of two nodes at once, nor of a generation below one that came
+//! before; no node goes back to an older snapshot, and each ends with its newest one. No actor panics.
+//! One seed is one history.
 
 mod bus;
 mod cluster;
 mod control;
 mod ground;
 mod resource;
+mod wire;
 
 use std::{cell::RefCell, net::Ipv4Addr, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 use rap_mesh::Carrier;
-use rap_node_agent::{BusChoice, DriverChoice, RunEvent, RunOptions, Shown, run_on};
+use rap_node_agent::{BusChoice, DriverChoice, RunEvent, RunOptions, Shown, StatusReport, run_on};
 use rap_proto::{Digest, Generation};
 use rap_simulations::kit::Chance;
 
@@ -43,8 +45,18 @@ const STARTED: Duration = Duration::from_secs(20);
 const FAILING: Duration = Duration::from_secs(80);
 /// How long everything then has to come right.
 const SETTLING: Duration = Duration::from_secs(40);
+/// How often each replica changes a policy, and when no more.
+const RULES_CHANGE_EVERY: Duration = Duration::from_secs(6);
+const RULES_STAND: Duration = STARTED.saturating_add(FAILING);
+/// How often it is looked which snapshot each node has.
+const SNAPSHOTS_EVERY: Duration = Duration::from_millis(200);
+/// How late a message may be; every second seed has a slow network.
+const LATENCIES: [Duration; 2] = [Duration::from_millis(40), Duration::from_millis(200)];
 /// Of 1,000 datagrams of the mesh, how many are lost.
 const LOSS_PERMILLE: u64 = 20;
+
+/// How often a node comes to a newer snapshot in one run, at least.
+const NEWER_SNAPSHOTS: u32 = 20;
 
 struct Outcome {
     record: Record,
@@ -56,8 +68,15 @@ struct Outcome {
     packets: u64,
     gap: Duration,
     crashes: u32,
+    /// Of all lives of all agents: how many actors died and were started again.
+    restarts: u64,
     /// Of each node: how many peers it keeps a connection to.
     peers: Vec<usize>,
+    /// Of each node: its snapshot's version, and the newest that control has for it.
+    snapshots: Vec<(u64, u64)>,
+    /// How often a node came to a newer snapshot, and whether one went back.
+    applied: u32,
+    went_back: Option<String>,
 }
 
 impl Outcome {
@@ -76,11 +95,14 @@ struct Parts {
     record: Record,
     resource: Resource,
     chance: Rc<RefCell<Chance>>,
-    shown: Rc<RefCell<Shown>>,
+    lives: Lives,
 }
 
+/// What a node's program showed of itself, each time that it ran.
+type Lives = Rc<RefCell<Vec<Shown>>>;
+
 async fn node(parts: Parts) -> turmoil::Result {
-    let Parts { place, cluster, state_dir, record, resource, chance, shown } = parts;
+    let Parts { place, cluster, state_dir, record, resource, chance, lives } = parts;
     let own = Chance::new(chance.borrow_mut().number(), 0);
     let ground = SimGround::new(place, own, LOSS_PERMILLE, record.clone(), resource);
     let bus = SimBus::connect(cluster.node(place), place, &CONTROLS);
@@ -98,24 +120,29 @@ async fn node(parts: Parts) -> turmoil::Result {
         metrics: None,
     };
     let show = Shown::default();
-    *shown.borrow_mut() = show.clone();
+    lives.borrow_mut().push(show.clone());
     let tell = |event: RunEvent| record.note(format_args!("node {place}: {event:?}"));
     run_on(Arc::new(ground), options, std::future::pending(), tell, &show).await?;
-    Ok(())
+    Err("nobody asked the agent to stop".into())
 }
 
-fn run(seed: u64) -> Outcome {
-    let directory = tempfile::tempdir().unwrap();
-    let mut sim = turmoil::Builder::new()
+/// The hosts' network and clock.
+fn network<'a>(seed: u64) -> turmoil::Sim<'a> {
+    turmoil::Builder::new()
         .rng_seed(seed)
         .enable_tokio_io()
         .tick_duration(Duration::from_millis(5))
         .simulation_duration(STARTED + FAILING + SETTLING + Duration::from_secs(60))
         .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(40))
+        .max_message_latency(if seed.is_multiple_of(2) { LATENCIES[0] } else { LATENCIES[1] })
         .udp_capacity(4_096)
         .tcp_capacity(4_096)
-        .build();
+        .build()
+}
+
+fn run(seed: u64) -> Outcome {
+    let directory = tempfile::tempdir().unwrap();
+    let mut sim = network(seed);
     let record = Record::default();
     let addresses = HOSTS.iter().map(|host| sim.lookup(*host)).collect();
     let cluster = Rc::new(Cluster::new(addresses));
@@ -125,7 +152,7 @@ fn run(seed: u64) -> Outcome {
         let (plane, cluster) = (plane.clone(), cluster.clone());
         sim.host(control, move || control::serve(plane.clone(), cluster.clone(), index));
     }
-    let shown: Vec<_> = HOSTS.iter().map(|_| Rc::new(RefCell::new(Shown::default()))).collect();
+    let lives: Vec<Lives> = HOSTS.iter().map(|_| Lives::default()).collect();
     for (place, host) in HOSTS.into_iter().enumerate() {
         let parts = Parts {
             place,
@@ -134,7 +161,7 @@ fn run(seed: u64) -> Outcome {
             record: record.clone(),
             resource: resource.clone(),
             chance: Rc::new(RefCell::new(Chance::new(seed, 70 + place as u64))),
-            shown: shown[place].clone(),
+            lives: lives[place].clone(),
         };
         cluster.join(place, plane.borrow().control_keys(), &parts.state_dir);
         sim.host(host, move || node(parts.clone()));
@@ -148,12 +175,19 @@ fn run(seed: u64) -> Outcome {
         looked: Duration::ZERO,
         repairs: Vec::new(),
         crashes: 0,
+        lives,
+        versions: vec![0; HOSTS.len()],
+        versions_at: Duration::ZERO,
+        applied: 0,
+        went_back: None,
     };
     world.play();
     world.plane.borrow_mut().judge_replay();
-    let peers = |shown: &Rc<RefCell<Shown>>| {
-        shown.borrow().status().map_or(0, |status| status.peers.active)
+    let reports = |lives: &Lives| -> Vec<StatusReport> {
+        lives.borrow().iter().filter_map(Shown::status).collect()
     };
+    let reports: Vec<_> = world.lives.iter().map(reports).collect();
+    let peers = |reports: &Vec<StatusReport>| reports.last().map_or(0, |last| last.peers.active);
     let violation = world.plane.borrow().violation().map(ToString::to_string);
     Outcome {
         violation,
@@ -163,7 +197,13 @@ fn run(seed: u64) -> Outcome {
         packets: world.resource.packets(),
         gap: world.resource.gap(),
         crashes: world.crashes,
-        peers: shown.iter().map(peers).collect(),
+        restarts: reports.iter().flatten().map(|report| report.actor_restarts).sum(),
+        peers: reports.iter().map(peers).collect(),
+        snapshots: (0..HOSTS.len())
+            .map(|place| (world.versions[place], world.plane.borrow().newest(cluster.node(place))))
+            .collect(),
+        applied: world.applied,
+        went_back: world.went_back,
         record,
     }
 }
@@ -179,6 +219,12 @@ struct World<'a> {
     /// What comes right again, and when.
     repairs: Vec<(Duration, Repair)>,
     crashes: u32,
+    lives: Vec<Lives>,
+    /// Of each node: the version of the snapshot that it showed last.
+    versions: Vec<u64>,
+    versions_at: Duration,
+    applied: u32,
+    went_back: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +256,10 @@ impl World<'_> {
             self.last = self.resource.look();
             self.plane.borrow_mut().heard(&self.last);
         }
+        if now >= self.versions_at + SNAPSHOTS_EVERY {
+            self.versions_at = now;
+            self.look_at_snapshots();
+        }
         let (due, later) = self.repairs.drain(..).partition(|(at, _)| *at <= now);
         self.repairs = later;
         let due: Vec<(Duration, Repair)> = due;
@@ -218,6 +268,20 @@ impl World<'_> {
                 Repair::Heal(one, other) => self.sim.repair(one, other),
                 Repair::Bounce(host) => self.sim.bounce(host),
             }
+        }
+    }
+
+    /// A node that starts again has at least the snapshot that it had.
+    fn look_at_snapshots(&mut self) {
+        for (place, lives) in self.lives.iter().enumerate() {
+            let shown = lives.borrow().last().and_then(Shown::status);
+            let Some(snapshot) = shown.and_then(|shown| shown.snapshot) else { continue };
+            let (before, version) = (self.versions[place], snapshot.version);
+            if version < before {
+                self.went_back = Some(format!("node {place} shows {version} after {before}"));
+            }
+            self.applied += u32::from(version > before);
+            self.versions[place] = version;
         }
     }
 
@@ -267,28 +331,38 @@ impl World<'_> {
 
 #[test]
 fn whole_agents_carry_a_connection_one_at_a_time_through_cuts_and_crashes() {
-    let mut crashes = 0;
+    let (mut crashes, mut grants) = (0, 0);
     for seed in 0..3 {
         let outcome = run(seed);
         let shown = format!(
-            "seed {seed}: {} grants, {} moves, {} packets, longest gap {:?}, {} crashes, peers {:?}",
+            "seed {seed}: {} grants, {} moves, {} packets, longest gap {:?}, {} crashes, peers {:?}, \
+             {} newer snapshots",
             outcome.grants,
             outcome.moves,
             outcome.packets,
             outcome.gap,
             outcome.crashes,
-            outcome.peers
+            outcome.peers,
+            outcome.applied
         );
         println!("{shown}");
         let story = outcome.record.story();
         assert_eq!(outcome.violation, None, "{shown}\n{story}");
         assert_eq!(outcome.last.len(), 1, "{shown}\n{story}");
+        assert_eq!(outcome.restarts, 0, "an actor panicked: {shown}\n{story}");
         assert!(outcome.moves > 0, "{shown}\n{story}");
         let alone = outcome.peers.contains(&0);
         assert!(!alone, "a node has no peer: {shown}\n{story}");
+        assert_eq!(outcome.went_back, None, "{shown}\n{story}");
+        for (place, (has, newest)) in outcome.snapshots.into_iter().enumerate() {
+            assert_eq!(has, newest, "node {place} is behind: {shown}\n{story}");
+        }
+        assert!(outcome.applied > NEWER_SNAPSHOTS, "hardly any policy changed: {shown}\n{story}");
         crashes += outcome.crashes;
+        grants += outcome.grants;
     }
     assert!(crashes > 0, "nothing crashed");
+    assert!(grants > 8, "the connection hardly moved");
 }
 
 #[test]

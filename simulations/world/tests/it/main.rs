@@ -1,9 +1,7 @@
 //! Tests of the world itself.
 #![allow(clippy::unwrap_used)]
 
-mod actors;
 mod beats;
-mod carriers;
 mod daemons;
 mod fleets;
 mod joints;

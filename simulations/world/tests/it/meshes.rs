@@ -20,13 +20,18 @@ pub(crate) mod record;
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use rap_mesh::Path;
-use rap_proto::{Digest, NodeId};
+use rap_proto::{Digest, Moment, NodeId};
 use rap_simulations::kit::Chance;
 use turmoil::Sim;
 
 use cluster::{Cluster, EGRESS, ENTRY, RELAYS};
 use hosts::{Orders, Parts};
 use record::Record;
+
+/// What every simulated host takes for its clock.
+pub(crate) fn now() -> Moment {
+    Moment::default() + turmoil::sim_elapsed().unwrap_or_default()
+}
 
 /// How many seeds run.
 const SEEDS: u64 = 10;

@@ -15,7 +15,7 @@ use tokio::{
 };
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::actors::wire::{BUS_PORT, receive, send};
+use super::wire::{BUS_PORT, receive, send};
 
 /// The messages that wait for one connection; the next ones are lost.
 pub(super) const QUEUED: usize = 256;

@@ -19,14 +19,14 @@ use rap_pki::{
     tls::{self, ClientAuth},
 };
 use rap_proto::{
-    Generation, LeaseClass, Leased, NodeId, PublicKey, codec,
+    Generation, LeaseClass, Leased, Moment, NodeId, PublicKey, codec,
     wire::node_api::{BeatRequest, LeasesRequest, MAX_BODY_BYTES, SnapshotRequest, TreeRequest},
 };
 use rap_simulations::{
     beat,
     cast::{self, CONNECTION, Places},
     checkers::{Checkers, Violation},
-    control::{Control, join_secret},
+    control::{Act, Control, join_secret},
     joint::way::Way,
     kit::{Coverage, Trace},
     lease,
@@ -39,11 +39,11 @@ use tokio::{sync::mpsc, task::spawn_local, time::sleep};
 use tokio_rustls::TlsAcceptor;
 use turmoil::net::{TcpListener, TcpStream};
 
-use super::{CONTROLS, HOSTS, TICK, bus, cluster::Cluster, ground::today};
-use crate::{
-    actors::{now, wire::API_PORT},
-    meshes::record::Record,
+use super::{
+    CONTROLS, HOSTS, RULES_CHANGE_EVERY, RULES_STAND, TICK, bus, cluster::Cluster, ground::today,
+    wire::API_PORT,
 };
+use crate::meshes::{now, record::Record};
 
 /// All replicas, and what judges them.
 pub(super) struct Plane {
@@ -103,6 +103,12 @@ impl Plane {
 
     pub(super) fn grants(&self) -> u64 {
         self.grants
+    }
+
+    /// The newest version of a node's snapshot that any replica knows of.
+    pub(super) fn newest(&self, node: NodeId) -> u64 {
+        let states = self.replicas.iter().filter_map(Control::state);
+        states.filter_map(|state| Some(state.nodes().get(node)?.version)).max().unwrap_or(0)
     }
 
     /// The nodes whose packets came to the resource in one look.
@@ -279,13 +285,19 @@ pub(super) async fn serve(
     }
 }
 
-/// What nobody asks for: to lead, to vote, to grant, to fold what the others appended.
+/// What nobody asks for: to lead, to vote, to grant, to fold what the others appended, and to change
+/// a policy now and then.
 async fn act(plane: Rc<RefCell<Plane>>, cluster: Rc<Cluster>, index: usize) {
     let mut missing: Vec<usize> = (0..HOSTS.len()).collect();
+    let mut next = now() + RULES_CHANGE_EVERY;
     loop {
         sleep(TICK).await;
         missing.retain(|place| !plane.borrow_mut().enroll(index, enrollment(&cluster, *place)));
         plane.borrow_mut().turn(index, |control, turn| control.settle(turn));
+        if now() >= next && now() < Moment::default() + RULES_STAND {
+            plane.borrow_mut().turn(index, |control, turn| control.act(turn, Act::ChangePolicy));
+            next = now() + RULES_CHANGE_EVERY;
+        }
     }
 }
 

@@ -20,10 +20,7 @@ use tokio::{sync::oneshot, time::interval};
 use turmoil::net::TcpStream;
 
 use super::{CONTROLS, resource::Resource};
-use crate::{
-    actors::now,
-    meshes::{network::SimNetwork, record::Record},
-};
+use crate::meshes::{network::SimNetwork, now, record::Record};
 
 /// How often a packet leaves.
 const PACKET_EVERY: Duration = Duration::from_millis(10);

@@ -9,7 +9,7 @@ use std::{
 
 use rap_proto::{Generation, Moment};
 
-use crate::{actors::now, meshes::record::Record};
+use crate::meshes::{now, record::Record};
 
 #[derive(Clone)]
 pub(super) struct Resource(Arc<Mutex<Seen>>);

@@ -11,8 +11,7 @@ use rap_mesh::{LaneStatus, Path};
 use rap_proto::Moment;
 use rap_simulations::kit::Trace;
 
-use super::messages::Talks;
-use crate::actors::now;
+use super::{messages::Talks, now};
 
 #[derive(Clone, Default)]
 pub(crate) struct Record(Arc<Mutex<Seen>>);

@@ -4,17 +4,17 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-pub(crate) const API_PORT: u16 = 8443;
-pub(crate) const BUS_PORT: u16 = 4222;
+pub(super) const API_PORT: u16 = 8443;
+pub(super) const BUS_PORT: u16 = 4222;
 const MAX_BYTES: u32 = 1024 * 1024;
 
-pub(crate) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn send(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
     stream.write_all(&length.to_be_bytes()).await?;
     stream.write_all(bytes).await
 }
 
-pub(crate) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+pub(super) async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = stream.read_u32().await?;
     if length > MAX_BYTES {
         return Err(io::Error::other("a frame is too large"));
