@@ -43,13 +43,16 @@ impl Payload for Manifest {
     const MAX_BYTES: usize = 16 * 1024;
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StalePolicy {
-    /// Sessions that are open stay open; nothing new is accepted.
-    KeepSessions,
+crate::term::terms! {
+    /// What becomes of what runs at a node whose snapshot has expired, or that has not heard from a quorum of
+    /// control for too long. Nothing begins there either way.
+    #[derive(Default)]
+    StalePolicy, "stale policy":
+    /// Sessions that are open stay open.
+    #[default]
+    KeepSessions = "keep_sessions",
     /// Everything ends.
-    Stop,
+    Stop = "stop",
 }
 
 /// One part of a snapshot, with its place in the manifest.

@@ -36,6 +36,9 @@ const PROGRAMS: &[(&str, &[&str])] = &[
     ("measure/examples/score_bench", &[]),
     ("measure/rap-sim", &["--figure", "--scenario", "leases", "--seeds", "3000"]),
     ("measure/rap-sim", &["--figure", "--scenario", "fleet", "--seeds", "200"]),
+    ("measure/rap-sim", &["--figure", "--scenario", "fabric", "--seeds", "100"]),
+    ("measure/rap-sim", &["--figure", "--scenario", "beat", "--seeds", "60"]),
+    ("measure/rap-sim", &["--figure", "--scenario", "joint", "--seeds", "10"]),
     // Three runs of 3 s: one alone says too little of a ratio near its target.
     ("measure/examples/mesh_bench", &["3", "3"]),
     ("measure/rap-e2e-bench", &[]),

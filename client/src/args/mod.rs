@@ -9,6 +9,7 @@ mod dev;
 mod mesh;
 mod paths;
 mod policy;
+mod stale;
 mod values;
 mod vpn;
 mod why;
@@ -29,6 +30,7 @@ pub(crate) use dev::*;
 pub(crate) use mesh::*;
 pub(crate) use paths::*;
 pub(crate) use policy::*;
+pub(crate) use stale::*;
 pub(crate) use values::*;
 pub(crate) use vpn::*;
 pub(crate) use why::*;
@@ -197,6 +199,9 @@ pub(crate) enum Command {
     /// Paths: whether lanes may lead from entry to egress over no other node, as the platform's owner.
     #[command(subcommand)]
     Paths(PathsCommand),
+    /// Stale: what becomes of sessions at nodes that are cut off from control, as the platform's owner.
+    #[command(subcommand)]
+    Stale(StaleCommand),
     /// Mesh: how many peers nodes keep near and what makes a path the better one, as the platform's owner.
     #[command(subcommand)]
     Mesh(MeshCommand),

@@ -15,6 +15,7 @@ mod policy;
 mod resource;
 mod sessions;
 mod ssh;
+mod stale;
 mod status;
 mod token;
 mod user;
@@ -99,6 +100,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<ExitCode, Failu
         Command::Bandwidth(command) => bandwidth::run(context, command).await,
         Command::Carriers(command) => carriers::run(context, command).await,
         Command::Paths(command) => paths::run(context, command).await,
+        Command::Stale(command) => stale::run(context, command).await,
         Command::Mesh(command) => mesh::run(context, command).await,
         Command::Why(arguments) => why::run(context, &arguments).await,
         Command::Token(command) => token::run(context, command).await,

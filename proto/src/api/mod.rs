@@ -28,6 +28,7 @@
 //! | `GET o/carriers`, `PUT o/carriers`+ | [`SetCarriers`] | [`Carriers`] |
 //! | `GET /platform/carriers`, `PUT /platform/carriers`+ | [`SetCarriers`] | [`PlatformCarriers`] |
 //! | `GET /platform/paths`, `PUT /platform/paths`+ | [`SetPlatformPaths`] | [`PlatformPaths`] |
+//! | `GET /platform/stale`, `PUT /platform/stale`+ | [`SetPlatformStale`] | [`PlatformStale`] |
 //! | `GET /platform/mesh`, `PUT /platform/mesh`+ | [`SetPlatformMesh`] | [`PlatformMesh`] |
 //! | `PUT /nodes/{node}/bandwidth`+ | [`CapNodeBandwidth`] | |
 //! | `GET o/members/{user}/reach/{resource}`, `GET o/members/{user}/may/{action}` | | [`Decided`] |
@@ -80,6 +81,7 @@ mod reference;
 mod resource;
 mod secret_text;
 mod session;
+mod stale;
 mod vpn_connection;
 mod whole;
 
@@ -102,6 +104,7 @@ pub use reference::*;
 pub use resource::*;
 pub use secret_text::SecretText;
 pub use session::*;
+pub use stale::*;
 pub use vpn_connection::*;
 
 /// Where the API lives on the control server.

@@ -106,6 +106,9 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ("A stream that nobody reads, until it is cut off, s", One("sse_silent_cut"), AtMost(35.0)),
     ("Simulated s per CPU-s, leases", One("sim_leases"), AtLeast(100_000.0)),
     ("Simulated s per CPU-s, a fleet of 10", One("sim_fleet"), AtLeast(100_000.0)),
+    ("Simulated s per CPU-s, log and snapshots", One("sim_fabric"), AtLeast(100_000.0)),
+    ("Simulated s per CPU-s, authority beats", One("sim_beat"), AtLeast(100_000.0)),
+    ("Simulated s per CPU-s, all parts together", One("sim_joint"), AtLeast(100_000.0)),
 ];
 
 /// What the names of figures do not say: under a name, or what several begin with.

@@ -63,6 +63,8 @@ actions! {
     /// Whether everybody's lanes may take direct paths.
     ReadPlatformPaths = "platform.read_paths", Read, [PlatformOwner, PlatformAdmin];
     RulePlatformPaths = "platform.rule_paths", Manage, [PlatformOwner];
+    ReadPlatformStale = "platform.read_stale", Read, [PlatformOwner, PlatformAdmin];
+    RulePlatformStale = "platform.rule_stale", Manage, [PlatformOwner];
     ReadPlatformMesh = "platform.read_mesh", Read, [PlatformOwner, PlatformAdmin];
     RulePlatformMesh = "platform.rule_mesh", Manage, [PlatformOwner];
     CreateOrganization = "organization.create", Manage, [PlatformOwner, PlatformAdmin];

@@ -31,6 +31,8 @@ fn target(_: &Platform, tenant: Tenant, action: Action) -> Target {
         | A::RulePlatformCarriers
         | A::ReadPlatformPaths
         | A::RulePlatformPaths
+        | A::ReadPlatformStale
+        | A::RulePlatformStale
         | A::ReadPlatformMesh
         | A::RulePlatformMesh
         | A::CreateOrganization

@@ -5,7 +5,7 @@ use rap_proto::{
     mesh::Mesh,
     snapshot::{
         Assignment, Connection, Connections, MAX_SECTION_BYTES, Manifest, Peers, Resources,
-        Section, StalePolicy, Trust,
+        Section, Trust,
     },
 };
 
@@ -93,7 +93,7 @@ impl Compiler {
                 version: node.version,
                 issued_at: node.versioned_at,
                 expires_at: node.versioned_at + SNAPSHOT_TTL,
-                stale_policy: StalePolicy::KeepSessions,
+                stale_policy: state.cluster().stale,
                 sections: sections.names,
             },
             sections: sections.bytes,

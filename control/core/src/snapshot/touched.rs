@@ -93,7 +93,8 @@ fn cluster(state: &State, event: &ClusterEvent) -> BTreeSet<NodeId> {
         ClusterEvent::Bootstrapped(_)
         | ClusterEvent::ControlKeyAdded(_)
         | ClusterEvent::SnapshotsRenewed(_)
-        | ClusterEvent::MeshRuled(_) => |_: &&Node| true,
+        | ClusterEvent::MeshRuled(_)
+        | ClusterEvent::StaleRuled(_) => |_: &&Node| true,
         ClusterEvent::CarriersRuled(_) => |node: &&Node| is_entry(node),
         ClusterEvent::PathsRuled(_) => |node: &&Node| ends_paths(node),
         ClusterEvent::SetupCodeReplaced(_) | ClusterEvent::SetupCompleted(_) => |_: &&Node| false,

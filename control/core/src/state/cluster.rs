@@ -1,7 +1,7 @@
 use rap_events::{Envelope, Sensitive, cluster::ClusterEvent};
 use rap_proto::{
     ClusterId, Digest, PublicKey, Timestamp, UserId, carriers::CarrierRules, mesh::MeshRule,
-    paths::PathRule,
+    paths::PathRule, snapshot::StalePolicy,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -25,6 +25,8 @@ pub struct Cluster {
     pub paths: PathRule,
     /// What it says of peers and weights.
     pub mesh: MeshRule,
+    /// What becomes of sessions at nodes that are cut off.
+    pub stale: StalePolicy,
     /// When every node's snapshot was last renewed, or when the cluster began.
     pub renewed_at: Timestamp,
     /// The position of that event.
@@ -65,6 +67,7 @@ impl Cluster {
             ClusterEvent::CarriersRuled(event) => self.carriers = event.carriers,
             ClusterEvent::PathsRuled(event) => self.paths = event.rule,
             ClusterEvent::MeshRuled(event) => self.mesh = event.rule.clone(),
+            ClusterEvent::StaleRuled(event) => self.stale = event.policy,
         }
     }
 }

@@ -199,6 +199,7 @@ revised!(
     api::Carriers,
     api::PlatformCarriers,
     api::PlatformPaths,
+    api::PlatformStale,
     api::PlatformMesh,
 );
 

@@ -37,6 +37,7 @@ mod reference;
 mod resources;
 mod sessions;
 mod snapshots;
+mod stale;
 pub(crate) mod tree;
 mod users;
 mod vpn_connections;

@@ -21,7 +21,8 @@ use super::{
     events,
     failure::{Failure, not_found},
     join_tokens, leases, members, mesh, nodes, openapi, organizations, paths, platform, policies,
-    pools, quotas, rebuild, resources, sessions, snapshots, tree, users, vpn_connections, why,
+    pools, quotas, rebuild, resources, sessions, snapshots, stale, tree, users, vpn_connections,
+    why,
 };
 use crate::app::App;
 
@@ -257,6 +258,7 @@ fn shaping() -> Vec<Endpoint> {
     let platform_path = "/api/v1/platform/carriers";
     let paths_path = "/api/v1/platform/paths";
     let mesh_path = "/api/v1/platform/mesh";
+    let stale_path = "/api/v1/platform/stale";
     vec![
         get(path, "Show an organization's bandwidth rules", bandwidth::get),
         command(Method::PUT, path, "Set an organization's bandwidth rules", bandwidth::set)
@@ -294,6 +296,14 @@ fn shaping() -> Vec<Endpoint> {
         get(paths_path, "Show what everybody's paths may be", paths::get),
         command(Method::PUT, paths_path, "Set what everybody's paths may be", paths::set)
             .conditional(),
+        get(stale_path, "Show what becomes of sessions at nodes that are cut off", stale::get),
+        command(
+            Method::PUT,
+            stale_path,
+            "Set what becomes of sessions at nodes that are cut off",
+            stale::set,
+        )
+        .conditional(),
         get(mesh_path, "Show how nodes keep peers and weigh paths", mesh::get),
         command(Method::PUT, mesh_path, "Set how nodes keep peers and weigh paths", mesh::set)
             .conditional(),

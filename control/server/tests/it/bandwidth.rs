@@ -234,3 +234,34 @@ async fn the_platforms_owner_says_whether_lanes_may_be_direct_and_no_organizatio
     assert_eq!(root.get(path).await.json["audited"], false, "what is not said is not so");
     world.stop().await;
 }
+
+#[tokio::test]
+async fn the_platforms_owner_says_what_becomes_of_sessions_at_nodes_that_are_cut_off() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let path = "/platform/stale";
+    let said = root.get(path).await;
+    assert_eq!((said.status.as_u16(), &said.json["policy"]), (200, &json!("keep_sessions")));
+    let rule = json!({"policy": "stop"});
+    let refused = put(&acme.api, path, rule.clone(), said.revision()).await;
+    assert_eq!(refused.json["rule"], "platform.rule_stale/not_held", "{}", refused.text);
+    assert_eq!(acme.api.get(path).await.problem(), "forbidden");
+    for unknown in [json!({"policy": "never"}), json!({}), json!({"policy": "stop", "for": "1h"})] {
+        let unknown = put(&root, path, unknown, said.revision()).await;
+        assert_eq!(unknown.problem(), "malformed_request", "{}", unknown.text);
+    }
+    let late = put(&root, path, rule.clone(), said.revision() + 1).await;
+    assert_eq!(late.problem(), "precondition_failed");
+    let set = put(&root, path, rule, said.revision()).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    assert_eq!(root.get(path).await.json["policy"], "stop");
+
+    let recorded = root.get("/audit?limit=500").await;
+    let events = recorded.json["items"].as_array().unwrap();
+    let ruled = events.iter().find(|event| event["type"] == "cluster.stale_ruled").unwrap();
+    assert_eq!(ruled["payload"], json!({"policy": "stop"}));
+    let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(!shown.text.contains("cluster.stale_ruled"), "{}", shown.text);
+    world.stop().await;
+}

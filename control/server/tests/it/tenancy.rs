@@ -34,6 +34,8 @@ const PLATFORM: &[(&str, &str)] = &[
     ("PUT", "/api/v1/platform/carriers"),
     ("GET", "/api/v1/platform/paths"),
     ("PUT", "/api/v1/platform/paths"),
+    ("GET", "/api/v1/platform/stale"),
+    ("PUT", "/api/v1/platform/stale"),
     ("GET", "/api/v1/platform/mesh"),
     ("PUT", "/api/v1/platform/mesh"),
     ("GET", "/api/v1/audit/replay"),
@@ -181,7 +183,7 @@ fn fleet() -> [((&'static str, &'static str), Value); 7] {
     ]
 }
 
-fn bandwidth() -> [((&'static str, &'static str), Value); 7] {
+fn bandwidth() -> [((&'static str, &'static str), Value); 8] {
     let cap = || json!({"capBitsPerSecond": 1_000_000});
     [
         (("PUT", "/organizations/{organization}/bandwidth"), json!({"rules": []})),
@@ -190,6 +192,7 @@ fn bandwidth() -> [((&'static str, &'static str), Value); 7] {
         (("PUT", "/organizations/{organization}/carriers"), json!({"bulk": "tcp-only"})),
         (("PUT", "/platform/carriers"), json!({"bulk": "tcp-only"})),
         (("PUT", "/platform/paths"), json!({"direct": "forbidden"})),
+        (("PUT", "/platform/stale"), json!({"policy": "stop"})),
         (("PUT", "/platform/mesh"), json!({"weights": {"bulk": {"latency": 1}}})),
     ]
 }

@@ -3,6 +3,7 @@ use rap_proto::{
     carriers::CarrierRules,
     mesh::{MeshFault, MeshRule},
     paths::PathRule,
+    snapshot::StalePolicy,
 };
 
 use crate::Sensitive;
@@ -43,6 +44,10 @@ pub enum ClusterCommand {
     /// How everybody's nodes keep peers and weigh paths, in place of what was ruled before.
     RuleMesh {
         rule: MeshRule,
+    },
+    /// What becomes of sessions at nodes that are cut off from control.
+    RuleStale {
+        policy: StalePolicy,
     },
 }
 

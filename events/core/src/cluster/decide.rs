@@ -4,7 +4,7 @@ use serde_bytes::ByteBuf;
 use super::{
     Cluster, ClusterBootstrapped, ClusterCarriersRuled, ClusterCommand, ClusterEvent,
     ClusterRejection, ControlKeyAdded, MAX_CERTIFICATE_BYTES, MAX_CONTROL_KEYS, MeshRuled,
-    PathsRuled, SetupCodeReplaced, SetupCompleted, SnapshotsRenewed,
+    PathsRuled, SetupCodeReplaced, SetupCompleted, SnapshotsRenewed, StaleRuled,
 };
 use crate::Aggregate;
 
@@ -70,6 +70,8 @@ impl Aggregate for Cluster {
                 }
                 MeshRuled { rule }.into()
             }
+            ClusterCommand::RuleStale { policy } if policy == self.stale => return Ok(Vec::new()),
+            ClusterCommand::RuleStale { policy } => StaleRuled { policy }.into(),
         };
         Ok(vec![event])
     }
@@ -94,6 +96,7 @@ impl Aggregate for Cluster {
             ClusterEvent::CarriersRuled(ruled) => self.carriers = ruled.carriers,
             ClusterEvent::PathsRuled(ruled) => self.paths = ruled.rule,
             ClusterEvent::MeshRuled(ruled) => self.mesh = ruled.rule.clone(),
+            ClusterEvent::StaleRuled(ruled) => self.stale = ruled.policy,
         }
     }
 

@@ -1,5 +1,6 @@
 use rap_proto::{
     ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, mesh::MeshRule, paths::PathRule,
+    snapshot::StalePolicy,
 };
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -17,6 +18,7 @@ events! {
     CarriersRuled(ClusterCarriersRuled) = "cluster.carriers_ruled" / 1;
     PathsRuled(PathsRuled) = "cluster.paths_ruled" / 1;
     MeshRuled(MeshRuled) = "cluster.mesh_ruled" / 1;
+    StaleRuled(StaleRuled) = "cluster.stale_ruled" / 1;
 }
 
 /// The control plane was started for the first time.
@@ -78,4 +80,11 @@ pub struct PathsRuled {
 #[serde(deny_unknown_fields)]
 pub struct MeshRuled {
     pub rule: MeshRule,
+}
+
+/// What becomes of everybody's sessions from now on at nodes that are cut off from control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StaleRuled {
+    pub policy: StalePolicy,
 }

@@ -1,5 +1,6 @@
 use rap_proto::{
     ClusterId, Digest, PublicKey, UserId, carriers::CarrierRules, mesh::MeshRule, paths::PathRule,
+    snapshot::StalePolicy,
 };
 
 use crate::Sensitive;
@@ -15,4 +16,5 @@ pub struct Cluster {
     pub carriers: CarrierRules,
     pub paths: PathRule,
     pub mesh: MeshRule,
+    pub stale: StalePolicy,
 }

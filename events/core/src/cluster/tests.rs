@@ -5,6 +5,7 @@ use rap_proto::{
     carriers::CarrierRules,
     mesh::{ChannelClass, MeshFault, MeshRule, PeerCounts, PeerKind},
     paths::PathRule,
+    snapshot::StalePolicy,
 };
 
 use super::*;
@@ -38,7 +39,8 @@ fn a_cluster_is_bootstrapped_once() {
     let rule = ClusterCommand::RuleCarriers { carriers: carrier_rules() };
     let paths = ClusterCommand::RulePaths { rule: path_rule() };
     let mesh = ClusterCommand::RuleMesh { rule: mesh_rule() };
-    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule, paths, mesh] {
+    let stale = ClusterCommand::RuleStale { policy: StalePolicy::Stop };
+    for command in [complete("setup"), ClusterCommand::RenewSnapshots, rule, paths, mesh, stale] {
         given::<Cluster>([]).when(command).rejected(ClusterRejection::NotBootstrapped);
     }
 }
@@ -129,6 +131,20 @@ fn paths_are_ruled_at_once_and_the_same_rule_once() {
     let rule = PathRule::default();
     let state = given::<Cluster>(before).when(command(rule)).then([PathsRuled { rule }.into()]);
     assert_eq!(state.paths, rule, "as in the beginning");
+}
+
+#[test]
+fn what_becomes_of_sessions_at_stale_nodes_is_ruled_at_once_and_the_same_once() {
+    let ruled = |policy| ClusterEvent::from(StaleRuled { policy });
+    let command = |policy| ClusterCommand::RuleStale { policy };
+    let (keep, stop) = (StalePolicy::KeepSessions, StalePolicy::Stop);
+    given::<Cluster>([bootstrapped().into()]).when(command(keep)).nothing();
+    let state = given::<Cluster>([bootstrapped().into()]).when(command(stop)).then([ruled(stop)]);
+    assert_eq!(state.stale, stop);
+    let before = [bootstrapped().into(), ruled(stop)];
+    given::<Cluster>(before.clone()).when(command(stop)).nothing();
+    let state = given::<Cluster>(before).when(command(keep)).then([ruled(keep)]);
+    assert_eq!(state.stale, keep, "as in the beginning");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rap_proto::{
     mesh::{ChannelClass, MeshRule, Part, PeerCounts, PeerKind},
     observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     paths::{DirectPaths, PathCarrier, PathChange, PathKind, PathRule},
-    snapshot::{RoleScope, Target},
+    snapshot::{RoleScope, StalePolicy, Target},
 };
 use serde_bytes::ByteBuf;
 
@@ -281,7 +281,7 @@ fn guesses() -> Vec<DomainEvent> {
 }
 
 fn cluster() -> Vec<DomainEvent> {
-    let cluster: [ClusterEvent; 8] = [
+    let cluster: [ClusterEvent; 9] = [
         bootstrapped().into(),
         SetupCodeReplaced { setup_code: secret("another setup") }.into(),
         SetupCompleted { owner: ALICE }.into(),
@@ -290,6 +290,7 @@ fn cluster() -> Vec<DomainEvent> {
         ClusterCarriersRuled { carriers: carrier_rules() }.into(),
         PathsRuled { rule: path_rule() }.into(),
         MeshRuled { rule: mesh_rule() }.into(),
+        StaleRuled { policy: StalePolicy::Stop }.into(),
     ];
     let organization: [OrganizationEvent; 9] = [
         OrganizationCreated { organization: ACME, name: name("acme") }.into(),

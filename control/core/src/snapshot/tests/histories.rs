@@ -25,7 +25,7 @@ use rap_proto::{
     mesh::{MeshRule, PeerCounts, PeerKind},
     observation::{EndReason, Vantage},
     paths::{DirectPaths, PathRule},
-    snapshot::{RoleScope, Target},
+    snapshot::{RoleScope, StalePolicy, Target},
 };
 use uuid::Uuid;
 
@@ -292,6 +292,8 @@ impl History {
             let direct = DirectPaths::ALL[usize::from(how) % 2];
             let rule = PathRule { direct, audited: how % 3 == 0 };
             self.try_give::<Cluster>(cluster, ClusterCommand::RulePaths { rule });
+            let policy = StalePolicy::ALL[usize::from(how / 2) % 2];
+            self.try_give::<Cluster>(cluster, ClusterCommand::RuleStale { policy });
         } else if who % 4 == 2 {
             self.try_give::<Cluster>(cluster, ClusterCommand::RuleCarriers { carriers });
         } else {
