@@ -126,6 +126,7 @@ fn every_word_of_a_list() {
         line("refusal", RefusalCode::ALL),
         line("resource kind", ResourceKind::ALL),
         line("snapshot refusal", SnapshotRefusal::ALL),
+        line("stale policy", StalePolicy::ALL),
         line("vantage", Vantage::ALL),
     ]
     .concat();
