@@ -21,6 +21,9 @@ const BLOCK: u32 = 20_000;
 async fn a_lane_takes_the_direct_path_when_there_is_one_and_goes_back_when_it_ends_under_load() {
     let test = "shortcut::a_lane_takes_the_direct_path_when_there_is_one_and_goes_back_when_it_ends_under_load";
     let Some(fabric) = super::fabric(test).await else { return };
+    let audited = ["paths", "set", "--platform", "--direct", "allowed", "--audit"];
+    fabric.owner.rap(&audited).await.ok();
+    fabric.settle().await;
     step("an echo and a load run over the relay");
     let stop = fabric.office().files().join("enough");
     let (load, came) = begin_load(&fabric, &stop.display().to_string());
@@ -43,6 +46,18 @@ async fn a_lane_takes_the_direct_path_when_there_is_one_and_goes_back_when_it_en
     println!("  longest silence of the echo: {gap:?}");
     assert!(gap < MOST_GAP, "{gap:?}");
     assert_eq!(switches(&fabric).await, before + 1, "it moved once");
+
+    step("the log says when it was taken and left");
+    for (from, to) in [("relayed", "direct"), ("direct", "relayed")] {
+        let recorded = |event: &Value| {
+            let change = &event["payload"]["change"];
+            event["type"] == "node_report.path_changed"
+                && change["from"] == from
+                && change["to"] == to
+        };
+        let event = fabric.event("the change is in the log", recorded).await;
+        assert_eq!(event["payload"]["change"]["lane"], "interactive", "{event}");
+    }
 
     step("nothing of the load was lost or came twice");
     until("the load goes on", PATIENCE, async || {
