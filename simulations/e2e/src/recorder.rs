@@ -1,7 +1,9 @@
-//! What a connection leads to, for tests: it hears the datagrams of the recording drivers, behind
-//! the fence.
+//! What a connection leads to, for tests: it hears the datagrams of the recording drivers, and
+//! knows by a rule of its own which of them come late. The product's fence is what is tested, so
+//! it is not asked.
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, UdpSocket},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -12,8 +14,7 @@ use std::{
 };
 
 use rap_agent_core::lease::Recorded;
-use rap_mesh_core::fence::{Admitted, Fence};
-use rap_proto::{Generation, Leased};
+use rap_proto::{Generation, VpnConnectionId};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{Lab, Space};
@@ -61,10 +62,12 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Ledger {
-    fence: Fence,
+    /// The highest generation that was heard of each connection: as many as the test has.
+    newest: BTreeMap<VpnConnectionId, Generation>,
     last: Option<Instant>,
     late: Vec<Late>,
-    accepted: u64,
+    timely: u64,
+    untimely: u64,
 }
 
 impl Recorder {
@@ -108,10 +111,10 @@ impl Recorder {
         std::mem::take(&mut self.shared.ledger().late)
     }
 
-    /// How many datagrams passed the fence, and how many it refused.
+    /// How many datagrams came in time, and how many late.
     pub fn counts(&self) -> (u64, u64) {
         let ledger = self.shared.ledger();
-        (ledger.accepted, ledger.fence.refused())
+        (ledger.timely, ledger.untimely)
     }
 }
 
@@ -140,24 +143,13 @@ impl Shared {
         }
     }
 
-    fn hear(&self, Recorded { connection, generation, .. }: Recorded, host: Space) {
+    fn hear(&self, recorded: Recorded, host: Space) {
         let now = Instant::now();
         let mut ledger = self.ledger();
-        let leased = Leased { connection, generation };
-        let passed = match ledger.fence.admit(leased) {
-            Ok(Admitted::Current) => true,
-            // This resource lives as long as its fence: nothing has to be made durable.
-            Ok(Admitted::Raise(mark)) => ledger.fence.raised(mark).is_ok(),
-            Err(_) => false,
-        };
-        if !passed {
-            let newest = ledger.fence.highest(connection).unwrap_or_default();
-            if ledger.late.len() < MAX_LATE {
-                ledger.late.push(Late { generation, newest, host });
-            }
+        if !ledger.hear(recorded, host) {
             return;
         }
-        ledger.accepted += 1;
+        let generation = recorded.generation;
         let before = ledger.last.replace(now).unwrap_or(now);
         self.heard.send_if_modified(|heard| {
             let newer = heard.is_none_or(|heard| heard.generation < generation);
@@ -166,5 +158,67 @@ impl Shared {
             }
             newer
         });
+    }
+}
+
+impl Ledger {
+    /// Whether this came in time: nothing newer of its connection was heard before it. What names
+    /// no generation never does.
+    fn hear(&mut self, Recorded { connection, generation, .. }: Recorded, host: Space) -> bool {
+        let newest = self.newest.entry(connection).or_default();
+        if generation == Generation::NONE || generation < *newest {
+            self.untimely += 1;
+            if self.late.len() < MAX_LATE {
+                self.late.push(Late { generation, newest: *newest, host });
+            }
+            return false;
+        }
+        *newest = generation;
+        self.timely += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Space = Space::Entry;
+    const NEW: Space = Space::Relay;
+
+    fn recorded(connection: u128, generation: u64) -> Recorded {
+        let connection = VpnConnectionId::from_u128(connection);
+        Recorded { connection, generation: Generation::new(generation), counter: 1 }
+    }
+
+    #[test]
+    fn an_older_generation_after_a_newer_one_is_late() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.hear(recorded(1, 1), OLD));
+        assert!(ledger.hear(recorded(1, 3), NEW));
+        assert!(!ledger.hear(recorded(1, 2), OLD));
+        assert!(ledger.hear(recorded(1, 3), NEW));
+        let [generation, newest] = [2, 3].map(Generation::new);
+        assert_eq!(ledger.late, [Late { generation, newest, host: OLD }]);
+        assert_eq!((ledger.timely, ledger.untimely), (3, 1));
+    }
+
+    #[test]
+    fn each_connection_has_generations_of_its_own_and_none_is_no_generation() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.hear(recorded(1, 7), NEW));
+        assert!(ledger.hear(recorded(2, 1), OLD));
+        assert!(!ledger.hear(recorded(3, 0), OLD));
+    }
+
+    #[test]
+    fn all_late_ones_are_counted_and_the_first_are_kept() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.hear(recorded(1, 2), NEW));
+        for _ in 0..=MAX_LATE {
+            assert!(!ledger.hear(recorded(1, 1), OLD));
+        }
+        assert_eq!(ledger.late.len(), MAX_LATE);
+        assert_eq!(ledger.untimely, MAX_LATE as u64 + 1);
     }
 }

@@ -42,6 +42,8 @@ use crate::{
 
 /// How many times something is killed; `RAP_CRASH_ROUNDS` asks for more.
 const ROUNDS: u64 = 20;
+/// What is killed when follows from the seed; how the writers come between does not.
+const SEED_VARIABLE: &str = "RAP_CRASH_SEED";
 const WRITERS: u64 = 3;
 /// At most so many commands are acknowledged before the next kill.
 const MOST_BETWEEN: u64 = 16;
@@ -187,6 +189,21 @@ pub(crate) fn free_port() -> u16 {
 struct Chance(u64);
 
 impl Chance {
+    /// From the seed that is given, or a fresh one; says how `test` is run with it again.
+    fn of(test: &str) -> Self {
+        let given = std::env::var(SEED_VARIABLE).ok();
+        let seed = given.map_or_else(
+            || {
+                let mut bytes = [0; 8];
+                getrandom::fill(&mut bytes).unwrap();
+                u64::from_be_bytes(bytes)
+            },
+            |seed| seed.parse().unwrap_or_else(|error| panic!("{SEED_VARIABLE}: {error}")),
+        );
+        println!("again: {SEED_VARIABLE}={seed} cargo test -p rap-control --test it -- {test}");
+        Self(seed)
+    }
+
     fn below(&mut self, end: u64) -> u64 {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -267,10 +284,8 @@ fn created(events: &[Envelope]) -> BTreeMap<String, usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_programs_and_databases_lose_nothing_and_repeat_nothing() {
     let rounds = std::env::var("RAP_CRASH_ROUNDS").ok().map(|text| text.parse().unwrap());
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed).unwrap();
-    println!("seed {}", u64::from_be_bytes(seed));
-    let mut chance = Chance(u64::from_be_bytes(seed));
+    let mut chance =
+        Chance::of("crash::killed_programs_and_databases_lose_nothing_and_repeat_nothing");
     let mut place = Place::start(Durability::Safe).await;
     let port = free_port();
     let mut program = place.program("one", port).await;

@@ -1,13 +1,25 @@
 //! An organization takes what it may, and hears how much that is.
 
+use futures_util::future::join_all;
+use rap_events::Log as _;
 use rap_proto::{Signer as _, wire::node_api::NodeApiCode};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     node,
+    replicas::{Cluster, at},
     world::{Api, Reply, Tenant, World, tenant},
 };
+
+/// How many ask at each of two replicas, one thing after the other.
+const ASKING: usize = 4;
+/// How many commands are in flight at both together, at most: so far may a count be passed.
+const IN_FLIGHT: usize = 2 * ASKING;
+/// Nobody is refused before so many are in use.
+const LIMIT: usize = 3;
+/// One who is never refused gives up after this many; all of them are then far above the bound.
+const MOST_EACH: usize = LIMIT + 3;
 
 async fn set(root: &Api, name: &str, quotas: Value) {
     let path = format!("/organizations/{name}/quotas");
@@ -66,6 +78,101 @@ async fn nodes_are_bounded_and_the_join_token_waits_for_room() {
     assert!(node::enroll(&world, &acme.join_secret, "edge").await.credentials().is_some());
     assert_eq!(acme.api.get("/organizations/acme/quotas").await.json["nodesUsed"], 1);
     world.stop().await;
+}
+
+/// How many of those who ask at once, one thing after the other, got what they asked for.
+async fn admitted(asking: impl IntoIterator<Item = impl Future<Output = usize>>) -> usize {
+    join_all(asking).await.into_iter().sum()
+}
+
+#[track_caller]
+fn within_the_bound(admitted: usize) {
+    println!("{admitted} of {LIMIT}, by {IN_FLIGHT} in flight");
+    assert!((LIMIT..=LIMIT + IN_FLIGHT).contains(&admitted), "{admitted} of {LIMIT}");
+}
+
+/// What acme may take and takes, as a replica says that knows all that was done.
+async fn shown(cluster: &Cluster, api: &Api) -> Value {
+    let head = cluster.log().head().await.unwrap();
+    api.get(&format!("/organizations/acme/quotas?min_position={head}")).await.json
+}
+
+/// Sessions that one caller opens before it is refused; before each it waits until the replica
+/// knows the last.
+async fn sessions_of(api: &Api, resource: &str) -> usize {
+    for opened in 0..MOST_EACH {
+        let key = node::fresh_key().public_key();
+        let body = json!({"resource": resource, "clientKey": key});
+        let reply = api.post("/sessions", body).await;
+        if reply.status != 201 {
+            assert_eq!(reply.problem(), "quota_reached", "{}", reply.text);
+            return opened;
+        }
+        let known = format!("/organizations/acme/quotas?min_position={}", reply.position());
+        assert_eq!(api.get(&known).await.status, 200);
+    }
+    MOST_EACH
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_at_two_replicas_pass_their_count_by_no_more_than_are_in_flight() {
+    let (cluster, _relay, first, root) = Cluster::start().await;
+    let second = cluster.replica().await;
+    let acme = tenant(&first, &root, "acme").await;
+    node::enroll(&first, &acme.join_secret, "edge").await;
+    set(&root, "acme", json!({"sessions": LIMIT})).await;
+    let beside = at(&second, &acme.api);
+    let apis = [&acme.api, &beside];
+    for api in apis {
+        assert_eq!(shown(&cluster, api).await["sessions"], LIMIT);
+    }
+    let callers = apis.into_iter().cycle().take(IN_FLIGHT);
+    let opened = admitted(callers.map(|api| sessions_of(api, &acme.resource))).await;
+    within_the_bound(opened);
+    assert_eq!(shown(&cluster, &acme.api).await["sessionsUsed"], opened);
+    second.stop().await;
+    first.stop().await;
+}
+
+/// Nodes that one caller enrolls before it is refused. The answer says that the replica knows them.
+async fn nodes_of(world: &World, caller: usize, secrets: &[String]) -> usize {
+    for (enrolled, secret) in secrets.iter().enumerate() {
+        let host = node::enroll(world, secret, &format!("edge-{caller}-{enrolled}")).await;
+        if host.credentials().is_none() {
+            assert_eq!(host.refusal(), NodeApiCode::QuotaReached);
+            return enrolled;
+        }
+    }
+    secrets.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_at_two_replicas_pass_their_count_by_no_more_than_are_in_flight() {
+    let (cluster, _relay, first, root) = Cluster::start().await;
+    let second = cluster.replica().await;
+    let acme = tenant(&first, &root, "acme").await;
+    let mut secrets = Vec::new();
+    for _ in 0..IN_FLIGHT * MOST_EACH {
+        let roles = json!([{"role": "entry-node", "organizations": [acme.organization]}]);
+        let join = json!({
+            "organization": "acme", "ttlSeconds": 600, "autoApprove": true,
+            "pools": [acme.pool], "roles": roles,
+        });
+        let join = acme.api.post("/join-tokens", join).await;
+        secrets.push(join.json["secret"].as_str().unwrap().to_owned());
+    }
+    set(&root, "acme", json!({"nodes": LIMIT})).await;
+    for api in [&acme.api, &at(&second, &acme.api)] {
+        assert_eq!(shown(&cluster, api).await["nodes"], LIMIT);
+    }
+    let worlds = [&first, &second].into_iter().cycle();
+    let asking = worlds.zip(secrets.chunks(MOST_EACH)).enumerate();
+    let enrolled =
+        admitted(asking.map(|(caller, (world, secrets))| nodes_of(world, caller, secrets))).await;
+    within_the_bound(enrolled);
+    assert_eq!(shown(&cluster, &acme.api).await["nodesUsed"], enrolled);
+    second.stop().await;
+    first.stop().await;
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::support::{Server, append, check_gapless, read_all};
 
 /// How often the server is killed; `RAP_CRASH_ROUNDS` asks for more.
-const ROUNDS: u128 = 4;
+const ROUNDS: u128 = 20;
 const WRITERS: u128 = 8;
 /// How much is acknowledged in a round before the server is killed.
 const BEFORE_THE_KILL: usize = 60;
