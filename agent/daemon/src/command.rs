@@ -20,7 +20,7 @@ use rap_node_agent::{
     telemetry::{self, TelemetryGuard},
 };
 use rap_proto::{
-    Authority, Digest, Name, NodeId,
+    Authority, ClusterId, Digest, Name, NodeId,
     secret::{JoinSecret, Secret},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -130,12 +130,12 @@ fn perform(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
 }
 
-fn logs(config: &Config) -> Result<TelemetryGuard, Failure> {
-    Ok(telemetry::init(config.log_format, &config.log)?)
+fn logs(config: &Config, cluster: Option<ClusterId>) -> Result<TelemetryGuard, Failure> {
+    Ok(telemetry::init(config.log_format, &config.log, cluster)?)
 }
 
 fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure> {
-    let _logs = logs(&config)?;
+    let _logs = logs(&config, None)?;
     let name = match arguments.name {
         Some(name) => name,
         None => host_name()?,
@@ -175,7 +175,7 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
 }
 
 fn serve(config: Config) -> Result<ExitCode, Failure> {
-    let _logs = logs(&config)?;
+    let _logs = logs(&config, rap_node_agent::cluster(&config.state_dir)?)?;
     raise_file_limit();
     let options = RunOptions {
         state_dir: config.state_dir,

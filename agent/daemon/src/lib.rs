@@ -55,7 +55,7 @@ pub use options::{
     BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, MetricsAt, RunOptions,
 };
 pub use run::{Ready, RunError, RunEvent, RunningAgent, Shown, run, run_on, start};
-pub use state::{CredentialsError, StateError};
+pub use state::{CredentialsError, StateError, cluster};
 
 /// The version that this agent reports.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

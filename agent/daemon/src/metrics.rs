@@ -1,5 +1,5 @@
 //! What an agent's metrics say, in Prometheus' text format (version 0.0.4). Numbers by closed lists
-//! of words: no organization, user, node, resource or address has a name here.
+//! of words: no organization, user, node, resource or address has a name here. The cluster has its id.
 //!
 //! Everything is taken from the status report, so that both say the same.
 

@@ -13,7 +13,7 @@ use rap_agent_core::{
 use rap_bus::BusKey;
 use rap_pki::PeerIdentity;
 use rap_proto::{
-    Digest, NodeId, Signer as _, Timestamp, key::LocalKey, wire::node_api::Credentials,
+    ClusterId, Digest, NodeId, Signer as _, Timestamp, key::LocalKey, wire::node_api::Credentials,
 };
 
 use crate::{
@@ -37,6 +37,12 @@ pub(crate) struct State {
     pub(crate) disk: FileDisk,
     pub(crate) key: LocalKey,
     pub(crate) bus_key: BusKey,
+}
+
+/// The cluster that this host joined, or asked to join. `None` before. Makes the state directory and
+/// its keys when they are not there, as a run does.
+pub fn cluster(state_dir: &Path) -> Result<Option<ClusterId>, StateError> {
+    Ok(State::open(state_dir)?.enrollment()?.and_then(|enrollment| enrollment.cluster))
 }
 
 impl State {

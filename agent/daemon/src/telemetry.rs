@@ -1,9 +1,18 @@
 //! Logs and traces of the process. The program sets them up once; the library only writes to
 //! whatever its caller set up.
+//!
+//! Once the host has joined, both name the cluster: each line in its field `cluster`, each trace in
+//! the attribute `rap.cluster.id` of its resource.
+
+mod lines;
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::HashMap, env, io, time::Duration};
 
 use opentelemetry::{
+    KeyValue,
     propagation::TextMapPropagator as _,
     trace::{TraceContextExt as _, TracerProvider as _},
 };
@@ -14,16 +23,26 @@ use opentelemetry_sdk::{
     runtime,
     trace::{SdkTracerProvider, span_processor_with_async_runtime::BatchSpanProcessor},
 };
+use rap_proto::ClusterId;
 use serde::Deserialize;
 use tokio::runtime::Runtime;
+use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    EnvFilter, Layer, Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
 };
+
+use lines::OfCluster;
 
 /// Where spans are sent, as OpenTelemetry's specification names it.
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The semantic conventions of OpenTelemetry have no word for it.
+const CLUSTER_ATTRIBUTE: &str = "rap.cluster.id";
 /// The longest trace context that is looked at (W3C Trace Context, version 00).
 const MAX_TRACEPARENT: usize = 55;
 
@@ -56,16 +75,17 @@ pub struct TelemetryGuard {
 }
 
 /// Sets up logs on standard error and, when `OTEL_EXPORTER_OTLP_ENDPOINT` names a collector,
-/// traces over OTLP/HTTP. Once per process, by its program.
-pub fn init(format: LogFormat, filter: &str) -> Result<TelemetryGuard, TelemetryError> {
+/// traces over OTLP/HTTP. Once per process, by its program. The cluster is `None` before the host
+/// has joined one.
+pub fn init(
+    format: LogFormat,
+    filter: &str,
+    cluster: Option<ClusterId>,
+) -> Result<TelemetryGuard, TelemetryError> {
     let filter = EnvFilter::try_new(filter)?;
-    let logs = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let logs = match format {
-        LogFormat::Text => logs.with_ansi(false).boxed(),
-        LogFormat::Json => logs.json().boxed(),
-    };
+    let logs = lines_of(cluster, format, io::stderr);
     let export = env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty());
-    let export = export.map(|endpoint| exporter(&endpoint)).transpose()?;
+    let export = export.map(|endpoint| exporter(&endpoint, cluster)).transpose()?;
     let traces = export.as_ref().map(|(provider, _)| {
         tracing_opentelemetry::layer::<_>().with_tracer(provider.tracer("rap-node-agent"))
     });
@@ -76,7 +96,31 @@ pub fn init(format: LogFormat, filter: &str) -> Result<TelemetryGuard, Telemetry
     Ok(TelemetryGuard { export })
 }
 
-fn exporter(endpoint: &str) -> Result<(SdkTracerProvider, Runtime), TelemetryError> {
+fn lines_of<S, W>(
+    cluster: Option<ClusterId>,
+    form: LogFormat,
+    writer: W,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_writer(writer).with_ansi(false);
+    match form {
+        LogFormat::Text => {
+            layer.event_format(OfCluster { format: fmt::format(), form, cluster }).boxed()
+        }
+        LogFormat::Json => {
+            let format = OfCluster { format: fmt::format().json(), form, cluster };
+            layer.json().event_format(format).boxed()
+        }
+    }
+}
+
+fn exporter(
+    endpoint: &str,
+    cluster: Option<ClusterId>,
+) -> Result<(SdkTracerProvider, Runtime), TelemetryError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("otlp")
@@ -93,10 +137,16 @@ fn exporter(endpoint: &str) -> Result<(SdkTracerProvider, Runtime), TelemetryErr
         .build()?;
     let processor = BatchSpanProcessor::builder(exporter, runtime::Tokio).build();
     drop(entered);
-    let resource = Resource::builder().with_service_name("rap-node-agent").build();
-    let provider =
-        SdkTracerProvider::builder().with_span_processor(processor).with_resource(resource).build();
+    let provider = SdkTracerProvider::builder()
+        .with_span_processor(processor)
+        .with_resource(resource(cluster))
+        .build();
     Ok((provider, runtime))
+}
+
+fn resource(cluster: Option<ClusterId>) -> Resource {
+    let cluster = cluster.map(|cluster| KeyValue::new(CLUSTER_ATTRIBUTE, cluster.to_string()));
+    Resource::builder().with_service_name("rap-node-agent").with_attributes(cluster).build()
 }
 
 impl Drop for TelemetryGuard {
@@ -126,20 +176,4 @@ pub(crate) fn continue_trace(span: &tracing::Span, traceparent: Option<&str>) ->
     let mut carrier = HashMap::new();
     propagator.inject_context(&span.context(), &mut carrier);
     carrier.remove("traceparent").or_else(|| Some(traceparent.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-    #[test]
-    fn a_trace_goes_on_where_nobody_traces_and_nonsense_ends_here() {
-        let span = tracing::info_span!("dial");
-        assert_eq!(continue_trace(&span, Some(PARENT)).as_deref(), Some(PARENT));
-        assert_eq!(continue_trace(&span, None), None);
-        assert_eq!(continue_trace(&span, Some("00-zz-11-01")), None);
-        assert_eq!(continue_trace(&span, Some(&"0".repeat(500))), None);
-    }
 }

@@ -51,7 +51,7 @@ mod work;
 pub use clock::now;
 pub use custody::CustodyError;
 pub use options::{
-    BusChoice, ControlOptions, DEFAULT_PORT, Limits, LocalLog, LogChoice, StreamLimits,
+    BusChoice, ControlOptions, DEFAULT_PORT, Limits, LocalLog, LogChoice, StreamLimits, cluster,
     nats_authority,
 };
 pub use rap_control_core::{

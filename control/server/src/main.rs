@@ -158,7 +158,9 @@ fn check(flags: Flags) -> Result<(), String> {
 fn run(flags: Flags) -> Result<(), String> {
     let options = config::load(flags).map_err(|error| error.to_string())?;
     actix_rt::System::new().block_on(async {
-        let _telemetry = telemetry::start("rap-control");
+        let cluster = rap_control::cluster(&options.state_dir);
+        let cluster = cluster.map_err(|error| error.to_string())?;
+        let _telemetry = telemetry::start("rap-control", cluster);
         raise_file_limit(options.limits.streams.open);
         let stop = stop_signal().map_err(|error| error.to_string())?;
         let mut running = serve(options, stop).await.map_err(|error| error.to_string())?;

@@ -1,5 +1,5 @@
 //! What `/metrics` says, in Prometheus' text format. Labels are route templates and closed lists
-//! of words: no organization, user, node or resource has a name here.
+//! of words: no organization, user, node or resource has a name here. The cluster has its id.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Mutex, time::Duration};
 

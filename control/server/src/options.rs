@@ -11,7 +11,7 @@ use std::{
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::{beat::Pace, rate::Rates};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
-use rap_proto::wire::node_api::KEPT_IDLE;
+use rap_proto::{ClusterId, wire::node_api::KEPT_IDLE};
 
 use crate::{
     clock,
@@ -152,4 +152,9 @@ impl fmt::Debug for BusChoice {
 /// when it has none. Its [`NatsAuthority::server_config`] configures a `nats-server`.
 pub fn nats_authority(state_dir: &Path) -> Result<NatsAuthority, CustodyError> {
     Ok(Custody::open(state_dir, clock::now())?.nats_authority())
+}
+
+/// The cluster of the keys in the state directory, which are made when it has none.
+pub fn cluster(state_dir: &Path) -> Result<ClusterId, CustodyError> {
+    Ok(Custody::open(state_dir, clock::now())?.cluster)
 }

@@ -92,11 +92,21 @@ async fn metrics(app: Arc<App>) -> HttpResponse {
 fn gauges(app: &App) -> Vec<Gauge> {
     let state = app.state();
     let plain = |name, help, value: u64| Gauge { name, help, labels: String::new(), value };
-    let mut gauges = vec![plain(
+    let mut gauges = vec![Gauge {
+        name: "rap_control_info",
+        help: "1, with the cluster and the version of this program.",
+        labels: format!(
+            "cluster=\"{}\",version=\"{}\"",
+            app.custody.cluster,
+            env!("CARGO_PKG_VERSION")
+        ),
+        value: 1,
+    }];
+    gauges.push(plain(
         "rap_control_folded_position",
         "The last log position in the projections.",
         state.position(),
-    )];
+    ));
     gauges.push(plain(
         "rap_control_fold_halted",
         "Whether an event cannot be folded; the projections stay as they are.",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_proto::{Authority, Timestamp};
 
 use super::Page;
-use crate::{AgentState, SpoolStatus, StatusReport};
+use crate::{AgentState, SpoolStatus, StatusReport, VERSION};
 
 const STATES: [(AgentState, &str); 7] = [
     (AgentState::Pending, "pending"),
@@ -18,6 +18,10 @@ const STATES: [(AgentState, &str); 7] = [
 ];
 
 pub(super) fn say(page: &mut Page, report: &StatusReport, now: Timestamp) {
+    if let Some(cluster) = report.cluster {
+        page.gauge("rap_node_info", "1, with the cluster and the version of this program.")
+            .of([("cluster", &cluster.to_string()), ("version", VERSION)], 1);
+    }
     let mut family = page.gauge("rap_node_state", "The state of the agent.");
     for (state, word) in STATES {
         family.of([("state", word)], u8::from(report.state == state));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rap_proto::{Digest, Moment, NodeId, NodeRole, OrganizationId};
+use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, duplex},
     net::{TcpStream, UnixListener, UnixStream},
@@ -52,6 +52,7 @@ fn report() -> StatusReport {
     let mut report = board().read();
     let relay = Some(NodeId::from_u128(8));
     report.node = Some(NodeId::from_u128(5));
+    report.cluster = Some(ClusterId::from_u128(6));
     report.snapshot = Some(SnapshotStatus {
         version: 42,
         digest: Digest::of(b"manifest"),
@@ -196,6 +197,14 @@ fn nobody_has_a_name_in_it() {
     for name in ids.into_iter().chain(others) {
         assert!(!page.contains(&name), "{name} is in\n{page}");
     }
+}
+
+#[test]
+fn the_cluster_is_named_once_it_is_known() {
+    let (cluster, version) = (ClusterId::from_u128(6), env!("CARGO_PKG_VERSION"));
+    let info = format!("rap_node_info{{cluster=\"{cluster}\",version=\"{version}\"}} 1\n");
+    assert!(render(&report(), at(103)).contains(&info));
+    assert!(!render(&board().read(), at(103)).contains("rap_node_info"));
 }
 
 /// `docs/operations.md` lists what there is, and nothing else.

@@ -5,6 +5,7 @@
 //! has no name, `session`, `apiToken` and `joinToken`. Ends when standard input does.
 
 mod host;
+mod reach;
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,6 +15,8 @@ use rap_events::MemoryLog;
 use rap_pki::tls;
 use serde_json::{Value, json};
 use tokio::{io::AsyncReadExt as _, sync::oneshot};
+
+use reach::Answers;
 
 const PASSWORD: &str = "correct horse battery staple";
 /// A point of the curve, as a client's key.
@@ -33,7 +36,7 @@ async fn main() -> Result<(), Failed> {
     let streams = StreamLimits { keep_alive: Duration::from_millis(50), ..StreamLimits::default() };
     let options = ControlOptions {
         listen: "127.0.0.1:0".parse()?,
-        metrics: None,
+        metrics: Some("127.0.0.1:0".parse()?),
         state_dir: folder.join("state"),
         log: LogChoice::Local(Arc::new(MemoryLog::new())),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),
@@ -72,8 +75,15 @@ async fn main() -> Result<(), Failed> {
     line["session"] = session["session"].clone();
     line["apiToken"] = things.api_token;
     line["joinToken"] = things.join_token;
+    let metrics = running.metrics.ok_or("the metrics are nowhere")?;
+    let before = Answers::of(&api.http, metrics).await?;
     println!("{line}");
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    let after = Answers::of(&api.http, metrics).await?;
+    let document = api.http.get(format!("{url}/api/v1/openapi.json")).send().await?;
+    let document: Value = serde_json::from_str(&document.text().await?)?;
+    let unreached = after.unreached(&before, &document);
+    println!("{}", json!({"unreached": unreached.join(" ")}));
     drop(stop);
     running.stopped().await?;
     Ok(())

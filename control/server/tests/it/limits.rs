@@ -72,6 +72,10 @@ async fn health_readiness_and_metrics_name_nobody() {
         "route=\"/api/v1/organizations/{organization}/resources/{resource}\",status=\"200\""
     ));
     assert!(text.contains("rap_control_nodes{state=\"approved\"} 1"), "{text}");
+    let (cluster, version) =
+        (root.get("/cluster").await.json["id"].clone(), env!("CARGO_PKG_VERSION"));
+    let info = format!("rap_control_info{{cluster={cluster},version=\"{version}\"}} 1");
+    assert!(text.contains(&info), "{info} is not in {text}");
     for name in ["acme", "canary", "root", &acme.organization, &acme.owner, &acme.resource] {
         assert!(!text.contains(name), "{name}");
     }
