@@ -7,7 +7,7 @@ mod reachable;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use rap_mesh_core::{
     View,
     ended::{Close, DONE},
     paths::{ATTEMPT_STAGGER, DIRECT_DIAL_TIMEOUT},
+    peers::Packets,
     refusals::refusal,
 };
 use rap_pki::node_server_name;
@@ -68,6 +69,8 @@ struct Shared {
     places: Semaphore,
     /// The node showed that it knows no heartbeat. It keeps its release for as long as the connection lasts.
     is_older: AtomicBool,
+    /// Those that were counted so far.
+    packets: Mutex<Packets>,
 }
 
 impl Pooled for Hop {
@@ -306,7 +309,8 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
     });
     let connection = race(attempts.collect()).await.ok()?;
     let (places, is_older) = (Semaphore::new(MAX_WAITING), AtomicBool::new(false));
-    Some(Hop(connection, Arc::new(Shared { places, is_older })))
+    let packets = Mutex::default();
+    Some(Hop(connection, Arc::new(Shared { places, is_older, packets })))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.

@@ -3,7 +3,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_mesh_core::{busy::MachineTimes, ended::DONE, paths::Chain, peers::Said, score::Candidate};
+use rap_mesh_core::{
+    busy::MachineTimes,
+    ended::DONE,
+    paths::Chain,
+    peers::{Packets, Said},
+    score::Candidate,
+};
 use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, Timestamp, snapshot::Peer};
 use tokio::time::Instant;
 
@@ -21,6 +27,8 @@ pub struct PeerAnswer {
     pub rtt: Duration,
     /// What it said of itself; nothing, where it is of an earlier release.
     pub said: Option<Said>,
+    /// Those of its hop connection since its last answer: each counts once. `None` on TCP.
+    pub packets: Option<Packets>,
     /// The end of the certificate that it showed.
     pub certificate_until: Timestamp,
 }

@@ -4,7 +4,10 @@ mod on_tcp;
 
 use std::sync::{Arc, atomic::Ordering};
 
-use rap_mesh_core::{peers::Said, refusals::refusal};
+use rap_mesh_core::{
+    peers::{Packets, Said},
+    refusals::refusal,
+};
 use rap_proto::{
     NodeId, RefusalCode,
     refusal::Refusal,
@@ -13,7 +16,12 @@ use rap_proto::{
 use tokio::time::timeout;
 
 use super::{HOP_REPLY_TIMEOUT, Hop, ask, connected, exchange};
-use crate::{PeerAnswer, mesh::Mesh, pool::Pooled as _, tls::certificate_until};
+use crate::{
+    PeerAnswer,
+    mesh::{Mesh, locked},
+    pool::Pooled as _,
+    tls::certificate_until,
+};
 pub(super) use on_tcp::KeptLines;
 
 /// No relay has a flow of this number: they count from one.
@@ -42,7 +50,21 @@ async fn ask_on_quic(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswer, Refus
         return Err(refusal(RefusalCode::PeerNotTrusted));
     };
     let said = heartbeat(&hop).await?;
-    Ok(PeerAnswer { rtt: hop.0.rtt(), said, certificate_until })
+    let packets = Some(packets(&hop));
+    Ok(PeerAnswer { rtt: hop.0.rtt(), said, packets, certificate_until })
+}
+
+/// What the connection counted since this was last asked.
+fn packets(hop: &Hop) -> Packets {
+    let path = hop.0.stats().path;
+    // A probe for a larger datagram that is lost is not counted as lost.
+    let sent = path.sent_packets.saturating_sub(path.sent_plpmtud_probes);
+    let all = Packets { sent, lost: path.lost_packets };
+    let before = std::mem::replace(&mut *locked(&hop.1.packets), all);
+    Packets {
+        sent: all.sent.saturating_sub(before.sent),
+        lost: all.lost.saturating_sub(before.lost),
+    }
 }
 
 /// What a node says of itself. One of an earlier release says nothing: it closes the stream, and is

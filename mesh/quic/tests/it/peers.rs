@@ -290,3 +290,17 @@ async fn a_relay_is_probed_through_where_udp_is_blocked() {
     let outcome = entry.probe_through(RELAY_2, EGRESS).await;
     assert_eq!(outcome, Err(AskPeerError::NoAnswer));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_packets_of_a_hop_are_handed_over_once() {
+    let mut fabric = Fabric::start(&[RELAY, RELAY_2], echo().await);
+    entry_without_udp(&mut fabric, RELAY_2).await;
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    let first = entry.ask_peer(RELAY).await.unwrap().packets.unwrap();
+    assert!(first.sent > first.lost, "{first:?}");
+    for _ in 0..20 {
+        let next = entry.ask_peer(RELAY).await.unwrap().packets.unwrap();
+        assert!((1..20).contains(&next.sent), "one question and its answer: {next:?}");
+    }
+    assert_eq!(entry.ask_peer(RELAY_2).await.unwrap().packets, None, "on TCP nobody counts them");
+}

@@ -1,10 +1,6 @@
 //! Heartbeats where no datagram gets through: one after the other on a TCP connection that is kept.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
 use rap_mesh_core::{View, peers::peer::ANSWER_LIMIT, refusals::refusal};
 use rap_proto::{
@@ -78,7 +74,7 @@ async fn ask_over(mesh: &Mesh, node: NodeId, mut line: Line) -> Result<PeerAnswe
     let said = Some(said(reply)?);
     let certificate_until = line.certificate_until;
     locked(&mesh.hops.lines.0).keep(mesh.clock.moment(), node, line);
-    Ok(PeerAnswer { rtt, said, certificate_until })
+    Ok(PeerAnswer { rtt, said, packets: None, certificate_until })
 }
 
 impl Line {
