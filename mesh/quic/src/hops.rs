@@ -1,15 +1,13 @@
 //! The asker's side of a relay: hop connections, and the flows that were set up over them.
 
+mod heard;
 mod looks;
 mod onward;
 mod reachable;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -18,7 +16,7 @@ use rap_mesh_core::{
     View,
     ended::{Close, DONE},
     paths::{ATTEMPT_STAGGER, DIRECT_DIAL_TIMEOUT},
-    peers::Said,
+    peers::Packets,
     refusals::refusal,
 };
 use rap_pki::node_server_name;
@@ -30,19 +28,20 @@ use rap_proto::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
+use heard::KeptLines;
+pub(crate) use heard::ask_peer;
 pub(crate) use looks::look;
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 pub(crate) use reachable::{Line, keep_reachable, keep_reachable_on_quic};
 
 use crate::{
-    PeerAnswer,
     frames::{read_frame, write_frame},
     mesh::{Mesh, close, code},
     pipe::{Inlet, Outlet},
     pool::{Pool, Pooled},
     race::race,
     tcp::{self, Secured},
-    tls::{caller, certificate_until},
+    tls::caller,
 };
 
 /// The most relays that one node is connected to.
@@ -53,11 +52,11 @@ pub(crate) const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// that waits for the next relay, or for a node that is called, must not keep this node from
 /// refreshing what it has there.
 const MAX_WAITING: usize = 48;
-/// No relay has a flow of this number: they count from one.
-const NO_FLOW: u64 = 0;
 
 pub(crate) struct Hops {
     pool: Pool<NodeId, Hop>,
+    /// To nodes that no datagram reaches.
+    lines: KeptLines,
 }
 
 /// The second part is counted: the pool has one, and each flow that was set up over it.
@@ -70,6 +69,8 @@ struct Shared {
     places: Semaphore,
     /// The node showed that it knows no heartbeat. It keeps its release for as long as the connection lasts.
     is_older: AtomicBool,
+    /// Those that were counted so far.
+    packets: Mutex<Packets>,
 }
 
 impl Pooled for Hop {
@@ -94,7 +95,7 @@ impl Hop {
 
 impl Default for Hops {
     fn default() -> Self {
-        Self { pool: Pool::new(MAX_HOPS) }
+        Self { pool: Pool::new(MAX_HOPS), lines: KeptLines::default() }
     }
 }
 
@@ -126,6 +127,7 @@ impl Hops {
                 close(&hop.0, Close::Refused(RefusalCode::PeerNotTrusted));
             }
         }
+        self.lines.apply(view);
     }
 }
 
@@ -165,10 +167,28 @@ pub(crate) async fn set_up_stream(
 ) -> Result<RelayedStream, Refusal> {
     let request = Request::SetUpStream { target, lane };
     let (reply, address) = ask_somehow(mesh, relay, &request, HOP_REPLY_TIMEOUT).await?;
-    match reply {
-        Reply::StreamReady { ticket } => Ok(RelayedStream { address, ticket }),
-        Reply::Refused(refusal) => Err(refusal),
-        _ => Err(refusal(RefusalCode::Malformed)),
+    RelayedStream::of(reply, address)
+}
+
+/// The same where no datagram gets through.
+pub(crate) async fn set_up_stream_on_tcp(
+    mesh: &Mesh,
+    relay: NodeId,
+    target: NodeId,
+    lane: Lane,
+) -> Result<RelayedStream, Refusal> {
+    let request = Request::SetUpStream { target, lane };
+    let (reply, address) = ask_on_tcp(mesh, relay, &request, HOP_REPLY_TIMEOUT).await?;
+    RelayedStream::of(reply, address)
+}
+
+impl RelayedStream {
+    fn of(reply: Reply, address: SocketAddr) -> Result<Self, Refusal> {
+        match reply {
+            Reply::StreamReady { ticket } => Ok(Self { address, ticket }),
+            Reply::Refused(refusal) => Err(refusal),
+            _ => Err(refusal(RefusalCode::Malformed)),
+        }
     }
 }
 
@@ -192,7 +212,7 @@ async fn ask_somehow(
 }
 
 async fn ask_on_tcp(
-    mesh: &Arc<Mesh>,
+    mesh: &Mesh,
     relay: NodeId,
     request: &Request,
     limit: Duration,
@@ -258,52 +278,9 @@ impl Drop for RelayedFlow {
     }
 }
 
-/// Asks a node whether it is there.
-pub(crate) async fn ask_peer(mesh: &Arc<Mesh>, node: NodeId) -> Result<PeerAnswer, Refusal> {
-    let hop = connected(mesh, node).await?;
-    let (certificate_until, now) = (certificate_until(&hop.0), mesh.clock.now());
-    let Some(certificate_until) = certificate_until.filter(|until| *until > now) else {
-        // Flows that run go on; whoever asks next is shown what the node has now.
-        mesh.hops.pool.remove_if(node, |_| true);
-        return Err(refusal(RefusalCode::PeerNotTrusted));
-    };
-    let said = heartbeat(&hop).await?;
-    Ok(PeerAnswer { rtt: hop.0.rtt(), said, certificate_until })
-}
-
-/// What a node says of itself. One of an earlier release says nothing: it closes the stream, and is
-/// asked about no flow, which everybody refuses; the next time at once.
-async fn heartbeat(hop: &Hop) -> Result<Option<Said>, Refusal> {
-    if hop.1.is_older.load(Ordering::Relaxed) {
-        return ask_about_no_flow(hop).await;
-    }
-    let gone = || refusal(RefusalCode::PathUnavailable);
-    let answer = timeout(HOP_REPLY_TIMEOUT, exchange(hop, &Request::Heartbeat {})).await;
-    match answer.map_err(|_| gone())? {
-        Some(Reply::Here { load, bandwidth_kbps }) => {
-            return Ok(Some(Said { load, bandwidth_kbps }));
-        }
-        Some(Reply::Refused(refused)) => return Err(refused),
-        Some(_) => return Err(refusal(RefusalCode::Malformed)),
-        None if !hop.is_usable() => return Err(gone()),
-        None => {}
-    }
-    let says_nothing = ask_about_no_flow(hop).await?;
-    hop.1.is_older.store(true, Ordering::Relaxed);
-    Ok(says_nothing)
-}
-
-/// What nodes of earlier releases are asked. They say nothing of themselves.
-async fn ask_about_no_flow(hop: &Hop) -> Result<Option<Said>, Refusal> {
-    match ask(hop, &Request::RefreshFlow { flow: NO_FLOW }).await? {
-        Reply::Refused(refused) if refused.code == RefusalCode::PathUnavailable => Ok(None),
-        Reply::Refused(refused) => Err(refused),
-        _ => Err(refusal(RefusalCode::Malformed)),
-    }
-}
-
 /// Closes the connection to a node, unless a flow that was set up over it still runs.
 pub(crate) fn release(mesh: &Mesh, node: NodeId) {
+    mesh.hops.lines.remove(node);
     mesh.hops.pool.remove_if(node, |hop| {
         let unused = Arc::strong_count(&hop.1) == 1;
         if unused {
@@ -332,7 +309,8 @@ async fn dial(mesh: &Arc<Mesh>, peer: &Peer) -> Option<Hop> {
     });
     let connection = race(attempts.collect()).await.ok()?;
     let (places, is_older) = (Semaphore::new(MAX_WAITING), AtomicBool::new(false));
-    Some(Hop(connection, Arc::new(Shared { places, is_older })))
+    let packets = Mutex::default();
+    Some(Hop(connection, Arc::new(Shared { places, is_older, packets })))
 }
 
 /// Connects to a peer and makes sure that it is the one that the view means.

@@ -3,14 +3,22 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rap_mesh_core::{busy::MachineTimes, ended::DONE, paths::Chain, peers::Said, score::Candidate};
-use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, Timestamp};
+use rap_mesh_core::{
+    busy::MachineTimes,
+    ended::DONE,
+    paths::Chain,
+    peers::{Packets, Said},
+    score::Candidate,
+};
+use rap_proto::{Lane, NodeId, OrganizationId, RefusalCode, Timestamp, snapshot::Peer};
+use tokio::time::Instant;
 
 use crate::{
     MeshEndpoint,
-    hops::{self, connect},
+    hops::{self, RelayedStream, connect},
     lanes::{LaneKey, chains},
-    mesh::code,
+    mesh::{Mesh, code},
+    tcp,
 };
 
 /// A peer that answered.
@@ -19,6 +27,8 @@ pub struct PeerAnswer {
     pub rtt: Duration,
     /// What it said of itself; nothing, where it is of an earlier release.
     pub said: Option<Said>,
+    /// Those of its hop connection since its last answer: each counts once. `None` on TCP.
+    pub packets: Option<Packets>,
     /// The end of the certificate that it showed.
     pub certificate_until: Timestamp,
 }
@@ -46,8 +56,8 @@ pub enum ProbeChainError {
 }
 
 impl MeshEndpoint {
-    /// Asks a peer whether it is there, over a hop connection that is made when there is none. The
-    /// connection stays until [`Self::release_peer`].
+    /// Asks a peer whether it is there, over a hop connection that is made when there is none, and
+    /// on TCP where no datagram gets through. The connection stays until [`Self::release_peer`].
     pub async fn ask_peer(&self, node: NodeId) -> Result<PeerAnswer, AskPeerError> {
         hops::ask_peer(self.mesh(), node).await.map_err(|refusal| of_code(refusal.code))
     }
@@ -58,7 +68,8 @@ impl MeshEndpoint {
     }
 
     /// Sets up a flow through `relay` and shakes hands with `target` over it. Returns the round
-    /// trip over the whole path.
+    /// trip over the whole path. Where no datagram gets to the relay, the flow is a stream, and the
+    /// round trip how long the handshake took.
     pub async fn probe_through(
         &self,
         relay: NodeId,
@@ -68,6 +79,10 @@ impl MeshEndpoint {
         let view = mesh.view();
         let peer = view.peer(target).ok_or(AskPeerError::NoAnswer)?;
         let own = mesh.endpoint.local_addr().map_err(|_| AskPeerError::NoAnswer)?;
+        let unreached = hops::connected(mesh, relay).await.err();
+        if unreached.is_some_and(|refused| refused.code == RefusalCode::PathUnavailable) {
+            return probe_through_on_tcp(mesh, relay, peer).await;
+        }
         let flow = hops::set_up(mesh, relay, target, Lane::Interactive, own.port())
             .await
             .map_err(|refusal| of_code(refusal.code))?;
@@ -113,6 +128,24 @@ impl MeshEndpoint {
     pub fn know_machine(&self, times: MachineTimes) {
         self.mesh().relay.know_machine(times);
     }
+}
+
+async fn probe_through_on_tcp(
+    mesh: &Mesh,
+    relay: NodeId,
+    target: &Peer,
+) -> Result<Duration, AskPeerError> {
+    let stream = hops::set_up_stream_on_tcp(mesh, relay, target.node, Lane::Interactive).await;
+    let RelayedStream { address, ticket } = stream.map_err(|refused| of_code(refused.code))?;
+    // A node that only dials out takes nothing but lanes there.
+    let config = mesh.configs().tcp_lane(Lane::Interactive).clone();
+    let shaking_hands = async {
+        let stream = tcp::joined(address, ticket).await?;
+        let begun = Instant::now();
+        tcp::secure_with(config, stream, target).await?;
+        Ok(begun.elapsed())
+    };
+    tcp::within(shaking_hands).await.map_err(|_| AskPeerError::NoAnswer)
 }
 
 const fn of_code(code: RefusalCode) -> AskPeerError {

@@ -3,6 +3,7 @@
 
 mod batch;
 mod forward;
+mod heartbeats;
 mod looks;
 mod onward;
 mod place;
@@ -51,6 +52,7 @@ use crate::{
     watch::{catch_up, until},
 };
 use forward::Forwarding;
+pub(crate) use heartbeats::NEXT_HEARTBEAT_WITHIN;
 pub(crate) use looks::Looks;
 use place::Place;
 use reachable::CALL_WAIT;
@@ -242,7 +244,7 @@ fn left(ended: &ConnectionError) -> bool {
     )
 }
 
-/// Serves one request that came on TCP.
+/// Serves one request that came on TCP, or the heartbeats that follow one another there.
 pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
     let trusted = secured.caller.filter(|caller| may_stay_connected(&mesh.view(), caller));
     let Some(caller) = trusted else {
@@ -286,6 +288,9 @@ async fn answer(
     }
     if matches!(request, Request::SeeMe {}) {
         return looks::serve(&mesh, caller, origin, send).await;
+    }
+    if matches!((&request, origin.carrier), (Request::Heartbeat {}, Carrier::Tcp)) {
+        return heartbeats::serve(&mesh, caller, (send, recv)).await;
     }
     let version = mesh.view().version;
     let mut outcome = handle(&mesh, caller, origin, &request).await;

@@ -13,7 +13,7 @@ use std::{future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 use rap_mesh_core::{Caller, ended::Close};
 use rap_pki::{PeerIdentity, node_server_name};
 use rap_proto::{
-    Lane, RefusalCode,
+    Lane, RefusalCode, Timestamp,
     snapshot::Peer,
     token::EXPORTER_LABEL,
     wire::{CHANNEL_ALPN, CLIENT_ALPN, HOP_ALPN, PREAMBLE, lane_alpn, through::THROUGH_ALPN},
@@ -64,6 +64,8 @@ pub(crate) struct Secured {
     pub(crate) remote: SocketAddr,
     /// The other side's node, when it showed a certificate of one.
     pub(crate) caller: Option<Caller>,
+    /// The end of that certificate.
+    pub(crate) certificate_until: Option<Timestamp>,
     /// This connection's exported value (RFC 8446, section 7.5).
     pub(crate) exported: [u8; 32],
 }
@@ -72,7 +74,7 @@ impl Secured {
     fn new(io: TlsIo, place: Option<OwnedSemaphorePermit>) -> io::Result<Self> {
         let mut exported = [0; 32];
         let remote = io.get_ref().0.get_ref().peer_addr()?;
-        let (caller, exporting) = match &io {
+        let (shown, exporting) = match &io {
             TlsStream::Client(stream) => {
                 let tls = stream.get_ref().1;
                 (peer(tls), tls.export_keying_material(&mut exported, EXPORTER_LABEL, Some(b"")))
@@ -84,7 +86,9 @@ impl Secured {
         };
         exporting.map_err(io::Error::other)?;
         let (outlet, inlet) = pipe(io, place);
-        Ok(Self { outlet: Outlet::Tcp(outlet), inlet: Inlet::Tcp(inlet), remote, caller, exported })
+        let (outlet, inlet) = (Outlet::Tcp(outlet), Inlet::Tcp(inlet));
+        let (caller, certificate_until) = shown.unzip();
+        Ok(Self { outlet, inlet, remote, caller, certificate_until, exported })
     }
 }
 
@@ -303,10 +307,10 @@ pub(crate) fn refuse(mut secured: Secured, code: RefusalCode) {
     secured.outlet.reset(Close::Refused(code).code());
 }
 
-fn peer<T>(tls: &rustls::ConnectionCommon<T>) -> Option<Caller> {
+fn peer<T>(tls: &rustls::ConnectionCommon<T>) -> Option<(Caller, Timestamp)> {
     let leaf = tls.peer_certificates()?.first()?;
-    let PeerIdentity { cluster, node, key, .. } = PeerIdentity::from_leaf(leaf).ok()?;
-    Some(Caller { cluster, node, key })
+    let PeerIdentity { cluster, node, key, not_after, .. } = PeerIdentity::from_leaf(leaf).ok()?;
+    Some((Caller { cluster, node, key }, not_after))
 }
 
 fn adjust(stream: &TcpStream) {

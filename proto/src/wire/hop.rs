@@ -1,6 +1,7 @@
 //! Between a node and a relay, on ALPN `rap-hop/1`, mutually authenticated.
 //!
-//! Each bidirectional stream carries one [`Request`] and one [`Reply`]. A relayed flow is two UDP
+//! Each bidirectional stream carries one [`Request`] and one [`Reply`]; on TCP a connection does, and
+//! further heartbeats may follow a heartbeat's reply. A relayed flow is two UDP
 //! sockets of the relay, one fixed to the asker's address and one to the target's; datagrams from
 //! anywhere else never reach them. A relayed stream is two TCP connections: the asker's, which
 //! begins with the ticket that it was given, and the relay's own to the target.

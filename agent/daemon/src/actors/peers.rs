@@ -187,9 +187,9 @@ impl PeerActor {
 
 fn heard(node: NodeId, outcome: Result<PeerAnswer, AskPeerError>, at: Timestamp) -> Input {
     match outcome {
-        Ok(PeerAnswer { rtt, said, certificate_until }) => {
+        Ok(PeerAnswer { rtt, said, packets, certificate_until }) => {
             let rtt_us = micros(rtt);
-            Input::Answered { node, rtt_us, said, certificate_until, at }
+            Input::Answered { node, rtt_us, said, packets, certificate_until, at }
         }
         Err(AskPeerError::NoAnswer) => Input::Missed { node },
         Err(AskPeerError::Full) => Input::Full { node },

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rap_proto::{Moment, NodeId, Timestamp};
 
 use super::{
-    Class, Effect, PeerBook, Said,
+    Class, Effect, Packets, PeerBook, Said,
     peer::{ANSWER_LIMIT, Peer},
 };
 use crate::score::Identity;
@@ -38,7 +38,7 @@ impl PeerBook {
         &mut self,
         now: Moment,
         node: NodeId,
-        answer: (u32, Option<Said>),
+        answer: (u32, Option<Said>, Option<Packets>),
         certificate_until: Timestamp,
         at: Timestamp,
     ) {

@@ -77,6 +77,13 @@ pub struct Said {
     pub bandwidth_kbps: u32,
 }
 
+/// What was sent to a peer since it last answered, and how much of that did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Packets {
+    pub sent: u64,
+    pub lost: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// What the disk held; before the first directory, or never.
@@ -91,6 +98,8 @@ pub enum Input {
         rtt_us: u32,
         /// What it said of itself, if it did.
         said: Option<Said>,
+        /// `None` where nobody counts them, as on TCP: what was counted before says nothing of it.
+        packets: Option<Packets>,
         certificate_until: Timestamp,
         at: Timestamp,
     },
@@ -178,9 +187,9 @@ impl PeerBook {
                 self.calendar = (now, at);
                 self.take_up(now, directory);
             }
-            Input::Answered { node, rtt_us, said, certificate_until, at } => {
+            Input::Answered { node, rtt_us, said, packets, certificate_until, at } => {
                 self.calendar = (now, at);
-                self.answered(now, node, (rtt_us, said), certificate_until, at);
+                self.answered(now, node, (rtt_us, said, packets), certificate_until, at);
             }
             Input::Missed { node } => self.missed(now, node),
             Input::Full { node } => self.full(now, node),

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr, time::Duration};
 use rap_proto::{KeyId, Moment, NodeRole, Timestamp};
 
 use super::{
-    Class, Directory, Listed, Said,
+    Class, Directory, Listed, Packets, Said,
     cache::{self, KeptPeer},
     policy::Hysteresis,
     spread::place,
@@ -17,6 +17,9 @@ use crate::score::{Candidate, GREATEST, Identity, Measured, parts::MOST_FAILURES
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 /// One failure is forgotten after this, then the next.
 pub const FAILURE_FORGOTTEN: Duration = Duration::from_secs(120);
+/// So many packets to a peer make one measurement of how many are lost; fewer are counted on. An
+/// active peer is sent about as many within half a minute.
+pub const LEAST_PACKETS: u64 = 50;
 /// A measurement counts for one part of so many.
 const SMOOTHING: u32 = 8;
 
@@ -49,6 +52,8 @@ pub(super) struct Peer {
     /// When it was last known to be there, by whatever way.
     pub(super) reached_at: Option<Moment>,
     failed_at: Moment,
+    /// Too few so far to be a measurement.
+    packets: Packets,
 }
 
 impl Peer {
@@ -82,6 +87,7 @@ impl Peer {
             last_success_at: None,
             reached_at: None,
             failed_at: Moment::default(),
+            packets: Packets::default(),
         }
     }
 
@@ -146,7 +152,7 @@ impl Peer {
     pub(super) fn answered(
         &mut self,
         now: Moment,
-        (rtt_us, said): (u32, Option<Said>),
+        (rtt_us, said, packets): (u32, Option<Said>, Option<Packets>),
         at: Timestamp,
     ) {
         self.asked_until = None;
@@ -169,7 +175,25 @@ impl Peer {
             }
             None => measured.load = measured.load.map(|load| load / 2),
         }
+        self.count(packets);
         self.was_there();
+    }
+
+    fn count(&mut self, packets: Option<Packets>) {
+        let loss_ppm = &mut self.candidate.measured.loss_ppm;
+        let Some(Packets { sent, lost }) = packets else {
+            (self.packets, *loss_ppm) = (Packets::default(), None);
+            return;
+        };
+        let sent = self.packets.sent.saturating_add(sent);
+        let lost = self.packets.lost.saturating_add(lost);
+        self.packets = Packets { sent, lost };
+        if sent >= LEAST_PACKETS {
+            self.packets = Packets::default();
+            // Some may have been sent before, and found lost now.
+            let ppm = u128::from(lost.min(sent)) * 1_000_000 / u128::from(sent);
+            *loss_ppm = Some(smooth(*loss_ppm, u32::try_from(ppm).unwrap_or(1_000_000)));
+        }
     }
 
     /// It is there, and takes nobody more.
@@ -185,7 +209,6 @@ impl Peer {
 
     fn was_there(&mut self) {
         let measured = &mut self.candidate.measured;
-        measured.loss_ppm = Some(smooth(measured.loss_ppm, 0));
         let reliability = smooth(measured.reliability.map(u32::from), u32::from(GREATEST));
         measured.reliability = u16::try_from(reliability).ok();
     }
@@ -194,7 +217,6 @@ impl Peer {
         self.asked_until = None;
         self.misses += 1;
         let measured = &mut self.candidate.measured;
-        measured.loss_ppm = Some(smooth(measured.loss_ppm, 1_000_000));
         let reliability = smooth(measured.reliability.map(u32::from), 0);
         measured.reliability = u16::try_from(reliability).ok();
     }

@@ -2,6 +2,7 @@
 
 mod cache_file;
 mod histories;
+mod lost;
 mod places;
 mod told;
 
@@ -125,7 +126,14 @@ impl Bench {
         }
         let rtt_us = *self.answers.get(&node)?;
         let at = self.calendar();
-        Some(Input::Answered { node, rtt_us, said: None, certificate_until: LATER, at })
+        Some(Input::Answered {
+            node,
+            rtt_us,
+            said: None,
+            packets: Some(Packets::default()),
+            certificate_until: LATER,
+            at,
+        })
     }
 
     fn run(&mut self, span: Duration) {
@@ -247,6 +255,7 @@ fn no_two_nodes_beat_in_step() {
             node: node(100),
             rtt_us: 1,
             said: None,
+            packets: None,
             certificate_until: LATER,
             at,
         };
@@ -319,7 +328,14 @@ fn who_slept_for_days_finds_its_peers_though_their_certificates_are_over() {
     let until = bench.calendar() + Duration::from_secs(60);
     for number in 100..104 {
         let (node, at) = (node(number), bench.calendar());
-        bench.feed(Input::Answered { node, rtt_us: 1, said: None, certificate_until: until, at });
+        bench.feed(Input::Answered {
+            node,
+            rtt_us: 1,
+            said: None,
+            packets: None,
+            certificate_until: until,
+            at,
+        });
     }
     let answers = std::mem::take(&mut bench.answers);
     bench.seconds(86_400);
@@ -566,7 +582,14 @@ fn what_a_peer_says_of_itself_counts_beside_what_was_measured_and_an_older_one_s
     bench.seconds(30);
     let asks = |bench: &mut Bench, said| {
         let (node, at) = (node(100), bench.calendar());
-        bench.feed(Input::Answered { node, rtt_us: 1, said, certificate_until: LATER, at });
+        bench.feed(Input::Answered {
+            node,
+            rtt_us: 1,
+            said,
+            packets: None,
+            certificate_until: LATER,
+            at,
+        });
         let measured = bench.status(100).measured;
         (measured.load, measured.bandwidth_kbps)
     };

@@ -41,6 +41,7 @@ pub enum Identity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Measured {
     pub rtt_us: Option<u32>,
+    /// Of a million packets to it, how many were lost.
     pub loss_ppm: Option<u32>,
     /// Of 1,000 questions, how many it answered lately.
     pub reliability: Option<u16>,

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use quinn::{Endpoint, ServerConfig, crypto::rustls::QuicServerConfig};
@@ -32,7 +32,8 @@ use crate::{
     carry::until,
     fabric::{CLUSTER, EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, now, open, platform},
     raw::{read, write},
-    targets::echo,
+    targets::{echo, serve},
+    tcp::{pass_on, tcp_only},
 };
 
 pub(crate) fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate<'static>) {
@@ -213,4 +214,93 @@ async fn a_relay_whose_certificate_is_over_leads_nowhere() {
     open(&session, Lane::Interactive).await;
     let lanes = fabric.nodes[&ENTRY].endpoint.status().lanes;
     assert_eq!(lanes[0].path, Path::Relayed { relay: RELAY_2 });
+}
+
+/// A port of `node` that passes on no datagram is all that the entry knows of it.
+async fn entry_without_udp(fabric: &mut Fabric, node: NodeId) {
+    let only_tcp = tcp_only(fabric.address(node)).await;
+    fabric.plan.addresses.insert((ENTRY, node), only_tcp);
+    fabric.publish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_is_heard_of_where_udp_is_blocked() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    entry_without_udp(&mut fabric, RELAY).await;
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    for _ in 0..2 {
+        let begun = Instant::now();
+        let answer = entry.ask_peer(RELAY).await.unwrap();
+        let whole = begun.elapsed();
+        assert!(answer.certificate_until > now());
+        assert!(answer.said.is_some());
+        assert!(answer.rtt > Duration::ZERO && answer.rtt < whole / 2, "{:?}", answer.rtt);
+    }
+    fabric.nodes[&RELAY].endpoint.shut_down(Duration::from_secs(1)).await;
+    assert_eq!(entry.ask_peer(RELAY).await, Err(AskPeerError::NoAnswer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_on_tcp_share_one_connection() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    let (relay, came) = (fabric.address(RELAY), Arc::new(AtomicUsize::new(0)));
+    let counted = came.clone();
+    let only_tcp = serve(move |stream| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        pass_on(stream, relay)
+    })
+    .await;
+    fabric.plan.addresses.insert((ENTRY, RELAY), only_tcp);
+    fabric.publish();
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    for _ in 0..3 {
+        entry.ask_peer(RELAY).await.unwrap();
+    }
+    assert_eq!(came.load(Ordering::Relaxed), 1);
+    entry.release_peer(RELAY);
+    entry.ask_peer(RELAY).await.unwrap();
+    assert_eq!(came.load(Ordering::Relaxed), 2, "the first was let go");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_connection_that_the_peer_ended_is_made_again() {
+    let mut fabric = Fabric::start(&[RELAY], echo().await);
+    entry_without_udp(&mut fabric, RELAY).await;
+    let trusted = fabric.plan.clone();
+    fabric.nodes[&ENTRY].endpoint.ask_peer(RELAY).await.unwrap();
+    fabric.plan.denied_nodes.insert(ENTRY);
+    fabric.publish_to(RELAY);
+    assert_eq!(fabric.nodes[&ENTRY].endpoint.ask_peer(RELAY).await, Err(AskPeerError::NoAnswer));
+    fabric.plan = trusted;
+    fabric.publish_to(RELAY);
+    fabric.nodes[&ENTRY].endpoint.ask_peer(RELAY).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_probed_through_where_udp_is_blocked() {
+    let mut fabric = Fabric::start(&[RELAY, RELAY_2], echo().await);
+    let nowhere = fabric.dead_address();
+    fabric.plan.addresses.insert((RELAY_2, EGRESS), nowhere);
+    for relay in [RELAY, RELAY_2] {
+        entry_without_udp(&mut fabric, relay).await;
+    }
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    assert!(entry.probe_through(RELAY, EGRESS).await.unwrap() > Duration::ZERO);
+    entry.ask_peer(RELAY_2).await.unwrap();
+    let outcome = entry.probe_through(RELAY_2, EGRESS).await;
+    assert_eq!(outcome, Err(AskPeerError::NoAnswer));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_packets_of_a_hop_are_handed_over_once() {
+    let mut fabric = Fabric::start(&[RELAY, RELAY_2], echo().await);
+    entry_without_udp(&mut fabric, RELAY_2).await;
+    let entry = &fabric.nodes[&ENTRY].endpoint;
+    let first = entry.ask_peer(RELAY).await.unwrap().packets.unwrap();
+    assert!(first.sent > first.lost, "{first:?}");
+    for _ in 0..20 {
+        let next = entry.ask_peer(RELAY).await.unwrap().packets.unwrap();
+        assert!((1..20).contains(&next.sent), "one question and its answer: {next:?}");
+    }
+    assert_eq!(entry.ask_peer(RELAY_2).await.unwrap().packets, None, "on TCP nobody counts them");
 }

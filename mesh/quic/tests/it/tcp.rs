@@ -123,12 +123,13 @@ async fn a_client_finds_out_by_itself_that_udp_does_not_get_through() {
 
 /// A port that passes TCP on to `target`, and answers no datagram.
 pub(crate) async fn tcp_only(target: SocketAddr) -> SocketAddr {
-    serve(move |mut stream| async move {
-        if let Ok(mut target) = TcpStream::connect(target).await {
-            let _ = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
-        }
-    })
-    .await
+    serve(move |stream| pass_on(stream, target)).await
+}
+
+pub(crate) async fn pass_on(mut stream: TcpStream, target: SocketAddr) {
+    if let Ok(mut target) = TcpStream::connect(target).await {
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut target).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,5 +170,5 @@ impl World {
 
 pub(super) fn answered(now: Moment, other: usize, (rtt_us, said): (u32, Option<Said>)) -> Input {
     let (node, at) = (id_of(other), calendar(now));
-    Input::Answered { node, rtt_us, said, certificate_until: CERTIFICATE_UNTIL, at }
+    Input::Answered { node, rtt_us, said, packets: None, certificate_until: CERTIFICATE_UNTIL, at }
 }

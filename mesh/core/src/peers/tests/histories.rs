@@ -26,6 +26,7 @@ fn any_happening() -> impl Strategy<Value = Happening> {
         node,
         rtt_us: 5_000,
         said: None,
+        packets: Some(Packets { sent: 9, lost: 1 }),
         certificate_until: LATER,
         at: Timestamp::from_unix_millis(1_000),
     };

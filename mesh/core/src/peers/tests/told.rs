@@ -86,7 +86,14 @@ fn other_weights_make_another_peer_the_better_one_and_send_nobody_away_at_once()
     for (node, rtt_us, load) in [(fast_and_busy, 1_000, 900), (slow_and_idle, 100_000, 0)] {
         let said = Some(Said { load, bandwidth_kbps: 1_000_000 });
         let at = bench.calendar();
-        bench.feed(Input::Answered { node, rtt_us, said, certificate_until: LATER, at });
+        bench.feed(Input::Answered {
+            node,
+            rtt_us,
+            said,
+            packets: None,
+            certificate_until: LATER,
+            at,
+        });
     }
     bench.effects.clear();
     for (part, best) in [(Part::Latency, fast_and_busy), (Part::NodeLoad, slow_and_idle)] {
