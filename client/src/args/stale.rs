@@ -12,8 +12,8 @@ pub(crate) enum StaleCommand {
     },
     /// Say what becomes of sessions there. Nothing new begins at such a node either way.
     ///
-    /// A node is cut off when its snapshot has expired, or when it has not heard from a quorum of
-    /// control for five minutes and a half. With keep_sessions what is open stays open; with stop all
+    /// A node is cut off when its snapshot has expired, when it has not heard from a quorum of
+    /// control for five minutes and a half, or when it found the log rewritten. With keep_sessions what is open stays open; with stop all
     /// of it ends, also at nodes that work, wherever they cannot hear control.
     #[command(after_help = "\
 Examples:

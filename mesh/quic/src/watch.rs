@@ -74,8 +74,10 @@ async fn changed<V>(views: &mut watch::Receiver<V>) {
     }
 }
 
+/// Waits until the view is stale, if that ends anything. Whoever looked at one that is stale already has
+/// seen it, and waits for another.
 async fn stale(view: &View, now: Timestamp) {
-    if view.stale_policy == StalePolicy::KeepSessions {
+    if view.stale_policy == StalePolicy::KeepSessions || view.is_stale(now) {
         return std::future::pending().await;
     }
     let beyond = Duration::from_millis(1);
@@ -84,9 +86,29 @@ async fn stale(view: &View, now: Timestamp) {
 
 #[cfg(test)]
 mod tests {
+    use rap_mesh_core::many_relays;
     use tokio::time::{Instant, sleep};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_view_goes_stale_once_and_only_where_that_ends_something() {
+        let at = Timestamp::from_unix_millis;
+        let mut view = many_relays::view(1);
+        view.expires_at = at(5_000);
+        for (policy, now, waits) in [
+            (StalePolicy::Stop, 4_000, Some(1_001)),
+            (StalePolicy::Stop, 5_000, Some(1)),
+            (StalePolicy::Stop, 5_001, None),
+            (StalePolicy::KeepSessions, 4_000, None),
+        ] {
+            view.stale_policy = policy;
+            let begun = Instant::now();
+            let waited = timeout(Duration::from_secs(3_600), stale(&view, at(now))).await;
+            let waited = waited.ok().map(|()| begun.elapsed());
+            assert_eq!(waited, waits.map(Duration::from_millis), "{policy} {now}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_so_again_begins_its_time_anew() {

@@ -40,14 +40,16 @@ fn the_certificate_is_renewed_at_half_its_life_and_kept() {
 fn a_certificate_gives_way_to_none_of_an_earlier_authority() {
     multi().block_on(async {
         let control = Control::start().await;
-        control.desk().certificate_life = Duration::from_secs(4);
+        control.desk().certificate_life = Duration::from_secs(8);
         control.desk().authority_epoch = 2;
-        let agent = control.agent().await;
+        rap_node_agent::join(control.join_options(), |_, _| {}).await.unwrap();
         control.desk().authority_epoch = 1;
+        let agent = control.run().await;
         until("it was answered by the earlier one", || !control.desk().renewed.is_empty()).await;
         control.desk().authority_epoch = 3;
-        until("it renews what it has", || control.desk().renewed.len() >= 2).await;
-        assert_eq!(control.desk().renewed[..2], [2, 3]);
+        let next = || control.desk().renewed.iter().copied().find(|epoch| *epoch != 2);
+        until("it renews what it has", || next().is_some()).await;
+        assert_eq!(next(), Some(3));
         agent.stop().await.unwrap();
     });
 }

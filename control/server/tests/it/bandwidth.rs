@@ -196,6 +196,7 @@ async fn the_platform_says_what_everybodys_lanes_run_on_and_an_organization_narr
     let ruled = events.iter().find(|event| event["type"] == "cluster.carriers_ruled").unwrap();
     assert_eq!(ruled["payload"]["carriers"]["media"], "quic-only", "{ruled}");
     let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(shown.json["items"].as_array().is_some_and(|items| !items.is_empty()));
     assert!(!shown.text.contains("cluster.carriers_ruled"), "{}", shown.text);
     world.stop().await;
 }
@@ -229,6 +230,7 @@ async fn the_platforms_owner_says_whether_lanes_may_be_direct_and_no_organizatio
     let ruled = events.iter().find(|event| event["type"] == "cluster.paths_ruled").unwrap();
     assert_eq!(ruled["payload"]["rule"], json!({"direct": "forbidden", "audited": true}));
     let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(shown.json["items"].as_array().is_some_and(|items| !items.is_empty()));
     assert!(!shown.text.contains("cluster.paths_ruled"), "{}", shown.text);
     assert_eq!(put(&root, path, json!({"direct": "allowed"}), said.revision()).await.status, 200);
     assert_eq!(root.get(path).await.json["audited"], false, "what is not said is not so");
@@ -262,6 +264,7 @@ async fn the_platforms_owner_says_what_becomes_of_sessions_at_nodes_that_are_cut
     let ruled = events.iter().find(|event| event["type"] == "cluster.stale_ruled").unwrap();
     assert_eq!(ruled["payload"], json!({"policy": "stop"}));
     let shown = acme.api.get("/audit?organization=acme&limit=500").await;
+    assert!(shown.json["items"].as_array().is_some_and(|items| !items.is_empty()));
     assert!(!shown.text.contains("cluster.stale_ruled"), "{}", shown.text);
     world.stop().await;
 }

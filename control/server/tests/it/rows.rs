@@ -13,9 +13,10 @@ use rap_log_postgres::{
 };
 
 use crate::{
+    availability::lives,
     differ::observe,
     sealer::execute,
-    tenancy::target,
+    tenancy::{Target, target},
     world::{World, tenant},
 };
 
@@ -29,7 +30,7 @@ fn policy_from(head: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_read_for_an_organization_names_it_to_the_database() {
+async fn a_page_of_the_audit_log_names_its_organization_to_the_database() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("postgres");
     let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
@@ -43,8 +44,15 @@ async fn whatever_is_read_for_an_organization_names_it_to_the_database() {
     let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
     let targets = [target(&world, &acme).await, target(&world, &zulu).await];
     let document = world.anonymous().get("/openapi.json").await.json;
+    // Or nodes that are not heard of for a while are unavailable half-way.
+    let all_live = async |beat: u32| {
+        for Target { tenant, host, .. } in &targets {
+            lives(&world, &tenant.api, host, beat, false).await;
+        }
+    };
     let mut before = Vec::new();
     for own in &targets {
+        all_live(1).await;
         before.push(observe(&document, own).await);
     }
 
@@ -57,6 +65,7 @@ async fn whatever_is_read_for_an_organization_names_it_to_the_database() {
         let audit = own.tenant.api.get("/audit?limit=500").await;
         let shown = audit.json["items"].as_array().map_or(0, Vec::len);
         assert!(shown > 5, "{}: {}", own.tenant.name, audit.text);
+        all_live(2).await;
         let after = observe(&document, own).await;
         assert!(before.answers.len() > 120, "only {} answers", before.answers.len());
         for (asked, answer) in &before.answers {

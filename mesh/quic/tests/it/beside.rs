@@ -134,6 +134,9 @@ async fn where_a_lane_gets_no_connection_its_channels_are_on_the_sessions_own() 
     assert_eq!(session.lanes().await, []);
 }
 
+/// What a proof is over.
+type Exported = fn(&Connection) -> [u8; 32];
+
 fn exported(connection: &Connection) -> [u8; 32] {
     let mut exported = [0; 32];
     connection.export_keying_material(&mut exported, EXPORTER_LABEL, b"").unwrap();
@@ -149,8 +152,8 @@ async fn nobody_brings_a_lane_to_a_session_without_its_key() {
     let mut fabric = Fabric::start(&[], echo().await);
     let _session = fabric.session_on(Carrier::Quic).await;
     let stranger = LocalKey::from_random(&[3; 32]).unwrap();
-    let (own, other) = (exported as fn(&Connection) -> [u8; 32], (|_| [9; 32]) as fn(&_) -> _);
-    let cases: &[(SessionId, &LocalKey, fn(&Connection) -> [u8; 32], RefusalCode)] = &[
+    let (own, other): (Exported, Exported) = (exported, |_| [9; 32]);
+    let cases: &[(SessionId, &LocalKey, Exported, RefusalCode)] = &[
         (SESSION, &stranger, own, RefusalCode::TokenWrongKey),
         // Made for another connection, as whoever relays it would have it.
         (SESSION, &client_key(), other, RefusalCode::TokenWrongKey),

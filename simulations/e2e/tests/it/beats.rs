@@ -1,4 +1,5 @@
-//! Three control servers of which two make a quorum: what people and nodes see when they are lost.
+//! Three control servers of which two make a quorum: what people and nodes see when they are lost. Nodes know the
+//! first one alone, which is never lost.
 
 use std::time::Duration;
 
@@ -138,6 +139,7 @@ async fn takes_away(fabric: &Fabric, ended: &mut Talk) {
     let id = sessions[0]["id"].as_str().unwrap();
     fabric.ada.rap(&["sessions", "end", id]).await.ok();
     assert_eq!(ended.line(PATIENCE).await, None, "the session is over");
+    carries(fabric, true).await;
     fabric.ada.rap(&["vpn", "disable", "tunnel"]).await.ok();
     carries(fabric, false).await;
     fabric.owner.rap(&["user", "disable", "carol"]).await.ok();
