@@ -1,5 +1,7 @@
 //! A fabric set up as an administrator does it, by typing commands.
 
+mod replicas;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Lab, Office, Person, Process, Run, Space, person, until};
+pub use replicas::FIRST;
+use replicas::control_url;
 
 /// How long a program may take to start, and the fabric to take up a change.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +46,8 @@ pub const NODES: [Space; 3] = [Space::Entry, Space::Relay, Space::Egress];
 pub struct Fabric {
     // Dropped in this order: programs before what they use, and the folder last.
     agents: BTreeMap<Space, Process>,
-    control: Option<Process>,
+    /// The running replicas by their numbers.
+    control: BTreeMap<u16, Process>,
     nats: Option<Process>,
     postgres: PrivatePostgres,
     office: Office,
@@ -116,13 +121,13 @@ impl Fabric {
         let site = Site { lab: lab.clone(), dir, programs, database, agent_variables };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;
-        let mut control = site.start_control();
+        let mut control = site.start_control(FIRST);
         let code = control.says("its setup code", PATIENCE, |line| word(line, "rapsetup_")).await;
         let ca = control.says("its CA's fingerprint", PATIENCE, |line| word(line, "sha256:")).await;
         let person = |name: &str| site.person(name, &ca);
         let mut fabric = Self {
             agents: BTreeMap::new(),
-            control: Some(control),
+            control: [(FIRST, control)].into(),
             nats: Some(nats),
             postgres,
             office,
@@ -170,11 +175,11 @@ impl Fabric {
 
     /// The folder in which control keeps its keys.
     pub fn control_state(&self) -> PathBuf {
-        self.site.control_state()
+        self.site.control_state(FIRST)
     }
 
     pub fn control_url(&self) -> String {
-        control_url()
+        control_url(FIRST)
     }
 
     /// The folder for the output of programs.
@@ -238,8 +243,8 @@ impl Fabric {
 
     /// Kills control, NATS and PostgreSQL at once.
     pub async fn kill_authority(&mut self) {
-        for program in [self.control.take(), self.nats.take()] {
-            program.expect("it runs").kill().await;
+        for mut program in std::mem::take(&mut self.control).into_values().chain(self.nats.take()) {
+            program.kill().await;
         }
         self.postgres.kill().await;
     }
@@ -248,7 +253,7 @@ impl Fabric {
     pub async fn restart_authority(&mut self) {
         self.postgres.restart().await.expect("PostgreSQL recovers");
         self.nats = Some(self.site.start_nats().await);
-        self.control = Some(self.site.start_control());
+        self.control.insert(FIRST, self.site.start_control(FIRST));
         self.await_control().await;
     }
 
@@ -407,8 +412,8 @@ impl Site {
         self.dir.path().join("logs")
     }
 
-    fn control_state(&self) -> PathBuf {
-        self.dir.path().join("control")
+    fn control_state(&self, number: u16) -> PathBuf {
+        self.dir.path().join(replicas::name(number))
     }
 
     fn agent_state(&self, space: Space) -> PathBuf {
@@ -417,7 +422,7 @@ impl Site {
 
     fn person(&self, name: &str, ca: &str) -> Person {
         let home = self.dir.path().join("home").join(name);
-        let variables = [("RAP_CONTROL", control_url()), ("RAP_CA", ca.to_owned())];
+        let variables = [("RAP_CONTROL", control_url(FIRST)), ("RAP_CA", ca.to_owned())];
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         Person::new(self.lab.clone(), home, &self.programs, variables.into())
     }
@@ -432,7 +437,7 @@ impl Site {
         let config = self.dir.path().join("nats.conf");
         if !config.exists() {
             let mut configure = self.command(Space::Control, "rap-control");
-            configure.args(["nats-config", "--state-dir"]).arg(self.control_state());
+            configure.args(["nats-config", "--state-dir"]).arg(self.control_state(FIRST));
             configure.arg("--listen").arg(format!("{}:{NATS_PORT}", Space::Control.address()));
             configure.arg("--resolver-dir").arg(self.dir.path().join("nats-accounts"));
             fs::write(&config, person::run(configure, "").await.ok()).expect("our folder");
@@ -442,14 +447,19 @@ impl Site {
         Process::start("nats", command, &self.logs())
     }
 
-    fn start_control(&self) -> Process {
+    fn start_control(&self, number: u16) -> Process {
+        Process::start(&replicas::name(number), self.control(number, &["run"]), &self.logs())
+    }
+
+    /// `rap-control` with the flags of a replica.
+    fn control(&self, number: u16, words: &[&str]) -> Command {
         let mut command = self.command(Space::Control, "rap-control");
-        command.args(["run", "--state-dir"]).arg(self.control_state());
-        command.args(["--listen", &format!("0.0.0.0:{CONTROL_PORT}")]);
+        command.args(words).arg("--state-dir").arg(self.control_state(number));
+        command.args(["--listen", &format!("0.0.0.0:{}", CONTROL_PORT + number)]);
         command.args(["--name", &Space::Control.address().to_string()]);
         command.args(["--nats", &format!("nats://{}:{NATS_PORT}", Space::Control.address())]);
         command.env("RAP_CONTROL_DATABASE", &self.database);
-        Process::start("control", command, &self.logs())
+        command
     }
 
     /// `shift_s`: how far its clocks that count from the start of the host are ahead.
@@ -506,10 +516,6 @@ fn sweep() {
 pub fn items(list: &Value) -> Vec<Value> {
     let bare = list.as_array().or_else(|| list["items"].as_array());
     bare.cloned().unwrap_or_else(|| panic!("not a list: {list}"))
-}
-
-fn control_url() -> String {
-    format!("https://{}:{CONTROL_PORT}", Space::Control.address())
 }
 
 /// The folder of the fabric's programs.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bandwidth;
+mod beats;
 mod carry;
 mod chain;
 mod denied;

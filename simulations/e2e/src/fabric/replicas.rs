@@ -1,0 +1,76 @@
+//! Several control servers over one database.
+
+use std::{fs, os::unix::fs::DirBuilderExt as _};
+
+use super::{CONTROL_PORT, Fabric, PASSWORD, PATIENCE, Person, Run, Site, Space, person};
+use crate::until;
+
+/// The control server that every fabric has. Nodes know it alone.
+pub const FIRST: u16 = 0;
+/// Each replica's own; the copy of a state directory leaves it out.
+const OWN_KEY: &str = "replica.key";
+
+impl Fabric {
+    /// Starts one more control server beside the others and waits until it answers.
+    pub async fn add_replica(&mut self, number: u16) {
+        self.site.copy_control_state(number);
+        self.start_replica(number).await;
+    }
+
+    /// Starts a control server that was there before, and waits until it answers.
+    pub async fn start_replica(&mut self, number: u16) {
+        let replica = self.site.start_control(number);
+        self.control.insert(number, replica);
+        let url = format!("{}/readyz", control_url(number));
+        until(&format!("replica {number} answers"), PATIENCE, async || {
+            let words = ["-sSfk", "-o", "/dev/null", &url];
+            (self.owner.run("curl", &words).await.code == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Kills a control server (SIGKILL).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub async fn kill_replica(&mut self, number: u16) {
+        self.control.remove(&number).expect("it runs").kill().await;
+    }
+
+    /// Has a control server's own key signed into the statement of who signs beats.
+    pub async fn list_replica(&self, number: u16) -> Run {
+        person::run(self.site.control(number, &["replica", "add"]), "").await
+    }
+
+    /// The platform's owner, logged in at one replica.
+    pub async fn owner_at(&self, number: u16) -> Person {
+        let profile = format!("replica-{number}");
+        let owner = self.owner.with("RAP_CONTROL", control_url(number));
+        let owner = owner.with("RAP_PROFILE", profile);
+        let words = ["login", "--user", "owner", "--password-stdin"];
+        owner.rap_with_input(&words, PASSWORD).await.ok();
+        owner
+    }
+}
+
+impl Site {
+    fn copy_control_state(&self, number: u16) {
+        let copy = self.control_state(number);
+        fs::DirBuilder::new().mode(0o700).create(&copy).expect("our folder");
+        for entry in fs::read_dir(self.control_state(FIRST)).expect("our folder") {
+            let entry = entry.expect("our folder");
+            if entry.file_name() != OWN_KEY {
+                fs::copy(entry.path(), copy.join(entry.file_name())).expect("our folder");
+            }
+        }
+    }
+}
+
+pub(super) fn control_url(number: u16) -> String {
+    format!("https://{}:{}", Space::Control.address(), CONTROL_PORT + number)
+}
+
+/// The name of a replica's process and of its folder.
+pub(super) fn name(number: u16) -> String {
+    if number == FIRST { "control".to_owned() } else { format!("control-{number}") }
+}
