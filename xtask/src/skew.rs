@@ -1,7 +1,11 @@
 //! `cargo xtask skew`: the end-to-end test of two releases at once, with the programs of the release
 //! before built from its commit.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::{
     shell::{self, Outcome},
@@ -55,7 +59,7 @@ fn older_programs(commit: &str) -> Result<PathBuf, String> {
     Ok(target.join("debug"))
 }
 
-fn check_out(commit: &str, tree: &PathBuf) -> Outcome {
+fn check_out(commit: &str, tree: &Path) -> Outcome {
     let is_here = |object: &str| {
         let output = git().args(["cat-file", "-e", object]).output();
         output.is_ok_and(|output| output.status.success())
@@ -67,13 +71,17 @@ fn check_out(commit: &str, tree: &PathBuf) -> Outcome {
         ));
     }
     if tree.join(".git").exists() {
-        let mut switch = Command::new("git");
-        switch.arg("-C").arg(tree).args(["checkout", "--quiet", "--force", "--detach", commit]);
-        return shell::run(&mut switch);
+        return switch(commit, tree);
     }
-    // By force where an earlier one was removed together with its folder, which git does not know.
-    let add = ["worktree", "add", "--quiet", "--force", "--detach"];
-    shell::run(git().args(add).arg(tree).arg(commit))
+    // Unlike a worktree, it leaves nothing behind in the repository when its folder is removed.
+    let clone = ["clone", "--quiet", "--shared", "--no-checkout", "."];
+    shell::run(git().args(clone).arg(tree))?;
+    switch(commit, tree)
+}
+
+fn switch(commit: &str, tree: &Path) -> Outcome {
+    let checkout = ["checkout", "--quiet", "--force", "--detach", commit];
+    shell::run(Command::new("git").arg("-C").arg(tree).args(checkout))
 }
 
 fn git() -> Command {

@@ -1,6 +1,10 @@
 //! A fabric is updated from the release before to this one, program by program, and goes on.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use rap_e2e::{FIRST, Fabric, NODES, PAGE, Person, Space, items, programs};
 use serde_json::Value;
