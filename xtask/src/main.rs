@@ -7,6 +7,7 @@ mod fuzz;
 mod packages;
 mod shell;
 mod sim;
+mod skew;
 mod skips;
 mod test;
 mod verifier;
@@ -25,6 +26,8 @@ cargo xtask <command>
   sim [--scenario fabric|leases|beat|fleet|joint] [--nodes N] [--seed N] [--seeds N]
       [--minutes M]
                            deterministic simulation; a failing seed prints how to repeat it
+  skew [--permit-skips]    builds the programs of the release before, and updates a fabric from them
+                           to these, one by one; test --long does so, too
   fuzz [--seconds N] [TARGET…]
                            coverage-guided fuzzing of every decoder
   bench [--rounds N]       measure, and write docs/benchmarks.md
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some((&"demo", rest)) => demo::run(rest),
         Some((&("test" | "ci"), rest)) => test::run(rest),
         Some((&"sim", rest)) => sim::run(rest),
+        Some((&"skew", rest)) => skew::run(rest),
         Some((&"fuzz", rest)) => fuzz::run(rest),
         Some((&"bench", rest)) => bench::run(rest),
         Some((&("help" | "--help" | "-h"), _)) => {

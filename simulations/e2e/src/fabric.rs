@@ -1,5 +1,6 @@
 //! A fabric set up as an administrator does it, by typing commands.
 
+mod releases;
 mod replicas;
 
 use std::{
@@ -67,6 +68,7 @@ pub struct Fabric {
 struct Site {
     lab: Arc<Lab>,
     dir: TempDir,
+    /// The folder of what is started next.
     programs: PathBuf,
     database: String,
     /// What the agents find in their environment.
@@ -87,7 +89,7 @@ impl Fabric {
     /// # Panics
     /// When a program fails.
     pub async fn start_on(change: impl FnOnce(&Lab) -> Result<(), String>) -> Result<Self, String> {
-        Self::start_with(change, BTreeMap::new()).await
+        Self::start_with(change, programs(), BTreeMap::new()).await
     }
 
     /// The same with agents that send what the recording driver sends to `port` of their loopback.
@@ -97,11 +99,12 @@ impl Fabric {
     pub async fn start_recording(port: u16) -> Result<Self, String> {
         let to = format!("127.0.0.1:{port}");
         let variables = [("RAP_NODE_RECORDING_DRIVER_FOR_TESTS".to_owned(), to)];
-        Self::start_with(|_| Ok(()), variables.into()).await
+        Self::start_with(|_| Ok(()), programs(), variables.into()).await
     }
 
     async fn start_with(
         change: impl FnOnce(&Lab) -> Result<(), String>,
+        programs: PathBuf,
         agent_variables: BTreeMap<String, String>,
     ) -> Result<Self, String> {
         let turn = TURN.lock().await;
@@ -117,7 +120,6 @@ impl Fabric {
             .await
             .map_err(|error| error.to_string())?;
         let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
-        let programs = programs();
         let site = Site { lab: lab.clone(), dir, programs, database, agent_variables };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;

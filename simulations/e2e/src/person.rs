@@ -74,6 +74,12 @@ impl Person {
         person
     }
 
+    /// The same person with the programs of another folder.
+    #[must_use]
+    pub fn with_programs(&self, programs: &Path) -> Self {
+        Self { programs: programs.to_owned(), ..self.clone() }
+    }
+
     /// A command as this person types it on the client host.
     pub fn command(&self, program: &str) -> Command {
         let program = match self.programs.join(program) {

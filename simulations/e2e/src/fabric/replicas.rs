@@ -21,12 +21,20 @@ impl Fabric {
     pub async fn start_replica(&mut self, number: u16) {
         let replica = self.site.start_control(number);
         self.control.insert(number, replica);
-        let url = format!("{}/readyz", control_url(number));
         until(&format!("replica {number} answers"), PATIENCE, async || {
-            let words = ["-sSfk", "-o", "/dev/null", &url];
-            (self.owner.run("curl", &words).await.code == 0).then_some(())
+            self.is_ready(number).await.then_some(())
         })
         .await;
+    }
+
+    /// Whether a control server says that it is ready.
+    pub async fn is_ready(&self, number: u16) -> bool {
+        let url = format!("{}/readyz", self.replica_url(number));
+        self.owner.run("curl", &["-sSfk", "-o", "/dev/null", &url]).await.code == 0
+    }
+
+    pub fn replica_url(&self, number: u16) -> String {
+        control_url(number)
     }
 
     /// Kills a control server (SIGKILL).
@@ -35,6 +43,15 @@ impl Fabric {
     /// When it does not run.
     pub async fn kill_replica(&mut self, number: u16) {
         self.control.remove(&number).expect("it runs").kill().await;
+    }
+
+    /// Has a control server finish what it does (SIGTERM).
+    ///
+    /// # Panics
+    /// When it does not run, or fails.
+    pub async fn stop_replica(&mut self, number: u16) {
+        let ended = self.control.remove(&number).expect("it runs").stop(PATIENCE).await;
+        assert!(ended.success(), "replica {number}: {ended}");
     }
 
     /// Has a control server's own key signed into the statement of who signs beats.

@@ -21,6 +21,7 @@ mod resume;
 mod rolling;
 mod rootless;
 mod shortcut;
+mod skew;
 mod ticket;
 mod worker;
 
