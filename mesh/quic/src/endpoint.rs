@@ -146,6 +146,7 @@ impl MeshEndpoint {
         let mesh = Arc::new(Mesh {
             endpoint,
             network,
+            has_tcp: listener.is_some(),
             knocker: Knocker { socket },
             clock,
             views: watch::Sender::new(Arc::new(view)),

@@ -230,6 +230,9 @@ async fn ask_on_tcp(
 
 /// A TLS connection to a relay, and the address that it leads to.
 async fn connected_on_tcp(mesh: &Mesh, relay: NodeId) -> Result<(Secured, SocketAddr), Refusal> {
+    if !mesh.has_tcp {
+        return Err(refusal(RefusalCode::PathUnavailable));
+    }
     let view = mesh.view();
     let peer = view.peer(relay).ok_or_else(|| refusal(RefusalCode::PeerNotTrusted))?;
     let config = mesh.configs().tcp_hop.clone();

@@ -47,6 +47,8 @@ const REFUSAL_LINGER: Duration = Duration::from_secs(1);
 pub(crate) struct Mesh {
     pub(crate) endpoint: quinn::Endpoint,
     pub(crate) network: Arc<dyn Network>,
+    /// The network has TCP connections.
+    pub(crate) has_tcp: bool,
     pub(crate) knocker: Knocker,
     pub(crate) clock: Clock,
     pub(crate) views: watch::Sender<Arc<View>>,

@@ -13,10 +13,9 @@ use rap_log_postgres::{
 };
 
 use crate::{
-    availability::lives,
     differ::observe,
     sealer::execute,
-    tenancy::{Target, target},
+    tenancy::target,
     world::{World, tenant},
 };
 
@@ -27,6 +26,11 @@ fn policy_from(head: u64) -> String {
         "ALTER POLICY events_of_organization ON events USING (position >= {head} \
          OR organization::text = current_setting('rap.organization', true))"
     )
+}
+
+/// Nobody hears of the nodes, and what they serve is unavailable after a while.
+fn timeless(answer: &str) -> String {
+    answer.replace("\"availability\":\"available\"", "\"availability\":\"unavailable\"")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,15 +48,8 @@ async fn a_page_of_the_audit_log_names_its_organization_to_the_database() {
     let (acme, zulu) = (tenant(&world, &root, "acme").await, tenant(&world, &root, "zulu").await);
     let targets = [target(&world, &acme).await, target(&world, &zulu).await];
     let document = world.anonymous().get("/openapi.json").await.json;
-    // Or nodes that are not heard of for a while are unavailable half-way.
-    let all_live = async |beat: u32| {
-        for Target { tenant, host, .. } in &targets {
-            lives(&world, &tenant.api, host, beat, false).await;
-        }
-    };
     let mut before = Vec::new();
     for own in &targets {
-        all_live(1).await;
         before.push(observe(&document, own).await);
     }
 
@@ -65,11 +62,11 @@ async fn a_page_of_the_audit_log_names_its_organization_to_the_database() {
         let audit = own.tenant.api.get("/audit?limit=500").await;
         let shown = audit.json["items"].as_array().map_or(0, Vec::len);
         assert!(shown > 5, "{}: {}", own.tenant.name, audit.text);
-        all_live(2).await;
         let after = observe(&document, own).await;
         assert!(before.answers.len() > 120, "only {} answers", before.answers.len());
         for (asked, answer) in &before.answers {
-            assert_eq!(after.answers.get(asked), Some(answer), "{asked}");
+            let after = after.answers.get(asked).map(String::as_str);
+            assert_eq!(after.map(timeless), Some(timeless(answer)), "{asked}");
         }
     }
     log.close().await;
