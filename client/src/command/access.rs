@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rap_mesh::client::{ChannelReader, ChannelWriter, end_reason};
+use rap_mesh::client::{ChannelReader, ChannelWriter, PIECES, end_reason};
 use rap_proto::api::Reachable;
 use tokio::{
     io::AsyncWriteExt as _,
@@ -24,8 +24,6 @@ use crate::{
 
 /// How much is read from standard input at once.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// How many pieces are taken from the channel at once.
-const PIECES: usize = 32;
 /// How many buffers may wait between a blocking thread and the network.
 const MAX_BUFFERS: usize = 8;
 

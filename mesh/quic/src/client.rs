@@ -25,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+use lanes::LaneConnections;
 use quinn::{Connection, Endpoint};
 use rap_mesh_core::{
     carrier::Carrier,
@@ -34,8 +35,8 @@ use rap_mesh_core::{
 use rap_pki::tls::TlsError;
 use rap_proto::{Signer, refusal::Refusal};
 
+pub use crate::pieces::PIECES;
 pub use channel::{BEST_WRITE, Channel, ChannelEnded, ChannelReader, ChannelWriter, end_reason};
-use lanes::LaneConnections;
 pub use rap_proto::wire::client::OpenChannel;
 pub use session::{ClientSession, OpenError, RefreshError, SessionEnd};
 

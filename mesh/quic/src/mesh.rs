@@ -143,7 +143,7 @@ impl Mesh {
         self.tasks.spawn(task);
     }
 
-    /// Where a lane's connection runs.
+    /// Where a lane between nodes runs, and the channels of a client's.
     pub(crate) const fn tasks_of(&self, lane: Lane) -> &Tasks {
         match lane {
             Lane::Interactive | Lane::Media => &self.tasks,

@@ -11,8 +11,8 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::AsyncWrite;
 
 /// How many received pieces are passed on at once.
-pub(crate) const PIECES: usize = 32;
-/// Less than this is rather copied than kept as it is.
+pub const PIECES: usize = 32;
+/// Less than this is rather copied than kept as it is: it would keep all that arrived with it.
 pub(crate) const LITTLE: usize = 8 * 1024;
 
 /// Writes the first `bytes` of what the pieces hold, which lose them.

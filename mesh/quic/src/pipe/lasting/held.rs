@@ -25,7 +25,7 @@ use super::{
     Keeper, Lasting, OfStore,
     leg::{Gone, Got, Leg},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, pieces::LITTLE};
 
 /// Who waits for something to happen.
 #[derive(Debug, Clone, Copy)]
@@ -40,8 +40,6 @@ pub(super) enum Waiting {
 const PARTS_AT_ONCE: usize = 2;
 /// What passes at once from one connection to the next.
 const FILL: usize = 64 * 1024;
-/// A part that waits and is shorter gets memory of its own: it would keep all that arrived with it.
-const LITTLE: usize = 8 * 1024;
 
 pub(super) struct Held {
     pub(super) flow: Flow,
