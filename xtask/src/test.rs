@@ -176,7 +176,7 @@ fn end_to_end(rounds: Rounds) -> Outcome {
         skew::TEST,
     ]);
     command.envs(rounds.iter().copied()).env(skips::VARIABLE, skips::file());
-    shell::run(command.env("RAP_AICS_TLOG", verifier::ensure()?))?;
+    shell::run(command.env("RAP_VERIFIERS", verifier::ensure()?))?;
     // Another release has to be built for it.
     if rounds.is_empty() { Ok(()) } else { skew::test() }
 }

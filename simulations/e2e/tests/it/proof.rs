@@ -1,16 +1,14 @@
-//! Logs audited by `rap` and by programs that are not ours: `aics-tlog`, which reads C2SP transparency
-//! logs, and `openssl`. One has 100,000 events and is written here; one is what a control over
-//! PostgreSQL exported and archived.
+//! Logs audited by `rap` and by programs that are not ours ([`others`]). One has 100,000 events and is
+//! written here; one is what a control over PostgreSQL exported and archived.
+
+mod others;
 
 use std::{
-    env,
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use rap_e2e::{Fabric, programs};
 use rap_events::{
@@ -27,12 +25,12 @@ use rap_tlog::{
 };
 use uuid::Uuid;
 
+use self::others::{Others, check_with_openssl};
+
 const SIZE: u64 = 100_000;
 const APPEND: u64 = 250;
 const STREAMS: u64 = 40;
 const CLUSTER: ClusterId = ClusterId::from_u128(11);
-/// Where `cargo xtask test` puts the other verifier.
-const VERIFIER: &str = "RAP_AICS_TLOG";
 
 fn control() -> LocalKey {
     LocalKey::from_random(&[1; 32]).unwrap()
@@ -132,49 +130,6 @@ fn verify(folder: &Path, known: Option<&Path>) -> (bool, String) {
     (output.status.success(), text)
 }
 
-/// The verifier that is not ours.
-struct Other(OsString);
-
-impl Other {
-    /// `None` where it was not installed, which is said then.
-    fn find(test: &str) -> Option<Self> {
-        let found = env::var_os(VERIFIER).map(Self);
-        if found.is_none() {
-            crate::skip(test, "aics-tlog is not installed; cargo xtask test does it");
-        }
-        found
-    }
-
-    /// Whether it is content with a folder, of which it is told the Ed25519 key only.
-    fn accepts(&self, command: &str, folder: &Path, words: &[&str]) -> bool {
-        let [_, key] = keys_of(folder);
-        let mut program = Command::new(&self.0);
-        program.arg(command).arg("--tiles").arg(folder).args(words);
-        let output = program.args(["--log-key", &key.to_string()]).output().unwrap();
-        println!("  {}", String::from_utf8_lossy(&output.stdout).trim());
-        output.status.success()
-    }
-
-    fn accepts_head(&self, folder: &Path) -> bool {
-        self.accepts("verify-checkpoint", folder, &[])
-    }
-
-    /// Whether the folder's log grew out of the one with this head.
-    fn accepts_growth(&self, folder: &Path, earlier: &Path) -> bool {
-        self.accepts("verify-consistency", folder, &["--old-checkpoint", text(earlier)])
-    }
-
-    /// Whether the tree has, at `position`, the entry that the folder has at `entry`.
-    fn accepts_entry(&self, folder: &Path, position: u64, entry: u64) -> bool {
-        let (path, at) = bundle_of(folder, entry);
-        let leaf = folder.with_extension("leaf");
-        fs::write(&leaf, bundle_from_bytes(&fs::read(path).unwrap()).unwrap()[at]).unwrap();
-        let index = (position - 1).to_string();
-        let words = ["--index", &index, "--leaf", text(&leaf)];
-        self.accepts("verify-inclusion", folder, &words)
-    }
-}
-
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
@@ -215,8 +170,9 @@ async fn an_exported_log_is_audited_by_programs_that_are_not_ours() {
     check_with_openssl(&folder);
 
     let test = "proof::an_exported_log_is_audited_by_programs_that_are_not_ours";
-    let Some(other) = Other::find(test) else { return };
+    let Some(other) = Others::find(test) else { return };
     assert!(other.accepts_head(&folder));
+    assert!(other.accepts_whole(&folder));
     assert!(other.accepts_growth(&folder, &earlier));
     for position in [1, 65_537, SIZE] {
         assert!(other.accepts_entry(&folder, position, position), "{position}");
@@ -234,21 +190,21 @@ pub(crate) async fn a_real_log_is_audited(fabric: &Fabric) {
     assert_eq!(size_of(&archive), size - 1);
     let (intact, said) = verify(&export, Some(&archive));
     assert!(intact, "{said}");
-    let other = Other::find("proof::a_real_log_is_audited");
-    let grew = |other: &Other| other.accepts_growth(&export, &archive.join("checkpoint"));
+    let other = Others::find("proof::a_real_log_is_audited");
+    let grew = |other: &Others| other.accepts_growth(&export, &archive.join("checkpoint"));
     assert!(other.as_ref().is_none_or(grew));
     for folder in [&export, &archive] {
         audit_and_damage(folder, other.as_ref());
     }
 }
 
-fn audit_and_damage(folder: &Path, other: Option<&Other>) {
+fn audit_and_damage(folder: &Path, other: Option<&Others>) {
     let size = size_of(folder);
     let (intact, said) = verify(folder, None);
     assert!(intact && said.contains(&format!("\"size\": {size}")), "{said}");
     check_with_openssl(folder);
     if let Some(other) = other {
-        assert!(other.accepts_head(folder));
+        assert!(other.accepts_head(folder) && other.accepts_whole(folder));
         for position in [1, size / 2, size] {
             assert!(other.accepts_entry(folder, position, position), "{position} of {size}");
         }
@@ -258,6 +214,7 @@ fn audit_and_damage(folder: &Path, other: Option<&Other>) {
     let (intact, said) = verify(folder, None);
     assert!(!intact && said.contains(&format!("position {position}")), "{said}");
     assert!(other.is_none_or(|other| !other.accepts_entry(folder, position, position)));
+    assert!(other.is_none_or(|other| !other.accepts_whole(folder)));
     let checkpoint = folder.join("checkpoint");
     let note = fs::read_to_string(&checkpoint).unwrap();
     let (origin, rest) = note.split_once('\n').unwrap();
@@ -265,26 +222,6 @@ fn audit_and_damage(folder: &Path, other: Option<&Other>) {
     fs::write(&checkpoint, format!("{origin}\n{shorter}")).unwrap();
     assert!(!verify(folder, None).0);
     assert!(other.is_none_or(|other| !other.accepts_head(folder)));
-}
-
-/// The P-256 line of the checkpoint, over the text above the empty line.
-fn check_with_openssl(folder: &Path) {
-    let note = fs::read_to_string(folder.join("checkpoint")).unwrap();
-    let (signed, signatures) = note.split_once("\n\n").unwrap();
-    let line = signatures.lines().next().unwrap();
-    let signature = STANDARD.decode(line.rsplit(' ').next().unwrap()).unwrap();
-    let [message, der] = ["message", "signature"].map(|name| folder.join(name));
-    fs::write(&message, format!("{signed}\n")).unwrap();
-    // Four bytes of key id stand before the signature.
-    fs::write(&der, &signature[4..]).unwrap();
-    let check = || {
-        let mut command = Command::new("openssl");
-        command.args(["dgst", "-sha256", "-verify"]).arg(folder.join("control.pem"));
-        command.arg("-signature").arg(&der).arg(&message).output().unwrap().status.success()
-    };
-    assert!(check(), "openssl accepts the P-256 line");
-    fs::write(&message, format!("{signed}.\n")).unwrap();
-    assert!(!check(), "and no other text");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,11 +238,12 @@ async fn every_way_to_change_an_exported_log_is_found_and_named_by_position() {
         assert!(!intact && said.contains(position), "{position} is not in: {said}");
     };
     let test = "proof::every_way_to_change_an_exported_log_is_found_and_named_by_position";
-    let other = Other::find(test);
+    let other = Others::find(test);
     let misses = |folder: &Path, position: u64| {
-        assert!(
-            other.as_ref().is_none_or(|other| !other.accepts_entry(folder, position, position))
-        );
+        let refuses = |other: &Others| {
+            !other.accepts_entry(folder, position, position) && !other.accepts_whole(folder)
+        };
+        assert!(other.as_ref().is_none_or(refuses));
     };
 
     let flipped = fresh("flipped", SIZE).await;
