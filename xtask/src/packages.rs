@@ -16,11 +16,19 @@ const NEEDED: &[(&str, &[&str], &str)] = &[
     ("curl", &["/usr/bin/curl"], "a real client"),
     ("rsync", &["/usr/bin/rsync"], "a real client"),
     ("git", &["/usr/bin/git", "/usr/local/bin/git"], "a real client"),
+    (
+        "libfaketime",
+        &[
+            "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+            "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+        ],
+        "hosts whose clock is wrong",
+    ),
     ("openssl", &["/usr/bin/openssl"], "checks the log's signatures"),
     (
         "python3-venv",
         &["/usr/lib/python3.11/ensurepip/__init__.py", "/usr/lib/python3.13/ensurepip/__init__.py"],
-        "the log's other verifier, and checking the API against its document",
+        "the log's other verifiers, and checking the API against its document",
     ),
     ("g++", &["/usr/bin/g++"], "the fuzzer's runtime"),
 ];

@@ -1,5 +1,6 @@
 //! A fabric set up as an administrator does it, by typing commands.
 
+mod clocks;
 mod releases;
 mod replicas;
 
@@ -71,8 +72,16 @@ struct Site {
     /// The folder of what is started next.
     programs: PathBuf,
     database: String,
-    /// What the agents find in their environment.
-    agent_variables: BTreeMap<String, String>,
+    recording: Option<Recording>,
+}
+
+/// What the agents of [`Fabric::start_recording`] are told.
+#[derive(Debug)]
+struct Recording {
+    /// Where the driver sends to.
+    to: String,
+    /// The library through which the agents see the wall clock.
+    clocks: PathBuf,
 }
 
 impl Fabric {
@@ -89,23 +98,23 @@ impl Fabric {
     /// # Panics
     /// When a program fails.
     pub async fn start_on(change: impl FnOnce(&Lab) -> Result<(), String>) -> Result<Self, String> {
-        Self::start_with(change, programs(), BTreeMap::new()).await
+        Self::start_with(change, programs(), None).await
     }
 
-    /// The same with agents that send what the recording driver sends to `port` of their loopback.
+    /// The same with agents that send what the recording driver sends to `port` of their loopback,
+    /// and whose wall clock can be set.
     ///
     /// # Panics
     /// When a program fails.
     pub async fn start_recording(port: u16) -> Result<Self, String> {
-        let to = format!("127.0.0.1:{port}");
-        let variables = [("RAP_NODE_RECORDING_DRIVER_FOR_TESTS".to_owned(), to)];
-        Self::start_with(|_| Ok(()), programs(), variables.into()).await
+        let recording = Recording { to: format!("127.0.0.1:{port}"), clocks: clocks::library()? };
+        Self::start_with(|_| Ok(()), programs(), Some(recording)).await
     }
 
     async fn start_with(
         change: impl FnOnce(&Lab) -> Result<(), String>,
         programs: PathBuf,
-        agent_variables: BTreeMap<String, String>,
+        recording: Option<Recording>,
     ) -> Result<Self, String> {
         let turn = TURN.lock().await;
         let lab = Arc::new(Lab::build()?);
@@ -120,7 +129,7 @@ impl Fabric {
             .await
             .map_err(|error| error.to_string())?;
         let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
-        let site = Site { lab: lab.clone(), dir, programs, database, agent_variables };
+        let site = Site { lab: lab.clone(), dir, programs, database, recording };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;
         let mut control = site.start_control(FIRST);
@@ -474,7 +483,10 @@ impl Site {
             command.args(["--time", "--boottime", &shift, "--monotonic", &shift]);
             command.args(["--fork", "--kill-child"]).arg(program);
         }
-        command.envs(&self.agent_variables);
+        if let Some(recording) = &self.recording {
+            command.env("RAP_NODE_RECORDING_DRIVER_FOR_TESTS", &recording.to);
+            command.envs(self.clock_variables(space, recording));
+        }
         command.args(["run", "--state-dir"]).arg(self.agent_state(space));
         command.args(["--listen", &format!("0.0.0.0:{NODE_PORT}")]);
         command.args(["--advertise", &format!("{}:{NODE_PORT}", space.address())]);

@@ -1,6 +1,6 @@
 //! Programs of more than one release in one fabric.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use super::{Fabric, PATIENCE, Run, Space, person};
 use crate::Lab;
@@ -14,7 +14,7 @@ impl Fabric {
         programs: PathBuf,
         change: impl FnOnce(&Lab) -> Result<(), String>,
     ) -> Result<Self, String> {
-        Self::start_with(change, programs, BTreeMap::new()).await
+        Self::start_with(change, programs, None).await
     }
 
     /// Takes what is started from now on from this folder. People keep their `rap`, and what runs goes on.

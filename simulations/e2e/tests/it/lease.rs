@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use rap_control_core::lease::{FLAP_WINDOW, MAX_LOSSES};
 use rap_e2e::{Fabric, Heard, NODES, Recorder, Space, until};
 use rap_proto::{Generation, Timestamp};
 use rustix::process::Signal;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 
 use super::{skip, step};
 
@@ -24,6 +24,12 @@ const ROUNDS: usize = 10;
 const ROUNDS_VARIABLE: &str = "RAP_LEASE_ROUNDS";
 /// How far the clocks of a host are moved.
 const SHIFT_S: u64 = 86_400;
+/// How far its wall clock is set ahead while it carries the connection: past the ends of snapshots
+/// and beats, and within what certificates are valid for.
+const AHEAD: Duration = Duration::from_secs(7_200);
+/// How long the connection is watched then: as long as a change of its holder and the next take.
+const WATCH: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
@@ -89,6 +95,9 @@ async fn one_node_at_a_time_carries_a_connection_through_pause_partition_kill_an
     for trouble in TROUBLES.into_iter().cycle().take(rounds.unwrap_or(ROUNDS)) {
         stage.round(trouble).await;
     }
+    for _ in 0..rounds.unwrap_or(ROUNDS).div_ceil(ROUNDS) {
+        stage.set_the_clock_of_the_holder().await;
+    }
     stage.check_times();
     stage.check_the_log().await;
 }
@@ -130,6 +139,53 @@ impl Stage {
         self.end(trouble, old.host).await;
         self.check_late(trouble, old);
         assert_eq!(self.recorder.newest().map(|heard| heard.generation), Some(new.generation));
+    }
+
+    /// Its wall clock is set ahead and back while it runs. Leases end by the clock that counts from
+    /// the start of the host, so whether it goes on or gives up, one node at a time carries the
+    /// connection, and soon one does.
+    async fn set_the_clock_of_the_holder(&mut self) {
+        let old = self.recorder.newest().expect("somebody carries it");
+        for ahead in [AHEAD, Duration::ZERO] {
+            self.pace(Trouble::Clock).await;
+            self.fabric.set_clock(old.host, ahead);
+            let silent = self.longest_silence().await;
+            let new = self.recorder.newest().expect("somebody carries it");
+            step(&format!(
+                "{:?} set to {ahead:?} ahead: {:?} carries it, silent for {silent:?}",
+                old.host, new.host
+            ));
+            assert!(silent <= UNPLANNED, "{silent:?}");
+            assert_eq!(self.recorder.take_late(), []);
+            self.sees_the_clock(old.host, ahead).await;
+        }
+        self.stands_by(old.host, |state| state == "standby" || state == "active").await;
+    }
+
+    /// The agent says of what it did since then that it was that far ahead.
+    async fn sees_the_clock(&self, host: Space, ahead: Duration) {
+        until(&format!("{host:?} is {ahead:?} ahead"), PATIENCE, async || {
+            let status = self.fabric.agent_status(host).await?;
+            let answered = status["control"]["lastAnswerAt"].as_str()?.parse::<Timestamp>().ok()?;
+            let now = i64::try_from(UNIX_EPOCH.elapsed().ok()?.as_millis()).ok()?;
+            let off = answered.since(Timestamp::from_unix_millis(now));
+            (off.abs_diff(ahead) < AHEAD / 2).then_some(())
+        })
+        .await;
+    }
+
+    async fn longest_silence(&self) -> Duration {
+        let (begun, mut heard) = (Instant::now(), self.recorder.counts().0);
+        let (mut last, mut longest) = (begun, Duration::ZERO);
+        while begun.elapsed() < WATCH {
+            sleep(LOOK).await;
+            let count = self.recorder.counts().0;
+            longest = longest.max(last.elapsed());
+            if count > heard {
+                (heard, last) = (count, Instant::now());
+            }
+        }
+        longest
     }
 
     /// Waits for as long as control would: a connection changes its holder unplanned only so often.
