@@ -1,5 +1,8 @@
 //! P-256 keys: identities that sign, and the port behind which a private key is kept.
 
+#[cfg(feature = "remembered-signatures")]
+mod remembered;
+
 use std::fmt;
 
 use p256::{
@@ -67,6 +70,13 @@ impl PublicKey {
     /// Whether `signature` (64 bytes, r then s, s in the lower half of the order) is this key's
     /// over `message`.
     pub fn verifies(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        #[cfg(feature = "remembered-signatures")]
+        return remembered::holds(self, message, signature, || self.verify(message, signature));
+        #[cfg(not(feature = "remembered-signatures"))]
+        self.verify(message, signature)
+    }
+
+    fn verify(&self, message: &[u8], signature: &[u8; 64]) -> bool {
         let Ok(signature) = Signature::from_slice(signature) else { return false };
         let low_s = signature.normalize_s().is_none();
         low_s && self.0.verify(message, &signature).is_ok()
@@ -154,7 +164,10 @@ impl Signer for LocalKey {
 
     fn sign(&self, message: &[u8]) -> [u8; 64] {
         let signature: Signature = self.0.sign(message);
-        signature.normalize_s().unwrap_or(signature).to_bytes().into()
+        let signature = signature.normalize_s().unwrap_or(signature).to_bytes().into();
+        #[cfg(feature = "remembered-signatures")]
+        remembered::made(&self.public_key(), message, &signature);
+        signature
     }
 }
 

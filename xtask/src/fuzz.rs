@@ -14,7 +14,7 @@ use std::{
 use crate::shell::{self, Outcome};
 
 /// How long CI spends on each target: the seeds lead to most of what is to be found at once.
-const SECONDS: &str = "25";
+const SECONDS: &str = "15";
 /// How long the long run does.
 pub(crate) const LONG_SECONDS: &str = "300";
 /// Targets that run at once.

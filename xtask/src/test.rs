@@ -16,13 +16,13 @@ const CARGO_DENY_VERSION: &str = "0.20.2";
 /// Lease worlds are small: many seeds take as long as few of the other scenario.
 const LEASE_SEEDS: &str = "3000";
 const LEASE_SEEDS_OF_A_COMMIT: &str = "1000";
-/// Beats are signed and verified for real, which takes longer than all the rest of their world.
+/// Beats are signed for real, which takes longer than all the rest of their world.
 const BEAT_SEEDS: &str = "200";
 const BEAT_SEEDS_OF_A_COMMIT: &str = "60";
 
 /// Every part at once takes the longest.
-const JOINT_SEEDS: &str = "60";
-const JOINT_SEEDS_OF_A_COMMIT: &str = "5";
+const JOINT_SEEDS: &str = "120";
+const JOINT_SEEDS_OF_A_COMMIT: &str = "15";
 
 /// Of ten nodes each, and of so many others.
 const FLEET_SEEDS: &str = "200";
