@@ -203,7 +203,7 @@ fn login_command(kind: u8, argument: u8, now: Timestamp) -> LoginCommand {
             user: ALICE,
             secret: secret("login"),
             expires_at: later(now, argument),
-            device: text(argument),
+            device: sealed(&text(argument)),
         },
         _ => LoginCommand::Close { reason: LoginCloseReason::SignedOut },
     }
