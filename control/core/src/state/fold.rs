@@ -60,7 +60,11 @@ impl State {
                 self.authority.fold(event, envelope);
                 Ok(())
             }
-            // Reports change nothing but how far they were recorded; the audit log shows them.
+            DomainEvent::NodeReport(NodeReportEvent::AuthorityChanged(event)) => {
+                self.nodes.lapsed(NodeId::from_uuid(envelope.stream.id), event);
+                Ok(())
+            }
+            // The others change nothing but how far they were recorded; the audit log shows them.
             DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }
     }
@@ -88,6 +92,7 @@ fn observed(event: &DomainEvent, envelope: &Envelope) -> Option<(NodeId, u64)> {
                 NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
                 NodeReportEvent::PathChanged(event) => event.sequence,
+                NodeReportEvent::AuthorityChanged(event) => event.sequence,
             };
             return Some((NodeId::from_uuid(envelope.stream.id), sequence));
         }

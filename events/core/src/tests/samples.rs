@@ -5,6 +5,7 @@ use rap_proto::{
     Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
     PlatformRole, PolicyId, PoolId, Preference, PublicKey, RefusalCode, ReplicaId, ResourceId,
     ResourceKind, Signer, Timestamp, UserId, Verdict, VpnConnectionId,
+    authority::{AuthorityChange, AuthorityStanding},
     bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
     carriers::{CarrierRule, CarrierRules},
@@ -155,6 +156,17 @@ pub(crate) fn path_change() -> PathChange {
         carrier: PathCarrier::Tcp,
         from: Some(PathKind::Relayed),
         to: Some(PathKind::Direct),
+        left_out: 3,
+    }
+}
+
+pub(crate) fn authority_change() -> AuthorityChange {
+    AuthorityChange {
+        standing: AuthorityStanding::Isolated,
+        epoch: 1,
+        sequence: 42,
+        without_ms: 300_000,
+        restarted: true,
         left_out: 3,
     }
 }
@@ -400,7 +412,7 @@ fn nodes() -> Vec<DomainEvent> {
 
 fn reports() -> Vec<DomainEvent> {
     let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
-    let report: [NodeReportEvent; 5] = [
+    let report: [NodeReportEvent; 6] = [
         UnclaimedAccessRefused {
             organization,
             sequence,
@@ -434,6 +446,7 @@ fn reports() -> Vec<DomainEvent> {
         }
         .into(),
         PathChanged { sequence, observed_at, change: path_change() }.into(),
+        AuthorityChanged { sequence, observed_at, change: authority_change() }.into(),
     ];
     report.into_iter().map(Into::into).collect()
 }
