@@ -5,6 +5,7 @@
 //! is pure: it opens no socket, reads no clock and draws no random number.
 
 pub mod api;
+pub mod authority;
 pub mod bandwidth;
 pub mod beat;
 pub mod bus;

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    OrganizationId, RefusalCode, ResourceId, SessionId, Timestamp, UserId, paths::PathChange,
-    term::terms,
+    OrganizationId, RefusalCode, ResourceId, SessionId, Timestamp, UserId,
+    authority::AuthorityChange, paths::PathChange, term::terms,
 };
 
 /// One observation with its place in the node's spool. Positions never repeat, also across
@@ -38,6 +38,8 @@ pub enum Observation {
     WorkerExited { kind: String, sessions: u32 },
     /// A lane took a direct path or left it, where the platform has that audited.
     PathChanged { change: PathChange },
+    /// Control's authority ended at the node, or began again.
+    AuthorityChanged { change: AuthorityChange },
 }
 
 /// What the refused token said, once its signature was verified.

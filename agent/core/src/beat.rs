@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Inputs: what is kept, control keys, doorbells, answers, outcomes of writes. Effects: at most
-//! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change,
-//! and [`Effect::Lasts`] whenever its end has moved.
+//! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change, with
+//! [`Effect::Changed`] as far as it is told; and [`Effect::Lasts`] whenever its end has moved.
 //!
 //! INVARIANT: a beat counts only when it is durable that it was heard, so a restart does not make
 //! an earlier one count again.
@@ -18,11 +18,13 @@
 //! it came.
 
 mod judge;
+mod lapses;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, ops::Not, time::Duration};
 
 use rap_proto::{
     Authority, ClusterId, Moment, PublicKey, Timestamp,
+    authority::AuthorityChange,
     beat::{BEAT_TTL_MS, Beat, EpochStatement, ISOLATED_AFTER_MS},
     wire::node_api::{BeatReply, BeatRequest},
 };
@@ -30,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use judge::BeatRefusal;
 use judge::Judge;
+use lapses::Lapses;
 
 use crate::{
     Machine,
@@ -52,6 +55,9 @@ pub struct BeatFloor {
     #[serde(with = "serde_bytes")]
     pub statement: Vec<u8>,
     pub beat: Beat,
+    /// Whether control, which the beat came from, records what becomes of its authority here.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub records_changes: bool,
 }
 
 impl Record for BeatFloor {
@@ -93,6 +99,8 @@ pub enum Effect {
     Persist(Box<BeatFloor>),
     /// From now on this is what control's word is worth.
     Entered(Authority),
+    /// An observation for control's log, which it may not hear of before its authority is back.
+    Changed(AuthorityChange),
     /// What control's word gives ends at this moment, when the node becomes isolated, unless a later
     /// beat comes; `None` where no beat was ever heard. Said once at the start, then for each beat.
     Lasts {
@@ -110,6 +118,7 @@ pub struct BeatListener {
     floor: Option<BeatFloor>,
     candidate: Option<BeatFloor>,
     authority: Authority,
+    lapses: Lapses,
     /// When the present state ends by itself.
     ends: Option<Moment>,
     asked: bool,
@@ -128,6 +137,7 @@ impl BeatListener {
             floor: None,
             candidate: None,
             authority: Authority::default(),
+            lapses: Lapses::new(),
             ends: None,
             asked: false,
             next: None,
@@ -171,13 +181,17 @@ impl BeatListener {
             self.floor = Some(floor);
             if at < ended {
                 // Its life goes on; how much of it, only the calendar tells after a restart.
-                self.enter(Authority::Healthy);
+                self.enter(now, Authority::Healthy);
                 self.ends = Some(now + bounded(ended.since(at)));
-            } else if at.since(ended) < ISOLATED_AFTER {
-                self.enter(Authority::Degraded { since: ended });
-                self.ends = Some(now + (ISOLATED_AFTER - at.since(ended)));
             } else {
-                self.enter(Authority::Isolated { since: ended });
+                let passed = at.since(ended);
+                self.lapses.resume(now, passed);
+                if passed < ISOLATED_AFTER {
+                    self.enter(now, Authority::Degraded { since: ended });
+                    self.ends = Some(now + (ISOLATED_AFTER - passed));
+                } else {
+                    self.enter(now, Authority::Isolated { since: ended });
+                }
             }
         }
         self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
@@ -238,7 +252,7 @@ impl BeatListener {
         let left = bounded(expires_at.since(at));
         if left > Duration::ZERO {
             self.ends = Some(now + left);
-            self.enter(Authority::Healthy);
+            self.enter(now, Authority::Healthy);
             self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
         }
         self.ask_again_if_rung(now);
@@ -252,24 +266,29 @@ impl BeatListener {
         }
     }
 
-    fn enter(&mut self, authority: Authority) {
-        if self.authority != authority {
-            self.authority = authority;
-            self.effects.push_back(Effect::Entered(authority));
+    fn enter(&mut self, now: Moment, authority: Authority) {
+        if self.authority == authority {
+            return;
         }
+        self.authority = authority;
+        self.effects.push_back(Effect::Entered(authority));
+        let change =
+            self.floor.as_ref().and_then(|heard| self.lapses.entered(now, authority, heard));
+        self.effects.extend(change.map(Effect::Changed));
     }
 
     /// The present state ended at `at`, which a node that stood still finds out later.
-    fn end(&mut self, at: Moment) {
+    fn end(&mut self, now: Moment, at: Moment) {
         self.ends = None;
         let Some(floor) = &self.floor else { return };
         let since = floor.beat.expires_at;
         match self.authority {
             Authority::Healthy => {
                 self.ends = Some(at + ISOLATED_AFTER);
-                self.enter(Authority::Degraded { since });
+                self.lapses.begin(at);
+                self.enter(now, Authority::Degraded { since });
             }
-            Authority::Degraded { .. } => self.enter(Authority::Isolated { since }),
+            Authority::Degraded { .. } => self.enter(now, Authority::Isolated { since }),
             Authority::Unheard | Authority::Isolated { .. } => {}
         }
     }
@@ -312,7 +331,7 @@ impl Machine for BeatListener {
     fn handle_timeout(&mut self, now: Moment) {
         // At most twice: what follows isolation does not end.
         while let Some(at) = self.ends.filter(|at| now >= *at) {
-            self.end(at);
+            self.end(now, at);
         }
         if self.next.is_some_and(|at| now >= at) {
             if self.asked {

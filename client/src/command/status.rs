@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Instant};
 
 use rap_proto::{
     ClusterId, Name, PlatformRole, Timestamp,
-    api::{AuthorityState, Cluster, Me, Reachable},
+    api::{AuthorityState, Cluster, Me, MyLogin, Reachable},
 };
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::{Context, now};
 use crate::{
     api::Api,
     args::{CaFingerprint, ControlUrl, Status},
-    failure::Failure,
+    failure::{Exit, Failure},
 };
 
 #[derive(Serialize)]
@@ -31,6 +31,8 @@ struct Report {
     platform_roles: Vec<PlatformRole>,
     organizations: Vec<String>,
     login_expires_at: Option<Timestamp>,
+    /// The devices that the caller is logged in from, each with when it was.
+    logins: Vec<String>,
     reachable_resources: usize,
     /// The control plane's clock is not asked; this is this machine's.
     now: Timestamp,
@@ -72,7 +74,24 @@ async fn report(context: &Context) -> Result<Report, Failure> {
             .map(|organization| format!("{} ({})", organization.name, organization.role))
             .collect(),
         login_expires_at: me.expires_at,
+        logins: logins(&api).await?,
         reachable_resources: reachable.len(),
         now: now(),
     })
+}
+
+async fn logins(api: &Api) -> Result<Vec<String>, Failure> {
+    let logins: Vec<MyLogin> = match api.list("/me/logins", &[]).await {
+        // A control plane of the release before does not know the list.
+        Err(failure) if failure.exit == Exit::NotFound => Vec::new(),
+        answer => answer?,
+    };
+    let line = |login: &MyLogin| {
+        let device = match login.device.as_str() {
+            "" => "a device without a name",
+            device => device,
+        };
+        format!("{device} since {}", login.opened_at)
+    };
+    Ok(logins.iter().map(line).collect())
 }

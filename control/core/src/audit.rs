@@ -12,6 +12,7 @@ use rap_events::{
     Actor, Allowed, DomainEvent, Envelope,
     aggregate::EventError,
     catalogue::{personal_fields, redacted_fields},
+    login::LoginEvent,
     personal::{ERASED, PERSONAL},
 };
 use rap_proto::{
@@ -141,10 +142,19 @@ pub fn is_withheld(state: &State, envelope: &Envelope) -> bool {
     !redacted_fields(&envelope.event_type).is_empty() || is_about_an_erased_person(state, envelope)
 }
 
-/// The streams of events with personal fields are users.
 fn is_about_an_erased_person(state: &State, envelope: &Envelope) -> bool {
-    !personal_fields(&envelope.event_type).is_empty()
-        && state.users().get(UserId::from_uuid(envelope.stream.id)).is_some_and(|user| user.erased)
+    subject(envelope).and_then(|subject| state.users().get(subject)).is_some_and(|user| user.erased)
+}
+
+/// The person whom the personal fields of an event are about; `None` where there are none.
+fn subject(envelope: &Envelope) -> Option<UserId> {
+    if personal_fields(&envelope.event_type).is_empty() {
+        return None;
+    }
+    match DomainEvent::from_envelope(envelope).ok()? {
+        DomainEvent::Login(LoginEvent::Opened(opened)) => Some(opened.user),
+        _ => Some(UserId::from_uuid(envelope.stream.id)),
+    }
 }
 
 fn actor(actor: &Actor, may_name: impl Fn(NodeId) -> bool) -> AuditActor {

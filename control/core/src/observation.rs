@@ -115,6 +115,9 @@ fn recording(state: &State, node: NodeId, spooled: &Spooled) -> Recording {
         Observation::PathChanged { change } => {
             return report(state, spooled, node, Report::PathChanged { change: *change });
         }
+        Observation::AuthorityChanged { change } => {
+            return report(state, spooled, node, Report::AuthorityChanged { change: *change });
+        }
     };
     if is_foreign(state, node, from, session) {
         return Recording::Foreign { session };

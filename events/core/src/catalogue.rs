@@ -104,7 +104,8 @@ pub const REDACTED_FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// The payload fields that hold something [`crate::Personal`].
-pub const PERSONAL_FIELDS: &[(&str, &[&str])] = &[("user.created", &["display_name"])];
+pub const PERSONAL_FIELDS: &[(&str, &[&str])] =
+    &[("user.created", &["display_name"]), ("login.opened", &["device"])];
 
 /// The fields of one event type that are about a person, by their names in the payload.
 pub fn personal_fields(event_type: &str) -> &'static [&'static str] {

@@ -119,6 +119,24 @@ impl<T: Serialize + DeserializeOwned + Clone> Personal<T> {
     }
 }
 
+impl Personal<String> {
+    /// As [`Personal::seal`]. An empty text is about nobody, and stays as it is.
+    pub fn seal_text(text: &str, subject: Uuid, field: &str, cipher: &dyn SubjectCipher) -> Self {
+        if text.is_empty() {
+            return Self::default();
+        }
+        Self::seal(&text.to_owned(), subject, field, cipher)
+    }
+
+    /// Whether a new event may hold it: what is new in the log is sealed, or says nothing.
+    pub fn is_kept(&self) -> bool {
+        match self {
+            Self::Sealed(sealed) => sealed.len() <= MAX_SEALED_BYTES,
+            Self::Clear(text) => text.is_empty(),
+        }
+    }
+}
+
 fn context(subject: Uuid, field: &str) -> Vec<u8> {
     [b"rap personal v1\0".as_slice(), subject.as_bytes().as_slice(), field.as_bytes()].concat()
 }

@@ -74,6 +74,15 @@ bodies! {
         pub expires_at: Option<Timestamp>,
     }
 
+    /// An item of `GET /me/logins`.
+    pub struct MyLogin {
+        pub id: LoginId,
+        /// What the client called itself; empty where it said nothing.
+        pub device: String,
+        pub opened_at: Timestamp,
+        pub expires_at: Timestamp,
+    }
+
     pub struct MyOrganization {
         pub id: OrganizationId,
         pub name: Name,

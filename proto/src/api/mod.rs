@@ -15,6 +15,7 @@
 //! |---|---|---|
 //! | `POST /setup` | [`Setup`] | [`LoggedIn`] |
 //! | `POST /logins`, `DELETE /logins/current` | [`NewLogin`] | [`LoggedIn`] |
+//! | `GET /me/logins` | | [`Page`] of [`MyLogin`] |
 //! | `POST /invitations/accept` | [`AcceptInvitation`] | [`LoggedIn`] |
 //! | `GET /me`, `PUT /me/password` | [`ChangePassword`] | [`Me`] |
 //! | `GET /cluster` | | [`Cluster`] |

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use super::{Reference, SecretText, bodies};
 use crate::{
     Capability, Digest, JoinTokenId, Name, NodeId, OrganizationId, PoolId, Preference, Timestamp,
-    snapshot::RoleScope, term::terms,
+    authority::AuthorityStanding, snapshot::RoleScope, term::terms,
 };
 
 /// The longest life of a join token, in seconds.
@@ -42,6 +42,9 @@ bodies! {
         /// What it last said of itself; absent when it has not been heard since the server started.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub live: Option<NodeLive>,
+        /// What it last told of control's authority there, for who reads the platform's audit log.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub authority: Option<NodeAuthority>,
         /// The most that passes through it, in each direction.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub bandwidth_cap_bits_per_second: Option<u64>,
@@ -51,6 +54,18 @@ bodies! {
         #[serde(default)]
         pub preference: Preference,
         pub revision: u64,
+    }
+
+    /// From the log: what control's word was worth at the node when it last changed.
+    pub struct NodeAuthority {
+        pub standing: AuthorityStanding,
+        /// By the node's clock.
+        pub since: Timestamp,
+        /// For how long no authority beat had been valid there by then, in milliseconds of the node's clock.
+        pub without_ms: u64,
+        /// Of the last beat that it had heard.
+        pub epoch: u64,
+        pub sequence: u64,
     }
 
     /// From the node's heartbeats: live facts, not history.

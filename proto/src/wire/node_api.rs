@@ -10,7 +10,7 @@
 //! | `POST /node/v1/beat` | mutual TLS | [`BeatRequest`] | [`BeatReply`] |
 //! | `POST /node/v1/snapshot` | mutual TLS | [`SnapshotRequest`] | [`crate::snapshot::Bundle`], or 304 |
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, ops::Not, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +155,10 @@ pub struct BeatReply {
     /// Signed by a quorum of the statement's replicas; empty before the first.
     #[serde(with = "serde_bytes")]
     pub beat: Vec<u8>,
+    /// Whether control records [`Observation::AuthorityChanged`](crate::observation::Observation). One of a
+    /// release before can read no batch with such an observation.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub records_changes: bool,
 }
 
 /// What a holder asks for its leases, in one call for all of them.

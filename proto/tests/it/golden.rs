@@ -531,7 +531,9 @@ fn node_api_bodies() {
     let statement = Some(Digest::of(b"statement"));
     check("beat_request.v1", &node_api::BeatRequest { statement });
     let (statement, beat) = (b"statement".to_vec(), b"beat".to_vec());
-    check("beat_reply.v1", &node_api::BeatReply { statement, beat });
+    let of_before = node_api::BeatReply { statement, beat, records_changes: false };
+    check("beat_reply.v1", &of_before);
+    check("beat_reply.v2", &node_api::BeatReply { records_changes: true, ..of_before });
 }
 
 #[test]

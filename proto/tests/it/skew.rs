@@ -6,6 +6,7 @@ use std::{fmt::Display, fs, path::PathBuf};
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Lane, LeaseClass, NodeId, NodeRole, OrganizationId,
     Preference, ResourceKind, Signer as _,
+    authority::{AuthorityChange, AuthorityStanding},
     bus::{ControlBody, NodeBody},
     carriers::CarrierRule,
     mesh::{ChannelClass, Part, PeerKind},
@@ -97,6 +98,24 @@ fn words_over_the_bus() {
     let changes = [change, ended].map(|change| Observation::PathChanged { change });
     let changes = NodeBody::Observations((1..).zip(changes).map(spooled).collect());
     check("node_observations_paths.v1", &changes);
+    let (standing, without_ms) = (AuthorityStanding::Isolated, 300_000);
+    let change = AuthorityChange {
+        standing,
+        epoch: 1,
+        sequence: 42,
+        without_ms,
+        restarted: true,
+        left_out: 3,
+    };
+    let ended = AuthorityChange {
+        standing: AuthorityStanding::Healthy,
+        restarted: false,
+        left_out: 0,
+        ..change
+    };
+    let changes = [change, ended].map(|change| Observation::AuthorityChanged { change });
+    let changes = NodeBody::Observations((1..).zip(changes).map(spooled).collect());
+    check("node_observations_authority.v1", &changes);
 }
 
 /// A word that is taken away or spelled in another way is one that the other release still says.
@@ -107,6 +126,7 @@ fn every_word_of_a_list() {
         format!("{name}: {}\n", words.join(" "))
     }
     let actual = [
+        line("authority standing", AuthorityStanding::ALL),
         line("capability", Capability::ALL),
         line("carrier rule", CarrierRule::ALL),
         line("channel", ChannelKind::ALL),

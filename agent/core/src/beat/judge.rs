@@ -123,7 +123,8 @@ impl Judge {
         if !beat.is_bounded() || beat.issued_at > at + SKEW || at >= beat.expires_at {
             return Err(BeatRefusal::OutsideItsLife);
         }
-        Ok(Some(BeatFloor { statement: stated.signed.clone(), beat }))
+        let records_changes = reply.records_changes;
+        Ok(Some(BeatFloor { statement: stated.signed.clone(), beat, records_changes }))
     }
 
     fn newer_statement(&self, bytes: &[u8]) -> Result<Stated, BeatRefusal> {

@@ -1,7 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
 use rap_proto::{
-    Digest, Signer, beat::majority, key::LocalKey, signed::seal, wire::node_api::KEPT_IDLE,
+    Digest, Signer,
+    authority::{AuthorityStanding, MAX_LAPSES_PER_HOUR},
+    beat::majority,
+    key::LocalKey,
+    signed::seal,
+    wire::node_api::KEPT_IDLE,
 };
 
 use super::*;
@@ -50,7 +55,11 @@ fn beat(statement: &EpochStatement, sequence: u64, issued_at: Timestamp) -> Beat
 fn reply(statement: &EpochStatement, beat: &Beat, signers: &[u8]) -> BeatReply {
     let keys: Vec<LocalKey> = signers.iter().map(|seed| key(*seed)).collect();
     let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
-    BeatReply { statement: seal(statement, &[&control()]), beat: seal(beat, &signers) }
+    BeatReply {
+        statement: seal(statement, &[&control()]),
+        beat: seal(beat, &signers),
+        records_changes: true,
+    }
 }
 
 /// A listener on its two clocks.
@@ -61,6 +70,7 @@ struct Ear {
     kept: Option<BeatFloor>,
     denied: Vec<u64>,
     refused: Option<BeatRefusal>,
+    changes: Vec<AuthorityChange>,
 }
 
 impl Ear {
@@ -73,7 +83,8 @@ impl Ear {
         let now = Moment::from_micros(1);
         listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
         listener.handle_input(now, Input::Restore { kept: kept.clone(), at });
-        let mut ear = Self { listener, now, at, kept, denied: Vec::new(), refused: None };
+        let (denied, changes) = (Vec::new(), Vec::new());
+        let mut ear = Self { listener, now, at, kept, denied, refused: None, changes };
         ear.drain();
         ear
     }
@@ -100,6 +111,7 @@ impl Ear {
                 Effect::Refused(refusal) => self.refused = Some(refusal),
                 // Who stood still enters several at once.
                 Effect::Entered(authority) => entered = Some(authority),
+                Effect::Changed(change) => self.changes.push(change),
                 Effect::Lasts { until } => assert_eq!(until, self.listener.isolated_at()),
             }
         }
@@ -352,4 +364,102 @@ fn a_ring_for_a_beat_that_the_answer_does_not_have_yet_is_not_forgotten() {
         let next = ear.listener.poll_timeout().unwrap();
         assert!(next.since(ear.now) <= FIRST_RETRY, "{:?}", next.since(ear.now));
     }
+}
+
+impl Ear {
+    /// What was told since the last time: standing, sequence of the beat, seconds without one.
+    fn told(&mut self) -> Vec<(AuthorityStanding, u64, u64)> {
+        let told = std::mem::take(&mut self.changes);
+        let told = told.into_iter();
+        told.map(|change| (change.standing, change.sequence, change.without_ms / 1_000)).collect()
+    }
+
+    fn hear_next(&mut self, sequence: u64) {
+        let three = statement(1, &[1, 2, 3]);
+        self.hear(reply(&three, &beat(&three, sequence, self.at), &[1, 2]));
+    }
+
+    fn lapse(&mut self, sequence: u64) {
+        self.pass(TTL + Duration::from_secs(1));
+        self.hear_next(sequence);
+    }
+}
+
+#[test]
+fn a_lapse_is_told_with_how_long_it_was_and_the_beat_that_was_heard_last() {
+    use AuthorityStanding::{Degraded, Healthy, Isolated};
+    let mut ear = Ear::new();
+    ear.hear_next(1);
+    assert_eq!(ear.told(), [(Healthy, 1, 0)]);
+    ear.pass(TTL);
+    assert_eq!(ear.told(), [(Degraded, 1, 0)]);
+    ear.pass(ISOLATED_AFTER);
+    assert_eq!(ear.told(), [(Isolated, 1, 300)]);
+    ear.pass(Duration::from_secs(60));
+    ear.hear_next(2);
+    assert_eq!(ear.told(), [(Healthy, 2, 360)]);
+    // Who stood still finds out late, and says how late.
+    ear.pass(TTL + Duration::from_secs(1_000));
+    assert_eq!(ear.told(), [(Degraded, 2, 1_000), (Isolated, 2, 1_000)]);
+}
+
+#[test]
+fn a_lapse_over_a_restart_goes_on_by_the_calendar_and_says_so() {
+    use AuthorityStanding::{Degraded, Healthy, Isolated};
+    let mut before = Ear::new();
+    before.hear_next(1);
+    let ended = before.kept.as_ref().unwrap().beat.expires_at;
+    for (passed, standing) in [(40, Degraded), (400, Isolated)] {
+        let at = ended + Duration::from_secs(passed);
+        let mut ear = Ear::restarted(before.kept.clone(), at);
+        assert!(ear.changes.iter().all(|change| change.restarted));
+        assert_eq!(ear.told(), [(standing, 1, passed)]);
+        ear.pass(Duration::from_secs(5));
+        ear.hear_next(2);
+        assert!(ear.changes.iter().all(|change| change.restarted));
+        assert_eq!(ear.told(), [(Healthy, 2, passed + 5)]);
+        ear.lapse(3);
+        assert!(ear.changes.iter().all(|change| !change.restarted), "the next one is its own");
+    }
+    // Whoever told a lapse before may still have to tell its end.
+    let mut ear = Ear::restarted(before.kept.clone(), NOW);
+    assert_eq!(ear.told(), [(Healthy, 1, 0)]);
+}
+
+#[test]
+fn so_many_lapses_of_an_hour_are_told_and_the_next_one_says_how_many_were_not() {
+    let mut ear = Ear::new();
+    ear.hear_next(1);
+    ear.told();
+    let most = u64::from(MAX_LAPSES_PER_HOUR);
+    for sequence in 0..most + 3 {
+        ear.lapse(2 + sequence);
+    }
+    assert!(ear.changes.iter().all(|change| change.left_out == 0));
+    assert_eq!(ear.told().len() as u64, 2 * most, "begin and end of each that is told");
+    // One more, which is as long as the hour.
+    ear.pass(Duration::from_secs(3_600));
+    ear.hear_next(2 + most + 3);
+    assert_eq!(ear.told(), [], "it began too early");
+    ear.lapse(2 + most + 4);
+    let [degraded, healthy] = ear.changes[..] else { panic!("{:?}", ear.changes) };
+    assert_eq!((degraded.left_out, healthy.left_out), (4, 0));
+}
+
+#[test]
+fn control_that_cannot_record_changes_is_told_none() {
+    let mut ear = Ear::new();
+    let three = statement(1, &[1, 2, 3]);
+    let of_before =
+        BeatReply { records_changes: false, ..reply(&three, &beat(&three, 1, ear.at), &[1, 2]) };
+    ear.hear(of_before);
+    ear.pass(TTL);
+    assert_eq!(ear.told(), []);
+    // Which one it is is known over a restart, when there is nobody to ask.
+    let at = ear.at + ISOLATED_AFTER;
+    assert_eq!(Ear::restarted(ear.kept.clone(), at).told(), []);
+    ear.hear_next(2);
+    ear.pass(TTL);
+    assert_eq!(ear.told().len(), 2);
+    assert_eq!(Ear::restarted(ear.kept, at + ISOLATED_AFTER).told().len(), 1);
 }

@@ -111,7 +111,7 @@ fn beat_floor() -> BeatFloor {
         issued_at: Timestamp::from_unix_millis(5),
         expires_at: Timestamp::from_unix_millis(30_005),
     };
-    BeatFloor { statement: b"statement".to_vec(), beat }
+    BeatFloor { statement: b"statement".to_vec(), beat, records_changes: false }
 }
 
 fn marks() -> Marks {
@@ -139,5 +139,6 @@ fn the_formats_are_frozen() {
     check_golden("standing-good", &encode(&Standing::Good));
     check_golden("tree_head", &encode(&witnessed()));
     check_golden("beat", &encode(&beat_floor()));
+    check_golden("beat-v2", &encode(&BeatFloor { records_changes: true, ..beat_floor() }));
     check_golden("standing-revoked", &encode(&Standing::revoked_by_control(at)));
 }

@@ -5,12 +5,12 @@ use actix::{
     SpawnHandle, WrapFuture as _,
 };
 use rap_agent_core::beat::{BeatFloor, BeatListener, Effect, Input};
-use rap_proto::{Authority, wire::node_api::BeatRequest};
+use rap_proto::{Authority, observation::Observation, wire::node_api::BeatRequest};
 
 use crate::{
     actors::{
         Crew, Parts, Renewed, fetcher::Doorbell, leases::Lasts, link::ControlKeys, mesh::Trusts,
-        snapshots::TellAgain,
+        snapshots::TellAgain, spool::Observe,
     },
     board::AuthorityStatus,
     clock::Clock,
@@ -159,6 +159,10 @@ impl Shell for BeatActor {
             Effect::Ask(request) => self.ask(request, ctx),
             Effect::Persist(floor) => self.persist(*floor, ctx),
             Effect::Entered(authority) => self.entered(authority),
+            Effect::Changed(change) => {
+                let observation = Observation::AuthorityChanged { change };
+                self.crew.spool.tell(Observe { observation, at: self.parts.clock.now() });
+            }
             Effect::Lasts { until } => self.crew.leases.tell(Lasts { until }),
             Effect::Denied { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),

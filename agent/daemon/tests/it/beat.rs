@@ -5,9 +5,11 @@ use std::time::Duration;
 use rap_node_agent::{AgentState, RunningAgent};
 use rap_proto::{
     Authority, Digest, Signer, Timestamp,
+    authority::AuthorityStanding,
     beat::{Beat, EpochStatement},
     codec,
     key::LocalKey,
+    observation::Observation,
     signed::seal,
     wire::node_api::BeatReply,
 };
@@ -52,12 +54,23 @@ impl Replicas {
         let signers: Vec<&dyn Signer> =
             self.keys.iter().take(signers).map(|key| key as &dyn Signer).collect();
         let statement = seal(&self.statement, &[&self.control]);
-        BeatReply { statement, beat: seal(&beat, &signers) }
+        BeatReply { statement, beat: seal(&beat, &signers), records_changes: true }
     }
 }
 
 fn standing(agent: &RunningAgent) -> Authority {
     report(agent).authority.standing
+}
+
+/// What the node reported of control's authority: the standing, the beat heard last, and whether the agent
+/// was started meanwhile.
+fn told(control: &Control) -> Vec<(AuthorityStanding, u64, bool)> {
+    let change = |observation: Observation| match observation {
+        Observation::AuthorityChanged { change } => change,
+        other => panic!("{other:?}"),
+    };
+    let changes = control.observed().into_iter().map(change);
+    changes.map(|change| (change.standing, change.sequence, change.restarted)).collect()
 }
 
 async fn hears(control: &Control, sequence: u64, reply: BeatReply) {
@@ -82,11 +95,16 @@ fn a_node_that_hears_no_quorum_is_degraded_until_it_hears_one_also_over_a_restar
         until("it is healthy", || standing(&agent) == Authority::Healthy).await;
         let shown = report(&agent).authority;
         assert_eq!((shown.sequence, shown.replicas, shown.needed), (1, 3, 2));
+        // What it lives through from here on waits for somebody who records it.
+        let recorded = || control.observed().len() == 1 && report(&agent).spool.waiting == 0;
+        until("that is recorded", recorded).await;
+        control.desk().records = false;
 
         // One of three goes on alone, and its beat counts for nothing.
         hears(&control, 2, replicas.beat(2, now(), 1)).await;
         until("it is degraded", || matches!(standing(&agent), Authority::Degraded { .. })).await;
         assert_eq!(report(&agent).authority.sequence, 1);
+        until("that waits", || report(&agent).spool.waiting == 1).await;
         agent.stop().await.unwrap();
 
         let agent = control.run().await;
@@ -94,6 +112,13 @@ fn a_node_that_hears_no_quorum_is_degraded_until_it_hears_one_also_over_a_restar
         until("the bus is there", || report(&agent).bus_connected).await;
         hears(&control, 3, replicas.beat(3, now(), 3)).await;
         until("it is healthy again", || standing(&agent) == Authority::Healthy).await;
+        until("all of it waits", || report(&agent).spool.waiting >= 3).await;
+        control.desk().records = true;
+        until("all of it is recorded", || told(&control).len() >= 4).await;
+        use AuthorityStanding::{Degraded, Healthy};
+        let expected =
+            [(Healthy, 1, false), (Degraded, 1, false), (Degraded, 1, true), (Healthy, 3, true)];
+        assert_eq!(told(&control)[..4], expected);
         agent.stop().await.unwrap();
     });
 }

@@ -6,7 +6,7 @@ use rap_events::{
     session::{Basis, Seen, SessionCommand},
     user::{User, UserCommand, UserCreated, UserEvent},
 };
-use rap_proto::{Digest, PublicKey, api::AuditEvent};
+use rap_proto::{Digest, PublicKey, UserId, api::AuditEvent};
 use serde_bytes::ByteBuf;
 
 use super::{Audience, is_withheld, show, show_over};
@@ -181,4 +181,25 @@ fn what_is_about_a_person_is_not_shown_and_what_was_erased_is_said_to_be() {
     assert_eq!(shown(&platform, &of_another), "personal", "others are as they were");
     let withheld = |event_type| is_withheld(platform.state(), find(&platform, event_type));
     assert!(withheld("login.opened") && !withheld("user.erased"));
+}
+
+#[test]
+fn a_device_is_its_users_and_is_erased_with_them() {
+    let mut platform = Platform::new();
+    let (user, other) = (platform.acme.user, platform.globex.user);
+    let device = |platform: &Platform, user: UserId| {
+        let login = platform.state().logins().of(user).next().unwrap();
+        let of_login = |event: &&Envelope| {
+            event.event_type == "login.opened" && event.stream.id == login.id.uuid()
+        };
+        let opened = platform.world.log.iter().find(of_login).unwrap();
+        let shown = show_over(platform.state(), opened, EVERYTHING).unwrap().unwrap();
+        (shown.payload["device"].as_str().unwrap().to_owned(), login.device.clone())
+    };
+    let (shown, folded) = device(&platform, user);
+    assert_eq!(shown, "personal");
+    assert!(matches!(folded, Personal::Sealed(_)));
+    platform.must::<User>(user.uuid(), UserCommand::Erase);
+    assert_eq!(device(&platform, user), ("erased".to_owned(), Personal::default()));
+    assert_eq!(device(&platform, other), (shown, folded), "others are as they were");
 }

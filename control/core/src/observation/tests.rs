@@ -7,6 +7,7 @@ use rap_events::{
 };
 use rap_proto::{
     Lane, NodeId, RefusalCode, SessionId,
+    authority::{AuthorityChange, AuthorityStanding},
     bus::MAX_OBSERVATIONS,
     observation::{Claimed, EndReason, Observation, SnapshotRefusal, Spooled, Vantage},
     paths::{PathCarrier, PathChange, PathKind},
@@ -235,4 +236,33 @@ fn batches_are_refused_from_strangers_when_too_long_and_out_of_order() {
     platform.must::<Node>(acme.egress.uuid(), NodeCommand::Revoke { note: String::new() });
     let expected = BatchRefused::NotApproved(acme.egress);
     assert_eq!(refused(&platform, acme.egress, &batch), expected);
+}
+
+#[test]
+fn a_lapse_is_in_the_platforms_log_alone_once_and_on_the_nodes_page() {
+    let mut platform = Platform::new();
+    let egress = platform.acme.egress;
+    let change = AuthorityChange {
+        standing: AuthorityStanding::Degraded,
+        epoch: 1,
+        sequence: 42,
+        without_ms: 0,
+        restarted: false,
+        left_out: 0,
+    };
+    let changed = Observation::AuthorityChanged { change };
+    let batch = [spooled(&platform, 5, changed)];
+    let touched = platform.state().nodes().get(egress).unwrap().version;
+    deliver(&mut platform, egress, &batch);
+    let recorded = platform.world.log.last().unwrap().clone();
+    assert_eq!(recorded.event_type, "node_report.authority_changed");
+    assert_eq!(recorded.organization, None, "although the node is acme's");
+    let node = platform.state().nodes().get(egress).unwrap();
+    assert_eq!(node.authority.as_ref().map(|told| told.change), Some(change));
+    assert_eq!((node.observed, node.version), (5, touched), "its snapshot says nothing of it");
+    // It is sent again until the node hears that it was recorded.
+    assert_eq!(deliver(&mut platform, egress, &batch), 0);
+    let again = [Spooled { sequence: 6, ..batch[0].clone() }];
+    deliver(&mut platform, egress, &again);
+    assert_eq!(platform.world.log.last(), Some(&recorded), "nor is what is known told twice");
 }

@@ -220,7 +220,7 @@ fn a_password_change_closes_every_login_but_the_one_that_made_it() {
             user,
             secret: crate::world::digest("elsewhere").into(),
             expires_at: platform.world.now + Duration::from_secs(3_600),
-            device: String::new(),
+            device: rap_events::Personal::default(),
         },
     );
     let change = UserCommand::ChangePassword { verifier: PHC.to_owned().into() };

@@ -1,8 +1,8 @@
 use rap_events::{
     DomainEvent, Envelope, cluster::ClusterEvent, node::NodeEvent, node_report::NodeReportEvent,
-    session::SessionEvent,
+    session::SessionEvent, user::UserEvent,
 };
-use rap_proto::NodeId;
+use rap_proto::{NodeId, UserId};
 
 use super::{Corrupt, State};
 use crate::snapshot::{changed, touched};
@@ -39,7 +39,12 @@ impl State {
                 Ok(())
             }
             DomainEvent::Organization(event) => self.organizations.fold(event, envelope),
-            DomainEvent::User(event) => self.users.fold(event, envelope),
+            DomainEvent::User(event) => {
+                if matches!(event, UserEvent::Erased(_)) {
+                    self.logins.erase(UserId::from_uuid(envelope.stream.id));
+                }
+                self.users.fold(event, envelope)
+            }
             DomainEvent::Membership(event) => self.users.fold_membership(event, envelope),
             DomainEvent::Login(event) => self.logins.fold(event, envelope),
             DomainEvent::ApiToken(event) => self.api_tokens.fold(event, envelope),
@@ -55,7 +60,11 @@ impl State {
                 self.authority.fold(event, envelope);
                 Ok(())
             }
-            // Reports change nothing but how far they were recorded; the audit log shows them.
+            DomainEvent::NodeReport(NodeReportEvent::AuthorityChanged(event)) => {
+                self.nodes.lapsed(NodeId::from_uuid(envelope.stream.id), event);
+                Ok(())
+            }
+            // The others change nothing but how far they were recorded; the audit log shows them.
             DomainEvent::NodeReport(_) | DomainEvent::Guessing(_) => Ok(()),
         }
     }
@@ -83,6 +92,7 @@ fn observed(event: &DomainEvent, envelope: &Envelope) -> Option<(NodeId, u64)> {
                 NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
                 NodeReportEvent::PathChanged(event) => event.sequence,
+                NodeReportEvent::AuthorityChanged(event) => event.sequence,
             };
             return Some((NodeId::from_uuid(envelope.stream.id), sequence));
         }

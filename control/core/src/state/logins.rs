@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::{Envelope, Sensitive, login::LoginEvent};
+use rap_events::{Envelope, Personal, Sensitive, login::LoginEvent};
 use rap_proto::{Digest, LoginId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,8 @@ pub struct Login {
     pub user: UserId,
     pub secret: Sensitive<Digest>,
     pub expires_at: Timestamp,
-    pub device: String,
+    /// Empty once its user was erased.
+    pub device: Personal<String>,
     pub stamp: Stamp,
 }
 
@@ -69,6 +70,16 @@ impl Logins {
             LoginEvent::Closed(_) => self.forget(id),
         }
         Ok(())
+    }
+
+    /// What the log holds about a person is gone: what was folded of it goes, too.
+    pub(super) fn erase(&mut self, user: UserId) {
+        let of_user: Vec<LoginId> = self.of(user).map(|login| login.id).collect();
+        for id in of_user {
+            if let Some(login) = self.by_id.get_mut(&id) {
+                login.device = Personal::default();
+            }
+        }
     }
 
     fn forget_expired(&mut self, at: Timestamp) {

@@ -6,6 +6,7 @@ use std::{
 use rap_events::{
     Envelope,
     node::{NodeEvent, NodeRequested, Offer, RevocationReason},
+    node_report::AuthorityChanged,
 };
 use rap_proto::{
     BitRate, Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, Preference,
@@ -55,6 +56,8 @@ pub struct Node {
     pub preference: Preference,
     /// The greatest place in its spool of an observation that is in the log.
     pub observed: u64,
+    /// What it last told of control's authority there.
+    pub authority: Option<AuthorityChanged>,
     /// The version of its snapshot: the position of the last event that touched it.
     pub version: u64,
     /// The time of that event.
@@ -112,6 +115,7 @@ impl Node {
             region: None,
             preference: Preference::Neutral,
             observed: 0,
+            authority: None,
             version: 0,
             versioned_at: Timestamp::default(),
             content_version: 0,
@@ -211,6 +215,13 @@ impl Nodes {
     pub(super) fn observe(&mut self, id: NodeId, sequence: u64) {
         if let Some(node) = self.by_id.get_mut(&id) {
             node.observed = node.observed.max(sequence);
+        }
+    }
+
+    /// Remembers what a node told of control's authority.
+    pub(super) fn lapsed(&mut self, id: NodeId, event: &AuthorityChanged) {
+        if let Some(node) = self.by_id.get_mut(&id) {
+            node.authority = Some(event.clone());
         }
     }
 

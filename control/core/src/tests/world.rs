@@ -33,6 +33,7 @@ use rap_proto::{
     key::LocalKey,
     snapshot::{RoleScope, Target},
 };
+use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
 use crate::{
@@ -285,7 +286,7 @@ impl World {
                 user,
                 secret: digest(&format!("login of {called}")).into(),
                 expires_at: self.now + std::time::Duration::from_secs(7 * 86_400),
-                device: "laptop".to_owned(),
+                device: Personal::Sealed(ByteBuf::from(b"laptop".to_vec())),
             },
         );
         self.must::<ApiToken>(

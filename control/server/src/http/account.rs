@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use rap_control_core::{Action, Principal, Target};
+use rap_control_core::{Action, Principal, Target, state::Login};
 use rap_events::{
     Actor, Personal, cluster, keys,
     login::{self, LoginCloseReason, LoginCommand},
@@ -11,8 +11,8 @@ use rap_events::{
 use rap_proto::{
     LoginId, Name, PlatformRole, Timestamp, UserId,
     api::{
-        AcceptInvitation, ChangePassword, Changed, Cluster, LoggedIn, MAX_LABEL_CHARS, Me,
-        MyOrganization, NewLogin, Problem, ProblemCode, Setup,
+        AcceptInvitation, ChangePassword, Changed, Cluster, LoggedIn, MAX_LABEL_CHARS, Me, MyLogin,
+        MyOrganization, NewLogin, Page, Problem, ProblemCode, Setup,
     },
     secret::{InviteSecret, LoginSecret, Secret, SetupCode},
 };
@@ -22,7 +22,7 @@ use super::{
     call::Call,
     endpoint::{Gone, Nothing},
     failure::{Failure, invalid, not_found},
-    reference,
+    page, personal, reference,
 };
 use crate::{password, work::Work};
 
@@ -50,12 +50,12 @@ pub(super) async fn set_up(call: Call, body: Setup) -> Result<Done<LoggedIn>, Fa
     let presented = code.digest().into();
     work.decide(&mut cluster, cluster::ClusterCommand::CompleteSetup { presented, owner: id })?;
     let mut user = work.load::<user::User>(id.uuid()).await?;
-    let display_name = Personal::default();
+    let display_name = personal::seal_display_name(&call, &mut work, id, "")?;
     work.decide(&mut user, UserCommand::Create { name: body.name.clone(), display_name })?;
     work.decide(&mut user, UserCommand::ChangePassword { verifier: verifier.into() })?;
     work.decide(&mut user, UserCommand::GrantPlatformRole { role: PlatformRole::Owner })?;
     work.claim(keys::user_name(&body.name));
-    let answer = open_login(&call, &mut work, (id, body.name), String::new()).await?;
+    let answer = open_login(&call, &mut work, (id, body.name), Personal::default()).await?;
     call.commit_as(Actor::Setup, work, answer).await
 }
 
@@ -78,6 +78,8 @@ pub(super) async fn log_in(call: Call, body: NewLogin) -> Result<Done<LoggedIn>,
     // The password that was verified is still the one when the login is stored.
     work.hold_at(rap_events::StreamId::new("user", user.id.uuid()), user.stamp.revision);
     let device = body.device.unwrap_or_default();
+    check_label(&device, "device")?;
+    let device = personal::seal_device(&call, user.id, &device).await?;
     let answer = open_login(&call, &mut work, (user.id, body.name), device).await?;
     let actor = Actor::User { user: user.id, login: answer.login };
     call.commit_as(actor, work, answer).await
@@ -114,7 +116,7 @@ pub(super) async fn accept_invitation(
         &mut user,
         UserCommand::AcceptInvitation { presented: presented.into(), verifier: verifier.into() },
     )?;
-    let answer = open_login(&call, &mut work, (id, name), String::new()).await?;
+    let answer = open_login(&call, &mut work, (id, name), Personal::default()).await?;
     let actor = Actor::User { user: id, login: answer.login };
     call.commit_as(actor, work, answer).await
 }
@@ -123,9 +125,8 @@ async fn open_login(
     call: &Call,
     work: &mut Work,
     (user, name): (UserId, Name),
-    device: String,
+    device: Personal<String>,
 ) -> Result<LoggedIn, Failure> {
-    check_label(&device, "device")?;
     let id = call.fresh(LoginId::new);
     let expires_at = call.now + LOGIN_LIFETIME;
     let secret = call.secret::<LoginSecret>().digest().into();
@@ -179,6 +180,27 @@ pub(super) async fn me(call: Call) -> Result<Me, Failure> {
         scopes,
         expires_at,
     })
+}
+
+/// Where the caller is logged in. What is sealed is opened for that person alone: an API token is
+/// told of no device.
+pub(super) async fn my_logins(call: Call) -> Result<Page<MyLogin>, Failure> {
+    call.allow(Action::ReadCluster, Target::Platform)?;
+    let user = match call.principal()? {
+        Principal::User { user, .. } => Some(*user),
+        Principal::Setup | Principal::ApiToken { .. } | Principal::Node(_) => None,
+    };
+    let open = user.into_iter().flat_map(|user| call.state.logins().of(user));
+    let open = open.filter(|login| call.now < login.expires_at);
+    let page = page::of(&call, open, |login| login.id, Login::clone)?;
+    let devices = personal::devices(&call, &page.items).await?;
+    let shown = page.items.iter().zip(devices).map(|(login, device)| MyLogin {
+        id: login.id,
+        device,
+        opened_at: login.stamp.created_at,
+        expires_at: login.expires_at,
+    });
+    Ok(Page { items: shown.collect(), next: page.next })
 }
 
 pub(super) async fn change_password(

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use super::{
     call::Call,
-    display_name,
     endpoint::Gone,
     failure::{Failure, internal},
+    personal,
 };
 
 /// A body of a reply.
@@ -216,7 +216,7 @@ impl Answer for api::UserCreated {
 
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
         let invitation = self.invitation.map(|_| derived::<InviteSecret>(call));
-        let display_name = display_name::of_creation(call, self.user.id).await?;
+        let display_name = personal::display_name_of_creation(call, self.user.id).await?;
         let user = api::User { display_name, ..self.user };
         Ok(Self { user, invitation, ..self })
     }

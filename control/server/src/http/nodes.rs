@@ -11,8 +11,10 @@ use rap_events::{
 use rap_proto::{
     BitRate, NodeId,
     api::{
-        ApproveNode, Because, Changed, Node, NodeState, Page, PlaceNode, SetNodePools, SetNodeRoles,
+        ApproveNode, Because, Changed, Node, NodeAuthority, NodeState, Page, PlaceNode,
+        SetNodePools, SetNodeRoles,
     },
+    authority::AuthorityChange,
 };
 
 use super::{
@@ -141,9 +143,23 @@ fn show(call: &Call, node: &Found) -> Node {
         renewal: node.renewal,
         snapshot_version: node.version,
         live: call.app.live.get(node.id),
+        authority: authority(call, node),
         region: node.region.clone(),
         preference: node.preference,
         bandwidth_cap_bits_per_second: node.bandwidth_cap.map(BitRate::bits_per_second),
         revision: node.stamp.revision,
     }
+}
+
+/// How control is reached is no organization's, whosever the node is.
+fn authority(call: &Call, node: &Found) -> Option<NodeAuthority> {
+    let told = node.authority.as_ref()?;
+    let AuthorityChange { standing, without_ms, epoch, sequence, .. } = told.change;
+    call.may(Action::ReadPlatformAudit, Target::Platform).then_some(NodeAuthority {
+        standing,
+        since: told.observed_at,
+        without_ms,
+        epoch,
+        sequence,
+    })
 }

@@ -57,6 +57,7 @@ fn accounts() -> Vec<Endpoint> {
         )
         .public(),
         get("/api/v1/me", "Who the caller is", account::me),
+        list("/api/v1/me/logins", "Where the caller is logged in", account::my_logins),
         command(
             put.clone(),
             "/api/v1/me/password",

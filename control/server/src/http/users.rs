@@ -18,10 +18,9 @@ use rap_proto::{
 use super::{
     answer::{Done, blank},
     call::Call,
-    display_name,
     endpoint::Nothing,
     failure::{Failure, invalid, not_found},
-    page, reference,
+    page, personal, reference,
 };
 use crate::{password, work::Work};
 
@@ -73,7 +72,7 @@ pub(super) async fn create(call: Call, body: NewUser) -> Result<Done<UserCreated
     let id = call.fresh(UserId::new);
     let mut work = call.work();
     let mut user = work.load::<user::User>(id.uuid()).await?;
-    let display_name = display_name::seal(&call, &mut work, id, &body.display_name)?;
+    let display_name = personal::seal_display_name(&call, &mut work, id, &body.display_name)?;
     work.decide(&mut user, UserCommand::Create { name: body.name.clone(), display_name })?;
     work.claim(keys::user_name(&body.name));
     let active = verifier.is_some();
@@ -201,7 +200,7 @@ fn target(call: &Call) -> Result<UserId, Failure> {
 }
 
 async fn show_all(call: &Call, found: Vec<Found>) -> Result<Vec<User>, Failure> {
-    let names = display_name::open_all(call, &found).await?;
+    let names = personal::display_names(call, &found).await?;
     Ok(found.iter().zip(names).map(|(user, name)| show(user, name)).collect())
 }
 

@@ -7,11 +7,11 @@ pub(super) fn beat(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     call.node()?;
     let request: BeatRequest = call.parse()?;
     let reply = match call.app.beat.last() {
-        None => BeatReply { statement: Vec::new(), beat: Vec::new() },
+        None => BeatReply { statement: Vec::new(), beat: Vec::new(), records_changes: true },
         Some(held) => {
             let known = request.statement == Some(held.charter.digest);
             let statement = if known { Vec::new() } else { held.charter.signed.clone() };
-            BeatReply { statement, beat: held.envelope.clone() }
+            BeatReply { statement, beat: held.envelope.clone(), records_changes: true }
         }
     };
     Ok(NodeAnswer::of(&reply))

@@ -5,6 +5,7 @@ use futures_util::StreamExt as _;
 use rap_bus::Bus as _;
 use rap_proto::{
     Capability, IncarnationId, Timestamp,
+    authority::{AuthorityChange, AuthorityStanding},
     bus::{
         ControlBody, ControlMessage, Heartbeat, NodeBody, NodeMessage, down_subject, up_subject,
     },
@@ -13,7 +14,7 @@ use rap_proto::{
     signed::{self, Trusted},
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     node::{self, Host},
@@ -148,6 +149,55 @@ async fn observations_are_recorded_once_and_acknowledged() {
     assert_eq!(acme.api.get(&path).await.json["state"], "started");
     let audit = acme.api.get("/audit?organization=acme&limit=500").await;
     assert_eq!(audit.text.matches("session.started").count(), 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_lived_through_without_control_is_the_platforms_to_see() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
+    let change = AuthorityChange {
+        standing: AuthorityStanding::Degraded,
+        epoch: 1,
+        sequence: 42,
+        without_ms: 0,
+        restarted: false,
+        left_out: 0,
+    };
+    let isolated =
+        AuthorityChange { standing: AuthorityStanding::Isolated, without_ms: 300_000, ..change };
+    let at = rap_control::now();
+    let lapse = (1..).zip([change, isolated]).map(|(sequence, change)| Spooled {
+        sequence,
+        at,
+        observation: Observation::AuthorityChanged { change },
+    });
+    let lapse = message(&world, &host, 1, NodeBody::Observations(lapse.collect()));
+    say(&world, &host, &lapse, &host.key).await;
+    reaches(&world.anonymous(), "rap_control_observations_total{outcome=\"recorded\"}", 2).await;
+    let position = world.head().await;
+    let read = |path: &str| format!("{path}?min_position={position}&limit=500");
+
+    let (of_platform, of_acme) =
+        (root.get(&read("/audit")).await, acme.api.get("/audit?organization=acme&limit=500").await);
+    let events = of_platform.json["items"].as_array().unwrap();
+    let changes: Vec<_> = events
+        .iter()
+        .filter(|event| event["type"] == "node_report.authority_changed")
+        .map(|event| event["payload"]["change"].clone())
+        .collect();
+    let told = |change: &Value| (change["standing"].clone(), change["without_ms"].clone());
+    let expected = [(json!("degraded"), json!(0)), (json!("isolated"), json!(300_000))];
+    assert_eq!(changes.iter().map(told).collect::<Vec<_>>(), expected, "{}", of_platform.text);
+    assert!(!of_acme.text.contains("authority_changed"), "{}", of_acme.text);
+
+    let page = format!("/nodes/edge?min_position={position}");
+    let (shown, own) = (root.get(&page).await.json, acme.api.get(&page).await.json);
+    assert_eq!(shown["authority"]["standing"], "isolated", "{shown}");
+    assert_eq!(shown["authority"]["sequence"], 42);
+    assert_eq!((&own["name"], &own["authority"]), (&json!("edge"), &Value::Null));
     world.stop().await;
 }
 

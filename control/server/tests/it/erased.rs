@@ -25,6 +25,7 @@ use crate::{
 };
 
 const CALLED: &str = "Alice of Wonderland";
+const DEVICE: &str = "laptop-of-Wonderland";
 /// What is looked for: no other text has it.
 const CANARY: &[u8] = b"Wonderland";
 
@@ -40,6 +41,17 @@ async fn create(root: &Api) -> Value {
 async fn erase(api: &Api, path: &str) -> Reply {
     let revision = api.get(path).await.revision();
     api.change(Method::POST, &format!("{path}/erase"), None, revision).await
+}
+
+/// Logs in from a device that says how it is called; returns the devices that its user is shown.
+async fn devices(world: &World, name: &str) -> (Api, Vec<String>) {
+    let body = json!({"name": name, "password": PASSWORD, "device": DEVICE});
+    let reply = world.anonymous().post("/logins", body).await;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    let api = world.anonymous().with_token(reply.json["secret"].as_str().unwrap());
+    let logins = api.get("/me/logins").await.json["items"].clone();
+    let device = |login: &Value| login["device"].as_str().unwrap().to_owned();
+    (api, logins.as_array().unwrap().iter().map(device).collect())
 }
 
 fn holds(bytes: &[u8], text: &[u8]) -> bool {
@@ -95,7 +107,8 @@ async fn an_erased_person_is_named_nowhere_and_the_log_still_proves_itself() {
     assert_eq!(created["displayName"], CALLED);
     assert_eq!(create(&beside).await["displayName"], CALLED, "it is answered alike");
     let id: Uuid = created["id"].as_str().unwrap().parse().unwrap();
-    let alice = first.log_in("alice").await;
+    let (alice, shown) = devices(&first, "alice").await;
+    assert_eq!(shown, [DEVICE]);
     for api in [&root, &beside] {
         let position = root.get("/cluster").await.json["position"].clone();
         let shown = api.get(&format!("/users/alice?min_position={position}")).await.json;
@@ -108,6 +121,8 @@ async fn an_erased_person_is_named_nowhere_and_the_log_still_proves_itself() {
         }
     };
     assert_eq!(told.data["payload"]["display_name"], "personal");
+    let audit = root.get("/audit?limit=100").await.text;
+    assert!(audit.contains(r#""device":"personal""#) && !audit.contains(DEVICE), "{audit}");
     assert_eq!(cluster.log().keys(vec![id]).await.unwrap().len(), 1);
     assert!(!verify(&first, &root).await.contains(&"user.created".to_owned()));
     let before = root.get("/audit/replay").await.json;
@@ -124,6 +139,7 @@ async fn an_erased_person_is_named_nowhere_and_the_log_still_proves_itself() {
         let audit = api.get("/audit?limit=100").await.text;
         for text in [users, audit] {
             assert!(text.contains("\"erased\"") && !text.contains(CALLED), "{text}");
+            assert!(!text.contains(DEVICE), "{text}");
         }
         assert_eq!(create(api).await["displayName"], "erased", "so is the repeated command");
         let replay = api.get("/audit/replay").await.json;
@@ -181,6 +197,13 @@ async fn a_name_from_before_names_were_sealed_is_shown_and_after_an_erasure_give
     let position = world.log.append(append).await.unwrap().last;
     let shown = root.get(&format!("/users/old?min_position={position}")).await.json;
     assert_eq!(shown["displayName"], CALLED);
+    // There is no key of this person's, so what the device is called is not kept.
+    let revision = root.get("/users/old").await.revision();
+    let invited = root.change(Method::POST, "/users/old/invite", None, revision).await;
+    let body = json!({"invitation": invited.json["invitation"], "password": PASSWORD});
+    assert_eq!(world.anonymous().post("/invitations/accept", body).await.status, 201);
+    let (_, shown) = devices(&world, "old").await;
+    assert_eq!(shown, ["", ""]);
     let audit = root.get("/audit?limit=100").await.text;
     assert!(!audit.contains(CALLED), "{audit}");
     let erased = erase(&root, "/users/old").await;

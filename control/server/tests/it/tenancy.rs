@@ -19,6 +19,7 @@ const OWN: &[&str] = &[
     "/api/v1/logins/current",
     "/api/v1/invitations/accept",
     "/api/v1/me",
+    "/api/v1/me/logins",
     "/api/v1/me/password",
     "/api/v1/cluster",
     "/api/v1/openapi.json",

@@ -1,7 +1,7 @@
 use rap_proto::{Digest, Timestamp, UserId};
 
 use super::LoginCloseReason;
-use crate::Sensitive;
+use crate::{Personal, Sensitive};
 
 /// How long a login may last: 30 days.
 pub const MAX_LOGIN_MS: u64 = 30 * 24 * 3_600_000;
@@ -13,7 +13,8 @@ pub enum LoginCommand {
         user: UserId,
         secret: Sensitive<Digest>,
         expires_at: Timestamp,
-        device: String,
+        /// As [`super::device`] makes it.
+        device: Personal<String>,
     },
     Close {
         reason: LoginCloseReason,
@@ -30,4 +31,6 @@ pub enum LoginRejection {
     LifetimeOutOfRange,
     #[error("a device label is at most 256 bytes without control characters")]
     TextNotPlain,
+    #[error("a device label is stored sealed, or is empty")]
+    DeviceNotSealed,
 }

@@ -5,7 +5,7 @@ use rap_proto::{OrganizationId, Timestamp};
 use super::{
     Login, LoginClosed, LoginCommand, LoginEvent, LoginOpened, LoginRejection, MAX_LOGIN_MS, Opened,
 };
-use crate::{Aggregate, aggregate::is_plain_text};
+use crate::Aggregate;
 
 impl Aggregate for Login {
     const CATEGORY: &'static str = "login";
@@ -26,8 +26,8 @@ impl Aggregate for Login {
                 if expires_at <= now || expires_at > now + Duration::from_millis(MAX_LOGIN_MS) {
                     return Err(LoginRejection::LifetimeOutOfRange);
                 }
-                if !is_plain_text(&device) {
-                    return Err(LoginRejection::TextNotPlain);
+                if !device.is_kept() {
+                    return Err(LoginRejection::DeviceNotSealed);
                 }
                 Ok(vec![LoginOpened { user, secret, expires_at, device }.into()])
             }

@@ -1,12 +1,12 @@
 use rap_proto::{Digest, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Sensitive, aggregate::events};
+use crate::{Personal, Sensitive, aggregate::events};
 
 events! {
     /// What happened to a login.
     LoginEvent:
-    Opened(LoginOpened) = "login.opened" / 1;
+    Opened(LoginOpened) = "login.opened" / 2, from 1 by LoginOpenedV1;
     Closed(LoginClosed) = "login.closed" / 1;
 }
 
@@ -16,8 +16,24 @@ pub struct LoginOpened {
     pub user: UserId,
     pub secret: Sensitive<Digest>,
     pub expires_at: Timestamp,
-    /// What the client calls itself; may be empty.
-    pub device: String,
+    /// What the client calls itself; may be empty. It is sealed under the user's key.
+    pub device: Personal<String>,
+}
+
+/// As it was written while devices stood there in clear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LoginOpenedV1 {
+    user: UserId,
+    secret: Sensitive<Digest>,
+    expires_at: Timestamp,
+    device: String,
+}
+
+impl From<LoginOpenedV1> for LoginOpened {
+    fn from(LoginOpenedV1 { user, secret, expires_at, device }: LoginOpenedV1) -> Self {
+        Self { user, secret, expires_at, device: Personal::Clear(device) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

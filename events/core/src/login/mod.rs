@@ -2,11 +2,13 @@
 
 mod command;
 mod decide;
+mod device;
 mod event;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::*;
+pub use device::{DEVICE, device};
 pub use event::*;
 pub use state::*;

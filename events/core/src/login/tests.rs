@@ -1,26 +1,26 @@
 #![allow(clippy::unwrap_used)]
 
 use rap_proto::Timestamp;
+use serde_bytes::ByteBuf;
 
 use super::*;
-use crate::tests::{
-    given::{NOW, given},
-    samples::{ALICE, MINUTE_MS, after, secret},
+use crate::{
+    Personal,
+    personal::MAX_SEALED_BYTES,
+    tests::{
+        given::{NOW, given},
+        samples::{ALICE, MINUTE_MS, Open, after, sealed, secret},
+    },
 };
 
 const LONGEST_MS: i64 = 30 * 24 * 60 * MINUTE_MS;
 
 fn open(expires_at: Timestamp, device: &str) -> LoginCommand {
-    LoginCommand::Open {
-        user: ALICE,
-        secret: secret("login"),
-        expires_at,
-        device: device.to_owned(),
-    }
+    LoginCommand::Open { user: ALICE, secret: secret("login"), expires_at, device: sealed(device) }
 }
 
 fn opened() -> LoginEvent {
-    let device = "laptop".to_owned();
+    let device = sealed("laptop");
     let expires_at = after(LONGEST_MS);
     LoginOpened { user: ALICE, secret: secret("login"), expires_at, device }.into()
 }
@@ -39,7 +39,33 @@ fn a_login_keeps_the_limits() {
     for expires_at in [NOW, after(-1), after(LONGEST_MS + 1)] {
         given::<Login>([]).when(open(expires_at, "")).rejected(LoginRejection::LifetimeOutOfRange);
     }
-    given::<Login>([]).when(open(after(1), "a\tb")).rejected(LoginRejection::TextNotPlain);
+}
+
+#[test]
+fn a_device_is_sealed_or_empty() {
+    let with = |device| LoginCommand::Open {
+        user: ALICE,
+        secret: secret("login"),
+        expires_at: after(1),
+        device,
+    };
+    let refused = LoginRejection::DeviceNotSealed;
+    let large = Personal::Sealed(ByteBuf::from(vec![0; MAX_SEALED_BYTES + 1]));
+    for device in [Personal::Clear("laptop".to_owned()), large] {
+        given::<Login>([]).when(with(device)).rejected(refused);
+    }
+    let silent = LoginOpened {
+        user: ALICE,
+        secret: secret("login"),
+        expires_at: after(1),
+        device: Personal::default(),
+    };
+    given::<Login>([]).when(with(Personal::default())).then([silent.into()]);
+    assert_eq!(device("a\tb", ALICE, &Open), Err(LoginRejection::TextNotPlain));
+    assert_eq!(device("", ALICE, &Open), Ok(Personal::default()));
+    let sealed = device("laptop", ALICE, &Open).unwrap();
+    assert_eq!(sealed.open(ALICE.uuid(), DEVICE, Some(&Open)), Ok("laptop".to_owned()));
+    assert!(matches!(sealed, Personal::Sealed(_)));
 }
 
 #[test]

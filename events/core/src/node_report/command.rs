@@ -1,8 +1,14 @@
 use rap_proto::{
     OrganizationId, RefusalCode, Timestamp,
+    authority::{AuthorityChange, MAX_LAPSES_PER_HOUR},
     observation::{LogRefusal, SnapshotRefusal},
     paths::PathChange,
 };
+
+/// The most lapses of one node that are recorded within one hour of its clock, each with at most three events.
+/// Hours of nodes begin at any minute, so it is two of them; an agent that is started again and again
+/// counts anew each time.
+pub const MAX_RECORDED_LAPSES_PER_HOUR: u32 = 2 * MAX_LAPSES_PER_HOUR;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeReportCommand {
@@ -16,6 +22,8 @@ pub enum NodeReportCommand {
     },
 }
 
+/// Nothing follows of a change of authority that is in the log already, nor of a lapse beyond
+/// [`MAX_RECORDED_LAPSES_PER_HOUR`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     AccessRefused { code: RefusalCode },
@@ -23,6 +31,7 @@ pub enum Report {
     LogRefused { size: u64, known: u64, code: LogRefusal },
     WorkerExited { kind: String, sessions: u32 },
     PathChanged { change: PathChange },
+    AuthorityChanged { change: AuthorityChange },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,8 +1,9 @@
 use rap_proto::{OrganizationId, Timestamp};
 
 use super::{
-    LogRefused, NodeReport, NodeReportCommand, NodeReportEvent, NodeReportRejection, PathChanged,
-    Report, SnapshotRefused, UnclaimedAccessRefused, WorkerExited,
+    AuthorityChanged, LogRefused, NodeReport, NodeReportCommand, NodeReportEvent,
+    NodeReportRejection, PathChanged, Report, SnapshotRefused, UnclaimedAccessRefused,
+    WorkerExited,
 };
 use crate::{Aggregate, aggregate::is_plain_text};
 
@@ -38,6 +39,12 @@ impl Aggregate for NodeReport {
                 WorkerExited { organization, sequence, observed_at, kind, sessions }.into()
             }
             Report::PathChanged { change } => PathChanged { sequence, observed_at, change }.into(),
+            Report::AuthorityChanged { change } => {
+                if !self.lapses.take(&change, observed_at) {
+                    return Ok(Vec::new());
+                }
+                AuthorityChanged { sequence, observed_at, change }.into()
+            }
         };
         Ok(vec![event])
     }
@@ -49,6 +56,10 @@ impl Aggregate for NodeReport {
             NodeReportEvent::LogRefused(refused) => (refused.organization, refused.sequence),
             NodeReportEvent::WorkerExited(exited) => (exited.organization, exited.sequence),
             NodeReportEvent::PathChanged(changed) => (None, changed.sequence),
+            NodeReportEvent::AuthorityChanged(changed) => {
+                self.lapses.record(&changed.change, changed.observed_at);
+                (None, changed.sequence)
+            }
         };
         self.organization = organization;
         self.through = self.through.max(sequence);

@@ -1,5 +1,6 @@
 use rap_proto::{
     OrganizationId, RefusalCode, Timestamp,
+    authority::AuthorityChange,
     observation::{LogRefusal, SnapshotRefusal},
     paths::PathChange,
 };
@@ -16,6 +17,7 @@ events! {
     LogRefused(LogRefused) = "node_report.log_refused" / 1;
     WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
     PathChanged(PathChanged) = "node_report.path_changed" / 1;
+    AuthorityChanged(AuthorityChanged) = "node_report.authority_changed" / 1;
 }
 
 /// The node refused somebody whose claims could not be verified.
@@ -86,6 +88,18 @@ pub struct PathChanged {
     /// By the node's clock.
     pub observed_at: Timestamp,
     pub change: PathChange,
+}
+
+/// Control's authority ended at the node, or began again. It is the platform's whosever node that is: how
+/// control is reached is no organization's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuthorityChanged {
+    /// The observation's place in the node's spool.
+    pub sequence: u64,
+    /// By the node's clock.
+    pub observed_at: Timestamp,
+    pub change: AuthorityChange,
 }
 
 /// Schema 1 of `node_report.access_refused`, from before channels of messages: no code of it says

@@ -1,13 +1,17 @@
 #![allow(clippy::unwrap_used)]
 
-use rap_proto::{RefusalCode, observation::SnapshotRefusal};
+use rap_proto::{
+    RefusalCode, Timestamp,
+    authority::{AuthorityChange, AuthorityStanding},
+    observation::SnapshotRefusal,
+};
 
 use super::*;
 use crate::{
     Aggregate as _,
     tests::{
         given::{NOW, given},
-        samples::{ACME, path_change},
+        samples::{ACME, MINUTE_MS, after, authority_change, path_change},
     },
 };
 
@@ -72,4 +76,67 @@ fn a_change_of_a_path_is_the_platforms_and_what_else_the_node_reports_is_its_org
     assert_eq!((state.through, state.organization()), (6, None));
     let state = given::<NodeReport>([changed]).when(record(7, exit())).then([exited(7)]);
     assert_eq!(state.organization(), Some(ACME));
+}
+
+/// A lapse after beat `heard`, as it is told `at`.
+fn lapsed(heard: u64, standing: AuthorityStanding) -> AuthorityChange {
+    AuthorityChange { standing, sequence: heard, left_out: 0, ..authority_change() }
+}
+
+fn changed(sequence: u64, observed_at: Timestamp, change: AuthorityChange) -> NodeReportEvent {
+    AuthorityChanged { sequence, observed_at, change }.into()
+}
+
+#[test]
+fn a_lapse_is_the_platforms_and_what_is_known_of_it_is_recorded_once() {
+    use AuthorityStanding::{Degraded, Healthy, Isolated};
+    let report = |change| record(7, Report::AuthorityChanged { change });
+    let open = [changed(6, NOW, lapsed(42, Degraded))];
+    let over = [changed(5, NOW, lapsed(42, Degraded)), changed(6, NOW, lapsed(43, Healthy))];
+    let news = |known: &[NodeReportEvent], change| {
+        let state = given::<NodeReport>(known.iter().cloned())
+            .when(report(change))
+            .then([changed(7, NOW, change)]);
+        assert_eq!((state.through, state.organization()), (7, None));
+    };
+    let known = |known: &[NodeReportEvent], change| {
+        given::<NodeReport>(known.iter().cloned()).when(report(change)).nothing();
+    };
+    news(&[], lapsed(42, Degraded));
+    news(&open, lapsed(42, Isolated));
+    news(&open, lapsed(43, Degraded));
+    news(&open, lapsed(43, Healthy));
+    // An agent that was started again in a lapse tells it again, and each one that it is healthy.
+    known(&open, AuthorityChange { restarted: true, ..lapsed(42, Degraded) });
+    known(&[], lapsed(43, Healthy));
+    known(&over, lapsed(44, Healthy));
+}
+
+#[test]
+fn so_many_lapses_of_an_hour_are_recorded_and_those_that_are_to_their_end() {
+    use AuthorityStanding::{Degraded, Healthy};
+    let mut state = NodeReport::default();
+    let mut tell = |sequence: u64, at, standing| {
+        let change = lapsed(sequence / 2, standing);
+        let command = NodeReportCommand::Record {
+            organization: None,
+            sequence,
+            observed_at: at,
+            report: Report::AuthorityChanged { change },
+        };
+        let events = state.decide(command, NOW).unwrap();
+        events.iter().for_each(|event| state.evolve(event));
+        events.len()
+    };
+    let most = u64::from(MAX_RECORDED_LAPSES_PER_HOUR);
+    for lapse in 1..=most {
+        assert_eq!(tell(2 * lapse, NOW, Degraded), 1);
+        assert_eq!(tell(2 * lapse + 1, NOW, Healthy), 1, "what began ends");
+    }
+    let next = 2 * (most + 1);
+    for at in [NOW, after(-120 * MINUTE_MS)] {
+        assert_eq!(tell(next, at, Degraded), 0);
+        assert_eq!(tell(next + 1, at, Healthy), 0, "nothing is open");
+    }
+    assert_eq!(tell(next + 2, after(60 * MINUTE_MS), Degraded), 1);
 }

@@ -10,19 +10,20 @@ use std::{
 };
 
 use rap_proto::{
-    AttachmentId, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId, RefusalCode,
-    ResourceId, ResourceKind, Timestamp, codec,
+    AttachmentId, Digest, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId,
+    RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
 };
 use serde::Serialize;
 
 use super::samples::{
-    ACME, ENTRY, MINUTE_MS, POLICY, POOL, after, every_event, grant, name, resource_created, seen,
-    session_authorized,
+    ACME, ALICE, ENTRY, MINUTE_MS, POLICY, POOL, after, every_event, grant, name, resource_created,
+    secret, seen, session_authorized,
 };
 use crate::{
-    DomainEvent, Personal,
+    DomainEvent, Personal, Sensitive,
     aggregate::EventKind,
     catalogue::catalogue,
+    login::{LoginEvent, LoginOpened},
     node_report::{NodeReportEvent, UnclaimedAccessRefused},
     resource::ResourceEvent,
     session::{
@@ -346,6 +347,27 @@ fn user_created_is_upcast_from_schema_1() {
     let kind = EventKind { event_type: "user.created", schema: 1 };
     let display_name = Personal::Clear("Alice Ä.".to_owned());
     let upcast = UserEvent::from(UserCreated { name: name("alice"), display_name }).into();
+    check(kind, &codec::encode(&old), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+/// `login.opened` as it was written while devices stood there in clear.
+#[derive(Serialize)]
+struct LoginOpenedV1 {
+    user: UserId,
+    secret: Sensitive<Digest>,
+    expires_at: Timestamp,
+    device: String,
+}
+
+#[test]
+fn login_opened_is_upcast_from_schema_1() {
+    let (user, expires_at, device) = (ALICE, after(MINUTE_MS), "laptop".to_owned());
+    let old = LoginOpenedV1 { user, secret: secret("login"), expires_at, device: device.clone() };
+    let kind = EventKind { event_type: "login.opened", schema: 1 };
+    let device = Personal::Clear(device);
+    let opened = LoginOpened { user, secret: secret("login"), expires_at, device };
+    let upcast = LoginEvent::from(opened).into();
     check(kind, &codec::encode(&old), &upcast);
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use rap_proto::{
     ApiScope, Capability, CommandId, Digest, Duty, LeaseClass, NodeId, NodeRole, OrganizationRole,
     PlatformRole, PoolId, RefusalCode, ResourceKind, Timestamp,
+    authority::{AuthorityChange, AuthorityStanding},
     observation::{EndReason, LogRefusal, SnapshotRefusal, Vantage},
     snapshot::Target,
 };
@@ -203,7 +204,7 @@ fn login_command(kind: u8, argument: u8, now: Timestamp) -> LoginCommand {
             user: ALICE,
             secret: secret("login"),
             expires_at: later(now, argument),
-            device: text(argument),
+            device: sealed(&text(argument)),
         },
         _ => LoginCommand::Close { reason: LoginCloseReason::SignedOut },
     }
@@ -302,7 +303,7 @@ fn node_command(kind: u8, argument: u8, now: Timestamp) -> NodeCommand {
 }
 
 fn node_report_command(kind: u8, argument: u8, now: Timestamp) -> NodeReportCommand {
-    let report = match kind % 6 {
+    let report = match kind % 7 {
         0 => Report::AccessRefused { code: pick(RefusalCode::ALL, argument) },
         1 => Report::SnapshotRefused {
             version: argument.into(),
@@ -310,6 +311,12 @@ fn node_report_command(kind: u8, argument: u8, now: Timestamp) -> NodeReportComm
         },
         2 => Report::WorkerExited { kind: text(argument), sessions: argument.into() },
         3 => Report::PathChanged { change: path_change() },
+        4 => {
+            let standing = pick(AuthorityStanding::ALL, argument);
+            let sequence = u64::from(argument / 16);
+            let change = AuthorityChange { standing, sequence, ..authority_change() };
+            Report::AuthorityChanged { change }
+        }
         _ => Report::LogRefused {
             size: argument.into(),
             known: u64::from(argument) + 1,

@@ -5,6 +5,7 @@ use rap_proto::{
     Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
     PlatformRole, PolicyId, PoolId, Preference, PublicKey, RefusalCode, ReplicaId, ResourceId,
     ResourceKind, Signer, Timestamp, UserId, Verdict, VpnConnectionId,
+    authority::{AuthorityChange, AuthorityStanding},
     bandwidth::{Allowance, BandwidthRule, Each, Traffic},
     beat::EpochStatement,
     carriers::{CarrierRule, CarrierRules},
@@ -20,7 +21,8 @@ use super::given::NOW;
 use crate::{
     DomainEvent, Personal, Sensitive, api_token::*, authority::*, cluster::*, guessing::*,
     join_token::*, leadership::*, login::*, membership::*, node::*, node_report::*,
-    organization::*, policy::*, pool::*, resource::*, session::*, user::*, vpn_connection::*,
+    organization::*, personal::SubjectCipher, policy::*, pool::*, resource::*, session::*, user::*,
+    vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -154,6 +156,17 @@ pub(crate) fn path_change() -> PathChange {
         carrier: PathCarrier::Tcp,
         from: Some(PathKind::Relayed),
         to: Some(PathKind::Direct),
+        left_out: 3,
+    }
+}
+
+pub(crate) fn authority_change() -> AuthorityChange {
+    AuthorityChange {
+        standing: AuthorityStanding::Isolated,
+        epoch: 1,
+        sequence: 42,
+        without_ms: 300_000,
+        restarted: true,
         left_out: 3,
     }
 }
@@ -311,6 +324,19 @@ pub(crate) fn sealed(text: &str) -> Personal<String> {
     Personal::Sealed(ByteBuf::from(text.as_bytes().to_vec()))
 }
 
+/// Hides nothing: it shows what is sealed, and for which place.
+pub(crate) struct Open;
+
+impl SubjectCipher for Open {
+    fn seal(&self, value: &[u8], context: &[u8]) -> Vec<u8> {
+        [context, value].concat()
+    }
+
+    fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Vec<u8>> {
+        sealed.strip_prefix(context).map(<[u8]>::to_vec)
+    }
+}
+
 fn people() -> Vec<DomainEvent> {
     let role = OrganizationRole::Admin;
     let expires_at = after(MINUTE_MS);
@@ -330,7 +356,7 @@ fn people() -> Vec<DomainEvent> {
         MembershipChanged { organization: ACME, user: ALICE, role }.into(),
         MembershipRevoked { organization: ACME, user: ALICE }.into(),
     ];
-    let device = "laptop".to_owned();
+    let device = sealed("Alice's laptop");
     let login: [LoginEvent; 2] = [
         LoginOpened { user: ALICE, secret: secret("login"), expires_at, device }.into(),
         LoginClosed { reason: LoginCloseReason::SignedOut }.into(),
@@ -386,7 +412,7 @@ fn nodes() -> Vec<DomainEvent> {
 
 fn reports() -> Vec<DomainEvent> {
     let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
-    let report: [NodeReportEvent; 5] = [
+    let report: [NodeReportEvent; 6] = [
         UnclaimedAccessRefused {
             organization,
             sequence,
@@ -420,6 +446,7 @@ fn reports() -> Vec<DomainEvent> {
         }
         .into(),
         PathChanged { sequence, observed_at, change: path_change() }.into(),
+        AuthorityChanged { sequence, observed_at, change: authority_change() }.into(),
     ];
     report.into_iter().map(Into::into).collect()
 }

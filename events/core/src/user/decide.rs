@@ -5,7 +5,7 @@ use rap_proto::{Digest, OrganizationId, Timestamp};
 use super::{
     Invitation, MAX_INVITATION_MS, MAX_RECORDED_REFUSALS, MAX_VERIFIER_BYTES, PasswordChanged,
     PlatformRoleGranted, PlatformRoleRevoked, User, UserAccessRefused, UserCommand, UserCreated,
-    UserDisabled, UserEnabled, UserErased, UserEvent, UserInvited, UserRejection, display_name,
+    UserDisabled, UserEnabled, UserErased, UserEvent, UserInvited, UserRejection,
 };
 use crate::{Aggregate, Sensitive, aggregate::is_plain_text};
 
@@ -25,7 +25,9 @@ impl Aggregate for User {
                 if self.name.is_some() {
                     return Err(UserRejection::AlreadyExists);
                 }
-                display_name::check(&display_name)?;
+                if !display_name.is_kept() {
+                    return Err(UserRejection::DisplayNameNotSealed);
+                }
                 UserCreated { name, display_name }.into()
             }
             UserCommand::Invite { secret, expires_at } => {

@@ -1,16 +1,12 @@
 use rap_proto::UserId;
 
 use super::UserRejection;
-use crate::{
-    Personal,
-    aggregate::is_plain_text,
-    personal::{MAX_SEALED_BYTES, SubjectCipher},
-};
+use crate::{Personal, aggregate::is_plain_text, personal::SubjectCipher};
 
 /// The place that a display name is sealed for.
 pub const DISPLAY_NAME: &str = "user.display_name";
 
-/// A person's name as it goes into the log. An empty one is about nobody, and stays as it is.
+/// A person's name as it goes into the log.
 pub fn display_name(
     text: &str,
     user: UserId,
@@ -19,17 +15,5 @@ pub fn display_name(
     if !is_plain_text(text) {
         return Err(UserRejection::TextNotPlain);
     }
-    if text.is_empty() {
-        return Ok(Personal::default());
-    }
-    Ok(Personal::seal(&text.to_owned(), user.uuid(), DISPLAY_NAME, cipher))
-}
-
-/// What is new in the log is sealed, or says nothing.
-pub(super) fn check(name: &Personal<String>) -> Result<(), UserRejection> {
-    match name {
-        Personal::Sealed(sealed) if sealed.len() <= MAX_SEALED_BYTES => Ok(()),
-        Personal::Clear(text) if text.is_empty() => Ok(()),
-        Personal::Sealed(_) | Personal::Clear(_) => Err(UserRejection::DisplayNameNotSealed),
-    }
+    Ok(Personal::seal_text(text, user.uuid(), DISPLAY_NAME, cipher))
 }

@@ -6,10 +6,10 @@ use super::*;
 use crate::{
     Aggregate as _, Personal,
     aggregate::MAX_TEXT_BYTES,
-    personal::{MAX_SEALED_BYTES, SubjectCipher},
+    personal::MAX_SEALED_BYTES,
     tests::{
         given::{Given, NOW, given},
-        samples::{ALICE, MINUTE_MS, after, name, sealed, secret, verifier},
+        samples::{ALICE, MINUTE_MS, Open, after, name, sealed, secret, verifier},
     },
 };
 
@@ -119,19 +119,6 @@ fn a_user_is_disabled_and_enabled() {
     given::<User>([]).when(disable).rejected(UserRejection::NotFound);
     let two_lines = UserCommand::Disable { reason: "a\nb".to_owned() };
     user(&[]).when(two_lines).rejected(UserRejection::TextNotPlain);
-}
-
-/// Hides nothing: it shows what is sealed, and for which place.
-struct Open;
-
-impl SubjectCipher for Open {
-    fn seal(&self, value: &[u8], context: &[u8]) -> Vec<u8> {
-        [context, value].concat()
-    }
-
-    fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Vec<u8>> {
-        sealed.strip_prefix(context).map(<[u8]>::to_vec)
-    }
 }
 
 #[test]

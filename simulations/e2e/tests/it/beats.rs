@@ -1,7 +1,7 @@
 //! Three control servers of which two make a quorum: what people and nodes see when they are lost. Nodes know the
 //! first one alone, which is never lost.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rap_e2e::{FIRST, Fabric, NODES, Person, Space, Talk, until};
 use serde_json::Value;
@@ -12,6 +12,7 @@ const SECOND: u16 = 1;
 const THIRD: u16 = 2;
 const REPLICAS: [u16; 3] = [FIRST, SECOND, THIRD];
 const RECORDER_PORT: u16 = 4500;
+const CHANGED: &str = "node_report.authority_changed";
 /// A beat is valid for 30 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What an echo may take while nothing is wrong with the realtime plane.
@@ -70,6 +71,7 @@ async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
         asking.changes(number, &format!("again-{number}")).await;
     }
     echoes(&mut kept, "healthy").await;
+    lapses_are_recorded(&fabric).await;
     kept.finish(PATIENCE).await.ok();
     assert_eq!(ssh(&fabric, &fabric.alice, "echo back").await.ok(), "back\n");
     let replay = fabric.owner.rap(&["audit", "replay", "-o", "json"]).await.json();
@@ -176,6 +178,22 @@ async fn standing(fabric: &Fabric, expected: &str) {
         })
         .await;
     }
+}
+
+/// Each node told, once control was back, that it was degraded and that it is healthy again.
+async fn lapses_are_recorded(fabric: &Fabric) {
+    until("every lapse is in the log", PATIENCE, async || {
+        let run = fabric.owner.rap(&["audit", "log", "-o", "json"]).await;
+        let events = rap_e2e::items(&serde_json::from_str(&run.stdout).ok()?);
+        let mut nodes = BTreeMap::<_, Vec<_>>::new();
+        for event in events.iter().filter(|event| event["type"] == CHANGED) {
+            let standing = event["payload"]["change"]["standing"].as_str()?.to_owned();
+            nodes.entry(event["stream"].as_str()?.to_owned()).or_default().push(standing);
+        }
+        let whole = |told: &Vec<String>| told.len() >= 2 && told.last().unwrap() == "healthy";
+        (nodes.len() == NODES.len() && nodes.values().all(whole)).then_some(())
+    })
+    .await;
 }
 
 /// The newest beat that the entry heard.

@@ -195,8 +195,8 @@ impl SimNode {
                 turn.note(format_args!("node {} is {authority:?}", self.process.index));
                 self.authority = authority;
             }
-            // For the leases, of which there are none here.
-            Effect::Lasts { .. } => {}
+            // For the leases and the log, of which there are none here.
+            Effect::Lasts { .. } | Effect::Changed(_) => {}
             Effect::Denied { .. } => turn.coverage.count(coverage::REPLICAS, "name a denial"),
             Effect::Refused(reason) => {
                 turn.coverage.count(coverage::REFUSED, format!("{reason:?}"));

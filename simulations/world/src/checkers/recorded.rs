@@ -135,6 +135,7 @@ fn place(envelope: &Envelope) -> Result<Option<(NodeId, u64)>, Violation> {
                 NodeReportEvent::LogRefused(event) => event.sequence,
                 NodeReportEvent::WorkerExited(event) => event.sequence,
                 NodeReportEvent::PathChanged(event) => event.sequence,
+                NodeReportEvent::AuthorityChanged(event) => event.sequence,
             };
             return Ok(Some((NodeId::from_uuid(envelope.stream.id), sequence)));
         }

@@ -9,8 +9,8 @@ use rap_agent_core::{
     record,
 };
 use rap_proto::{
-    Authority, Moment, PublicKey, Timestamp, beat::EpochStatement, signed::Unverified,
-    wire::node_api::BeatReply,
+    Authority, Moment, PublicKey, Timestamp, beat::EpochStatement, observation::Observation,
+    signed::Unverified, wire::node_api::BeatReply,
 };
 
 use super::{Phase, PowerCut, SimNode, asking::Asking};
@@ -89,6 +89,10 @@ impl SimNode {
                 if let Some((view, _)) = &mut agent.view {
                     view.authority = authority;
                 }
+            }
+            Effect::Changed(change) => {
+                turn.coverage.count("beats", format!("tells {}", change.standing));
+                self.observe(turn, Observation::AuthorityChanged { change });
             }
             Effect::Lasts { until } => {
                 agent.leases.holders.handle_input(turn.moment, holders::Input::Authority { until });

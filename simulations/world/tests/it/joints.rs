@@ -33,6 +33,7 @@ fn every_invariant_holds_where_all_parts_meet() {
     coverage.expect_faults(&FAULT_KINDS);
     coverage.expect("replicas", &["halts", "frozen"]);
     coverage.expect("beats", &["hold", "unheard to healthy", "healthy to degraded"]);
+    coverage.expect("beats", &["tells degraded", "tells healthy"]);
     let grants = ["grant, for never_granted", "grant, for handed_over", "grant, for ran_out"];
     coverage.expect("grantors", &grants);
 }
