@@ -6,6 +6,7 @@ mod daemons;
 mod fleets;
 mod joints;
 mod leases;
+mod level2;
 mod meshes;
 mod regressions;
 mod seeds;
