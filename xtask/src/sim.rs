@@ -14,6 +14,10 @@ const LEVEL_2: &[(&str, &str)] = &[
          messages_are_whole_where_they_are_reliable_and_counted_where_they_are_dropped",
     ),
     ("agents", "daemons::whole_agents_carry_a_connection_one_at_a_time_through_cuts_and_crashes"),
+    (
+        "sessions",
+        "sessions::sessions_through_whole_agents_lose_nothing_while_relays_crash_and_clients_move",
+    ),
 ];
 
 /// What is said of a scenario, and the variable by which its test is told.

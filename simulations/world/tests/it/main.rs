@@ -10,3 +10,4 @@ mod level2;
 mod meshes;
 mod regressions;
 mod seeds;
+mod sessions;

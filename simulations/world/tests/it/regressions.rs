@@ -2,7 +2,7 @@
 
 use rap_simulations::{beat, fleet, joint, lease, world};
 
-use crate::{daemons, level2, meshes};
+use crate::{daemons, level2, meshes, sessions};
 
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
@@ -19,6 +19,7 @@ fn seeds_that_failed_once_hold() {
             "lanes" => meshes::report(level2::seed(seed)),
             "messages" => meshes::messages::report(level2::seed(seed)),
             "agents" => daemons::report(level2::seed(seed)),
+            "sessions" => sessions::report(level2::seed(seed)),
             sized if sized.starts_with("fleet-") => {
                 let nodes = sized["fleet-".len()..].parse().unwrap();
                 fleet::run(fleet::Options { seed, nodes, mutation: None })
