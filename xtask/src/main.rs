@@ -23,8 +23,8 @@ cargo xtask <command>
                            pauses and cuts off many more times; what this machine cannot do is
                            skipped and listed, and fails the run of root unless permitted
   ci                       the same as test
-  sim [--scenario fabric|leases|beat|fleet|joint] [--nodes N] [--seed N] [--seeds N]
-      [--minutes M]
+  sim [--scenario fabric|leases|beat|fleet|joint|lanes|messages|agents|sessions] [--nodes N]
+      [--seed N] [--seeds N] [--minutes M] [--plant BUG]
                            deterministic simulation; a failing seed prints how to repeat it
   skew [--permit-skips]    builds the programs of the release before, and updates a fabric from them
                            to these, one by one; test --long does so, too

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_agent_core::capability::HostFacts;
-use rap_mesh::{BulkThreads, Kernel, Network};
+use rap_mesh::{BulkThreads, Dialer, Kernel, Network};
 use rap_mesh_core::busy::MachineTimes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -53,6 +53,11 @@ pub trait Ground: Send + Sync + 'static {
 
     /// What carries connections.
     fn driver(&self, choice: &DriverChoice) -> Arc<dyn Driver>;
+
+    /// What reaches resources: the agent's workers, or what stands in their place.
+    fn dialer(&self, workers: Arc<dyn Dialer>) -> Arc<dyn Dialer> {
+        workers
+    }
 
     /// What the host's processors did; `None` where nobody knows.
     fn times(&self) -> Option<MachineTimes>;

@@ -277,7 +277,8 @@ impl Agent {
                 own.workload.set(actor.start());
             }
             ActorName::Mesh => {
-                let dialer = Arc::new(WorkerDialer::new(self.serving.subscribe()));
+                let workers = Arc::new(WorkerDialer::new(self.serving.subscribe()));
+                let dialer = self.parts.ground.dialer(workers);
                 let (hull, leases) = (self.hull.clone(), self.leases.clone());
                 own.mesh.set(MeshActor::new(parts, crew, hull, dialer, leases).start());
             }

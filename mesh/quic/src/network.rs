@@ -42,6 +42,13 @@ pub trait Network: Send + Sync + 'static {
         EndpointConfig::default()
     }
 
+    /// What pauses and trials are spread by; no secret. Without randomness they are not spread.
+    fn seed(&self) -> u64 {
+        let mut seed = [0; 8];
+        let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
+        u64::from_be_bytes(seed)
+    }
+
     /// The calendar that snapshots and tokens are judged by. Certificates are judged by the machine's.
     fn calendar(&self) -> fn() -> Timestamp {
         clock::calendar

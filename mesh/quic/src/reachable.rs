@@ -145,7 +145,7 @@ fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
 
 /// Keeps a line to one relay, again and again.
 async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
-    let mut pauses = Pauses::new(seed());
+    let mut pauses = Pauses::new(mesh.network.seed());
     // A relay has no more calls open at once. What one of them leaves unfinished is taken from no
     // other, and is not given back by a new line.
     let connecting = Arc::new(Semaphore::new(MAX_CALLS_OF_ONE));
@@ -170,13 +170,6 @@ async fn stay(mesh: Arc<Mesh>, relay: NodeId) {
         let held = was_held.then(|| mesh.clock.moment().since(begun));
         sleep(pauses.after(held)).await;
     }
-}
-
-/// Random bits, to spread pauses: where there are none, they are not spread.
-fn seed() -> u64 {
-    let mut seed = [0; 8];
-    let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
-    u64::from_be_bytes(seed)
 }
 
 /// Does what comes over a line until it ends. Returns a better one, if that is why.

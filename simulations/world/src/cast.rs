@@ -99,6 +99,24 @@ pub fn connectors() -> Vec<Host> {
     ]
 }
 
+/// An entry and two relays of the platform, and an egress of the first tenant.
+pub fn relayed() -> Vec<Host> {
+    let host = |text: &str, role, tenant, token| Host {
+        name: name(text),
+        role,
+        tenant,
+        connector: false,
+        token,
+        auto_approve: true,
+    };
+    vec![
+        host("entry", NodeRole::EntryNode, None, 0),
+        host("relay-1", NodeRole::RelayNode, None, 1),
+        host("relay-2", NodeRole::RelayNode, None, 2),
+        host("egress-0", NodeRole::StreamWorker, Some(0), 3),
+    ]
+}
+
 /// A word that only this tenant's resources hold: where it turns up, they were seen.
 pub fn canary(tenant: usize) -> String {
     format!("canary-of-tenant-{tenant}.internal")

@@ -4,9 +4,10 @@
 //! one seed, one history. See [`world`] for the first scenario, [`lease`], [`beat`] and [`fleet`] for those
 //! of one part each, [`joint`] for all parts together, [`kit`] for what they share, and [`checkers`] for
 //! what must hold.
-//! Level 2, real actors over a simulated network, is among this crate's tests.
+//! Level 2, whole agents and the mesh over a simulated network, is among this crate's tests; see
+//! [`level2`] for its scenarios and what is planted there.
 //!
-//! A failing seed is repeated by `cargo xtask sim --seed N`.
+//! A failing seed of either level is repeated by `cargo xtask sim --scenario NAME --seed N`.
 
 pub mod attack;
 pub mod beat;
@@ -19,6 +20,7 @@ pub mod fleet;
 pub mod joint;
 pub mod kit;
 pub mod lease;
+pub mod level2;
 pub mod message;
 pub mod mutation;
 pub mod network;

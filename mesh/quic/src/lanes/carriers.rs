@@ -14,7 +14,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{Lane, Moment, carriers::CarrierRuling};
 
-use super::{LaneKey, moves::seed};
+use super::LaneKey;
 use crate::{
     CarrierStatus,
     mesh::{Mesh, locked},
@@ -43,7 +43,7 @@ impl Choices {
         let now = mesh.clock.moment();
         self.of(now, key, |known| match known.ahead.take() {
             Some((chosen, until)) if now < until => Some(chosen),
-            _ => known.choice.choose(now, ruling(mesh, key), seed()),
+            _ => known.choice.choose(now, ruling(mesh, key), mesh.network.seed()),
         })
     }
 

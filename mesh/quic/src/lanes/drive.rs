@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     LaneConnection, LaneKey, chains,
     hole::Hole,
-    moves::{part, seed},
+    moves::part,
     offers::{Offers, Renewals, offers},
     probe,
     socket::Answer,
@@ -82,7 +82,7 @@ impl PathDriver {
         offered.keep(&mesh, &view, lane.key, &open);
         let Offers { candidates, worths, interest } = offered;
         renewals.looked(interest);
-        let mut machine = LanePath::new(seed(), mesh.clock.moment(), over, candidates);
+        let mut machine = LanePath::new(mesh.network.seed(), mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let mut hole = Hole::new(mesh.clone(), lane.clone());
         if !view.allows_direct() {

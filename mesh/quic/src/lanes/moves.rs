@@ -175,7 +175,7 @@ impl Drop for Member {
 impl Mover {
     fn begin(mesh: Arc<Mesh>, key: LaneKey) -> Arc<Self> {
         let allowed = allowed(&mesh, &mesh.view(), key);
-        let machine = Mutex::new(LaneMoves::new(seed(), allowed));
+        let machine = Mutex::new(LaneMoves::new(mesh.network.seed(), allowed));
         let (flows, changed, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
         let mover = Arc::new(Self { key, machine, flows, changed, over });
         let task = mover.clone().run(mesh.clone());
@@ -348,11 +348,4 @@ fn audit(mesh: &Mesh, key: LaneKey, machine: &mut LaneMoves) {
 pub(super) const fn part(key: LaneKey, carrier: Carrier) -> Part {
     let LaneKey { egress, organization, lane } = key;
     Part { egress, organization, lane, carrier }
-}
-
-/// Spreads pauses and trials; no secret.
-pub(super) fn seed() -> u64 {
-    let mut seed = [0; 8];
-    let _ = rap_pki::tls::provider().secure_random.fill(&mut seed);
-    u64::from_be_bytes(seed)
 }

@@ -12,7 +12,7 @@ use rap_mesh_core::{
     },
 };
 
-use super::{LaneKey, moves::seed};
+use super::LaneKey;
 use crate::{
     mesh::Mesh,
     relays::{Listener, Use},
@@ -83,7 +83,7 @@ pub(super) struct Renewals {
 impl Renewals {
     pub(super) fn of(mesh: &Arc<Mesh>) -> Self {
         let listener = mesh.relays.listen();
-        Self { mesh: mesh.clone(), listener, pace: Pace::new(seed()) }
+        Self { mesh: mesh.clone(), listener, pace: Pace::new(mesh.network.seed()) }
     }
 
     /// Waits for some; may be asked anew at any time.

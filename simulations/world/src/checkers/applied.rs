@@ -40,11 +40,20 @@ impl Applied {
 
     /// The node with this id acts on this snapshot from now.
     pub fn applied(&mut self, node: NodeId, snapshot: &Snapshot) -> Result<(), Violation> {
-        let version = snapshot.manifest.version;
-        if !self.signed.contains(&(node, version, snapshot.digest)) {
+        let manifest = &snapshot.manifest;
+        self.shown(node, manifest.node, (manifest.version, snapshot.digest))
+    }
+
+    /// The same of a node that shows which version it acts on, of which node's snapshot.
+    pub fn shown(
+        &mut self,
+        node: NodeId,
+        of: NodeId,
+        (version, digest): (u64, Digest),
+    ) -> Result<(), Violation> {
+        if !self.signed.contains(&(node, version, digest)) {
             let detail = format!(
-                "{node} applied version {version} of {}, which control did not sign for it",
-                snapshot.manifest.node
+                "{node} applied version {version} of {of}, which control did not sign for it"
             );
             return Err(Violation::new(NAME, detail));
         }

@@ -26,7 +26,7 @@ pub mod verdict;
 
 pub use chance::Chance;
 pub use coverage::Coverage;
-pub use run::{Options, Phases, Report, World, run};
+pub use run::{Left, Options, Phases, Report, World, caught, run};
 pub use search::{Found, search};
 pub use stage::Stage;
 pub use trace::Trace;

@@ -9,7 +9,7 @@ use std::{
 
 use rap_proto::{Digest, Moment};
 
-use super::{Coverage, Stage, Verdict, Violation};
+use super::{Coverage, Stage, Trace, Verdict, Violation};
 
 /// The run ended in a panic: the world is wrong, or what it runs is.
 pub const PANIC: &str = "panic";
@@ -87,13 +87,53 @@ pub struct Report {
     command: String,
 }
 
+/// What a run left behind, in whatever way it was made.
+#[derive(Debug, Default)]
+pub struct Left {
+    pub violation: Option<Violation>,
+    pub trace: Trace,
+    pub coverage: Coverage,
+    pub events: u64,
+    pub simulated: Duration,
+}
+
+impl Report {
+    /// `scenario` is what one says to `cargo xtask sim` beside the seed and the planted bug; `mix` is what
+    /// goes wrong.
+    pub fn new(
+        left: Left,
+        scenario: &str,
+        seed: u64,
+        mutation: Option<impl fmt::Display>,
+        mix: String,
+    ) -> Self {
+        let Left { violation, trace, coverage, events, simulated } = left;
+        let plant = mutation.map_or(String::new(), |mutation| format!(" --plant {mutation}"));
+        Self {
+            violation,
+            digest: trace.digest(),
+            coverage,
+            events,
+            simulated,
+            seed,
+            mix,
+            lines: trace.into_lines(),
+            command: format!("cargo xtask sim {scenario} --seed {seed}{plant}"),
+        }
+    }
+}
+
 /// All phases, or as far as the first violation or panic. `scenario` is what one says to
 /// `cargo xtask sim` beside the seed and the planted bug.
 pub fn run<W: World>(mut world: W, seed: u64, scenario: &str) -> Report {
     // After a panic only what was noted is looked at.
-    let outcome = catch_unwind(AssertUnwindSafe(|| all_phases(&mut world)));
-    let panicked = outcome.err().map(|panic| Violation::new(PANIC, said(&*panic)));
+    let panicked = caught(|| all_phases(&mut world)).err();
     report(world.stage(), panicked, seed, scenario)
+}
+
+/// What comes of it; a panic is a violation.
+pub fn caught<T>(what: impl FnOnce() -> T) -> Result<T, Violation> {
+    catch_unwind(AssertUnwindSafe(what)).map_err(|panic| Violation::new(PANIC, said(&*panic)))
 }
 
 fn all_phases<W: World>(world: &mut W) {
@@ -120,20 +160,15 @@ fn report<W: World>(
     seed: u64,
     scenario: &str,
 ) -> Report {
-    let trace = mem::take(&mut stage.trace);
-    let plant = stage.mutation.map_or(String::new(), |mutation| format!(" --plant {mutation}"));
-    Report {
+    let left = Left {
         // A panic after a violation may well follow from it.
         violation: stage.violation().cloned().or(panicked),
-        digest: trace.digest(),
+        trace: mem::take(&mut stage.trace),
         coverage: mem::take(&mut stage.coverage),
         events: stage.events(),
         simulated: stage.now().since(Moment::default()),
-        seed,
-        mix: format!("{:?}", stage.drawn),
-        lines: trace.into_lines(),
-        command: format!("cargo xtask sim {scenario} --seed {seed}{plant}"),
-    }
+    };
+    Report::new(left, scenario, seed, stage.mutation, format!("{:?}", stage.drawn))
 }
 
 impl fmt::Display for Report {

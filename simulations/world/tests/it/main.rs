@@ -6,6 +6,8 @@ mod daemons;
 mod fleets;
 mod joints;
 mod leases;
+mod level2;
 mod meshes;
 mod regressions;
 mod seeds;
+mod sessions;

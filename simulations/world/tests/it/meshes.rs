@@ -13,20 +13,25 @@
 mod absence;
 pub(crate) mod cluster;
 mod hosts;
-mod messages;
+pub(crate) mod messages;
 pub(crate) mod network;
 pub(crate) mod record;
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use rap_mesh::Path;
-use rap_proto::{Digest, Moment, NodeId};
-use rap_simulations::kit::Chance;
+use rap_proto::{Moment, NodeId};
+use rap_simulations::{
+    kit::{Chance, Coverage, Report, Violation, caught, coverage::FAULTS},
+    level2::LANES,
+};
 use turmoil::Sim;
 
 use cluster::{Cluster, EGRESS, ENTRY, RELAYS};
 use hosts::{Orders, Parts};
 use record::Record;
+
+use crate::level2::{self, Options};
 
 /// What every simulated host takes for its clock.
 pub(crate) fn now() -> Moment {
@@ -68,7 +73,6 @@ const MOST_SILENT: Duration = Duration::from_secs(2);
 const OUTAGE: Duration = Duration::from_secs(90);
 
 struct Outcome {
-    record: Record,
     said: u64,
     /// Whether the client has not moved yet.
     is_waiting: bool,
@@ -83,12 +87,8 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Self {
-        Self::with(seed, hosts::counting)
-    }
-
     /// With this program of the client.
-    fn with<P>(seed: u64, client: fn(Parts, Rc<Orders>) -> P) -> Self
+    fn with<P>(seed: u64, record: &Record, client: fn(Parts, Rc<Orders>) -> P) -> Self
     where
         P: Future<Output = turmoil::Result> + 'static,
     {
@@ -102,7 +102,7 @@ impl Run {
             .build();
         let addresses = NODES.map(|(node, name)| (node, sim.lookup(name)));
         let cluster = Rc::new(Cluster::found(addresses.into()));
-        let (record, orders) = (Record::default(), Rc::new(Orders::default()));
+        let (record, orders) = (record.clone(), Rc::new(Orders::default()));
         let parts = |stream| Parts {
             cluster: cluster.clone(),
             record: record.clone(),
@@ -124,14 +124,13 @@ impl Run {
         let until = self.sim.elapsed() + time;
         while self.sim.elapsed() < until {
             if let Err(error) = self.sim.step() {
-                panic!("{error}\n{}", self.record.story());
+                panic!("{error}");
             }
         }
     }
 
     fn note(&self, what: std::fmt::Arguments<'_>) {
-        let now = rap_proto::Moment::default() + self.sim.elapsed();
-        self.record.lock().story.note(now, what);
+        self.record.note_at(Moment::default() + self.sim.elapsed(), what);
     }
 
     fn strike(&mut self, trouble: Trouble) {
@@ -139,7 +138,7 @@ impl Run {
         let carrying = match self.record.path() {
             Some(Path::Relayed { relay }) => name(relay),
             Some(Path::Chained { chain }) => name(chain.first()),
-            path => panic!("no relay carries the lane: {path:?}\n{}", self.record.story()),
+            path => panic!("no relay carries the lane: {path:?}"),
         };
         match trouble {
             Trouble::Crash => {
@@ -165,8 +164,8 @@ fn name(node: NodeId) -> &'static str {
     NODES.iter().find(|(known, _)| *known == node).unwrap().1
 }
 
-fn run(seed: u64) -> Outcome {
-    let mut run = Run::new(seed);
+fn run(seed: u64, record: &Record) -> Outcome {
+    let mut run = Run::with(seed, record, hosts::counting);
     run.pass(BEGINS);
     let mut troubles = BTreeMap::new();
     // Each kind, in an order of this seed's.
@@ -180,37 +179,54 @@ fn run(seed: u64) -> Outcome {
     }
     run.orders.ends.set(true);
     run.pass(SETTLES);
-    let (said, is_waiting) = (run.orders.said.get(), run.orders.moves.get());
-    Outcome { record: run.record, said, is_waiting, troubles }
+    Outcome { said: run.orders.said.get(), is_waiting: run.orders.moves.get(), troubles }
 }
 
-fn digests(seed: u64) -> (Digest, Digest) {
-    let outcome = run(seed);
-    let seen = outcome.record.lock();
-    (seen.story.digest(), seen.traffic.digest())
+/// The lane's connection goes on, and what is said on it arrives once and in order.
+const GOES_ON: &str = "goes_on";
+
+fn judge(outcome: &Outcome, record: &Record) -> Result<Coverage, Violation> {
+    let seen = record.lock();
+    let said: Vec<u64> = (0..outcome.said).collect();
+    let checks = [
+        (seen.there == said, "something that was said was lost, or came twice or out of order"),
+        (seen.back == said, "something that came back was lost, or came twice or out of order"),
+        // The same connection of the lane, and the same flow on it.
+        ((seen.dials, seen.lanes.len()) == (1, 1), "the lane or its flow was made anew"),
+        (seen.lanes.first().is_some_and(|(_, switches)| *switches >= 2), "the path hardly changed"),
+        (seen.gap <= MOST_SILENT, "it was silent for too long"),
+        (seen.lost > 0, "no datagram was lost"),
+        (!outcome.is_waiting, "the client did not move"),
+        (outcome.troubles.len() == TROUBLES.len() && said.len() > 300, "little happened"),
+    ];
+    if let Some((_, what)) = checks.into_iter().find(|(holds, _)| !holds) {
+        let detail = format!("{what}: {} numbers, silent for {:?}", said.len(), seen.gap);
+        return Err(Violation::new(GOES_ON, detail));
+    }
+    let mut coverage = Coverage::default();
+    for (trouble, times) in &outcome.troubles {
+        coverage.count_many(FAULTS, format!("{trouble:?}"), u64::from(*times));
+    }
+    coverage.count_many("lanes", "switches", seen.lanes[0].1);
+    Ok(coverage)
+}
+
+pub(crate) fn report(options: Options) -> Report {
+    let record = Record::default();
+    let outcome = caught(|| judge(&run(options.seed, &record), &record)).flatten();
+    let mix = format!("{LOSS_PERMILLE} of 1,000 datagrams are lost");
+    level2::report(LANES, options, &record, outcome, mix)
 }
 
 #[test]
 fn a_lane_goes_on_through_crashes_cuts_and_moves_and_nothing_is_lost_or_twice() {
-    for seed in 0..SEEDS {
-        let outcome = run(seed);
-        let (story, seen) = (outcome.record.story(), outcome.record.lock());
-        let said: Vec<u64> = (0..outcome.said).collect();
-        assert_eq!((&seen.there, &seen.back), (&said, &said), "seed {seed}\n{story}");
-        // The same connection of the lane, and the same flow on it.
-        assert_eq!((seen.dials, seen.lanes.len()), (1, 1), "seed {seed}\n{story}");
-        assert!(seen.lanes[0].1 >= 2, "seed {seed}: the path hardly changed\n{story}");
-        assert!(seen.gap <= MOST_SILENT, "seed {seed}: silent for {:?}\n{story}", seen.gap);
-        assert!(seen.lost > 0, "seed {seed}: nothing was lost");
-        assert!(!outcome.is_waiting, "seed {seed}: the client did not move\n{story}");
-        assert!(outcome.troubles.len() == TROUBLES.len() && said.len() > 300, "seed {seed}");
-    }
+    level2::expect_nothing(LANES, SEEDS, report);
 }
 
 /// What the test above looks for can be missing.
 #[test]
 fn a_lane_without_any_relay_ends_and_what_was_said_does_not_come_back() {
-    let mut run = Run::new(3);
+    let mut run = Run::with(3, &Record::default(), hosts::counting);
     run.pass(BEGINS);
     RELAYS.into_iter().for_each(|relay| run.sim.crash(name(relay)));
     run.pass(OUTAGE);
@@ -222,8 +238,9 @@ fn a_lane_without_any_relay_ends_and_what_was_said_does_not_come_back() {
 #[test]
 fn one_seed_of_meshes_is_one_history() {
     for seed in 4..8 {
-        let [one, other] = [(); 2].map(|()| digests(seed));
-        assert_eq!(one, other, "seed {seed}");
+        let [one, other] = [(); 2].map(|()| report(level2::seed(seed)));
+        assert_eq!((one.digest, one.events), (other.digest, other.events), "seed {seed}");
     }
-    assert_ne!(digests(7), digests(8));
+    let [one, other] = [7, 8].map(|seed| report(level2::seed(seed)).digest);
+    assert_ne!(one, other);
 }

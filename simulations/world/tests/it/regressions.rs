@@ -2,6 +2,8 @@
 
 use rap_simulations::{beat, fleet, joint, lease, world};
 
+use crate::{daemons, level2, meshes, sessions};
+
 const REGRESSIONS: &str = include_str!("../../regressions.txt");
 
 #[test]
@@ -14,6 +16,10 @@ fn seeds_that_failed_once_hold() {
             "leases" => lease::run(lease::Options { seed, mutation: None }),
             "beat" => beat::run(beat::Options { seed, mutation: None }),
             "joint" => joint::run(joint::Options { seed, mutation: None }),
+            "lanes" => meshes::report(level2::seed(seed)),
+            "messages" => meshes::messages::report(level2::seed(seed)),
+            "agents" => daemons::report(level2::seed(seed)),
+            "sessions" => sessions::report(level2::seed(seed)),
             sized if sized.starts_with("fleet-") => {
                 let nodes = sized["fleet-".len()..].parse().unwrap();
                 fleet::run(fleet::Options { seed, nodes, mutation: None })

@@ -18,9 +18,9 @@ use rap_pki::{ClusterAuthority, NodeCertificate, tls::Identity};
 use rap_proto::{
     NodeId, PublicKey, Signer as _, Timestamp, key::LocalKey, wire::node_api::Credentials,
 };
-use rap_simulations::cast::{self, CLUSTER, Places};
+use rap_simulations::cast::{self, CLUSTER, Host, Places};
 
-use super::{HOSTS, ground::today};
+use super::ground::today;
 use crate::meshes::cluster::BEGUN;
 
 /// Where every node listens.
@@ -30,8 +30,9 @@ const PORT: u16 = 443;
 const LASTS: Duration = Duration::from_secs(5 * 365 * 86_400);
 const BACK: Duration = Duration::from_secs(86_400);
 
-pub(super) struct Cluster {
-    pub(super) authority: ClusterAuthority,
+pub(crate) struct Cluster {
+    pub(crate) authority: ClusterAuthority,
+    pub(super) hosts: Vec<Host>,
     addresses: Vec<IpAddr>,
     begun: Timestamp,
 }
@@ -41,27 +42,32 @@ fn key(place: usize) -> LocalKey {
 }
 
 impl Cluster {
-    pub(super) fn new(addresses: Vec<IpAddr>) -> Self {
+    /// Of these hosts, each with its address.
+    pub(super) fn new(hosts: Vec<Host>, addresses: Vec<IpAddr>) -> Self {
         let begun = *BEGUN;
         let ca = LocalKey::from_random(&[1; 32]).unwrap();
         let authority = ClusterAuthority::create(CLUSTER, &ca, [1; 16], begun);
-        Self { authority, addresses, begun }
+        Self { authority, hosts, addresses, begun }
+    }
+
+    pub(super) fn name(&self, place: usize) -> &str {
+        self.hosts[place].name.as_str()
     }
 
     pub(super) fn key(&self, place: usize) -> PublicKey {
         key(place).public_key()
     }
 
-    pub(super) fn node(&self, place: usize) -> NodeId {
+    pub(crate) fn node(&self, place: usize) -> NodeId {
         cast::node_id(&self.key(place))
     }
 
-    pub(super) fn address(&self, place: usize) -> SocketAddr {
+    pub(crate) fn address(&self, place: usize) -> SocketAddr {
         SocketAddr::new(self.addresses[place], PORT)
     }
 
-    pub(super) fn places(&self) -> Places {
-        (0..HOSTS.len()).map(|place| (self.node(place), place)).collect()
+    pub(crate) fn places(&self) -> Places {
+        (0..self.hosts.len()).map(|place| (self.node(place), place)).collect()
     }
 
     /// What control presents.
@@ -100,7 +106,7 @@ impl Cluster {
         let enrollment = Enrollment {
             control: "https://control".to_owned(),
             ca: self.authority.fingerprint(),
-            name: cast::connectors()[place].name.clone(),
+            name: self.hosts[place].name.clone(),
             addresses: vec![self.address(place)],
             node: Some(node),
             cluster: Some(CLUSTER),

@@ -19,7 +19,7 @@ use rap_pki::{
     tls::{self, ClientAuth},
 };
 use rap_proto::{
-    Generation, LeaseClass, Leased, Moment, NodeId, PublicKey, codec,
+    Generation, LeaseClass, Leased, Moment, NodeId, PublicKey, RefusalCode, SessionId, codec,
     wire::node_api::{BeatRequest, LeasesRequest, MAX_BODY_BYTES, SnapshotRequest, TreeRequest},
 };
 use rap_simulations::{
@@ -30,7 +30,7 @@ use rap_simulations::{
     joint::way::Way,
     kit::{Coverage, Trace},
     lease,
-    message::{Enroll, Message, SnapshotAnswer},
+    message::{AskAccess, Enroll, Granted, Message, SnapshotAnswer},
     network::Party,
     turn::{Sent, Turn},
 };
@@ -40,33 +40,42 @@ use tokio_rustls::TlsAcceptor;
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
-    CONTROLS, HOSTS, RULES_CHANGE_EVERY, RULES_STAND, TICK, bus, cluster::Cluster, ground::today,
+    bus,
+    cluster::Cluster,
+    fabric::{CONTROLS, RULES_CHANGE_EVERY, TICK},
+    ground::today,
     wire::API_PORT,
 };
 use crate::meshes::{now, record::Record};
 
 /// All replicas, and what judges them.
-pub(super) struct Plane {
+pub(crate) struct Plane {
     replicas: Vec<Control>,
+    /// Whether each of them runs.
+    up: Vec<bool>,
     primary: Arc<MemoryLog>,
     /// How far the checkers read it.
     read: u64,
     places: Arc<Places>,
-    checkers: Checkers,
+    pub(super) checkers: Checkers,
     trace: Trace,
     coverage: Coverage,
     record: Record,
     /// The bus: what each replica says to each node.
     lines: BTreeMap<(usize, usize), mpsc::Sender<Vec<u8>>>,
     grants: u64,
+    /// When policies change no more.
+    rules_stand: Moment,
 }
 
 impl Plane {
     /// A founded cluster, in which every node is enrolled.
-    pub(super) fn found(seed: u64, cluster: &Cluster, record: Record) -> Self {
+    pub(super) fn found(seed: u64, cluster: &Cluster, record: Record, rules_stand: Moment) -> Self {
         let primary = Arc::new(MemoryLog::with_clock(today));
         let places = Arc::new(cluster.places());
-        let first = Control::new(seed, cast::tenants(), cast::connectors(), places.clone());
+        let hosts = cluster.hosts.clone();
+        let carries = hosts.iter().any(|host| host.connector);
+        let first = Control::new(seed, cast::tenants(), hosts, places.clone());
         let first = first.certified(cluster.authority.certificate_der().to_vec());
         let replica = |index| first.replica(seed, index, &Arc::new(Way::to(&primary)));
         let replicas = (0..CONTROLS.len()).map(replica).collect();
@@ -77,6 +86,7 @@ impl Plane {
         };
         let mut plane = Self {
             replicas,
+            up: vec![false; CONTROLS.len()],
             primary,
             read: 0,
             places,
@@ -86,9 +96,12 @@ impl Plane {
             record,
             lines: BTreeMap::new(),
             grants: 0,
+            rules_stand,
         };
         plane.replicas[0].found(now());
-        plane.replicas[0].found_connection(now());
+        if carries {
+            plane.replicas[0].found_connection(now());
+        }
         plane.replicas[0].make_beats(now(), CONTROLS.len());
         plane
     }
@@ -101,6 +114,10 @@ impl Plane {
         self.checkers.verdict.found()
     }
 
+    pub(super) fn judge(&mut self, outcome: Result<(), Violation>) {
+        self.checkers.judge(outcome);
+    }
+
     pub(super) fn grants(&self) -> u64 {
         self.grants
     }
@@ -109,6 +126,27 @@ impl Plane {
     pub(super) fn newest(&self, node: NodeId) -> u64 {
         let states = self.replicas.iter().filter_map(Control::state);
         states.filter_map(|state| Some(state.nodes().get(node)?.version)).max().unwrap_or(0)
+    }
+
+    /// Asks the replicas that run for access, one after the other. How the answer gets to its client is
+    /// not simulated.
+    pub(crate) fn access(&mut self, ask: &AskAccess) -> Option<Result<Granted, RefusalCode>> {
+        let up: Vec<usize> = (0..self.up.len()).filter(|index| self.up[*index]).collect();
+        up.into_iter().find_map(|index| {
+            let message = Message::AskAccess(Box::new(ask.clone()));
+            let answers = self.turn(index, |control, turn| control.handle(turn, message));
+            answers.into_iter().find_map(|sent| match sent.message {
+                Message::Access { outcome, .. } => Some(outcome),
+                _ => None,
+            })
+        })
+    }
+
+    /// Of these sessions, those that some replica does not know to be over.
+    pub(crate) fn open_sessions(&self, of: &[SessionId]) -> Vec<SessionId> {
+        let states = self.replicas.iter().filter_map(Control::state);
+        let open = states.flat_map(|state| state.sessions().open().map(|session| session.id));
+        open.filter(|session| of.contains(session)).collect()
     }
 
     /// The nodes whose packets came to the resource in one look.
@@ -260,7 +298,9 @@ pub(super) async fn serve(
         plane.turn(index, Control::crash);
         plane.turn(index, Control::boot);
         plane.record.note(format_args!("{} starts", CONTROLS[index]));
+        plane.up[index] = true;
     }
+    let _up = Up(plane.clone(), index);
     spawn_local(act(plane.clone(), cluster.clone(), index));
     let (lines, heard) = (plane.clone(), plane.clone());
     let line = move |place, sender| {
@@ -285,16 +325,28 @@ pub(super) async fn serve(
     }
 }
 
+/// While it is there, the replica runs.
+struct Up(Rc<RefCell<Plane>>, usize);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // Of a run that panicked nobody asks.
+        if let Ok(mut plane) = self.0.try_borrow_mut() {
+            plane.up[self.1] = false;
+        }
+    }
+}
+
 /// What nobody asks for: to lead, to vote, to grant, to fold what the others appended, and to change
 /// a policy now and then.
 async fn act(plane: Rc<RefCell<Plane>>, cluster: Rc<Cluster>, index: usize) {
-    let mut missing: Vec<usize> = (0..HOSTS.len()).collect();
+    let mut missing: Vec<usize> = (0..cluster.hosts.len()).collect();
     let mut next = now() + RULES_CHANGE_EVERY;
     loop {
         sleep(TICK).await;
         missing.retain(|place| !plane.borrow_mut().enroll(index, enrollment(&cluster, *place)));
         plane.borrow_mut().turn(index, |control, turn| control.settle(turn));
-        if now() >= next && now() < Moment::default() + RULES_STAND {
+        if now() >= next && now() < plane.borrow().rules_stand {
             plane.borrow_mut().turn(index, |control, turn| control.act(turn, Act::ChangePolicy));
             next = now() + RULES_CHANGE_EVERY;
         }
@@ -329,7 +381,7 @@ async fn attend(acceptor: TlsAcceptor, stream: TcpStream, plane: Rc<RefCell<Plan
 fn enrollment(cluster: &Cluster, place: usize) -> Enroll {
     Enroll {
         host: place,
-        name: cast::connectors()[place].name.clone(),
+        name: cluster.hosts[place].name.clone(),
         key: cluster.key(place),
         secret: join_secret(place),
         address: cluster.address(place),

@@ -1,7 +1,9 @@
-//! What a simulated agent stands on: turmoil's clock and network, and a driver that the resource sees.
+//! What a simulated agent stands on: turmoil's clock and network, a disk that takes its time, a driver that
+//! the resource sees, and a desk that sessions reach.
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,22 +13,34 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_agent_core::capability::HostFacts;
-use rap_mesh::{BulkThreads, Network};
+use rap_mesh::{BulkThreads, Dialer, Network};
 use rap_mesh_core::busy::MachineTimes;
-use rap_node_agent::{Clock, ControlStream, Driver, DriverChoice, Gate, Ground, RunOptions};
-use rap_proto::{Generation, Timestamp, VpnConnectionId};
-use rap_simulations::{kit::Chance, turn::calendar};
-use tokio::{sync::oneshot, time::interval};
+use rap_node_agent::{Clock, ControlStream, Driver, DriverChoice, Ground, RunOptions};
+use rap_proto::Timestamp;
+use rap_simulations::{kit::Chance, level2::Mutation, turn::calendar};
 use turmoil::net::TcpStream;
 
-use super::{CONTROLS, resource::Resource};
+use super::{desk::Desk, disk::SimDisk, driver::SimDriver, fabric::CONTROLS, resource::Resource};
 use crate::meshes::{network::SimNetwork, now, record::Record};
 
-/// How often a packet leaves.
-const PACKET_EVERY: Duration = Duration::from_millis(10);
+/// How long what waits for a disk takes, at most.
+const DISK_TAKES: Duration = Duration::from_millis(40);
+/// Of 1,000 datagrams of the mesh, how many are lost.
+pub(crate) const LOSS_PERMILLE: u64 = 20;
 
-pub(super) fn today() -> Timestamp {
+pub(crate) fn today() -> Timestamp {
     calendar(now())
+}
+
+/// What a node's ground is made of, each time that it starts.
+#[derive(Clone)]
+pub(super) struct Stand {
+    pub(super) place: usize,
+    pub(super) state_dir: PathBuf,
+    pub(super) record: Record,
+    pub(super) resource: Resource,
+    pub(super) desk: Desk,
+    pub(super) plant: Option<Mutation>,
 }
 
 pub(super) struct SimGround {
@@ -36,27 +50,26 @@ pub(super) struct SimGround {
     network: Arc<SimNetwork>,
     /// Which replica its next connection goes to.
     next: AtomicUsize,
+    disk: SimDisk,
     driver: Arc<SimDriver>,
+    desk: Desk,
 }
 
 impl SimGround {
-    pub(super) fn new(
-        place: usize,
-        mut chance: Chance,
-        loss_permille: u64,
-        record: Record,
-        resource: Resource,
-    ) -> Self {
+    pub(super) fn new(stand: Stand, mut chance: Chance) -> Self {
+        let Stand { place, state_dir, record, resource, desk, plant } = stand;
         let own = Chance::new(chance.number(), 0);
-        let network = SimNetwork::new(own, loss_permille, record.clone()).by(today);
-        let driver = SimDriver { place, resource, stop: Mutex::default() };
+        let network = SimNetwork::new(own, LOSS_PERMILLE, record.clone()).by(today);
+        let driver = SimDriver::new(place, state_dir.clone(), resource, plant);
         Self {
             place,
             chance: Mutex::new(chance),
             record,
             network: Arc::new(network),
             next: AtomicUsize::new(place),
+            disk: SimDisk::new(state_dir, plant),
             driver: Arc::new(driver),
+            desk,
         }
     }
 }
@@ -97,9 +110,9 @@ impl Ground for SimGround {
         Ok(BulkThreads::none())
     }
 
-    /// At once: a simulated host has one thread.
     fn offload(&self, work: Box<dyn FnOnce() + Send>) {
-        work();
+        let takes = self.chance.lock().unwrap().between(Duration::ZERO, DISK_TAKES);
+        self.disk.begin(takes, work);
     }
 
     fn facts(&self, _: &RunOptions, _: bool) -> HostFacts {
@@ -110,51 +123,11 @@ impl Ground for SimGround {
         self.driver.clone()
     }
 
+    fn dialer(&self, _: Arc<dyn Dialer>) -> Arc<dyn Dialer> {
+        Arc::new(self.desk.clone())
+    }
+
     fn times(&self) -> Option<MachineTimes> {
         None
-    }
-}
-
-/// Sends a packet to the resource as often as it may.
-struct SimDriver {
-    place: usize,
-    resource: Resource,
-    /// Dropped, it stops what runs.
-    stop: Mutex<Option<oneshot::Sender<()>>>,
-}
-
-impl Driver for SimDriver {
-    fn activate(
-        &self,
-        _: VpnConnectionId,
-        generation: Generation,
-        gate: Gate,
-    ) -> BoxFuture<'static, bool> {
-        let (stop, mut stopped) = oneshot::channel();
-        *self.stop.lock().unwrap() = Some(stop);
-        let (place, resource) = (self.place, self.resource.clone());
-        tokio::spawn(async move {
-            let mut ticks = interval(PACKET_EVERY);
-            loop {
-                tokio::select! {
-                    biased;
-                    _ = &mut stopped => return,
-                    _ = ticks.tick() => {}
-                }
-                if gate.may_forward(generation) {
-                    resource.receive(place, generation);
-                }
-            }
-        });
-        Box::pin(std::future::ready(true))
-    }
-
-    fn deactivate(&self, _: VpnConnectionId) -> BoxFuture<'static, ()> {
-        drop(self.stop.lock().unwrap().take());
-        Box::pin(std::future::ready(()))
-    }
-
-    fn probe(&self, _: VpnConnectionId) -> BoxFuture<'static, bool> {
-        Box::pin(std::future::ready(true))
     }
 }

@@ -4,12 +4,12 @@ use std::{
     collections::BTreeSet,
     mem,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use rap_proto::{Generation, Moment};
+use rap_proto::Generation;
+use rap_simulations::kit::{Verdict, Violation};
 
-use crate::meshes::{now, record::Record};
+use crate::meshes::record::Record;
 
 #[derive(Clone)]
 pub(super) struct Resource(Arc<Mutex<Seen>>);
@@ -19,11 +19,13 @@ struct Seen {
     /// Since the last look.
     came: BTreeSet<(usize, Generation)>,
     last: Option<(usize, Generation)>,
-    last_at: Moment,
     packets: u64,
-    /// The longest time without a packet, and how often another node's came.
-    gap: Duration,
+    /// How often another node's came.
     moves: u32,
+    /// What those who speak with it were seen to do.
+    verdict: Verdict,
+    /// Whether the planted panic happened.
+    panicked: bool,
 }
 
 impl Resource {
@@ -32,32 +34,41 @@ impl Resource {
             record,
             came: BTreeSet::new(),
             last: None,
-            last_at: Moment::default(),
             packets: 0,
-            gap: Duration::ZERO,
             moves: 0,
+            verdict: Verdict::default(),
+            panicked: false,
         };
         Self(Arc::new(Mutex::new(seen)))
     }
 
     pub(super) fn receive(&self, place: usize, generation: Generation) {
         let mut seen = self.0.lock().unwrap();
-        let (now, from) = (now(), (place, generation));
+        let from = (place, generation);
         seen.came.insert(from);
         seen.packets += 1;
-        if seen.last.is_some() {
-            seen.gap = seen.gap.max(now.since(seen.last_at));
-        }
         if seen.last != Some(from) {
             seen.moves += u32::from(seen.last.is_some_and(|(before, _)| before != place));
             seen.record.note(format_args!("the resource hears node {place} under {generation}"));
         }
-        (seen.last, seen.last_at) = (Some(from), now);
+        seen.last = Some(from);
     }
 
     /// Whose packets came since the last look.
     pub(super) fn look(&self) -> Vec<(usize, Generation)> {
         mem::take(&mut self.0.lock().unwrap().came).into_iter().collect()
+    }
+
+    pub(super) fn judge(&self, outcome: Result<(), Violation>) {
+        self.0.lock().unwrap().verdict.judge(outcome);
+    }
+
+    pub(super) fn violation(&self) -> Option<Violation> {
+        self.0.lock().unwrap().verdict.found().cloned()
+    }
+
+    pub(super) fn is_first_panic(&self) -> bool {
+        !mem::replace(&mut self.0.lock().unwrap().panicked, true)
     }
 
     pub(super) fn moves(&self) -> u32 {
@@ -66,9 +77,5 @@ impl Resource {
 
     pub(super) fn packets(&self) -> u64 {
         self.0.lock().unwrap().packets
-    }
-
-    pub(super) fn gap(&self) -> Duration {
-        self.0.lock().unwrap().gap
     }
 }

@@ -11,6 +11,7 @@ use super::{
     cluster::ENTRY,
     hosts::{CLIENT_WAITS, Orders, Parts, asked_for, connected, count},
     name,
+    record::Record,
 };
 
 /// How often the client tries to reach its entry, which is more than one try takes.
@@ -49,7 +50,7 @@ async fn client(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
 
 /// A run in which the client has no network from when it missed its entry, for so long.
 fn absent_for(absence: Duration) -> Run {
-    let mut run = Run::with(1, client);
+    let mut run = Run::with(1, &Record::default(), client);
     run.pass(BEGINS);
     run.sim.partition(CLIENT, name(ENTRY));
     let missed = run.sim.elapsed() + MISSED;

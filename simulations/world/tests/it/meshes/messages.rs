@@ -13,14 +13,19 @@ use rap_mesh::{
     channel::{Arrived, Counters, Delivery, Message, Policy},
 };
 use rap_proto::{ChannelKind, token::ChannelGrant};
+use rap_simulations::{
+    kit::{Coverage, Report, Violation, caught},
+    level2::MESSAGES,
+};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::{
-    BEGINS, LASTS, RELAYS, Run, SETTLES,
+    BEGINS, LASTS, LOSS_PERMILLE, RELAYS, Run, SETTLES,
     hosts::{CLIENT_WAITS, Orders, Parts, connected},
     name,
     record::Record,
 };
+use crate::level2::{self, Options};
 
 const SEEDS: u64 = 6;
 /// What is spoken on, how often, and how many bytes there are of it.
@@ -159,8 +164,8 @@ fn wrong(kind: ChannelKind, talk: &Talk) -> Option<&'static str> {
     checks.into_iter().find_map(|(holds, what)| (!holds).then_some(what))
 }
 
-fn run(seed: u64) -> Record {
-    let mut run = Run::with(seed, client);
+fn run(seed: u64, record: &Record) {
+    let mut run = Run::with(seed, record, client);
     run.pass(BEGINS);
     let first = usize::from(run.chance.happens(500));
     for relay in [RELAYS[first], RELAYS[1 - first]] {
@@ -173,25 +178,45 @@ fn run(seed: u64) -> Record {
     }
     run.record.lock().talks.ends = true;
     run.pass(SETTLES);
-    run.record
+}
+
+/// Reliable messages are whole, and droppable ones are counted.
+const COUNTED: &str = "counted";
+/// The heading of what was dropped.
+const DROPPED: &str = "dropped";
+
+fn judge(record: &Record) -> Result<Coverage, Violation> {
+    let seen = record.lock();
+    let mut coverage = Coverage::default();
+    if seen.talks.by.len() != 2 * KINDS.len() || seen.lost == 0 {
+        let talks = seen.talks.by.len();
+        let detail = format!("{talks} talks, {} datagrams lost", seen.lost);
+        return Err(Violation::new(COUNTED, detail));
+    }
+    for ((kind, side), talk) in &seen.talks.by {
+        if let Some(wrong) = wrong(*kind, talk) {
+            let detail = format!("{wrong}: {side:?} on {kind}: {talk:?}");
+            return Err(Violation::new(COUNTED, detail));
+        }
+        let dropped = talk.said - talk.heard.len() as u64;
+        coverage.count_many(DROPPED, kind.to_string(), dropped);
+    }
+    Ok(coverage)
+}
+
+pub(crate) fn report(options: Options) -> Report {
+    let record = Record::default();
+    let outcome = caught(|| run(options.seed, &record)).and_then(|()| judge(&record));
+    let mix = format!("{LOSS_PERMILLE} of 1,000 datagrams are lost");
+    level2::report(MESSAGES, options, &record, outcome, mix)
 }
 
 #[test]
 fn messages_are_whole_where_they_are_reliable_and_counted_where_they_are_dropped() {
-    let mut dropped: BTreeMap<ChannelKind, u64> = BTreeMap::new();
-    for seed in 0..SEEDS {
-        let record = run(seed);
-        let (story, seen) = (record.story(), record.lock());
-        assert_eq!(seen.talks.by.len(), 2 * KINDS.len(), "seed {seed}\n{story}");
-        for ((kind, side), talk) in &seen.talks.by {
-            let wrong = wrong(*kind, talk);
-            assert_eq!(wrong, None, "seed {seed}: {side:?} on {kind}: {talk:?}\n{story}");
-            *dropped.entry(*kind).or_default() += talk.said - talk.heard.len() as u64;
+    if let Some(coverage) = level2::expect_nothing(MESSAGES, SEEDS, report) {
+        for (kind, _) in LATE {
+            coverage.expect(DROPPED, &[&kind.to_string()]);
         }
-        assert!(seen.lost > 0, "seed {seed}: nothing was lost");
-    }
-    for (kind, _) in LATE {
-        assert!(dropped[&kind] > 0, "no relay that crashed carried {kind}: {dropped:?}");
     }
 }
 

@@ -44,7 +44,7 @@ impl SimNetwork {
 
     /// From now on what QUIC sends comes from other ports, and nothing arrives at those before: as
     /// when a NAT in between forgot them.
-    pub(super) fn change_ports(&self) {
+    pub(crate) fn change_ports(&self) {
         let sockets = self.sockets.lock().unwrap();
         sockets.iter().filter_map(Weak::upgrade).for_each(|socket| socket.change_port());
     }
@@ -78,6 +78,10 @@ impl Network for SimNetwork {
 
     fn tcp(&self, _: SocketAddr) -> io::Result<Option<TcpListener>> {
         Ok(None)
+    }
+
+    fn seed(&self) -> u64 {
+        self.chance.lock().unwrap().number()
     }
 
     /// Which packet numbers QUIC skips decides when it acknowledges.

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,7 +23,9 @@ pub(crate) struct Seen {
     /// Every datagram: when it was sent, from where, to where, and whether it was lost. And when each
     /// number came.
     pub(crate) traffic: Trace,
-    pub(super) lost: u64,
+    /// When something was noted last.
+    pub(crate) last: Moment,
+    pub(crate) lost: u64,
     /// How often the resource was dialled.
     pub(super) dials: u32,
     /// The numbers that reached the resource, and those that came back.
@@ -42,16 +44,25 @@ pub(crate) struct Seen {
 
 impl Record {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap()
+        // Of a run that panicked, what was noted is shown.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn note(&self, what: fmt::Arguments<'_>) {
-        self.lock().story.note(now(), what);
+        self.note_at(now(), what);
+    }
+
+    /// The same from outside of any host.
+    pub(crate) fn note_at(&self, now: Moment, what: fmt::Arguments<'_>) {
+        let mut seen = self.lock();
+        seen.last = seen.last.max(now);
+        seen.story.note(now, what);
     }
 
     pub(crate) fn sent(&self, from: SocketAddr, to: SocketAddr, is_lost: bool) {
         let mut seen = self.lock();
         seen.lost += u64::from(is_lost);
+        seen.last = now();
         let end = if is_lost { "lost" } else { "on its way" };
         seen.traffic.note(now(), format_args!("{from} {to} {end}"));
     }
@@ -61,13 +72,13 @@ impl Record {
         self.note(format_args!("the resource is dialled"));
     }
 
-    pub(super) fn arrived(&self, number: u64) {
+    pub(crate) fn arrived(&self, number: u64) {
         let mut seen = self.lock();
         seen.there.push(number);
         seen.traffic.note(now(), format_args!("{number} arrived"));
     }
 
-    pub(super) fn answered(&self, number: u64) {
+    pub(crate) fn answered(&self, number: u64) {
         let (mut seen, now) = (self.lock(), now());
         if let Some(before) = seen.last_back.replace(now) {
             seen.gap = seen.gap.max(now.since(before));
