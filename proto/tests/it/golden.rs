@@ -531,7 +531,11 @@ fn node_api_bodies() {
     let statement = Some(Digest::of(b"statement"));
     check("beat_request.v1", &node_api::BeatRequest { statement });
     let (statement, beat) = (b"statement".to_vec(), b"beat".to_vec());
-    check("beat_reply.v1", &node_api::BeatReply { statement, beat });
+    let reply = node_api::BeatReply { statement, beat, servers: Vec::new() };
+    // As a server that was told of no others says it, and every one of the releases before.
+    check("beat_reply.v1", &reply);
+    let servers = vec!["https://control-1.example:8443".to_owned()];
+    check("beat_reply.v2", &node_api::BeatReply { servers, ..reply });
 }
 
 #[test]

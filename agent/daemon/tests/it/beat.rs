@@ -52,7 +52,7 @@ impl Replicas {
         let signers: Vec<&dyn Signer> =
             self.keys.iter().take(signers).map(|key| key as &dyn Signer).collect();
         let statement = seal(&self.statement, &[&self.control]);
-        BeatReply { statement, beat: seal(&beat, &signers) }
+        BeatReply { statement, beat: seal(&beat, &signers), servers: Vec::new() }
     }
 }
 

@@ -185,11 +185,11 @@ impl SimReplica {
     /// As the node API answers: the newest beat, also when it is over.
     fn tell(&self, ask: &Ask) -> BeatReply {
         let Some(held) = &self.last else {
-            return BeatReply { statement: Vec::new(), beat: Vec::new() };
+            return BeatReply { statement: Vec::new(), beat: Vec::new(), servers: Vec::new() };
         };
         let known = ask.request.statement == Some(held.charter.digest);
         let statement = if known { Vec::new() } else { held.charter.signed.clone() };
-        BeatReply { statement, beat: held.envelope.clone() }
+        BeatReply { statement, beat: held.envelope.clone(), servers: Vec::new() }
     }
 
     fn tail(&mut self, turn: &mut Turn<'_>) {

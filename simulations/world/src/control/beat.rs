@@ -96,11 +96,11 @@ impl Control {
         let Some(place) = self.places.get(&node).copied() else { return };
         let last = self.keeper().and_then(|keeper| keeper.last.as_ref());
         let reply = match last {
-            None => BeatReply { statement: Vec::new(), beat: Vec::new() },
+            None => BeatReply { statement: Vec::new(), beat: Vec::new(), servers: Vec::new() },
             Some(held) => {
                 let known = request.statement == Some(held.charter.digest);
                 let statement = if known { Vec::new() } else { held.charter.signed.clone() };
-                BeatReply { statement, beat: held.envelope.clone() }
+                BeatReply { statement, beat: held.envelope.clone(), servers: Vec::new() }
             }
         };
         turn.send(Party::Node(place), Message::Beat { call, reply });

@@ -208,7 +208,8 @@ fn tree(shared: &Shared, body: &[u8]) -> Answer {
 
 fn beat(shared: &Shared) -> Answer {
     let beat = shared.desk.lock().unwrap().beat.clone();
-    ok(&beat.unwrap_or(BeatReply { statement: Vec::new(), beat: Vec::new() }))
+    let none = BeatReply { statement: Vec::new(), beat: Vec::new(), servers: Vec::new() };
+    ok(&beat.unwrap_or(none))
 }
 
 fn snapshot(shared: &Shared, body: &[u8]) -> Answer {
