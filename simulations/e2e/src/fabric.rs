@@ -122,8 +122,8 @@ impl Fabric {
             .await
             .map_err(|error| error.to_string())?;
         let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
-        let (lab_of_site, told) = (lab.clone(), Vec::new());
-        let site = Site { lab: lab_of_site, dir, programs, database, agent_variables, told };
+        let site =
+            Site { lab: lab.clone(), dir, programs, database, agent_variables, told: Vec::new() };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;
         let mut control = site.start_control(FIRST);

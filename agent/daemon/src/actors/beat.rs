@@ -83,7 +83,10 @@ impl BeatActor {
     /// A server says which ones there are.
     fn told(&self, servers: &[String], ctx: &mut Context<Self>) {
         let Some(held) = self.parts.control.servers.told(servers) else { return };
-        tracing::info!(count = held.servers.len(), "the servers of control are others");
+        tracing::info!(
+            count = held.servers.len(),
+            "other servers of control are known from now on"
+        );
         self.parts.show_servers();
         let mut state = self.parts.state.clone();
         let write = self.parts.offload(move || state.keep_servers(&held));

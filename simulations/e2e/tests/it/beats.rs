@@ -24,6 +24,7 @@ struct Asking {
     bearer: String,
 }
 
+/// Nodes know the first one alone, which is never lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
     let test = "beats::two_of_three_control_servers_go_on_and_one_alone_only_takes_away";
