@@ -90,13 +90,14 @@ async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
     }
     let owner = fabric.owner_at(SECOND).await;
     authority(&owner, "quorum").await;
-    all_healthy(&fabric).await;
     for space in NODES {
         until(&format!("{space:?} knows three"), PATIENCE, async || {
-            (asks(&fabric, space).await.1 == 3).then_some(())
+            let counted = fabric.agent_status(space).await?["authority"]["replicas"] == 3;
+            (counted && asks(&fabric, space).await.1 == 3).then_some(())
         })
         .await;
     }
+    all_healthy(&fabric).await;
 
     step("the one that they joined at is killed");
     let (sequence, lost) = (beat(&fabric).await, fabric.replica_url(FIRST));
