@@ -10,7 +10,8 @@
 //!
 //! Inputs: what is kept, control keys, doorbells, answers, outcomes of writes. Effects: at most
 //! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change, with
-//! [`Effect::Changed`] as far as it is told; and [`Effect::Lasts`] whenever its end has moved.
+//! [`Effect::Changed`] as far as it is told; [`Effect::Lasts`] whenever its end has moved, and
+//! [`Effect::AskElsewhere`] where a server stands still.
 //!
 //! INVARIANT: a beat counts only when it is durable that it was heard, so a restart does not make
 //! an earlier one count again.
@@ -46,6 +47,8 @@ pub const POLL: Duration = Duration::from_secs(10);
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const GREATEST_RETRY: Duration = Duration::from_secs(10);
+/// With so much left of the last beat, there are others by now, and time for one more poll.
+const LATE: Duration = Duration::from_millis(BEAT_TTL_MS / 2);
 const ISOLATED_AFTER: Duration = Duration::from_millis(ISOLATED_AFTER_MS);
 
 /// The newest beat that counted: none that is earlier counts again.
@@ -111,6 +114,9 @@ pub enum Effect {
         version: u64,
     },
     Refused(BeatRefusal),
+    /// The server that answered brings nothing newer, and what is held ends soon or has ended:
+    /// another server may know more.
+    AskElsewhere,
 }
 
 pub struct BeatListener {
@@ -266,6 +272,15 @@ impl BeatListener {
         }
     }
 
+    /// Whether whoever has a quorum behind it would have shown a later beat by now.
+    fn is_late(&self, now: Moment) -> bool {
+        match self.authority {
+            Authority::Unheard => false,
+            Authority::Healthy => self.ends.is_some_and(|ends| ends.since(now) <= LATE),
+            Authority::Degraded { .. } | Authority::Isolated { .. } => true,
+        }
+    }
+
     fn enter(&mut self, now: Moment, authority: Authority) {
         if self.authority == authority {
             return;
@@ -318,7 +333,12 @@ impl Machine for BeatListener {
             }
             // An answer that came too late; the next one tells more.
             Input::Answered { .. } | Input::Failed if !self.asked => {}
-            Input::Answered { reply, at } => self.answered(now, &reply, at),
+            Input::Answered { reply, at } => {
+                self.answered(now, &reply, at);
+                if self.candidate.is_none() && self.is_late(now) {
+                    self.effects.push_back(Effect::AskElsewhere);
+                }
+            }
             Input::Failed => {
                 let delay = self.backoff.next_delay(&mut self.jitter);
                 self.wait(now, delay);

@@ -38,6 +38,8 @@ pub enum StateFile {
     Beat,
     /// [`HeldPeers`](crate::record::HeldPeers).
     Peers,
+    /// [`HeldServers`](crate::servers::HeldServers).
+    Servers,
     /// [`LeaseFloor`](crate::lease::LeaseFloor) of one connection.
     LeaseFloor(VpnConnectionId),
     /// [`Marks`](crate::lease::marks::Marks).
@@ -60,6 +62,7 @@ impl StateFile {
             Self::TreeHead => "tree_head".to_owned(),
             Self::Beat => "beat".to_owned(),
             Self::Peers => "peers".to_owned(),
+            Self::Servers => "servers".to_owned(),
             Self::LeaseFloor(connection) => format!("lease.{}", connection.uuid().simple()),
             Self::FenceMarks => "fence".to_owned(),
         }

@@ -1,6 +1,6 @@
 //! Spread in time from a seed that the shell draws: machines stay repeatable.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// A sequence of numbers that follows from its seed (SplitMix64); for spreading load, never for
 /// secrets.
@@ -23,6 +23,12 @@ impl Jitter {
     /// A seed for another sequence.
     pub fn draw(&mut self) -> u64 {
         self.next()
+    }
+
+    /// Any one of them, each as likely as the others.
+    pub fn pick<'a, T>(&mut self, of: &'a BTreeSet<T>) -> Option<&'a T> {
+        let count = u64::try_from(of.len()).ok().filter(|count| *count > 0)?;
+        of.iter().nth(usize::try_from(self.next() % count).ok()?)
     }
 
     /// A duration between `base − base·percent/100` and `base + base·percent/100`.

@@ -13,7 +13,8 @@
 //! | [`workload::Workload`] | when a worker is started, killed, restarted | processes |
 //! | [`guardian::Guardian`] | what a dead actor means | restarting it, or leaving |
 //!
-//! Every one implements [`Machine`]: feed an input, drain the effects, arm one timer.
+//! Every one implements [`Machine`]: feed an input, drain the effects, arm one timer. Beside them stands
+//! [`servers::Servers`], which says whom the requests go to.
 
 pub mod beat;
 pub mod capability;
@@ -27,6 +28,7 @@ pub mod machine;
 pub mod record;
 pub mod renewal;
 pub mod replay;
+pub mod servers;
 pub mod snapshot;
 pub mod spool;
 pub mod standing;

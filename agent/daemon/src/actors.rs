@@ -75,6 +75,16 @@ impl Parts {
         u64::from_le_bytes(self.random())
     }
 
+    /// What the present server told is not enough: the next calls go to another one, if there is one.
+    pub(crate) fn ask_elsewhere(&self) {
+        self.control.servers.leave(self.clock.moment());
+        self.show_servers();
+    }
+
+    pub(crate) fn show_servers(&self) {
+        self.board.update(|report| self.control.servers.show(&mut report.control));
+    }
+
     /// A new client of the control plane, with the credentials of the moment.
     pub(crate) fn control_client(&self) -> Result<ControlClient, String> {
         let held = self.state.credentials().map_err(|error| error.to_string())?;

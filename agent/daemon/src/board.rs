@@ -118,6 +118,14 @@ pub struct ControlStatus {
     pub reachable: bool,
     pub last_answer_at: Option<Timestamp>,
     pub last_error: Option<String>,
+    /// The server that is asked next, and how many are known.
+    #[serde(default)]
+    pub server: Option<String>,
+    #[serde(default)]
+    pub servers: usize,
+    /// How often another one was gone to since the start.
+    #[serde(default)]
+    pub server_changes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -13,8 +13,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_node_agent::{
-    AgentState, AuthorityStatus, BusChoice, ConnectionStatus, ControlUrl, DriverChoice,
-    JoinOptions, Joined, MeshReport, RelayedReport, RunEvent, RunOptions, StatusReport,
+    AgentState, AuthorityStatus, BusChoice, ConnectionStatus, ControlStatus, ControlUrl,
+    DriverChoice, JoinOptions, Joined, MeshReport, RelayedReport, RunEvent, RunOptions,
+    StatusReport,
     config::{Config, Settings},
     join, run, status,
     telemetry::{self, TelemetryGuard},
@@ -325,6 +326,7 @@ fn table(report: &StatusReport) -> String {
                 None => "-".to_owned(),
             })),
         ),
+        ("server", server(&report.control)),
         ("bus", if report.bus_connected { "connected" } else { "not connected" }.to_owned()),
         ("listening", or_none(report.mesh.listening.map(|address| address.to_string()))),
         ("sessions", sessions(&report.mesh)),
@@ -355,6 +357,15 @@ fn table(report: &StatusReport) -> String {
     ];
     rows.map(|(name, value)| format!("{name:<13} {value}")).join("\n")
         + &peers::lines(&report.peers)
+}
+
+/// Which of control's servers is asked.
+fn server(control: &ControlStatus) -> String {
+    let ControlStatus { server, servers, server_changes, .. } = control;
+    match server {
+        Some(server) => format!("{server}, one of {servers}, {server_changes} changes"),
+        None => "-".to_owned(),
+    }
 }
 
 fn sessions(mesh: &MeshReport) -> String {

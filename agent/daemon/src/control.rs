@@ -1,4 +1,5 @@
-//! The node API's client: HTTP/1.1 over TLS 1.3 to the one control plane that was pinned.
+//! The node API's client: HTTP/1.1 over TLS 1.3 to the one control plane that was pinned, at
+//! whichever of its servers answers.
 //!
 //! The connection is made here and not by an HTTP library, because an enrollment signs a value
 //! that only its own TLS connection can export. It is kept for the next call.
@@ -18,7 +19,7 @@ use rap_pki::{
     tls::{self, Identity},
 };
 use rap_proto::{
-    Digest, NodeId, Signer, Timestamp, codec,
+    ControlUrl, Digest, NodeId, Signer, Timestamp, codec,
     key::LocalKey,
     secret::{JoinSecret, Secret},
     snapshot::Bundle,
@@ -31,15 +32,17 @@ use rap_proto::{
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use crate::{ControlUrl, ground::Ground};
+use crate::{ground::Ground, servers::SharedServers};
 
 /// The protocol of both ends; the server may serve browsers on the same port.
 const ALPN: &[&[u8]] = &[b"http/1.1"];
-/// How long one call may take, connection included.
+/// How long one call may take, connections included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long one server may take over an answer that is small, while there are others to ask.
+const TURN_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long a call about leases may take: a fast lease has time for two more behind it.
 const LEASES_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +79,7 @@ impl CallError {
 /// Where control is, and what leads there.
 #[derive(Clone)]
 pub(crate) struct Reach {
-    pub(crate) url: ControlUrl,
+    pub(crate) servers: SharedServers,
     pub(crate) ground: Arc<dyn Ground>,
 }
 
@@ -88,9 +91,26 @@ pub(crate) struct ControlClient {
 }
 
 struct Connection {
+    server: ControlUrl,
     requests: SendRequest<Full<Bytes>>,
     exported: [u8; 32],
 }
+
+/// What a call may ask for.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// The largest answer, in bytes.
+    answer: usize,
+    /// One server's time, while there are others to ask.
+    turn: Duration,
+    /// Everybody's.
+    call: Duration,
+}
+
+const USUAL: Bounds = Bounds { answer: MAX_BODY_BYTES, turn: TURN_TIMEOUT, call: CALL_TIMEOUT };
+/// A snapshot may take its time on a slow network, whoever sends it.
+const SNAPSHOT: Bounds = Bounds { answer: MAX_BUNDLE_BYTES, turn: CALL_TIMEOUT, ..USUAL };
+const LEASES: Bounds = Bounds { turn: LEASES_TIMEOUT, call: LEASES_TIMEOUT, ..USUAL };
 
 /// What an agent says of itself when it enrolls.
 pub(crate) struct Enrolling<'a> {
@@ -131,16 +151,18 @@ impl ControlClient {
         enrolling: Enrolling<'_>,
     ) -> Result<EnrollReply, CallError> {
         let Enrolling { key, token, mut request } = enrolling;
+        // At one server: a join token is spent by the first that takes it.
+        let server = self.control.servers.present();
         let call = async {
-            let mut connection = self.connect().await?;
+            let mut connection = self.connect(&server).await?;
             request.csr = csr::make(key);
             request.binding = key.sign(&connection.exported);
             let bearer = format!("Bearer {}", token.reveal());
-            let message = self.request("/node/v1/enroll", &request, Some(bearer));
+            let message = post(&server, "/node/v1/enroll", &request, Some(bearer));
             let (status, body) = exchange(&mut connection, message, MAX_BODY_BYTES).await?;
             read(status, &body)
         };
-        bounded(call).await
+        bounded(CALL_TIMEOUT, call).await
     }
 
     pub(crate) async fn poll(
@@ -151,22 +173,22 @@ impl ControlClient {
     ) -> Result<EnrollReply, CallError> {
         let signature = key.sign(&PollRequest::message(node, at));
         let request = PollRequest { node, at, signature };
-        let (status, body) = self.call("/node/v1/enroll/poll", &request, MAX_BODY_BYTES).await?;
+        let (status, body) = self.call("/node/v1/enroll/poll", &request, USUAL).await?;
         read(status, &body)
     }
 
     pub(crate) async fn renew(&mut self, request: &RenewRequest) -> Result<Credentials, CallError> {
-        let (status, body) = self.call("/node/v1/renew", request, MAX_BODY_BYTES).await?;
+        let (status, body) = self.call("/node/v1/renew", request, USUAL).await?;
         read(status, &body)
     }
 
     pub(crate) async fn tree(&mut self, request: &TreeRequest) -> Result<TreeReply, CallError> {
-        let (status, body) = self.call("/node/v1/tree", request, MAX_BODY_BYTES).await?;
+        let (status, body) = self.call("/node/v1/tree", request, USUAL).await?;
         read(status, &body)
     }
 
     pub(crate) async fn beat(&mut self, request: &BeatRequest) -> Result<BeatReply, CallError> {
-        let (status, body) = self.call("/node/v1/beat", request, MAX_BODY_BYTES).await?;
+        let (status, body) = self.call("/node/v1/beat", request, USUAL).await?;
         read(status, &body)
     }
 
@@ -175,10 +197,7 @@ impl ControlClient {
         &mut self,
         request: &LeasesRequest,
     ) -> Result<LeasesReply, CallError> {
-        let call = self.call("/node/v1/leases", request, MAX_BODY_BYTES);
-        let (status, body) = timeout(LEASES_TIMEOUT, call)
-            .await
-            .unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))?;
+        let (status, body) = self.call("/node/v1/leases", request, LEASES).await?;
         read(status, &body)
     }
 
@@ -187,7 +206,7 @@ impl ControlClient {
         &mut self,
         request: &SnapshotRequest,
     ) -> Result<Option<Bundle>, CallError> {
-        let (status, body) = self.call("/node/v1/snapshot", request, MAX_BUNDLE_BYTES).await?;
+        let (status, body) = self.call("/node/v1/snapshot", request, SNAPSHOT).await?;
         if status == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
@@ -199,37 +218,60 @@ impl ControlClient {
             .map_err(|error| CallError::Answer(error.to_string()))
     }
 
-    /// One call over the kept connection, or over a new one when that is gone.
+    /// One call, at the present server and, where that one does not answer, at others.
+    ///
+    /// Every call may be repeated, anywhere: a snapshot or poll changes nothing, and a renewal or a
+    /// release whose answer was lost is answered the same way again, out of the log.
     async fn call<T: Serialize>(
         &mut self,
         path: &'static str,
         body: &T,
-        limit: usize,
+        bounds: Bounds,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let call = async {
-            if let Some(mut kept) = self.kept.take()
-                && kept.requests.ready().await.is_ok()
-            {
-                let message = self.request(path, body, None);
-                // Every call may be repeated: a snapshot or poll changes nothing, and a renewal or a
-                // release whose answer was lost is answered the same way again.
-                if let Ok(answer) = exchange(&mut kept, message, limit).await {
-                    self.kept = Some(kept);
-                    return Ok(answer);
+        let deadline = Instant::now() + bounds.call;
+        let mut tried = vec![self.control.servers.present()];
+        loop {
+            let server = &tried[tried.len() - 1];
+            let left = deadline.saturating_duration_since(Instant::now());
+            let turn = if self.control.servers.is_one() { left } else { left.min(bounds.turn) };
+            let asked = bounded(turn, self.ask(server, path, body, bounds.answer)).await;
+            let next = if is_not_here(&asked) { self.control.servers.failed(&tried) } else { None };
+            match next {
+                Some(next) if Instant::now() < deadline => {
+                    tracing::info!(from = %server, to = %next, "another server of control is asked");
+                    tried.push(next);
                 }
+                _ => return asked,
             }
-            let mut connection = self.connect().await?;
-            let message = self.request(path, body, None);
-            let answer = exchange(&mut connection, message, limit).await?;
-            self.kept = Some(connection);
-            Ok(answer)
-        };
-        bounded(call).await
+        }
     }
 
-    async fn connect(&self) -> Result<Connection, CallError> {
-        let url = &self.control.url;
-        let (host, port) = (url.host().to_owned(), url.port());
+    /// One turn over the kept connection, or over a new one when that is gone.
+    async fn ask<T: Serialize>(
+        &mut self,
+        server: &ControlUrl,
+        path: &'static str,
+        body: &T,
+        limit: usize,
+    ) -> Result<(StatusCode, Bytes), CallError> {
+        if let Some(mut kept) = self.kept.take().filter(|kept| kept.server == *server)
+            && kept.requests.ready().await.is_ok()
+        {
+            let message = post(server, path, body, None);
+            if let Ok(answer) = exchange(&mut kept, message, limit).await {
+                self.kept = Some(kept);
+                return Ok(answer);
+            }
+        }
+        let mut connection = self.connect(server).await?;
+        let message = post(server, path, body, None);
+        let answer = exchange(&mut connection, message, limit).await?;
+        self.kept = Some(connection);
+        Ok(answer)
+    }
+
+    async fn connect(&self, server: &ControlUrl) -> Result<Connection, CallError> {
+        let (host, port) = (server.host().to_owned(), server.port());
         let name = ServerName::try_from(host.clone())
             .map_err(|error| CallError::Unreachable(error.to_string()))?;
         let dial = async {
@@ -254,28 +296,40 @@ impl ControlClient {
                 tracing::debug!(%error, "the connection to control ended");
             }
         });
-        Ok(Connection { requests, exported })
+        Ok(Connection { server: server.clone(), requests, exported })
     }
+}
 
-    fn request<T: Serialize>(
-        &self,
-        path: &'static str,
-        body: &T,
-        bearer: Option<String>,
-    ) -> Request<Full<Bytes>> {
-        let host = self.control.url.to_string();
-        let host = host.trim_start_matches("https://");
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header(HOST, host)
-            .header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
-        if let Some(bearer) = bearer {
-            request = request.header(AUTHORIZATION, bearer);
-        }
-        request
-            .body(Full::new(Bytes::from(codec::encode(body))))
-            .expect("the URL's alphabet is that of a header")
+fn post<T: Serialize>(
+    server: &ControlUrl,
+    path: &'static str,
+    body: &T,
+    bearer: Option<String>,
+) -> Request<Full<Bytes>> {
+    let host = server.to_string();
+    let host = host.trim_start_matches("https://");
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(HOST, host)
+        .header(CONTENT_TYPE_HEADER, CONTENT_TYPE);
+    if let Some(bearer) = bearer {
+        request = request.header(AUTHORIZATION, bearer);
+    }
+    request
+        .body(Full::new(Bytes::from(codec::encode(body))))
+        .expect("the URL's alphabet is that of a header")
+}
+
+/// Whether another server may answer what this one did not. What a server refuses, and a rate that is
+/// used up, are answers.
+fn is_not_here(asked: &Result<(StatusCode, Bytes), CallError>) -> bool {
+    match asked {
+        Ok((status, _)) => matches!(
+            *status,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ),
+        Err(error) => matches!(error, CallError::Unreachable(_)),
     }
 }
 
@@ -297,8 +351,11 @@ async fn exchange(
     Ok((status, body.to_bytes()))
 }
 
-async fn bounded<T>(call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-    timeout(CALL_TIMEOUT, call)
+async fn bounded<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    timeout(limit, call)
         .await
         .unwrap_or_else(|_| Err(CallError::Unreachable("no answer in time".to_owned())))
 }
@@ -314,5 +371,23 @@ fn refusal(status: StatusCode, body: &Bytes) -> CallError {
     match codec::decode::<NodeApiRefusal>(body, MAX_BODY_BYTES) {
         Ok(refusal) => CallError::Refused(refusal),
         Err(_) => CallError::Answer(format!("HTTP status {}", status.as_u16())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_an_answer_and_a_server_that_cannot_serve_gives_none() {
+        let said = |status| is_not_here(&Ok((status, Bytes::new())));
+        for elsewhere in [502, 503, 504].map(StatusCode::from_u16) {
+            assert!(elsewhere.is_ok_and(said));
+        }
+        for here in [200, 304, 401, 403, 404, 409, 429, 500].map(StatusCode::from_u16) {
+            assert!(here.is_ok_and(|status| !said(status)));
+        }
+        assert!(is_not_here(&Err(CallError::Unreachable(String::new()))));
+        assert!(!is_not_here(&Err(CallError::Answer(String::new()))));
     }
 }

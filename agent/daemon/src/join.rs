@@ -15,6 +15,7 @@ use crate::{
     control::{CallError, ControlClient, Enrolling, Reach},
     ground::ThisMachine,
     host,
+    servers::SharedServers,
     state::{self, CredentialsError, State, StateError},
 };
 
@@ -57,7 +58,8 @@ pub async fn join(
     if let Some(held) = state.credentials()? {
         return Err(JoinError::AlreadyJoined { node: held.credentials.node });
     }
-    let reach = Reach { url: options.control.clone(), ground: Arc::new(ThisMachine) };
+    let servers = SharedServers::only(options.control.clone());
+    let reach = Reach { servers, ground: Arc::new(ThisMachine) };
     let mut client = ControlClient::pinned(reach, options.ca);
     let node = match pending(&state, &options)? {
         Some(node) => node,

@@ -32,6 +32,7 @@ mod metrics;
 pub mod options;
 mod random;
 mod run;
+mod servers;
 mod shell;
 mod state;
 pub mod telemetry;
@@ -51,9 +52,8 @@ pub use disk::OpenDiskError;
 pub use driver::{Driver, Gate};
 pub use ground::{ControlStream, Ground};
 pub use join::{JoinError, join};
-pub use options::{
-    BusChoice, ControlUrl, DriverChoice, JoinOptions, Joined, MetricsAt, RunOptions,
-};
+pub use options::{BusChoice, DriverChoice, JoinOptions, Joined, MetricsAt, RunOptions};
+pub use rap_proto::ControlUrl;
 pub use run::{Ready, RunError, RunEvent, RunningAgent, Shown, run, run_on, start};
 pub use state::{CredentialsError, StateError, cluster};
 

@@ -19,7 +19,7 @@ use rap_agent_core::{
     snapshot,
 };
 use rap_mesh::MeshEndpoint;
-use rap_proto::{ClusterId, Digest, NodeId};
+use rap_proto::{ClusterId, Digest, NodeId, ParseControlUrlError};
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
@@ -52,7 +52,8 @@ use crate::{
     ground::{Ground, ThisMachine},
     join::{self, JoinError},
     leases::NodeLeases,
-    options::{MAX_DRAIN_LIMIT, ParseControlUrlError},
+    options::MAX_DRAIN_LIMIT,
+    servers::SharedServers,
     state::{State, StateError},
     worker,
 };
@@ -175,7 +176,8 @@ async fn serve(
     let (run_dir, metrics) = (state.disk.run_dir(), options.metrics.clone());
     let status = StatusActor::new(&run_dir, board.clone(), metrics, clock);
     crew.status.set(status.start());
-    let control = Reach { url: enrollment.control.parse()?, ground };
+    let control = Reach { servers: servers(&state, &enrollment, &*ground)?, ground };
+    board.update(|report| control.servers.show(&mut report.control));
     let held = match state.credentials()? {
         Some(held) => held,
         None => {
@@ -206,6 +208,22 @@ async fn serve(
     on_event(RunEvent::Draining);
     agent.leave().await;
     Ok(())
+}
+
+/// Those that were known before: without them it begins at the one that it joined at.
+fn servers(
+    state: &State,
+    enrollment: &Enrollment,
+    ground: &dyn Ground,
+) -> Result<SharedServers, RunError> {
+    let held = state.servers().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the servers on disk are left aside");
+        None
+    });
+    let mut seed = [0; 8];
+    ground.fill(&mut seed);
+    let joined = enrollment.control.parse()?;
+    Ok(SharedServers::new(joined, &held.unwrap_or_default(), u64::from_le_bytes(seed)))
 }
 
 /// The actors of a running agent and what outlives each of them.

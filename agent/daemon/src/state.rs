@@ -6,6 +6,7 @@ use rap_agent_core::{
     beat::BeatFloor,
     disk::{Disk, DiskError, StateFile},
     record::{self, Enrollment, HeldCredentials, HeldPeers, Record, RecordError},
+    servers::HeldServers,
     snapshot::Floor,
     standing::Standing,
     witness::Witnessed,
@@ -114,6 +115,15 @@ impl State {
 
     pub(crate) fn keep_peers(&mut self, held: &HeldPeers) -> Result<(), StateError> {
         Ok(self.disk.replace(StateFile::Peers, &record::encode(held))?)
+    }
+
+    /// The servers of control that an earlier run knew.
+    pub(crate) fn servers(&self) -> Result<Option<HeldServers>, StateError> {
+        read(&self.disk, StateFile::Servers)
+    }
+
+    pub(crate) fn keep_servers(&mut self, held: &HeldServers) -> Result<(), StateError> {
+        Ok(self.disk.replace(StateFile::Servers, &record::encode(held))?)
     }
 
     pub(crate) fn keep_enrollment(&mut self, enrollment: &Enrollment) -> Result<(), StateError> {

@@ -32,6 +32,7 @@ impl World {
             log: LogChoice::Local(Arc::new(MemoryLog::default())),
             bus: BusChoice::Local(Arc::new(LocalBus::new())),
             names: vec!["localhost".to_owned()],
+            servers: Vec::new(),
             workers: 1,
             limits: rap_control::Limits::default(),
         };

@@ -69,8 +69,17 @@ impl Control {
         let limits = Limits::default();
         let workers = WORKERS;
         let metrics = None;
-        let options =
-            ControlOptions { listen, metrics, state_dir, log, bus, names, workers, limits };
+        let options = ControlOptions {
+            listen,
+            metrics,
+            state_dir,
+            log,
+            bus,
+            names,
+            servers: Vec::new(),
+            workers,
+            limits,
+        };
         let running =
             rap_control::serve(options, stop.clone().cancelled_owned()).await.map_err(|error| {
                 Failure::unavailable(format!("the control plane does not start: {error}"))

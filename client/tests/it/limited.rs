@@ -18,6 +18,7 @@ async fn start(folder: &std::path::Path, rates: Rates) -> (Running, oneshot::Sen
         log: LogChoice::Local(Arc::new(MemoryLog::default())),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),
         names: vec!["127.0.0.1".to_owned()],
+        servers: Vec::new(),
         workers: 1,
         limits: Limits { rates, ..Limits::default() },
     };

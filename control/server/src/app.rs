@@ -13,8 +13,8 @@ use rap_bus::Bus;
 use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State, audit::Seen};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_proto::{
-    Digest, IncarnationId, NodeId, ReplicaId, Timestamp, api::EventId, bus::ControlBody,
-    observation::LogRefusal,
+    ControlUrl, Digest, IncarnationId, NodeId, ReplicaId, Timestamp, api::EventId,
+    bus::ControlBody, observation::LogRefusal,
 };
 use tokio::sync::watch;
 
@@ -58,6 +58,8 @@ pub(crate) struct App {
     pub(crate) lease_desk: LeaseDesk,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
+    /// Where nodes reach the servers of this cluster, as they are told.
+    pub(crate) servers: Vec<String>,
     voice: Voice,
     pub(crate) passwords: Passwords,
     pub(crate) throttle: LoginThrottle,
@@ -100,6 +102,7 @@ pub(crate) struct Foundations {
     pub(crate) lease_desk: LeaseDesk,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
+    pub(crate) servers: Vec<ControlUrl>,
     pub(crate) incarnation: IncarnationId,
     pub(crate) healthy: watch::Receiver<bool>,
     pub(crate) states: watch::Receiver<Arc<State>>,
@@ -123,6 +126,7 @@ impl App {
             lease_desk,
             bus,
             bus_issuer,
+            servers,
             incarnation,
             healthy,
             states,
@@ -148,6 +152,7 @@ impl App {
             lease_desk,
             bus,
             bus_issuer,
+            servers: servers.iter().map(ToString::to_string).collect(),
             voice,
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),

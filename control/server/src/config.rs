@@ -8,7 +8,10 @@ use std::{
 
 use clap::Args;
 use rap_control_core::rate::{ParseRateError, Rate, Rates};
-use rap_proto::wire::node_api::MAX_BUS_AUTHORITY_BYTES;
+use rap_proto::{
+    ControlUrl, ParseControlUrlError,
+    wire::node_api::{MAX_BUS_AUTHORITY_BYTES, MAX_SERVERS},
+};
 use serde::Deserialize;
 
 use crate::options::{BusChoice, ControlOptions, DEFAULT_PORT, Limits, LogChoice, StreamLimits};
@@ -65,6 +68,10 @@ pub struct Flags {
     /// A DNS name or IP address under which clients and nodes reach this server
     #[arg(long = "name", env = "RAP_CONTROL_NAMES", value_name = "NAME", value_delimiter = ',')]
     pub names: Vec<String>,
+    /// Where nodes reach a server of the cluster, https://HOST[:PORT]: this one and each other one;
+    /// repeat or separate by commas
+    #[arg(long = "server", env = "RAP_CONTROL_SERVERS", value_name = "URL", value_delimiter = ',')]
+    pub servers: Vec<ControlUrl>,
     /// Threads that answer requests [default: 2]
     #[arg(long, env = "RAP_CONTROL_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
@@ -125,6 +132,8 @@ struct File {
     nats_ca: Option<PathBuf>,
     #[serde(default)]
     names: Vec<String>,
+    #[serde(default)]
+    servers: Vec<String>,
     workers: Option<usize>,
     rate_user: Option<String>,
     rate_api_token: Option<String>,
@@ -215,6 +224,7 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
         ..Limits::default()
     };
     let metrics = metrics(&flags, &file)?;
+    let servers_of_control = servers_of_control(&flags, &file)?;
     let list = |flag: Vec<String>, file: Vec<String>| if flag.is_empty() { file } else { flag };
     let database = flags.database.or(file.database).ok_or(NO_DATABASE)?;
     let servers = list(flags.nats, file.nats);
@@ -257,9 +267,26 @@ fn merge(flags: Flags, file: File) -> Result<ControlOptions, ConfigError> {
         log: LogChoice::Postgres(database),
         bus: BusChoice::Nats { servers, advertised, ca: flags.nats_ca.or(file.nats_ca) },
         names,
+        servers: servers_of_control,
         workers,
         limits,
     })
+}
+
+/// As nodes are told them.
+fn servers_of_control(flags: &Flags, file: &File) -> Result<Vec<ControlUrl>, ConfigError> {
+    let invalid = |message| ConfigError::Invalid { setting: "servers", message };
+    let servers = if flags.servers.is_empty() {
+        let parse = |text: &String| text.parse();
+        let parsed: Result<_, ParseControlUrlError> = file.servers.iter().map(parse).collect();
+        parsed.map_err(|error| invalid(error.to_string()))?
+    } else {
+        flags.servers.clone()
+    };
+    match servers.len() {
+        0..=MAX_SERVERS => Ok(servers),
+        _ => Err(invalid(format!("at most {MAX_SERVERS} of them"))),
+    }
 }
 
 /// Nowhere, or on this host, unless others are let in.
@@ -348,6 +375,22 @@ mod tests {
 
     fn file(text: &str) -> File {
         toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn servers_are_written_as_nodes_ask_them() {
+        let told = |text: &str| merge(Flags::default(), file(&format!("{FULL}\n{text}")));
+        assert_eq!(told("").unwrap().servers, []);
+        let servers = told(r#"servers = ["https://control-1.example", "https://[::1]:9"]"#);
+        let servers: Vec<_> = servers.unwrap().servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["https://control-1.example:8443", "https://[::1]:9"]);
+        for wrong in ["control-1.example", "http://control-1.example", "https://a/path"] {
+            let refused = told(&format!("servers = [{wrong:?}]"));
+            let setting = "servers";
+            assert!(
+                matches!(refused, Err(ConfigError::Invalid { setting: s, .. }) if s == setting)
+            );
+        }
     }
 
     const FULL: &str = r#"
@@ -461,6 +504,11 @@ mod tests {
             let wrong = merge(flags, file(FULL));
             let setting = "max_streams_per_user";
             assert!(matches!(wrong, Err(ConfigError::Invalid { setting: s, .. }) if s == setting));
+        }
+        let url = |number| format!("https://control-{number}.example").parse().unwrap();
+        for (count, fits) in [(MAX_SERVERS, true), (MAX_SERVERS + 1, false)] {
+            let flags = Flags { servers: (0..count).map(url).collect(), ..Flags::default() };
+            assert_eq!(merge(flags, file(FULL)).is_ok(), fits, "{count} servers");
         }
         let many = Flags { names: vec!["n".to_owned(); MAX_ENTRIES + 1], ..Flags::default() };
         assert!(matches!(merge(many, file(FULL)), Err(ConfigError::Invalid { .. })));

@@ -11,7 +11,7 @@ use std::{
 use rap_bus::{Bus, NatsAuthority};
 use rap_control_core::{beat::Pace, rate::Rates};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
-use rap_proto::{ClusterId, wire::node_api::KEPT_IDLE};
+use rap_proto::{ClusterId, ControlUrl, wire::node_api::KEPT_IDLE};
 
 use crate::{
     clock,
@@ -34,6 +34,9 @@ pub struct ControlOptions {
     pub bus: BusChoice,
     /// The DNS names and IP addresses in the server's certificate.
     pub names: Vec<String>,
+    /// Where nodes reach the servers of this cluster, this one and the others; empty tells them
+    /// nothing. At most [`MAX_SERVERS`](rap_proto::wire::node_api::MAX_SERVERS).
+    pub servers: Vec<ControlUrl>,
     /// Threads that answer requests.
     pub workers: usize,
     pub limits: Limits,

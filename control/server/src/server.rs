@@ -213,6 +213,7 @@ async fn run(
         lease_desk,
         bus,
         bus_issuer,
+        servers: options.servers.clone(),
         incarnation: IncarnationId::new(clock::now(), clock::random()),
         healthy,
         states,

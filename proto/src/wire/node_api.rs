@@ -25,6 +25,8 @@ pub const MAX_BODY_BYTES: usize = 32 * 1024;
 pub const MAX_BUS_AUTHORITY_BYTES: usize = 16 * 1024;
 /// The most addresses that a node may say it listens on.
 pub const MAX_ADDRESSES: usize = 8;
+/// The most servers of control that a node is told of.
+pub const MAX_SERVERS: usize = 16;
 /// The most renewals in one call, and the most releases.
 pub const MAX_LEASES_PER_CALL: usize = 64;
 /// How long control keeps a connection on which nothing is asked. Longer than a node's polls for
@@ -147,7 +149,7 @@ pub struct BeatRequest {
 }
 
 /// The newest beat, and the epoch statement that it is signed under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeatReply {
     /// Signed by the control key; empty when the node holds it.
     #[serde(with = "serde_bytes")]
@@ -159,6 +161,10 @@ pub struct BeatReply {
     /// release before can read no batch with such an observation.
     #[serde(default, skip_serializing_if = "Not::not")]
     pub records_changes: bool,
+    /// Where nodes reach the servers of control, each written as a [`crate::ControlUrl`], at most
+    /// [`MAX_SERVERS`]. Empty from a server that was told none, and from releases before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
 }
 
 /// What a holder asks for its leases, in one call for all of them.

@@ -531,9 +531,11 @@ fn node_api_bodies() {
     let statement = Some(Digest::of(b"statement"));
     check("beat_request.v1", &node_api::BeatRequest { statement });
     let (statement, beat) = (b"statement".to_vec(), b"beat".to_vec());
-    let of_before = node_api::BeatReply { statement, beat, records_changes: false };
+    // As a server that was told of no others says it, and every one of the releases before.
+    let of_before = node_api::BeatReply { statement, beat, ..node_api::BeatReply::default() };
     check("beat_reply.v1", &of_before);
-    check("beat_reply.v2", &node_api::BeatReply { records_changes: true, ..of_before });
+    let servers = vec!["https://control-1.example:8443".to_owned()];
+    check("beat_reply.v2", &node_api::BeatReply { records_changes: true, servers, ..of_before });
 }
 
 #[test]

@@ -73,6 +73,8 @@ struct Site {
     programs: PathBuf,
     database: String,
     recording: Option<Recording>,
+    /// The replicas that nodes are told of.
+    told: Vec<u16>,
 }
 
 /// What the agents of [`Fabric::start_recording`] are told.
@@ -129,7 +131,7 @@ impl Fabric {
             .await
             .map_err(|error| error.to_string())?;
         let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
-        let site = Site { lab: lab.clone(), dir, programs, database, recording };
+        let site = Site { lab: lab.clone(), dir, programs, database, recording, told: Vec::new() };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
         let nats = site.start_nats().await;
         let mut control = site.start_control(FIRST);
@@ -468,6 +470,9 @@ impl Site {
         command.args(words).arg("--state-dir").arg(self.control_state(number));
         command.args(["--listen", &format!("0.0.0.0:{}", CONTROL_PORT + number)]);
         command.args(["--name", &Space::Control.address().to_string()]);
+        for told in &self.told {
+            command.args(["--server", &control_url(*told)]);
+        }
         command.args(["--nats", &format!("nats://{}:{NATS_PORT}", Space::Control.address())]);
         command.env("RAP_CONTROL_DATABASE", &self.database);
         command

@@ -55,11 +55,8 @@ fn beat(statement: &EpochStatement, sequence: u64, issued_at: Timestamp) -> Beat
 fn reply(statement: &EpochStatement, beat: &Beat, signers: &[u8]) -> BeatReply {
     let keys: Vec<LocalKey> = signers.iter().map(|seed| key(*seed)).collect();
     let signers: Vec<&dyn Signer> = keys.iter().map(|key| key as &dyn Signer).collect();
-    BeatReply {
-        statement: seal(statement, &[&control()]),
-        beat: seal(beat, &signers),
-        records_changes: true,
-    }
+    let (statement, beat) = (seal(statement, &[&control()]), seal(beat, &signers));
+    BeatReply { statement, beat, records_changes: true, servers: Vec::new() }
 }
 
 /// A listener on its two clocks.
@@ -71,6 +68,7 @@ struct Ear {
     denied: Vec<u64>,
     refused: Option<BeatRefusal>,
     changes: Vec<AuthorityChange>,
+    elsewhere: u32,
 }
 
 impl Ear {
@@ -84,7 +82,8 @@ impl Ear {
         listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
         listener.handle_input(now, Input::Restore { kept: kept.clone(), at });
         let (denied, changes) = (Vec::new(), Vec::new());
-        let mut ear = Self { listener, now, at, kept, denied, refused: None, changes };
+        let (refused, elsewhere) = (None, 0);
+        let mut ear = Self { listener, now, at, kept, denied, refused, changes, elsewhere };
         ear.drain();
         ear
     }
@@ -112,6 +111,7 @@ impl Ear {
                 // Who stood still enters several at once.
                 Effect::Entered(authority) => entered = Some(authority),
                 Effect::Changed(change) => self.changes.push(change),
+                Effect::AskElsewhere => self.elsewhere += 1,
                 Effect::Lasts { until } => assert_eq!(until, self.listener.isolated_at()),
             }
         }
@@ -147,6 +147,32 @@ fn who_hears_nothing_goes_degraded_then_isolated_and_comes_back() {
     assert_eq!(ear.listener.authority(), Authority::Isolated { since });
     let later = beat(&three, 2, ear.at);
     assert_eq!(ear.hear(reply(&three, &later, &[1, 2])), Authority::Healthy);
+}
+
+#[test]
+fn a_server_that_brings_nothing_newer_is_left_before_the_beat_ends() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let nothing = BeatReply { beat: Vec::new(), ..reply(&three, &beat(&three, 1, NOW), &[]) };
+    ear.hear(nothing.clone());
+    assert_eq!(ear.elsewhere, 0, "a control that makes no beats is none to leave");
+    let first = reply(&three, &beat(&three, 1, ear.at), &[1, 2]);
+    ear.hear(first.clone());
+    ear.pass(LATE - Duration::from_millis(1));
+    ear.hear(first.clone());
+    assert_eq!(ear.elsewhere, 0, "it is too soon to tell");
+    ear.pass(Duration::from_millis(1));
+    assert_eq!((ear.hear(first.clone()), ear.elsewhere), (Authority::Healthy, 1));
+    let alone = reply(&three, &beat(&three, 2, ear.at), &[1]);
+    ear.hear(alone);
+    assert_eq!(ear.elsewhere, 2, "what a minority says is nothing newer");
+    assert_eq!(ear.hear(reply(&three, &beat(&three, 3, ear.at), &[2, 3])), Authority::Healthy);
+    assert_eq!(ear.elsewhere, 2, "this one knows more");
+    for stale in [TTL, ISOLATED_AFTER] {
+        ear.pass(stale);
+        ear.hear(nothing.clone());
+    }
+    assert_eq!(ear.elsewhere, 4);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::{
         LeaseFloor,
         marks::{MarkBook, Marks},
     },
+    servers::HeldServers,
     snapshot::Floor,
     standing::Standing,
     witness::Witnessed,
@@ -65,6 +66,10 @@ pub(crate) fn credentials() -> HeldCredentials {
     }
 }
 
+fn held_servers() -> HeldServers {
+    HeldServers { servers: vec!["https://control.example:8443".to_owned()] }
+}
+
 fn witnessed() -> Witnessed {
     let refuted = Some(LogRefusal::Shorter);
     Witnessed { size: 5, root: Digest::from_bytes([6; 32]), note: vec![7; 8], refuted }
@@ -76,6 +81,7 @@ fn torn_and_damaged_records_are_noticed() {
     check(&credentials());
     check(&HeldManifest { manifest: vec![7; 40] });
     check(&HeldPeers { cache: vec![8; 40] });
+    check(&held_servers());
     check(&Floor { authority_epoch: 1, version: 2, digest: Digest::from_bytes([3; 32]) });
     check(&LeaseFloor { generation: Generation::new(7) });
     check(&marks());
@@ -134,6 +140,7 @@ fn the_formats_are_frozen() {
     check_golden("floor", &encode(&floor));
     check_golden("lease-floor", &encode(&LeaseFloor { generation: Generation::new(7) }));
     check_golden("peers", &encode(&HeldPeers { cache: vec![8; 4] }));
+    check_golden("servers", &encode(&held_servers()));
     check_golden("fence-marks", &encode(&marks()));
     check_golden("manifest", &encode(&HeldManifest { manifest: vec![7; 4] }));
     check_golden("standing-good", &encode(&Standing::Good));

@@ -65,7 +65,10 @@ impl BeatActor {
         let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
             actor.client = client;
             let input = match outcome {
-                Ok(reply) => Input::Answered { reply, at: actor.parts.clock.now() },
+                Ok(reply) => {
+                    actor.told(&reply.servers, ctx);
+                    Input::Answered { reply, at: actor.parts.clock.now() }
+                }
                 Err(error) => {
                     tracing::debug!(%error, "no beat came");
                     actor.client = None;
@@ -75,6 +78,24 @@ impl BeatActor {
             actor.feed(input, ctx);
         });
         ctx.spawn(call);
+    }
+
+    /// A server says which ones there are.
+    fn told(&self, servers: &[String], ctx: &mut Context<Self>) {
+        let Some(held) = self.parts.control.servers.told(servers) else { return };
+        tracing::info!(
+            count = held.servers.len(),
+            "other servers of control are known from now on"
+        );
+        self.parts.show_servers();
+        let mut state = self.parts.state.clone();
+        let write = self.parts.offload(move || state.keep_servers(&held));
+        let write = write.into_actor(self).map(|outcome, _, _| {
+            if !matches!(outcome, Ok(Ok(()))) {
+                tracing::warn!("the servers of control could not be kept");
+            }
+        });
+        ctx.spawn(write);
     }
 
     fn persist(&self, floor: BeatFloor, ctx: &mut Context<Self>) {
@@ -166,6 +187,7 @@ impl Shell for BeatActor {
             Effect::Lasts { until } => self.crew.leases.tell(Lasts { until }),
             Effect::Denied { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),
+            Effect::AskElsewhere => self.parts.ask_elsewhere(),
         }
     }
 }

@@ -88,6 +88,7 @@ impl FetcherActor {
                 control.last_answer_at = Some(self.parts.clock.now());
             }
             control.last_error = error;
+            self.parts.control.servers.show(control);
         });
         let answer = match outcome {
             Ok(Some(bundle)) => {

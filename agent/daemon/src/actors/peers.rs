@@ -145,6 +145,11 @@ impl PeerActor {
         }
     }
 
+    /// Whoever gives out snapshots gives out the directory.
+    fn refresh(&self) {
+        self.crew.fetcher.tell(Doorbell { version: self.version + 1 });
+    }
+
     fn persist(&self, cache: Vec<u8>, ctx: &mut Context<Self>) {
         let mut state = self.parts.state.clone();
         let write = self.parts.offload(move || state.keep_peers(&HeldPeers { cache }));
@@ -241,9 +246,11 @@ impl Shell for PeerActor {
             Effect::Probe { node } => self.ask(node, false, ctx),
             Effect::Release { node } => self.release(node),
             Effect::ProbeThrough { relay, target } => self.probe_through(relay, target, ctx),
-            // Whoever gives out snapshots gives out the directory.
-            Effect::Refresh | Effect::Discover => {
-                self.crew.fetcher.tell(Doorbell { version: self.version + 1 });
+            Effect::Refresh => self.refresh(),
+            Effect::Discover => {
+                // What the present server told led to nobody; another one may have come further.
+                self.parts.ask_elsewhere();
+                self.refresh();
             }
             Effect::Recovering(step) => self.recovering(step),
             Effect::Persist(cache) => self.persist(cache, ctx),

@@ -72,6 +72,10 @@ fn control(page: &mut Page, report: &StatusReport) {
     );
     page.gauge("rap_node_control_reachable", "Whether control answered the last call.")
         .is(u8::from(report.control.reachable));
+    page.gauge("rap_node_control_servers", "The servers of control that the node knows.")
+        .is(report.control.servers);
+    let help = "How often another server of control was gone to.";
+    page.counter("rap_node_control_server_changes_total", help).is(report.control.server_changes);
     page.gauge("rap_node_bus_connected", "Whether the bus is connected.")
         .is(u8::from(report.bus_connected));
 }

@@ -106,6 +106,8 @@ fn report() -> StatusReport {
         vec![PeerCount { class: "active".to_owned(), is_relay: true, count: 2, up: 1, resting: 0 }];
     report.peers.recovery_steps.insert("discovery".to_owned(), 5);
     report.spool.waiting = 7;
+    report.control.server = Some("https://acme-control.example:8443".to_owned());
+    (report.control.servers, report.control.server_changes) = (3, 2);
     report
 }
 
@@ -141,6 +143,8 @@ fn numbers_are_those_of_the_report() {
         "rap_node_bbr_connections 2",
         "rap_node_controller_changes_total{outcome=\"bbr\"} 9",
         "rap_node_controller_changes_total{outcome=\"refused\"} 4",
+        "rap_node_control_servers 3",
+        "rap_node_control_server_changes_total 2",
         "rap_node_spool_waiting 7",
     ] {
         assert!(page.lines().any(|said| said == line), "{line} is not in\n{page}");

@@ -29,6 +29,7 @@ use crate::{
     actors::{Die, Revoked},
     clock::Clock,
     random,
+    servers::SharedServers,
     state::{self},
 };
 
@@ -92,8 +93,8 @@ fn fixture(worker: PathBuf) -> Fixture {
         metrics: None,
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
-    let url = enrollment.control.parse().unwrap();
-    let control = Reach { url, ground: Arc::new(ThisMachine) };
+    let servers = SharedServers::only(enrollment.control.parse().unwrap());
+    let control = Reach { servers, ground: Arc::new(ThisMachine) };
     let crew = Crew::default();
     let agent = Agent::start(options, state, &enrollment, control, &held, board, crew).unwrap();
     agent.start_actor(ActorName::Status);

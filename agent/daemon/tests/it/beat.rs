@@ -54,7 +54,8 @@ impl Replicas {
         let signers: Vec<&dyn Signer> =
             self.keys.iter().take(signers).map(|key| key as &dyn Signer).collect();
         let statement = seal(&self.statement, &[&self.control]);
-        BeatReply { statement, beat: seal(&beat, &signers), records_changes: true }
+        let beat = seal(&beat, &signers);
+        BeatReply { statement, beat, records_changes: true, servers: Vec::new() }
     }
 }
 

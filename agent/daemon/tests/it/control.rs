@@ -75,6 +75,12 @@ pub(crate) struct Control {
     directory: tempfile::TempDir,
 }
 
+/// Gone when it is dropped.
+pub(crate) struct Another {
+    pub(crate) address: SocketAddr,
+    _serving: JoinSet<()>,
+}
+
 /// What carries the bus.
 enum Wire {
     Local(Arc<LocalBus>),
@@ -244,6 +250,20 @@ impl Control {
         };
         self.address = listener.local_addr().unwrap();
         self.serving.spawn(answers::accept(listener, self.shared.clone()));
+    }
+
+    /// One more server of the same control plane.
+    pub(crate) async fn another_server(&self) -> Another {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut serving = JoinSet::new();
+        serving.spawn(answers::accept(listener, self.shared.clone()));
+        Another { address, _serving: serving }
+    }
+
+    /// The server that the node joined at is gone; the bus is not.
+    pub(crate) async fn lose_server(&mut self) {
+        self.serving.shutdown().await;
     }
 
     /// The control plane and the bus are gone.

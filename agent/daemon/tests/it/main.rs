@@ -10,5 +10,6 @@ mod life;
 mod metrics;
 mod peers;
 mod program;
+mod servers;
 mod snapshots;
 mod tree;

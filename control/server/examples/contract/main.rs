@@ -41,6 +41,7 @@ async fn main() -> Result<(), Failed> {
         log: LogChoice::Local(Arc::new(MemoryLog::new())),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),
         names: vec!["localhost".to_owned()],
+        servers: Vec::new(),
         workers: 1,
         limits: Limits { rates, streams, ..Limits::default() },
     };

@@ -33,6 +33,7 @@ use tracing::Instrument as _;
 use self::refusal::Refused;
 use crate::{
     app::App,
+    beat::Frozen,
     clock,
     connection::{self, PeerTls},
     http::{body, failure::Failure},
@@ -109,6 +110,12 @@ impl Route {
         matches!(self, Self::Enroll | Self::Poll | Self::Renew)
     }
 
+    /// Whether nodes are to ask it of another replica. By the beat, which all of them ask for, nodes leave a
+    /// replica that folds no further.
+    const fn waits(self, frozen: Frozen) -> bool {
+        self.grants() || matches!((self, frozen), (Self::Beat, Frozen::Halted))
+    }
+
     const fn path(self) -> &'static str {
         match self {
             Self::Enroll => "/node/v1/enroll",
@@ -168,8 +175,8 @@ async fn run(
         .cloned()
         .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS is needed"))?;
     admit(app, request, &tls)?;
-    if route.grants()
-        && let Some(frozen) = app.frozen()
+    if let Some(frozen) = app.frozen()
+        && route.waits(frozen)
     {
         return Err(Refused::from_problem(&frozen.problem()));
     }

@@ -426,6 +426,7 @@ async fn a_replica_with_other_keys_is_refused() {
         log: LogChoice::Postgres(cluster.url()),
         bus: BusChoice::Local(Arc::new(cluster.bus.clone())),
         names: vec!["localhost".to_owned()],
+        servers: Vec::new(),
         workers: 1,
         limits: rap_control::Limits::default(),
     };

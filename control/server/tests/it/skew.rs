@@ -1,7 +1,7 @@
 //! Two releases over one log: what the one before wrote is read, and what a later one wrote is
 //! not guessed at.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use rap_bus::LocalBus;
@@ -10,14 +10,20 @@ use rap_events::{
     Append, Log as _, MemoryLog, StreamId,
     log::{NewEvent, StreamWrite},
 };
-use rap_proto::{ClusterId, CommandId, Digest, Name, OrganizationId, PoolId, ResourceKind, codec};
+use rap_proto::{
+    ClusterId, CommandId, Digest, Name, OrganizationId, PoolId, ResourceKind, codec,
+    wire::node_api::{BeatRequest, NodeApiCode, SnapshotRequest},
+};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::world::{With, World, fresh_key, tenant};
+use crate::{
+    node,
+    world::{With, World, fresh_key, tenant},
+};
 
 /// Stores an event as some other release writes it, and returns its position.
 async fn store(
@@ -44,7 +50,8 @@ async fn store(
 async fn an_event_of_a_later_release_halts_the_fold_and_the_replica_says_so() {
     let world = World::start().await;
     let root = world.set_up().await;
-    tenant(&world, &root, "acme").await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
     world.settles("rap_control_leading{duty=\"processes\"} ", |leads| leads == 1).await;
     let follow = world.client.get(format!("{}/api/v1/events", world.base));
     let follow = follow.bearer_auth(root.token.as_ref().unwrap()).send();
@@ -59,6 +66,14 @@ async fn an_event_of_a_later_release_halts_the_fold_and_the_replica_says_so() {
     // Who follows the log here is sent away, and can go on elsewhere.
     while followed.chunk().await.unwrap().is_some() {}
     assert_eq!(root.get("/events").await.problem(), "unavailable");
+
+    // A node is sent away, too, and keeps what it has if there is nobody else.
+    let (known, request) = (host.credentials().unwrap(), BeatRequest { statement: None });
+    let sent_away = node::call(&world, known, &host.key, "/node/v1/beat", &request).await;
+    assert_eq!((sent_away.status, sent_away.refusal()), (503, NodeApiCode::Unavailable));
+    let request = SnapshotRequest { have: u64::MAX, sections: BTreeSet::new() };
+    let kept = node::call(&world, known, &host.key, "/node/v1/snapshot", &request).await;
+    assert_eq!(kept.status, 304);
 
     // Nothing is granted by a state that is too old, and nobody is shown it for a newer one.
     let refused = root.post("/organizations", json!({"name": "after"})).await;
@@ -81,6 +96,7 @@ async fn an_event_of_a_later_release_halts_the_fold_and_the_replica_says_so() {
         log: LogChoice::Local(log),
         bus: BusChoice::Local(Arc::new(LocalBus::new())),
         names: vec!["localhost".to_owned()],
+        servers: Vec::new(),
         workers: 1,
         limits: Limits::default(),
     };

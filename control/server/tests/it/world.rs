@@ -12,6 +12,9 @@ use tokio::sync::oneshot;
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
+/// The one server that nodes are told of.
+pub(crate) const ELSEWHERE: &str = "https://control-1.example:8443";
+
 pub(crate) struct World {
     pub(crate) running: Running,
     pub(crate) log: Arc<MemoryLog>,
@@ -89,6 +92,7 @@ impl World {
             log,
             bus,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
+            servers: vec![ELSEWHERE.parse().unwrap()],
             workers: 1,
             limits,
         };

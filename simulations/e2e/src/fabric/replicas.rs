@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::DirBuilderExt as _};
 use super::{CONTROL_PORT, Fabric, PASSWORD, PATIENCE, Person, Run, Site, Space, person};
 use crate::until;
 
-/// The control server that every fabric has. Nodes know it alone.
+/// The control server that every fabric has. Nodes know it alone, unless they are told of others.
 pub const FIRST: u16 = 0;
 /// Each replica's own; the copy of a state directory leaves it out.
 const OWN_KEY: &str = "replica.key";
@@ -25,6 +25,14 @@ impl Fabric {
             self.is_ready(number).await.then_some(())
         })
         .await;
+    }
+
+    /// From now on whoever is started tells nodes of these control servers; the first one is started
+    /// again.
+    pub async fn tell_servers(&mut self, numbers: &[u16]) {
+        self.site.told = numbers.to_vec();
+        self.stop_replica(FIRST).await;
+        self.start_replica(FIRST).await;
     }
 
     /// Whether a control server says that it is ready.

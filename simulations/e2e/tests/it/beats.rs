@@ -1,5 +1,4 @@
-//! Three control servers of which two make a quorum: what people and nodes see when they are lost. Nodes know the
-//! first one alone, which is never lost.
+//! Three control servers of which two make a quorum: what people and nodes see when they are lost.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -26,6 +25,7 @@ struct Asking {
     bearer: String,
 }
 
+/// Nodes know the first one alone, which is never lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
     let test = "beats::two_of_three_control_servers_go_on_and_one_alone_only_takes_away";
@@ -76,6 +76,66 @@ async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
     assert_eq!(ssh(&fabric, &fabric.alice, "echo back").await.ok(), "back\n");
     let replay = fabric.owner.rap(&["audit", "replay", "-o", "json"]).await.json();
     assert_eq!(replay["equal"], true, "{replay}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
+    let test = "beats::nodes_go_on_when_the_control_server_that_they_joined_at_is_lost";
+    let Some(mut fabric) = super::fabric(test).await else { return };
+    step("three are listed, and nodes are told of them");
+    fabric.tell_servers(&REPLICAS).await;
+    for number in [SECOND, THIRD] {
+        fabric.add_replica(number).await;
+    }
+    for number in REPLICAS {
+        fabric.list_replica(number).await.ok();
+    }
+    let owner = fabric.owner_at(SECOND).await;
+    authority(&owner, "quorum").await;
+    for space in NODES {
+        until(&format!("{space:?} knows three"), PATIENCE, async || {
+            let counted = fabric.agent_status(space).await?["authority"]["replicas"] == 3;
+            (counted && asks(&fabric, space).await.1 == 3).then_some(())
+        })
+        .await;
+    }
+    all_healthy(&fabric).await;
+
+    step("the one that they joined at is killed");
+    let (sequence, lost) = (beat(&fabric).await, fabric.replica_url(FIRST));
+    fabric.kill_replica(FIRST).await;
+    until("two sign beats", PATIENCE, async || {
+        for space in NODES {
+            let status = fabric.agent_status(space).await?;
+            assert_eq!(status["authority"]["standing"], "healthy", "{space:?}: {status}");
+        }
+        (beat(&fabric).await > sequence + 7).then_some(())
+    })
+    .await;
+    owner.rap(&["stale", "set", "--platform", "--policy", "stop"]).await.ok();
+    until("every node has the newest snapshot", PATIENCE, async || {
+        let nodes = rap_e2e::items(&owner.rap(&["node", "ls", "-o", "json"]).await.json());
+        for space in NODES {
+            let status = fabric.agent_status(space).await?;
+            let node = nodes.iter().find(|node| node["id"] == status["node"])?;
+            let newest = node["snapshotVersion"].as_u64()?;
+            (status["snapshot"]["version"].as_u64()? >= newest).then_some(())?;
+        }
+        Some(())
+    })
+    .await;
+    for space in NODES {
+        let (server, known) = asks(&fabric, space).await;
+        assert!(server != lost && known == 3, "{space:?} asks {server} of {known}");
+    }
+    all_healthy(&fabric).await;
+}
+
+/// Which control server a node asks, and how many it knows.
+async fn asks(fabric: &Fabric, space: Space) -> (String, u64) {
+    let status = fabric.agent_status(space).await.unwrap();
+    let control = &status["control"];
+    (control["server"].as_str().unwrap().to_owned(), control["servers"].as_u64().unwrap())
 }
 
 /// Three replicas, and a connection that the egress carries.

@@ -6,6 +6,7 @@ use rap_agent_core::{
     Machine as _,
     lease::LeaseFloor,
     record::{self, Enrollment, HeldCredentials, HeldManifest, HeldPeers, Record},
+    servers::HeldServers,
     snapshot::Floor,
     spool::{self, MAX_SPOOLED, Spool},
     standing::Standing,
@@ -36,6 +37,8 @@ pub fn target(data: &[u8]) {
             sealed_record::<LeaseFloor>,
             record::<HeldPeers>,
             sealed_record::<HeldPeers>,
+            record::<HeldServers>,
+            sealed_record::<HeldServers>,
         ],
         data,
     );

@@ -185,11 +185,12 @@ impl SimReplica {
     /// As the node API answers: the newest beat, also when it is over.
     fn tell(&self, ask: &Ask) -> BeatReply {
         let Some(held) = &self.last else {
-            return BeatReply { statement: Vec::new(), beat: Vec::new(), records_changes: true };
+            return BeatReply { records_changes: true, ..BeatReply::default() };
         };
         let known = ask.request.statement == Some(held.charter.digest);
         let statement = if known { Vec::new() } else { held.charter.signed.clone() };
-        BeatReply { statement, beat: held.envelope.clone(), records_changes: true }
+        let beat = held.envelope.clone();
+        BeatReply { statement, beat, records_changes: true, servers: Vec::new() }
     }
 
     fn tail(&mut self, turn: &mut Turn<'_>) {

@@ -96,11 +96,12 @@ impl Control {
         let Some(place) = self.places.get(&node).copied() else { return };
         let last = self.keeper().and_then(|keeper| keeper.last.as_ref());
         let reply = match last {
-            None => BeatReply { statement: Vec::new(), beat: Vec::new(), records_changes: true },
+            None => BeatReply { records_changes: true, ..BeatReply::default() },
             Some(held) => {
                 let known = request.statement == Some(held.charter.digest);
                 let statement = if known { Vec::new() } else { held.charter.signed.clone() };
-                BeatReply { statement, beat: held.envelope.clone(), records_changes: true }
+                let beat = held.envelope.clone();
+                BeatReply { statement, beat, records_changes: true, servers: Vec::new() }
             }
         };
         turn.send(Party::Node(place), Message::Beat { call, reply });

@@ -104,6 +104,8 @@ impl SimNode {
                 turn.coverage.count("beats", format!("refused: {reason:?}"));
                 turn.note(format_args!("{} refuses a beat: {reason}", self.host.name));
             }
+            // Here each call goes to any replica.
+            Effect::AskElsewhere => turn.coverage.count("beats", "asks elsewhere"),
         }
         Ok(())
     }

@@ -208,11 +208,7 @@ fn tree(shared: &Shared, body: &[u8]) -> Answer {
 
 fn beat(shared: &Shared) -> Answer {
     let beat = shared.desk.lock().unwrap().beat.clone();
-    ok(&beat.unwrap_or(BeatReply {
-        statement: Vec::new(),
-        beat: Vec::new(),
-        records_changes: false,
-    }))
+    ok(&beat.unwrap_or_default())
 }
 
 fn snapshot(shared: &Shared, body: &[u8]) -> Answer {
