@@ -4,9 +4,10 @@
 //! over what, what trials and moves came to, time. Effects: try a path, move a flow. A move does not
 //! touch the flow before the other connection is there, and a flow whose move failed is where it was.
 //!
-//! - A path is better only when it leads over fewer relays. One relay is never exchanged for another
-//!   that merely seems better, so two paths cannot take turns.
-//! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
+//! - A path is better only when it leads over fewer relays and is not slower. One relay is never exchanged
+//!   for another that merely seems better, so two paths cannot take turns.
+//! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago. Once it
+//!   has answered the first of them the path in use is tried beside it, so that both are measured alike.
 //! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
 //!   takes the flow, it leaves without another path and waits for one.
 //! - A relay that drains is left, too, each flow at a moment of its own, for whatever drains not and takes
@@ -16,6 +17,7 @@
 //! - A flow that may not ask, as its token has expired, is left alone until it has another token.
 
 mod prospect;
+mod shorter;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +30,7 @@ use rap_proto::{Moment, NodeId, wire::hop::MAX_HOPS};
 
 use crate::{paths::Candidate, peers::spread::Spread};
 use prospect::Prospects;
+use shorter::Compared;
 
 /// A flow that began less than this ago may be over soon.
 pub const WORTH_AFTER: Duration = Duration::from_secs(3);
@@ -120,9 +123,10 @@ pub enum Input {
     Ended {
         flow: u64,
     },
+    /// The round trip over the whole path, of a trial that worked.
     Tried {
         candidate: Candidate,
-        worked: bool,
+        round_trip: Option<Duration>,
     },
     Moved {
         flow: u64,
@@ -147,7 +151,7 @@ pub enum Stayed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Connect over this path and give the connection up again; say `Tried`.
+    /// Connect over this path, have the egress answer once, and give the connection up again; say `Tried`.
     Try(Candidate),
     /// Bring the flow a connection over this path, and say `Moved` or `Stayed`.
     Move { flow: u64, over: Candidate },
@@ -226,7 +230,9 @@ impl LaneMoves {
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
             Input::Ended { flow } => self.ended(flow),
-            Input::Tried { candidate, worked } => self.prospects.tried(now, candidate, worked),
+            Input::Tried { candidate, round_trip } => {
+                self.prospects.tried(now, candidate, round_trip);
+            }
             Input::Moved { flow } => self.moved(now, flow),
             Input::Stayed { flow, why } => self.stayed(now, flow, why),
         }
@@ -355,7 +361,7 @@ impl LaneMoves {
         self.looked = now;
         let mut places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
-        let mut wanted = BTreeSet::new();
+        let mut compared = Compared::default();
         let (allowed, prospects) = (&self.allowed, &self.prospects);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
@@ -378,10 +384,7 @@ impl LaneMoves {
             } else if way_out.is_some() {
                 way_out
             } else if running.due <= now {
-                let mut better = self.better[over.hops()].iter().copied();
-                let proven = better.clone().find(|way| prospects.is_proven(now, *way));
-                wanted.extend(better.by_ref().take_while(|way| Some(*way) != proven));
-                proven
+                compared.choose((now, prospects), &self.better[over.hops()], over)
             } else {
                 None
             };
@@ -391,11 +394,8 @@ impl LaneMoves {
                 self.effects.push_back(Effect::Move { flow: *flow, over });
             }
         }
-        for candidate in wanted {
-            if self.prospects.begin_trial(now, candidate) {
-                self.effects.push_back(Effect::Try(candidate));
-            }
-        }
+        let tries = compared.conclude(now, &mut self.prospects);
+        self.effects.extend(tries.into_iter().map(Effect::Try));
     }
 
     /// When there is something to do for a flow, as far as is known.

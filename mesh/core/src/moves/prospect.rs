@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use rap_proto::Moment;
 
 use super::{FIRST_REST, LONGEST_REST, MAX_PROSPECTS, PROVEN_FOR, TRIAL_EVERY, TRIALS};
-use crate::paths::Candidate;
+use crate::paths::{Candidate, is_slower};
 
 /// Enough for the longest rest.
 const MAX_DOUBLINGS: u32 = 5;
@@ -14,6 +14,8 @@ const MAX_DOUBLINGS: u32 = 5;
 struct Prospect {
     /// Trials in a row that worked.
     passed: u32,
+    /// The shortest round trip of those.
+    round_trip: Option<Duration>,
     last_passed: Moment,
     trying: bool,
     /// No trial before, and no move while it rests.
@@ -71,15 +73,40 @@ impl Prospects {
         begins
     }
 
-    pub(super) fn tried(&mut self, now: Moment, candidate: Candidate, worked: bool) {
+    /// Whether a trial of late worked.
+    pub(super) fn is_fresh(&self, now: Moment, candidate: Candidate) -> bool {
+        self.known.get(&candidate).is_some_and(|it| it.is_fresh(now))
+    }
+
+    /// By what was measured of both of late; what was not is not held against anybody.
+    pub(super) fn is_slower(&self, now: Moment, candidate: Candidate, other: Candidate) -> bool {
+        let fresh = |one| self.known.get(&one).filter(|it| it.is_fresh(now))?.round_trip;
+        fresh(candidate).zip(fresh(other)).is_some_and(|(one, other)| is_slower(one, other))
+    }
+
+    /// `round_trip` is that of a trial that worked.
+    pub(super) fn tried(
+        &mut self,
+        now: Moment,
+        candidate: Candidate,
+        round_trip: Option<Duration>,
+    ) {
         let Some(it) = self.known.get_mut(&candidate) else { return };
         it.trying = false;
-        if !worked {
-            return it.fail(now);
-        }
-        it.passed = if it.is_fresh(now) { it.passed.saturating_add(1) } else { 1 };
+        let Some(took) = round_trip else { return it.fail(now) };
+        let (passed, before) =
+            if it.is_fresh(now) { (it.passed, it.round_trip) } else { (0, None) };
+        it.passed = passed.saturating_add(1);
+        it.round_trip = Some(before.map_or(took, |before| before.min(took)));
         it.last_passed = now;
         it.next = it.next.max(now + TRIAL_EVERY);
+    }
+
+    /// No trial before.
+    pub(super) fn put_off(&mut self, candidate: Candidate, until: Moment) {
+        if let Some(it) = self.known.get_mut(&candidate) {
+            it.next = it.next.max(until);
+        }
     }
 
     /// It carries a flow from now on.
@@ -122,7 +149,7 @@ impl Prospect {
     }
 
     fn fail(&mut self, now: Moment) {
-        self.passed = 0;
+        (self.passed, self.round_trip) = (0, None);
         // Flows that fail together are one failure.
         if self.rests_until > now {
             self.rests_until = self.rests_until.max(now + FIRST_REST);
