@@ -134,6 +134,12 @@ impl LanePath {
     /// Opens a direct path where a relayed one is in use, or a single relay where a chain is, and
     /// moves to it when it answers.
     pub(super) fn look_for_better(&mut self, now: Moment) {
+        let slow = self.others().find(|(generation, path)| {
+            !path.candidate.is_relayed()
+                && !self.is_fallback(*generation)
+                && self.succession.is_slow(now, &path.candidate)
+        });
+        slow.map(|(generation, _)| generation).into_iter().for_each(|slow| self.close(slow));
         let tried = self.others().find(|(_, path)| self.is_better(&path.candidate)).map(
             |(generation, path)| {
                 // What drains is left for a slower relay too, in time.
@@ -158,7 +164,9 @@ impl LanePath {
                 }
             }
             None if is_wanted => {
-                let next = self.first_rested(now, |one| self.is_better(one));
+                let next = self.first_rested(now, |one| {
+                    self.is_better(one) && !self.succession.is_slow(now, one)
+                });
                 next.into_iter().for_each(|candidate| self.open(now, candidate));
             }
             _ => {}
@@ -214,6 +222,12 @@ impl LanePath {
     pub(super) fn is_slower(&self, path: &OpenPath) -> bool {
         let both = path.round_trip.zip(self.silence.round_trip());
         both.is_some_and(|(other, in_use)| is_slower(other, in_use))
+    }
+
+    /// Whether the path in use is slower than one that was measured beside it.
+    pub(super) fn is_outrun_by(&self, path: &OpenPath) -> bool {
+        let both = self.silence.round_trip().zip(path.round_trip);
+        both.is_some_and(|(in_use, other)| is_slower(in_use, other))
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

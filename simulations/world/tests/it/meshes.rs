@@ -16,6 +16,7 @@ mod hosts;
 mod messages;
 pub(crate) mod network;
 pub(crate) mod record;
+mod slow;
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 

@@ -2,6 +2,7 @@
 //! book of what happened that is checked at every step.
 
 use super::*;
+use crate::paths::is_slower;
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
@@ -343,6 +344,10 @@ impl World {
             self.wrong.get_or_insert(format!("{flow} moves to what it may not use"));
         }
         if self.is_left(*place) || self.drains(*place) {
+            return;
+        }
+        let became_slow = is_slower(self.takes(*place), self.takes(over));
+        if *place == direct() && over.is_relayed() && became_slow {
             return;
         }
         let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();
