@@ -11,6 +11,7 @@
 //! compared by. What is not simulated: TCP, and the kernel's batches of datagrams.
 
 mod absence;
+mod beside;
 pub(crate) mod cluster;
 mod hosts;
 mod messages;
