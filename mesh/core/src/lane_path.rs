@@ -11,8 +11,8 @@
 //! - A direct path takes over from a relay once it answered several probes in a row, and a single
 //!   relay from a chain, unless the way with fewer nodes takes much longer. The longer one stays open
 //!   until the other has carried traffic both ways for a while.
-//! - Other relays take over in the same way from those that are worth clearly less, or drain; see
-//!   `successor`.
+//! - Other relays take over in the same way from those that are worth clearly less, or drain, and any
+//!   relay from a direct path that became slow; see `successor` and `slowness`.
 //! - What failed rests, longer each time.
 
 mod open_path;
@@ -20,6 +20,7 @@ mod recovery;
 pub mod repeats;
 mod rests;
 mod silence;
+mod slowness;
 mod successor;
 mod upkeep;
 
@@ -36,6 +37,7 @@ use recovery::Recovery;
 pub use recovery::RecoveryStep;
 use rests::Rests;
 use silence::Silence;
+use slowness::Slowness;
 use successor::Succession;
 pub use successor::{
     BETTER_BY, BETTER_FOR, BETTER_WITHIN, DRAIN_WITHIN, MOVE_EVERY, MOVE_WITHIN, SLOW_REST, Worth,
@@ -138,10 +140,12 @@ pub enum SwitchReason {
     Unproven,
     /// A relay drains, and another one works.
     Draining,
+    /// A direct path takes much longer than it did, and than a way over relays.
+    Slower,
 }
 
 impl SwitchReason {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Silent,
         Self::Hollow,
         Self::Gone,
@@ -149,6 +153,7 @@ impl SwitchReason {
         Self::Better,
         Self::Unproven,
         Self::Draining,
+        Self::Slower,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -160,12 +165,13 @@ impl SwitchReason {
             Self::Better => "better",
             Self::Unproven => "unproven",
             Self::Draining => "draining",
+            Self::Slower => "slower",
         }
     }
 
     /// Whether the path that was left had not failed.
     pub const fn is_by_choice(self) -> bool {
-        matches!(self, Self::Better | Self::Draining)
+        matches!(self, Self::Better | Self::Draining | Self::Slower)
     }
 }
 
@@ -213,6 +219,7 @@ pub struct LanePath {
     trial: Option<Trial>,
     recovery: Option<Recovery>,
     silence: Silence,
+    slowness: Slowness,
     rests: Rests,
     succession: Succession,
     last_generation: u64,
@@ -237,6 +244,7 @@ impl LanePath {
             trial: None,
             recovery: None,
             silence: Silence::default(),
+            slowness: Slowness::default(),
             rests: Rests::default(),
             succession: Succession::new(seed),
             last_generation: Self::FIRST,
@@ -324,9 +332,9 @@ impl LanePath {
     }
 
     /// Whether it matters at the moment what relays are worth: a direct path that is listed is left for
-    /// none of them while there is no doubt of it.
+    /// none of them while there is no doubt of it, and it is as fast as ever.
     pub fn heeds_relays(&self) -> bool {
-        self.is_in_doubt() || self.is_relayed() || !self.is_listed()
+        self.is_in_doubt() || self.is_relayed() || !self.is_listed() || self.slowness.is_noticed()
     }
 
     /// Whether a path is searched for, or may be at any moment: the lane sends, and nothing but probes
@@ -382,6 +390,7 @@ impl LanePath {
         let before = std::mem::replace(&mut self.current, to);
         self.recovery = None;
         self.silence.restart(now);
+        self.slowness.restart();
         self.switches += 1;
         self.last_switch = Some(reason);
         *self.happened.switches.entry(reason).or_default() += 1;

@@ -4,9 +4,11 @@
 //! over what, what trials and moves came to, time. Effects: try a path, move a flow. A move does not
 //! touch the flow before the other connection is there, and a flow whose move failed is where it was.
 //!
-//! - A path is better only when it leads over fewer relays. One relay is never exchanged for another
-//!   that merely seems better, so two paths cannot take turns.
-//! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago.
+//! - A path is better only when it leads over fewer relays and is not slower. One relay is never exchanged
+//!   for another that merely seems better, so two paths cannot take turns.
+//! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago. Once it
+//!   has answered the first of them the path in use is tried beside it, so that both are measured alike.
+//! - A direct path that became slow, and is slower than a way over relays, is left for that.
 //! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
 //!   takes the flow, it leaves without another path and waits for one.
 //! - A relay that drains is left, too, each flow at a moment of its own, for whatever drains not and takes
@@ -16,8 +18,10 @@
 //! - A flow that may not ask, as its token has expired, is left alone until it has another token.
 
 mod prospect;
+mod shorter;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -28,6 +32,8 @@ use rap_proto::{Moment, NodeId, wire::hop::MAX_HOPS};
 
 use crate::{paths::Candidate, peers::spread::Spread};
 use prospect::Prospects;
+use shorter::Compared;
+use watch::Watched;
 
 /// A flow that began less than this ago may be over soon.
 pub const WORTH_AFTER: Duration = Duration::from_secs(3);
@@ -56,6 +62,8 @@ pub const FIRST_REST: Duration = Duration::from_secs(10);
 pub const LONGEST_REST: Duration = Duration::from_secs(300);
 /// A flow that stayed on its path for so long makes good for what failed there before.
 pub const GOOD_AFTER: Duration = Duration::from_secs(60);
+/// A direct path that carries a flow is tried this often, to see whether it became slow.
+pub const WATCH_EVERY: Duration = Duration::from_secs(60);
 /// The most paths that are tried for flows of one kind of path.
 pub const MAX_TRIED: usize = 4;
 /// The most paths that are remembered.
@@ -120,9 +128,10 @@ pub enum Input {
     Ended {
         flow: u64,
     },
+    /// The round trip over the whole path, of a trial that worked.
     Tried {
         candidate: Candidate,
-        worked: bool,
+        round_trip: Option<Duration>,
     },
     Moved {
         flow: u64,
@@ -147,7 +156,7 @@ pub enum Stayed {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Connect over this path and give the connection up again; say `Tried`.
+    /// Connect over this path, have the egress answer once, and give the connection up again; say `Tried`.
     Try(Candidate),
     /// Bring the flow a connection over this path, and say `Moved` or `Stayed`.
     Move { flow: u64, over: Candidate },
@@ -182,6 +191,8 @@ pub struct LaneMoves {
     allowed: Allowed,
     /// Of the ways those that do not drain.
     steady: Vec<Candidate>,
+    /// Of these those over relays.
+    relayed: Vec<Candidate>,
     better: Better,
     flows: BTreeMap<u64, Running>,
     prospects: Prospects,
@@ -198,6 +209,7 @@ impl LaneMoves {
         let mut moves = Self {
             allowed: Allowed::default(),
             steady: Vec::new(),
+            relayed: Vec::new(),
             better: Better::default(),
             flows: BTreeMap::new(),
             prospects: Prospects::default(),
@@ -226,7 +238,9 @@ impl LaneMoves {
             Input::Lost { flow } => self.lost(now, flow),
             Input::WentOn { flow, over } => self.went_on(now, flow, over),
             Input::Ended { flow } => self.ended(flow),
-            Input::Tried { candidate, worked } => self.prospects.tried(now, candidate, worked),
+            Input::Tried { candidate, round_trip } => {
+                self.prospects.tried(now, candidate, round_trip);
+            }
             Input::Moved { flow } => self.moved(now, flow),
             Input::Stayed { flow, why } => self.stayed(now, flow, why),
         }
@@ -274,6 +288,7 @@ impl LaneMoves {
     fn allow(&mut self, allowed: Allowed) {
         let is_steady = |way: &&Candidate| !allowed.drains(**way);
         self.steady = allowed.ways.iter().filter(is_steady).copied().collect();
+        self.relayed = self.steady.iter().filter(|way| way.is_relayed()).copied().collect();
         self.better = std::array::from_fn(|hops| {
             let shorter = self.steady.iter().filter(|way| way.hops() < hops);
             let mut shorter: Vec<Candidate> = shorter.copied().collect();
@@ -355,7 +370,7 @@ impl LaneMoves {
         self.looked = now;
         let mut places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
-        let mut wanted = BTreeSet::new();
+        let (mut compared, mut watched) = (Compared::default(), Watched::default());
         let (allowed, prospects) = (&self.allowed, &self.prospects);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
@@ -377,11 +392,10 @@ impl LaneMoves {
                 prospects.refuge(now, &allowed.ways, over).filter(|_| running.leaves_at <= now)
             } else if way_out.is_some() {
                 way_out
+            } else if running.due <= now && !over.is_relayed() {
+                watched.choose((now, prospects), &self.relayed, (over, running.since))
             } else if running.due <= now {
-                let mut better = self.better[over.hops()].iter().copied();
-                let proven = better.clone().find(|way| prospects.is_proven(now, *way));
-                wanted.extend(better.by_ref().take_while(|way| Some(*way) != proven));
-                proven
+                compared.choose((now, prospects), &self.better[over.hops()], over)
             } else {
                 None
             };
@@ -391,11 +405,9 @@ impl LaneMoves {
                 self.effects.push_back(Effect::Move { flow: *flow, over });
             }
         }
-        for candidate in wanted {
-            if self.prospects.begin_trial(now, candidate) {
-                self.effects.push_back(Effect::Try(candidate));
-            }
-        }
+        let compared = compared.conclude(now, &mut self.prospects);
+        let watched = watched.conclude(now, &mut self.prospects);
+        self.effects.extend(compared.into_iter().chain(watched).map(Effect::Try));
     }
 
     /// When there is something to do for a flow, as far as is known.
@@ -408,6 +420,9 @@ impl LaneMoves {
             let goes_at = running.left.map_or(running.leaves_at, |since| since + LEFT_WITHIN);
             let moves_at = moves_at.filter(|at| *at > self.looked);
             return Some(moves_at.map_or(goes_at, |at| at.min(goes_at)));
+        }
+        if !over.is_relayed() {
+            return self.next_watch(running, over);
         }
         let goes_at = running.drains_at.and_then(|drains_at| {
             let others = self.steady.iter().filter(|way| **way != over);

@@ -36,6 +36,14 @@ pub const MAX_ATTEMPTS: usize = 12;
 pub const CHAIN_PLACES: usize = 4;
 /// The most failures that are remembered.
 pub const MAX_REMEMBERED: usize = 4096;
+/// A path is slower than another when its round trip is longer than that one's by half of it and this,
+/// as where it leads around the world.
+pub const SLOWER_BY: Duration = Duration::from_millis(5);
+
+/// Whether a path of this round trip is slower than the other one.
+pub fn is_slower(round_trip: Duration, other: Duration) -> bool {
+    round_trip > other + other / 2 + SLOWER_BY
+}
 
 /// One way to reach a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -94,16 +94,20 @@ impl Lab {
         Ok(())
     }
 
-    /// Puts the egress' NAT behind another one, that of `spare`: what leaves for other nodes passes
-    /// both. No node may run on `spare`.
-    pub fn put_behind_another(&self, inner: Nat, outer: Nat) -> Result<(), String> {
-        self.put_behind(Egress, inner)?;
+    /// Puts the NAT of an entry or egress behind another one, that of `spare`: what leaves for other nodes
+    /// passes both. No node may run on `spare`. Its road to the other side leads over the relay's kernel, which
+    /// has to be open ([`Lab::open_relay`]).
+    pub fn put_behind_another(&self, space: Space, inner: Nat, outer: Nat) -> Result<(), String> {
+        let far = if space == Egress { Entry } else { Egress };
+        self.put_behind(space, inner)?;
         self.run(Spare, "sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
         let ports = if outer == Nat::Symmetric { "masquerade fully-random" } else { "masquerade" };
         // Whatever comes for the outer NAT and answers nothing is for its own host, where nobody
         // listens.
         let rules = format!(
-            "table inet nat {{
+            "table inet nat {{ }}
+            delete table inet nat
+            table inet nat {{
                 chain postrouting {{
                     type nat hook postrouting priority 100; policy accept;
                     oifname relay {ports};
@@ -119,15 +123,23 @@ impl Lab {
             }}"
         );
         self.run(Spare, "nft", &[&rules])?;
-        let (relay, over) = (Relay.address().to_string(), self.neighbour(Egress, Spare)?);
-        let own = Egress.address().to_string();
-        self.ip(Egress, &["route", "replace", &relay, "via", &over, "src", &own])?;
-        self.open_relay()?;
+        let (relay, over) = (Relay.address().to_string(), self.neighbour(space, Spare)?);
+        let own = space.address().to_string();
+        self.ip(space, &["route", "replace", &relay, "via", &over, "src", &own])?;
         // One road in and out: the outer NAT has one address.
-        for (from, over) in [(Spare, Relay), (Egress, Spare)] {
-            self.reach_outside(from, over, (Entry, Relay))?;
+        for (from, over) in [(Spare, Relay), (space, Spare)] {
+            self.reach_outside(from, over, (far, Relay))?;
         }
-        self.reach_outside(Entry, Relay, (Spare, Relay))
+        self.reach_outside(far, Relay, (Spare, Relay))
+    }
+
+    /// A host's NAT forgets what nothing passed for so long, in one direction or in both.
+    pub fn forget_after(&self, space: Space, seconds: u32) -> Result<(), String> {
+        for what in ["udp_timeout", "udp_timeout_stream"] {
+            let setting = format!("net.netfilter.nf_conntrack_{what}={seconds}");
+            self.run(space, "sysctl", &["-qw", &setting])?;
+        }
+        Ok(())
     }
 
     /// Closes the roads that [`Lab::join_outsides`] opened, for as long as nobody opens them again.
@@ -160,6 +172,6 @@ impl Lab {
     ) -> Result<(), String> {
         let to = self.neighbour(cable, whose)?;
         let (hop, own) = (self.neighbour(from, over)?, from.address().to_string());
-        self.ip(from, &["route", "add", &to, "via", &hop, "src", &own])
+        self.ip(from, &["route", "replace", &to, "via", &hop, "src", &own])
     }
 }

@@ -108,6 +108,7 @@ fn reason(last_switch: Option<&str>) -> &str {
         Some("better") => "it is better than the path before",
         Some("unproven") => "what seemed better did not carry the lane",
         Some("draining") => "a relay of the path before drains",
+        Some("slower") => "the direct path before became slower",
         Some(other) => other,
     }
 }

@@ -161,7 +161,7 @@ fn every_step_and_reason_is_there_before_it_happens() {
     for (name, count) in [
         ("rap_node_peer_recovery_steps_total{", 5),
         ("rap_node_lane_recovery_steps_total{", 5),
-        ("rap_node_lane_switches_total{", 7),
+        ("rap_node_lane_switches_total{", 8),
         ("rap_node_holes_failed_total{", 8),
         ("rap_node_flow_bytes_total{", 12),
     ] {

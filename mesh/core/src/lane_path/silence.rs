@@ -98,5 +98,6 @@ impl LanePath {
         if let Some(trial) = &mut self.trial {
             trial.heard = true;
         }
+        self.note_round_trip(now);
     }
 }

@@ -4,13 +4,14 @@
 //! The other path is opened beside the one in use, unless it is warm already, and answers several
 //! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely, at
 //! a moment of its own, and to nothing that takes much longer. From one that drains it moves at a moment of its own, since
-//! others leave it, too, to whatever else over relays answers, and stays while nothing does.
+//! others leave it, too, to whatever else over relays answers, and stays while nothing does. A direct path
+//! that takes much longer than it did, for a while, is left for a way over relays than which it is slower.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::Moment;
 
-use super::{LanePath, SwitchReason, upkeep::BETTER_ANSWERS};
+use super::{LanePath, SwitchReason, open_path::OpenPath, upkeep::BETTER_ANSWERS};
 use crate::{paths::Candidate, peers::spread::Spread, score::relays::NEARLY_THE_SAME};
 
 /// A path is worth clearly more when the scores differ by this.
@@ -25,7 +26,8 @@ pub const BETTER_WITHIN: Duration = Duration::from_secs(30);
 pub const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// … and waits longer than that by up to this.
 pub const MOVE_WITHIN: Duration = Duration::from_secs(30);
-/// What is worth more and took much longer is not tried again before.
+/// What is worth more and took much longer is not tried again before, nor is a direct path that was left as
+/// it was slow.
 pub const SLOW_REST: Duration = Duration::from_secs(300);
 
 /// A relay that drains is left within this time, where anything else answers: its lanes, of which there
@@ -117,6 +119,15 @@ impl Succession {
         }
     }
 
+    pub(super) fn is_slow(&self, now: Moment, candidate: &Candidate) -> bool {
+        self.slow_until(candidate).is_some_and(|until| until > now)
+    }
+
+    /// For how long something has to be so, before this lane moves because of it.
+    pub(super) fn draw_patience(&mut self) -> Duration {
+        BETTER_FOR + self.spread.around(BETTER_WITHIN / 2, 100)
+    }
+
     pub(super) fn slow_until(&self, candidate: &Candidate) -> Option<Moment> {
         self.slow_until.get(candidate).copied()
     }
@@ -157,8 +168,7 @@ impl LanePath {
             |candidate: Candidate| (candidate, before.get(&candidate).copied().unwrap_or(now));
         self.succession.better_since = more.map(|(candidate, _)| since(*candidate)).collect();
         if before.is_empty() && !self.succession.better_since.is_empty() {
-            self.succession.patience =
-                BETTER_FOR + self.succession.spread.around(BETTER_WITHIN / 2, 100);
+            self.succession.patience = self.succession.draw_patience();
         }
     }
 
@@ -171,12 +181,16 @@ impl LanePath {
             return self.succession.dismiss();
         };
         let open = self.open.iter().find(|(_, path)| path.candidate == candidate);
-        match open.map(|(generation, path)| (*generation, path.answers, self.is_slower(path))) {
-            Some((generation, answers, is_slower))
+        let seen = |path: &OpenPath| match reason {
+            SwitchReason::Slower => self.is_outrun_by(path),
+            _ => !self.is_slower(path),
+        };
+        match open.map(|(generation, path)| (*generation, path.answers, seen(path))) {
+            Some((generation, answers, is_fit))
                 if self.succession.successor == Some(generation) =>
             {
                 if answers >= BETTER_ANSWERS {
-                    self.succeed(now, (generation, candidate), is_slower, reason);
+                    self.succeed(now, (generation, candidate), is_fit, reason);
                 }
             }
             // What it answered as a warm path was long ago.
@@ -196,26 +210,38 @@ impl LanePath {
         if self.recovery.is_some() || self.is_on_trial() || !self.is_relayed() {
             return None;
         }
+        let slow = self.candidates.iter().filter(|one| !one.is_relayed());
+        let slow = slow.filter_map(|one| self.succession.slow_until(one));
         let better = self.succession.better_since.iter();
         let due = better.map(|(candidate, since)| self.succession.due_at(candidate, *since));
         let open = self.open.values().map(|path| path.candidate);
         let left = open.filter_map(|candidate| self.succession.left_at.get(&candidate).copied());
-        due.chain(left).filter(|at| *at > self.settled_at).min()
+        due.chain(left).chain(slow).filter(|at| *at > self.settled_at).min()
     }
 
     fn succeed(
         &mut self,
         now: Moment,
         (generation, candidate): (u64, Candidate),
-        is_slower: bool,
+        is_fit: bool,
         reason: SwitchReason,
     ) {
-        if reason == SwitchReason::Draining {
-            return self.switch(now, generation, reason);
-        }
-        if is_slower {
-            self.succession.was_slow(now, candidate);
-            return self.succession.dismiss();
+        match (reason, is_fit) {
+            (SwitchReason::Draining, _) => return self.switch(now, generation, reason),
+            (SwitchReason::Slower, true) => {
+                let left = self.in_use();
+                left.into_iter().for_each(|left| self.succession.was_slow(now, left));
+                return self.switch(now, generation, reason);
+            }
+            (SwitchReason::Slower, false) => {
+                self.slowness.rest(now);
+                return self.succession.dismiss();
+            }
+            (_, false) => {
+                self.succession.was_slow(now, candidate);
+                return self.succession.dismiss();
+            }
+            (_, true) => {}
         }
         let pause = MOVE_EVERY + self.succession.spread.around(MOVE_WITHIN / 2, 100);
         self.succession.rests_until = Some(now + pause);
@@ -224,15 +250,20 @@ impl LanePath {
 
     /// What is to follow the path in use, and why. Whatever was chosen stays chosen while it may.
     fn next_in_line(&self, now: Moment) -> Option<(Candidate, SwitchReason)> {
-        let in_use = self.in_use().filter(Candidate::is_relayed)?;
-        let drains = self.succession.is_left(now, &in_use);
-        let reason = if drains { SwitchReason::Draining } else { SwitchReason::Better };
+        let in_use = self.in_use()?;
+        let reason = if !in_use.is_relayed() {
+            self.slowness.is_due(now).then_some(SwitchReason::Slower)?
+        } else if self.succession.is_left(now, &in_use) {
+            SwitchReason::Draining
+        } else {
+            SwitchReason::Better
+        };
         let fits = |one: &Candidate| {
             *one != in_use
                 && one.is_relayed()
                 && !self.succession.drains(one)
                 && (self.is_open(*one) || self.rests.is_over(now, *one, false))
-                && (drains || self.succession.is_due(now, one))
+                && (reason != SwitchReason::Better || self.succession.is_due(now, one))
         };
         let chosen = self.succession.successor.and_then(|chosen| self.open.get(&chosen));
         let chosen = chosen.map(|path| path.candidate).filter(|one| self.candidates.contains(one));

@@ -1,4 +1,5 @@
 mod outages;
+mod slowness;
 mod successors;
 mod world;
 

@@ -8,13 +8,10 @@ use super::{
     Effect, LanePath, MAX_CANDIDATES, SwitchReason,
     open_path::{OpenPath, Pace},
 };
-use crate::paths::Candidate;
+use crate::paths::{Candidate, is_slower};
 
 /// A direct path answers this many probes in a row before the lane moves to it.
 pub(super) const BETTER_ANSWERS: u32 = 3;
-/// A path over fewer nodes is no better when its round trip is longer than that of the path in use by
-/// half of that one's and this, as where it leads around the world: it rests like one that failed.
-pub(super) const SLOWER_BY: Duration = Duration::from_millis(5);
 /// How long a new path carries the lane before the one before it is given up.
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(2);
 /// A new path over which nothing came by then is doubted.
@@ -137,6 +134,12 @@ impl LanePath {
     /// Opens a direct path where a relayed one is in use, or a single relay where a chain is, and
     /// moves to it when it answers.
     pub(super) fn look_for_better(&mut self, now: Moment) {
+        let slow = self.others().find(|(generation, path)| {
+            !path.candidate.is_relayed()
+                && !self.is_fallback(*generation)
+                && self.succession.is_slow(now, &path.candidate)
+        });
+        slow.map(|(generation, _)| generation).into_iter().for_each(|slow| self.close(slow));
         let tried = self.others().find(|(_, path)| self.is_better(&path.candidate)).map(
             |(generation, path)| {
                 // What drains is left for a slower relay too, in time.
@@ -161,7 +164,9 @@ impl LanePath {
                 }
             }
             None if is_wanted => {
-                let next = self.first_rested(now, |one| self.is_better(one));
+                let next = self.first_rested(now, |one| {
+                    self.is_better(one) && !self.succession.is_slow(now, one)
+                });
                 next.into_iter().for_each(|candidate| self.open(now, candidate));
             }
             _ => {}
@@ -212,12 +217,17 @@ impl LanePath {
         }
     }
 
-    /// By what was measured of both; what was not is not held against anybody.
+    /// By what was measured of both; what was not is not held against anybody. One over fewer nodes that is
+    /// slower than the one in use rests like one that failed.
     pub(super) fn is_slower(&self, path: &OpenPath) -> bool {
-        let in_use = self.silence.round_trip();
-        in_use
-            .zip(path.round_trip)
-            .is_some_and(|(in_use, other)| other > in_use + in_use / 2 + SLOWER_BY)
+        let both = path.round_trip.zip(self.silence.round_trip());
+        both.is_some_and(|(other, in_use)| is_slower(other, in_use))
+    }
+
+    /// Whether the path in use is slower than one that was measured beside it.
+    pub(super) fn is_outrun_by(&self, path: &OpenPath) -> bool {
+        let both = self.silence.round_trip().zip(path.round_trip);
+        both.is_some_and(|(in_use, other)| is_slower(in_use, other))
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

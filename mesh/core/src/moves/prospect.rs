@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rap_proto::Moment;
 
-use super::{FIRST_REST, LONGEST_REST, MAX_PROSPECTS, PROVEN_FOR, TRIAL_EVERY, TRIALS};
-use crate::paths::Candidate;
+use super::{
+    FIRST_REST, LONGEST_REST, MAX_PROSPECTS, PROVEN_FOR, TRIAL_EVERY, TRIALS, WATCH_EVERY,
+};
+use crate::paths::{Candidate, is_slower};
 
 /// Enough for the longest rest.
 const MAX_DOUBLINGS: u32 = 5;
@@ -14,12 +16,20 @@ const MAX_DOUBLINGS: u32 = 5;
 struct Prospect {
     /// Trials in a row that worked.
     passed: u32,
+    /// The shortest round trip of those.
+    round_trip: Option<Duration>,
+    /// The shortest since it failed or was slow.
+    shortest: Option<Duration>,
     last_passed: Moment,
     trying: bool,
     /// No trial before, and no move while it rests.
     next: Moment,
     rests_until: Moment,
     failures: u32,
+    /// Not tried before for flows that are on it.
+    watched_at: Moment,
+    /// Until then flows leave it.
+    slow_until: Moment,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -71,15 +81,72 @@ impl Prospects {
         begins
     }
 
-    pub(super) fn tried(&mut self, now: Moment, candidate: Candidate, worked: bool) {
+    /// Whether a trial of late worked.
+    pub(super) fn is_fresh(&self, now: Moment, candidate: Candidate) -> bool {
+        self.known.get(&candidate).is_some_and(|it| it.is_fresh(now))
+    }
+
+    /// By what was measured of both of late; what was not is not held against anybody.
+    pub(super) fn is_slower(&self, now: Moment, candidate: Candidate, other: Candidate) -> bool {
+        let fresh = |one| self.known.get(&one).filter(|it| it.is_fresh(now))?.round_trip;
+        fresh(candidate).zip(fresh(other)).is_some_and(|(one, other)| is_slower(one, other))
+    }
+
+    /// `round_trip` is that of a trial that worked.
+    pub(super) fn tried(
+        &mut self,
+        now: Moment,
+        candidate: Candidate,
+        round_trip: Option<Duration>,
+    ) {
         let Some(it) = self.known.get_mut(&candidate) else { return };
         it.trying = false;
-        if !worked {
-            return it.fail(now);
-        }
-        it.passed = if it.is_fresh(now) { it.passed.saturating_add(1) } else { 1 };
+        let Some(took) = round_trip else { return it.fail(now) };
+        let (passed, before) =
+            if it.is_fresh(now) { (it.passed, it.round_trip) } else { (0, None) };
+        it.passed = passed.saturating_add(1);
+        it.round_trip = Some(before.map_or(took, |before| before.min(took)));
+        it.shortest = Some(it.shortest.map_or(took, |shortest| shortest.min(took)));
         it.last_passed = now;
         it.next = it.next.max(now + TRIAL_EVERY);
+    }
+
+    /// When a path is tried that carries a flow since then.
+    pub(super) fn watched_at(&self, candidate: Candidate, since: Moment) -> Moment {
+        let at = self.known.get(&candidate).map(|it| it.watched_at).unwrap_or_default();
+        at.max(since + WATCH_EVERY)
+    }
+
+    pub(super) fn watch_at(&mut self, candidate: Candidate, at: Moment) {
+        if let Some(it) = self.known.get_mut(&candidate) {
+            it.watched_at = at;
+        }
+    }
+
+    /// Whether the last trials took much longer than the path takes when it is at its best.
+    pub(super) fn became_slow(&self, candidate: Candidate) -> bool {
+        let known = self.known.get(&candidate);
+        let both = known.and_then(|it| it.round_trip.zip(it.shortest));
+        both.is_some_and(|(round_trip, shortest)| is_slower(round_trip, shortest))
+    }
+
+    /// Flows leave it, and none takes it until then.
+    pub(super) fn was_slow(&mut self, candidate: Candidate, until: Moment) {
+        if let Some(it) = self.known.get_mut(&candidate) {
+            (it.passed, it.round_trip, it.shortest) = (0, None, None);
+            (it.slow_until, it.rests_until, it.next) = (until, until, until);
+        }
+    }
+
+    pub(super) fn is_slow(&self, now: Moment, candidate: Candidate) -> bool {
+        self.known.get(&candidate).is_some_and(|it| it.slow_until > now)
+    }
+
+    /// No trial before.
+    pub(super) fn put_off(&mut self, candidate: Candidate, until: Moment) {
+        if let Some(it) = self.known.get_mut(&candidate) {
+            it.next = it.next.max(until);
+        }
     }
 
     /// It carries a flow from now on.
@@ -105,6 +172,7 @@ impl Prospects {
     pub(super) fn renew(&mut self) {
         for it in self.known.values_mut() {
             (it.next, it.rests_until) = (Moment::default(), Moment::default());
+            it.slow_until = Moment::default();
         }
     }
 
@@ -122,7 +190,7 @@ impl Prospect {
     }
 
     fn fail(&mut self, now: Moment) {
-        self.passed = 0;
+        (self.passed, self.round_trip, self.shortest) = (0, None, None);
         // Flows that fail together are one failure.
         if self.rests_until > now {
             self.rests_until = self.rests_until.max(now + FIRST_REST);

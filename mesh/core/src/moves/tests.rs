@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
+mod watch;
 mod world;
 
 use proptest::prelude::*;
 
 use super::*;
-use world::{Bug, FOR_EVER, World, all_ways, allowed, chain, direct, node, relay};
+use crate::paths::SLOWER_BY;
+use world::{Bug, FOR_EVER, ROUND_TRIP, World, all_ways, allowed, chain, direct, node, relay};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -22,10 +24,11 @@ fn flows_move_to_a_direct_path_that_answered_often_enough_and_a_few_at_a_time() 
     assert_eq!((world.moves, world.wrong.take()), (10, None));
     assert!((0..10).all(|flow| world.over(flow) == direct()));
     assert_eq!(world.most_moving, MAX_MOVING);
-    let trials = world.trials;
-    world.run(600 * SECOND);
-    assert_eq!((world.moves, world.trials), (10, trials), "what is direct looks for nothing");
-    assert_eq!(world.lane.poll_timeout(), None);
+    let (trials, relays) = (world.trials, world.tried[&relay(1)]);
+    world.run(10 * WATCH_EVERY);
+    let trials = world.trials - trials;
+    assert!((8..=10).contains(&trials), "{trials}: the direct path is looked at now and then");
+    assert_eq!((world.moves, world.tried[&relay(1)]), (10, relays));
 }
 
 #[test]
@@ -52,6 +55,46 @@ fn a_chain_is_left_for_a_relay_and_that_for_a_direct_path_but_no_relay_for_anoth
     world.repairs(direct());
     world.run(400 * SECOND);
     assert_eq!((world.over(1), world.moves, world.wrong), (direct(), 2, None));
+}
+
+#[test]
+fn a_direct_path_that_is_slower_rests_and_is_taken_when_it_is_not_any_more() {
+    let mut world = World::new(Bug::None);
+    world.repairs(direct());
+    world.begin(1, relay(1));
+    let bearable = ROUND_TRIP + ROUND_TRIP / 2 + SLOWER_BY;
+    world.round_trips.insert(direct(), bearable + Duration::from_micros(1));
+    world.run(1_200 * SECOND);
+    assert_eq!((world.over(1), world.moves, world.wrong.take()), (relay(1), 0, None));
+    let (tried, beside) = (world.tried[&direct()], world.tried[&relay(1)]);
+    assert!((6..40).contains(&tried), "{tried} trials: it rests longer each time");
+    assert!(beside < tried, "{beside} trials of the relay beside {tried}");
+    world.round_trips.insert(direct(), bearable);
+    world.run(LONGEST_REST + 10 * SECOND);
+    assert_eq!((world.over(1), world.moves, world.wrong), (direct(), 1, None));
+}
+
+#[test]
+fn what_is_slower_than_one_relay_is_not_slower_than_another() {
+    let mut world = World::new(Bug::None);
+    world.repairs(direct());
+    world.begin(1, relay(1));
+    world.begin(2, relay(2));
+    world.round_trips.insert(relay(1), ROUND_TRIP / 20);
+    world.run(60 * SECOND);
+    assert_eq!((world.over(1), world.over(2)), (relay(1), direct()));
+    world.round_trips.clear();
+    world.run(LONGEST_REST);
+    assert_eq!((world.over(1), world.wrong), (direct(), None));
+}
+
+#[test]
+fn a_path_that_does_not_answer_has_nothing_tried_beside_it() {
+    let mut world = World::new(Bug::None);
+    world.begin(1, relay(1));
+    world.run(600 * SECOND);
+    assert!(world.tried[&direct()] > 3);
+    assert_eq!(world.tried.get(&relay(1)), None);
 }
 
 #[test]
@@ -290,7 +333,7 @@ fn a_token_that_expires_sooner_than_was_known_is_asked_with_once() {
         lane.handle_timeout(now);
         while let Some(effect) = lane.poll_effect() {
             let input = match effect {
-                Effect::Try(candidate) => Input::Tried { candidate, worked: true },
+                Effect::Try(candidate) => Input::Tried { candidate, round_trip: Some(ROUND_TRIP) },
                 Effect::Move { flow, .. } => {
                     moves += 1;
                     Input::Stayed { flow, why: Stayed::Token }
@@ -318,7 +361,10 @@ fn a_move_that_fails_rests_its_path_and_the_flow_is_where_it_was() {
         while let Some(effect) = lane.poll_effect() {
             match effect {
                 Effect::Try(candidate) => {
-                    lane.handle_input(now, Input::Tried { candidate, worked: true });
+                    lane.handle_input(
+                        now,
+                        Input::Tried { candidate, round_trip: Some(ROUND_TRIP) },
+                    );
                 }
                 Effect::Move { flow, .. } => {
                     moves.push(now);
@@ -347,7 +393,7 @@ fn a_flow_that_the_egress_refuses_is_asked_for_rarely_and_its_path_is_as_good_as
         lane.handle_timeout(now);
         while let Some(effect) = lane.poll_effect() {
             let input = match effect {
-                Effect::Try(candidate) => Input::Tried { candidate, worked: true },
+                Effect::Try(candidate) => Input::Tried { candidate, round_trip: Some(ROUND_TRIP) },
                 Effect::Move { flow: 1, .. } => {
                     refused.push(now);
                     Input::Stayed { flow: 1, why: Stayed::Flow }

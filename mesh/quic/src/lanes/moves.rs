@@ -249,11 +249,11 @@ impl Mover {
         let (mover, over_mesh) = (self.clone(), mesh.clone());
         mesh.bulk.spawn(async move {
             let mesh = &over_mesh;
-            let worked = match mesh.view().peer(mover.key.egress) {
-                Some(peer) => stream::try_one(mesh, mover.key, peer, candidate).await.is_ok(),
-                None => false,
+            let round_trip = match mesh.view().peer(mover.key.egress) {
+                Some(peer) => stream::measure(mesh, mover.key, peer, candidate).await,
+                None => None,
             };
-            mover.tell(mesh, Input::Tried { candidate, worked });
+            mover.tell(mesh, Input::Tried { candidate, round_trip });
         });
     }
 

@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use rap_mesh_core::{
@@ -240,6 +241,32 @@ pub(super) async fn try_one(
         Ok(Err(_)) | Err(_) => {
             failed(mesh, key, candidate);
             Err(())
+        }
+    }
+}
+
+/// Connects over this path, and gives the connection up again. The round trip over the whole path, or
+/// `None` if the egress did not answer.
+pub(super) async fn measure(
+    mesh: &Arc<Mesh>,
+    key: LaneKey,
+    peer: &Peer,
+    candidate: Candidate,
+) -> Option<Duration> {
+    let (secured, _) = try_one(mesh, key, peer, candidate).await.ok()?;
+    let Secured { mut outlet, mut inlet, .. } = secured;
+    let begun = mesh.clock.moment();
+    // An egress answers whoever ends before it asked for anything. TLS' own round trip says less: a relay
+    // connects to the egress in it.
+    let answer = async {
+        outlet.finish().await;
+        inlet.chunk().await
+    };
+    match timeout(candidate.timeout(), answer).await {
+        Ok(Ok(Some(_))) => Some(mesh.clock.moment().since(begun)),
+        Ok(Ok(None) | Err(_)) | Err(_) => {
+            failed(mesh, key, candidate);
+            None
         }
     }
 }

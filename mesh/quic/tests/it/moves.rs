@@ -117,6 +117,59 @@ async fn a_transfer_moves_to_a_direct_path_and_its_relay_is_left_of(kind: Kind) 
     assert!(told.is_err(), "a trial is no refusal: {told:?}");
 }
 
+/// How long bytes are on a long way, in each direction: much longer than they take here otherwise.
+const LONG_WAY: Duration = Duration::from_millis(150);
+
+/// A way to the egress that is long until it is told otherwise, and how many connections came.
+async fn long_way(egress: SocketAddr) -> (SocketAddr, Arc<AtomicBool>, Arc<AtomicUsize>) {
+    let (is_long, came) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let kept = (is_long.clone(), came.clone());
+    let address = serve(move |mut entry| {
+        let (is_long, came) = kept.clone();
+        async move {
+            came.fetch_add(1, Ordering::SeqCst);
+            let mut egress = TcpStream::connect(egress).await.unwrap();
+            let (from_entry, to_entry) = entry.split();
+            let (from_egress, to_egress) = egress.split();
+            tokio::join!(
+                passes(from_entry, to_egress, &is_long),
+                passes(from_egress, to_entry, &is_long)
+            );
+        }
+    })
+    .await;
+    (address, is_long, came)
+}
+
+async fn passes(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, is_long: &AtomicBool) {
+    let mut room = vec![0; 16 * 1024];
+    while let Ok(length @ 1..) = from.read(&mut room).await {
+        if is_long.load(Ordering::SeqCst) {
+            tokio::time::sleep(LONG_WAY).await;
+        }
+        if to.write_all(&room[..length]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transfer_moves_to_no_direct_path_that_takes_much_longer_than_its_relay() {
+    let (mut fabric, session) = relayed_fabric(&[RELAY], Kind::Ordinary).await;
+    let mut transfer = Transfer::begin(&session).await;
+    transfer.goes_on(PART / 16).await;
+    let (address, is_long, came) = long_way(fabric.address(EGRESS)).await;
+    open_direct_path(&mut fabric, address);
+    // It is tried anew after a rest: what it came to before did not count.
+    until_within(MOVED_BY, "it is tried again", || came.load(Ordering::SeqCst) > TRIALS).await;
+    assert_eq!((moves(&fabric).moved, relayed(&fabric, RELAY)), (0, 1));
+    is_long.store(false, Ordering::SeqCst);
+    until_within(MOVED_BY, "the flow moved", || moves(&fabric).moved == 1).await;
+    until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
+    transfer.ends_whole().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_leaves_a_relay_before_it_is_cut() {
     a_flow_leaves_a_relay_before_it_is_cut_of(Kind::Ordinary).await;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use rap_e2e::{Fabric, Nat, Space, Talk, until};
+use rap_proto::hole::Failure;
 use serde_json::Value;
 
 use super::{echo, ssh, step};
@@ -14,11 +15,19 @@ const MUCH: &str = "seq 1 1000000";
 /// What a relay may hear beside a lane that passes it by: looks, knocks, and other lanes' probes.
 const NEXT_TO_NOTHING: u64 = 100_000;
 
+/// Seconds: little more than an idle lane lets pass before it says something.
+const FORGETS_AFTER: u32 = 3;
+/// More than twice as long, and less than it takes to give up a lane that is not heard.
+const IDLE: Duration = Duration::from_secs(7);
+
 /// What shall become of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Direct,
-    Relayed,
+    /// As this became of the search for a hole.
+    Relayed(Failure),
+    /// Over the relay as well, which expects datagrams from the port that the entry's socket has.
+    OnTcp,
 }
 
 #[tokio::test]
@@ -42,15 +51,24 @@ async fn lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not() 
         (Nat::PortRestricted, Nat::PortRestricted, Way::Direct),
         (Nat::PortRestricted, Nat::AddressRestricted, Way::Direct),
         (Nat::PortRestricted, Nat::FullCone, Way::Direct),
-        (Nat::PortRestricted, Nat::Symmetric, Way::Relayed),
+        (Nat::PortRestricted, Nat::Symmetric, Way::Relayed(Failure::Silent)),
+        (Nat::Symmetric, Nat::PortRestricted, Way::OnTcp),
+        (Nat::Symmetric, Nat::Symmetric, Way::OnTcp),
         (Nat::FullCone, Nat::Symmetric, Way::Direct),
     ] {
         step(&format!("{entry:?} and {egress:?}"));
         fabric.lab().put_behind(Space::Entry, entry).unwrap();
         fabric.lab().put_behind(Space::Egress, egress).unwrap();
         start_again(&mut fabric).await;
-        goes(&fabric, way, egress == Nat::Symmetric).await;
+        goes(&fabric, way, (entry, egress)).await;
     }
+    let steady = Nat::PortRestricted;
+    step("a NAT behind another one at the entry");
+    fabric.lab().put_behind(Space::Egress, steady).unwrap();
+    fabric.lab().put_behind_another(Space::Entry, steady, steady).unwrap();
+    start_again(&mut fabric).await;
+    goes(&fabric, Way::Direct, (steady, steady)).await;
+    the_hole_is_kept_open(&fabric).await;
     the_hole_closes(&fabric).await;
 }
 
@@ -61,20 +79,24 @@ async fn a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_sy
     if super::rootless::is_for_a_child(test) {
         return;
     }
-    for (outer, way) in [(Nat::PortRestricted, Way::Direct), (Nat::Symmetric, Way::Relayed)] {
-        let fabric = Fabric::start_on(|lab| {
-            lab.put_behind(Space::Entry, Nat::PortRestricted)?;
-            lab.put_behind_another(Nat::PortRestricted, outer)?;
-            lab.count_carried(Space::Relay)
-        });
-        let fabric = match fabric.await {
-            Ok(fabric) => fabric,
-            Err(reason) => return super::skip(test, &reason),
-        };
-        step(&format!("a NAT behind one that is {outer:?}"));
-        reachable(&fabric).await;
-        goes(&fabric, way, outer == Nat::Symmetric).await;
-    }
+    let steady = Nat::PortRestricted;
+    let fabric = Fabric::start_on(|lab| {
+        lab.put_behind(Space::Entry, steady)?;
+        lab.put_behind_another(Space::Egress, steady, steady)?;
+        lab.open_relay()?;
+        lab.count_carried(Space::Relay)
+    });
+    let mut fabric = match fabric.await {
+        Ok(fabric) => fabric,
+        Err(reason) => return super::skip(test, &reason),
+    };
+    step("a NAT behind another one");
+    reachable(&fabric).await;
+    goes(&fabric, Way::Direct, (steady, steady)).await;
+    step("a NAT behind one that is symmetric");
+    fabric.lab().put_behind_another(Space::Egress, steady, Nat::Symmetric).unwrap();
+    start_again(&mut fabric).await;
+    goes(&fabric, Way::Relayed(Failure::Silent), (steady, Nat::Symmetric)).await;
 }
 
 async fn reachable(fabric: &Fabric) {
@@ -96,32 +118,75 @@ async fn start_again(fabric: &mut Fabric) {
 }
 
 /// A lane goes this way in the end, and all of it comes on the way there and there.
-async fn goes(fabric: &Fabric, way: Way, is_symmetric: bool) {
+async fn goes(fabric: &Fabric, way: Way, (entry, egress): (Nat, Nat)) {
     let mut talk = echo(fabric).await;
-    all_of_it_comes(fabric).await;
-    let lane = match way {
-        Way::Direct => settled(fabric, |hole| hole["step"] == "open").await,
-        Way::Relayed => settled(fabric, |hole| hole["failure"] == "silent").await,
-    };
-    assert_eq!(lane["relay"].is_null(), way == Way::Direct, "{lane}");
-    let far = if is_symmetric { "symmetric" } else { "steady" };
-    assert_eq!((&lane["hole"]["ownNat"], &lane["hole"]["farNat"]), (&"steady".into(), &far.into()));
+    let seen = |nat: Nat| if nat == Nat::Symmetric { "symmetric" } else { "steady" };
+    let (own, far) = (seen(entry), seen(egress));
+    if way == Way::OnTcp {
+        on_tcp(fabric).await;
+    } else {
+        all_of_it_comes(fabric).await;
+        let lane = settled(fabric, |hole| match way {
+            Way::Relayed(failure) => hole["failure"] == failure.as_str(),
+            Way::Direct | Way::OnTcp => hole["step"] == "open",
+        });
+        let lane = lane.await;
+        assert_eq!(lane["relay"].is_null(), way == Way::Direct, "{lane}");
+        assert_eq!((&lane["hole"]["ownNat"], &lane["hole"]["farNat"]), (&own.into(), &far.into()));
+    }
     let said = why(fabric).await;
     match way {
         Way::Direct => {
             assert!(said.contains("direct, ") && said.contains("through a hole"), "{said}")
         }
-        Way::Relayed => {
-            let no = "no knock came through; the NAT on this side is steady, the egress' symmetric";
-            assert!(said.contains("relayed through") && said.contains(no), "{said}");
+        Way::Relayed(failure) => {
+            let failure = failure.in_words("this node");
+            let no = format!("{failure}; the NAT on this side is {own}, the egress' {far}");
+            assert!(said.contains("relayed through") && said.contains(&no), "{said}");
+        }
+        Way::OnTcp => {
+            let takes = "lane interactive takes tcp: the other one did not get through";
+            assert!(said.contains(takes), "{said}");
         }
     }
-    let before = fabric.lab().carried(Space::Relay);
-    all_of_it_comes(fabric).await;
-    let carried = fabric.lab().carried(Space::Relay) - before;
-    assert_eq!(carried < NEXT_TO_NOTHING, way == Way::Direct, "the relay carried {carried} bytes");
+    let carried = carried_meanwhile(fabric, all_of_it_comes(fabric)).await;
+    let is_relayed = matches!(way, Way::Relayed(_));
+    assert_eq!(carried >= NEXT_TO_NOTHING, is_relayed, "the relay carried {carried} bytes");
     echoes(&mut talk, "at last").await;
     talk.finish(PATIENCE).await.ok();
+}
+
+async fn on_tcp(fabric: &Fabric) {
+    until("the flow is on TCP over the relay", PATIENCE, async || {
+        let mesh = fabric.agent_status(Space::Entry).await?["mesh"].clone();
+        (mesh["tcpMoves"]["relayed"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    assert_eq!(lane(fabric).await, None, "no datagram of it gets through");
+}
+
+/// NATs forget ports that nothing passes, and an idle lane keeps its own.
+async fn the_hole_is_kept_open(fabric: &Fabric) {
+    step("nobody says anything for longer than the NATs remember");
+    for nat in [Space::Entry, Space::Egress, Space::Spare] {
+        fabric.lab().forget_after(nat, FORGETS_AFTER).unwrap();
+    }
+    let mut talk = echo(fabric).await;
+    let before = settled(fabric, |hole| hole["step"] == "open").await;
+    tokio::time::sleep(IDLE).await;
+    echoes(&mut talk, "as before").await;
+    assert!(carried_meanwhile(fabric, all_of_it_comes(fabric)).await < NEXT_TO_NOTHING);
+    let after = lane(fabric).await.expect("it is there");
+    assert!(after["relay"].is_null(), "{after}");
+    assert_eq!((&after["switches"], &after["hole"]), (&before["switches"], &before["hole"]));
+    talk.finish(PATIENCE).await.ok();
+}
+
+/// How many bytes the relay carried until this was done.
+async fn carried_meanwhile(fabric: &Fabric, done: impl Future<Output = ()>) -> u64 {
+    let before = fabric.lab().carried(Space::Relay);
+    done.await;
+    fabric.lab().carried(Space::Relay) - before
 }
 
 /// What was direct goes on over the relay when the way is gone.

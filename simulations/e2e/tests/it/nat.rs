@@ -20,7 +20,7 @@ async fn an_egress_behind_a_nat_is_reached_on_quic_and_on_tcp() {
     if super::rootless::is_for_a_child(test) {
         return;
     }
-    let fabric = match Fabric::start_on(|lab| lab.hide(Space::Egress)).await {
+    let mut fabric = match Fabric::start_on(|lab| lab.hide(Space::Egress)).await {
         Ok(fabric) => fabric,
         Err(reason) => return super::skip(test, &reason),
     };
@@ -47,6 +47,21 @@ async fn an_egress_behind_a_nat_is_reached_on_quic_and_on_tcp() {
     })
     .await;
     all_of_it_comes(&fabric).await;
+    the_relay_is_heard_of(&mut fabric).await;
+}
+
+/// An entry that never heard a datagram of it.
+async fn the_relay_is_heard_of(fabric: &mut Fabric) {
+    step("an entry that starts without UDP");
+    fabric.agent(Space::Entry).kill().await;
+    fabric.start_agent(Space::Entry);
+    until("the relay is up, and nobody counted what it loses", PATIENCE, async || {
+        let peers = fabric.agent_status(Space::Entry).await?["peers"].clone();
+        let relay = peers["peers"].as_array()?.iter().find(|peer| peer["isRelay"] == true)?.clone();
+        let is_so = relay["up"] == true && relay["lossPpm"].is_null();
+        (is_so && peers["recovery"].is_null()).then_some(())
+    })
+    .await;
 }
 
 /// Or the rest would prove nothing.

@@ -11,11 +11,13 @@
 //! compared by. What is not simulated: TCP, and the kernel's batches of datagrams.
 
 mod absence;
+mod beside;
 pub(crate) mod cluster;
 mod hosts;
 pub(crate) mod messages;
 pub(crate) mod network;
 pub(crate) mod record;
+mod slow;
 
 use std::{cell::Cell, collections::BTreeMap, rc::Rc, time::Duration};
 

@@ -2,9 +2,12 @@
 //! book of what happened that is checked at every step.
 
 use super::*;
+use crate::paths::is_slower;
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
+/// Of paths of which nothing else is said.
+pub(super) const ROUND_TRIP: Duration = Duration::from_millis(20);
 /// Nobody's token expires before.
 pub(super) const FOR_EVER: Moment = Moment::from_micros(u64::MAX);
 /// More happenings than this at one moment mean that the machine keeps itself busy.
@@ -45,9 +48,11 @@ pub(super) struct World {
     pub(super) works: BTreeSet<Candidate>,
     pub(super) moves: u32,
     pub(super) trials: u32,
+    pub(super) tried: BTreeMap<Candidate, u32>,
     pub(super) leaves: u32,
     pub(super) most_moving: usize,
     pub(super) bug: Bug,
+    pub(super) round_trips: BTreeMap<Candidate, Duration>,
     book: Book,
     coming: BTreeMap<(Moment, u64), Coming>,
     pub(super) ways: Vec<Candidate>,
@@ -92,9 +97,11 @@ impl World {
             works: all_ways().into_iter().skip(1).collect(),
             moves: 0,
             trials: 0,
+            tried: BTreeMap::new(),
             leaves: 0,
             most_moving: 0,
             bug,
+            round_trips: BTreeMap::new(),
             book: Book::default(),
             coming: BTreeMap::new(),
             ways: all_ways(),
@@ -190,6 +197,10 @@ impl World {
         self.tell(Input::Ways(Allowed { ways, relays, draining, direct_forbidden }));
     }
 
+    fn takes(&self, path: Candidate) -> Duration {
+        self.round_trips.get(&path).copied().unwrap_or(ROUND_TRIP)
+    }
+
     fn is_left(&self, over: Candidate) -> bool {
         let is_forbidden = self.direct_forbidden && over == direct();
         is_forbidden || over.relays().iter().any(|relay| !self.relays.contains(relay))
@@ -246,6 +257,7 @@ impl World {
             let coming = match effect {
                 Effect::Try(candidate) => {
                     self.trials += 1;
+                    *self.tried.entry(candidate).or_default() += 1;
                     self.check_rest(candidate);
                     Coming::Tried(candidate)
                 }
@@ -281,7 +293,8 @@ impl World {
                 let worked = self.works.contains(&candidate);
                 self.note(candidate, worked);
                 let worked = worked || self.bug == Bug::BelievesTrials;
-                self.tell(Input::Tried { candidate, worked });
+                let round_trip = worked.then(|| self.takes(candidate));
+                self.tell(Input::Tried { candidate, round_trip });
             }
             Coming::Moved(flow, over) if self.works.contains(&over) => {
                 let Some((place, moves)) = self.book.flows.get_mut(&flow) else { return };
@@ -331,6 +344,10 @@ impl World {
             self.wrong.get_or_insert(format!("{flow} moves to what it may not use"));
         }
         if self.is_left(*place) || self.drains(*place) {
+            return;
+        }
+        let became_slow = is_slower(self.takes(*place), self.takes(over));
+        if *place == direct() && over.is_relayed() && became_slow {
             return;
         }
         let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();

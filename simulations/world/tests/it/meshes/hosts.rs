@@ -119,6 +119,8 @@ impl MessageService for Resource {
 pub(super) struct Orders {
     /// Let the client have another address.
     pub(super) moves: Cell<bool>,
+    /// Let all but the client's session lose their connections.
+    pub(super) loses_lanes: Cell<bool>,
     /// The client lost its connection.
     pub(super) is_lost: Cell<bool>,
     /// Say no more.
@@ -189,6 +191,10 @@ pub(super) async fn count(
         if orders.moves.take() {
             parts.record.note(format_args!("the client's address changes"));
             network.change_ports();
+        }
+        if orders.loses_lanes.take() {
+            let swallowed = network.swallow_connections();
+            parts.record.note(format_args!("{swallowed} of the client's lanes are lost"));
         }
         let number = orders.said.get();
         if writer.write_u64(number).await.is_err() || writer.flush().await.is_err() {

@@ -1,6 +1,7 @@
 //! The mesh's sockets on turmoil's network, which loses a datagram now and then.
 
 use std::{
+    collections::BTreeSet,
     io::{self, IoSliceMut},
     net::SocketAddr,
     pin::{Pin, pin},
@@ -28,13 +29,52 @@ pub(crate) struct SimNetwork {
     record: Record,
     calendar: fn() -> Timestamp,
     sockets: Mutex<Vec<Weak<SimUdp>>>,
+    connections: Arc<Mutex<Connections>>,
+}
+
+/// The ids by which connections are sent to: at a node they have eight bytes.
+type ConnectionId = [u8; 8];
+
+/// The connections that a host sends on.
+#[derive(Debug, Default)]
+struct Connections {
+    sent_on: BTreeSet<ConnectionId>,
+    kept: BTreeSet<ConnectionId>,
+    swallowed: BTreeSet<ConnectionId>,
+}
+
+impl Connections {
+    /// Whether what is sent is lost.
+    fn swallows(&mut self, datagram: &[u8]) -> bool {
+        // RFC 9000, section 17: packets of a handshake have long headers, others begin with the id.
+        let is_short = datagram.first().is_some_and(|first| first & 0x80 == 0);
+        let id = datagram.get(1..).and_then(|rest| rest.first_chunk()).filter(|_| is_short);
+        id.is_some_and(|id: &ConnectionId| {
+            self.sent_on.insert(*id);
+            self.swallowed.contains(id)
+        })
+    }
 }
 
 impl SimNetwork {
     pub(crate) fn new(chance: Chance, loss_permille: u64, record: Record) -> Self {
         let chance = Arc::new(Mutex::new(chance));
-        let sockets = Mutex::default();
-        Self { chance, loss_permille, record, calendar: today, sockets }
+        let (sockets, connections) = (Mutex::default(), Arc::default());
+        Self { chance, loss_permille, record, calendar: today, sockets, connections }
+    }
+
+    /// What was sent on so far is kept when connections are swallowed.
+    pub(super) fn keep_connections(&self) {
+        let mut connections = self.connections.lock().unwrap();
+        connections.kept = connections.sent_on.clone();
+    }
+
+    /// From now on nothing leaves on the connections that there are, but for those that are kept. Returns
+    /// how many it swallows.
+    pub(super) fn swallow_connections(&self) -> usize {
+        let connections = &mut *self.connections.lock().unwrap();
+        connections.swallowed = &connections.sent_on - &connections.kept;
+        connections.swallowed.len()
     }
 
     /// Its tokens and snapshots are of another calendar than the machine's.
@@ -61,6 +101,7 @@ impl SimNetwork {
             chance: self.chance.clone(),
             loss_permille: self.loss_permille,
             record: self.record.clone(),
+            connections: self.connections.clone(),
         })
     }
 }
@@ -104,6 +145,7 @@ struct SimUdp {
     chance: Arc<Mutex<Chance>>,
     loss_permille: u64,
     record: Record,
+    connections: Arc<Mutex<Connections>>,
 }
 
 #[derive(Debug)]
@@ -152,7 +194,8 @@ impl SimUdp {
 
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         let (to, socket) = (transmit.destination, self.socket());
-        let is_lost = self.chance.lock().unwrap().happens(self.loss_permille);
+        let is_swallowed = self.connections.lock().unwrap().swallows(transmit.contents);
+        let is_lost = self.chance.lock().unwrap().happens(self.loss_permille) || is_swallowed;
         self.record.sent(socket.local_addr()?, to, is_lost);
         if !is_lost {
             socket.try_send_to(transmit.contents, to)?;

@@ -1,0 +1,67 @@
+//! When the direct path in use takes much longer than it did: whether a relay is to be measured beside it.
+
+use std::time::Duration;
+
+use rap_proto::Moment;
+
+use super::{BETTER_FOR, LanePath, SLOW_REST};
+use crate::paths::is_slower;
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Slowness {
+    /// Of the path in use, since it carries the lane.
+    shortest: Option<Duration>,
+    /// Since when its round trip is slower than that, without a pause.
+    since: Option<Moment>,
+    noted: Moment,
+    /// For how long that has to be so. Drawn each time: many lanes may see the same path become slow.
+    patience: Duration,
+    /// No relay is measured before: none was much faster a while ago.
+    rests_until: Moment,
+}
+
+impl Slowness {
+    fn note(&mut self, now: Moment, round_trip: Duration, patience: impl FnOnce() -> Duration) {
+        let shortest = self.shortest.map_or(round_trip, |before| before.min(round_trip));
+        self.shortest = Some(shortest);
+        // What was so before a lane was idle says nothing of the time between.
+        let since = self.since.filter(|_| now.since(self.noted) < BETTER_FOR);
+        self.noted = now;
+        let is_slow = is_slower(round_trip, shortest);
+        if is_slow && since.is_none() {
+            self.patience = patience();
+        }
+        self.since = is_slow.then(|| since.unwrap_or(now));
+    }
+
+    pub(super) const fn is_noticed(&self) -> bool {
+        self.since.is_some()
+    }
+
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        self.since.is_some_and(|since| self.rests_until.max(since + self.patience) <= now)
+    }
+
+    /// No relay is much faster.
+    pub(super) fn rest(&mut self, now: Moment) {
+        self.rests_until = now + SLOW_REST;
+    }
+
+    /// Another path is in use.
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
+    }
+}
+
+impl LanePath {
+    /// To be told when the lane has heard something.
+    pub(super) fn note_round_trip(&mut self, now: Moment) {
+        if self.is_relayed() || self.is_on_trial() {
+            return;
+        }
+        if let Some(round_trip) = self.silence.round_trip() {
+            let succession = &mut self.succession;
+            self.slowness.note(now, round_trip, || succession.draw_patience());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Which shorter path a flow moves to, by what trials of both came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rap_proto::Moment;
+
+use super::{MOVE_EVERY, prospect::Prospects};
+use crate::paths::Candidate;
+
+/// What came of looking at the flows that are due.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// What is not proven yet, and the paths that flows would leave for it.
+    unproven: BTreeMap<Candidate, BTreeSet<Candidate>>,
+    /// What is slower than some path in use.
+    slower: BTreeSet<Candidate>,
+    /// What some flow moves to.
+    fit: BTreeSet<Candidate>,
+}
+
+impl Compared {
+    /// The first of the shorter paths that is proven, and not slower than the path in use.
+    pub(super) fn choose(
+        &mut self,
+        (now, prospects): (Moment, &Prospects),
+        shorter: &[Candidate],
+        in_use: Candidate,
+    ) -> Option<Candidate> {
+        for way in shorter {
+            if !prospects.is_proven(now, *way) {
+                self.unproven.entry(*way).or_default().insert(in_use);
+            } else if prospects.is_slower(now, *way, in_use) {
+                self.slower.insert(*way);
+            } else {
+                self.fit.insert(*way);
+                return Some(*way);
+            }
+        }
+        None
+    }
+
+    /// What is slower for every flow rests like what failed, and what is for some is tried for them like a
+    /// path that flows moved to. Returns what is to be tried.
+    pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
+        for way in self.slower {
+            match self.fit.contains(&way) {
+                true => prospects.put_off(way, now + MOVE_EVERY),
+                false => prospects.failed(now, way, false),
+            }
+        }
+        let mut tries = Vec::new();
+        for (way, left) in self.unproven {
+            if !prospects.begin_trial(now, way) {
+                continue;
+            }
+            tries.push(way);
+            // What did not answer once is compared with nothing.
+            if prospects.is_fresh(now, way) {
+                tries.extend(left.into_iter().filter(|one| prospects.begin_trial(now, *one)));
+            }
+        }
+        tries
+    }
+}

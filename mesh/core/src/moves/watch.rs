@@ -1,0 +1,81 @@
+//! Whether flows leave the direct path that they are on, as it became slow.
+//!
+//! The path is tried seldom. When that takes much longer than it did once, it and a way over relays are
+//! tried as often as a better path before flows move to it, and compared by that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use rap_proto::Moment;
+
+use super::{LaneMoves, Running, WATCH_EVERY, prospect::Prospects};
+use crate::{lane_path::SLOW_REST, paths::Candidate};
+
+/// What came of looking at the flows on direct paths.
+#[derive(Debug, Default)]
+pub(super) struct Watched {
+    tries: BTreeSet<Candidate>,
+    /// What is kept, and how long it is not looked at.
+    kept: BTreeMap<Candidate, Duration>,
+    slow: BTreeSet<Candidate>,
+}
+
+impl Watched {
+    /// Where a flow goes that has been on this direct path since then, if it leaves it for one of these.
+    pub(super) fn choose(
+        &mut self,
+        (now, prospects): (Moment, &Prospects),
+        relayed: &[Candidate],
+        (in_use, since): (Candidate, Moment),
+    ) -> Option<Candidate> {
+        if prospects.is_slow(now, in_use) {
+            return prospects.refuge(now, relayed, in_use);
+        }
+        if prospects.watched_at(in_use, since) > now {
+            return None;
+        }
+        let way = relayed.iter().find(|way| prospects.rests_until(**way) <= now).copied()?;
+        if !prospects.is_fresh(now, in_use) {
+            self.tries.insert(in_use);
+        } else if !prospects.became_slow(in_use) {
+            self.kept.insert(in_use, WATCH_EVERY);
+        } else if !prospects.is_proven(now, in_use) || !prospects.is_proven(now, way) {
+            self.tries.extend([in_use, way]);
+        } else if prospects.is_slower(now, in_use, way) {
+            self.slow.insert(in_use);
+            return Some(way);
+        } else {
+            self.kept.insert(in_use, SLOW_REST);
+        }
+        None
+    }
+
+    /// Returns what is to be tried.
+    pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
+        for (path, pause) in self.kept {
+            prospects.watch_at(path, now + pause);
+        }
+        for path in self.slow {
+            prospects.was_slow(path, now + SLOW_REST);
+        }
+        self.tries.into_iter().filter(|path| prospects.begin_trial(now, *path)).collect()
+    }
+}
+
+impl LaneMoves {
+    /// When there is something to do for a flow on a direct path.
+    pub(super) fn next_watch(&self, running: &Running, over: Candidate) -> Option<Moment> {
+        let Self { prospects, relayed, looked, .. } = self;
+        let free_at = relayed.iter().map(|way| prospects.rests_until(*way)).min()?;
+        let at = running.due.max(free_at);
+        if prospects.is_slow(*looked, over) {
+            return Some(if at > *looked { at } else { prospects.rests_until(over) });
+        }
+        let at = at.max(prospects.watched_at(over, running.since));
+        let tried_at = relayed.iter().chain([&over]).filter_map(|way| prospects.next_trial(*way));
+        let due = if at > *looked { Some(at) } else { None };
+        due.or_else(|| tried_at.filter(|at| at > looked).min())
+    }
+}
