@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::{
     BEGINS, Run, SETTLES,
     hosts::{CLIENT_WAITS, Orders, Parts, asked_for, connected, count},
+    record::Record,
 };
 
 /// Less than a connection that is not heard takes to be given up, and more than anything else does.
@@ -36,7 +37,7 @@ async fn client(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
 
 #[test]
 fn pictures_go_on_over_another_connection_when_theirs_alone_is_lost() {
-    let mut run = Run::with(1, client);
+    let mut run = Run::with(1, &Record::default(), client);
     run.pass(BEGINS);
     run.orders.loses_lanes.set(true);
     run.pass(RESUME_WITHIN);

@@ -8,7 +8,8 @@ use rap_mesh_core::lane_path::{BETTER_FOR, BETTER_WITHIN, SLOW_REST};
 use super::{
     BEGINS, MOST_SILENT, NODES, Run, SETTLES,
     cluster::{EGRESS, ENTRY},
-    name,
+    hosts, name,
+    record::Record,
 };
 
 /// What every way between two nodes takes, and what the direct one takes when it is slow.
@@ -18,7 +19,7 @@ const SEEDS: u64 = 3;
 
 /// A run whose entry reaches its egress directly.
 fn direct(seed: u64) -> Run {
-    let mut run = Run::new(seed);
+    let mut run = Run::with(seed, &Record::default(), hosts::counting);
     for (at, (_, one)) in NODES.iter().enumerate() {
         NODES[..at].iter().for_each(|(_, other)| run.sim.set_link_latency(*one, *other, SHORT));
     }
