@@ -10,7 +10,7 @@ use crate::control::{Control, Desk, free_port, random_key, report, until};
 /// Has every server say which ones there are.
 fn name(control: &Control, servers: &[SocketAddr]) {
     let servers = servers.iter().map(|address| format!("https://{address}")).collect();
-    let reply = BeatReply { statement: Vec::new(), beat: Vec::new(), servers };
+    let reply = BeatReply { servers, ..BeatReply::default() };
     control.desk().beat = Some(reply);
 }
 
