@@ -14,7 +14,7 @@ use rap_proto::{
     Digest, NodeId, Signer as _, codec,
     secret::{JoinSecret, Secret},
     wire::node_api::{
-        BeatReply, BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
+        BusCredentials, Credentials, ENROLL_EXPORTER_LABEL, EnrollReply, EnrollRequest,
         MAX_BODY_BYTES, NodeApiCode, NodeApiRefusal, PollRequest, RenewRequest, SnapshotRequest,
         TreeReply, TreeRequest,
     },
