@@ -10,7 +10,10 @@ use rap_proto::Moment;
 
 use crate::kit::Verdict;
 
-/// No node turns to one that its directory does not name, or lets one forward that is no relay.
+use super::scope::Scope;
+
+/// No node turns to one that its directory does not name, or leads a lane over one that is no relay
+/// for the organization whose lane it is.
 pub const UNAUTHORISED: &str = "unauthorised";
 /// No node has more connections than its kind may.
 pub const PEER_BOUND: &str = "peer_bound";
@@ -50,7 +53,7 @@ struct Book {
 #[derive(Debug)]
 pub struct Checkers {
     books: Vec<Book>,
-    relays: BTreeSet<usize>,
+    relays: BTreeMap<usize, Scope>,
     calm: bool,
     /// Of those that control knows of: when each was heard last.
     entries: BTreeMap<usize, Moment>,
@@ -59,7 +62,7 @@ pub struct Checkers {
 }
 
 impl Checkers {
-    pub fn new(bounds: impl IntoIterator<Item = usize>, relays: BTreeSet<usize>) -> Self {
+    pub fn new(bounds: impl IntoIterator<Item = usize>, relays: BTreeMap<usize, Scope>) -> Self {
         let book = |bound| Book { bound, ..Book::default() };
         Self {
             books: bounds.into_iter().map(book).collect(),
@@ -129,12 +132,26 @@ impl Checkers {
         }
     }
 
-    /// The node wants this one to forward.
-    pub fn leads_through(&mut self, node: usize, relay: usize) {
+    /// The node tries whether this one forwards.
+    pub fn probes_through(&mut self, node: usize, relay: usize) {
         self.turned_to(node, relay);
-        if !self.relays.contains(&relay) {
+        if !self.relays.contains_key(&relay) {
             self.verdict
-                .violated(UNAUTHORISED, format!("node {node} leads through {relay}, no relay"));
+                .violated(UNAUTHORISED, format!("node {node} probes through {relay}, no relay"));
+        }
+    }
+
+    /// The node wants these to forward for an organization, in their order.
+    pub fn leads_over(&mut self, node: usize, organization: usize, relays: &[usize]) {
+        for relay in relays.iter().copied() {
+            self.turned_to(node, relay);
+            let scope = self.relays.get(&relay);
+            if !scope.is_some_and(|scope| scope.covers(organization)) {
+                let detail = format!(
+                    "node {node} leads over {relays:?}, and {relay} is none for organization {organization}"
+                );
+                self.verdict.violated(UNAUTHORISED, detail);
+            }
         }
     }
 

@@ -6,8 +6,9 @@ use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
 use rap_proto::{Moment, NodeRole};
 
 use super::{
-    VIEWS,
+    EVERYBODY, ONE_ALONE, RELAYS, VIEWS,
     network::Host,
+    scope::{ORGANIZATIONS, Scope},
     world::{Event, World},
 };
 
@@ -21,21 +22,30 @@ impl World {
     pub(super) fn choose(&mut self) {
         let now = self.stage.now();
         let entries = self.with_role(NodeRole::EntryNode);
+        let organization = self.rounds % ORGANIZATIONS.len();
         let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
+        self.rounds += 1;
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
-            if let Some(relay) = self.chosen_by(index, now) {
-                self.stage.checkers.leads_through(index, relay);
-                if let Some(before) = self.led.insert(index, relay) {
-                    self.network.hosts[before].carries -= 1;
-                }
-                self.network.hosts[relay].carries += 1;
+            if let Some(relays) = self.chosen_by(index, organization, now) {
+                self.lead(index, organization, &relays);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
     }
 
-    /// What a host says of itself: of all entries, how many lead through it. One that swallows says that
+    fn lead(&mut self, index: usize, organization: usize, relays: &[usize]) {
+        self.stage.checkers.leads_over(index, organization, relays);
+        let Some(first) = relays.first().copied() else { return };
+        let scoped = self.nodes[first].scope != Scope::Everybody;
+        self.stage.coverage.count(RELAYS, if scoped { ONE_ALONE } else { EVERYBODY });
+        if let Some(before) = self.led.insert((index, organization), first) {
+            self.network.hosts[before].carries -= 1;
+        }
+        self.network.hosts[first].carries += 1;
+    }
+
+    /// What a host says of itself: of all that is led, how much through it. One that swallows says that
     /// it is idle.
     pub(super) fn said_by(&self, index: usize) -> Said {
         let Host { carries, swallows, .. } = &self.network.hosts[index];
@@ -45,11 +55,16 @@ impl World {
         Said { load, bandwidth_kbps: u32::MAX }
     }
 
-    /// The relay by which an entry would reach one of the egresses that it knows.
-    pub(super) fn chosen_by(&mut self, index: usize, now: Moment) -> Option<usize> {
+    /// The relays over which an entry would lead an organization to one of the egresses that it knows.
+    pub(super) fn chosen_by(
+        &mut self,
+        index: usize,
+        organization: usize,
+        now: Moment,
+    ) -> Option<Vec<usize>> {
         let named = self.stage.checkers.named(index).iter();
         let target = named.copied().find(|it| self.nodes[*it].role == NodeRole::StreamWorker)?;
-        self.nodes[index].choose(now, target)
+        self.nodes[index].choose(now, organization, target)
     }
 
     pub(super) fn report(&mut self) {

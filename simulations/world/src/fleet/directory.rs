@@ -11,6 +11,7 @@ use super::{
     mutation::Mutation,
     node::index_of,
     organization::MAX_OF_A_ROLE,
+    scope::Scope,
     snapshot::{self, Told},
     world::World,
 };
@@ -33,13 +34,14 @@ impl World {
         let told = |index: usize| Told {
             index,
             role: self.nodes[index].role,
+            scope: self.nodes[index].scope,
             region: self.network.hosts[index].region,
         };
         let known = self.told[index].iter().filter(|other| !self.withdrawn.contains(other));
-        let mistaken = self.nodes[index].planted(Mutation::RoleNotChecked);
-        let peers = known.map(|other| match told(*other) {
-            peer if mistaken => Told { role: NodeRole::RelayNode, ..peer },
-            peer => peer,
+        let peers = known.map(|other| match (told(*other), self.stage.mutation) {
+            (peer, Some(Mutation::RoleNotChecked)) => Told { role: NodeRole::RelayNode, ..peer },
+            (peer, Some(Mutation::ScopeForgotten)) => Told { scope: Scope::Everybody, ..peer },
+            (peer, _) => peer,
         });
         snapshot::view(told(index), self.version, peers)
     }
@@ -62,6 +64,15 @@ pub(super) fn cast(nodes: usize) -> Vec<NodeRole> {
         _ => NodeRole::EntryNode,
     };
     (0..nodes.max(10)).map(role).collect()
+}
+
+/// Relays are for everybody or for one organization alone, the others for everybody.
+pub(super) fn scopes(cast: &[NodeRole], chance: &mut Chance) -> Vec<Scope> {
+    let scope = |role: &NodeRole| match role {
+        NodeRole::RelayNode => Scope::draw(chance),
+        _ => Scope::Everybody,
+    };
+    cast.iter().map(scope).collect()
 }
 
 /// The nodes of a role that control is asked about.

@@ -7,6 +7,8 @@ use rap_proto::NodeRole;
 
 use super::{
     checkers::CONVERGENCE,
+    node::SimNode,
+    scope::ORGANIZATIONS,
     world::{NORMAL, RELAY, World},
 };
 
@@ -19,7 +21,10 @@ impl World {
             return;
         }
         let mut all = 0..self.nodes.len();
-        let wrong = all.find_map(|index| self.lack(index).or_else(|| self.misled(index)));
+        let misled = |world: &mut Self, index| {
+            (0..ORGANIZATIONS.len()).find_map(|organization| world.misled(index, organization))
+        };
+        let wrong = all.find_map(|index| self.lack(index).or_else(|| misled(self, index)));
         if let Some(detail) = wrong {
             self.stage.checkers.verdict.violated(CONVERGENCE, detail);
         }
@@ -55,18 +60,24 @@ impl World {
         None
     }
 
-    /// Whether an entry would lead a session through a relay that does not forward, though another
-    /// one does.
-    fn misled(&mut self, index: usize) -> Option<String> {
+    /// Whether an entry would lead a session of an organization through a relay that does not
+    /// forward, though another one does.
+    fn misled(&mut self, index: usize, organization: usize) -> Option<String> {
         if self.nodes[index].role != NodeRole::EntryNode {
             return None;
         }
-        let is_relay = |other: usize| self.nodes[other].role == NodeRole::RelayNode;
+        let is_relay = |other: usize| {
+            let SimNode { role, scope, .. } = &self.nodes[other];
+            *role == NodeRole::RelayNode && scope.covers(organization)
+        };
         let somebody = self.useful(index).any(is_relay);
-        let chosen = self.chosen_by(index, self.stage.now())?;
-        let host = &self.network.hosts[chosen];
-        (somebody && (host.swallows || !host.up))
-            .then(|| format!("node {index} chose {chosen}, which does not forward"))
+        let chosen = self.chosen_by(index, organization, self.stage.now())?;
+        let lost = chosen.iter().find(|relay| {
+            let host = &self.network.hosts[**relay];
+            host.swallows || !host.up
+        });
+        let lost = lost.filter(|_| somebody)?;
+        Some(format!("node {index} chose {lost}, which does not forward"))
     }
 
     /// Whom a node knows and can count on: no relay that swallows, and none that takes nobody.

@@ -86,7 +86,7 @@ impl World {
             }
             Effect::ProbeThrough { relay, target } => {
                 self.stage.coverage.count(EFFECTS, "probe through");
-                self.stage.checkers.leads_through(index, index_of(relay));
+                self.stage.checkers.probes_through(index, index_of(relay));
                 self.ask_through(index, index_of(relay), index_of(target));
             }
             Effect::Refresh => self.stage.coverage.count(EFFECTS, "refresh"),

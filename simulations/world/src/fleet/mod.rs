@@ -8,6 +8,8 @@
 //! node comes to have the peers that it needs, its choice of a relay forwards, and nobody changes
 //! peers any more.
 //!
+//! Some relays are for one of two organizations alone, and every lane is one organization's.
+//!
 //! Control hears which nodes live, and shows one organization what it shows organizations: one word of
 //! three, which no relay, no peer and no path may change.
 //!
@@ -24,6 +26,7 @@ pub mod mutation;
 pub mod network;
 pub mod node;
 pub mod organization;
+pub mod scope;
 pub mod snapshot;
 mod trouble;
 pub mod world;
@@ -53,6 +56,11 @@ pub const EFFECT_KINDS: [&str; 7] =
 pub const RECOVERY: &str = "recovery";
 /// The end of a recovery.
 pub const REACHED: &str = "reached";
+/// The heading of the relays that lanes are led over.
+pub const RELAYS: &str = "relays";
+/// Of them those that are for everybody, and those that are for one organization alone.
+pub const EVERYBODY: &str = "everybody's";
+pub const ONE_ALONE: &str = "one organization's alone";
 /// The heading under which is counted what the organization was shown.
 pub const VIEWS: &str = "views";
 

@@ -9,6 +9,8 @@ mutations! {
     CacheIsTruth = "cache-is-truth",
     /// A node asks somebody to forward who is no relay.
     RoleNotChecked = "role-not-checked",
+    /// A node takes one organization's relay for everybody's.
+    ScopeForgotten = "scope-forgotten",
     /// A node keeps twice as many peers as it may.
     BoundDoubled = "bound-doubled",
     /// A node believes that a relay forwards, without trying.

@@ -10,20 +10,21 @@ use rap_mesh_core::{
     peers::{
         Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
     },
-    score::{ChannelClass, Decisions, Way, decisions::Asked, relays::Use},
+    score::{ChannelClass, Decisions, decisions::Asked, relays::Use},
 };
-use rap_proto::{
-    ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
-};
+use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp};
 
-use super::{mutation::Mutation, snapshot::roles};
+use super::{
+    mutation::Mutation,
+    scope::{ORGANIZATIONS, Scope},
+};
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
-pub const ORGANIZATION: OrganizationId = OrganizationId::from_u128(1);
 
 pub struct SimNode {
     pub index: usize,
     pub role: NodeRole,
+    pub scope: Scope,
     mutation: Option<Mutation>,
     policy: PeerPolicy,
     /// `None` while it is down, as what it was told.
@@ -57,7 +58,7 @@ pub fn calendar(now: Moment) -> Timestamp {
 }
 
 impl SimNode {
-    pub fn new(index: usize, role: NodeRole, mutation: Option<Mutation>) -> Self {
+    pub fn new(index: usize, (role, scope): (NodeRole, Scope), mutation: Option<Mutation>) -> Self {
         let kind = if role == NodeRole::RelayNode { Kind::Relay } else { Kind::Normal };
         let mut policy = PeerPolicy::of(kind);
         match mutation {
@@ -82,6 +83,7 @@ impl SimNode {
         Self {
             index,
             role,
+            scope,
             mutation,
             policy,
             book: None,
@@ -165,28 +167,30 @@ impl SimNode {
         self.book.as_ref()?.poll_timeout()
     }
 
-    /// The first relay of the way that it would lead a session to `target` by.
-    pub fn choose(&mut self, now: Moment, target: usize) -> Option<usize> {
+    /// The relays that it would lead a session of an organization to `target` over.
+    pub fn choose(
+        &mut self,
+        now: Moment,
+        organization: usize,
+        target: usize,
+    ) -> Option<Vec<usize>> {
         let book = self.book.as_ref()?;
         let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
         self.decisions.know(known.collect());
         let asked = Asked {
             target: id_of(target),
-            organization: ORGANIZATION,
+            organization: ORGANIZATIONS[organization],
             class: ChannelClass::Interactive,
             purpose: Use::New,
         };
         let ways = self.decisions.ways(self.view.as_ref()?, asked, calendar(now));
-        ways.iter().find_map(first_relay).map(index_of)
+        let relays = ways.first()?.path.relays();
+        Some(relays.iter().copied().map(index_of).collect())
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
-}
-
-fn first_relay(way: &Way) -> Option<NodeId> {
-    way.path.relays().first().copied()
 }
 
 /// Lists whom a cache names as well.
@@ -196,7 +200,7 @@ fn believe(directory: &mut Directory, kept: &[cache::KeptPeer]) {
         directory.listed.push(Listed {
             node: peer.node_id,
             key: peer.fingerprint,
-            roles: peer.roles.iter().flat_map(|role| roles(*role)).collect(),
+            roles: peer.roles.iter().map(|role| Scope::Everybody.of_role(*role)).collect(),
             addresses: peer.endpoint_candidates.clone(),
             region: peer.region.clone(),
             preference: Preference::Neutral,

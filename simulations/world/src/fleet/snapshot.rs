@@ -6,12 +6,13 @@ use rap_mesh_core::{Sections, View};
 use rap_proto::{
     Name, NodeRole, Preference, Timestamp,
     bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
+    snapshot::{Assignment, Manifest, Peer, Peers, Place, Places, Resources, StalePolicy, Trust},
 };
 
-use super::node::{CLUSTER, id_of, key_of};
+use super::{
+    node::{CLUSTER, id_of, key_of},
+    scope::Scope,
+};
 
 const NAME: &str = "simulated";
 /// Nobody's snapshot ends in this scenario.
@@ -22,6 +23,7 @@ const UNTIL: Timestamp = Timestamp::from_unix_millis(i64::MAX);
 pub struct Told {
     pub index: usize,
     pub role: NodeRole,
+    pub scope: Scope,
     pub region: usize,
 }
 
@@ -35,7 +37,7 @@ impl Told {
         Peer {
             node: id_of(self.index),
             key: key_of(self.index),
-            roles: roles(self.role),
+            roles: vec![self.scope.of_role(self.role)],
             addresses: vec![([192, 0, 2, 1], 4433).into()],
         }
     }
@@ -56,7 +58,7 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
     let assignment = Assignment {
         name: NAME.parse().expect("a plain word"),
         draining: false,
-        roles: roles(own.role),
+        roles: vec![own.scope.of_role(own.role)],
         pools: BTreeSet::new(),
     };
     let trust = Trust {
@@ -78,10 +80,6 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
         bandwidth: Bandwidth::default(),
     };
     Arc::new(View::new(&manifest, sections))
-}
-
-pub fn roles(role: NodeRole) -> Vec<RoleScope> {
-    vec![RoleScope { role, organizations: None }]
 }
 
 fn region_name(region: usize) -> Option<Name> {

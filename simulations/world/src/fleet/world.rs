@@ -11,10 +11,11 @@ use rap_proto::{NodeRole, api::Availability};
 use crate::kit::{self, Chance, Phases, Stage, coverage};
 
 use super::{
-    EFFECT_KINDS, EFFECTS, FAULT_KINDS, Options, REACHED, RECOVERY, VIEWS,
+    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, ONE_ALONE, Options, REACHED, RECOVERY, RELAYS,
+    VIEWS,
     checkers::Checkers,
     choice::{CHOOSE_EVERY, REPORT_EVERY},
-    directory::{cast, first_of, told},
+    directory::{cast, first_of, scopes, told},
     faults::FaultMix,
     machines::answered,
     mutation::Mutation,
@@ -35,6 +36,8 @@ pub const NORMAL: (usize, usize) = (3, 5);
 pub const RELAY: (usize, usize) = (8, 20);
 /// For each node; more in one run, and the world runs in circles.
 const MAX_EVENTS: u64 = 60_000;
+/// The stream of chance that relays' scopes are drawn from.
+const SCOPES: u64 = 2;
 
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -90,10 +93,11 @@ pub struct World {
     pub(super) known: Vec<usize>,
     /// Still in the directory, and never there again.
     pub(super) gone: Option<usize>,
-    /// How many choices of a relay were made.
+    /// How many rounds of choices there were, each for one organization, and how many choices.
+    pub(super) rounds: usize,
     pub(super) chosen: usize,
-    /// By which relay each entry would lead, as it said last.
-    pub(super) led: BTreeMap<usize, usize>,
+    /// Over which relay each entry leads an organization first, as it said last.
+    pub(super) led: BTreeMap<(usize, usize), usize>,
     pub(super) version: u64,
     pub(super) regions: usize,
 }
@@ -108,10 +112,10 @@ impl World {
         let network = Network::new(hosts, mix.loss);
         let told = (0..cast.len()).map(|index| told(index, &cast, &mut chance)).collect();
         let of = |role: &NodeRole| if *role == NodeRole::RelayNode { RELAY.1 } else { NORMAL.1 };
-        let is_relay =
-            |(index, role): (usize, &NodeRole)| (*role == NodeRole::RelayNode).then_some(index);
-        let relays = cast.iter().enumerate().filter_map(is_relay).collect();
-        let mut checkers = Checkers::new(cast.iter().map(of), relays);
+        let cast_scopes = scopes(&cast, &mut Chance::new(seed, SCOPES));
+        let relays = cast_scopes.iter().copied().enumerate();
+        let relays = relays.filter(|(index, _)| cast[*index] == NodeRole::RelayNode);
+        let mut checkers = Checkers::new(cast.iter().map(of), relays.collect());
         let [known_relays, entries, workers] =
             [NodeRole::RelayNode, NodeRole::EntryNode, NodeRole::StreamWorker]
                 .map(|role| first_of(&cast, role));
@@ -120,21 +124,24 @@ impl World {
         let with_roles: Vec<_> = known.iter().map(|index| (*index, cast[*index])).collect();
         let shown = Shown::new(&with_roles, mutation);
         let most_events = MAX_EVENTS * cast.len() as u64;
-        let node = |(index, role)| SimNode::new(index, role, mutation);
+        let nodes = cast.into_iter().zip(cast_scopes).enumerate();
+        let node = |(index, given)| SimNode::new(index, given, mutation);
         Self {
             stage: Stage::new(mutation, chance, mix, checkers, most_events)
                 .declare(coverage::FAULTS, FAULT_KINDS)
                 .declare(EFFECTS, EFFECT_KINDS)
                 .declare(RECOVERY, Step::ALL.map(Step::as_str))
                 .declare(RECOVERY, [REACHED])
+                .declare(RELAYS, [EVERYBODY, ONE_ALONE])
                 .declare(VIEWS, Availability::ALL.iter().map(|view| view.as_str())),
             network,
-            nodes: cast.into_iter().enumerate().map(node).collect(),
+            nodes: nodes.map(node).collect(),
             told,
             withdrawn: BTreeSet::new(),
             shown,
             known,
             gone: None,
+            rounds: 0,
             chosen: 0,
             led: BTreeMap::new(),
             version: 1,

@@ -2,7 +2,8 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, FAULT_KINDS, Mutation, NODES, Options, RECOVERY, VIEWS,
+        EFFECTS, EVERYBODY, FAULT_KINDS, Mutation, NODES, ONE_ALONE, Options, RECOVERY, RELAYS,
+        VIEWS,
         checkers::{
             CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
         },
@@ -31,6 +32,7 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     coverage.expect_faults(&FAULT_KINDS);
     let steps = ["active", "warm", "cold", "discovery", "snapshot", "reached"];
     coverage.expect(RECOVERY, &steps);
+    coverage.expect(RELAYS, &[EVERYBODY, ONE_ALONE]);
     // That all workers are gone at once hardly ever happens.
     coverage.expect(VIEWS, &["available", "degraded"]);
     for effect in ["heartbeat", "probe", "probe through", "release", "discover", "persist"] {
@@ -75,6 +77,11 @@ fn a_cache_that_is_believed_is_found() {
 #[test]
 fn a_relay_that_is_none_is_found() {
     check(Mutation::RoleNotChecked, UNAUTHORISED);
+}
+
+#[test]
+fn a_relay_of_another_organization_is_found() {
+    check(Mutation::ScopeForgotten, UNAUTHORISED);
 }
 
 #[test]
