@@ -29,6 +29,8 @@ pub const RECOVERY_ORDER: &str = "recovery_order";
 /// an entry lives, and from nothing else: it is one word, whatever becomes of relays and paths.
 pub const VIEW_CONSTANT: &str = "view_constant";
 
+/// The most relays that a path leads over.
+pub const MOST_RELAYS: usize = 3;
 /// How often a node may open the same connection within a minute.
 pub const MAX_OPENED_A_MINUTE: usize = 6;
 /// How many connections a node may open in the calm.
@@ -143,16 +145,31 @@ impl Checkers {
 
     /// The node wants these to forward for an organization, in their order.
     pub fn leads_over(&mut self, node: usize, organization: usize, relays: &[usize]) {
+        if relays.len() > MOST_RELAYS {
+            self.verdict.violated(UNAUTHORISED, format!("node {node} leads over {relays:?}"));
+        }
         for relay in relays.iter().copied() {
             self.turned_to(node, relay);
-            let scope = self.relays.get(&relay);
-            if !scope.is_some_and(|scope| scope.covers(organization)) {
-                let detail = format!(
-                    "node {node} leads over {relays:?}, and {relay} is none for organization {organization}"
-                );
-                self.verdict.violated(UNAUTHORISED, detail);
+            if !self.relays_for(relay, organization) {
+                let detail = format!("node {node} leads {organization} over {relays:?}");
+                self.verdict.violated(UNAUTHORISED, format!("{detail}, not {relay}'s to forward"));
             }
         }
+    }
+
+    /// A relay forwards for an organization, from whoever asked it to the next one.
+    pub fn passes_on(&mut self, relay: usize, (from, to): (usize, usize), organization: usize) {
+        self.turned_to(relay, from);
+        self.turned_to(relay, to);
+        let next_fits = !self.relays.contains_key(&to) || self.relays_for(to, organization);
+        if !self.relays_for(relay, organization) || !next_fits {
+            let detail = format!("node {relay} forwards {organization} from {from} to {to}");
+            self.verdict.violated(UNAUTHORISED, detail);
+        }
+    }
+
+    fn relays_for(&self, node: usize, organization: usize) -> bool {
+        self.relays.get(&node).is_some_and(|scope| scope.covers(organization))
     }
 
     /// The node asks over a connection that stays.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
-use rap_proto::{Moment, NodeRole};
+use rap_proto::NodeRole;
 
 use super::{
-    EVERYBODY, ONE_ALONE, RELAYS, VIEWS,
+    VIEWS,
     network::Host,
-    scope::{ORGANIZATIONS, Scope},
+    scope::ORGANIZATIONS,
     world::{Event, World},
 };
 
@@ -22,27 +22,21 @@ impl World {
     pub(super) fn choose(&mut self) {
         let now = self.stage.now();
         let entries = self.with_role(NodeRole::EntryNode);
-        let organization = self.rounds % ORGANIZATIONS.len();
+        let (organization, turn) =
+            (self.rounds % ORGANIZATIONS.len(), self.rounds / ORGANIZATIONS.len());
         let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
         self.rounds += 1;
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
-            if let Some(relays) = self.chosen_by(index, organization, now) {
-                self.lead(index, organization, &relays);
+            let Some(egress) = self.egress_of(index, turn) else { continue };
+            if self.is_whole {
+                self.lead(index, organization, egress);
+            } else if let Some(relays) = self.nodes[index].choose(now, organization, egress) {
+                self.stage.checkers.leads_over(index, organization, &relays);
+                self.hold(index, organization, relays);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
-    }
-
-    fn lead(&mut self, index: usize, organization: usize, relays: &[usize]) {
-        self.stage.checkers.leads_over(index, organization, relays);
-        let Some(first) = relays.first().copied() else { return };
-        let scoped = self.nodes[first].scope != Scope::Everybody;
-        self.stage.coverage.count(RELAYS, if scoped { ONE_ALONE } else { EVERYBODY });
-        if let Some(before) = self.led.insert((index, organization), first) {
-            self.network.hosts[before].carries -= 1;
-        }
-        self.network.hosts[first].carries += 1;
     }
 
     /// What a host says of itself: of all that is led, how much through it. One that swallows says that
@@ -53,18 +47,6 @@ impl World {
             if *swallows { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
         let load = u16::try_from(taken).unwrap_or(GREATEST) / STEP * STEP;
         Said { load, bandwidth_kbps: u32::MAX }
-    }
-
-    /// The relays over which an entry would lead an organization to one of the egresses that it knows.
-    pub(super) fn chosen_by(
-        &mut self,
-        index: usize,
-        organization: usize,
-        now: Moment,
-    ) -> Option<Vec<usize>> {
-        let named = self.stage.checkers.named(index).iter();
-        let target = named.copied().find(|it| self.nodes[*it].role == NodeRole::StreamWorker)?;
-        self.nodes[index].choose(now, organization, target)
     }
 
     pub(super) fn report(&mut self) {

@@ -66,6 +66,14 @@ pub(super) fn cast(nodes: usize) -> Vec<NodeRole> {
     (0..nodes.max(10)).map(role).collect()
 }
 
+/// Whether every node may know all that its role speaks with.
+pub(super) fn is_whole(cast: &[NodeRole]) -> bool {
+    let count = |role| cast.iter().filter(|other| **other == role).count();
+    [NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode]
+        .into_iter()
+        .all(|role| count(role) <= MAX_TOLD)
+}
+
 /// Relays are for everybody or for one organization alone, the others for everybody.
 pub(super) fn scopes(cast: &[NodeRole], chance: &mut Chance) -> Vec<Scope> {
     let scope = |role: &NodeRole| match role {
@@ -83,9 +91,9 @@ pub(super) fn first_of(cast: &[NodeRole], role: NodeRole) -> Vec<usize> {
 /// Whom a node may know: those that its role speaks with, and never all of a large fleet.
 pub(super) fn told(index: usize, cast: &[NodeRole], chance: &mut Chance) -> Vec<usize> {
     let roles: &[NodeRole] = match cast[index] {
-        NodeRole::RelayNode => &[NodeRole::EntryNode, NodeRole::StreamWorker],
+        NodeRole::RelayNode => &[NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode],
         NodeRole::EntryNode => &[NodeRole::RelayNode, NodeRole::StreamWorker],
-        _ => &[NodeRole::EntryNode],
+        _ => &[NodeRole::EntryNode, NodeRole::RelayNode],
     };
     let mut told = Vec::new();
     for role in roles {

@@ -22,6 +22,8 @@ pub struct FaultMix {
     pub full: bool,
     /// Whether a machine breaks and is never taken out of the directory.
     pub gone: bool,
+    /// How many relays in a row stand before the first egress, at the most: 0, 2 or 3.
+    pub behind: usize,
 }
 
 impl FaultMix {
@@ -45,6 +47,7 @@ impl FaultMix {
             liar: chance.happens(500),
             full: chance.happens(500),
             gone: chance.happens(500),
+            behind: *chance.pick(&[0, 0, 2, 3, 3]).unwrap_or(&0),
         }
     }
 }

@@ -6,7 +6,7 @@ use rap_mesh_core::peers::Availability;
 use rap_proto::NodeRole;
 
 use super::{
-    checkers::CONVERGENCE,
+    checkers::{CONVERGENCE, MOST_RELAYS},
     node::SimNode,
     scope::ORGANIZATIONS,
     world::{NORMAL, RELAY, World},
@@ -22,7 +22,11 @@ impl World {
         }
         let mut all = 0..self.nodes.len();
         let misled = |world: &mut Self, index| {
-            (0..ORGANIZATIONS.len()).find_map(|organization| world.misled(index, organization))
+            let mut organizations = 0..ORGANIZATIONS.len();
+            organizations.find_map(|organization| {
+                let misled = world.misled(index, organization);
+                misled.or_else(|| world.stranded(index, organization))
+            })
         };
         let wrong = all.find_map(|index| self.lack(index).or_else(|| misled(self, index)));
         if let Some(detail) = wrong {
@@ -33,6 +37,11 @@ impl World {
     /// What a node still lacks, though nothing fails.
     fn lack(&self, index: usize) -> Option<String> {
         let book = self.nodes[index].book()?;
+        let reachable = self.useful(index).count();
+        if reachable == 0 {
+            // It goes on asking everybody.
+            return None;
+        }
         let alive = |other: usize| self.network.hosts[other].up;
         let open = self.stage.checkers.open(index);
         if let Some(dead) = open.iter().find(|other| !alive(**other)) {
@@ -46,7 +55,6 @@ impl World {
         if let Some(silent) = open.iter().find(|other| !fresh(other)) {
             return Some(format!("node {index} has long heard nothing of {silent}"));
         }
-        let reachable = self.useful(index).count();
         let relay = self.nodes[index].role == NodeRole::RelayNode;
         let least = if relay { RELAY.0 } else { NORMAL.0 }.min(reachable);
         if open.len() < least {
@@ -54,7 +62,7 @@ impl World {
             return Some(format!("node {index} has {has} peers of {least}, {reachable} are there"));
         }
         let says = book.standing().availability;
-        if reachable > 0 && says != Availability::Available {
+        if says != Availability::Available {
             return Some(format!("node {index} says {says:?}, and {reachable} are there"));
         }
         None
@@ -66,12 +74,9 @@ impl World {
         if self.nodes[index].role != NodeRole::EntryNode {
             return None;
         }
-        let is_relay = |other: usize| {
-            let SimNode { role, scope, .. } = &self.nodes[other];
-            *role == NodeRole::RelayNode && scope.covers(organization)
-        };
-        let somebody = self.useful(index).any(is_relay);
-        let chosen = self.chosen_by(index, organization, self.stage.now())?;
+        let somebody = self.useful(index).any(|other| self.is_relay_for(other, organization));
+        let (now, egress) = (self.stage.now(), self.egress_of(index, 0)?);
+        let chosen = self.nodes[index].choose(now, organization, egress)?;
         let lost = chosen.iter().find(|relay| {
             let host = &self.network.hosts[**relay];
             host.swallows || !host.up
@@ -80,12 +85,47 @@ impl World {
         Some(format!("node {index} chose {lost}, which does not forward"))
     }
 
-    /// Whom a node knows and can count on: no relay that swallows, and none that takes nobody.
+    /// Whether an entry has no path to an egress, though relays in a row would lead there.
+    fn stranded(&mut self, index: usize, organization: usize) -> Option<String> {
+        let node = &self.nodes[index];
+        if node.role != NodeRole::EntryNode || !node.is_up() || !self.is_whole {
+            return None;
+        }
+        let egresses = [self.egress_of(index, 0)?, self.egress_of(index, 1)?];
+        let sound = self.stage.checkers.named(index).iter().copied();
+        let sound = sound.filter(|it| self.is_sound(*it) && self.is_relay_for(*it, organization));
+        let relays: Vec<usize> = sound.collect();
+        egresses.into_iter().find_map(|egress| {
+            let due = self.network.hosts[egress].up
+                && self.is_led(index, egress, (&relays, MOST_RELAYS))
+                && !self.lead(index, organization, egress);
+            due.then(|| format!("node {index} finds no path to {egress} over some of {relays:?}"))
+        })
+    }
+
+    /// Whether at most so many of these relays lead from one node to another.
+    fn is_led(&self, from: usize, to: usize, (relays, most): (&[usize], usize)) -> bool {
+        let mut next = relays.iter().filter(|relay| !self.network.is_walled(from, **relay));
+        most > 0
+            && next.any(|relay| {
+                !self.network.is_walled(*relay, to) || self.is_led(*relay, to, (relays, most - 1))
+            })
+    }
+
+    /// Whom a node knows, reaches and can count on.
     fn useful(&self, index: usize) -> impl Iterator<Item = usize> {
         let named = self.stage.checkers.named(index).iter().copied();
-        named.filter(|other| {
-            let host = &self.network.hosts[*other];
-            host.up && !host.swallows && host.capacity == usize::MAX
-        })
+        named.filter(move |it| self.is_sound(*it) && !self.network.is_walled(index, *it))
+    }
+
+    /// Whoever is there, does not swallow, and takes everybody.
+    fn is_sound(&self, index: usize) -> bool {
+        let host = &self.network.hosts[index];
+        host.up && !host.swallows && host.capacity == usize::MAX
+    }
+
+    fn is_relay_for(&self, index: usize, organization: usize) -> bool {
+        let SimNode { role, scope, .. } = &self.nodes[index];
+        *role == NodeRole::RelayNode && scope.covers(organization)
     }
 }

@@ -11,6 +11,7 @@ use super::{
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Welcome},
     node::{calendar, id_of, index_of},
+    scope::ORGANIZATIONS,
     world::{Event, World},
 };
 
@@ -149,6 +150,7 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) {
         self.nodes[index].crash();
         self.network.hosts[index].up = false;
+        (0..ORGANIZATIONS.len()).for_each(|organization| self.let_go(index, organization));
         for other in self.nodes[index].answered.keys() {
             self.network.hosts[*other].inbound.remove(&index);
         }

@@ -8,7 +8,9 @@
 //! node comes to have the peers that it needs, its choice of a relay forwards, and nobody changes
 //! peers any more.
 //!
-//! Some relays are for one of two organizations alone, and every lane is one organization's.
+//! Some relays are for one of two organizations alone, and every lane is one organization's. Where
+//! every node knows all that it may know, entries set paths up, over one relay or several in a row; in
+//! some fleets one egress is reached over two or three of them alone.
 //!
 //! Control hears which nodes live, and shows one organization what it shows organizations: one word of
 //! three, which no relay, no peer and no path may change.
@@ -26,6 +28,7 @@ pub mod mutation;
 pub mod network;
 pub mod node;
 pub mod organization;
+mod path;
 pub mod scope;
 pub mod snapshot;
 mod trouble;
@@ -38,7 +41,7 @@ pub use mutation::Mutation;
 /// How many nodes a run has when nobody says otherwise.
 pub const NODES: usize = 10;
 /// What goes wrong.
-pub const FAULT_KINDS: [&str; 8] = [
+pub const FAULT_KINDS: [&str; 9] = [
     "crash",
     "regional outage",
     "one-way loss",
@@ -47,6 +50,7 @@ pub const FAULT_KINDS: [&str; 8] = [
     "a relay that swallows",
     "a full relay",
     "gone for good",
+    "an egress behind relays",
 ];
 /// The heading under which is counted what machines wanted to be done.
 pub const EFFECTS: &str = "effects";
@@ -61,6 +65,9 @@ pub const RELAYS: &str = "relays";
 /// Of them those that are for everybody, and those that are for one organization alone.
 pub const EVERYBODY: &str = "everybody's";
 pub const ONE_ALONE: &str = "one organization's alone";
+/// The heading of how many relays lanes are led over.
+pub const HOPS: &str = "relays in a row";
+pub const HOP_COUNTS: [&str; 3] = ["one", "two", "three"];
 /// The heading under which is counted what the organization was shown.
 pub const VIEWS: &str = "views";
 

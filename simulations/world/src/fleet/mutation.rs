@@ -11,6 +11,12 @@ mutations! {
     RoleNotChecked = "role-not-checked",
     /// A node takes one organization's relay for everybody's.
     ScopeForgotten = "scope-forgotten",
+    /// A node tries single relays, and never several in a row.
+    ChainsForgotten = "chains-forgotten",
+    /// A node has the relays behind the first one of a path be another organization's as well.
+    OnwardMistaken = "onward-mistaken",
+    /// A relay asks the next one for as many relays as it was asked for.
+    HopsNotCounted = "hops-not-counted",
     /// A node keeps twice as many peers as it may.
     BoundDoubled = "bound-doubled",
     /// A node believes that a relay forwards, without trying.

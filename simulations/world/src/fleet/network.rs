@@ -57,6 +57,9 @@ pub struct Network {
     dark: BTreeSet<usize>,
     /// From one host to another, and how many faults say so.
     cut: BTreeMap<(usize, usize), u32>,
+    /// Relays in a row and the egress behind them: none behind the first speaks with anybody but its
+    /// neighbours.
+    row: Vec<usize>,
     pub loss: u64,
 }
 
@@ -90,9 +93,26 @@ impl Network {
         self.hosts.iter_mut().for_each(|host| host.outward_loss = 0);
     }
 
+    /// Has an egress reached over these relays alone, which come before it.
+    pub fn wall(&mut self, row: Vec<usize>) {
+        self.row = row;
+    }
+
+    /// Whether two hosts never reach each other.
+    pub fn is_walled(&self, one: usize, other: usize) -> bool {
+        let place = |host: usize| self.row.iter().position(|it| *it == host);
+        !self.row.is_empty()
+            && match (place(one), place(other)) {
+                (Some(one), Some(other)) => one.abs_diff(other) > 1,
+                (one, other) => one.or(other).is_some_and(|place| place > 0),
+            }
+    }
+
     /// Whether a question and its answer arrive.
     pub fn round_trip(&self, one: usize, other: usize, chance: &mut Chance) -> bool {
-        self.arrives(one, other, chance) && self.arrives(other, one, chance)
+        !self.is_walled(one, other)
+            && self.arrives(one, other, chance)
+            && self.arrives(other, one, chance)
     }
 
     pub fn rtt(&self, one: usize, other: usize, chance: &mut Chance) -> Duration {

@@ -1,5 +1,7 @@
 //! One node of the fleet: the real peer book, and what its shell would do around it.
 
+mod ways;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,17 +9,17 @@ use std::{
 
 use rap_mesh_core::{
     View,
+    paths::PathBook,
     peers::{
         Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
     },
-    score::{ChannelClass, Decisions, decisions::Asked, relays::Use},
+    score::Decisions,
 };
 use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp};
 
-use super::{
-    mutation::Mutation,
-    scope::{ORGANIZATIONS, Scope},
-};
+use super::{mutation::Mutation, scope::Scope};
+
+pub use ways::Next;
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
 
@@ -31,6 +33,7 @@ pub struct SimNode {
     book: Option<PeerBook>,
     view: Option<Arc<View>>,
     decisions: Decisions,
+    paths: PathBook,
     /// Which run this is: answers to an earlier one go nowhere.
     pub boot: u32,
     pub armed: Option<Moment>,
@@ -89,6 +92,7 @@ impl SimNode {
             book: None,
             view: None,
             decisions: Decisions::default(),
+            paths: PathBook::default(),
             boot: 0,
             armed: None,
             disk: None,
@@ -110,6 +114,7 @@ impl SimNode {
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
+        self.paths.clear();
         let mut book = PeerBook::new(self.policy, seed);
         if let Some(kept) = self.disk.as_ref().and_then(|bytes| cache::decode(bytes).ok()) {
             if self.planted(Mutation::CacheIsTruth) {
@@ -165,27 +170,6 @@ impl SimNode {
 
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.book.as_ref()?.poll_timeout()
-    }
-
-    /// The relays that it would lead a session of an organization to `target` over.
-    pub fn choose(
-        &mut self,
-        now: Moment,
-        organization: usize,
-        target: usize,
-    ) -> Option<Vec<usize>> {
-        let book = self.book.as_ref()?;
-        let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
-        self.decisions.know(known.collect());
-        let asked = Asked {
-            target: id_of(target),
-            organization: ORGANIZATIONS[organization],
-            class: ChannelClass::Interactive,
-            purpose: Use::New,
-        };
-        let ways = self.decisions.ways(self.view.as_ref()?, asked, calendar(now));
-        let relays = ways.first()?.path.relays();
-        Some(relays.iter().copied().map(index_of).collect())
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {

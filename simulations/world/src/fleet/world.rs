@@ -11,11 +11,11 @@ use rap_proto::{NodeRole, api::Availability};
 use crate::kit::{self, Chance, Phases, Stage, coverage};
 
 use super::{
-    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, ONE_ALONE, Options, REACHED, RECOVERY, RELAYS,
-    VIEWS,
+    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, HOP_COUNTS, HOPS, ONE_ALONE, Options, REACHED,
+    RECOVERY, RELAYS, VIEWS,
     checkers::Checkers,
     choice::{CHOOSE_EVERY, REPORT_EVERY},
-    directory::{cast, first_of, scopes, told},
+    directory::{cast, first_of, is_whole, scopes, told},
     faults::FaultMix,
     machines::answered,
     mutation::Mutation,
@@ -36,8 +36,6 @@ pub const NORMAL: (usize, usize) = (3, 5);
 pub const RELAY: (usize, usize) = (8, 20);
 /// For each node; more in one run, and the world runs in circles.
 const MAX_EVENTS: u64 = 60_000;
-/// The stream of chance that relays' scopes are drawn from.
-const SCOPES: u64 = 2;
 
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -96,8 +94,10 @@ pub struct World {
     /// How many rounds of choices there were, each for one organization, and how many choices.
     pub(super) rounds: usize,
     pub(super) chosen: usize,
-    /// Over which relay each entry leads an organization first, as it said last.
-    pub(super) led: BTreeMap<(usize, usize), usize>,
+    /// Over which relays each entry leads an organization.
+    pub(super) led: BTreeMap<(usize, usize), Vec<usize>>,
+    /// Whether every node may know all that its role speaks with: else no path is set up.
+    pub(super) is_whole: bool,
     pub(super) version: u64,
     pub(super) regions: usize,
 }
@@ -112,7 +112,8 @@ impl World {
         let network = Network::new(hosts, mix.loss);
         let told = (0..cast.len()).map(|index| told(index, &cast, &mut chance)).collect();
         let of = |role: &NodeRole| if *role == NodeRole::RelayNode { RELAY.1 } else { NORMAL.1 };
-        let cast_scopes = scopes(&cast, &mut Chance::new(seed, SCOPES));
+        let is_whole = is_whole(&cast);
+        let cast_scopes = scopes(&cast, &mut chance);
         let relays = cast_scopes.iter().copied().enumerate();
         let relays = relays.filter(|(index, _)| cast[*index] == NodeRole::RelayNode);
         let mut checkers = Checkers::new(cast.iter().map(of), relays.collect());
@@ -133,6 +134,7 @@ impl World {
                 .declare(RECOVERY, Step::ALL.map(Step::as_str))
                 .declare(RECOVERY, [REACHED])
                 .declare(RELAYS, [EVERYBODY, ONE_ALONE])
+                .declare(HOPS, HOP_COUNTS)
                 .declare(VIEWS, Availability::ALL.iter().map(|view| view.as_str())),
             network,
             nodes: nodes.map(node).collect(),
@@ -144,6 +146,7 @@ impl World {
             rounds: 0,
             chosen: 0,
             led: BTreeMap::new(),
+            is_whole,
             version: 1,
             regions,
         }
@@ -174,6 +177,7 @@ impl kit::World for World {
             self.network.hosts[relays[1]].capacity = 1;
             self.stage.coverage.fault("a full relay");
         }
+        self.wall(&relays);
         if self.stage.mix.gone {
             let entries = self.with_role(NodeRole::EntryNode);
             let index = self.stage.chance.pick(&entries).copied().unwrap_or(0);

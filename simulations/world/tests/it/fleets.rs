@@ -2,8 +2,8 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, EVERYBODY, FAULT_KINDS, Mutation, NODES, ONE_ALONE, Options, RECOVERY, RELAYS,
-        VIEWS,
+        EFFECTS, EVERYBODY, FAULT_KINDS, HOP_COUNTS, HOPS, Mutation, NODES, ONE_ALONE, Options,
+        RECOVERY, RELAYS, VIEWS,
         checkers::{
             CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
         },
@@ -33,6 +33,7 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     let steps = ["active", "warm", "cold", "discovery", "snapshot", "reached"];
     coverage.expect(RECOVERY, &steps);
     coverage.expect(RELAYS, &[EVERYBODY, ONE_ALONE]);
+    coverage.expect(HOPS, &HOP_COUNTS);
     // That all workers are gone at once hardly ever happens.
     coverage.expect(VIEWS, &["available", "degraded"]);
     for effect in ["heartbeat", "probe", "probe through", "release", "discover", "persist"] {
@@ -82,6 +83,21 @@ fn a_relay_that_is_none_is_found() {
 #[test]
 fn a_relay_of_another_organization_is_found() {
     check(Mutation::ScopeForgotten, UNAUTHORISED);
+}
+
+#[test]
+fn a_path_that_leads_on_over_a_strangers_relay_is_found() {
+    check(Mutation::OnwardMistaken, UNAUTHORISED);
+}
+
+#[test]
+fn an_egress_that_only_relays_in_a_row_reach_and_nobody_tries_is_found() {
+    check(Mutation::ChainsForgotten, CONVERGENCE);
+}
+
+#[test]
+fn relays_in_a_row_that_do_not_become_fewer_are_found() {
+    check(Mutation::HopsNotCounted, CONVERGENCE);
 }
 
 #[test]
