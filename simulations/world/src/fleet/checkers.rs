@@ -1,6 +1,8 @@
 //! What must always hold of a fleet. The checkers see what nodes do, keep their own books of whom
 //! each was told of and whom it is connected to, and share no code with what they check.
 
+mod tried;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -11,6 +13,9 @@ use rap_proto::Moment;
 use crate::kit::Verdict;
 
 use super::scope::Scope;
+use tried::Tried;
+
+pub use tried::FOUND_WITHIN;
 
 /// No node turns to one that its directory does not name, or leads a lane over one that is no relay
 /// for the organization whose lane it is.
@@ -20,6 +25,9 @@ pub const PEER_BOUND: &str = "peer_bound";
 /// When nothing fails, every node comes to have enough peers, all of them there, and its first
 /// choice of a relay forwards.
 pub const CONVERGENCE: &str = "convergence";
+/// In the calm, who probed through a relay in vain, and through another one not, soon prefers another
+/// one.
+pub const LIAR_FOUND: &str = "liar_found";
 /// Nobody opens the same connection again and again, and when nothing fails nearly none is opened.
 pub const NO_FLAPPING: &str = "no_flapping";
 /// The five steps of the way back come in their order.
@@ -33,8 +41,10 @@ pub const VIEW_CONSTANT: &str = "view_constant";
 pub const MOST_RELAYS: usize = 3;
 /// How often a node may open the same connection within a minute.
 pub const MAX_OPENED_A_MINUTE: usize = 6;
-/// How many connections a node may open in the calm.
+/// How many connections a node may open in the calm; and where a relay forwards now and then, and is
+/// found and believed again in turns.
 pub const MAX_OPENED_IN_THE_CALM: usize = 2;
+pub const MAX_OPENED_BESIDE_A_LIAR: usize = 6;
 const MINUTE: Duration = Duration::from_secs(60);
 /// For how long after its last word a node counts as alive.
 const ALIVE: Duration = Duration::from_secs(45);
@@ -50,12 +60,16 @@ struct Book {
     opened: BTreeMap<usize, Vec<Moment>>,
     opened_in_the_calm: usize,
     step: Option<usize>,
+    tried: Tried,
 }
 
 #[derive(Debug)]
 pub struct Checkers {
     books: Vec<Book>,
     relays: BTreeMap<usize, Scope>,
+    /// A relay that takes nobody more.
+    full: Option<usize>,
+    most_in_the_calm: usize,
     calm: bool,
     /// Of those that control knows of: when each was heard last.
     entries: BTreeMap<usize, Moment>,
@@ -69,6 +83,8 @@ impl Checkers {
         Self {
             books: bounds.into_iter().map(book).collect(),
             relays,
+            full: None,
+            most_in_the_calm: MAX_OPENED_IN_THE_CALM,
             calm: false,
             entries: BTreeMap::new(),
             workers: BTreeMap::new(),
@@ -81,6 +97,16 @@ impl Checkers {
         let unheard =
             |nodes: &[usize]| nodes.iter().map(|node| (*node, Moment::default())).collect();
         (self.entries, self.workers) = (unheard(entries), unheard(workers));
+    }
+
+    /// A relay takes nobody more from the start.
+    pub const fn fills(&mut self, relay: usize) {
+        self.full = Some(relay);
+    }
+
+    /// A relay forwards now and then.
+    pub const fn expect_turns(&mut self) {
+        self.most_in_the_calm = MAX_OPENED_BESIDE_A_LIAR;
     }
 
     /// Control hears that a node lives.
@@ -120,6 +146,7 @@ impl Checkers {
         let book = &mut self.books[node];
         book.open.clear();
         book.step = None;
+        book.tried.clear();
     }
 
     pub fn told(&mut self, node: usize, named: BTreeSet<usize>) {
@@ -140,6 +167,33 @@ impl Checkers {
         if !self.relays.contains_key(&relay) {
             self.verdict
                 .violated(UNAUTHORISED, format!("node {node} probes through {relay}, no relay"));
+        }
+    }
+
+    /// Whether a probe through a relay arrives. Returns whether so many in a row did not, now, that
+    /// the relay is found.
+    pub fn tried(
+        &mut self,
+        now: Moment,
+        node: usize,
+        (relay, egress): (usize, usize),
+        arrives: bool,
+    ) -> bool {
+        self.books[node].tried.note(now, relay, egress, arrives)
+    }
+
+    /// The node would lead an organization over these first of all.
+    pub fn prefers(&mut self, now: Moment, node: usize, organization: usize, relays: &[usize]) {
+        let Book { named, tried, .. } = &self.books[node];
+        let found = relays.iter().find(|relay| tried.is_found(now, **relay));
+        let others = named.iter().filter(|it| self.relays_for(**it, organization));
+        let mut others = others.filter(|it| self.full != Some(**it));
+        if let Some(found) = found
+            && self.calm
+            && others.any(|other| tried.forwards(*other))
+        {
+            let detail = format!("node {node} prefers {found}, through which nothing arrives");
+            self.verdict.violated(LIAR_FOUND, detail);
         }
     }
 
@@ -197,7 +251,7 @@ impl Checkers {
             let detail = format!("node {node} opened {often} connections to {other} in a minute");
             self.verdict.violated(NO_FLAPPING, detail);
         }
-        if calm > MAX_OPENED_IN_THE_CALM {
+        if calm > self.most_in_the_calm {
             self.verdict.violated(
                 NO_FLAPPING,
                 format!("node {node} opened {calm} connections in the calm"),

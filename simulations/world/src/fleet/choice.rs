@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
-use rap_proto::NodeRole;
+use rap_proto::{Moment, NodeRole};
 
 use super::{
     VIEWS,
@@ -29,22 +29,34 @@ impl World {
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
             let Some(egress) = self.egress_of(index, turn) else { continue };
+            if !self.stage.failing || !self.is_whole {
+                self.prefer(now, (index, organization), egress);
+            }
             if self.is_whole {
                 self.lead(index, organization, egress);
-            } else if let Some(relays) = self.nodes[index].choose(now, organization, egress) {
-                self.stage.checkers.leads_over(index, organization, &relays);
-                self.hold(index, organization, relays);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
     }
 
-    /// What a host says of itself: of all that is led, how much through it. One that swallows says that
-    /// it is idle.
+    fn prefer(&mut self, now: Moment, (index, organization): (usize, usize), egress: usize) {
+        let preferred = self.nodes[index].choose(now, organization, egress);
+        let Some(relays) = preferred else { return };
+        self.stage.checkers.leads_over(index, organization, &relays);
+        if !self.stage.failing {
+            self.stage.checkers.prefers(now, index, organization, &relays);
+        }
+        if !self.is_whole {
+            self.hold(index, organization, relays);
+        }
+    }
+
+    /// What a host says of itself: of all that is led, how much through it. One that lies says that it is
+    /// idle.
     pub(super) fn said_by(&self, index: usize) -> Said {
-        let Host { carries, swallows, .. } = &self.network.hosts[index];
+        let Host { carries, lie, .. } = &self.network.hosts[index];
         let taken =
-            if *swallows { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
+            if lie.is_some() { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
         let load = u16::try_from(taken).unwrap_or(GREATEST) / STEP * STEP;
         Said { load, bandwidth_kbps: u32::MAX }
     }

@@ -7,6 +7,7 @@ use rap_proto::NodeRole;
 
 use super::{
     checkers::{CONVERGENCE, MOST_RELAYS},
+    lie::Lie,
     node::SimNode,
     scope::ORGANIZATIONS,
     world::{NORMAL, RELAY, World},
@@ -49,9 +50,8 @@ impl World {
         }
         let now = self.stage.now();
         let answered = &self.nodes[index].answered;
-        let fresh = |other: &usize| {
-            answered.get(other).copied().flatten().is_some_and(|at| now.since(at) < FRESH)
-        };
+        let fresh =
+            |other: &usize| answered.get(other).is_some_and(|heard| now.since(heard.at) < FRESH);
         if let Some(silent) = open.iter().find(|other| !fresh(other)) {
             return Some(format!("node {index} has long heard nothing of {silent}"));
         }
@@ -79,7 +79,7 @@ impl World {
         let chosen = self.nodes[index].choose(now, organization, egress)?;
         let lost = chosen.iter().find(|relay| {
             let host = &self.network.hosts[**relay];
-            host.swallows || !host.up
+            host.lie == Some(Lie::SwallowsAll) || !host.up
         });
         let lost = lost.filter(|_| somebody)?;
         Some(format!("node {index} chose {lost}, which does not forward"))
@@ -118,10 +118,10 @@ impl World {
         named.filter(move |it| self.is_sound(*it) && !self.network.is_walled(index, *it))
     }
 
-    /// Whoever is there, does not swallow, and takes everybody.
+    /// Whoever is there, does not lie, and takes everybody.
     fn is_sound(&self, index: usize) -> bool {
         let host = &self.network.hosts[index];
-        host.up && !host.swallows && host.capacity == usize::MAX
+        host.up && host.lie.is_none() && host.capacity == usize::MAX
     }
 
     fn is_relay_for(&self, index: usize, organization: usize) -> bool {

@@ -3,8 +3,8 @@
 //! Ten nodes, or as many as one asks for, keep their peers with the real
 //! [`PeerBook`](rap_mesh_core::peers::PeerBook) over a network in which nodes crash and come back
 //! with what was on their disk, regions go dark, links lose in one direction or flap, nodes are
-//! withdrawn from the directory, one relay answers fast and swallows what it should forward, and one
-//! takes nobody more. Then nothing fails, but the liar lies on and the full relay stays full: every
+//! withdrawn from the directory, one relay answers fast and swallows what it should forward, all, half
+//! or in turns, and one takes nobody more. Then nothing fails, but the liar lies on and the full relay stays full: every
 //! node comes to have the peers that it needs, its choice of a relay forwards, and nobody changes
 //! peers any more.
 //!
@@ -23,6 +23,7 @@ mod choice;
 mod directory;
 pub mod faults;
 mod judge;
+pub mod lie;
 mod machines;
 pub mod mutation;
 pub mod network;
@@ -36,18 +37,21 @@ pub mod world;
 
 use crate::kit::{self, Report};
 
+pub use lie::Lie;
 pub use mutation::Mutation;
 
 /// How many nodes a run has when nobody says otherwise.
 pub const NODES: usize = 10;
 /// What goes wrong.
-pub const FAULT_KINDS: [&str; 9] = [
+pub const FAULT_KINDS: [&str; 11] = [
     "crash",
     "regional outage",
     "one-way loss",
     "flapping link",
     "withdrawal",
-    "a relay that swallows",
+    Lie::SwallowsAll.as_str(),
+    Lie::LosesHalf.as_str(),
+    Lie::SwallowsInTurns.as_str(),
     "a full relay",
     "gone for good",
     "an egress behind relays",
@@ -68,6 +72,8 @@ pub const ONE_ALONE: &str = "one organization's alone";
 /// The heading of how many relays lanes are led over.
 pub const HOPS: &str = "relays in a row";
 pub const HOP_COUNTS: [&str; 3] = ["one", "two", "three"];
+/// The heading of the relays that were found by probing through them, by their lie.
+pub const FOUND: &str = "found";
 /// The heading under which is counted what the organization was shown.
 pub const VIEWS: &str = "views";
 

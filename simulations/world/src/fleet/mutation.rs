@@ -21,6 +21,8 @@ mutations! {
     BoundDoubled = "bound-doubled",
     /// A node believes that a relay forwards, without trying.
     ThroughSkipped = "through-skipped",
+    /// A node believes that a relay forwards for good once it did.
+    ForwardedOnce = "forwarded-once",
     /// A node takes silence for an answer.
     SilenceIsAnAnswer = "silence-is-an-answer",
     /// A node arms no timer when one has fired.

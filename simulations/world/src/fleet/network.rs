@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
+use rap_proto::Moment;
+
 use crate::kit::Chance;
+
+use super::lie::Lie;
 
 /// How long a round trip takes within one region, and for each region that lies between.
 const NEAR: Duration = Duration::from_millis(6);
@@ -18,8 +22,8 @@ pub const CLAIMED_RTT_US: u32 = 100;
 pub struct Host {
     pub up: bool,
     pub region: usize,
-    /// Answers at once, and forwards nothing.
-    pub swallows: bool,
+    /// Answers at once, and does not forward all.
+    pub lie: Option<Lie>,
     /// How many others it takes; nobody counts those of most hosts.
     pub capacity: usize,
     pub inbound: BTreeSet<usize>,
@@ -35,7 +39,7 @@ impl Host {
         Self {
             up: false,
             region,
-            swallows: false,
+            lie: None,
             capacity: usize::MAX,
             inbound,
             carries: 0,
@@ -113,6 +117,11 @@ impl Network {
         !self.is_walled(one, other)
             && self.arrives(one, other, chance)
             && self.arrives(other, one, chance)
+    }
+
+    /// Whether a relay loses what it is to forward now.
+    pub fn swallows(&self, relay: usize, now: Moment, chance: &mut Chance) -> bool {
+        self.hosts[relay].lie.is_some_and(|lie| lie.swallows(now, chance))
     }
 
     pub fn rtt(&self, one: usize, other: usize, chance: &mut Chance) -> Duration {

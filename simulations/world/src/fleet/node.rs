@@ -38,8 +38,17 @@ pub struct SimNode {
     pub boot: u32,
     pub armed: Option<Moment>,
     disk: Option<Vec<u8>>,
-    /// When each connection that was asked for was answered last.
-    pub answered: BTreeMap<usize, Option<Moment>>,
+    /// The relays through which a probe arrived once.
+    pub forwarded: BTreeSet<usize>,
+    /// What is heard of each connection that was asked for.
+    pub answered: BTreeMap<usize, Heard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// When it was answered last, or first asked for.
+    pub at: Moment,
+    pub is_open: bool,
 }
 
 /// The number that a node is drawn from.
@@ -96,6 +105,7 @@ impl SimNode {
             boot: 0,
             armed: None,
             disk: None,
+            forwarded: BTreeSet::new(),
             answered: BTreeMap::new(),
         }
     }
@@ -114,6 +124,7 @@ impl SimNode {
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
+        self.forwarded.clear();
         self.paths.clear();
         let mut book = PeerBook::new(self.policy, seed);
         if let Some(kept) = self.disk.as_ref().and_then(|bytes| cache::decode(bytes).ok()) {
@@ -170,6 +181,12 @@ impl SimNode {
 
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.book.as_ref()?.poll_timeout()
+    }
+
+    /// Whether it takes a relay for one that forwards, whatever becomes of its probe.
+    pub fn believes(&self, relay: usize) -> bool {
+        self.planted(Mutation::ThroughSkipped)
+            || self.planted(Mutation::ForwardedOnce) && self.forwarded.contains(&relay)
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {

@@ -25,7 +25,7 @@ impl World {
         if full {
             free.remove(1);
         }
-        if liar {
+        if liar.is_some() {
             free.remove(0);
         }
         let egress = self.with_role(NodeRole::StreamWorker)[0];
@@ -115,7 +115,7 @@ impl World {
             };
             let to = next.index();
             self.stage.checkers.passes_on(relay, (asker, to), organization);
-            if self.network.hosts[relay].swallows {
+            if self.network.swallows(relay, now, &mut self.stage.chance) {
                 return false;
             }
             match next {

@@ -11,12 +11,13 @@ use rap_proto::{NodeRole, api::Availability};
 use crate::kit::{self, Chance, Phases, Stage, coverage};
 
 use super::{
-    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, HOP_COUNTS, HOPS, ONE_ALONE, Options, REACHED,
-    RECOVERY, RELAYS, VIEWS,
+    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, FOUND, HOP_COUNTS, HOPS, ONE_ALONE, Options,
+    REACHED, RECOVERY, RELAYS, VIEWS,
     checkers::Checkers,
     choice::{CHOOSE_EVERY, REPORT_EVERY},
     directory::{cast, first_of, is_whole, scopes, told},
     faults::FaultMix,
+    lie::Lie,
     machines::answered,
     mutation::Mutation,
     network::{Host, Network},
@@ -135,6 +136,7 @@ impl World {
                 .declare(RECOVERY, [REACHED])
                 .declare(RELAYS, [EVERYBODY, ONE_ALONE])
                 .declare(HOPS, HOP_COUNTS)
+                .declare(FOUND, Lie::ALL.map(Lie::as_str))
                 .declare(VIEWS, Availability::ALL.iter().map(|view| view.as_str())),
             network,
             nodes: nodes.map(node).collect(),
@@ -169,12 +171,16 @@ impl kit::World for World {
 
     fn begin(&mut self) {
         let relays: Vec<usize> = self.with_role(NodeRole::RelayNode);
-        if self.stage.mix.liar {
-            self.network.hosts[relays[0]].swallows = true;
-            self.stage.coverage.fault("a relay that swallows");
+        if let Some(lie) = self.stage.mix.liar {
+            self.network.hosts[relays[0]].lie = Some(lie);
+            self.stage.coverage.fault(lie.as_str());
+            if lie != Lie::SwallowsAll {
+                self.stage.checkers.expect_turns();
+            }
         }
         if self.stage.mix.full {
             self.network.hosts[relays[1]].capacity = 1;
+            self.stage.checkers.fills(relays[1]);
             self.stage.coverage.fault("a full relay");
         }
         self.wall(&relays);

@@ -2,10 +2,11 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, EVERYBODY, FAULT_KINDS, HOP_COUNTS, HOPS, Mutation, NODES, ONE_ALONE, Options,
-        RECOVERY, RELAYS, VIEWS,
+        EFFECTS, EVERYBODY, FAULT_KINDS, FOUND, HOP_COUNTS, HOPS, Lie, Mutation, NODES, ONE_ALONE,
+        Options, RECOVERY, RELAYS, VIEWS,
         checkers::{
-            CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
+            CONVERGENCE, LIAR_FOUND, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED,
+            VIEW_CONSTANT,
         },
         run,
     },
@@ -34,6 +35,7 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     coverage.expect(RECOVERY, &steps);
     coverage.expect(RELAYS, &[EVERYBODY, ONE_ALONE]);
     coverage.expect(HOPS, &HOP_COUNTS);
+    coverage.expect(FOUND, &Lie::ALL.map(Lie::as_str));
     // That all workers are gone at once hardly ever happens.
     coverage.expect(VIEWS, &["available", "degraded"]);
     for effect in ["heartbeat", "probe", "probe through", "release", "discover", "persist"] {
@@ -58,16 +60,17 @@ fn one_seed_of_a_fleet_is_one_history() {
 
 /// The bug is found, and by the checker that is there for it.
 fn check(mutation: Mutation, checker: &str) {
-    check_in(NODES, mutation, checker);
+    check_in(NODES, mutation, &[checker]);
 }
 
-fn check_in(nodes: usize, mutation: Mutation, checker: &str) {
-    of(nodes, SEEDS_FOR_A_BUG, Some(mutation)).expect_bug(mutation, &[checker]);
+fn check_in(nodes: usize, mutation: Mutation, checkers: &[&str]) {
+    of(nodes, SEEDS_FOR_A_BUG, Some(mutation)).expect_bug(mutation, checkers);
 }
 
 #[test]
 fn a_withdrawal_that_is_ignored_is_found() {
-    check(Mutation::WithdrawalIgnored, UNAUTHORISED);
+    // Who takes no newer directory takes no other counts either.
+    check_in(NODES, Mutation::WithdrawalIgnored, &[UNAUTHORISED, PEER_BOUND]);
 }
 
 #[test]
@@ -107,7 +110,12 @@ fn a_bound_that_is_exceeded_is_found() {
 
 #[test]
 fn a_relay_that_nobody_tried_is_found() {
-    check(Mutation::ThroughSkipped, CONVERGENCE);
+    check_in(NODES, Mutation::ThroughSkipped, &[CONVERGENCE, LIAR_FOUND]);
+}
+
+#[test]
+fn a_relay_that_forwarded_once_and_is_believed_is_found() {
+    check(Mutation::ForwardedOnce, LIAR_FOUND);
 }
 
 #[test]
@@ -123,7 +131,7 @@ fn a_timer_that_is_not_armed_again_is_found() {
 #[test]
 fn peers_that_take_turns_are_found() {
     // Among ten there is hardly anybody to take turns with.
-    check_in(30, Mutation::NoHysteresis, NO_FLAPPING);
+    check_in(30, Mutation::NoHysteresis, &[NO_FLAPPING]);
 }
 
 #[test]
