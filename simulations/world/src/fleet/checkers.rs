@@ -1,6 +1,7 @@
 //! What must always hold of a fleet. The checkers see what nodes do, keep their own books of whom
 //! each was told of and whom it is connected to, and share no code with what they check.
 
+mod rules;
 mod tried;
 
 use std::{
@@ -13,14 +14,16 @@ use rap_proto::Moment;
 use crate::kit::Verdict;
 
 use super::scope::Scope;
+use rules::Said;
 use tried::Tried;
 
+pub use rules::OBEYED_WITHIN;
 pub use tried::FOUND_WITHIN;
 
 /// No node turns to one that its directory does not name, or leads a lane over one that is no relay
 /// for the organization whose lane it is.
 pub const UNAUTHORISED: &str = "unauthorised";
-/// No node has more connections than its kind may.
+/// No node has more connections than its kind may, or longer than it takes to be told of another rule.
 pub const PEER_BOUND: &str = "peer_bound";
 /// When nothing fails, every node comes to have enough peers, all of them there, and its first
 /// choice of a relay forwards.
@@ -51,10 +54,10 @@ const ALIVE: Duration = Duration::from_secs(45);
 const STEPS: [&str; 5] = ["active", "warm", "cold", "discovery", "snapshot"];
 
 /// What a node was told, and what it did.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Book {
     named: BTreeSet<usize>,
-    bound: usize,
+    bound: Said<usize>,
     open: BTreeSet<usize>,
     /// When each connection was opened, those of the last minute.
     opened: BTreeMap<usize, Vec<Moment>>,
@@ -63,10 +66,26 @@ struct Book {
     tried: Tried,
 }
 
+impl Book {
+    fn new(bound: usize) -> Self {
+        Self {
+            named: BTreeSet::new(),
+            bound: Said::new(bound),
+            open: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            opened_in_the_calm: 0,
+            step: None,
+            tried: Tried::default(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Checkers {
     books: Vec<Book>,
-    relays: BTreeMap<usize, Scope>,
+    relays: BTreeMap<usize, Said<Scope>>,
+    /// By node and organization, over which relays it leads.
+    led: BTreeMap<(usize, usize), Vec<usize>>,
     /// A relay that takes nobody more.
     full: Option<usize>,
     most_in_the_calm: usize,
@@ -79,10 +98,11 @@ pub struct Checkers {
 
 impl Checkers {
     pub fn new(bounds: impl IntoIterator<Item = usize>, relays: BTreeMap<usize, Scope>) -> Self {
-        let book = |bound| Book { bound, ..Book::default() };
+        let scopes = relays.into_iter().map(|(relay, scope)| (relay, Said::new(scope)));
         Self {
-            books: bounds.into_iter().map(book).collect(),
-            relays,
+            books: bounds.into_iter().map(Book::new).collect(),
+            relays: scopes.collect(),
+            led: BTreeMap::new(),
             full: None,
             most_in_the_calm: MAX_OPENED_IN_THE_CALM,
             calm: false,
@@ -141,8 +161,8 @@ impl Checkers {
         self.calm = true;
     }
 
-    /// The node starts with this directory, without a connection.
-    pub fn started(&mut self, node: usize) {
+    /// The node is down, and has no connection.
+    pub fn stopped(&mut self, node: usize) {
         let book = &mut self.books[node];
         book.open.clear();
         book.step = None;
@@ -186,7 +206,7 @@ impl Checkers {
     pub fn prefers(&mut self, now: Moment, node: usize, organization: usize, relays: &[usize]) {
         let Book { named, tried, .. } = &self.books[node];
         let found = relays.iter().find(|relay| tried.is_found(now, **relay));
-        let others = named.iter().filter(|it| self.relays_for(**it, organization));
+        let others = named.iter().filter(|it| self.relays_for(now, **it, organization));
         let mut others = others.filter(|it| self.full != Some(**it));
         if let Some(found) = found
             && self.calm
@@ -198,13 +218,13 @@ impl Checkers {
     }
 
     /// The node wants these to forward for an organization, in their order.
-    pub fn leads_over(&mut self, node: usize, organization: usize, relays: &[usize]) {
+    pub fn leads_over(&mut self, now: Moment, node: usize, organization: usize, relays: &[usize]) {
         if relays.len() > MOST_RELAYS {
             self.verdict.violated(UNAUTHORISED, format!("node {node} leads over {relays:?}"));
         }
         for relay in relays.iter().copied() {
             self.turned_to(node, relay);
-            if !self.relays_for(relay, organization) {
+            if !self.relays_for(now, relay, organization) {
                 let detail = format!("node {node} leads {organization} over {relays:?}");
                 self.verdict.violated(UNAUTHORISED, format!("{detail}, not {relay}'s to forward"));
             }
@@ -212,26 +232,32 @@ impl Checkers {
     }
 
     /// A relay forwards for an organization, from whoever asked it to the next one.
-    pub fn passes_on(&mut self, relay: usize, (from, to): (usize, usize), organization: usize) {
+    pub fn passes_on(
+        &mut self,
+        now: Moment,
+        relay: usize,
+        (from, to): (usize, usize),
+        organization: usize,
+    ) {
         self.turned_to(relay, from);
         self.turned_to(relay, to);
-        let next_fits = !self.relays.contains_key(&to) || self.relays_for(to, organization);
-        if !self.relays_for(relay, organization) || !next_fits {
+        let next_fits = !self.relays.contains_key(&to) || self.relays_for(now, to, organization);
+        if !self.relays_for(now, relay, organization) || !next_fits {
             let detail = format!("node {relay} forwards {organization} from {from} to {to}");
             self.verdict.violated(UNAUTHORISED, detail);
         }
     }
 
-    fn relays_for(&self, node: usize, organization: usize) -> bool {
-        self.relays.get(&node).is_some_and(|scope| scope.covers(organization))
+    fn relays_for(&self, now: Moment, node: usize, organization: usize) -> bool {
+        self.relays.get(&node).is_some_and(|scope| scope.covers(now, organization))
     }
 
     /// The node asks over a connection that stays.
-    pub fn holds(&mut self, node: usize, other: usize) {
+    pub fn holds(&mut self, now: Moment, node: usize, other: usize) {
         self.turned_to(node, other);
         let book = &mut self.books[node];
         book.open.insert(other);
-        let (open, bound) = (book.open.len(), book.bound);
+        let (open, bound) = (book.open.len(), book.bound.most(now));
         if open > bound {
             self.verdict
                 .violated(PEER_BOUND, format!("node {node} has {open} connections of {bound}"));

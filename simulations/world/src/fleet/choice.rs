@@ -42,7 +42,7 @@ impl World {
     fn prefer(&mut self, now: Moment, (index, organization): (usize, usize), egress: usize) {
         let preferred = self.nodes[index].choose(now, organization, egress);
         let Some(relays) = preferred else { return };
-        self.stage.checkers.leads_over(index, organization, &relays);
+        self.stage.checkers.leads_over(now, index, organization, &relays);
         if !self.stage.failing {
             self.stage.checkers.prefers(now, index, organization, &relays);
         }

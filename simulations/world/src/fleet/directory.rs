@@ -24,8 +24,13 @@ impl World {
         if self.nodes[index].is_up() {
             let now = self.stage.now();
             let view = self.view(index);
+            self.nodes[index].obey(now, &view.mesh);
+            self.settle(index, true);
             self.stage.checkers.told(index, named(&view));
             self.nodes[index].take(now, view);
+            if !self.nodes[index].planted(Mutation::PathKept) {
+                self.leave_forbidden(index);
+            }
             self.settle(index, true);
         }
     }
@@ -43,7 +48,7 @@ impl World {
             (peer, Some(Mutation::ScopeForgotten)) => Told { scope: Scope::Everybody, ..peer },
             (peer, _) => peer,
         });
-        snapshot::view(told(index), self.version, peers)
+        snapshot::view(told(index), self.version, self.mesh.clone(), peers)
     }
 
     pub(super) fn with_role(&self, role: NodeRole) -> Vec<usize> {

@@ -19,6 +19,9 @@ pub struct FaultMix {
     /// A link comes and goes.
     pub flap_every: Option<Duration>,
     pub withdraw_every: Option<Duration>,
+    /// Other counts and weights are said, and relays are given and taken.
+    pub rule_every: Option<Duration>,
+    pub reassign_every: Option<Duration>,
     /// Whether a relay swallows, and what, and whether one is full.
     pub liar: Option<Lie>,
     pub full: bool,
@@ -49,6 +52,8 @@ impl FaultMix {
             liar: chance.pick(&Lie::ALL).copied().filter(|_| chance.happens(600)),
             full: chance.happens(500),
             gone: chance.happens(500),
+            rule_every: sometimes(chance, 400, 40, 120),
+            reassign_every: sometimes(chance, 500, 20, 90),
             behind: *chance.pick(&[0, 0, 2, 3, 3]).unwrap_or(&0),
         }
     }

@@ -10,7 +10,7 @@ use super::{
     lie::Lie,
     node::SimNode,
     scope::ORGANIZATIONS,
-    world::{NORMAL, RELAY, World},
+    world::World,
 };
 
 /// Whoever is connected was heard within this.
@@ -21,6 +21,7 @@ impl World {
         if self.stage.violation().is_some() {
             return;
         }
+        self.stage.checkers.obeyed(self.stage.now());
         let mut all = 0..self.nodes.len();
         let misled = |world: &mut Self, index| {
             let mut organizations = 0..ORGANIZATIONS.len();
@@ -55,8 +56,7 @@ impl World {
         if let Some(silent) = open.iter().find(|other| !fresh(other)) {
             return Some(format!("node {index} has long heard nothing of {silent}"));
         }
-        let relay = self.nodes[index].role == NodeRole::RelayNode;
-        let least = if relay { RELAY.0 } else { NORMAL.0 }.min(reachable);
+        let least = self.counts(index).0.min(reachable);
         if open.len() < least {
             let has = open.len();
             return Some(format!("node {index} has {has} peers of {least}, {reachable} are there"));

@@ -71,7 +71,7 @@ impl World {
             Effect::Heartbeat { node } => {
                 self.stage.coverage.count(EFFECTS, "heartbeat");
                 let other = index_of(node);
-                self.stage.checkers.holds(index, other);
+                self.stage.checkers.holds(self.stage.now(), index, other);
                 let asked = Heard { at: self.stage.now(), is_open: false };
                 self.nodes[index].answered.entry(other).or_insert(asked);
                 self.ask(index, other, true);
@@ -157,7 +157,6 @@ impl World {
             return;
         }
         self.network.hosts[index].up = true;
-        self.stage.checkers.started(index);
         let view = self.view(index);
         self.stage.checkers.told(index, named(&view));
         let seed = self.stage.chance.number();
@@ -169,6 +168,7 @@ impl World {
 
     pub(super) fn crash(&mut self, index: usize) {
         self.nodes[index].crash();
+        self.stage.checkers.stopped(index);
         self.network.hosts[index].up = false;
         (0..ORGANIZATIONS.len()).for_each(|organization| self.let_go(index, organization));
         for other in self.nodes[index].answered.keys() {

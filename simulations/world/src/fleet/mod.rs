@@ -12,6 +12,9 @@
 //! every node knows all that it may know, entries set paths up, over one relay or several in a row; in
 //! some fleets one egress is reached over two or three of them alone.
 //!
+//! While things go wrong the platform says other counts and weights, and relays are given to others and
+//! taken from some; soon after, nobody does any more what that forbids.
+//!
 //! Control hears which nodes live, and shows one organization what it shows organizations: one word of
 //! three, which no relay, no peer and no path may change.
 //!
@@ -30,6 +33,7 @@ pub mod network;
 pub mod node;
 pub mod organization;
 mod path;
+mod rules;
 pub mod scope;
 pub mod snapshot;
 mod trouble;
@@ -43,7 +47,7 @@ pub use mutation::Mutation;
 /// How many nodes a run has when nobody says otherwise.
 pub const NODES: usize = 10;
 /// What goes wrong.
-pub const FAULT_KINDS: [&str; 11] = [
+pub const FAULT_KINDS: [&str; 13] = [
     "crash",
     "regional outage",
     "one-way loss",
@@ -55,6 +59,8 @@ pub const FAULT_KINDS: [&str; 11] = [
     "a full relay",
     "gone for good",
     "an egress behind relays",
+    "other counts and weights",
+    "another scope",
 ];
 /// The heading under which is counted what machines wanted to be done.
 pub const EFFECTS: &str = "effects";

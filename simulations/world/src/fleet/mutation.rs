@@ -25,6 +25,10 @@ mutations! {
     ForwardedOnce = "forwarded-once",
     /// A node takes silence for an answer.
     SilenceIsAnAnswer = "silence-is-an-answer",
+    /// A node keeps the counts of its release, whatever the platform says.
+    RuleIgnored = "rule-ignored",
+    /// A node goes on over relays that are taken from the organization.
+    PathKept = "path-kept",
     /// A node arms no timer when one has fired.
     TimerLost = "timer-lost",
     /// A node changes its mind at every look.

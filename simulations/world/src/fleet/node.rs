@@ -15,7 +15,7 @@ use rap_mesh_core::{
     },
     score::Decisions,
 };
-use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp};
+use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp, mesh::Mesh};
 
 use super::{mutation::Mutation, scope::Scope};
 
@@ -28,7 +28,6 @@ pub struct SimNode {
     pub role: NodeRole,
     pub scope: Scope,
     mutation: Option<Mutation>,
-    policy: PeerPolicy,
     /// `None` while it is down, as what it was told.
     book: Option<PeerBook>,
     view: Option<Arc<View>>,
@@ -71,33 +70,11 @@ pub fn calendar(now: Moment) -> Timestamp {
 
 impl SimNode {
     pub fn new(index: usize, (role, scope): (NodeRole, Scope), mutation: Option<Mutation>) -> Self {
-        let kind = if role == NodeRole::RelayNode { Kind::Relay } else { Kind::Normal };
-        let mut policy = PeerPolicy::of(kind);
-        match mutation {
-            Some(Mutation::BoundDoubled) => {
-                let Counts { least_active, most_active, .. } = policy.counts;
-                policy.counts.least_active = least_active * 2;
-                policy.counts.most_active = most_active * 2;
-            }
-            Some(Mutation::NoHysteresis) => {
-                let none = std::time::Duration::ZERO;
-                policy.hysteresis = Hysteresis {
-                    margin: 0,
-                    confirmations: 0,
-                    tenure: none,
-                    pause: none,
-                    first_rest: none,
-                    greatest_rest: none,
-                };
-            }
-            _ => {}
-        }
         Self {
             index,
             role,
             scope,
             mutation,
-            policy,
             book: None,
             view: None,
             decisions: Decisions::default(),
@@ -126,7 +103,7 @@ impl SimNode {
         self.answered.clear();
         self.forwarded.clear();
         self.paths.clear();
-        let mut book = PeerBook::new(self.policy, seed);
+        let mut book = PeerBook::new(self.policy(&view.mesh), seed);
         if let Some(kept) = self.disk.as_ref().and_then(|bytes| cache::decode(bytes).ok()) {
             if self.planted(Mutation::CacheIsTruth) {
                 believe(&mut directory, &kept);
@@ -136,6 +113,14 @@ impl SimNode {
         book.handle_input(now, Input::Directory { directory, at: calendar(now) });
         self.book = Some(book);
         self.view = Some(view);
+    }
+
+    /// What a newer snapshot says of peers, which its shell tells the book first, and sees to what
+    /// follows.
+    pub fn obey(&mut self, now: Moment, mesh: &Mesh) {
+        if !self.planted(Mutation::WithdrawalIgnored) {
+            self.handle(now, Input::Policy(self.policy(mesh)));
+        }
     }
 
     /// A newer snapshot, as its shell hands it to the mesh and to the book.
@@ -187,6 +172,32 @@ impl SimNode {
     pub fn believes(&self, relay: usize) -> bool {
         self.planted(Mutation::ThroughSkipped)
             || self.planted(Mutation::ForwardedOnce) && self.forwarded.contains(&relay)
+    }
+
+    fn policy(&self, mesh: &Mesh) -> PeerPolicy {
+        let kind = if self.role == NodeRole::RelayNode { Kind::Relay } else { Kind::Normal };
+        let mut policy = PeerPolicy::told(kind, mesh);
+        match self.mutation {
+            Some(Mutation::BoundDoubled) => {
+                let Counts { least_active, most_active, .. } = policy.counts;
+                policy.counts.least_active = least_active * 2;
+                policy.counts.most_active = most_active * 2;
+            }
+            Some(Mutation::NoHysteresis) => {
+                let none = std::time::Duration::ZERO;
+                policy.hysteresis = Hysteresis {
+                    margin: 0,
+                    confirmations: 0,
+                    tenure: none,
+                    pause: none,
+                    first_rest: none,
+                    greatest_rest: none,
+                };
+            }
+            Some(Mutation::RuleIgnored) => policy = PeerPolicy::of(kind),
+            _ => {}
+        }
+        policy
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {

@@ -56,7 +56,7 @@ impl World {
         let now = self.stage.now();
         for Attempt { candidate, .. } in self.nodes[index].plan(now, organization, egress) {
             let relays: Vec<usize> = candidate.relays().iter().copied().map(index_of).collect();
-            self.stage.checkers.leads_over(index, organization, &relays);
+            self.stage.checkers.leads_over(now, index, organization, &relays);
             let is_up = self.sets_up(index, organization, egress, &relays);
             self.nodes[index].tried(now, egress, candidate, is_up);
             if is_up {
@@ -79,10 +79,12 @@ impl World {
         if let Some(count) = relays.len().checked_sub(1).and_then(|more| HOP_COUNTS.get(more)) {
             self.stage.coverage.count(HOPS, *count);
         }
+        self.stage.checkers.goes_on_over(index, organization, relays.clone());
         self.led.insert((index, organization), relays);
     }
 
     pub(super) fn let_go(&mut self, index: usize, organization: usize) {
+        self.stage.checkers.let_go(index, organization);
         for relay in self.led.remove(&(index, organization)).unwrap_or_default() {
             self.network.hosts[relay].carries -= 1;
         }
@@ -114,7 +116,7 @@ impl World {
                 return false;
             };
             let to = next.index();
-            self.stage.checkers.passes_on(relay, (asker, to), organization);
+            self.stage.checkers.passes_on(now, relay, (asker, to), organization);
             if self.network.swallows(relay, now, &mut self.stage.chance) {
                 return false;
             }

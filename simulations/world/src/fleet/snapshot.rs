@@ -6,6 +6,7 @@ use rap_mesh_core::{Sections, View};
 use rap_proto::{
     Name, NodeRole, Preference, Timestamp,
     bandwidth::Bandwidth,
+    mesh::Mesh,
     snapshot::{Assignment, Manifest, Peer, Peers, Place, Places, Resources, StalePolicy, Trust},
 };
 
@@ -43,8 +44,13 @@ impl Told {
     }
 }
 
-/// The view of `own`, which is told of these peers.
-pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> Arc<View> {
+/// The view of `own`, which is told of these peers and what the platform says of the mesh.
+pub fn view(
+    own: Told,
+    version: u64,
+    mesh: Mesh,
+    peers: impl IntoIterator<Item = Told>,
+) -> Arc<View> {
     let manifest = Manifest {
         cluster: CLUSTER,
         node: id_of(own.index),
@@ -74,7 +80,7 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
         trust,
         places: Places { nodes: placed.collect() },
         paths: Default::default(),
-        mesh: Default::default(),
+        mesh,
         peers: Peers { peers: peers.iter().map(|told| told.peer()).collect() },
         resources: Resources::default(),
         bandwidth: Bandwidth::default(),

@@ -6,7 +6,11 @@ use std::{
 };
 
 use rap_mesh_core::peers::{Input, Step};
-use rap_proto::{NodeRole, api::Availability};
+use rap_proto::{
+    NodeRole,
+    api::Availability,
+    mesh::{Mesh, MeshRule},
+};
 
 use crate::kit::{self, Chance, Phases, Stage, coverage};
 
@@ -32,7 +36,8 @@ pub const FAULTS: Duration = Duration::from_secs(240);
 pub const CONVERGENCE_BOUND: Duration = Duration::from_secs(240);
 /// How long nothing may change after that.
 pub const CALM: Duration = Duration::from_secs(120);
-/// Of one node's kind: at least and at most so many connections, as the checkers know them.
+/// Of one node's kind: at least and at most so many connections while nothing else is said, as the
+/// checkers know them.
 pub const NORMAL: (usize, usize) = (3, 5);
 pub const RELAY: (usize, usize) = (8, 20);
 /// For each node; more in one run, and the world runs in circles.
@@ -78,6 +83,8 @@ pub enum Event {
     Gone(usize),
     /// A link is away once more, and so many times more after that.
     Flap(usize, usize, u32),
+    /// Everybody keeps to what was said by now.
+    Obeyed,
     Trouble(Trouble),
 }
 
@@ -99,6 +106,9 @@ pub struct World {
     pub(super) led: BTreeMap<(usize, usize), Vec<usize>>,
     /// Whether every node may know all that its role speaks with: else no path is set up.
     pub(super) is_whole: bool,
+    /// What the platform says of the mesh, and as nodes are told it.
+    pub(super) rule: MeshRule,
+    pub(super) mesh: Mesh,
     pub(super) version: u64,
     pub(super) regions: usize,
 }
@@ -149,6 +159,8 @@ impl World {
             chosen: 0,
             led: BTreeMap::new(),
             is_whole,
+            rule: MeshRule::default(),
+            mesh: Mesh::default(),
             version: 1,
             regions,
         }
@@ -231,6 +243,7 @@ impl kit::World for World {
             Event::Lighten(region) => self.network.lighten(region),
             Event::Hear(index) => self.network.hosts[index].outward_loss = 0,
             Event::Gone(index) => self.lose(index),
+            Event::Obeyed => self.stage.checkers.obeyed(now),
             Event::Trouble(_) | Event::Flap(..) if !self.stage.failing => {}
             Event::Flap(index, other, left) => self.flap_again(index, other, left),
             Event::Trouble(trouble) => self.trouble(trouble),

@@ -109,6 +109,16 @@ fn a_bound_that_is_exceeded_is_found() {
 }
 
 #[test]
+fn counts_that_the_platform_says_and_a_node_does_not_take_are_found() {
+    check(Mutation::RuleIgnored, PEER_BOUND);
+}
+
+#[test]
+fn a_path_that_is_kept_over_a_relay_that_was_taken_away_is_found() {
+    check(Mutation::PathKept, UNAUTHORISED);
+}
+
+#[test]
 fn a_relay_that_nobody_tried_is_found() {
     check_in(NODES, Mutation::ThroughSkipped, &[CONVERGENCE, LIAR_FOUND]);
 }

@@ -45,6 +45,13 @@ impl SimNode {
         self.paths.plan(now, id_of(egress), &[], ways)
     }
 
+    /// Whether its newest directory lets it lead an organization over these.
+    pub fn may_lead(&self, organization: usize, relays: &[usize]) -> bool {
+        let relays: Vec<NodeId> = relays.iter().copied().map(id_of).collect();
+        let organization = ORGANIZATIONS[organization];
+        self.view.as_ref().is_some_and(|view| view.may_lead_over(&relays, organization))
+    }
+
     /// How an attempt ended.
     pub fn tried(&mut self, now: Moment, egress: usize, path: Candidate, is_up: bool) {
         if is_up {
