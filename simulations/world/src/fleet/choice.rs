@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
-use rap_proto::{Moment, NodeRole};
+use rap_proto::NodeRole;
 
 use super::{
     VIEWS,
     network::Host,
+    path::over,
     scope::ORGANIZATIONS,
     world::{Event, World},
 };
@@ -29,26 +30,19 @@ impl World {
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
             let Some(egress) = self.egress_of(index, turn) else { continue };
-            if !self.stage.failing || !self.is_whole {
-                self.prefer(now, (index, organization), egress);
+            let ways = self.nodes[index].ways(now, organization, egress);
+            let Some(preferred) = ways.first().copied().map(over) else { continue };
+            if !self.stage.failing {
+                self.stage.checkers.prefers(now, index, organization, &preferred);
             }
             if self.is_whole {
-                self.lead(index, organization, egress);
+                self.lead((index, organization), egress, ways);
+            } else {
+                self.stage.checkers.leads_over(now, index, organization, &preferred);
+                self.hold(index, organization, preferred);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
-    }
-
-    fn prefer(&mut self, now: Moment, (index, organization): (usize, usize), egress: usize) {
-        let preferred = self.nodes[index].choose(now, organization, egress);
-        let Some(relays) = preferred else { return };
-        self.stage.checkers.leads_over(now, index, organization, &relays);
-        if !self.stage.failing {
-            self.stage.checkers.prefers(now, index, organization, &relays);
-        }
-        if !self.is_whole {
-            self.hold(index, organization, relays);
-        }
     }
 
     /// What a host says of itself: of all that is led, how much through it. One that lies says that it is

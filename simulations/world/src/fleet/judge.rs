@@ -9,6 +9,7 @@ use super::{
     checkers::{CONVERGENCE, MOST_RELAYS},
     lie::Lie,
     node::SimNode,
+    path::over,
     scope::ORGANIZATIONS,
     world::World,
 };
@@ -76,7 +77,8 @@ impl World {
         }
         let somebody = self.useful(index).any(|other| self.is_relay_for(other, organization));
         let (now, egress) = (self.stage.now(), self.egress_of(index, 0)?);
-        let chosen = self.nodes[index].choose(now, organization, egress)?;
+        let chosen =
+            self.nodes[index].ways(now, organization, egress).first().copied().map(over)?;
         let lost = chosen.iter().find(|relay| {
             let host = &self.network.hosts[**relay];
             host.lie == Some(Lie::SwallowsAll) || !host.up
@@ -96,10 +98,13 @@ impl World {
         let sound = sound.filter(|it| self.is_sound(*it) && self.is_relay_for(*it, organization));
         let relays: Vec<usize> = sound.collect();
         egresses.into_iter().find_map(|egress| {
-            let due = self.network.hosts[egress].up
-                && self.is_led(index, egress, (&relays, MOST_RELAYS))
-                && !self.lead(index, organization, egress);
-            due.then(|| format!("node {index} finds no path to {egress} over some of {relays:?}"))
+            let due =
+                self.network.hosts[egress].up && self.is_led(index, egress, (&relays, MOST_RELAYS));
+            let stranded = due && {
+                let ways = self.nodes[index].ways(self.stage.now(), organization, egress);
+                !self.lead((index, organization), egress, ways)
+            };
+            stranded.then(|| format!("node {index} finds no path to {egress} over {relays:?}"))
         })
     }
 

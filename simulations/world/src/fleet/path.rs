@@ -1,7 +1,7 @@
 //! How entries come to have paths: the real order of attempts, and at each relay on the way the real
 //! check of whoever asks it.
 
-use rap_mesh_core::paths::Attempt;
+use rap_mesh_core::paths::{Attempt, Candidate};
 use rap_proto::{
     Lane, NodeId, NodeRole,
     wire::hop::{MAX_HOPS, Onward},
@@ -52,10 +52,15 @@ impl World {
     }
 
     /// Leads a lane of an organization over the first way to `egress` that is set up.
-    pub(super) fn lead(&mut self, index: usize, organization: usize, egress: usize) -> bool {
+    pub(super) fn lead(
+        &mut self,
+        (index, organization): (usize, usize),
+        egress: usize,
+        ways: Vec<Candidate>,
+    ) -> bool {
         let now = self.stage.now();
-        for Attempt { candidate, .. } in self.nodes[index].plan(now, organization, egress) {
-            let relays: Vec<usize> = candidate.relays().iter().copied().map(index_of).collect();
+        for Attempt { candidate, .. } in self.nodes[index].plan(now, egress, ways) {
+            let relays = over(candidate);
             self.stage.checkers.leads_over(now, index, organization, &relays);
             let is_up = self.sets_up(index, organization, egress, &relays);
             self.nodes[index].tried(now, egress, candidate, is_up);
@@ -70,6 +75,9 @@ impl World {
 
     /// Counts what an entry leads over these from now on.
     pub(super) fn hold(&mut self, index: usize, organization: usize, relays: Vec<usize>) {
+        if self.led.get(&(index, organization)) == Some(&relays) {
+            return;
+        }
         self.let_go(index, organization);
         for relay in &relays {
             self.network.hosts[*relay].carries += 1;
@@ -136,4 +144,9 @@ impl World {
     fn reaches(&mut self, one: usize, other: usize) -> bool {
         self.network.round_trip(one, other, &mut self.stage.chance)
     }
+}
+
+/// The relays that a way leads over.
+pub(super) fn over(way: Candidate) -> Vec<usize> {
+    way.relays().iter().copied().map(index_of).collect()
 }

@@ -26,22 +26,24 @@ impl Next {
 }
 
 impl SimNode {
-    /// The relays that it would lead a session of an organization to `egress` over, were it free to choose.
-    pub fn choose(
-        &mut self,
-        now: Moment,
-        organization: usize,
-        egress: usize,
-    ) -> Option<Vec<usize>> {
-        let ways = self.ways(now, organization, egress);
-        let relays = ways.first()?.relays();
-        Some(relays.iter().copied().map(index_of).collect())
+    /// The ways by which it would lead a session of an organization to `egress`, the best first.
+    pub fn ways(&mut self, now: Moment, organization: usize, egress: usize) -> Vec<Candidate> {
+        let (Some(book), Some(view)) = (&self.book, &self.view) else { return Vec::new() };
+        let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
+        self.decisions.know(known.collect());
+        let asked = Asked {
+            target: id_of(egress),
+            organization: ORGANIZATIONS[organization],
+            class: ChannelClass::Interactive,
+            purpose: Use::New,
+        };
+        let ways = self.decisions.ways(view, asked, calendar(now));
+        let ways = ways.iter().map(|way| way.path).collect();
+        self.mistaken(ways, organization)
     }
 
-    /// What it tries for a session of an organization, in this order.
-    pub fn plan(&mut self, now: Moment, organization: usize, egress: usize) -> Vec<Attempt> {
-        let ways = self.ways(now, organization, egress);
-        let ways = self.mistaken(ways, organization);
+    /// Which of these it tries, in this order.
+    pub fn plan(&self, now: Moment, egress: usize, ways: Vec<Candidate>) -> Vec<Attempt> {
         self.paths.plan(now, id_of(egress), &[], ways)
     }
 
@@ -83,19 +85,6 @@ impl SimNode {
             }
             admission::Next::Relay(relay, rest) => Next::Relay(index_of(relay.node), rest),
         })
-    }
-
-    fn ways(&mut self, now: Moment, organization: usize, egress: usize) -> Vec<Candidate> {
-        let (Some(book), Some(view)) = (&self.book, &self.view) else { return Vec::new() };
-        let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
-        self.decisions.know(known.collect());
-        let asked = Asked {
-            target: id_of(egress),
-            organization: ORGANIZATIONS[organization],
-            class: ChannelClass::Interactive,
-            purpose: Use::New,
-        };
-        self.decisions.ways(view, asked, calendar(now)).iter().map(|way| way.path).collect()
     }
 
     /// What a node that is wrong about several relays in a row makes of its ways.
