@@ -202,6 +202,16 @@ impl Checkers {
         self.books[node].tried.note(now, relay, egress, arrives)
     }
 
+    /// Whether the node must know by its probes that the relay swallows.
+    pub fn has_found(&self, now: Moment, node: usize, relay: usize) -> bool {
+        self.books[node].tried.is_found(now, relay)
+    }
+
+    /// Whether its last probe through the relay arrived.
+    pub fn saw_forward(&self, node: usize, relay: usize) -> bool {
+        self.books[node].tried.forwards(relay)
+    }
+
     /// The node would lead an organization over these first of all.
     pub fn prefers(&mut self, now: Moment, node: usize, organization: usize, relays: &[usize]) {
         let Book { named, tried, .. } = &self.books[node];

@@ -32,7 +32,8 @@ impl World {
             let Some(egress) = self.egress_of(index, turn) else { continue };
             let ways = self.nodes[index].ways(now, organization, egress);
             let Some(preferred) = ways.first().copied().map(over) else { continue };
-            if !self.stage.failing {
+            let reached = |relay: &usize| !self.network.is_walled(index, *relay);
+            if !self.stage.failing && preferred.iter().all(reached) {
                 self.stage.checkers.prefers(now, index, organization, &preferred);
             }
             if self.is_whole {

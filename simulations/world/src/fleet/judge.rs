@@ -57,7 +57,9 @@ impl World {
         if let Some(silent) = open.iter().find(|other| !fresh(other)) {
             return Some(format!("node {index} has long heard nothing of {silent}"));
         }
-        let least = self.counts(index).0.min(reachable);
+        // Who has just found a relay that forwards now and then has not replaced it yet.
+        let in_turns = self.stage.drawn.liar.is_some_and(|lie| lie != Lie::SwallowsAll);
+        let least = self.counts(index).0.min(reachable).saturating_sub(usize::from(in_turns));
         if open.len() < least {
             let has = open.len();
             return Some(format!("node {index} has {has} peers of {least}, {reachable} are there"));
@@ -70,18 +72,28 @@ impl World {
     }
 
     /// Whether an entry would lead a session of an organization through a relay that does not
-    /// forward, though another one does.
+    /// forward, as a probe showed or as it is down, though another one does. One that it never came to
+    /// probe through may look better than one that is far and busy: the path over it is not set up.
     fn misled(&mut self, index: usize, organization: usize) -> Option<String> {
         if self.nodes[index].role != NodeRole::EntryNode {
             return None;
         }
-        let somebody = self.useful(index).any(|other| self.is_relay_for(other, organization));
+        // Places are kept for relays, whoever they are for: one that failed before may have to wait
+        // while one of another organization sits there.
+        let of_others = self.useful(index).any(|other| {
+            self.nodes[other].role == NodeRole::RelayNode && !self.is_relay_for(other, organization)
+        });
+        let somebody = self.useful(index).any(|other| {
+            self.is_relay_for(other, organization)
+                && (!of_others || self.stage.checkers.saw_forward(index, other))
+        });
         let (now, egress) = (self.stage.now(), self.egress_of(index, 0)?);
         let chosen =
             self.nodes[index].ways(now, organization, egress).first().copied().map(over)?;
         let lost = chosen.iter().find(|relay| {
             let host = &self.network.hosts[**relay];
-            host.lie == Some(Lie::SwallowsAll) || !host.up
+            let is_found = self.stage.checkers.has_found(now, index, **relay);
+            host.lie == Some(Lie::SwallowsAll) && is_found || !host.up
         });
         let lost = lost.filter(|_| somebody)?;
         Some(format!("node {index} chose {lost}, which does not forward"))
@@ -98,8 +110,15 @@ impl World {
         let sound = sound.filter(|it| self.is_sound(*it) && self.is_relay_for(*it, organization));
         let relays: Vec<usize> = sound.collect();
         egresses.into_iter().find_map(|egress| {
-            let due =
-                self.network.hosts[egress].up && self.is_led(index, egress, (&relays, MOST_RELAYS));
+            // Several in a row begin with one that is known to forward: who was not reached for long
+            // may be in no chain that is tried.
+            let leads = |first: &usize| {
+                !self.network.is_walled(index, *first)
+                    && (!self.network.is_walled(*first, egress)
+                        || self.stage.checkers.saw_forward(index, *first)
+                            && self.is_led(*first, egress, (&relays, MOST_RELAYS - 1)))
+            };
+            let due = self.network.hosts[egress].up && relays.iter().any(leads);
             let stranded = due && {
                 let ways = self.nodes[index].ways(self.stage.now(), organization, egress);
                 !self.lead((index, organization), egress, ways)

@@ -141,7 +141,7 @@ fn a_timer_that_is_not_armed_again_is_found() {
 #[test]
 fn peers_that_take_turns_are_found() {
     // Among ten there is hardly anybody to take turns with.
-    check_in(30, Mutation::NoHysteresis, &[NO_FLAPPING]);
+    check_in(40, Mutation::NoHysteresis, &[NO_FLAPPING]);
 }
 
 #[test]
