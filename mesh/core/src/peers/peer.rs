@@ -250,12 +250,15 @@ impl Peer {
         self.rest_until = now + doubled.min(hysteresis.greatest_rest);
     }
 
-    /// It answers and swallows what it should forward: what was measured of it is worth nothing.
+    /// It answers and swallows what it should forward: what was measured of it is worth nothing, and
+    /// neither is what it said of itself.
     pub(super) fn swallows(&mut self, now: Moment) {
         let measured = &mut self.candidate.measured;
         measured.rtt_us = None;
         measured.loss_ppm = Some(1_000_000);
         measured.reliability = Some(0);
+        measured.load = Some(GREATEST);
+        measured.bandwidth_kbps = Some(0);
         measured.failures = MOST_FAILURES;
         self.failed_at = now;
     }

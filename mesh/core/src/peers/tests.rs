@@ -397,6 +397,8 @@ fn a_relay_that_answers_and_does_not_forward_is_found_by_probing_through_it() {
     assert_ne!(liar.class, Class::Active);
     assert_eq!(liar.measured.failures, MOST_FAILURES);
     assert_eq!(liar.measured.rtt_us, None, "what it claimed counts for nothing");
+    assert_eq!(liar.measured.load, Some(crate::score::GREATEST), "nor that it is idle");
+    assert_eq!(liar.measured.bandwidth_kbps, Some(0));
     assert!([100, 101, 103].into_iter().any(|number| bench.status(number).forwards == Some(true)));
     let worst = bench.book.status(bench.now).last().unwrap().node;
     assert_eq!(worst, node(102));

@@ -46,7 +46,9 @@ pub struct RankedChain {
 }
 
 /// The chains of these relays that are tried: the shorter ones first, those of one length by what
-/// they are worth, and of equal ones by their ids.
+/// they are worth. Of equal ones those come first that begin with a relay that was
+/// reached, then those with the smaller ids: in whatever order they are worth the same when one of
+/// them never was, and who asks can begin with the others only.
 pub(super) fn search(
     question: &Question<'_>,
     weights: &Weights,
@@ -59,13 +61,14 @@ pub(super) fn search(
         .collect();
     members.sort_unstable_by_key(|member| member.candidate.node);
     members.dedup_by_key(|member| member.candidate.node);
+    members.sort_by_key(|member| member.candidate.measured.rtt_us.is_none());
     let mut rows = MAX_CHAINS.map(|_| Vec::new());
     extend(&members, &Begun::default(), &mut |begun| {
         rows[begun.length - LEAST].push((Reverse(begun.total(weights)), begun.row));
     });
     let mut found = Vec::new();
     for ((length, most), mut rows) in MAX_CHAINS.into_iter().zip(rows) {
-        // Members stand by their ids, so rows are in the order of the ids that they stand for.
+        // Of equal rows the first is the one that begins with the first member.
         rows.sort_unstable();
         found.extend(spread(&rows, most).into_iter().filter_map(|(Reverse(total), row)| {
             let nodes = row.map(|place| members[usize::from(place)].candidate.node);

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rap_mesh_core::{busy::STEP, peers::Said, score::GREATEST};
-use rap_proto::{Moment, NodeRole};
+use rap_proto::NodeRole;
 
 use super::{
     VIEWS,
     network::Host,
+    path::over,
+    scope::ORGANIZATIONS,
     world::{Event, World},
 };
 
@@ -21,35 +23,37 @@ impl World {
     pub(super) fn choose(&mut self) {
         let now = self.stage.now();
         let entries = self.with_role(NodeRole::EntryNode);
+        let (organization, turn) =
+            (self.rounds % ORGANIZATIONS.len(), self.rounds / ORGANIZATIONS.len());
         let choosing = entries.iter().cycle().skip(self.chosen % entries.len());
+        self.rounds += 1;
         self.chosen += entries.len().min(MAX_CHOOSING);
         for index in choosing.take(entries.len().min(MAX_CHOOSING)).copied() {
-            if let Some(relay) = self.chosen_by(index, now) {
-                self.stage.checkers.leads_through(index, relay);
-                if let Some(before) = self.led.insert(index, relay) {
-                    self.network.hosts[before].carries -= 1;
-                }
-                self.network.hosts[relay].carries += 1;
+            let Some(egress) = self.egress_of(index, turn) else { continue };
+            let ways = self.nodes[index].ways(now, organization, egress);
+            let Some(preferred) = ways.first().copied().map(over) else { continue };
+            let reached = |relay: &usize| !self.network.is_walled(index, *relay);
+            if !self.stage.failing && preferred.iter().all(reached) {
+                self.stage.checkers.prefers(now, index, organization, &preferred);
+            }
+            if self.is_whole {
+                self.lead((index, organization), egress, ways);
+            } else {
+                self.stage.checkers.leads_over(now, index, organization, &preferred);
+                self.hold(index, organization, preferred);
             }
         }
         self.stage.after(CHOOSE_EVERY, Event::Choose);
     }
 
-    /// What a host says of itself: of all entries, how many lead through it. One that swallows says that
-    /// it is idle.
+    /// What a host says of itself: of all that is led, how much through it. One that lies says that it is
+    /// idle.
     pub(super) fn said_by(&self, index: usize) -> Said {
-        let Host { carries, swallows, .. } = &self.network.hosts[index];
+        let Host { carries, lie, .. } = &self.network.hosts[index];
         let taken =
-            if *swallows { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
+            if lie.is_some() { 0 } else { carries * usize::from(GREATEST) / self.led.len().max(1) };
         let load = u16::try_from(taken).unwrap_or(GREATEST) / STEP * STEP;
         Said { load, bandwidth_kbps: u32::MAX }
-    }
-
-    /// The relay by which an entry would reach one of the egresses that it knows.
-    pub(super) fn chosen_by(&mut self, index: usize, now: Moment) -> Option<usize> {
-        let named = self.stage.checkers.named(index).iter();
-        let target = named.copied().find(|it| self.nodes[*it].role == NodeRole::StreamWorker)?;
-        self.nodes[index].choose(now, target)
     }
 
     pub(super) fn report(&mut self) {

@@ -11,6 +11,7 @@ use super::{
     mutation::Mutation,
     node::index_of,
     organization::MAX_OF_A_ROLE,
+    scope::Scope,
     snapshot::{self, Told},
     world::World,
 };
@@ -23,8 +24,13 @@ impl World {
         if self.nodes[index].is_up() {
             let now = self.stage.now();
             let view = self.view(index);
+            self.nodes[index].obey(now, &view.mesh);
+            self.settle(index, true);
             self.stage.checkers.told(index, named(&view));
             self.nodes[index].take(now, view);
+            if !self.nodes[index].planted(Mutation::PathKept) {
+                self.leave_forbidden(index);
+            }
             self.settle(index, true);
         }
     }
@@ -33,15 +39,16 @@ impl World {
         let told = |index: usize| Told {
             index,
             role: self.nodes[index].role,
+            scope: self.nodes[index].scope,
             region: self.network.hosts[index].region,
         };
         let known = self.told[index].iter().filter(|other| !self.withdrawn.contains(other));
-        let mistaken = self.nodes[index].planted(Mutation::RoleNotChecked);
-        let peers = known.map(|other| match told(*other) {
-            peer if mistaken => Told { role: NodeRole::RelayNode, ..peer },
-            peer => peer,
+        let peers = known.map(|other| match (told(*other), self.stage.mutation) {
+            (peer, Some(Mutation::RoleNotChecked)) => Told { role: NodeRole::RelayNode, ..peer },
+            (peer, Some(Mutation::ScopeForgotten)) => Told { scope: Scope::Everybody, ..peer },
+            (peer, _) => peer,
         });
-        snapshot::view(told(index), self.version, peers)
+        snapshot::view(told(index), self.version, self.mesh.clone(), peers)
     }
 
     pub(super) fn with_role(&self, role: NodeRole) -> Vec<usize> {
@@ -64,6 +71,23 @@ pub(super) fn cast(nodes: usize) -> Vec<NodeRole> {
     (0..nodes.max(10)).map(role).collect()
 }
 
+/// Whether every node may know all that its role speaks with.
+pub(super) fn is_whole(cast: &[NodeRole]) -> bool {
+    let count = |role| cast.iter().filter(|other| **other == role).count();
+    [NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode]
+        .into_iter()
+        .all(|role| count(role) <= MAX_TOLD)
+}
+
+/// Relays are for everybody or for one organization alone, the others for everybody.
+pub(super) fn scopes(cast: &[NodeRole], chance: &mut Chance) -> Vec<Scope> {
+    let scope = |role: &NodeRole| match role {
+        NodeRole::RelayNode => Scope::draw(chance),
+        _ => Scope::Everybody,
+    };
+    cast.iter().map(scope).collect()
+}
+
 /// The nodes of a role that control is asked about.
 pub(super) fn first_of(cast: &[NodeRole], role: NodeRole) -> Vec<usize> {
     (0..cast.len()).filter(|index| cast[*index] == role).take(MAX_OF_A_ROLE).collect()
@@ -72,9 +96,9 @@ pub(super) fn first_of(cast: &[NodeRole], role: NodeRole) -> Vec<usize> {
 /// Whom a node may know: those that its role speaks with, and never all of a large fleet.
 pub(super) fn told(index: usize, cast: &[NodeRole], chance: &mut Chance) -> Vec<usize> {
     let roles: &[NodeRole] = match cast[index] {
-        NodeRole::RelayNode => &[NodeRole::EntryNode, NodeRole::StreamWorker],
+        NodeRole::RelayNode => &[NodeRole::EntryNode, NodeRole::StreamWorker, NodeRole::RelayNode],
         NodeRole::EntryNode => &[NodeRole::RelayNode, NodeRole::StreamWorker],
-        _ => &[NodeRole::EntryNode],
+        _ => &[NodeRole::EntryNode, NodeRole::RelayNode],
     };
     let mut told = Vec::new();
     for role in roles {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::kit::Chance;
 
+use super::lie::Lie;
+
 /// The faults of one run's first phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultMix {
@@ -17,11 +19,16 @@ pub struct FaultMix {
     /// A link comes and goes.
     pub flap_every: Option<Duration>,
     pub withdraw_every: Option<Duration>,
-    /// Whether a relay swallows, and whether one is full.
-    pub liar: bool,
+    /// Other counts and weights are said, and relays are given and taken.
+    pub rule_every: Option<Duration>,
+    pub reassign_every: Option<Duration>,
+    /// Whether a relay swallows, and what, and whether one is full.
+    pub liar: Option<Lie>,
     pub full: bool,
     /// Whether a machine breaks and is never taken out of the directory.
     pub gone: bool,
+    /// How many relays in a row stand before the first egress, at the most: 0, 2 or 3.
+    pub behind: usize,
 }
 
 impl FaultMix {
@@ -42,9 +49,12 @@ impl FaultMix {
             one_way_every: sometimes(chance, 500, 8, 40).map(|every| every / crowd),
             flap_every: sometimes(chance, 500, 3, 12).map(|every| every / crowd),
             withdraw_every: sometimes(chance, 500, 30, 120),
-            liar: chance.happens(500),
+            liar: chance.pick(&Lie::ALL).copied().filter(|_| chance.happens(600)),
             full: chance.happens(500),
             gone: chance.happens(500),
+            rule_every: sometimes(chance, 400, 40, 120),
+            reassign_every: sometimes(chance, 500, 20, 90),
+            behind: *chance.pick(&[0, 0, 2, 3, 3]).unwrap_or(&0),
         }
     }
 }

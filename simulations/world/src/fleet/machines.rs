@@ -6,11 +6,12 @@ use rap_mesh_core::peers::{Effect, Input, Said};
 use rap_proto::{Moment, Timestamp};
 
 use super::{
-    EFFECTS, REACHED, RECOVERY,
+    EFFECTS, FOUND, REACHED, RECOVERY,
     directory::named,
     mutation::Mutation,
     network::{CLAIMED_RTT_US, Welcome},
-    node::{calendar, id_of, index_of},
+    node::{Heard, calendar, id_of, index_of},
+    scope::ORGANIZATIONS,
     world::{Event, World},
 };
 
@@ -35,11 +36,13 @@ impl World {
         match self.network.welcome(other, node, stays) {
             Welcome::Full => self.feed(node, boot, Input::Full { node: id_of(other) }),
             Welcome::Taken => {
-                if stays && self.nodes[node].answered.insert(other, Some(now)) == Some(None) {
+                let heard = Heard { at: now, is_open: true };
+                let before = stays.then(|| self.nodes[node].answered.insert(other, heard));
+                if before.flatten().is_some_and(|before| !before.is_open) {
                     self.stage.note(format_args!("node {node} opens {other}"));
                     self.stage.checkers.opened(now, node, other);
                 }
-                let lies = self.network.hosts[other].swallows;
+                let lies = self.network.hosts[other].lie.is_some();
                 let rtt = self.network.rtt(node, other, &mut self.stage.chance);
                 let rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX);
                 let rtt_us = if lies { CLAIMED_RTT_US } else { rtt };
@@ -68,8 +71,9 @@ impl World {
             Effect::Heartbeat { node } => {
                 self.stage.coverage.count(EFFECTS, "heartbeat");
                 let other = index_of(node);
-                self.stage.checkers.holds(index, other);
-                self.nodes[index].answered.entry(other).or_insert(None);
+                self.stage.checkers.holds(self.stage.now(), index, other);
+                let asked = Heard { at: self.stage.now(), is_open: false };
+                self.nodes[index].answered.entry(other).or_insert(asked);
                 self.ask(index, other, true);
             }
             Effect::Probe { node } => {
@@ -86,7 +90,7 @@ impl World {
             }
             Effect::ProbeThrough { relay, target } => {
                 self.stage.coverage.count(EFFECTS, "probe through");
-                self.stage.checkers.leads_through(index, index_of(relay));
+                self.stage.checkers.probes_through(index, index_of(relay));
                 self.ask_through(index, index_of(relay), index_of(target));
             }
             Effect::Refresh => self.stage.coverage.count(EFFECTS, "refresh"),
@@ -120,13 +124,30 @@ impl World {
         let boot = self.nodes[node].boot;
         let arrives = self.network.round_trip(node, relay, &mut self.stage.chance)
             && self.network.round_trip(relay, target, &mut self.stage.chance);
-        let forwards = arrives && !self.network.hosts[relay].swallows;
+        let now = self.stage.now();
+        let forwards = arrives && !self.network.swallows(relay, now, &mut self.stage.chance);
+        self.note_tried(node, (relay, target), forwards);
         let rtt = self.network.rtt(node, relay, &mut self.stage.chance)
             + self.network.rtt(relay, target, &mut self.stage.chance);
-        let passed = forwards || self.nodes[node].planted(Mutation::ThroughSkipped);
+        let passed = forwards || self.nodes[node].believes(relay);
         // Who gets no answer waits; the machine counts the time.
         if passed {
             self.stage.after(rtt, Event::Through { node, boot, relay, target, passed });
+        }
+    }
+
+    fn note_tried(&mut self, node: usize, (relay, egress): (usize, usize), arrives: bool) {
+        if arrives {
+            self.nodes[node].forwarded.insert(relay);
+        }
+        if self.stage.failing {
+            // What does not arrive now may be nobody's lie.
+            return;
+        }
+        let now = self.stage.now();
+        let found = self.stage.checkers.tried(now, node, (relay, egress), arrives);
+        if let Some(lie) = self.network.hosts[relay].lie.filter(|_| found) {
+            self.stage.coverage.count(FOUND, lie.as_str());
         }
     }
 
@@ -136,7 +157,6 @@ impl World {
             return;
         }
         self.network.hosts[index].up = true;
-        self.stage.checkers.started(index);
         let view = self.view(index);
         self.stage.checkers.told(index, named(&view));
         let seed = self.stage.chance.number();
@@ -148,7 +168,9 @@ impl World {
 
     pub(super) fn crash(&mut self, index: usize) {
         self.nodes[index].crash();
+        self.stage.checkers.stopped(index);
         self.network.hosts[index].up = false;
+        (0..ORGANIZATIONS.len()).for_each(|organization| self.let_go(index, organization));
         for other in self.nodes[index].answered.keys() {
             self.network.hosts[*other].inbound.remove(&index);
         }

@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
+use rap_proto::Moment;
+
 use crate::kit::Chance;
+
+use super::lie::Lie;
 
 /// How long a round trip takes within one region, and for each region that lies between.
 const NEAR: Duration = Duration::from_millis(6);
@@ -18,8 +22,8 @@ pub const CLAIMED_RTT_US: u32 = 100;
 pub struct Host {
     pub up: bool,
     pub region: usize,
-    /// Answers at once, and forwards nothing.
-    pub swallows: bool,
+    /// Answers at once, and does not forward all.
+    pub lie: Option<Lie>,
     /// How many others it takes; nobody counts those of most hosts.
     pub capacity: usize,
     pub inbound: BTreeSet<usize>,
@@ -35,7 +39,7 @@ impl Host {
         Self {
             up: false,
             region,
-            swallows: false,
+            lie: None,
             capacity: usize::MAX,
             inbound,
             carries: 0,
@@ -57,6 +61,9 @@ pub struct Network {
     dark: BTreeSet<usize>,
     /// From one host to another, and how many faults say so.
     cut: BTreeMap<(usize, usize), u32>,
+    /// Relays in a row and the egress behind them: none behind the first speaks with anybody but its
+    /// neighbours.
+    row: Vec<usize>,
     pub loss: u64,
 }
 
@@ -90,9 +97,31 @@ impl Network {
         self.hosts.iter_mut().for_each(|host| host.outward_loss = 0);
     }
 
+    /// Has an egress reached over these relays alone, which come before it.
+    pub fn wall(&mut self, row: Vec<usize>) {
+        self.row = row;
+    }
+
+    /// Whether two hosts never reach each other.
+    pub fn is_walled(&self, one: usize, other: usize) -> bool {
+        let place = |host: usize| self.row.iter().position(|it| *it == host);
+        !self.row.is_empty()
+            && match (place(one), place(other)) {
+                (Some(one), Some(other)) => one.abs_diff(other) > 1,
+                (one, other) => one.or(other).is_some_and(|place| place > 0),
+            }
+    }
+
     /// Whether a question and its answer arrive.
     pub fn round_trip(&self, one: usize, other: usize, chance: &mut Chance) -> bool {
-        self.arrives(one, other, chance) && self.arrives(other, one, chance)
+        !self.is_walled(one, other)
+            && self.arrives(one, other, chance)
+            && self.arrives(other, one, chance)
+    }
+
+    /// Whether a relay loses what it is to forward now.
+    pub fn swallows(&self, relay: usize, now: Moment, chance: &mut Chance) -> bool {
+        self.hosts[relay].lie.is_some_and(|lie| lie.swallows(now, chance))
     }
 
     pub fn rtt(&self, one: usize, other: usize, chance: &mut Chance) -> Duration {

@@ -1,5 +1,7 @@
 //! One node of the fleet: the real peer book, and what its shell would do around it.
 
+mod ways;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -7,35 +9,45 @@ use std::{
 
 use rap_mesh_core::{
     View,
+    paths::PathBook,
     peers::{
         Counts, Directory, Effect, Hysteresis, Input, Kind, Listed, PeerBook, PeerPolicy, cache,
     },
-    score::{ChannelClass, Decisions, Way, decisions::Asked, relays::Use},
+    score::Decisions,
 };
-use rap_proto::{
-    ClusterId, Digest, Moment, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
-};
+use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp, mesh::Mesh};
 
-use super::{mutation::Mutation, snapshot::roles};
+use super::{mutation::Mutation, scope::Scope};
+
+pub use ways::Next;
 
 pub const CLUSTER: ClusterId = ClusterId::from_u128(1);
-pub const ORGANIZATION: OrganizationId = OrganizationId::from_u128(1);
 
 pub struct SimNode {
     pub index: usize,
     pub role: NodeRole,
+    pub scope: Scope,
     mutation: Option<Mutation>,
-    policy: PeerPolicy,
     /// `None` while it is down, as what it was told.
     book: Option<PeerBook>,
     view: Option<Arc<View>>,
     decisions: Decisions,
+    paths: PathBook,
     /// Which run this is: answers to an earlier one go nowhere.
     pub boot: u32,
     pub armed: Option<Moment>,
     disk: Option<Vec<u8>>,
-    /// When each connection that was asked for was answered last.
-    pub answered: BTreeMap<usize, Option<Moment>>,
+    /// The relays through which a probe arrived once.
+    pub forwarded: BTreeSet<usize>,
+    /// What is heard of each connection that was asked for.
+    pub answered: BTreeMap<usize, Heard>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Heard {
+    /// When it was answered last, or first asked for.
+    pub at: Moment,
+    pub is_open: bool,
 }
 
 /// The number that a node is drawn from.
@@ -57,39 +69,20 @@ pub fn calendar(now: Moment) -> Timestamp {
 }
 
 impl SimNode {
-    pub fn new(index: usize, role: NodeRole, mutation: Option<Mutation>) -> Self {
-        let kind = if role == NodeRole::RelayNode { Kind::Relay } else { Kind::Normal };
-        let mut policy = PeerPolicy::of(kind);
-        match mutation {
-            Some(Mutation::BoundDoubled) => {
-                let Counts { least_active, most_active, .. } = policy.counts;
-                policy.counts.least_active = least_active * 2;
-                policy.counts.most_active = most_active * 2;
-            }
-            Some(Mutation::NoHysteresis) => {
-                let none = std::time::Duration::ZERO;
-                policy.hysteresis = Hysteresis {
-                    margin: 0,
-                    confirmations: 0,
-                    tenure: none,
-                    pause: none,
-                    first_rest: none,
-                    greatest_rest: none,
-                };
-            }
-            _ => {}
-        }
+    pub fn new(index: usize, (role, scope): (NodeRole, Scope), mutation: Option<Mutation>) -> Self {
         Self {
             index,
             role,
+            scope,
             mutation,
-            policy,
             book: None,
             view: None,
             decisions: Decisions::default(),
+            paths: PathBook::default(),
             boot: 0,
             armed: None,
             disk: None,
+            forwarded: BTreeSet::new(),
             answered: BTreeMap::new(),
         }
     }
@@ -108,7 +101,9 @@ impl SimNode {
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
-        let mut book = PeerBook::new(self.policy, seed);
+        self.forwarded.clear();
+        self.paths.clear();
+        let mut book = PeerBook::new(self.policy(&view.mesh), seed);
         if let Some(kept) = self.disk.as_ref().and_then(|bytes| cache::decode(bytes).ok()) {
             if self.planted(Mutation::CacheIsTruth) {
                 believe(&mut directory, &kept);
@@ -118,6 +113,14 @@ impl SimNode {
         book.handle_input(now, Input::Directory { directory, at: calendar(now) });
         self.book = Some(book);
         self.view = Some(view);
+    }
+
+    /// What a newer snapshot says of peers, which its shell tells the book first, and sees to what
+    /// follows.
+    pub fn obey(&mut self, now: Moment, mesh: &Mesh) {
+        if !self.planted(Mutation::WithdrawalIgnored) {
+            self.handle(now, Input::Policy(self.policy(mesh)));
+        }
     }
 
     /// A newer snapshot, as its shell hands it to the mesh and to the book.
@@ -165,28 +168,41 @@ impl SimNode {
         self.book.as_ref()?.poll_timeout()
     }
 
-    /// The first relay of the way that it would lead a session to `target` by.
-    pub fn choose(&mut self, now: Moment, target: usize) -> Option<usize> {
-        let book = self.book.as_ref()?;
-        let known = book.path_candidates().map(|candidate| (candidate.node, candidate));
-        self.decisions.know(known.collect());
-        let asked = Asked {
-            target: id_of(target),
-            organization: ORGANIZATION,
-            class: ChannelClass::Interactive,
-            purpose: Use::New,
-        };
-        let ways = self.decisions.ways(self.view.as_ref()?, asked, calendar(now));
-        ways.iter().find_map(first_relay).map(index_of)
+    /// Whether it takes a relay for one that forwards, whatever becomes of its probe.
+    pub fn believes(&self, relay: usize) -> bool {
+        self.planted(Mutation::ThroughSkipped)
+            || self.planted(Mutation::ForwardedOnce) && self.forwarded.contains(&relay)
+    }
+
+    fn policy(&self, mesh: &Mesh) -> PeerPolicy {
+        let kind = if self.role == NodeRole::RelayNode { Kind::Relay } else { Kind::Normal };
+        let mut policy = PeerPolicy::told(kind, mesh);
+        match self.mutation {
+            Some(Mutation::BoundDoubled) => {
+                let Counts { least_active, most_active, .. } = policy.counts;
+                policy.counts.least_active = least_active * 2;
+                policy.counts.most_active = most_active * 2;
+            }
+            Some(Mutation::NoHysteresis) => {
+                let none = std::time::Duration::ZERO;
+                policy.hysteresis = Hysteresis {
+                    margin: 0,
+                    confirmations: 0,
+                    tenure: none,
+                    pause: none,
+                    first_rest: none,
+                    greatest_rest: none,
+                };
+            }
+            Some(Mutation::RuleIgnored) => policy = PeerPolicy::of(kind),
+            _ => {}
+        }
+        policy
     }
 
     pub fn planted(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
-}
-
-fn first_relay(way: &Way) -> Option<NodeId> {
-    way.path.relays().first().copied()
 }
 
 /// Lists whom a cache names as well.
@@ -196,7 +212,7 @@ fn believe(directory: &mut Directory, kept: &[cache::KeptPeer]) {
         directory.listed.push(Listed {
             node: peer.node_id,
             key: peer.fingerprint,
-            roles: peer.roles.iter().flat_map(|role| roles(*role)).collect(),
+            roles: peer.roles.iter().map(|role| Scope::Everybody.of_role(*role)).collect(),
             addresses: peer.endpoint_candidates.clone(),
             region: peer.region.clone(),
             preference: Preference::Neutral,

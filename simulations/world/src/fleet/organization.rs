@@ -21,8 +21,8 @@ use rap_events::{
     resource::{Resource, ResourceCommand},
 };
 use rap_proto::{
-    CommandId, Digest, JoinTokenId, Moment, Name, NodeId, NodeRole, PoolId, ResourceId,
-    ResourceKind, Timestamp,
+    CommandId, Digest, JoinTokenId, Moment, Name, NodeId, NodeRole, OrganizationId, PoolId,
+    ResourceId, ResourceKind, Timestamp,
     api::Availability,
     snapshot::{RoleScope, Target},
 };
@@ -32,12 +32,15 @@ use crate::kit::keys;
 
 use super::{
     mutation::Mutation,
-    node::{ORGANIZATION, calendar, id_of},
+    node::{calendar, id_of},
+    scope::ORGANIZATIONS,
 };
 
 /// The most nodes of each role that control knows of, the first ones; more of them show nothing
 /// that these do not.
 pub const MAX_OF_A_ROLE: usize = 8;
+/// The one that is shown what an organization is shown.
+const ORGANIZATION: OrganizationId = ORGANIZATIONS[0];
 const POOL: PoolId = PoolId::from_u128(2);
 const RESOURCE: ResourceId = ResourceId::from_u128(3);
 

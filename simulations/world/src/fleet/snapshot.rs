@@ -6,12 +6,14 @@ use rap_mesh_core::{Sections, View};
 use rap_proto::{
     Name, NodeRole, Preference, Timestamp,
     bandwidth::Bandwidth,
-    snapshot::{
-        Assignment, Manifest, Peer, Peers, Place, Places, Resources, RoleScope, StalePolicy, Trust,
-    },
+    mesh::Mesh,
+    snapshot::{Assignment, Manifest, Peer, Peers, Place, Places, Resources, StalePolicy, Trust},
 };
 
-use super::node::{CLUSTER, id_of, key_of};
+use super::{
+    node::{CLUSTER, id_of, key_of},
+    scope::Scope,
+};
 
 const NAME: &str = "simulated";
 /// Nobody's snapshot ends in this scenario.
@@ -22,6 +24,7 @@ const UNTIL: Timestamp = Timestamp::from_unix_millis(i64::MAX);
 pub struct Told {
     pub index: usize,
     pub role: NodeRole,
+    pub scope: Scope,
     pub region: usize,
 }
 
@@ -35,14 +38,19 @@ impl Told {
         Peer {
             node: id_of(self.index),
             key: key_of(self.index),
-            roles: roles(self.role),
+            roles: vec![self.scope.of_role(self.role)],
             addresses: vec![([192, 0, 2, 1], 4433).into()],
         }
     }
 }
 
-/// The view of `own`, which is told of these peers.
-pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> Arc<View> {
+/// The view of `own`, which is told of these peers and what the platform says of the mesh.
+pub fn view(
+    own: Told,
+    version: u64,
+    mesh: Mesh,
+    peers: impl IntoIterator<Item = Told>,
+) -> Arc<View> {
     let manifest = Manifest {
         cluster: CLUSTER,
         node: id_of(own.index),
@@ -56,7 +64,7 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
     let assignment = Assignment {
         name: NAME.parse().expect("a plain word"),
         draining: false,
-        roles: roles(own.role),
+        roles: vec![own.scope.of_role(own.role)],
         pools: BTreeSet::new(),
     };
     let trust = Trust {
@@ -72,16 +80,12 @@ pub fn view(own: Told, version: u64, peers: impl IntoIterator<Item = Told>) -> A
         trust,
         places: Places { nodes: placed.collect() },
         paths: Default::default(),
-        mesh: Default::default(),
+        mesh,
         peers: Peers { peers: peers.iter().map(|told| told.peer()).collect() },
         resources: Resources::default(),
         bandwidth: Bandwidth::default(),
     };
     Arc::new(View::new(&manifest, sections))
-}
-
-pub fn roles(role: NodeRole) -> Vec<RoleScope> {
-    vec![RoleScope { role, organizations: None }]
 }
 
 fn region_name(region: usize) -> Option<Name> {

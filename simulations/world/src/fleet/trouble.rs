@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{
     faults::FaultMix,
+    rules::TOLD_WITHIN,
     world::{Event, World},
 };
 
@@ -19,11 +20,20 @@ pub enum Trouble {
     OneWay,
     Flap,
     Withdraw,
+    Rule,
+    Reassign,
 }
 
 impl Trouble {
-    pub(super) const ALL: &'static [Self] =
-        &[Self::Churn, Self::Outage, Self::OneWay, Self::Flap, Self::Withdraw];
+    pub(super) const ALL: &'static [Self] = &[
+        Self::Churn,
+        Self::Outage,
+        Self::OneWay,
+        Self::Flap,
+        Self::Withdraw,
+        Self::Rule,
+        Self::Reassign,
+    ];
 
     pub(super) fn every(self, mix: &FaultMix) -> Option<Duration> {
         match self {
@@ -32,6 +42,8 @@ impl Trouble {
             Self::OneWay => mix.one_way_every,
             Self::Flap => mix.flap_every,
             Self::Withdraw => mix.withdraw_every,
+            Self::Rule => mix.rule_every,
+            Self::Reassign => mix.reassign_every,
         }
     }
 }
@@ -44,6 +56,8 @@ impl World {
             Trouble::OneWay => self.one_way(),
             Trouble::Flap => self.flap(),
             Trouble::Withdraw => self.withdraw(),
+            Trouble::Rule => self.rule(),
+            Trouble::Reassign => self.reassign(),
         }
         self.stage.again(trouble.every(&self.stage.mix), Event::Trouble(trouble));
     }
@@ -109,7 +123,7 @@ impl World {
         let told = |node: &usize| self.told[*node].contains(&index);
         let told: Vec<usize> = (0..self.nodes.len()).filter(told).collect();
         for node in told {
-            self.stage.within(Duration::ZERO, Duration::from_secs(5), Event::Directory(node));
+            self.stage.within(Duration::ZERO, TOLD_WITHIN, Event::Directory(node));
         }
         if self.nodes[index].is_up() {
             self.crash(index);

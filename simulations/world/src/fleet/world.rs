@@ -6,16 +6,22 @@ use std::{
 };
 
 use rap_mesh_core::peers::{Input, Step};
-use rap_proto::{NodeRole, api::Availability};
+use rap_proto::{
+    NodeRole,
+    api::Availability,
+    mesh::{Mesh, MeshRule},
+};
 
 use crate::kit::{self, Chance, Phases, Stage, coverage};
 
 use super::{
-    EFFECT_KINDS, EFFECTS, FAULT_KINDS, Options, REACHED, RECOVERY, VIEWS,
+    EFFECT_KINDS, EFFECTS, EVERYBODY, FAULT_KINDS, FOUND, HOP_COUNTS, HOPS, ONE_ALONE, Options,
+    REACHED, RECOVERY, RELAYS, VIEWS,
     checkers::Checkers,
     choice::{CHOOSE_EVERY, REPORT_EVERY},
-    directory::{cast, first_of, told},
+    directory::{cast, first_of, is_whole, scopes, told},
     faults::FaultMix,
+    lie::Lie,
     machines::answered,
     mutation::Mutation,
     network::{Host, Network},
@@ -30,7 +36,8 @@ pub const FAULTS: Duration = Duration::from_secs(240);
 pub const CONVERGENCE_BOUND: Duration = Duration::from_secs(240);
 /// How long nothing may change after that.
 pub const CALM: Duration = Duration::from_secs(120);
-/// Of one node's kind: at least and at most so many connections, as the checkers know them.
+/// Of one node's kind: at least and at most so many connections while nothing else is said, as the
+/// checkers know them.
 pub const NORMAL: (usize, usize) = (3, 5);
 pub const RELAY: (usize, usize) = (8, 20);
 /// For each node; more in one run, and the world runs in circles.
@@ -76,6 +83,8 @@ pub enum Event {
     Gone(usize),
     /// A link is away once more, and so many times more after that.
     Flap(usize, usize, u32),
+    /// Everybody keeps to what was said by now.
+    Obeyed,
     Trouble(Trouble),
 }
 
@@ -90,10 +99,16 @@ pub struct World {
     pub(super) known: Vec<usize>,
     /// Still in the directory, and never there again.
     pub(super) gone: Option<usize>,
-    /// How many choices of a relay were made.
+    /// How many rounds of choices there were, each for one organization, and how many choices.
+    pub(super) rounds: usize,
     pub(super) chosen: usize,
-    /// By which relay each entry would lead, as it said last.
-    pub(super) led: BTreeMap<usize, usize>,
+    /// Over which relays each entry leads an organization.
+    pub(super) led: BTreeMap<(usize, usize), Vec<usize>>,
+    /// Whether every node may know all that its role speaks with: else no path is set up.
+    pub(super) is_whole: bool,
+    /// What the platform says of the mesh, and as nodes are told it.
+    pub(super) rule: MeshRule,
+    pub(super) mesh: Mesh,
     pub(super) version: u64,
     pub(super) regions: usize,
 }
@@ -108,10 +123,11 @@ impl World {
         let network = Network::new(hosts, mix.loss);
         let told = (0..cast.len()).map(|index| told(index, &cast, &mut chance)).collect();
         let of = |role: &NodeRole| if *role == NodeRole::RelayNode { RELAY.1 } else { NORMAL.1 };
-        let is_relay =
-            |(index, role): (usize, &NodeRole)| (*role == NodeRole::RelayNode).then_some(index);
-        let relays = cast.iter().enumerate().filter_map(is_relay).collect();
-        let mut checkers = Checkers::new(cast.iter().map(of), relays);
+        let is_whole = is_whole(&cast);
+        let cast_scopes = scopes(&cast, &mut chance);
+        let relays = cast_scopes.iter().copied().enumerate();
+        let relays = relays.filter(|(index, _)| cast[*index] == NodeRole::RelayNode);
+        let mut checkers = Checkers::new(cast.iter().map(of), relays.collect());
         let [known_relays, entries, workers] =
             [NodeRole::RelayNode, NodeRole::EntryNode, NodeRole::StreamWorker]
                 .map(|role| first_of(&cast, role));
@@ -120,23 +136,31 @@ impl World {
         let with_roles: Vec<_> = known.iter().map(|index| (*index, cast[*index])).collect();
         let shown = Shown::new(&with_roles, mutation);
         let most_events = MAX_EVENTS * cast.len() as u64;
-        let node = |(index, role)| SimNode::new(index, role, mutation);
+        let nodes = cast.into_iter().zip(cast_scopes).enumerate();
+        let node = |(index, given)| SimNode::new(index, given, mutation);
         Self {
             stage: Stage::new(mutation, chance, mix, checkers, most_events)
                 .declare(coverage::FAULTS, FAULT_KINDS)
                 .declare(EFFECTS, EFFECT_KINDS)
                 .declare(RECOVERY, Step::ALL.map(Step::as_str))
                 .declare(RECOVERY, [REACHED])
+                .declare(RELAYS, [EVERYBODY, ONE_ALONE])
+                .declare(HOPS, HOP_COUNTS)
+                .declare(FOUND, Lie::ALL.map(Lie::as_str))
                 .declare(VIEWS, Availability::ALL.iter().map(|view| view.as_str())),
             network,
-            nodes: cast.into_iter().enumerate().map(node).collect(),
+            nodes: nodes.map(node).collect(),
             told,
             withdrawn: BTreeSet::new(),
             shown,
             known,
             gone: None,
+            rounds: 0,
             chosen: 0,
             led: BTreeMap::new(),
+            is_whole,
+            rule: MeshRule::default(),
+            mesh: Mesh::default(),
             version: 1,
             regions,
         }
@@ -159,14 +183,19 @@ impl kit::World for World {
 
     fn begin(&mut self) {
         let relays: Vec<usize> = self.with_role(NodeRole::RelayNode);
-        if self.stage.mix.liar {
-            self.network.hosts[relays[0]].swallows = true;
-            self.stage.coverage.fault("a relay that swallows");
+        if let Some(lie) = self.stage.mix.liar {
+            self.network.hosts[relays[0]].lie = Some(lie);
+            self.stage.coverage.fault(lie.as_str());
+            if lie != Lie::SwallowsAll {
+                self.stage.checkers.expect_turns();
+            }
         }
         if self.stage.mix.full {
             self.network.hosts[relays[1]].capacity = 1;
+            self.stage.checkers.fills(relays[1]);
             self.stage.coverage.fault("a full relay");
         }
+        self.wall(&relays);
         if self.stage.mix.gone {
             let entries = self.with_role(NodeRole::EntryNode);
             let index = self.stage.chance.pick(&entries).copied().unwrap_or(0);
@@ -214,6 +243,7 @@ impl kit::World for World {
             Event::Lighten(region) => self.network.lighten(region),
             Event::Hear(index) => self.network.hosts[index].outward_loss = 0,
             Event::Gone(index) => self.lose(index),
+            Event::Obeyed => self.stage.checkers.obeyed(now),
             Event::Trouble(_) | Event::Flap(..) if !self.stage.failing => {}
             Event::Flap(index, other, left) => self.flap_again(index, other, left),
             Event::Trouble(trouble) => self.trouble(trouble),

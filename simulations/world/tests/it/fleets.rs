@@ -2,9 +2,11 @@
 
 use rap_simulations::{
     fleet::{
-        EFFECTS, FAULT_KINDS, Mutation, NODES, Options, RECOVERY, VIEWS,
+        EFFECTS, EVERYBODY, FAULT_KINDS, FOUND, HOP_COUNTS, HOPS, Lie, Mutation, NODES, ONE_ALONE,
+        Options, RECOVERY, RELAYS, VIEWS,
         checkers::{
-            CONVERGENCE, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED, VIEW_CONSTANT,
+            CONVERGENCE, LIAR_FOUND, NO_FLAPPING, PEER_BOUND, RECOVERY_ORDER, UNAUTHORISED,
+            VIEW_CONSTANT,
         },
         run,
     },
@@ -31,6 +33,9 @@ fn every_invariant_of_a_fleet_holds_in_many_seeds() {
     coverage.expect_faults(&FAULT_KINDS);
     let steps = ["active", "warm", "cold", "discovery", "snapshot", "reached"];
     coverage.expect(RECOVERY, &steps);
+    coverage.expect(RELAYS, &[EVERYBODY, ONE_ALONE]);
+    coverage.expect(HOPS, &HOP_COUNTS);
+    coverage.expect(FOUND, &Lie::ALL.map(Lie::as_str));
     // That all workers are gone at once hardly ever happens.
     coverage.expect(VIEWS, &["available", "degraded"]);
     for effect in ["heartbeat", "probe", "probe through", "release", "discover", "persist"] {
@@ -55,16 +60,17 @@ fn one_seed_of_a_fleet_is_one_history() {
 
 /// The bug is found, and by the checker that is there for it.
 fn check(mutation: Mutation, checker: &str) {
-    check_in(NODES, mutation, checker);
+    check_in(NODES, mutation, &[checker]);
 }
 
-fn check_in(nodes: usize, mutation: Mutation, checker: &str) {
-    of(nodes, SEEDS_FOR_A_BUG, Some(mutation)).expect_bug(mutation, &[checker]);
+fn check_in(nodes: usize, mutation: Mutation, checkers: &[&str]) {
+    of(nodes, SEEDS_FOR_A_BUG, Some(mutation)).expect_bug(mutation, checkers);
 }
 
 #[test]
 fn a_withdrawal_that_is_ignored_is_found() {
-    check(Mutation::WithdrawalIgnored, UNAUTHORISED);
+    // Who takes no newer directory takes no other counts either.
+    check_in(NODES, Mutation::WithdrawalIgnored, &[UNAUTHORISED, PEER_BOUND]);
 }
 
 #[test]
@@ -78,13 +84,48 @@ fn a_relay_that_is_none_is_found() {
 }
 
 #[test]
+fn a_relay_of_another_organization_is_found() {
+    check(Mutation::ScopeForgotten, UNAUTHORISED);
+}
+
+#[test]
+fn a_path_that_leads_on_over_a_strangers_relay_is_found() {
+    check(Mutation::OnwardMistaken, UNAUTHORISED);
+}
+
+#[test]
+fn an_egress_that_only_relays_in_a_row_reach_and_nobody_tries_is_found() {
+    check(Mutation::ChainsForgotten, CONVERGENCE);
+}
+
+#[test]
+fn relays_in_a_row_that_do_not_become_fewer_are_found() {
+    check(Mutation::HopsNotCounted, CONVERGENCE);
+}
+
+#[test]
 fn a_bound_that_is_exceeded_is_found() {
     check(Mutation::BoundDoubled, PEER_BOUND);
 }
 
 #[test]
+fn counts_that_the_platform_says_and_a_node_does_not_take_are_found() {
+    check(Mutation::RuleIgnored, PEER_BOUND);
+}
+
+#[test]
+fn a_path_that_is_kept_over_a_relay_that_was_taken_away_is_found() {
+    check(Mutation::PathKept, UNAUTHORISED);
+}
+
+#[test]
 fn a_relay_that_nobody_tried_is_found() {
-    check(Mutation::ThroughSkipped, CONVERGENCE);
+    check_in(NODES, Mutation::ThroughSkipped, &[CONVERGENCE, LIAR_FOUND]);
+}
+
+#[test]
+fn a_relay_that_forwarded_once_and_is_believed_is_found() {
+    check(Mutation::ForwardedOnce, LIAR_FOUND);
 }
 
 #[test]
@@ -100,7 +141,7 @@ fn a_timer_that_is_not_armed_again_is_found() {
 #[test]
 fn peers_that_take_turns_are_found() {
     // Among ten there is hardly anybody to take turns with.
-    check_in(30, Mutation::NoHysteresis, NO_FLAPPING);
+    check_in(40, Mutation::NoHysteresis, &[NO_FLAPPING]);
 }
 
 #[test]

@@ -125,6 +125,20 @@ fn shorter_chains_come_first_and_not_all_begin_with_one_relay() {
 }
 
 #[test]
+fn of_equal_chains_those_come_first_that_begin_with_a_relay_that_is_reached() {
+    let mut relays: Vec<_> = (1..=3).map(relay).collect();
+    for unreached in &mut relays[..2] {
+        unreached.measured = Measured { reliability: Some(0), failures: 5, ..Measured::default() };
+    }
+    relays[2].measured = measured(1_000);
+    let found = searched(&relays);
+    let longest: Vec<_> = found.iter().filter(|one| one.chain.relays().len() == 3).collect();
+    assert_eq!(longest[0].total, longest[2].total);
+    let firsts: Vec<NodeId> = longest.iter().map(|one| one.chain.first()).collect();
+    assert_eq!(firsts, [node(3), node(3), node(1)]);
+}
+
+#[test]
 fn the_search_is_bounded_whatever_it_is_given() {
     let relays: Vec<_> = (1..=60).map(relay).collect();
     let found = searched(&relays);
@@ -216,7 +230,10 @@ fn kept_of_all(relays: &[Candidate<'_>], length: usize, most: usize) -> Vec<Rank
     }
     all.retain(|chain| chain.iter().map(|it| it.node).collect::<BTreeSet<_>>().len() == length);
     let nodes = |chain: &[&Candidate<'_>]| chain.iter().map(|it| it.node).collect::<Vec<_>>();
-    all.sort_by_key(|chain| (Reverse(total_by_itself(chain, weights)), nodes(chain)));
+    all.sort_by_key(|chain| {
+        let each: Vec<_> = chain.iter().map(|it| (it.measured.rtt_us.is_none(), it.node)).collect();
+        (Reverse(total_by_itself(chain, weights)), each)
+    });
     let mut kept: Vec<RankedChain> = Vec::new();
     for chain in all {
         let alike = kept.iter().filter(|one| one.chain.first() == chain[0].node).count();
