@@ -22,6 +22,9 @@ pub const MAX_TURNS: usize = 3;
 /// A server that answers is left for another one no sooner than this after the last time: each of
 /// these is a new TLS handshake for every caller of the node.
 pub const LEAVE_PAUSE: Duration = Duration::from_secs(10);
+/// … and when the next one was no better, twice as long after that one, up to this: where all servers are
+/// without a quorum, their nodes do not take turns at them.
+pub const LONGEST_LEAVE_PAUSE: Duration = Duration::from_secs(160);
 
 /// What is kept of them between two runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -41,8 +44,16 @@ pub struct Servers {
     known: BTreeSet<ControlUrl>,
     present: ControlUrl,
     changes: u64,
-    left_at: Option<Moment>,
+    left: Option<Left>,
     jitter: Jitter,
+}
+
+/// A server that answered was left.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    at: Moment,
+    /// None is left before this has passed.
+    pause: Duration,
 }
 
 impl Servers {
@@ -51,7 +62,7 @@ impl Servers {
         let mut jitter = Jitter::new(seed);
         let known = known(&joined, &held.servers);
         let present = jitter.pick(&known).unwrap_or(&joined).clone();
-        Self { joined, known, present, changes: 0, left_at: None, jitter }
+        Self { joined, known, present, changes: 0, left: None, jitter }
     }
 
     /// The one that is asked next.
@@ -103,16 +114,20 @@ impl Servers {
 
     /// The present server answers, and another one may know more. Whether there is one.
     pub fn leave(&mut self, now: Moment) -> bool {
-        if self.left_at.is_some_and(|at| now.since(at) < LEAVE_PAUSE) {
+        let pause = match self.left {
+            Some(Left { at, pause }) if now.since(at) < pause => return false,
+            Some(Left { at, pause }) if now.since(at) < 2 * pause => {
+                (2 * pause).min(LONGEST_LEAVE_PAUSE)
+            }
+            _ => LEAVE_PAUSE,
+        };
+        if self.count() == 1 {
             return false;
         }
         let present = self.present.clone();
         self.go_elsewhere(&[present]);
-        let left = self.count() > 1;
-        if left {
-            self.left_at = Some(now);
-        }
-        left
+        self.left = Some(Left { at: now, pause });
+        true
     }
 
     /// To one that was not tried, or else to any other one.

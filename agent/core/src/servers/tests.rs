@@ -78,6 +78,22 @@ fn a_server_that_answers_is_left_for_another_one_and_not_again_at_once() {
 }
 
 #[test]
+fn where_no_server_is_better_they_are_left_ever_more_seldom_until_one_was() {
+    let mut servers = servers(3, 1);
+    let hour = Duration::from_secs(3_600);
+    let left = |servers: &mut Servers, from: Duration| -> Vec<Duration> {
+        let seconds = (0..hour.as_secs()).map(Duration::from_secs);
+        seconds.filter(|second| servers.leave(START + from + *second)).collect()
+    };
+    let moments = left(&mut servers, Duration::ZERO);
+    let pauses: Vec<u64> = moments.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert_eq!(pauses[..5], [10, 20, 40, 80, 160]);
+    assert!(pauses[4..].iter().all(|pause| *pause == LONGEST_LEAVE_PAUSE.as_secs()));
+    // Nobody wanted to leave for a while.
+    assert_eq!(left(&mut servers, 2 * hour), moments);
+}
+
+#[test]
 fn nodes_spread_over_the_servers() {
     let fair = |counts: BTreeMap<ControlUrl, u32>, each: u32| {
         for (server, count) in counts {
