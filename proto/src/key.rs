@@ -16,6 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
 use crate::Digest;
+#[cfg(feature = "remembered-signatures")]
+pub use remembered::remember_signatures;
 
 /// The DER bytes that stand before an uncompressed P-256 point in a `SubjectPublicKeyInfo`
 /// (RFC 5480, section 2).

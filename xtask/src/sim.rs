@@ -94,7 +94,7 @@ fn said(command: &mut Command) -> Result<String, String> {
     let output = output.map_err(|error| format!("cannot start cargo: {error}"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     print!("{said}");
-    if output.status.success() { Ok(said) } else { Err("an invariant did not hold".to_owned()) }
+    if output.status.success() { Ok(said) } else { Err("the tests failed".to_owned()) }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What a thread knows of signatures: which ones it made, and which ones it looked at and found
 //! right. For simulations, whose processes all run on one thread: most of their time would be spent
-//! in looking at what another process of the same world has just signed.
+//! in looking at what another process of the same world has just signed. A thread that does not ask
+//! for it looks at each signature, also where this is compiled in for the sake of another crate.
 //!
 //! What is wrong is looked at each time, and nothing is right that was not found so: an answer is
 //! never another one than without this.
@@ -19,7 +20,15 @@ const MAX_REMEMBERED: usize = 4_096;
 type Name = [u8; 32];
 
 thread_local! {
-    static RIGHT: RefCell<BTreeSet<Name>> = const { RefCell::new(BTreeSet::new()) };
+    /// Those that are right, once the thread asked for it.
+    static RIGHT: RefCell<Option<BTreeSet<Name>>> = const { RefCell::new(None) };
+}
+
+/// From now on this thread remembers which signatures are right.
+pub fn remember_signatures() {
+    RIGHT.with_borrow_mut(|right| {
+        right.get_or_insert_default();
+    });
 }
 
 /// Whether the signature is right, which `verify` finds out where it is not known.
@@ -29,12 +38,14 @@ pub(super) fn holds(
     signature: &[u8; 64],
     verify: impl FnOnce() -> bool,
 ) -> bool {
-    let name = name(key, message, signature);
-    if RIGHT.with_borrow(|right| right.contains(&name)) {
-        return true;
+    if !remembers() {
+        return verify();
     }
-    let right = verify();
-    if right {
+    let name = name(key, message, signature);
+    let known =
+        RIGHT.with_borrow(|right| right.as_ref().is_some_and(|right| right.contains(&name)));
+    let right = known || verify();
+    if right && !known {
         remember(name);
     }
     right
@@ -42,11 +53,18 @@ pub(super) fn holds(
 
 /// The key made this signature.
 pub(super) fn made(key: &PublicKey, message: &[u8], signature: &[u8; 64]) {
-    remember(name(key, message, signature));
+    if remembers() {
+        remember(name(key, message, signature));
+    }
+}
+
+fn remembers() -> bool {
+    RIGHT.with_borrow(Option::is_some)
 }
 
 fn remember(name: Name) {
     RIGHT.with_borrow_mut(|right| {
+        let Some(right) = right else { return };
         if right.len() >= MAX_REMEMBERED {
             right.clear();
         }
@@ -72,8 +90,28 @@ mod tests {
         LocalKey::from_random(&[seed; 32]).expect("a small number is a key")
     }
 
+    /// How often the same right signature is looked at in two questions.
+    fn looks() -> u32 {
+        let (own, mut looks) = (key(5).public_key(), 0);
+        for _ in 0..2 {
+            assert!(holds(&own, b"words", &[7; 64], || {
+                looks += 1;
+                true
+            }));
+        }
+        looks
+    }
+
+    #[test]
+    fn a_thread_that_did_not_ask_for_it_looks_each_time() {
+        assert_eq!(looks(), 2);
+        remember_signatures();
+        assert_eq!(looks(), 1);
+    }
+
     #[test]
     fn what_is_remembered_is_found_right_without_a_look_and_nothing_else_is() {
+        remember_signatures();
         let (own, other) = (key(1), key(2));
         let signature = own.sign(b"words");
         let mut changed = signature;
@@ -90,6 +128,7 @@ mod tests {
 
     #[test]
     fn what_was_looked_at_is_not_looked_at_again_and_what_is_wrong_is() {
+        remember_signatures();
         let (own, signature) = (key(3).public_key(), [7; 64]);
         let mut looks = 0;
         for _ in 0..2 {
@@ -110,10 +149,13 @@ mod tests {
 
     #[test]
     fn no_more_than_the_limit_is_remembered() {
+        remember_signatures();
         let own = key(4).public_key();
         for number in 0..=MAX_REMEMBERED {
             made(&own, &number.to_be_bytes(), &[0; 64]);
         }
-        assert!(RIGHT.with_borrow(BTreeSet::len) <= MAX_REMEMBERED);
+        assert!(
+            RIGHT.with_borrow(|right| right.as_ref().map(BTreeSet::len)) <= Some(MAX_REMEMBERED)
+        );
     }
 }

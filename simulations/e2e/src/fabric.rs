@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Lab, Office, Person, Process, Run, Space, person, until};
+pub use clocks::Clocks;
 pub use replicas::FIRST;
 use replicas::control_url;
 
@@ -72,18 +73,10 @@ struct Site {
     /// The folder of what is started next.
     programs: PathBuf,
     database: String,
-    recording: Option<Recording>,
+    /// Where the agents' recording driver sends to.
+    recording: Option<String>,
     /// The replicas that nodes are told of.
     told: Vec<u16>,
-}
-
-/// What the agents of [`Fabric::start_recording`] are told.
-#[derive(Debug)]
-struct Recording {
-    /// Where the driver sends to.
-    to: String,
-    /// The library through which the agents see the wall clock.
-    clocks: PathBuf,
 }
 
 impl Fabric {
@@ -103,20 +96,18 @@ impl Fabric {
         Self::start_with(change, programs(), None).await
     }
 
-    /// The same with agents that send what the recording driver sends to `port` of their loopback,
-    /// and whose wall clock can be set.
+    /// The same with agents that send what the recording driver sends to `port` of their loopback.
     ///
     /// # Panics
     /// When a program fails.
     pub async fn start_recording(port: u16) -> Result<Self, String> {
-        let recording = Recording { to: format!("127.0.0.1:{port}"), clocks: clocks::library()? };
-        Self::start_with(|_| Ok(()), programs(), Some(recording)).await
+        Self::start_with(|_| Ok(()), programs(), Some(format!("127.0.0.1:{port}"))).await
     }
 
     async fn start_with(
         change: impl FnOnce(&Lab) -> Result<(), String>,
         programs: PathBuf,
-        recording: Option<Recording>,
+        recording: Option<String>,
     ) -> Result<Self, String> {
         let turn = TURN.lock().await;
         let lab = Arc::new(Lab::build()?);
@@ -209,12 +200,12 @@ impl Fabric {
 
     /// Starts the agent of a host that has joined.
     pub fn start_agent(&mut self, space: Space) {
-        self.start_agent_ahead(space, 0);
+        self.start_agent_on(space, &Clocks::True);
     }
 
-    /// The same in a time namespace: the host seems to have been up for `shift_s` longer.
-    pub fn start_agent_ahead(&mut self, space: Space, shift_s: u64) {
-        let agent = self.site.start_agent(space, shift_s);
+    /// The same on other clocks.
+    pub fn start_agent_on(&mut self, space: Space, clocks: &Clocks) {
+        let agent = self.site.start_agent(space, clocks);
         self.agents.insert(space, agent);
     }
 
@@ -478,19 +469,10 @@ impl Site {
         command
     }
 
-    /// `shift_s`: how far its clocks that count from the start of the host are ahead.
-    fn start_agent(&self, space: Space, shift_s: u64) -> Process {
-        let mut command = self.command(space, "rap-node-agent");
-        if shift_s > 0 {
-            let program = self.programs.join("rap-node-agent");
-            let shift = shift_s.to_string();
-            command = self.lab.command(space, "unshare");
-            command.args(["--time", "--boottime", &shift, "--monotonic", &shift]);
-            command.args(["--fork", "--kill-child"]).arg(program);
-        }
-        if let Some(recording) = &self.recording {
-            command.env("RAP_NODE_RECORDING_DRIVER_FOR_TESTS", &recording.to);
-            command.envs(self.clock_variables(space, recording));
+    fn start_agent(&self, space: Space, clocks: &Clocks) -> Process {
+        let mut command = self.on_clocks(space, "rap-node-agent", clocks);
+        if let Some(to) = &self.recording {
+            command.env("RAP_NODE_RECORDING_DRIVER_FOR_TESTS", to);
         }
         command.args(["run", "--state-dir"]).arg(self.agent_state(space));
         command.args(["--listen", &format!("0.0.0.0:{NODE_PORT}")]);

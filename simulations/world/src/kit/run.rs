@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use rap_proto::{Digest, Moment};
+use rap_proto::{Digest, Moment, key::remember_signatures};
 
 use super::{Coverage, Stage, Trace, Verdict, Violation};
 
@@ -126,6 +126,7 @@ impl Report {
 /// All phases, or as far as the first violation or panic. `scenario` is what one says to
 /// `cargo xtask sim` beside the seed and the planted bug.
 pub fn run<W: World>(mut world: W, seed: u64, scenario: &str) -> Report {
+    remember_signatures();
     // After a panic only what was noted is looked at.
     let panicked = caught(|| all_phases(&mut world)).err();
     report(world.stage(), panicked, seed, scenario)
