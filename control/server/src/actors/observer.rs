@@ -17,10 +17,11 @@ use rap_control_core::{
 use rap_events::{
     Actor as By, Aggregate,
     node::{self, NodeCommand},
-    node_report, session,
+    node_report::NodeReport,
+    session,
 };
 use rap_proto::{
-    CommandId, Digest, NodeId,
+    CommandId, Digest, NodeId, Timestamp,
     bus::{ControlBody, Heartbeat, NodeBody, NodeMessage, all_up_subjects},
     observation::Spooled,
 };
@@ -42,6 +43,8 @@ pub(crate) const LANES: usize = 8;
 pub(crate) const LANE_CAPACITY: usize = 256;
 /// How long to wait before listening is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How what a limit kept out of the log is counted.
+const LEFT_OUT: &str = "left_out";
 
 pub(crate) struct Observer {
     app: Arc<App>,
@@ -168,6 +171,7 @@ async fn heard(app: &Arc<App>, node: NodeId, heartbeat: &Heartbeat) -> Result<()
     let id = CommandId::new(now, clock::random());
     give::<node::Node>(app, node, (id, Digest::of(id.uuid().as_bytes())), node.uuid(), command)
         .await
+        .map(|_| ())
 }
 
 /// Records a batch in order and acknowledges as far as it got.
@@ -199,34 +203,58 @@ async fn record(app: &Arc<App>, node: NodeId, spooled: &[Spooled]) -> Result<(),
 }
 
 async fn perform(app: &Arc<App>, node: NodeId, action: Recording) -> Result<(), Failure> {
-    let outcome = match action {
-        Recording::Known => return Ok(()),
+    let word = match action {
+        Recording::Known => Ok("known"),
         Recording::Foreign { session } => {
             tracing::warn!(%node, %session, "a node reports on a session that is not its own");
-            app.metrics.count("observations", "foreign");
-            return Ok(());
+            Ok("foreign")
         }
         Recording::Session { id, request_hash, session, command } => {
             let identity = (id, request_hash);
-            give::<session::Session>(app, node, identity, session.uuid(), command).await
+            let given = give::<session::Session>(app, node, identity, session.uuid(), command);
+            given.await.map(|given| given.word(|_, _| false))
         }
         Recording::Report { id, request_hash, command } => {
-            let identity = (id, request_hash);
-            give::<node_report::NodeReport>(app, node, identity, node.uuid(), command).await
+            let (identity, asked) = ((id, request_hash), command.clone());
+            let given = give::<NodeReport>(app, node, identity, node.uuid(), command).await;
+            given.map(|given| given.word(|report, at| report.leaves_out(&asked, at)))
         }
     };
-    match outcome {
+    let word = match word {
         // The rules said no, and will say so again: repeating it would block the spool.
         Err(Failure::Problem(problem)) if problem.status < 500 => {
             tracing::warn!(%node, rule = ?problem.rule, "an observation is not recorded");
-            app.metrics.count("observations", "rejected");
-            Ok(())
+            "rejected"
         }
-        Ok(()) => {
-            app.metrics.count("observations", "recorded");
-            Ok(())
+        word => word?,
+    };
+    if word == LEFT_OUT {
+        tracing::warn!(%node, "a lapse is left out: the node had too many within an hour");
+    }
+    app.metrics.count("observations", word);
+    Ok(())
+}
+
+/// What became of a command that was not rejected.
+enum Given<A> {
+    Recorded,
+    /// The log has it from before.
+    Repeated,
+    /// No event followed of this state at this time.
+    Nothing {
+        state: A,
+        at: Timestamp,
+    },
+}
+
+impl<A> Given<A> {
+    /// How it is counted. `leaves_out` says whether a limit is why nothing followed.
+    fn word(self, leaves_out: impl FnOnce(&A, Timestamp) -> bool) -> &'static str {
+        match self {
+            Self::Recorded => "recorded",
+            Self::Nothing { state, at } if leaves_out(&state, at) => LEFT_OUT,
+            Self::Repeated | Self::Nothing { .. } => "known",
         }
-        failed => failed,
     }
 }
 
@@ -236,15 +264,16 @@ async fn give<A: Aggregate>(
     (command_id, request_hash): (CommandId, Digest),
     stream: Uuid,
     command: A::Command,
-) -> Result<(), Failure>
+) -> Result<Given<A>, Failure>
 where
     A::Command: Clone,
 {
     let actor: By = Principal::Node(node).actor();
     for _ in 0..MAX_CONFLICT_RETRIES {
-        let mut work = Work::new(Arc::clone(&app.log), clock::now());
+        let at = clock::now();
+        let mut work = Work::new(Arc::clone(&app.log), at);
         let mut loaded = work.load::<A>(stream).await?;
-        work.decide(&mut loaded, command.clone())?;
+        let events = work.decide(&mut loaded, command.clone())?;
         let identity = Identity {
             command: command_id,
             request_hash,
@@ -252,10 +281,15 @@ where
             allowed: None,
             causation: None,
         };
-        match work.commit(identity, Bytes::new()).await {
-            Err(Failure::Conflict) => {}
-            done => return done.map(|_| ()),
-        }
+        let appended = match work.commit(identity, Bytes::new()).await {
+            Err(Failure::Conflict) => continue,
+            done => done?,
+        };
+        return Ok(match events.is_empty() {
+            _ if appended.replayed => Given::Repeated,
+            true => Given::Nothing { state: loaded.state, at },
+            false => Given::Recorded,
+        });
     }
     Err(Failure::Conflict)
 }

@@ -15,7 +15,10 @@ use super::{
     call::Call,
     failure::{Failure, internal, rejected},
 };
-use crate::{subjects::SubjectKey, work::Work};
+use crate::{
+    subjects::{SubjectError, SubjectKey},
+    work::Work,
+};
 
 /// Seals a new account's display name under a key that the work keeps with it, for what else comes
 /// to be known of the person.
@@ -31,7 +34,8 @@ pub(super) fn seal_display_name(
 }
 
 /// Seals what a device calls itself under its user's key. An account that has none is from before
-/// each had one: what nobody could erase is left out.
+/// each had one: what nobody could erase is left out. So it is where the key cannot be unwrapped: that is for
+/// whoever keeps the state directory to mend, and no reason to let nobody in.
 ///
 /// The append must hold the user's stream at the revision that was looked at: an erasure that
 /// destroys the key meanwhile must come before the login or after it.
@@ -43,7 +47,13 @@ pub(super) async fn seal_device(
     if text.is_empty() {
         return Ok(Personal::default());
     }
-    let keys = call.app.subjects.find(vec![user.uuid()]).await?;
+    let keys = match call.app.subjects.find(vec![user.uuid()]).await {
+        Err(error @ SubjectError::NotOurs(_)) => {
+            tracing::error!(%error, "a login's device is left out");
+            return Ok(Personal::default());
+        }
+        found => found?,
+    };
     let Some(key) = keys.get(&user.uuid()) else { return Ok(Personal::default()) };
     login::device(text, user, key).map_err(|reason| rejected::<login::Login>(&reason))
 }

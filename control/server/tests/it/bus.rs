@@ -3,6 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use rap_bus::Bus as _;
+use rap_events::node_report::MAX_RECORDED_LAPSES_PER_HOUR;
 use rap_proto::{
     Capability, IncarnationId, Timestamp,
     authority::{AuthorityChange, AuthorityStanding},
@@ -56,6 +57,11 @@ async fn metric(api: &Api, name: &str) -> u64 {
     let text = api.send(Method::GET, "/metrics", Default::default()).await.text;
     let line = text.lines().find(|line| line.starts_with(name));
     line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+async fn observations(world: &World, word: &str) -> u64 {
+    let name = format!("rap_control_observations_total{{outcome=\"{word}\"}}");
+    metric(&world.anonymous(), &name).await
 }
 
 /// Waits until a metric reaches a value: the server's actors work at their own pace.
@@ -145,6 +151,8 @@ async fn observations_are_recorded_once_and_acknowledged() {
             }
         }
     }
+    assert_eq!(observations(&world, "recorded").await, 1);
+    assert_eq!(observations(&world, "known").await, 1);
     let path = format!("/sessions/{session}?min_position={}", world.head().await);
     assert_eq!(acme.api.get(&path).await.json["state"], "started");
     let audit = acme.api.get("/audit?organization=acme&limit=500").await;
@@ -198,6 +206,36 @@ async fn what_a_node_lived_through_without_control_is_the_platforms_to_see() {
     assert_eq!(shown["authority"]["standing"], "isolated", "{shown}");
     assert_eq!(shown["authority"]["sequence"], 42);
     assert_eq!((&own["name"], &own["authority"]), (&json!("edge"), &Value::Null));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn lapses_that_are_left_out_are_not_counted_as_recorded() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge").await;
+    let at = rap_control::now();
+    let most = u64::from(MAX_RECORDED_LAPSES_PER_HOUR);
+    // One is told twice.
+    let lapses = (1..=most).chain([most, most + 1]).map(|heard| AuthorityChange {
+        standing: AuthorityStanding::Degraded,
+        epoch: 1,
+        sequence: heard,
+        without_ms: 0,
+        restarted: false,
+        left_out: 0,
+    });
+    let spooled = (1..).zip(lapses).map(|(sequence, change)| Spooled {
+        sequence,
+        at,
+        observation: Observation::AuthorityChanged { change },
+    });
+    let message = message(&world, &host, 1, NodeBody::Observations(spooled.collect()));
+    say(&world, &host, &message, &host.key).await;
+    reaches(&world.anonymous(), "rap_control_observations_total{outcome=\"left_out\"}", 1).await;
+    assert_eq!(observations(&world, "recorded").await, most);
+    assert_eq!(observations(&world, "known").await, 1);
     world.stop().await;
 }
 

@@ -6,6 +6,7 @@ use rap_events::{
     Append, Log as _, StreamId, SubjectKeys as _,
     export::Verification,
     log::{MAX_READ_EVENTS, NewEvent, StreamWrite},
+    personal::SubjectChange,
 };
 use rap_proto::{CommandId, codec};
 use rap_tlog::{
@@ -217,6 +218,22 @@ async fn a_name_from_before_names_were_sealed_is_shown_and_after_an_erasure_give
     let (dir, _) = world.stop().await;
     assert!(!search(dir.path(), b"old").is_empty(), "the account's name is in the fold cache");
     assert_eq!(search(dir.path(), CANARY), [""; 0], "the fold cache forgets the other");
+}
+
+#[tokio::test]
+async fn whoever_has_a_key_of_another_state_directory_logs_in_without_a_device() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (_, id) = world.user(&root, "bob").await;
+    let wrapped = vec![7; 60].into();
+    let foreign = Append {
+        subjects: vec![SubjectChange::Keep { subject: id.parse().unwrap(), wrapped }],
+        ..Append::plain(CommandId::from_u128(7), rap_control::now(), Vec::new())
+    };
+    world.log.append(foreign).await.unwrap();
+    let (_, shown) = devices(&world, "bob").await;
+    assert_eq!(shown, ["", ""]);
+    world.stop().await;
 }
 
 #[tokio::test]

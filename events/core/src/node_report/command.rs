@@ -13,7 +13,8 @@ pub const MAX_RECORDED_LAPSES_PER_HOUR: u32 = 2 * MAX_LAPSES_PER_HOUR;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeReportCommand {
     /// `sequence` is the observation's place in the node's spool; one that was recorded before
-    /// records nothing. `organization` is whose node it is.
+    /// records nothing. `organization` is whose node it is. `observed_at` is by the node's clock; where that is
+    /// ahead by more than [`MAX_SEEN_SKEW_MS`](crate::session::MAX_SEEN_SKEW_MS), now is recorded.
     Record {
         organization: Option<OrganizationId>,
         sequence: u64,

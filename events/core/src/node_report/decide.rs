@@ -1,11 +1,13 @@
+use std::time::Duration;
+
 use rap_proto::{OrganizationId, Timestamp};
 
 use super::{
     AuthorityChanged, LogRefused, NodeReport, NodeReportCommand, NodeReportEvent,
     NodeReportRejection, PathChanged, Report, SnapshotRefused, UnclaimedAccessRefused,
-    WorkerExited,
+    WorkerExited, state::News,
 };
-use crate::{Aggregate, aggregate::is_plain_text};
+use crate::{Aggregate, aggregate::is_plain_text, session::MAX_SEEN_SKEW_MS};
 
 impl Aggregate for NodeReport {
     const CATEGORY: &'static str = "node_report";
@@ -16,12 +18,13 @@ impl Aggregate for NodeReport {
     fn decide(
         &self,
         command: NodeReportCommand,
-        _: Timestamp,
+        now: Timestamp,
     ) -> Result<Vec<NodeReportEvent>, NodeReportRejection> {
         let NodeReportCommand::Record { organization, sequence, observed_at, report } = command;
         if sequence <= self.through {
             return Ok(Vec::new());
         }
+        let observed_at = bounded(observed_at, now);
         let event = match report {
             Report::AccessRefused { code } => {
                 UnclaimedAccessRefused { organization, sequence, observed_at, code }.into()
@@ -40,7 +43,7 @@ impl Aggregate for NodeReport {
             }
             Report::PathChanged { change } => PathChanged { sequence, observed_at, change }.into(),
             Report::AuthorityChanged { change } => {
-                if !self.lapses.take(&change, observed_at) {
+                if self.lapses.news(&change, observed_at) != News::Fresh {
                     return Ok(Vec::new());
                 }
                 AuthorityChanged { sequence, observed_at, change }.into()
@@ -68,4 +71,20 @@ impl Aggregate for NodeReport {
     fn organization(&self) -> Option<OrganizationId> {
         self.organization
     }
+}
+
+impl NodeReport {
+    /// Whether nothing follows of the command only because the hour has its lapses.
+    pub fn leaves_out(&self, command: &NodeReportCommand, now: Timestamp) -> bool {
+        let NodeReportCommand::Record { sequence, observed_at, report, .. } = command;
+        let Report::AuthorityChanged { change } = report else { return false };
+        let at = bounded(*observed_at, now);
+        *sequence > self.through && self.lapses.news(change, at) == News::TooMany
+    }
+}
+
+/// A clock far ahead would begin an hour of lapses that lasts until that time comes.
+fn bounded(observed_at: Timestamp, now: Timestamp) -> Timestamp {
+    let is_ahead = observed_at > now + Duration::from_millis(MAX_SEEN_SKEW_MS);
+    if is_ahead { now } else { observed_at }
 }

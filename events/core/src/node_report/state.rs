@@ -26,6 +26,14 @@ pub struct Lapses {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum News {
+    Fresh,
+    Known,
+    /// It begins a lapse beyond [`MAX_RECORDED_LAPSES_PER_HOUR`].
+    TooMany,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lapse {
     standing: AuthorityStanding,
     /// Epoch and sequence.
@@ -33,25 +41,30 @@ struct Lapse {
 }
 
 impl Lapses {
-    /// Whether a change is news that may be recorded.
-    pub(super) fn take(&self, change: &AuthorityChange, at: Timestamp) -> bool {
-        let Some(lapse) = lapse(change) else { return self.open.is_some() };
-        if self.open == Some(lapse) {
-            return false;
+    /// What a change is to the log. Within a lapse only that it became worse is news: an agent that is started
+    /// again tells what it was before.
+    pub(super) fn news(&self, change: &AuthorityChange, at: Timestamp) -> News {
+        let Some(lapse) = lapse(change) else {
+            return if self.open.is_some() { News::Fresh } else { News::Known };
+        };
+        if let Some(open) = self.open.filter(|open| open.heard == lapse.heard) {
+            let is_worse = (open.standing, lapse.standing)
+                == (AuthorityStanding::Degraded, AuthorityStanding::Isolated);
+            return if is_worse { News::Fresh } else { News::Known };
         }
-        self.continues(lapse) || self.and_one(at).begun <= MAX_RECORDED_LAPSES_PER_HOUR
+        match self.and_one(at).begun <= MAX_RECORDED_LAPSES_PER_HOUR {
+            true => News::Fresh,
+            false => News::TooMany,
+        }
     }
 
     pub(super) fn record(&mut self, change: &AuthorityChange, at: Timestamp) {
         let lapse = lapse(change);
-        if lapse.is_some_and(|lapse| !self.continues(lapse)) {
+        let continues = |lapse: Lapse| self.open.is_some_and(|open| open.heard == lapse.heard);
+        if lapse.is_some_and(|lapse| !continues(lapse)) {
             *self = self.and_one(at);
         }
         self.open = lapse;
-    }
-
-    fn continues(&self, lapse: Lapse) -> bool {
-        self.open.is_some_and(|open| open.heard == lapse.heard)
     }
 
     /// A clock that went back does not start an earlier hour anew.

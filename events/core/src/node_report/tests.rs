@@ -9,6 +9,7 @@ use rap_proto::{
 use super::*;
 use crate::{
     Aggregate as _,
+    session::MAX_SEEN_SKEW_MS,
     tests::{
         given::{NOW, given},
         samples::{ACME, MINUTE_MS, after, authority_change, path_change},
@@ -106,6 +107,12 @@ fn a_lapse_is_the_platforms_and_what_is_known_of_it_is_recorded_once() {
     news(&open, lapsed(42, Isolated));
     news(&open, lapsed(43, Degraded));
     news(&open, lapsed(43, Healthy));
+    let isolated = [changed(5, NOW, lapsed(42, Degraded)), changed(6, NOW, lapsed(42, Isolated))];
+    news(&isolated, lapsed(43, Degraded));
+    news(&isolated, lapsed(43, Healthy));
+    known(&isolated, lapsed(42, Isolated));
+    known(&isolated, lapsed(42, Degraded));
+    known(&[changed(6, NOW, lapsed(42, Isolated))], lapsed(42, Degraded));
     // An agent that was started again in a lapse tells it again, and each one that it is healthy.
     known(&open, AuthorityChange { restarted: true, ..lapsed(42, Degraded) });
     known(&[], lapsed(43, Healthy));
@@ -116,27 +123,66 @@ fn a_lapse_is_the_platforms_and_what_is_known_of_it_is_recorded_once() {
 fn so_many_lapses_of_an_hour_are_recorded_and_those_that_are_to_their_end() {
     use AuthorityStanding::{Degraded, Healthy};
     let mut state = NodeReport::default();
-    let mut tell = |sequence: u64, at, standing| {
-        let change = lapsed(sequence / 2, standing);
-        let command = NodeReportCommand::Record {
-            organization: None,
-            sequence,
-            observed_at: at,
-            report: Report::AuthorityChanged { change },
-        };
-        let events = state.decide(command, NOW).unwrap();
-        events.iter().for_each(|event| state.evolve(event));
-        events.len()
-    };
     let most = u64::from(MAX_RECORDED_LAPSES_PER_HOUR);
     for lapse in 1..=most {
-        assert_eq!(tell(2 * lapse, NOW, Degraded), 1);
-        assert_eq!(tell(2 * lapse + 1, NOW, Healthy), 1, "what began ends");
+        assert_eq!(tell(&mut state, lapse_command(2 * lapse, NOW, Degraded), NOW), 1);
+        let end = lapse_command(2 * lapse + 1, NOW, Healthy);
+        assert_eq!(tell(&mut state, end, NOW), 1, "what began ends");
     }
     let next = 2 * (most + 1);
     for at in [NOW, after(-120 * MINUTE_MS)] {
-        assert_eq!(tell(next, at, Degraded), 0);
-        assert_eq!(tell(next + 1, at, Healthy), 0, "nothing is open");
+        let (begin, end) =
+            (lapse_command(next, at, Degraded), lapse_command(next + 1, at, Healthy));
+        let left_out = [&begin, &end].map(|command| state.leaves_out(command, NOW));
+        assert_eq!(left_out, [true, false]);
+        assert_eq!(tell(&mut state, begin, NOW), 0);
+        assert_eq!(tell(&mut state, end, NOW), 0, "nothing is open");
     }
-    assert_eq!(tell(next + 2, after(60 * MINUTE_MS), Degraded), 1);
+    let known = lapse_command(2 * most, NOW, Degraded);
+    assert!(!state.leaves_out(&known, NOW), "it is in the log");
+    let hour = after(60 * MINUTE_MS);
+    assert_eq!(tell(&mut state, lapse_command(next + 2, hour, Degraded), hour), 1);
+}
+
+#[test]
+fn a_clock_far_ahead_puts_off_no_hour() {
+    use AuthorityStanding::{Degraded, Healthy};
+    let mut state = NodeReport::default();
+    let skew = i64::try_from(MAX_SEEN_SKEW_MS).unwrap();
+    let bounds = [(after(skew), after(skew)), (after(skew + 1), NOW), (after(i64::MAX / 2), NOW)];
+    for (at, recorded) in bounds {
+        let change = lapsed(42, Degraded);
+        given::<NodeReport>([])
+            .when(lapse_command(84, at, Degraded))
+            .then([changed(84, recorded, change)]);
+    }
+    let most = u64::from(MAX_RECORDED_LAPSES_PER_HOUR);
+    let mut tell_at = |now, sequence, standing| {
+        let command = lapse_command(sequence, after(i64::MAX / 2), standing);
+        tell(&mut state, command, now)
+    };
+    for lapse in 1..=most {
+        assert_eq!(tell_at(NOW, 2 * lapse, Degraded), 1);
+        assert_eq!(tell_at(NOW, 2 * lapse + 1, Healthy), 1);
+    }
+    let next = 2 * (most + 1);
+    assert_eq!(tell_at(NOW, next, Degraded), 0);
+    assert_eq!(tell_at(after(60 * MINUTE_MS), next, Degraded), 1);
+}
+
+/// How many events follow.
+fn tell(state: &mut NodeReport, command: NodeReportCommand, now: Timestamp) -> usize {
+    let events = state.decide(command, now).unwrap();
+    events.iter().for_each(|event| state.evolve(event));
+    events.len()
+}
+
+/// The lapse after beat `sequence / 2`, told by a node whose clock says `at`.
+fn lapse_command(sequence: u64, at: Timestamp, standing: AuthorityStanding) -> NodeReportCommand {
+    NodeReportCommand::Record {
+        organization: None,
+        sequence,
+        observed_at: at,
+        report: Report::AuthorityChanged { change: lapsed(sequence / 2, standing) },
+    }
 }
