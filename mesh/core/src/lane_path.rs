@@ -453,6 +453,11 @@ impl LanePath {
         candidates
     }
 
+    /// Until when the lane does not take what it left as slow, or found slower, unless nothing else works.
+    pub fn slow_until(&self, candidate: Candidate) -> Option<Moment> {
+        self.succession.slow_until(&candidate)
+    }
+
     /// Whether a path over this candidate is open, or being opened.
     pub fn is_open(&self, candidate: Candidate) -> bool {
         self.open.values().any(|path| path.candidate == candidate)
