@@ -18,7 +18,7 @@ struct Prospect {
     passed: u32,
     /// The shortest round trip of those.
     round_trip: Option<Duration>,
-    /// The shortest since it failed or was slow.
+    /// The shortest since flows left it as slow.
     shortest: Option<Duration>,
     last_passed: Moment,
     trying: bool,
@@ -190,7 +190,7 @@ impl Prospect {
     }
 
     fn fail(&mut self, now: Moment) {
-        (self.passed, self.round_trip, self.shortest) = (0, None, None);
+        (self.passed, self.round_trip) = (0, None);
         // Flows that fail together are one failure.
         if self.rests_until > now {
             self.rests_until = self.rests_until.max(now + FIRST_REST);

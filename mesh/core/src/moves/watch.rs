@@ -52,6 +52,11 @@ impl Watched {
         None
     }
 
+    /// Whether a path that carries flows is being compared with ways over relays.
+    pub(super) fn compares(&self, path: Candidate) -> bool {
+        self.tries.contains(&path)
+    }
+
     /// Returns what is to be tried.
     pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
         for (path, pause) in self.kept {

@@ -50,6 +50,19 @@ fn what_begins_on_a_path_that_flows_leave_leaves_it_too() {
 }
 
 #[test]
+fn flows_leave_a_direct_path_that_became_slow_also_when_others_compare_it_to_move_there() {
+    for other in [relay(1), relay(2)] {
+        let mut world = on_the_direct_path();
+        world.round_trips.insert(direct(), LONG);
+        world.begin(9, other);
+        world.run(2 * LONGEST_REST + LEFT_BY);
+        let over: Vec<Candidate> = (0..3).map(|flow| world.over(flow)).collect();
+        assert_eq!((over, world.over(9)), (vec![relay(1); 3], other));
+        assert_eq!((world.moves, world.wrong), (3, None));
+    }
+}
+
+#[test]
 fn a_slow_direct_path_is_kept_where_no_relay_is_faster_and_relays_are_tried_seldom() {
     let mut world = on_the_direct_path();
     world.round_trips.insert(relay(1), LONG);
