@@ -26,7 +26,7 @@ struct Prospect {
     next: Moment,
     rests_until: Moment,
     failures: u32,
-    /// Not tried before for flows that are on it.
+    /// Not tried before for flows that are on it, or not compared with a direct path.
     watched_at: Moment,
     /// Until then flows leave it.
     slow_until: Moment,
@@ -115,6 +115,12 @@ impl Prospects {
     pub(super) fn watched_at(&self, candidate: Candidate, since: Moment) -> Moment {
         let at = self.known.get(&candidate).map(|it| it.watched_at).unwrap_or_default();
         at.max(since + WATCH_EVERY)
+    }
+
+    /// When a way over relays may be compared with a direct path.
+    pub(super) fn compared_at(&self, way: Candidate) -> Moment {
+        let known = self.known.get(&way);
+        known.map(|it| it.rests_until.max(it.watched_at)).unwrap_or_default()
     }
 
     pub(super) fn watch_at(&mut self, candidate: Candidate, at: Moment) {
