@@ -309,8 +309,9 @@ impl LanePath {
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
+        let probes_in_use = self.recovery.is_some() || self.measures_in_use();
         let paths = self.open.iter().filter_map(|(generation, path)| {
-            path.deadline(*generation == self.current && self.recovery.is_none())
+            path.deadline(*generation == self.current && !probes_in_use)
         });
         let recovers = self.recovery.is_some();
         let rests = self.candidates.iter().filter_map(|one| self.rests.over_at(*one, recovers));
