@@ -54,9 +54,9 @@ pub const HELD_WELL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// What carries the lane, and whether what was found is open beside it. To be told whenever
-    /// it may have changed.
-    Path { in_use: Candidate, hole_is_open: bool },
+    /// What carries the lane, whether what was found is open beside it, and until when the lane does
+    /// not take that as it was slow. To be told whenever it may have changed.
+    Path { in_use: Candidate, hole_is_open: bool, slow_until: Option<Moment> },
     /// What relays see of this node's socket.
     Seen { round: u32, own: Seen },
     /// What the egress said of its own.
@@ -157,7 +157,12 @@ impl Default for Holes {
 impl Holes {
     pub fn handle_input(&mut self, now: Moment, input: Input) {
         match input {
-            Input::Path { in_use, hole_is_open } => self.carried(now, in_use, hole_is_open),
+            Input::Path { in_use, hole_is_open, slow_until } => {
+                match slow_until.filter(|until| *until > now && !hole_is_open) {
+                    Some(until) if self.is_off(in_use) => self.rest_as_slow(until),
+                    _ => self.carried(now, in_use, hole_is_open),
+                }
+            }
             Input::Seen { round, own } if round == self.round => self.looked(now, own),
             Input::Met { round, far } if round == self.round => self.met(now, far),
             Input::Unsupported { round } if round == self.round && self.is_meeting() => {
@@ -354,6 +359,18 @@ impl Holes {
             }
             _ => {}
         }
+    }
+
+    /// Whether something was found, and the lane is on another path.
+    fn is_off(&self, in_use: Candidate) -> bool {
+        self.address().is_some_and(|address| in_use != Candidate::Direct(address))
+    }
+
+    /// It worked, and the lane would not take it sooner.
+    fn rest_as_slow(&mut self, until: Moment) {
+        self.forget();
+        (self.failed, self.failure) = (0, None);
+        self.stage = Stage::Resting { until };
     }
 
     fn renew(&mut self, now: Moment) {

@@ -309,8 +309,9 @@ impl LanePath {
     }
 
     pub fn poll_timeout(&self) -> Option<Moment> {
+        let probes_in_use = self.recovery.is_some() || self.measures_in_use();
         let paths = self.open.iter().filter_map(|(generation, path)| {
-            path.deadline(*generation == self.current && self.recovery.is_none())
+            path.deadline(*generation == self.current && !probes_in_use)
         });
         let recovers = self.recovery.is_some();
         let rests = self.candidates.iter().filter_map(|one| self.rests.over_at(*one, recovers));
@@ -451,6 +452,11 @@ impl LanePath {
         let mut candidates = self.candidates.clone();
         candidates.sort_by_cached_key(|candidate| self.rank(*candidate));
         candidates
+    }
+
+    /// Until when the lane does not take what it left as slow, or found slower, unless nothing else works.
+    pub fn slow_until(&self, candidate: Candidate) -> Option<Moment> {
+        self.succession.slow_until(&candidate)
     }
 
     /// Whether a path over this candidate is open, or being opened.

@@ -405,7 +405,7 @@ impl LaneMoves {
                 self.effects.push_back(Effect::Move { flow: *flow, over });
             }
         }
-        let compared = compared.conclude(now, &mut self.prospects);
+        let compared = compared.conclude(now, &mut self.prospects, &watched);
         let watched = watched.conclude(now, &mut self.prospects);
         self.effects.extend(compared.into_iter().chain(watched).map(Effect::Try));
     }

@@ -3,6 +3,7 @@
 use rap_proto::NodeId;
 
 use super::*;
+use crate::lane_path::SLOW_REST;
 
 const RELAY: Candidate = Candidate::Relay(NodeId::from_u128(1));
 
@@ -41,7 +42,13 @@ impl World {
     }
 
     fn path(&mut self, in_use: Candidate, hole_is_open: bool) {
-        self.tell(Input::Path { in_use, hole_is_open });
+        self.tell(Input::Path { in_use, hole_is_open, slow_until: None });
+    }
+
+    /// What was found is open beside a relay, or not any more, and the lane does not take it for so long.
+    fn slow_path(&mut self, hole_is_open: bool, rests: Duration) {
+        let slow_until = Some(self.now + rests);
+        self.tell(Input::Path { in_use: RELAY, hole_is_open, slow_until });
     }
 
     fn round(&self) -> u32 {
@@ -110,6 +117,38 @@ fn a_relayed_lane_looks_meets_knocks_and_tries_what_came_through() {
     let standing = world.holes.standing();
     assert_eq!((standing.step, standing.failure), (Step::Open, None));
     assert_eq!((standing.own, standing.far), (Mapping::Steady, Mapping::Unknown));
+}
+
+#[test]
+fn a_hole_that_was_left_as_slow_rests_for_as_long_as_the_lane_does_not_take_it() {
+    let mut world = World::relayed();
+    for _ in 0..2 * MAX_ROUNDS {
+        world.open();
+        world.slow_path(true, SLOW_REST);
+        assert_eq!(world.step(), Step::Open, "the lane may come back to it");
+        world.slow_path(false, SLOW_REST);
+        assert_eq!(world.effects(), [Effect::Forget { address: address(4433) }]);
+        let standing = world.holes.standing();
+        assert_eq!((standing.step, standing.failure), (Step::Resting, None));
+        assert_eq!(world.holes.take_outcomes().failed, [].into());
+        assert_eq!(world.wait(), SLOW_REST);
+    }
+}
+
+#[test]
+fn what_is_found_while_the_lane_does_not_take_it_rests_without_a_failure() {
+    let mut world = World::relayed();
+    for _ in 0..2 * MAX_ROUNDS {
+        world.tell(Input::Renewed);
+        world.meet(own(Mapping::Steady), far(Mapping::Steady));
+        world.tell(Input::Heard { round: world.round(), from: address(4433) });
+        world.slow_path(false, SLOW_REST);
+        assert_eq!((world.step(), world.holes.standing().failure), (Step::Resting, None));
+        world.effects();
+        assert_eq!(world.wait(), SLOW_REST);
+    }
+    world.slow_path(false, Duration::ZERO);
+    assert_eq!(world.step(), Step::Looking, "its time is over");
 }
 
 #[test]

@@ -1,10 +1,13 @@
 //! When the direct path in use takes much longer than it did: whether a relay is to be measured beside it.
+//!
+//! The connection's estimate only says when to measure: on a lane that is otherwise idle it stays for long
+//! where the end of a transfer left it. What is compared are answers to probes along both paths.
 
 use std::time::Duration;
 
 use rap_proto::Moment;
 
-use super::{BETTER_FOR, LanePath, SLOW_REST};
+use super::{BETTER_FOR, LanePath};
 use crate::paths::is_slower;
 
 #[derive(Debug, Clone, Default)]
@@ -16,15 +19,13 @@ pub(super) struct Slowness {
     noted: Moment,
     /// For how long that has to be so. Drawn each time: many lanes may see the same path become slow.
     patience: Duration,
-    /// No relay is measured before: none was much faster a while ago.
-    rests_until: Moment,
 }
 
 impl Slowness {
     fn note(&mut self, now: Moment, round_trip: Duration, patience: impl FnOnce() -> Duration) {
         let shortest = self.shortest.map_or(round_trip, |before| before.min(round_trip));
         self.shortest = Some(shortest);
-        // What was so before a lane was idle says nothing of the time between.
+        // What was so before nothing was heard for a while says nothing of the time between.
         let since = self.since.filter(|_| now.since(self.noted) < BETTER_FOR);
         self.noted = now;
         let is_slow = is_slower(round_trip, shortest);
@@ -39,12 +40,8 @@ impl Slowness {
     }
 
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        self.since.is_some_and(|since| self.rests_until.max(since + self.patience) <= now)
-    }
-
-    /// No relay is much faster.
-    pub(super) fn rest(&mut self, now: Moment) {
-        self.rests_until = now + SLOW_REST;
+        let is_so = now.since(self.noted) < BETTER_FOR;
+        is_so && self.since.is_some_and(|since| since + self.patience <= now)
     }
 
     /// Another path is in use.

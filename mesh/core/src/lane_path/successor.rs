@@ -27,12 +27,15 @@ pub const MOVE_EVERY: Duration = Duration::from_secs(60);
 /// … and waits longer than that by up to this.
 pub const MOVE_WITHIN: Duration = Duration::from_secs(30);
 /// What is worth more and took much longer is not tried again before, nor is a direct path that was left as
-/// it was slow.
+/// it was slow, nor a relay that was not much faster than one.
 pub const SLOW_REST: Duration = Duration::from_secs(300);
 
 /// A relay that drains is left within this time, where anything else answers: its lanes, of which there
 /// can be thousands, spread over it.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// When another path has answered this often, the one in use is waited for no longer.
+pub(super) const ENOUGH_ANSWERS: u32 = 4 * BETTER_ANSWERS;
 
 /// The most that are remembered as slow; of more, those whose time ends first are forgotten.
 pub(super) const MAX_SLOW: usize = 64;
@@ -55,7 +58,7 @@ pub(super) struct Succession {
     /// For how long that has to be so. Drawn when anything comes to be worth more, and the same for all
     /// that do: the best of them comes first.
     patience: Duration,
-    /// Until when each of these is not tried, whatever it is worth by then: it took much longer.
+    /// Until when each of these is not tried, whatever it is worth by then: it took too long.
     slow_until: BTreeMap<Candidate, Moment>,
     /// The open path that is to follow, once it has answered.
     successor: Option<u64>,
@@ -189,7 +192,7 @@ impl LanePath {
             Some((generation, answers, is_fit))
                 if self.succession.successor == Some(generation) =>
             {
-                if answers >= BETTER_ANSWERS {
+                if answers >= BETTER_ANSWERS && self.is_measured_beside(answers) {
                     self.succeed(now, (generation, candidate), is_fit, reason);
                 }
             }
@@ -197,12 +200,34 @@ impl LanePath {
             Some((generation, ..)) => {
                 self.succession.successor = Some(generation);
                 self.open.get_mut(&generation).into_iter().for_each(|path| path.ask_anew(now));
+                self.ask_in_use_anew(now);
             }
             None => {
                 self.open(now, candidate);
                 self.succession.successor = Some(self.last_generation);
+                self.ask_in_use_anew(now);
             }
         }
+    }
+
+    /// Whether the path in use is probed like the one that is to follow. A relay is compared by the
+    /// connection's estimate, since what is worth more may be a little slower.
+    pub(super) fn measures_in_use(&self) -> bool {
+        self.succession.successor.is_some() && !self.is_relayed()
+    }
+
+    fn ask_in_use_anew(&mut self, now: Moment) {
+        if self.measures_in_use() {
+            self.open.get_mut(&self.current).into_iter().for_each(|path| path.ask_anew(now));
+        }
+    }
+
+    /// `answers` are those of the other path.
+    fn is_measured_beside(&self, answers: u32) -> bool {
+        let in_use = self.open.get(&self.current);
+        !self.measures_in_use()
+            || answers >= ENOUGH_ANSWERS
+            || in_use.is_some_and(|path| path.answers >= BETTER_ANSWERS)
     }
 
     /// When something becomes due here that nothing announces.
@@ -233,10 +258,6 @@ impl LanePath {
                 left.into_iter().for_each(|left| self.succession.was_slow(now, left));
                 return self.switch(now, generation, reason);
             }
-            (SwitchReason::Slower, false) => {
-                self.slowness.rest(now);
-                return self.succession.dismiss();
-            }
             (_, false) => {
                 self.succession.was_slow(now, candidate);
                 return self.succession.dismiss();
@@ -263,7 +284,11 @@ impl LanePath {
                 && one.is_relayed()
                 && !self.succession.drains(one)
                 && (self.is_open(*one) || self.rests.is_over(now, *one, false))
-                && (reason != SwitchReason::Better || self.succession.is_due(now, one))
+                && match reason {
+                    SwitchReason::Better => self.succession.is_due(now, one),
+                    SwitchReason::Slower => !self.succession.is_slow(now, one),
+                    _ => true,
+                }
         };
         let chosen = self.succession.successor.and_then(|chosen| self.open.get(&chosen));
         let chosen = chosen.map(|path| path.candidate).filter(|one| self.candidates.contains(one));

@@ -6,7 +6,7 @@ use rap_proto::Moment;
 
 use super::{
     Effect, LanePath, MAX_CANDIDATES, SwitchReason,
-    open_path::{OpenPath, Pace},
+    open_path::{ANSWER_WAIT, OpenPath, Pace},
 };
 use crate::paths::{Candidate, is_slower};
 
@@ -176,15 +176,17 @@ impl LanePath {
     pub(super) fn probe(&mut self, now: Moment) {
         let recovers = self.recovery.is_some();
         let successor = self.succession.successor();
+        let measures_in_use = self.measures_in_use();
         for (generation, path) in &mut self.open {
             let in_use = *generation == self.current;
             let pace = match path.candidate {
                 _ if recovers => Pace::Soon,
-                _ if successor == Some(*generation) => Pace::Patient,
+                _ if in_use || successor == Some(*generation) => Pace::Patient,
                 Candidate::Direct(_) => Pace::Soon,
                 Candidate::Relay(_) | Candidate::Chain(_) => Pace::Seldom,
             };
-            if (in_use && !recovers) || !path.takes_probe(now, self.last_probe + 1, pace) {
+            let is_left_alone = in_use && !recovers && !measures_in_use;
+            if is_left_alone || !path.takes_probe(now, self.last_probe + 1, pace) {
                 continue;
             }
             self.last_probe += 1;
@@ -224,10 +226,11 @@ impl LanePath {
         both.is_some_and(|(other, in_use)| is_slower(other, in_use))
     }
 
-    /// Whether the path in use is slower than one that was measured beside it.
+    /// Whether the path in use is slower than one that was measured beside it, by probes of both. What it
+    /// does not answer in time takes as long as is waited for it.
     pub(super) fn is_outrun_by(&self, path: &OpenPath) -> bool {
-        let both = self.silence.round_trip().zip(path.round_trip);
-        both.is_some_and(|(in_use, other)| is_slower(in_use, other))
+        let in_use = self.open.get(&self.current).and_then(|in_use| in_use.round_trip);
+        path.round_trip.is_some_and(|other| is_slower(in_use.unwrap_or(ANSWER_WAIT), other))
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

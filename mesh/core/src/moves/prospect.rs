@@ -18,7 +18,7 @@ struct Prospect {
     passed: u32,
     /// The shortest round trip of those.
     round_trip: Option<Duration>,
-    /// The shortest since it failed or was slow.
+    /// The shortest since flows left it as slow.
     shortest: Option<Duration>,
     last_passed: Moment,
     trying: bool,
@@ -26,7 +26,7 @@ struct Prospect {
     next: Moment,
     rests_until: Moment,
     failures: u32,
-    /// Not tried before for flows that are on it.
+    /// Not tried before for flows that are on it, or not compared with a direct path.
     watched_at: Moment,
     /// Until then flows leave it.
     slow_until: Moment,
@@ -117,6 +117,12 @@ impl Prospects {
         at.max(since + WATCH_EVERY)
     }
 
+    /// When a way over relays may be compared with a direct path.
+    pub(super) fn compared_at(&self, way: Candidate) -> Moment {
+        let known = self.known.get(&way);
+        known.map(|it| it.rests_until.max(it.watched_at)).unwrap_or_default()
+    }
+
     pub(super) fn watch_at(&mut self, candidate: Candidate, at: Moment) {
         if let Some(it) = self.known.get_mut(&candidate) {
             it.watched_at = at;
@@ -190,7 +196,7 @@ impl Prospect {
     }
 
     fn fail(&mut self, now: Moment) {
-        (self.passed, self.round_trip, self.shortest) = (0, None, None);
+        (self.passed, self.round_trip) = (0, None);
         // Flows that fail together are one failure.
         if self.rests_until > now {
             self.rests_until = self.rests_until.max(now + FIRST_REST);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::Moment;
 
-use super::{MOVE_EVERY, prospect::Prospects};
+use super::{MOVE_EVERY, prospect::Prospects, watch::Watched};
 use crate::paths::Candidate;
 
 /// What came of looking at the flows that are due.
@@ -39,11 +39,17 @@ impl Compared {
         None
     }
 
-    /// What is slower for every flow rests like what failed, and what is for some is tried for them like a
-    /// path that flows moved to. Returns what is to be tried.
-    pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
+    /// What is slower for every flow rests like what failed. What is for some is tried for them like a
+    /// path that flows moved to, and so is what others are `watched` on: a rest would end their comparison.
+    /// Returns what is to be tried.
+    pub(super) fn conclude(
+        self,
+        now: Moment,
+        prospects: &mut Prospects,
+        watched: &Watched,
+    ) -> Vec<Candidate> {
         for way in self.slower {
-            match self.fit.contains(&way) {
+            match self.fit.contains(&way) || watched.compares(way) {
                 true => prospects.put_off(way, now + MOVE_EVERY),
                 false => prospects.failed(now, way, false),
             }

@@ -3,10 +3,7 @@
 //! The path is tried seldom. When that takes much longer than it did once, it and a way over relays are
 //! tried as often as a better path before flows move to it, and compared by that.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::BTreeSet;
 
 use rap_proto::Moment;
 
@@ -17,8 +14,10 @@ use crate::{lane_path::SLOW_REST, paths::Candidate};
 #[derive(Debug, Default)]
 pub(super) struct Watched {
     tries: BTreeSet<Candidate>,
-    /// What is kept, and how long it is not looked at.
-    kept: BTreeMap<Candidate, Duration>,
+    /// What is as fast as it was.
+    kept: BTreeSet<Candidate>,
+    /// Ways over relays that are not faster: the next one is compared.
+    no_faster: BTreeSet<Candidate>,
     slow: BTreeSet<Candidate>,
 }
 
@@ -30,32 +29,42 @@ impl Watched {
         relayed: &[Candidate],
         (in_use, since): (Candidate, Moment),
     ) -> Option<Candidate> {
+        let is_free = |way: &&Candidate| prospects.compared_at(**way) <= now;
         if prospects.is_slow(now, in_use) {
-            return prospects.refuge(now, relayed, in_use);
+            let free: Vec<Candidate> = relayed.iter().filter(is_free).copied().collect();
+            return prospects.refuge(now, &free, in_use);
         }
         if prospects.watched_at(in_use, since) > now {
             return None;
         }
-        let way = relayed.iter().find(|way| prospects.rests_until(**way) <= now).copied()?;
+        let way = relayed.iter().find(is_free).copied()?;
         if !prospects.is_fresh(now, in_use) {
             self.tries.insert(in_use);
         } else if !prospects.became_slow(in_use) {
-            self.kept.insert(in_use, WATCH_EVERY);
+            self.kept.insert(in_use);
         } else if !prospects.is_proven(now, in_use) || !prospects.is_proven(now, way) {
             self.tries.extend([in_use, way]);
         } else if prospects.is_slower(now, in_use, way) {
             self.slow.insert(in_use);
             return Some(way);
         } else {
-            self.kept.insert(in_use, SLOW_REST);
+            self.no_faster.insert(way);
         }
         None
     }
 
+    /// Whether a path that carries flows is being compared with ways over relays.
+    pub(super) fn compares(&self, path: Candidate) -> bool {
+        self.tries.contains(&path)
+    }
+
     /// Returns what is to be tried.
     pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
-        for (path, pause) in self.kept {
-            prospects.watch_at(path, now + pause);
+        for path in self.kept {
+            prospects.watch_at(path, now + WATCH_EVERY);
+        }
+        for way in self.no_faster {
+            prospects.watch_at(way, now + SLOW_REST);
         }
         for path in self.slow {
             prospects.was_slow(path, now + SLOW_REST);
@@ -68,7 +77,7 @@ impl LaneMoves {
     /// When there is something to do for a flow on a direct path.
     pub(super) fn next_watch(&self, running: &Running, over: Candidate) -> Option<Moment> {
         let Self { prospects, relayed, looked, .. } = self;
-        let free_at = relayed.iter().map(|way| prospects.rests_until(*way)).min()?;
+        let free_at = relayed.iter().map(|way| prospects.compared_at(*way)).min()?;
         let at = running.due.max(free_at);
         if prospects.is_slow(*looked, over) {
             return Some(if at > *looked { at } else { prospects.rests_until(over) });

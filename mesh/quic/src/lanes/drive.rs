@@ -239,8 +239,10 @@ impl PathDriver {
         loop {
             self.perform_effects();
             let in_use = self.lane.carried().candidate;
-            let hole_is_open = self.hole.candidate().is_some_and(|it| self.machine.is_open(it));
-            if !self.dig(Some(holes::Input::Path { in_use, hole_is_open })) {
+            let hole = self.hole.candidate();
+            let hole_is_open = hole.is_some_and(|it| self.machine.is_open(it));
+            let slow_until = hole.and_then(|it| self.machine.slow_until(it));
+            if !self.dig(Some(holes::Input::Path { in_use, hole_is_open, slow_until })) {
                 return;
             }
         }

@@ -16,9 +16,9 @@ const MUCH: &str = "seq 1 1000000";
 const NEXT_TO_NOTHING: u64 = 100_000;
 
 /// Seconds: little more than an idle lane lets pass before it says something.
-const FORGETS_AFTER: u32 = 3;
+const FORGETS_AFTER: u32 = 6;
 /// More than twice as long, and less than it takes to give up a lane that is not heard.
-const IDLE: Duration = Duration::from_secs(7);
+const IDLE: Duration = Duration::from_secs(15);
 
 /// What shall become of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,18 @@ fn flows_leave_a_direct_path_that_becomes_slow_and_come_back_when_it_is_not() {
 }
 
 #[test]
+fn flows_leave_a_slow_direct_path_for_the_first_relay_that_is_faster() {
+    let mut world = on_the_direct_path();
+    world.round_trips = [direct(), relay(1)].map(|path| (path, LONG)).into();
+    world.run(LEFT_BY + 10 * SECOND);
+    assert!(all_over(&world, relay(2)));
+    world.run(PROVEN_FOR);
+    world.begin(9, direct());
+    world.run(2 * WORTH_AFTER);
+    assert_eq!((world.over(9), world.wrong), (relay(2), None));
+}
+
+#[test]
 fn what_begins_on_a_path_that_flows_leave_leaves_it_too() {
     let mut world = on_the_direct_path();
     world.round_trips.insert(direct(), LONG);
@@ -50,9 +62,22 @@ fn what_begins_on_a_path_that_flows_leave_leaves_it_too() {
 }
 
 #[test]
+fn flows_leave_a_direct_path_that_became_slow_also_when_others_compare_it_to_move_there() {
+    for other in [relay(1), relay(2)] {
+        let mut world = on_the_direct_path();
+        world.round_trips.insert(direct(), LONG);
+        world.begin(9, other);
+        world.run(2 * LONGEST_REST + LEFT_BY);
+        let over: Vec<Candidate> = (0..3).map(|flow| world.over(flow)).collect();
+        assert_eq!((over, world.over(9)), (vec![relay(1); 3], other));
+        assert_eq!((world.moves, world.wrong), (3, None));
+    }
+}
+
+#[test]
 fn a_slow_direct_path_is_kept_where_no_relay_is_faster_and_relays_are_tried_seldom() {
     let mut world = on_the_direct_path();
-    world.round_trips.insert(relay(1), LONG);
+    world.round_trips = [relay(1), relay(2), chain()].map(|way| (way, LONG)).into();
     let bearable = LONG + LONG / 2 + SLOWER_BY;
     world.round_trips.insert(direct(), bearable);
     world.run(10 * SLOW_REST);
