@@ -10,8 +10,8 @@
 //!
 //! Inputs: what is kept, control keys, doorbells, answers, outcomes of writes. Effects: at most
 //! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change, with
-//! [`Effect::Changed`] as far as it is told; [`Effect::Lasts`] whenever its end has moved, and
-//! [`Effect::AskElsewhere`] where a server stands still.
+//! [`Effect::Changed`] as far as it is told; [`Effect::Lasts`] whenever its end has moved;
+//! [`Effect::Servers`] for each newer beat, and [`Effect::AskElsewhere`] where a server stands still.
 //!
 //! INVARIANT: a beat counts only when it is durable that it was heard, so a restart does not make
 //! an earlier one count again.
@@ -114,6 +114,12 @@ pub enum Effect {
         version: u64,
     },
     Refused(BeatRefusal),
+    /// The server that answered says which ones there are: `counts` beside a beat that is valid and newer, or else
+    /// while no beat was ever heard. What comes with any other beat is not heard.
+    Servers {
+        named: Vec<String>,
+        counts: bool,
+    },
     /// The server that answered brings nothing newer, and what is held ends soon or has ended:
     /// another server may know more.
     AskElsewhere,
@@ -221,6 +227,9 @@ impl BeatListener {
         self.backoff.reset();
         self.wait(now, delay);
         if reply.beat.is_empty() {
+            if self.floor.is_none() && !reply.servers.is_empty() {
+                self.say_servers(reply, false);
+            }
             return self.ask_again_if_rung(now);
         }
         let floor = self.floor.as_ref().map(|floor| &floor.beat);
@@ -228,6 +237,7 @@ impl BeatListener {
             Ok(Some(kept)) if self.candidate.is_none() => {
                 self.last_refused = None;
                 self.candidate = Some(kept.clone());
+                self.say_servers(reply, true);
                 self.effects.push_back(Effect::Persist(Box::new(kept)));
             }
             // The one that is known, or one is being written.
@@ -244,6 +254,10 @@ impl BeatListener {
                 self.wait(now, delay);
             }
         }
+    }
+
+    fn say_servers(&mut self, reply: &BeatReply, counts: bool) {
+        self.effects.push_back(Effect::Servers { named: reply.servers.clone(), counts });
     }
 
     fn persisted(&mut self, now: Moment, at: Timestamp) {
