@@ -114,7 +114,7 @@ pub enum Effect {
         version: u64,
     },
     Refused(BeatRefusal),
-    /// The server that answered says which ones there are: `counts` beside a beat that is valid and newer, or else
+    /// The server that answered says which ones there are: `counts` beside a beat that counted, or else
     /// while no beat was ever heard. What comes with any other beat is not heard.
     Servers {
         named: Vec<String>,
@@ -128,7 +128,8 @@ pub enum Effect {
 pub struct BeatListener {
     judge: Judge,
     floor: Option<BeatFloor>,
-    candidate: Option<BeatFloor>,
+    /// Being written, with the servers that came with it.
+    candidate: Option<(BeatFloor, Vec<String>)>,
     authority: Authority,
     lapses: Lapses,
     /// When the present state ends by itself.
@@ -228,7 +229,8 @@ impl BeatListener {
         self.wait(now, delay);
         if reply.beat.is_empty() {
             if self.floor.is_none() && !reply.servers.is_empty() {
-                self.say_servers(reply, false);
+                let named = reply.servers.clone();
+                self.effects.push_back(Effect::Servers { named, counts: false });
             }
             return self.ask_again_if_rung(now);
         }
@@ -236,8 +238,7 @@ impl BeatListener {
         match self.judge.judge(reply, floor, at) {
             Ok(Some(kept)) if self.candidate.is_none() => {
                 self.last_refused = None;
-                self.candidate = Some(kept.clone());
-                self.say_servers(reply, true);
+                self.candidate = Some((kept.clone(), reply.servers.clone()));
                 self.effects.push_back(Effect::Persist(Box::new(kept)));
             }
             // The one that is known, or one is being written.
@@ -256,16 +257,13 @@ impl BeatListener {
         }
     }
 
-    fn say_servers(&mut self, reply: &BeatReply, counts: bool) {
-        self.effects.push_back(Effect::Servers { named: reply.servers.clone(), counts });
-    }
-
     fn persisted(&mut self, now: Moment, at: Timestamp) {
-        let Some(floor) = self.candidate.take() else { return };
+        let Some((floor, named)) = self.candidate.take() else { return };
         let before = self.floor.as_ref().map_or(0, |known| known.beat.deny_version);
         let Beat { deny_version, expires_at, .. } = floor.beat;
         self.judge.keep(&floor);
         self.floor = Some(floor);
+        self.effects.push_back(Effect::Servers { named, counts: true });
         if deny_version > before {
             self.effects.push_back(Effect::Denied { version: deny_version });
         }

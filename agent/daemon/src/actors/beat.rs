@@ -196,6 +196,7 @@ impl Shell for BeatActor {
             Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),
             Effect::Servers { named, counts } => {
                 self.parts.control.servers.told(&named, counts);
+                self.parts.show_servers();
                 self.keep_servers(ctx);
             }
             Effect::AskElsewhere => {
