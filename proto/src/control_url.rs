@@ -1,8 +1,9 @@
 //! Where a server of control is reached.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr};
 
-/// Where a server of control is reached: `https://`, a DNS name or IP address, and optionally a port.
+/// Where a server of control is reached: `https://`, a DNS name or IP address, and optionally a port. However it
+/// was spelled, one address is one value: names are in lower case, and IPv6 addresses in their shortest form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ControlUrl {
     host: String,
@@ -36,8 +37,8 @@ impl FromStr for ControlUrl {
         let (host, port) = match rest.strip_prefix('[') {
             Some(bracketed) => {
                 let (host, after) = bracketed.split_once(']').ok_or(ParseControlUrlError)?;
-                host.parse::<std::net::Ipv6Addr>().map_err(|_| ParseControlUrlError)?;
-                (host, after.strip_prefix(':').or((after.is_empty()).then_some("")))
+                let host = host.parse::<Ipv6Addr>().map_err(|_| ParseControlUrlError)?;
+                (host.to_string(), after.strip_prefix(':').or((after.is_empty()).then_some("")))
             }
             None => match rest.split_once(':') {
                 Some((host, port)) => (check_host(host)?, Some(port)),
@@ -51,7 +52,7 @@ impl FromStr for ControlUrl {
             }
             _ => return Err(ParseControlUrlError),
         };
-        Ok(Self { host: host.to_owned(), port })
+        Ok(Self { host, port })
     }
 }
 
@@ -66,7 +67,7 @@ impl fmt::Display for ControlUrl {
 }
 
 /// Letters, digits, hyphens and dots only: nothing that a header, log or file must escape.
-fn check_host(host: &str) -> Result<&str, ParseControlUrlError> {
+fn check_host(host: &str) -> Result<String, ParseControlUrlError> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -75,7 +76,7 @@ fn check_host(host: &str) -> Result<&str, ParseControlUrlError> {
             && !label.ends_with('-')
     };
     let well_formed = host.len() <= 253 && host.split('.').all(label);
-    if well_formed { Ok(host) } else { Err(ParseControlUrlError) }
+    if well_formed { Ok(host.to_ascii_lowercase()) } else { Err(ParseControlUrlError) }
 }
 
 #[cfg(test)]
@@ -91,6 +92,8 @@ mod tests {
             ("https://10.0.0.1:8443", "https://10.0.0.1:8443"),
             ("https://[::1]:9000", "https://[::1]:9000"),
             ("https://[fd00::1]", "https://[fd00::1]:8443"),
+            ("https://Control.EXAMPLE", "https://control.example:8443"),
+            ("https://[FD00:0:0::01]", "https://[fd00::1]:8443"),
         ];
         for (text, shown) in good {
             assert_eq!(text.parse::<ControlUrl>().unwrap().to_string(), shown);

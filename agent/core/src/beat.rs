@@ -10,8 +10,8 @@
 //!
 //! Inputs: what is kept, control keys, doorbells, answers, outcomes of writes. Effects: at most
 //! one [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Entered`] for each change, with
-//! [`Effect::Changed`] as far as it is told; [`Effect::Lasts`] whenever its end has moved, and
-//! [`Effect::AskElsewhere`] where a server stands still.
+//! [`Effect::Changed`] as far as it is told; [`Effect::Lasts`] whenever its end has moved;
+//! [`Effect::Servers`] for each newer beat, and [`Effect::AskElsewhere`] where a server stands still.
 //!
 //! INVARIANT: a beat counts only when it is durable that it was heard, so a restart does not make
 //! an earlier one count again.
@@ -114,6 +114,12 @@ pub enum Effect {
         version: u64,
     },
     Refused(BeatRefusal),
+    /// The server that answered says which ones there are: `counts` beside a beat that counted, or else
+    /// while no beat was ever heard. What comes with any other beat is not heard.
+    Servers {
+        named: Vec<String>,
+        counts: bool,
+    },
     /// The server that answered brings nothing newer, and what is held ends soon or has ended:
     /// another server may know more.
     AskElsewhere,
@@ -122,7 +128,8 @@ pub enum Effect {
 pub struct BeatListener {
     judge: Judge,
     floor: Option<BeatFloor>,
-    candidate: Option<BeatFloor>,
+    /// Being written, with the servers that came with it.
+    candidate: Option<(BeatFloor, Vec<String>)>,
     authority: Authority,
     lapses: Lapses,
     /// When the present state ends by itself.
@@ -221,13 +228,17 @@ impl BeatListener {
         self.backoff.reset();
         self.wait(now, delay);
         if reply.beat.is_empty() {
+            if self.floor.is_none() && !reply.servers.is_empty() {
+                let named = reply.servers.clone();
+                self.effects.push_back(Effect::Servers { named, counts: false });
+            }
             return self.ask_again_if_rung(now);
         }
         let floor = self.floor.as_ref().map(|floor| &floor.beat);
         match self.judge.judge(reply, floor, at) {
             Ok(Some(kept)) if self.candidate.is_none() => {
                 self.last_refused = None;
-                self.candidate = Some(kept.clone());
+                self.candidate = Some((kept.clone(), reply.servers.clone()));
                 self.effects.push_back(Effect::Persist(Box::new(kept)));
             }
             // The one that is known, or one is being written.
@@ -247,11 +258,12 @@ impl BeatListener {
     }
 
     fn persisted(&mut self, now: Moment, at: Timestamp) {
-        let Some(floor) = self.candidate.take() else { return };
+        let Some((floor, named)) = self.candidate.take() else { return };
         let before = self.floor.as_ref().map_or(0, |known| known.beat.deny_version);
         let Beat { deny_version, expires_at, .. } = floor.beat;
         self.judge.keep(&floor);
         self.floor = Some(floor);
+        self.effects.push_back(Effect::Servers { named, counts: true });
         if deny_version > before {
             self.effects.push_back(Effect::Denied { version: deny_version });
         }

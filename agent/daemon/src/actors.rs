@@ -75,12 +75,6 @@ impl Parts {
         u64::from_le_bytes(self.random())
     }
 
-    /// What the present server told is not enough: the next calls go to another one, if there is one.
-    pub(crate) fn ask_elsewhere(&self) {
-        self.control.servers.leave(self.clock.moment());
-        self.show_servers();
-    }
-
     pub(crate) fn show_servers(&self) {
         self.board.update(|report| self.control.servers.show(&mut report.control));
     }

@@ -52,7 +52,10 @@ const MAX_BUNDLE_BYTES: usize = 32 * 1024 * 1024;
 /// What a call that failed means to its caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// Try again later; nothing is known about the node's standing.
+    /// No connection that is control's. Try again later; nothing is known about the node's standing.
+    #[error("control cannot be reached: {0}")]
+    Lost(String),
+    /// No answer in time, or none to the end. The same.
     #[error("control cannot be reached: {0}")]
     Unreachable(String),
     #[error("control answered, but not in the node API's form: {0}")]
@@ -71,7 +74,7 @@ impl CallError {
     pub(crate) fn code(&self) -> Option<NodeApiCode> {
         match self {
             Self::Refused(refusal) => Some(refusal.code),
-            Self::Unreachable(_) | Self::Answer(_) => None,
+            Self::Lost(_) | Self::Unreachable(_) | Self::Answer(_) => None,
         }
     }
 }
@@ -187,9 +190,13 @@ impl ControlClient {
         read(status, &body)
     }
 
-    pub(crate) async fn beat(&mut self, request: &BeatRequest) -> Result<BeatReply, CallError> {
-        let (status, body) = self.call("/node/v1/beat", request, USUAL).await?;
-        read(status, &body)
+    /// With the server that answered.
+    pub(crate) async fn beat(
+        &mut self,
+        request: &BeatRequest,
+    ) -> Result<(BeatReply, ControlUrl), CallError> {
+        let (server, status, body) = self.call_any("/node/v1/beat", request, USUAL).await?;
+        Ok((read(status, &body)?, server))
     }
 
     /// Answered within [`LEASES_TIMEOUT`] or not at all: a lease does not wait for a call.
@@ -218,16 +225,26 @@ impl ControlClient {
             .map_err(|error| CallError::Answer(error.to_string()))
     }
 
-    /// One call, at the present server and, where that one does not answer, at others.
-    ///
-    /// Every call may be repeated, anywhere: a snapshot or poll changes nothing, and a renewal or a
-    /// release whose answer was lost is answered the same way again, out of the log.
     async fn call<T: Serialize>(
         &mut self,
         path: &'static str,
         body: &T,
         bounds: Bounds,
     ) -> Result<(StatusCode, Bytes), CallError> {
+        let (_, status, body) = self.call_any(path, body, bounds).await?;
+        Ok((status, body))
+    }
+
+    /// One call, at the present server and, where that one does not answer, at others; with the last one asked.
+    ///
+    /// Every call may be repeated, anywhere: a snapshot or poll changes nothing, and a renewal or a
+    /// release whose answer was lost is answered the same way again, out of the log.
+    async fn call_any<T: Serialize>(
+        &mut self,
+        path: &'static str,
+        body: &T,
+        bounds: Bounds,
+    ) -> Result<(ControlUrl, StatusCode, Bytes), CallError> {
         let deadline = Instant::now() + bounds.call;
         let mut tried = vec![self.control.servers.present()];
         loop {
@@ -235,13 +252,17 @@ impl ControlClient {
             let left = deadline.saturating_duration_since(Instant::now());
             let turn = if self.control.servers.is_one() { left } else { left.min(bounds.turn) };
             let asked = bounded(turn, self.ask(server, path, body, bounds.answer)).await;
-            let next = if is_not_here(&asked) { self.control.servers.failed(&tried) } else { None };
-            match next {
+            if !is_not_here(&asked) {
+                self.control.servers.answered(&tried);
+                return asked.map(|(status, body)| (server.clone(), status, body));
+            }
+            let lost = matches!(asked, Err(CallError::Lost(_)));
+            match self.control.servers.failed(&tried, lost) {
                 Some(next) if Instant::now() < deadline => {
                     tracing::info!(from = %server, to = %next, "another server of control is asked");
                     tried.push(next);
                 }
-                _ => return asked,
+                _ => return asked.map(|(status, body)| (server.clone(), status, body)),
             }
         }
     }
@@ -273,15 +294,15 @@ impl ControlClient {
     async fn connect(&self, server: &ControlUrl) -> Result<Connection, CallError> {
         let (host, port) = (server.host().to_owned(), server.port());
         let name = ServerName::try_from(host.clone())
-            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+            .map_err(|error| CallError::Lost(error.to_string()))?;
         let dial = async {
             let stream = self.control.ground.connect(host, port).await?;
             self.tls.connect(name, stream).await
         };
         let stream = timeout(CONNECT_TIMEOUT, dial)
             .await
-            .map_err(|_| CallError::Unreachable("no answer in time".to_owned()))?
-            .map_err(|error| CallError::Unreachable(error.to_string()))?;
+            .map_err(|_| CallError::Lost("no answer in time".to_owned()))?
+            .map_err(|error| CallError::Lost(error.to_string()))?;
         let exported = stream
             .get_ref()
             .1
@@ -329,7 +350,7 @@ fn is_not_here(asked: &Result<(StatusCode, Bytes), CallError>) -> bool {
             *status,
             StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
         ),
-        Err(error) => matches!(error, CallError::Unreachable(_)),
+        Err(error) => matches!(error, CallError::Lost(_) | CallError::Unreachable(_)),
     }
 }
 
@@ -388,6 +409,7 @@ mod tests {
             assert!(here.is_ok_and(|status| !said(status)));
         }
         assert!(is_not_here(&Err(CallError::Unreachable(String::new()))));
+        assert!(is_not_here(&Err(CallError::Lost(String::new()))));
         assert!(!is_not_here(&Err(CallError::Answer(String::new()))));
     }
 }

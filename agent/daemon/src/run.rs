@@ -223,7 +223,7 @@ fn servers(
     let mut seed = [0; 8];
     ground.fill(&mut seed);
     let joined = enrollment.control.parse()?;
-    Ok(SharedServers::new(joined, &held.unwrap_or_default(), u64::from_le_bytes(seed)))
+    Ok(SharedServers::new(joined, held.unwrap_or_default(), u64::from_le_bytes(seed)))
 }
 
 /// The actors of a running agent and what outlives each of them.

@@ -12,13 +12,13 @@ use crate::board::ControlStatus;
 pub(crate) struct SharedServers(Arc<Mutex<Servers>>);
 
 impl SharedServers {
-    pub(crate) fn new(joined: ControlUrl, held: &HeldServers, seed: u64) -> Self {
+    pub(crate) fn new(joined: ControlUrl, held: HeldServers, seed: u64) -> Self {
         Self(Arc::new(Mutex::new(Servers::new(joined, held, seed))))
     }
 
     /// One server, and no other.
     pub(crate) fn only(server: ControlUrl) -> Self {
-        Self::new(server, &HeldServers::default(), 0)
+        Self::new(server, HeldServers::default(), 0)
     }
 
     pub(crate) fn present(&self) -> ControlUrl {
@@ -29,21 +29,46 @@ impl SharedServers {
         self.lock().count() == 1
     }
 
-    pub(crate) fn failed(&self, tried: &[ControlUrl]) -> Option<ControlUrl> {
-        self.lock().failed(tried)
+    pub(crate) fn answered(&self, tried: &[ControlUrl]) {
+        self.lock().answered(tried);
     }
 
-    pub(crate) fn leave(&self, now: Moment) {
+    pub(crate) fn failed(&self, tried: &[ControlUrl], lost: bool) -> Option<ControlUrl> {
+        self.lock().failed(tried, lost)
+    }
+
+    pub(crate) fn leave(&self, now: Moment, from: &ControlUrl) {
         let mut servers = self.lock();
-        if servers.leave(now) {
-            tracing::info!(to = %servers.present(), "another server of control is asked");
+        if servers.leave(now, from) {
+            tracing::info!(%from, to = %servers.present(), "it has no newer beat; another one is asked");
         }
     }
 
-    /// What is to be kept, if it is news.
-    pub(crate) fn told(&self, told: &[String]) -> Option<HeldServers> {
+    pub(crate) fn discover(&self, now: Moment) {
         let mut servers = self.lock();
-        servers.told(told).then(|| servers.held())
+        if servers.discover(now) {
+            tracing::info!(to = %servers.present(), "another server is asked for peers");
+        }
+    }
+
+    /// What a server says, beside a beat that `counts` or while none was ever heard.
+    pub(crate) fn told(&self, named: &[String], counts: bool) {
+        let mut servers = self.lock();
+        let news = if counts { servers.confirmed(named) } else { servers.told(named) };
+        if news {
+            tracing::info!(
+                count = servers.count(),
+                "other servers of control are known from now on"
+            );
+        }
+    }
+
+    pub(crate) fn unkept(&self) -> Option<HeldServers> {
+        self.lock().unkept()
+    }
+
+    pub(crate) fn kept(&self, held: HeldServers) {
+        self.lock().kept(held);
     }
 
     pub(crate) fn show(&self, status: &mut ControlStatus) {

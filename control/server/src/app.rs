@@ -1,6 +1,7 @@
 //! What every request and every actor shares.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicI64, Ordering},
@@ -152,7 +153,12 @@ impl App {
             lease_desk,
             bus,
             bus_issuer,
-            servers: servers.iter().map(ToString::to_string).collect(),
+            servers: servers
+                .iter()
+                .map(ToString::to_string)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
             voice,
             passwords: Passwords::new(),
             throttle: LoginThrottle::default(),

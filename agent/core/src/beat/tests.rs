@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use rap_proto::{
-    Digest, Signer,
+    ControlUrl, Digest, Signer,
     authority::{AuthorityStanding, MAX_LAPSES_PER_HOUR},
     beat::majority,
     key::LocalKey,
@@ -10,7 +10,10 @@ use rap_proto::{
 };
 
 use super::*;
-use crate::record;
+use crate::{
+    record,
+    servers::{HeldServers, Servers},
+};
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const NOW: Timestamp = Timestamp::from_unix_millis(1_790_000_000_000);
@@ -69,6 +72,7 @@ struct Ear {
     refused: Option<BeatRefusal>,
     changes: Vec<AuthorityChange>,
     elsewhere: u32,
+    named: Vec<(Vec<String>, bool)>,
 }
 
 impl Ear {
@@ -82,8 +86,8 @@ impl Ear {
         listener.handle_input(now, Input::ControlKeys(vec![control().public_key()]));
         listener.handle_input(now, Input::Restore { kept: kept.clone(), at });
         let (denied, changes) = (Vec::new(), Vec::new());
-        let (refused, elsewhere) = (None, 0);
-        let mut ear = Self { listener, now, at, kept, denied, refused, changes, elsewhere };
+        let (refused, elsewhere, named) = (None, 0, Vec::new());
+        let mut ear = Self { listener, now, at, kept, denied, refused, changes, elsewhere, named };
         ear.drain();
         ear
     }
@@ -112,6 +116,7 @@ impl Ear {
                 Effect::Entered(authority) => entered = Some(authority),
                 Effect::Changed(change) => self.changes.push(change),
                 Effect::AskElsewhere => self.elsewhere += 1,
+                Effect::Servers { named, counts } => self.named.push((named, counts)),
                 Effect::Lasts { until } => assert_eq!(until, self.listener.isolated_at()),
             }
         }
@@ -173,6 +178,61 @@ fn a_server_that_brings_nothing_newer_is_left_before_the_beat_ends() {
         ear.hear(nothing.clone());
     }
     assert_eq!(ear.elsewhere, 4);
+}
+
+/// A replica that is cut off from its database, and one that is not: the beat's life tells the node which is which.
+#[test]
+fn a_node_goes_from_a_stale_server_to_the_other_one_and_no_beat_ends() {
+    let three = statement(1, &[1, 2, 3]);
+    let urls = ["https://stale.example", "https://other.example"].map(|url| url.parse().unwrap());
+    let held = HeldServers { servers: urls.iter().map(ControlUrl::to_string).collect() };
+    for (seed, another_call_was_faster) in (0..20).flat_map(|seed| [(seed, false), (seed, true)]) {
+        let mut servers = Servers::new(urls[0].clone(), held.clone(), seed);
+        let mut ear = Ear::new();
+        let old = reply(&three, &beat(&three, 1, ear.at), &[1, 2]);
+        ear.hear(old.clone());
+        let mut left = 0;
+        for sequence in 2..20 {
+            ear.pass(POLL * 9 / 10);
+            assert_eq!(ear.listener.authority(), Authority::Healthy, "seed {seed}");
+            let from = servers.present().clone();
+            let stale = from == urls[0];
+            let newer = || reply(&three, &beat(&three, sequence, ear.at), &[1, 2]);
+            ear.hear(if stale { old.clone() } else { newer() });
+            if std::mem::take(&mut ear.elsewhere) > 0 {
+                if another_call_was_faster {
+                    servers.failed(std::slice::from_ref(&from), true);
+                }
+                left += u32::from(servers.leave(ear.now, &from));
+            }
+        }
+        assert_eq!(servers.present(), &urls[1], "seed {seed}");
+        assert!(left <= 1 && servers.changes() <= 1, "it stays there");
+    }
+}
+
+#[test]
+fn a_list_of_servers_is_heard_with_a_newer_beat_or_while_there_was_none() {
+    let three = statement(1, &[1, 2, 3]);
+    let named = vec!["https://control-2.example".to_owned()];
+    let with = |reply: BeatReply| BeatReply { servers: named.clone(), ..reply };
+    let mut ear = Ear::new();
+    let nothing = with(BeatReply::default());
+    let first = with(reply(&three, &beat(&three, 1, ear.at), &[1, 2]));
+    let alone = with(reply(&three, &beat(&three, 1, ear.at), &[1]));
+    for (reply, heard) in [
+        (BeatReply::default(), None),
+        (nothing.clone(), Some(false)),
+        (alone.clone(), None),
+        (first.clone(), Some(true)),
+        (first, None),
+        (nothing, None),
+        (alone, None),
+    ] {
+        ear.hear(reply);
+        let heard: Vec<_> = heard.map(|counts| (named.clone(), counts)).into_iter().collect();
+        assert_eq!(std::mem::take(&mut ear.named), heard);
+    }
 }
 
 #[test]

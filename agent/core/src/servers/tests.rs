@@ -18,7 +18,7 @@ fn named(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
 
 /// Joined at the first of so many.
 fn servers(count: usize, seed: u64) -> Servers {
-    Servers::new(url(0), &HeldServers { servers: named(0..count) }, seed)
+    Servers::new(url(0), HeldServers { servers: named(0..count) }, seed)
 }
 
 /// How many nodes are at each server.
@@ -35,20 +35,37 @@ fn a_call_asks_others_when_one_does_not_answer_and_stays_where_it_was_answered()
     for seed in 0..50 {
         let mut servers = servers(3, seed);
         let first = servers.present().clone();
-        let second = servers.failed(std::slice::from_ref(&first)).unwrap();
+        let second = servers.failed(std::slice::from_ref(&first), true).unwrap();
         assert_ne!(first, second);
         assert_eq!((servers.present(), servers.changes()), (&second, 1));
         // A call that was under way finds that out later, and moves nobody.
-        assert_eq!(servers.failed(std::slice::from_ref(&first)), Some(second.clone()));
+        assert_eq!(servers.failed(std::slice::from_ref(&first), true), Some(second.clone()));
+        servers.answered(&[first, second.clone()]);
         assert_eq!((servers.present(), servers.changes()), (&second, 1));
     }
+}
+
+#[test]
+fn one_call_that_is_not_answered_moves_the_others_only_where_it_is_answered_elsewhere() {
+    let mut servers = servers(3, 1);
+    let first = servers.present().clone();
+    // A call whose time is up before it may ask anybody else.
+    let second = servers.failed(std::slice::from_ref(&first), false).unwrap();
+    assert_eq!((servers.present(), servers.changes()), (&first, 0));
+    // One that nobody can answer.
+    let mut tried = vec![first.clone(), second.clone()];
+    tried.extend(servers.failed(&tried, false));
+    assert_eq!((tried.len(), servers.failed(&tried, false)), (3, None));
+    assert_eq!((servers.present(), servers.changes()), (&first, 0));
+    servers.answered(&[first, second.clone()]);
+    assert_eq!((servers.present(), servers.changes()), (&second, 1));
 }
 
 #[test]
 fn one_call_asks_so_many_servers_and_each_once() {
     let mut servers = servers(8, 1);
     let mut tried = vec![servers.present().clone()];
-    while let Some(next) = servers.failed(&tried) {
+    while let Some(next) = servers.failed(&tried, true) {
         assert!(!tried.contains(&next));
         tried.push(next);
     }
@@ -59,8 +76,8 @@ fn one_call_asks_so_many_servers_and_each_once() {
 #[test]
 fn a_node_that_knows_one_server_asks_that_one() {
     let mut servers = servers(1, 1);
-    assert_eq!(servers.failed(&[url(0)]), None);
-    assert!(!servers.leave(START));
+    assert_eq!(servers.failed(&[url(0)], true), None);
+    assert!(!servers.leave(START, &url(0)) && !servers.discover(START));
     assert_eq!((servers.present(), servers.count(), servers.changes()), (&url(0), 1, 0));
 }
 
@@ -68,13 +85,45 @@ fn a_node_that_knows_one_server_asks_that_one() {
 fn a_server_that_answers_is_left_for_another_one_and_not_again_at_once() {
     let mut servers = servers(2, 1);
     let first = servers.present().clone();
-    assert!(servers.leave(START));
+    assert!(servers.leave(START, &first));
     let second = servers.present().clone();
     assert_ne!(first, second);
-    assert!(!servers.leave(START + (LEAVE_PAUSE - Duration::from_micros(1))));
+    assert!(!servers.leave(START + (LEAVE_PAUSE - Duration::from_micros(1)), &second));
     assert_eq!(servers.present(), &second);
-    assert!(servers.leave(START + LEAVE_PAUSE));
+    assert!(servers.leave(START + LEAVE_PAUSE, &second));
     assert_eq!(servers.present(), &first);
+}
+
+#[test]
+fn only_the_server_that_brought_nothing_is_left() {
+    let mut servers = servers(2, 1);
+    let first = servers.present().clone();
+    let second = servers.failed(std::slice::from_ref(&first), true).unwrap();
+    assert!(!servers.leave(START, &first), "another call was faster");
+    assert_eq!((servers.present(), servers.changes()), (&second, 1));
+    assert!(servers.leave(START, &second), "and nothing has to wait for that");
+}
+
+#[test]
+fn who_looks_for_peers_has_pauses_of_its_own() {
+    let mut servers = servers(2, 1);
+    let first = servers.present().clone();
+    assert!(servers.leave(START, &first));
+    assert!(servers.discover(START));
+    assert!(!servers.discover(START + (LEAVE_PAUSE - Duration::from_micros(1))));
+    assert!(servers.discover(START + LEAVE_PAUSE));
+    assert!(servers.leave(START + LEAVE_PAUSE, &servers.present().clone()));
+}
+
+#[test]
+fn a_beat_that_counts_ends_the_pauses() {
+    let mut servers = servers(2, 1);
+    let leave = |servers: &mut Servers| servers.leave(START, &servers.present().clone());
+    assert!(leave(&mut servers) && !leave(&mut servers));
+    servers.told(&named(0..2));
+    assert!(!leave(&mut servers));
+    servers.confirmed(&[]);
+    assert!(leave(&mut servers));
 }
 
 #[test]
@@ -83,12 +132,16 @@ fn where_no_server_is_better_they_are_left_ever_more_seldom_until_one_was() {
     let hour = Duration::from_secs(3_600);
     let left = |servers: &mut Servers, from: Duration| -> Vec<Duration> {
         let seconds = (0..hour.as_secs()).map(Duration::from_secs);
-        seconds.filter(|second| servers.leave(START + from + *second)).collect()
+        let mut leaves = |second: &Duration| {
+            let present = servers.present().clone();
+            servers.leave(START + from + *second, &present)
+        };
+        seconds.filter(|second| leaves(second)).collect()
     };
     let moments = left(&mut servers, Duration::ZERO);
     let pauses: Vec<u64> = moments.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
-    assert_eq!(pauses[..5], [10, 20, 40, 80, 160]);
-    assert!(pauses[4..].iter().all(|pause| *pause == LONGEST_LEAVE_PAUSE.as_secs()));
+    assert_eq!(pauses[..5], [10, 20, 40, 40, 40]);
+    assert!(pauses[2..].iter().all(|pause| *pause == LONGEST_LEAVE_PAUSE.as_secs()));
     // Nobody wanted to leave for a while.
     assert_eq!(left(&mut servers, 2 * hour), moments);
 }
@@ -114,7 +167,7 @@ fn nodes_spread_over_the_servers() {
     // The nodes of one that is lost.
     let at_it = (0..9_000).map(|seed| servers(3, seed)).filter(|node| *node.present() == url(1));
     let after = spread(at_it.map(|mut node| {
-        node.failed(&[url(1)]).unwrap();
+        node.failed(&[url(1)], true).unwrap();
         node
     }));
     assert_eq!(after.len(), 2);
@@ -140,10 +193,55 @@ fn a_server_that_is_added_takes_its_share_and_nobody_else_moves() {
 fn a_server_that_is_named_no_more_is_left_but_for_the_one_that_was_joined_at() {
     for seed in 0..50 {
         let mut servers = servers(3, seed);
-        assert!(servers.told(&named([2])));
+        assert!(servers.confirmed(&named([2])));
         assert_ne!(servers.present(), &url(1));
-        assert_eq!(servers.held().servers, named([0, 2]));
+        assert_eq!(servers.unkept().unwrap().servers, named([0, 2]));
     }
+}
+
+#[test]
+fn a_wrong_list_leaves_the_server_that_said_it_until_another_one_answers() {
+    for seed in 0..50 {
+        let mut servers = servers(2, seed);
+        servers.answered(&[url(1)]);
+        // The one that it joined at is gone, and nobody is at what is named.
+        assert!(servers.confirmed(&named(5..5 + MAX_SERVERS)));
+        let kept = servers.unkept().unwrap();
+        assert!(kept.servers.contains(&url(1).to_string()), "also over a restart");
+        assert_eq!(servers.count(), 1 + MAX_SERVERS);
+        assert_ne!(servers.present(), &url(1));
+        let mut calls = 0;
+        while servers.present() != &url(1) {
+            let mut tried = vec![servers.present().clone()];
+            while let Some(next) = servers.failed(&tried, true) {
+                tried.push(next);
+            }
+            calls += 1;
+            assert!(calls < 500, "it comes back");
+        }
+        servers.answered(&[url(6)]);
+        assert!(!servers.known.contains(&url(1)));
+        assert_eq!(servers.present(), &url(6));
+        assert_eq!(servers.count(), 1 + MAX_SERVERS);
+    }
+}
+
+#[test]
+fn a_list_is_kept_once_a_beat_counts_and_again_until_it_is_written() {
+    let mut servers = servers(1, 1);
+    assert!(servers.told(&named(0..3)));
+    assert_eq!((servers.count(), servers.unkept()), (3, None), "in memory alone");
+    assert!(!servers.confirmed(&[]));
+    assert_eq!(servers.unkept(), None);
+    assert!(!servers.confirmed(&named(0..3)), "the same is no news, and has to be written");
+    let unkept = servers.unkept().unwrap();
+    assert_eq!(servers.unkept().as_ref(), Some(&unkept), "that write failed");
+    servers.confirmed(&named(0..4));
+    servers.kept(unkept);
+    let unkept = servers.unkept().unwrap();
+    assert_eq!(unkept.servers, named(0..4), "what came during the write");
+    servers.kept(unkept);
+    assert_eq!(servers.unkept(), None);
 }
 
 #[test]
@@ -169,15 +267,17 @@ fn so_many_servers_are_known_and_fit_on_the_disk() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Call { answers: Vec<bool> },
-    Leave { after_ms: u64 },
+    Call { answers: Vec<bool>, lost: bool },
+    Leave { after_ms: u64, discover: bool },
     Told(Vec<usize>),
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        proptest::collection::vec(any::<bool>(), 0..4).prop_map(|answers| Step::Call { answers }),
-        (0u64..20_000).prop_map(|after_ms| Step::Leave { after_ms }),
+        (proptest::collection::vec(any::<bool>(), 0..4), any::<bool>())
+            .prop_map(|(answers, lost)| Step::Call { answers, lost }),
+        (0u64..20_000, any::<bool>())
+            .prop_map(|(after_ms, discover)| Step::Leave { after_ms, discover }),
         proptest::collection::vec(0usize..40, 0..40).prop_map(Step::Told),
     ]
 }
@@ -192,23 +292,27 @@ proptest! {
         let mut now = START;
         for step in steps {
             match step {
-                Step::Call { answers } => {
+                Step::Call { answers, lost } => {
                     let mut tried = vec![servers.present().clone()];
                     for answered in answers {
                         if answered {
+                            servers.answered(&tried);
                             prop_assert_eq!(Some(servers.present()), tried.last());
                             break;
                         }
-                        let Some(next) = servers.failed(&tried) else { break };
+                        let Some(next) = servers.failed(&tried, lost) else { break };
                         prop_assert!(!tried.contains(&next));
                         tried.push(next);
                     }
                     prop_assert!(tried.len() <= MAX_TURNS);
                 }
-                Step::Leave { after_ms } => {
+                Step::Leave { after_ms, discover } => {
                     now = now + Duration::from_millis(after_ms);
                     let before = servers.present().clone();
-                    let left = servers.leave(now);
+                    let left = match discover {
+                        true => servers.discover(now),
+                        false => servers.leave(now, &before),
+                    };
                     prop_assert_eq!(left, *servers.present() != before);
                 }
                 Step::Told(numbers) => {
@@ -218,6 +322,7 @@ proptest! {
             prop_assert!(servers.count() <= 1 + MAX_SERVERS);
             prop_assert!(servers.known.contains(servers.present()));
             prop_assert!(servers.known.contains(&url(0)));
+            prop_assert!(servers.answered.iter().all(|answered| servers.known.contains(answered)));
         }
     }
 }

@@ -5,7 +5,7 @@ use actix::{
     SpawnHandle, WrapFuture as _,
 };
 use rap_agent_core::beat::{BeatFloor, BeatListener, Effect, Input};
-use rap_proto::{Authority, observation::Observation, wire::node_api::BeatRequest};
+use rap_proto::{Authority, ControlUrl, observation::Observation, wire::node_api::BeatRequest};
 
 use crate::{
     actors::{
@@ -39,12 +39,17 @@ pub(crate) struct BeatActor {
     restored: bool,
     /// Taken while a call is under way.
     client: Option<ControlClient>,
+    /// The server that answered last.
+    answered: Option<ControlUrl>,
+    /// Whether the servers are being written.
+    keeping: bool,
 }
 
 impl BeatActor {
     pub(crate) fn new(parts: Parts, crew: Crew) -> Self {
         let machine = BeatListener::new(parts.cluster, parts.seed());
-        Self { parts, crew, machine, timer: None, restored: false, client: None }
+        let (timer, client, answered) = (None, None, None);
+        Self { parts, crew, machine, timer, restored: false, client, answered, keeping: false }
     }
 
     fn client(&mut self) -> Result<ControlClient, String> {
@@ -65,8 +70,8 @@ impl BeatActor {
         let call = call.into_actor(self).map(|(client, outcome), actor, ctx| {
             actor.client = client;
             let input = match outcome {
-                Ok(reply) => {
-                    actor.told(&reply.servers, ctx);
+                Ok((reply, server)) => {
+                    actor.answered = Some(server);
                     Input::Answered { reply, at: actor.parts.clock.now() }
                 }
                 Err(error) => {
@@ -76,23 +81,25 @@ impl BeatActor {
                 }
             };
             actor.feed(input, ctx);
+            actor.parts.show_servers();
         });
         ctx.spawn(call);
     }
 
-    /// A server says which ones there are.
-    fn told(&self, servers: &[String], ctx: &mut Context<Self>) {
-        let Some(held) = self.parts.control.servers.told(servers) else { return };
-        tracing::info!(
-            count = held.servers.len(),
-            "other servers of control are known from now on"
-        );
-        self.parts.show_servers();
+    /// One write at a time: what is not on disk after it is written beside the next beat.
+    fn keep_servers(&mut self, ctx: &mut Context<Self>) {
+        if self.keeping {
+            return;
+        }
+        let Some(held) = self.parts.control.servers.unkept() else { return };
+        self.keeping = true;
         let mut state = self.parts.state.clone();
-        let write = self.parts.offload(move || state.keep_servers(&held));
-        let write = write.into_actor(self).map(|outcome, _, _| {
-            if !matches!(outcome, Ok(Ok(()))) {
-                tracing::warn!("the servers of control could not be kept");
+        let write = self.parts.offload(move || state.keep_servers(&held).map(|()| held));
+        let write = write.into_actor(self).map(|outcome, actor, _| {
+            actor.keeping = false;
+            match outcome {
+                Ok(Ok(held)) => actor.parts.control.servers.kept(held),
+                _ => tracing::warn!("the servers of control could not be kept"),
             }
         });
         ctx.spawn(write);
@@ -187,7 +194,15 @@ impl Shell for BeatActor {
             Effect::Lasts { until } => self.crew.leases.tell(Lasts { until }),
             Effect::Denied { version } => self.crew.fetcher.tell(Doorbell { version }),
             Effect::Refused(reason) => tracing::error!(%reason, "a beat was refused"),
-            Effect::AskElsewhere => self.parts.ask_elsewhere(),
+            Effect::Servers { named, counts } => {
+                self.parts.control.servers.told(&named, counts);
+                self.parts.show_servers();
+                self.keep_servers(ctx);
+            }
+            Effect::AskElsewhere => {
+                let Some(server) = &self.answered else { return };
+                self.parts.control.servers.leave(self.parts.clock.moment(), server);
+            }
         }
     }
 }

@@ -249,7 +249,8 @@ impl Shell for PeerActor {
             Effect::Refresh => self.refresh(),
             Effect::Discover => {
                 // What the present server told led to nobody; another one may have come further.
-                self.parts.ask_elsewhere();
+                self.parts.control.servers.discover(self.parts.clock.moment());
+                self.parts.show_servers();
                 self.refresh();
             }
             Effect::Recovering(step) => self.recovering(step),

@@ -19,14 +19,14 @@ use crate::control::{Control, now, random_key, report, until};
 /// How long each beat of these tests is valid.
 const LIFE: Duration = Duration::from_secs(5);
 
-struct Replicas {
+pub(crate) struct Replicas {
     keys: [LocalKey; 3],
     statement: EpochStatement,
     control: LocalKey,
 }
 
 impl Replicas {
-    fn of(control: &Control) -> Self {
+    pub(crate) fn of(control: &Control) -> Self {
         let keys = [random_key(), random_key(), random_key()];
         let making = control.making(1);
         let statement = EpochStatement {
@@ -40,7 +40,7 @@ impl Replicas {
         Self { keys, statement, control: making.signer }
     }
 
-    fn beat(&self, sequence: u64, issued_at: Timestamp, signers: usize) -> BeatReply {
+    pub(crate) fn beat(&self, sequence: u64, issued_at: Timestamp, signers: usize) -> BeatReply {
         let beat = Beat {
             cluster: self.statement.cluster,
             epoch: 1,

@@ -78,7 +78,17 @@ pub(crate) struct Control {
 /// Gone when it is dropped.
 pub(crate) struct Another {
     pub(crate) address: SocketAddr,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
+}
+
+/// As soon as the address is free.
+async fn listen(address: SocketAddr) -> TcpListener {
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return listener,
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// What carries the bus.
@@ -242,14 +252,20 @@ impl Control {
 
     /// Listens again, at the same address.
     pub(crate) async fn serve(&mut self) {
-        let listener = loop {
-            match TcpListener::bind(self.address).await {
-                Ok(listener) => break listener,
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        };
+        let listener = listen(self.address).await;
         self.address = listener.local_addr().unwrap();
         self.serving.spawn(answers::accept(listener, self.shared.clone()));
+    }
+
+    /// Whichever of the two servers is at this address proves itself, and answers nothing any more.
+    pub(crate) async fn fall_silent(&mut self, another: &mut Another, at: &str) {
+        let joined = at == format!("https://{}", self.address);
+        let (address, serving) = match joined {
+            true => (self.address, &mut self.serving),
+            false => (another.address, &mut another.serving),
+        };
+        serving.shutdown().await;
+        serving.spawn(answers::keep_silent(listen(address).await, self.shared.clone()));
     }
 
     /// One more server of the same control plane.
@@ -258,7 +274,7 @@ impl Control {
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
         serving.spawn(answers::accept(listener, self.shared.clone()));
-        Another { address, _serving: serving }
+        Another { address, serving }
     }
 
     /// The server that the node joined at is gone; the bus is not.

@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use rap_node_agent::{ControlStatus, RunningAgent};
 use rap_proto::{snapshot::Peer, wire::node_api::BeatReply};
 
-use crate::control::{Control, Desk, free_port, random_key, report, until};
+use crate::{
+    beat::Replicas,
+    control::{Control, Desk, free_port, now, random_key, report, until},
+};
 
 /// Has every server say which ones there are.
 fn name(control: &Control, servers: &[SocketAddr]) {
@@ -45,24 +48,52 @@ async fn a_node_goes_on_at_another_server_when_the_one_that_it_joined_at_is_lost
     assert_eq!(status.server, Some(format!("https://{}", other.address)));
     assert!(status.reachable && status.last_error.is_none(), "{status:?}");
     agent.stop().await.unwrap();
-
-    let agent = control.run().await;
-    assert_eq!(shown(&agent).servers, 2, "it remembers");
-    takes(&control, &agent, 3).await;
-    agent.stop().await.unwrap();
 }
 
-/// It takes connections, and answers none of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stands_still_is_waited_for_no_longer_than_its_turn() {
+async fn what_came_with_a_beat_is_known_after_a_restart_and_nothing_else() {
     let mut control = Control::start().await;
     let other = control.another_server().await;
     name(&control, &[control.address(), other.address]);
     let agent = control.agent().await;
-    until("it is told of both", || shown(&agent).servers == 2).await;
-    control.lose_server().await;
-    let _still = std::net::TcpListener::bind(control.address()).unwrap();
     takes(&control, &agent, 1).await;
+    until("it is told of both", || shown(&agent).servers == 2).await;
+    agent.stop().await.unwrap();
+    control.desk().beat = None;
+    let agent = control.run().await;
+    assert_eq!(shown(&agent).servers, 1, "no beat came with them");
+
+    let replicas = Replicas::of(&control);
+    let servers = [control.address(), other.address].map(|address| format!("https://{address}"));
+    let beat = replicas.beat(1, now(), 2);
+    control.desk().beat = Some(BeatReply { servers: servers.to_vec(), ..beat });
+    control.ring_beat(1).await;
+    let kept = control.state_dir().join("servers");
+    until("it keeps both", || kept.exists()).await;
+    agent.stop().await.unwrap();
+
+    control.lose_server().await;
+    let agent = control.run().await;
+    assert_eq!(shown(&agent).servers, 2, "it remembers");
+    takes(&control, &agent, 2).await;
+    agent.stop().await.unwrap();
+}
+
+/// It proves itself, takes what is asked, and answers nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_stands_still_is_waited_for_no_longer_than_its_turn() {
+    let mut control = Control::start().await;
+    let mut other = control.another_server().await;
+    name(&control, &[control.address(), other.address]);
+    let agent = control.agent().await;
+    takes(&control, &agent, 1).await;
+    until("it is told of both", || shown(&agent).servers == 2).await;
+    let silent = shown(&agent).server.unwrap();
+    control.fall_silent(&mut other, &silent).await;
+    // A snapshot would wait for longer, whoever sends it.
+    control.ring_beat(1).await;
+    until("it goes on", || shown(&agent).server.is_some_and(|server| server != silent)).await;
+    takes(&control, &agent, 2).await;
     agent.stop().await.unwrap();
 }
 

@@ -111,9 +111,10 @@ impl Route {
     }
 
     /// Whether nodes are to ask it of another replica. By the beat, which all of them ask for, nodes leave a
-    /// replica that folds no further.
-    const fn waits(self, frozen: Frozen) -> bool {
-        self.grants() || matches!((self, frozen), (Self::Beat, Frozen::Halted))
+    /// replica that folds no further: where `servers` names no other one, they stay and have their beats.
+    const fn waits(self, frozen: Frozen, servers: &[String]) -> bool {
+        let leaves = matches!((self, frozen), (Self::Beat, Frozen::Halted));
+        self.grants() || leaves && servers.len() > 1
     }
 
     const fn path(self) -> &'static str {
@@ -176,7 +177,7 @@ async fn run(
         .ok_or_else(|| Refused::new(NodeApiCode::NotTrusted, "TLS is needed"))?;
     admit(app, request, &tls)?;
     if let Some(frozen) = app.frozen()
-        && route.waits(frozen)
+        && route.waits(frozen, &app.servers)
     {
         return Err(Refused::from_problem(&frozen.problem()));
     }
@@ -254,5 +255,23 @@ impl NodeCall {
         }
         refusal::check_standing(node)?;
         Ok(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_that_folds_no_further_keeps_the_nodes_that_have_no_other_one() {
+        let servers = ["https://control-1.example:8443", "https://control-2.example:8443"];
+        let servers = servers.map(str::to_owned);
+        for (named, sends_away) in [(0, false), (1, false), (2, true)] {
+            let named = &servers[..named];
+            assert_eq!(Route::Beat.waits(Frozen::Halted, named), sends_away, "{named:?}");
+            assert!(!Route::Beat.waits(Frozen::NoQuorum, named));
+            assert!(!Route::Snapshot.waits(Frozen::Halted, named));
+            assert!(Route::Renew.waits(Frozen::Halted, named));
+        }
     }
 }

@@ -17,11 +17,18 @@ use rap_proto::{
 pub(crate) struct Refused {
     refusal: NodeApiRefusal,
     retry_after: Option<NonZeroU32>,
+    everywhere: bool,
 }
 
 impl Refused {
     pub(crate) fn new(code: NodeApiCode, message: &str) -> Self {
-        Self { refusal: NodeApiRefusal { code, message: message.to_owned() }, retry_after: None }
+        let refusal = NodeApiRefusal { code, message: message.to_owned() };
+        Self { refusal, retry_after: None, everywhere: false }
+    }
+
+    /// What no replica can answer: the status is one that sends nodes to no other.
+    pub(super) fn everywhere(message: &str) -> Self {
+        Self { everywhere: true, ..Self::new(NodeApiCode::Unavailable, message) }
     }
 
     /// The node follows an authority that came after this one, and whose log has it: here is nothing for
@@ -55,6 +62,7 @@ impl Refused {
             }
             NodeApiCode::UnknownNode => StatusCode::NOT_FOUND,
             NodeApiCode::Unavailable if self.retry_after.is_some() => StatusCode::TOO_MANY_REQUESTS,
+            NodeApiCode::Unavailable if self.everywhere => StatusCode::INTERNAL_SERVER_ERROR,
             NodeApiCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         };
         let mut response = HttpResponse::build(status);

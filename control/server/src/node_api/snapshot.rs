@@ -20,14 +20,7 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     }
     let compiled = call.app.compile(&call.state, node.id).map_err(|error| {
         tracing::error!(%error, "a snapshot cannot be compiled");
-        match error {
-            NotCompiled::NotApproved(_) => {
-                Refused::new(NodeApiCode::NotPermitted, "the node waits for approval")
-            }
-            NotCompiled::SectionTooLarge { .. } | NotCompiled::NotBootstrapped => {
-                Refused::new(NodeApiCode::Unavailable, "there is no configuration yet")
-            }
-        }
+        refused(&error)
     })?;
     let manifest = &compiled.manifest;
     let digest = Digest::of(&codec::encode(manifest));
@@ -40,4 +33,33 @@ pub(super) fn snapshot(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         .collect();
     let manifest = signed::seal(&compiled.manifest, &[&*call.app.quick_key]);
     Ok(NodeAnswer::of(&Bundle { manifest, sections }))
+}
+
+fn refused(error: &NotCompiled) -> Refused {
+    match error {
+        NotCompiled::NotApproved(_) => {
+            Refused::new(NodeApiCode::NotPermitted, "the node waits for approval")
+        }
+        NotCompiled::NotBootstrapped => {
+            Refused::new(NodeApiCode::Unavailable, "there is no configuration yet")
+        }
+        NotCompiled::SectionTooLarge { .. } => {
+            Refused::everywhere("the configuration is too large")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn a_configuration_that_is_too_large_is_so_at_every_replica() {
+        let too_large = NotCompiled::SectionTooLarge { section: "peers", actual: 2, limit: 1 };
+        let status = |error: &NotCompiled| refused(error).response().status();
+        assert_eq!(status(&too_large), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(status(&NotCompiled::NotBootstrapped), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

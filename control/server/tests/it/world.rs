@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
-/// The one server that nodes are told of.
+/// The servers that nodes are told of.
+pub(crate) const HERE: &str = "https://localhost:8443";
 pub(crate) const ELSEWHERE: &str = "https://control-1.example:8443";
 
 pub(crate) struct World {
@@ -92,7 +93,7 @@ impl World {
             log,
             bus,
             names: vec!["localhost".to_owned(), "127.0.0.1".to_owned()],
-            servers: vec![ELSEWHERE.parse().unwrap()],
+            servers: [HERE, ELSEWHERE].map(|url| url.parse().unwrap()).to_vec(),
             workers: 1,
             limits,
         };

@@ -198,7 +198,7 @@ impl SimNode {
             // For the leases and the log, of which there are none here.
             Effect::Lasts { .. } | Effect::Changed(_) => {}
             // It asks one replica after the other all the time.
-            Effect::AskElsewhere => {}
+            Effect::AskElsewhere | Effect::Servers { .. } => {}
             Effect::Denied { .. } => turn.coverage.count(coverage::REPLICAS, "name a denial"),
             Effect::Refused(reason) => {
                 turn.coverage.count(coverage::REFUSED, format!("{reason:?}"));

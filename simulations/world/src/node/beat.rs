@@ -105,6 +105,7 @@ impl SimNode {
                 turn.note(format_args!("{} refuses a beat: {reason}", self.host.name));
             }
             // Here each call goes to any replica.
+            Effect::Servers { .. } => {}
             Effect::AskElsewhere => turn.coverage.count("beats", "asks elsewhere"),
         }
         Ok(())

@@ -26,13 +26,27 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Desk, Node, Shared, now, random, token};
 
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+/// Proves itself to whoever comes, and says nothing more.
+pub(super) async fn keep_silent(listener: TcpListener, shared: Arc<Shared>) {
+    let acceptor = acceptor(&shared);
+    let mut connections = Vec::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        connections.extend(acceptor.accept(stream).await);
+    }
+}
+
+fn acceptor(shared: &Shared) -> TlsAcceptor {
     let (certificate, key) = shared.server.clone();
     let authority = shared.authority.certificate_der().to_vec();
     let roots = tls::roots(&[&authority]).unwrap();
     let identity = Identity { chain: vec![certificate, authority], key };
     let config = tls::server(&identity, ClientAuth::Optional(roots), &[b"http/1.1"]).unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let acceptor = acceptor(&shared);
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
