@@ -32,8 +32,8 @@ use tokio::{
 };
 
 use heard::KeptLines;
-use looks::knocking;
 pub(crate) use heard::ask_peer;
+use looks::knocking;
 pub(crate) use looks::{NearSocket, look};
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 pub(crate) use reachable::{Line, keep_reachable, keep_reachable_on_quic};

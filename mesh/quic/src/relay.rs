@@ -332,7 +332,8 @@ async fn handle(
     request: &Request,
     tell: mpsc::Sender<Reply>,
 ) -> Result<Reply, RefusalCode> {
-    let asker = |from_port, hop_port| Asker { node: caller.node, origin, from_port, hop_port, tell };
+    let asker =
+        |from_port, hop_port| Asker { node: caller.node, origin, from_port, hop_port, tell };
     match request {
         Request::SetUpFlow { target, lane, from_port, hop_port } => {
             let asker = asker(*from_port, *hop_port);

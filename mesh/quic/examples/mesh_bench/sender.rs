@@ -70,7 +70,8 @@ pub(crate) async fn open(cluster: &Cluster, way: Way, lane: Lane, target: Target
         Way::TwoHops(first) => {
             let (relays, organization) = (vec![SECOND], ORGANIZATION);
             let onward = Onward { relays, target: EGRESS, lane, organization };
-            set_up(cluster, first, Request::SetUpFlowOnward { onward, from_port, hop_port: None }).await?
+            set_up(cluster, first, Request::SetUpFlowOnward { onward, from_port, hop_port: None })
+                .await?
         }
     };
     let config = config(cluster, lane_alpn(lane), lane_transport(lane))?;

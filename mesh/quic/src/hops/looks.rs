@@ -28,13 +28,9 @@ pub(crate) trait NearSocket: Sync {
     fn knock(&self, to: SocketAddr, secret: &[u8; 16]);
 }
 
-/// Asks the first two of these relays what they see of this socket; where
-/// there is one, it looks at two of its own ports.
-pub(crate) async fn look(
-    mesh: &Arc<Mesh>,
-    relays: &[NodeId],
-    socket: &impl NearSocket,
-) -> Seen {
+/// Asks the first two of these relays what they see of this socket; where there is one, it looks at
+/// two of its own ports.
+pub(crate) async fn look(mesh: &Arc<Mesh>, relays: &[NodeId], socket: &impl NearSocket) -> Seen {
     let Some(first) = relays.first() else { return Seen::default() };
     let second = relays.get(1).unwrap_or(first);
     let (one, other) = tokio::join!(see(mesh, *first, socket), see(mesh, *second, socket));
@@ -42,11 +38,7 @@ pub(crate) async fn look(
     seen(&looks)
 }
 
-async fn see(
-    mesh: &Arc<Mesh>,
-    relay: NodeId,
-    socket: &impl NearSocket,
-) -> Option<SocketAddr> {
+async fn see(mesh: &Arc<Mesh>, relay: NodeId, socket: &impl NearSocket) -> Option<SocketAddr> {
     let seeing = async {
         let hop = connected(mesh, relay).await.ok()?;
         let _place = hop.1.places.acquire().await.ok()?;
@@ -73,7 +65,7 @@ async fn see(
     outcome
 }
 
-/// NearSocket there until `heard` says what came of it.
+/// Knocks there until `heard` says what came of it.
 pub(super) async fn knocking<T>(
     heard: impl Future<Output = T>,
     socket: &impl NearSocket,

@@ -129,8 +129,7 @@ async fn a_relay_that_sees_another_port_forwards_to_wherever_the_right_knock_cam
 async fn a_relay_wants_no_knock_where_the_ports_are_the_same_or_not_said() {
     let fabric = Fabric::start(&[RELAY], echo().await);
     let identity = Some(fabric.renewed_identity(ENTRY));
-    let dialling =
-        dial_from_port(&fabric, identity, RELAY, HOP_ALPN, TransportConfig::default());
+    let dialling = dial_from_port(&fabric, identity, RELAY, HOP_ALPN, TransportConfig::default());
     let (hop, port) = dialling.await;
     for said in [Some(port), None] {
         for request in [flow(said), onward(said)] {
