@@ -50,8 +50,6 @@ async fn lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not() 
         (Nat::PortRestricted, Nat::AddressRestricted, Way::Direct),
         (Nat::PortRestricted, Nat::FullCone, Way::Direct),
         (Nat::PortRestricted, Nat::Symmetric, Way::Relayed(Failure::Silent)),
-        (Nat::Symmetric, Nat::PortRestricted, Way::Relayed(Failure::Silent)),
-        (Nat::Symmetric, Nat::Symmetric, Way::Relayed(Failure::BothSymmetric)),
         (Nat::FullCone, Nat::Symmetric, Way::Direct),
     ] {
         step(&format!("{entry:?} and {egress:?}"));
@@ -95,6 +93,34 @@ async fn a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_sy
     fabric.lab().put_behind_another(Space::Egress, steady, Nat::Symmetric).unwrap();
     start_again(&mut fabric).await;
     goes(&fabric, Way::Relayed(Failure::Silent), (steady, Nat::Symmetric)).await;
+}
+
+/// From the start: a NAT keeps the ports of flows that were there before it became another one.
+#[tokio::test]
+async fn an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay() {
+    let test = "holes::an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay";
+    if super::rootless::is_for_a_child(test) {
+        return;
+    }
+    let fabric = Fabric::start_on(|lab| {
+        lab.put_behind(Space::Entry, Nat::Symmetric)?;
+        lab.put_behind(Space::Egress, Nat::PortRestricted)?;
+        lab.join_outsides()?;
+        lab.count_carried(Space::Relay)
+    });
+    let mut fabric = match fabric.await {
+        Ok(fabric) => fabric,
+        Err(reason) => return super::skip(test, &reason),
+    };
+    reachable(&fabric).await;
+    for (egress, failure) in
+        [(Nat::PortRestricted, Failure::Silent), (Nat::Symmetric, Failure::BothSymmetric)]
+    {
+        step(&format!("Symmetric and {egress:?}"));
+        fabric.lab().put_behind(Space::Egress, egress).unwrap();
+        start_again(&mut fabric).await;
+        goes(&fabric, Way::Relayed(failure), (Nat::Symmetric, egress)).await;
+    }
 }
 
 async fn reachable(fabric: &Fabric) {
