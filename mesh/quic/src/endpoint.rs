@@ -133,6 +133,8 @@ impl MeshEndpoint {
         let configs = NodeConfigs::build(&identity, &view)?;
         let (endpoint, socket, listener) = open(&*network, listen, &configs, &bulk)
             .map_err(|error| BindError::Socket { address: listen, error })?;
+        let local =
+            socket.local_addr().map_err(|error| BindError::Socket { address: listen, error })?;
         let view = with_self(view, &identity, &endpoint);
         let (events, receiver) = EventSender::channel();
         let store = || {
@@ -147,7 +149,7 @@ impl MeshEndpoint {
             endpoint,
             network,
             has_tcp: listener.is_some(),
-            knocker: Knocker { socket },
+            knocker: Knocker { socket, local },
             clock,
             views: watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),

@@ -26,11 +26,15 @@ use rap_proto::{
     snapshot::Peer,
     wire::hop::{Reply, Request},
 };
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout,
+};
 
 use heard::KeptLines;
 pub(crate) use heard::ask_peer;
-pub(crate) use looks::look;
+use looks::knocking;
+pub(crate) use looks::{NearSocket, look};
 pub(crate) use onward::{OnwardRefused, set_up_onward, set_up_stream_onward};
 pub(crate) use reachable::{Line, keep_reachable, keep_reachable_on_quic};
 
@@ -131,17 +135,18 @@ impl Hops {
     }
 }
 
-/// Asks `relay` for a flow between `from_port` of this node and `target`.
+/// Asks `relay` for a flow between this socket and `target`.
 pub(crate) async fn set_up(
     mesh: &Arc<Mesh>,
     relay: NodeId,
     target: NodeId,
     lane: Lane,
-    from_port: u16,
+    from: &impl NearSocket,
 ) -> Result<RelayedFlow, Refusal> {
     let hop = connected(mesh, relay).await?;
-    let request = Request::SetUpFlow { target, lane, from_port };
-    match ask(&hop, &request).await? {
+    let (from_port, hop_port) = (from.port(), Some(mesh.knocker.port()));
+    let request = Request::SetUpFlow { target, lane, from_port, hop_port };
+    match ask_for_flow(&hop, &request, HOP_REPLY_TIMEOUT, from).await? {
         Reply::FlowReady { flow, port } => {
             let address = SocketAddr::new(hop.0.remote_address().ip(), port);
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })
@@ -349,13 +354,51 @@ async fn ask_within(hop: &Hop, request: &Request, limit: Duration) -> Result<Rep
     reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
 }
 
+/// The same for a flow from this socket: the relay may want to hear a knock from it first.
+async fn ask_for_flow(
+    hop: &Hop,
+    request: &Request,
+    limit: Duration,
+    from: &impl NearSocket,
+) -> Result<Reply, Refusal> {
+    let asking = async {
+        let mut asked = Asked::ask(hop, request).await?;
+        match asked.reply().await? {
+            Reply::KnockHere { port, secret } => {
+                let to = SocketAddr::new(hop.remote().ip(), port);
+                knocking(asked.reply(), from, to, &secret).await
+            }
+            reply => Some(reply),
+        }
+    };
+    let reply = timeout(limit, asking).await.ok().flatten();
+    reply.ok_or_else(|| refusal(RefusalCode::PathUnavailable))
+}
+
 /// `None` when the other side does not answer, but ends the stream or the connection.
 async fn exchange(hop: &Hop, request: &Request) -> Option<Reply> {
-    let _place = if request.may_wait() { Some(hop.1.places.acquire().await.ok()?) } else { None };
-    let (send, recv) = hop.0.open_bi().await.ok()?;
-    let (mut send, mut recv) = (Outlet::Quic(send), Inlet::Quic(recv));
-    write_frame(&mut send, request).await.ok()?;
-    // The request is complete; a relay that reads on finds the end.
-    send.finish().await;
-    read_frame(&mut recv).await.ok()
+    Asked::ask(hop, request).await?.reply().await
+}
+
+/// A request that waits for its reply.
+struct Asked<'h> {
+    inlet: Inlet,
+    _place: Option<SemaphorePermit<'h>>,
+}
+
+impl<'h> Asked<'h> {
+    async fn ask(hop: &'h Hop, request: &Request) -> Option<Self> {
+        let places = &hop.1.places;
+        let _place = if request.may_wait() { Some(places.acquire().await.ok()?) } else { None };
+        let (send, recv) = hop.0.open_bi().await.ok()?;
+        let (mut send, inlet) = (Outlet::Quic(send), Inlet::Quic(recv));
+        write_frame(&mut send, request).await.ok()?;
+        // The request is complete; a relay that reads on finds the end.
+        send.finish().await;
+        Some(Self { inlet, _place })
+    }
+
+    async fn reply(&mut self) -> Option<Reply> {
+        read_frame(&mut self.inlet).await.ok()
+    }
 }

@@ -78,12 +78,11 @@ impl MeshEndpoint {
         let mesh = self.mesh();
         let view = mesh.view();
         let peer = view.peer(target).ok_or(AskPeerError::NoAnswer)?;
-        let own = mesh.endpoint.local_addr().map_err(|_| AskPeerError::NoAnswer)?;
         let unreached = hops::connected(mesh, relay).await.err();
         if unreached.is_some_and(|refused| refused.code == RefusalCode::PathUnavailable) {
             return probe_through_on_tcp(mesh, relay, peer).await;
         }
-        let flow = hops::set_up(mesh, relay, target, Lane::Interactive, own.port())
+        let flow = hops::set_up(mesh, relay, target, Lane::Interactive, &mesh.knocker)
             .await
             .map_err(|refusal| of_code(refusal.code))?;
         let config = mesh.configs().hop.clone();
@@ -105,9 +104,8 @@ impl MeshEndpoint {
         let mesh = self.mesh();
         let view = mesh.view();
         let peer = view.peer(target).ok_or(ProbeChainError::NoAnswer)?;
-        let own = mesh.endpoint.local_addr().map_err(|_| ProbeChainError::NoAnswer)?;
         let key = LaneKey { egress: target, organization, lane: Lane::Interactive };
-        let flow = chains::set_up(mesh, chain, key, own.port()).await.map_err(|refused| {
+        let flow = chains::set_up(mesh, chain, key, &mesh.knocker).await.map_err(|refused| {
             ProbeChainError::Refused { relay: refused.relay, code: refused.code }
         })?;
         let config = mesh.configs().hop.clone();

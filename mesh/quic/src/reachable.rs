@@ -30,7 +30,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     endpoint::on_the_wire,
-    hops::{self, Line},
+    hops::{self, Line, NearSocket},
     lanes::LaneKey,
     mesh::{Mesh, locked},
     relays::Use,
@@ -48,6 +48,7 @@ const KNOCK_AGAIN: [Duration; 3] =
 /// The node's UDP socket, for what is no QUIC.
 pub(crate) struct Knocker {
     pub(crate) socket: Arc<dyn AsyncUdpSocket>,
+    pub(crate) local: SocketAddr,
 }
 
 /// What an egress has of its lines.
@@ -87,12 +88,14 @@ impl Lines {
     }
 }
 
-impl Knocker {
-    /// Sends one knock. One that cannot be sent is as good as lost.
-    pub(crate) fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
-        let Ok(local) = self.socket.local_addr() else { return };
+impl NearSocket for Knocker {
+    fn port(&self) -> u16 {
+        self.local.port()
+    }
+
+    fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
         let contents = knock(secret);
-        let destination = on_the_wire(local, to);
+        let destination = on_the_wire(self.local, to);
         let _ = self.socket.try_send(&Transmit {
             destination,
             ecn: None,

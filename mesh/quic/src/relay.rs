@@ -1,6 +1,7 @@
 //! The relay: flows of other nodes' datagrams, and streams of their bytes, set up over
 //! authenticated hops and forwarded blind.
 
+mod asker;
 mod batch;
 mod forward;
 mod heartbeats;
@@ -36,7 +37,7 @@ use rap_proto::{
     observation::EndReason,
     wire::hop::{Reply, Request},
 };
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -51,6 +52,7 @@ use crate::{
     transport::adjust_accepted_hop,
     watch::{catch_up, until},
 };
+use asker::{Asker, decide};
 use forward::Forwarding;
 pub(crate) use heartbeats::NEXT_HEARTBEAT_WITHIN;
 pub(crate) use looks::Looks;
@@ -251,15 +253,15 @@ pub(crate) async fn serve_tcp(mesh: Arc<Mesh>, secured: Secured) {
         mesh.refused(RefusalCode::PeerNotTrusted, None);
         return refuse(secured, RefusalCode::PeerNotTrusted);
     };
-    let asker = secured.remote.ip().to_canonical();
-    let origin = Origin { asker, proven: asker, own: None, carrier: Carrier::Tcp };
+    let asker = canonical(secured.remote);
+    let origin = Origin { asker, proven: asker.ip(), own: None, carrier: Carrier::Tcp };
     answer(mesh, caller, origin, secured.outlet, secured.inlet).await;
 }
 
 /// Where an asker's connection comes from, on what, and which of our addresses it reached.
 #[derive(Clone, Copy)]
 struct Origin {
-    asker: IpAddr,
+    asker: SocketAddr,
     /// Where the handshake came from. A packet of a connection that moves can name any address
     /// before the new path is validated (RFC 9000, section 9.3).
     proven: IpAddr,
@@ -269,7 +271,7 @@ struct Origin {
 
 impl Origin {
     fn of(connection: &Connection, proven: IpAddr) -> Self {
-        let asker = connection.remote_address().ip().to_canonical();
+        let asker = canonical(connection.remote_address());
         let own = connection.local_ip().map(|own| own.to_canonical());
         Self { asker, proven, own, carrier: Carrier::Quic }
     }
@@ -293,15 +295,16 @@ async fn answer(
         return heartbeats::serve(&mesh, caller, (send, recv)).await;
     }
     let version = mesh.view().version;
-    let mut outcome = handle(&mesh, caller, origin, &request).await;
-    if outcome.as_ref().is_err_and(|code| may_be_outdated(*code))
+    let mut decided = decide(&mesh, caller, origin, &request, &mut send).await;
+    if matches!(decided, Some(Err(code)) if may_be_outdated(code))
         && catch_up(&mesh, version, CATCH_UP_WAIT).await
     {
-        outcome = handle(&mesh, caller, origin, &request).await;
+        decided = decide(&mesh, caller, origin, &request, &mut send).await;
     }
-    let reply = match outcome {
-        Ok(reply) => reply,
-        Err(code) => {
+    let reply = match decided {
+        None => return,
+        Some(Ok(reply)) => reply,
+        Some(Err(code)) => {
             // A heartbeat of an earlier release is a refresh that is refused.
             if !matches!(request, Request::RefreshFlow { .. } | Request::CloseFlow { .. }) {
                 mesh.refused(code, None);
@@ -327,25 +330,27 @@ async fn handle(
     caller: Caller,
     origin: Origin,
     request: &Request,
+    tell: mpsc::Sender<Reply>,
 ) -> Result<Reply, RefusalCode> {
+    let asker =
+        |from_port, hop_port| Asker { node: caller.node, origin, from_port, hop_port, tell };
     match request {
-        Request::SetUpFlow { target, lane, from_port } => {
-            let asker = SocketAddr::new(origin.asker, *from_port);
+        Request::SetUpFlow { target, lane, from_port, hop_port } => {
+            let asker = asker(*from_port, *hop_port);
             let (here, target, lane) = (mesh.clone(), *target, *lane);
-            let set_up =
-                async move { set_up(&here, caller, (asker, origin.own), target, lane).await };
+            let set_up = async move { set_up(&here, caller, asker, target, lane).await };
             where_it_runs(mesh, lane, set_up).await
         }
         Request::RefreshFlow { flow } => refresh(mesh, caller, *flow),
         Request::CloseFlow { flow } => Ok(close_flow(mesh, caller, *flow)),
         Request::Heartbeat {} => Ok(here(mesh)),
         Request::SetUpStream { target, lane } => {
-            stream::set_up(mesh, caller, origin.asker, *target, *lane)
+            stream::set_up(mesh, caller, origin.asker.ip(), *target, *lane)
         }
-        Request::SetUpFlowOnward { onward, from_port } => {
-            let (here, leg, from_port) = (mesh.clone(), onward.clone(), *from_port);
-            let set_up =
-                async move { onward::set_up(&here, caller, origin, &leg, from_port).await };
+        Request::SetUpFlowOnward { onward, from_port, hop_port } => {
+            let asker = asker(*from_port, *hop_port);
+            let (here, leg) = (mesh.clone(), onward.clone());
+            let set_up = async move { onward::set_up(&here, caller, asker, &leg).await };
             where_it_runs(mesh, onward.lane, set_up).await
         }
         Request::SetUpStreamOnward { onward } => {
@@ -392,11 +397,11 @@ fn close_flow(mesh: &Mesh, caller: Caller, flow: u64) -> Reply {
 async fn set_up(
     mesh: &Arc<Mesh>,
     caller: Caller,
-    (asker, own): (SocketAddr, Option<IpAddr>),
+    asker: Asker,
     target: NodeId,
     lane: Lane,
 ) -> Result<Reply, RefusalCode> {
-    if asker.port() == 0 {
+    if asker.from_port == 0 {
         return Err(RefusalCode::Malformed);
     }
     let view = mesh.view();
@@ -404,29 +409,27 @@ async fn set_up(
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
     let place = Place::new(mesh, lane, flow);
-    let socket = towards(mesh, lane, caller.node, (target, &peer.addresses)).await;
-    let (forwarding, port) = forwarding(mesh, lane, (asker, own), socket)?;
+    let far = towards(mesh, lane, caller.node, (target, &peer.addresses));
+    let (near, far) = tokio::try_join!(asker.socket(mesh, lane), far)?;
+    let (forwarding, port) = forwarding(mesh, near, far)?;
     place.keep_running(forwarding, None)?;
     tracing::debug!(flow, asker = %caller.node, %target, %lane, "relayed flow set up");
     Ok(Reply::FlowReady { flow, port })
 }
 
-/// Joins a flow's asker to the socket towards its next node. The port is where the asker sends to.
+/// Joins the two sockets of a flow. The port is where the asker sends to.
 fn forwarding(
     mesh: &Mesh,
-    lane: Lane,
-    (asker, own): (SocketAddr, Option<IpAddr>),
-    socket: io::Result<FlowSocket>,
+    near: FlowSocket,
+    far: FlowSocket,
 ) -> Result<(Arc<Forwarding>, u16), RefusalCode> {
-    let opened = socket.and_then(|target| {
-        let asker = FlowSocket::connect(&*mesh.network, lane, own, asker)?;
-        let port = asker.local_port()?;
-        Ok((Arc::new(Forwarding::between(asker, target, mesh.clock)), port))
-    });
-    opened.map_err(|error| {
-        tracing::warn!(%error, "no sockets for a relayed flow");
-        RefusalCode::PathUnavailable
-    })
+    let port = near.local_port().map_err(no_sockets)?;
+    Ok((Arc::new(Forwarding::between(near, far, mesh.clock)), port))
+}
+
+fn no_sockets(error: io::Error) -> RefusalCode {
+    tracing::warn!(%error, "no sockets for a relayed flow");
+    RefusalCode::PathUnavailable
 }
 
 /// A socket towards the end of a path: where its node knocks from, if it keeps itself reachable
@@ -436,9 +439,14 @@ async fn towards(
     lane: Lane,
     asker: NodeId,
     (node, addresses): (NodeId, &[SocketAddr]),
-) -> io::Result<FlowSocket> {
+) -> Result<FlowSocket, RefusalCode> {
     match reachable::knocked(mesh, lane, asker, node).await {
         Some(socket) => Ok(socket),
-        None => FlowSocket::to_first(&*mesh.network, lane, addresses),
+        None => FlowSocket::to_first(&*mesh.network, lane, addresses).map_err(no_sockets),
     }
+}
+
+/// As plain as its family allows.
+const fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }

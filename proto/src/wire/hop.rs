@@ -44,11 +44,16 @@ pub struct Onward {
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Relay between the asker and `target`. The asker sends from `from_port` of the address
-    /// that this hop connection comes from.
+    /// that this hop connection comes from. A relay that sees this connection come from another port
+    /// than `hop_port` answers [`Reply::KnockHere`] first, and forwards to wherever the knock comes from.
     SetUpFlow {
         target: NodeId,
         lane: Lane,
         from_port: u16,
+        /// The port of the asker's own socket that this hop connection runs on. `None` from askers
+        /// that do not knock, as those of earlier releases.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hop_port: Option<u16>,
     },
     /// Keep a flow of this asker for another [`FLOW_TTL_MS`].
     RefreshFlow {
@@ -66,6 +71,8 @@ pub enum Request {
     SetUpFlowOnward {
         onward: Onward,
         from_port: u16,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hop_port: Option<u16>,
     },
     /// [`Self::SetUpStream`] on such a path.
     SetUpStreamOnward {

@@ -74,10 +74,11 @@ fn frames() {
     check("flow_attached.v1", &lane::FlowReply::Attached { received: 9 });
     check("flow_gone.v1", &lane::FlowReply::Gone);
     let target = NodeId::from_u128(9);
-    check(
-        "hop_set_up_flow.v1",
-        &hop::Request::SetUpFlow { target, lane: Lane::Interactive, from_port: 4433 },
-    );
+    // As askers said it that could not knock, and as it is now.
+    for (name, hop_port) in [("hop_set_up_flow.v1", None), ("hop_set_up_flow.v2", Some(4434))] {
+        let (lane, from_port) = (Lane::Interactive, 4433);
+        check(name, &hop::Request::SetUpFlow { target, lane, from_port, hop_port });
+    }
     check("hop_flow_ready.v1", &hop::Reply::FlowReady { flow: 1, port: 40_000 });
     check("hop_set_up_stream.v1", &hop::Request::SetUpStream { target, lane: Lane::Bulk });
     check("hop_stream_ready.v1", &hop::Reply::StreamReady { ticket: [9; 32] });
@@ -148,8 +149,11 @@ fn frames_of_paths_over_several_relays() {
     let (target, organization) = (NodeId::from_u128(9), OrganizationId::from_u128(4));
     let relays = [7, 8].map(NodeId::from_u128).to_vec();
     let onward = hop::Onward { relays, target, lane: Lane::Interactive, organization };
-    let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433 };
-    check("hop_set_up_flow_onward.v1", &request);
+    for (version, hop_port) in [(1, None), (2, Some(4434))] {
+        let onward = onward.clone();
+        let request = hop::Request::SetUpFlowOnward { onward, from_port: 4433, hop_port };
+        check(&format!("hop_set_up_flow_onward.v{version}"), &request);
+    }
     let onward = hop::Onward { relays: Vec::new(), target, lane: Lane::Bulk, organization };
     check("hop_set_up_stream_onward.v1", &hop::Request::SetUpStreamOnward { onward });
     let sentence = "the node was not assigned the role that this needs";

@@ -42,7 +42,12 @@ impl Nat {
         [Self::FullCone, Self::AddressRestricted, Self::PortRestricted, Self::Symmetric];
 
     fn rules(self, own: Ipv4Addr) -> String {
-        let ports = if self == Self::Symmetric { "masquerade fully-random" } else { "masquerade" };
+        // A port below 1024 would be given another one below 512 alone, and now and then its own.
+        let ports = if self == Self::Symmetric {
+            "meta l4proto { tcp, udp } masquerade to :1024-65535 fully-random"
+        } else {
+            "masquerade"
+        };
         let inwards = format!("iifname {OUTSIDE} udp dport {{ {NODE_PORT}, 1024-65535 }}");
         let inwards = match self {
             Self::FullCone => format!("{inwards} dnat ip to {own};"),

@@ -64,13 +64,14 @@ pub(crate) async fn open(cluster: &Cluster, way: Way, lane: Lane, target: Target
     let (path, hop) = match way {
         Way::Direct(egress) => (egress, None),
         Way::OneHop(relay) => {
-            let request = Request::SetUpFlow { target: EGRESS, lane, from_port };
+            let request = Request::SetUpFlow { target: EGRESS, lane, from_port, hop_port: None };
             set_up(cluster, relay, request).await?
         }
         Way::TwoHops(first) => {
             let (relays, organization) = (vec![SECOND], ORGANIZATION);
             let onward = Onward { relays, target: EGRESS, lane, organization };
-            set_up(cluster, first, Request::SetUpFlowOnward { onward, from_port }).await?
+            set_up(cluster, first, Request::SetUpFlowOnward { onward, from_port, hop_port: None })
+                .await?
         }
     };
     let config = config(cluster, lane_alpn(lane), lane_transport(lane))?;

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    hops,
+    hops::{self, NearSocket as _},
     mesh::{Mesh, locked},
 };
 
@@ -80,7 +80,7 @@ pub(super) async fn meet(
         return RequestReply::Refused(refusal(RefusalCode::PathUnavailable));
     }
     let relays = mesh.lines.at();
-    let own = hops::look(mesh, &relays, |to, secret| mesh.knocker.knock(to, secret)).await;
+    let own = hops::look(mesh, &relays, &mesh.knocker).await;
     let is_hopeless = own.mapping == Mapping::Symmetric && far.mapping == Mapping::Symmetric;
     let named = far.addresses.into_iter().take(MAX_ADDRESSES);
     let at: Vec<SocketAddr> = named.filter(|at| may_knock_for(&own, *at)).collect();

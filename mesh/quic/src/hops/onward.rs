@@ -9,7 +9,9 @@ use rap_proto::{
     wire::hop::{Onward, Reply, Request},
 };
 
-use super::{HOP_REPLY_TIMEOUT, Hop, RelayedFlow, RelayedStream, ask_somehow, ask_within};
+use super::{
+    HOP_REPLY_TIMEOUT, Hop, NearSocket, RelayedFlow, RelayedStream, ask_for_flow, ask_somehow,
+};
 use crate::mesh::Mesh;
 
 /// How much longer a relay may take for each relay behind it, so that whoever is nearest to a failure
@@ -61,17 +63,18 @@ impl From<Refusal> for OnwardRefused {
     }
 }
 
-/// Asks the relay of a hop connection for a flow between `from_port` of this node and whatever is
-/// left of the path.
+/// Asks the relay of a hop connection for a flow between this socket and whatever is left of
+/// the path.
 pub(crate) async fn set_up_onward(
     mesh: &Arc<Mesh>,
     (relay, hop): (NodeId, Hop),
     onward: Onward,
-    from_port: u16,
+    from: &impl NearSocket,
 ) -> Result<RelayedFlow, OnwardRefused> {
     let limit = reply_time(&onward);
-    let request = Request::SetUpFlowOnward { onward: onward.clone(), from_port };
-    match ask_within(&hop, &request, limit).await? {
+    let (from_port, hop_port) = (from.port(), Some(mesh.knocker.port()));
+    let request = Request::SetUpFlowOnward { onward: onward.clone(), from_port, hop_port };
+    match ask_for_flow(&hop, &request, limit, from).await? {
         Reply::FlowReady { flow, port } => {
             let address = SocketAddr::new(hop.0.remote_address().ip(), port);
             Ok(RelayedFlow { mesh: mesh.clone(), hop, flow, relay, address })

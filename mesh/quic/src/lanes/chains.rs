@@ -7,7 +7,7 @@ use rap_proto::{NodeId, RefusalCode, wire::hop::Onward};
 
 use super::LaneKey;
 use crate::{
-    hops::{self, OnwardRefused, RelayedFlow, RelayedStream},
+    hops::{self, NearSocket, OnwardRefused, RelayedFlow, RelayedStream},
     mesh::Mesh,
 };
 
@@ -32,17 +32,17 @@ impl fmt::Display for ChainRefused {
     }
 }
 
-/// Asks for a flow between `from_port` of this node and the lane's egress.
+/// Asks for a flow between this socket and the lane's egress.
 pub(crate) async fn set_up(
     mesh: &Arc<Mesh>,
     chain: Chain,
     key: LaneKey,
-    from_port: u16,
+    from: &impl NearSocket,
 ) -> Result<RelayedFlow, ChainRefused> {
     let asking = async {
         let hop = hops::connected(mesh, chain.first()).await?;
         let first = (chain.first(), hop);
-        hops::set_up_onward(mesh, first, onward(&chain, key), from_port).await
+        hops::set_up_onward(mesh, first, onward(&chain, key), from).await
     };
     asking.await.map_err(|refused| said(&chain, key, refused))
 }

@@ -120,13 +120,13 @@ async fn try_one(
             Candidate::Direct(_) if !mesh.view().allows_direct() => return Err(()),
             Candidate::Direct(address) => (address, None),
             Candidate::Relay(relay) => {
-                let port = made.socket.port();
-                let flow = hops::set_up(mesh, relay, key.egress, key.lane, port).await;
+                let from = &*made.socket;
+                let flow = hops::set_up(mesh, relay, key.egress, key.lane, from).await;
                 let flow = flow.map_err(drop)?;
                 (flow.address, Some(flow))
             }
             Candidate::Chain(chain) => {
-                let flow = chains::set_up(mesh, chain, key, made.socket.port()).await;
+                let flow = chains::set_up(mesh, chain, key, &*made.socket).await;
                 let flow = flow.map_err(drop)?;
                 (flow.address, Some(flow))
             }

@@ -283,14 +283,14 @@ impl PathDriver {
     fn set_up(&mut self, generation: u64, candidate: Candidate) {
         let (mesh, lane) = (self.mesh.clone(), self.lane.clone());
         self.tasks.spawn(async move {
-            let (key, port) = (lane.key, lane.socket.port());
+            let (key, from) = (lane.key, &*lane.socket);
             let set_up = async {
                 match candidate {
                     Candidate::Direct(_) => None,
                     Candidate::Relay(relay) => {
-                        hops::set_up(&mesh, relay, key.egress, key.lane, port).await.ok()
+                        hops::set_up(&mesh, relay, key.egress, key.lane, from).await.ok()
                     }
-                    Candidate::Chain(chain) => chains::set_up(&mesh, chain, key, port).await.ok(),
+                    Candidate::Chain(chain) => chains::set_up(&mesh, chain, key, from).await.ok(),
                 }
             };
             match timeout(candidate.timeout(), set_up).await {

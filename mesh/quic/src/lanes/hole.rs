@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::{LaneConnection, request::Place};
 use crate::{
     frames::{ReadFrameError, read_frame, write_frame},
-    hops,
+    hops::{self, NearSocket as _},
     mesh::Mesh,
     pipe::{Inlet, Outlet},
     relays::Use,
@@ -121,7 +121,7 @@ async fn look(mesh: &Arc<Mesh>, lane: &LaneConnection) -> Seen {
             Candidate::Direct(_) | Candidate::Chain(_) => None,
         })
         .collect();
-    hops::look(mesh, &relays, |to, secret| lane.socket.knock(to, secret)).await
+    hops::look(mesh, &relays, &*lane.socket).await
 }
 
 /// Tells the egress what relays see here, over the lane itself: nobody in between can change it.

@@ -28,7 +28,7 @@ use rap_proto::wire::hop::knock;
 use tokio::sync::{Notify, mpsc};
 
 use super::probe::{self, ProbeId, Probes};
-use crate::{Network, endpoint::on_the_wire, mesh::locked};
+use crate::{Network, endpoint::on_the_wire, hops::NearSocket, mesh::locked};
 use knocks::Knocks;
 
 /// What QUIC takes for the far end's address; from a block that is kept for documentation
@@ -107,10 +107,6 @@ impl LaneSocket {
         if self.local.is_ipv4() { STABLE_V4 } else { STABLE_V6 }
     }
 
-    pub(super) const fn port(&self) -> u16 {
-        self.local.port()
-    }
-
     /// Whether this kind of socket can send there at all.
     pub(super) const fn reaches(&self, address: SocketAddr) -> bool {
         self.local.is_ipv6() || canonical(address).is_ipv4()
@@ -153,11 +149,6 @@ impl LaneSocket {
         let Some(address) = self.read().open.get(&generation).copied() else { return };
         locked(&self.probes).sent(id, Answer { generation, probe: number });
         self.send_beside(address, &probe::datagram(&id));
-    }
-
-    /// Sends one knock. One that cannot be sent is as good as lost.
-    pub(super) fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
-        self.send_beside(to, &knock(secret));
     }
 
     /// Hears the knock of this secret from now on, and no other.
@@ -284,6 +275,16 @@ impl LaneSocket {
 
     fn write(&self) -> RwLockWriteGuard<'_, Addresses> {
         self.addresses.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NearSocket for LaneSocket {
+    fn port(&self) -> u16 {
+        self.local.port()
+    }
+
+    fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
+        self.send_beside(to, &knock(secret));
     }
 }
 

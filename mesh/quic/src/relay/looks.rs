@@ -1,7 +1,8 @@
-//! Telling a node from where its datagrams come: a socket of this relay's waits for one knock.
+//! Seeing from where a node's datagrams come: a socket of this relay's waits for one knock.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,11 +16,14 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     Lane, NodeId, RefusalCode,
-    wire::hop::{CALL_TTL_MS, KNOCK_BYTES, Reply, knock},
+    wire::hop::{CALL_TTL_MS, Reply, knock},
 };
 use tokio::time::timeout;
 
-use super::{CATCH_UP_WAIT, Origin, may_be_outdated, socket::Awaiting};
+use super::{
+    CATCH_UP_WAIT, Origin, may_be_outdated, no_sockets,
+    socket::{Awaiting, FlowSocket},
+};
 use crate::{
     frames::{say_last, write_frame},
     mesh::{Mesh, locked},
@@ -28,7 +32,7 @@ use crate::{
 };
 
 /// How long an asker has for its knock.
-const KNOCK_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
+pub(super) const KNOCK_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 
 /// The looks that wait for a knock.
 pub(crate) struct Looks(Mutex<Places>);
@@ -90,13 +94,10 @@ async fn look(
     if origin.carrier == Carrier::Tcp {
         return Err(RefusalCode::PathUnavailable);
     }
-    let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
-    let (socket, port, secret) = open(mesh, origin).ok_or(RefusalCode::PathUnavailable)?;
-    let here = Reply::KnockHere { port, secret };
-    let expected: [u8; KNOCK_BYTES] = knock(&secret);
+    let look = Look::open(mesh, asker, Lane::Interactive, origin)?;
     let looking = async {
-        write_frame(send, &here).await.ok()?;
-        socket.heard(expected, origin.proven).await.ok()
+        write_frame(send, &look.here()).await.ok()?;
+        look.heard().await.ok()
     };
     // The limit is one of the answer, too: an asker that reads nothing keeps no place.
     match timeout(KNOCK_WAIT, looking).await {
@@ -105,11 +106,44 @@ async fn look(
     }
 }
 
-fn open(mesh: &Mesh, origin: Origin) -> Option<(Awaiting, u16, [u8; 16])> {
-    let like = SocketAddr::new(origin.proven, 0);
-    let socket = Awaiting::bind(&*mesh.network, Lane::Interactive, origin.own, like).ok()?;
-    let port = socket.local_port().ok()?;
-    let mut secret = [0; 16];
-    rap_pki::tls::provider().secure_random.fill(&mut secret).ok()?;
-    Some((socket, port, secret))
+/// A socket that waits for an asker's knock, and its place.
+pub(super) struct Look<'m> {
+    _place: Place<'m>,
+    socket: Awaiting,
+    port: u16,
+    secret: [u8; 16],
+    /// Where the knock has to come from.
+    of: IpAddr,
+}
+
+impl<'m> Look<'m> {
+    pub(super) fn open(
+        mesh: &'m Mesh,
+        asker: NodeId,
+        lane: Lane,
+        origin: Origin,
+    ) -> Result<Self, RefusalCode> {
+        let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
+        let (of, mut secret) = (origin.proven, [0; 16]);
+        let like = SocketAddr::new(of, 0);
+        let socket = Awaiting::bind(&*mesh.network, lane, origin.own, like).map_err(no_sockets)?;
+        let port = socket.local_port().map_err(no_sockets)?;
+        let filled = rap_pki::tls::provider().secure_random.fill(&mut secret);
+        filled.map_err(|_| RefusalCode::PathUnavailable)?;
+        Ok(Self { _place, socket, port, secret, of })
+    }
+
+    /// What the asker is told.
+    pub(super) const fn here(&self) -> Reply {
+        Reply::KnockHere { port: self.port, secret: self.secret }
+    }
+
+    async fn heard(&self) -> io::Result<SocketAddr> {
+        self.socket.heard(knock(&self.secret), self.of).await
+    }
+
+    /// Gives the place back, and speaks with whoever knocked.
+    pub(super) async fn knocked(self) -> io::Result<FlowSocket> {
+        self.socket.knocked(knock(&self.secret), self.of).await
+    }
 }

@@ -15,9 +15,11 @@ use rap_proto::{
 };
 
 use super::{
-    Origin, forwarding,
+    Origin,
+    asker::Asker,
+    canonical, forwarding, no_sockets,
     place::Place,
-    socket::Promised,
+    socket::{FlowSocket, Promised},
     stream::{Towards, new_ticket},
     towards,
 };
@@ -56,12 +58,10 @@ impl NotSetUp {
 pub(super) async fn set_up(
     mesh: &Arc<Mesh>,
     caller: Caller,
-    origin: Origin,
+    asker: Asker,
     onward: &Onward,
-    from_port: u16,
 ) -> Result<Reply, RefusalCode> {
-    let asker = SocketAddr::new(origin.asker, from_port);
-    set_up_flow(mesh, caller, (asker, origin), onward).await.or_else(NotSetUp::told)
+    set_up_flow(mesh, caller, asker, onward).await.or_else(NotSetUp::told)
 }
 
 pub(super) async fn set_up_stream(
@@ -76,23 +76,17 @@ pub(super) async fn set_up_stream(
 async fn set_up_flow(
     mesh: &Arc<Mesh>,
     caller: Caller,
-    (asker, origin): (SocketAddr, Origin),
+    asker: Asker,
     onward: &Onward,
 ) -> Result<Reply, NotSetUp> {
-    if asker.port() == 0 {
+    if asker.from_port == 0 {
         return Err(RefusalCode::Malformed.into());
     }
     let (place, leg) = take_place(mesh, caller, onward, FlowTable::set_up)?;
-    let (socket, beyond) = match leg {
-        Leg::Target(node, addresses) => {
-            (towards(mesh, onward.lane, caller.node, (node, &addresses)).await, None)
-        }
-        Leg::Relay(relay, rest) => {
-            let (socket, beyond) = lead_on(mesh, relay, rest).await?;
-            (socket.connect(canonical(beyond.address)), Some(beyond))
-        }
-    };
-    let (forwarding, port) = forwarding(mesh, onward.lane, (asker, origin.own), socket)?;
+    let near = async { Ok(asker.socket(mesh, onward.lane).await?) };
+    let far = follow(mesh, (caller.node, onward.lane), leg);
+    let (near, (far, beyond)) = tokio::try_join!(near, far)?;
+    let (forwarding, port) = forwarding(mesh, near, far)?;
     let flow = place.keep_running(forwarding, beyond)?;
     tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a path set up");
     Ok(Reply::FlowReady { flow, port })
@@ -113,9 +107,28 @@ async fn set_up_joined(
         }
     };
     let ticket = new_ticket()?;
-    let flow = place.keep_expecting(ticket, origin.asker, to)?;
+    let flow = place.keep_expecting(ticket, origin.asker.ip(), to)?;
     tracing::debug!(flow, asker = %caller.node, lane = %onward.lane, "leg of a stream set up");
     Ok(Reply::StreamReady { ticket })
+}
+
+/// The socket that a leg leads on from, and the flow behind it if there is a relay.
+async fn follow(
+    mesh: &Arc<Mesh>,
+    (asker, lane): (NodeId, Lane),
+    leg: Leg,
+) -> Result<(FlowSocket, Option<RelayedFlow>), NotSetUp> {
+    match leg {
+        Leg::Target(node, addresses) => {
+            let socket = towards(mesh, lane, asker, (node, &addresses)).await?;
+            Ok((socket, None))
+        }
+        Leg::Relay(relay, rest) => {
+            let (socket, beyond) = lead_on(mesh, relay, rest).await?;
+            let socket = socket.connect(canonical(beyond.address)).map_err(no_sockets)?;
+            Ok((socket, Some(beyond)))
+        }
+    }
 }
 
 /// Asks the next relay for a flow from a port of this node: the socket that has it comes along.
@@ -126,15 +139,9 @@ async fn lead_on(
 ) -> Result<(Promised, RelayedFlow), NotSetUp> {
     let hop = hops::connected(mesh, relay).await.map_err(OnwardRefused::from)?;
     let bound = Promised::bind(&*mesh.network, rest.lane, hop.own(), hop.remote());
-    let bound = bound.and_then(|socket| Ok((socket.local_port()?, socket)));
-    let (port, socket) = bound.map_err(|_| RefusalCode::PathUnavailable)?;
-    let beyond = hops::set_up_onward(mesh, (relay, hop), rest, port).await?;
+    let socket = bound.map_err(no_sockets)?;
+    let beyond = hops::set_up_onward(mesh, (relay, hop), rest, &socket).await?;
     Ok((socket, beyond))
-}
-
-/// As plain as its family allows, like the address that the socket was bound for.
-const fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Where a leg leads, in values of its own: what it was admitted by may change meanwhile.

@@ -7,14 +7,20 @@ use std::{
 };
 
 use quinn_udp::{RecvMeta, Transmit};
-use rap_proto::{Lane, wire::hop::KNOCK_BYTES};
+use rap_proto::{
+    Lane,
+    wire::hop::{KNOCK_BYTES, knock},
+};
 
 use super::batch::{Batch, From, Piece};
-use crate::{Network, RelayedUdp};
+use crate::{Network, RelayedUdp, hops::NearSocket};
 
 /// A socket that has its port before it is known with whom it will speak: until then only whoever
 /// is about to say so can send to it.
-pub(super) struct Promised(Box<dyn RelayedUdp>);
+pub(super) struct Promised {
+    socket: Box<dyn RelayedUdp>,
+    port: u16,
+}
 
 /// A socket that will speak with whoever knocks.
 pub(super) struct Awaiting(Box<dyn RelayedUdp>);
@@ -37,18 +43,35 @@ impl Promised {
     ) -> io::Result<Self> {
         let socket = bound(network, lane, own, peer)?;
         socket.connect(peer)?;
-        Ok(Self(socket))
-    }
-
-    pub(super) fn local_port(&self) -> io::Result<u16> {
-        Ok(self.0.local_addr()?.port())
+        let port = socket.local_addr()?.port();
+        Ok(Self { socket, port })
     }
 
     /// Speaks with `peer` alone from now on.
     pub(super) fn connect(self, peer: SocketAddr) -> io::Result<FlowSocket> {
-        let Self(socket) = self;
+        let Self { socket, .. } = self;
         socket.connect(peer)?;
         Ok(FlowSocket { socket, peer, knock: None })
+    }
+}
+
+impl NearSocket for Promised {
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn knock(&self, to: SocketAddr, secret: &[u8; 16]) {
+        // Not every system lets a connected socket send elsewhere.
+        if self.socket.connect(to).is_err() {
+            return;
+        }
+        let _ = self.socket.try_send(&Transmit {
+            destination: to,
+            ecn: None,
+            contents: &knock(secret),
+            segment_size: None,
+            src_ip: None,
+        });
     }
 }
 

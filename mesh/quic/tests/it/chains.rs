@@ -320,7 +320,7 @@ async fn a_path_that_comes_back_or_goes_on_too_long_is_refused_on_both_carriers(
     ];
     for (hop, relays) in cases {
         for request in [
-            Request::SetUpFlowOnward { onward: onward(relays), from_port: 9 },
+            Request::SetUpFlowOnward { onward: onward(relays), from_port: 9, hop_port: None },
             Request::SetUpStreamOnward { onward: onward(relays) },
         ] {
             match ask(hop, &request).await {
@@ -330,7 +330,8 @@ async fn a_path_that_comes_back_or_goes_on_too_long_is_refused_on_both_carriers(
             fabric.expect_refusal(RELAY, RefusalCode::Malformed, false).await;
         }
     }
-    let portless = Request::SetUpFlowOnward { onward: onward(&[RELAY_2]), from_port: 0 };
+    let portless =
+        Request::SetUpFlowOnward { onward: onward(&[RELAY_2]), from_port: 0, hop_port: None };
     assert!(matches!(ask(&entry, &portless).await, Reply::Refused(_)));
     assert_eq!(relay(&fabric, RELAY).status().relayed_flows, 0);
 }
@@ -341,7 +342,8 @@ async fn each_leg_ends_with_the_one_before_it_and_with_the_one_behind_it() {
     let hop = hop(&fabric, ENTRY, RELAY).await;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let from_port = socket.local_addr().unwrap().port();
-    let request = Request::SetUpFlowOnward { onward: onward(&[RELAY_2, RELAY_3]), from_port };
+    let request =
+        Request::SetUpFlowOnward { onward: onward(&[RELAY_2, RELAY_3]), from_port, hop_port: None };
     let flows = |count: usize| THREE.iter().all(|id| carried(&fabric, *id) == count);
     let flow = flow_of(ask(&hop, &request).await);
     assert!(flows(1), "each carries its leg");
@@ -362,7 +364,11 @@ async fn each_leg_ends_with_the_one_before_it_and_with_the_one_behind_it() {
 async fn the_legs_behind_a_relay_that_leaves_end_with_it() {
     let fabric = Fabric::start(&THREE, echo().await);
     let hop = hop(&fabric, ENTRY, RELAY).await;
-    let request = Request::SetUpFlowOnward { onward: onward(&[RELAY_2, RELAY_3]), from_port: 9 };
+    let request = Request::SetUpFlowOnward {
+        onward: onward(&[RELAY_2, RELAY_3]),
+        from_port: 9,
+        hop_port: None,
+    };
     flow_of(ask(&hop, &request).await);
     assert!(THREE.iter().all(|id| carried(&fabric, *id) == 1));
     let before = Instant::now();
@@ -409,7 +415,8 @@ async fn a_leg_ends_when_its_relay_is_no_relay_for_the_organization_any_more() {
     let hop = hop(&fabric, ENTRY, RELAY).await;
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let from_port = socket.local_addr().unwrap().port();
-    let request = Request::SetUpFlowOnward { onward: onward(&[RELAY_2]), from_port };
+    let request =
+        Request::SetUpFlowOnward { onward: onward(&[RELAY_2]), from_port, hop_port: None };
     flow_of(ask(&hop, &request).await);
     assert_eq!((carried(&fabric, RELAY), carried(&fabric, RELAY_2)), (1, 1));
     let mut others = platform(NodeRole::RelayNode);

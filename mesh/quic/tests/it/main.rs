@@ -21,6 +21,7 @@ mod moves;
 mod own;
 mod paths;
 mod peers;
+mod ports;
 mod raw;
 mod reachable;
 mod refusals;

@@ -53,6 +53,18 @@ pub(crate) fn dial_with(
     alpn: &[u8],
     transport: quinn::TransportConfig,
 ) -> impl Future<Output = Connection> + Send + 'static {
+    let dialling = dial_from_port(fabric, identity, node, alpn, transport);
+    async move { dialling.await.0 }
+}
+
+/// The same, with the port that the connection runs on.
+pub(crate) fn dial_from_port(
+    fabric: &Fabric,
+    identity: Option<Identity>,
+    node: NodeId,
+    alpn: &[u8],
+    transport: quinn::TransportConfig,
+) -> impl Future<Output = (Connection, u16)> + Send + 'static {
     let roots = tls::roots(&[fabric.authority()]).unwrap();
     let config = tls::client(roots, identity.as_ref(), &[alpn]).unwrap();
     let crypto = QuicClientConfig::try_from(config).unwrap();
@@ -61,7 +73,8 @@ pub(crate) fn dial_with(
     let (address, name) = (fabric.address(node), node_server_name(node));
     async move {
         let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-        endpoint.connect_with(config, address, &name).unwrap().await.unwrap()
+        let port = endpoint.local_addr().unwrap().port();
+        (endpoint.connect_with(config, address, &name).unwrap().await.unwrap(), port)
     }
 }
 

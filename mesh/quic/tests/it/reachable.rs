@@ -299,7 +299,8 @@ async fn a_flow_leads_to_wherever_the_right_knock_came_from_and_a_wrong_one_chan
     let (asker, egress, stranger) = (host().await, host().await, host().await);
     let hop = hop(&fabric, ENTRY).await;
     let from_port = asker.local_addr().unwrap().port();
-    let request = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port };
+    let request =
+        Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port, hop_port: None };
     let asking = tokio::spawn(async move { (ask(&hop, &request).await, hop) });
     let (port, secret) = line.knock_wanted().await;
     let far = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
@@ -337,7 +338,12 @@ async fn so_many_calls_wait_for_one_node_and_further_flows_go_to_its_address() {
         for _ in 0..MAX_CALLS_OF_ONE / 2 + 4 {
             let hop = hop.clone();
             asking.spawn(async move {
-                let request = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port: 9 };
+                let request = Request::SetUpFlow {
+                    target: EGRESS,
+                    lane: Lane::Bulk,
+                    from_port: 9,
+                    hop_port: None,
+                };
                 ask(&hop, &request).await
             });
         }
@@ -396,7 +402,8 @@ async fn a_line_that_takes_no_call_is_given_up() {
     assert_eq!(timeout(PATIENCE, read::<Reply>(&mut recv)).await.unwrap(), Reply::Done);
     assert_eq!(reachable_nodes(&fabric, RELAY), 1);
     let hop = hop(&fabric, ENTRY).await;
-    let request = Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port: 9 };
+    let request =
+        Request::SetUpFlow { target: EGRESS, lane: Lane::Bulk, from_port: 9, hop_port: None };
     let replies = join_all((0..8).map(|_| ask(&hop, &request))).await;
     assert!(replies.iter().all(|reply| matches!(reply, Reply::FlowReady { .. })), "{replies:?}");
     until("the line is given up", || reachable_nodes(&fabric, RELAY) == 0).await;

@@ -26,8 +26,6 @@ enum Way {
     Direct,
     /// As this became of the search for a hole.
     Relayed(Failure),
-    /// Over the relay as well, which expects datagrams from the port that the entry's socket has.
-    OnTcp,
 }
 
 #[tokio::test]
@@ -52,8 +50,6 @@ async fn lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not() 
         (Nat::PortRestricted, Nat::AddressRestricted, Way::Direct),
         (Nat::PortRestricted, Nat::FullCone, Way::Direct),
         (Nat::PortRestricted, Nat::Symmetric, Way::Relayed(Failure::Silent)),
-        (Nat::Symmetric, Nat::PortRestricted, Way::OnTcp),
-        (Nat::Symmetric, Nat::Symmetric, Way::OnTcp),
         (Nat::FullCone, Nat::Symmetric, Way::Direct),
     ] {
         step(&format!("{entry:?} and {egress:?}"));
@@ -99,6 +95,34 @@ async fn a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_sy
     goes(&fabric, Way::Relayed(Failure::Silent), (steady, Nat::Symmetric)).await;
 }
 
+/// From the start: a NAT keeps the ports of flows that were there before it became another one.
+#[tokio::test]
+async fn an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay() {
+    let test = "holes::an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay";
+    if super::rootless::is_for_a_child(test) {
+        return;
+    }
+    let fabric = Fabric::start_on(|lab| {
+        lab.put_behind(Space::Entry, Nat::Symmetric)?;
+        lab.put_behind(Space::Egress, Nat::PortRestricted)?;
+        lab.join_outsides()?;
+        lab.count_carried(Space::Relay)
+    });
+    let mut fabric = match fabric.await {
+        Ok(fabric) => fabric,
+        Err(reason) => return super::skip(test, &reason),
+    };
+    reachable(&fabric).await;
+    for (egress, failure) in
+        [(Nat::PortRestricted, Failure::Silent), (Nat::Symmetric, Failure::BothSymmetric)]
+    {
+        step(&format!("Symmetric and {egress:?}"));
+        fabric.lab().put_behind(Space::Egress, egress).unwrap();
+        start_again(&mut fabric).await;
+        goes(&fabric, Way::Relayed(failure), (Nat::Symmetric, egress)).await;
+    }
+}
+
 async fn reachable(fabric: &Fabric) {
     until("the egress is reachable at the relay", PATIENCE, async || {
         let status = fabric.agent_status(Space::Egress).await?;
@@ -122,18 +146,14 @@ async fn goes(fabric: &Fabric, way: Way, (entry, egress): (Nat, Nat)) {
     let mut talk = echo(fabric).await;
     let seen = |nat: Nat| if nat == Nat::Symmetric { "symmetric" } else { "steady" };
     let (own, far) = (seen(entry), seen(egress));
-    if way == Way::OnTcp {
-        on_tcp(fabric).await;
-    } else {
-        all_of_it_comes(fabric).await;
-        let lane = settled(fabric, |hole| match way {
-            Way::Relayed(failure) => hole["failure"] == failure.as_str(),
-            Way::Direct | Way::OnTcp => hole["step"] == "open",
-        });
-        let lane = lane.await;
-        assert_eq!(lane["relay"].is_null(), way == Way::Direct, "{lane}");
-        assert_eq!((&lane["hole"]["ownNat"], &lane["hole"]["farNat"]), (&own.into(), &far.into()));
-    }
+    all_of_it_comes(fabric).await;
+    let lane = settled(fabric, |hole| match way {
+        Way::Relayed(failure) => hole["failure"] == failure.as_str(),
+        Way::Direct => hole["step"] == "open",
+    });
+    let lane = lane.await;
+    assert_eq!(lane["relay"].is_null(), way == Way::Direct, "{lane}");
+    assert_eq!((&lane["hole"]["ownNat"], &lane["hole"]["farNat"]), (&own.into(), &far.into()));
     let said = why(fabric).await;
     match way {
         Way::Direct => {
@@ -144,25 +164,12 @@ async fn goes(fabric: &Fabric, way: Way, (entry, egress): (Nat, Nat)) {
             let no = format!("{failure}; the NAT on this side is {own}, the egress' {far}");
             assert!(said.contains("relayed through") && said.contains(&no), "{said}");
         }
-        Way::OnTcp => {
-            let takes = "lane interactive takes tcp: the other one did not get through";
-            assert!(said.contains(takes), "{said}");
-        }
     }
     let carried = carried_meanwhile(fabric, all_of_it_comes(fabric)).await;
     let is_relayed = matches!(way, Way::Relayed(_));
     assert_eq!(carried >= NEXT_TO_NOTHING, is_relayed, "the relay carried {carried} bytes");
     echoes(&mut talk, "at last").await;
     talk.finish(PATIENCE).await.ok();
-}
-
-async fn on_tcp(fabric: &Fabric) {
-    until("the flow is on TCP over the relay", PATIENCE, async || {
-        let mesh = fabric.agent_status(Space::Entry).await?["mesh"].clone();
-        (mesh["tcpMoves"]["relayed"].as_u64()? > 0).then_some(())
-    })
-    .await;
-    assert_eq!(lane(fabric).await, None, "no datagram of it gets through");
 }
 
 /// NATs forget ports that nothing passes, and an idle lane keeps its own.

@@ -12,6 +12,7 @@ use rap_proto::{Lane, NodeId};
 
 use super::*;
 use crate::{
+    hops::NearSocket as _,
     network::Kernel,
     relay::{
         socket::{Awaiting, Promised},
@@ -145,7 +146,7 @@ async fn a_socket_that_waits_for_its_peer_hears_nobody_else_and_keeps_its_port()
     let (asker, hop, target, stranger) = (host().await, host().await, host().await, host().await);
     let promised =
         Promised::bind(&Kernel, Lane::Interactive, None, hop.local_addr().unwrap()).unwrap();
-    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.port()));
     stranger.send_to(b"spoofed", far).await.unwrap();
     let socket = promised.connect(target.local_addr().unwrap()).unwrap();
     let from = asker.local_addr().unwrap();
@@ -191,7 +192,7 @@ async fn what_came_before_the_peer_was_known_reaches_nobody_and_is_counted() {
     let (asker, hop, target) = (host().await, host().await, host().await);
     let promised = Promised::bind(&Kernel, Lane::Interactive, None, hop.local_addr().unwrap());
     let promised = promised.unwrap();
-    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.local_port().unwrap()));
+    let far = SocketAddr::from((Ipv4Addr::LOCALHOST, promised.port()));
     for _ in 0..3 {
         hop.send_to(b"spoofed", far).await.unwrap();
     }
