@@ -164,7 +164,8 @@ async fn a_transfer_moves_to_no_direct_path_that_takes_much_longer_than_its_rela
     // It is tried anew after a rest: what it came to before did not count. One that came after the first
     // trials may be the flow's own.
     until_within(MOVED_BY, "it is tried again", || came.load(Ordering::SeqCst) > TRIALS + 1).await;
-    assert_eq!((moves(&fabric).moved, relayed(&fabric, RELAY)), (0, 1));
+    // The relay may have a trial on it, too.
+    assert_eq!(moves(&fabric).moved, 0);
     is_long.store(false, Ordering::SeqCst);
     until_within(MOVED_BY, "the flow moved", || moves(&fabric).moved == 1).await;
     until("the relay is left", || relayed(&fabric, RELAY) == 0).await;
