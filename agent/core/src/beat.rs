@@ -244,6 +244,7 @@ impl BeatListener {
             // The one that is known, or one is being written.
             Ok(_) => {
                 self.last_refused = None;
+                self.ask_by_half_life(now);
                 self.ask_again_if_rung(now);
             }
             Err(refusal) => {
@@ -273,7 +274,17 @@ impl BeatListener {
             self.enter(now, Authority::Healthy);
             self.effects.push_back(Effect::Lasts { until: self.isolated_at() });
         }
+        self.ask_by_half_life(now);
         self.ask_again_if_rung(now);
+    }
+
+    /// Whoever then answers with nothing newer is left while another one can still be asked in time.
+    fn ask_by_half_life(&mut self, now: Moment) {
+        let left = self.ends.filter(|_| self.authority == Authority::Healthy);
+        let left = left.map_or(Duration::ZERO, |ends| ends.since(now));
+        if left > LATE && !self.asked {
+            self.next = self.next.map(|next| next.min(now + (left - LATE)));
+        }
     }
 
     /// What came is older than what control rang for while it was asked for.

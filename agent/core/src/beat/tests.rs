@@ -180,6 +180,25 @@ fn a_server_that_brings_nothing_newer_is_left_before_the_beat_ends() {
     assert_eq!(ear.elsewhere, 4);
 }
 
+#[test]
+fn a_node_asks_at_half_of_a_beats_life_and_once_more_before_its_end() {
+    let three = statement(1, &[1, 2, 3]);
+    let mut ear = Ear::new();
+    let first = reply(&three, &beat(&three, 1, ear.at), &[1, 2]);
+    ear.hear(first.clone());
+    let half = ear.now + LATE;
+    for passed in [8, 6] {
+        ear.pass(Duration::from_secs(passed));
+        ear.hear(first.clone());
+        assert!(ear.listener.poll_timeout().unwrap() <= half);
+    }
+    assert_eq!((ear.listener.poll_timeout(), ear.elsewhere), (Some(half), 0));
+    ear.pass(half.since(ear.now));
+    ear.hear(first);
+    assert_eq!(ear.elsewhere, 1);
+    assert!(ear.listener.poll_timeout().unwrap() < half + LATE, "the beat has not ended");
+}
+
 /// A replica that is cut off from its database, and one that is not: the beat's life tells the node which is which.
 #[test]
 fn a_node_goes_from_a_stale_server_to_the_other_one_and_no_beat_ends() {
