@@ -49,6 +49,10 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const GREATEST_RETRY: Duration = Duration::from_secs(10);
 /// With so much left of the last beat, there are others by now, and time for one more poll.
 const LATE: Duration = Duration::from_millis(BEAT_TTL_MS / 2);
+/// Nodes ask within twice this after that.
+const HALF_SPREAD: Duration = Duration::from_millis(2_500);
+/// How soon another server is asked than the one that stands still; spread by a half.
+const ELSEWHERE: Duration = Duration::from_secs(3);
 const ISOLATED_AFTER: Duration = Duration::from_millis(ISOLATED_AFTER_MS);
 
 /// The newest beat that counted: none that is earlier counts again.
@@ -135,6 +139,8 @@ pub struct BeatListener {
     /// When the present state ends by itself.
     ends: Option<Moment>,
     asked: bool,
+    /// Since the last beat that counted, another server was asked sooner than usual.
+    hurried: bool,
     next: Option<Moment>,
     rung: u64,
     last_refused: Option<BeatRefusal>,
@@ -153,6 +159,7 @@ impl BeatListener {
             lapses: Lapses::new(),
             ends: None,
             asked: false,
+            hurried: false,
             next: None,
             rung: 0,
             last_refused: None,
@@ -264,6 +271,7 @@ impl BeatListener {
         let Beat { deny_version, expires_at, .. } = floor.beat;
         self.judge.keep(&floor);
         self.floor = Some(floor);
+        self.hurried = false;
         self.effects.push_back(Effect::Servers { named, counts: true });
         if deny_version > before {
             self.effects.push_back(Effect::Denied { version: deny_version });
@@ -283,7 +291,19 @@ impl BeatListener {
         let left = self.ends.filter(|_| self.authority == Authority::Healthy);
         let left = left.map_or(Duration::ZERO, |ends| ends.since(now));
         if left > LATE && !self.asked {
-            self.next = self.next.map(|next| next.min(now + (left - LATE)));
+            // All nodes hold the same beat, and its half is over for all of them at once.
+            let spread = self.jitter.around(HALF_SPREAD, 100);
+            self.next = self.next.map(|next| next.min(now + (left - LATE) + spread));
+        }
+    }
+
+    /// The server that answered stands still. Once for each beat the next one is asked soon, before the
+    /// beat ends.
+    fn ask_elsewhere(&mut self, now: Moment) {
+        self.effects.push_back(Effect::AskElsewhere);
+        if self.authority == Authority::Healthy && !std::mem::replace(&mut self.hurried, true) {
+            let soon = self.jitter.around(ELSEWHERE, 50);
+            self.next = self.next.map(|next| next.min(now + soon));
         }
     }
 
@@ -359,7 +379,7 @@ impl Machine for BeatListener {
             Input::Answered { reply, at } => {
                 self.answered(now, &reply, at);
                 if self.candidate.is_none() && self.is_late(now) {
-                    self.effects.push_back(Effect::AskElsewhere);
+                    self.ask_elsewhere(now);
                 }
             }
             Input::Failed => {

@@ -162,7 +162,8 @@ impl Servers {
         if before == self.known {
             return false;
         }
-        let stays = self.present == self.joined || self.named.contains(&self.present);
+        let is_named = self.present == self.joined || self.named.contains(&self.present);
+        let stays = is_named && self.known.contains(&self.present);
         // The one that answers, and is named no more, is only asked where nobody else answers.
         let there = self
             .known

@@ -32,7 +32,7 @@ use rap_proto::{
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use crate::{ground::Ground, servers::SharedServers};
@@ -157,7 +157,7 @@ impl ControlClient {
         // At one server: a join token is spent by the first that takes it.
         let server = self.control.servers.present();
         let call = async {
-            let mut connection = self.connect(&server).await?;
+            let mut connection = self.connect(&server, Instant::now() + CALL_TIMEOUT).await?;
             request.csr = csr::make(key);
             request.binding = key.sign(&connection.exported);
             let bearer = format!("Bearer {}", token.reveal());
@@ -251,7 +251,8 @@ impl ControlClient {
             let server = &tried[tried.len() - 1];
             let left = deadline.saturating_duration_since(Instant::now());
             let turn = if self.control.servers.is_one() { left } else { left.min(bounds.turn) };
-            let asked = bounded(turn, self.ask(server, path, body, bounds.answer)).await;
+            let ends = Instant::now() + turn;
+            let asked = bounded(turn, self.ask(server, path, body, bounds.answer, ends)).await;
             if !is_not_here(&asked) {
                 self.control.servers.answered(&tried);
                 return asked.map(|(status, body)| (server.clone(), status, body));
@@ -267,13 +268,15 @@ impl ControlClient {
         }
     }
 
-    /// One turn over the kept connection, or over a new one when that is gone.
+    /// One turn over the kept connection, or over a new one when that is gone. A server to which no
+    /// connection came about by its end is lost, and does not only keep silent.
     async fn ask<T: Serialize>(
         &mut self,
         server: &ControlUrl,
         path: &'static str,
         body: &T,
         limit: usize,
+        ends: Instant,
     ) -> Result<(StatusCode, Bytes), CallError> {
         if let Some(mut kept) = self.kept.take().filter(|kept| kept.server == *server)
             && kept.requests.ready().await.is_ok()
@@ -284,14 +287,14 @@ impl ControlClient {
                 return Ok(answer);
             }
         }
-        let mut connection = self.connect(server).await?;
+        let mut connection = self.connect(server, ends).await?;
         let message = post(server, path, body, None);
         let answer = exchange(&mut connection, message, limit).await?;
         self.kept = Some(connection);
         Ok(answer)
     }
 
-    async fn connect(&self, server: &ControlUrl) -> Result<Connection, CallError> {
+    async fn connect(&self, server: &ControlUrl, ends: Instant) -> Result<Connection, CallError> {
         let (host, port) = (server.host().to_owned(), server.port());
         let name = ServerName::try_from(host.clone())
             .map_err(|error| CallError::Lost(error.to_string()))?;
@@ -299,7 +302,7 @@ impl ControlClient {
             let stream = self.control.ground.connect(host, port).await?;
             self.tls.connect(name, stream).await
         };
-        let stream = timeout(CONNECT_TIMEOUT, dial)
+        let stream = timeout_at(ends.min(Instant::now() + CONNECT_TIMEOUT), dial)
             .await
             .map_err(|_| CallError::Lost("no answer in time".to_owned()))?
             .map_err(|error| CallError::Lost(error.to_string()))?;
@@ -397,7 +400,33 @@ fn refusal(status: StatusCode, body: &Bytes) -> CallError {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::TcpListener;
+
+    use rap_agent_core::servers::HeldServers;
+
     use super::*;
+    use crate::ground::ThisMachine;
+
+    /// Their kernels take connections, and nobody says a word on them.
+    #[tokio::test]
+    async fn a_server_that_went_dark_is_lost_to_the_first_call_about_leases() {
+        let dark = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let held = HeldServers {
+            servers: dark
+                .each_ref()
+                .map(|one| format!("https://{}", one.local_addr().unwrap()))
+                .into(),
+        };
+        let servers = SharedServers::new(held.servers[0].parse().unwrap(), held, 0);
+        let before = servers.present();
+        let reach = Reach { servers: servers.clone(), ground: Arc::new(ThisMachine) };
+        let mut client = ControlClient::pinned(reach, Digest::of(b"a CA"));
+        let nothing = LeasesRequest::default();
+        let asked = client.leases(&nothing).await;
+        assert!(matches!(asked, Err(CallError::Lost(_))), "{asked:?}");
+        assert_ne!(servers.present(), before, "the next call begins elsewhere");
+    }
 
     #[test]
     fn a_refusal_is_an_answer_and_a_server_that_cannot_serve_gives_none() {

@@ -105,7 +105,7 @@ fn the_token_is_not_shown_to_a_server_of_another_authority() {
         let mut options = control.join_options();
         options.ca = Digest::of(b"another authority");
         let error = join(options, |_, _| {}).await.unwrap_err();
-        assert!(matches!(error, JoinError::Control(CallError::Unreachable(_))), "{error}");
+        assert!(matches!(error, JoinError::Control(CallError::Lost(_))), "{error}");
         assert!(control.desk().node.is_none());
         join(control.join_options(), |_, _| {}).await.expect("the token was not used");
     });

@@ -143,12 +143,12 @@ async fn a_relay_wants_no_knock_where_the_ports_are_the_same_or_not_said() {
 async fn whoever_does_not_knock_aright_is_refused_in_time_and_its_places_come_back() {
     let fabric = Fabric::start(&[RELAY], echo().await);
     let hop = hop(&fabric, ENTRY).await;
-    let begun = Instant::now();
-    let mut waiting = Vec::new();
-    for number in 0..Limits::LOOKS.of_one {
+    let begins = (0..Limits::LOOKS.of_one).map(async |number| {
         let request = if number % 2 == 0 { flow(Some(OTHER)) } else { onward(Some(OTHER)) };
-        waiting.push(Wanted::begin(&hop, &request).await);
-    }
+        Wanted::begin(&hop, &request).await
+    });
+    let waiting = futures_util::future::join_all(begins).await;
+    let begun = Instant::now();
     let reply = Asked::begin(&hop, &flow(Some(OTHER))).await.reply().await;
     assert_eq!(refused(&reply), RefusalCode::LimitReached);
     let stranger = host().await;

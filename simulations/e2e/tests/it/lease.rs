@@ -158,7 +158,12 @@ impl Stage {
             self.fabric.start_agent_on(host, clocks);
             self.stands_by(host, |state| state == "standby").await;
         }
-        let old = self.recorder.newest().expect("somebody carries it");
+        let old = until("somebody carries it", PATIENCE, async || {
+            let newest = self.recorder.newest()?;
+            let status = self.fabric.agent_status(newest.host).await?;
+            (status["leases"]["connections"][0]["state"] == "active").then_some(newest)
+        })
+        .await;
         for ahead in [AHEAD, Duration::ZERO] {
             self.pace(Trouble::Clock).await;
             self.fabric.set_clock(old.host, ahead);
