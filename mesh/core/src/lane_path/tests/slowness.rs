@@ -37,7 +37,7 @@ fn a_direct_path_that_becomes_slow_is_left_after_a_while_and_taken_again_when_it
     assert!(world.lane.heeds_relays(), "which relays there are matters");
     world.run(LEFT_BY - BETTER_FOR);
     assert_eq!((world.path(), switches(&world)), (Some(relay(1)), (1, Some(SwitchReason::Slower))));
-    let rests_until = world.lane.slow_until(direct(1)).unwrap();
+    let rests_until = world.lane.slow_until(direct(1)).expect("it was left as slow");
     assert!(rests_until.since(world.now) > SLOW_REST - LEFT_BY, "holes rest as long");
     world.run(s(10));
     assert_eq!(world.open.values().copied().collect::<Vec<_>>(), [relay(1), relay(2)]);
