@@ -31,20 +31,9 @@ enum Way {
 #[tokio::test]
 async fn lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not() {
     let test = "holes::lanes_go_through_the_nats_that_let_them_and_say_so_where_they_do_not";
-    if super::rootless::is_for_a_child(test) {
+    let Some(mut fabric) = behind(test, Nat::PortRestricted, Nat::PortRestricted).await else {
         return;
-    }
-    let fabric = Fabric::start_on(|lab| {
-        lab.put_behind(Space::Entry, Nat::PortRestricted)?;
-        lab.put_behind(Space::Egress, Nat::PortRestricted)?;
-        lab.join_outsides()?;
-        lab.count_carried(Space::Relay)
-    });
-    let mut fabric = match fabric.await {
-        Ok(fabric) => fabric,
-        Err(reason) => return super::skip(test, &reason),
     };
-    reachable(&fabric).await;
     for (entry, egress, way) in [
         (Nat::PortRestricted, Nat::PortRestricted, Way::Direct),
         (Nat::PortRestricted, Nat::AddressRestricted, Way::Direct),
@@ -99,20 +88,7 @@ async fn a_lane_goes_through_two_nats_in_a_row_and_not_where_the_outer_one_is_sy
 #[tokio::test]
 async fn an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay() {
     let test = "holes::an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay";
-    if super::rootless::is_for_a_child(test) {
-        return;
-    }
-    let fabric = Fabric::start_on(|lab| {
-        lab.put_behind(Space::Entry, Nat::Symmetric)?;
-        lab.put_behind(Space::Egress, Nat::PortRestricted)?;
-        lab.join_outsides()?;
-        lab.count_carried(Space::Relay)
-    });
-    let mut fabric = match fabric.await {
-        Ok(fabric) => fabric,
-        Err(reason) => return super::skip(test, &reason),
-    };
-    reachable(&fabric).await;
+    let Some(mut fabric) = behind(test, Nat::Symmetric, Nat::PortRestricted).await else { return };
     for (egress, failure) in
         [(Nat::PortRestricted, Failure::Silent), (Nat::Symmetric, Failure::BothSymmetric)]
     {
@@ -120,6 +96,30 @@ async fn an_entry_behind_a_symmetric_nat_has_its_lanes_on_quic_over_the_relay() 
         fabric.lab().put_behind(Space::Egress, egress).unwrap();
         start_again(&mut fabric).await;
         goes(&fabric, Way::Relayed(failure), (Nat::Symmetric, egress)).await;
+    }
+}
+
+/// Both ends behind NATs whose outsides reach each other, and a lane that works; `None` where this
+/// machine does not permit it, or where a child runs the test.
+async fn behind(test: &str, entry: Nat, egress: Nat) -> Option<Fabric> {
+    if super::rootless::is_for_a_child(test) {
+        return None;
+    }
+    let fabric = Fabric::start_on(|lab| {
+        lab.put_behind(Space::Entry, entry)?;
+        lab.put_behind(Space::Egress, egress)?;
+        lab.join_outsides()?;
+        lab.count_carried(Space::Relay)
+    });
+    match fabric.await {
+        Ok(fabric) => {
+            reachable(&fabric).await;
+            Some(fabric)
+        }
+        Err(reason) => {
+            super::skip(test, &reason);
+            None
+        }
     }
 }
 
