@@ -87,9 +87,10 @@ async fn logins(api: &Api) -> Result<Vec<String>, Failure> {
         answer => answer?,
     };
     let line = |login: &MyLogin| {
-        let device = match login.device.as_str() {
-            "" => "a device without a name",
-            device => device,
+        let device = match (login.sealed, login.device.as_str()) {
+            (true, _) => "a device whose name is sealed",
+            (false, "") => "a device without a name",
+            (false, device) => device,
         };
         format!("{device} since {}", login.opened_at)
     };
