@@ -33,7 +33,7 @@ pub(crate) struct Subjects {
 }
 
 /// One subject's key.
-pub(crate) struct SubjectKey(LessSafeKey);
+pub(crate) struct SubjectKey(Box<LessSafeKey>);
 
 /// What there is of a subject's key.
 pub(crate) enum Held {
@@ -104,7 +104,7 @@ impl Subjects {
 impl SubjectKey {
     fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("the key has its length");
-        Self(LessSafeKey::new(key))
+        Self(Box::new(LessSafeKey::new(key)))
     }
 }
 
