@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use quinn::{Connection, RecvStream, SendStream, TransportConfig};
 use rap_mesh::{Carrier, Chain, Path};
 use rap_mesh_core::holes::Limits;
@@ -20,6 +21,7 @@ use tokio::{net::UdpSocket, time::timeout};
 use crate::{
     carry::{proxy_on, until},
     fabric::{EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, RELAY, RELAY_2},
+    holes::look,
     raw::{dial_from_port, read, write},
     reachable::{bytes_pass, hop, host},
     targets::echo,
@@ -143,11 +145,11 @@ async fn a_relay_wants_no_knock_where_the_ports_are_the_same_or_not_said() {
 async fn whoever_does_not_knock_aright_is_refused_in_time_and_its_places_come_back() {
     let fabric = Fabric::start(&[RELAY], echo().await);
     let hop = hop(&fabric, ENTRY).await;
-    let begins = (0..Limits::LOOKS.of_one).map(async |number| {
+    let begins = (0..Limits::KNOCKED_FLOWS.of_one).map(async |number| {
         let request = if number % 2 == 0 { flow(Some(OTHER)) } else { onward(Some(OTHER)) };
         Wanted::begin(&hop, &request).await
     });
-    let waiting = futures_util::future::join_all(begins).await;
+    let waiting = join_all(begins).await;
     let begun = Instant::now();
     let reply = Asked::begin(&hop, &flow(Some(OTHER))).await.reply().await;
     assert_eq!(refused(&reply), RefusalCode::LimitReached);
@@ -171,6 +173,16 @@ fn refused(reply: &Reply) -> RefusalCode {
         Reply::Refused(refusal) => refusal.code,
         reply => panic!("{reply:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_and_flows_that_knock_have_places_of_their_own() {
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let hop = hop(&fabric, ENTRY).await;
+    let _looking =
+        join_all((0..Limits::LOOKS.of_one).map(async |_| look(&hop).await.unwrap())).await;
+    let flows = 0..Limits::KNOCKED_FLOWS.of_one;
+    join_all(flows.map(async |_| Wanted::begin(&hop, &flow(Some(OTHER))).await)).await;
 }
 
 /// Its hop connections come from another port than they have: it has to knock.
