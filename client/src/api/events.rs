@@ -157,17 +157,29 @@ impl Events<'_> {
     }
 
     async fn ask(&mut self, id: &str) -> Result<Result<reqwest::Response, Problem>, Failure> {
-        let (api, query) = (self.api, &self.query);
-        let ask = async |server: &ControlUrl| {
-            let request = api
-                .request(server, Method::GET, "/events")
-                .query(query)
-                .header(header::ACCEPT, "text/event-stream")
-                .header("last-event-id", id);
-            let fresh = request.send().await.map_err(|error| api.lost(server, &error))?;
-            if fresh.status().is_success() { Ok(Ok(fresh)) } else { problem(fresh).await.map(Err) }
-        };
-        api.ask(&mut self.tried, ask).await.map_err(|attempt| attempt.failure)
+        let mut first = None;
+        loop {
+            let server = self.api.servers.turn(&mut self.tried);
+            let asked = self.attempt(&server, id).await;
+            if let Some(outcome) = self.api.settled(&mut self.tried, &mut first, asked) {
+                return outcome.map_err(|attempt| attempt.failure);
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        server: &ControlUrl,
+        id: &str,
+    ) -> Result<Result<reqwest::Response, Problem>, Attempt> {
+        let request = self
+            .api
+            .request(server, Method::GET, "/events")
+            .query(&self.query)
+            .header(header::ACCEPT, "text/event-stream")
+            .header("last-event-id", id);
+        let fresh = request.send().await.map_err(|error| self.api.lost(server, &error))?;
+        if fresh.status().is_success() { Ok(Ok(fresh)) } else { problem(fresh).await.map(Err) }
     }
 }
 

@@ -209,12 +209,11 @@ impl Api {
         &self,
         build: impl Fn(&ControlUrl) -> RequestBuilder,
     ) -> Result<Vec<u8>, Failure> {
-        let ask = async |server: &ControlUrl| self.attempt(server, build(server)).await;
         let mut tried = Tried::default();
         let mut pause = FIRST_PAUSE;
         let mut was_limited = false;
         for _ in 1..MAX_ATTEMPTS {
-            let (failure, wait) = match self.ask(&mut tried, ask).await {
+            let (failure, wait) = match self.round(&mut tried, &build).await {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt { failure, again: Again::Never, .. }) => return Err(failure),
                 Err(Attempt { failure, again: Again::Soon, .. }) => (failure, pause),
@@ -230,36 +229,47 @@ impl Api {
             tokio::time::sleep(wait).await;
             pause *= 2;
         }
-        self.ask(&mut tried, ask).await.map_err(|attempt| attempt.failure)
+        self.round(&mut tried, &build).await.map_err(|attempt| attempt.failure)
     }
 
-    /// Asks the server whose turn it is, and others at once where nothing was begun there. Where it was, the next
-    /// call goes on at another one.
-    async fn ask<T>(
+    /// Asks the server whose turn it is, and others at once where nothing was begun there.
+    async fn round(
         &self,
         tried: &mut Tried,
-        ask: impl AsyncFn(&ControlUrl) -> Result<T, Attempt>,
-    ) -> Result<T, Attempt> {
+        build: &impl Fn(&ControlUrl) -> RequestBuilder,
+    ) -> Result<Vec<u8>, Attempt> {
         let mut first = None;
         loop {
             let server = self.servers.turn(tried);
-            let attempt = match ask(&server).await {
-                Err(attempt) if attempt.heard != Heard::Answer => attempt,
-                answer => {
-                    self.servers.answered(tried);
-                    return answer;
-                }
-            };
-            tracing::debug!(%server, failure = %attempt.failure, "another server is asked, if any");
-            let more = self.servers.failed(tried, attempt.heard == Heard::NoConnection);
-            if attempt.heard == Heard::Nothing {
-                return Err(attempt);
-            }
-            let first = first.get_or_insert(attempt);
-            if !more {
-                return Err(first.clone());
+            let asked = self.attempt(&server, build(&server)).await;
+            if let Some(outcome) = self.settled(tried, &mut first, asked) {
+                return outcome;
             }
         }
+    }
+
+    /// What became of a round, when it is over; of servers where nothing was begun the first one's word counts.
+    /// Where something may have been, the next round goes on at another one.
+    fn settled<T>(
+        &self,
+        tried: &mut Tried,
+        first: &mut Option<Attempt>,
+        asked: Result<T, Attempt>,
+    ) -> Option<Result<T, Attempt>> {
+        let attempt = match asked {
+            Err(attempt) if attempt.heard != Heard::Answer => attempt,
+            answer => {
+                self.servers.answered(tried);
+                return Some(answer);
+            }
+        };
+        tracing::debug!(failure = %attempt.failure, "another server is asked, if there is any");
+        let more = self.servers.failed(tried, attempt.heard == Heard::NoConnection);
+        if attempt.heard == Heard::Nothing {
+            return Some(Err(attempt));
+        }
+        let first = first.get_or_insert(attempt);
+        (!more).then(|| Err(first.clone()))
     }
 
     fn lost(&self, server: &ControlUrl, error: &reqwest::Error) -> Attempt {

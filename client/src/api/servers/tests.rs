@@ -223,9 +223,10 @@ async fn a_stream_of_events_begins_at_a_server_that_serves_it() {
     for manner in [Manner::Says(ProblemCode::Unavailable), Manner::Gateway] {
         let expired = Manner::Says(ProblemCode::PositionTooOld);
         let fleet = Fleet::of(&[manner, expired]);
-        let failure = fleet.api(Some(down())).events(&EventId::at(CLUSTER, 1), Vec::new()).next();
+        let api = fleet.api(Some(down()));
+        let failure = api.events(&EventId::at(CLUSTER, 1), Vec::new()).next().await;
         // Whatever the other one says is said to the caller.
-        assert_eq!(failure.await.unwrap_err().exit, Exit::Failed);
+        assert_eq!(failure.unwrap_err().exit, Exit::Failed);
         assert_eq!(fleet.asked()[1], 1);
         fleet.stop().await;
     }
