@@ -89,7 +89,7 @@ fn a_host_joins_at_the_next_server_where_the_first_one_is_down() {
     multi().block_on(async {
         let control = Control::start().await;
         control.desk().auto_approve = false;
-        let down = format!("https://{}", free_port()).parse().unwrap();
+        let down: rap_node_agent::ControlUrl = format!("https://{}", free_port()).parse().unwrap();
         let options = |control: &Control| {
             let mut options = control.join_options();
             options.others = vec![std::mem::replace(&mut options.control, down.clone())];
