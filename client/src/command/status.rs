@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use rap_proto::{
-    ClusterId, Name, PlatformRole, Timestamp,
+    ClusterId, ControlUrl, Name, PlatformRole, Timestamp,
     api::{AuthorityState, Cluster, Me, MyLogin, Reachable},
 };
 use serde::Serialize;
@@ -11,14 +11,17 @@ use serde::Serialize;
 use super::{Context, now};
 use crate::{
     api::Api,
-    args::{CaFingerprint, ControlUrl, Status},
+    args::{CaFingerprint, Status},
     failure::{Exit, Failure},
 };
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
+    /// The server that answered.
     control: ControlUrl,
+    /// How many there are to ask.
+    servers: usize,
     ca: CaFingerprint,
     cluster: ClusterId,
     control_version: String,
@@ -51,16 +54,17 @@ pub(super) async fn run(context: &Context, arguments: &Status) -> Result<ExitCod
 }
 
 async fn report(context: &Context) -> Result<Report, Failure> {
-    let caller = context.caller()?;
-    let api = Api::new(caller.control.clone(), caller.ca, Some(caller.bearer))?;
+    let api = context.api()?;
     let asked = Instant::now();
     let cluster: Cluster = api.get("/cluster").await?;
     let answered_in_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
     let me: Me = api.get("/me").await?;
     let reachable: Vec<Reachable> = api.list("/resources", &[]).await?;
+    let logins = logins(&api).await?;
     Ok(Report {
-        control: caller.control,
-        ca: caller.ca,
+        control: api.servers().present(),
+        servers: api.servers().count(),
+        ca: api.ca(),
         cluster: cluster.id,
         control_version: cluster.version,
         authority: cluster.authority,
@@ -74,7 +78,7 @@ async fn report(context: &Context) -> Result<Report, Failure> {
             .map(|organization| format!("{} ({})", organization.name, organization.role))
             .collect(),
         login_expires_at: me.expires_at,
-        logins: logins(&api).await?,
+        logins,
         reachable_resources: reachable.len(),
         now: now(),
     })

@@ -3,7 +3,7 @@
 use rap_proto::api::{Because, Changed, Invited, NewUser, SecretText, User, UserCreated};
 use reqwest::Method;
 
-use super::Context;
+use super::{Context, ControlPlane};
 use crate::{
     api::Api,
     args::{Format, UserCommand},
@@ -136,7 +136,10 @@ fn created(context: &Context, created: &UserCreated) -> Result<(), Failure> {
 fn invitation(context: &Context, secret: &SecretText, expires_at: &str) -> String {
     let place = context.caller().map_or_else(
         |_| String::new(),
-        |caller| format!(" --control {} --ca {}", caller.control, caller.ca),
+        |caller| {
+            let ControlPlane { servers, ca } = caller.control;
+            format!(" --control {} --ca {ca}", servers.present())
+        },
     );
     format!(
         "until {expires_at} they choose a password with\n  rap login{place} --invitation {}",

@@ -51,6 +51,10 @@ bodies! {
         /// The bearer token (`raps_…`), shown this once.
         pub secret: SecretText,
         pub expires_at: Timestamp,
+        /// Where the servers of control are reached, as the platform configured them, each `https://HOST:PORT`; at
+        /// most 16. Any of them answers anything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub servers: Vec<String>,
     }
 
     /// `POST /invitations/accept`: a new user chooses the first password.

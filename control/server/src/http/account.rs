@@ -134,7 +134,7 @@ async fn open_login(
     let secret = call.secret::<LoginSecret>().digest().into();
     let mut login = work.load::<login::Login>(id.uuid()).await?;
     work.decide(&mut login, LoginCommand::Open { user, secret, expires_at, device })?;
-    Ok(LoggedIn { login: id, user, name, secret: blank(), expires_at })
+    Ok(LoggedIn { login: id, user, name, secret: blank(), expires_at, servers: Vec::new() })
 }
 
 pub(super) async fn log_out(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {

@@ -205,7 +205,8 @@ revised!(
 
 impl Answer for api::LoggedIn {
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
-        Ok(Self { secret: derived::<LoginSecret>(call), ..self })
+        let servers = call.app.servers.clone();
+        Ok(Self { secret: derived::<LoginSecret>(call), servers, ..self })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_e2e::{FIRST, Fabric, NODES, Person, Space, Talk, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{echo, ssh, step};
 
@@ -100,9 +100,12 @@ async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
         .await;
     }
     all_healthy(&fabric).await;
+    let (alice, lost) = (fabric.alice_anew().await, fabric.replica_url(FIRST));
+    let status = alice.rap(&["status", "-o", "json"]).await.json();
+    assert_eq!((&status["control"], &status["servers"]), (&json!(lost), &json!(3)), "{status}");
 
     step("the one that they joined at is killed");
-    let (sequence, lost) = (beat(&fabric).await, fabric.replica_url(FIRST));
+    let sequence = beat(&fabric).await;
     fabric.kill_replica(FIRST).await;
     until("two sign beats", PATIENCE, async || {
         for space in NODES {
@@ -129,6 +132,12 @@ async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
         assert!(server != lost && known == 3, "{space:?} asks {server} of {known}");
     }
     all_healthy(&fabric).await;
+
+    step("somebody who logged in there goes on as well");
+    assert_eq!(ssh(&fabric, &alice, "echo there").await.ok(), "there\n");
+    assert!(alice.rap(&["ls"]).await.ok().contains("demo-ssh"));
+    let status = alice.rap(&["status", "-o", "json"]).await.json();
+    assert!(status["control"] != lost && status["servers"] == 3, "{status}");
 }
 
 /// Which control server a node asks, and how many it knows.
