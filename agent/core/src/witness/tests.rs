@@ -135,11 +135,26 @@ fn a_shorter_and_another_log_suspend_the_node_for_good() {
             panic!("{followed:?}")
         };
         assert_eq!((*of, *why, *by, kept.size, kept.refuted), (size, code, code, 5, Some(code)));
-        assert_eq!(first.poll_timeout(), None, "it asks no more");
+        let seen = request(&kept.note);
+        presents_for_ever(&mut first, &seen);
 
         let mut again = witness(Some(kept.clone()));
-        assert_eq!(effects(&mut again), [Effect::Suspend(code)]);
-        assert_eq!(again.poll_timeout(), None);
+        assert_eq!(effects(&mut again), [Effect::Suspend(code), Effect::Ask(seen.clone())]);
+        again.handle_input(START, answered(Log::of(6, 0).reply(5)));
+        presents_for_ever(&mut again, &seen);
+    }
+}
+
+/// Control that was started again knows nothing of it, and what control shows counts no more.
+fn presents_for_ever(witness: &mut Witness, seen: &TreeRequest) {
+    let shown = [Log::of(4, 0).reply(4), Log::of(6, 0).reply(5), Log::of(9, 7).reply(5)];
+    for input in shown.map(answered).into_iter().chain([Input::Failed]) {
+        let now = witness.poll_timeout().unwrap();
+        witness.handle_timeout(now);
+        assert_eq!(effects(witness), [Effect::Ask(seen.clone())]);
+        witness.handle_input(now, input);
+        assert_eq!(effects(witness), []);
+        assert!(witness.poll_timeout().unwrap() > now);
     }
 }
 
