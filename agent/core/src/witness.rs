@@ -8,10 +8,11 @@
 //! not signed: whoever signs it has no say any more.
 //!
 //! Inputs: what is kept, answers and when they came, outcomes of writes, control keys. Effects: at most one
-//! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
+//! [`Effect::Ask`] or [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
 //! [`Effect::Suspend`] ends authority.
 //!
 //! INVARIANT: a head is durable before the node says that it saw it.
+//! INVARIANT: nothing is asked while a head is being written, so an answer proves what it is judged by.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -292,6 +293,9 @@ impl Machine for Witness {
         }
         if self.asked {
             self.handle_input(now, Input::Failed);
+        } else if self.candidate.is_some() {
+            // What is presented has to be what the answer is judged by.
+            self.wait(now, PRESENT);
         } else {
             self.ask(now);
         }

@@ -211,6 +211,24 @@ fn a_head_that_was_opened_is_nothing_under_other_keys() {
 }
 
 #[test]
+fn a_disk_that_takes_longer_than_the_pause_makes_no_fork_of_a_log_that_grew() {
+    let mut witness = witness(None);
+    ask(&mut witness, Log::of(5, 0).reply(0));
+    assert_eq!(ask(&mut witness, Log::of(5, 0).reply(5)), [], "its cosignature was presented");
+    let now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    effects(&mut witness);
+    witness.handle_input(now, answered(Log::of(9, 0).reply(5)));
+    assert!(matches!(effects(&mut witness)[..], [Effect::Persist(_)]));
+    let now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    assert_eq!(effects(&mut witness), [], "until then it would present the head before");
+    witness.handle_input(now, Input::Persisted);
+    effects(&mut witness);
+    assert_eq!(ask(&mut witness, Log::of(9, 0).reply(9)), []);
+}
+
+#[test]
 fn a_head_that_could_not_be_kept_was_not_seen() {
     let mut witness = witness(None);
     effects(&mut witness);
