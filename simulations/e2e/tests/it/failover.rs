@@ -103,7 +103,7 @@ async fn lose(fabric: &mut Fabric, recorder: &Recorder) -> Lost {
     let held = recorder.above(old.generation, PATIENCE).await;
     fabric.ada.rap(&["pool", "create", "late"]).await.ok();
     fabric.owner.rap(&["user", "disable", "carol"]).await.ok();
-    fabric.carol.rap(&["resource", "ls"]).await.fails(3);
+    fabric.carol.rap(&["ls"]).await.fails(3);
     let head = head(fabric).await;
     Lost { head, held }
 }
@@ -130,7 +130,7 @@ async fn is_frozen(fabric: &Fabric, why: &str) {
 async fn is_lost(fabric: &Fabric) {
     let pools = fabric.ada.rap(&["pool", "ls"]).await.ok();
     assert!(!pools.contains("late"), "{pools}");
-    fabric.carol.rap(&["resource", "ls"]).await.ok();
+    fabric.carol.rap(&["ls"]).await.ok();
 }
 
 /// As the documentation for operators says.
@@ -148,7 +148,7 @@ async fn go_on(fabric: &mut Fabric) {
         fabric.start_agent(space);
     }
     fabric.owner.rap(&["user", "disable", "carol"]).await.ok();
-    fabric.carol.rap(&["resource", "ls"]).await.fails(3);
+    fabric.carol.rap(&["ls"]).await.fails(3);
     fabric.ada.rap(&["pool", "create", "late"]).await.ok();
     let timeline = until("the loss is told", PATIENCE, async || {
         let loss = fabric.owner.rap(&["vpn", "loss", "-o", "json"]).await.json();
