@@ -21,8 +21,12 @@ const LEVEL_2: &[(&str, &str)] = &[
 ];
 
 /// What is said of a scenario, and the variable by which its test is told.
-const VARIABLES: &[(&str, &str)] =
-    &[("--seed", "RAP_SIM_SEED"), ("--seeds", "RAP_SIM_SEEDS"), ("--plant", "RAP_SIM_PLANT")];
+const VARIABLES: &[(&str, &str)] = &[
+    ("--seed", "RAP_SIM_SEED"),
+    ("--seeds", "RAP_SIM_SEEDS"),
+    ("--runs", "RAP_SIM_RUNS"),
+    ("--plant", "RAP_SIM_PLANT"),
+];
 const SECONDS: &str = "RAP_SIM_SECONDS";
 const MINUTES: &str = "--minutes";
 

@@ -235,6 +235,7 @@ async fn shutdown() {
     let mut watchdog = tokio::time::interval(period);
     loop {
         tokio::select! {
+            biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = watchdog.tick() => notify::alive(),
@@ -242,6 +243,7 @@ async fn shutdown() {
     }
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

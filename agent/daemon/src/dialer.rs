@@ -23,7 +23,6 @@ use rustix::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::UnixStream,
-    sync::watch,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -40,7 +39,7 @@ const WORKER_WAIT: Duration = Duration::from_secs(2);
 /// How long the worker may take to answer: its own limits, and a second for itself.
 const OPEN_TIMEOUT: Duration = Duration::from_millis(DIAL_TIMEOUT_MS + RESOLVE_TIMEOUT_MS + 1_000);
 
-pub(crate) type Serving = watch::Receiver<Option<Arc<WorkerHandle>>>;
+pub(crate) type Serving = rap_watch::Receiver<Option<Arc<WorkerHandle>>>;
 
 pub(crate) struct WorkerDialer {
     serving: Serving,
@@ -169,6 +168,7 @@ fn unreachable() -> Refusal {
 /// Resolves when the worker is dead or dying, or ends this channel as it stops.
 async fn gone(died: CancellationToken, held: Arc<Held>) {
     tokio::select! {
+        biased;
         () = died.cancelled() => {}
         () = held.closed() => {}
     }

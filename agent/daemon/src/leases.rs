@@ -12,7 +12,6 @@ use rap_agent_core::lease::{
 };
 use rap_mesh::{Held, Leases, MAX_FENCED, MarkNotKept};
 use rap_proto::{Leased, VpnConnectionId};
-use tokio::sync::watch;
 
 use crate::{
     disk::FileDisk,
@@ -33,7 +32,7 @@ struct Shared {
     /// Held by whoever writes the file.
     writing: Mutex<()>,
     permits: Mutex<Permits>,
-    changes: watch::Sender<()>,
+    changes: rap_watch::Sender<()>,
 }
 
 type Permits = BTreeMap<VpnConnectionId, Permit>;
@@ -46,7 +45,7 @@ impl NodeLeases {
             .ok()
             .map(Mutex::new);
         let (writing, permits) = (Mutex::default(), Mutex::default());
-        let changes = watch::Sender::new(());
+        let changes = rap_watch::Sender::new(());
         Self(Arc::new(Shared { ground, disk, marks, writing, permits, changes }))
     }
 
@@ -83,7 +82,7 @@ impl Leases for NodeLeases {
         Some(Held { generation: permit.generation, remaining })
     }
 
-    fn changes(&self) -> watch::Receiver<()> {
+    fn changes(&self) -> rap_watch::Receiver<()> {
         self.0.changes.subscribe()
     }
 }

@@ -21,7 +21,7 @@ use rap_agent_core::{
 use rap_mesh::MeshEndpoint;
 use rap_proto::{ClusterId, Digest, NodeId, ParseControlUrlError};
 use tokio::{
-    sync::{oneshot, watch},
+    sync::oneshot,
     time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
@@ -265,7 +265,7 @@ impl Agent {
         let parts =
             Parts { ground, clock, options, control, ca, cluster, node, state, board, bulk };
         let hull = Rc::new(RefCell::new(None));
-        let serving = Arc::new(watch::Sender::new(None));
+        let serving = Arc::new(rap_watch::Sender::new(None));
         let agent = Self { parts, crew, hull, driver, leases, floors, serving };
         for name in ActorName::ALL {
             if name != ActorName::Status {
@@ -439,7 +439,7 @@ async fn wait_until(limit: Duration, mut done: impl FnMut() -> bool) {
 #[derive(Debug)]
 pub struct RunningAgent {
     stop: Option<oneshot::Sender<()>>,
-    events: watch::Receiver<Option<RunEvent>>,
+    events: rap_watch::Receiver<Option<RunEvent>>,
     board: Arc<OnceLock<Board>>,
     thread: Option<thread::JoinHandle<Result<(), RunError>>>,
 }
@@ -447,7 +447,7 @@ pub struct RunningAgent {
 /// Starts an agent on a thread of its own, with its own actix system and tokio runtime.
 pub fn start(options: RunOptions) -> Result<RunningAgent, RunError> {
     let (stop, stopped) = oneshot::channel();
-    let (sender, events) = watch::channel(None);
+    let (sender, events) = rap_watch::channel(None);
     let board = Arc::new(OnceLock::new());
     let shared = board.clone();
     let thread = thread::Builder::new()

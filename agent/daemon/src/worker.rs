@@ -177,6 +177,7 @@ impl Process {
         let (mut control_open, mut orders_open) = (true, true);
         let ended = loop {
             tokio::select! {
+                biased;
                 status = self.child.wait() => break match status {
                     Ok(status) => status.to_string(),
                     Err(error) => error.to_string(),
@@ -234,6 +235,7 @@ async fn control(
         std::future::pending::<io::Result<()>>().await
     };
     tokio::select! {
+        biased;
         error = reading => error,
         outcome = writing => match outcome {
             Err(error) => error,

@@ -24,12 +24,7 @@ use rap_proto::{
     observation::EndReason,
     wire::{CLIENT_ALPN, HOP_ALPN, channels_alpn, lane_alpn},
 };
-use tokio::{
-    net::TcpListener,
-    runtime::Handle,
-    sync::{Semaphore, watch},
-    time::timeout,
-};
+use tokio::{net::TcpListener, runtime::Handle, sync::Semaphore, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -151,7 +146,7 @@ impl MeshEndpoint {
             has_tcp: listener.is_some(),
             knocker: Knocker { socket, local },
             clock,
-            views: watch::Sender::new(Arc::new(view)),
+            views: rap_watch::Sender::new(Arc::new(view)),
             configs: RwLock::new(Arc::new(configs)),
             dialer,
             fencing: Fencing::new(leases, marks),

@@ -26,7 +26,7 @@ use rap_proto::{
     wire::client::{EntryControl, Hello, HelloReply},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{Semaphore, mpsc},
     task::JoinSet,
     time::timeout,
 };
@@ -65,9 +65,9 @@ struct Client {
     exported: [u8; 32],
     admitted: Mutex<Arc<Admitted>>,
     /// Set once, when every channel has to end.
-    over: watch::Sender<Option<EndReason>>,
+    over: rap_watch::Sender<Option<EndReason>>,
     /// Its connection is lost, and channels that outlive it wait for another.
-    waits: watch::Sender<bool>,
+    waits: rap_watch::Sender<bool>,
     /// Places for ways that it has not come over yet.
     expected: Arc<Semaphore>,
     /// Places for connections of its lanes.
@@ -173,8 +173,8 @@ async fn welcome(
         connection,
         exported,
         admitted: Mutex::new(Arc::new(admitted)),
-        over: watch::Sender::new(None),
-        waits: watch::Sender::new(false),
+        over: rap_watch::Sender::new(None),
+        waits: rap_watch::Sender::new(false),
         expected: Arc::new(Semaphore::new(through::MAX_EXPECTED)),
         lanes: Arc::new(Semaphore::new(MAX_LANES)),
     });

@@ -12,10 +12,7 @@ use std::{
 
 use rap_mesh_core::fence::{Admitted, Fence, check_held};
 use rap_proto::{Leased, RefusalCode};
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     Leases, MarkNotKept,
@@ -39,13 +36,13 @@ pub(crate) struct Fencing {
     fence: Mutex<Fence>,
     leases: Arc<dyn Leases>,
     /// Changes when a newer generation of any connection was seen.
-    seen: watch::Sender<()>,
+    seen: rap_watch::Sender<()>,
 }
 
 impl Fencing {
     pub(crate) fn new(leases: Arc<dyn Leases>, marks: Vec<Leased>) -> Self {
         let fence = Mutex::new(Fence::new(marks));
-        Self { fence, leases, seen: watch::Sender::new(()) }
+        Self { fence, leases, seen: rap_watch::Sender::new(()) }
     }
 
     /// Whether something under this lease may go on here. What is newer than anything before is
@@ -115,6 +112,7 @@ impl Fencing {
             changes.borrow_and_update();
             let Ok(remaining) = self.held(leased) else { return };
             tokio::select! {
+                biased;
                 () = changed(&mut changes) => {}
                 () = sleep(remaining) => {}
             }
@@ -123,7 +121,7 @@ impl Fencing {
 }
 
 /// Whoever could change it no more is gone: then time alone decides.
-async fn changed(changes: &mut watch::Receiver<()>) {
+async fn changed(changes: &mut rap_watch::Receiver<()>) {
     if changes.changed().await.is_err() {
         pending().await
     }

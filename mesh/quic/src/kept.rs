@@ -227,6 +227,7 @@ impl Keeper for Waiting {
             let mut pause = RESUME_WITHIN;
             loop {
                 tokio::select! {
+                    biased;
                     // Whoever passes its bytes ends it.
                     () = mesh.leaving.cancelled() => return,
                     () = tokio::time::sleep(pause) => {}

@@ -268,6 +268,7 @@ impl LaneConnection {
 /// Looks after a lane until its connection is gone.
 async fn attend(mesh: Arc<Mesh>, lane: Arc<LaneConnection>, driver: PathDriver) {
     let error = tokio::select! {
+        biased;
         error = lane.connection.closed() => error,
         () = leave_when_asked(&mesh, &lane) => lane.connection.closed().await,
         () = distrusted(&mesh, &lane) => lane.connection.closed().await,

@@ -4,7 +4,6 @@
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh_core::fence::Held;
 use rap_proto::{Leased, VpnConnectionId};
-use tokio::sync::watch;
 
 /// The fence's memory, and what this node holds itself.
 pub trait Leases: Send + Sync + 'static {
@@ -17,7 +16,7 @@ pub trait Leases: Send + Sync + 'static {
     fn held(&self, connection: VpnConnectionId) -> Option<Held>;
 
     /// Changes when [`Self::held`] says something else for another reason than time.
-    fn changes(&self) -> watch::Receiver<()>;
+    fn changes(&self) -> rap_watch::Receiver<()>;
 }
 
 /// The mark may be lost: whatever waited for it must not go on.
@@ -27,11 +26,11 @@ pub struct MarkNotKept;
 
 /// Of a node that holds no lease and remembers none: it serves no leased channel.
 #[derive(Debug)]
-pub struct NoLeases(watch::Sender<()>);
+pub struct NoLeases(rap_watch::Sender<()>);
 
 impl Default for NoLeases {
     fn default() -> Self {
-        Self(watch::Sender::new(()))
+        Self(rap_watch::Sender::new(()))
     }
 }
 
@@ -44,7 +43,7 @@ impl Leases for NoLeases {
         None
     }
 
-    fn changes(&self) -> watch::Receiver<()> {
+    fn changes(&self) -> rap_watch::Receiver<()> {
         self.0.subscribe()
     }
 }

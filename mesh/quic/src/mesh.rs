@@ -16,7 +16,7 @@ use rap_mesh_core::{
     sessions::{EgressSessions, EntrySessions},
 };
 use rap_proto::{Lane, RefusalCode, observation::Claimed};
-use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Span;
 
@@ -51,7 +51,7 @@ pub(crate) struct Mesh {
     pub(crate) has_tcp: bool,
     pub(crate) knocker: Knocker,
     pub(crate) clock: Clock,
-    pub(crate) views: watch::Sender<Arc<View>>,
+    pub(crate) views: rap_watch::Sender<Arc<View>>,
     pub(crate) configs: RwLock<Arc<NodeConfigs>>,
     pub(crate) dialer: Arc<dyn Dialer>,
     pub(crate) fencing: Fencing,

@@ -185,6 +185,7 @@ async fn hold(
     let _at = At::of(mesh, relay);
     let carrier = line.carrier;
     tokio::select! {
+        biased;
         () = heed(mesh, connecting, &mut line) => None,
         better = better(|| on_quic(mesh.clone(), relay)), if carrier == Carrier::Tcp => Some(better),
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rap_mesh_core::View;
 use rap_proto::{Timestamp, snapshot::StalePolicy};
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::mesh::Mesh;
 
@@ -22,6 +22,7 @@ pub(crate) async fn until<T>(mesh: &Mesh, check: impl Fn(&View, Timestamp) -> Op
             return found;
         }
         tokio::select! {
+            biased;
             () = changed(&mut views) => {}
             () = stale(&view, now) => {}
         }
@@ -30,7 +31,7 @@ pub(crate) async fn until<T>(mesh: &Mesh, check: impl Fn(&View, Timestamp) -> Op
 
 /// Resolves when something was so of every view that was seen for that long.
 pub(crate) async fn throughout<V>(
-    mut views: watch::Receiver<V>,
+    mut views: rap_watch::Receiver<V>,
     length: Duration,
     is_so: impl Fn(&V) -> bool,
 ) {
@@ -68,7 +69,7 @@ pub(crate) async fn catch_up(mesh: &Mesh, version: u64, limit: Duration) -> bool
     matches!(timeout(limit, newer).await, Ok(Ok(_)))
 }
 
-async fn changed<V>(views: &mut watch::Receiver<V>) {
+async fn changed<V>(views: &mut rap_watch::Receiver<V>) {
     if views.changed().await.is_err() {
         std::future::pending().await
     }
@@ -113,7 +114,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_so_again_begins_its_time_anew() {
         const LENGTH: Duration = Duration::from_secs(12);
-        let views = watch::Sender::new(true);
+        let views = rap_watch::Sender::new(true);
         let begun = Instant::now();
         let waiting = throughout(views.subscribe(), LENGTH, |is_so| *is_so);
         let changing = async {

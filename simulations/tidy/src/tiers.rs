@@ -53,7 +53,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("rap-mesh-core", &["rap-proto"]),
     ("rap-splice", &[]),
-    ("rap-mesh", &["rap-proto", "rap-pki", "rap-splice", "rap-mesh-core"]),
+    ("rap-watch", &[]),
+    ("rap-mesh", &["rap-proto", "rap-pki", "rap-splice", "rap-watch", "rap-mesh-core"]),
     ("rap-agent-core", &["rap-proto", "rap-tlog"]),
     (
         "rap-node-agent",
@@ -62,6 +63,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "rap-tlog",
             "rap-pki",
             "rap-bus",
+            "rap-watch",
             "rap-mesh-core",
             "rap-mesh",
             "rap-agent-core",

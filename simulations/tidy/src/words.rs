@@ -33,6 +33,16 @@ const IMPURE: &[(&str, &str)] = &[
     ("HashSet", "iteration order leaks: use BTreeSet"),
 ];
 
+/// What level 2 of the simulation runs: whatever chance decides in it makes one seed more than one history.
+const REPEATED: &[&str] = &["mesh/quic/src/", "agent/daemon/src/", "simulations/world/"];
+
+/// Banned there.
+const BY_CHANCE: &[(&str, &str)] = &[
+    ("sync::watch", "tokio wakes those who watch by chance: use rap_watch"),
+    ("sync::{watch", "tokio wakes those who watch by chance: use rap_watch"),
+];
+const UNBIASED: &str = "select!: tokio asks first whom chance says: begin with `biased;`";
+
 /// Parts of type and file names that say nothing.
 const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Util", "Common", "Misc"];
 
@@ -61,15 +71,20 @@ fn check_file(path: &str, text: &str, core: bool) -> Vec<Violation> {
     if EMPTY_FILES.contains(&stem) {
         found.push(Violation::new(path, format!("the file name {stem:?} says nothing")));
     }
+    let is_repeated = REPEATED.iter().any(|folder| path.starts_with(folder));
     let mut in_tests = path.contains("/tests/") || path.ends_with("tests.rs");
     for (number, line) in text.lines().enumerate() {
         in_tests |= line == "mod tests {";
         let place = || format!("{path}:{}", number + 1);
         let impure = if core && !in_tests { IMPURE } else { &[] };
-        for (word, reason) in BANNED.iter().chain(impure) {
+        let by_chance = if is_repeated { BY_CHANCE } else { &[] };
+        for (word, reason) in BANNED.iter().chain(impure).chain(by_chance) {
             if line.contains(word) {
                 found.push(Violation::new(place(), format!("{word}: {reason}")));
             }
+        }
+        if is_repeated && line.contains("select! {") && !is_biased(text, number) {
+            found.push(Violation::new(place(), UNBIASED.to_owned()));
         }
         if let Some(name) = defined_type(line)
             && EMPTY_NAMES.iter().any(|part| name.contains(part))
@@ -78,6 +93,12 @@ fn check_file(path: &str, text: &str, core: bool) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether a `select!` that begins in this line asks in the order of its branches.
+fn is_biased(text: &str, number: usize) -> bool {
+    let mut lines = text.lines().skip(number + 1).map(str::trim);
+    lines.find(|line| !line.starts_with("//")) == Some("biased;")
 }
 
 /// The name of the type that a line defines.
@@ -114,6 +135,21 @@ mod tests {
             assert_eq!(rules("a/src/b.rs", word, false), 0, "{word}");
             assert_eq!(rules("a/src/b.rs", &format!("mod tests {{\n{word}"), true), 0, "{word}");
         }
+    }
+
+    #[test]
+    fn what_chance_decides_is_found_where_seeds_repeat() {
+        let random = "    tokio::select! {\n        () = one() => {}";
+        let ordered = "    tokio::select! {\n        // The first one first.\n        biased;";
+        for folder in REPEATED {
+            let path = format!("{folder}b.rs");
+            for (word, _) in BY_CHANCE {
+                assert_eq!(rules(&path, word, false), 1, "{word}");
+                assert_eq!(rules("client/src/b.rs", word, false), 0, "{word}");
+            }
+            assert_eq!((rules(&path, random, false), rules(&path, ordered, false)), (1, 0));
+        }
+        assert_eq!(rules("client/src/b.rs", random, false), 0);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub const SEED: &str = "RAP_SIM_SEED";
 pub const SEEDS: &str = "RAP_SIM_SEEDS";
 /// Run as many seeds as fit into so many seconds.
 pub const SECONDS: &str = "RAP_SIM_SECONDS";
+/// Run each seed so often: it has to be one history each time.
+pub const RUNS: &str = "RAP_SIM_RUNS";
 /// Plant this bug, which the checkers should find.
 pub const PLANT: &str = "RAP_SIM_PLANT";
 

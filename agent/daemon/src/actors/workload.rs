@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix::{Actor, AsyncContext as _, Context, Handler, Message, SpawnHandle};
 use rap_agent_core::workload::{Effect, Generation, Input, Workload};
 use rap_proto::observation::Observation;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
     actors::{Crew, Parts, Revoked, snapshots::TellAgain, spool::Observe},
@@ -26,7 +26,7 @@ pub(crate) struct Needed(pub(crate) bool);
 #[rtype(result = "()")]
 struct Reported(Generation, Event);
 
-pub(crate) type ServingSender = Arc<watch::Sender<Option<Arc<WorkerHandle>>>>;
+pub(crate) type ServingSender = Arc<rap_watch::Sender<Option<Arc<WorkerHandle>>>>;
 
 pub(crate) struct WorkloadActor {
     parts: Parts,

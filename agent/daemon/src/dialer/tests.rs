@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Worker {
     listener: UnixListener,
     handle: Arc<WorkerHandle>,
-    serving: watch::Sender<Option<Arc<WorkerHandle>>>,
+    serving: rap_watch::Sender<Option<Arc<WorkerHandle>>>,
     _directory: TempDir,
 }
 
@@ -36,7 +36,7 @@ impl Worker {
         let socket = directory.path().join("s");
         let listener = UnixListener::bind(&socket).unwrap();
         let handle = Arc::new(WorkerHandle::new(socket, CancellationToken::new()));
-        let serving = watch::Sender::new(Some(handle.clone()));
+        let serving = rap_watch::Sender::new(Some(handle.clone()));
         Self { listener, handle, serving, _directory: directory }
     }
 

@@ -143,6 +143,7 @@ impl ClientSession {
         // Until it is made, and should nobody wait for it any more.
         *state = State::Failed(Instant::now());
         let joined = tokio::select! {
+            biased;
             joined = timeout(DIAL_LIMIT, connecting) => joined.ok().flatten()?,
             _ = connection.closed() => return None,
         };

@@ -4,8 +4,6 @@ mod keeper;
 
 use std::sync::{Arc, Weak};
 
-use tokio::sync::watch;
-
 use super::session::Inner;
 use crate::pipe::Store;
 
@@ -13,16 +11,16 @@ pub(super) use keeper::ChannelKeeper;
 
 /// What the channels of a session hold on to: its newest connection.
 pub(super) struct Succession {
-    pub(super) newest: watch::Sender<Weak<Inner>>,
+    pub(super) newest: rap_watch::Sender<Weak<Inner>>,
     pub(super) store: Arc<Store>,
     /// How many have none.
-    pub(super) waiting: watch::Sender<usize>,
+    pub(super) waiting: rap_watch::Sender<usize>,
 }
 
 impl Default for Succession {
     fn default() -> Self {
-        let newest = watch::Sender::new(Weak::new());
-        Self { newest, store: Arc::default(), waiting: watch::Sender::new(0) }
+        let newest = rap_watch::Sender::new(Weak::new());
+        Self { newest, store: Arc::default(), waiting: rap_watch::Sender::new(0) }
     }
 }
 

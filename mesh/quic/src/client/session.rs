@@ -24,7 +24,7 @@ use rap_proto::{
     },
 };
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, mpsc},
     time::Instant,
 };
 
@@ -71,7 +71,7 @@ pub(super) struct Inner {
     /// Until then, none is tried.
     pub(super) through_rests: std::sync::Mutex<Option<Instant>>,
     control: Mutex<Control>,
-    state: watch::Receiver<State>,
+    state: rap_watch::Receiver<State>,
     /// Another session's, once this has taken its place.
     succession: std::sync::Mutex<Arc<Succession>>,
 }
@@ -156,7 +156,7 @@ impl ClientSession {
             }
             Err(()) => return Err(not_taken(below.close_reason())),
         };
-        let (state, watched) = watch::channel(State { expires_at, draining: false, end: None });
+        let (state, watched) = rap_watch::channel(State { expires_at, draining: false, end: None });
         let (refreshed, refreshes) = mpsc::channel(1);
         tokio::spawn(follow(below.connection(), replies, state, refreshed));
         let control = Mutex::new(Control { requests, refreshes });
@@ -232,7 +232,7 @@ impl ClientSession {
     }
 
     /// How many of its channels have lost their connection and wait for another.
-    pub fn waiting_channels(&self) -> watch::Receiver<usize> {
+    pub fn waiting_channels(&self) -> rap_watch::Receiver<usize> {
         self.succession().waiting.subscribe()
     }
 
@@ -524,7 +524,7 @@ async fn say_hello(
 async fn follow(
     connection: Option<Connection>,
     mut replies: Inlet,
-    state: watch::Sender<State>,
+    state: rap_watch::Sender<State>,
     refreshed: mpsc::Sender<Result<Timestamp, Refusal>>,
 ) {
     let stopped = loop {

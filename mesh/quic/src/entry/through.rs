@@ -183,6 +183,7 @@ impl Opened {
         };
         if joined.is_some() {
             tokio::select! {
+                biased;
                 _ = client.over() => {}
                 () = way.has_newer() => {}
                 () = sleep(RESUME_WITHIN) => {}

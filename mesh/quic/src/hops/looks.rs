@@ -81,6 +81,7 @@ pub(super) async fn knocking<T>(
         std::future::pending().await
     };
     tokio::select! {
+        biased;
         said = heard => said,
         never = knocks => never,
     }

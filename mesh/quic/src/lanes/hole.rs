@@ -144,6 +144,7 @@ async fn meet(mesh: &Arc<Mesh>, lane: &Arc<LaneConnection>, round: u32, own: See
         })
     };
     let met = tokio::select! {
+        biased;
         met = timeout(MEET_WAIT, asking) => met.ok().flatten(),
         () = mesh.leaving.cancelled() => None,
     };

@@ -179,6 +179,7 @@ impl LaneKeeper {
                     self.tell(Member::lost);
                     let leaving = self.mesh.leaving.clone();
                     tokio::select! {
+                        biased;
                         () = leaving.cancelled() => {
                             flow.give_up(Some(Close::Ended(EndReason::NodeLeft)));
                         }

@@ -1,6 +1,13 @@
 //! The task that carries a message channel's bytes.
 
-use std::{future::pending, io, sync::Arc, time::Duration};
+use std::{
+    future::{Future, pending, poll_fn},
+    io,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use rap_mesh_core::channel::Broken;
@@ -61,26 +68,58 @@ where
 {
     let mut input = BytesMut::with_capacity(READ_BYTES);
     let mut output = Output { bytes: Bytes::new(), unflushed: false, writes: true };
-    let mut reads = true;
+    let (mut reads, mut puts_first) = (true, false);
     while let Next::Carry { timeout } = shared.next(&mut output, reads) {
-        tokio::select! {
-            () = shared.work.notified() => {}
-            () = shared.clock.until(timeout) => {}
-            read = reader.read_buf(&mut input), if reads => {
+        let read = async { Did::Read(reader.read_buf(&mut input).await) };
+        let put = async {
+            if !output.writes {
+                return pending().await;
+            }
+            Did::Put(output.put(writer).await)
+        };
+        // Each turn looks at what is due, whatever woke it.
+        let did = tokio::select! {
+            biased;
+            did = first_of(puts_first, put, read) => did,
+            () = shared.work.notified() => continue,
+            () = shared.clock.until(timeout) => continue,
+        };
+        puts_first = !puts_first;
+        match did {
+            Did::Read(read) => {
                 reads = shared.read(read, &input);
                 input.clear();
             }
-            put = output.put(writer), if output.writes => match put {
-                Ok(Put::Wrote(bytes)) => {
-                    output.bytes.advance(bytes);
-                    output.unflushed = true;
-                }
-                Ok(Put::Flushed) => output.unflushed = false,
-                Err(error) => output.writes = shared.cut_sending(&error),
-            },
+            Did::Put(Ok(Put::Wrote(bytes))) => {
+                output.bytes.advance(bytes);
+                output.unflushed = true;
+            }
+            Did::Put(Ok(Put::Flushed)) => output.unflushed = false,
+            Did::Put(Err(error)) => output.writes = shared.cut_sending(&error),
         }
     }
     output.bytes.is_empty()
+}
+
+/// Whichever is ready; of two that are, the one that is asked first. Taken in turns, neither direction starves, and
+/// no chance decides.
+async fn first_of<T>(
+    one_first: bool,
+    one: impl Future<Output = T>,
+    other: impl Future<Output = T>,
+) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        let mut polled = Poll::Pending;
+        for is_one in [one_first, !one_first] {
+            if polled.is_pending() {
+                polled =
+                    if is_one { one.as_mut().poll(context) } else { other.as_mut().poll(context) };
+            }
+        }
+        polled
+    })
+    .await
 }
 
 /// What this side has to write.
@@ -89,6 +128,12 @@ struct Output {
     unflushed: bool,
     /// Until the other side wants no more.
     writes: bool,
+}
+
+/// What came of one turn.
+enum Did {
+    Read(io::Result<usize>),
+    Put(io::Result<Put>),
 }
 
 /// What was done of it.

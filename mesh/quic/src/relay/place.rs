@@ -92,6 +92,7 @@ async fn run(
     match &beyond {
         None => forwarding.run(carried).await,
         Some(beyond) => tokio::select! {
+            biased;
             () = forwarding.run(carried) => {}
             () = lost(beyond) => tracing::debug!(flow, "the next leg of a path is lost"),
         },
@@ -111,6 +112,7 @@ async fn lost(beyond: &RelayedFlow) {
     let mut missed = 0;
     while missed < MAX_MISSED {
         tokio::select! {
+            biased;
             is_closed = &mut hop_lost, if watches => {
                 // Closed by the relay, its flows are gone; otherwise another hop may find them.
                 if is_closed {

@@ -19,7 +19,7 @@ use rap_proto::{
         client::{ChannelReply, ClientControl, Hello, JoinSession},
     },
 };
-use tokio::{net::UdpSocket, sync::watch, time::timeout};
+use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
     fabric::{ENTRY, Fabric, PATIENCE, SESSION, client_key, stream},
@@ -61,12 +61,12 @@ enum Passes {
 }
 
 /// Passes datagrams on between one client and `target`.
-async fn network(target: SocketAddr) -> (SocketAddr, watch::Sender<Passes>) {
+async fn network(target: SocketAddr) -> (SocketAddr, rap_watch::Sender<Passes>) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let (near, far) = (UdpSocket::bind(any).await.unwrap(), UdpSocket::bind(any).await.unwrap());
     far.connect(target).await.unwrap();
     let address = near.local_addr().unwrap();
-    let (told, passes) = watch::channel(Passes::All);
+    let (told, passes) = rap_watch::channel(Passes::All);
     tokio::spawn(async move {
         let (mut up, mut down, mut client) = ([0; 2048], [0; 2048], None);
         let mut known = BTreeSet::new();

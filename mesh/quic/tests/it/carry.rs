@@ -17,7 +17,6 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UdpSocket,
     runtime::Runtime,
-    sync::watch,
     task::{JoinHandle, JoinSet},
     time::timeout,
 };
@@ -89,8 +88,8 @@ async fn ping(session: &ClientSession) {
 /// An echo on the bulk lane that goes on by itself until it is told to end: numbers, each one
 /// more than the one before, so that nothing is lost, doubled or moved unnoticed.
 pub(crate) struct Transfer {
-    over: watch::Sender<bool>,
-    progress: watch::Receiver<u64>,
+    over: rap_watch::Sender<bool>,
+    progress: rap_watch::Receiver<u64>,
     written: JoinHandle<u64>,
     read: JoinHandle<u64>,
 }
@@ -106,7 +105,7 @@ impl Transfer {
 
     pub(crate) fn begin_with(channel: Channel) -> Self {
         let (mut writer, reader) = channel.split();
-        let (over, is_over) = watch::channel(false);
+        let (over, is_over) = rap_watch::channel(false);
         let written = tokio::spawn(async move {
             let mut next = 0;
             while !*is_over.borrow() {
@@ -118,7 +117,7 @@ impl Transfer {
             writer.shutdown().await.unwrap();
             next
         });
-        let (arrived, progress) = watch::channel(0);
+        let (arrived, progress) = rap_watch::channel(0);
         let read = tokio::spawn(async move {
             let mut reader = BufReader::new(reader);
             let mut count = 0;
@@ -169,7 +168,7 @@ async fn an_echo_hardly_stops_when_its_relay_dies_beside_a_warm_one() {
     let (mut fabric, mortal) = over_a_mortal_relay(echo().await);
     let session = fabric.session().await;
     let (mut writer, mut reader) = open(&session, Lane::Interactive).await.split();
-    let (stop, mut stopped) = watch::channel(false);
+    let (stop, mut stopped) = rap_watch::channel(false);
     let writing = tokio::spawn(async move {
         let mut sent = 0_u32;
         while !*stopped.borrow_and_update() {
@@ -180,7 +179,7 @@ async fn an_echo_hardly_stops_when_its_relay_dies_beside_a_warm_one() {
         writer.shutdown().await.unwrap();
         sent
     });
-    let (heard, hearing) = watch::channel(0);
+    let (heard, hearing) = rap_watch::channel(0);
     let reading = tokio::spawn(async move {
         let (mut last, mut longest, mut count) = (Instant::now(), Duration::ZERO, 0_u32);
         while let Ok(number) = reader.read_u32().await {

@@ -17,7 +17,6 @@ use rap_proto::{
 };
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::watch,
     task::JoinHandle,
     time::timeout,
 };
@@ -42,7 +41,7 @@ const FULL: Duration = Duration::from_millis(500);
 /// and the task is the one on QUIC.
 struct TwoCarriers {
     fabric: Fabric,
-    gate: watch::Sender<bool>,
+    gate: rap_watch::Sender<bool>,
     connections: Arc<Connections>,
     udp: JoinHandle<()>,
 }
@@ -54,7 +53,7 @@ impl TwoCarriers {
         // Nobody else is at this address, so one port is free on both carriers.
         let udp = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.unwrap();
         let listener = TcpListener::bind(udp.local_addr().unwrap()).await.unwrap();
-        let (gate, is_open) = watch::channel(true);
+        let (gate, is_open) = rap_watch::channel(true);
         let egress = fabric.address(EGRESS);
         let (address, connections) = brittle_on(listener, egress, u64::MAX, is_open);
         let (_, udp) = proxy_on(udp, egress);

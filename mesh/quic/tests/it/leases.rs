@@ -9,13 +9,12 @@ use std::{
 use futures_util::{FutureExt as _, future::BoxFuture};
 use rap_mesh::{Held, Leases, MarkNotKept};
 use rap_proto::{Generation, Leased, VpnConnectionId};
-use tokio::sync::watch;
 
 /// A memory that outlives its node, and leases that a test gives and takes.
 pub(crate) struct TestLeases {
     marks: Mutex<BTreeMap<VpnConnectionId, Generation>>,
     held: Mutex<BTreeMap<VpnConnectionId, (Generation, Instant)>>,
-    changes: watch::Sender<()>,
+    changes: rap_watch::Sender<()>,
     memory: Mutex<Memory>,
 }
 
@@ -31,7 +30,7 @@ pub(crate) enum Memory {
 
 impl Default for TestLeases {
     fn default() -> Self {
-        let changes = watch::Sender::new(());
+        let changes = rap_watch::Sender::new(());
         Self { marks: Mutex::default(), held: Mutex::default(), changes, memory: Mutex::default() }
     }
 }
@@ -85,7 +84,7 @@ impl Leases for TestLeases {
         Some(Held { generation, remaining: until.saturating_duration_since(Instant::now()) })
     }
 
-    fn changes(&self) -> watch::Receiver<()> {
+    fn changes(&self) -> rap_watch::Receiver<()> {
         self.changes.subscribe()
     }
 }

@@ -28,7 +28,6 @@ use rap_proto::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
     time::timeout,
 };
 
@@ -50,7 +49,7 @@ const OTHER_SESSION: SessionId = SessionId::from_u128(0x5f);
 async fn brittle(
     target: SocketAddr,
     lives_for: u64,
-    open: watch::Receiver<bool>,
+    open: rap_watch::Receiver<bool>,
 ) -> (SocketAddr, Arc<Connections>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     brittle_on(listener, target, lives_for, open)
@@ -61,7 +60,7 @@ pub(crate) fn brittle_on(
     listener: TcpListener,
     target: SocketAddr,
     lives_for: u64,
-    open: watch::Receiver<bool>,
+    open: rap_watch::Receiver<bool>,
 ) -> (SocketAddr, Arc<Connections>) {
     let connections = Arc::new(Connections::default());
     let counted = connections.clone();
@@ -109,9 +108,9 @@ impl Connections {
 pub(crate) async fn over_brittle_connections(
     target: SocketAddr,
     lives_for: u64,
-) -> (Fabric, watch::Sender<bool>, Arc<Connections>) {
+) -> (Fabric, rap_watch::Sender<bool>, Arc<Connections>) {
     let mut fabric = Fabric::start_on(Carrier::Tcp, &[], target);
-    let (gate, open) = watch::channel(true);
+    let (gate, open) = rap_watch::channel(true);
     let (address, count) = brittle(fabric.address(EGRESS), lives_for, open).await;
     fabric.plan.addresses.insert((ENTRY, EGRESS), address);
     fabric.publish();
@@ -270,7 +269,7 @@ async fn an_egress_keeps_so_many_flows_and_opens_further_ones_as_before() {
 async fn flows_that_may_keep_little_carry_as_much_and_go_on_as_well() {
     let limits = MeshLimits { kept_bytes: 0, ..MeshLimits::default() };
     let mut fabric = Fabric::start_with(limits, Some(Carrier::Tcp), &[], echo().await);
-    let (_gate, is_open) = watch::channel(true);
+    let (_gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(EGRESS), 1_234_567, is_open).await;
     fabric.plan.addresses.insert((ENTRY, EGRESS), address);
     fabric.publish();
@@ -302,7 +301,7 @@ pub(crate) async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u
 async fn an_entry_keeps_so_many_channels_without_a_connection_and_ends_the_others() {
     let limits = MeshLimits { detached_flows: 1, ..MeshLimits::default() };
     let fabric = Fabric::start_with(limits, None, &[], echo().await);
-    let (gate, is_open) = watch::channel(true);
+    let (gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
@@ -385,7 +384,7 @@ async fn a_channel_goes_on_only_for_the_key_and_the_session_that_opened_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absent_session_that_is_ended_is_over_at_once_and_lets_nobody_return() {
     let mut fabric = Fabric::start(&[], echo().await);
-    let (gate, is_open) = watch::channel(true);
+    let (gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
@@ -415,7 +414,7 @@ async fn an_absent_session_that_is_ended_is_over_at_once_and_lets_nobody_return(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_closed_without_a_word_ends_no_channel_that_waits() {
     let fabric = Fabric::start(&[], echo().await);
-    let (gate, is_open) = watch::channel(true);
+    let (gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
@@ -438,7 +437,7 @@ async fn a_connection_that_is_closed_without_a_word_ends_no_channel_that_waits()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_whose_session_nobody_comes_back_to_is_over_at_once() {
     let fabric = Fabric::start(&[], echo().await);
-    let (gate, is_open) = watch::channel(true);
+    let (gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token, client_key()).await.unwrap();
@@ -456,7 +455,7 @@ async fn a_channel_whose_session_nobody_comes_back_to_is_over_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_before_a_client_that_came_back_leaves_arrives() {
     let mut fabric = Fabric::start(&[], echo().await);
-    let (gate, is_open) = watch::channel(true);
+    let (gate, is_open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, is_open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();
@@ -488,7 +487,7 @@ async fn what_was_written_before_a_client_that_came_back_leaves_arrives() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_lost_its_connection_comes_back_to_its_session_and_its_channels() {
     let mut fabric = Fabric::start(&[], echo().await);
-    let (gate, open) = watch::channel(true);
+    let (gate, open) = rap_watch::channel(true);
     let (address, connections) = brittle(fabric.address(ENTRY), u64::MAX, open).await;
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token.clone(), client_key()).await.unwrap();

@@ -12,7 +12,6 @@ use rap_proto::{RefusalCode, refusal::Refusal};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixStream},
-    sync::watch,
 };
 
 /// Dials the resource's address; behind a worker, when one is set.
@@ -27,7 +26,7 @@ pub(crate) struct TestDialer {
 /// A stand-in for an adapter worker's process: its streams are Unix sockets that close when it
 /// dies, and its supervisor learns of the death a little later.
 pub(crate) struct Worker {
-    alive: watch::Sender<bool>,
+    alive: rap_watch::Sender<bool>,
     streams: Mutex<Vec<tokio::task::AbortHandle>>,
 }
 
@@ -54,7 +53,7 @@ impl Worker {
 impl TestDialer {
     pub(crate) fn use_worker(&self) -> Arc<Worker> {
         let worker =
-            Arc::new(Worker { alive: watch::Sender::new(true), streams: Mutex::default() });
+            Arc::new(Worker { alive: rap_watch::Sender::new(true), streams: Mutex::default() });
         *self.worker.lock().unwrap() = Some(worker.clone());
         worker
     }

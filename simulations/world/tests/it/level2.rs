@@ -11,10 +11,13 @@ use std::{
 
 use rap_simulations::{
     kit::{Coverage, Left, Report, Violation, search},
-    level2::{Mutation, PLANT, SECONDS, SEED, SEEDS, Scenario},
+    level2::{Mutation, PLANT, RUNS, SECONDS, SEED, SEEDS, Scenario},
 };
 
 use crate::meshes::record::Record;
+
+/// A seed is one history.
+const HISTORY: &str = "history";
 
 /// Everything that a run follows from.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +36,8 @@ pub(crate) const fn seed(seed: u64) -> Options {
 struct Asked {
     seeds: Range<u64>,
     limit: Option<Duration>,
+    /// Of each seed.
+    runs: u64,
     plant: Option<Mutation>,
     /// It asks for nothing.
     is_usual: bool,
@@ -40,7 +45,7 @@ struct Asked {
 
 impl Asked {
     fn read(scenario: Scenario, usual: u64, variable: impl Fn(&str) -> Option<String>) -> Self {
-        let [one, many, seconds] = [SEED, SEEDS, SECONDS]
+        let [one, many, seconds, runs] = [SEED, SEEDS, SECONDS, RUNS]
             .map(|name| variable(name).map(|text| parsed::<u64>(name, &text)));
         let plant = variable(PLANT).map(|text| parsed::<Mutation>(PLANT, &text));
         if let Some(plant) = plant {
@@ -54,7 +59,8 @@ impl Asked {
             (None, None) => 0..usual,
         };
         let is_usual = plant.is_none() && seeds == (0..usual);
-        Self { seeds, limit: seconds.map(Duration::from_secs), plant, is_usual }
+        let (limit, runs) = (seconds.map(Duration::from_secs), runs.unwrap_or(1));
+        Self { seeds, limit, runs, plant, is_usual }
     }
 }
 
@@ -72,11 +78,11 @@ pub(crate) fn expect_nothing(
     usual: u64,
     run: impl Fn(Options) -> Report + Sync,
 ) -> Option<Coverage> {
-    let Asked { seeds, limit, plant, is_usual } =
+    let Asked { seeds, limit, runs, plant, is_usual } =
         Asked::read(scenario, usual, |name| env::var(name).ok());
     let (first, begun) = (seeds.start, Instant::now());
     let deadline = limit.map(|limit| begun + limit);
-    let found = search(seeds, deadline, |seed| run(Options { seed, plant }));
+    let found = search(seeds, deadline, |seed| repeated(runs, || run(Options { seed, plant })));
     println!(
         "{}: {} seeds from {first} in {:.1} s, {} simulated seconds\n{}",
         scenario.name,
@@ -87,6 +93,26 @@ pub(crate) fn expect_nothing(
     );
     found.expect_nothing();
     is_usual.then_some(found.coverage)
+}
+
+/// So many runs of one seed, which have to be one history. Returns the first, or the first that failed.
+fn repeated(runs: u64, run: impl Fn() -> Report) -> Report {
+    let mut first = run();
+    for _ in 1..runs {
+        if first.violation.is_some() {
+            break;
+        }
+        let again = run();
+        if again.violation.is_some() {
+            return again;
+        }
+        let [one, other] = [&first, &again].map(|report| (report.digest, report.events));
+        if one != other {
+            let detail = format!("{} events in one run, and {} in another one", one.1, other.1);
+            first.violation = Some(Violation::new(HISTORY, detail));
+        }
+    }
+    first
 }
 
 /// Within the usual seeds the bug is found, and by the checker that is there for it.
@@ -134,15 +160,34 @@ fn the_environment_chooses_seeds_and_a_planted_bug_of_the_scenario() {
         };
         Asked::read(AGENTS, 3, variable)
     };
-    let usual = Asked { seeds: 0..3, limit: None, plant: None, is_usual: true };
+    let usual = Asked { seeds: 0..3, limit: None, runs: 1, plant: None, is_usual: true };
     assert_eq!(asked(&[]), usual);
     let plant = Some(Mutation::DriverGoesOn);
-    let one = Asked { seeds: 7..8, limit: None, plant, is_usual: false };
+    let one = Asked { seeds: 7..8, limit: None, runs: 1, plant, is_usual: false };
     assert_eq!(asked(&[(SEED, "7"), (PLANT, "driver-goes-on")]), one);
     let limit = Some(Duration::from_secs(9));
-    let timed = Asked { seeds: 0..u64::MAX, limit, plant: None, is_usual: false };
+    let timed = Asked { seeds: 0..u64::MAX, limit, runs: 1, plant: None, is_usual: false };
     assert_eq!(asked(&[(SECONDS, "9")]), timed);
     assert_eq!(asked(&[(SEEDS, "50")]).seeds, 0..50);
+    let twice = Asked { seeds: 0..3, limit: None, runs: 2, plant: None, is_usual: true };
+    assert_eq!(asked(&[(RUNS, "2")]), twice);
+}
+
+#[test]
+fn a_seed_that_is_two_histories_is_found() {
+    use std::cell::Cell;
+    let runs = Cell::new(0);
+    let run = |changes_at: u32| {
+        runs.set(runs.get() + 1);
+        let record = Record::default();
+        record.note_at(rap_proto::Moment::default(), format_args!("{}", runs.get() >= changes_at));
+        let outcome = Ok(Coverage::default());
+        report(rap_simulations::level2::LANES, seed(0), &record, outcome, String::new())
+    };
+    assert_eq!(repeated(3, || run(4)).violation, None);
+    assert_eq!(runs.take(), 3);
+    let found = repeated(3, || run(3)).violation.map(|violation| violation.checker);
+    assert_eq!((found, runs.get()), (Some(HISTORY), 3));
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl ChannelKeeper {
             }
             drop(session);
             tokio::select! {
+                biased;
                 _ = newest.changed() => pause = FIRST_PAUSE,
                 () = tokio::time::sleep(pause) => pause = LONGEST_PAUSE.min(pause * 2),
             }

@@ -14,7 +14,7 @@ use rap_proto::{
     token::AccessClaims,
     wire::{resume::FlowId, through::Wanted},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     entry::{channel::Account, tell},
@@ -48,7 +48,7 @@ pub(super) struct Open {
     account: Mutex<Account>,
     /// From when it first has a way: it moves with those of its lane.
     member: OnceLock<Member>,
-    standing: watch::Sender<Standing>,
+    standing: rap_watch::Sender<Standing>,
 }
 
 /// A way of a flow, from when it was asked for until it ends.
@@ -129,7 +129,7 @@ impl Ways {
                     expires_at: claims.expires_at,
                     account: Mutex::new(open()?),
                     member: OnceLock::new(),
-                    standing: watch::Sender::default(),
+                    standing: rap_watch::Sender::default(),
                 });
                 locked(&self.0).insert(id, Arc::downgrade(&opened));
                 opened

@@ -82,3 +82,13 @@ async fn what_was_not_written_when_the_other_side_left_is_not_finished() {
     drop(other);
     assert_eq!(last.finish().await, Err(Cut::Lost));
 }
+
+#[tokio::test]
+async fn of_two_directions_that_are_ready_the_one_whose_turn_it_is_goes() {
+    use std::future::{pending, ready};
+    assert_eq!(super::first_of(true, ready("put"), ready("read")).await, "put");
+    assert_eq!(super::first_of(false, ready("put"), ready("read")).await, "read");
+    // Whichever is not ready holds up nothing.
+    assert_eq!(super::first_of(true, pending(), ready("read")).await, "read");
+    assert_eq!(super::first_of(false, ready("put"), pending()).await, "put");
+}

@@ -43,6 +43,7 @@ async fn client(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
         }
     };
     tokio::select! {
+        biased;
         ended = count(channel, &parts, &network, &orders) => ended,
         () = returning => Ok(()),
     }

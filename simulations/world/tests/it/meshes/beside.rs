@@ -26,6 +26,7 @@ async fn client(parts: Parts, orders: Rc<Orders>) -> turmoil::Result {
     let channel = session.open_lasting(pictures).await?;
     assert_eq!(session.lanes().await, [Lane::Media]);
     tokio::select! {
+        biased;
         ended = count(channel, &parts, &network, &orders) => ended,
         end = session.ended() => {
             parts.record.note(format_args!("the session's own connection is over: {end}"));
