@@ -30,7 +30,8 @@ const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
 const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", "1")];
 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
-const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
+const LONG_ROUNDS: &[(&str, &str)] =
+    &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100"), ("RAP_ISOLATION_ROUNDS", "1")];
 const LONG: &str = "--long";
 /// Lets root's run pass although tests were skipped.
 pub(crate) const PERMIT: &str = "--permit-skips";
