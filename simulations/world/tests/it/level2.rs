@@ -85,9 +85,9 @@ pub(crate) fn expect_nothing(
     let Asked { seeds, limit, runs, plant, is_usual, of_commit } =
         Asked::read(scenario, usual, |name| env::var(name).ok());
     let run = |seed| repeated(runs, || run(Options { seed, plant }));
-    let coverage = look(scenario, seeds, limit, &run);
+    let coverage = look(scenario, seeds, limit, run);
     if let Some(seeds) = of_commit {
-        look(scenario, seeds, limit, &run);
+        look(scenario, seeds, limit, run);
     }
     is_usual.then_some(coverage)
 }
