@@ -86,12 +86,33 @@ async fn logins(api: &Api) -> Result<Vec<String>, Failure> {
         Err(failure) if failure.exit == Exit::NotFound => Vec::new(),
         answer => answer?,
     };
-    let line = |login: &MyLogin| {
-        let device = match login.device.as_str() {
-            "" => "a device without a name",
-            device => device,
-        };
-        format!("{device} since {}", login.opened_at)
-    };
     Ok(logins.iter().map(line).collect())
+}
+
+fn line(login: &MyLogin) -> String {
+    let device = match (login.sealed, login.device.as_str()) {
+        (true, _) => "a device whose name is sealed",
+        (false, "") => "a device without a name",
+        (false, device) => device,
+    };
+    format!("{device} since {}", login.opened_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::LoginId;
+
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_unnamed_or_sealed() {
+        let shown = |device: &str, sealed: bool| {
+            let at = Timestamp::from_unix_millis(0);
+            let (id, device) = (LoginId::from_u128(7), device.to_owned());
+            line(&MyLogin { id, device, sealed, opened_at: at, expires_at: at })
+        };
+        assert!(shown("laptop", false).starts_with("laptop since "));
+        assert!(shown("", false).starts_with("a device without a name since "));
+        assert!(shown("sealed", true).starts_with("a device whose name is sealed since "));
+    }
 }

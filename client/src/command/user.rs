@@ -110,9 +110,10 @@ async fn erase(api: &Api, path: &str, yes: bool) -> Result<(), Failure> {
 
 /// What a person reads before somebody is erased.
 fn erasing(user: &User) -> String {
-    let who = match user.display_name.as_str() {
-        "" => user.name.to_string(),
-        called => format!("{} ({called})", user.name),
+    let who = match (user.sealed, user.display_name.as_str()) {
+        (true, _) => format!("{}, whose display name is sealed,", user.name),
+        (false, "") => user.name.to_string(),
+        (false, called) => format!("{} ({called})", user.name),
     };
     format!("What is known of {who} will be unreadable for good, and the account disabled.")
 }
