@@ -24,8 +24,10 @@ cargo xtask <command>
                            skipped and listed, and fails the run of root unless permitted
   ci                       the same as test
   sim [--scenario fabric|leases|beat|fleet|joint|lanes|messages|agents|sessions] [--nodes N]
-      [--seed N] [--seeds N] [--minutes M] [--plant BUG]
-                           deterministic simulation; a failing seed prints how to repeat it
+      [--seed N] [--seeds N] [--minutes M] [--plant BUG] [--runs N]
+                           deterministic simulation; a failing seed prints how to repeat it; with
+                           --runs 2 each seed of lanes, messages, agents or sessions runs twice, and
+                           has to be one history
   skew [--permit-skips]    builds the programs of the release before, and updates a fabric from them
                            to these, one by one; test --long does so, too
   fuzz [--seconds N] [TARGET…]

@@ -1,5 +1,7 @@
 //! `rap dev` end to end, with nothing but this program.
 
+mod people;
+
 use std::{
     io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _},
     net::TcpStream,
@@ -180,6 +182,9 @@ fn a_newcomer_reaches_the_demo_and_nothing_stays_behind() {
         rap_skips::skip("the ssh part of rap dev", "no sshd is installed");
     }
     administer(&fabric);
+    people::reach(&fabric);
+    people::act(&fabric);
+    people::forget(&fabric);
     rule_the_mesh(&fabric);
     withdraw(&fabric);
 

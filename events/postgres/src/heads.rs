@@ -1,4 +1,13 @@
 //! Sealed heads and their cosignatures.
+//!
+//! A seal takes no guard of the leader's generation, as an append of the leader's does, because a head
+//! is no authority. It says what the log had come to, which stays true: one that a replica seals late,
+//! when it leads no more, is as good as in time; the newest is the one of the most events, whenever it
+//! came; and of two for one size the first stays. Replicas that never led seal, too: what one of them
+//! showed a node is kept as soon as the node co-signs it. That the leader alone seals by itself saves
+//! work. A late head can be of events that a failover lost meanwhile. The log is then found not to
+//! continue it, and control freezes, as it does when a node comes that saw that head. A guard would not
+//! prevent this, because the leader before and after a failover can be the same.
 
 use std::collections::BTreeMap;
 

@@ -35,6 +35,8 @@ mutations! {
     FlowOutlivesLease = "flow-outlives-lease",
     /// A replica folds nothing while another leads.
     OthersNotFolded = "others-not-folded",
+    /// A replica folds two neighbouring events in the wrong order.
+    FoldedOutOfOrder = "folded-out-of-order",
     /// What a leader gives is stored also when it leads no more.
     LeaderNotGuarded = "leader-not-guarded",
     /// A replica folds on behind what a failover lost.

@@ -1,17 +1,18 @@
 //! What one organization sees, before and after a stranger was busy: nothing differs.
 
+mod busy;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use busy::Stranger;
 use rap_control::{Limits, Rates};
-use rap_proto::Signer as _;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
     availability::lives,
     collisions::{Names, attempt},
     events::{messages, subscribe},
-    lines, node,
+    lines,
     tenancy::{Target, target},
     world::{PASSWORD, Reply, Tenant, With, World, fresh_key, tenant},
 };
@@ -111,48 +112,6 @@ fn check_lines(seen: &Seen, stranger: &Target<'_>) {
     assert!(telling.is_empty(), "{telling:?}");
 }
 
-/// Uses whatever there is to use.
-async fn busy(world: &World, stranger: &Tenant) {
-    let organization = &stranger.organization;
-    let names = Names::of(stranger);
-    let bob_name = &names.user;
-    let within = |path: &str| format!("/organizations/{organization}{path}");
-    let api = &stranger.api;
-    let bob = json!({"name": bob_name, "organization": organization, "password": PASSWORD});
-    assert_eq!(api.post("/users", bob).await.status, 201);
-    let pool = api.post(&within("/pools"), json!({"name": names.pool})).await.id();
-    let resource = json!({
-        "name": names.resource, "kind": "web", "pool": pool, "labels": {"env": "prod"},
-        "target": {"host": "canary.internal", "port": 80},
-    });
-    assert_eq!(api.post(&within("/resources"), resource).await.status, 201);
-    let rules = json!({"name": names.policy, "document": {
-        "text": format!("permit(principal, action, resource); \
-            forbid(principal == User::\"{bob_name}\", action, resource);"),
-    }});
-    assert_eq!(api.post(&within("/policies"), rules).await.status, 201);
-    let connection = json!({"name": names.connection, "class": "fast"});
-    assert_eq!(api.post(&within("/vpn-connections"), connection).await.status, 201);
-    let path = within("/bandwidth");
-    let rules = json!({"rules": [{"user": bob_name, "capBitsPerSecond": 4_000_000}]});
-    let revision = api.get(&path).await.revision();
-    assert_eq!(api.change(Method::PUT, &path, Some(rules), revision).await.status, 200);
-    let path = within("/carriers");
-    let revision = api.get(&path).await.revision();
-    let rules = json!({"bulk": "quic-only"});
-    assert_eq!(api.change(Method::PUT, &path, Some(rules), revision).await.status, 200);
-    let key = node::fresh_key().public_key();
-    let granted = api.post("/sessions", json!({"resource": stranger.resource, "clientKey": key}));
-    let session = granted.await.json["session"].as_str().unwrap().to_owned();
-    assert_eq!(
-        api.change(Method::DELETE, &format!("/sessions/{session}"), None, 0).await.status,
-        204
-    );
-    let denied = world.log_in(bob_name).await;
-    let asked = json!({"resource": stranger.resource, "clientKey": key});
-    assert_eq!(denied.post("/sessions", asked).await.problem(), "access_denied");
-}
-
 #[tokio::test]
 async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
     // Every route twice and again, as one user: more than a person does in a second.
@@ -187,7 +146,7 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
         let shown = &before.answers[&path];
         assert!(shown.contains("\"availability\":\"available\""), "{shown}");
         let measured = series(&world).await;
-        busy(&world, stranger.tenant).await;
+        Stranger::new(&world, &root, stranger).is_busy(observer.tenant).await;
         all_live().await;
         let after = observe(&document, observer).await;
         for (asked, answer) in &before.answers {

@@ -87,8 +87,12 @@ impl Control {
             if page.is_empty() || deaf {
                 return;
             }
-            for envelope in &page {
-                if let Err(error) = running.state.fold(envelope) {
+            let swapped = match turn.planted(Mutation::FoldedOutOfOrder) {
+                true => out_of_order(&page),
+                false => Vec::new(),
+            };
+            for (index, envelope) in page.iter().enumerate() {
+                if let Err(error) = running.state.fold(swapped.get(index).unwrap_or(envelope)) {
                     let violation = Violation::new("replay", format!("control halts: {error}"));
                     return turn.judge(Err(violation));
                 }
@@ -97,4 +101,16 @@ impl Control {
             turn.checkers.beat.read(self.index, running.state.position());
         }
     }
+}
+
+/// The same events, the first two neighbours of different streams in each other's place. No stream
+/// lacks anything and no position does, so nothing but a comparison can find it.
+fn out_of_order(page: &[Envelope]) -> Vec<Envelope> {
+    let mut page = page.to_vec();
+    if let Some(at) = page.windows(2).position(|pair| pair[0].stream != pair[1].stream) {
+        let (first, second) = (page[at].position, page[at + 1].position);
+        page.swap(at, at + 1);
+        (page[at].position, page[at + 1].position) = (first, second);
+    }
+    page
 }

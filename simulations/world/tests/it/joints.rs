@@ -73,6 +73,11 @@ fn a_replica_that_does_not_fold_what_others_did_is_found() {
 }
 
 #[test]
+fn a_replica_that_folds_two_events_in_the_wrong_order_is_found() {
+    check(Mutation::FoldedOutOfOrder, &["replay"]);
+}
+
+#[test]
 fn a_grantor_that_does_not_notice_a_loss_is_found() {
     check(Mutation::TimelineIgnored, &[GENERATION_RISES, SINGLE_ACTIVE, GRANTED]);
 }
