@@ -67,6 +67,11 @@ impl ChannelClass {
             Lane::Bulk => Self::Bulk,
         }
     }
+
+    /// Whether any lane chooses its path by it. The weights of another one are kept, and change nothing.
+    pub fn is_asked_for(self) -> bool {
+        Lane::ALL.iter().any(|lane| Self::of_lane(*lane) == self)
+    }
 }
 
 /// How many peers a node keeps near.

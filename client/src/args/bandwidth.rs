@@ -11,7 +11,8 @@ pub(crate) enum BandwidthCommand {
     ///
     /// A rule holds at each node, for each direction by itself, and for what runs already. Without an
     /// option that names traffic it is about all of the organization's. It takes the place of the rule
-    /// about the same traffic, if there is one.
+    /// about the same traffic, if there is one. Nodes do not count together: what two entries pass
+    /// may be twice the cap.
     #[command(after_help = "\
 Examples:
   rap bandwidth set --cap 20mbit

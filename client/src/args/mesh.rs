@@ -32,7 +32,8 @@ Examples:
         kind: Option<PeerKind>,
         #[command(flatten)]
         counts: Counts,
-        /// Of this class: interactive, media, clipboard, bulk, vpn_packets or telemetry.
+        /// Of this class: interactive, media, clipboard, bulk, vpn_packets or telemetry. Paths are chosen for
+        /// interactive, media and bulk: the weights of the others are kept, and change nothing.
         #[arg(long, requires = "weights", conflicts_with = "kind")]
         class: Option<ChannelClass>,
         /// What a part counts, from 0 to 1000. Only the proportions of all of them matter.

@@ -107,6 +107,7 @@ fn numbers_of(class: ChannelClass) -> Numbers {
 pub(super) async fn run(context: &Context, command: MeshCommand) -> Result<(), Failure> {
     let api = context.api()?;
     let found: Found = api.get(PATH).await?;
+    let without_effect = without_effect(&command);
     let Some(rule) = changed(&found.rule, command) else {
         return context.list(&lines(found.rule));
     };
@@ -117,8 +118,19 @@ pub(super) async fn run(context: &Context, command: MeshCommand) -> Result<(), F
         )));
     }
     let _: Changed = api.change(Method::PUT, PATH, Some(found.revision), Some(&rule)).await?;
+    if let Some(class) = without_effect {
+        eprintln!("no path is chosen for {class}: its weights are kept, and change nothing");
+    }
     let found: Found = api.get(PATH).await?;
     context.list(&lines(found.rule))
+}
+
+/// The class whose weights are set and that nothing asks for.
+fn without_effect(command: &MeshCommand) -> Option<ChannelClass> {
+    match command {
+        MeshCommand::Set { class, .. } => class.filter(|class| !class.is_asked_for()),
+        MeshCommand::Get { .. } | MeshCommand::Rm { .. } => None,
+    }
 }
 
 /// What is to be said instead; `None` where it is only looked at.
@@ -292,6 +304,19 @@ mod tests {
             json!(media),
             "the others as the release has them"
         );
+    }
+
+    #[test]
+    fn who_weighs_what_nothing_asks_for_is_told_so() {
+        let told = |class| {
+            let (kind, counts, class) = (None, Counts::default(), Some(class));
+            let weights = vec!["latency=9".parse().unwrap()];
+            without_effect(&MeshCommand::Set { kind, counts, class, weights, of: OF })
+        };
+        let all = ChannelClass::ALL.iter().copied();
+        let without: Vec<_> = all.filter_map(told).collect();
+        use ChannelClass::{Clipboard, Telemetry, VpnPackets};
+        assert_eq!(without, [Clipboard, VpnPackets, Telemetry]);
     }
 
     #[test]

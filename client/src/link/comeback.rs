@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use rap_mesh::client::SessionEnd;
+use rap_mesh::client::{ClientSession, SessionEnd};
 use rap_proto::observation::EndReason;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{Before, Failed, Live, Request, State, attempt, connect, of_end};
+use super::{Before, Failed, Live, Request, State, Then, attempt, connect, of_end};
 use crate::failure::{Exit, Failure};
 
 /// For so long an entry, or an egress, keeps what is open.
@@ -59,13 +59,18 @@ pub(super) async fn attend(request: Arc<Request>, state: Arc<State>) {
         let mut waiting = session.waiting_channels();
         let end = tokio::select! {
             biased;
-            end = session.ended() => end,
+            end = session.ended() => Some(end),
             () = state.changed.notified() => continue,
             // A channel can lose its connection long before the session's own is known to be gone.
             Ok(waiting) = waiting.wait_for(|waiting| (*waiting > 0) != state.told.is_lost()) => {
                 if *waiting > 0 { state.told.lost() } else { state.told.back() }
                 continue;
             }
+            () = session.in_doubt(), if request.carrier.is_none() => None,
+        };
+        let Some(end) = end else {
+            go_to_tcp(&request, &state, &session).await;
+            continue;
         };
         // Only the state decides how long it lives.
         drop(session);
@@ -106,7 +111,7 @@ pub(super) async fn come_back(
 /// it is until its entry is gone.
 pub(super) async fn go_over(request: &Arc<Request>, live: &mut Live) -> Result<(), Failure> {
     let at = live.session.entry();
-    let before = Before { at, leaves: true };
+    let before = Before { at, then: Then::Leaves };
     let next = match attempt(request, &mut Some(live.id), Some(before)).await {
         Ok(next) if canonical(next.session.entry()) != canonical(at) => {
             next.session.succeed(&live.session);
@@ -117,6 +122,28 @@ pub(super) async fn go_over(request: &Arc<Request>, live: &mut Live) -> Result<(
     let left = live.replace(next);
     live.left.push(left);
     Ok(())
+}
+
+/// Makes a connection on TCP to the session whose connection on QUIC is in doubt: a network can let UDP
+/// through no more. Where something is heard first, or TCP reaches no further, all stays as it is.
+async fn go_to_tcp(request: &Arc<Request>, state: &State, doubted: &ClientSession) {
+    let mut live = state.live.lock().await;
+    if !live.session.is_same(doubted) {
+        return;
+    }
+    let (mut id, before) = (Some(live.id), Before { at: doubted.entry(), then: Then::OnTcp });
+    let next = tokio::select! {
+        biased;
+        () = doubted.heard() => return,
+        next = timeout(ATTEMPT_WITHIN, attempt(request, &mut id, Some(before))) => next,
+    };
+    if let Ok(Ok(next)) = next
+        && next.id == live.id
+    {
+        next.session.succeed(doubted);
+        live.replace(next);
+        doubted.leave_behind().await;
+    }
 }
 
 /// The same address for a socket of one family and of both.
@@ -138,7 +165,8 @@ async fn successor(request: &Arc<Request>, live: &Live) -> Result<Live, Failure>
 /// Tries until it is clear that the session goes on, or does not.
 async fn again(request: &Arc<Request>, live: &Live) -> Result<Live, Failure> {
     let leaves = live.end() == Some(SessionEnd::Ended(EndReason::NodeLeft));
-    let (id, before) = (live.id, Before { at: live.session.entry(), leaves });
+    let then = if leaves { Then::Leaves } else { Then::Stays };
+    let (id, before) = (live.id, Before { at: live.session.entry(), then });
     loop {
         match timeout(ATTEMPT_WITHIN, attempt(request, &mut Some(id), Some(before))).await {
             Ok(Ok(next)) => return Ok(next),

@@ -228,8 +228,18 @@ impl Failed {
 #[derive(Clone, Copy)]
 struct Before {
     at: SocketAddr,
-    /// It goes, or is gone: it is tried last and not first.
-    leaves: bool,
+    then: Then,
+}
+
+/// What that entry is to a further connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// It is tried first.
+    Stays,
+    /// It goes, or is gone: it is tried last.
+    Leaves,
+    /// It may be reached on TCP: it alone is tried, and nothing else.
+    OnTcp,
 }
 
 /// Asks for access and connects.
@@ -254,15 +264,22 @@ async fn attempt(
         addresses: entry.addresses.clone(),
     });
     let mut entries: Vec<_> = entries.collect();
-    if let Some(Before { at, leaves }) = before {
-        entries.sort_by_key(|entry| entry.is_at(at) == leaves);
+    let mut carrier = request.carrier;
+    match before {
+        None => {}
+        Some(Before { at, then: Then::Stays }) => entries.sort_by_key(|entry| !entry.is_at(at)),
+        Some(Before { at, then: Then::Leaves }) => entries.sort_by_key(|entry| entry.is_at(at)),
+        Some(Before { at, then: Then::OnTcp }) => {
+            entries.retain(|entry| entry.is_at(at));
+            carrier = Some(Carrier::Tcp);
+        }
     }
     let options = ConnectOptions {
         entries,
         authorities,
         token,
         key: Arc::new(request.key.clone()),
-        carrier: request.carrier,
+        carrier,
         through: true,
     };
     let session = client::connect(options).await.map_err(|error| match error {

@@ -7,12 +7,17 @@
 //! |---|---|---|
 //! | `0` | both | nothing went wrong |
 //! | `0x100 + n` | both | the session or flow ended; `n` is the reason's place in the list below |
+//! | `0x1ff` | connection | its client goes on with another one of the same session: no reason, it counts as lost |
 //! | `0x200 + n` | connection | refused; `n` is the place of the code in `RefusalCode::ALL` |
 
 use rap_proto::{RefusalCode, observation::EndReason};
 
 /// Nothing went wrong; on a stream: what is asked to stop is no longer wanted.
 pub const DONE: u64 = 0;
+
+/// A client goes on with another connection of its session. No release takes it for a reason: to the entry this
+/// one is lost, and what was on it waits for the other one.
+pub const LEFT_BEHIND: u32 = 0x1ff;
 
 const ENDED: u64 = 0x100;
 const REFUSED: u64 = 0x200;
@@ -104,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_unknown_code_is_no_reason() {
-        assert_eq!(Close::from_code(0x1ff), None);
+        assert_eq!(Close::from_code(LEFT_BEHIND.into()), None);
         assert_eq!(Close::from_code(u64::MAX), None);
         assert_eq!(ended_reason(1), None);
     }

@@ -11,6 +11,7 @@ pub mod busy;
 pub mod carrier;
 pub mod carriers;
 pub mod channel;
+pub mod doubt;
 pub mod ended;
 pub mod fence;
 pub mod flows;

@@ -3,7 +3,8 @@
 //! Where the network lets QUIC through, the session is a QUIC connection; its bulk channels are TLS connections of
 //! their own, when the entry can be reached on TCP as well. Pictures, and bulk that is on QUIC, have a QUIC
 //! connection each beside the session's. Where the network does not let it through, the session and all its
-//! channels are on TCP.
+//! channels are on TCP. A network that ceases to let it through is noticed ([`ClientSession::in_doubt`]) long before
+//! the connection is given up.
 //!
 //! ```text
 //! let session = client::connect(options).await?;
@@ -13,6 +14,7 @@
 //! ```
 
 mod channel;
+mod doubted;
 mod lanes;
 mod lasting;
 mod session;

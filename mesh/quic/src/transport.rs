@@ -37,7 +37,9 @@ const INTERACTIVE_WINDOW: u32 = 8 * 1024 * 1024;
 const MEDIA_WINDOW: u32 = 16 * 1024 * 1024;
 const BULK_WINDOW: u32 = 32 * 1024 * 1024;
 /// Above what a lane's peer takes on all streams together. The sum of each one's own window may be more: what
-/// comes is received whether or not its flow is read, within that flow's credit.
+/// comes is received whether or not its flow is read, within that flow's credit. To a client it may be more as
+/// well: what its connection has received counts no longer, whether or not a channel is read. So this bounds what
+/// an entry holds for a client that acknowledges nothing, and its channels wait for each other only then.
 const SEND_WINDOW: u64 = 64 * 1024 * 1024;
 /// A client's streams have no common window at the entry, so this is the sum of each one's own.
 const CLIENT_WINDOW: u32 = MAX_CLIENT_STREAMS * STREAM_WINDOW;

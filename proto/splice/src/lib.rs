@@ -216,7 +216,11 @@ fn part(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::{fs::File, os::fd::BorrowedFd, sync::Mutex};
+    use std::{
+        fs::File,
+        os::{fd::BorrowedFd, unix::fs::FileExt as _},
+        sync::Mutex,
+    };
 
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -293,6 +297,22 @@ mod tests {
         passed.unwrap();
         assert!(received == sent, "the same bytes in the same order");
         assert_eq!(bytes.into_inner(), sent.len() as u64);
+    }
+
+    /// The kernel passes its pages on: what is written to them before somebody reads is what he reads.
+    #[tokio::test]
+    async fn what_is_passed_on_is_not_copied_on_its_way() {
+        const BYTES: usize = 8 * 1024;
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&[1; BYTES], 0).unwrap();
+        let same = file.try_clone().unwrap();
+        let (to, mut there) = UnixStream::pair().unwrap();
+        let from = Always(file, (BYTES as u64).into());
+        pass(&from, &to, &AtomicU64::new(0)).await.unwrap();
+        same.write_all_at(&[2; BYTES], 0).unwrap();
+        let mut read = Vec::new();
+        there.read_to_end(&mut read).await.unwrap();
+        assert!(read == [2; BYTES], "somebody copied them before");
     }
 
     /// Gives turns of so many bytes, one for each permit, and counts what they passed.

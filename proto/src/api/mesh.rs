@@ -13,7 +13,8 @@ bodies! {
     pub struct SetPlatformMesh {
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "peers")]
         pub peers: BTreeMap<PeerKind, PeerCounts>,
-        /// A part that is not named counts nothing.
+        /// A part that is not named counts nothing. Paths are chosen for `interactive`, `media` and `bulk`: what is said of another
+        /// class is kept, and changes nothing.
         #[cfg_attr(
             feature = "openapi",
             schema(value_type = BTreeMap<ChannelClass, BTreeMap<Part, Number>>)

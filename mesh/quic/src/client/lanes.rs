@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use quinn::{ClientConfig, Connection};
+use quinn::{ClientConfig, Connection, VarInt};
 use rap_pki::tls::TlsError;
 use rap_proto::{
     Lane, SessionId, Signer,
@@ -74,23 +74,23 @@ impl LaneConnections {
         Self { server_name: server_name.to_owned(), places }
     }
 
-    pub(super) async fn close(&self) {
+    pub(super) async fn close(&self, code: VarInt) {
         for place in self.places.values() {
-            place.state.lock().await.close();
+            place.state.lock().await.close(code);
         }
     }
 }
 
 impl Drop for LaneConnections {
     fn drop(&mut self) {
-        self.places.values_mut().for_each(|place| place.state.get_mut().close());
+        self.places.values_mut().for_each(|place| place.state.get_mut().close(close_code()));
     }
 }
 
 impl State {
-    fn close(&mut self) {
+    fn close(&mut self, code: VarInt) {
         if let Self::Open(Beside { connection, .. }) = std::mem::take(self) {
-            connection.close(close_code(), b"");
+            connection.close(code, b"");
         }
     }
 }

@@ -395,7 +395,7 @@ impl ClientSession {
             }
         }
         self.inner.below.close();
-        self.inner.lanes.close().await;
+        self.inner.lanes.close(close_code()).await;
         if let Below::Quic { endpoint, .. } = &self.inner.below {
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, endpoint.wait_idle()).await;
         }

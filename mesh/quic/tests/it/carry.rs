@@ -248,7 +248,7 @@ async fn a_relay_that_leaves_hands_its_lanes_over_at_once() {
 /// Forwards datagrams to `egress` and back, for as long as its task runs. Each sender has a port of
 /// its own there, as behind a NAT: otherwise the lane that sends most hears what is meant for the
 /// others, answers to their probes among it.
-async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+pub(crate) async fn proxy(egress: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
     proxy_on(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap(), egress)
 }
 

@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    carry::{PART, Transfer, until},
+    carry::{PART, Transfer, proxy, until},
     fabric::{
         EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, open, own,
         start_seen, stream,
@@ -282,7 +282,11 @@ async fn flows_that_may_keep_little_carry_as_much_and_go_on_as_well() {
 
 /// A channel that outlives its connection, and that has carried bytes.
 pub(crate) async fn lasting(session: &ClientSession) -> Channel {
-    let opening = session.open_lasting(stream(Lane::Bulk));
+    lasting_on(session, Lane::Bulk).await
+}
+
+async fn lasting_on(session: &ClientSession, lane: Lane) -> Channel {
+    let opening = session.open_lasting(stream(lane));
     let mut channel = timeout(PATIENCE, opening).await.unwrap().unwrap();
     assert_eq!(answer(&mut channel, 1).await.unwrap(), 1);
     channel
@@ -295,6 +299,59 @@ pub(crate) async fn answer(channel: &mut Channel, byte: u8) -> std::io::Result<u
         channel.read_u8().await
     };
     timeout(PATIENCE, asking).await.expect("it goes on or is over")
+}
+
+/// Whether what a client says last on QUIC reaches its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Farewell {
+    Arrives,
+    IsLost,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_over_to_tcp_from_quic_that_is_in_doubt_and_its_channels_with_it() {
+    goes_over_from_quic(Farewell::IsLost).await;
+    goes_over_from_quic(Farewell::Arrives).await;
+}
+
+async fn goes_over_from_quic(farewell: Farewell) {
+    let mut fabric = Fabric::start(&[], echo().await);
+    let (address, network) = proxy(fabric.address(ENTRY)).await;
+    let token = fabric.token(&fabric.claims());
+    let session = fabric.connect_at(address, token, client_key()).await.unwrap();
+    assert_eq!(session.carrier(), Carrier::Quic);
+    let mut channels = Vec::new();
+    for lane in [Lane::Interactive, Lane::Bulk] {
+        channels.push(lasting_on(&session, lane).await);
+    }
+    assert_eq!(session.lanes().await, [Lane::Bulk]);
+    if farewell == Farewell::IsLost {
+        network.abort();
+        for channel in &mut channels {
+            channel.write_u8(2).await.unwrap();
+            channel.flush().await.unwrap();
+        }
+        timeout(PATIENCE, session.in_doubt()).await.unwrap();
+    }
+    let next = fabric.session_on(Carrier::Tcp).await;
+    next.succeed(&session);
+    session.leave_behind().await;
+    for channel in &mut channels {
+        if farewell == Farewell::IsLost {
+            let heard = timeout(PATIENCE, channel.read_u8()).await.unwrap();
+            assert_eq!(heard.unwrap(), 2, "once");
+        }
+        assert_eq!(answer(channel, 3).await.unwrap(), 3);
+        channel.shutdown().await.unwrap();
+    }
+    next.close().await;
+    // Otherwise the entry does not yet know that the connection is lost.
+    if farewell == Farewell::Arrives {
+        let reason = EndReason::ClientClosed;
+        let ended =
+            Observation::SessionEnded { session: SESSION, reason, bytes_up: 4, bytes_down: 4 };
+        assert_eq!(fabric.observation(ENTRY).await, ended);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

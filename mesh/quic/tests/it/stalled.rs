@@ -10,7 +10,7 @@ use std::{
 };
 
 use rap_mesh::client::{Channel, ChannelReader, ClientSession};
-use rap_proto::Lane;
+use rap_proto::{ChannelKind, Lane};
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
@@ -23,6 +23,8 @@ use crate::{
 /// Each has a credit of 4 MiB, and all share a window of 8 MiB.
 const STALLED: usize = 16;
 const CREDIT: usize = 4 * 1024 * 1024;
+/// Their streams have windows of 2 MiB, together more than an entry has on its way to one client.
+const UNREAD: usize = 40;
 /// Nothing moves any more when so many echoes in a row came back meanwhile.
 const ECHOES: usize = 100;
 
@@ -102,6 +104,22 @@ async fn downloads_that_nobody_reads_hold_no_key_of_their_lane_up_and_go_on_late
     for channel in stalled {
         reads_on(channel.split().1).await;
     }
+}
+
+/// What a client's connection has received is on its way no more, whoever reads it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_none_of_many_downloads_has_its_keys_beside_them() {
+    let sent = Arc::new(AtomicUsize::new(0));
+    let fabric = Fabric::start(&[], resource(sent.clone()).await);
+    let mut claims = fabric.claims();
+    claims.channels.get_mut(&ChannelKind::Stream).unwrap().max_open = UNREAD as u32 + 1;
+    let session = fabric.connect(&claims).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..UNREAD {
+        unread.push(ask(&session, FLOODS).await);
+    }
+    echoes_until_all_stand_still(&session, &sent).await;
+    reads_on(unread.remove(0).split().1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,8 @@ const MOVED_GAP: Duration = Duration::from_secs(1);
 const SWALLOWED_GAP: Duration = Duration::from_secs(2);
 /// The same when UDP is blocked. Every path is tried first, and then the other carrier.
 const BLOCKED_GAP: Duration = Duration::from_secs(10);
+/// The same when it is blocked between the client and its entry.
+const CLIENT_BLOCKED_GAP: Duration = Duration::from_secs(10);
 /// What no program holds unless somebody sent it.
 const MARKER: &str = "a-marker-that-nobody-else-would-think-of";
 const RELAYS: [Space; 2] = [Space::Relay, Space::Spare];
@@ -28,6 +30,7 @@ async fn a_session_lives_on_while_addresses_relays_and_carriers_change_beneath_i
     the_client_moves(&fabric, &mut talk).await;
     a_relay_swallows(&fabric, &mut talk).await;
     udp_is_blocked(&fabric, &mut talk).await;
+    the_clients_udp_is_blocked(&fabric, &mut talk).await;
     talk.finish(PATIENCE).await.ok();
     let sessions = |event: &&Value| event["type"] == "session.requested";
     assert_eq!(fabric.audit().await.iter().filter(sessions).count(), 2, "the echo's is one");
@@ -92,6 +95,15 @@ async fn udp_is_blocked(fabric: &Fabric, talk: &mut Talk) {
     .await;
     println!("  longest silence of the echo: {gap:?}");
     assert!(gap < BLOCKED_GAP, "{gap:?}");
+}
+
+/// The session runs on QUIC until nothing comes back on it.
+async fn the_clients_udp_is_blocked(fabric: &Fabric, talk: &mut Talk) {
+    step("UDP is blocked between the client and its entry");
+    fabric.lab().block(Space::Client, Space::Entry, "udp").unwrap();
+    let gap = longest_silence(fabric, talk, async |_| Some(())).await;
+    println!("  longest silence of the echo: {gap:?}");
+    assert!(gap < CLIENT_BLOCKED_GAP, "{gap:?}");
 }
 
 /// Types until it is as wanted, and then for a while. The longest time that an answer took.

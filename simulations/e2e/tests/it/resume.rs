@@ -1,4 +1,4 @@
-//! Copies on TCP that lose what carries them, and go on.
+//! Copies on TCP, and an echo on QUIC, that lose what carries them, and go on.
 
 use std::{
     fs,
@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
+    echo,
     everyday::{forward, ssh_config},
     step,
 };
@@ -26,8 +27,9 @@ const AT_ONCE: Duration = Duration::from_secs(5);
 /// After this, what an entry carried is given up.
 const GIVEN_UP: Duration = Duration::from_secs(120);
 const RELAYS: [Space; 2] = [Space::Relay, Space::Spare];
-/// For so long the client has no network.
-const OUTAGE: Duration = Duration::from_secs(20);
+/// For so long the client has no network: longer than a connection on QUIC outlives, and near the minute for
+/// which a session is kept.
+const OUTAGE: Duration = Duration::from_secs(50);
 
 #[tokio::test]
 async fn what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its_entry() {
@@ -52,7 +54,10 @@ async fn what_runs_on_tcp_outlives_its_relay_and_the_clients_network_and_not_its
 
 /// The client's cables are cut; when they are whole again it has another address.
 async fn the_client_loses_its_network(fabric: &Fabric, config: &str, sent: &Path) {
-    step("the client loses its network for 20 s in the middle of a copy on tcp");
+    step(
+        "the client loses its network for 50 s in the middle of a copy on tcp and an echo on quic",
+    );
+    let mut talk = echo(fabric).await;
     let alice = fabric.alice.with("RAP_CARRIER", "tcp");
     let (mut copy, there) = begin(fabric, &alice, ("moved", "demo-ssh.rap"), config, sent).await;
     for neighbour in [Space::Entry, Space::Control] {
@@ -61,21 +66,27 @@ async fn the_client_loses_its_network(fabric: &Fabric, config: &str, sent: &Path
         }
     }
     let over = Instant::now() + OUTAGE;
+    talk.type_line("while nobody hears it").await;
     let says = |line: &str| line.contains("reconnecting").then_some(());
     copy.says("that it reconnects", PATIENCE, says).await;
-    let absent = until("the entry misses the client", PATIENCE, async || {
+    until("the entry misses both sessions", OUTAGE, async || {
         let status = fabric.agent_status(Space::Entry).await?;
-        status["mesh"]["absentSessions"].as_u64().filter(|absent| *absent > 0)
-    });
-    assert_eq!(absent.await, 1);
+        (status["mesh"]["absentSessions"] == 2).then_some(())
+    })
+    .await;
     sleep_until(over).await;
     fabric.lab().readdress(Space::Client, Space::Entry).unwrap();
     fabric.lab().unblock(Space::Client).unwrap();
     let says = |line: &str| line.contains("connected again").then_some(());
     copy.says("that it is connected again", PATIENCE, says).await;
+    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("heard while nobody hears it"));
+    println!("  the echo is heard {:?} after the network is back", over.elapsed());
+    talk.type_line("again").await;
+    assert_eq!(talk.line(PATIENCE).await.as_deref(), Some("heard again"));
+    talk.finish(PATIENCE).await.ok();
     arrived(fabric, copy, sent, &there).await;
     let sessions = |event: &&serde_json::Value| event["type"] == "session.requested";
-    assert_eq!(fabric.audit().await.iter().filter(sessions).count(), 1, "one session");
+    assert_eq!(fabric.audit().await.iter().filter(sessions).count(), 2, "one each");
 }
 
 /// The relay that carries a copy is killed beside another, and comes back. Which kind of flow it is says

@@ -1,0 +1,51 @@
+//! A session whose connection on QUIC is in doubt, and how it is left for another one.
+
+use quinn::VarInt;
+use rap_mesh_core::{
+    doubt::{Doubt, LOOK_EVERY},
+    ended::LEFT_BEHIND,
+};
+use tokio::time::sleep;
+
+use super::session::{Below, ClientSession};
+
+impl ClientSession {
+    /// Whether both are the same connection.
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Waits until its connection is in doubt: on QUIC, where nothing comes back. The kernel looks after TCP.
+    pub async fn in_doubt(&self) {
+        let mut doubt = Doubt::default();
+        while !self.datagrams().is_some_and(|(sent, received)| doubt.look(sent, received)) {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until something more comes from the entry on QUIC.
+    pub async fn heard(&self) {
+        let received = || self.datagrams().map(|(_, received)| received);
+        let before = received();
+        while received() == before {
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Gives its connection up once another one has succeeded it ([`Self::succeed`]): what is open here goes on
+    /// there.
+    pub async fn leave_behind(&self) {
+        if let Below::Quic { connection, .. } = &self.inner.below {
+            let code = VarInt::from_u32(LEFT_BEHIND);
+            connection.close(code, b"");
+            self.inner.lanes.close(code).await;
+        }
+    }
+
+    /// Those that were sent and received so far.
+    fn datagrams(&self) -> Option<(u64, u64)> {
+        let Below::Quic { connection, .. } = &self.inner.below else { return None };
+        let stats = connection.stats();
+        Some((stats.udp_tx.datagrams, stats.udp_rx.datagrams))
+    }
+}
