@@ -161,6 +161,7 @@ async fn request_enrollment(
         allowed: None,
         causation: None,
     };
+    call.may_grant()?;
     let appended = work.commit(identity, Bytes::new()).await?;
     Ok((id, appended.last))
 }
