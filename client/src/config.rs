@@ -10,11 +10,11 @@ use std::{
 };
 
 use rap_mesh::Carrier;
-use rap_proto::{Name, api::Reference};
+use rap_proto::{ControlUrl, Name, api::Reference};
 use serde::Deserialize;
 
 use crate::{
-    args::{CaFingerprint, CarrierName, ControlUrl, Format, Global},
+    args::{CaFingerprint, CarrierName, Format, Global},
     failure::Failure,
     home,
 };

@@ -2,6 +2,8 @@
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 /// Where a server of control is reached: `https://`, a DNS name or IP address, and optionally a port. However it
 /// was spelled, one address is one value: names are in lower case, and IPv6 addresses in their shortest form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +65,18 @@ impl fmt::Display for ControlUrl {
         } else {
             write!(f, "https://{}:{}", self.host, self.port)
         }
+    }
+}
+
+impl Serialize for ControlUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ControlUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

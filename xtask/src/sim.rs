@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use crate::shell::{self, Outcome};
 
-/// The scenarios of level 2, each with the test that looks at its seeds.
+/// The scenarios of level 2, each with the test that looks at its seeds: those of `rap_simulations::level2`,
+/// which a structure rule compares.
 const LEVEL_2: &[(&str, &str)] = &[
     ("lanes", "meshes::a_lane_goes_on_through_crashes_cuts_and_moves_and_nothing_is_lost_or_twice"),
     (

@@ -30,7 +30,8 @@ const FLEET_SEEDS_OF_A_COMMIT: &str = "60";
 const LARGE_FLEETS: [(&str, &str); 3] = [("100", "6"), ("1000", "1"), ("10000", "1")];
 
 /// How many rounds the tests run that ask for their number, by the variable that they ask.
-const LONG_ROUNDS: &[(&str, &str)] = &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100")];
+const LONG_ROUNDS: &[(&str, &str)] =
+    &[("RAP_CRASH_ROUNDS", "200"), ("RAP_LEASE_ROUNDS", "100"), ("RAP_ISOLATION_ROUNDS", "1")];
 const LONG: &str = "--long";
 /// Lets root's run pass although tests were skipped.
 pub(crate) const PERMIT: &str = "--permit-skips";
@@ -125,6 +126,8 @@ fn unit(rounds: Rounds) -> Outcome {
     let mut command =
         shell::cargo(["test", "--quiet", "--workspace", "--exclude=rap-e2e", "--locked"]);
     command.env(skips::VARIABLE, skips::file());
+    // Level 2 of the simulation looks also at seeds that follow from the commit, as level 1 does.
+    command.env("RAP_SIM_COMMIT", commit()?);
     if std::env::var_os(TEST_THREADS).is_none() {
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         command.env(TEST_THREADS, (2 * cores).to_string());
@@ -148,8 +151,7 @@ fn simulate() -> Outcome {
         let arguments = ["--scenario", "fleet", "--nodes", nodes, "--seeds", seeds];
         shell::run(Command::new(&program).args(arguments))?;
     }
-    let mut head = Command::new("git");
-    let commit = shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))?;
+    let commit = commit()?;
     let block = |scenario, seeds| {
         let arguments = ["--scenario", scenario, "--seeds", seeds, "--commit", &commit];
         shell::run(Command::new(&program).args(arguments))
@@ -159,6 +161,11 @@ fn simulate() -> Outcome {
     block("beat", BEAT_SEEDS_OF_A_COMMIT)?;
     block("joint", JOINT_SEEDS_OF_A_COMMIT)?;
     block("fleet", FLEET_SEEDS_OF_A_COMMIT)
+}
+
+fn commit() -> Result<String, String> {
+    let mut head = Command::new("git");
+    shell::output(head.args(["rev-parse", "HEAD"]).current_dir(shell::root()))
 }
 
 /// Out of the whole workspace: a package alone would choose other features, and compile most of its

@@ -1,4 +1,4 @@
-//! Which of control's servers a node asks.
+//! Which of control's servers a node asks, and which one the program `rap`.
 //!
 //! Every server answers everything, so a node stays with one until that one does not answer, and goes
 //! back to none for its own sake. Where it goes is drawn, so that the nodes of a lost server
@@ -68,23 +68,30 @@ struct Pauses {
 impl Servers {
     /// Begins at any one of those that an earlier run knew.
     pub fn new(joined: ControlUrl, held: HeldServers, seed: u64) -> Self {
+        let mut servers = Self::at(joined, parsed(&held.servers), seed);
+        servers.on_disk = held;
+        if let Some(drawn) = servers.jitter.pick(&servers.known) {
+            servers.present = drawn.clone();
+        }
+        servers
+    }
+
+    /// Begins at `joined`, and knows the others as well.
+    pub fn at(joined: ControlUrl, named: Vec<ControlUrl>, seed: u64) -> Self {
         let mut servers = Self {
-            named: parsed(&held.servers),
+            named,
             confirmed: false,
             answered: None,
             known: BTreeSet::new(),
             present: joined.clone(),
             joined,
             changes: 0,
-            on_disk: held,
+            on_disk: HeldServers::default(),
             stale: Pauses::default(),
             lonely: Pauses::default(),
             jitter: Jitter::new(seed),
         };
         servers.know();
-        if let Some(drawn) = servers.jitter.pick(&servers.known) {
-            servers.present = drawn.clone();
-        }
         servers
     }
 

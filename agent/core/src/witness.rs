@@ -3,14 +3,16 @@
 //! A node keeps the newest tree head that it saw. It presents that one when it asks for a newer
 //! one, and what it gets must have grown out of it. A log that became shorter, or another one, is
 //! a log that somebody rewrote: the node says so, and takes nothing from that control plane any
-//! more until a person looked. A head of an authority epoch that is over is refused as one that was
+//! more until a person looked. It goes on presenting what it saw, so that a control server that was
+//! started again learns of it too. A head of an authority epoch that is over is refused as one that was
 //! not signed: whoever signs it has no say any more.
 //!
 //! Inputs: what is kept, answers and when they came, outcomes of writes, control keys. Effects: at most one
-//! [`Effect::Ask`] and one [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
+//! [`Effect::Ask`] or [`Effect::Persist`] in flight; [`Effect::Refused`] to be observed;
 //! [`Effect::Suspend`] ends authority.
 //!
 //! INVARIANT: a head is durable before the node says that it saw it.
+//! INVARIANT: nothing is asked while a head is being written, so an answer proves what it is judged by.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -236,16 +238,15 @@ impl Witness {
 
     fn suspend(&mut self, code: LogRefusal) {
         self.known.refuted = Some(code);
-        self.next = None;
         self.effects.push_back(Effect::Suspend(code));
     }
 
     fn restore(&mut self, now: Moment, kept: Option<Witnessed>) {
         self.known = kept.unwrap_or_default();
-        match self.known.refuted {
-            Some(code) => self.suspend(code),
-            None => self.ask(now),
+        if let Some(code) = self.known.refuted {
+            self.suspend(code);
         }
+        self.ask(now);
     }
 }
 
@@ -262,8 +263,13 @@ impl Machine for Witness {
                 self.opened = None;
             }
             // An answer that came too late; the next one tells more.
-            Input::Answered { .. } | Input::Failed
-                if !self.asked || self.known.refuted.is_some() => {}
+            Input::Answered { .. } | Input::Failed if !self.asked => {}
+            // Whatever it is, it counts no more.
+            Input::Answered { .. } if self.known.refuted.is_some() => {
+                let delay = self.jitter.around(POLL, 33);
+                self.backoff.reset();
+                self.wait(now, delay);
+            }
             Input::Answered { reply, at } => self.answered(now, &reply, at),
             Input::Failed => {
                 let delay = self.backoff.next_delay(&mut self.jitter);
@@ -287,6 +293,9 @@ impl Machine for Witness {
         }
         if self.asked {
             self.handle_input(now, Input::Failed);
+        } else if self.candidate.is_some() {
+            // What is presented has to be what the answer is judged by.
+            self.wait(now, PRESENT);
         } else {
             self.ask(now);
         }

@@ -64,9 +64,16 @@ enum Command {
 
 #[derive(Args)]
 struct JoinArguments {
-    /// The control plane, as https://HOST[:PORT]
-    #[arg(long, env = "RAP_NODE_CONTROL", value_name = "URL")]
-    control: ControlUrl,
+    /// A server of the control plane, as https://HOST[:PORT]; repeat or separate by commas to name others, which
+    /// are asked in this order where the one before does not answer
+    #[arg(
+        long,
+        env = "RAP_NODE_CONTROL",
+        value_name = "URL",
+        value_delimiter = ',',
+        required = true
+    )]
+    control: Vec<ControlUrl>,
     /// The fingerprint of the cluster's CA, as sha256: and 64 hexadecimal digits
     #[arg(long, env = "RAP_NODE_CA", value_name = "FINGERPRINT", value_parser = fingerprint)]
     ca: Digest,
@@ -142,8 +149,10 @@ fn enroll(arguments: JoinArguments, config: Config) -> Result<ExitCode, Failure>
         None => host_name()?,
     };
     let shown = name.clone();
+    let mut servers = arguments.control.into_iter();
     let options = JoinOptions {
-        control: arguments.control,
+        control: servers.next().ok_or("--control: it names no server")?,
+        others: servers.collect(),
         ca: arguments.ca,
         token: Secret::<JoinSecret>::parse(&arguments.token)
             .map_err(|_| "--token: not a join token; it starts with rapj_")?,

@@ -149,23 +149,35 @@ impl ControlClient {
         self.control.ground.clock().now()
     }
 
+    /// Asks `servers` in their order until one answers; with that one. Where one took the token and its answer was
+    /// lost, the next finds the node in the log by its key, and answers for it.
     pub(crate) async fn enroll(
         &mut self,
+        servers: &[ControlUrl],
         enrolling: Enrolling<'_>,
-    ) -> Result<EnrollReply, CallError> {
+    ) -> Result<(EnrollReply, ControlUrl), CallError> {
         let Enrolling { key, token, mut request } = enrolling;
-        // At one server: a join token is spent by the first that takes it.
-        let server = self.control.servers.present();
-        let call = async {
-            let mut connection = self.connect(&server, Instant::now() + CALL_TIMEOUT).await?;
-            request.csr = csr::make(key);
-            request.binding = key.sign(&connection.exported);
-            let bearer = format!("Bearer {}", token.reveal());
-            let message = post(&server, "/node/v1/enroll", &request, Some(bearer));
-            let (status, body) = exchange(&mut connection, message, MAX_BODY_BYTES).await?;
-            read(status, &body)
-        };
-        bounded(CALL_TIMEOUT, call).await
+        request.csr = csr::make(key);
+        let mut asked = Err(CallError::Lost("no server is named".to_owned()));
+        for (position, server) in servers.iter().enumerate() {
+            let is_last = position + 1 == servers.len();
+            let turn = if is_last { CALL_TIMEOUT } else { TURN_TIMEOUT };
+            let call = async {
+                let mut connection = self.connect(server, Instant::now() + turn).await?;
+                request.binding = key.sign(&connection.exported);
+                let bearer = format!("Bearer {}", token.reveal());
+                let message = post(server, "/node/v1/enroll", &request, Some(bearer));
+                exchange(&mut connection, message, MAX_BODY_BYTES).await
+            };
+            asked = bounded(turn, call).await;
+            if !is_not_here(&asked) {
+                let (status, body) = asked?;
+                return Ok((read(status, &body)?, server.clone()));
+            }
+            tracing::info!(%server, "it does not answer");
+        }
+        let (status, body) = asked?;
+        Err(refusal(status, &body))
     }
 
     pub(crate) async fn poll(

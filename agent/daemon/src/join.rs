@@ -1,12 +1,12 @@
 //! Enrollment: a host becomes a node, once.
 
-use std::{sync::Arc, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
-use rap_agent_core::{capability::capabilities, record::Enrollment};
+use rap_agent_core::{capability::capabilities, record::Enrollment, servers::HeldServers};
 use rap_proto::{
-    ClusterId, Digest, NodeId, Timestamp,
+    ControlUrl, Digest, NodeId, Timestamp,
     bus::Heartbeat,
-    wire::node_api::{Credentials, EnrollReply, EnrollRequest, MAX_ADDRESSES},
+    wire::node_api::{Credentials, EnrollReply, EnrollRequest, MAX_ADDRESSES, MAX_SERVERS},
 };
 use tokio::time::{Instant, sleep};
 
@@ -36,6 +36,8 @@ pub enum JoinError {
     NoAddress,
     #[error("more than {MAX_ADDRESSES} addresses")]
     TooManyAddresses,
+    #[error("more than {MAX_SERVERS} servers of control beside the first one")]
+    TooManyServers,
     #[error(transparent)]
     Control(#[from] CallError),
     #[error(transparent)]
@@ -58,7 +60,10 @@ pub async fn join(
     if let Some(held) = state.credentials()? {
         return Err(JoinError::AlreadyJoined { node: held.credentials.node });
     }
-    let servers = SharedServers::only(options.control.clone());
+    if options.others.len() > MAX_SERVERS {
+        return Err(JoinError::TooManyServers);
+    }
+    let servers = SharedServers::at(options.control.clone(), &options.others);
     let reach = Reach { servers, ground: Arc::new(ThisMachine) };
     let mut client = ControlClient::pinned(reach, options.ca);
     let node = match pending(&state, &options)? {
@@ -118,10 +123,15 @@ fn pending(state: &State, options: &JoinOptions) -> Result<Option<NodeId>, JoinE
     let Some(Enrollment { control, ca, node: Some(node), .. }) = state.enrollment()? else {
         return Ok(None);
     };
-    if control != options.control.to_string() || ca != options.ca {
+    if !named(options).any(|server| server.to_string() == control) || ca != options.ca {
         return Err(JoinError::PendingElsewhere { control });
     }
     Ok(Some(node))
+}
+
+/// The servers that somebody named, in their order.
+fn named(options: &JoinOptions) -> impl Iterator<Item = &ControlUrl> {
+    iter::once(&options.control).chain(&options.others)
 }
 
 async fn enroll(
@@ -146,22 +156,28 @@ async fn enroll(
         bus_key: state.bus_key.public(),
         agent_version: crate::VERSION.to_owned(),
     };
-    let mut enrollment = Enrollment {
-        control: options.control.to_string(),
-        ca: options.ca,
-        name: options.name.clone(),
-        addresses,
-        node: None,
-        cluster: None,
-    };
     let key = state.key.clone();
-    let reply = client.enroll(Enrolling { key: &key, token: &options.token, request }).await?;
+    let servers: Vec<ControlUrl> = named(options).cloned().collect();
+    let enrolling = Enrolling { key: &key, token: &options.token, request };
+    let (reply, server) = client.enroll(&servers, enrolling).await?;
     let (node, cluster) = match &reply {
         EnrollReply::Pending { node, cluster, .. } => (*node, *cluster),
         EnrollReply::Enrolled(credentials) => (credentials.node, credentials.cluster),
         EnrollReply::Rejected => return Err(JoinError::Rejected),
     };
-    remember(state, &mut enrollment, node, cluster)?;
+    // The token is spent: from here on the node must be able to come back without it.
+    state.keep_enrollment(&Enrollment {
+        control: server.to_string(),
+        ca: options.ca,
+        name: options.name.clone(),
+        addresses,
+        node: Some(node),
+        cluster: Some(cluster),
+    })?;
+    if !options.others.is_empty() {
+        let servers = servers.iter().map(ToString::to_string).collect();
+        state.keep_servers(&HeldServers { servers })?;
+    }
     match reply {
         EnrollReply::Enrolled(credentials) => {
             keep(state, *credentials, client.now(), (node, options.ca))?;
@@ -169,18 +185,6 @@ async fn enroll(
         }
         EnrollReply::Pending { .. } | EnrollReply::Rejected => Ok(Asked::Pending(node)),
     }
-}
-
-/// The token is spent: from here on the node must be able to come back without it.
-fn remember(
-    state: &mut State,
-    enrollment: &mut Enrollment,
-    node: NodeId,
-    cluster: ClusterId,
-) -> Result<(), StateError> {
-    enrollment.node = Some(node);
-    enrollment.cluster = Some(cluster);
-    state.keep_enrollment(enrollment)
 }
 
 async fn ask(

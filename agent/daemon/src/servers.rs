@@ -16,9 +16,9 @@ impl SharedServers {
         Self(Arc::new(Mutex::new(Servers::new(joined, held, seed))))
     }
 
-    /// One server, and no other.
-    pub(crate) fn only(server: ControlUrl) -> Self {
-        Self::new(server, HeldServers::default(), 0)
+    /// Begins at `server`, whatever others there are.
+    pub(crate) fn at(server: ControlUrl, others: &[ControlUrl]) -> Self {
+        Self(Arc::new(Mutex::new(Servers::at(server, others.to_vec(), 0))))
     }
 
     pub(crate) fn present(&self) -> ControlUrl {

@@ -6,10 +6,13 @@ mod tests;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_proto::api::{AuditEvent, EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID};
+use rap_proto::{
+    ControlUrl,
+    api::{AuditEvent, EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID},
+};
 use reqwest::{Method, header};
 
-use super::{Api, decode, transport};
+use super::{Api, Attempt, Heard, Tried, decode, refused};
 use crate::failure::{Exit, Failure};
 
 /// The name of the messages that only say how far the log is.
@@ -24,6 +27,7 @@ const MAX_RESUMES: u32 = 30;
 /// New events, from a position on, without end.
 pub(crate) struct Events<'a> {
     api: &'a Api,
+    tried: Tried,
     /// The id of the last event that was seen.
     last_id: String,
     query: Vec<(&'static str, String)>,
@@ -39,6 +43,7 @@ impl Api {
     pub(crate) fn events(&self, last: &EventId, query: Vec<(&'static str, String)>) -> Events<'_> {
         Events {
             api: self,
+            tried: Tried::default(),
             last_id: last.to_string(),
             query,
             response: None,
@@ -134,14 +139,14 @@ impl Events<'_> {
         }
         match chunk {
             Ok(chunk) => Ok(chunk.map(|bytes| bytes.to_vec())),
-            Err(error) => Err(self.lost(&error)),
+            Err(error) => Err(self.api.lost(&self.api.servers.present(), &error).failure),
         }
     }
 
     /// Opens the stream behind the last id; behind its position alone where the server says that it reads
     /// no more of it.
-    async fn open(&self) -> Result<reqwest::Response, Failure> {
-        let refused = match self.ask(&self.last_id).await? {
+    async fn open(&mut self) -> Result<reqwest::Response, Failure> {
+        let refused = match self.ask(&self.last_id.clone()).await? {
             Ok(open) => return Ok(open),
             Err(refused) => refused,
         };
@@ -151,23 +156,35 @@ impl Events<'_> {
         self.ask(&position).await?.map_err(explained)
     }
 
-    async fn ask(&self, id: &str) -> Result<Result<reqwest::Response, Problem>, Failure> {
+    async fn ask(&mut self, id: &str) -> Result<Result<reqwest::Response, Problem>, Failure> {
+        let mut first = None;
+        loop {
+            let server = self.api.servers.turn(&mut self.tried);
+            let asked = self.attempt(&server, id).await;
+            if let Some(outcome) = self.api.settled(&mut self.tried, &mut first, asked) {
+                return outcome.map_err(|attempt| attempt.failure);
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        server: &ControlUrl,
+        id: &str,
+    ) -> Result<Result<reqwest::Response, Problem>, Attempt> {
         let request = self
             .api
-            .request(Method::GET, "/events")
+            .request(server, Method::GET, "/events")
             .query(&self.query)
             .header(header::ACCEPT, "text/event-stream")
             .header("last-event-id", id);
-        let fresh = request.send().await.map_err(|error| self.lost(&error))?;
+        let fresh = request.send().await.map_err(|error| self.api.lost(server, &error))?;
         if fresh.status().is_success() { Ok(Ok(fresh)) } else { problem(fresh).await.map(Err) }
-    }
-
-    fn lost(&self, error: &reqwest::Error) -> Failure {
-        transport::failure(error, &self.api.control, &self.api.ca)
     }
 }
 
-async fn problem(response: reqwest::Response) -> Result<Problem, Failure> {
+/// What an answer says; or what it means, where another server may answer, or where it is no problem.
+async fn problem(response: reqwest::Response) -> Result<Problem, Attempt> {
     let status = response.status();
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
@@ -177,8 +194,11 @@ async fn problem(response: reqwest::Response) -> Result<Problem, Failure> {
             break;
         }
     }
-    let answered = |_| Failure::unavailable(format!("the control plane answered {status}"));
-    serde_json::from_slice(&body).map_err(answered)
+    let attempt = refused(status, &body);
+    match serde_json::from_slice(&body) {
+        Ok(problem) if attempt.heard == Heard::Answer => Ok(problem),
+        _ => Err(attempt),
+    }
 }
 
 /// The id without its imprint, for a replica of another release, which reads another one or none. A release

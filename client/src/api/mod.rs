@@ -1,9 +1,11 @@
 //! The REST API from a client's side: one connection pool, the bodies of `rap_proto::api`.
 //!
 //! Every command carries an `Idempotency-Key` of its own, so a command whose outcome is unknown
-//! is simply repeated. Reads ask for at least the log position of the last write.
+//! is simply repeated, at another server perhaps: the log remembers the key, and no server does. Reads ask for at
+//! least the log position of the last write.
 
 mod events;
+mod servers;
 mod transport;
 
 use std::{
@@ -12,15 +14,20 @@ use std::{
     time::Duration,
 };
 
-use rap_proto::api::{
-    API_PREFIX, IDEMPOTENCY_KEY_HEADER, MAX_PAGE_SIZE, POSITION_HEADER, Page, Problem, ProblemCode,
-    SecretText,
+use rap_proto::{
+    ControlUrl,
+    api::{
+        API_PREFIX, IDEMPOTENCY_KEY_HEADER, MAX_PAGE_SIZE, POSITION_HEADER, Page, Problem,
+        ProblemCode, SecretText,
+    },
 };
 use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
+pub(crate) use self::servers::KnownServers;
+use self::servers::Tried;
 use crate::{
-    args::{CaFingerprint, ControlUrl},
+    args::CaFingerprint,
     failure::{Exit, Failure},
     random,
 };
@@ -49,7 +56,7 @@ const LIMITS: Limits =
 
 pub(crate) struct Api {
     http: reqwest::Client,
-    control: ControlUrl,
+    servers: KnownServers,
     ca: CaFingerprint,
     bearer: Option<SecretText>,
     /// The last log position that a reply reflected.
@@ -59,16 +66,20 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn new(
-        control: ControlUrl,
+        servers: KnownServers,
         ca: CaFingerprint,
         bearer: Option<SecretText>,
     ) -> Result<Self, Failure> {
-        let http = transport::client(ca.0)?;
-        Ok(Self { http, control, ca, bearer, position: AtomicU64::new(0), limits: LIMITS })
+        let http = transport::client(ca.0, servers.count() > 1)?;
+        Ok(Self { http, servers, ca, bearer, position: AtomicU64::new(0), limits: LIMITS })
     }
 
-    pub(crate) fn control(&self) -> &ControlUrl {
-        &self.control
+    pub(crate) fn servers(&self) -> &KnownServers {
+        &self.servers
+    }
+
+    pub(crate) fn ca(&self) -> CaFingerprint {
+        self.ca
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
@@ -81,8 +92,8 @@ impl Api {
         query: &[(&str, String)],
     ) -> Result<T, Failure> {
         let position = self.position.load(Ordering::Relaxed);
-        let build = || {
-            let mut request = self.request(Method::GET, path).query(query);
+        let build = |server: &ControlUrl| {
+            let mut request = self.request(server, Method::GET, path).query(query);
             if position > 0 {
                 request = request.query(&[("min_position", position)]);
             }
@@ -93,7 +104,7 @@ impl Api {
 
     /// What is not JSON.
     pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        self.send(|| self.request(Method::GET, path)).await
+        self.send(|server| self.request(server, Method::GET, path)).await
     }
 
     /// Every item of a list, page by page.
@@ -170,9 +181,9 @@ impl Api {
         body: Option<&B>,
     ) -> Result<Vec<u8>, Failure> {
         let key = random::hex();
-        self.send(|| {
+        self.send(|server| {
             let mut request =
-                self.request(method.clone(), path).header(IDEMPOTENCY_KEY_HEADER, &key);
+                self.request(server, method.clone(), path).header(IDEMPOTENCY_KEY_HEADER, &key);
             if let Some(revision) = revision {
                 request = request.header(header::IF_MATCH, format!("\"{revision}\""));
             }
@@ -184,8 +195,8 @@ impl Api {
         .await
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{}{API_PREFIX}{path}", self.control);
+    fn request(&self, server: &ControlUrl, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{server}{API_PREFIX}{path}");
         let request = self.http.request(method, url);
         match &self.bearer {
             Some(bearer) => request.bearer_auth(bearer.reveal()),
@@ -194,15 +205,19 @@ impl Api {
     }
 
     /// Sends until something answers that is worth believing.
-    async fn send(&self, build: impl Fn() -> RequestBuilder) -> Result<Vec<u8>, Failure> {
+    async fn send(
+        &self,
+        build: impl Fn(&ControlUrl) -> RequestBuilder,
+    ) -> Result<Vec<u8>, Failure> {
+        let mut tried = Tried::default();
         let mut pause = FIRST_PAUSE;
         let mut was_limited = false;
         for _ in 1..MAX_ATTEMPTS {
-            let (failure, wait) = match self.attempt(build()).await {
+            let (failure, wait) = match self.round(&mut tried, &build).await {
                 Ok(reply) => return Ok(reply),
-                Err(Attempt { failure, again: Again::Never }) => return Err(failure),
-                Err(Attempt { failure, again: Again::Soon }) => (failure, pause),
-                Err(Attempt { failure, again: Again::After(wait) }) => {
+                Err(Attempt { failure, again: Again::Never, .. }) => return Err(failure),
+                Err(Attempt { failure, again: Again::Soon, .. }) => (failure, pause),
+                Err(Attempt { failure, again: Again::After(wait), .. }) => {
                     if was_limited || wait > MAX_RETRY_AFTER {
                         return Err(failure);
                     }
@@ -214,15 +229,64 @@ impl Api {
             tokio::time::sleep(wait).await;
             pause *= 2;
         }
-        self.attempt(build()).await.map_err(|attempt| attempt.failure)
+        self.round(&mut tried, &build).await.map_err(|attempt| attempt.failure)
     }
 
-    async fn attempt(&self, request: RequestBuilder) -> Result<Vec<u8>, Attempt> {
-        let lost = |error: &reqwest::Error| Attempt {
-            failure: transport::failure(error, &self.control, &self.ca),
-            again: if transport::is_distrust(error) { Again::Never } else { Again::Soon },
+    /// Asks the server whose turn it is, and others at once where nothing was begun there.
+    async fn round(
+        &self,
+        tried: &mut Tried,
+        build: &impl Fn(&ControlUrl) -> RequestBuilder,
+    ) -> Result<Vec<u8>, Attempt> {
+        let mut first = None;
+        loop {
+            let server = self.servers.turn(tried);
+            let asked = self.attempt(&server, build(&server)).await;
+            if let Some(outcome) = self.settled(tried, &mut first, asked) {
+                return outcome;
+            }
+        }
+    }
+
+    /// What became of a round, when it is over; of servers where nothing was begun the first one's word counts.
+    /// Where something may have been, the next round goes on at another one.
+    fn settled<T>(
+        &self,
+        tried: &mut Tried,
+        first: &mut Option<Attempt>,
+        asked: Result<T, Attempt>,
+    ) -> Option<Result<T, Attempt>> {
+        let attempt = match asked {
+            Err(attempt) if attempt.heard != Heard::Answer => attempt,
+            answer => {
+                self.servers.answered(tried);
+                return Some(answer);
+            }
         };
-        let mut response = request.send().await.map_err(|error| lost(&error))?;
+        tracing::debug!(failure = %attempt.failure, "another server is asked, if there is any");
+        let more = self.servers.failed(tried, attempt.heard == Heard::NoConnection);
+        if attempt.heard == Heard::Nothing {
+            return Some(Err(attempt));
+        }
+        let first = first.get_or_insert(attempt);
+        (!more).then(|| Err(first.clone()))
+    }
+
+    fn lost(&self, server: &ControlUrl, error: &reqwest::Error) -> Attempt {
+        Attempt {
+            failure: transport::failure(error, server, &self.ca),
+            again: if transport::is_distrust(error) { Again::Never } else { Again::Soon },
+            heard: if error.is_connect() { Heard::NoConnection } else { Heard::Nothing },
+        }
+    }
+
+    async fn attempt(
+        &self,
+        server: &ControlUrl,
+        request: RequestBuilder,
+    ) -> Result<Vec<u8>, Attempt> {
+        let lost = |error: reqwest::Error| self.lost(server, &error);
+        let mut response = request.send().await.map_err(lost)?;
         let status = response.status();
         tracing::debug!(path = response.url().path(), %status, "the control plane answered");
         let position = response.headers().get(POSITION_HEADER);
@@ -230,10 +294,10 @@ impl Api {
             self.position.fetch_max(position, Ordering::Relaxed);
         }
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > self.limits.reply_bytes {
                 let failure = Failure::new(Exit::Limit, "the reply is too large");
-                return Err(Attempt { failure, again: Again::Never });
+                return Err(Attempt { failure, again: Again::Never, heard: Heard::Answer });
             }
             body.extend_from_slice(&chunk);
         }
@@ -242,11 +306,14 @@ impl Api {
 }
 
 /// A request that failed, and whether sending it again could help.
+#[derive(Clone)]
 struct Attempt {
     failure: Failure,
     again: Again,
+    heard: Heard,
 }
 
+#[derive(Clone, Copy)]
 enum Again {
     Never,
     /// After a pause of our own.
@@ -255,7 +322,23 @@ enum Again {
     After(Duration),
 }
 
+/// What came from the server that was asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Heard {
+    Answer,
+    /// That it may change nothing at the moment.
+    Frozen,
+    /// Nothing, or that it cannot answer: it may have begun.
+    Nothing,
+    NoConnection,
+}
+
 fn refused(status: StatusCode, body: &[u8]) -> Attempt {
+    let heard = |code| match status.as_u16() {
+        502..=504 if code == Some(ProblemCode::AuthorityFrozen) => Heard::Frozen,
+        502..=504 => Heard::Nothing,
+        _ => Heard::Answer,
+    };
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => {
             let again = match problem.code() {
@@ -271,13 +354,13 @@ fn refused(status: StatusCode, body: &[u8]) -> Attempt {
                 }
                 _ => Again::Never,
             };
-            Attempt { failure: problem.into(), again }
+            Attempt { heard: heard(problem.code()), failure: problem.into(), again }
         }
         Err(_) => {
             let failure = Failure::unavailable(format!("the control plane answered {status}"))
                 .hint("is that address really the control plane's?");
             let again = if status.is_server_error() { Again::Soon } else { Again::Never };
-            Attempt { failure, again }
+            Attempt { failure, again, heard: heard(None) }
         }
     }
 }

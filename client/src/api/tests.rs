@@ -46,9 +46,9 @@ impl World {
             name: "root".parse().unwrap(),
             password: SecretText::new("correct horse battery staple"),
         };
-        let anonymous = Api::new(url.clone(), ca, None).unwrap();
+        let anonymous = Api::new(KnownServers::one(url.clone()), ca, None).unwrap();
         let LoggedIn { secret, .. } = anonymous.post("/setup", &setup).await.unwrap();
-        let owner = Api::new(url, ca, Some(secret)).unwrap();
+        let owner = Api::new(KnownServers::one(url), ca, Some(secret)).unwrap();
         for number in 0..ORGANIZATIONS {
             let name = format!("org-{number}").parse().unwrap();
             let body = NewOrganization { name, owner: None };
@@ -85,7 +85,7 @@ async fn a_list_is_followed_through_so_many_pages_and_no_more() {
 #[tokio::test]
 async fn a_reply_has_so_many_bytes_and_no_more() {
     let mut world = World::start().await;
-    let build = || world.owner.request(Method::GET, "/organizations");
+    let build = |server: &ControlUrl| world.owner.request(server, Method::GET, "/organizations");
     let bytes = world.owner.send(build).await.unwrap().len();
     let limits = |reply_bytes| Limits { reply_bytes, ..LIMITS };
     assert_eq!(world.list(limits(bytes)).await.unwrap().len(), ORGANIZATIONS);

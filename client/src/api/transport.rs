@@ -2,25 +2,24 @@
 
 use std::{error::Error, io, time::Duration};
 
-use rap_proto::Digest;
+use rap_proto::{ControlUrl, Digest};
 
-use crate::{
-    args::{CaFingerprint, ControlUrl},
-    failure::Failure,
-};
+use crate::{args::CaFingerprint, failure::Failure};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while there are other servers to ask: time for one lost packet.
+const CONNECT_TURN: Duration = Duration::from_secs(3);
 /// How long a connection may say nothing. Event streams send a comment more often than that.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client that speaks to nobody but a server of the cluster with this CA.
-pub(super) fn client(ca: Digest) -> Result<reqwest::Client, Failure> {
+pub(super) fn client(ca: Digest, has_others: bool) -> Result<reqwest::Client, Failure> {
     reqwest::Client::builder()
         .use_preconfigured_tls(rap_pki::tls::pinned_client(ca, &[b"http/1.1"]))
         .https_only(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(if has_others { CONNECT_TURN } else { CONNECT_TIMEOUT })
         .read_timeout(READ_TIMEOUT)
         .user_agent(concat!("rap/", env!("CARGO_PKG_VERSION")))
         .build()

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rap_mesh::Carrier;
-use rap_proto::api::Reference;
+use rap_proto::{ControlUrl, api::Reference};
 use serde::Deserialize;
 
 pub(crate) use access::*;
@@ -83,7 +83,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub(crate) struct Global {
-    /// The control plane, as in https://control.example:8443.
+    /// The control plane, as in https://control.example:8443; of its servers this one alone.
     #[arg(long, global = true, env = "RAP_CONTROL", value_name = "URL")]
     pub(crate) control: Option<ControlUrl>,
     /// The SHA-256 of the cluster's CA certificate, as in sha256:4f0c….

@@ -5,10 +5,6 @@ use std::{fmt, str::FromStr, time::Duration};
 use rap_proto::{Digest, NodeRole, Timestamp, api::Reference};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The control plane's address: `https://`, a host and a port, without a slash at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ControlUrl(String);
-
 /// The SHA-256 of the cluster's CA certificate, written `sha256:` and 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CaFingerprint(pub(crate) Digest);
@@ -30,38 +26,6 @@ pub(crate) struct RoleArgument {
     pub(crate) role: NodeRole,
     /// Empty means all of them, or the join token's one.
     pub(crate) organizations: Vec<Reference>,
-}
-
-const DEFAULT_CONTROL_PORT: u16 = 8443;
-
-impl FromStr for ControlUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || "it is written https://HOST[:PORT]".to_owned();
-        let url: reqwest::Url = text.parse().map_err(|_| wrong())?;
-        let bare = url.scheme() == "https"
-            && url.host_str().is_some_and(|host| !host.is_empty())
-            && url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none();
-        if !bare {
-            return Err(wrong());
-        }
-        let host = url.host_str().ok_or_else(wrong)?;
-        // A URL leaves out the scheme's own port; what was typed tells 443 from none.
-        let typed_port = text.trim_end_matches('/').ends_with(":443").then_some(443);
-        let port = url.port().or(typed_port).unwrap_or(DEFAULT_CONTROL_PORT);
-        Ok(Self(format!("https://{host}:{port}")))
-    }
-}
-
-impl fmt::Display for ControlUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }
 
 impl FromStr for CaFingerprint {
@@ -138,20 +102,14 @@ impl FromStr for RoleArgument {
     }
 }
 
-macro_rules! as_text {
-    ($($name:ty),*) => {$(
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-            }
-        }
-    )*};
+impl Serialize for CaFingerprint {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
-as_text!(ControlUrl, CaFingerprint);
+impl<'de> Deserialize<'de> for CaFingerprint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}

@@ -8,7 +8,7 @@ use rap_proto::{
 use super::Context;
 use crate::{
     api::Api,
-    args::{CaFingerprint, ControlUrl, Login, Passwd, Setup},
+    args::{Login, Passwd, Setup},
     failure::{Exit, Failure},
     profile::Profile,
     prompt::{self, Source},
@@ -20,8 +20,9 @@ const MAX_DEVICE_CHARS: usize = rap_proto::api::MAX_LABEL_CHARS;
 
 pub(super) async fn login(context: &Context, arguments: &Login) -> Result<(), Failure> {
     let stored = Profile::load(&context.config.home, &context.config.profile)?;
-    let (control, ca) = context.control(stored.as_ref())?;
-    let api = Api::new(control.clone(), ca, None)?;
+    let control = context.control(stored.as_ref())?;
+    let first = control.servers.present();
+    let api = control.api(None)?;
     let source = Source::from_flag(arguments.password_stdin);
     let logged_in: LoggedIn = match &arguments.invitation {
         Some(invitation) => {
@@ -31,7 +32,7 @@ pub(super) async fn login(context: &Context, arguments: &Login) -> Result<(), Fa
             api.post("/invitations/accept", &body).await?
         }
         None => {
-            let known = stored.filter(|stored| stored.control == control).map(|stored| stored.user);
+            let known = stored.filter(|stored| stored.knows(&first)).map(|stored| stored.user);
             let name = match arguments.user.clone().or(known) {
                 Some(name) => name,
                 None => ask_name()?,
@@ -40,12 +41,11 @@ pub(super) async fn login(context: &Context, arguments: &Login) -> Result<(), Fa
             api.post("/logins", &NewLogin { name, password, device: device() }).await?
         }
     };
-    keep(context, control, ca, logged_in)
+    keep(context, &api, logged_in)
 }
 
 pub(super) async fn setup(context: &Context, arguments: &Setup) -> Result<(), Failure> {
-    let (control, ca) = context.control(None)?;
-    let api = Api::new(control.clone(), ca, None)?;
+    let api = context.control(None)?.api(None)?;
     let setup_code = match &arguments.code {
         Some(code) => SecretText::new(code.as_str()),
         None => SecretText::new(prompt::line("Setup code (rapsetup_…): ")?),
@@ -54,7 +54,7 @@ pub(super) async fn setup(context: &Context, arguments: &Setup) -> Result<(), Fa
     let password = prompt::new_password(source, "Choose a password: ")?;
     let body = SetupBody { setup_code, name: arguments.user.clone(), password };
     let logged_in: LoggedIn = api.post("/setup", &body).await?;
-    keep(context, control, ca, logged_in)
+    keep(context, &api, logged_in)
 }
 
 pub(super) async fn logout(context: &Context) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ pub(super) async fn logout(context: &Context) -> Result<(), Failure> {
     let Some(stored) = Profile::load(home, profile)? else {
         return context.did("nobody was logged in");
     };
-    let api = Api::new(stored.control.clone(), stored.ca, Some(stored.secret.clone()))?;
+    let api = Api::new(stored.servers(None), stored.ca, Some(stored.secret.clone()))?;
     let ended = api.delete("/logins/current", None).await;
     // What is kept here goes in any case: that is what was asked for.
     Profile::remove(home, profile)?;
@@ -90,17 +90,12 @@ pub(super) async fn passwd(context: &Context, arguments: &Passwd) -> Result<(), 
     context.did("the password is changed; every other login of yours has ended")
 }
 
-/// Stores the login with a key of its own.
-fn keep(
-    context: &Context,
-    control: ControlUrl,
-    ca: CaFingerprint,
-    logged_in: LoggedIn,
-) -> Result<(), Failure> {
+/// Stores the login with a key of its own; the server that answered is the first to be asked.
+fn keep(context: &Context, api: &Api, logged_in: LoggedIn) -> Result<(), Failure> {
     let (key, _) = random::key();
-    let LoggedIn { name, secret, expires_at, .. } = logged_in;
-    let sentence = format!("logged in at {control} as {name} until {expires_at}");
-    let profile = Profile::new(control, ca, name, expires_at, secret, &key);
+    let (control, name) = (api.servers().present(), &logged_in.name);
+    let sentence = format!("logged in at {control} as {name} until {}", logged_in.expires_at);
+    let profile = Profile::new(control, api.ca(), logged_in, &key);
     profile.save(&context.config.home, &context.config.profile)?;
     context.did(&sentence)
 }

@@ -36,8 +36,8 @@ use rap_proto::{
 };
 
 use crate::{
-    api::Api,
-    args::{CaFingerprint, Cli, Command, ControlUrl, Format},
+    api::{Api, KnownServers},
+    args::{CaFingerprint, Cli, Command, Format},
     config::Config,
     failure::{Exit, Failure},
     link, output,
@@ -123,13 +123,24 @@ pub(crate) struct Context {
     pub(crate) config: Config,
 }
 
+/// Where the control plane is, and whose CA it must show.
+pub(crate) struct ControlPlane {
+    pub(crate) servers: KnownServers,
+    pub(crate) ca: CaFingerprint,
+}
+
 /// Who speaks to which control plane.
 pub(crate) struct Caller {
-    pub(crate) control: ControlUrl,
-    pub(crate) ca: CaFingerprint,
+    pub(crate) control: ControlPlane,
     pub(crate) bearer: SecretText,
     /// The key that access tokens are bound to.
     pub(crate) key: LocalKey,
+}
+
+impl ControlPlane {
+    pub(crate) fn api(self, bearer: Option<SecretText>) -> Result<Api, Failure> {
+        Api::new(self.servers, self.ca, bearer)
+    }
 }
 
 impl Context {
@@ -159,13 +170,13 @@ impl Context {
         if let Ok(token) = env::var(TOKEN_VARIABLE)
             && !token.is_empty()
         {
-            let (control, ca) = self.control(profile.as_ref())?;
+            let control = self.control(profile.as_ref())?;
             let (key, _) = random::key();
-            return Ok(Caller { control, ca, bearer: SecretText::new(token), key });
+            return Ok(Caller { control, bearer: SecretText::new(token), key });
         }
         let profile = profile.ok_or_else(Failure::not_logged_in)?;
         if let Some(asked) = &self.config.asked_control
-            && *asked != profile.control
+            && !profile.knows(asked)
         {
             let what = format!("you are logged in at {}, not at {asked}", profile.control);
             return Err(Failure::new(Exit::Unauthenticated, what)
@@ -175,9 +186,9 @@ impl Context {
             return Err(Failure::new(Exit::Unauthenticated, "the login has expired")
                 .hint(format!("log in again: rap login --user {}", profile.user)));
         }
+        let servers = profile.servers(self.config.asked_control.as_ref());
         Ok(Caller {
-            control: profile.control.clone(),
-            ca: profile.ca,
+            control: ControlPlane { servers, ca: profile.ca },
             bearer: profile.secret.clone(),
             key: profile.key()?,
         })
@@ -185,37 +196,32 @@ impl Context {
 
     /// The API, as whoever is logged in.
     pub(crate) fn api(&self) -> Result<Api, Failure> {
-        let caller = self.caller()?;
-        Api::new(caller.control, caller.ca, Some(caller.bearer))
+        let Caller { control, bearer, .. } = self.caller()?;
+        control.api(Some(bearer))
     }
 
     /// Where the control plane is and whose CA it must show, when nobody is logged in.
-    pub(crate) fn control(
-        &self,
-        profile: Option<&Profile>,
-    ) -> Result<(ControlUrl, CaFingerprint), Failure> {
+    pub(crate) fn control(&self, profile: Option<&Profile>) -> Result<ControlPlane, Failure> {
         let config = &self.config;
-        let known = profile.filter(|profile| {
-            config.asked_control.as_ref().is_none_or(|asked| *asked == profile.control)
-        });
-        let control = config
-            .asked_control
-            .clone()
-            .or_else(|| known.map(|profile| profile.control.clone()))
-            .or_else(|| config.files.control.clone())
-            .ok_or_else(|| {
-                Failure::usage("no control plane is configured")
-                    .hint("give its address: --control https://HOST:8443")
-            })?;
+        let asked = config.asked_control.as_ref();
+        let known = profile.filter(|profile| asked.is_none_or(|asked| profile.knows(asked)));
+        let servers = match (known, asked.or(config.files.control.as_ref())) {
+            (Some(profile), _) => profile.servers(asked),
+            (None, Some(control)) => KnownServers::one(control.clone()),
+            (None, None) => {
+                return Err(Failure::usage("no control plane is configured")
+                    .hint("give its address: --control https://HOST:8443"));
+            }
+        };
         let ca = config
             .asked_ca
             .or_else(|| known.map(|profile| profile.ca))
             .or(config.files.ca)
             .ok_or_else(|| {
-                Failure::usage(format!("the CA of {control} is not known"))
+                Failure::usage(format!("the CA of {} is not known", servers.present()))
                     .hint("give its fingerprint: --ca sha256:…")
             })?;
-        Ok((control, ca))
+        Ok(ControlPlane { servers, ca })
     }
 
     /// The organization's path in the API: the one that was named, else the caller's only one.
@@ -235,12 +241,12 @@ impl Context {
 
     /// Opens a session to a resource.
     pub(crate) async fn link(&self, resource: &Reference) -> Result<link::Link, Failure> {
-        let caller = self.caller()?;
+        let Caller { control, bearer, key } = self.caller()?;
         let request = link::Request {
-            api: Api::new(caller.control, caller.ca, Some(caller.bearer))?,
+            api: control.api(Some(bearer))?,
             organization: self.config.organization(),
             resource: resource.clone(),
-            key: caller.key,
+            key,
             carrier: self.config.carrier(),
         };
         link::Link::open(request).await

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Instant};
 
 use rap_proto::{
-    ClusterId, Name, PlatformRole, Timestamp,
+    ClusterId, ControlUrl, Name, PlatformRole, Timestamp,
     api::{AuthorityState, Cluster, Me, MyLogin, Reachable},
 };
 use serde::Serialize;
@@ -11,14 +11,17 @@ use serde::Serialize;
 use super::{Context, now};
 use crate::{
     api::Api,
-    args::{CaFingerprint, ControlUrl, Status},
+    args::{CaFingerprint, Status},
     failure::{Exit, Failure},
 };
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Report {
+    /// The server that answered.
     control: ControlUrl,
+    /// How many there are to ask.
+    servers: usize,
     ca: CaFingerprint,
     cluster: ClusterId,
     control_version: String,
@@ -51,16 +54,17 @@ pub(super) async fn run(context: &Context, arguments: &Status) -> Result<ExitCod
 }
 
 async fn report(context: &Context) -> Result<Report, Failure> {
-    let caller = context.caller()?;
-    let api = Api::new(caller.control.clone(), caller.ca, Some(caller.bearer))?;
+    let api = context.api()?;
     let asked = Instant::now();
     let cluster: Cluster = api.get("/cluster").await?;
     let answered_in_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
     let me: Me = api.get("/me").await?;
     let reachable: Vec<Reachable> = api.list("/resources", &[]).await?;
+    let logins = logins(&api).await?;
     Ok(Report {
-        control: caller.control,
-        ca: caller.ca,
+        control: api.servers().present(),
+        servers: api.servers().count(),
+        ca: api.ca(),
         cluster: cluster.id,
         control_version: cluster.version,
         authority: cluster.authority,
@@ -74,7 +78,7 @@ async fn report(context: &Context) -> Result<Report, Failure> {
             .map(|organization| format!("{} ({})", organization.name, organization.role))
             .collect(),
         login_expires_at: me.expires_at,
-        logins: logins(&api).await?,
+        logins,
         reachable_resources: reachable.len(),
         now: now(),
     })
@@ -86,12 +90,33 @@ async fn logins(api: &Api) -> Result<Vec<String>, Failure> {
         Err(failure) if failure.exit == Exit::NotFound => Vec::new(),
         answer => answer?,
     };
-    let line = |login: &MyLogin| {
-        let device = match login.device.as_str() {
-            "" => "a device without a name",
-            device => device,
-        };
-        format!("{device} since {}", login.opened_at)
-    };
     Ok(logins.iter().map(line).collect())
+}
+
+fn line(login: &MyLogin) -> String {
+    let device = match (login.sealed, login.device.as_str()) {
+        (true, _) => "a device whose name is sealed",
+        (false, "") => "a device without a name",
+        (false, device) => device,
+    };
+    format!("{device} since {}", login.opened_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use rap_proto::LoginId;
+
+    use super::*;
+
+    #[test]
+    fn a_device_is_named_unnamed_or_sealed() {
+        let shown = |device: &str, sealed: bool| {
+            let at = Timestamp::from_unix_millis(0);
+            let (id, device) = (LoginId::from_u128(7), device.to_owned());
+            line(&MyLogin { id, device, sealed, opened_at: at, expires_at: at })
+        };
+        assert!(shown("laptop", false).starts_with("laptop since "));
+        assert!(shown("", false).starts_with("a device without a name since "));
+        assert!(shown("sealed", true).starts_with("a device whose name is sealed since "));
+    }
 }

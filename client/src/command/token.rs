@@ -87,7 +87,7 @@ async fn join(context: &Context, api: &Api, command: JoinTokenCommand) -> Result
                 "until {} type on the host, once:\n  rap-node-agent join --control {} --ca \
                  sha256:{} --token {}",
                 created.token.expires_at,
-                api.control(),
+                api.servers().present(),
                 created.ca_fingerprint,
                 created.secret.reveal()
             );

@@ -3,7 +3,7 @@
 use rap_proto::api::{Because, Changed, Invited, NewUser, SecretText, User, UserCreated};
 use reqwest::Method;
 
-use super::Context;
+use super::{Context, ControlPlane};
 use crate::{
     api::Api,
     args::{Format, UserCommand},
@@ -110,9 +110,10 @@ async fn erase(api: &Api, path: &str, yes: bool) -> Result<(), Failure> {
 
 /// What a person reads before somebody is erased.
 fn erasing(user: &User) -> String {
-    let who = match user.display_name.as_str() {
-        "" => user.name.to_string(),
-        called => format!("{} ({called})", user.name),
+    let who = match (user.sealed, user.display_name.as_str()) {
+        (true, _) => format!("{}, whose display name is sealed,", user.name),
+        (false, "") => user.name.to_string(),
+        (false, called) => format!("{} ({called})", user.name),
     };
     format!("What is known of {who} will be unreadable for good, and the account disabled.")
 }
@@ -135,7 +136,10 @@ fn created(context: &Context, created: &UserCreated) -> Result<(), Failure> {
 fn invitation(context: &Context, secret: &SecretText, expires_at: &str) -> String {
     let place = context.caller().map_or_else(
         |_| String::new(),
-        |caller| format!(" --control {} --ca {}", caller.control, caller.ca),
+        |caller| {
+            let ControlPlane { servers, ca } = caller.control;
+            format!(" --control {} --ca {ca}", servers.present())
+        },
     );
     format!(
         "until {expires_at} they choose a password with\n  rap login{place} --invitation {}",

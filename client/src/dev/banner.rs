@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf};
 
-use rap_proto::api::SecretText;
+use rap_proto::{ControlUrl, api::SecretText};
 use serde::Serialize;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     targets::{self, Targets},
 };
 use crate::{
-    args::{CaFingerprint, ControlUrl, Format},
+    args::{CaFingerprint, Format},
     failure::Failure,
     output,
 };

@@ -9,12 +9,12 @@ use rap_bus::{LocalBus, private::PrivateNats};
 use rap_control::{BusChoice, ControlOptions, Limits, LogChoice, Running};
 use rap_events::MemoryLog;
 use rap_log_postgres::private::{Durability, PrivatePostgres};
-use rap_proto::api::SecretText;
+use rap_proto::{ControlUrl, ParseControlUrlError, api::SecretText};
 use tokio_util::sync::CancellationToken;
 
 use super::place::{Place, Ports};
 use crate::{
-    args::{CaFingerprint, ControlUrl, Dev},
+    args::{CaFingerprint, Dev},
     command,
     failure::Failure,
     home,
@@ -145,5 +145,7 @@ fn url(address: SocketAddr) -> Result<ControlUrl, Failure> {
     } else {
         address
     };
-    format!("https://{reached}").parse().map_err(Failure::usage)
+    format!("https://{reached}")
+        .parse()
+        .map_err(|error: ParseControlUrlError| Failure::usage(error.to_string()))
 }

@@ -156,7 +156,8 @@ async fn enroll(
         Failure::unavailable(format!("the node {} did not enroll: {why}", plan.name))
     };
     let options = JoinOptions {
-        control: control.url.to_string().parse().map_err(|error| failed(&error))?,
+        control: control.url.clone(),
+        others: Vec::new(),
         ca: token.ca_fingerprint,
         token: Secret::parse(token.secret.reveal()).map_err(|error| failed(&error))?,
         name: name(plan.name),

@@ -22,7 +22,7 @@ use super::{
     web::PAGE,
 };
 use crate::{
-    api::Api,
+    api::{Api, KnownServers},
     failure::{Exit, Failure},
     link::{self, Link},
     profile::Profile,
@@ -54,9 +54,13 @@ impl People {
         control: &Control,
         remembered: &Remembered,
     ) -> Result<Self, Failure> {
-        let anonymous = Api::new(control.url.clone(), control.ca, None)?;
+        let anonymous = Api::new(KnownServers::one(control.url.clone()), control.ca, None)?;
         let owner_login = owner(&anonymous, control, &remembered.owner_password).await?;
-        let owner = Api::new(control.url.clone(), control.ca, Some(owner_login.secret.clone()))?;
+        let owner = Api::new(
+            KnownServers::one(control.url.clone()),
+            control.ca,
+            Some(owner_login.secret.clone()),
+        )?;
         let organization: Organization = ensure(
             &owner,
             "/organizations",
@@ -111,8 +115,7 @@ impl People {
         for (profile, login, key) in
             [("default", &self.user_login, &self.user_key), (OWNER, &self.owner_login, &owner_key)]
         {
-            let LoggedIn { name: who, secret, expires_at, .. } = login.clone();
-            Profile::new(control.url.clone(), control.ca, who, expires_at, secret, key)
+            Profile::new(control.url.clone(), control.ca, login.clone(), key)
                 .save(&place.home(), &name(profile))?;
         }
         let mut text = format!(
@@ -156,7 +159,7 @@ impl People {
     async fn fetch(&self, control: &Control) -> Result<(), Failure> {
         let secret = self.user_login.secret.clone();
         let link = Link::open(link::Request {
-            api: Api::new(control.url.clone(), control.ca, Some(secret))?,
+            api: Api::new(KnownServers::one(control.url.clone()), control.ca, Some(secret))?,
             organization: Some(name(ORGANIZATION).into()),
             resource: name(targets::WEB).into(),
             key: self.user_key.clone(),

@@ -12,3 +12,5 @@ mod help;
 mod limited;
 mod offline;
 mod program;
+#[cfg(feature = "dev")]
+mod servers;

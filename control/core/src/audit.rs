@@ -11,6 +11,7 @@ mod window;
 use rap_events::{
     Actor, Allowed, DomainEvent, Envelope,
     aggregate::EventError,
+    api_token::ApiTokenEvent,
     catalogue::{personal_fields, redacted_fields},
     login::LoginEvent,
     personal::{ERASED, PERSONAL},
@@ -153,6 +154,7 @@ fn subject(envelope: &Envelope) -> Option<UserId> {
     }
     match DomainEvent::from_envelope(envelope).ok()? {
         DomainEvent::Login(LoginEvent::Opened(opened)) => Some(opened.user),
+        DomainEvent::ApiToken(ApiTokenEvent::Created(created)) => Some(created.user),
         _ => Some(UserId::from_uuid(envelope.stream.id)),
     }
 }

@@ -61,7 +61,7 @@ pub(crate) struct App {
     pub(crate) lease_desk: LeaseDesk,
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) bus_issuer: Option<BusIssuer>,
-    /// Where nodes reach the servers of this cluster, as they are told.
+    /// Where nodes and `rap` reach the servers of this cluster, as they are told.
     pub(crate) servers: Vec<String>,
     voice: Voice,
     pub(crate) passwords: Passwords,

@@ -68,7 +68,7 @@ pub struct Flags {
     /// A DNS name or IP address under which clients and nodes reach this server
     #[arg(long = "name", env = "RAP_CONTROL_NAMES", value_name = "NAME", value_delimiter = ',')]
     pub names: Vec<String>,
-    /// Where nodes reach a server of the cluster, https://HOST:PORT: this one and each other one;
+    /// Where nodes and rap reach a server of the cluster, https://HOST:PORT: this one and each other one;
     /// repeat or separate by commas
     #[arg(long = "server", env = "RAP_CONTROL_SERVERS", value_name = "URL", value_delimiter = ',')]
     pub servers: Vec<ControlUrl>,

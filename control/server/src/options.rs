@@ -34,7 +34,7 @@ pub struct ControlOptions {
     pub bus: BusChoice,
     /// The DNS names and IP addresses in the server's certificate.
     pub names: Vec<String>,
-    /// Where nodes reach the servers of this cluster, this one and the others; empty tells them
+    /// Where nodes and `rap` reach the servers of this cluster, this one and the others; empty tells them
     /// nothing. At most [`MAX_SERVERS`](rap_proto::wire::node_api::MAX_SERVERS).
     pub servers: Vec<ControlUrl>,
     /// Threads that answer requests.

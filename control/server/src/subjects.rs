@@ -5,7 +5,10 @@
 //! AES-256-GCM (NIST SP 800-38D) throughout: twelve random bytes of nonce, the ciphertext, sixteen
 //! bytes of tag.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
 use rap_events::{
     log::ReadError,
@@ -18,28 +21,31 @@ use zeroize::Zeroizing;
 use crate::clock;
 
 const KEY_BYTES: usize = 32;
+/// The most keys of other state directories that the server's log names.
+const MAX_FOREIGN_NAMED: usize = 1_000;
 
 /// Where the keys are, and what unwraps them.
 pub(crate) struct Subjects {
     keys: Arc<dyn SubjectKeys>,
     wrapping: SubjectKey,
+    /// Whose keys were found to be of another state directory, and are named in the server's log.
+    foreign: Mutex<BTreeSet<Uuid>>,
 }
 
 /// One subject's key.
-pub(crate) struct SubjectKey(LessSafeKey);
+pub(crate) struct SubjectKey(Box<LessSafeKey>);
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SubjectError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Restore `derivation.key` from a copy of the state directory.
-    #[error("the key of subject {0} was not wrapped with this state directory")]
-    NotOurs(Uuid),
+/// What there is of a subject's key.
+pub(crate) enum Held {
+    Key(SubjectKey),
+    /// It was wrapped with another state directory: what it sealed is not erased, and cannot be
+    /// opened here.
+    Foreign,
 }
 
 impl Subjects {
     pub(crate) fn new(keys: Arc<dyn SubjectKeys>, wrapping: &[u8; KEY_BYTES]) -> Self {
-        Self { keys, wrapping: SubjectKey::new(wrapping) }
+        Self { keys, wrapping: SubjectKey::new(wrapping), foreign: Mutex::default() }
     }
 
     /// A key for a new subject, and what keeps it together with the events that it seals.
@@ -53,16 +59,40 @@ impl Subjects {
     pub(crate) async fn find(
         &self,
         subjects: Vec<Uuid>,
-    ) -> Result<BTreeMap<Uuid, SubjectKey>, SubjectError> {
+    ) -> Result<BTreeMap<Uuid, Held>, ReadError> {
         let mut found = BTreeMap::new();
         // One that is not asked about would be taken for erased.
         for asked in subjects.chunks(MAX_SUBJECTS) {
             for (subject, key) in self.keys.keys(asked.to_vec()).await? {
-                let key = self.unwrapped(subject, &key).ok_or(SubjectError::NotOurs(subject))?;
-                found.insert(subject, key);
+                let held = match self.unwrapped(subject, &key) {
+                    Some(key) => Held::Key(key),
+                    None => {
+                        self.name_foreign(subject);
+                        Held::Foreign
+                    }
+                };
+                found.insert(subject, held);
             }
         }
         Ok(found)
+    }
+
+    /// Says in the server's log whose key cannot be unwrapped, once for each; returns whether it
+    /// was said now.
+    fn name_foreign(&self, subject: Uuid) -> bool {
+        let mut named = self.foreign.lock().expect("no holder of the lock panics");
+        if named.len() == MAX_FOREIGN_NAMED || !named.insert(subject) {
+            return false;
+        }
+        tracing::error!(
+            %subject,
+            "the key of a person was wrapped with another state directory: what it sealed is \
+             shown to nobody until `derivation.key` is restored from a copy of that directory"
+        );
+        if named.len() == MAX_FOREIGN_NAMED {
+            tracing::error!("further keys of another state directory are not named");
+        }
+        true
     }
 
     fn unwrapped(&self, subject: Uuid, wrapped: &[u8]) -> Option<SubjectKey> {
@@ -74,7 +104,7 @@ impl Subjects {
 impl SubjectKey {
     fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("the key has its length");
-        Self(LessSafeKey::new(key))
+        Self(Box::new(LessSafeKey::new(key)))
     }
 }
 
@@ -162,7 +192,7 @@ mod tests {
         let strangers = (10..).map(Uuid::from_u128).take(MAX_SUBJECTS);
         let beyond = subjects.find(strangers.chain([ALICE]).collect()).await.unwrap();
         assert_eq!(beyond.keys().collect::<Vec<_>>(), [&ALICE], "nobody is left out");
-        let key = &found[&ALICE];
+        let Held::Key(key) = &found[&ALICE] else { panic!("it is of this state directory") };
         assert_eq!(key.open(&sealed, b"place").as_deref(), Some(&b"Alice"[..]));
         assert_eq!(key.open(&sealed, b"another place"), None);
         assert_eq!(key.open(&sealed[..11], b"place"), None);
@@ -183,15 +213,22 @@ mod tests {
         };
         store(&log, 1, kept).await;
         store(&log, 2, moved).await;
-        let not_ours = async |wrapping: u8, subject: Uuid| match subjects(&log, wrapping)
-            .find(vec![subject])
-            .await
-        {
-            Err(SubjectError::NotOurs(subject)) => Some(subject),
-            Ok(_) | Err(SubjectError::Read(_)) => None,
+        let foreign = async |wrapping: u8| {
+            let found = subjects(&log, wrapping).find(vec![ALICE, BOB]).await.unwrap();
+            let foreign = found.iter().filter(|(_, held)| matches!(held, Held::Foreign));
+            foreign.map(|(subject, _)| *subject).collect::<Vec<_>>()
         };
-        assert_eq!(not_ours(1, ALICE).await, None);
-        assert_eq!(not_ours(1, BOB).await, Some(BOB));
-        assert_eq!(not_ours(2, ALICE).await, Some(ALICE));
+        assert_eq!(foreign(1).await, [BOB]);
+        assert_eq!(foreign(2).await, [ALICE, BOB]);
+    }
+
+    #[test]
+    fn a_key_of_another_state_directory_is_named_once_and_so_many_at_most() {
+        let subjects = subjects(&Arc::new(MemoryLog::new()), 1);
+        let all = || (0..).map(Uuid::from_u128).take(MAX_FOREIGN_NAMED + 1);
+        assert!(subjects.name_foreign(ALICE) && !subjects.name_foreign(ALICE));
+        let named = all().filter(|subject| subjects.name_foreign(*subject)).count();
+        assert_eq!(named, MAX_FOREIGN_NAMED - 1);
+        assert!(!all().any(|subject| subjects.name_foreign(subject)));
     }
 }

@@ -104,8 +104,11 @@ pub const REDACTED_FIELDS: &[(&str, &[&str])] = &[
 ];
 
 /// The payload fields that hold something [`crate::Personal`].
-pub const PERSONAL_FIELDS: &[(&str, &[&str])] =
-    &[("user.created", &["display_name"]), ("login.opened", &["device"])];
+pub const PERSONAL_FIELDS: &[(&str, &[&str])] = &[
+    ("user.created", &["display_name"]),
+    ("login.opened", &["device"]),
+    ("api_token.created", &["label"]),
+];
 
 /// The fields of one event type that are about a person, by their names in the payload.
 pub fn personal_fields(event_type: &str) -> &'static [&'static str] {

@@ -3,6 +3,8 @@
 use rap_proto::{ClusterId, Digest, Name, OrganizationId, UserId};
 use uuid::Uuid;
 
+const SUBJECT_KEY: &str = "subject-key/";
+
 /// Whoever bootstraps the log takes this key, so that a log belongs to one cluster.
 pub fn cluster(_: ClusterId) -> String {
     "cluster".to_owned()
@@ -14,6 +16,16 @@ pub fn organization_name(name: &Name) -> String {
 
 pub fn user_name(name: &Name) -> String {
     format!("user-name/{name}")
+}
+
+/// Whoever gives a key to a person whose account has none takes this one: of two at once, the
+/// second finds the key of the first.
+pub fn subject_key(user: UserId) -> String {
+    format!("{SUBJECT_KEY}{user}")
+}
+
+pub fn is_subject_key(key: &str) -> bool {
+    key.starts_with(SUBJECT_KEY)
 }
 
 pub fn node_name(name: &Name) -> String {

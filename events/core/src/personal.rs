@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
 
-use crate::{Sensitive, log::ReadError};
+use crate::{Sensitive, aggregate::is_plain_text, log::ReadError};
 
 /// What is shown in the place of a value whose key was destroyed.
 pub const ERASED: &str = "erased";
 /// What is shown in the place of a value that is nobody's to see there.
 pub const PERSONAL: &str = "personal";
+/// What is shown in the place of a value whose key is there and cannot be unwrapped.
+pub const SEALED: &str = "sealed";
 /// The largest sealed value, in bytes.
 pub const MAX_SEALED_BYTES: usize = 1_024;
 /// The most subjects whose keys are asked for at once.
@@ -120,12 +122,22 @@ impl<T: Serialize + DeserializeOwned + Clone> Personal<T> {
 }
 
 impl Personal<String> {
-    /// As [`Personal::seal`]. An empty text is about nobody, and stays as it is.
-    pub fn seal_text(text: &str, subject: Uuid, field: &str, cipher: &dyn SubjectCipher) -> Self {
-        if text.is_empty() {
-            return Self::default();
+    /// As [`Personal::seal`], of a text that may stand in an event; `refused` for any other. An
+    /// empty one is about nobody, and stays as it is.
+    pub fn seal_text<R>(
+        text: &str,
+        subject: Uuid,
+        field: &str,
+        cipher: &dyn SubjectCipher,
+        refused: R,
+    ) -> Result<Self, R> {
+        if !is_plain_text(text) {
+            return Err(refused);
         }
-        Self::seal(&text.to_owned(), subject, field, cipher)
+        if text.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self::seal(&text.to_owned(), subject, field, cipher))
     }
 
     /// Whether a new event may hold it: what is new in the log is sealed, or says nothing.
@@ -158,6 +170,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::aggregate::MAX_TEXT_BYTES;
 
     /// Authenticates nothing of value; enough to see what is asked of it.
     struct Toy(u8);
@@ -193,6 +206,21 @@ mod tests {
         assert_eq!(clear.open(SUBJECT, FIELD, None), Ok("Alice".to_owned()));
         let sealed = Personal::seal(&"Alice".to_owned(), SUBJECT, FIELD, &Toy(0));
         assert_eq!(format!("{clear:?}{sealed:?}"), "……");
+    }
+
+    #[test]
+    fn a_text_is_sealed_unless_it_is_empty_and_is_one_short_line() {
+        let seal = |text: &str| Personal::seal_text(text, SUBJECT, FIELD, &Toy(9), "refused");
+        let longest = "a".repeat(MAX_TEXT_BYTES);
+        for text in ["Alice", &longest] {
+            let sealed = seal(text).unwrap();
+            assert_eq!(sealed.open(SUBJECT, FIELD, Some(&Toy(9))).as_deref(), Ok(text));
+            assert!(matches!(sealed, Personal::Sealed(_)) && sealed.is_kept());
+        }
+        assert_eq!(seal(""), Ok(Personal::default()));
+        for text in ["A\u{7}", "a\tb", &format!("{longest}a")] {
+            assert_eq!(seal(text), Err("refused"));
+        }
     }
 
     #[test]

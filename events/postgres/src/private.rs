@@ -13,6 +13,7 @@ mod account;
 mod orphan;
 mod programs;
 mod small_disk;
+mod standby;
 
 use std::{
     fs, io,
@@ -143,6 +144,23 @@ impl PrivatePostgres {
         durability: Durability,
         listen: Option<Listen>,
     ) -> Result<Self, PrivateError> {
+        let mut server = Self::in_folder(dir, durability, listen)?;
+        if !server.data().join("PG_VERSION").exists() {
+            server.initialize().await?;
+        }
+        server.let_in()?;
+        server.launch().await?;
+        server.create_database(USER).await?;
+        server.create_server_role().await?;
+        server.set_password().await?;
+        Ok(server)
+    }
+
+    fn in_folder(
+        dir: &Path,
+        durability: Durability,
+        listen: Option<Listen>,
+    ) -> Result<Self, PrivateError> {
         let programs = Programs::find().ok_or(PrivateError::NotInstalled)?;
         let account = Account::choose()?;
         account.make_folder(dir)?;
@@ -154,16 +172,7 @@ impl PrivatePostgres {
             return Err(PrivateError::Folder { what: "cannot use", path: dir, source });
         }
         account.make_folder(&socket)?;
-        let mut server = Self { dir, socket, durability, account, programs, listen, child: None };
-        if !server.data().join("PG_VERSION").exists() {
-            server.initialize().await?;
-        }
-        server.let_in()?;
-        server.launch().await?;
-        server.create_database(USER).await?;
-        server.create_server_role().await?;
-        server.set_password().await?;
-        Ok(server)
+        Ok(Self { dir, socket, durability, account, programs, listen, child: None })
     }
 
     /// Where the owner of the databases connects, such as `postgres://rap@%2Ftmp%2Fx%2Frun/rap`.
@@ -269,12 +278,17 @@ impl PrivatePostgres {
         if self.durability == Durability::Fast {
             command.arg("--no-sync");
         }
+        self.run("initdb", command).await
+    }
+
+    /// Runs one of PostgreSQL's programs to its end, as the server's account.
+    async fn run(&self, program: &'static str, mut command: Command) -> Result<(), PrivateError> {
         self.account.apply(&mut command);
         command.current_dir(&self.dir).stdin(Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output())
             .await
             .map_err(|error| PrivateError::NoAnswer(error.to_string()))?
-            .map_err(|source| PrivateError::Program { program: "initdb", source })?;
+            .map_err(|source| PrivateError::Program { program, source })?;
         if !output.status.success() {
             let log = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(PrivateError::DidNotStart { status: output.status.to_string(), log });

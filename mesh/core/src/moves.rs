@@ -54,7 +54,7 @@ pub const MAX_MOVING: usize = 2;
 pub const TRIALS: u32 = 3;
 /// … with this pause between two.
 pub const TRIAL_EVERY: Duration = Duration::from_secs(1);
-/// What answered, or took a flow, counts as proven for so long.
+/// What answered counts as proven for so long, whatever it carries since then: only trials measure.
 pub const PROVEN_FOR: Duration = Duration::from_secs(10);
 /// What failed rests this long first, and twice as long each further time …
 pub const FIRST_REST: Duration = Duration::from_secs(10);
@@ -350,7 +350,6 @@ impl LaneMoves {
         self.changes.push((running.over, Some(over)));
         (running.over, running.since) = (Some(over), now);
         (running.due, running.leaves_at) = (now + due, now + leaves_at);
-        self.prospects.carried(now, over);
     }
 
     fn stayed(&mut self, now: Moment, flow: u64, why: Stayed) {
@@ -371,6 +370,7 @@ impl LaneMoves {
         let mut places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
         let (mut compared, mut watched) = (Compared::default(), Watched::default());
+        let mut moves = Vec::new();
         let (allowed, prospects) = (&self.allowed, &self.prospects);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
@@ -401,9 +401,13 @@ impl LaneMoves {
             };
             if let Some(over) = target.filter(|_| places > 0) {
                 places -= 1;
-                running.moving = Some(over);
-                self.effects.push_back(Effect::Move { flow: *flow, over });
+                moves.push((*flow, over));
             }
+        }
+        // What some flows leave as slow at this moment is not taken by others.
+        for (flow, over) in moves.into_iter().filter(|(_, over)| !watched.leaves(*over)) {
+            self.flows.entry(flow).and_modify(|running| running.moving = Some(over));
+            self.effects.push_back(Effect::Move { flow, over });
         }
         let compared = compared.conclude(now, &mut self.prospects, &watched);
         let watched = watched.conclude(now, &mut self.prospects);
@@ -429,10 +433,12 @@ impl LaneMoves {
             let free_at = others.map(|way| self.prospects.rests_until(*way)).min()?;
             Some(drains_at.max(running.leaves_at).max(free_at))
         });
-        let tried_at = self.better[over.hops()].iter();
-        let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way)).min();
+        let better = &self.better[over.hops()];
+        let beside = (!better.is_empty()).then_some(&over);
+        let tried_at = better.iter().chain(beside);
+        let tried_at = tried_at.filter_map(|way| self.prospects.next_trial(*way));
         let tried_at = tried_at.map(|at| running.due.max(at));
-        goes_at.filter(|at| *at > self.looked).into_iter().chain(tried_at).min()
+        goes_at.into_iter().chain(tried_at).filter(|at| *at > self.looked).min()
     }
 
     /// A pause that is no shorter than this, and not the same for every flow.

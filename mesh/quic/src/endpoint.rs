@@ -12,6 +12,7 @@ use rap_mesh_core::{
     View,
     carrier::Carrier,
     ended::Close,
+    holes::Limits,
     resume::{Budget, MAX_DETACHED_BYTES},
     shape::Direction,
 };
@@ -170,7 +171,8 @@ impl MeshEndpoint {
             relay: Relay::new(limits.relayed, clock),
             reachable: Reachable::default(),
             lines: Lines::new(tcp_places.clone()),
-            looks: Looks::default(),
+            looks: Looks::new(Limits::LOOKS),
+            knocked_flows: Looks::new(Limits::KNOCKED_FLOWS),
             meetings: Meetings::default(),
             relays: RelayOrders::default(),
             shaping: Shaping::default(),

@@ -55,7 +55,7 @@ pub(crate) const HOP_REPLY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The most requests in flight to one relay that may wait there, fewer than it takes of all: one
 /// that waits for the next relay, or for a node that is called, must not keep this node from
 /// refreshing what it has there.
-const MAX_WAITING: usize = 48;
+pub(crate) const MAX_WAITING: usize = 48;
 
 pub(crate) struct Hops {
     pool: Pool<NodeId, Hop>,

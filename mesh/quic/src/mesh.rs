@@ -83,6 +83,8 @@ pub(crate) struct Mesh {
     pub(crate) lines: Lines,
     /// Who is told from where this relay sees it.
     pub(crate) looks: Looks,
+    /// Whose flows through this relay wait for a knock: what is looked for takes no place of theirs.
+    pub(crate) knocked_flows: Looks,
     /// With whom this egress looks for direct paths.
     pub(crate) meetings: Meetings,
     pub(crate) relays: RelayOrders,

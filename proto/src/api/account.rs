@@ -51,6 +51,10 @@ bodies! {
         /// The bearer token (`raps_…`), shown this once.
         pub secret: SecretText,
         pub expires_at: Timestamp,
+        /// Where the servers of control are reached, as the platform configured them, each `https://HOST:PORT`; at
+        /// most 16. Any of them answers anything.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub servers: Vec<String>,
     }
 
     /// `POST /invitations/accept`: a new user chooses the first password.
@@ -77,8 +81,13 @@ bodies! {
     /// An item of `GET /me/logins`.
     pub struct MyLogin {
         pub id: LoginId,
-        /// What the client called itself; empty where it said nothing.
+        /// What the client called itself; empty where it said nothing, and `sealed` where `sealed`
+        /// is set.
         pub device: String,
+        /// Whether the device cannot be shown: the person's key was wrapped with another state
+        /// directory than this server's.
+        #[serde(default)]
+        pub sealed: bool,
         pub opened_at: Timestamp,
         pub expires_at: Timestamp,
     }
@@ -130,8 +139,13 @@ bodies! {
     pub struct User {
         pub id: UserId,
         pub name: Name,
-        /// What others see; may be empty, and is `erased` once the person was erased.
+        /// What others see; may be empty, is `erased` once the person was erased, and `sealed`
+        /// where `sealed` is set.
         pub display_name: String,
+        /// Whether the display name cannot be shown, though nobody erased it: the person's key was
+        /// wrapped with another state directory than this server's.
+        #[serde(default)]
+        pub sealed: bool,
         pub platform_roles: BTreeSet<PlatformRole>,
         pub disabled: bool,
         /// Whether what was known of the person is gone. Such an account stays disabled.
@@ -186,7 +200,13 @@ bodies! {
 
     pub struct ApiToken {
         pub id: ApiTokenId,
+        /// What it is for, in its user's words; may be empty, is `erased` once the user was erased,
+        /// and `sealed` where `sealed` is set.
         pub label: String,
+        /// Whether the label cannot be shown, though nobody erased it: the user's key was wrapped
+        /// with another state directory than this server's.
+        #[serde(default)]
+        pub sealed: bool,
         pub organization: Option<OrganizationId>,
         pub user: UserId,
         pub scopes: BTreeSet<ApiScope>,

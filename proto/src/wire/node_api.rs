@@ -25,7 +25,7 @@ pub const MAX_BODY_BYTES: usize = 32 * 1024;
 pub const MAX_BUS_AUTHORITY_BYTES: usize = 16 * 1024;
 /// The most addresses that a node may say it listens on.
 pub const MAX_ADDRESSES: usize = 8;
-/// The most servers of control that a node is told of.
+/// The most servers of control that a node, or a login, is told of.
 pub const MAX_SERVERS: usize = 16;
 /// The most renewals in one call, and the most releases.
 pub const MAX_LEASES_PER_CALL: usize = 64;

@@ -1,6 +1,7 @@
 //! A fabric set up as an administrator does it, by typing commands.
 
 mod clocks;
+mod failover;
 mod releases;
 mod replicas;
 
@@ -53,6 +54,7 @@ pub struct Fabric {
     control: BTreeMap<u16, Process>,
     nats: Option<Process>,
     postgres: PrivatePostgres,
+    standby: Option<PrivatePostgres>,
     office: Office,
     /// The platform's owner, who sees no organization from within.
     pub owner: Person,
@@ -118,9 +120,10 @@ impl Fabric {
         // PostgreSQL and nginx run as other users.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("our folder");
         fs::create_dir(dir.path().join("logs")).expect("our folder");
-        let postgres = PrivatePostgres::start(&dir.path().join("postgres"), Durability::Safe)
-            .await
-            .map_err(|error| error.to_string())?;
+        let postgres =
+            PrivatePostgres::start(&dir.path().join(failover::PRIMARY), Durability::Safe)
+                .await
+                .map_err(|error| error.to_string())?;
         let database = postgres.create_log("rap").await.map_err(|error| error.to_string())?;
         let site = Site { lab: lab.clone(), dir, programs, database, recording, told: Vec::new() };
         let office = Office::open(&lab, site.dir.path(), &site.logs());
@@ -134,6 +137,7 @@ impl Fabric {
             control: [(FIRST, control)].into(),
             nats: Some(nats),
             postgres,
+            standby: None,
             office,
             owner: person("owner"),
             ada: person("ada"),

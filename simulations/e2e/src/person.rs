@@ -74,6 +74,14 @@ impl Person {
         person
     }
 
+    /// The same person without a variable in the environment.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        let mut person = self.clone();
+        person.variables.retain(|(variable, _)| variable != name);
+        person
+    }
+
     /// The same person with the programs of another folder.
     #[must_use]
     pub fn with_programs(&self, programs: &Path) -> Self {

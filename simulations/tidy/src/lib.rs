@@ -6,6 +6,7 @@
 
 pub mod citations;
 pub mod migrations;
+pub mod scenarios;
 pub mod sizes;
 pub mod sql;
 pub mod tiers;
@@ -39,6 +40,7 @@ mod tests {
             migrations::check(&workspace),
             citations::check(&workspace),
             sql::check(&workspace),
+            scenarios::check(&workspace),
         ]
         .concat();
         let lines: Vec<_> =

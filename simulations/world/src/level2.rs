@@ -14,6 +14,10 @@ pub const SEEDS: &str = "RAP_SIM_SEEDS";
 pub const SECONDS: &str = "RAP_SIM_SECONDS";
 /// Run each seed so often: it has to be one history each time.
 pub const RUNS: &str = "RAP_SIM_RUNS";
+/// With the usual seeds also so many that follow from this text, such as a commit's hash …
+pub const COMMIT: &str = "RAP_SIM_COMMIT";
+/// … of each scenario.
+pub const SEEDS_OF_A_COMMIT: u64 = 2;
 /// Plant this bug, which the checkers should find.
 pub const PLANT: &str = "RAP_SIM_PLANT";
 

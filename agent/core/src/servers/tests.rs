@@ -31,6 +31,15 @@ fn spread(nodes: impl Iterator<Item = Servers>) -> BTreeMap<ControlUrl, u32> {
 }
 
 #[test]
+fn whoever_begins_at_one_server_knows_no_more_than_the_limit_and_goes_on_at_the_others() {
+    let many: Vec<_> = (0..2 * MAX_SERVERS).map(url).collect();
+    let mut servers = Servers::at(url(99), many, 1);
+    assert_eq!((servers.present(), servers.count()), (&url(99), MAX_SERVERS + 1));
+    let next = servers.failed(&[url(99)], true);
+    assert!(next.is_some_and(|next| next == *servers.present() && next != url(99)));
+}
+
+#[test]
 fn a_call_asks_others_when_one_does_not_answer_and_stays_where_it_was_answered() {
     for seed in 0..50 {
         let mut servers = servers(3, seed);

@@ -135,11 +135,26 @@ fn a_shorter_and_another_log_suspend_the_node_for_good() {
             panic!("{followed:?}")
         };
         assert_eq!((*of, *why, *by, kept.size, kept.refuted), (size, code, code, 5, Some(code)));
-        assert_eq!(first.poll_timeout(), None, "it asks no more");
+        let seen = request(&kept.note);
+        presents_for_ever(&mut first, &seen);
 
         let mut again = witness(Some(kept.clone()));
-        assert_eq!(effects(&mut again), [Effect::Suspend(code)]);
-        assert_eq!(again.poll_timeout(), None);
+        assert_eq!(effects(&mut again), [Effect::Suspend(code), Effect::Ask(seen.clone())]);
+        again.handle_input(START, answered(Log::of(6, 0).reply(5)));
+        presents_for_ever(&mut again, &seen);
+    }
+}
+
+/// Control that was started again knows nothing of it, and what control shows counts no more.
+fn presents_for_ever(witness: &mut Witness, seen: &TreeRequest) {
+    let shown = [Log::of(4, 0).reply(4), Log::of(6, 0).reply(5), Log::of(9, 7).reply(5)];
+    for input in shown.map(answered).into_iter().chain([Input::Failed]) {
+        let now = witness.poll_timeout().unwrap();
+        witness.handle_timeout(now);
+        assert_eq!(effects(witness), [Effect::Ask(seen.clone())]);
+        witness.handle_input(now, input);
+        assert_eq!(effects(witness), []);
+        assert!(witness.poll_timeout().unwrap() > now);
     }
 }
 
@@ -193,6 +208,24 @@ fn a_head_that_was_opened_is_nothing_under_other_keys() {
     witness.handle_input(START, Input::ControlKeys(vec![other.public_key()]));
     let refused = Effect::Refused { size: 0, known: 5, code: LogRefusal::NotTrusted };
     assert_eq!(ask(&mut witness, log.reply(5)), [refused]);
+}
+
+#[test]
+fn a_disk_that_takes_longer_than_the_pause_makes_no_fork_of_a_log_that_grew() {
+    let mut witness = witness(None);
+    ask(&mut witness, Log::of(5, 0).reply(0));
+    assert_eq!(ask(&mut witness, Log::of(5, 0).reply(5)), [], "its cosignature was presented");
+    let now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    effects(&mut witness);
+    witness.handle_input(now, answered(Log::of(9, 0).reply(5)));
+    assert!(matches!(effects(&mut witness)[..], [Effect::Persist(_)]));
+    let now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    assert_eq!(effects(&mut witness), [], "until then it would present the head before");
+    witness.handle_input(now, Input::Persisted);
+    effects(&mut witness);
+    assert_eq!(ask(&mut witness, Log::of(9, 0).reply(9)), []);
 }
 
 #[test]

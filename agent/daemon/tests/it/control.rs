@@ -117,6 +117,8 @@ pub(crate) struct Desk {
     pub(crate) rejected: bool,
     /// Every call of the node is answered with this.
     pub(crate) refuses: Option<NodeApiCode>,
+    /// The next call is done, and its answer is lost.
+    pub(crate) loses_answer: bool,
     pub(crate) certificate_life: Duration,
     /// Of the certificates that it issues.
     pub(crate) authority_epoch: u64,
@@ -310,6 +312,7 @@ impl Control {
     pub(crate) fn join_options(&self) -> JoinOptions {
         JoinOptions {
             control: format!("https://{}", self.address).parse().unwrap(),
+            others: Vec::new(),
             ca: self.shared.authority.fingerprint(),
             token: token(),
             name: "edge-1".parse().unwrap(),

@@ -3,9 +3,12 @@
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 use rap_node_agent::{AgentState, CallError, JoinError, Joined, RunError, join, start};
-use rap_proto::{Digest, wire::node_api::NodeApiCode};
+use rap_proto::{
+    Digest,
+    wire::node_api::{MAX_SERVERS, NodeApiCode},
+};
 
-use crate::control::{Control, PATIENCE, files, report, token, until};
+use crate::control::{Control, PATIENCE, files, free_port, report, token, until};
 
 fn multi() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -78,6 +81,49 @@ fn an_interrupted_enrollment_goes_on_without_a_second_token() {
         control.desk().auto_approve = true;
         assert_eq!(agent.ready().await.unwrap().node, node);
         agent.stop().await.unwrap();
+    });
+}
+
+#[test]
+fn a_host_joins_at_the_next_server_where_the_first_one_is_down() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().auto_approve = false;
+        let down: rap_node_agent::ControlUrl = format!("https://{}", free_port()).parse().unwrap();
+        let options = |control: &Control| {
+            let mut options = control.join_options();
+            options.others = vec![std::mem::replace(&mut options.control, down.clone())];
+            options.wait = Duration::ZERO;
+            options
+        };
+        let joined = join(options(&control), |_, _| {}).await.unwrap();
+        assert!(matches!(joined, Joined::Pending { .. }), "{joined:?}");
+        control.desk().auto_approve = true;
+        let joined = join(options(&control), |_, _| {}).await.unwrap();
+        assert_eq!(joined, Joined::Enrolled { node: control.node() });
+        let agent = control.run().await;
+        until("it knows both", || agent.status().is_some_and(|it| it.control.servers == 2)).await;
+        agent.stop().await.unwrap();
+
+        let mut many = control.join_options();
+        many.state_dir = control.state_dir().with_extension("many");
+        many.others = vec![down.clone(); MAX_SERVERS + 1];
+        let error = join(many, |_, _| {}).await.unwrap_err();
+        assert!(matches!(error, JoinError::TooManyServers), "{error}");
+    });
+}
+
+#[test]
+fn an_enrollment_whose_answer_was_lost_is_the_same_one_at_the_next_server() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        let other = control.another_server().await;
+        let mut options = control.join_options();
+        options.others = vec![format!("https://{}", other.address).parse().unwrap()];
+        control.desk().loses_answer = true;
+        let joined = join(options, |_, _| {}).await.unwrap();
+        assert!(!control.desk().loses_answer);
+        assert_eq!(joined, Joined::Enrolled { node: control.node() });
     });
 }
 

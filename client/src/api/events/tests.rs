@@ -14,7 +14,7 @@ use rap_proto::{ClusterId, Signer as _, api::SecretText, key::LocalKey};
 use serde_json::json;
 
 use super::*;
-use crate::args::CaFingerprint;
+use crate::{api::KnownServers, args::CaFingerprint};
 
 const CLUSTER: ClusterId = ClusterId::from_u128(3);
 const IMPRINT: &str = "001f0203040506ff";
@@ -65,7 +65,9 @@ impl Server {
         let handle = server.handle();
         tokio::spawn(server);
         let ca = CaFingerprint(authority.fingerprint());
-        let api = Api::new(url.parse().unwrap(), ca, Some(SecretText::new("any"))).unwrap();
+        let api =
+            Api::new(KnownServers::one(url.parse().unwrap()), ca, Some(SecretText::new("any")))
+                .unwrap();
         Self { script, handle, api }
     }
 

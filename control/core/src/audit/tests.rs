@@ -10,7 +10,7 @@ use rap_proto::{Digest, PublicKey, UserId, api::AuditEvent};
 use serde_bytes::ByteBuf;
 
 use super::{Audience, is_withheld, show, show_over};
-use crate::world::{PHC, Platform, digest, key, person};
+use crate::world::{PHC, Platform, digest, key, person, token_id};
 
 fn find<'a>(platform: &'a Platform, event_type: &str) -> &'a Envelope {
     platform.world.log.iter().find(|envelope| envelope.event_type == event_type).unwrap()
@@ -202,4 +202,25 @@ fn a_device_is_its_users_and_is_erased_with_them() {
     platform.must::<User>(user.uuid(), UserCommand::Erase);
     assert_eq!(device(&platform, user), ("erased".to_owned(), Personal::default()));
     assert_eq!(device(&platform, other), (shown, folded), "others are as they were");
+}
+
+#[test]
+fn a_label_is_its_users_and_is_erased_with_them() {
+    let mut platform = Platform::new();
+    let (user, other) = (platform.acme.user, platform.globex.user);
+    let label = |platform: &Platform, user: UserId| {
+        let folded = platform.state().api_tokens().get(token_id(user)).unwrap().label.clone();
+        let of_token = |event: &&Envelope| {
+            event.event_type == "api_token.created" && event.stream.id == token_id(user).uuid()
+        };
+        let created = platform.world.log.iter().find(of_token).unwrap();
+        let shown = show_over(platform.state(), created, EVERYTHING).unwrap().unwrap();
+        (shown.payload["label"].as_str().unwrap().to_owned(), folded)
+    };
+    let (shown, folded) = label(&platform, user);
+    assert_eq!(shown, "personal");
+    assert!(matches!(folded, Personal::Sealed(_)));
+    platform.must::<User>(user.uuid(), UserCommand::Erase);
+    assert_eq!(label(&platform, user), ("erased".to_owned(), Personal::default()));
+    assert_eq!(label(&platform, other), (shown, folded), "others are as they were");
 }

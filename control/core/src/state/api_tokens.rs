@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_events::{Envelope, Sensitive, api_token::ApiTokenEvent};
+use rap_events::{Envelope, Personal, Sensitive, api_token::ApiTokenEvent};
 use rap_proto::{ApiScope, ApiTokenId, Digest, OrganizationId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,8 @@ pub struct ApiToken {
     pub id: ApiTokenId,
     pub user: UserId,
     pub secret: Sensitive<Digest>,
-    pub label: String,
+    /// Empty once its user was erased.
+    pub label: Personal<String>,
     pub scopes: BTreeSet<ApiScope>,
     /// The one organization that it works in; `None` for all of its user's.
     pub organization: Option<OrganizationId>,
@@ -77,6 +78,13 @@ impl ApiTokens {
             }
         }
         Ok(())
+    }
+
+    /// What the log holds about a person is gone: what was folded of it goes, too.
+    pub(super) fn erase(&mut self, user: UserId) {
+        for token in self.by_id.values_mut().filter(|token| token.user == user) {
+            token.label = Personal::default();
+        }
     }
 
     fn forget_expired(&mut self, at: Timestamp) {

@@ -41,7 +41,9 @@ impl State {
             DomainEvent::Organization(event) => self.organizations.fold(event, envelope),
             DomainEvent::User(event) => {
                 if matches!(event, UserEvent::Erased(_)) {
-                    self.logins.erase(UserId::from_uuid(envelope.stream.id));
+                    let erased = UserId::from_uuid(envelope.stream.id);
+                    self.logins.erase(erased);
+                    self.api_tokens.erase(erased);
                 }
                 self.users.fold(event, envelope)
             }

@@ -294,7 +294,7 @@ impl World {
             ApiTokenCommand::Create {
                 user,
                 secret: digest(&format!("token of {called}")).into(),
-                label: "ci".to_owned(),
+                label: Personal::Sealed(ByteBuf::from(b"ci".to_vec())),
                 scopes: ApiScope::ALL.iter().copied().collect(),
                 organization: None,
                 expires_at: self.now + std::time::Duration::from_secs(7 * 86_400),

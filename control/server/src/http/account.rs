@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rap_control_core::{Action, Principal, Target, state::Login};
 use rap_events::{
     Actor, Personal, cluster, keys,
-    login::{self, LoginCloseReason, LoginCommand},
+    login::{self, LoginCloseReason, LoginCommand, LoginRejection},
     user::{self, UserCommand},
 };
 use rap_proto::{
@@ -79,7 +79,9 @@ pub(super) async fn log_in(call: Call, body: NewLogin) -> Result<Done<LoggedIn>,
     work.hold_at(rap_events::StreamId::new("user", user.id.uuid()), user.stamp.revision);
     let device = body.device.unwrap_or_default();
     check_label(&device, "device")?;
-    let device = personal::seal_device(&call, user.id, &device).await?;
+    let place = (user.id, login::DEVICE);
+    let refused = LoginRejection::TextNotPlain;
+    let device = personal::seal::<login::Login>(&call, &mut work, place, &device, refused).await?;
     let answer = open_login(&call, &mut work, (user.id, body.name), device).await?;
     let actor = Actor::User { user: user.id, login: answer.login };
     call.commit_as(actor, work, answer).await
@@ -132,7 +134,7 @@ async fn open_login(
     let secret = call.secret::<LoginSecret>().digest().into();
     let mut login = work.load::<login::Login>(id.uuid()).await?;
     work.decide(&mut login, LoginCommand::Open { user, secret, expires_at, device })?;
-    Ok(LoggedIn { login: id, user, name, secret: blank(), expires_at })
+    Ok(LoggedIn { login: id, user, name, secret: blank(), expires_at, servers: Vec::new() })
 }
 
 pub(super) async fn log_out(call: Call, _: Nothing) -> Result<Done<Gone>, Failure> {
@@ -196,7 +198,8 @@ pub(super) async fn my_logins(call: Call) -> Result<Page<MyLogin>, Failure> {
     let devices = personal::devices(&call, &page.items).await?;
     let shown = page.items.iter().zip(devices).map(|(login, device)| MyLogin {
         id: login.id,
-        device,
+        device: device.text,
+        sealed: device.sealed,
         opened_at: login.stamp.created_at,
         expires_at: login.expires_at,
     });

@@ -205,7 +205,8 @@ revised!(
 
 impl Answer for api::LoggedIn {
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
-        Ok(Self { secret: derived::<LoginSecret>(call), ..self })
+        let servers = call.app.servers.clone();
+        Ok(Self { secret: derived::<LoginSecret>(call), servers, ..self })
     }
 }
 
@@ -216,8 +217,8 @@ impl Answer for api::UserCreated {
 
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
         let invitation = self.invitation.map(|_| derived::<InviteSecret>(call));
-        let display_name = personal::display_name_of_creation(call, self.user.id).await?;
-        let user = api::User { display_name, ..self.user };
+        let shown = personal::display_name_of_creation(call, self.user.id).await?;
+        let user = api::User { display_name: shown.text, sealed: shown.sealed, ..self.user };
         Ok(Self { user, invitation, ..self })
     }
 }
@@ -238,7 +239,9 @@ impl Answer for api::ApiTokenCreated {
     }
 
     async fn complete(self, call: &Call, _: u64) -> Result<Self, Failure> {
-        Ok(Self { secret: derived::<ApiSecret>(call), ..self })
+        let shown = personal::label_of_creation(call, self.token.id).await?;
+        let token = api::ApiToken { label: shown.text, sealed: shown.sealed, ..self.token };
+        Ok(Self { token, secret: derived::<ApiSecret>(call) })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rap_control_core::{Action, Target, state::ApiToken as Found};
-use rap_events::api_token::{self, ApiTokenCommand};
+use rap_events::api_token::{self, ApiTokenCommand, ApiTokenRejection};
 use rap_proto::{
     ApiTokenId,
     api::{ApiToken, ApiTokenCreated, NewApiToken, Page},
@@ -16,14 +16,19 @@ use super::{
     call::Call,
     endpoint::{Gone, Nothing},
     failure::{Failure, not_found},
-    page, reference,
+    page,
+    personal::{self, Shown},
+    reference,
 };
 
 pub(super) async fn list(call: Call) -> Result<Page<ApiToken>, Failure> {
     call.allow(Action::ReadCluster, Target::Platform)?;
     let seen = call.state.api_tokens().iter();
     let seen = seen.filter(|token| call.may(Action::ReadApiToken, Target::ApiToken(token.id)));
-    page::of(&call, seen, |token| token.id, show)
+    let page = page::of(&call, seen, |token| token.id, Found::clone)?;
+    let labels = personal::labels(&call, &page.items).await?;
+    let shown = page.items.iter().zip(labels).map(|(token, label)| show(token, label));
+    Ok(Page { items: shown.collect(), next: page.next })
 }
 
 pub(super) async fn create(
@@ -45,10 +50,14 @@ pub(super) async fn create(
     let expires_at = call.now + Duration::from_secs(body.ttl_seconds);
     let mut work = call.work();
     let mut loaded = work.load::<api_token::ApiToken>(id.uuid()).await?;
+    let (place, refused) = ((user, api_token::LABEL), ApiTokenRejection::TextNotPlain);
+    let label =
+        personal::seal::<api_token::ApiToken>(&call, &mut work, place, &body.label, refused)
+            .await?;
     let command = ApiTokenCommand::Create {
         user,
         secret: call.secret::<ApiSecret>().digest().into(),
-        label: body.label.clone(),
+        label,
         scopes: body.scopes.clone(),
         organization,
         expires_at,
@@ -57,7 +66,9 @@ pub(super) async fn create(
     let answer = ApiTokenCreated {
         token: ApiToken {
             id,
-            label: body.label,
+            // Put in from the event: a stored reply stays when the person is erased.
+            label: String::new(),
+            sealed: false,
             organization,
             user,
             scopes: body.scopes,
@@ -81,10 +92,11 @@ pub(super) async fn revoke(call: Call, _: Nothing) -> Result<Done<Gone>, Failure
     call.commit(work, Gone {}).await
 }
 
-fn show(token: &Found) -> ApiToken {
+fn show(token: &Found, label: Shown) -> ApiToken {
     ApiToken {
         id: token.id,
-        label: token.label.clone(),
+        label: label.text,
+        sealed: label.sealed,
         organization: token.organization,
         user: token.user,
         scopes: token.scopes.clone(),

@@ -1,9 +1,7 @@
 //! How rejections and the log's errors become problems.
 
-use rap_events::{Aggregate, AppendError, handler::LoadError, log::ReadError};
+use rap_events::{Aggregate, AppendError, handler::LoadError, keys, log::ReadError};
 use rap_proto::api::{Problem, ProblemCode};
-
-use crate::subjects::SubjectError;
 
 /// Why a handler did not finish.
 #[derive(Debug)]
@@ -34,18 +32,6 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<SubjectError> for Failure {
-    fn from(error: SubjectError) -> Self {
-        match error {
-            SubjectError::Read(error) => error.into(),
-            error @ SubjectError::NotOurs(_) => {
-                tracing::error!(%error, "a personal field cannot be opened");
-                Self::Problem(internal())
-            }
-        }
-    }
-}
-
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         match error {
@@ -66,6 +52,8 @@ impl From<AppendError> for Failure {
             | AppendError::LeaseGeneration { .. }
             | AppendError::TimelineChanged { .. } => return Self::Conflict,
             AppendError::LeaseLost { .. } => return Self::LeaseLost,
+            // Another command gave this person a key first: that one seals.
+            AppendError::Claimed { key } if keys::is_subject_key(&key) => return Self::Conflict,
             AppendError::Claimed { key } => claimed(&key),
             AppendError::CommandReused => Problem::new(
                 ProblemCode::IdempotencyKeyReused,
@@ -186,6 +174,15 @@ mod tests {
             Failure::Problem(problem) => problem,
             other => unreachable!("a problem, not {other:?}"),
         }
+    }
+
+    #[test]
+    fn a_key_that_another_command_gave_first_is_no_name_that_is_taken() {
+        let claimed = |key| Failure::from(AppendError::Claimed { key });
+        let user = rap_proto::UserId::from_u128(7);
+        assert!(matches!(claimed(keys::subject_key(user)), Failure::Conflict));
+        let name = problem(claimed(keys::user_name(&"alice".parse().unwrap())));
+        assert_eq!(name.rule.as_deref(), Some("unique_user_name"));
     }
 
     #[test]

@@ -1,24 +1,31 @@
 //! What is about a person: sealed on its way into the log, opened where it is shown to people.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use rap_control_core::state::{Login, User};
+use rap_control_core::state::{ApiToken, Login, User};
 use rap_events::{
-    Aggregate as _, EventCodec as _, Personal, login,
-    personal::{ERASED, OpenError, SubjectCipher},
-    user::{self, UserEvent},
+    Aggregate, EventCodec as _, Personal,
+    api_token::{self, ApiTokenEvent},
+    keys, login,
+    personal::{ERASED, OpenError, SEALED, SubjectCipher},
+    user::{self, UserEvent, UserRejection},
 };
-use rap_proto::UserId;
+use rap_proto::{ApiTokenId, UserId};
 use uuid::Uuid;
 
 use super::{
     call::Call,
     failure::{Failure, internal, rejected},
 };
-use crate::{
-    subjects::{SubjectError, SubjectKey},
-    work::Work,
-};
+use crate::{subjects::Held, work::Work};
+
+/// A text about a person as people are shown it.
+pub(super) struct Shown {
+    /// The text; [`ERASED`] of a person who was erased; [`SEALED`] where `sealed` is set.
+    pub(super) text: String,
+    /// Whether the person's key is of another state directory.
+    pub(super) sealed: bool,
+}
 
 /// Seals a new account's display name under a key that the work keeps with it, for what else comes
 /// to be known of the person.
@@ -30,83 +37,128 @@ pub(super) fn seal_display_name(
 ) -> Result<Personal<String>, Failure> {
     let (key, kept) = call.app.subjects.make(id.uuid());
     work.change_subject(kept);
-    user::display_name(text, id, &key).map_err(|reason| rejected::<user::User>(&reason))
+    let refused = UserRejection::TextNotPlain;
+    Personal::seal_text(text, id.uuid(), user::DISPLAY_NAME, &key, refused)
+        .map_err(|reason| rejected::<user::User>(&reason))
 }
 
-/// Seals what a device calls itself under its user's key. An account that has none is from before
-/// each had one: what nobody could erase is left out. So it is where the key cannot be unwrapped: that is for
-/// whoever keeps the state directory to mend, and no reason to let nobody in.
+/// Seals what becomes known of a person who has an account, for `place`. An account without a key
+/// is from before each had one, and is given one. Where the key cannot be unwrapped the text is
+/// left out: that is for whoever keeps the state directory to mend, and no reason to refuse a
+/// command for what only a list would show.
 ///
 /// The append must hold the user's stream at the revision that was looked at: an erasure that
-/// destroys the key meanwhile must come before the login or after it.
-pub(super) async fn seal_device(
+/// destroys the key meanwhile must come before the command or after it.
+pub(super) async fn seal<A: Aggregate>(
     call: &Call,
-    user: UserId,
+    work: &mut Work,
+    (user, place): (UserId, &str),
     text: &str,
+    refused: A::Rejection,
 ) -> Result<Personal<String>, Failure> {
     if text.is_empty() {
         return Ok(Personal::default());
     }
-    let keys = match call.app.subjects.find(vec![user.uuid()]).await {
-        Err(error @ SubjectError::NotOurs(_)) => {
-            tracing::error!(%error, "a login's device is left out");
-            return Ok(Personal::default());
-        }
-        found => found?,
-    };
-    let Some(key) = keys.get(&user.uuid()) else { return Ok(Personal::default()) };
-    login::device(text, user, key).map_err(|reason| rejected::<login::Login>(&reason))
-}
-
-/// The display names of accounts, in their order; [`ERASED`] for those that were erased.
-pub(super) async fn display_names(call: &Call, users: &[User]) -> Result<Vec<String>, Failure> {
-    let sealed = users.iter().filter(|user| matches!(user.display_name, Personal::Sealed(_)));
-    let sealed: Vec<Uuid> = sealed.map(|user| user.id.uuid()).collect();
-    let keys =
-        if sealed.is_empty() { BTreeMap::new() } else { call.app.subjects.find(sealed).await? };
-    let shown = |user: &User| match user.erased {
-        true => Ok(ERASED.to_owned()),
-        false => {
-            let place = (user.id, user::DISPLAY_NAME);
-            open(&user.display_name, place, keys.get(&user.id.uuid()))
+    let key = match call.app.subjects.find(vec![user.uuid()]).await?.remove(&user.uuid()) {
+        Some(Held::Key(key)) => key,
+        Some(Held::Foreign) => return Ok(Personal::default()),
+        None => {
+            let (key, kept) = call.app.subjects.make(user.uuid());
+            work.claim(keys::subject_key(user));
+            work.change_subject(kept);
+            key
         }
     };
-    users.iter().map(shown).collect()
+    Personal::seal_text(text, user.uuid(), place, &key, refused)
+        .map_err(|reason| rejected::<A>(&reason))
 }
 
-/// The display name that an account was created with, from the event of that creation.
-pub(super) async fn display_name_of_creation(call: &Call, id: UserId) -> Result<String, Failure> {
-    let stream = user::User::stream(id.uuid());
-    let events = call.app.log.read_stream(&stream, 0, 1).await?;
-    let first = events.first().and_then(|event| UserEvent::from_envelope(event).ok());
-    let Some(UserEvent::Created(created)) = first else { return Err(internal().into()) };
-    let keys = call.app.subjects.find(vec![id.uuid()]).await?;
-    open(&created.display_name, (id, user::DISPLAY_NAME), keys.get(&id.uuid()))
+/// The display names of accounts, in their order.
+pub(super) async fn display_names(call: &Call, users: &[User]) -> Result<Vec<Shown>, Failure> {
+    let names = users.iter().map(|user| (user.id, &user.display_name));
+    open(call, user::DISPLAY_NAME, names).await
 }
 
 /// What the caller's logins were opened from, each by its device.
-pub(super) async fn devices(call: &Call, logins: &[Login]) -> Result<Vec<String>, Failure> {
-    let sealed = logins.iter().filter(|login| matches!(login.device, Personal::Sealed(_)));
-    let users: BTreeSet<Uuid> = sealed.map(|login| login.user.uuid()).collect();
-    let keys = call.app.subjects.find(users.into_iter().collect()).await?;
-    let shown = |login: &Login| {
-        open(&login.device, (login.user, login::DEVICE), keys.get(&login.user.uuid()))
-    };
-    logins.iter().map(shown).collect()
+pub(super) async fn devices(call: &Call, logins: &[Login]) -> Result<Vec<Shown>, Failure> {
+    let devices = logins.iter().map(|login| (login.user, &login.device));
+    open(call, login::DEVICE, devices).await
 }
 
-fn open(
-    value: &Personal<String>,
-    (id, field): (UserId, &str),
-    key: Option<&SubjectKey>,
-) -> Result<String, Failure> {
-    let cipher = key.map(|key| -> &dyn SubjectCipher { key });
-    match value.open(id.uuid(), field, cipher) {
-        Ok(text) => Ok(text),
-        Err(OpenError::Erased) => Ok(ERASED.to_owned()),
-        Err(error @ OpenError::Damaged) => {
-            tracing::error!(%error, user = %id, field, "what was sealed cannot be opened");
-            Err(internal().into())
+/// The labels of API tokens, in their order.
+pub(super) async fn labels(call: &Call, tokens: &[ApiToken]) -> Result<Vec<Shown>, Failure> {
+    let labels = tokens.iter().map(|token| (token.user, &token.label));
+    open(call, api_token::LABEL, labels).await
+}
+
+/// The display name that an account was created with, from the event of that creation.
+pub(super) async fn display_name_of_creation(call: &Call, id: UserId) -> Result<Shown, Failure> {
+    match first_event::<user::User>(call, id.uuid()).await? {
+        UserEvent::Created(created) => {
+            open_one(call, user::DISPLAY_NAME, (id, &created.display_name)).await
         }
+        _ => Err(internal().into()),
     }
+}
+
+/// The label that an API token was created with, from the event of that creation.
+pub(super) async fn label_of_creation(call: &Call, id: ApiTokenId) -> Result<Shown, Failure> {
+    match first_event::<api_token::ApiToken>(call, id.uuid()).await? {
+        ApiTokenEvent::Created(created) => {
+            open_one(call, api_token::LABEL, (created.user, &created.label)).await
+        }
+        ApiTokenEvent::Revoked(_) => Err(internal().into()),
+    }
+}
+
+async fn first_event<A: Aggregate>(call: &Call, id: Uuid) -> Result<A::Event, Failure> {
+    let events = call.app.log.read_stream(&A::stream(id), 0, 1).await?;
+    let first = events.first().and_then(|event| A::Event::from_envelope(event).ok());
+    first.ok_or_else(|| internal().into())
+}
+
+async fn open_one(
+    call: &Call,
+    place: &str,
+    field: (UserId, &Personal<String>),
+) -> Result<Shown, Failure> {
+    let shown = open(call, place, std::iter::once(field)).await?;
+    shown.into_iter().next().ok_or_else(|| internal().into())
+}
+
+/// Opens one field of each of these persons, in their order.
+async fn open<'a>(
+    call: &Call,
+    place: &str,
+    fields: impl Iterator<Item = (UserId, &'a Personal<String>)> + Clone,
+) -> Result<Vec<Shown>, Failure> {
+    let sealed = fields.clone().filter(|(_, value)| matches!(value, Personal::Sealed(_)));
+    let subjects: BTreeSet<Uuid> = sealed.map(|(user, _)| user.uuid()).collect();
+    let keys = call.app.subjects.find(subjects.into_iter().collect()).await?;
+    let is_erased = |user| call.state.users().get(user).is_some_and(|user| user.erased);
+    let shown = |(user, value): (UserId, &Personal<String>)| match keys.get(&user.uuid()) {
+        _ if is_erased(user) => Ok(Shown { text: ERASED.to_owned(), sealed: false }),
+        Some(Held::Foreign) if matches!(value, Personal::Sealed(_)) => {
+            Ok(Shown { text: SEALED.to_owned(), sealed: true })
+        }
+        Some(Held::Key(key)) => text(value, (user, place), Some(key)),
+        Some(Held::Foreign) | None => text(value, (user, place), None),
+    };
+    fields.map(shown).collect()
+}
+
+fn text(
+    value: &Personal<String>,
+    (user, place): (UserId, &str),
+    cipher: Option<&dyn SubjectCipher>,
+) -> Result<Shown, Failure> {
+    let text = match value.open(user.uuid(), place, cipher) {
+        Ok(text) => text,
+        Err(OpenError::Erased) => ERASED.to_owned(),
+        Err(error @ OpenError::Damaged) => {
+            tracing::error!(%error, %user, place, "what was sealed cannot be opened");
+            return Err(internal().into());
+        }
+    };
+    Ok(Shown { text, sealed: false })
 }

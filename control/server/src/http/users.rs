@@ -20,7 +20,9 @@ use super::{
     call::Call,
     endpoint::Nothing,
     failure::{Failure, invalid, not_found},
-    page, personal, reference,
+    page,
+    personal::{self, Shown},
+    reference,
 };
 use crate::{password, work::Work};
 
@@ -100,6 +102,7 @@ pub(super) async fn create(call: Call, body: NewUser) -> Result<Done<UserCreated
             name: body.name,
             // Put in from the event: a stored reply stays when the person is erased.
             display_name: String::new(),
+            sealed: false,
             platform_roles: [].into(),
             disabled: false,
             erased: false,
@@ -204,11 +207,12 @@ async fn show_all(call: &Call, found: Vec<Found>) -> Result<Vec<User>, Failure> 
     Ok(found.iter().zip(names).map(|(user, name)| show(user, name)).collect())
 }
 
-fn show(user: &Found, display_name: String) -> User {
+fn show(user: &Found, display_name: Shown) -> User {
     User {
         id: user.id,
         name: user.name.clone(),
-        display_name,
+        display_name: display_name.text,
+        sealed: display_name.sealed,
         platform_roles: user.platform_roles.clone(),
         disabled: user.disabled,
         erased: user.erased,

@@ -1,8 +1,8 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rap_control_core::{
-    quota,
+    State, quota,
     state::{JoinToken, Node, NodeStanding},
 };
 use rap_events::{
@@ -16,6 +16,7 @@ use rap_proto::{
     CommandId, Digest, NodeId, PublicKey,
     wire::node_api::{EnrollReply, EnrollRequest, NodeApiCode, PollRequest},
 };
+use tokio::time::timeout;
 
 use super::{
     NodeAnswer, NodeCall, NodeStop, credentials, refusal::Refused, refused_use::RefusedUse,
@@ -50,15 +51,21 @@ pub(super) async fn enroll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         refused.record(&call).await;
         return Err(used().into());
     }
-    let node = request_enrollment(&call, token, secret, key, request).await?;
-    let state = call
-        .app
-        .wait_for(node.1, FOLD_WAIT)
+    let id = request_enrollment(&call, token, secret, key, request).await?;
+    let state = folded(&call, id)
         .await
         .ok_or_else(|| Refused::new(NodeApiCode::Unavailable, "the projections are behind"))?;
     let call = NodeCall { state: state.clone(), ..call };
-    let node = state.nodes().get(node.0).ok_or_else(invalid)?;
+    let node = state.nodes().get(id).ok_or_else(invalid)?;
     status(&call, node).await
+}
+
+/// The projections, once they know the node.
+async fn folded(call: &NodeCall, node: NodeId) -> Option<Arc<State>> {
+    let mut states = call.app.states();
+    let known = states.wait_for(|state| state.nodes().get(node).is_some());
+    let state = timeout(FOLD_WAIT, known).await.ok()?.ok()?;
+    Some(Arc::clone(&state))
 }
 
 /// A host asks what became of its request.
@@ -110,14 +117,15 @@ fn bound_key(call: &NodeCall, request: &EnrollRequest) -> Result<PublicKey, Refu
     Ok(key)
 }
 
-/// Uses the token and makes the node, in one append: of two at once, one wins.
+/// Uses the token and makes the node, in one append: of two at once, one wins. Where the log has that the host
+/// did so before, at another replica perhaps, its node is the answer.
 async fn request_enrollment(
     call: &NodeCall,
     token: &JoinToken,
     presented: Digest,
     key: PublicKey,
     request: EnrollRequest,
-) -> Result<(NodeId, u64), NodeStop> {
+) -> Result<NodeId, NodeStop> {
     if let Some(organization) = token.organization {
         quota::check_nodes(&call.state, organization).map_err(|reached| {
             call.app.metrics.count("quota_reached", reached.quota.as_str());
@@ -130,6 +138,12 @@ async fn request_enrollment(
     let name = request.name.clone();
     let using = JoinTokenCommand::Use { presented: presented.into(), node: id, name };
     if let Err(rejection) = work.try_decide(&mut loaded, using) {
+        if rejection == JoinTokenRejection::AlreadyUsed
+            && let Some(node) = loaded.state.used_by
+            && work.load::<node::Node>(node.uuid()).await?.state.key == Some(key)
+        {
+            return Ok(node);
+        }
         let (name, known) = (request.name, None);
         RefusedUse { token: token.id, presented, name, known }.record(call).await;
         return Err(token_refused(rejection).into());
@@ -162,8 +176,8 @@ async fn request_enrollment(
         causation: None,
     };
     call.may_grant()?;
-    let appended = work.commit(identity, Bytes::new()).await?;
-    Ok((id, appended.last))
+    work.commit(identity, Bytes::new()).await?;
+    Ok(id)
 }
 
 fn token_refused(rejection: JoinTokenRejection) -> Refused {

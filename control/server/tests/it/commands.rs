@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::world::{With, World, fresh_key, tenant};
+use crate::world::{ELSEWHERE, HERE, With, World, fresh_key, tenant};
 
 #[tokio::test]
 async fn a_command_needs_a_key_and_repeating_it_repeats_nothing() {
@@ -55,6 +55,21 @@ async fn a_repeated_command_gives_its_secret_again_and_the_log_has_none() {
     for canary in ["rapa_", "raps_", "rapsetup_", crate::world::PASSWORD] {
         assert!(!log.contains(canary), "{canary}");
     }
+    world.stop().await;
+}
+
+/// Whoever logs in hears of every server, and the log of none.
+#[tokio::test]
+async fn a_login_is_told_where_the_servers_are_each_time_it_is_asked_for() {
+    let world = World::start().await;
+    world.set_up().await;
+    let body = Some(json!({"name": "root", "password": crate::world::PASSWORD}));
+    let with = With { body, key: Some(fresh_key()), if_match: None };
+    let first = world.anonymous().send(Method::POST, "/logins", with.clone()).await;
+    let second = world.anonymous().send(Method::POST, "/logins", with).await;
+    assert_eq!(first.json["servers"], json!([ELSEWHERE, HERE]), "{}", first.text);
+    assert_eq!(first.text, second.text);
+    assert!(!format!("{:?}", world.log).contains(ELSEWHERE));
     world.stop().await;
 }
 

@@ -104,6 +104,20 @@ async fn of_two_hosts_with_one_token_one_wins() {
     world.stop().await;
 }
 
+/// As a host does that got no answer from one replica and asks the next, whose projections are behind.
+#[tokio::test]
+async fn a_host_that_asks_again_before_its_node_is_folded_is_the_same_node() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let (secret, key) = (join_secret(&root, true).await, node::fresh_key());
+    let ask = || node::enroll_with(&world, &secret, "twice", key.clone(), |_| {});
+    let (one, two) = tokio::join!(ask(), ask());
+    assert_eq!(one.node(), two.node());
+    assert_eq!(root.get("/nodes").await.json["items"].as_array().unwrap().len(), 1);
+    assert_eq!(audited(&world, &root, "join_token.use_refused").await, [Value::Null; 0]);
+    world.stop().await;
+}
+
 #[tokio::test]
 async fn refused_uses_of_a_token_are_recorded_up_to_a_limit() {
     let world = World::start().await;

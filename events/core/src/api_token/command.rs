@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use rap_proto::{ApiScope, Digest, OrganizationId, Timestamp, UserId, api::MAX_API_TOKEN_SECONDS};
 
-use crate::Sensitive;
+use crate::{Personal, Sensitive};
 
 /// How long an API token may live, as the API says it.
 pub const MAX_API_TOKEN_MS: u64 = MAX_API_TOKEN_SECONDS * 1_000;
@@ -12,7 +12,8 @@ pub enum ApiTokenCommand {
     Create {
         user: UserId,
         secret: Sensitive<Digest>,
-        label: String,
+        /// Sealed for [`super::LABEL`], or empty.
+        label: Personal<String>,
         scopes: BTreeSet<ApiScope>,
         organization: Option<OrganizationId>,
         expires_at: Timestamp,
@@ -32,4 +33,6 @@ pub enum ApiTokenRejection {
     LifetimeOutOfRange,
     #[error("a label is at most 256 bytes without control characters")]
     TextNotPlain,
+    #[error("a label is stored sealed, or is empty")]
+    LabelNotSealed,
 }

@@ -6,7 +6,7 @@ use super::{
     ApiToken, ApiTokenCommand, ApiTokenCreated, ApiTokenEvent, ApiTokenRejection, ApiTokenRevoked,
     MAX_API_TOKEN_MS,
 };
-use crate::{Aggregate, aggregate::is_plain_text};
+use crate::Aggregate;
 
 impl Aggregate for ApiToken {
     const CATEGORY: &'static str = "api_token";
@@ -30,8 +30,8 @@ impl Aggregate for ApiToken {
                 if expires_at <= now || expires_at > now + Duration::from_millis(MAX_API_TOKEN_MS) {
                     return Err(ApiTokenRejection::LifetimeOutOfRange);
                 }
-                if !is_plain_text(&label) {
-                    return Err(ApiTokenRejection::TextNotPlain);
+                if !label.is_kept() {
+                    return Err(ApiTokenRejection::LabelNotSealed);
                 }
                 let created =
                     ApiTokenCreated { user, secret, label, scopes, organization, expires_at };

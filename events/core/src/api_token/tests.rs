@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 
 use rap_proto::{ApiScope, Timestamp};
+use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::{
-    Aggregate as _,
+    Aggregate as _, Personal,
+    personal::MAX_SEALED_BYTES,
     tests::{
         given::{NOW, given},
-        samples::{ACME, ALICE, MINUTE_MS, after, secret},
+        samples::{ACME, ALICE, MINUTE_MS, after, sealed, secret},
     },
 };
 
@@ -19,7 +21,7 @@ fn create(scopes: &[ApiScope], expires_at: Timestamp, label: &str) -> ApiTokenCo
     ApiTokenCommand::Create {
         user: ALICE,
         secret: secret("api"),
-        label: label.to_owned(),
+        label: sealed(label),
         scopes: scopes.iter().copied().collect(),
         organization: Some(ACME),
         expires_at,
@@ -30,7 +32,7 @@ fn created() -> ApiTokenEvent {
     ApiTokenCreated {
         user: ALICE,
         secret: secret("api"),
-        label: "backup".to_owned(),
+        label: sealed("backup"),
         scopes: BTreeSet::from([ApiScope::Read]),
         organization: Some(ACME),
         expires_at: after(LONGEST_MS),
@@ -54,7 +56,23 @@ fn an_api_token_keeps_the_limits() {
         decide(create(&[ApiScope::Read], expires_at, ""))
             .rejected(ApiTokenRejection::LifetimeOutOfRange);
     }
-    decide(create(&[ApiScope::Read], after(1), "\r")).rejected(ApiTokenRejection::TextNotPlain);
+}
+
+#[test]
+fn a_label_is_sealed_or_empty() {
+    let with = |label| match create(&[ApiScope::Read], after(1), "") {
+        ApiTokenCommand::Create { user, secret, scopes, organization, expires_at, .. } => {
+            ApiTokenCommand::Create { user, secret, label, scopes, organization, expires_at }
+        }
+        revoke @ ApiTokenCommand::Revoke => revoke,
+    };
+    let large = Personal::Sealed(ByteBuf::from(vec![0; MAX_SEALED_BYTES + 1]));
+    for label in [Personal::Clear("Alice's laptop".to_owned()), large] {
+        let refused = ApiTokenRejection::LabelNotSealed;
+        given::<ApiToken>([]).when(with(label)).rejected(refused);
+    }
+    let decided = ApiToken::default().decide(with(Personal::default()), NOW);
+    assert_eq!(decided.map(|events| events.len()), Ok(1));
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub enum LoginCommand {
         user: UserId,
         secret: Sensitive<Digest>,
         expires_at: Timestamp,
-        /// As [`super::device`] makes it.
+        /// Sealed for [`super::DEVICE`], or empty.
         device: Personal<String>,
     },
     Close {

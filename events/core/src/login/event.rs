@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Personal, Sensitive, aggregate::events};
 
+/// The place that a device's label is sealed for.
+pub const DEVICE: &str = "login.device";
+
 events! {
     /// What happened to a login.
     LoginEvent:

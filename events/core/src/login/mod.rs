@@ -2,13 +2,11 @@
 
 mod command;
 mod decide;
-mod device;
 mod event;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::*;
-pub use device::{DEVICE, device};
 pub use event::*;
 pub use state::*;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use rap_proto::{
-    AttachmentId, Digest, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId, PoolId,
-    RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
+    ApiScope, AttachmentId, Digest, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId,
+    PoolId, RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
 };
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ use super::samples::{
 use crate::{
     DomainEvent, Personal, Sensitive,
     aggregate::EventKind,
+    api_token::{ApiTokenCreated, ApiTokenEvent},
     catalogue::catalogue,
     login::{LoginEvent, LoginOpened},
     node_report::{NodeReportEvent, UnclaimedAccessRefused},
@@ -368,6 +369,37 @@ fn login_opened_is_upcast_from_schema_1() {
     let device = Personal::Clear(device);
     let opened = LoginOpened { user, secret: secret("login"), expires_at, device };
     let upcast = LoginEvent::from(opened).into();
+    check(kind, &codec::encode(&old), &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+/// `api_token.created` as it was written while labels stood there in clear.
+#[derive(Serialize)]
+struct ApiTokenCreatedV1 {
+    user: UserId,
+    secret: Sensitive<Digest>,
+    label: String,
+    scopes: BTreeSet<ApiScope>,
+    organization: Option<OrganizationId>,
+    expires_at: Timestamp,
+}
+
+#[test]
+fn api_token_created_is_upcast_from_schema_1() {
+    let (user, organization, expires_at) = (ALICE, Some(ACME), after(MINUTE_MS));
+    let scopes = BTreeSet::from([ApiScope::Read, ApiScope::Audit]);
+    let old = ApiTokenCreatedV1 {
+        user,
+        secret: secret("api"),
+        label: "backup".to_owned(),
+        scopes: scopes.clone(),
+        organization,
+        expires_at,
+    };
+    let (secret, label) = (secret("api"), Personal::Clear("backup".to_owned()));
+    let created = ApiTokenCreated { user, secret, label, scopes, organization, expires_at };
+    let kind = EventKind { event_type: "api_token.created", schema: 1 };
+    let upcast = ApiTokenEvent::from(created).into();
     check(kind, &codec::encode(&old), &upcast);
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }

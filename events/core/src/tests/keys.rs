@@ -17,6 +17,7 @@ fn keys_differ_by_kind_organization_and_name() {
         keys::pool_name(GLOBEX, &longest),
         keys::resource_name(ACME, &longest),
         keys::policy_name(ACME, &longest),
+        keys::subject_key(ALICE),
     ];
     let distinct: std::collections::BTreeSet<_> = all.iter().collect();
     assert_eq!(distinct.len(), all.len());
@@ -55,6 +56,7 @@ fn keys_and_ids_keep_their_spelling() {
         keys::resource_name(acme, &one),
         keys::policy_name(acme, &one),
         keys::vpn_connection_name(acme, &one),
+        keys::subject_key(UserId::from_u128(4)),
         keys::leadership_id(Duty::Processes).to_string(),
         keys::membership_id(acme, UserId::from_u128(4)).to_string(),
         keys::observation_command(NodeId::from_u128(8), 7).to_string(),

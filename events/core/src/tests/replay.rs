@@ -215,7 +215,7 @@ fn api_token_command(kind: u8, argument: u8, now: Timestamp) -> ApiTokenCommand 
         0 => ApiTokenCommand::Create {
             user: ALICE,
             secret: secret("api"),
-            label: text(argument / 8),
+            label: sealed(&text(argument / 8)),
             scopes: ApiScope::ALL.iter().copied().take(usize::from(argument % 4)).collect(),
             organization: argument.is_multiple_of(2).then_some(ACME),
             expires_at: later(now, argument),

@@ -21,8 +21,7 @@ use super::given::NOW;
 use crate::{
     DomainEvent, Personal, Sensitive, api_token::*, authority::*, cluster::*, guessing::*,
     join_token::*, leadership::*, login::*, membership::*, node::*, node_report::*,
-    organization::*, personal::SubjectCipher, policy::*, pool::*, resource::*, session::*, user::*,
-    vpn_connection::*,
+    organization::*, policy::*, pool::*, resource::*, session::*, user::*, vpn_connection::*,
 };
 
 pub(crate) const CLUSTER: ClusterId = ClusterId::from_u128(1);
@@ -324,19 +323,6 @@ pub(crate) fn sealed(text: &str) -> Personal<String> {
     Personal::Sealed(ByteBuf::from(text.as_bytes().to_vec()))
 }
 
-/// Hides nothing: it shows what is sealed, and for which place.
-pub(crate) struct Open;
-
-impl SubjectCipher for Open {
-    fn seal(&self, value: &[u8], context: &[u8]) -> Vec<u8> {
-        [context, value].concat()
-    }
-
-    fn open(&self, sealed: &[u8], context: &[u8]) -> Option<Vec<u8>> {
-        sealed.strip_prefix(context).map(<[u8]>::to_vec)
-    }
-}
-
 fn people() -> Vec<DomainEvent> {
     let role = OrganizationRole::Admin;
     let expires_at = after(MINUTE_MS);
@@ -365,7 +351,7 @@ fn people() -> Vec<DomainEvent> {
         ApiTokenCreated {
             user: ALICE,
             secret: secret("api"),
-            label: "backup".to_owned(),
+            label: sealed("Alice's backup"),
             scopes: [ApiScope::Read, ApiScope::Audit].into(),
             organization: Some(ACME),
             expires_at,

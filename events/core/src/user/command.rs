@@ -16,7 +16,7 @@ pub enum UserCommand {
     /// Claims [`crate::keys::user_name`].
     Create {
         name: Name,
-        /// As [`super::display_name`] makes it.
+        /// Sealed for [`super::DISPLAY_NAME`], or empty.
         display_name: Personal<String>,
     },
     Invite {

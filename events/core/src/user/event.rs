@@ -3,6 +3,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Personal, Sensitive, aggregate::events};
 
+/// The place that a display name is sealed for.
+pub const DISPLAY_NAME: &str = "user.display_name";
+
 events! {
     /// What happened to a user's account.
     UserEvent:
@@ -22,7 +25,7 @@ events! {
 pub struct UserCreated {
     /// What the user types to log in.
     pub name: Name,
-    /// What others see; may be empty.
+    /// What others see; may be empty. It is sealed under the user's key.
     pub display_name: Personal<String>,
 }
 

@@ -4,13 +4,11 @@
 
 mod command;
 mod decide;
-mod display_name;
 mod event;
 mod state;
 #[cfg(test)]
 mod tests;
 
 pub use command::*;
-pub use display_name::{DISPLAY_NAME, display_name};
 pub use event::*;
 pub use state::*;

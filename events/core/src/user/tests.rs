@@ -4,12 +4,11 @@ use rap_proto::{PlatformRole, Timestamp};
 
 use super::*;
 use crate::{
-    Aggregate as _, Personal,
-    aggregate::MAX_TEXT_BYTES,
+    Personal,
     personal::MAX_SEALED_BYTES,
     tests::{
         given::{Given, NOW, given},
-        samples::{ALICE, MINUTE_MS, Open, after, name, sealed, secret, verifier},
+        samples::{MINUTE_MS, after, name, sealed, secret, verifier},
     },
 };
 
@@ -119,20 +118,6 @@ fn a_user_is_disabled_and_enabled() {
     given::<User>([]).when(disable).rejected(UserRejection::NotFound);
     let two_lines = UserCommand::Disable { reason: "a\nb".to_owned() };
     user(&[]).when(two_lines).rejected(UserRejection::TextNotPlain);
-}
-
-#[test]
-fn a_display_name_is_sealed_unless_it_is_empty_and_is_one_short_line() {
-    let made = |text: &str| display_name(text, ALICE, &Open);
-    let sealed = made("Alice").unwrap();
-    assert_eq!(sealed.open(ALICE.uuid(), DISPLAY_NAME, Some(&Open)), Ok("Alice".to_owned()));
-    assert!(matches!(sealed, Personal::Sealed(_)));
-    assert_eq!(made(""), Ok(Personal::default()));
-    assert_eq!(made("A\u{7}"), Err(UserRejection::TextNotPlain));
-    let longest = "a".repeat(MAX_TEXT_BYTES);
-    let create = UserCommand::Create { name: name("a"), display_name: made(&longest).unwrap() };
-    assert_eq!(User::default().decide(create, NOW).map(|events| events.len()), Ok(1));
-    assert_eq!(made(&format!("{longest}a")), Err(UserRejection::TextNotPlain));
 }
 
 #[test]

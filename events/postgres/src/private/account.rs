@@ -45,6 +45,14 @@ impl Account {
             .map_or_else(|| own.to_string(), |(name, ..)| name.to_owned())
     }
 
+    /// The name that a server sees when another one of this account connects.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Own => Self::current_name(),
+            Self::Lent { name, .. } => name.clone(),
+        }
+    }
+
     fn lent(accounts: &str, wanted: &str) -> Option<Self> {
         let (name, uid, gid) = entries(accounts).find(|(name, ..)| *name == wanted)?;
         Some(Self::Lent { name: name.to_owned(), uid, gid })

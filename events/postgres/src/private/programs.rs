@@ -15,6 +15,12 @@ pub(super) struct Programs {
 }
 
 impl Programs {
+    /// Beside the two, where they really are: PATH may lead to them by links.
+    pub(super) fn basebackup(&self) -> PathBuf {
+        let postgres = fs::canonicalize(&self.postgres).unwrap_or_else(|_| self.postgres.clone());
+        postgres.with_file_name("pg_basebackup")
+    }
+
     pub(super) fn find() -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path).find_map(|folder| Self::of_folder(&folder)).or_else(Self::debian)

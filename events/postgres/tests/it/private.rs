@@ -1,11 +1,14 @@
 //! The private server itself.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use rap_log_postgres::private::{Durability, PrivateError, PrivatePostgres};
+use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
 use crate::support::execute;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn what_was_committed_survives_stop_kill_and_start() {
@@ -27,6 +30,33 @@ async fn what_was_committed_survives_stop_kill_and_start() {
     assert_eq!(execute(&server.url(), "SELECT a FROM t").await, ["1"]);
     drop(server);
     assert!(!dir.join("data/postmaster.pid").exists(), "a dropped server is gone");
+}
+
+#[tokio::test]
+async fn a_standby_that_is_promoted_has_what_had_reached_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let mut server = PrivatePostgres::start(&first, Durability::Safe).await.unwrap();
+    let mut standby = server.start_standby(&second).await.unwrap();
+    execute(&server.url(), "CREATE TABLE t (a int); INSERT INTO t VALUES (1)").await;
+    let position = server.position().await.unwrap();
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    timeout(PATIENCE, async {
+        while !standby.has_reached(&position).await.unwrap() {
+            looks.tick().await;
+        }
+    })
+    .await
+    .expect("it follows");
+    standby.halt().await;
+    execute(&server.url(), "INSERT INTO t VALUES (2)").await;
+    server.kill().await;
+    standby.restart().await.unwrap();
+    standby.promote().await.unwrap();
+    let url = standby.url();
+    execute(&url, "INSERT INTO t VALUES (3)").await;
+    assert_eq!(execute(&url, "SELECT a FROM t ORDER BY a").await, ["1", "3"]);
+    standby.stop().await;
 }
 
 #[tokio::test]

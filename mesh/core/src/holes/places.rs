@@ -13,6 +13,9 @@ pub struct Limits {
 impl Limits {
     /// Sockets at a relay that wait to see an asker.
     pub const LOOKS: Self = Self { of_one: 16, all: 256 };
+    /// Sockets at a relay that wait for an asker whose flow begins with a knock: as many of one as it may
+    /// have waiting there at once.
+    pub const KNOCKED_FLOWS: Self = Self { of_one: 48, all: 768 };
     /// Rounds in which an egress takes part; each entry may have few, whoever else asks.
     pub const MEETINGS: Self = Self { of_one: 4, all: 64 };
 }
@@ -54,6 +57,24 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_limit_is_reached() {
+        for limits in [Limits::LOOKS, Limits::KNOCKED_FLOWS, Limits::MEETINGS] {
+            let Limits { of_one, all } = limits;
+            let mut places = Places::new(limits);
+            let askers: Vec<NodeId> =
+                (0..all as u128 / of_one as u128).map(NodeId::from_u128).collect();
+            for asker in &askers {
+                assert!((0..of_one).all(|_| places.take(*asker)));
+                assert!(!places.take(*asker), "{limits:?}");
+            }
+            let beyond = NodeId::from_u128(u128::MAX);
+            assert!(!places.take(beyond), "{limits:?}");
+            places.give_back(askers[0]);
+            assert!(places.take(beyond), "{limits:?}");
+        }
+    }
 
     #[test]
     fn one_takes_so_many_places_and_all_together_so_many() {

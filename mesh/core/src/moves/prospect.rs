@@ -86,20 +86,28 @@ impl Prospects {
         self.known.get(&candidate).is_some_and(|it| it.is_fresh(now))
     }
 
+    /// Whether nothing is known of a path that works of late, and a trial may tell.
+    pub(super) fn is_to_be_measured(&self, now: Moment, candidate: Candidate) -> bool {
+        match self.known.get(&candidate) {
+            Some(it) => !it.is_fresh(now) && it.rests_until <= now,
+            None => self.known.len() < MAX_PROSPECTS,
+        }
+    }
+
     /// By what was measured of both of late; what was not is not held against anybody.
     pub(super) fn is_slower(&self, now: Moment, candidate: Candidate, other: Candidate) -> bool {
         let fresh = |one| self.known.get(&one).filter(|it| it.is_fresh(now))?.round_trip;
         fresh(candidate).zip(fresh(other)).is_some_and(|(one, other)| is_slower(one, other))
     }
 
-    /// `round_trip` is that of a trial that worked.
+    /// `round_trip` is that of a trial that worked. What no trial asked for counts for nothing.
     pub(super) fn tried(
         &mut self,
         now: Moment,
         candidate: Candidate,
         round_trip: Option<Duration>,
     ) {
-        let Some(it) = self.known.get_mut(&candidate) else { return };
+        let Some(it) = self.known.get_mut(&candidate).filter(|it| it.trying) else { return };
         it.trying = false;
         let Some(took) = round_trip else { return it.fail(now) };
         let (passed, before) =
@@ -152,13 +160,6 @@ impl Prospects {
     pub(super) fn put_off(&mut self, candidate: Candidate, until: Moment) {
         if let Some(it) = self.known.get_mut(&candidate) {
             it.next = it.next.max(until);
-        }
-    }
-
-    /// It carries a flow from now on.
-    pub(super) fn carried(&mut self, now: Moment, candidate: Candidate) {
-        if let Some(it) = self.known.get_mut(&candidate) {
-            it.last_passed = now;
         }
     }
 

@@ -10,7 +10,7 @@ use crate::paths::Candidate;
 /// What came of looking at the flows that are due.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
-    /// What is not proven yet, and the paths that flows would leave for it.
+    /// What is not proven yet, or not compared, and the paths that flows would leave for it.
     unproven: BTreeMap<Candidate, BTreeSet<Candidate>>,
     /// What is slower than some path in use.
     slower: BTreeSet<Candidate>,
@@ -27,7 +27,7 @@ impl Compared {
         in_use: Candidate,
     ) -> Option<Candidate> {
         for way in shorter {
-            if !prospects.is_proven(now, *way) {
+            if !prospects.is_proven(now, *way) || prospects.is_to_be_measured(now, in_use) {
                 self.unproven.entry(*way).or_default().insert(in_use);
             } else if prospects.is_slower(now, *way, in_use) {
                 self.slower.insert(*way);
@@ -56,12 +56,10 @@ impl Compared {
         }
         let mut tries = Vec::new();
         for (way, left) in self.unproven {
-            if !prospects.begin_trial(now, way) {
-                continue;
-            }
-            tries.push(way);
+            let begins = prospects.begin_trial(now, way);
+            tries.extend(begins.then_some(way));
             // What did not answer once is compared with nothing.
-            if prospects.is_fresh(now, way) {
+            if prospects.is_fresh(now, way) && (begins || prospects.is_proven(now, way)) {
                 tries.extend(left.into_iter().filter(|one| prospects.begin_trial(now, *one)));
             }
         }

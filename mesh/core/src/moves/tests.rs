@@ -1,9 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
+mod anything;
 mod watch;
 mod world;
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::paths::SLOWER_BY;
@@ -429,83 +428,4 @@ fn so_many_paths_are_remembered_and_tried() {
     assert_eq!(resting, MAX_PROSPECTS);
     let later = start + LONGEST_REST;
     assert!(prospects.begin_trial(later, many[599]), "what rests no more makes room");
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Event {
-    Begin(u64, usize),
-    End(u64),
-    Breaks(usize),
-    Repairs(usize),
-    Passes(u64),
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        2 => (0..12_u64, 1..4_usize).prop_map(|(flow, way)| Event::Begin(flow, way)),
-        1 => (0..12_u64).prop_map(Event::End),
-        2 => (0..4_usize).prop_map(Event::Breaks),
-        2 => (0..4_usize).prop_map(Event::Repairs),
-        4 => (1..20_000_u64).prop_map(Event::Passes),
-    ]
-}
-
-fn lives(events: &[Event], bug: Bug) -> World {
-    let mut world = World::new(bug);
-    let mut begun = BTreeSet::new();
-    for event in events {
-        match *event {
-            Event::Begin(flow, way) if world.works.contains(&all_ways()[way]) => {
-                if begun.insert(flow) {
-                    world.begin(flow, all_ways()[way]);
-                }
-            }
-            Event::End(flow) if begun.contains(&flow) => world.end(flow),
-            Event::Breaks(way) => world.breaks(all_ways()[way]),
-            Event::Repairs(way) => world.repairs(all_ways()[way]),
-            Event::Passes(millis) => world.run(Duration::from_millis(millis)),
-            Event::Begin(..) | Event::End(_) => {}
-        }
-    }
-    world
-}
-
-proptest! {
-    #[test]
-    fn whatever_happens_flows_move_rarely_and_only_to_what_is_proven(
-        events in prop::collection::vec(any_event(), 0..80),
-    ) {
-        let world = lives(&events, Bug::None);
-        prop_assert_eq!(&world.wrong, &None);
-        prop_assert!(world.most_moving <= MAX_MOVING);
-    }
-
-    #[test]
-    fn when_everything_works_again_everything_is_direct_in_the_end(
-        events in prop::collection::vec(any_event(), 0..40),
-    ) {
-        let mut world = lives(&events, Bug::None);
-        all_ways().into_iter().for_each(|way| world.repairs(way));
-        world.begin(99, relay(1));
-        world.run(3 * LONGEST_REST);
-        prop_assert_eq!(world.over(99), direct());
-    }
-}
-
-#[test]
-fn the_book_finds_planted_bugs() {
-    let mut events = vec![Event::Begin(1, 1), Event::Begin(2, 3), Event::Begin(3, 1)];
-    events.extend([Event::Begin(4, 2), Event::Passes(9_000), Event::Repairs(0)]);
-    for _ in 0..20 {
-        events.extend([Event::Passes(16_000), Event::Breaks(0)]);
-        events.extend([Event::Passes(3_000), Event::Repairs(0)]);
-    }
-    let seen = |bug| {
-        let world = lives(&events, bug);
-        world.wrong.is_some() || world.most_moving > MAX_MOVING
-    };
-    assert!(!seen(Bug::None));
-    for bug in [Bug::ForgetsMoves, Bug::BelievesTrials, Bug::NeverRests, Bug::LosesCount] {
-        assert!(seen(bug), "{bug:?} stays unnoticed");
-    }
 }

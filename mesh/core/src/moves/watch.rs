@@ -58,6 +58,11 @@ impl Watched {
         self.tries.contains(&path)
     }
 
+    /// Whether flows leave it from now on.
+    pub(super) fn leaves(&self, path: Candidate) -> bool {
+        self.slow.contains(&path)
+    }
+
     /// Returns what is to be tried.
     pub(super) fn conclude(self, now: Moment, prospects: &mut Prospects) -> Vec<Candidate> {
         for path in self.kept {

@@ -56,7 +56,9 @@ impl PeerBook {
                 }
             }
             Class::Warm => peer.ask_at = Some(now + self.spread.around(self.policy.probe, 20)),
-            Class::Cold => self.warm_up(now, node),
+            Class::Cold => {
+                self.warm_up(now, node);
+            }
         }
         // Whoever answers a node that has nobody is not made to wait.
         let class = self.peers[&node].class;

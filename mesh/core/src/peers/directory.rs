@@ -7,8 +7,7 @@ use rap_proto::{
     snapshot::{Peer as SnapshotPeer, RoleScope, StalePolicy},
 };
 
-use super::spread::place;
-use super::{Class, PeerBook, cache::KeptPeer, peer::Peer};
+use super::{Class, PeerBook, cache::KeptPeer, peer::Peer, places::scopes_by_rank, spread::place};
 use crate::{View, score::candidate::preference};
 
 /// The most peers that one node looks after. Of more it takes the relays first, then others by a
@@ -72,7 +71,9 @@ impl Directory {
         let is_relay =
             |listed: &Listed| listed.roles.iter().any(|scope| scope.role == NodeRole::RelayNode);
         let own = self.own;
-        self.listed.sort_by_key(|listed| (!is_relay(listed), place(own, listed.node)));
+        self.listed.sort_by_key(|listed| {
+            (!is_relay(listed), place(own, listed.node.uuid().as_u64_pair()))
+        });
         self.listed.truncate(MAX_PEERS);
         self
     }
@@ -87,6 +88,7 @@ impl PeerBook {
         for listed in &directory.listed {
             self.list(now, &directory, listed);
         }
+        self.scopes = scopes_by_rank(&directory);
         self.directory = Some(directory);
         if first {
             // Spread from the start: a whole fleet may have started at once.

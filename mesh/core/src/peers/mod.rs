@@ -39,6 +39,7 @@ use rap_proto::{Authority, Moment, NodeId, Timestamp};
 use crate::score::{ChannelClass, Placement, Question, Weights};
 use cache::KeptPeer;
 use peer::Peer;
+use places::Scope;
 use recovery::Recovery;
 use spread::Spread;
 
@@ -138,6 +139,8 @@ pub struct PeerBook {
     policy: PeerPolicy,
     spread: Spread,
     directory: Option<Directory>,
+    /// Those of the relays that it names, the ones that have a place first.
+    scopes: Vec<Scope>,
     kept: BTreeMap<NodeId, KeptPeer>,
     peers: BTreeMap<NodeId, Peer>,
     active: BTreeSet<NodeId>,
@@ -162,6 +165,7 @@ impl PeerBook {
             policy,
             spread: Spread::new(seed),
             directory: None,
+            scopes: Vec::new(),
             kept: BTreeMap::new(),
             peers: BTreeMap::new(),
             active: BTreeSet::new(),

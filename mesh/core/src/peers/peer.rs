@@ -7,11 +7,15 @@ use rap_proto::{KeyId, Moment, NodeRole, Timestamp};
 use super::{
     Class, Directory, Listed, Packets, Said,
     cache::{self, KeptPeer},
+    places::Scope,
     policy::Hysteresis,
     spread::place,
     through::Through,
 };
-use crate::score::{Candidate, GREATEST, Identity, Measured, parts::MOST_FAILURES};
+use crate::{
+    admission::scopes,
+    score::{Candidate, GREATEST, Identity, Measured, parts::MOST_FAILURES},
+};
 
 /// How long an answer is waited for: a dial and a question, as long as they may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(4);
@@ -74,7 +78,7 @@ impl Peer {
             addresses: listed.addresses.clone(),
             class: Class::Cold,
             since: Moment::default(),
-            place: place(directory.own, listed.node),
+            place: place(directory.own, listed.node.uuid().as_u64_pair()),
             up: false,
             asked_until: None,
             misses: 0,
@@ -138,6 +142,14 @@ impl Peer {
 
     pub(super) fn is_relay(&self) -> bool {
         self.candidate.roles.iter().any(|scope| scope.role == NodeRole::RelayNode)
+    }
+
+    pub(super) fn is_relay_for(&self, scope: Scope) -> bool {
+        let mut roles = scopes(&self.candidate.roles, NodeRole::RelayNode);
+        roles.any(|role| match scope {
+            Some(organization) => role.covers(organization),
+            None => role.organizations.is_none(),
+        })
     }
 
     /// A relay that is not known to swallow.

@@ -7,7 +7,8 @@ use rap_proto::{Moment, NodeId};
 use super::{Class, Effect, Hysteresis, MAX_PARALLEL, PeerBook, PeerPolicy, peer::Peer};
 use crate::score::{Identity, Ranked, rank};
 
-/// How many cold peers are asked in one review, while there is room among the warm.
+/// How many cold peers are asked in one review, while there is room among the warm; and how many beside
+/// them of the relays that some organization is without.
 pub const COLD_PER_REVIEW: usize = 2;
 /// How soon a lack is looked at; spread by half, so that a fleet does not move as one.
 const SOON: Duration = Duration::from_millis(500);
@@ -138,8 +139,9 @@ impl PeerBook {
             if let Some(peer) = self.peers.get_mut(&worst.node) {
                 peer.rest(now, &hysteresis);
             }
-            let room = self.warm.len() < self.policy.counts.most_warm;
-            self.set_class(now, worst.node, if room { Class::Warm } else { Class::Cold });
+            if !self.warm_up(now, worst.node) {
+                self.set_class(now, worst.node, Class::Cold);
+            }
         }
     }
 
@@ -206,28 +208,44 @@ impl PeerBook {
         // Whoever has too few takes anybody.
         let seeks_relays = !lacking && self.seeks_relays();
         let room = self.warm.len() < self.policy.counts.most_warm;
-        if !room && !seeks_relays {
-            return;
-        }
         let most = if lacking { MAX_PARALLEL } else { COLD_PER_REVIEW };
         let most = most.saturating_sub(self.asked.len());
-        // Whoever has too few does not wait for long rests to end, nor for those of relays when none
-        // forwards: what made them fail may have been on the way to all of them.
-        let no_relay = self.has_no_relay();
-        let first_rest = self.policy.hysteresis.first_rest;
-        let rested = |peer: &Peer| {
-            let pressing = lacking || no_relay && peer.is_relay();
-            !peer.is_resting(now) || pressing && now.since(peer.rests_since) >= first_rest
-        };
-        let sought = |peer: &Peer| seeks_relays && (peer.leads() || no_relay && peer.is_relay());
-        let mut next = self.coldest_last(most, |peer| sought(peer) && rested(peer));
+        // Whoever has too few does not wait for long rests to end.
+        let rested = |peer: &Peer| !peer.is_resting(now) || lacking && self.rested_once(now, peer);
+        let sought = |peer: &Peer| seeks_relays && peer.leads();
+        let mut next = Vec::new();
+        if seeks_relays {
+            next = self.coldest_last(most, |peer| sought(peer) && rested(peer));
+        }
         if room {
             let left = most - next.len();
             next.extend(self.coldest_last(left, |peer| !sought(peer) && rested(peer)));
         }
+        next.extend(self.missed_relays(now, &next));
         for node in next {
             self.ask(now, node);
         }
+    }
+
+    /// Cold relays of scopes for which none near leads, beside those that are asked as it is. They do
+    /// not wait for long rests to end either: what made them fail may have been on the way to all of
+    /// them.
+    fn missed_relays(&self, now: Moment, asked: &[NodeId]) -> Vec<NodeId> {
+        let missed = self.missed_scopes(None);
+        if missed.is_empty() {
+            return Vec::new();
+        }
+        let left = MAX_PARALLEL.saturating_sub(self.asked.len() + asked.len());
+        self.coldest_last(left.min(COLD_PER_REVIEW), |peer| {
+            missed.iter().any(|scope| peer.is_relay_for(*scope))
+                && (!peer.is_resting(now) || self.rested_once(now, peer))
+                && !asked.contains(&peer.candidate.node)
+        })
+    }
+
+    /// Whether the first rest would be over.
+    fn rested_once(&self, now: Moment, peer: &Peer) -> bool {
+        now.since(peer.rests_since) >= self.policy.hysteresis.first_rest
     }
 
     fn is_lacking(&self) -> bool {

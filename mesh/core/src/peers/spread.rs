@@ -27,11 +27,11 @@ impl Spread {
     }
 }
 
-/// The place of one node in another one's order: the same every time, and different from node to
-/// node, so that a fleet does not ask the same few first.
-pub(super) fn place(own: NodeId, node: NodeId) -> u64 {
-    let (own, node) = (own.uuid().as_u64_pair(), node.uuid().as_u64_pair());
-    mixed(mixed(own.0 ^ node.0).wrapping_add(mixed(own.1.rotate_left(17) ^ node.1)))
+/// The place of another node, or of an organization, in a node's order: the same every time, and
+/// different from node to node, so that a fleet does not ask the same few first.
+pub(super) fn place(own: NodeId, other: (u64, u64)) -> u64 {
+    let own = own.uuid().as_u64_pair();
+    mixed(mixed(own.0 ^ other.0).wrapping_add(mixed(own.1.rotate_left(17) ^ other.1)))
 }
 
 const fn mixed(mut z: u64) -> u64 {

@@ -4,6 +4,7 @@ mod cache_file;
 mod histories;
 mod lost;
 mod places;
+mod scopes;
 mod told;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use rap_mesh_core::{Caller, carrier::Carrier};
+use rap_mesh_core::{Caller, carrier::Carrier, holes::Limits};
 use rap_proto::{
     Lane, NodeId, RefusalCode,
     wire::hop::{Reply, Request},
@@ -16,7 +16,12 @@ use super::{
     no_sockets,
     socket::FlowSocket,
 };
-use crate::{frames::write_frame, mesh::Mesh, pipe::Outlet};
+use crate::{frames::write_frame, hops::MAX_WAITING, mesh::Mesh, pipe::Outlet};
+
+const _: () = assert!(
+    Limits::KNOCKED_FLOWS.of_one >= MAX_WAITING,
+    "an asker that keeps to its own limit would be refused"
+);
 
 /// What an asker says of its own socket, and how it is told where to knock.
 pub(super) struct Asker {
@@ -46,7 +51,7 @@ impl Asker {
     }
 
     async fn knocked(self, mesh: &Mesh, lane: Lane) -> Result<FlowSocket, RefusalCode> {
-        let look = Look::open(mesh, self.node, lane, self.origin)?;
+        let look = Look::open(mesh, &mesh.knocked_flows, self.node, lane, self.origin)?;
         let unheard = RefusalCode::PathUnavailable;
         self.tell.try_send(look.here()).map_err(|_| unheard)?;
         let heard = timeout(KNOCK_WAIT, look.knocked()).await.map_err(|_| unheard)?;

@@ -34,31 +34,29 @@ use crate::{
 /// How long an asker has for its knock.
 pub(super) const KNOCK_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 
-/// The looks that wait for a knock.
+/// How many wait for a knock, for one purpose.
 pub(crate) struct Looks(Mutex<Places>);
 
-impl Default for Looks {
-    fn default() -> Self {
-        Self(Mutex::new(Places::new(Limits::LOOKS)))
+impl Looks {
+    pub(crate) const fn new(limits: Limits) -> Self {
+        Self(Mutex::new(Places::new(limits)))
+    }
+
+    fn take(&self, asker: NodeId) -> Option<Place<'_>> {
+        let taken = locked(&self.0).take(asker);
+        taken.then_some(Place { among: self, asker })
     }
 }
 
 /// A place among the looks, for as long as it is held.
-struct Place<'m> {
-    mesh: &'m Mesh,
+struct Place<'l> {
+    among: &'l Looks,
     asker: NodeId,
-}
-
-impl<'m> Place<'m> {
-    fn take(mesh: &'m Mesh, asker: NodeId) -> Option<Self> {
-        let taken = locked(&mesh.looks.0).take(asker);
-        taken.then_some(Self { mesh, asker })
-    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        locked(&self.mesh.looks.0).give_back(self.asker);
+        locked(&self.among.0).give_back(self.asker);
     }
 }
 
@@ -94,7 +92,7 @@ async fn look(
     if origin.carrier == Carrier::Tcp {
         return Err(RefusalCode::PathUnavailable);
     }
-    let look = Look::open(mesh, asker, Lane::Interactive, origin)?;
+    let look = Look::open(mesh, &mesh.looks, asker, Lane::Interactive, origin)?;
     let looking = async {
         write_frame(send, &look.here()).await.ok()?;
         look.heard().await.ok()
@@ -107,8 +105,8 @@ async fn look(
 }
 
 /// A socket that waits for an asker's knock, and its place.
-pub(super) struct Look<'m> {
-    _place: Place<'m>,
+pub(super) struct Look<'l> {
+    _place: Place<'l>,
     socket: Awaiting,
     port: u16,
     secret: [u8; 16],
@@ -116,14 +114,15 @@ pub(super) struct Look<'m> {
     of: IpAddr,
 }
 
-impl<'m> Look<'m> {
+impl<'l> Look<'l> {
     pub(super) fn open(
-        mesh: &'m Mesh,
+        mesh: &Mesh,
+        among: &'l Looks,
         asker: NodeId,
         lane: Lane,
         origin: Origin,
     ) -> Result<Self, RefusalCode> {
-        let _place = Place::take(mesh, asker).ok_or(RefusalCode::LimitReached)?;
+        let _place = among.take(asker).ok_or(RefusalCode::LimitReached)?;
         let (of, mut secret) = (origin.proven, [0; 16]);
         let like = SocketAddr::new(of, 0);
         let socket = Awaiting::bind(&*mesh.network, lane, origin.own, like).map_err(no_sockets)?;

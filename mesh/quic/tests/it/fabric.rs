@@ -8,8 +8,8 @@ use std::{
 };
 
 use rap_mesh::{
-    BulkThreads, Carrier, Identity, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits, MeshOptions,
-    Sections, View,
+    BulkThreads, Carrier, Identity, Kernel, MeshEndpoint, MeshEvent, MeshEvents, MeshLimits,
+    MeshOptions, Network, Sections, View,
     client::{
         self, Channel, ClientSession, ConnectError, ConnectOptions, EntryAddress, OpenChannel,
     },
@@ -206,12 +206,22 @@ impl Fabric {
         self.publish();
     }
 
+    /// Starts a node again on that network.
+    pub(crate) fn move_to_network(&mut self, id: NodeId, seed: u8, network: Arc<dyn Network>) {
+        self.start_node_on(network, id, seed, BULK.handle());
+        self.publish();
+    }
+
     pub(crate) fn add_node(&mut self, id: NodeId, seed: u8) {
         self.start_node(id, seed, BULK.handle());
         self.publish();
     }
 
     fn start_node(&mut self, id: NodeId, seed: u8, bulk: Handle) {
+        self.start_node_on(Arc::new(Kernel), id, seed, bulk);
+    }
+
+    fn start_node_on(&mut self, network: Arc<dyn Network>, id: NodeId, seed: u8, bulk: Handle) {
         let key = key(seed);
         let leases = self.leases.entry(id).or_default().clone();
         let options = MeshOptions {
@@ -224,7 +234,7 @@ impl Fabric {
             bulk,
             carrier: self.carrier,
         };
-        let (endpoint, events) = MeshEndpoint::bind(options, self.view(id)).unwrap();
+        let (endpoint, events) = MeshEndpoint::bind_on(network, options, self.view(id)).unwrap();
         self.nodes.insert(id, Node { endpoint, events, key });
     }
 

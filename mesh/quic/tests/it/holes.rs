@@ -213,14 +213,14 @@ async fn nobody_but_an_entry_of_the_egresss_organizations_is_met() {
 }
 
 /// A question that waits for its knock.
-struct Look {
+pub(crate) struct Look {
     _send: SendStream,
     recv: RecvStream,
     port: u16,
     secret: [u8; 16],
 }
 
-async fn look(hop: &Connection) -> Result<Look, RefusalCode> {
+pub(crate) async fn look(hop: &Connection) -> Result<Look, RefusalCode> {
     let (mut send, mut recv) = hop.open_bi().await.unwrap();
     write(&mut send, &Request::SeeMe {}).await;
     match timeout(PATIENCE, read(&mut recv)).await.unwrap() {

@@ -18,6 +18,7 @@ mod limits;
 mod media;
 mod messages;
 mod moves;
+mod nat;
 mod own;
 mod paths;
 mod peers;

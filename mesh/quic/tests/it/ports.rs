@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use quinn::{Connection, RecvStream, SendStream, TransportConfig};
 use rap_mesh::{Carrier, Chain, Path};
 use rap_mesh_core::holes::Limits;
@@ -18,8 +19,10 @@ use rap_proto::{
 use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
-    carry::{proxy_on, until},
+    carry::until,
     fabric::{EGRESS, ENTRY, Fabric, ORGANIZATION, PATIENCE, RELAY, RELAY_2},
+    holes::look,
+    nat::behind_a_nat,
     raw::{dial_from_port, read, write},
     reachable::{bytes_pass, hop, host},
     targets::echo,
@@ -143,11 +146,11 @@ async fn a_relay_wants_no_knock_where_the_ports_are_the_same_or_not_said() {
 async fn whoever_does_not_knock_aright_is_refused_in_time_and_its_places_come_back() {
     let fabric = Fabric::start(&[RELAY], echo().await);
     let hop = hop(&fabric, ENTRY).await;
-    let begins = (0..Limits::LOOKS.of_one).map(async |number| {
+    let begins = (0..Limits::KNOCKED_FLOWS.of_one).map(async |number| {
         let request = if number % 2 == 0 { flow(Some(OTHER)) } else { onward(Some(OTHER)) };
         Wanted::begin(&hop, &request).await
     });
-    let waiting = futures_util::future::join_all(begins).await;
+    let waiting = join_all(begins).await;
     let begun = Instant::now();
     let reply = Asked::begin(&hop, &flow(Some(OTHER))).await.reply().await;
     assert_eq!(refused(&reply), RefusalCode::LimitReached);
@@ -173,18 +176,21 @@ fn refused(reply: &Reply) -> RefusalCode {
     }
 }
 
-/// Its hop connections come from another port than they have: it has to knock.
-async fn behind_a_nat(fabric: &mut Fabric, asker: NodeId, relay: NodeId) {
-    let (nat, _runs) = proxy_on(host().await, fabric.address(relay));
-    fabric.plan.addresses.insert((asker, relay), nat);
-    fabric.publish();
+#[tokio::test(flavor = "multi_thread")]
+async fn looks_and_flows_that_knock_have_places_of_their_own() {
+    let fabric = Fabric::start(&[RELAY], echo().await);
+    let hop = hop(&fabric, ENTRY).await;
+    let _looking =
+        join_all((0..Limits::LOOKS.of_one).map(async |_| look(&hop).await.unwrap())).await;
+    let flows = 0..Limits::KNOCKED_FLOWS.of_one;
+    join_all(flows.map(async |_| Wanted::begin(&hop, &flow(Some(OTHER))).await)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lanes_of_an_entry_behind_a_nat_that_changes_ports_are_relayed_on_quic() {
     let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
     fabric.cut_direct_path();
-    behind_a_nat(&mut fabric, ENTRY, RELAY).await;
+    behind_a_nat(&mut fabric, (ENTRY, RELAY), 55).await;
     bytes_pass(&fabric).await;
     let status = fabric.nodes[&ENTRY].endpoint.status();
     assert!(!status.lanes.is_empty());
@@ -198,8 +204,8 @@ async fn lanes_of_an_entry_behind_a_nat_that_changes_ports_are_relayed_on_quic()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_over_two_relays_leads_through_nats_that_change_ports() {
     let mut fabric = Fabric::start(&[RELAY, RELAY_2], echo().await);
-    behind_a_nat(&mut fabric, ENTRY, RELAY).await;
-    behind_a_nat(&mut fabric, RELAY, RELAY_2).await;
+    behind_a_nat(&mut fabric, (ENTRY, RELAY), 55).await;
+    behind_a_nat(&mut fabric, (RELAY, RELAY_2), 56).await;
     let chain = Chain::new(&[RELAY, RELAY_2]).unwrap();
     let entry = &fabric.nodes[&ENTRY].endpoint;
     let probed = entry.probe_chain(chain, EGRESS, ORGANIZATION).await;

@@ -76,6 +76,14 @@ impl Fabric {
         owner.rap_with_input(&words, PASSWORD).await.ok();
         owner
     }
+
+    /// Alice, logged in anew at the first control server, who names none from then on.
+    pub async fn alice_anew(&self) -> Person {
+        let alice = self.alice.without("RAP_CONTROL");
+        let words = ["login", "--user", "alice", "--password-stdin"];
+        alice.rap_with_input(&words, PASSWORD).await.ok();
+        alice
+    }
 }
 
 impl Site {

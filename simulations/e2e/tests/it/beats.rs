@@ -1,11 +1,14 @@
 //! Three control servers of which two make a quorum: what people and nodes see when they are lost.
 
+mod isolation;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use rap_e2e::{FIRST, Fabric, NODES, Person, Space, Talk, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{echo, ssh, step};
+use super::{echo, everyday::forward, ssh, step};
+use isolation::Open;
 
 const SECOND: u16 = 1;
 const THIRD: u16 = 2;
@@ -42,6 +45,7 @@ async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
     for number in REPLICAS {
         asking.changes(number, &format!("three-{number}")).await;
     }
+    let mut open = Open::set(&fabric).await;
     let (mut kept, mut ended) = (echo(&fabric).await, echo(&fabric).await);
 
     step("one is killed");
@@ -61,7 +65,9 @@ async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
     standing(&fabric, "degraded").await;
     is_frozen(&fabric, &asking).await;
     echoes(&mut kept, "degraded").await;
+    open.is_degraded(&fabric).await;
     takes_away(&fabric, &mut ended).await;
+    let isolations = open.are_isolated(&mut fabric, &mut kept).await;
 
     step("it is started again");
     fabric.start_replica(SECOND).await;
@@ -71,7 +77,7 @@ async fn two_of_three_control_servers_go_on_and_one_alone_only_takes_away() {
         asking.changes(number, &format!("again-{number}")).await;
     }
     echoes(&mut kept, "healthy").await;
-    lapses_are_recorded(&fabric).await;
+    lapses_are_recorded(&fabric, isolations).await;
     kept.finish(PATIENCE).await.ok();
     assert_eq!(ssh(&fabric, &fabric.alice, "echo back").await.ok(), "back\n");
     let replay = fabric.owner.rap(&["audit", "replay", "-o", "json"]).await.json();
@@ -100,9 +106,12 @@ async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
         .await;
     }
     all_healthy(&fabric).await;
+    let (alice, lost) = (fabric.alice_anew().await, fabric.replica_url(FIRST));
+    let status = alice.rap(&["status", "-o", "json"]).await.json();
+    assert_eq!((&status["control"], &status["servers"]), (&json!(lost), &json!(3)), "{status}");
 
     step("the one that they joined at is killed");
-    let (sequence, lost) = (beat(&fabric).await, fabric.replica_url(FIRST));
+    let sequence = beat(&fabric).await;
     fabric.kill_replica(FIRST).await;
     until("two sign beats", PATIENCE, async || {
         for space in NODES {
@@ -129,6 +138,12 @@ async fn nodes_go_on_when_the_control_server_that_they_joined_at_is_lost() {
         assert!(server != lost && known == 3, "{space:?} asks {server} of {known}");
     }
     all_healthy(&fabric).await;
+
+    step("somebody who logged in there goes on as well");
+    assert_eq!(ssh(&fabric, &alice, "echo there").await.ok(), "there\n");
+    assert!(alice.rap(&["ls"]).await.ok().contains("demo-ssh"));
+    let status = alice.rap(&["status", "-o", "json"]).await.json();
+    assert!(status["control"] != lost && status["servers"] == 3, "{status}");
 }
 
 /// Which control server a node asks, and how many it knows.
@@ -156,7 +171,7 @@ async fn set(fabric: &mut Fabric) -> Asking {
     fabric.ada.rap(&words).await.ok();
     let words = ["vpn", "create", "tunnel", "--class", "fast", "--node", "egress", "--enable"];
     fabric.ada.rap(&words).await.ok();
-    carries(fabric, true).await;
+    carries(fabric, "tunnel", true).await;
     let words = ["token", "api", "create", "beats", "--scope", "connect", "-o", "json"];
     let created = fabric.alice.rap(&words).await.json();
     let bearer = created["secret"].as_str().unwrap().to_owned();
@@ -201,9 +216,9 @@ async fn takes_away(fabric: &Fabric, ended: &mut Talk) {
     let id = sessions[0]["id"].as_str().unwrap();
     fabric.ada.rap(&["sessions", "end", id]).await.ok();
     assert_eq!(ended.line(PATIENCE).await, None, "the session is over");
-    carries(fabric, true).await;
+    carries(fabric, "tunnel", true).await;
     fabric.ada.rap(&["vpn", "disable", "tunnel"]).await.ok();
-    carries(fabric, false).await;
+    carries(fabric, "tunnel", false).await;
     fabric.owner.rap(&["user", "disable", "carol"]).await.ok();
     fabric.carol.rap(&["resource", "ls"]).await.fails(3);
     fabric.bob.rap(&["logout"]).await.ok();
@@ -240,8 +255,9 @@ async fn standing(fabric: &Fabric, expected: &str) {
     }
 }
 
-/// Each node told, once control was back, that it was degraded and that it is healthy again.
-async fn lapses_are_recorded(fabric: &Fabric) {
+/// Each node told, once control was back, that it was degraded and that it is healthy again, and how
+/// often it was isolated.
+async fn lapses_are_recorded(fabric: &Fabric, isolations: usize) {
     until("every lapse is in the log", PATIENCE, async || {
         let run = fabric.owner.rap(&["audit", "log", "-o", "json"]).await;
         let events = rap_e2e::items(&serde_json::from_str(&run.stdout).ok()?);
@@ -250,7 +266,10 @@ async fn lapses_are_recorded(fabric: &Fabric) {
             let standing = event["payload"]["change"]["standing"].as_str()?.to_owned();
             nodes.entry(event["stream"].as_str()?.to_owned()).or_default().push(standing);
         }
-        let whole = |told: &Vec<String>| told.len() >= 2 && told.last().unwrap() == "healthy";
+        let whole = |told: &Vec<String>| {
+            let isolated = told.iter().filter(|standing| *standing == "isolated").count();
+            told.len() >= 2 && told.last().unwrap() == "healthy" && isolated == isolations
+        };
         (nodes.len() == NODES.len() && nodes.values().all(whole)).then_some(())
     })
     .await;
@@ -262,13 +281,22 @@ async fn beat(fabric: &Fabric) -> u64 {
     status["authority"]["sequence"].as_u64().unwrap()
 }
 
-async fn carries(fabric: &Fabric, expected: bool) {
-    until(&format!("that the egress carries the tunnel is {expected}"), PATIENCE, async || {
-        let status = fabric.agent_status(Space::Egress).await?;
-        let state = &status["leases"]["connections"][0]["state"];
+async fn carries(fabric: &Fabric, connection: &str, expected: bool) {
+    let what = format!("that the egress carries {connection} is {expected}");
+    until(&what, PATIENCE, async || {
+        let state = state_of(fabric, connection).await?;
         ((state == "active") == expected).then_some(())
     })
     .await;
+}
+
+/// What the egress says of a connection.
+async fn state_of(fabric: &Fabric, connection: &str) -> Option<String> {
+    let id = fabric.id("vpn", connection).await;
+    let status = fabric.agent_status(Space::Egress).await?;
+    let mut connections = status["leases"]["connections"].as_array()?.iter();
+    let found = connections.find(|one| one["connection"] == *id)?;
+    Some(found["state"].as_str()?.to_owned())
 }
 
 async fn echoes(talk: &mut Talk, word: &str) {

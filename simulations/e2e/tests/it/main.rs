@@ -7,6 +7,7 @@ mod carry;
 mod chain;
 mod denied;
 mod everyday;
+mod failover;
 mod fence;
 mod holes;
 mod lease;

@@ -9,10 +9,9 @@ use std::{
 
 use clap::{Parser, ValueEnum};
 use mimalloc::MiMalloc;
-use rap_proto::Digest;
 use rap_simulations::{
     Mutation, Options, beat, fleet, joint,
-    kit::{Report, search},
+    kit::{Report, first_seed, search},
     lease,
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -166,11 +165,4 @@ fn look(name: &str, arguments: &Arguments, run: impl Fn(u64) -> Report + Sync) -
 fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
-/// Leaves room above for any number of seeds.
-fn first_seed(text: &str) -> u64 {
-    let digest = Digest::of(text.as_bytes());
-    let bytes: [u8; 8] = digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes");
-    u64::from_be_bytes(bytes) >> 16
 }

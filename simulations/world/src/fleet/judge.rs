@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rap_mesh_core::peers::Availability;
+use rap_mesh_core::peers::{Availability, Class};
 use rap_proto::NodeRole;
 
 use super::{
     checkers::{CONVERGENCE, MOST_RELAYS},
     lie::Lie,
-    node::SimNode,
+    node::{SimNode, index_of},
     path::over,
     scope::ORGANIZATIONS,
     world::World,
@@ -27,8 +27,9 @@ impl World {
         let misled = |world: &mut Self, index| {
             let mut organizations = 0..ORGANIZATIONS.len();
             organizations.find_map(|organization| {
-                let misled = world.misled(index, organization);
-                misled.or_else(|| world.stranded(index, organization))
+                let unserved = world.unserved(index, organization);
+                let misled = || world.misled(index, organization);
+                unserved.or_else(misled).or_else(|| world.stranded(index, organization))
             })
         };
         let wrong = all.find_map(|index| self.lack(index).or_else(|| misled(self, index)));
@@ -71,6 +72,17 @@ impl World {
         None
     }
 
+    /// Whether a node keeps no relay near for an organization that it serves, though one is there.
+    fn unserved(&self, index: usize, organization: usize) -> Option<String> {
+        let book = self.nodes[index].book()?;
+        let is_for = |other: usize| self.is_relay_for(other, organization);
+        let is_due = self.nodes[index].scope.covers(organization) && self.useful(index).any(is_for);
+        let near = book.status(self.stage.now()).into_iter().any(|peer| {
+            peer.class != Class::Cold && peer.forwards != Some(false) && is_for(index_of(peer.node))
+        });
+        (is_due && !near).then(|| format!("node {index} keeps no relay near for {organization}"))
+    }
+
     /// Whether an entry would lead a session of an organization through a relay that does not
     /// forward, as a probe showed or as it is down, though another one does. One that it never came to
     /// probe through may look better than one that is far and busy: the path over it is not set up.
@@ -78,15 +90,7 @@ impl World {
         if self.nodes[index].role != NodeRole::EntryNode {
             return None;
         }
-        // Places are kept for relays, whoever they are for: one that failed before may have to wait
-        // while one of another organization sits there.
-        let of_others = self.useful(index).any(|other| {
-            self.nodes[other].role == NodeRole::RelayNode && !self.is_relay_for(other, organization)
-        });
-        let somebody = self.useful(index).any(|other| {
-            self.is_relay_for(other, organization)
-                && (!of_others || self.stage.checkers.saw_forward(index, other))
-        });
+        let somebody = self.useful(index).any(|other| self.is_relay_for(other, organization));
         let (now, egress) = (self.stage.now(), self.egress_of(index, 0)?);
         let chosen =
             self.nodes[index].ways(now, organization, egress).first().copied().map(over)?;

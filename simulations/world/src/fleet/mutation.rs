@@ -19,6 +19,8 @@ mutations! {
     HopsNotCounted = "hops-not-counted",
     /// A node keeps twice as many peers as it may.
     BoundDoubled = "bound-doubled",
+    /// A node keeps places for relays, whoever they are for.
+    PlacesShared = "places-shared",
     /// A node believes that a relay forwards, without trying.
     ThroughSkipped = "through-skipped",
     /// A node believes that a relay forwards for good once it did.

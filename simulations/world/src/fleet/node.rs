@@ -97,7 +97,7 @@ impl SimNode {
 
     /// Starts with what is on the disk and the snapshot of the moment.
     pub fn boot(&mut self, now: Moment, seed: u64, view: Arc<View>) {
-        let mut directory = Directory::of_view(&view);
+        let mut directory = self.directory(&view);
         self.boot += 1;
         self.armed = None;
         self.answered.clear();
@@ -126,7 +126,7 @@ impl SimNode {
     /// A newer snapshot, as its shell hands it to the mesh and to the book.
     pub fn take(&mut self, now: Moment, view: Arc<View>) {
         if self.is_up() && !self.planted(Mutation::WithdrawalIgnored) {
-            let directory = Directory::of_view(&view);
+            let directory = self.directory(&view);
             self.view = Some(view);
             self.handle(now, Input::Directory { directory, at: calendar(now) });
         }
@@ -172,6 +172,16 @@ impl SimNode {
     pub fn believes(&self, relay: usize) -> bool {
         self.planted(Mutation::ThroughSkipped)
             || self.planted(Mutation::ForwardedOnce) && self.forwarded.contains(&relay)
+    }
+
+    fn directory(&self, view: &View) -> Directory {
+        let mut directory = Directory::of_view(view);
+        if self.planted(Mutation::PlacesShared) {
+            // What is led over them is chosen by the view.
+            let roles = directory.listed.iter_mut().flat_map(|listed| &mut listed.roles);
+            roles.for_each(|role| role.organizations = None);
+        }
+        directory
     }
 
     fn policy(&self, mesh: &Mesh) -> PeerPolicy {

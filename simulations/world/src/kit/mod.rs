@@ -27,7 +27,7 @@ pub mod verdict;
 pub use chance::Chance;
 pub use coverage::Coverage;
 pub use run::{Left, Options, Phases, Report, World, caught, run};
-pub use search::{Found, search};
+pub use search::{Found, first_seed, search};
 pub use stage::Stage;
 pub use trace::Trace;
 pub use turn::Turn;

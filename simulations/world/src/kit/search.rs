@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rap_proto::Digest;
+
 use super::{Coverage, Report};
 
 /// What many seeds came to.
@@ -50,6 +52,14 @@ pub fn search(
         }
         all
     })
+}
+
+/// The first of the seeds that follow from a text, such as a commit's hash. Leaves room above for any
+/// number of them.
+pub fn first_seed(text: &str) -> u64 {
+    let digest = Digest::of(text.as_bytes());
+    let bytes: [u8; 8] = digest.as_bytes()[..8].try_into().expect("a digest has 32 bytes");
+    u64::from_be_bytes(bytes) >> 16
 }
 
 impl Found {

@@ -119,6 +119,11 @@ fn a_path_that_is_kept_over_a_relay_that_was_taken_away_is_found() {
 }
 
 #[test]
+fn an_organization_whose_relay_has_no_place_is_found() {
+    check(Mutation::PlacesShared, CONVERGENCE);
+}
+
+#[test]
 fn a_relay_that_nobody_tried_is_found() {
     check_in(NODES, Mutation::ThroughSkipped, &[CONVERGENCE, LIAR_FOUND]);
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use rap_simulations::{
-    kit::{Coverage, Left, Report, Violation, search},
-    level2::{Mutation, PLANT, RUNS, SECONDS, SEED, SEEDS, Scenario},
+    kit::{Coverage, Left, Report, Violation, first_seed, search},
+    level2::{COMMIT, Mutation, PLANT, RUNS, SECONDS, SEED, SEEDS, SEEDS_OF_A_COMMIT, Scenario},
 };
 
 use crate::meshes::record::Record;
@@ -32,15 +32,17 @@ pub(crate) const fn seed(seed: u64) -> Options {
 }
 
 /// What the environment asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Asked {
     seeds: Range<u64>,
     limit: Option<Duration>,
     /// Of each seed.
     runs: u64,
     plant: Option<Mutation>,
-    /// It asks for nothing.
+    /// It asks for nothing else than the seeds that are looked at for each commit.
     is_usual: bool,
+    /// Those that follow from the commit.
+    of_commit: Option<Range<u64>>,
 }
 
 impl Asked {
@@ -60,7 +62,9 @@ impl Asked {
         };
         let is_usual = plant.is_none() && seeds == (0..usual);
         let (limit, runs) = (seconds.map(Duration::from_secs), runs.unwrap_or(1));
-        Self { seeds, limit, runs, plant, is_usual }
+        let first = variable(COMMIT).filter(|_| is_usual).map(|commit| first_seed(&commit));
+        let of_commit = first.map(|first| first..first + SEEDS_OF_A_COMMIT);
+        Self { seeds, limit, runs, plant, is_usual, of_commit }
     }
 }
 
@@ -68,8 +72,8 @@ fn parsed<T: FromStr<Err: Debug>>(name: &str, text: &str) -> T {
     text.parse().unwrap_or_else(|error| panic!("{name} is {text:?}: {error:?}"))
 }
 
-/// Seeds from 0, as many as usual, or those that the environment asks for. Returns how much happened in the
-/// usual ones.
+/// Seeds from 0, as many as usual, and some of the commit, or those that the environment asks for. Returns how
+/// much happened in the usual ones.
 ///
 /// # Panics
 /// With the report of a seed that fails.
@@ -78,11 +82,24 @@ pub(crate) fn expect_nothing(
     usual: u64,
     run: impl Fn(Options) -> Report + Sync,
 ) -> Option<Coverage> {
-    let Asked { seeds, limit, runs, plant, is_usual } =
+    let Asked { seeds, limit, runs, plant, is_usual, of_commit } =
         Asked::read(scenario, usual, |name| env::var(name).ok());
+    let run = |seed| repeated(runs, || run(Options { seed, plant }));
+    let coverage = look(scenario, seeds, limit, &run);
+    if let Some(seeds) = of_commit {
+        look(scenario, seeds, limit, &run);
+    }
+    is_usual.then_some(coverage)
+}
+
+fn look(
+    scenario: Scenario,
+    seeds: Range<u64>,
+    limit: Option<Duration>,
+    run: impl Fn(u64) -> Report + Sync,
+) -> Coverage {
     let (first, begun) = (seeds.start, Instant::now());
-    let deadline = limit.map(|limit| begun + limit);
-    let found = search(seeds, deadline, |seed| repeated(runs, || run(Options { seed, plant })));
+    let found = search(seeds, limit.map(|limit| begun + limit), run);
     println!(
         "{}: {} seeds from {first} in {:.1} s, {} simulated seconds\n{}",
         scenario.name,
@@ -92,7 +109,7 @@ pub(crate) fn expect_nothing(
         found.coverage,
     );
     found.expect_nothing();
-    is_usual.then_some(found.coverage)
+    found.coverage
 }
 
 /// So many runs of one seed, which have to be one history. Returns the first, or the first that failed.
@@ -160,17 +177,22 @@ fn the_environment_chooses_seeds_and_a_planted_bug_of_the_scenario() {
         };
         Asked::read(AGENTS, 3, variable)
     };
-    let usual = Asked { seeds: 0..3, limit: None, runs: 1, plant: None, is_usual: true };
+    let usual =
+        Asked { seeds: 0..3, limit: None, runs: 1, plant: None, is_usual: true, of_commit: None };
     assert_eq!(asked(&[]), usual);
+    let first = first_seed("c0ffee");
+    assert_ne!(first, first_seed("c0ffef"));
+    let of_commit = Some(first..first + SEEDS_OF_A_COMMIT);
+    assert_eq!(asked(&[(COMMIT, "c0ffee")]), Asked { of_commit, ..usual.clone() });
     let plant = Some(Mutation::DriverGoesOn);
-    let one = Asked { seeds: 7..8, limit: None, runs: 1, plant, is_usual: false };
-    assert_eq!(asked(&[(SEED, "7"), (PLANT, "driver-goes-on")]), one);
+    let one = Asked { seeds: 7..8, plant, is_usual: false, ..usual.clone() };
+    let repeated = [(SEED, "7"), (PLANT, "driver-goes-on"), (COMMIT, "c0ffee")];
+    assert_eq!(asked(&repeated), one);
     let limit = Some(Duration::from_secs(9));
-    let timed = Asked { seeds: 0..u64::MAX, limit, runs: 1, plant: None, is_usual: false };
+    let timed = Asked { seeds: 0..u64::MAX, limit, is_usual: false, ..usual.clone() };
     assert_eq!(asked(&[(SECONDS, "9")]), timed);
     assert_eq!(asked(&[(SEEDS, "50")]).seeds, 0..50);
-    let twice = Asked { seeds: 0..3, limit: None, runs: 2, plant: None, is_usual: true };
-    assert_eq!(asked(&[(RUNS, "2")]), twice);
+    assert_eq!(asked(&[(RUNS, "2")]), Asked { runs: 2, ..usual });
 }
 
 #[test]

@@ -92,7 +92,10 @@ async fn answer(
             Ok(_) => snapshot(shared, &body),
         },
     };
+    let is_lost = std::mem::take(&mut shared.desk.lock().unwrap().loses_answer);
     let (status, body) = match answer {
+        // As a gateway says when the server behind it died meanwhile.
+        _ if is_lost => (StatusCode::BAD_GATEWAY, Vec::new()),
         Ok(Some(body)) => (StatusCode::OK, body),
         Ok(None) => (StatusCode::NOT_MODIFIED, Vec::new()),
         Err(code) => {
@@ -119,10 +122,13 @@ fn enroll(shared: &Shared, exported: [u8; 32], bearer: Option<&str>, body: &[u8]
         return Err(NodeApiCode::NotTrusted);
     }
     let mut desk = shared.desk.lock().unwrap();
-    if std::mem::replace(&mut desk.token_used, true) {
+    let is_known = desk.node.as_ref().is_some_and(|node| node.key == key);
+    if std::mem::replace(&mut desk.token_used, true) && !is_known {
         return Err(NodeApiCode::TokenUsed);
     }
-    desk.node = Some(Node { id: NodeId::new(now(), random()), key, request });
+    if !is_known {
+        desk.node = Some(Node { id: NodeId::new(now(), random()), key, request });
+    }
     ok(&status(shared, &desk))
 }
 

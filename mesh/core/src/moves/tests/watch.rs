@@ -5,7 +5,7 @@ use crate::lane_path::SLOW_REST;
 
 const LONG: Duration = Duration::from_millis(200);
 /// Flows have left a path that became slow by then.
-const LEFT_BY: Duration = WATCH_EVERY.saturating_add(Duration::from_secs(10));
+pub(super) const LEFT_BY: Duration = WATCH_EVERY.saturating_add(Duration::from_secs(10));
 
 /// Three flows on a direct path that was looked at.
 fn on_the_direct_path() -> World {

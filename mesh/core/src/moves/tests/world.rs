@@ -2,7 +2,7 @@
 //! book of what happened that is checked at every step.
 
 use super::*;
-use crate::paths::is_slower;
+use crate::{lane_path::SLOW_REST, paths::is_slower};
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
@@ -10,6 +10,8 @@ const TAKES: Duration = Duration::from_millis(120);
 pub(super) const ROUND_TRIP: Duration = Duration::from_millis(20);
 /// Nobody's token expires before.
 pub(super) const FOR_EVER: Moment = Moment::from_micros(u64::MAX);
+/// What was so for this long was so in each trial that counts.
+const STEADY: Duration = PROVEN_FOR.saturating_mul(TRIALS + 1);
 /// More happenings than this at one moment mean that the machine keeps itself busy.
 const MOST_AT_ONCE: u32 = 400;
 
@@ -25,6 +27,21 @@ pub(super) enum Bug {
     NeverRests,
     /// A move that is under way is forgotten.
     LosesCount,
+    /// Every path is said to take the same.
+    MeasuresAlike,
+    /// What a path took in its first trial is said of each.
+    MeasuresOnce,
+}
+
+impl Bug {
+    pub(super) const ALL: [Self; 6] = [
+        Self::ForgetsMoves,
+        Self::BelievesTrials,
+        Self::NeverRests,
+        Self::LosesCount,
+        Self::MeasuresAlike,
+        Self::MeasuresOnce,
+    ];
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +52,17 @@ enum Coming {
 
 #[derive(Debug, Default)]
 struct Book {
-    /// Of each flow, where it is and when it moved to something better.
+    /// Of each flow, where it is and when it moved.
     flows: BTreeMap<u64, (Candidate, Vec<Moment>)>,
     /// Trials in a row that really worked, and when the last one did.
     passed: BTreeMap<Candidate, (u32, Moment)>,
     failed: BTreeMap<Candidate, Moment>,
+    /// Since when flows leave a path as slow.
+    slow: BTreeMap<Candidate, Moment>,
+    /// The shortest that each took since flows left it as slow.
+    shortest: BTreeMap<Candidate, Duration>,
+    /// What each path took in its first trial.
+    took: BTreeMap<Candidate, Duration>,
 }
 
 pub(super) struct World {
@@ -53,6 +76,8 @@ pub(super) struct World {
     pub(super) most_moving: usize,
     pub(super) bug: Bug,
     pub(super) round_trips: BTreeMap<Candidate, Duration>,
+    /// When paths last came to be otherwise.
+    changed: BTreeMap<Candidate, Moment>,
     book: Book,
     coming: BTreeMap<(Moment, u64), Coming>,
     pub(super) ways: Vec<Candidate>,
@@ -102,6 +127,7 @@ impl World {
             most_moving: 0,
             bug,
             round_trips: BTreeMap::new(),
+            changed: BTreeMap::new(),
             book: Book::default(),
             coming: BTreeMap::new(),
             ways: all_ways(),
@@ -135,9 +161,10 @@ impl World {
     /// A path does what it did not, for everybody: what runs over it is lost and goes on elsewhere.
     pub(super) fn breaks(&mut self, path: Candidate) {
         self.works.remove(&path);
+        self.changed.insert(path, self.now);
         let on_it = self.book.flows.iter().filter(|(_, (over, _))| *over == path);
         let lost: Vec<u64> = on_it.map(|(flow, _)| *flow).collect();
-        let refuge = all_ways().into_iter().find(|way| self.works.contains(way));
+        let refuge = all_ways().into_iter().find(|way| self.carries(*way));
         if !lost.is_empty() {
             self.note(path, false);
         }
@@ -162,12 +189,49 @@ impl World {
         if !self.is_left(self.over(flow)) {
             self.wrong.get_or_insert(format!("{flow} leaves what it may use"));
         }
-        let may = |way: &Candidate| self.works.contains(way) && !self.is_left(*way);
-        self.find(flow, all_ways().into_iter().find(may));
+        self.find(flow, all_ways().into_iter().find(|way| self.carries(*way)));
     }
 
     pub(super) fn repairs(&mut self, path: Candidate) {
-        self.works.insert(path);
+        if self.works.insert(path) {
+            self.changed.insert(path, self.now);
+        }
+    }
+
+    pub(super) fn takes_from_now(&mut self, path: Candidate, round_trip: Duration) {
+        self.round_trips.insert(path, round_trip);
+        self.changed.insert(path, self.now);
+    }
+
+    /// Whether a flow can begin over it, or go on.
+    pub(super) fn carries(&self, path: Candidate) -> bool {
+        self.works.contains(&path) && !self.is_left(path)
+    }
+
+    pub(super) fn renews(&mut self) {
+        (self.book.failed, self.book.slow) = Default::default();
+        self.tell(Input::Renewed);
+    }
+
+    /// The results of a trial and of a move that are not under way: they change nothing.
+    pub(super) fn hears_what_it_did_not_ask(&mut self, path: Candidate, flow: u64) {
+        self.lane.handle_timeout(self.now);
+        self.perform();
+        let known =
+            |lane: &LaneMoves| format!("{:?}", (&lane.flows, &lane.prospects, &lane.effects));
+        let before = known(&self.lane);
+        if !self.coming.values().any(|it| matches!(it, Coming::Tried(one) if *one == path)) {
+            for round_trip in [Some(Duration::from_millis(1)), None] {
+                self.lane.handle_input(self.now, Input::Tried { candidate: path, round_trip });
+            }
+        }
+        if !self.coming.values().any(|it| matches!(it, Coming::Moved(one, _) if *one == flow)) {
+            self.lane.handle_input(self.now, Input::Moved { flow });
+            self.lane.handle_input(self.now, Input::Stayed { flow, why: Stayed::Path });
+        }
+        if known(&self.lane) != before {
+            self.wrong.get_or_insert(format!("what came late of {path:?} and {flow} counts"));
+        }
     }
 
     pub(super) fn drops_relay(&mut self, relay: NodeId) {
@@ -201,6 +265,30 @@ impl World {
         self.round_trips.get(&path).copied().unwrap_or(ROUND_TRIP)
     }
 
+    fn measured(&mut self, path: Candidate) -> Duration {
+        let takes = self.takes(path);
+        let first = *self.book.took.entry(path).or_insert(takes);
+        match self.bug {
+            Bug::MeasuresAlike => ROUND_TRIP,
+            Bug::MeasuresOnce => first,
+            _ => takes,
+        }
+    }
+
+    /// Whether a path works and takes what it did in each trial that counts, and may be tried.
+    fn is_known(&self, path: Candidate) -> bool {
+        let changed = self.changed.get(&path).copied().unwrap_or_default();
+        self.works.contains(&path)
+            && self.now.since(changed) > STEADY
+            && self.lane.prospects.rests_until(path) <= self.now
+    }
+
+    /// As far as it can be told of two paths.
+    fn is_surely_slower(&self, path: Candidate, other: Candidate) -> Option<bool> {
+        let are_known = self.is_known(path) && self.is_known(other);
+        are_known.then(|| is_slower(self.takes(path), self.takes(other)))
+    }
+
     fn is_left(&self, over: Candidate) -> bool {
         let is_forbidden = self.direct_forbidden && over == direct();
         is_forbidden || over.relays().iter().any(|relay| !self.relays.contains(relay))
@@ -212,6 +300,10 @@ impl World {
 
     pub(super) fn over(&self, flow: u64) -> Candidate {
         self.book.flows[&flow].0
+    }
+
+    pub(super) fn everything_is_over(&self, way: Candidate) -> bool {
+        self.book.flows.values().all(|(over, _)| *over == way)
     }
 
     pub(super) fn runs(&self, flow: u64) -> bool {
@@ -292,18 +384,20 @@ impl World {
             Coming::Tried(candidate) => {
                 let worked = self.works.contains(&candidate);
                 self.note(candidate, worked);
+                if worked {
+                    let takes = self.takes(candidate);
+                    let shortest = self.book.shortest.entry(candidate).or_insert(takes);
+                    *shortest = takes.min(*shortest);
+                }
                 let worked = worked || self.bug == Bug::BelievesTrials;
-                let round_trip = worked.then(|| self.takes(candidate));
+                let round_trip = worked.then(|| self.measured(candidate));
                 self.tell(Input::Tried { candidate, round_trip });
             }
             Coming::Moved(flow, over) if self.works.contains(&over) => {
                 let Some((place, moves)) = self.book.flows.get_mut(&flow) else { return };
                 self.moves += 1;
-                if over.hops() < place.hops() {
-                    moves.push(self.now);
-                }
+                moves.push(self.now);
                 *place = over;
-                self.book.passed.entry(over).or_default().1 = self.now;
                 self.tell(Input::Moved { flow });
                 if self.bug == Bug::ForgetsMoves {
                     self.tell(Input::Began { flow, over, asks_until: FOR_EVER });
@@ -328,40 +422,82 @@ impl World {
     }
 
     fn check_rest(&mut self, candidate: Candidate) {
-        let failed = self.book.failed.get(&candidate);
-        if failed.is_some_and(|at| self.now.since(*at) < FIRST_REST) {
-            self.wrong.get_or_insert(format!("{candidate:?} is used while it should rest"));
+        let within = |at: Option<&Moment>, rest| at.is_some_and(|at| self.now.since(*at) < rest);
+        let (failed, slow) = (self.book.failed.get(&candidate), self.book.slow.get(&candidate));
+        // Those for which there was no place left it a little later.
+        if within(failed, FIRST_REST) || within(slow, SLOW_REST - SECOND) {
+            let why = format!("it failed at {failed:?}, was slow at {slow:?}");
+            let now = self.now;
+            self.wrong.get_or_insert(format!("{candidate:?} is used at {now:?}, though {why}"));
         }
     }
 
     fn check_move(&mut self, flow: u64, over: Candidate) {
         self.check_rest(over);
         let Some((place, moves)) = self.book.flows.get(&flow) else { return };
-        if self.drains(over) {
+        let place = *place;
+        // What is no relay any more is left for whatever there is.
+        if self.drains(over) && !self.is_left(place) {
             self.wrong.get_or_insert(format!("{flow} moves to what drains"));
         }
         if self.is_left(over) {
             self.wrong.get_or_insert(format!("{flow} moves to what it may not use"));
         }
-        if self.is_left(*place) || self.drains(*place) {
+        if self.is_left(place) || self.drains(place) {
             return;
         }
-        let became_slow = is_slower(self.takes(*place), self.takes(over));
-        if *place == direct() && over.is_relayed() && became_slow {
-            return;
-        }
-        let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();
-        let wrong = if over.hops() >= place.hops() {
-            "moves to what is no better"
-        } else if passed < TRIALS {
-            "moves to what is not proven"
-        } else if self.now.since(at) > PROVEN_FOR {
-            "moves to what was proven long ago"
-        } else if moves.last().is_some_and(|last| self.now.since(*last) < MOVE_EVERY) {
-            "moves too often"
-        } else {
-            return;
+        let is_often = moves.last().is_some_and(|last| self.now.since(*last) < MOVE_EVERY);
+        let wrong = match (is_often, over.hops() < place.hops()) {
+            (true, _) => Some("moves too often"),
+            (_, true) => self.mistake_of_moving_to_better(place, over),
+            (_, false) => self.mistake_of_leaving_as_slow(place, over),
         };
-        self.wrong.get_or_insert(format!("{flow} {wrong}: {over:?}"));
+        if let Some(wrong) = wrong {
+            self.wrong.get_or_insert(format!("{flow} {wrong}: {place:?} to {over:?}"));
+        }
+    }
+
+    fn mistake_of_moving_to_better(
+        &self,
+        place: Candidate,
+        over: Candidate,
+    ) -> Option<&'static str> {
+        let (passed, at) = self.book.passed.get(&over).copied().unwrap_or_default();
+        if passed < TRIALS {
+            return Some("moves to what is not proven");
+        }
+        if self.now.since(at) > PROVEN_FOR {
+            return Some("moves to what was proven long ago");
+        }
+        let is_slower = self.is_surely_slower(over, place) == Some(true);
+        is_slower.then_some("moves to what is slower")
+    }
+
+    fn mistake_of_leaving_as_slow(
+        &mut self,
+        place: Candidate,
+        over: Candidate,
+    ) -> Option<&'static str> {
+        if place.is_relayed() {
+            return Some("moves to what is no better");
+        }
+        let left = self.book.slow.get(&place);
+        if left.is_some_and(|at| self.now.since(*at) < SLOW_REST) {
+            return None;
+        }
+        self.book.slow.insert(place, self.now);
+        let proven = |path| {
+            let (passed, at) = self.book.passed.get(&path).copied().unwrap_or_default();
+            passed >= TRIALS && self.now.since(at) <= PROVEN_FOR
+        };
+        if !proven(place) || !proven(over) {
+            return Some("leaves a path that is not measured");
+        }
+        if self.is_surely_slower(place, over) == Some(false) {
+            return Some("leaves what is not slower");
+        }
+        let shortest = self.book.shortest.remove(&place)?;
+        let became_slow = !self.is_known(place) || is_slower(self.takes(place), shortest);
+        (!became_slow).then_some("leaves what did not become slow")
     }
 }

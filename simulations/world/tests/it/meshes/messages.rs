@@ -221,6 +221,13 @@ fn messages_are_whole_where_they_are_reliable_and_counted_where_they_are_dropped
 }
 
 #[test]
+fn one_seed_of_messages_is_one_history() {
+    let [one, other] = [(); 2].map(|()| report(level2::seed(2)));
+    assert_eq!((one.digest, one.events), (other.digest, other.events));
+    assert_ne!(one.digest, report(level2::seed(3)).digest);
+}
+
+#[test]
 fn what_is_lost_twice_or_waited_for_is_seen() {
     let sent = Counters { taken_in: 600, sent: 600, ..Counters::default() };
     let arrived = Arrived { came: 600, handed_out: 600, put_aside: 0 };
