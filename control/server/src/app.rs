@@ -14,8 +14,10 @@ use rap_bus::Bus;
 use rap_control_core::{Compiled, Compiler, Corrupt, NotCompiled, State, audit::Seen};
 use rap_events::{BeatTable, Heads, LeaseTable, Log, SubjectKeys};
 use rap_proto::{
-    ControlUrl, Digest, IncarnationId, NodeId, ReplicaId, Timestamp, api::EventId,
-    bus::ControlBody, observation::LogRefusal,
+    ControlUrl, Digest, IncarnationId, NodeId, ReplicaId, Timestamp,
+    api::{EventId, Problem},
+    bus::ControlBody,
+    observation::LogRefusal,
 };
 use tokio::sync::watch;
 
@@ -227,6 +229,12 @@ impl App {
             None if self.beat.held().is_none() => Some(Frozen::NoQuorum),
             None => None,
         }
+    }
+
+    /// For whatever gives authority: asked before it is begun, and again right before its append, since
+    /// what was let in may have waited for the database meanwhile.
+    pub(crate) fn may_grant(&self) -> Result<(), Problem> {
+        self.frozen().map_or(Ok(()), |frozen| Err(frozen.problem()))
     }
 
     pub(crate) fn listening_from(&self, at: Timestamp) {

@@ -20,7 +20,7 @@ use rap_control_core::lease::{
 };
 use rap_events::{
     Actor as By, Aggregate as _,
-    lease::{DatabaseTime, LeaseRow, LeaseTableError, MAX_LEASE_ROWS},
+    lease::{DatabaseTime, LeaseChange, LeaseRow, LeaseTableError, MAX_LEASE_ROWS},
     vpn_connection::VpnConnection,
 };
 use rap_proto::{
@@ -383,6 +383,7 @@ async fn give(
     for command in given.commands {
         work.decide(&mut loaded, command)?;
     }
+    let grants = matches!(given.change, LeaseChange::Grant { .. });
     work.change_lease(given.change);
     work.guard(term.guard());
     let command = CommandId::new(clock::now(), clock::random());
@@ -393,5 +394,8 @@ async fn give(
         allowed: None,
         causation: None,
     };
+    if grants {
+        app.may_grant()?;
+    }
     work.commit(identity, Bytes::new()).await.map(|_| ())
 }

@@ -106,15 +106,16 @@ async fn give(app: &App, term: Term, step: Step) -> Result<u64, Failure> {
         allowed: None,
         causation: step.causation,
     };
+    let prolongs = step.prolongs_authority();
     match step.command {
         ProcessCommand::Cluster(id, command) => {
-            run::<cluster::Cluster>(app, term, identity, id.uuid(), command).await
+            run::<cluster::Cluster>(app, term, identity, prolongs, id.uuid(), command).await
         }
         ProcessCommand::Login(id, command) => {
-            run::<login::Login>(app, term, identity, id.uuid(), command).await
+            run::<login::Login>(app, term, identity, prolongs, id.uuid(), command).await
         }
         ProcessCommand::Session(id, command) => {
-            run::<session::Session>(app, term, identity, id.uuid(), command).await
+            run::<session::Session>(app, term, identity, prolongs, id.uuid(), command).await
         }
     }
 }
@@ -123,6 +124,7 @@ async fn run<A: Aggregate>(
     app: &App,
     term: Term,
     identity: Identity,
+    prolongs: bool,
     stream: Uuid,
     command: A::Command,
 ) -> Result<u64, Failure> {
@@ -130,5 +132,8 @@ async fn run<A: Aggregate>(
     let mut loaded = work.load::<A>(stream).await?;
     work.decide(&mut loaded, command)?;
     work.guard(term.guard());
+    if prolongs {
+        app.may_grant()?;
+    }
     Ok(work.commit(identity, Bytes::new()).await?.last)
 }

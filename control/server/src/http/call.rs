@@ -58,6 +58,8 @@ pub(crate) struct Parts {
     pub(crate) last_event_id: Option<String>,
     pub(crate) if_match: Option<u64>,
     pub(crate) condition: Condition,
+    /// Whether the command may be given while authority is frozen.
+    pub(crate) while_frozen: bool,
     /// Of a command only.
     pub(crate) identity: Option<Identity>,
     /// What the handler asked and was allowed so far, for the log.
@@ -235,6 +237,9 @@ impl Call {
         reply: &Reply,
     ) -> Result<Done<R>, Failure> {
         let identity = Identity { allowed: self.allowed.borrow().clone(), ..identity };
+        if !self.while_frozen {
+            self.app.may_grant()?;
+        }
         let appended = work.commit(identity, reply.to_stored()).await?;
         let reply = Reply::from_stored(&appended.reply, appended.last)?;
         Ok(Done { reply, body: std::marker::PhantomData })

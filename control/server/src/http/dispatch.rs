@@ -110,6 +110,7 @@ async fn run(
         last_event_id: header_text(request, "last-event-id").map(str::to_owned),
         if_match: if_match(request)?,
         condition,
+        while_frozen: endpoint.while_frozen,
         identity,
         allowed: std::cell::RefCell::default(),
     };
@@ -168,10 +169,8 @@ async fn command(
     }
     let Identity { command, request_hash, .. } =
         call.identity.clone().ok_or_else(|| Failure::Problem(internal()))?;
-    if !endpoint.while_frozen
-        && let Some(frozen) = call.app.frozen()
-    {
-        return Err(frozen.problem().into());
+    if !endpoint.while_frozen {
+        call.app.may_grant()?;
     }
     let _flight = call.app.in_flight.enter(command)?;
     let reply = match call.app.log.command(command).await? {

@@ -64,6 +64,7 @@ pub(super) async fn issue(call: &NodeCall, node: &Node) -> Result<Credentials, N
         Refused::new(NodeApiCode::NotTrusted, &message)
     })?;
     let issued = certificate_in(&events)?;
+    call.may_grant()?;
     work.commit(identity(call, node), bytes::Bytes::new()).await?;
     Ok(credentials(call, node, &node.key, &issued))
 }

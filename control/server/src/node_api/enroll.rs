@@ -175,6 +175,7 @@ async fn request_enrollment(
         allowed: None,
         causation: None,
     };
+    call.may_grant()?;
     work.commit(identity, Bytes::new()).await?;
     Ok(id)
 }

@@ -229,6 +229,10 @@ impl NodeCall {
             .map_err(|_| Refused::new(NodeApiCode::Malformed, "the body cannot be read"))
     }
 
+    fn may_grant(&self) -> Result<(), Refused> {
+        self.app.may_grant().map_err(|problem| Refused::from_problem(&problem))
+    }
+
     /// The node whose certificate TLS verified: of this cluster, with the key that was enrolled,
     /// approved and not revoked.
     fn node(&self) -> Result<&Node, Refused> {

@@ -35,6 +35,10 @@ pub(super) async fn renew(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         let addresses = request.addresses.clone();
         work.decide(&mut loaded, NodeCommand::ChangeAddresses { addresses })?;
     }
+    // Who locks a copied identity takes authority away.
+    if !copied {
+        call.may_grant()?;
+    }
     work.commit(credentials::identity(&call, node), Bytes::new()).await?;
     if copied {
         return Err(Refused::new(

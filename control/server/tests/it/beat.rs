@@ -19,10 +19,11 @@ use rap_proto::{
 use reqwest::Method;
 use serde_json::json;
 use tokio::time::timeout;
+use tokio_postgres::NoTls;
 
 use crate::{
-    node,
-    relay::url,
+    node, promotion,
+    relay::{Relay, url},
     world::{Api, ELSEWHERE, HERE, Reply, Tenant, With, World, fresh_key, tenant},
 };
 
@@ -30,6 +31,9 @@ use crate::{
 const PACE: Pace = Pace { every: Duration::from_millis(250), valid: Duration::from_secs(4) };
 /// More beats than one of them is valid for.
 const LONGER_THAN_VALID: u64 = 18;
+/// How many read a stream and are kept waiting.
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
+    WHERE wait_event_type = 'Lock' AND query LIKE '%FROM events WHERE category = $1%'";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Cluster {
@@ -62,10 +66,14 @@ impl Cluster {
     }
 
     async fn replica_in(&self, own: tempfile::TempDir) -> World {
+        self.replica_over(self.log(), own).await
+    }
+
+    async fn replica_over(&self, log: LogChoice, own: tempfile::TempDir) -> World {
         let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
         let limits = Limits { rates, beat: PACE, ..Limits::default() };
         let bus = BusChoice::Local(Arc::new(self.bus.clone()));
-        World::start_as(own, self.log(), bus, limits).await
+        World::start_as(own, log, bus, limits).await
     }
 
     /// What a command on the host of `world` works with.
@@ -81,6 +89,25 @@ impl Cluster {
             workers: 1,
             limits: Limits::default(),
         }
+    }
+
+    /// Lets nobody read the events until the client is dropped.
+    async fn hold_events(&self) -> tokio_postgres::Client {
+        let socket = self.dir.path().join("postgres/run");
+        let config = format!("host={} user=rap dbname=control", socket.display());
+        let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        client.batch_execute("BEGIN; LOCK TABLE events").await.unwrap();
+        client
+    }
+
+    /// Waits until so many commands wait for the streams that they are decided over.
+    async fn waiting(&self, commands: i64) {
+        let folder = self.dir.path().join("postgres");
+        let waiting = async {
+            while promotion::ask(&folder, WAITING).await[0].get::<_, i64>(0) < commands {}
+        };
+        timeout(PATIENCE, waiting).await.expect("they wait for the events");
     }
 
     async fn add(&self, world: &World) -> replica::Replicas {
@@ -176,6 +203,55 @@ async fn two_of_three_replicas_go_on_and_one_alone_is_frozen() {
     let second = cluster.replica_in(second_dir).await;
     authority(&first, "quorum").await;
     assert_eq!(created(&root, "together-again").await, 201);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_let_in_before_the_beat_ended_is_not_stored_after_it() {
+    let cluster = Cluster::start().await;
+    let first = cluster.replica(None).await;
+    let root = first.set_up().await;
+    let relay = Relay::start(cluster.dir.path().join("postgres/run/.s.PGSQL.5432"));
+    let own = tempfile::tempdir().unwrap();
+    copy_without_own_key(&first.state_dir(), &own.path().join("control"));
+    let second = cluster.replica_over(LogChoice::Postgres(relay.url("control")), own).await;
+    cluster.add(&first).await;
+    cluster.add(&second).await;
+    let acme = tenant(&first, &root, "acme").await;
+    authority(&first, "quorum").await;
+
+    let events = cluster.hold_events().await;
+    let with = With { body: Some(json!({"name": "late"})), key: Some(fresh_key()), if_match: None };
+    let create = || root.send(Method::POST, "/organizations", with.clone());
+    let commands = async {
+        tokio::join!(
+            create(),
+            node::enroll(&first, &acme.join_secret, "late"),
+            delete(&acme.api, "/logins/current"),
+        )
+    };
+    let the_end_of_the_beat = async {
+        cluster.waiting(3).await;
+        assert_eq!(create().await.problem(), "idempotency_key_in_flight", "it was let in");
+        relay.freeze();
+        authority(&first, "frozen").await;
+        drop(events);
+    };
+    let ((created, joined, left), ()) = tokio::join!(commands, the_end_of_the_beat);
+    assert_eq!(
+        (created.problem(), &created.json["rule"]),
+        ("authority_frozen", &json!("no_quorum"))
+    );
+    assert_eq!(joined.refusal(), NodeApiCode::Unavailable);
+    assert!(left.status.is_success(), "what takes authority away is stored: {}", left.text);
+    assert_eq!(acme.api.get("/me").await.status, 401);
+
+    relay.thaw();
+    authority(&first, "quorum").await;
+    let again = create().await;
+    assert_eq!(again.status, 201, "nothing was stored of it: {}", again.text);
+    assert!(node::enroll(&first, &acme.join_secret, "late").await.credentials().is_some());
     second.stop().await;
     first.stop().await;
 }
