@@ -36,11 +36,8 @@ const IMPURE: &[(&str, &str)] = &[
 /// What level 2 of the simulation runs: whatever chance decides in it makes one seed more than one history.
 const REPEATED: &[&str] = &["mesh/quic/src/", "agent/daemon/src/", "simulations/world/"];
 
-/// Banned there.
-const BY_CHANCE: &[(&str, &str)] = &[
-    ("sync::watch", "tokio wakes those who watch by chance: use rap_watch"),
-    ("sync::{watch", "tokio wakes those who watch by chance: use rap_watch"),
-];
+/// Not used there.
+const WATCH: &str = "sync::watch: tokio wakes those who watch by chance: use rap_watch";
 const UNBIASED: &str = "select!: tokio asks first whom chance says: begin with `biased;`";
 
 /// Parts of type and file names that say nothing.
@@ -77,11 +74,13 @@ fn check_file(path: &str, text: &str, core: bool) -> Vec<Violation> {
         in_tests |= line == "mod tests {";
         let place = || format!("{path}:{}", number + 1);
         let impure = if core && !in_tests { IMPURE } else { &[] };
-        let by_chance = if is_repeated { BY_CHANCE } else { &[] };
-        for (word, reason) in BANNED.iter().chain(impure).chain(by_chance) {
+        for (word, reason) in BANNED.iter().chain(impure) {
             if line.contains(word) {
                 found.push(Violation::new(place(), format!("{word}: {reason}")));
             }
+        }
+        if is_repeated && takes_watch(line) {
+            found.push(Violation::new(place(), WATCH.to_owned()));
         }
         if is_repeated && line.contains("select! {") && !is_biased(text, number) {
             found.push(Violation::new(place(), UNBIASED.to_owned()));
@@ -93,6 +92,12 @@ fn check_file(path: &str, text: &str, core: bool) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Whether a line names tokio's watch, alone or with others.
+fn takes_watch(line: &str) -> bool {
+    let listed = line.split_once("sync::{").map_or("", |(_, listed)| listed);
+    line.contains("sync::watch") || listed.split(['{', '}', ',', ' ']).any(|name| name == "watch")
 }
 
 /// Whether a `select!` that begins in this line asks in the order of its branches.
@@ -143,10 +148,11 @@ mod tests {
         let ordered = "    tokio::select! {\n        // The first one first.\n        biased;";
         for folder in REPEATED {
             let path = format!("{folder}b.rs");
-            for (word, _) in BY_CHANCE {
-                assert_eq!(rules(&path, word, false), 1, "{word}");
-                assert_eq!(rules("client/src/b.rs", word, false), 0, "{word}");
+            for line in ["use tokio::sync::watch;", "    sync::{mpsc, watch},", "sync::{watch}"] {
+                assert_eq!(rules(&path, line, false), 1, "{line}");
+                assert_eq!(rules("client/src/b.rs", line, false), 0, "{line}");
             }
+            assert_eq!(rules(&path, "use tokio::{sync::{mpsc, watcher}};", false), 0);
             assert_eq!((rules(&path, random, false), rules(&path, ordered, false)), (1, 0));
         }
         assert_eq!(rules("client/src/b.rs", random, false), 0);

@@ -51,8 +51,8 @@ pub(super) async fn enroll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
         refused.record(&call).await;
         return Err(used().into());
     }
-    let id = request_enrollment(&call, token, secret, key, request).await?;
-    let state = folded(&call, id)
+    let (id, last) = request_enrollment(&call, token, secret, key, request).await?;
+    let state = folded(&call, id, last)
         .await
         .ok_or_else(|| Refused::new(NodeApiCode::Unavailable, "the projections are behind"))?;
     let call = NodeCall { state: state.clone(), ..call };
@@ -60,10 +60,11 @@ pub(super) async fn enroll(call: NodeCall) -> Result<NodeAnswer, NodeStop> {
     status(&call, node).await
 }
 
-/// The projections, once they know the node.
-async fn folded(call: &NodeCall, node: NodeId) -> Option<Arc<State>> {
+/// The projections, once they know the node, and all that was appended with it.
+async fn folded(call: &NodeCall, node: NodeId, last: u64) -> Option<Arc<State>> {
     let mut states = call.app.states();
-    let known = states.wait_for(|state| state.nodes().get(node).is_some());
+    let known =
+        states.wait_for(|state| state.position() >= last && state.nodes().get(node).is_some());
     let state = timeout(FOLD_WAIT, known).await.ok()?.ok()?;
     Some(Arc::clone(&state))
 }
@@ -118,14 +119,15 @@ fn bound_key(call: &NodeCall, request: &EnrollRequest) -> Result<PublicKey, Refu
 }
 
 /// Uses the token and makes the node, in one append: of two at once, one wins. Where the log has that the host
-/// did so before, at another replica perhaps, its node is the answer.
+/// did so before, at another replica perhaps, its node is the answer. Returns the node, and the position of the last
+/// event that was appended here.
 async fn request_enrollment(
     call: &NodeCall,
     token: &JoinToken,
     presented: Digest,
     key: PublicKey,
     request: EnrollRequest,
-) -> Result<NodeId, NodeStop> {
+) -> Result<(NodeId, u64), NodeStop> {
     if let Some(organization) = token.organization {
         quota::check_nodes(&call.state, organization).map_err(|reached| {
             call.app.metrics.count("quota_reached", reached.quota.as_str());
@@ -142,7 +144,7 @@ async fn request_enrollment(
             && let Some(node) = loaded.state.used_by
             && work.load::<node::Node>(node.uuid()).await?.state.key == Some(key)
         {
-            return Ok(node);
+            return Ok((node, 0));
         }
         let (name, known) = (request.name, None);
         RefusedUse { token: token.id, presented, name, known }.record(call).await;
@@ -176,8 +178,8 @@ async fn request_enrollment(
         causation: None,
     };
     call.may_grant()?;
-    work.commit(identity, Bytes::new()).await?;
-    Ok(id)
+    let appended = work.commit(identity, Bytes::new()).await?;
+    Ok((id, appended.last))
 }
 
 fn token_refused(rejection: JoinTokenRejection) -> Refused {

@@ -18,11 +18,11 @@ use rap_proto::{
 };
 use reqwest::Method;
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tokio_postgres::NoTls;
 
 use crate::{
-    node, promotion,
+    node,
     relay::{Relay, url},
     world::{Api, ELSEWHERE, HERE, Reply, Tenant, With, World, fresh_key, tenant},
 };
@@ -34,6 +34,7 @@ const LONGER_THAN_VALID: u64 = 18;
 /// How many read a stream and are kept waiting.
 const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
     WHERE wait_event_type = 'Lock' AND query LIKE '%FROM events WHERE category = $1%'";
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Cluster {
@@ -93,19 +94,27 @@ impl Cluster {
 
     /// Lets nobody read the events until the client is dropped.
     async fn hold_events(&self) -> tokio_postgres::Client {
+        let client = self.client().await;
+        client.batch_execute("BEGIN; LOCK TABLE events").await.unwrap();
+        client
+    }
+
+    async fn client(&self) -> tokio_postgres::Client {
         let socket = self.dir.path().join("postgres/run");
         let config = format!("host={} user=rap dbname=control", socket.display());
         let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
         tokio::spawn(connection);
-        client.batch_execute("BEGIN; LOCK TABLE events").await.unwrap();
         client
     }
 
     /// Waits until so many commands wait for the streams that they are decided over.
     async fn waiting(&self, commands: i64) {
-        let folder = self.dir.path().join("postgres");
+        let client = self.client().await;
+        let mut looks = interval(LOOK_EVERY);
         let waiting = async {
-            while promotion::ask(&folder, WAITING).await[0].get::<_, i64>(0) < commands {}
+            while client.query_one(WAITING, &[]).await.unwrap().get::<_, i64>(0) < commands {
+                looks.tick().await;
+            }
         };
         timeout(PATIENCE, waiting).await.expect("they wait for the events");
     }

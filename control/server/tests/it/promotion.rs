@@ -143,7 +143,7 @@ async fn promote(postgres: &mut PrivatePostgres, folder: &Path) -> Timestamp {
 }
 
 /// Asks the database something past all replicas.
-pub(crate) async fn ask(folder: &Path, sql: &str) -> Vec<Row> {
+async fn ask(folder: &Path, sql: &str) -> Vec<Row> {
     let config = format!("host={} user=rap dbname=control", folder.join("run").display());
     let (client, connection) = tokio_postgres::connect(&config, NoTls).await.unwrap();
     let running = tokio::spawn(connection);

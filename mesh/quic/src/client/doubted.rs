@@ -23,13 +23,16 @@ impl ClientSession {
         }
     }
 
-    /// Waits until something more comes from the entry on QUIC.
-    pub async fn heard(&self) {
-        let received = || self.datagrams().map(|(_, received)| received);
-        let before = received();
-        while received() == before {
+    /// Waits until more came from the entry on QUIC than so much ([`Self::received`]).
+    pub async fn heard(&self, before: Option<u64>) {
+        while self.received() == before {
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// How many datagrams came from the entry on QUIC.
+    pub fn received(&self) -> Option<u64> {
+        self.datagrams().map(|(_, received)| received)
     }
 
     /// Gives its connection up once another one has succeeded it ([`Self::succeed`]): what is open here goes on

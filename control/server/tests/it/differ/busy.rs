@@ -1,7 +1,7 @@
 //! What a stranger does while another organization looks: whatever its people can cause, and what the
 //! platform's people do with it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use rap_events::{Log as _, catalogue::catalogue, log::MAX_READ_EVENTS};
 use rap_proto::{
@@ -12,6 +12,7 @@ use rap_proto::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     bus::{message, say},
@@ -21,6 +22,8 @@ use crate::{
     world::{Api, PASSWORD, Reply, Tenant, World},
 };
 
+/// How long an event may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Events, by how their types begin, that no person of an organization causes: the cluster's own, and
 /// what nodes alone say.
 const OF_OTHERS: &[&str] = &[
@@ -370,7 +373,8 @@ impl<'a> Stranger<'a> {
                 return;
             }
             after = page.last().map_or(after, |event| event.position);
-            self.world.log.wait_beyond(after).await.unwrap();
+            let more = timeout(PATIENCE, self.world.log.wait_beyond(after)).await;
+            more.unwrap_or_else(|_| panic!("no {event_type} of {id}")).unwrap();
         }
     }
 
