@@ -68,7 +68,7 @@ where
 {
     let mut input = BytesMut::with_capacity(READ_BYTES);
     let mut output = Output { bytes: Bytes::new(), unflushed: false, writes: true };
-    let (mut reads, mut puts_first) = (true, false);
+    let (mut reads, mut turns) = (true, Turns::default());
     while let Next::Carry { timeout } = shared.next(&mut output, reads) {
         let read = async { Did::Read(reader.read_buf(&mut input).await) };
         let put = async {
@@ -80,11 +80,10 @@ where
         // Each turn looks at what is due, whatever woke it.
         let did = tokio::select! {
             biased;
-            did = first_of(puts_first, put, read) => did,
+            did = turns.next(read, put) => did,
             () = shared.work.notified() => continue,
             () = shared.clock.until(timeout) => continue,
         };
-        puts_first = !puts_first;
         match did {
             Did::Read(read) => {
                 reads = shared.read(read, &input);
@@ -101,25 +100,32 @@ where
     output.bytes.is_empty()
 }
 
-/// Whichever is ready; of two that are, the one that is asked first. Taken in turns, neither direction starves, and
-/// no chance decides.
-async fn first_of<T>(
-    one_first: bool,
-    one: impl Future<Output = T>,
-    other: impl Future<Output = T>,
-) -> T {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|context| {
-        let mut polled = Poll::Pending;
-        for is_one in [one_first, !one_first] {
-            if polled.is_pending() {
-                polled =
-                    if is_one { one.as_mut().poll(context) } else { other.as_mut().poll(context) };
+/// Which of two goes first when both are ready: not the one that went last. So neither direction starves, and no
+/// chance decides.
+#[derive(Default)]
+struct Turns {
+    is_others: bool,
+}
+
+impl Turns {
+    async fn next<T>(&mut self, one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+        let (mut one, mut other) = (pin!(one), pin!(other));
+        poll_fn(|context| {
+            for is_others in [self.is_others, !self.is_others] {
+                let polled = if is_others {
+                    other.as_mut().poll(context)
+                } else {
+                    one.as_mut().poll(context)
+                };
+                if polled.is_ready() {
+                    self.is_others = !is_others;
+                    return polled;
+                }
             }
-        }
-        polled
-    })
-    .await
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 /// What this side has to write.

@@ -84,11 +84,16 @@ async fn what_was_not_written_when_the_other_side_left_is_not_finished() {
 }
 
 #[tokio::test]
-async fn of_two_directions_that_are_ready_the_one_whose_turn_it_is_goes() {
+async fn two_directions_that_are_always_ready_take_turns() {
     use std::future::{pending, ready};
-    assert_eq!(super::first_of(true, ready("put"), ready("read")).await, "put");
-    assert_eq!(super::first_of(false, ready("put"), ready("read")).await, "read");
-    // Whichever is not ready holds up nothing.
-    assert_eq!(super::first_of(true, pending(), ready("read")).await, "read");
-    assert_eq!(super::first_of(false, ready("put"), pending()).await, "put");
+    let mut turns = super::Turns::default();
+    for _ in 0..3 {
+        assert_eq!(turns.next(ready("read"), ready("put")).await, "read");
+        assert_eq!(turns.next(ready("read"), ready("put")).await, "put");
+    }
+    // Whichever is not ready holds up nothing, and goes first once it is.
+    assert_eq!(turns.next(pending(), ready("put")).await, "put");
+    assert_eq!(turns.next(ready("read"), ready("put")).await, "read");
+    assert_eq!(turns.next(ready("read"), pending()).await, "read");
+    assert_eq!(turns.next(ready("read"), ready("put")).await, "put");
 }
