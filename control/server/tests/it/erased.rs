@@ -221,8 +221,9 @@ struct TokenBefore {
 
 const OLD: Uuid = Uuid::from_u128(7);
 
-/// An account and an API token of a release that knew of no keys; returns the position.
-async fn from_before(world: &World) -> u64 {
+/// An account and an API token of a release that knew of no keys; returns the account, once the
+/// server has folded both.
+async fn from_before(world: &World, root: &Api) -> Value {
     let write = |category: &str, payload: Vec<u8>| StreamWrite {
         stream: StreamId::new(category, OLD),
         expected: 0,
@@ -248,7 +249,8 @@ async fn from_before(world: &World) -> u64 {
         claim: vec!["user-name/old".to_owned()],
         ..Append::plain(CommandId::from_u128(7), rap_control::now(), writes)
     };
-    world.log.append(append).await.unwrap().last
+    let position = world.log.append(append).await.unwrap().last;
+    root.get(&format!("/users/old?min_position={position}")).await.json
 }
 
 /// The person of [`from_before`] chooses a password.
@@ -263,9 +265,7 @@ async fn invite(world: &World, root: &Api) {
 async fn a_name_from_before_names_were_sealed_is_shown_and_after_an_erasure_given_to_nobody() {
     let world = World::start().await;
     let root = world.set_up().await;
-    let position = from_before(&world).await;
-    let shown = root.get(&format!("/users/old?min_position={position}")).await.json;
-    assert_eq!(shown["displayName"], CALLED);
+    assert_eq!(from_before(&world, &root).await["displayName"], CALLED);
     assert_eq!(labels(&root).await, [(LABEL.to_owned(), false)]);
     let audit = root.get("/audit?limit=100").await.text;
     assert!(!audit.contains("Wonderland"), "{audit}");
@@ -288,7 +288,7 @@ async fn a_name_from_before_names_were_sealed_is_shown_and_after_an_erasure_give
 async fn an_account_from_before_each_had_a_key_is_given_one_by_the_first_that_needs_it() {
     let world = World::start().await;
     let root = world.set_up().await;
-    from_before(&world).await;
+    from_before(&world, &root).await;
     invite(&world, &root).await;
     assert!(world.log.keys(vec![OLD]).await.unwrap().is_empty());
     // Each of them finds none.

@@ -272,7 +272,8 @@ impl Reply {
     }
 
     pub(crate) fn revision(&self) -> u64 {
-        self.headers["etag"].to_str().unwrap().trim_matches('"').parse().unwrap()
+        let revision = self.headers.get("etag").unwrap_or_else(|| panic!("none: {}", self.text));
+        revision.to_str().unwrap().trim_matches('"').parse().unwrap()
     }
 
     pub(crate) fn id(&self) -> String {
