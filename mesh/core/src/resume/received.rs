@@ -120,7 +120,7 @@ impl Received {
     }
 
     pub(super) fn owes(&self) -> bool {
-        self.end.is_none() && self.taken > self.told && !self.is_due() && !self.is_offered()
+        self.end.is_none() && self.untold() > 0 && !self.is_due() && !self.is_offered()
     }
 
     pub(super) fn has_news(&self) -> bool {
@@ -131,7 +131,7 @@ impl Received {
     }
 
     pub(super) fn hurry(&mut self) {
-        self.hurried = self.taken > self.told;
+        self.hurried = self.untold() > 0;
     }
 
     pub(super) fn poll_out(&mut self) -> Option<Out> {
@@ -152,7 +152,7 @@ impl Received {
             return None;
         }
         self.hurried = false;
-        self.told = self.taken;
+        self.told += self.untold();
         Some(Out::Acknowledged(self.told))
     }
 
@@ -200,7 +200,14 @@ impl Received {
     }
 
     fn is_due(&self) -> bool {
-        self.hurried || self.taken - self.told >= ACK_EVERY
+        self.hurried || self.untold() >= ACK_EVERY
+    }
+
+    /// How much there is to acknowledge. What was taken after an offer comes again on the attachment
+    /// that the offer was for. There its sender has not said it before, and takes no word of it.
+    fn untold(&self) -> u64 {
+        let At::Offset(at) = self.at else { return 0 };
+        self.taken.min(at).saturating_sub(self.told)
     }
 
     fn end_is_due(&self) -> bool {

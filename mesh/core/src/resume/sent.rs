@@ -45,6 +45,8 @@ impl Sent {
         self.end = Some(end);
         if matches!(end, End::Reset(_)) {
             self.forget();
+            // Nothing follows that has a place.
+            self.say_from = false;
         }
     }
 

@@ -442,6 +442,38 @@ fn a_peer_cannot_have_more_or_less_than_there_is() {
 }
 
 #[test]
+fn what_was_taken_after_an_offer_is_acknowledged_once_it_came_again() {
+    let (mut flow, mut peer) = (Flow::new(), Flow::new());
+    flow.send(Bytes::from_static(b"abcde"));
+    written(&mut flow);
+    peer.handle_data(0, Bytes::from_static(b"a")).unwrap();
+    peer.take().unwrap();
+    assert_eq!(peer.offer(1), Ok(1));
+    peer.handle_data(0, Bytes::from_static(b"bcde")).unwrap();
+    peer.take().unwrap();
+    peer.attach(1, 0).unwrap();
+    flow.attach(1, 1).unwrap();
+    // Its own attachment may be there long before the other side has written on it.
+    peer.acknowledge();
+    assert!(!peer.owes_acknowledgement() && !peer.has_news());
+    assert_eq!(written(&mut peer), [Out::From(0)]);
+
+    assert_eq!(written(&mut flow), [Out::From(1), Out::Data]);
+    peer.handle_from(1, 1).unwrap();
+    peer.handle_data(1, Bytes::from_static(b"bc")).unwrap();
+    assert_eq!(peer.take(), None, "it is known");
+    assert!(peer.owes_acknowledgement());
+    peer.acknowledge();
+    assert_eq!(written(&mut peer), [Out::Acknowledged(3)]);
+    flow.handle_acknowledged(1, 3).unwrap();
+    peer.handle_data(1, Bytes::from_static(b"de")).unwrap();
+    peer.acknowledge();
+    assert_eq!(written(&mut peer), [Out::Acknowledged(5)]);
+    flow.handle_acknowledged(1, 5).unwrap();
+    assert_eq!(flow.kept(), 0);
+}
+
+#[test]
 fn an_end_and_a_stop_are_said_again() {
     let mut flow = Flow::new();
     flow.send(Bytes::from_static(b"abc"));

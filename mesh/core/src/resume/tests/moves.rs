@@ -19,6 +19,8 @@ enum Act {
     Deliver(usize, usize),
     Read(usize),
     Hurry(usize),
+    /// A side has no time to write, or has it again.
+    Busy(usize, bool),
     /// Side 0 asks for another connection.
     Ask,
     /// Side 1 hears it, answers, and attaches.
@@ -33,6 +35,7 @@ enum Act {
 /// Two ends, the connections between them by generation, and a move that is under way.
 struct Road {
     sides: [Side; 2],
+    busy: [bool; 2],
     wires: BTreeMap<u32, [VecDeque<Item>; 2]>,
     last: u32,
     asked: Option<u64>,
@@ -45,8 +48,8 @@ impl Road {
     fn new(scripts: [&[Vec<u8>]; 2], ends: [End; 2], mistake: Mistake) -> Self {
         let [one, other] = scripts;
         let sides = [Side::new(one, ends[0]), Side::new(other, ends[1])];
-        let (asked, answered) = (None, None);
-        Self { sides, wires: BTreeMap::new(), last: 0, asked, answered, moves: 0, mistake }
+        let (busy, asked, answered) = ([false; 2], None, None);
+        Self { sides, busy, wires: BTreeMap::new(), last: 0, asked, answered, moves: 0, mistake }
     }
 
     fn act(&mut self, act: Act) -> Result<(), Refused> {
@@ -61,6 +64,7 @@ impl Road {
             Act::Deliver(from, count) => self.deliver(from, count)?,
             Act::Read(side) => self.sides[side].read(),
             Act::Hurry(side) => self.sides[side].flow.acknowledge(),
+            Act::Busy(side, busy) => self.busy[side] = busy,
             Act::Ask => self.ask()?,
             Act::Answer => self.answer()?,
             Act::Arrive => self.arrive()?,
@@ -71,7 +75,7 @@ impl Road {
             }
             Act::Lose => self.lose()?,
         }
-        for at in [0, 1] {
+        for at in [0, 1].into_iter().filter(|at| !self.busy[*at]) {
             self.sides[at].write();
             let said = std::mem::take(&mut self.sides[at].wire);
             let generation = self.sides[at].flow.generation();
@@ -130,6 +134,7 @@ impl Road {
     }
 
     fn settle(&mut self) -> Result<(), Refused> {
+        self.busy = [false; 2];
         self.act(Act::Answer)?;
         self.act(Act::Arrive)?;
         for _ in 0..200 {
@@ -177,6 +182,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         4 => (0..2_usize, 1..6_usize).prop_map(|(from, count)| Act::Deliver(from, count)),
         3 => (0..2_usize).prop_map(Act::Read),
         2 => (0..2_usize).prop_map(Act::Hurry),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(side, busy)| Act::Busy(side, busy)),
         2 => Just(Act::Ask),
         2 => Just(Act::Answer),
         2 => Just(Act::Arrive),
