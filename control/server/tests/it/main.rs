@@ -40,6 +40,7 @@ mod sealer;
 mod servers;
 mod sessions;
 mod skew;
+mod standby;
 mod streams;
 mod tenancy;
 mod tree;
