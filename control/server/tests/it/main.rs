@@ -35,6 +35,7 @@ mod rebuild;
 mod relay;
 mod replaced;
 mod replicas;
+mod rolling;
 mod rows;
 mod sealer;
 mod servers;
