@@ -2,6 +2,7 @@
 
 mod clocks;
 mod failover;
+mod relays;
 mod releases;
 mod replicas;
 
@@ -23,6 +24,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Lab, Office, Person, Process, Run, Space, person, until};
 pub use clocks::Clocks;
+pub use relays::{Killed, Used};
 pub use replicas::FIRST;
 use replicas::control_url;
 

@@ -28,7 +28,7 @@ mod recorder;
 mod until;
 mod usage;
 
-pub use fabric::{Clocks, FIRST, Fabric, NODE_PORT, NODES, items, programs};
+pub use fabric::{Clocks, FIRST, Fabric, Killed, NODE_PORT, NODES, Used, items, programs};
 pub use lab::{Lab, Space};
 pub use lossy::Sent;
 pub use memory::holds;
