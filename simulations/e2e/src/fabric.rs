@@ -173,6 +173,12 @@ impl Fabric {
         self.settle().await;
     }
 
+    /// Has a third one join beyond the second, and waits until every node knows of it.
+    pub async fn add_third_relay(&mut self) {
+        self.enroll(Space::Third).await;
+        self.settle().await;
+    }
+
     /// The agent that runs on a host.
     pub fn agent(&mut self, space: Space) -> &mut Process {
         self.agents.get_mut(&space).expect("every node has an agent")
@@ -363,7 +369,7 @@ impl Fabric {
     async fn enroll(&mut self, space: Space) {
         let (person, words): (_, &[&str]) = match space {
             Space::Entry => (&self.owner, &["--role", "entry-node", "--host", "entry"]),
-            Space::Relay | Space::Spare => {
+            Space::Relay | Space::Spare | Space::Third => {
                 (&self.owner, &["--role", "relay-node", "--auto-approve"])
             }
             _ => {
