@@ -54,9 +54,8 @@ impl Fabric {
 
     /// Kills a relay (SIGKILL).
     pub fn kill_relay(&self, Used { relay, node }: Used) -> Killed {
-        let at = now();
         self.signal_agent(relay, Signal::KILL);
-        Killed { relay, node, at }
+        Killed { relay, node, at: now() }
     }
 
     /// How long after a relay was killed the entry's interactive lane changed its path, by the entry's log.
