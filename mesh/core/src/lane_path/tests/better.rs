@@ -82,7 +82,9 @@ fn a_direct_path_that_is_not_better_is_taken_when_nothing_else_works() {
     let mut world = over(relay(1), ms(200));
     world.run(s(30));
     assert_eq!(standing(&world), (Some(relay(1)), 0, true));
-    [relay(1), relay(2)].map(|relay| world.set(relay, Condition::Dead));
+    for relay in [relay(1), relay(2)] {
+        world.set(relay, Condition::Dead);
+    }
     world.run(s(10));
     assert_eq!(standing(&world), (Some(direct(1)), 1, false));
 }
