@@ -17,7 +17,7 @@ fn role(role: NodeRole, only: Option<OrganizationId>) -> RoleScope {
 }
 
 #[test]
-fn each_of_the_seven_has_its_reason() {
+fn each_of_the_eight_has_its_reason() {
     let mut platform = Platform::new();
     let acme = platform.acme;
     platform.carry(acme);
@@ -61,6 +61,15 @@ fn each_of_the_seven_has_its_reason() {
             Constraint::OrganizationScope,
             with(&|it| it.roles = vec![role(NodeRole::StreamWorker, Some(platform.globex.id))]),
             "its role is not for the resource's organization",
+        ),
+        (
+            Constraint::Lane,
+            with(&|it| {
+                it.roles = vec![role(NodeRole::RelayNode, None)];
+                it.relayed_lanes =
+                    BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap();
+            }),
+            "it does not relay the lane bulk",
         ),
         (Constraint::RoleAssignment, with(&|it| it.roles.clear()), "no role was assigned to it"),
         (
