@@ -70,6 +70,7 @@ impl fmt::Debug for LaneSet {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
