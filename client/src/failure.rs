@@ -203,6 +203,7 @@ fn exit_of_refusal(code: RefusalCode) -> Exit {
         | RefusalCode::LeaseSuperseded
         | RefusalCode::LeaseNotHeld
         | RefusalCode::ChannelNotServed
+        | RefusalCode::LaneNotRelayed
         | RefusalCode::AuthorityLost => Exit::Unavailable,
         RefusalCode::AddressNotAllowed
         | RefusalCode::TargetUnreachable

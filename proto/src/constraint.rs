@@ -3,7 +3,7 @@
 use crate::term::terms;
 
 terms! {
-    /// The seven, in the order in which they are asked.
+    /// The eight, in the order in which they are asked.
     Constraint, "constraint":
     /// It belongs to another cluster, or to none yet.
     ClusterMembership = "cluster_membership",
@@ -15,6 +15,8 @@ terms! {
     OrganizationScope = "organization_scope",
     /// It has not the role that is asked for.
     RoleAssignment = "role_assignment",
+    /// It does not relay this lane.
+    Lane = "lane",
     /// Policy puts the service elsewhere.
     Placement = "placement",
     /// It is of another authority epoch, or the asking node is isolated.

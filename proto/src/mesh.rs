@@ -68,9 +68,14 @@ impl ChannelClass {
         }
     }
 
+    /// The lane that chooses its path by it, if any does.
+    pub fn lane(self) -> Option<Lane> {
+        Lane::ALL.iter().copied().find(|lane| Self::of_lane(*lane) == self)
+    }
+
     /// Whether any lane chooses its path by it. The weights of another one are kept, and change nothing.
     pub fn is_asked_for(self) -> bool {
-        Lane::ALL.iter().any(|lane| Self::of_lane(*lane) == self)
+        self.lane().is_some()
     }
 }
 

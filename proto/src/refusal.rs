@@ -55,6 +55,8 @@ terms! {
     LeaseNotHeld = "lease_not_held",
     /// Nothing on the node serves channels of this kind.
     ChannelNotServed = "channel_not_served",
+    /// The node relays no flows of this lane.
+    LaneNotRelayed = "lane_not_relayed",
 }
 
 /// The longest message that is sent along with a code.

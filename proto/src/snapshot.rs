@@ -12,9 +12,9 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    ClusterId, Digest, Generation, KeyId, LeaseClass, Name, NodeId, NodeRole, OrganizationId,
-    PoolId, Preference, PublicKey, ResourceId, ResourceKind, SessionId, Timestamp, UserId,
-    VpnConnectionId,
+    ClusterId, Digest, Generation, KeyId, LaneSet, LeaseClass, Name, NodeId, NodeRole,
+    OrganizationId, PoolId, Preference, PublicKey, ResourceId, ResourceKind, SessionId, Timestamp,
+    UserId, VpnConnectionId,
     codec::{self, DecodeError},
     signed::Payload,
 };
@@ -211,6 +211,9 @@ pub struct Place {
     /// Whether it takes on nothing new.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// The lanes whose flows it relays. A node of a release before this relays every one.
+    #[serde(default, skip_serializing_if = "LaneSet::is_all")]
+    pub relayed_lanes: LaneSet,
 }
 
 impl Place {

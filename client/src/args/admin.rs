@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use rap_proto::{
-    ApiScope, ApiTokenId, JoinTokenId, Name, OrganizationRole, PlatformRole, Preference,
+    ApiScope, ApiTokenId, JoinTokenId, Lane, Name, OrganizationRole, PlatformRole, Preference,
     ResourceKind, api::Reference,
 };
 
@@ -209,15 +209,18 @@ Example:
         #[arg(long, conflicts_with = "pools")]
         none: bool,
     },
-    /// Say where a node is, and how gladly paths are led through it; what is not named stays.
+    /// Say where a node is, how gladly paths are led through it, and which lanes it relays; what is not
+    /// named stays.
     #[command(after_help = "\
-Regions with the same part before the first dash are near each other.
+Regions with the same part before the first dash are near each other. A relay refuses flows of the lanes
+that it is not to relay, and paths of theirs are led elsewhere; --lanes interactive,media,bulk is every lane.
 
-Example:
-  rap node place relay-1 --region eu-west --preference preferred")]
+Examples:
+  rap node place relay-1 --region eu-west --preference preferred
+  rap node place relay-2 --lanes interactive,media")]
     Place {
         node: Reference,
-        #[arg(long, required_unless_present_any = ["no_region", "preference"])]
+        #[arg(long, required_unless_present_any = ["no_region", "preference", "lanes"])]
         region: Option<Name>,
         /// Nobody knows where it is.
         #[arg(long, conflicts_with = "region")]
@@ -225,6 +228,9 @@ Example:
         /// avoided, neutral or preferred.
         #[arg(long)]
         preference: Option<Preference>,
+        /// The lanes that it relays: any of interactive, media and bulk, one at least.
+        #[arg(long, value_delimiter = ',')]
+        lanes: Option<Vec<Lane>>,
     },
     /// Give every node a newer snapshot that says the same.
     ///

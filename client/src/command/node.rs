@@ -77,18 +77,25 @@ pub(super) async fn run(context: &Context, command: NodeCommand) -> Result<(), F
             act(&api, Method::PUT, &node, "pools", Some(&SetNodePools { pools })).await?;
             context.did(&format!("{node} serves the pools as given"))
         }
-        NodeCommand::Place { node, region, no_region, preference } => {
+        NodeCommand::Place { node, region, no_region, preference, lanes } => {
             let path = format!("/nodes/{node}");
             let found: Node = api.get(&path).await?;
             let body = PlaceNode {
                 region: region.or(found.region.filter(|_| !no_region)),
                 preference: preference.unwrap_or(found.preference),
+                relayed_lanes: lanes.map(BTreeSet::from_iter),
             };
             let path = format!("{path}/place");
             let revision = Some(found.revision);
             let _: Changed = api.change(Method::PUT, &path, revision, Some(&body)).await?;
             let region = body.region.as_ref().map_or("no known region", Name::as_str);
-            context.did(&format!("{node} is in {region}, and {}", body.preference))
+            let lanes = match body.relayed_lanes.or(found.relayed_lanes) {
+                Some(lanes) => {
+                    lanes.iter().map(|lane| lane.as_str()).collect::<Vec<_>>().join(", ")
+                }
+                None => "every lane".to_owned(),
+            };
+            context.did(&format!("{node} is in {region}, {}, and relays {lanes}", body.preference))
         }
         NodeCommand::Renew => {
             let renew = api.change(Method::POST, "/snapshots/renew", None, None::<&Because>);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rap_proto::{
-    Name, NodeId, NodeRole,
+    Constraint, Name, NodeId, NodeRole,
     api::{
         Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Node, NodeState, Reference,
         Resource, RuledOut,
@@ -52,9 +52,10 @@ impl Row for Answer {
 }
 
 impl Answer {
-    /// The first constraint that rules the target out, as control knows it.
+    /// The first constraint that rules the target out for every lane, as control knows it.
     fn excluded(&self) -> String {
-        let first = self.ruled_out().find(|one| one.node == self.explained.other);
+        let of_all = |one: &&RuledOut| one.constraint != Constraint::Lane;
+        let first = self.ruled_out().filter(of_all).find(|one| one.node == self.explained.other);
         first.map_or_else(String::new, |one| format!("excluded: {}", spaced(one)))
     }
 
@@ -272,8 +273,6 @@ fn words(parts: &BTreeMap<String, u16>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use rap_proto::Constraint;
-
     use super::*;
 
     #[test]

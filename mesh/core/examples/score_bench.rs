@@ -79,7 +79,7 @@ fn places() -> Places {
         } else {
             Preference::Neutral
         },
-        draining: false,
+        ..Place::default()
     };
     let placed = (0..RELAYS).step_by(2);
     Places { nodes: placed.map(|number| (relay(number), place(number))).collect() }

@@ -167,12 +167,21 @@ fn check_channel(
 pub fn admit_set_up<'v>(
     view: &'v View,
     caller: &Caller,
-    target: NodeId,
+    (target, lane): (NodeId, Lane),
     now: Timestamp,
 ) -> Result<&'v Peer, RefusalCode> {
     let asker = check_asker(view, caller, now)?;
     let target = view.peer(target).ok_or(RefusalCode::PeerNotTrusted)?;
-    if relays_between(view, asker, target) { Ok(target) } else { Err(RefusalCode::RoleNotAssigned) }
+    if !relays_between(view, asker, target) {
+        return Err(RefusalCode::RoleNotAssigned);
+    }
+    check_lane(view, view.node, lane)?;
+    Ok(target)
+}
+
+/// Whether a node relays a lane, as far as the view tells.
+fn check_lane(view: &View, relay: NodeId, lane: Lane) -> Result<(), RefusalCode> {
+    if view.relayed_lanes(relay).has(lane) { Ok(()) } else { Err(RefusalCode::LaneNotRelayed) }
 }
 
 /// The peer behind a connection, when this node still speaks with it.

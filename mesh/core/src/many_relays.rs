@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rap_proto::{
-    ClusterId, Digest, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    ClusterId, Digest, LaneSet, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
     bandwidth::Bandwidth,
     mesh::Mesh,
     paths::Paths,
@@ -93,6 +93,7 @@ pub fn known(node: NodeId, measured: Measured) -> Candidate<'static> {
         authority_epoch: 1,
         region: None,
         preference: Preference::Neutral,
+        relayed_lanes: LaneSet::ALL,
         measured,
     }
 }

@@ -36,6 +36,7 @@ const fn sentence(code: RefusalCode) -> &'static str {
         }
         RefusalCode::LeaseNotHeld => "nobody can be shown to hold this now; try again shortly",
         RefusalCode::ChannelNotServed => "the node serves no channel of this kind",
+        RefusalCode::LaneNotRelayed => "the node relays no flows of this lane",
     }
 }
 
@@ -55,6 +56,7 @@ pub const fn worth_trying_elsewhere(code: RefusalCode) -> bool {
             | RefusalCode::TokenWrongAudience
             | RefusalCode::LimitReached
             | RefusalCode::ChannelNotServed
+            | RefusalCode::LaneNotRelayed
     )
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rap_proto::{
-    Authority, ClusterId, KeyId, Lane, Name, NodeId, NodeRole, OrganizationId, ResourceId,
+    Authority, ClusterId, KeyId, Lane, LaneSet, Name, NodeId, NodeRole, OrganizationId, ResourceId,
     Timestamp,
     bandwidth::Bandwidth,
     carriers::CarrierRuling,
@@ -162,6 +162,11 @@ impl View {
         self.place(node).is_some_and(|place| place.draining)
     }
 
+    /// The lanes whose flows a node relays: every one, where nothing else is said.
+    pub fn relayed_lanes(&self, node: NodeId) -> LaneSet {
+        self.place(node).map(|place| place.relayed_lanes).unwrap_or_default()
+    }
+
     pub fn region(&self) -> Option<&Name> {
         self.place(self.node)?.region.as_ref()
     }
@@ -184,27 +189,37 @@ impl View {
 
     /// Whether a lane of `organization` to `egress` has the same ways in both: the egress itself,
     /// and relays, at the same addresses.
-    pub fn same_ways(&self, other: &Self, egress: NodeId, organization: OrganizationId) -> bool {
-        let relays = |view: &'_ Self| -> Vec<_> {
-            view.relays(organization).map(|(relay, _)| relay).collect()
-        };
+    pub fn same_ways(
+        &self,
+        other: &Self,
+        egress: NodeId,
+        (organization, lane): (OrganizationId, Lane),
+    ) -> bool {
+        let relays = |view: &'_ Self| -> Vec<_> { view.relays(organization, lane).collect() };
         let nodes = relays(self);
         nodes == relays(other)
             && nodes.iter().chain([&egress]).all(|node| self.peer(*node) == other.peer(*node))
     }
 
-    /// Whether one who was a relay for `organization` in `before` is none any more.
-    pub fn has_lost_relay(&self, before: &Self, organization: OrganizationId) -> bool {
-        let mut left = self.relays(organization).map(|(relay, _)| relay);
+    /// Whether one who relayed this lane for `organization` in `before` does not any more.
+    pub fn has_lost_relay(&self, before: &Self, organization: OrganizationId, lane: Lane) -> bool {
+        let mut left = self.relays(organization, lane);
         // Both are in the order of ids.
-        !before.relays(organization).all(|(relay, _)| left.any(|other| other == relay))
+        !before.relays(organization, lane).all(|relay| left.any(|other| other == relay))
     }
 
-    /// Whether flows of `organization` may lead over these: each is a peer, and a relay for it.
-    pub fn may_lead_over(&self, relays: &[NodeId], organization: OrganizationId) -> bool {
+    /// Whether flows of `organization` in this lane may lead over these: each is a peer, a relay for it, and
+    /// one that relays the lane.
+    pub fn may_lead_over(
+        &self,
+        relays: &[NodeId],
+        organization: OrganizationId,
+        lane: Lane,
+    ) -> bool {
         relays.iter().all(|relay| {
             let peer = self.peer(*relay).filter(|_| *relay != self.node);
             peer.is_some_and(|peer| peer_has_role(peer, NodeRole::RelayNode, organization))
+                && self.relayed_lanes(*relay).has(lane)
         })
     }
 
@@ -225,16 +240,15 @@ impl View {
         theirs.filter(|it| self.assignment.has_role(NodeRole::StreamWorker, *it)).collect()
     }
 
-    /// The relays that may carry flows of `organization`, by id.
-    pub fn relays(
-        &self,
-        organization: OrganizationId,
-    ) -> impl Iterator<Item = (NodeId, &RelayKind)> {
+    /// The relays that may carry flows of `organization` in this lane, by id.
+    pub fn relays(&self, organization: OrganizationId, lane: Lane) -> impl Iterator<Item = NodeId> {
         let kinds = self.relay_kinds();
-        self.relays_by_kind(organization).map(|(relay, kind)| (relay, &kinds[kind]))
+        let relays = self.relays_by_kind(organization);
+        relays.filter(move |(_, kind)| kinds[*kind].relayed_lanes.has(lane)).map(|(relay, _)| relay)
     }
 
-    /// The same, each with the place of its kind among [`Self::relay_kinds`].
+    /// The relays for `organization`, whatever they relay for it, each with the place of its kind among
+    /// [`Self::relay_kinds`].
     pub(crate) fn relays_by_kind(
         &self,
         organization: OrganizationId,
@@ -242,7 +256,7 @@ impl View {
         self.relays.of_organization(organization)
     }
 
-    /// The place of one relay's kind, if it may carry flows of `organization`.
+    /// The place of one relay's kind, if it is a relay for `organization`.
     pub(crate) fn relay_by_kind(
         &self,
         organization: OrganizationId,

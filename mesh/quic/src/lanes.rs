@@ -178,7 +178,7 @@ impl Lanes {
         if view.peer(key.egress).is_none() {
             return false;
         }
-        let relays = view.relays(key.organization).map(|(relay, _)| relay);
+        let relays = view.relays(key.organization, key.lane);
         let relays = relays.filter(|relay| *relay != view.node).map(Candidate::Relay);
         let order = mesh.relays.order(&view, Use::New, key, mesh.clock.now());
         let chains = order.into_iter().filter(|way| matches!(way, Candidate::Chain(_)));

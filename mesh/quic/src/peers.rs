@@ -68,7 +68,8 @@ impl MeshEndpoint {
     }
 
     /// Sets up a flow through `relay` and shakes hands with `target` over it. Returns the round
-    /// trip over the whole path. Where no datagram gets to the relay, the flow is a stream, and the
+    /// trip over the whole path, in the most urgent lane that the relay carries. Where no datagram
+    /// gets to the relay, the flow is a stream, and the
     /// round trip how long the handshake took.
     pub async fn probe_through(
         &self,
@@ -78,11 +79,12 @@ impl MeshEndpoint {
         let mesh = self.mesh();
         let view = mesh.view();
         let peer = view.peer(target).ok_or(AskPeerError::NoAnswer)?;
+        let lane = view.relayed_lanes(relay).most_urgent();
         let unreached = hops::connected(mesh, relay).await.err();
         if unreached.is_some_and(|refused| refused.code == RefusalCode::PathUnavailable) {
-            return probe_through_on_tcp(mesh, relay, peer).await;
+            return probe_through_on_tcp(mesh, (relay, lane), peer).await;
         }
-        let flow = hops::set_up(mesh, relay, target, Lane::Interactive, &mesh.knocker)
+        let flow = hops::set_up(mesh, relay, target, lane, &mesh.knocker)
             .await
             .map_err(|refusal| of_code(refusal.code))?;
         let config = mesh.configs().hop.clone();
@@ -130,13 +132,13 @@ impl MeshEndpoint {
 
 async fn probe_through_on_tcp(
     mesh: &Mesh,
-    relay: NodeId,
+    (relay, lane): (NodeId, Lane),
     target: &Peer,
 ) -> Result<Duration, AskPeerError> {
-    let stream = hops::set_up_stream_on_tcp(mesh, relay, target.node, Lane::Interactive).await;
+    let stream = hops::set_up_stream_on_tcp(mesh, relay, target.node, lane).await;
     let RelayedStream { address, ticket } = stream.map_err(|refused| of_code(refused.code))?;
     // A node that only dials out takes nothing but lanes there.
-    let config = mesh.configs().tcp_lane(Lane::Interactive).clone();
+    let config = mesh.configs().tcp_lane(lane).clone();
     let shaking_hands = async {
         let stream = tcp::joined(address, ticket).await?;
         let begun = Instant::now();

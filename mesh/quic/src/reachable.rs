@@ -130,20 +130,29 @@ pub(crate) async fn keep(mesh: Arc<Mesh>) {
     }
 }
 
-/// The relays of each organization that this node reaches resources of, best first.
+/// The relays of each organization that this node reaches resources of, best first: by what suits keys, and
+/// behind them those that do not relay keys.
 fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
     let now = mesh.clock.now();
-    let order = |organization| {
-        let key = LaneKey { egress: view.node, organization, lane: Lane::Interactive };
+    let order = |organization, lane| {
+        let key = LaneKey { egress: view.node, organization, lane };
         // A node that is cut off from control is still looked for.
         let ways = mesh.relays.order(view, Use::Running, key, now).into_iter();
         ways.filter_map(|way| match way {
             Candidate::Relay(relay) => Some(relay),
             Candidate::Direct(_) | Candidate::Chain(_) => None,
         })
-        .collect()
     };
-    view.served().into_iter().map(order).collect()
+    let of_any_lane = |organization| {
+        let lanes = Lane::ALL.iter();
+        lanes
+            .flat_map(|lane| {
+                let is_most_urgent = |relay: &_| view.relayed_lanes(*relay).most_urgent() == *lane;
+                order(organization, *lane).filter(is_most_urgent).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    view.served().into_iter().map(of_any_lane).collect()
 }
 
 /// Keeps a line to one relay, again and again.

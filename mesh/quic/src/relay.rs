@@ -322,7 +322,8 @@ async fn answer(
 
 /// A node that was assigned a moment ago is not known here yet.
 fn may_be_outdated(code: RefusalCode) -> bool {
-    matches!(code, RefusalCode::PeerNotTrusted | RefusalCode::RoleNotAssigned)
+    use RefusalCode::{LaneNotRelayed, PeerNotTrusted, RoleNotAssigned};
+    matches!(code, PeerNotTrusted | RoleNotAssigned | LaneNotRelayed)
 }
 
 async fn handle(
@@ -405,7 +406,7 @@ async fn set_up(
         return Err(RefusalCode::Malformed);
     }
     let view = mesh.view();
-    let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
+    let peer = admit_set_up(&view, &caller, (target, lane), mesh.clock.now())?;
     let flow =
         locked(&mesh.relay.state).table.set_up(mesh.clock.moment(), caller.node, target, lane)?;
     let place = Place::new(mesh, lane, flow);

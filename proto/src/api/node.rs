@@ -2,8 +2,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Reference, SecretText, bodies};
 use crate::{
-    Capability, Digest, JoinTokenId, Name, NodeId, OrganizationId, PoolId, Preference, Timestamp,
-    authority::AuthorityStanding, snapshot::RoleScope, term::terms,
+    Capability, Digest, JoinTokenId, Lane, Name, NodeId, OrganizationId, PoolId, Preference,
+    Timestamp, authority::AuthorityStanding, snapshot::RoleScope, term::terms,
 };
 
 /// The longest life of a join token, in seconds.
@@ -53,6 +53,9 @@ bodies! {
         pub region: Option<Name>,
         #[serde(default)]
         pub preference: Preference,
+        /// The lanes that it relays; absent for every lane.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub relayed_lanes: Option<BTreeSet<Lane>>,
         pub revision: u64,
     }
 
@@ -87,7 +90,7 @@ bodies! {
         pub roles: Vec<RoleScope>,
     }
 
-    /// `PUT /nodes/{node}/place`: replaces what was said of it.
+    /// `PUT /nodes/{node}/place`: replaces what was said of it, but for the lanes that it does not name.
     #[serde(deny_unknown_fields)]
     pub struct PlaceNode {
         /// Absent: nobody knows. `eu-west` and `eu-north` are near each other, `us-west` is not.
@@ -96,6 +99,10 @@ bodies! {
         /// How gladly paths are led through it, where there is a choice.
         #[serde(default)]
         pub preference: Preference,
+        /// The lanes that it relays, one at least. Absent: as it is, so that a client of a release before
+        /// this takes no restriction away.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub relayed_lanes: Option<BTreeSet<Lane>>,
     }
 
     /// `PUT /nodes/{node}/pools`: replaces the egress pools that it serves.

@@ -2,7 +2,12 @@
 //!
 //! `RAP_UPDATE_GOLDEN=1` writes the files anew; the difference then shows in review.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+};
 
 use rap_proto::{
     Capability, ChannelKind, ClusterId, Digest, Generation, IncarnationId, InquiryId, Lane,
@@ -167,11 +172,20 @@ fn bandwidth_with_what_the_platform_says_of_carriers() {
     check("section_bandwidth.v2", &Bandwidth { carriers: carriers(), ..bandwidth() });
 }
 
+#[test]
+fn places_with_the_lanes_that_a_node_relays() {
+    let lanes = BTreeSet::from([Lane::Interactive, Lane::Media]);
+    let place = Place { relayed_lanes: lanes.try_into().unwrap(), ..Place::default() };
+    let nodes = [(NodeId::from_u128(9), place)].into();
+    check("section_places.v2", &Places { nodes });
+}
+
 fn places() -> Places {
     let place = |region: Option<&str>, preference, draining| Place {
         region: region.map(|name| name.parse().unwrap()),
         preference,
         draining,
+        ..Place::default()
     };
     let said = [
         place(Some("eu-west"), Preference::Avoided, true),

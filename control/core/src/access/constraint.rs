@@ -4,7 +4,7 @@
 //! the two roles, the organizations or a revocation keep apart, a snapshot does not name, and the node
 //! knows nothing of them. Only control can say why.
 
-use rap_proto::{Constraint, NodeRole, OrganizationId, Timestamp};
+use rap_proto::{Constraint, Lane, NodeRole, OrganizationId, Timestamp};
 
 use crate::{
     snapshot::{speaks_with, visible_roles},
@@ -38,6 +38,9 @@ impl Pair<'_> {
             (Constraint::CertificateValidity, self.certificate()),
             (Constraint::OrganizationScope, self.scope()),
             (Constraint::RoleAssignment, self.assignment()),
+            (Constraint::Lane, self.relayed(Lane::Interactive)),
+            (Constraint::Lane, self.relayed(Lane::Media)),
+            (Constraint::Lane, self.relayed(Lane::Bulk)),
             (Constraint::Placement, self.placement(state)),
             (Constraint::AuthorityState, self.authority()),
         ];
@@ -93,6 +96,18 @@ impl Pair<'_> {
         (!has_role(self.other, role)).then_some("it has not the role of an egress")
     }
 
+    /// Of a relay: for this lane alone.
+    fn relayed(&self, lane: Lane) -> Option<&'static str> {
+        if !is_relay_alone(self.other) || self.other.relayed_lanes.has(lane) {
+            return None;
+        }
+        Some(match lane {
+            Lane::Interactive => "it does not relay the lane interactive",
+            Lane::Media => "it does not relay the lane media",
+            Lane::Bulk => "it does not relay the lane bulk",
+        })
+    }
+
     /// Of an egress: the resource's pool, and the holder of its connection's lease.
     fn placement(&self, state: &State) -> Option<&'static str> {
         let resource = self.resource.filter(|_| !has_role(self.other, NodeRole::RelayNode))?;
@@ -116,10 +131,8 @@ impl Pair<'_> {
     /// What the other one is needed as for the resource; a relay is none for being the egress.
     fn wanted(&self) -> Option<(NodeRole, OrganizationId)> {
         let organization = self.resource?.organization;
-        let is_relay = has_role(self.other, NodeRole::RelayNode);
-        let is_egress = has_role(self.other, NodeRole::StreamWorker);
-        let role =
-            if is_relay && !is_egress { NodeRole::RelayNode } else { NodeRole::StreamWorker };
+        let is_relay = is_relay_alone(self.other);
+        let role = if is_relay { NodeRole::RelayNode } else { NodeRole::StreamWorker };
         Some((role, organization))
     }
 
@@ -127,6 +140,11 @@ impl Pair<'_> {
         let others = || self.other.roles.iter();
         self.viewer.roles.iter().any(|own| others().any(|other| speaks_with(own.role, other.role)))
     }
+}
+
+/// An egress that is a relay as well is asked about as the egress.
+fn is_relay_alone(node: &Node) -> bool {
+    has_role(node, NodeRole::RelayNode) && !has_role(node, NodeRole::StreamWorker)
 }
 
 fn has_role(node: &Node, role: NodeRole) -> bool {

@@ -9,8 +9,8 @@ use rap_events::{
     node_report::AuthorityChanged,
 };
 use rap_proto::{
-    BitRate, Capability, Digest, Name, NodeId, NodeRole, OrganizationId, PoolId, Preference,
-    PublicKey, Timestamp,
+    BitRate, Capability, Digest, LaneSet, Name, NodeId, NodeRole, OrganizationId, PoolId,
+    Preference, PublicKey, Timestamp,
     snapshot::{Place, RoleScope},
 };
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,7 @@ pub struct Node {
     pub bandwidth_cap: Option<BitRate>,
     pub region: Option<Name>,
     pub preference: Preference,
+    pub relayed_lanes: LaneSet,
     /// The greatest place in its spool of an observation that is in the log.
     pub observed: u64,
     /// What it last told of control's authority there.
@@ -88,8 +89,8 @@ impl Node {
 
     /// What others are told of its place in the fleet.
     pub fn place(&self) -> Place {
-        let Self { region, preference, draining, .. } = self;
-        Place { region: region.clone(), preference: *preference, draining: *draining }
+        let Self { ref region, preference, draining, relayed_lanes, .. } = *self;
+        Place { region: region.clone(), preference, draining, relayed_lanes }
     }
 
     fn requested(id: NodeId, event: &NodeRequested, stamp: Stamp) -> Self {
@@ -114,6 +115,7 @@ impl Node {
             bandwidth_cap: None,
             region: None,
             preference: Preference::Neutral,
+            relayed_lanes: LaneSet::ALL,
             observed: 0,
             authority: None,
             version: 0,
@@ -206,6 +208,7 @@ impl Nodes {
             NodeEvent::Placed(event) => {
                 node.region = event.region.clone();
                 node.preference = event.preference;
+                node.relayed_lanes = event.relayed_lanes;
             }
         }
         Ok(())

@@ -91,8 +91,8 @@ pub(super) async fn set_pools(call: Call, body: SetNodePools) -> Result<Done<Cha
 pub(super) async fn place(call: Call, body: PlaceNode) -> Result<Done<Changed>, Failure> {
     let id = target(&call)?;
     call.allow(Action::PlaceNode, Target::Node(id))?;
-    let PlaceNode { region, preference } = body;
-    change(call, id, NodeCommand::Place { region, preference }).await
+    let PlaceNode { region, preference, relayed_lanes } = body;
+    change(call, id, NodeCommand::Place { region, preference, relayed_lanes }).await
 }
 
 async fn change(call: Call, id: NodeId, command: NodeCommand) -> Result<Done<Changed>, Failure> {
@@ -146,6 +146,7 @@ fn show(call: &Call, node: &Found) -> Node {
         authority: authority(call, node),
         region: node.region.clone(),
         preference: node.preference,
+        relayed_lanes: (!node.relayed_lanes.is_all()).then(|| node.relayed_lanes.into()),
         bandwidth_cap_bits_per_second: node.bandwidth_cap.map(BitRate::bits_per_second),
         revision: node.stamp.revision,
     }

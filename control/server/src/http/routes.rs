@@ -346,7 +346,7 @@ fn fleet() -> Vec<Endpoint> {
         command(
             Method::PUT,
             "/api/v1/nodes/{node}/place",
-            "Say where a node is, and how gladly paths are led through it",
+            "Say where a node is, how gladly paths are led through it, and which lanes it relays",
             nodes::place,
         )
         .conditional(),

@@ -38,7 +38,11 @@ async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
 
     let stale = root.change(Method::PUT, &place, Some(json!({})), revision).await;
     assert_eq!(stale.problem(), "precondition_failed", "{}", stale.text);
-    for wrong in [json!({"preference": "loved"}), json!({"region": "No Region"})] {
+    for wrong in [
+        json!({"preference": "loved"}),
+        json!({"region": "No Region"}),
+        json!({"relayedLanes": ["fast"]}),
+    ] {
         let refused = root.change(Method::PUT, &place, Some(wrong), seen.revision()).await;
         assert_eq!(refused.status, 400, "{}", refused.text);
     }
@@ -47,6 +51,37 @@ async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
     let last = root.get(&path).await;
     assert_eq!(last.json["preference"], "neutral");
     assert!(last.json.get("region").is_none(), "{}", last.text);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn the_platform_says_which_lanes_a_node_relays_and_one_that_names_none_changes_nothing() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let acme = tenant(&world, &root, "acme").await;
+    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
+    let path = format!("/nodes/{}", host.node());
+    let place = format!("{path}/place");
+    let put = async |body| {
+        let revision = root.get(&path).await.revision();
+        root.change(Method::PUT, &place, Some(body), revision).await
+    };
+    let lanes = async || root.get(&path).await.json.get("relayedLanes").cloned();
+    assert_eq!(lanes().await, None, "every lane");
+    let two = json!(["interactive", "media"]);
+    let set = put(json!({"relayedLanes": ["media", "interactive"]})).await;
+    assert_eq!(set.status, 200, "{}", set.text);
+    assert_eq!(lanes().await, Some(two.clone()));
+    let by_older_client = put(json!({"region": "eu-west"})).await;
+    assert_eq!(by_older_client.status, 200, "{}", by_older_client.text);
+    assert_eq!(lanes().await, Some(two.clone()));
+    let none = put(json!({"region": "eu-west", "relayedLanes": []})).await;
+    assert_eq!(none.json["rule"], "node.no_lane_relayed", "{}", none.text);
+    assert!(none.text.contains("relayedLanes: a node relays one lane at least"), "{}", none.text);
+    assert_eq!(lanes().await, Some(two));
+    let all = put(json!({"relayedLanes": ["interactive", "media", "bulk"]})).await;
+    assert_eq!(all.status, 200, "{}", all.text);
+    assert_eq!(lanes().await, None);
     world.stop().await;
 }
 

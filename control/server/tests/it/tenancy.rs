@@ -180,7 +180,10 @@ fn fleet() -> [((&'static str, &'static str), Value); 7] {
         (("POST", "/nodes/{node}/revoke"), json!({"reason": ""})),
         (("PUT", "/nodes/{node}/roles"), json!({"roles": []})),
         (("PUT", "/nodes/{node}/pools"), json!({"pools": []})),
-        (("PUT", "/nodes/{node}/place"), json!({"region": "eu-west", "preference": "avoided"})),
+        (
+            ("PUT", "/nodes/{node}/place"),
+            json!({"region": "eu-west", "preference": "avoided", "relayedLanes": ["interactive"]}),
+        ),
     ]
 }
 

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    BitRate, Capability, JoinTokenId, Name, PoolId, Preference, PublicKey, Timestamp,
+    BitRate, Capability, JoinTokenId, Lane, Name, PoolId, Preference, PublicKey, Timestamp,
     snapshot::RoleScope,
 };
 
@@ -76,10 +76,12 @@ pub enum NodeCommand {
     CapBandwidth {
         cap: Option<BitRate>,
     },
-    /// Where it is, and how gladly paths are led through it.
+    /// Where it is, how gladly paths are led through it, and which lanes it relays.
     Place {
         region: Option<Name>,
         preference: Preference,
+        /// `None`: as it is.
+        relayed_lanes: Option<BTreeSet<Lane>>,
     },
     /// Releases the name; the key stays taken for ever.
     Revoke {
@@ -119,4 +121,6 @@ pub enum NodeRejection {
     TextNotPlain,
     #[error("a rate is from 8kbit to 100gbit")]
     BandwidthOutOfRange,
+    #[error("relayedLanes: a node relays one lane at least; all three for no restriction")]
+    NoLaneRelayed,
 }

@@ -1,6 +1,8 @@
 use std::{net::SocketAddr, time::Duration};
 
-use rap_proto::{BitRate, OrganizationId, Timestamp, wire::node_api::MAX_ADDRESSES};
+use rap_proto::{
+    BitRate, LaneSet, OrganizationId, Timestamp, lane_set::NoLane, wire::node_api::MAX_ADDRESSES,
+};
 
 use super::{
     AddressesChanged, CERTIFICATE_MS, CapabilitiesReported, Certificate, CertificateIssued,
@@ -92,6 +94,7 @@ impl Aggregate for Node {
             NodeEvent::Placed(placed) => {
                 self.region.clone_from(&placed.region);
                 self.preference = placed.preference;
+                self.relayed_lanes = placed.relayed_lanes;
             }
         }
     }
@@ -220,9 +223,16 @@ impl Node {
                 }
                 (cap != self.bandwidth_cap).then(|| NodeBandwidthCapped { cap }.into())
             }
-            NodeCommand::Place { region, preference } => {
-                let same = region == self.region && preference == self.preference;
-                (!same).then(|| NodePlaced { region, preference }.into())
+            NodeCommand::Place { region, preference, relayed_lanes } => {
+                let relayed_lanes = match relayed_lanes {
+                    Some(lanes) => {
+                        LaneSet::try_from(lanes).map_err(|NoLane| NodeRejection::NoLaneRelayed)?
+                    }
+                    None => self.relayed_lanes,
+                };
+                let same = (&region, preference, relayed_lanes)
+                    == (&self.region, self.preference, self.relayed_lanes);
+                (!same).then(|| NodePlaced { region, preference, relayed_lanes }.into())
             }
             NodeCommand::Request { .. }
             | NodeCommand::Approve

@@ -1,7 +1,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    BitRate, Capability, JoinTokenId, Name, OrganizationId, PoolId, Preference, PublicKey,
+    BitRate, Capability, JoinTokenId, LaneSet, Name, OrganizationId, PoolId, Preference, PublicKey,
     Timestamp, snapshot::RoleScope,
 };
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ events! {
     Revoked(NodeRevoked) = "node.revoked" / 1;
     WitnessKeyRecorded(WitnessKeyRecorded) = "node.witness_key_recorded" / 1;
     BandwidthCapped(NodeBandwidthCapped) = "node.bandwidth_capped" / 1;
-    Placed(NodePlaced) = "node.placed" / 1;
+    Placed(NodePlaced) = "node.placed" / 2, from 1 by NodePlacedV1;
 }
 
 /// A host showed a join token and asked to be enrolled.
@@ -140,12 +140,28 @@ pub struct NodeBandwidthCapped {
     pub cap: Option<BitRate>,
 }
 
-/// Where it is and how gladly paths are led through it, from now.
+/// Where it is, how gladly paths are led through it, and which lanes it relays, from now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodePlaced {
     pub region: Option<Name>,
     pub preference: Preference,
+    pub relayed_lanes: LaneSet,
+}
+
+/// Schema 1 of `node.placed`, from when every relay carried every lane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodePlacedV1 {
+    region: Option<Name>,
+    preference: Preference,
+}
+
+impl From<NodePlacedV1> for NodePlaced {
+    fn from(old: NodePlacedV1) -> Self {
+        let NodePlacedV1 { region, preference } = old;
+        Self { region, preference, relayed_lanes: LaneSet::ALL }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use rap_proto::{
-    BitRate, Capability, Name, PoolId, Preference, PublicKey, Timestamp, snapshot::RoleScope,
+    BitRate, Capability, LaneSet, Name, PoolId, Preference, PublicKey, Timestamp,
+    snapshot::RoleScope,
 };
 
 use super::Offer;
@@ -24,6 +25,7 @@ pub struct Node {
     pub bandwidth_cap: Option<BitRate>,
     pub region: Option<Name>,
     pub preference: Preference,
+    pub relayed_lanes: LaneSet,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

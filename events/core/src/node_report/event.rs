@@ -11,8 +11,8 @@ use crate::aggregate::events;
 events! {
     /// What a node reported.
     NodeReportEvent:
-    AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 2,
-        from 1 by UnclaimedAccessRefusedV1;
+    AccessRefused(UnclaimedAccessRefused) = "node_report.access_refused" / 3,
+        from 1 by UnclaimedAccessRefusedV2, from 2 by UnclaimedAccessRefusedV2;
     SnapshotRefused(SnapshotRefused) = "node_report.snapshot_refused" / 1;
     LogRefused(LogRefused) = "node_report.log_refused" / 1;
     WorkerExited(WorkerExited) = "node_report.worker_exited" / 1;
@@ -102,20 +102,20 @@ pub struct AuthorityChanged {
     pub change: AuthorityChange,
 }
 
-/// Schema 1 of `node_report.access_refused`, from before channels of messages: no code of it says
-/// that nothing serves one.
+/// Schemas 1 and 2 of `node_report.access_refused`: no code of either says that a lane is not relayed, and none of
+/// schema 1 that nothing serves a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct UnclaimedAccessRefusedV1 {
+pub(super) struct UnclaimedAccessRefusedV2 {
     organization: Option<OrganizationId>,
     sequence: u64,
     observed_at: Timestamp,
     code: RefusalCode,
 }
 
-impl From<UnclaimedAccessRefusedV1> for UnclaimedAccessRefused {
-    fn from(old: UnclaimedAccessRefusedV1) -> Self {
-        let UnclaimedAccessRefusedV1 { organization, sequence, observed_at, code } = old;
+impl From<UnclaimedAccessRefusedV2> for UnclaimedAccessRefused {
+    fn from(old: UnclaimedAccessRefusedV2) -> Self {
+        let UnclaimedAccessRefusedV2 { organization, sequence, observed_at, code } = old;
         Self { organization, sequence, observed_at, code }
     }
 }

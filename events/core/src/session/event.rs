@@ -20,8 +20,8 @@ events! {
     Refreshed(SessionRefreshed) = "session.refreshed" / 4,
         from 1 by SessionRefreshedV1, from 2 by SessionRefreshedV2, from 3 by SessionRefreshedV3;
     Started(SessionStarted) = "session.started" / 2, from 1 by SessionStartedV1;
-    AccessRefused(SessionAccessRefused) = "session.access_refused" / 2,
-        from 1 by SessionAccessRefusedV1;
+    AccessRefused(SessionAccessRefused) = "session.access_refused" / 3,
+        from 1 by SessionAccessRefusedV2, from 2 by SessionAccessRefusedV2;
     Terminated(SessionTerminated) = "session.terminated" / 1;
     Ended(SessionEnded) = "session.ended" / 1;
 }
@@ -213,17 +213,17 @@ impl From<GrantV3> for Grant {
     }
 }
 
-/// Schema 1 of `session.access_refused`, from before channels of messages: no code of it says that
-/// nothing serves one.
+/// Schemas 1 and 2 of `session.access_refused`: no code of either says that a lane is not relayed, and none of
+/// schema 1 that nothing serves a channel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SessionAccessRefusedV1 {
+pub(super) struct SessionAccessRefusedV2 {
     seen: Seen,
     code: RefusalCode,
 }
 
-impl From<SessionAccessRefusedV1> for SessionAccessRefused {
-    fn from(old: SessionAccessRefusedV1) -> Self {
+impl From<SessionAccessRefusedV2> for SessionAccessRefused {
+    fn from(old: SessionAccessRefusedV2) -> Self {
         Self { seen: old.seen, code: old.code }
     }
 }

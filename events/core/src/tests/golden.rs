@@ -10,8 +10,8 @@ use std::{
 };
 
 use rap_proto::{
-    ApiScope, AttachmentId, Digest, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId,
-    PoolId, RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
+    ApiScope, AttachmentId, Digest, LaneSet, Leased, MessageId, Name, NodeId, OrganizationId,
+    PolicyId, PoolId, Preference, RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
     paths::{DirectPaths, PathRule},
 };
 use serde::Serialize;
@@ -27,6 +27,7 @@ use crate::{
     catalogue::catalogue,
     cluster::{ClusterEvent, PathsRuled},
     login::{LoginEvent, LoginOpened},
+    node::{NodeEvent, NodePlaced},
     node_report::{NodeReportEvent, UnclaimedAccessRefused},
     resource::ResourceEvent,
     session::{
@@ -256,15 +257,16 @@ fn session_started_is_upcast_from_schema_1() {
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }
 
-/// The two refusals of nodes as they were written before a channel could find nothing that serves it.
+/// The two refusals of nodes as they were written before a channel could find nothing that serves it, and
+/// before a relay could refuse a lane.
 #[derive(Serialize)]
-struct AccessRefusedV1 {
+struct AccessRefusedV2 {
     seen: Seen,
     code: RefusalCode,
 }
 
 #[derive(Serialize)]
-struct UnclaimedRefusedV1 {
+struct UnclaimedRefusedV2 {
     organization: Option<OrganizationId>,
     sequence: u64,
     observed_at: Timestamp,
@@ -272,26 +274,50 @@ struct UnclaimedRefusedV1 {
 }
 
 #[test]
-fn refusals_of_nodes_are_upcast_from_schema_1() {
-    let old = |event_type| EventKind { event_type, schema: 1 };
-    let (seen, code) = (seen(ENTRY, 2), RefusalCode::TokenExpired);
-    let upcast = DomainEvent::from(SessionEvent::from(SessionAccessRefused { seen, code }));
-    let payload = codec::encode(&AccessRefusedV1 { seen, code });
-    check(old("session.access_refused"), &payload, &upcast);
-    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+fn refusals_of_nodes_are_upcast_from_schemas_1_and_2() {
+    let cases = [
+        (1, RefusalCode::TokenExpired, RefusalCode::TokenUntrusted),
+        (2, RefusalCode::ChannelNotServed, RefusalCode::ChannelNotServed),
+    ];
+    for (schema, code, unclaimed) in cases {
+        let old = |event_type| EventKind { event_type, schema };
+        let seen = seen(ENTRY, 2);
+        let upcast = DomainEvent::from(SessionEvent::from(SessionAccessRefused { seen, code }));
+        let payload = codec::encode(&AccessRefusedV2 { seen, code });
+        check(old("session.access_refused"), &payload, &upcast);
+        assert_eq!(upcast.kind().schema, 3, "what is written now is the newest schema");
 
-    let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
-    let code = RefusalCode::TokenUntrusted;
-    let refused = UnclaimedAccessRefused { organization, sequence, observed_at, code };
-    let upcast = DomainEvent::from(NodeReportEvent::from(refused));
-    let refused = UnclaimedRefusedV1 { organization, sequence, observed_at, code };
-    check(old("node_report.access_refused"), &codec::encode(&refused), &upcast);
+        let (organization, sequence, observed_at) = (Some(ACME), 17, after(MINUTE_MS));
+        let code = unclaimed;
+        let refused = UnclaimedAccessRefused { organization, sequence, observed_at, code };
+        let upcast = DomainEvent::from(NodeReportEvent::from(refused));
+        let refused = UnclaimedRefusedV2 { organization, sequence, observed_at, code };
+        check(old("node_report.access_refused"), &codec::encode(&refused), &upcast);
+        assert_eq!(upcast.kind().schema, 3, "what is written now is the newest schema");
+    }
+}
+
+/// `node.placed` as it was written while every relay carried every lane.
+#[derive(Serialize)]
+struct PlacedV1 {
+    region: Option<Name>,
+    preference: Preference,
+}
+
+#[test]
+fn node_placed_is_upcast_from_schema_1() {
+    let kind = EventKind { event_type: "node.placed", schema: 1 };
+    let (region, preference) = (Some(name("eu-west")), Preference::Avoided);
+    let payload = codec::encode(&PlacedV1 { region: region.clone(), preference });
+    let placed = NodePlaced { region, preference, relayed_lanes: LaneSet::ALL };
+    let upcast = DomainEvent::from(NodeEvent::from(placed));
+    check(kind, &payload, &upcast);
     assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
 }
 
-/// What the release that brought schema 2 of both can read. A code that it does not know makes it
+/// What the release that brought schema 3 of both can read. A code that it does not know makes it
 /// say that the event is damaged, where a schema that it does not know says what to do: update.
-const CODES_OF_SCHEMA_2: [&str; 25] = [
+const CODES_OF_SCHEMA_3: [&str; 26] = [
     "malformed",
     "token_untrusted",
     "token_expired",
@@ -317,12 +343,13 @@ const CODES_OF_SCHEMA_2: [&str; 25] = [
     "authority_lost",
     "lease_not_held",
     "channel_not_served",
+    "lane_not_relayed",
 ];
 
 #[test]
 fn a_code_that_is_new_comes_with_a_schema_that_is_new() {
     let codes: Vec<_> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
-    assert_eq!(codes, CODES_OF_SCHEMA_2, "raise the schema of both events, and freeze its codes");
+    assert_eq!(codes, CODES_OF_SCHEMA_3, "raise the schema of both events, and freeze its codes");
 }
 
 #[test]

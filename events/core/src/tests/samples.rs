@@ -1,5 +1,7 @@
 //! One sample of every event, with every optional part present.
 
+use std::collections::BTreeSet;
+
 use rap_proto::{
     ApiScope, AttachmentId, BitRate, Capability, ClusterId, Digest, Duty, Generation, JoinTokenId,
     Lane, LeaseClass, Leased, MessageId, Name, NodeId, NodeRole, OrganizationId, OrganizationRole,
@@ -391,7 +393,12 @@ fn nodes() -> Vec<DomainEvent> {
         NodeRevoked { reason: RevocationReason::IdentityCopied, note: "twice".to_owned() }.into(),
         WitnessKeyRecorded { key: [7; 32] }.into(),
         NodeBandwidthCapped { cap: Some(rate("1gbit")) }.into(),
-        NodePlaced { region: Some(name("eu-west")), preference: Preference::Avoided }.into(),
+        NodePlaced {
+            region: Some(name("eu-west")),
+            preference: Preference::Avoided,
+            relayed_lanes: BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap(),
+        }
+        .into(),
     ];
     join_token.into_iter().map(Into::into).chain(node.into_iter().map(Into::into)).collect()
 }
@@ -403,7 +410,7 @@ fn reports() -> Vec<DomainEvent> {
             organization,
             sequence,
             observed_at,
-            code: RefusalCode::ChannelNotServed,
+            code: RefusalCode::LaneNotRelayed,
         }
         .into(),
         SnapshotRefused {
@@ -461,7 +468,7 @@ fn things() -> Vec<DomainEvent> {
 }
 
 fn sessions() -> Vec<DomainEvent> {
-    let code = RefusalCode::ChannelNotServed;
+    let code = RefusalCode::LaneNotRelayed;
     let session: [SessionEvent; 8] = [
         session_requested().into(),
         SessionDenied {

@@ -1,8 +1,9 @@
 //! A relay's checks of one leg of a path over several relays.
 //!
 //! The request names the organization, what is left of the path, and its end. Each relay checks from
-//! its own snapshot that it, its asker and the next node are there for the organization. What is
-//! left gets shorter by one relay on each leg, so that no path goes on for ever.
+//! its own snapshot that it, its asker and the next node are there for the organization, and that the
+//! relays among them carry the lane. What is left gets shorter by one relay on each leg, so that no path goes
+//! on for ever.
 
 use rap_proto::{
     NodeId, NodeRole, OrganizationId, RefusalCode, Timestamp,
@@ -10,7 +11,7 @@ use rap_proto::{
     wire::hop::{MAX_HOPS, Onward},
 };
 
-use super::{check_asker, relay_may_continue};
+use super::{check_asker, check_lane, relay_may_continue};
 use crate::{
     Caller, View,
     flows::{Flow, Passage},
@@ -54,6 +55,7 @@ pub fn admit_onward<'v>(
     if !carries_for(view, asker, *organization) {
         return Err(RefusalCode::RoleNotAssigned);
     }
+    check_lane(view, view.node, *lane)?;
     // An entry is in front of all relays; a relay that asks is one of them.
     if !peer_has_role(asker, NodeRole::EntryNode, *organization) && relays.len() + 2 > MAX_HOPS {
         return Err(RefusalCode::Malformed);
@@ -61,6 +63,9 @@ pub fn admit_onward<'v>(
     let ahead = relays.iter().map(|relay| (*relay, NodeRole::RelayNode));
     for (node, role) in ahead.chain([(*target, NodeRole::StreamWorker)]) {
         check_ahead(view, node, role, *organization)?;
+        if role == NodeRole::RelayNode {
+            check_lane(view, node, *lane)?;
+        }
     }
     let known = |node| view.peer(node).ok_or(RefusalCode::PeerNotTrusted);
     let Some((next, rest)) = relays.split_first() else { return Ok(Next::Target(known(*target)?)) };
@@ -71,6 +76,9 @@ pub fn admit_onward<'v>(
 
 /// At a relay: whether a flow that was set up earlier may go on, alone or as one leg of many.
 pub fn flow_may_continue(view: &View, flow: &Flow, now: Timestamp) -> bool {
+    if check_lane(view, view.node, flow.lane).is_err() {
+        return false;
+    }
     let Some(Passage { organization, next_role }) = flow.passage else {
         return relay_may_continue(view, flow.asker, flow.target, now);
     };

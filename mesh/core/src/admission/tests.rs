@@ -10,7 +10,7 @@ use rap_proto::{
     AttachmentId, Authority, Digest, Generation, Leased, MessageId, OrganizationId, ResourceId,
     ResourceKind, SessionId, Signer, UserId, VpnConnectionId,
     key::LocalKey,
-    snapshot::{Assignment, Manifest, Peers, Resources, StalePolicy, Target, Trust},
+    snapshot::{Assignment, Manifest, Peers, Place, Resources, StalePolicy, Target, Trust},
     token::ChannelGrant,
 };
 
@@ -143,8 +143,15 @@ impl Given {
         admit_flow(&self.view(), caller, presented, ChannelKind::Stream, lane, NOW).map(drop)
     }
 
+    /// What is said of a relay: it carries keys and pictures.
+    fn narrow(&mut self, relay: NodeId) {
+        let relayed_lanes = BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap();
+        let place = Place { relayed_lanes, ..Place::default() };
+        self.sections.places.nodes.insert(relay, place);
+    }
+
     fn admit_set_up(&self) -> Result<(), RefusalCode> {
-        admit_set_up(&self.view(), &caller(ENTRY), EGRESS, NOW).map(drop)
+        admit_set_up(&self.view(), &caller(ENTRY), (EGRESS, Lane::Bulk), NOW).map(drop)
     }
 }
 
@@ -262,10 +269,31 @@ fn a_relay_serves_where_all_three_share_an_organization() {
 fn a_relay_serves_entries_towards_egresses_and_nobody_else() {
     let given = given(NodeRole::RelayNode);
     assert_eq!(given.admit_set_up(), Ok(()));
-    let backwards = admit_set_up(&given.view(), &caller(EGRESS), ENTRY, NOW).map(drop);
+    let backwards =
+        admit_set_up(&given.view(), &caller(EGRESS), (ENTRY, Lane::Bulk), NOW).map(drop);
     assert_eq!(backwards, Err(RefusalCode::RoleNotAssigned));
-    let unknown = admit_set_up(&given.view(), &caller(ENTRY), NodeId::from_u128(99), NOW).map(drop);
+    let stranger = (NodeId::from_u128(99), Lane::Bulk);
+    let unknown = admit_set_up(&given.view(), &caller(ENTRY), stranger, NOW).map(drop);
     assert_eq!(unknown, Err(RefusalCode::PeerNotTrusted));
+}
+
+#[test]
+fn a_relay_refuses_the_lanes_that_it_is_not_to_carry_whoever_asks() {
+    let mut given = given(NodeRole::RelayNode);
+    let admit = |given: &Given, lane| {
+        admit_set_up(&given.view(), &caller(ENTRY), (EGRESS, lane), NOW).map(drop)
+    };
+    given.narrow(EGRESS);
+    assert_eq!(admit(&given, Lane::Bulk), Ok(()), "what is said of another node");
+    given.narrow(OWN);
+    assert_eq!(admit(&given, Lane::Interactive), Ok(()));
+    assert_eq!(admit(&given, Lane::Bulk), Err(RefusalCode::LaneNotRelayed));
+    given.sections.peers.peers.clear();
+    assert_eq!(
+        admit(&given, Lane::Bulk),
+        Err(RefusalCode::PeerNotTrusted),
+        "a stranger is told nothing"
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use rap_proto::{
-    ClusterId, KeyId, Moment, Name, NodeId, NodeRole, Preference, Timestamp,
+    ClusterId, KeyId, LaneSet, Moment, Name, NodeId, NodeRole, Preference, Timestamp,
     snapshot::{Peer as SnapshotPeer, RoleScope, StalePolicy},
 };
 
@@ -36,6 +36,7 @@ pub struct Listed {
     pub addresses: Vec<SocketAddr>,
     pub region: Option<Name>,
     pub preference: Preference,
+    pub relayed_lanes: LaneSet,
 }
 
 impl Directory {
@@ -50,6 +51,7 @@ impl Directory {
                 addresses: peer.addresses.clone(),
                 region: place.and_then(|place| place.region.clone()),
                 preference: place.map(preference).unwrap_or_default(),
+                relayed_lanes: view.relayed_lanes(peer.node),
             }
         };
         Self {

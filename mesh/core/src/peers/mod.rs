@@ -251,6 +251,7 @@ impl PeerBook {
             cluster: directory.cluster,
             organization: None,
             role: None,
+            relayed: None,
             placement: Placement::Anywhere,
             authority_epoch: directory.authority_epoch,
             // Whoever is isolated needs its peers more than others.

@@ -72,6 +72,7 @@ impl Peer {
                 authority_epoch: directory.authority_epoch,
                 region: listed.region.clone().map(Cow::Owned),
                 preference: listed.preference,
+                relayed_lanes: listed.relayed_lanes,
                 measured: Measured::default(),
             },
             key: listed.key,
@@ -101,6 +102,7 @@ impl Peer {
         self.candidate.authority_epoch = directory.authority_epoch;
         self.candidate.region = listed.region.clone().map(Cow::Owned);
         self.candidate.preference = listed.preference;
+        self.candidate.relayed_lanes = listed.relayed_lanes;
         self.addresses.clone_from(&listed.addresses);
     }
 

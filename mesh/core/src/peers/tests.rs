@@ -10,7 +10,7 @@ mod told;
 use std::{collections::BTreeSet, time::Duration};
 
 use rap_proto::{
-    ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp,
+    ClusterId, Digest, LaneSet, Moment, NodeId, NodeRole, Preference, Timestamp,
     snapshot::{RoleScope, StalePolicy},
 };
 
@@ -43,6 +43,7 @@ fn listed(number: u128) -> Listed {
         addresses: vec![([192, 0, 2, 1], 4433).into()],
         region: None,
         preference: Preference::Neutral,
+        relayed_lanes: LaneSet::ALL,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use rap_proto::{
-    ClusterId, Name, NodeId, Preference, Timestamp,
+    ClusterId, LaneSet, Name, NodeId, Preference, Timestamp,
     snapshot::{Place, RoleScope},
 };
 
@@ -21,6 +21,8 @@ pub struct Candidate<'a> {
     pub authority_epoch: u64,
     pub region: Option<Cow<'a, Name>>,
     pub preference: Preference,
+    /// Which lanes it relays, where it is a relay.
+    pub relayed_lanes: LaneSet,
     pub measured: Measured,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 pub use rap_proto::Constraint;
-use rap_proto::{Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Timestamp};
+use rap_proto::{Authority, ClusterId, Lane, Name, NodeId, NodeRole, OrganizationId, Timestamp};
 
 use super::{Candidate, ChannelClass, Identity};
 
@@ -16,6 +16,8 @@ pub struct Question<'a> {
     pub organization: Option<OrganizationId>,
     /// `None` when the candidate is to be spoken to, and to do nothing more.
     pub role: Option<NodeRole>,
+    /// What the candidate is to relay; `None` for nothing.
+    pub relayed: Option<Lane>,
     pub placement: Placement<'a>,
     pub authority_epoch: u64,
     pub authority: Authority,
@@ -45,6 +47,9 @@ impl Question<'_> {
         }
         if let Some(missing) = self.lacks_role(candidate) {
             return Some(missing);
+        }
+        if self.relayed.is_some_and(|lane| !candidate.relayed_lanes.has(lane)) {
+            return Some(Constraint::Lane);
         }
         if let Placement::Only(allowed) = self.placement
             && !allowed.contains(&candidate.node)

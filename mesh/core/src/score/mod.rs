@@ -1,7 +1,7 @@
 //! Which node a path is led through: what rules a candidate out, and what the others are worth.
 //!
 //! ```text
-//! candidate ── seven constraints ──▶ Excluded(the first that fails)
+//! candidate ── eight constraints ──▶ Excluded(the first that fails)
 //!                    └─ none fails ─▶ ten parts of 0 to 1000 ── weights of the class ──▶ total
 //! ```
 //!

@@ -126,6 +126,7 @@ impl RelayQuestion<'_> {
             // The view names no relay that is not one for the organization.
             organization: None,
             role: None,
+            relayed: self.class.lane(),
             placement: Placement::Anywhere,
             authority_epoch: self.view.authority_epoch,
             authority: match self.purpose {
@@ -154,6 +155,7 @@ impl RelayQuestion<'_> {
             authority_epoch: self.view.authority_epoch,
             region: kind.region.as_ref().map(Cow::Borrowed),
             preference: kind.preference,
+            relayed_lanes: kind.relayed_lanes,
             measured: Measured::default(),
         }
     }

@@ -3,7 +3,8 @@ use std::{borrow::Cow, collections::BTreeSet};
 
 use proptest::prelude::*;
 use rap_proto::{
-    Authority, ClusterId, Name, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    Authority, ClusterId, Lane, LaneSet, Name, NodeId, NodeRole, OrganizationId, Preference,
+    Timestamp,
     mesh::{Mesh, MeshRule},
     snapshot::RoleScope,
 };
@@ -37,6 +38,7 @@ fn relay(number: u128) -> Candidate<'static> {
         authority_epoch: 4,
         region: None,
         preference: Preference::Neutral,
+        relayed_lanes: LaneSet::ALL,
         measured: Measured {
             rtt_us: Some(10_000),
             loss_ppm: Some(0),
@@ -54,12 +56,17 @@ fn question<'a>(class: ChannelClass) -> Question<'a> {
         cluster: CLUSTER,
         organization: Some(ACME),
         role: Some(NodeRole::RelayNode),
+        relayed: class.lane(),
         placement: Placement::Anywhere,
         authority_epoch: 4,
         authority: Authority::Healthy,
         class,
         region: None,
     }
+}
+
+fn keys_and_pictures() -> LaneSet {
+    BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap()
 }
 
 fn ranking(class: ChannelClass, candidates: &[Candidate<'static>]) -> Vec<NodeId> {
@@ -69,7 +76,7 @@ fn ranking(class: ChannelClass, candidates: &[Candidate<'static>]) -> Vec<NodeId
 }
 
 #[test]
-fn each_of_the_seven_constraints_excludes_by_its_own_name() {
+fn each_of_the_eight_constraints_excludes_by_its_own_name() {
     let nowhere = BTreeSet::new();
     let plain = question(ChannelClass::Interactive);
     let of = |change: &dyn Fn(&mut Candidate<'static>)| {
@@ -77,7 +84,7 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
         change(&mut candidate);
         candidate
     };
-    let cases: [(Constraint, Question<'_>, Candidate<'static>); 11] = [
+    let cases: [(Constraint, Question<'_>, Candidate<'static>); 12] = [
         (Constraint::ClusterMembership, plain, of(&|it| it.cluster = ClusterId::from_u128(9))),
         (Constraint::IdentityTrust, plain, of(&|it| it.identity = Identity::Denied)),
         (Constraint::IdentityTrust, plain, of(&|it| it.identity = Identity::Unknown)),
@@ -97,6 +104,11 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
             of(&|it| it.roles = vec![scope(NodeRole::EntryNode, None)].into()),
         ),
         (Constraint::RoleAssignment, plain, of(&|it| it.roles.to_mut().clear())),
+        (
+            Constraint::Lane,
+            question(ChannelClass::Bulk),
+            of(&|it| it.relayed_lanes = keys_and_pictures()),
+        ),
         (
             Constraint::Placement,
             Question { placement: Placement::Only(&nowhere), ..plain },
@@ -129,6 +141,10 @@ fn each_of_the_seven_constraints_excludes_by_its_own_name() {
     let fine = Question { placement: Placement::Only(&here), ..plain };
     assert_eq!(fine.excludes(&relay(1)), None);
     assert_eq!(plain.excludes(&of(&|it| it.certificate_until = None)), None, "not shown yet");
+    let narrow = of(&|it| it.relayed_lanes = keys_and_pictures());
+    assert_eq!(plain.excludes(&narrow), None, "of another lane");
+    let company = Question { relayed: None, ..question(ChannelClass::Bulk) };
+    assert_eq!(company.excludes(&narrow), None, "nothing is relayed");
 }
 
 #[test]

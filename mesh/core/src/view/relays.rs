@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use rap_proto::{
-    Name, NodeId, NodeRole, OrganizationId, Preference,
+    LaneSet, Name, NodeId, NodeRole, OrganizationId, Preference,
     snapshot::{Peer, Place, RoleScope},
 };
 
@@ -17,6 +17,7 @@ pub struct RelayKind {
     pub roles: Vec<RoleScope>,
     pub region: Option<Name>,
     pub preference: Preference,
+    pub relayed_lanes: LaneSet,
 }
 
 /// INVARIANT: by id, and every place is one of `kinds`.
@@ -39,16 +40,15 @@ impl Relays {
         let mut nodes = Vec::new();
         for peer in peers.filter(|peer| peer.roles.iter().any(is_relay)) {
             let place = said.get(&peer.node).unwrap_or(&nowhere);
-            let kind = (&peer.roles, &place.region, preference(place));
+            let kind = (&peer.roles, &place.region, preference(place), place.relayed_lanes);
             let next = places.len();
             nodes.push((peer.node, *places.entry(kind).or_insert(next)));
         }
         let mut by_place: Vec<_> = places.into_iter().map(|(kind, place)| (place, kind)).collect();
         by_place.sort_unstable_by_key(|(place, _)| *place);
-        let kinds = by_place.into_iter().map(|(_, (roles, region, preference))| RelayKind {
-            roles: roles.clone(),
-            region: region.clone(),
-            preference,
+        let kinds = by_place.into_iter().map(|(_, kind)| {
+            let (roles, region, preference, relayed_lanes) = kind;
+            RelayKind { roles: roles.clone(), region: region.clone(), preference, relayed_lanes }
         });
         Self { nodes, kinds: kinds.collect() }
     }

@@ -164,13 +164,13 @@ impl PathDriver {
 
     fn take_view(&mut self, view: Arc<View>) {
         let before = std::mem::replace(&mut self.view, view);
-        let LaneKey { egress, organization, .. } = self.lane.key;
+        let LaneKey { egress, organization, lane } = self.lane.key;
         self.dig(Some(holes::Input::Direct { allowed: self.view.allows_direct() }));
-        if self.view.has_lost_relay(&before, organization) {
+        if self.view.has_lost_relay(&before, organization, lane) {
             let found = self.hole.candidate();
             self.dig(Some(holes::Input::Withdrawn));
             found.into_iter().for_each(|found| self.tell(Input::Withdrawn(found)));
-        } else if !before.same_ways(&self.view, egress, organization) {
+        } else if !before.same_ways(&self.view, egress, (organization, lane)) {
             self.dig(Some(holes::Input::Renewed));
         }
         self.tell_candidates();

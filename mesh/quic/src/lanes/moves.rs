@@ -325,7 +325,7 @@ impl Movable {
 }
 
 fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Allowed {
-    let relays: BTreeSet<NodeId> = view.relays(key.organization).map(|(relay, _)| relay).collect();
+    let relays: BTreeSet<NodeId> = view.relays(key.organization, key.lane).collect();
     let draining = relays.iter().copied().filter(|relay| view.is_draining(*relay)).collect();
     let rule = view.direct_rule();
     let serves = |peer: &&Peer| peer_has_role(peer, NodeRole::StreamWorker, key.organization);

@@ -55,7 +55,7 @@ impl Offers {
         }
         let allowed = |one: &&Candidate| {
             let relays = one.relays();
-            view.may_lead_over(relays, key.organization) && !relays.contains(&key.egress)
+            view.may_lead_over(relays, key.organization, key.lane) && !relays.contains(&key.egress)
         };
         let kept: Vec<Candidate> = open.iter().filter(allowed).copied().collect();
         for one in kept.iter().filter(|one| drains(view, one)) {

@@ -41,10 +41,11 @@ impl Way {
         tasks.spawn(async move { stream::look(&mesh, key, over).await });
     }
 
-    /// Whether it leads over a relay that is none any more, or over none where that is forbidden.
+    /// Whether it leads over a relay that is none for its lane any more, or over none where that is forbidden.
     pub(crate) fn leads_nowhere(&self, view: &View) -> bool {
-        let organization = self.key.organization;
-        let is_relay = |relay: &NodeId| view.relays(organization).any(|(known, _)| known == *relay);
+        let LaneKey { organization, lane, .. } = self.key;
+        let is_relay =
+            |relay: &NodeId| view.relays(organization, lane).any(|known| known == *relay);
         let is_forbidden = !self.over.is_relayed() && !view.allows_direct();
         is_forbidden || !self.over.relays().iter().all(is_relay)
     }

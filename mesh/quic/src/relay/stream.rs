@@ -71,7 +71,7 @@ pub(super) fn set_up(
     lane: Lane,
 ) -> Result<Reply, RefusalCode> {
     let view = mesh.view();
-    let peer = admit_set_up(&view, &caller, target, mesh.clock.now())?;
+    let peer = admit_set_up(&view, &caller, (target, lane), mesh.clock.now())?;
     let ticket = new_ticket()?;
     let mut state = locked(&mesh.relay.state);
     let flow = state.table.set_up_stream(mesh.clock.moment(), caller.node, target, lane)?;

@@ -16,8 +16,8 @@ use rap_mesh::{
 };
 use rap_pki::{ClusterAuthority, NodeCertificate, node_server_name};
 use rap_proto::{
-    AttachmentId, ChannelKind, ClusterId, Lane, MessageId, NodeId, NodeRole, OrganizationId,
-    Preference, RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
+    AttachmentId, ChannelKind, ClusterId, Lane, LaneSet, MessageId, NodeId, NodeRole,
+    OrganizationId, RefusalCode, ResourceId, ResourceKind, SessionId, Signer, Timestamp, UserId,
     VpnConnectionId,
     bandwidth::Bandwidth,
     key::LocalKey,
@@ -86,6 +86,8 @@ pub(crate) struct Plan {
     pub(crate) stale_policy: StalePolicy,
     pub(crate) roles: BTreeMap<NodeId, Vec<RoleScope>>,
     pub(crate) draining: BTreeSet<NodeId>,
+    /// Of the relays that are not to carry every lane.
+    pub(crate) relayed_lanes: BTreeMap<NodeId, LaneSet>,
     pub(crate) denied_nodes: BTreeSet<NodeId>,
     pub(crate) denied_sessions: BTreeSet<SessionId>,
     pub(crate) users: BTreeSet<UserId>,
@@ -160,6 +162,7 @@ impl Fabric {
             stale_policy: StalePolicy::KeepSessions,
             roles,
             draining: BTreeSet::new(),
+            relayed_lanes: BTreeMap::new(),
             denied_nodes: BTreeSet::new(),
             denied_sessions: BTreeSet::new(),
             users: BTreeSet::from([USER]),
@@ -361,9 +364,14 @@ impl Fabric {
     }
 
     fn places(&self) -> Places {
-        let place = Place { region: None, preference: Preference::Neutral, draining: true };
-        let draining = self.plan.draining.iter();
-        Places { nodes: draining.map(|node| (*node, place.clone())).collect() }
+        let Plan { draining, relayed_lanes, .. } = &self.plan;
+        let place = |node: &NodeId| Place {
+            draining: draining.contains(node),
+            relayed_lanes: relayed_lanes.get(node).copied().unwrap_or_default(),
+            ..Place::default()
+        };
+        let named = draining.iter().chain(relayed_lanes.keys());
+        Places { nodes: named.map(|node| (*node, place(node))).collect() }
     }
 
     /// Claims that every check accepts.

@@ -26,6 +26,7 @@ mod ports;
 mod raw;
 mod reachable;
 mod refusals;
+mod relayed_lanes;
 mod relaying;
 mod resume;
 mod shaping;

@@ -18,7 +18,7 @@ use rap_mesh_core::{
 };
 use rap_pki::tls::{self, ClientAuth};
 use rap_proto::{
-    Lane, NodeId, NodeRole, Preference, RefusalCode, Timestamp,
+    Lane, LaneSet, NodeId, NodeRole, Preference, RefusalCode, Timestamp,
     bandwidth::Bandwidth,
     refusal::Refusal,
     wire::{
@@ -46,6 +46,7 @@ pub(crate) fn measured(relay: NodeId, rtt_us: u32) -> (NodeId, Candidate<'static
         authority_epoch: 1,
         region: None,
         preference: Preference::Neutral,
+        relayed_lanes: LaneSet::ALL,
         measured: Measured { rtt_us: Some(rtt_us), ..Measured::default() },
     };
     (relay, candidate)

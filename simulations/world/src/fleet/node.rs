@@ -15,7 +15,9 @@ use rap_mesh_core::{
     },
     score::Decisions,
 };
-use rap_proto::{ClusterId, Digest, Moment, NodeId, NodeRole, Preference, Timestamp, mesh::Mesh};
+use rap_proto::{
+    ClusterId, Digest, LaneSet, Moment, NodeId, NodeRole, Preference, Timestamp, mesh::Mesh,
+};
 
 use super::{mutation::Mutation, scope::Scope};
 
@@ -226,6 +228,7 @@ fn believe(directory: &mut Directory, kept: &[cache::KeptPeer]) {
             addresses: peer.endpoint_candidates.clone(),
             region: peer.region.clone(),
             preference: Preference::Neutral,
+            relayed_lanes: LaneSet::ALL,
         });
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use rap_mesh_core::{Sections, View};
 use rap_proto::{
-    Name, NodeRole, Preference, Timestamp,
+    Name, NodeRole, Timestamp,
     bandwidth::Bandwidth,
     mesh::Mesh,
     snapshot::{Assignment, Manifest, Peer, Peers, Place, Places, Resources, StalePolicy, Trust},
@@ -31,7 +31,7 @@ pub struct Told {
 impl Told {
     fn place(self) -> Place {
         let region = region_name(self.region);
-        Place { region, preference: Preference::Neutral, draining: false }
+        Place { region, ..Place::default() }
     }
 
     fn peer(self) -> Peer {

@@ -16,8 +16,13 @@ fn role(role: NodeRole, only: Option<OrganizationId>) -> RoleScope {
     RoleScope { role, organizations: only.map(|only| BTreeSet::from([only])) }
 }
 
+fn carry_no_bulk(node: &mut Node) {
+    node.roles = vec![role(NodeRole::RelayNode, None)];
+    node.relayed_lanes = BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap();
+}
+
 #[test]
-fn each_of_the_seven_has_its_reason() {
+fn each_of_the_eight_has_its_reason() {
     let mut platform = Platform::new();
     let acme = platform.acme;
     platform.carry(acme);
@@ -62,6 +67,7 @@ fn each_of_the_seven_has_its_reason() {
             with(&|it| it.roles = vec![role(NodeRole::StreamWorker, Some(platform.globex.id))]),
             "its role is not for the resource's organization",
         ),
+        (Constraint::Lane, with(&carry_no_bulk), "it does not relay the lane bulk"),
         (Constraint::RoleAssignment, with(&|it| it.roles.clear()), "no role was assigned to it"),
         (
             Constraint::RoleAssignment,
@@ -74,7 +80,7 @@ fn each_of_the_seven_has_its_reason() {
             "the resource is reached from another egress pool",
         ),
     ];
-    let mut reached = BTreeSet::new();
+    let mut reached = BTreeSet::from([Constraint::AuthorityState]);
     for (constraint, other, reason) in &cases {
         let all = found(&platform, Pair { other, ..pair });
         assert!(all.contains(&(*constraint, *reason)), "{constraint}: {all:?}");
@@ -83,7 +89,6 @@ fn each_of_the_seven_has_its_reason() {
     let frozen = Pair { frozen: true, ..pair };
     let why = "control has no quorum and grants nothing new";
     assert_eq!(found(&platform, frozen), [(Constraint::AuthorityState, why)]);
-    reached.insert(Constraint::AuthorityState);
     assert_eq!(reached.len(), Constraint::ALL.len(), "a constraint without a case");
     let carried = Pair { resource: Some(carried), ..pair };
     let why = "nobody holds the lease of the resource's connection";

@@ -19,7 +19,7 @@ use rap_events::{
     vpn_connection::{FenceReason, ReleaseReason, VpnConnection, VpnConnectionCommand},
 };
 use rap_proto::{
-    Digest, Duty, NodeId, NodeRole, OrganizationRole, Preference, ReplicaId, ResourceKind,
+    Digest, Duty, Lane, NodeId, NodeRole, OrganizationRole, Preference, ReplicaId, ResourceKind,
     SessionId, Timestamp, UserId,
     carriers::{CarrierRule, CarrierRules},
     mesh::{MeshRule, PeerCounts, PeerKind},
@@ -168,6 +168,7 @@ impl History {
             _ if how % 4 == 1 => NodeCommand::Place {
                 region: (how > 128).then(|| name("eu-west")),
                 preference: Preference::ALL[usize::from(how) % 3],
+                relayed_lanes: (how > 192).then(|| [Lane::ALL[usize::from(how) % 3]].into()),
             },
             _ if how.is_multiple_of(4) => NodeCommand::Revoke { note: String::new() },
             _ => return,

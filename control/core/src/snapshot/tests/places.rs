@@ -1,10 +1,10 @@
 //! What nodes are told of each other's places.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rap_events::node::{Node, NodeCommand};
 use rap_proto::{
-    NodeId, Preference,
+    Lane, NodeId, Preference,
     snapshot::{Place, Places, Section as _},
 };
 
@@ -20,9 +20,9 @@ fn told(state: &State, node: NodeId) -> BTreeMap<NodeId, Place> {
 
 fn place(platform: &mut Platform, node: NodeId, region: &str, preference: Preference) -> Place {
     let region = Some(name(region));
-    let command = NodeCommand::Place { region: region.clone(), preference };
+    let command = NodeCommand::Place { region: region.clone(), preference, relayed_lanes: None };
     platform.must::<Node>(node.uuid(), command);
-    Place { region, preference, draining: false }
+    Place { region, preference, ..Place::default() }
 }
 
 #[test]
@@ -46,6 +46,29 @@ fn a_node_is_told_of_the_places_of_its_peers_and_of_its_own() {
     let both = BTreeMap::from([(acme, of_acme), (relay, of_relay.clone())]);
     assert_eq!(told(platform.state(), acme), both);
     assert_eq!(told(platform.state(), globex), BTreeMap::from([(relay, of_relay)]));
+}
+
+#[test]
+fn the_lanes_that_a_node_relays_are_told_to_it_and_its_peers_and_stay_until_others_are_named() {
+    let mut platform = Platform::new();
+    let (entry, relay) = (platform.entry, platform.relay);
+    let lanes = BTreeSet::from([Lane::Interactive, Lane::Media]);
+    let preference = Preference::Neutral;
+    let place = |relayed_lanes| NodeCommand::Place { region: None, preference, relayed_lanes };
+    platform.must::<Node>(relay.uuid(), place(Some(lanes.clone())));
+    let relayed_lanes = lanes.try_into().unwrap();
+    let narrow = Place { relayed_lanes, ..Place::default() };
+    let both = [relay, entry];
+    for node in both {
+        assert_eq!(told(platform.state(), node), BTreeMap::from([(relay, narrow.clone())]));
+    }
+    assert_eq!(told(platform.state(), platform.globex.egress), told(platform.state(), entry));
+    platform.must::<Node>(relay.uuid(), place(None));
+    assert_eq!(told(platform.state(), relay)[&relay], narrow, "nobody named any");
+    platform.must::<Node>(relay.uuid(), place(Some(Lane::ALL.iter().copied().collect())));
+    for node in both {
+        assert_eq!(told(platform.state(), node), BTreeMap::new());
+    }
 }
 
 #[test]

@@ -205,7 +205,8 @@ impl<'a> Stranger<'a> {
         self.change(api, Method::PUT, &path, "/roles", roles).await;
         let pools = json!({"pools": [self.tenant().pool]});
         self.change(api, Method::PUT, &path, "/pools", pools).await;
-        let place = json!({"region": "canary-west", "preference": "avoided"});
+        let place =
+            json!({"region": "canary-west", "preference": "avoided", "relayedLanes": ["media"]});
         self.change(self.root, Method::PUT, &path, "/place", place).await;
         let cap = json!({"capBitsPerSecond": 800_000_000});
         self.change(self.root, Method::PUT, &path, "/bandwidth", cap).await;

@@ -143,6 +143,40 @@ fn a_leg_ends_with_what_it_was_admitted_for() {
     let mut given = first();
     given.manifest.expires_at = Timestamp::from_unix_millis(0);
     assert!(!goes_on(&given), "stale, and the policy says stop");
+    let mut given = first();
+    given.narrow(R2);
+    assert!(goes_on(&given), "what the next one carries, that one looks after");
+    given.narrow(OWN);
+    assert!(!goes_on(&given), "this one carries the lane no more");
+}
+
+#[test]
+fn a_flow_over_one_relay_ends_when_that_is_to_carry_its_lane_no_more() {
+    let mut table = FlowTable::new(Limits::RELAY);
+    for lane in Lane::ALL {
+        table.set_up(Moment::from_micros(0), ENTRY, EGRESS, *lane).unwrap();
+    }
+    let mut given = first();
+    given.narrow(OWN);
+    let view = given.view();
+    let over = table.clone().retain(|flow| flow_may_continue(&view, flow, NOW));
+    let ended: Vec<Lane> = over.iter().map(|id| table.flow(*id).unwrap().lane).collect();
+    assert_eq!(ended, [Lane::Bulk]);
+}
+
+#[test]
+fn each_relay_of_a_path_refuses_a_lane_for_itself_and_for_those_ahead_that_it_knows() {
+    let bulk = |relays| Onward { lane: Lane::Bulk, ..onward(relays) };
+    let refused = Err(RefusalCode::LaneNotRelayed);
+    for narrow in [OWN, R2, R3] {
+        let mut given = first();
+        given.narrow(narrow);
+        assert_eq!(admit(&given, ENTRY, &bulk(&[R2, R3])), refused, "{narrow}");
+        assert!(admit(&given, ENTRY, &onward(&[R2, R3])).is_ok(), "{narrow}");
+    }
+    let mut given = first();
+    given.narrow(EGRESS);
+    assert!(admit(&given, ENTRY, &bulk(&[R2, R3])).is_ok(), "the end of a path relays nothing");
 }
 
 proptest! {

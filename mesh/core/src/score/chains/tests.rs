@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use rap_proto::{
-    Authority, ClusterId, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
+    Authority, ClusterId, Lane, LaneSet, NodeId, NodeRole, OrganizationId, Preference, Timestamp,
     snapshot::RoleScope,
 };
 
@@ -36,6 +36,7 @@ fn relay(number: u128) -> Candidate<'static> {
         authority_epoch: 4,
         region: None,
         preference: Preference::Neutral,
+        relayed_lanes: LaneSet::ALL,
         measured: measured(10_000),
     }
 }
@@ -46,6 +47,7 @@ fn question() -> Question<'static> {
         cluster: ClusterId::from_u128(1),
         organization: Some(OrganizationId::from_u128(2)),
         role: Some(NodeRole::RelayNode),
+        relayed: Some(Lane::Interactive),
         placement: Placement::Anywhere,
         authority_epoch: 4,
         authority: Authority::Healthy,

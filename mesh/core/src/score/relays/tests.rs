@@ -7,7 +7,7 @@ use std::{
 
 use proptest::prelude::*;
 use rap_proto::{
-    ClusterId, NodeRole, Preference,
+    ClusterId, Lane, LaneSet, NodeRole, Preference,
     snapshot::{Peer, Place, Places, RoleScope},
 };
 
@@ -112,10 +112,10 @@ fn what_runs_goes_on_over_a_relay_whose_certificate_was_another_one_by_now() {
 #[test]
 fn the_view_alone_says_over_whom_a_lane_may_lead() {
     let view = view(&[relay(2)]);
-    assert!(view.may_lead_over(&[relay(5), relay(6)], ACME));
-    assert!(!view.may_lead_over(&[relay(5), relay(2)], ACME), "denied");
-    assert!(!view.may_lead_over(&[relay(50)], ACME), "no peer");
-    assert!(!view.may_lead_over(&[view.node], ACME));
+    assert!(view.may_lead_over(&[relay(5), relay(6)], ACME, Lane::Bulk));
+    assert!(!view.may_lead_over(&[relay(5), relay(2)], ACME, Lane::Bulk), "denied");
+    assert!(!view.may_lead_over(&[relay(50)], ACME, Lane::Bulk), "no peer");
+    assert!(!view.may_lead_over(&[view.node], ACME, Lane::Bulk));
 }
 
 #[test]
@@ -220,11 +220,42 @@ fn a_relay_of_the_own_region_comes_first_and_one_nearby_is_worth_more_than_one_f
 fn a_preferred_relay_comes_first_and_one_that_is_avoided_or_draining_last() {
     let preferring = |preference| Place { preference, ..Place::default() };
     assert_eq!(order_of(&[(relay(6), preferring(Preference::Preferred))])[0].node, relay(6));
-    let draining = Place { draining: true, preference: Preference::Preferred, region: None };
+    let draining = Place {
+        draining: true,
+        preference: Preference::Preferred,
+        region: None,
+        ..Place::default()
+    };
     for place in [preferring(Preference::Avoided), draining] {
         let order = order_of(&[(relay(6), place.clone())]);
         assert_eq!(order.last().unwrap().node, relay(6), "{place:?}");
     }
+}
+
+#[test]
+fn a_relay_is_ruled_out_for_the_lanes_that_it_does_not_carry_and_for_no_other() {
+    let relayed_lanes = BTreeSet::from([Lane::Interactive, Lane::Media]).try_into().unwrap();
+    let narrow = Place { relayed_lanes, ..Place::default() };
+    let view = placed(8, &[], Places { nodes: [(relay(6), narrow)].into() });
+    let nobody = Known::default();
+    for lane in Lane::ALL {
+        let class = ChannelClass::of_lane(*lane);
+        let question = RelayQuestion { class, ..question(&view, &nobody) };
+        let order = question.scores().order(TARGET);
+        let is_carried = *lane != Lane::Bulk;
+        assert_eq!(order.iter().any(|ranked| ranked.node == relay(6)), is_carried, "{lane}");
+        let chains = question.chains(&order);
+        let leads_over = chains.iter().any(|one| one.chain.relays().contains(&relay(6)));
+        assert!(is_carried || !leads_over, "{lane}");
+        let explained = question.explain();
+        let found = explained.iter().find(|one| one.node == relay(6)).unwrap().finding;
+        assert_eq!(found == Finding::Excluded(Constraint::Lane), !is_carried, "{lane}");
+        assert_eq!(view.may_lead_over(&[relay(6)], ACME, *lane), is_carried, "{lane}");
+        assert_eq!(view.relays(ACME, *lane).any(|one| one == relay(6)), is_carried, "{lane}");
+    }
+    let before = view_of(8, &[]);
+    assert!(view.has_lost_relay(&before, ACME, Lane::Bulk));
+    assert!(!view.has_lost_relay(&before, ACME, Lane::Interactive));
 }
 
 /// What is known of a relay: its identity, the end of its certificate, measurements.
@@ -243,6 +274,7 @@ fn any_known() -> impl Strategy<Value = (NodeId, Candidate<'static>)> {
             authority_epoch: 1,
             region: None,
             preference: Preference::Neutral,
+            relayed_lanes: LaneSet::ALL,
             measured,
         };
         (relay(number), candidate)
@@ -253,12 +285,14 @@ fn any_place() -> impl Strategy<Value = (NodeId, Place)> {
     let regions = prop::option::of(prop::sample::select(vec!["eu-west", "eu-north", "us-east"]));
     let preferences = [Preference::Avoided, Preference::Neutral, Preference::Preferred];
     let preferences = prop::sample::select(preferences.to_vec());
+    let lanes = prop::sample::subsequence(Lane::ALL.to_vec(), 1..=Lane::ALL.len());
     // The node itself, which is the first of them, and its relays.
-    (0..41_u128, regions, preferences, any::<bool>()).prop_map(
-        |(number, region, preference, draining)| {
+    (0..41_u128, regions, preferences, any::<bool>(), lanes).prop_map(
+        |(number, region, preference, draining, lanes)| {
+            let relayed_lanes = BTreeSet::from_iter(lanes).try_into().unwrap();
             let node = number.checked_sub(1).map_or(NodeId::from_u128(1), relay);
             let region = region.map(|name| name.parse().unwrap());
-            (node, Place { region, preference, draining })
+            (node, Place { region, preference, draining, relayed_lanes })
         },
     )
 }

@@ -6,7 +6,7 @@ use rap_mesh_core::{
     paths::{Attempt, Candidate, Chain},
     score::{ChannelClass, decisions::Asked, relays::Use},
 };
-use rap_proto::{Moment, NodeId, wire::hop::Onward};
+use rap_proto::{Lane, Moment, NodeId, wire::hop::Onward};
 
 use super::{CLUSTER, Mutation, SimNode, calendar, id_of, index_of, key_of};
 use crate::fleet::scope::ORGANIZATIONS;
@@ -51,7 +51,9 @@ impl SimNode {
     pub fn may_lead(&self, organization: usize, relays: &[usize]) -> bool {
         let relays: Vec<NodeId> = relays.iter().copied().map(id_of).collect();
         let organization = ORGANIZATIONS[organization];
-        self.view.as_ref().is_some_and(|view| view.may_lead_over(&relays, organization))
+        self.view
+            .as_ref()
+            .is_some_and(|view| view.may_lead_over(&relays, organization, Lane::Interactive))
     }
 
     /// How an attempt ended.
@@ -75,7 +77,7 @@ impl SimNode {
         let (view, at) = (self.view.as_ref()?, calendar(now));
         let caller = Caller { cluster: CLUSTER, node: id_of(asker), key: key_of(asker) };
         if alone {
-            let egress = admit_set_up(view, &caller, asked.target, at).ok()?;
+            let egress = admit_set_up(view, &caller, (asked.target, asked.lane), at).ok()?;
             return Some(Next::Egress(index_of(egress.node)));
         }
         Some(match admit_onward(view, &caller, asked, at).ok()? {
@@ -112,6 +114,8 @@ impl SimNode {
         let Some(view) = &self.view else { return Vec::new() };
         let relays = view.peers().map(|peer| peer.node).filter(|node| view.is_relay(*node));
         let organization = ORGANIZATIONS[organization];
-        relays.filter(|relay| !view.may_lead_over(&[*relay], organization)).collect()
+        relays
+            .filter(|relay| !view.may_lead_over(&[*relay], organization, Lane::Interactive))
+            .collect()
     }
 }
