@@ -43,9 +43,9 @@ pub(super) fn seal_display_name(
 }
 
 /// Seals what becomes known of a person who has an account, for `place`. An account without a key
-/// is from before each had one, and is given one. Where the key cannot be unwrapped the text is
-/// left out: that is for whoever keeps the state directory to mend, and no reason to refuse a
-/// command for what only a list would show.
+/// is from before each had one, and is given one. Where the key cannot be unwrapped, or was given and
+/// is lost, the text is left out: that is for whoever keeps the state directory or the database to mend,
+/// and no reason to refuse a command for what only a list would show.
 ///
 /// The append must hold the user's stream at the revision that was looked at: an erasure that
 /// destroys the key meanwhile must come before the command or after it.
@@ -62,6 +62,10 @@ pub(super) async fn seal<A: Aggregate>(
     let key = match call.app.subjects.find(vec![user.uuid()]).await?.remove(&user.uuid()) {
         Some(Held::Key(key)) => key,
         Some(Held::Foreign) => return Ok(Personal::default()),
+        None if call.key_given => {
+            tracing::error!(%user, "the key of a person was given, and the database has it no more");
+            return Ok(Personal::default());
+        }
         None => {
             let (key, kept) = call.app.subjects.make(user.uuid());
             work.claim(keys::subject_key(user));

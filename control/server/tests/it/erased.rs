@@ -356,6 +356,25 @@ async fn what_a_key_of_another_state_directory_sealed_is_shown_as_sealed_and_kee
 }
 
 #[tokio::test]
+async fn who_was_given_a_key_that_is_lost_is_let_in_and_says_no_device() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    from_before(&world, &root).await;
+    invite(&world, &root).await;
+    assert_eq!(devices(&world, "old").await.1, [DEVICE]);
+    let lost = Append {
+        subjects: vec![SubjectChange::Destroy { subject: OLD }],
+        ..Append::plain(CommandId::from_u128(9), rap_control::now(), Vec::new())
+    };
+    world.log.append(lost).await.unwrap();
+    let (old, shown) = devices(&world, "old").await;
+    assert_eq!(shown.last().unwrap(), "");
+    assert_eq!(make_token(&old).await["label"], "");
+    assert!(world.log.keys(vec![OLD]).await.unwrap().is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_platforms_owner_erases_and_one_owner_stays() {
     let world = World::start().await;
     let root = world.set_up().await;
