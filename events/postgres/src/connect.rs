@@ -6,6 +6,7 @@ use sqlx::{ConnectOptions as _, PgPool, postgres::PgPoolOptions};
 use tokio_postgres::Config;
 
 use crate::{
+    engine::is_standby,
     failure::{self, Failure},
     schema,
     tls::Place,
@@ -26,6 +27,7 @@ const SESSION_LIMITS: Settings<'static> = &[
     ("lock_timeout", "10s"),
     ("idle_in_transaction_session_timeout", "10s"),
 ];
+const IS_STANDBY: &str = concat!("SELECT ", is_standby!());
 /// The teller stores nothing: a notification is not worth a wait for the disk.
 const NOT_DURABLE: Settings<'static> = &[("synchronous_commit", "off")];
 
@@ -49,6 +51,12 @@ pub enum ConnectError {
     Authority { path: PathBuf, reason: String },
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// Nothing can be stored there, and what is read may be behind.
+    #[error(
+        "the database's server is a standby, which follows another one: the URL has to lead to the \
+         primary itself"
+    )]
+    Standby,
     #[error("the database's schema cannot be used: {0}")]
     Schema(String),
     #[error(
@@ -85,6 +93,10 @@ pub(crate) async fn open(url: &str) -> Result<(PgPool, Place), ConnectError> {
         .connect_with(options)
         .await
         .map_err(|error| ConnectError::Unavailable(failure::describe(&error)))?;
+    let standby = sqlx::query_scalar(IS_STANDBY).fetch_one(&pool).await;
+    if standby.map_err(|error| unusable(&error))? {
+        return Err(ConnectError::Standby);
+    }
     if !schema::is_current(&pool).await? {
         schema::bring_up_to_date(&pool).await?;
     }

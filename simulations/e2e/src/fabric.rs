@@ -2,6 +2,7 @@
 
 mod clocks;
 mod failover;
+mod relays;
 mod releases;
 mod replicas;
 
@@ -23,6 +24,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{Lab, Office, Person, Process, Run, Space, person, until};
 pub use clocks::Clocks;
+pub use relays::{Killed, Used};
 pub use replicas::FIRST;
 use replicas::control_url;
 
@@ -168,6 +170,12 @@ impl Fabric {
     /// Has a second relay join, and waits until every node knows of it.
     pub async fn add_relay(&mut self) {
         self.enroll(Space::Spare).await;
+        self.settle().await;
+    }
+
+    /// Has a third one join beyond the second, and waits until every node knows of it.
+    pub async fn add_third_relay(&mut self) {
+        self.enroll(Space::Third).await;
         self.settle().await;
     }
 
@@ -361,7 +369,7 @@ impl Fabric {
     async fn enroll(&mut self, space: Space) {
         let (person, words): (_, &[&str]) = match space {
             Space::Entry => (&self.owner, &["--role", "entry-node", "--host", "entry"]),
-            Space::Relay | Space::Spare => {
+            Space::Relay | Space::Spare | Space::Third => {
                 (&self.owner, &["--role", "relay-node", "--auto-approve"])
             }
             _ => {

@@ -71,9 +71,11 @@ pub enum Space {
     Office,
     /// A second relay, whose kernel forwards nothing; no node runs there until a test wants it.
     Spare,
+    /// A third one, beyond the second.
+    Third,
 }
 
-use Space::{Client, Control, Egress, Entry, Office, Relay, Spare};
+use Space::{Client, Control, Egress, Entry, Office, Relay, Spare, Third};
 
 /// The cables; the n-th has the addresses 10.92.n.1 and 10.92.n.2.
 const LINKS: &[(Space, Space)] = &[
@@ -89,6 +91,9 @@ const LINKS: &[(Space, Space)] = &[
     (Entry, Spare),
     (Spare, Egress),
     (Relay, Spare),
+    (Control, Third),
+    (Spare, Third),
+    (Third, Egress),
 ];
 
 /// Ways that lead over a neighbour: from, to, and the neighbour.
@@ -101,7 +106,7 @@ pub struct Lab {
 }
 
 impl Space {
-    pub const ALL: [Self; 7] = [Control, Client, Entry, Relay, Egress, Office, Spare];
+    pub const ALL: [Self; 8] = [Control, Client, Entry, Relay, Egress, Office, Spare, Third];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -112,6 +117,7 @@ impl Space {
             Egress => "egress",
             Office => "office",
             Spare => "spare",
+            Third => "third",
         }
     }
 
@@ -230,6 +236,11 @@ impl Lab {
     /// Ends what [`Lab::block`] or [`Lab::let_only_the_web_pass`] began.
     pub fn unblock(&self, space: Space) -> Result<(), String> {
         self.run(space, "nft", &["delete table inet blocked"])
+    }
+
+    /// Takes the cable between two neighbours away for good: neither has a route to the other any more.
+    pub fn unplug(&self, space: Space, neighbour: Space) -> Result<(), String> {
+        self.ip(space, &["link", "delete", neighbour.name()])
     }
 
     /// What a host sends a neighbour passes no faster than this from now on; what waits for longer

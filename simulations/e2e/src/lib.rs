@@ -8,7 +8,8 @@
 //! ```
 //!
 //! A second relay, `spare`, has the same neighbours as the first, and the first; see
-//! [`Fabric::add_relay`].
+//! [`Fabric::add_relay`]. A third, `third`, has the second and the egress; see
+//! [`Fabric::add_third_relay`].
 //! Each name is a network namespace with one address. The relay's kernel would forward packets
 //! between entry and egress but its packet filter drops them, so the only way between the two is
 //! the relay's agent; and the only neighbour of the office is the egress.
@@ -28,7 +29,7 @@ mod recorder;
 mod until;
 mod usage;
 
-pub use fabric::{Clocks, FIRST, Fabric, NODE_PORT, NODES, items, programs};
+pub use fabric::{Clocks, FIRST, Fabric, Killed, NODE_PORT, NODES, Used, items, programs};
 pub use lab::{Lab, Space};
 pub use lossy::Sent;
 pub use memory::holds;

@@ -52,6 +52,7 @@ const CLAIMS: &[(&str, Of, Target)] = &[
     ("Bulk, 3 % lost, as chosen ÷ `ssh -J`", Ratio("lossy_3_chosen", "lossy_3_ssh"), AtLeast(1.0)),
     ("Input beside bulk, 1 % lost, p99, ms", One("lossy_1_input_p99"), AtMost(100.0)),
     ("Input beside bulk, 3 % lost, p99, ms", One("lossy_3_input_p99"), AtMost(150.0)),
+    ("Gap of an echo when its relay is killed, ms", One("relay_killed_gap"), AtMost(1000.0)),
     ("Memory of a channel on `quic`, KiB", One("channel_memory_quic"), AtMost(64.0)),
     ("Memory of a channel on `tcp`, KiB", One("channel_memory_tcp"), AtMost(64.0)),
     ("Route decision, kept, µs", One("route_cached"), AtMost(1.0)),
@@ -145,6 +146,13 @@ const NOTES: &[(&str, &str)] = &[
         "100 Mbit/s between entry and relay, of which so many percent of the packets are lost each way; \
          `chosen` is on the carrier that the entry takes for having measured both. The link has no \
          length, so TCP sees a loss soon and feels it little. The aims are ours.",
+    ),
+    (
+        "relay_killed_",
+        "somebody types, and bulk runs over the same relay, beside which another is warm. It is killed \
+         (SIGKILL) five times in a round: `gap` and `worst` are the longest that an answer took, the \
+         median and the worst of the kills, and `left` is the median time from the kill until the lane \
+         had another path. The rest is what was lost and came again.",
     ),
     (
         "plain_128",

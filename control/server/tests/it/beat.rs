@@ -37,20 +37,20 @@ const WAITING: &str = "SELECT count(*) FROM pg_stat_activity \
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Cluster {
+pub(crate) struct Cluster {
     // Stopped before its folder is removed.
-    _postgres: PrivatePostgres,
-    dir: tempfile::TempDir,
+    pub(crate) postgres: PrivatePostgres,
+    pub(crate) dir: tempfile::TempDir,
     bus: LocalBus,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("postgres");
         let postgres = PrivatePostgres::start(&folder, Durability::Fast).await.unwrap();
         postgres.create_log("control").await.unwrap();
-        Self { _postgres: postgres, dir, bus: LocalBus::new() }
+        Self { postgres, dir, bus: LocalBus::new() }
     }
 
     fn log(&self) -> LogChoice {
@@ -58,7 +58,7 @@ impl Cluster {
     }
 
     /// Over a state directory of its own, a copy of `first`'s without its own key.
-    async fn replica(&self, first: Option<&World>) -> World {
+    pub(crate) async fn replica(&self, first: Option<&World>) -> World {
         let own = tempfile::tempdir().unwrap();
         if let Some(first) = first {
             copy_without_own_key(&first.state_dir(), &own.path().join("control"));
@@ -66,11 +66,11 @@ impl Cluster {
         self.replica_in(own).await
     }
 
-    async fn replica_in(&self, own: tempfile::TempDir) -> World {
+    pub(crate) async fn replica_in(&self, own: tempfile::TempDir) -> World {
         self.replica_over(self.log(), own).await
     }
 
-    async fn replica_over(&self, log: LogChoice, own: tempfile::TempDir) -> World {
+    pub(crate) async fn replica_over(&self, log: LogChoice, own: tempfile::TempDir) -> World {
         let rates = Rates { user: "100000/100000".parse().unwrap(), ..Rates::default() };
         let limits = Limits { rates, beat: PACE, ..Limits::default() };
         let bus = BusChoice::Local(Arc::new(self.bus.clone()));
@@ -78,7 +78,7 @@ impl Cluster {
     }
 
     /// What a command on the host of `world` works with.
-    fn options(&self, world: &World) -> ControlOptions {
+    pub(crate) fn options(&self, world: &World) -> ControlOptions {
         ControlOptions {
             listen: "127.0.0.1:0".parse().unwrap(),
             metrics: None,
@@ -119,12 +119,12 @@ impl Cluster {
         timeout(PATIENCE, waiting).await.expect("they wait for the events");
     }
 
-    async fn add(&self, world: &World) -> replica::Replicas {
+    pub(crate) async fn add(&self, world: &World) -> replica::Replicas {
         replica::change(&self.options(world), Change::Add).await.unwrap()
     }
 }
 
-fn copy_without_own_key(from: &Path, to: &Path) {
+pub(crate) fn copy_without_own_key(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         if entry.file_name() != "replica.key" {
@@ -133,11 +133,11 @@ fn copy_without_own_key(from: &Path, to: &Path) {
     }
 }
 
-fn at(world: &World, api: &Api) -> Api {
+pub(crate) fn at(world: &World, api: &Api) -> Api {
     world.anonymous().with_token(api.token.as_ref().unwrap())
 }
 
-async fn authority(world: &World, state: &str) {
+pub(crate) async fn authority(world: &World, state: &str) {
     world.settles(&format!("rap_control_authority{{state=\"{state}\"}}"), |set| set == 1).await;
 }
 
@@ -152,7 +152,7 @@ async fn outlive_a_beat(world: &World) {
     world.settles("rap_control_beat_sequence", enough).await;
 }
 
-async fn created(api: &Api, name: &str) -> u16 {
+pub(crate) async fn created(api: &Api, name: &str) -> u16 {
     api.post("/organizations", json!({ "name": name })).await.status.as_u16()
 }
 
@@ -227,6 +227,10 @@ async fn what_was_let_in_before_the_beat_ended_is_not_stored_after_it() {
     let second = cluster.replica_over(LogChoice::Postgres(relay.url("control")), own).await;
     cluster.add(&first).await;
     cluster.add(&second).await;
+    for world in [&first, &second] {
+        world.settles("rap_control_replicas ", |replicas| replicas == 2).await;
+        authority(world, "quorum").await;
+    }
     let acme = tenant(&first, &root, "acme").await;
     authority(&first, "quorum").await;
 

@@ -47,7 +47,7 @@ const SEED_VARIABLE: &str = "RAP_CRASH_SEED";
 const WRITERS: u64 = 3;
 /// At most so many commands are acknowledged before the next kill.
 const MOST_BETWEEN: u64 = 16;
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// What the program may be and do without being asked why.
 const RATE: &str = "100000/100000";
@@ -82,7 +82,7 @@ impl Place {
     }
 
     /// Runs the program over the state directory of this name, on this port.
-    async fn program(&self, name: &str, port: u16) -> Program {
+    pub(crate) async fn program(&self, name: &str, port: u16) -> Program {
         self.program_with(name, port, &[]).await
     }
 
@@ -156,7 +156,7 @@ impl Program {
         self.child.kill().await.unwrap();
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id().unwrap()).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
     }
@@ -254,7 +254,7 @@ async fn write(writer: u64, mut work: Work) -> Vec<String> {
     names
 }
 
-async fn read_all(database: &str) -> Vec<Envelope> {
+pub(crate) async fn read_all(database: &str) -> Vec<Envelope> {
     let log = PostgresLog::connect(database).await.unwrap();
     let mut events: Vec<Envelope> = Vec::new();
     loop {
@@ -269,7 +269,7 @@ async fn read_all(database: &str) -> Vec<Envelope> {
 }
 
 /// How often each organization was created.
-fn created(events: &[Envelope]) -> BTreeMap<String, usize> {
+pub(crate) fn created(events: &[Envelope]) -> BTreeMap<String, usize> {
     let mut times = BTreeMap::new();
     for event in events {
         if let DomainEvent::Organization(OrganizationEvent::Created(created)) =
@@ -336,7 +336,7 @@ async fn killed_programs_and_databases_lose_nothing_and_repeat_nothing() {
 }
 
 /// Two programs over one log, of which the first leads, and the platform's owner at each.
-async fn two(place: &Place) -> [(Program, Api); 2] {
+pub(crate) async fn two(place: &Place) -> [(Program, Api); 2] {
     let mut first = place.program("one", free_port()).await;
     let root = first.set_up().await;
     copy(&place.state_dir("one"), &place.state_dir("two"));

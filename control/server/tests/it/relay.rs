@@ -1,5 +1,5 @@
-//! A relay between one control server and its database, which can freeze: to the server it is as
-//! if it were paused, or as if its network were cut.
+//! A relay between one control server and its database. It can freeze: to the server it is as if it
+//! were paused, or as if its network were cut. And it can lead to another database.
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ enum Mode {
 pub(crate) struct Relay {
     folder: TempDir,
     mode: watch::Sender<Mode>,
+    /// The socket of the database.
+    target: watch::Sender<PathBuf>,
 }
 
 impl Relay {
@@ -31,15 +33,27 @@ impl Relay {
     pub(crate) fn start(target: PathBuf) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).unwrap();
-        let (mode, _) = watch::channel(Mode::Pass);
+        let ((mode, _), (target, mut leads)) = (watch::channel(Mode::Pass), watch::channel(target));
         let shared = mode.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let Ok(server) = UnixStream::connect(&target).await else { continue };
-                tokio::spawn(relay(client, server, shared.clone()));
+                let to = leads.borrow_and_update().clone();
+                let Ok(server) = UnixStream::connect(to).await else { continue };
+                let (mut leads, mode) = (leads.clone(), shared.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = leads.changed() => {}
+                        () = relay(client, server, mode) => {}
+                    }
+                });
             }
         });
-        Self { folder, mode }
+        Self { folder, mode, target }
+    }
+
+    /// Ends every connection; from now on they lead to another socket.
+    pub(crate) fn lead_to(&self, target: PathBuf) {
+        self.target.send_replace(target);
     }
 
     pub(crate) fn url(&self, database: &str) -> String {

@@ -330,10 +330,10 @@ async fn who_stops_in_order_hands_its_duties_over_at_once() {
     second.stop().await;
 }
 
-const WRITERS: usize = 4;
+pub(crate) const WRITERS: usize = 4;
 
 /// Creates organizations, each until some replica acknowledges it.
-async fn write(
+pub(crate) async fn write(
     writer: usize,
     apis: Arc<std::sync::Mutex<Vec<Api>>>,
     stop: Arc<AtomicBool>,
@@ -409,7 +409,7 @@ async fn a_rolling_restart_under_load_loses_no_acknowledged_command() {
 }
 
 /// Waits until some more commands were acknowledged.
-async fn progress(acknowledged: &mut watch::Receiver<usize>) {
+pub(crate) async fn progress(acknowledged: &mut watch::Receiver<usize>) {
     let until = *acknowledged.borrow() + 10;
     let waiting = acknowledged.wait_for(|count| *count >= until);
     timeout(PATIENCE, waiting).await.expect("commands go on being acknowledged").unwrap();

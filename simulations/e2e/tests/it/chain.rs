@@ -1,10 +1,14 @@
-//! A way that no single relay leads: the entry reaches one of them, and the other the egress.
+//! Ways that no single relay leads: the entry reaches one of them, and another one the egress.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
-use rap_e2e::{Fabric, Space, until};
+use rap_e2e::{Fabric, Space, holds, until};
 
-use super::{echo, ssh, step};
+use super::{
+    echo,
+    everyday::{forward, ssh_config},
+    ssh, step,
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The legs of the only way.
@@ -12,6 +16,13 @@ const LEGS: [(Space, Space); 3] =
     [(Space::Entry, Space::Relay), (Space::Relay, Space::Spare), (Space::Spare, Space::Egress)];
 /// What would make it shorter.
 const CUT: [(Space, Space); 2] = [(Space::Entry, Space::Spare), (Space::Relay, Space::Egress)];
+/// The cables that would make a way over three relays shorter.
+const UNPLUGGED: [(Space, Space); 3] =
+    [(Space::Entry, Space::Spare), (Space::Relay, Space::Egress), (Space::Spare, Space::Egress)];
+const RELAYS: [Space; 3] = [Space::Relay, Space::Spare, Space::Third];
+const FILE_MIB: &str = "16";
+/// What no program holds unless somebody sent it.
+const MARKER: &str = "a-marker-that-passes-three-relays";
 
 #[tokio::test]
 async fn a_command_runs_through_two_relays_on_quic_and_on_tcp_and_why_says_so() {
@@ -51,6 +62,58 @@ async fn a_command_runs_through_two_relays_on_quic_and_on_tcp_and_why_says_so() 
     })
     .await;
     assert_eq!(ssh(&fabric, &fabric.alice, "uname -a").await.ok(), kernel);
+    talk.finish(PATIENCE).await.ok();
+}
+
+#[tokio::test]
+async fn a_copy_passes_three_relays_that_stand_in_a_row() {
+    let test = "chain::a_copy_passes_three_relays_that_stand_in_a_row";
+    let Some(mut fabric) = super::fabric(test).await else { return };
+    fabric.add_relay().await;
+    fabric.add_third_relay().await;
+    for (from, to) in UNPLUGGED {
+        fabric.lab().unplug(from, to).unwrap();
+    }
+
+    step("one way is left");
+    let talk = echo(&fabric).await;
+    let ids =
+        [id(&fabric, RELAYS[0]).await, id(&fabric, RELAYS[1]).await, id(&fabric, RELAYS[2]).await];
+    until("the entry's lanes go over all three", PATIENCE, async || {
+        let status = fabric.agent_status(Space::Entry).await?;
+        let lanes = status["mesh"]["lanes"].as_array()?;
+        let whole = |lane: &serde_json::Value| {
+            lane["relay"] == ids[0].as_str() && lane["onward"] == serde_json::json!(ids[1..])
+        };
+        (!lanes.is_empty() && lanes.iter().all(whole)).then_some(())
+    })
+    .await;
+    let kernel = fabric.alice.run("uname", &["-a"]).await.ok();
+    assert_eq!(ssh(&fabric, &fabric.alice, "uname -a").await.ok(), kernel);
+
+    step("a copy there and back");
+    let config = ssh_config(&fabric).await;
+    let (sent, back) = (fabric.scratch().join("sent"), fabric.scratch().join("back"));
+    let there = fabric.office().files().join("over-three");
+    let (target, count) = (format!("of={}", sent.display()), format!("count={FILE_MIB}"));
+    let words = ["if=/dev/urandom", "bs=1M", "status=none", &target, &count];
+    fabric.alice.run("dd", &words).await.ok();
+    let remote = format!("demo-ssh.rap:{}", there.display());
+    let (near, far) = (sent.to_string_lossy(), back.to_string_lossy());
+    fabric.alice.run("scp", &["-q", "-F", &config, &near, &remote]).await.ok();
+    fabric.alice.run("scp", &["-q", "-F", &config, &remote, &far]).await.ok();
+    let bytes = fs::read(&sent).unwrap();
+    assert!(fs::read(&there).unwrap() == bytes && fs::read(&back).unwrap() == bytes);
+
+    step("no relay holds what passes");
+    let (_connect, url) = forward(&fabric, "demo-web").await;
+    let header = format!("X-Marker: {MARKER}");
+    for _ in 0..20 {
+        fabric.alice.run("curl", &["-sSf", "-H", &header, &url]).await.ok();
+    }
+    let found = |at| holds(fabric.agent_process(at), MARKER.as_bytes()).unwrap();
+    assert!(found(Space::Egress), "or nothing is found anywhere");
+    assert_eq!(RELAYS.map(found), [false; 3]);
     talk.finish(PATIENCE).await.ok();
 }
 

@@ -20,7 +20,7 @@ const UNPLANNED: Duration = Duration::from_secs(6);
 /// How soon when it is asked to hand over.
 const PLANNED: Duration = Duration::from_secs(1);
 /// How many rounds there are, unless the long run asks for more.
-const ROUNDS: usize = 10;
+const ROUNDS: usize = TROUBLES.len();
 const ROUNDS_VARIABLE: &str = "RAP_LEASE_ROUNDS";
 /// How far the clocks of a host are moved.
 const SHIFT: Duration = Duration::from_secs(86_400);
@@ -47,8 +47,9 @@ enum Trouble {
     Stop,
 }
 
-/// Planned changes between the others: a connection that is lost too often is left alone a while.
-const TROUBLES: [Trouble; 10] = [
+/// Two of each kind that nobody plans, which the two clocks that are set at the end make ten. Planned
+/// changes stand between them: a connection that is lost too often is left alone a while.
+const TROUBLES: [Trouble; 11] = [
     Trouble::Pause,
     Trouble::Drain,
     Trouble::Partition,
@@ -58,6 +59,7 @@ const TROUBLES: [Trouble; 10] = [
     Trouble::Drain,
     Trouble::Pause,
     Trouble::Partition,
+    Trouble::Kill,
     Trouble::Clock,
 ];
 

@@ -6,6 +6,7 @@
 //! The arguments are the families to measure, [`FAMILIES`]; without one, all of them.
 
 mod forward;
+mod gap;
 mod idle;
 mod link;
 mod lossy;
@@ -19,11 +20,12 @@ use std::{
 use rap_e2e::{Fabric, Lab, Person, Process};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-const FAMILIES: [(&str, &[&str]); 4] = [
+const FAMILIES: [(&str, &[&str]); 5] = [
     ("idle", idle::FIGURES),
     ("forward", forward::FIGURES),
     ("link", link::FIGURES),
     ("lossy", lossy::FIGURES),
+    ("gap", gap::FIGURES),
 ];
 
 #[tokio::main(flavor = "current_thread")]
@@ -31,7 +33,9 @@ async fn main() {
     let named: Vec<String> = env::args().skip(1).collect();
     let wanted = |family: &str| named.is_empty() || named.iter().any(|name| name == family);
     for direct in [true, false] {
-        if direct && !wanted("forward") {
+        let families: &[_] =
+            if direct { &["forward"] } else { &["idle", "forward", "link", "lossy"] };
+        if !families.iter().any(|family| wanted(family)) {
             continue;
         }
         let change = |lab: &Lab| {
@@ -57,6 +61,13 @@ async fn main() {
         }
         if !direct && wanted("lossy") {
             lossy::measure(&fabric).await;
+        }
+    }
+    // What was measured before is of one relay.
+    if wanted("gap") {
+        match Fabric::start().await {
+            Ok(fabric) => gap::measure(fabric).await,
+            Err(reason) => skipped(gap::FIGURES, &reason),
         }
     }
 }
