@@ -62,6 +62,13 @@ impl Failure {
         self
     }
 
+    /// Says more about what happened.
+    #[must_use]
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.what.push_str(more);
+        self
+    }
+
     /// Prints both lines to standard error.
     pub(crate) fn report(&self) -> ExitCode {
         eprintln!("{self}");

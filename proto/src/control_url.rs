@@ -2,8 +2,6 @@
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
 /// Where a server of control is reached: `https://`, a DNS name or IP address, and optionally a port. However it
 /// was spelled, one address is one value: names are in lower case, and IPv6 addresses in their shortest form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,17 +66,7 @@ impl fmt::Display for ControlUrl {
     }
 }
 
-impl Serialize for ControlUrl {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ControlUrl {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+crate::serialized_as_text!(ControlUrl);
 
 /// Letters, digits, hyphens and dots only: nothing that a header, log or file must escape.
 fn check_host(host: &str) -> Result<String, ParseControlUrlError> {

@@ -5,6 +5,7 @@
 //! is pure: it opens no socket, reads no clock and draws no random number.
 
 pub mod api;
+mod as_text;
 pub mod authority;
 pub mod bandwidth;
 pub mod beat;

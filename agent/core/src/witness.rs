@@ -12,7 +12,8 @@
 //! [`Effect::Suspend`] ends authority.
 //!
 //! INVARIANT: a head is durable before the node says that it saw it.
-//! INVARIANT: nothing is asked while a head is being written, so an answer proves what it is judged by.
+//! INVARIANT: nothing is asked while a head is being written, so an answer proves what it is judged by. Once the
+//! log is refuted no answer counts, and that is written with each look until it is durable.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -109,6 +110,8 @@ pub struct Witness {
     open: Open,
     known: Witnessed,
     candidate: Option<Witnessed>,
+    /// What is known is refuted, and that could not be written.
+    is_unwritten: bool,
     /// The last head that was opened, by its bytes: the same bytes need no look at signatures again.
     opened: Option<(Vec<u8>, TreeHead)>,
     asked: bool,
@@ -130,6 +133,7 @@ impl Witness {
             open: TreeHead::open,
             known: Witnessed::default(),
             candidate: None,
+            is_unwritten: false,
             opened: None,
             asked: false,
             presenting: false,
@@ -283,7 +287,10 @@ impl Machine for Witness {
                     self.known = durable;
                 }
             }
-            Input::PersistFailed => self.candidate = None,
+            Input::PersistFailed => {
+                let lost = self.candidate.take();
+                self.is_unwritten = lost.is_some_and(|lost| lost.refuted.is_some());
+            }
         }
     }
 
@@ -297,6 +304,9 @@ impl Machine for Witness {
             // What is presented has to be what the answer is judged by.
             self.wait(now, PRESENT);
         } else {
+            if std::mem::take(&mut self.is_unwritten) {
+                self.keep(self.known.clone());
+            }
             self.ask(now);
         }
     }

@@ -115,6 +115,9 @@ const USUAL: Bounds = Bounds { answer: MAX_BODY_BYTES, turn: TURN_TIMEOUT, call:
 const SNAPSHOT: Bounds = Bounds { answer: MAX_BUNDLE_BYTES, turn: CALL_TIMEOUT, ..USUAL };
 const LEASES: Bounds = Bounds { turn: LEASES_TIMEOUT, call: LEASES_TIMEOUT, ..USUAL };
 
+/// What is said to a server, over a connection that exports this.
+type Message<'a> = dyn Fn(&ControlUrl, &[u8; 32]) -> Request<Full<Bytes>> + Sync + 'a;
+
 /// What an agent says of itself when it enrolls.
 pub(crate) struct Enrolling<'a> {
     pub key: &'a LocalKey,
@@ -149,35 +152,21 @@ impl ControlClient {
         self.control.ground.clock().now()
     }
 
-    /// Asks `servers` in their order until one answers; with that one. Where one took the token and its answer was
-    /// lost, the next finds the node in the log by its key, and answers for it.
+    /// With the server that answered. Where one took the token and its answer was lost, the next finds the node in
+    /// the log by its key, and answers for it.
     pub(crate) async fn enroll(
         &mut self,
-        servers: &[ControlUrl],
         enrolling: Enrolling<'_>,
     ) -> Result<(EnrollReply, ControlUrl), CallError> {
-        let Enrolling { key, token, mut request } = enrolling;
-        request.csr = csr::make(key);
-        let mut asked = Err(CallError::Lost("no server is named".to_owned()));
-        for (position, server) in servers.iter().enumerate() {
-            let is_last = position + 1 == servers.len();
-            let turn = if is_last { CALL_TIMEOUT } else { TURN_TIMEOUT };
-            let call = async {
-                let mut connection = self.connect(server, Instant::now() + turn).await?;
-                request.binding = key.sign(&connection.exported);
-                let bearer = format!("Bearer {}", token.reveal());
-                let message = post(server, "/node/v1/enroll", &request, Some(bearer));
-                exchange(&mut connection, message, MAX_BODY_BYTES).await
-            };
-            asked = bounded(turn, call).await;
-            if !is_not_here(&asked) {
-                let (status, body) = asked?;
-                return Ok((read(status, &body)?, server.clone()));
-            }
-            tracing::info!(%server, "it does not answer");
-        }
-        let (status, body) = asked?;
-        Err(refusal(status, &body))
+        let Enrolling { key, token, request } = enrolling;
+        let request = EnrollRequest { csr: csr::make(key), ..request };
+        let message = |server: &ControlUrl, exported: &[u8; 32]| {
+            let request = EnrollRequest { binding: key.sign(exported), ..request.clone() };
+            let bearer = format!("Bearer {}", token.reveal());
+            post(server, "/node/v1/enroll", &request, Some(bearer))
+        };
+        let (server, status, body) = self.call_any(&message, USUAL).await?;
+        Ok((read(status, &body)?, server))
     }
 
     pub(crate) async fn poll(
@@ -207,7 +196,8 @@ impl ControlClient {
         &mut self,
         request: &BeatRequest,
     ) -> Result<(BeatReply, ControlUrl), CallError> {
-        let (server, status, body) = self.call_any("/node/v1/beat", request, USUAL).await?;
+        let message = plain("/node/v1/beat", request);
+        let (server, status, body) = self.call_any(&message, USUAL).await?;
         Ok((read(status, &body)?, server))
     }
 
@@ -237,24 +227,23 @@ impl ControlClient {
             .map_err(|error| CallError::Answer(error.to_string()))
     }
 
-    async fn call<T: Serialize>(
+    async fn call<T: Serialize + Sync>(
         &mut self,
         path: &'static str,
         body: &T,
         bounds: Bounds,
     ) -> Result<(StatusCode, Bytes), CallError> {
-        let (_, status, body) = self.call_any(path, body, bounds).await?;
+        let (_, status, body) = self.call_any(&plain(path, body), bounds).await?;
         Ok((status, body))
     }
 
     /// One call, at the present server and, where that one does not answer, at others; with the last one asked.
     ///
-    /// Every call may be repeated, anywhere: a snapshot or poll changes nothing, and a renewal or a
+    /// Every call may be repeated, anywhere: a snapshot or poll changes nothing, and an enrollment, a renewal or a
     /// release whose answer was lost is answered the same way again, out of the log.
-    async fn call_any<T: Serialize>(
+    async fn call_any(
         &mut self,
-        path: &'static str,
-        body: &T,
+        message: &Message<'_>,
         bounds: Bounds,
     ) -> Result<(ControlUrl, StatusCode, Bytes), CallError> {
         let deadline = Instant::now() + bounds.call;
@@ -264,7 +253,7 @@ impl ControlClient {
             let left = deadline.saturating_duration_since(Instant::now());
             let turn = if self.control.servers.is_one() { left } else { left.min(bounds.turn) };
             let ends = Instant::now() + turn;
-            let asked = bounded(turn, self.ask(server, path, body, bounds.answer, ends)).await;
+            let asked = bounded(turn, self.ask(server, message, bounds.answer, ends)).await;
             if !is_not_here(&asked) {
                 self.control.servers.answered(&tried);
                 return asked.map(|(status, body)| (server.clone(), status, body));
@@ -282,26 +271,25 @@ impl ControlClient {
 
     /// One turn over the kept connection, or over a new one when that is gone. A server to which no
     /// connection came about by its end is lost, and does not only keep silent.
-    async fn ask<T: Serialize>(
+    async fn ask(
         &mut self,
         server: &ControlUrl,
-        path: &'static str,
-        body: &T,
+        message: &Message<'_>,
         limit: usize,
         ends: Instant,
     ) -> Result<(StatusCode, Bytes), CallError> {
         if let Some(mut kept) = self.kept.take().filter(|kept| kept.server == *server)
             && kept.requests.ready().await.is_ok()
         {
-            let message = post(server, path, body, None);
-            if let Ok(answer) = exchange(&mut kept, message, limit).await {
+            let request = message(server, &kept.exported);
+            if let Ok(answer) = exchange(&mut kept, request, limit).await {
                 self.kept = Some(kept);
                 return Ok(answer);
             }
         }
         let mut connection = self.connect(server, ends).await?;
-        let message = post(server, path, body, None);
-        let answer = exchange(&mut connection, message, limit).await?;
+        let request = message(server, &connection.exported);
+        let answer = exchange(&mut connection, request, limit).await?;
         self.kept = Some(connection);
         Ok(answer)
     }
@@ -334,6 +322,14 @@ impl ControlClient {
         });
         Ok(Connection { server: server.clone(), requests, exported })
     }
+}
+
+/// Says the same over every connection.
+fn plain<T: Serialize + Sync>(
+    path: &'static str,
+    body: &T,
+) -> impl Fn(&ControlUrl, &[u8; 32]) -> Request<Full<Bytes>> + Sync {
+    move |server, _| post(server, path, body, None)
 }
 
 fn post<T: Serialize>(

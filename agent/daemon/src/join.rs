@@ -14,7 +14,7 @@ use crate::{
     JoinOptions, Joined,
     control::{CallError, ControlClient, Enrolling, Reach},
     ground::ThisMachine,
-    host,
+    host, random,
     servers::SharedServers,
     state::{self, CredentialsError, State, StateError},
 };
@@ -63,12 +63,17 @@ pub async fn join(
     if options.others.len() > MAX_SERVERS {
         return Err(JoinError::TooManyServers);
     }
-    let servers = SharedServers::at(options.control.clone(), &options.others);
-    let reach = Reach { servers, ground: Arc::new(ThisMachine) };
+    let servers = named(&state, &options);
+    let seed = u64::from_le_bytes(random::bytes());
+    let shared = SharedServers::at(options.control.clone(), &servers, seed);
+    let reach = Reach { servers: shared, ground: Arc::new(ThisMachine) };
     let mut client = ControlClient::pinned(reach, options.ca);
     let node = match pending(&state, &options)? {
-        Some(node) => node,
-        None => match enroll(&mut state, &mut client, &options).await? {
+        Some(node) => {
+            keep_servers(&mut state, &servers)?;
+            node
+        }
+        None => match enroll(&mut state, &mut client, &options, &servers).await? {
             Asked::Enrolled(node) => return Ok(Joined::Enrolled { node }),
             Asked::Pending(node) => node,
         },
@@ -123,21 +128,41 @@ fn pending(state: &State, options: &JoinOptions) -> Result<Option<NodeId>, JoinE
     let Some(Enrollment { control, ca, node: Some(node), .. }) = state.enrollment()? else {
         return Ok(None);
     };
-    if !named(options).any(|server| server.to_string() == control) || ca != options.ca {
+    let mut asked = iter::once(&options.control).chain(&options.others);
+    if !asked.any(|server| server.to_string() == control) || ca != options.ca {
         return Err(JoinError::PendingElsewhere { control });
     }
     Ok(Some(node))
 }
 
-/// The servers that somebody named, in their order.
-fn named(options: &JoinOptions) -> impl Iterator<Item = &ControlUrl> {
-    iter::once(&options.control).chain(&options.others)
+/// The servers that somebody named, now or in an earlier attempt.
+fn named(state: &State, options: &JoinOptions) -> Vec<ControlUrl> {
+    // What cannot be read is written anew.
+    let before = state.servers().ok().flatten().unwrap_or_default().servers;
+    let before = before.iter().filter_map(|server| server.parse().ok());
+    let mut servers = vec![options.control.clone()];
+    for server in options.others.iter().cloned().chain(before) {
+        if servers.len() <= MAX_SERVERS && !servers.contains(&server) {
+            servers.push(server);
+        }
+    }
+    servers
+}
+
+/// The one that the node joined at is known anyway.
+fn keep_servers(state: &mut State, servers: &[ControlUrl]) -> Result<(), StateError> {
+    if servers.len() > 1 {
+        let servers = servers.iter().map(ToString::to_string).collect();
+        state.keep_servers(&HeldServers { servers })?;
+    }
+    Ok(())
 }
 
 async fn enroll(
     state: &mut State,
     client: &mut ControlClient,
     options: &JoinOptions,
+    servers: &[ControlUrl],
 ) -> Result<Asked, JoinError> {
     let addresses = host::advertised(options.listen, &options.advertise);
     if addresses.is_empty() {
@@ -157,9 +182,8 @@ async fn enroll(
         agent_version: crate::VERSION.to_owned(),
     };
     let key = state.key.clone();
-    let servers: Vec<ControlUrl> = named(options).cloned().collect();
     let enrolling = Enrolling { key: &key, token: &options.token, request };
-    let (reply, server) = client.enroll(&servers, enrolling).await?;
+    let (reply, server) = client.enroll(enrolling).await?;
     let (node, cluster) = match &reply {
         EnrollReply::Pending { node, cluster, .. } => (*node, *cluster),
         EnrollReply::Enrolled(credentials) => (credentials.node, credentials.cluster),
@@ -174,10 +198,7 @@ async fn enroll(
         node: Some(node),
         cluster: Some(cluster),
     })?;
-    if !options.others.is_empty() {
-        let servers = servers.iter().map(ToString::to_string).collect();
-        state.keep_servers(&HeldServers { servers })?;
-    }
+    keep_servers(state, servers)?;
     match reply {
         EnrollReply::Enrolled(credentials) => {
             keep(state, *credentials, client.now(), (node, options.ca))?;

@@ -17,8 +17,8 @@ impl SharedServers {
     }
 
     /// Begins at `server`, whatever others there are.
-    pub(crate) fn at(server: ControlUrl, others: &[ControlUrl]) -> Self {
-        Self(Arc::new(Mutex::new(Servers::at(server, others.to_vec(), 0))))
+    pub(crate) fn at(server: ControlUrl, others: &[ControlUrl], seed: u64) -> Self {
+        Self(Arc::new(Mutex::new(Servers::at(server, others.to_vec(), seed))))
     }
 
     pub(crate) fn present(&self) -> ControlUrl {

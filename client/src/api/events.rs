@@ -6,13 +6,10 @@ mod tests;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use rap_proto::{
-    ControlUrl,
-    api::{AuditEvent, EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID},
-};
+use rap_proto::api::{AuditEvent, EventId, Problem, ProblemCode, UNREADABLE_EVENT_ID};
 use reqwest::{Method, header};
 
-use super::{Api, Attempt, Heard, Tried, decode, refused};
+use super::{Api, Attempt, Heard, Tried, Turn, decode, refused};
 use crate::failure::{Exit, Failure};
 
 /// The name of the messages that only say how far the log is.
@@ -159,9 +156,10 @@ impl Events<'_> {
     async fn ask(&mut self, id: &str) -> Result<Result<reqwest::Response, Problem>, Failure> {
         let mut first = None;
         loop {
-            let server = self.api.servers.turn(&mut self.tried);
-            let asked = self.attempt(&server, id).await;
-            if let Some(outcome) = self.api.settled(&mut self.tried, &mut first, asked) {
+            let turn = self.api.servers.turn(&mut self.tried, true);
+            let asked = self.attempt(&turn, id).await;
+            let turn = (turn.server, &mut first);
+            if let Some(outcome) = self.api.settled(&mut self.tried, turn, asked) {
                 return outcome.map_err(|attempt| attempt.failure);
             }
         }
@@ -169,16 +167,16 @@ impl Events<'_> {
 
     async fn attempt(
         &self,
-        server: &ControlUrl,
+        turn: &Turn,
         id: &str,
     ) -> Result<Result<reqwest::Response, Problem>, Attempt> {
         let request = self
             .api
-            .request(server, Method::GET, "/events")
+            .request(turn, Method::GET, "/events")
             .query(&self.query)
             .header(header::ACCEPT, "text/event-stream")
             .header("last-event-id", id);
-        let fresh = request.send().await.map_err(|error| self.api.lost(server, &error))?;
+        let fresh = request.send().await.map_err(|error| self.api.lost(&turn.server, &error))?;
         if fresh.status().is_success() { Ok(Ok(fresh)) } else { problem(fresh).await.map(Err) }
     }
 }

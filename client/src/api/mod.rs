@@ -25,7 +25,7 @@ use reqwest::{Method, RequestBuilder, StatusCode, header};
 use serde::{Serialize, de::DeserializeOwned};
 
 pub(crate) use self::servers::KnownServers;
-use self::servers::Tried;
+use self::servers::{Tried, Turn};
 use crate::{
     args::CaFingerprint,
     failure::{Exit, Failure},
@@ -55,7 +55,10 @@ const LIMITS: Limits =
     Limits { pages: MAX_PAGES, page_size: MAX_PAGE_SIZE, reply_bytes: MAX_REPLY_BYTES };
 
 pub(crate) struct Api {
+    /// For a server's turn while there are others to ask.
     http: reqwest::Client,
+    /// For the last try: a slow network is no lost server.
+    patient: reqwest::Client,
     servers: KnownServers,
     ca: CaFingerprint,
     bearer: Option<SecretText>,
@@ -70,8 +73,9 @@ impl Api {
         ca: CaFingerprint,
         bearer: Option<SecretText>,
     ) -> Result<Self, Failure> {
-        let http = transport::client(ca.0, servers.count() > 1)?;
-        Ok(Self { http, servers, ca, bearer, position: AtomicU64::new(0), limits: LIMITS })
+        let http = transport::client(ca.0, transport::CONNECT_TURN)?;
+        let patient = transport::client(ca.0, transport::CONNECT_TIMEOUT)?;
+        Ok(Self { http, patient, servers, ca, bearer, position: AtomicU64::new(0), limits: LIMITS })
     }
 
     pub(crate) fn servers(&self) -> &KnownServers {
@@ -92,8 +96,8 @@ impl Api {
         query: &[(&str, String)],
     ) -> Result<T, Failure> {
         let position = self.position.load(Ordering::Relaxed);
-        let build = |server: &ControlUrl| {
-            let mut request = self.request(server, Method::GET, path).query(query);
+        let build = |turn: &Turn| {
+            let mut request = self.request(turn, Method::GET, path).query(query);
             if position > 0 {
                 request = request.query(&[("min_position", position)]);
             }
@@ -104,7 +108,7 @@ impl Api {
 
     /// What is not JSON.
     pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, Failure> {
-        self.send(|server| self.request(server, Method::GET, path)).await
+        self.send(|turn| self.request(turn, Method::GET, path)).await
     }
 
     /// Every item of a list, page by page.
@@ -181,9 +185,9 @@ impl Api {
         body: Option<&B>,
     ) -> Result<Vec<u8>, Failure> {
         let key = random::hex();
-        self.send(|server| {
+        self.send(|turn| {
             let mut request =
-                self.request(server, method.clone(), path).header(IDEMPOTENCY_KEY_HEADER, &key);
+                self.request(turn, method.clone(), path).header(IDEMPOTENCY_KEY_HEADER, &key);
             if let Some(revision) = revision {
                 request = request.header(header::IF_MATCH, format!("\"{revision}\""));
             }
@@ -195,9 +199,10 @@ impl Api {
         .await
     }
 
-    fn request(&self, server: &ControlUrl, method: Method, path: &str) -> RequestBuilder {
-        let url = format!("{server}{API_PREFIX}{path}");
-        let request = self.http.request(method, url);
+    fn request(&self, turn: &Turn, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{API_PREFIX}{path}", turn.server);
+        let http = if turn.is_last { &self.patient } else { &self.http };
+        let request = http.request(method, url);
         match &self.bearer {
             Some(bearer) => request.bearer_auth(bearer.reveal()),
             None => request,
@@ -205,15 +210,12 @@ impl Api {
     }
 
     /// Sends until something answers that is worth believing.
-    async fn send(
-        &self,
-        build: impl Fn(&ControlUrl) -> RequestBuilder,
-    ) -> Result<Vec<u8>, Failure> {
+    async fn send(&self, build: impl Fn(&Turn) -> RequestBuilder) -> Result<Vec<u8>, Failure> {
         let mut tried = Tried::default();
         let mut pause = FIRST_PAUSE;
         let mut was_limited = false;
         for _ in 1..MAX_ATTEMPTS {
-            let (failure, wait) = match self.round(&mut tried, &build).await {
+            let (failure, wait) = match self.round(&mut tried, false, &build).await {
                 Ok(reply) => return Ok(reply),
                 Err(Attempt { failure, again: Again::Never, .. }) => return Err(failure),
                 Err(Attempt { failure, again: Again::Soon, .. }) => (failure, pause),
@@ -229,31 +231,32 @@ impl Api {
             tokio::time::sleep(wait).await;
             pause *= 2;
         }
-        self.round(&mut tried, &build).await.map_err(|attempt| attempt.failure)
+        self.round(&mut tried, true, &build).await.map_err(|attempt| attempt.failure)
     }
 
     /// Asks the server whose turn it is, and others at once where nothing was begun there.
     async fn round(
         &self,
         tried: &mut Tried,
-        build: &impl Fn(&ControlUrl) -> RequestBuilder,
+        is_last: bool,
+        build: &impl Fn(&Turn) -> RequestBuilder,
     ) -> Result<Vec<u8>, Attempt> {
         let mut first = None;
         loop {
-            let server = self.servers.turn(tried);
-            let asked = self.attempt(&server, build(&server)).await;
-            if let Some(outcome) = self.settled(tried, &mut first, asked) {
+            let turn = self.servers.turn(tried, is_last);
+            let asked = self.attempt(&turn.server, build(&turn)).await;
+            if let Some(outcome) = self.settled(tried, (turn.server, &mut first), asked) {
                 return outcome;
             }
         }
     }
 
     /// What became of a round, when it is over; of servers where nothing was begun the first one's word counts.
-    /// Where something may have been, the next round goes on at another one.
+    /// Where something may have been, the next round goes on at another one. All that did not answer are named.
     fn settled<T>(
         &self,
         tried: &mut Tried,
-        first: &mut Option<Attempt>,
+        (server, first): (ControlUrl, &mut Option<(ControlUrl, Attempt)>),
         asked: Result<T, Attempt>,
     ) -> Option<Result<T, Attempt>> {
         let attempt = match asked {
@@ -264,17 +267,20 @@ impl Api {
             }
         };
         tracing::debug!(failure = %attempt.failure, "another server is asked, if there is any");
-        let more = self.servers.failed(tried, attempt.heard == Heard::NoConnection);
-        if attempt.heard == Heard::Nothing {
-            return Some(Err(attempt));
-        }
-        let first = first.get_or_insert(attempt);
-        (!more).then(|| Err(first.clone()))
+        let lost = attempt.heard == Heard::NoConnection;
+        let more = self.servers.failed(tried, lost, &attempt.in_short);
+        let (server, attempt) = match attempt.heard {
+            Heard::Nothing => (server, attempt),
+            _ => first.get_or_insert((server, attempt)).clone(),
+        };
+        let is_over = !more || attempt.heard == Heard::Nothing;
+        is_over.then(|| Err(attempt.beside(tried.silent_beside(&server).collect())))
     }
 
     fn lost(&self, server: &ControlUrl, error: &reqwest::Error) -> Attempt {
         Attempt {
             failure: transport::failure(error, server, &self.ca),
+            in_short: transport::in_short(error),
             again: if transport::is_distrust(error) { Again::Never } else { Again::Soon },
             heard: if error.is_connect() { Heard::NoConnection } else { Heard::Nothing },
         }
@@ -297,7 +303,13 @@ impl Api {
         while let Some(chunk) = response.chunk().await.map_err(lost)? {
             if body.len() + chunk.len() > self.limits.reply_bytes {
                 let failure = Failure::new(Exit::Limit, "the reply is too large");
-                return Err(Attempt { failure, again: Again::Never, heard: Heard::Answer });
+                let in_short = String::new();
+                return Err(Attempt {
+                    failure,
+                    in_short,
+                    again: Again::Never,
+                    heard: Heard::Answer,
+                });
             }
             body.extend_from_slice(&chunk);
         }
@@ -309,8 +321,20 @@ impl Api {
 #[derive(Clone)]
 struct Attempt {
     failure: Failure,
+    /// Of its server, where another one's failure is told.
+    in_short: String,
     again: Again,
     heard: Heard,
+}
+
+impl Attempt {
+    /// Names the servers that were asked as well.
+    fn beside(mut self, others: Vec<String>) -> Self {
+        if !others.is_empty() {
+            self.failure = self.failure.and(&format!("; also asked: {}", others.join(", ")));
+        }
+        self
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -354,13 +378,15 @@ fn refused(status: StatusCode, body: &[u8]) -> Attempt {
                 }
                 _ => Again::Never,
             };
-            Attempt { heard: heard(problem.code()), failure: problem.into(), again }
+            let in_short = problem.title.to_string();
+            Attempt { heard: heard(problem.code()), failure: problem.into(), in_short, again }
         }
         Err(_) => {
             let failure = Failure::unavailable(format!("the control plane answered {status}"))
                 .hint("is that address really the control plane's?");
             let again = if status.is_server_error() { Again::Soon } else { Again::Never };
-            Attempt { failure, again, heard: heard(None) }
+            let in_short = format!("answered {status}");
+            Attempt { failure, in_short, again, heard: heard(None) }
         }
     }
 }

@@ -85,7 +85,7 @@ async fn a_list_is_followed_through_so_many_pages_and_no_more() {
 #[tokio::test]
 async fn a_reply_has_so_many_bytes_and_no_more() {
     let mut world = World::start().await;
-    let build = |server: &ControlUrl| world.owner.request(server, Method::GET, "/organizations");
+    let build = |turn: &Turn| world.owner.request(turn, Method::GET, "/organizations");
     let bytes = world.owner.send(build).await.unwrap().len();
     let limits = |reply_bytes| Limits { reply_bytes, ..LIMITS };
     assert_eq!(world.list(limits(bytes)).await.unwrap().len(), ORGANIZATIONS);

@@ -7,19 +7,19 @@ use rap_proto::{ControlUrl, Digest};
 use crate::{args::CaFingerprint, failure::Failure};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same while there are other servers to ask: time for one lost packet.
-const CONNECT_TURN: Duration = Duration::from_secs(3);
+/// The same while there are other servers to ask, or another round: time for one lost packet.
+pub(super) const CONNECT_TURN: Duration = Duration::from_secs(3);
 /// How long a connection may say nothing. Event streams send a comment more often than that.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A client that speaks to nobody but a server of the cluster with this CA.
-pub(super) fn client(ca: Digest, has_others: bool) -> Result<reqwest::Client, Failure> {
+pub(super) fn client(ca: Digest, connect: Duration) -> Result<reqwest::Client, Failure> {
     reqwest::Client::builder()
         .use_preconfigured_tls(rap_pki::tls::pinned_client(ca, &[b"http/1.1"]))
         .https_only(true)
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(if has_others { CONNECT_TURN } else { CONNECT_TIMEOUT })
+        .connect_timeout(connect)
         .read_timeout(READ_TIMEOUT)
         .user_agent(concat!("rap/", env!("CARGO_PKG_VERSION")))
         .build()
@@ -41,6 +41,11 @@ pub(super) fn failure(error: &reqwest::Error, control: &ControlUrl, ca: &CaFinge
     let cause = root(error);
     Failure::unavailable(format!("the control plane at {control} cannot be reached: {cause}"))
         .hint("check the address and the network; rap status shows what is configured")
+}
+
+/// The same beside what is said of another server.
+pub(super) fn in_short(error: &reqwest::Error) -> String {
+    if is_distrust(error) { "of another cluster".to_owned() } else { root(error) }
 }
 
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {

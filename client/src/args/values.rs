@@ -3,7 +3,6 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use rap_proto::{Digest, NodeRole, Timestamp, api::Reference};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The SHA-256 of the cluster's CA certificate, written `sha256:` and 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,14 +101,4 @@ impl FromStr for RoleArgument {
     }
 }
 
-impl Serialize for CaFingerprint {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CaFingerprint {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
+rap_proto::serialized_as_text!(CaFingerprint);

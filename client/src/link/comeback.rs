@@ -127,19 +127,18 @@ pub(super) async fn go_over(request: &Arc<Request>, live: &mut Live) -> Result<(
 /// Makes a connection on TCP to the session whose connection on QUIC is in doubt: a network can let UDP
 /// through no more. Where something is heard first, or TCP reaches no further, all stays as it is.
 async fn go_to_tcp(request: &Arc<Request>, state: &State, doubted: &ClientSession) {
-    let id = state.live.lock().await.id;
     let received = doubted.received();
-    let (mut same, before) = (Some(id), Before { at: doubted.entry(), then: Then::OnTcp });
     let next = tokio::select! {
         biased;
         () = doubted.heard(received) => return,
-        next = timeout(ATTEMPT_WITHIN, attempt(request, &mut same, Some(before))) => next,
+        next = timeout(ATTEMPT_WITHIN, doubted.again_on_tcp()) => next,
     };
     let Ok(Ok(next)) = next else { return };
     let mut live = state.live.lock().await;
     // Whoever opened a channel meanwhile may have been quicker, and so may the entry.
-    if live.session.is_same(doubted) && next.id == live.id && doubted.received() == received {
-        next.session.succeed(doubted);
+    if live.session.is_same(doubted) && doubted.received() == received {
+        next.succeed(doubted);
+        let next = Live::new(request, live.id, next, live.kind);
         live.replace(next);
         doubted.leave_behind().await;
     }

@@ -167,6 +167,17 @@ impl Link {
 }
 
 impl Live {
+    fn new(
+        request: &Arc<Request>,
+        id: SessionId,
+        session: ClientSession,
+        kind: ResourceKind,
+    ) -> Self {
+        let refresher = tokio::spawn(keep_fresh(Arc::clone(request), id, session.clone()));
+        let (left, refresher) = (Vec::new(), AbortOnDropHandle::new(refresher));
+        Self { id, session, kind, left, _refresher: refresher }
+    }
+
     /// How the session ended, if it did.
     fn end(&self) -> Option<SessionEnd> {
         self.session.ended().now_or_never()
@@ -238,8 +249,6 @@ enum Then {
     Stays,
     /// It goes, or is gone: it is tried last.
     Leaves,
-    /// It may be reached on TCP: it alone is tried, and nothing else.
-    OnTcp,
 }
 
 /// Asks for access and connects.
@@ -264,22 +273,17 @@ async fn attempt(
         addresses: entry.addresses.clone(),
     });
     let mut entries: Vec<_> = entries.collect();
-    let mut carrier = request.carrier;
     match before {
         None => {}
         Some(Before { at, then: Then::Stays }) => entries.sort_by_key(|entry| !entry.is_at(at)),
         Some(Before { at, then: Then::Leaves }) => entries.sort_by_key(|entry| entry.is_at(at)),
-        Some(Before { at, then: Then::OnTcp }) => {
-            entries.retain(|entry| entry.is_at(at));
-            carrier = Some(Carrier::Tcp);
-        }
     }
     let options = ConnectOptions {
         entries,
         authorities,
         token,
         key: Arc::new(request.key.clone()),
-        carrier,
+        carrier: request.carrier,
         through: true,
     };
     let session = client::connect(options).await.map_err(|error| match error {
@@ -293,10 +297,7 @@ async fn attempt(
     })?;
     let (entry, carrier) = (session.entry(), session.carrier());
     tracing::debug!(session = %access.session, %entry, %carrier, "connected");
-    let id = access.session;
-    let refresher = tokio::spawn(keep_fresh(Arc::clone(request), id, session.clone()));
-    let (left, refresher) = (Vec::new(), AbortOnDropHandle::new(refresher));
-    Ok(Live { id, session, kind, left, _refresher: refresher })
+    Ok(Live::new(request, access.session, session, kind))
 }
 
 async fn ask(request: &Request, session: Option<SessionId>) -> Result<Access, Failure> {

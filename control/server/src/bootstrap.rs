@@ -61,7 +61,7 @@ pub(crate) async fn bootstrap(
     let first = state.cluster().id.is_none();
     append(log.clone(), custody, command, first).await.map_err(|failure| match failure {
         Failure::Problem(problem) => ServeError::Bootstrap(problem.detail.into()),
-        Failure::Conflict | Failure::LeaseLost => {
+        Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost => {
             ServeError::Bootstrap("another server started at once".to_owned())
         }
     })?;

@@ -174,6 +174,8 @@ fn changed(
 fn failed(failure: Failure) -> ReplicaError {
     ReplicaError::Log(match failure {
         Failure::Problem(problem) => problem.detail.into(),
-        Failure::Conflict | Failure::LeaseLost => "another was faster".to_owned(),
+        Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost => {
+            "another was faster".to_owned()
+        }
     })
 }

@@ -21,16 +21,22 @@ use zeroize::Zeroizing;
 use crate::clock;
 
 const KEY_BYTES: usize = 32;
-/// The most keys of other state directories that the server's log names.
-const MAX_FOREIGN_NAMED: usize = 1_000;
+/// The most persons that the server's log names for one reason.
+const MAX_NAMED: usize = 1_000;
 
 /// Where the keys are, and what unwraps them.
 pub(crate) struct Subjects {
     keys: Arc<dyn SubjectKeys>,
     wrapping: SubjectKey,
-    /// Whose keys were found to be of another state directory, and are named in the server's log.
-    foreign: Mutex<BTreeSet<Uuid>>,
+    /// Whose keys were found to be of another state directory.
+    foreign: Named,
+    /// Of whom something was found that is not what was sealed there.
+    damaged: Named,
 }
+
+/// Whom the server's log names for one reason.
+#[derive(Default)]
+struct Named(Mutex<BTreeSet<Uuid>>);
 
 /// One subject's key.
 pub(crate) struct SubjectKey(Box<LessSafeKey>);
@@ -45,7 +51,12 @@ pub(crate) enum Held {
 
 impl Subjects {
     pub(crate) fn new(keys: Arc<dyn SubjectKeys>, wrapping: &[u8; KEY_BYTES]) -> Self {
-        Self { keys, wrapping: SubjectKey::new(wrapping), foreign: Mutex::default() }
+        Self {
+            keys,
+            wrapping: SubjectKey::new(wrapping),
+            foreign: Named::default(),
+            damaged: Named::default(),
+        }
     }
 
     /// A key for a new subject, and what keeps it together with the events that it seals.
@@ -80,24 +91,39 @@ impl Subjects {
     /// Says in the server's log whose key cannot be unwrapped, once for each; returns whether it
     /// was said now.
     fn name_foreign(&self, subject: Uuid) -> bool {
-        let mut named = self.foreign.lock().expect("no holder of the lock panics");
-        if named.len() == MAX_FOREIGN_NAMED || !named.insert(subject) {
-            return false;
-        }
-        tracing::error!(
-            %subject,
-            "the key of a person was wrapped with another state directory: what it sealed is \
-             shown to nobody until `derivation.key` is restored from a copy of that directory"
-        );
-        if named.len() == MAX_FOREIGN_NAMED {
-            tracing::error!("further keys of another state directory are not named");
-        }
-        true
+        self.foreign.name(subject, || {
+            tracing::error!(
+                %subject,
+                "the key of a person was wrapped with another state directory: what it sealed is \
+                 shown to nobody until `derivation.key` is restored from a copy of that directory"
+            );
+        })
+    }
+
+    /// Says of whom something is not what was sealed in this place, in the same way.
+    pub(crate) fn name_damaged(&self, subject: Uuid, place: &str) -> bool {
+        self.damaged.name(subject, || {
+            tracing::error!(%subject, place, "what is stored of a person is not what was sealed there");
+        })
     }
 
     fn unwrapped(&self, subject: Uuid, wrapped: &[u8]) -> Option<SubjectKey> {
         let key = Zeroizing::new(self.wrapping.open(wrapped, subject.as_bytes())?);
         Some(SubjectKey::new(key.as_slice().try_into().ok()?))
+    }
+}
+
+impl Named {
+    fn name(&self, subject: Uuid, say: impl FnOnce()) -> bool {
+        let mut named = self.0.lock().expect("no holder of the lock panics");
+        if named.len() == MAX_NAMED || !named.insert(subject) {
+            return false;
+        }
+        say();
+        if named.len() == MAX_NAMED {
+            tracing::error!("further persons are not named for the same reason");
+        }
+        true
     }
 }
 
@@ -225,10 +251,12 @@ mod tests {
     #[test]
     fn a_key_of_another_state_directory_is_named_once_and_so_many_at_most() {
         let subjects = subjects(&Arc::new(MemoryLog::new()), 1);
-        let all = || (0..).map(Uuid::from_u128).take(MAX_FOREIGN_NAMED + 1);
+        let all = || (0..).map(Uuid::from_u128).take(MAX_NAMED + 1);
         assert!(subjects.name_foreign(ALICE) && !subjects.name_foreign(ALICE));
         let named = all().filter(|subject| subjects.name_foreign(*subject)).count();
-        assert_eq!(named, MAX_FOREIGN_NAMED - 1);
+        assert_eq!(named, MAX_NAMED - 1);
         assert!(!all().any(|subject| subjects.name_foreign(subject)));
+        let damaged = || subjects.name_damaged(ALICE, DISPLAY_NAME);
+        assert!(damaged() && !damaged(), "for another reason");
     }
 }

@@ -368,7 +368,7 @@ impl LaneMoves {
     /// Starts what is due.
     fn look(&mut self, now: Moment) {
         self.looked = now;
-        let mut places =
+        let places =
             MAX_MOVING.saturating_sub(self.flows.values().filter(|it| it.moving.is_some()).count());
         let (mut compared, mut watched) = (Compared::default(), Watched::default());
         let mut moves = Vec::new();
@@ -401,13 +401,11 @@ impl LaneMoves {
             } else {
                 None
             };
-            if let Some(over) = target.filter(|_| places > 0) {
-                places -= 1;
-                moves.push((*flow, over));
-            }
+            moves.extend(target.map(|over| (*flow, over)));
         }
         // What some flows leave as slow at this moment is not taken by others.
-        for (flow, over) in moves.into_iter().filter(|(_, over)| !watched.leaves(*over)) {
+        moves.retain(|(_, over)| !watched.leaves(*over));
+        for (flow, over) in moves.into_iter().take(places) {
             self.flows.entry(flow).and_modify(|running| running.moving = Some(over));
             self.effects.push_back(Effect::Move { flow, over });
         }

@@ -128,6 +128,7 @@ pub async fn connect_over(
             Err(unreachable) => return Err(refused.unwrap_or(unreachable)),
         };
         let joining = (options.carrier != Some(Carrier::Quic)).then(|| Joining {
+            first: dialling.first.clone(),
             config: channels.clone(),
             through: options.through.then(|| through.clone()),
             address,
@@ -165,7 +166,10 @@ enum Line {
 }
 
 /// How a channel's own connection is made.
+#[derive(Clone)]
 struct Joining {
+    /// Of a session's first stream.
+    first: Arc<rustls::ClientConfig>,
     config: Arc<rustls::ClientConfig>,
     /// Of a through flow, unless there are to be none.
     through: Option<Arc<rustls::ClientConfig>>,
@@ -219,15 +223,25 @@ async fn handshake(
                 let connection = connecting.await.map_err(|error| error.to_string())?;
                 Ok(Line::Quic { endpoint, connection })
             }
-            Carrier::Tcp => {
-                let start = tokio::time::Instant::now();
-                let connecting = tcp::connect_to(dialling.first.clone(), address, name);
-                let secured = connecting.await.map_err(|error| error.to_string())?;
-                // Two round trips: the connection, then TLS.
-                Ok(Line::Tcp { secured, rtt: start.elapsed() / 2 })
-            }
+            Carrier::Tcp => on_tcp(dialling.first.clone(), address, name).await,
         }
     };
+    in_time(connecting).await
+}
+
+async fn on_tcp(
+    config: Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+    name: &str,
+) -> Result<Line, String> {
+    let start = tokio::time::Instant::now();
+    let connecting = tcp::connect_to(config, address, name);
+    let secured = connecting.await.map_err(|error| error.to_string())?;
+    // Two round trips: the connection, then TLS.
+    Ok(Line::Tcp { secured, rtt: start.elapsed() / 2 })
+}
+
+async fn in_time(connecting: impl Future<Output = Result<Line, String>>) -> Result<Line, String> {
     let late = |_| Err(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()));
     tokio::time::timeout(DIAL_TIMEOUT, connecting).await.unwrap_or_else(late)
 }

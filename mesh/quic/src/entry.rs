@@ -30,6 +30,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     frames::{HELLO_TIMEOUT, read_frame, read_frame_within, say_last, write_frame},
@@ -66,6 +67,8 @@ struct Client {
     admitted: Mutex<Arc<Admitted>>,
     /// Set once, when every channel has to end.
     over: rap_watch::Sender<Option<EndReason>>,
+    /// It said on a later connection that it is done.
+    done: CancellationToken,
     /// Its connection is lost, and channels that outlive it wait for another.
     waits: rap_watch::Sender<bool>,
     /// Places for ways that it has not come over yet.
@@ -174,6 +177,7 @@ async fn welcome(
         exported,
         admitted: Mutex::new(Arc::new(admitted)),
         over: rap_watch::Sender::new(None),
+        done: CancellationToken::new(),
         waits: rap_watch::Sender::new(false),
         expected: Arc::new(Semaphore::new(through::MAX_EXPECTED)),
         lanes: Arc::new(Semaphore::new(MAX_LANES)),
@@ -295,12 +299,13 @@ async fn run(
             tokio::select! {
                 biased;
                 // Only a flow that was ended by authority, or whose lease is over, sets this while
-                // the client is served.
-                reason = &mut over => break Left::Decided(reason),
+                // the client is served, and the client itself on a later connection.
+                reason = &mut over => break ended(reason),
                 reason = &mut must_end => break Left::Decided(reason),
                 () = &mut superseded => break Left::Decided(EndReason::LeaseLost),
                 () = mesh.leaving.cancelled() => break Left::Decided(EndReason::NodeLeft),
                 how = &mut control => break how,
+                () = client.done.cancelled() => break Left::Done,
                 Some(_) = channels.join_next() => {}
                 next = next_channel(client, &mut joined) => match next {
                     Ok(Joined { send, recv, there }) if channels.len() < MAX_CLIENT_STREAMS as usize => {
@@ -345,10 +350,7 @@ async fn await_return(client: &Client, channels: &mut JoinSet<()>) -> Left {
     loop {
         tokio::select! {
             biased;
-            reason = &mut over => return match reason {
-                EndReason::ClientClosed => Left::Closed,
-                reason => Left::Decided(reason),
-            },
+            reason = &mut over => return ended(reason),
             reason = &mut must_end => return Left::Decided(reason),
             () = &mut superseded => return Left::Decided(EndReason::LeaseLost),
             () = mesh.leaving.cancelled() => return Left::Decided(EndReason::NodeLeft),
@@ -369,6 +371,14 @@ enum Left {
     Lost,
     /// Authority, or this node's leaving.
     Decided(EndReason),
+}
+
+/// Only a client that is done ends what it opened as closed by itself.
+fn ended(reason: EndReason) -> Left {
+    match reason {
+        EndReason::ClientClosed => Left::Closed,
+        reason => Left::Decided(reason),
+    }
 }
 
 /// What a connection that is gone said tells whether the client closed it.
@@ -411,12 +421,12 @@ async fn leave(
         Left::Done => {
             let run_out = async {
                 while channels.join_next().await.is_some() {}
-                client.mesh.clients.waiting_run_out(client).await;
+                client.mesh.clients.left_run_out(client).await;
             };
             // What has not run out by then is cut below.
             let _ = timeout(CLOSE_LINGER, run_out).await;
             // A connection that is closed without a word can be an attempt to come back.
-            client.mesh.clients.end_waiting(client);
+            client.mesh.clients.end_left(client);
             (EndReason::ClientClosed, Departure::Clean)
         }
         Left::Closed => (EndReason::ClientClosed, Departure::Clean),

@@ -143,7 +143,7 @@ bodies! {
         /// where `sealed` is set.
         pub display_name: String,
         /// Whether the display name cannot be shown, though nobody erased it: the person's key was
-        /// wrapped with another state directory than this server's.
+        /// wrapped with another state directory than this server's, or what is stored is damaged.
         #[serde(default)]
         pub sealed: bool,
         pub platform_roles: BTreeSet<PlatformRole>,
@@ -204,7 +204,7 @@ bodies! {
         /// and `sealed` where `sealed` is set.
         pub label: String,
         /// Whether the label cannot be shown, though nobody erased it: the user's key was wrapped
-        /// with another state directory than this server's.
+        /// with another state directory than this server's, or what is stored is damaged.
         #[serde(default)]
         pub sealed: bool,
         pub organization: Option<OrganizationId>,

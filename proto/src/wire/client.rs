@@ -46,7 +46,7 @@ pub enum HelloReply {
 pub enum ClientControl {
     /// A newer token of the same session.
     Refresh(Hello),
-    /// The client is done; the session ends as `client_closed`.
+    /// The client is done, also with its earlier connections of the session; that ends as `client_closed`.
     Close,
 }
 

@@ -145,6 +145,30 @@ fn a_shorter_and_another_log_suspend_the_node_for_good() {
     }
 }
 
+#[test]
+fn a_refuted_log_whose_record_could_not_be_written_is_written_with_the_next_looks() {
+    let mut witness = witness(None);
+    ask(&mut witness, Log::of(5, 0).reply(0));
+    let now = witness.poll_timeout().unwrap();
+    witness.handle_timeout(now);
+    effects(&mut witness);
+    witness.handle_input(now, answered(Log::of(4, 0).reply(4)));
+    let followed = effects(&mut witness);
+    let [Effect::Refused { .. }, Effect::Persist(kept), Effect::Suspend(_)] = &followed[..] else {
+        panic!("{followed:?}")
+    };
+    let asks = Effect::Ask(request(&kept.note));
+    for _ in 0..3 {
+        witness.handle_input(now, Input::PersistFailed);
+        let now = witness.poll_timeout().unwrap();
+        witness.handle_timeout(now);
+        assert_eq!(effects(&mut witness), [Effect::Persist(kept.clone()), asks.clone()]);
+        witness.handle_input(now, Input::Failed);
+    }
+    witness.handle_input(now, Input::Persisted);
+    presents_for_ever(&mut witness, &request(&kept.note));
+}
+
 /// Control that was started again knows nothing of it, and what control shows counts no more.
 fn presents_for_ever(witness: &mut Witness, seen: &TreeRequest) {
     let shown = [Log::of(4, 0).reply(4), Log::of(6, 0).reply(5), Log::of(9, 7).reply(5)];

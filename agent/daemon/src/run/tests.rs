@@ -93,7 +93,7 @@ fn fixture(worker: PathBuf) -> Fixture {
         metrics: None,
     };
     let board = Board::new(enrollment.name.clone(), state.fingerprint(), now);
-    let servers = SharedServers::at(enrollment.control.parse().unwrap(), &[]);
+    let servers = SharedServers::at(enrollment.control.parse().unwrap(), &[], 0);
     let control = Reach { servers, ground: Arc::new(ThisMachine) };
     let crew = Crew::default();
     let agent = Agent::start(options, state, &enrollment, control, &held, board, crew).unwrap();

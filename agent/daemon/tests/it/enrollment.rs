@@ -1,12 +1,20 @@
 //! A host becomes a node: approval, interruption, and everything that must fail.
 
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use rap_node_agent::{AgentState, CallError, JoinError, Joined, RunError, join, start};
 use rap_proto::{
     Digest,
     wire::node_api::{MAX_SERVERS, NodeApiCode},
 };
+use tokio::net::TcpListener;
 
 use crate::control::{Control, PATIENCE, files, free_port, report, token, until};
 
@@ -110,6 +118,39 @@ fn a_host_joins_at_the_next_server_where_the_first_one_is_down() {
         many.others = vec![down.clone(); MAX_SERVERS + 1];
         let error = join(many, |_, _| {}).await.unwrap_err();
         assert!(matches!(error, JoinError::TooManyServers), "{error}");
+    });
+}
+
+#[test]
+fn a_server_that_was_down_is_asked_once_and_the_servers_of_every_run_are_known() {
+    multi().block_on(async {
+        let control = Control::start().await;
+        control.desk().auto_approve = false;
+        let asked = Arc::new(AtomicUsize::new(0));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let down = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let counted = asked.clone();
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                counted.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let mut options = control.join_options();
+        options.others = vec![std::mem::replace(&mut options.control, down)];
+        options.wait = Duration::ZERO;
+        let joined = join(options, |_, _| {}).await.unwrap();
+        assert!(matches!(joined, Joined::Pending { .. }), "{joined:?}");
+        assert!(control.desk().polls > 0);
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
+
+        control.desk().auto_approve = true;
+        let mut options = control.join_options();
+        options.others = vec![format!("https://{}", free_port()).parse().unwrap()];
+        let joined = join(options, |_, _| {}).await.unwrap();
+        assert_eq!(joined, Joined::Enrolled { node: control.node() });
+        let agent = control.run().await;
+        until("it knows all", || agent.status().is_some_and(|it| it.control.servers == 3)).await;
+        agent.stop().await.unwrap();
     });
 }
 

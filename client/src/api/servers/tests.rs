@@ -18,7 +18,10 @@ use rap_proto::{
 
 use super::KnownServers;
 use crate::{
-    api::{Api, MAX_ATTEMPTS, transport::CONNECT_TIMEOUT},
+    api::{
+        Api, MAX_ATTEMPTS,
+        transport::{CONNECT_TIMEOUT, CONNECT_TURN},
+    },
     args::CaFingerprint,
     failure::{Exit, Failure},
 };
@@ -219,6 +222,23 @@ async fn what_nobody_answers_is_asked_so_often_and_no_more() {
     let failure = get(&api).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Unavailable);
     assert!(failure.to_string().contains(&first.to_string()), "{failure}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_try_has_the_time_of_a_slow_network_and_all_that_were_asked_are_named() {
+    let silent = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+    let [first, second] = silent.each_ref().map(url);
+    let servers = KnownServers::new(first.clone(), vec![second.clone()]);
+    let authority = Fleet::of(&[]).authority;
+    let api = Api::new(servers, CaFingerprint(authority.fingerprint()), None).unwrap();
+    let began = tokio::time::Instant::now();
+    let failure = get(&api).await.unwrap_err();
+    let turns = CONNECT_TURN * (2 * MAX_ATTEMPTS - 1);
+    let took = began.elapsed();
+    assert!(took >= turns + CONNECT_TIMEOUT && took < turns + 2 * CONNECT_TIMEOUT, "{took:?}");
+    for server in [first, second] {
+        assert!(failure.to_string().contains(&server.to_string()), "{failure}");
+    }
 }
 
 #[tokio::test]

@@ -303,7 +303,7 @@ impl<'a> Shell<'a> {
                 word
             }
             // Somebody was faster, or something moved: the next read tells.
-            Ok(Err(Failure::Conflict)) => "refused",
+            Ok(Err(Failure::Conflict | Failure::KeyGiven)) => "refused",
             Ok(Err(Failure::LeaseLost)) => {
                 self.app.leadership.lost(term.generation);
                 "refused"

@@ -122,12 +122,14 @@ async fn perform(app: &App, effect: Effect) -> Input {
         Effect::Renew { generation } => renew(app, sent, generation).await,
         Effect::Take { row, now } => match take_over(app, row, now).await {
             Ok(generation) => Input::Granted { sent, generation },
-            Err(Failure::Conflict | Failure::LeaseLost) => Input::Refused,
+            Err(Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost) => Input::Refused,
             Err(Failure::Problem(problem)) => unanswered(&problem),
         },
         Effect::GiveBack { generation } => match resign(app, generation).await {
             // Given back or lost before: either way it is another's to take.
-            Ok(()) | Err(Failure::Conflict | Failure::LeaseLost) => Input::Refused,
+            Ok(()) | Err(Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost) => {
+                Input::Refused
+            }
             Err(Failure::Problem(problem)) => unanswered(&problem),
         },
     }

@@ -80,7 +80,7 @@ async fn give_all(app: &App) -> bool {
         match give(app, term, step).await {
             Ok(position) => last = Some(position),
             // Somebody else did it, or it is not due any more: the next question tells.
-            Err(Failure::Conflict) => all = false,
+            Err(Failure::Conflict | Failure::KeyGiven) => all = false,
             Err(Failure::LeaseLost) => {
                 app.leadership.lost(term.generation);
                 app.metrics.count("processes", "lease_lost");

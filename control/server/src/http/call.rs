@@ -60,6 +60,8 @@ pub(crate) struct Parts {
     pub(crate) condition: Condition,
     /// Whether the command may be given while authority is frozen.
     pub(crate) while_frozen: bool,
+    /// The person whom it is about was given a key before: it was decided before, and refused for that.
+    pub(crate) key_given: bool,
     /// Of a command only.
     pub(crate) identity: Option<Identity>,
     /// What the handler asked and was allowed so far, for the log.
@@ -132,14 +134,15 @@ impl Call {
     }
 
     /// The same call over the state that the winner of a race left behind.
-    pub(crate) async fn refreshed(&self) -> Self {
+    pub(crate) async fn refreshed(&self, key_given: bool) -> Self {
         let seen = self.state.position();
         let state = match self.app.wait_for(seen + 1, RACE_WAIT).await {
             Some(state) => state,
             None => self.app.state(),
         };
         let allowed = RefCell::default();
-        Self::new(Parts { state, now: clock::now(), allowed, ..Parts::clone(&self.0) })
+        let now = clock::now();
+        Self::new(Parts { state, now, key_given, allowed, ..Parts::clone(&self.0) })
     }
 
     /// A parameter of the path. What cannot be one names nothing.

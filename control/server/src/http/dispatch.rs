@@ -111,6 +111,7 @@ async fn run(
         if_match: if_match(request)?,
         condition,
         while_frozen: endpoint.while_frozen,
+        key_given: false,
         identity,
         allowed: std::cell::RefCell::default(),
     };
@@ -203,7 +204,8 @@ async fn decide(endpoint: &Endpoint, call: &Call, body: &Bytes) -> Result<Reply,
         match (endpoint.run)(call.clone(), body.clone()).await {
             Ok(Answered::Done(reply)) => return Ok(reply),
             Ok(Answered::Raw(_)) => return Err(internal().into()),
-            Err(Failure::Conflict) => call = call.refreshed().await,
+            Err(Failure::Conflict) => call = call.refreshed(call.key_given).await,
+            Err(Failure::KeyGiven) => call = call.refreshed(true).await,
             Err(problem) => return Err(problem),
         }
     }
@@ -329,7 +331,7 @@ pub(crate) fn respond(status: u16, reply: &Reply) -> HttpResponse {
 pub(crate) fn problem_response(failure: Failure, request_id: &str) -> HttpResponse {
     let mut problem = match failure {
         Failure::Problem(problem) => problem,
-        Failure::Conflict | Failure::LeaseLost => contended(),
+        Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost => contended(),
     };
     problem.request_id = Some(request_id.into());
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

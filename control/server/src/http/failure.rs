@@ -10,6 +10,8 @@ pub(crate) enum Failure {
     Problem(Problem),
     /// Somebody else wrote to the same stream first: decide again.
     Conflict,
+    /// This person was given a key before: decide again, with that one.
+    KeyGiven,
     /// Another replica does this by now: stop.
     LeaseLost,
 }
@@ -52,8 +54,7 @@ impl From<AppendError> for Failure {
             | AppendError::LeaseGeneration { .. }
             | AppendError::TimelineChanged { .. } => return Self::Conflict,
             AppendError::LeaseLost { .. } => return Self::LeaseLost,
-            // Another command gave this person a key first: that one seals.
-            AppendError::Claimed { key } if keys::is_subject_key(&key) => return Self::Conflict,
+            AppendError::Claimed { key } if keys::is_subject_key(&key) => return Self::KeyGiven,
             AppendError::Claimed { key } => claimed(&key),
             AppendError::CommandReused => Problem::new(
                 ProblemCode::IdempotencyKeyReused,
@@ -180,7 +181,7 @@ mod tests {
     fn a_key_that_another_command_gave_first_is_no_name_that_is_taken() {
         let claimed = |key| Failure::from(AppendError::Claimed { key });
         let user = rap_proto::UserId::from_u128(7);
-        assert!(matches!(claimed(keys::subject_key(user)), Failure::Conflict));
+        assert!(matches!(claimed(keys::subject_key(user)), Failure::KeyGiven));
         let name = problem(claimed(keys::user_name(&"alice".parse().unwrap())));
         assert_eq!(name.rule.as_deref(), Some("unique_user_name"));
     }

@@ -23,7 +23,8 @@ use crate::{subjects::Held, work::Work};
 pub(super) struct Shown {
     /// The text; [`ERASED`] of a person who was erased; [`SEALED`] where `sealed` is set.
     pub(super) text: String,
-    /// Whether the person's key is of another state directory.
+    /// Whether it is there and cannot be opened: the person's key is of another state directory, or what is
+    /// stored is not what was sealed.
     pub(super) sealed: bool,
 }
 
@@ -43,9 +44,9 @@ pub(super) fn seal_display_name(
 }
 
 /// Seals what becomes known of a person who has an account, for `place`. An account without a key
-/// is from before each had one, and is given one. Where the key cannot be unwrapped the text is
-/// left out: that is for whoever keeps the state directory to mend, and no reason to refuse a
-/// command for what only a list would show.
+/// is from before each had one, and is given one. Where the key cannot be unwrapped, or was given and
+/// is lost, the text is left out: that is for whoever keeps the state directory or the database to mend,
+/// and no reason to refuse a command for what only a list would show.
 ///
 /// The append must hold the user's stream at the revision that was looked at: an erasure that
 /// destroys the key meanwhile must come before the command or after it.
@@ -62,6 +63,10 @@ pub(super) async fn seal<A: Aggregate>(
     let key = match call.app.subjects.find(vec![user.uuid()]).await?.remove(&user.uuid()) {
         Some(Held::Key(key)) => key,
         Some(Held::Foreign) => return Ok(Personal::default()),
+        None if call.key_given => {
+            tracing::error!(%user, "the key of a person was given, and the database has it no more");
+            return Ok(Personal::default());
+        }
         None => {
             let (key, kept) = call.app.subjects.make(user.uuid());
             work.claim(keys::subject_key(user));
@@ -136,29 +141,33 @@ async fn open<'a>(
     let subjects: BTreeSet<Uuid> = sealed.map(|(user, _)| user.uuid()).collect();
     let keys = call.app.subjects.find(subjects.into_iter().collect()).await?;
     let is_erased = |user| call.state.users().get(user).is_some_and(|user| user.erased);
-    let shown = |(user, value): (UserId, &Personal<String>)| match keys.get(&user.uuid()) {
-        _ if is_erased(user) => Ok(Shown { text: ERASED.to_owned(), sealed: false }),
-        Some(Held::Foreign) if matches!(value, Personal::Sealed(_)) => {
-            Ok(Shown { text: SEALED.to_owned(), sealed: true })
+    let shown = |(user, value): (UserId, &Personal<String>)| {
+        if is_erased(user) {
+            return Shown::erased();
         }
-        Some(Held::Key(key)) => text(value, (user, place), Some(key)),
-        Some(Held::Foreign) | None => text(value, (user, place), None),
+        let key: Option<&dyn SubjectCipher> = match keys.get(&user.uuid()) {
+            Some(Held::Foreign) if matches!(value, Personal::Sealed(_)) => return Shown::sealed(),
+            Some(Held::Key(key)) => Some(key),
+            Some(Held::Foreign) | None => None,
+        };
+        match value.open(user.uuid(), place, key) {
+            Ok(text) => Shown { text, sealed: false },
+            Err(OpenError::Erased) => Shown::erased(),
+            Err(OpenError::Damaged) => {
+                call.app.subjects.name_damaged(user.uuid(), place);
+                Shown::sealed()
+            }
+        }
     };
-    fields.map(shown).collect()
+    Ok(fields.map(shown).collect())
 }
 
-fn text(
-    value: &Personal<String>,
-    (user, place): (UserId, &str),
-    cipher: Option<&dyn SubjectCipher>,
-) -> Result<Shown, Failure> {
-    let text = match value.open(user.uuid(), place, cipher) {
-        Ok(text) => text,
-        Err(OpenError::Erased) => ERASED.to_owned(),
-        Err(error @ OpenError::Damaged) => {
-            tracing::error!(%error, %user, place, "what was sealed cannot be opened");
-            return Err(internal().into());
-        }
-    };
-    Ok(Shown { text, sealed: false })
+impl Shown {
+    fn erased() -> Self {
+        Self { text: ERASED.to_owned(), sealed: false }
+    }
+
+    fn sealed() -> Self {
+        Self { text: SEALED.to_owned(), sealed: true }
+    }
 }

@@ -77,7 +77,7 @@ impl From<Refused> for NodeStop {
 impl From<Failure> for NodeStop {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Conflict | Failure::LeaseLost => Self::Conflict,
+            Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost => Self::Conflict,
             Failure::Problem(problem) => Self::Refused(Refused::from_problem(&problem)),
         }
     }

@@ -7,7 +7,7 @@ use rap_events::{
     export::Verification,
     keys::subject_key,
     log::{MAX_READ_EVENTS, NewEvent, StreamWrite},
-    personal::SubjectChange,
+    personal::{Personal, SubjectChange},
 };
 use rap_proto::{ApiScope, CommandId, Digest, OrganizationId, Timestamp, UserId, codec};
 use rap_tlog::{
@@ -16,6 +16,7 @@ use rap_tlog::{
 };
 use reqwest::Method;
 use serde::Serialize;
+use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -354,6 +355,62 @@ async fn what_a_key_of_another_state_directory_sealed_is_shown_as_sealed_and_kee
     assert_eq!(erase(&root, "/users/bob").await.status, 200);
     let one = root.get("/users/bob").await.json;
     assert_eq!((&one["displayName"], &one["sealed"]), (&json!("erased"), &json!(false)));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_was_given_a_key_that_is_lost_is_let_in_and_says_no_device() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    from_before(&world, &root).await;
+    invite(&world, &root).await;
+    assert_eq!(devices(&world, "old").await.1, ["", DEVICE]);
+    let lost = Append {
+        subjects: vec![SubjectChange::Destroy { subject: OLD }],
+        ..Append::plain(CommandId::from_u128(9), rap_control::now(), Vec::new())
+    };
+    world.log.append(lost).await.unwrap();
+    let (old, shown) = devices(&world, "old").await;
+    assert_eq!(shown.last().unwrap(), "");
+    assert_eq!(make_token(&old).await["label"], "");
+    assert!(world.log.keys(vec![OLD]).await.unwrap().is_empty());
+    world.stop().await;
+}
+
+/// `user.created` with a display name that no key sealed.
+#[derive(Serialize)]
+struct Damaged {
+    name: &'static str,
+    display_name: Personal<String>,
+}
+
+#[tokio::test]
+async fn one_text_that_is_damaged_is_shown_as_sealed_and_the_list_goes_on() {
+    let world = World::start().await;
+    let root = world.set_up().await;
+    let display_name = Personal::Sealed(ByteBuf::from([7; 40]));
+    let created = NewEvent {
+        event_type: "user.created".to_owned(),
+        schema: 2,
+        payload: codec::encode(&Damaged { name: "old", display_name }).into(),
+        organization: None,
+    };
+    let write =
+        StreamWrite { stream: StreamId::new("user", OLD), expected: 0, events: vec![created] };
+    let append = Append {
+        claim: vec!["user-name/old".to_owned()],
+        ..Append::plain(CommandId::from_u128(7), rap_control::now(), vec![write])
+    };
+    let position = world.log.append(append).await.unwrap().last;
+    root.get(&format!("/users/old?min_position={position}")).await;
+    invite(&world, &root).await;
+    assert_eq!(devices(&world, "old").await.1, ["", DEVICE], "its key is there");
+    let users = root.get("/users").await;
+    assert_eq!(users.status, 200, "{}", users.text);
+    let items = users.json["items"].as_array().unwrap();
+    assert!(items.iter().any(|user| user["name"] == "root" && user["sealed"] == false));
+    let old = items.iter().find(|user| user["name"] == "old").unwrap();
+    assert_eq!((&old["displayName"], &old["sealed"]), (&json!("sealed"), &json!(true)));
     world.stop().await;
 }
 

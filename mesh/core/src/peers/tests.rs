@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache_file;
+mod exchange;
 mod histories;
 mod lost;
 mod places;
+mod recovery;
 mod scopes;
+mod through;
 mod told;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -14,13 +17,7 @@ use rap_proto::{
     snapshot::{RoleScope, StalePolicy},
 };
 
-use super::{
-    answers::MISSES_TO_DEMOTE,
-    policy::SWAP_PAUSE,
-    recovery::{GREATEST_PAUSE, MAX_COLD_TRIES},
-    *,
-};
-use crate::score::parts::MOST_FAILURES;
+use super::*;
 
 const CLUSTER: ClusterId = ClusterId::from_u128(1);
 const LATER: Timestamp = Timestamp::from_unix_millis(10_000_000_000_000);
@@ -215,18 +212,6 @@ fn a_node_that_keeps_one_peer_finds_it() {
 }
 
 #[test]
-fn the_first_peers_are_found_step_by_step_and_at_once() {
-    let mut bench = Bench::knows(Kind::Normal, 100..120);
-    assert_eq!(
-        bench.steps(),
-        [Some(Step::Active), Some(Step::Warm), Some(Step::Cold), None],
-        "nobody is known yet, and the first who is asked answers"
-    );
-    bench.seconds(60);
-    assert_eq!(bench.steps().len(), 4, "that was all");
-}
-
-#[test]
 fn heartbeats_probes_and_refreshes_come_in_their_cycles() {
     for (kind, heartbeat, refresh) in
         [(Kind::Thin, 15, 900), (Kind::Normal, 10, 600), (Kind::Relay, 5, 300)]
@@ -266,257 +251,6 @@ fn no_two_nodes_beat_in_step() {
     };
     assert_ne!(first_beats(1), first_beats(2));
     assert_eq!(first_beats(1), first_beats(1));
-}
-
-#[test]
-fn an_active_peer_that_stops_answering_is_replaced_by_a_warm_one() {
-    let mut bench = Bench::knows(Kind::Normal, 100..112);
-    bench.seconds(300);
-    let lost = bench.book.reached().next().unwrap();
-    bench.answers.remove(&lost);
-    bench.effects.clear();
-    bench.seconds(60);
-    assert!(bench.count(|effect| *effect == Effect::Release { node: lost }) == 1);
-    assert_eq!(bench.book.standing().active, PeerPolicy::of(Kind::Normal).counts.aim());
-    assert!(bench.book.reached().all(|node| node != lost));
-    assert_eq!(bench.steps(), [], "the others were there all the time");
-    let beats = bench.count(|effect| *effect == Effect::Heartbeat { node: lost });
-    assert_eq!(beats, MISSES_TO_DEMOTE as usize);
-}
-
-#[test]
-fn the_way_back_goes_through_all_five_steps_in_order() {
-    let mut bench = Bench::knows(Kind::Normal, 100..116);
-    bench.seconds(600);
-    bench.answers.clear();
-    bench.effects.clear();
-    bench.seconds(300);
-    let steps = bench.steps();
-    let round = [Step::Active, Step::Warm, Step::Cold, Step::Discovery, Step::Snapshot].map(Some);
-    assert!(steps.len() >= 10, "{steps:?}");
-    assert!(steps.chunks(5).all(|some| *some == round[..some.len()]), "{steps:?}");
-    assert_eq!(bench.book.standing().availability, Availability::Degraded);
-    let discoveries = bench.count(|effect| *effect == Effect::Discover);
-    assert!(discoveries >= 2);
-    // Whoever comes back is found within one round.
-    bench.answers.insert(node(103), 5_000);
-    bench.run(GREATEST_PAUSE * 2 + Duration::from_secs(60));
-    assert_eq!(bench.book.reached().collect::<Vec<_>>(), [node(103)]);
-    assert_eq!(bench.steps().last(), Some(&None));
-    assert_eq!(bench.book.standing().availability, Availability::Available);
-}
-
-#[test]
-fn round_after_round_everybody_is_tried() {
-    let mut bench = Bench::new(Kind::Normal);
-    let at = bench.calendar();
-    bench.feed(Input::Directory { directory: directory(1, 100..160), at });
-    bench.seconds(900);
-    let asked: BTreeSet<NodeId> = bench
-        .effects
-        .iter()
-        .filter_map(|(_, effect)| match effect {
-            Effect::Heartbeat { node } => Some(*node),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(asked.len(), 60);
-}
-
-#[test]
-fn who_slept_for_days_finds_its_peers_though_their_certificates_are_over() {
-    let mut bench = Bench::knows(Kind::Normal, 100..104);
-    bench.seconds(60);
-    let until = bench.calendar() + Duration::from_secs(60);
-    for number in 100..104 {
-        let (node, at) = (node(number), bench.calendar());
-        bench.feed(Input::Answered {
-            node,
-            rtt_us: 1,
-            said: None,
-            packets: None,
-            certificate_until: until,
-            at,
-        });
-    }
-    let answers = std::mem::take(&mut bench.answers);
-    bench.seconds(86_400);
-    assert_eq!(bench.book.reached().count(), 0);
-    bench.answers = answers;
-    bench.seconds(180);
-    assert_eq!(bench.book.reached().count(), 4);
-}
-
-#[test]
-fn a_newer_directory_is_tried_at_once_by_whoever_waits_for_one() {
-    let mut bench = Bench::new(Kind::Normal);
-    let at = bench.calendar();
-    bench.feed(Input::Directory { directory: directory(1, 100..104), at });
-    while bench.steps().last() != Some(&Some(Step::Discovery)) {
-        bench.seconds(1);
-    }
-    bench.answers.insert(node(150), 1_000);
-    bench.feed(Input::Directory { directory: directory(2, 150..151), at });
-    assert_eq!(bench.book.reached().collect::<Vec<_>>(), [node(150)]);
-}
-
-#[test]
-fn without_leave_to_go_on_a_cut_off_node_is_unavailable() {
-    let mut bench = Bench::new(Kind::Normal);
-    let at = bench.calendar();
-    let stop = Directory { stale_policy: StalePolicy::Stop, ..directory(1, 100..104) };
-    bench.feed(Input::Directory { directory: stop, at });
-    while bench.steps().last() != Some(&Some(Step::Snapshot)) {
-        bench.seconds(1);
-    }
-    assert_eq!(bench.book.standing().availability, Availability::Unavailable);
-}
-
-#[test]
-fn one_round_asks_no_more_cold_peers_than_it_may() {
-    let mut bench = Bench::new(Kind::Normal);
-    let at = bench.calendar();
-    bench.feed(Input::Directory { directory: directory(1, 100..190), at });
-    while bench.steps().last() != Some(&Some(Step::Discovery)) {
-        bench.seconds(1);
-    }
-    let asked = bench.count(|effect| matches!(effect, Effect::Heartbeat { .. }));
-    assert_eq!(asked, MAX_COLD_TRIES);
-}
-
-#[test]
-fn a_relay_that_answers_and_does_not_forward_is_found_by_probing_through_it() {
-    let mut bench = Bench::new(Kind::Normal);
-    bench.answers = (100..104).chain(200..204).map(|number| (node(number), 10_000)).collect();
-    // It also claims to be the nearest.
-    bench.answers.insert(node(102), 100);
-    bench.swallows.insert(node(102));
-    let known = directory(1, (100..104).chain(200..204));
-    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
-    bench.seconds(300);
-    let liar = bench.status(102);
-    assert_eq!(liar.forwards, Some(false));
-    assert_ne!(liar.class, Class::Active);
-    assert_eq!(liar.measured.failures, MOST_FAILURES);
-    assert_eq!(liar.measured.rtt_us, None, "what it claimed counts for nothing");
-    assert_eq!(liar.measured.load, Some(crate::score::GREATEST), "nor that it is idle");
-    assert_eq!(liar.measured.bandwidth_kbps, Some(0));
-    assert!([100, 101, 103].into_iter().any(|number| bench.status(number).forwards == Some(true)));
-    let worst = bench.book.status(bench.now).last().unwrap().node;
-    assert_eq!(worst, node(102));
-    // It forwards again: it is measured anew, and is a peer like the others.
-    bench.swallows.clear();
-    bench.seconds(2_000);
-    assert_eq!(bench.status(102).forwards, Some(true));
-}
-
-#[test]
-fn what_a_relay_claims_counts_for_paths_once_it_was_tried() {
-    let mut bench = Bench::new(Kind::Normal);
-    bench.answers = [(node(100), 100), (node(200), 10_000)].into();
-    let known = directory(1, [100, 101, 200]);
-    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
-    let claimed = |bench: &Bench| {
-        let all: Vec<_> = bench.book.path_candidates().collect();
-        all.iter().find(|it| it.node == node(100)).unwrap().measured.rtt_us
-    };
-    assert_eq!((claimed(&bench), bench.status(100).measured.rtt_us), (None, Some(100)));
-    bench.seconds(30);
-    assert_eq!(claimed(&bench), Some(100));
-    assert_eq!(bench.status(100).forwards, Some(true));
-}
-
-#[test]
-fn a_target_that_is_gone_is_not_the_relays_fault() {
-    let mut bench = Bench::new(Kind::Normal);
-    bench.answers = (100..104).map(|number| (node(number), 10_000)).collect();
-    let known = directory(1, (100..104).chain([200]));
-    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
-    bench.seconds(600);
-    assert!(bench.count(|effect| matches!(effect, Effect::ProbeThrough { .. })) > 4);
-    for number in 100..104 {
-        assert_eq!(bench.status(number).forwards, None);
-    }
-}
-
-#[test]
-fn only_an_entry_probes_through_relays() {
-    let mut bench = Bench::new(Kind::Normal);
-    bench.answers = (100..104).chain(200..204).map(|number| (node(number), 10_000)).collect();
-    let mut known = directory(1, (100..104).chain(200..204));
-    known.own_roles = everybody(NodeRole::StreamWorker);
-    bench.feed(Input::Directory { directory: known, at: bench.calendar() });
-    bench.seconds(600);
-    assert_eq!(bench.count(|effect| matches!(effect, Effect::ProbeThrough { .. })), 0);
-}
-
-#[test]
-fn a_full_peer_is_left_alone_and_is_no_failure() {
-    let mut bench = Bench::knows(Kind::Normal, 100..103);
-    bench.seconds(60);
-    bench.full.insert(node(101));
-    bench.effects.clear();
-    bench.seconds(120);
-    let full = bench.status(101);
-    assert_eq!((full.class, full.measured.failures), (Class::Cold, 0));
-    assert_eq!(full.measured.load, Some(1_000));
-    let asked = bench.count(|effect| {
-        matches!(effect, Effect::Heartbeat { node: n } | Effect::Probe { node: n } if *n == node(101))
-    });
-    assert!(asked <= 4, "asked {asked} times in two minutes");
-}
-
-#[test]
-fn a_better_peer_takes_a_place_slowly_and_proves_itself_first() {
-    let mut bench = Bench::knows(Kind::Normal, 100..104);
-    for number in 100..104 {
-        bench.answers.insert(node(number), 150_000);
-    }
-    bench.seconds(600);
-    let before: Vec<NodeId> = bench.book.reached().collect();
-    assert_eq!(before.len(), 4);
-    bench.answers.insert(node(110), 1_000);
-    let at = bench.calendar();
-    bench.effects.clear();
-    bench.feed(Input::Directory { directory: directory(2, (100..104).chain([110])), at });
-    bench.seconds(10);
-    assert!(bench.book.reached().eq(before.iter().copied()), "not at first sight");
-    bench.seconds(290);
-    assert!(bench.book.reached().any(|peer| peer == node(110)));
-    assert_eq!(bench.book.reached().count(), 4);
-    let releases = bench.count(|effect| matches!(effect, Effect::Release { .. }));
-    assert_eq!(releases, 1, "one came, one went");
-}
-
-#[test]
-fn peers_of_nearly_equal_worth_do_not_take_turns() {
-    let mut bench = Bench::knows(Kind::Normal, 100..112);
-    bench.seconds(300);
-    bench.effects.clear();
-    for round in 0..120_u32 {
-        for number in 100..112_u128 {
-            let wobble = u32::try_from(number).unwrap() * 7_919 % 10_000 + round * 613 % 10_000;
-            bench.answers.insert(node(number), 8_000 + wobble);
-        }
-        bench.seconds(60);
-    }
-    let releases = bench.count(|effect| matches!(effect, Effect::Release { .. }));
-    assert_eq!(releases, 0);
-}
-
-#[test]
-fn a_flapping_peer_is_asked_ever_more_seldom() {
-    let mut bench = Bench::knows(Kind::Normal, 100..105);
-    bench.seconds(60);
-    bench.effects.clear();
-    for _ in 0..360 {
-        bench.answers.insert(node(101), 10_000);
-        bench.seconds(10);
-        bench.answers.remove(&node(101));
-        bench.seconds(10);
-    }
-    let releases = bench.count(|effect| *effect == Effect::Release { node: node(101) });
-    assert!(releases <= 20, "{releases} times in two hours");
 }
 
 #[test]

@@ -7,7 +7,11 @@ use rap_mesh_core::{
 };
 use tokio::time::sleep;
 
-use super::session::{Below, ClientSession};
+use super::{
+    ConnectError, LaneConnections, in_time, on_tcp,
+    session::{Below, ClientSession},
+};
+use crate::mesh::locked;
 
 impl ClientSession {
     /// Whether both are the same connection.
@@ -33,6 +37,21 @@ impl ClientSession {
     /// How many datagrams came from the entry on QUIC.
     pub fn received(&self) -> Option<u64> {
         self.datagrams().map(|(_, received)| received)
+    }
+
+    /// Another connection of the same session to the same entry, on TCP, with the token that was shown here last:
+    /// control need not be reached for it. What is open stays here ([`Self::succeed`]).
+    ///
+    /// # Errors
+    /// `Unreachable` where the entry does not answer on TCP or the session was to be on QUIC alone; `Refused`,
+    /// among others once that token has expired.
+    pub async fn again_on_tcp(&self) -> Result<Self, ConnectError> {
+        let only_quic = || ConnectError::Unreachable("the session is on QUIC alone".to_owned());
+        let joining = self.inner.joining.clone().ok_or_else(only_quic)?;
+        let connecting = on_tcp(joining.first.clone(), joining.address, &joining.server_name);
+        let line = in_time(connecting).await.map_err(ConnectError::Unreachable)?;
+        let shown = (locked(&self.inner.shown).clone(), self.inner.key.clone());
+        Self::introduce(line, (Some(joining), LaneConnections::default()), shown).await
     }
 
     /// Gives its connection up once another one has succeeded it ([`Self::succeed`]): what is open here goes on

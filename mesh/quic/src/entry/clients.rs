@@ -89,28 +89,37 @@ impl Clients {
         shown.find(|admitted| admitted.claims.client_key == key)
     }
 
-    /// Ends what waits for a client that is done.
-    pub(super) fn end_waiting(&self, client: &Client) {
-        for waiting in self.waiting(client) {
-            waiting.end(EndReason::ClientClosed);
+    /// Ends what a client that is done left on its other connections.
+    pub(super) fn end_left(&self, client: &Client) {
+        for left in self.left_by(client) {
+            left.end(EndReason::ClientClosed);
         }
     }
 
-    /// Waits until the channels that a client opened on connections that it lost are over.
-    pub(super) async fn waiting_run_out(&self, client: &Client) {
-        for waiting in self.waiting(client) {
-            waiting.over().await;
+    /// Waits until the channels that a client that is done opened on its other connections are over.
+    pub(super) async fn left_run_out(&self, client: &Client) {
+        let left = self.left_by(client);
+        left.iter().for_each(|left| left.done.cancel());
+        for left in left {
+            left.over().await;
         }
     }
 
-    /// A client as it was on the connections that it lost and whose channels go on.
-    fn waiting(&self, client: &Client) -> Vec<Arc<Client>> {
+    /// A client as it was on its connections before this one, and on those that it lost and whose channels go on.
+    /// One before may be lost as well, and not be known to be.
+    fn left_by(&self, client: &Client) -> Vec<Arc<Client>> {
         let admitted = client.admitted();
         let (session, key) = (admitted.claims.session, admitted.claims.client_key);
         let served = locked(&self.served);
-        let all = served.range((session, 0)..=(session, u64::MAX));
-        let waiting = all.map(|(_, served)| served.client.clone()).filter(|served| served.waits());
-        waiting.filter(|served| served.admitted().claims.client_key == key).collect()
+        let mut before = true;
+        let mut left = Vec::new();
+        for (_, Served { client: other, .. }) in served.range((session, 0)..=(session, u64::MAX)) {
+            before &= !std::ptr::eq(&**other, client);
+            if (before || other.waits()) && other.admitted().claims.client_key == key {
+                left.push(other.clone());
+            }
+        }
+        left
     }
 }
 

@@ -333,7 +333,11 @@ async fn goes_over_from_quic(farewell: Farewell) {
         }
         timeout(PATIENCE, session.in_doubt()).await.unwrap();
     }
-    let next = fabric.session_on(Carrier::Tcp).await;
+    let (_open, is_open) = rap_watch::channel(true);
+    let listener = TcpListener::bind(address).await.unwrap();
+    brittle_on(listener, fabric.address(ENTRY), u64::MAX, is_open);
+    let next = timeout(PATIENCE, session.again_on_tcp()).await.unwrap().unwrap();
+    assert_eq!(next.carrier(), Carrier::Tcp);
     next.succeed(&session);
     session.leave_behind().await;
     for channel in &mut channels {
@@ -345,13 +349,11 @@ async fn goes_over_from_quic(farewell: Farewell) {
         channel.shutdown().await.unwrap();
     }
     next.close().await;
-    // Otherwise the entry does not yet know that the connection is lost.
-    if farewell == Farewell::Arrives {
-        let reason = EndReason::ClientClosed;
-        let ended =
-            Observation::SessionEnded { session: SESSION, reason, bytes_up: 4, bytes_down: 4 };
-        assert_eq!(fabric.observation(ENTRY).await, ended);
-    }
+    let bytes = if farewell == Farewell::IsLost { 6 } else { 4 };
+    let reason = EndReason::ClientClosed;
+    let ended =
+        Observation::SessionEnded { session: SESSION, reason, bytes_up: bytes, bytes_down: bytes };
+    assert_eq!(fabric.observation(ENTRY).await, ended);
 }
 
 #[tokio::test(flavor = "multi_thread")]

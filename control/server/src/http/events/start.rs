@@ -89,7 +89,7 @@ mod tests {
     fn code(outcome: Result<Digest, Failure>) -> Result<Digest, Option<ProblemCode>> {
         outcome.map_err(|failure| match failure {
             Failure::Problem(problem) => problem.code(),
-            Failure::Conflict | Failure::LeaseLost => None,
+            Failure::Conflict | Failure::KeyGiven | Failure::LeaseLost => None,
         })
     }
 

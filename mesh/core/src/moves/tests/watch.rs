@@ -75,6 +75,32 @@ fn flows_leave_a_direct_path_that_became_slow_also_when_others_compare_it_to_mov
 }
 
 #[test]
+fn a_move_to_what_others_leave_takes_none_of_their_places() {
+    let mut lane = LaneMoves::new(7, allowed(all_ways()));
+    let start = Moment::from_micros(1);
+    for (flow, over) in [(0, relay(2)), (1, direct()), (2, direct())] {
+        lane.handle_input(start, Input::Began { flow, over, asks_until: FOR_EVER });
+    }
+    let mut try_out = |now, path, took| {
+        assert!(lane.prospects.begin_trial(now, path));
+        lane.prospects.tried(now, path, Some(took));
+    };
+    try_out(start, direct(), ROUND_TRIP);
+    let mut now = start + 2 * WATCH_EVERY;
+    for _ in 0..TRIALS {
+        now = now + TRIAL_EVERY;
+        try_out(now, direct(), LONG);
+        try_out(now, relay(1), ROUND_TRIP);
+        try_out(now, relay(2), LONG);
+    }
+    lane.handle_timeout(now);
+    let moves = std::iter::from_fn(|| lane.poll_effect());
+    let moves = moves.filter(|effect| matches!(effect, Effect::Move { .. }));
+    let leave = [1, 2].map(|flow| Effect::Move { flow, over: relay(1) });
+    assert_eq!(moves.collect::<Vec<_>>(), leave);
+}
+
+#[test]
 fn a_slow_direct_path_is_kept_where_no_relay_is_faster_and_relays_are_tried_seldom() {
     let mut world = on_the_direct_path();
     world.round_trips = [relay(1), relay(2), chain()].map(|way| (way, LONG)).into();

@@ -1,6 +1,6 @@
 //! The places that relays have, and how seldom anybody is exchanged.
 
-use super::*;
+use super::{super::policy::SWAP_PAUSE, *};
 
 /// Relays far away, and egresses nearby that are better company.
 fn far_relays_and_near_others(kind: Kind) -> Bench {
