@@ -129,15 +129,15 @@ impl World {
                 fabric.crash(replica, lasts);
             }
             4 => {
-                let (by, lasts) = (fabric.between(1_000, 60_000), fabric.between(1_000, 12_000));
-                let back = fabric.chance.happens(500);
-                fabric.set_calendar(holder, (by, back), lasts);
-            }
-            _ => {
                 let all: Vec<&str> = names.iter().map(String::as_str).collect();
                 let host = *fabric.chance.pick(&all).unwrap();
                 let lasts = fabric.between(1_000, 12_000);
                 fabric.cut(host, &all, false, lasts);
+            }
+            _ => {
+                let (by, lasts) = (fabric.between(1_000, 60_000), fabric.between(1_000, 12_000));
+                let back = fabric.chance.happens(500);
+                fabric.set_calendar(holder, (by, back), lasts);
             }
         }
     }
