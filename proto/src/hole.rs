@@ -21,6 +21,8 @@ terms! {
     Unproven = "unproven",
     /// It was in use, and works no more.
     Lost = "lost",
+    /// A direct path works, and takes longer than the one in use.
+    NotBetter = "not_better",
 }
 
 impl Failure {
@@ -35,6 +37,7 @@ impl Failure {
             Self::Silent => "no knock came through".to_owned(),
             Self::Unproven => "a knock came through, and the lane did not".to_owned(),
             Self::Lost => "the last one was lost".to_owned(),
+            Self::NotBetter => "a direct path is not better".to_owned(),
         }
     }
 }

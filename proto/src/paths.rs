@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Lane, NodeId, OrganizationId, snapshot::Section};
 
 crate::term::terms! {
-    /// Whether lanes may lead from entry to egress over no other node.
+    /// Whether lanes may lead from entry to egress over no other node, and when.
     #[derive(Default)]
     DirectPaths, "rule for direct paths":
     /// Wherever one works.
@@ -16,6 +16,9 @@ crate::term::terms! {
     Allowed = "allowed",
     /// None is looked for, and none is kept: without a relay there is no path.
     Forbidden = "forbidden",
+    /// One takes the place of a way over relays where its round trip is not longer, and is left where it
+    /// is clearly longer.
+    WhenBetter = "when_better",
 }
 
 crate::term::terms! {
@@ -38,7 +41,7 @@ crate::term::terms! {
 /// The platform's rule for direct paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PathRule {
-    #[serde(default, skip_serializing_if = "DirectPaths::are_allowed")]
+    #[serde(default, skip_serializing_if = "DirectPaths::is_usual")]
     pub direct: DirectPaths,
     /// Whether entries report each lane that takes a direct path or leaves it.
     #[serde(default, skip_serializing_if = "Not::not")]
@@ -46,16 +49,53 @@ pub struct PathRule {
 }
 
 impl DirectPaths {
+    /// Whether a lane may have one at all.
     pub const fn are_allowed(&self) -> bool {
+        !matches!(self, Self::Forbidden)
+    }
+
+    /// Whether it is what holds where nothing is said.
+    const fn is_usual(&self) -> bool {
         matches!(self, Self::Allowed)
     }
 }
 
 /// What a node is told of the platform's word on paths. There only where anything is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Told", into = "Told")]
 pub struct Paths {
-    #[serde(default)]
     pub rule: PathRule,
+}
+
+/// The section as it is written. A node that does not know a word of the rule would refuse its whole
+/// snapshot, and with it whom it is to trust no longer: a word that came later has a field of its own.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    #[serde(default)]
+    rule: PathRule,
+    /// [`DirectPaths::WhenBetter`]; whoever does not know the field takes direct paths as allowed.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    when_better: bool,
+}
+
+impl From<Paths> for Told {
+    fn from(Paths { rule }: Paths) -> Self {
+        match rule.direct {
+            DirectPaths::WhenBetter => {
+                Self { rule: PathRule { direct: DirectPaths::Allowed, ..rule }, when_better: true }
+            }
+            DirectPaths::Allowed | DirectPaths::Forbidden => Self { rule, when_better: false },
+        }
+    }
+}
+
+impl From<Told> for Paths {
+    fn from(Told { mut rule, when_better }: Told) -> Self {
+        if when_better && rule.direct.are_allowed() {
+            rule.direct = DirectPaths::WhenBetter;
+        }
+        Self { rule }
+    }
 }
 
 impl Paths {

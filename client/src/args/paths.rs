@@ -13,14 +13,16 @@ pub(crate) enum PathsCommand {
     /// Say whether lanes may take direct paths, and whether it is recorded when they do.
     ///
     /// Where direct paths are forbidden every lane leads over a relay: those that run leave theirs,
-    /// and without a relay nothing is reached. What is not said is as it was in the beginning:
+    /// and without a relay nothing is reached. With when_better a direct path takes the place of a relay
+    /// only where its round trip is not longer. What is not said is as it was in the beginning:
     /// without --audit nothing is recorded.
     #[command(after_help = "\
 Examples:
   rap paths set --platform --direct forbidden
+  rap paths set --platform --direct when_better
   rap paths set --platform --direct allowed --audit")]
     Set {
-        /// allowed or forbidden.
+        /// allowed, forbidden or when_better.
         #[arg(long)]
         direct: DirectPaths,
         /// Record each lane that takes a direct path or leaves it.

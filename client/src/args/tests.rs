@@ -63,6 +63,7 @@ fn what_the_guide_says_parses() {
         "carriers rm --platform --lane bulk",
         "paths get --platform",
         "paths set --platform --direct forbidden --audit",
+        "paths set --platform --direct when_better",
         "paths set --platform --direct allowed",
         "stale get --platform",
         "stale set --platform --policy stop",

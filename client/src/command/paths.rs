@@ -52,5 +52,8 @@ mod tests {
         let found = serde_json::json!({"direct": "forbidden", "audited": true, "revision": 3});
         let found: PlatformPaths = serde_json::from_value(found).unwrap();
         assert_eq!(line(&found).cells(), ["forbidden", "yes"]);
+        let found = serde_json::json!({"direct": "when_better", "audited": false, "revision": 3});
+        let found: PlatformPaths = serde_json::from_value(found).unwrap();
+        assert_eq!(line(&found).cells(), ["when_better", "no"]);
     }
 }

@@ -8,7 +8,7 @@ use rap_proto::{
         Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Node, NodeState, Reference,
         Resource, RuledOut,
     },
-    hole::failure_in_words,
+    hole::{self, failure_in_words},
 };
 use serde::Serialize;
 
@@ -83,10 +83,12 @@ impl Answer {
     fn hole(&self, lane: &ExplainedLane) -> Option<String> {
         let ExplainedHole { step, own_nat, far_nat, failure } = lane.hole.as_ref()?;
         let nats = format!("the NAT of {} is {own_nat}, that of {} {far_nat}", self.from, self.to);
+        let not_better = failure.as_deref() == Some(hole::Failure::NotBetter.as_str());
         let failure = failure.as_deref().map(|word| failure_in_words(word, "the entry"));
         let said = match (step.as_str(), failure) {
             ("open", _) => format!("through a hole; {nats}"),
             ("forbidden", _) => "the platform forbids direct paths".to_owned(),
+            (_, Some(why)) if not_better => why,
             ("given_up", Some(why)) => format!("no hole: {why}; {nats}"),
             (step, Some(why)) => format!("no hole yet ({step}): {why}; {nats}"),
             (step, None) => format!("no hole yet ({step})"),
@@ -337,6 +339,11 @@ mod tests {
         ] {
             assert!(reasons.contains(line), "{reasons}");
         }
+        let mut not_better = answer.explained.lanes[0].clone();
+        let hole = not_better.hole.as_mut().expect("it wants one");
+        (hole.step, hole.failure) = ("resting".to_owned(), Some("not_better".to_owned()));
+        let said = answer.hole(&not_better);
+        assert_eq!(said.as_deref(), Some("  lane bulk: a direct path is not better\n"));
         let json = serde_json::to_value(&answer).expect("JSON");
         assert_eq!(json["from"], "edge-1");
         assert_eq!(json["relays"][0]["parts"]["packet_loss"], 990);

@@ -54,9 +54,10 @@ pub const HELD_WELL: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// What carries the lane, whether what was found is open beside it, and until when the lane does
-    /// not take that as it was slow. To be told whenever it may have changed.
-    Path { in_use: Candidate, hole_is_open: bool, slow_until: Option<Moment> },
+    /// What carries the lane, whether what was found is open beside it, until when the lane does not take
+    /// that as it was slow, and whether it has no direct path as that is not better. To be told whenever
+    /// it may have changed.
+    Path { in_use: Candidate, hole_is_open: bool, slow_until: Option<Moment>, not_better: bool },
     /// What relays see of this node's socket.
     Seen { round: u32, own: Seen },
     /// What the egress said of its own.
@@ -133,6 +134,8 @@ pub struct Holes {
     round: u32,
     failed: u32,
     failure: Option<Failure>,
+    /// Whether the lane has no direct path as that is not better.
+    not_better: bool,
     own: Seen,
     far: Seen,
     outcomes: Outcomes,
@@ -146,6 +149,7 @@ impl Default for Holes {
             round: 0,
             failed: 0,
             failure: None,
+            not_better: false,
             own: Seen::default(),
             far: Seen::default(),
             outcomes: Outcomes::default(),
@@ -157,7 +161,8 @@ impl Default for Holes {
 impl Holes {
     pub fn handle_input(&mut self, now: Moment, input: Input) {
         match input {
-            Input::Path { in_use, hole_is_open, slow_until } => {
+            Input::Path { in_use, hole_is_open, slow_until, not_better } => {
+                self.not_better = not_better;
                 match slow_until.filter(|until| *until > now && !hole_is_open) {
                     Some(until) if self.is_off(in_use) => self.rest_as_slow(until),
                     _ => self.carried(now, in_use, hole_is_open),
@@ -247,7 +252,8 @@ impl Holes {
             Stage::Forbidden => Step::Forbidden,
         };
         let (own, far) = (self.own.mapping, self.far.mapping);
-        Standing { step, own, far, failure: self.failure, rounds: self.round }
+        let failure = if self.not_better { Some(Failure::NotBetter) } else { self.failure };
+        Standing { step, own, far, failure, rounds: self.round }
     }
 
     /// What rounds came to since this was asked last.
@@ -335,7 +341,8 @@ impl Holes {
                 } else if hole_is_open {
                     *was_open = true;
                 } else if *was_open {
-                    self.fail(now, Failure::Unproven);
+                    let not_better = self.not_better.then_some(Failure::NotBetter);
+                    self.fail(now, not_better.unwrap_or(Failure::Unproven));
                 }
             }
             Stage::Open { address, since }

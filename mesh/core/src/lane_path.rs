@@ -9,7 +9,8 @@
 //!   open path decide then; a path that answered none is never switched to, unless its
 //!   predecessor is known to be gone and it answered its last probe.
 //! - A direct path takes over from a relay once it answered several probes in a row, and a single
-//!   relay from a chain, unless the way with fewer nodes takes much longer. The longer one stays open
+//!   relay from a chain, unless the way with fewer nodes takes much longer, or a direct one any longer
+//!   where the platform wants it better. The longer one stays open
 //!   until the other has carried traffic both ways for a while.
 //! - Other relays take over in the same way from those that are worth clearly less, or drain, and any
 //!   relay from a direct path that became slow; see `successor` and `slowness`.
@@ -29,7 +30,7 @@ use std::{
     time::Duration,
 };
 
-use rap_proto::Moment;
+use rap_proto::{Moment, paths::DirectPaths};
 
 use crate::paths::Candidate;
 use open_path::OpenPath;
@@ -70,9 +71,9 @@ pub enum Input {
     /// Must carry the lane no longer, although it may work: left at once unless it is among the
     /// candidates.
     Withdrawn(Candidate),
-    /// No direct path may carry it: each that is open is left at once. To be told after
-    /// [`Input::Candidates`] that name none, for as long as that holds.
-    DirectForbidden,
+    /// When a direct path may carry it from now on. To be told after [`Input::Candidates`]: while direct
+    /// paths are forbidden those name none, and each that is open is left at once.
+    Direct(DirectPaths),
     /// To be told at every timeout, and when the lane sends after a pause.
     Traffic(Traffic),
     Opened {
@@ -183,6 +184,8 @@ pub struct Standing {
     pub last_switch: Option<SwitchReason>,
     /// How far the search for a path is, while one goes on.
     pub recovery: Option<RecoveryStep>,
+    /// A direct path works, and was not taken or was left, as it takes longer.
+    pub not_better: bool,
 }
 
 /// What happened, counted until it is taken.
@@ -213,6 +216,7 @@ pub fn keeping(mut candidates: Vec<Candidate>, kept: &[Candidate]) -> Vec<Candid
 #[derive(Debug, Clone)]
 pub struct LanePath {
     candidates: Vec<Candidate>,
+    direct: DirectPaths,
     open: BTreeMap<u64, OpenPath>,
     /// May be closed already while a recovery looks for another.
     current: u64,
@@ -226,6 +230,7 @@ pub struct LanePath {
     last_probe: u64,
     switches: u64,
     last_switch: Option<SwitchReason>,
+    not_better: bool,
     settled_at: Moment,
     happened: Happened,
     effects: VecDeque<Effect>,
@@ -239,6 +244,7 @@ impl LanePath {
     pub fn new(seed: u64, now: Moment, over: Candidate, candidates: Vec<Candidate>) -> Self {
         let mut lane = Self {
             candidates: Vec::new(),
+            direct: DirectPaths::default(),
             open: BTreeMap::from([(Self::FIRST, OpenPath::in_use(now, over))]),
             current: Self::FIRST,
             trial: None,
@@ -251,6 +257,7 @@ impl LanePath {
             last_probe: 0,
             switches: 0,
             last_switch: None,
+            not_better: false,
             settled_at: now,
             happened: Happened::default(),
             effects: VecDeque::new(),
@@ -267,7 +274,7 @@ impl LanePath {
             Input::Candidates(candidates) => self.allow(now, candidates),
             Input::Worths(worths) => self.value(now, worths),
             Input::Withdrawn(candidate) => self.withdraw(now, |one| one == candidate),
-            Input::DirectForbidden => self.withdraw(now, |one| !one.is_relayed()),
+            Input::Direct(rule) => self.obey(now, rule),
             Input::Traffic(traffic) => self.listen(now, traffic),
             Input::Opened { generation } => {
                 if let Some(path) = self.open.get_mut(&generation) {
@@ -360,6 +367,7 @@ impl LanePath {
             switches: self.switches,
             last_switch: self.last_switch,
             recovery: self.recovery.as_ref().map(|recovery| recovery.step),
+            not_better: self.not_better,
         }
     }
 
@@ -394,6 +402,8 @@ impl LanePath {
         self.slowness.restart();
         self.switches += 1;
         self.last_switch = Some(reason);
+        self.not_better &= candidate.is_relayed();
+        self.not_better |= reason == SwitchReason::Slower;
         *self.happened.switches.entry(reason).or_default() += 1;
         self.effects.push_back(Effect::Use { generation: to, candidate });
         let fallback = if reason.is_by_choice() {
@@ -426,6 +436,7 @@ impl LanePath {
     fn give_up(&mut self, now: Moment, generation: u64) {
         if let Some(path) = self.open.get(&generation) {
             self.rests.failed(now, path.candidate);
+            self.not_better &= path.candidate.is_relayed();
             self.close(generation);
         }
     }

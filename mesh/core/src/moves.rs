@@ -8,7 +8,8 @@
 //!   for another that merely seems better, so two paths cannot take turns.
 //! - A better path has to answer [`TRIALS`] trials in a row, and again when that was a while ago. Once it
 //!   has answered the first of them the path in use is tried beside it, so that both are measured alike.
-//! - A direct path that became slow, and is slower than a way over relays, is left for that.
+//! - A direct path that became slow, and is slower than a way over relays, is left for that. Where the
+//!   platform wants it better, it is taken only if it takes no longer, and left however long it took before.
 //! - A relay that the snapshot no longer has is left at once, over whatever does not rest; when nothing
 //!   takes the flow, it leaves without another path and waits for one.
 //! - A relay that drains is left, too, each flow at a moment of its own, for whatever drains not and takes
@@ -28,7 +29,7 @@ use std::{
     time::Duration,
 };
 
-use rap_proto::{Moment, NodeId, wire::hop::MAX_HOPS};
+use rap_proto::{Moment, NodeId, paths::DirectPaths, wire::hop::MAX_HOPS};
 
 use crate::{paths::Candidate, peers::spread::Spread};
 use prospect::Prospects;
@@ -81,8 +82,8 @@ pub struct Allowed {
     pub relays: BTreeSet<NodeId>,
     /// Those that drain: they go on with what they have, and set nothing up.
     pub draining: BTreeSet<NodeId>,
-    /// Whether what leads over no relay is left as well.
-    pub direct_forbidden: bool,
+    /// When a path that leads over no relay may: where that is forbidden, it is left as well.
+    pub direct: DirectPaths,
 }
 
 impl Allowed {
@@ -90,7 +91,7 @@ impl Allowed {
     /// there has to be one.
     fn is_left(&self, over: Candidate) -> bool {
         let relays = over.relays();
-        (self.direct_forbidden && relays.is_empty())
+        (!self.direct.are_allowed() && relays.is_empty())
             || !relays.iter().all(|relay| self.relays.contains(relay))
     }
 
@@ -372,6 +373,7 @@ impl LaneMoves {
         let (mut compared, mut watched) = (Compared::default(), Watched::default());
         let mut moves = Vec::new();
         let (allowed, prospects) = (&self.allowed, &self.prospects);
+        let known = (now, prospects, allowed.direct);
         for (flow, running) in &mut self.flows {
             let rests = running.moving.is_some() || running.asks_until <= now;
             let Some(over) = running.over.filter(|_| !rests) else { continue };
@@ -393,9 +395,9 @@ impl LaneMoves {
             } else if way_out.is_some() {
                 way_out
             } else if running.due <= now && !over.is_relayed() {
-                watched.choose((now, prospects), &self.relayed, (over, running.since))
+                watched.choose(known, &self.relayed, (over, running.since))
             } else if running.due <= now {
-                compared.choose((now, prospects), &self.better[over.hops()], over)
+                compared.choose(known, &self.better[over.hops()], over)
             } else {
                 None
             };

@@ -10,7 +10,7 @@ mod chain;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use rap_proto::{Digest, Moment, NodeId};
+use rap_proto::{Digest, Moment, NodeId, paths::DirectPaths};
 
 pub use chain::Chain;
 
@@ -43,6 +43,31 @@ pub const SLOWER_BY: Duration = Duration::from_millis(5);
 /// Whether a path of this round trip is slower than the other one.
 pub fn is_slower(round_trip: Duration, other: Duration) -> bool {
     round_trip > other + other / 2 + SLOWER_BY
+}
+
+/// Where direct paths are taken only when they are better, one in use is kept for as long as its round trip is
+/// longer than that of a way over relays by no more than a tenth of that one's and this: two measurements
+/// of one path differ by as much.
+pub const KEPT_WITHIN: Duration = Duration::from_millis(2);
+
+/// Whether a path is too slow to take the place of one in use, by this rule for direct paths.
+pub fn is_too_slow_to_take(
+    rule: DirectPaths,
+    (candidate, round_trip): (Candidate, Duration),
+    in_use: Duration,
+) -> bool {
+    match (rule, candidate) {
+        (DirectPaths::WhenBetter, Candidate::Direct(_)) => round_trip > in_use,
+        _ => is_slower(round_trip, in_use),
+    }
+}
+
+/// Whether a direct path in use is too slow to be kept beside a way over relays, by this rule.
+pub fn is_too_slow_to_keep(rule: DirectPaths, direct: Duration, relayed: Duration) -> bool {
+    match rule {
+        DirectPaths::WhenBetter => direct > relayed + relayed / 10 + KEPT_WITHIN,
+        DirectPaths::Allowed | DirectPaths::Forbidden => is_slower(direct, relayed),
+    }
 }
 
 /// One way to reach a node.

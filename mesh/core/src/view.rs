@@ -13,7 +13,7 @@ use rap_proto::{
     bandwidth::Bandwidth,
     carriers::CarrierRuling,
     mesh::Mesh,
-    paths::Paths,
+    paths::{DirectPaths, Paths},
     signed::Trusted,
     snapshot::{
         Assignment, Manifest, Peer, Peers, Place, Places, Resource, Resources, StalePolicy, Trust,
@@ -138,7 +138,12 @@ impl View {
 
     /// Whether lanes may lead over no other node.
     pub const fn allows_direct(&self) -> bool {
-        self.paths.rule.direct.are_allowed()
+        self.direct_rule().are_allowed()
+    }
+
+    /// What the platform says of paths over no other node.
+    pub const fn direct_rule(&self) -> DirectPaths {
+        self.paths.rule.direct
     }
 
     /// The addresses at which lanes reach a node over no other one: none where that is forbidden.

@@ -111,7 +111,8 @@ struct Carried {
 
 impl Carried {
     fn over(candidate: Candidate) -> Self {
-        let standing = Standing { switches: 0, last_switch: None, recovery: None };
+        let standing =
+            Standing { switches: 0, last_switch: None, recovery: None, not_better: false };
         Self { candidate, standing, hole: holes::Standing::default() }
     }
 }

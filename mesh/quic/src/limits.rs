@@ -1,9 +1,12 @@
 //! How much one endpoint takes on.
 
+use std::time::Duration;
+
 use rap_mesh_core::{
     bounds,
     resume::{MAX_DETACHED_FLOWS, MAX_KEPT_BYTES},
 };
+use rap_proto::wire::hop::CALL_TTL_MS;
 
 /// Handshakes that run at once; more are refused.
 pub const MAX_HANDSHAKES: usize = 512;
@@ -36,6 +39,8 @@ pub struct MeshLimits {
     pub kept_bytes: usize,
     /// What a relay forwards of one flow, for one asker, and for one organization.
     pub relayed: bounds::Limits,
+    /// How long a relay waits for an asker's knock: at least for as long as askers have for it.
+    pub knock_wait: Duration,
 }
 
 impl Default for MeshLimits {
@@ -50,6 +55,7 @@ impl Default for MeshLimits {
             detached_flows: MAX_DETACHED_FLOWS,
             kept_bytes: MAX_KEPT_BYTES,
             relayed: bounds::Limits::RELAY,
+            knock_wait: Duration::from_millis(CALL_TTL_MS),
         }
     }
 }

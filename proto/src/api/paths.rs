@@ -2,8 +2,8 @@ use super::bodies;
 use crate::paths::DirectPaths;
 
 bodies! {
-    /// `PUT /platform/paths`: whether the lanes of everybody may take direct paths, and whether what they
-    /// take is recorded, in place of what was said before.
+    /// `PUT /platform/paths`: whether the lanes of everybody may take direct paths, and when, and whether what
+    /// they take is recorded, in place of what was said before.
     #[serde(deny_unknown_fields)]
     pub struct SetPlatformPaths {
         pub direct: DirectPaths,

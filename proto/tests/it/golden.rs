@@ -29,7 +29,7 @@ use rap_proto::{
     token::{AccessClaims, ChannelGrant, Proof},
     wire::{hop, node_api},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::fixtures::{NOW, claims, key};
 
@@ -149,6 +149,16 @@ fn snapshots() {
 fn what_the_platform_says_of_paths() {
     let rule = PathRule { direct: DirectPaths::Forbidden, audited: true };
     check("section_paths.v1", &Paths { rule });
+    let rule = PathRule { direct: DirectPaths::WhenBetter, audited: true };
+    check("section_paths.v2", &Paths { rule });
+    // As a node reads it that does not know the word.
+    #[derive(Deserialize)]
+    struct Before {
+        rule: PathRule,
+    }
+    let bytes = codec::encode(&Paths { rule });
+    let before: Before = codec::decode(&bytes, bytes.len()).unwrap();
+    assert_eq!(before.rule, PathRule { direct: DirectPaths::Allowed, audited: true });
     check("section_mesh.v1", &Mesh::from(&mesh_rule()));
 }
 

@@ -4,7 +4,11 @@ use rap_node_agent::{
     ControllersReport, HoleReport, LaneReport, MeshReport, MoveReport, PeerReport, PeersStatus,
     StatusReport,
 };
-use rap_proto::{NodeId, hole::failure_in_words, mesh::ChannelClass};
+use rap_proto::{
+    NodeId,
+    hole::{Failure, failure_in_words},
+    mesh::ChannelClass,
+};
 
 use super::carriers;
 
@@ -117,11 +121,13 @@ fn reason(last_switch: Option<&str>) -> &str {
 fn hole(hole: &HoleReport) -> String {
     let HoleReport { step, own_nat, far_nat, failure, .. } = hole;
     let nats = format!("the NAT on this side is {own_nat}, the egress' {far_nat}");
+    let not_better = failure.as_deref() == Some(Failure::NotBetter.as_str());
     let failure = failure.as_deref().map(|word| failure_in_words(word, "this node"));
     match (step.as_str(), failure) {
         ("" | "idle", _) => String::new(),
         ("open", _) => format!(", through a hole: {nats}"),
         ("forbidden", _) => "; the platform forbids direct paths".to_owned(),
+        (_, Some(why)) if not_better => format!("; {why}"),
         ("given_up", Some(why)) => format!("; no hole: {why}; {nats}"),
         (step, Some(why)) => format!("; no hole yet ({step}): {why}; {nats}"),
         (step, None) => format!("; no hole yet ({step})"),
@@ -266,6 +272,8 @@ mod tests {
         assert_eq!(hole(&report), said);
         report.step = "resting".to_owned();
         assert!(hole(&report).starts_with("; no hole yet (resting): the NATs"));
+        report.failure = Some("not_better".to_owned());
+        assert_eq!(hole(&report), "; a direct path is not better");
         report = HoleReport { step: "looking".to_owned(), ..HoleReport::default() };
         assert_eq!(hole(&report), "; no hole yet (looking)");
         report.step = "open".to_owned();

@@ -39,7 +39,8 @@ use rap_proto::{
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 
 const CLUSTER: ClusterId = ClusterId::from_u128(7);
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any call of an agent's waits for its answer, by enough for a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(45);
 
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -83,12 +84,15 @@ pub(crate) struct Another {
 
 /// As soon as the address is free.
 async fn listen(address: SocketAddr) -> TcpListener {
-    loop {
-        match TcpListener::bind(address).await {
-            Ok(listener) => return listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+    let binding = async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
         }
-    }
+    };
+    tokio::time::timeout(PATIENCE, binding).await.expect("nobody else has the address")
 }
 
 /// What carries the bus.

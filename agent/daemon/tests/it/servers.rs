@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use rap_node_agent::{ControlStatus, RunningAgent};
-use rap_proto::{snapshot::Peer, wire::node_api::BeatReply};
+use rap_proto::{beat::BEAT_TTL_MS, snapshot::Peer, wire::node_api::BeatReply};
 
 use crate::{
     beat::Replicas,
@@ -63,7 +63,7 @@ async fn what_came_with_a_beat_is_known_after_a_restart_and_nothing_else() {
     let agent = control.run().await;
     assert_eq!(shown(&agent).servers, 1, "no beat came with them");
 
-    let replicas = Replicas::of(&control);
+    let replicas = Replicas::of(&control).for_beats_of(Duration::from_millis(BEAT_TTL_MS));
     let servers = [control.address(), other.address].map(|address| format!("https://{address}"));
     let beat = replicas.beat(1, now(), 2);
     control.desk().beat = Some(BeatReply { servers: servers.to_vec(), ..beat });

@@ -232,6 +232,10 @@ async fn the_platforms_owner_says_whether_lanes_may_be_direct_and_no_organizatio
     let shown = acme.api.get("/audit?organization=acme&limit=500").await;
     assert!(shown.json["items"].as_array().is_some_and(|items| !items.is_empty()));
     assert!(!shown.text.contains("cluster.paths_ruled"), "{}", shown.text);
+    let rule = json!({"direct": "when_better"});
+    assert_eq!(put(&root, path, rule, said.revision()).await.status, 200);
+    let said = root.get(path).await;
+    assert_eq!(said.json["direct"], "when_better", "{}", said.text);
     assert_eq!(put(&root, path, json!({"direct": "allowed"}), said.revision()).await.status, 200);
     assert_eq!(root.get(path).await.json["audited"], false, "what is not said is not so");
     world.stop().await;

@@ -227,6 +227,10 @@ async fn what_was_let_in_before_the_beat_ended_is_not_stored_after_it() {
     let second = cluster.replica_over(LogChoice::Postgres(relay.url("control")), own).await;
     cluster.add(&first).await;
     cluster.add(&second).await;
+    for world in [&first, &second] {
+        world.settles("rap_control_replicas ", |replicas| replicas == 2).await;
+        authority(world, "quorum").await;
+    }
     let acme = tenant(&first, &root, "acme").await;
     authority(&first, "quorum").await;
 

@@ -16,11 +16,15 @@ use rap_proto::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
     node::{self, Host},
     world::{Api, World, tenant},
 };
+
+/// Longer than anything takes that is told a node.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn heartbeat() -> Heartbeat {
     Heartbeat {
@@ -143,7 +147,7 @@ async fn observations_are_recorded_once_and_acknowledged() {
         let message = message(&world, &host, sequence, spooled.clone());
         say(&world, &host, &message, &host.key).await;
         loop {
-            let event = down.next().await.unwrap();
+            let event = timeout(PATIENCE, down.next()).await.expect("it is confirmed").unwrap();
             let heard = signed::open::<ControlMessage>(&event.payload, &control).unwrap();
             assert_eq!(heard.audience, host.node());
             if heard.body == (ControlBody::ObservationsRecorded { through: 1 }) {
@@ -251,7 +255,7 @@ async fn the_doorbell_rings_when_a_nodes_configuration_changes() {
     let drained = acme.api.change_current(Method::POST, "/nodes/edge", "/drain").await;
     assert_eq!(drained.status, 200, "{}", drained.text);
     loop {
-        let event = down.next().await.unwrap();
+        let event = timeout(PATIENCE, down.next()).await.expect("it rings").unwrap();
         let heard = signed::open::<ControlMessage>(&event.payload, &control).unwrap();
         if heard.body == (ControlBody::SnapshotAvailable { version: drained.position() }) {
             break;

@@ -146,6 +146,7 @@ async fn nothing_that_a_stranger_does_changes_what_an_organization_sees() {
         let shown = &before.answers[&path];
         assert!(shown.contains("\"availability\":\"available\""), "{shown}");
         let measured = series(&world).await;
+        all_live().await;
         Stranger::new(&world, &root, stranger).is_busy(observer.tenant).await;
         all_live().await;
         let after = observe(&document, observer).await;

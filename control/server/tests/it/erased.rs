@@ -134,6 +134,8 @@ async fn an_erased_person_is_named_nowhere_and_the_log_still_proves_itself() {
     let mut followed = messages(subscribe(&second, &beside, "", None).await);
     let created = create(&root).await;
     assert_eq!(created["displayName"], CALLED);
+    let position = root.get("/cluster").await.json["position"].clone();
+    beside.get(&format!("/cluster?min_position={position}")).await;
     assert_eq!(create(&beside).await["displayName"], CALLED, "it is answered alike");
     let id: Uuid = created["id"].as_str().unwrap().parse().unwrap();
     let (alice, shown) = devices(&first, "alice").await;

@@ -105,7 +105,8 @@ impl World {
         let config = tls::pinned_client(running.ca_fingerprint, &[b"http/1.1"]);
         let client = reqwest::Client::builder()
             .use_preconfigured_tls(config)
-            .timeout(Duration::from_secs(20))
+            // Of an answer's next bytes: one that tells of events does not end.
+            .read_timeout(Duration::from_secs(20))
             .build()
             .unwrap();
         let base = format!("https://localhost:{}", running.address.port());

@@ -16,7 +16,7 @@ events! {
     ControlKeyAdded(ControlKeyAdded) = "cluster.control_key_added" / 1;
     SnapshotsRenewed(SnapshotsRenewed) = "cluster.snapshots_renewed" / 1;
     CarriersRuled(ClusterCarriersRuled) = "cluster.carriers_ruled" / 1;
-    PathsRuled(PathsRuled) = "cluster.paths_ruled" / 1;
+    PathsRuled(PathsRuled) = "cluster.paths_ruled" / 2, from 1 by PathsRuled;
     MeshRuled(MeshRuled) = "cluster.mesh_ruled" / 1;
     StaleRuled(StaleRuled) = "cluster.stale_ruled" / 1;
 }
@@ -67,7 +67,8 @@ pub struct ClusterCarriersRuled {
     pub carriers: CarrierRules,
 }
 
-/// Whether everybody's lanes may take direct paths from now on, and whether it is recorded when they do.
+/// Whether everybody's lanes may take direct paths from now on, and when, and whether it is recorded when they
+/// do. Schema 2 can have `when_better`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PathsRuled {

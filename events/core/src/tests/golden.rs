@@ -12,6 +12,7 @@ use std::{
 use rap_proto::{
     ApiScope, AttachmentId, Digest, Leased, MessageId, Name, NodeId, OrganizationId, PolicyId,
     PoolId, RefusalCode, ResourceId, ResourceKind, Timestamp, UserId, codec,
+    paths::{DirectPaths, PathRule},
 };
 use serde::Serialize;
 
@@ -24,6 +25,7 @@ use crate::{
     aggregate::EventKind,
     api_token::{ApiTokenCreated, ApiTokenEvent},
     catalogue::catalogue,
+    cluster::{ClusterEvent, PathsRuled},
     login::{LoginEvent, LoginOpened},
     node_report::{NodeReportEvent, UnclaimedAccessRefused},
     resource::ResourceEvent,
@@ -321,6 +323,23 @@ const CODES_OF_SCHEMA_2: [&str; 25] = [
 fn a_code_that_is_new_comes_with_a_schema_that_is_new() {
     let codes: Vec<_> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(codes, CODES_OF_SCHEMA_2, "raise the schema of both events, and freeze its codes");
+}
+
+#[test]
+fn a_rule_for_paths_is_upcast_from_schema_1() {
+    let kind = EventKind { event_type: "cluster.paths_ruled", schema: 1 };
+    let ruled = PathsRuled { rule: PathRule { direct: DirectPaths::Forbidden, audited: true } };
+    let payload = codec::encode(&ruled);
+    let upcast = DomainEvent::from(ClusterEvent::from(ruled));
+    check(kind, &payload, &upcast);
+    assert_eq!(upcast.kind().schema, 2, "what is written now is the newest schema");
+}
+
+#[test]
+fn a_word_on_direct_paths_that_is_new_comes_with_a_schema_that_is_new() {
+    let words: Vec<_> = DirectPaths::ALL.iter().map(|word| word.as_str()).collect();
+    let of_schema_2 = ["allowed", "forbidden", "when_better"];
+    assert_eq!(words, of_schema_2, "raise the schema of cluster.paths_ruled, and freeze its words");
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub(crate) fn allowance() -> Allowance {
 }
 
 pub(crate) fn path_rule() -> PathRule {
-    PathRule { direct: DirectPaths::Forbidden, audited: true }
+    PathRule { direct: DirectPaths::WhenBetter, audited: true }
 }
 
 pub(crate) fn mesh_rule() -> MeshRule {

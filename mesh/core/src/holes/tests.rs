@@ -42,13 +42,13 @@ impl World {
     }
 
     fn path(&mut self, in_use: Candidate, hole_is_open: bool) {
-        self.tell(Input::Path { in_use, hole_is_open, slow_until: None });
+        self.tell(Input::Path { in_use, hole_is_open, slow_until: None, not_better: false });
     }
 
     /// What was found is open beside a relay, or not any more, and the lane does not take it for so long.
     fn slow_path(&mut self, hole_is_open: bool, rests: Duration) {
         let slow_until = Some(self.now + rests);
-        self.tell(Input::Path { in_use: RELAY, hole_is_open, slow_until });
+        self.tell(Input::Path { in_use: RELAY, hole_is_open, slow_until, not_better: false });
     }
 
     fn round(&self) -> u32 {
@@ -359,6 +359,26 @@ fn what_was_tried_and_left_is_forgotten_and_so_is_what_was_lost() {
     let failed = [(Failure::Lost, 1)].into();
     assert_eq!(world.holes.take_outcomes(), Outcomes { found: 1, failed });
     assert_eq!(world.wait(), FIRST_PAUSE);
+}
+
+#[test]
+fn of_a_hole_that_is_not_better_it_is_said_and_of_other_direct_paths_too() {
+    let mut world = World::relayed();
+    world.meet(own(Mapping::Steady), far(Mapping::Steady));
+    world.tell(Input::Heard { round: 1, from: address(4433) });
+    world.path(RELAY, true);
+    let seen = |not_better| {
+        let slow_until = None;
+        Input::Path { in_use: RELAY, hole_is_open: false, slow_until, not_better }
+    };
+    world.tell(seen(true));
+    let failed = [(Failure::NotBetter, 1)].into();
+    assert_eq!(world.holes.take_outcomes(), Outcomes { found: 0, failed });
+    world.tell(seen(false));
+    world.tell(Input::Renewed);
+    assert_eq!(world.holes.standing().failure, None);
+    world.tell(seen(true));
+    assert_eq!(world.holes.standing().failure, Some(Failure::NotBetter));
 }
 
 #[test]

@@ -5,7 +5,8 @@
 //! probes in a row before the lane moves. From relays that are merely worth less a lane moves rarely, at
 //! a moment of its own, and to nothing that takes much longer. From one that drains it moves at a moment of its own, since
 //! others leave it, too, to whatever else over relays answers, and stays while nothing does. A direct path
-//! that takes much longer than it did, for a while, is left for a way over relays than which it is slower.
+//! that takes much longer than it did, for a while, is left for a way over relays than which it is slower; where
+//! the platform wants it better, for one than which it is clearly slower, whatever it took before.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -211,19 +212,20 @@ impl LanePath {
     }
 
     /// Whether the path in use is probed like the one that is to follow. A relay is compared by the
-    /// connection's estimate, since what is worth more may be a little slower.
+    /// connection's estimate, since what is worth more may be a little slower; but not with a direct path
+    /// that has to be better.
     pub(super) fn measures_in_use(&self) -> bool {
-        self.succession.successor.is_some() && !self.is_relayed()
+        (self.succession.successor.is_some() && !self.is_relayed()) || self.tries_better()
     }
 
-    fn ask_in_use_anew(&mut self, now: Moment) {
+    pub(super) fn ask_in_use_anew(&mut self, now: Moment) {
         if self.measures_in_use() {
             self.open.get_mut(&self.current).into_iter().for_each(|path| path.ask_anew(now));
         }
     }
 
     /// `answers` are those of the other path.
-    fn is_measured_beside(&self, answers: u32) -> bool {
+    pub(super) fn is_measured_beside(&self, answers: u32) -> bool {
         let in_use = self.open.get(&self.current);
         !self.measures_in_use()
             || answers >= ENOUGH_ANSWERS

@@ -1,3 +1,4 @@
+mod better;
 mod outages;
 mod slowness;
 mod successors;
@@ -93,7 +94,7 @@ fn a_lane_leaves_a_direct_path_that_is_forbidden_and_takes_it_when_it_is_allowed
     world.run(s(1));
     let forbid = |world: &mut World| {
         world.tell(Input::Candidates(vec![relay(2)]));
-        world.tell(Input::DirectForbidden);
+        world.tell(Input::Direct(DirectPaths::Forbidden));
     };
     forbid(&mut world);
     assert_eq!(world.path(), None, "not a datagram more");
@@ -115,7 +116,7 @@ fn a_lane_that_has_nothing_but_a_forbidden_direct_path_waits_until_it_is_allowed
     let mut world = World::new(direct(1), &[direct(1)]);
     world.run(s(1));
     world.tell(Input::Candidates(Vec::new()));
-    world.tell(Input::DirectForbidden);
+    world.tell(Input::Direct(DirectPaths::Forbidden));
     world.run(s(10));
     assert_eq!((world.path(), world.retired), (None, 1));
     world.tell(Input::Candidates(vec![direct(1)]));
@@ -327,7 +328,8 @@ fn a_lost_hop_brings_doubt_and_no_switch_while_the_flow_works() {
     world.tell(Input::Doubted { generation: LanePath::FIRST });
     assert_eq!(world.lane.standing().recovery, Some(RecoveryStep::RetryActive));
     world.run(ms(50));
-    assert_eq!(world.lane.standing(), Standing { switches: 0, last_switch: None, recovery: None });
+    let stands = Standing { switches: 0, last_switch: None, recovery: None, not_better: false };
+    assert_eq!(world.lane.standing(), stands);
 }
 
 #[test]

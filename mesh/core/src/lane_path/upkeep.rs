@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use rap_proto::Moment;
+use rap_proto::{Moment, paths::DirectPaths};
 
 use super::{
     Effect, LanePath, MAX_CANDIDATES, SwitchReason,
     open_path::{ANSWER_WAIT, OpenPath, Pace},
 };
-use crate::paths::{Candidate, is_slower};
+use crate::paths::{Candidate, is_too_slow_to_keep, is_too_slow_to_take};
 
 /// A direct path answers this many probes in a row before the lane moves to it.
 pub(super) const BETTER_ANSWERS: u32 = 3;
@@ -61,6 +61,18 @@ impl LanePath {
             if generation != self.current || self.is_relayed() {
                 self.leave(now, generation);
             }
+        }
+    }
+
+    /// Takes and keeps direct paths by this rule from now on.
+    pub(super) fn obey(&mut self, now: Moment, rule: DirectPaths) {
+        if std::mem::replace(&mut self.direct, rule) != rule {
+            self.not_better = false;
+            self.slowness.restart();
+            self.ask_in_use_anew(now);
+        }
+        if !rule.are_allowed() {
+            self.withdraw(now, |one| !one.is_relayed());
         }
     }
 
@@ -154,23 +166,36 @@ impl LanePath {
                 self.close(generation);
             }
             Some((generation, answers, seen))
-                if answers >= BETTER_ANSWERS && !self.is_on_trial() =>
+                if answers >= BETTER_ANSWERS
+                    && !self.is_on_trial()
+                    && self.is_measured_beside(answers) =>
             {
                 match seen {
                     (true, true, _) => self.switch(now, generation, SwitchReason::Draining),
                     (_, _, false) => self.switch(now, generation, SwitchReason::Better),
                     (true, false, true) => {}
-                    (false, _, true) => self.give_up(now, generation),
+                    (false, _, true) => self.turn_down(now, generation),
                 }
             }
             None if is_wanted => {
                 let next = self.first_rested(now, |one| {
                     self.is_better(one) && !self.succession.is_slow(now, one)
                 });
-                next.into_iter().for_each(|candidate| self.open(now, candidate));
+                if let Some(candidate) = next {
+                    self.open(now, candidate);
+                    self.ask_in_use_anew(now);
+                }
             }
             _ => {}
         }
+    }
+
+    /// Leaves alone for a while what works and is slower than the path in use.
+    fn turn_down(&mut self, now: Moment, generation: u64) {
+        let path = self.open.get(&generation);
+        let is_direct = path.is_some_and(|path| !path.candidate.is_relayed());
+        self.give_up(now, generation);
+        self.not_better |= is_direct;
     }
 
     pub(super) fn probe(&mut self, now: Moment) {
@@ -222,15 +247,39 @@ impl LanePath {
     /// By what was measured of both; what was not is not held against anybody. One over fewer nodes that is
     /// slower than the one in use rests like one that failed.
     pub(super) fn is_slower(&self, path: &OpenPath) -> bool {
-        let both = path.round_trip.zip(self.silence.round_trip());
-        both.is_some_and(|(other, in_use)| is_slower(other, in_use))
+        let in_use = match path.candidate {
+            Candidate::Direct(_) if self.wants_better() => self.probed_in_use(),
+            _ => self.silence.round_trip(),
+        };
+        let both = path.round_trip.zip(in_use);
+        both.is_some_and(|(other, in_use)| {
+            is_too_slow_to_take(self.direct, (path.candidate, other), in_use)
+        })
     }
 
     /// Whether the path in use is slower than one that was measured beside it, by probes of both. What it
     /// does not answer in time takes as long as is waited for it.
     pub(super) fn is_outrun_by(&self, path: &OpenPath) -> bool {
-        let in_use = self.open.get(&self.current).and_then(|in_use| in_use.round_trip);
-        path.round_trip.is_some_and(|other| is_slower(in_use.unwrap_or(ANSWER_WAIT), other))
+        let in_use = self.probed_in_use().unwrap_or(ANSWER_WAIT);
+        path.round_trip.is_some_and(|other| is_too_slow_to_keep(self.direct, in_use, other))
+    }
+
+    /// The round trip of probes along the path in use, while it is probed.
+    fn probed_in_use(&self) -> Option<Duration> {
+        self.open.get(&self.current).and_then(|in_use| in_use.round_trip)
+    }
+
+    /// Whether a direct path has to be better than a way over relays.
+    pub(super) fn wants_better(&self) -> bool {
+        self.direct == DirectPaths::WhenBetter
+    }
+
+    /// Whether a direct path is tried that has to be better than the path in use.
+    pub(super) fn tries_better(&self) -> bool {
+        let is_tried = |(generation, path): (u64, &OpenPath)| {
+            !path.candidate.is_relayed() && !self.is_fallback(generation)
+        };
+        self.wants_better() && self.is_relayed() && self.others().any(is_tried)
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

@@ -94,10 +94,15 @@ impl Prospects {
         }
     }
 
-    /// By what was measured of both of late; what was not is not held against anybody.
-    pub(super) fn is_slower(&self, now: Moment, candidate: Candidate, other: Candidate) -> bool {
+    /// The round trips of both, if they were measured of late.
+    pub(super) fn round_trips(
+        &self,
+        now: Moment,
+        one: Candidate,
+        other: Candidate,
+    ) -> Option<(Duration, Duration)> {
         let fresh = |one| self.known.get(&one).filter(|it| it.is_fresh(now))?.round_trip;
-        fresh(candidate).zip(fresh(other)).is_some_and(|(one, other)| is_slower(one, other))
+        fresh(one).zip(fresh(other))
     }
 
     /// `round_trip` is that of a trial that worked. What no trial asked for counts for nothing.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rap_proto::Moment;
+use rap_proto::{Moment, paths::DirectPaths};
 
 use super::{MOVE_EVERY, prospect::Prospects, watch::Watched};
-use crate::paths::Candidate;
+use crate::paths::{Candidate, is_too_slow_to_take};
 
 /// What came of looking at the flows that are due.
 #[derive(Debug, Default)]
@@ -19,17 +19,22 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    /// The first of the shorter paths that is proven, and not slower than the path in use.
+    /// The first of the shorter paths that is proven, and not too slow beside the path in use: what was not
+    /// measured is held against nobody.
     pub(super) fn choose(
         &mut self,
-        (now, prospects): (Moment, &Prospects),
+        (now, prospects, rule): (Moment, &Prospects, DirectPaths),
         shorter: &[Candidate],
         in_use: Candidate,
     ) -> Option<Candidate> {
+        let is_too_slow = |way: Candidate| {
+            let both = prospects.round_trips(now, way, in_use);
+            both.is_some_and(|(took, in_use)| is_too_slow_to_take(rule, (way, took), in_use))
+        };
         for way in shorter {
             if !prospects.is_proven(now, *way) || prospects.is_to_be_measured(now, in_use) {
                 self.unproven.entry(*way).or_default().insert(in_use);
-            } else if prospects.is_slower(now, *way, in_use) {
+            } else if is_too_slow(*way) {
                 self.slower.insert(*way);
             } else {
                 self.fit.insert(*way);

@@ -160,14 +160,14 @@ fn flows_leave_direct_paths_that_are_forbidden_and_come_back_when_they_are_allow
     world.repairs(direct());
     (0..3).for_each(|flow| world.begin(flow, direct()));
     world.run(SECOND);
-    world.forbids_direct(true);
+    world.rules_direct(DirectPaths::Forbidden);
     world.run(SECOND);
     assert!((0..3).all(|flow| world.over(flow) == relay(1)), "while theirs still carries them");
     assert_eq!((world.moves, world.leaves, world.most_moving), (3, 0, MAX_MOVING));
     let trials = world.trials;
     world.run(600 * SECOND);
     assert_eq!((world.moves, world.trials, world.wrong.take()), (3, trials, None), "none is tried");
-    world.forbids_direct(false);
+    world.rules_direct(DirectPaths::Allowed);
     world.run(60 * SECOND);
     assert!((0..3).all(|flow| world.over(flow) == direct()));
     assert_eq!(world.wrong, None);
@@ -178,7 +178,7 @@ fn a_direct_path_that_is_forbidden_is_given_up_in_time_though_nothing_else_works
     let mut world = World::new(Bug::None);
     world.works = [direct()].into();
     world.begin(1, direct());
-    world.forbids_direct(true);
+    world.rules_direct(DirectPaths::Forbidden);
     world.run(LEFT_WITHIN - Duration::from_millis(1));
     assert_eq!((world.over(1), world.leaves), (direct(), 0));
     world.run(SECOND);
@@ -198,7 +198,8 @@ fn it_is_told_which_paths_flows_take_and_leave() {
     assert_eq!(told(&mut lane, began), [(None, direct)]);
     assert_eq!(told(&mut lane, Input::Lost { flow: 1 }), [(direct, None)]);
     assert_eq!(told(&mut lane, Input::WentOn { flow: 1, over: relay }), [(None, relay)]);
-    let forbidden = Allowed { direct_forbidden: true, ..allowed(all_ways()[1..].to_vec()) };
+    let forbidden = DirectPaths::Forbidden;
+    let forbidden = Allowed { direct: forbidden, ..allowed(all_ways()[1..].to_vec()) };
     assert_eq!(told(&mut lane, Input::WentOn { flow: 1, over: direct }), [(relay, direct)]);
     assert_eq!(told(&mut lane, Input::Ways(forbidden)), []);
     assert_eq!(lane.poll_effect(), Some(Effect::Move { flow: 1, over: relay.unwrap() }));

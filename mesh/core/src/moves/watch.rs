@@ -1,14 +1,18 @@
 //! Whether flows leave the direct path that they are on, as it became slow.
 //!
 //! The path is tried seldom. When that takes much longer than it did once, it and a way over relays are
-//! tried as often as a better path before flows move to it, and compared by that.
+//! tried as often as a better path before flows move to it, and compared by that. Where the platform wants
+//! direct paths better, they are compared however long the direct one takes.
 
 use std::collections::BTreeSet;
 
-use rap_proto::Moment;
+use rap_proto::{Moment, paths::DirectPaths};
 
 use super::{LaneMoves, Running, WATCH_EVERY, prospect::Prospects};
-use crate::{lane_path::SLOW_REST, paths::Candidate};
+use crate::{
+    lane_path::SLOW_REST,
+    paths::{Candidate, is_too_slow_to_keep},
+};
 
 /// What came of looking at the flows on direct paths.
 #[derive(Debug, Default)]
@@ -25,7 +29,7 @@ impl Watched {
     /// Where a flow goes that has been on this direct path since then, if it leaves it for one of these.
     pub(super) fn choose(
         &mut self,
-        (now, prospects): (Moment, &Prospects),
+        (now, prospects, rule): (Moment, &Prospects, DirectPaths),
         relayed: &[Candidate],
         (in_use, since): (Candidate, Moment),
     ) -> Option<Candidate> {
@@ -38,13 +42,15 @@ impl Watched {
             return None;
         }
         let way = relayed.iter().find(is_free).copied()?;
+        let is_compared = rule == DirectPaths::WhenBetter || prospects.became_slow(in_use);
+        let both = prospects.round_trips(now, in_use, way);
         if !prospects.is_fresh(now, in_use) {
             self.tries.insert(in_use);
-        } else if !prospects.became_slow(in_use) {
+        } else if !is_compared {
             self.kept.insert(in_use);
         } else if !prospects.is_proven(now, in_use) || !prospects.is_proven(now, way) {
             self.tries.extend([in_use, way]);
-        } else if prospects.is_slower(now, in_use, way) {
+        } else if both.is_some_and(|(took, way)| is_too_slow_to_keep(rule, took, way)) {
             self.slow.insert(in_use);
             return Some(way);
         } else {

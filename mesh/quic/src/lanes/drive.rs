@@ -85,9 +85,9 @@ impl PathDriver {
         let mut machine = LanePath::new(mesh.network.seed(), mesh.clock.moment(), over, candidates);
         machine.handle_input(mesh.clock.moment(), Input::Worths(worths));
         let mut hole = Hole::new(mesh.clone(), lane.clone());
+        machine.handle_input(mesh.clock.moment(), Input::Direct(view.direct_rule()));
         if !view.allows_direct() {
             // It may have been forbidden while the lane was made.
-            machine.handle_input(mesh.clock.moment(), Input::DirectForbidden);
             hole.note(holes::Input::Direct { allowed: false });
         }
         let mut driver = Self {
@@ -189,9 +189,7 @@ impl PathDriver {
         let Offers { candidates, worths, interest } = offered;
         self.renewals.looked(interest);
         self.tell(Input::Candidates(candidates));
-        if !self.view.allows_direct() {
-            self.tell(Input::DirectForbidden);
-        }
+        self.tell(Input::Direct(self.view.direct_rule()));
         self.tell(Input::Worths(worths));
     }
 
@@ -242,7 +240,9 @@ impl PathDriver {
             let hole = self.hole.candidate();
             let hole_is_open = hole.is_some_and(|it| self.machine.is_open(it));
             let slow_until = hole.and_then(|it| self.machine.slow_until(it));
-            if !self.dig(Some(holes::Input::Path { in_use, hole_is_open, slow_until })) {
+            let not_better = self.machine.standing().not_better;
+            let path = holes::Input::Path { in_use, hole_is_open, slow_until, not_better };
+            if !self.dig(Some(path)) {
                 return;
             }
         }

@@ -327,15 +327,15 @@ impl Movable {
 fn allowed(mesh: &Mesh, view: &Arc<View>, key: LaneKey) -> Allowed {
     let relays: BTreeSet<NodeId> = view.relays(key.organization).map(|(relay, _)| relay).collect();
     let draining = relays.iter().copied().filter(|relay| view.is_draining(*relay)).collect();
-    let direct_forbidden = !view.allows_direct();
+    let rule = view.direct_rule();
     let serves = |peer: &&Peer| peer_has_role(peer, NodeRole::StreamWorker, key.organization);
     let peer = view.peer(key.egress).filter(serves);
     let Some(peer) = peer.filter(|_| !view.must_stop(mesh.clock.now())) else {
-        return Allowed { ways: Vec::new(), relays, draining, direct_forbidden };
+        return Allowed { ways: Vec::new(), relays, draining, direct: rule };
     };
     let direct = view.direct_to(peer.node).iter().copied().map(Candidate::Direct);
     let relayed = mesh.relays.order(view, Use::New, key, mesh.clock.now());
-    Allowed { ways: direct.chain(relayed).collect(), relays, draining, direct_forbidden }
+    Allowed { ways: direct.chain(relayed).collect(), relays, draining, direct: rule }
 }
 
 /// Passes on which paths the lane's flows took and left.

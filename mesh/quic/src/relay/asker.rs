@@ -10,12 +10,7 @@ use rap_proto::{
 };
 use tokio::{sync::mpsc, time::timeout};
 
-use super::{
-    Origin, handle,
-    looks::{KNOCK_WAIT, Look},
-    no_sockets,
-    socket::FlowSocket,
-};
+use super::{Origin, handle, looks::Look, no_sockets, socket::FlowSocket};
 use crate::{frames::write_frame, hops::MAX_WAITING, mesh::Mesh, pipe::Outlet};
 
 const _: () = assert!(
@@ -54,7 +49,7 @@ impl Asker {
         let look = Look::open(mesh, &mesh.knocked_flows, self.node, lane, self.origin)?;
         let unheard = RefusalCode::PathUnavailable;
         self.tell.try_send(look.here()).map_err(|_| unheard)?;
-        let heard = timeout(KNOCK_WAIT, look.knocked()).await.map_err(|_| unheard)?;
+        let heard = timeout(mesh.limits.knock_wait, look.knocked()).await.map_err(|_| unheard)?;
         heard.map_err(no_sockets)
     }
 }
@@ -75,7 +70,7 @@ pub(super) async fn decide(
             biased;
             Some(here) = told.recv() => {
                 // An asker that reads nothing keeps no place.
-                timeout(KNOCK_WAIT, write_frame(send, &here)).await.ok()?.ok()?;
+                timeout(mesh.limits.knock_wait, write_frame(send, &here)).await.ok()?.ok()?;
             }
             outcome = &mut handling => return Some(outcome),
         }

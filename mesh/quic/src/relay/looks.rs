@@ -4,7 +4,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use rap_mesh_core::{
@@ -16,7 +15,7 @@ use rap_mesh_core::{
 };
 use rap_proto::{
     Lane, NodeId, RefusalCode,
-    wire::hop::{CALL_TTL_MS, Reply, knock},
+    wire::hop::{Reply, knock},
 };
 use tokio::time::timeout;
 
@@ -30,9 +29,6 @@ use crate::{
     pipe::Outlet,
     watch::catch_up,
 };
-
-/// How long an asker has for its knock.
-pub(super) const KNOCK_WAIT: Duration = Duration::from_millis(CALL_TTL_MS);
 
 /// How many wait for a knock, for one purpose.
 pub(crate) struct Looks(Mutex<Places>);
@@ -98,7 +94,7 @@ async fn look(
         look.heard().await.ok()
     };
     // The limit is one of the answer, too: an asker that reads nothing keeps no place.
-    match timeout(KNOCK_WAIT, looking).await {
+    match timeout(mesh.limits.knock_wait, looking).await {
         Ok(Some(from)) => Ok(SocketAddr::new(from.ip().to_canonical(), from.port())),
         Ok(None) | Err(_) => Err(RefusalCode::PathUnavailable),
     }

@@ -1,13 +1,20 @@
 //! Direct paths by the platform's rule: forbidden, allowed again, and audited.
 
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
 use rap_mesh::{Carrier, Path, client::ClientSession};
-use rap_mesh_core::holes::Step;
+use rap_mesh_core::holes::{Failure, Step};
 use rap_proto::{
     Lane, RefusalCode,
     observation::Observation,
     paths::{DirectPaths, PathCarrier, PathChange, PathKind, PathRule},
 };
-use tokio::time::timeout;
+use tokio::{net::UdpSocket, time::timeout};
 
 use crate::{
     carry::{PART, Transfer, until},
@@ -20,6 +27,7 @@ use crate::{
 
 const ALLOWED: PathRule = PathRule { direct: DirectPaths::Allowed, audited: false };
 const FORBIDDEN: PathRule = PathRule { direct: DirectPaths::Forbidden, audited: false };
+const WHEN_BETTER: PathRule = PathRule { direct: DirectPaths::WhenBetter, audited: false };
 
 fn say(fabric: &mut Fabric, rule: PathRule) {
     fabric.plan.paths = rule;
@@ -103,6 +111,71 @@ async fn no_hole_is_made_or_kept_where_direct_paths_are_forbidden() {
     assert_eq!(lane(&fabric).hole.step, Step::Forbidden);
     echoes(&mut channel).await;
     bytes_pass(&fabric).await;
+}
+
+/// A port from which datagrams get to `target`, and back, after so long.
+async fn far(target: SocketAddr, each_way: Duration) -> SocketAddr {
+    let outside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+    let address = outside.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut insides: BTreeMap<SocketAddr, Arc<UdpSocket>> = BTreeMap::new();
+        let mut datagram = [0; 2048];
+        while let Ok((length, from)) = outside.recv_from(&mut datagram).await {
+            if let Entry::Vacant(place) = insides.entry(from) {
+                let inside = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap());
+                place.insert(inside.clone());
+                tokio::spawn(pass_back(inside, outside.clone(), from, each_way));
+            }
+            later(each_way, &insides[&from], target, &datagram[..length]);
+        }
+    });
+    address
+}
+
+async fn pass_back(
+    inside: Arc<UdpSocket>,
+    outside: Arc<UdpSocket>,
+    to: SocketAddr,
+    each_way: Duration,
+) {
+    let mut datagram = [0; 2048];
+    while let Ok((length, _)) = inside.recv_from(&mut datagram).await {
+        later(each_way, &outside, to, &datagram[..length]);
+    }
+}
+
+fn later(after: Duration, socket: &Arc<UdpSocket>, to: SocketAddr, datagram: &[u8]) {
+    let (socket, datagram) = (socket.clone(), datagram.to_vec());
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        let _ = socket.send_to(&datagram, to).await;
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_takes_a_direct_path_that_is_a_little_longer_only_where_it_need_not_be_better() {
+    let mut fabric = Fabric::start_on(Carrier::Quic, &[RELAY], echo().await);
+    let egress = fabric.address(EGRESS);
+    let [of_relay, of_entry] = [60, 75].map(|millis| far(egress, Duration::from_millis(millis)));
+    fabric.plan.addresses.insert((RELAY, EGRESS), of_relay.await);
+    fabric.cut_direct_path();
+    let session = fabric.session().await;
+    let mut channel = held(&session, Lane::Interactive).await;
+    let lane = |fabric: &Fabric| fabric.nodes[&ENTRY].endpoint.status().lanes.remove(0);
+    let relayed = Path::Relayed { relay: RELAY };
+    assert_eq!(lane(&fabric).path, relayed);
+    let direct = of_entry.await;
+    fabric.plan.addresses.insert((ENTRY, EGRESS), direct);
+    say(&mut fabric, WHEN_BETTER);
+    let is_told = |fabric: &Fabric| lane(fabric).hole.failure == Some(Failure::NotBetter);
+    until("the direct path was compared", || is_told(&fabric)).await;
+    assert_eq!(lane(&fabric).path, relayed);
+    echoes(&mut channel).await;
+    say(&mut fabric, ALLOWED);
+    let direct = Path::Direct { address: direct };
+    until("the direct path is taken", || lane(&fabric).path == direct).await;
+    assert!(!is_told(&fabric), "it is there");
+    echoes(&mut channel).await;
 }
 
 /// The next change that the entry tells of.

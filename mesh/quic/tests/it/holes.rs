@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use quinn::{Connection, RecvStream, SendStream};
-use rap_mesh::{Carrier, LaneStatus, Path, SwitchReason};
+use rap_mesh::{Carrier, LaneStatus, MeshLimits, Path, SwitchReason};
 use rap_mesh_core::holes::{Failure, KNOCK_AT, LISTEN_AFTER, Limits, Step};
 use rap_proto::{
     Lane, NodeId, NodeRole, OrganizationId, RefusalCode,
@@ -266,7 +266,8 @@ async fn a_relay_says_where_the_right_knock_came_from_and_answers_no_datagram() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_asker_has_so_many_looks_at_once_and_whoever_is_neither_entry_nor_egress_none() {
-    let mut fabric = Fabric::start(&[RELAY, RELAY_2], echo().await);
+    let limits = MeshLimits { knock_wait: 4 * PATIENCE, ..MeshLimits::default() };
+    let mut fabric = Fabric::start_within(limits, &[RELAY, RELAY_2], echo().await);
     let asking = hop(&fabric, ENTRY).await;
     let mut looks = Vec::new();
     for _ in 0..Limits::LOOKS.of_one {

@@ -37,8 +37,9 @@ const MORE_THAN_FITS: usize = 64 * 1024 * 1024;
 
 /// Whatever is worth moving was tried by then.
 const TRIED_BY: Duration = Duration::from_secs(6);
-/// By then it has moved, also when the first trials failed on a busy machine.
-pub(crate) const MOVED_BY: Duration = PATIENCE.saturating_add(FIRST_REST.saturating_mul(2));
+/// By then it has moved, also when what was tried first failed on a busy machine, or was the slower one
+/// there, three times in a row: each rest is twice the one before.
+pub(crate) const MOVED_BY: Duration = PATIENCE.saturating_add(FIRST_REST.saturating_mul(1 + 2 + 4));
 
 /// The relay that carries the flow, and the other, once an attempt that lost is given back.
 pub(crate) async fn carrying(fabric: &Fabric) -> (NodeId, NodeId) {

@@ -289,7 +289,7 @@ impl History {
             let rule = MeshRule { peers, ..MeshRule::default() };
             self.try_give::<Cluster>(cluster, ClusterCommand::RuleMesh { rule });
         } else if who % 4 == 3 {
-            let direct = DirectPaths::ALL[usize::from(how) % 2];
+            let direct = DirectPaths::ALL[usize::from(how) % 3];
             let rule = PathRule { direct, audited: how % 3 == 0 };
             self.try_give::<Cluster>(cluster, ClusterCommand::RulePaths { rule });
             let policy = StalePolicy::ALL[usize::from(how / 2) % 2];

@@ -17,7 +17,8 @@ fn entries_and_egresses_are_told_what_the_platform_says_of_paths_and_nobody_else
     let relay = version(&platform, platform.relay);
     let forbidden = PathRule { direct: DirectPaths::Forbidden, audited: false };
     let audited = PathRule { audited: true, ..PathRule::default() };
-    for rule in [forbidden, audited, PathRule::default()] {
+    let when_better = PathRule { direct: DirectPaths::WhenBetter, audited: false };
+    for rule in [forbidden, audited, when_better, PathRule::default()] {
         platform.must::<Cluster>(cluster, ClusterCommand::RulePaths { rule });
         for node in ends {
             let told = section::<Paths>(platform.state(), node);

@@ -7,9 +7,10 @@ use super::{
 use crate::paths::SLOWER_BY;
 
 /// What setting a path up and having it answer often enough takes in this world.
-const PROVING: Duration = Duration::from_secs(1);
+pub(super) const PROVING: Duration = Duration::from_secs(1);
 /// A direct path that became slow is left by then.
-const LEFT_BY: Duration = BETTER_FOR.saturating_add(BETTER_WITHIN).saturating_add(PROVING);
+pub(super) const LEFT_BY: Duration =
+    BETTER_FOR.saturating_add(BETTER_WITHIN).saturating_add(PROVING);
 /// What a path in this world takes of which nothing else is said.
 const USUAL: Duration = Duration::from_millis(10);
 const LONG: Duration = Duration::from_millis(150);

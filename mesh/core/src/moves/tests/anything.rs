@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::{watch::LEFT_BY, *};
+use crate::{lane_path::SLOW_REST, paths::KEPT_WITHIN};
 
 /// Every rest is over by then, and what carries a flow was looked at since.
 const CALM: Duration = LONGEST_REST.saturating_mul(3);
@@ -21,6 +22,8 @@ enum Event {
     /// The second relay is one, or none.
     IsRelay(bool),
     Renews,
+    /// Direct paths have to be better, or not.
+    Rules(DirectPaths),
     /// What nobody waits for is said of a path, and of a flow.
     Stray(usize, u64),
     Passes(u64),
@@ -36,6 +39,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Drains),
         1 => any::<bool>().prop_map(Event::IsRelay),
         1 => Just(Event::Renews),
+        1 => prop::sample::select(vec![DirectPaths::Allowed, DirectPaths::WhenBetter])
+            .prop_map(Event::Rules),
         1 => (0..4_usize, 0..12_u64).prop_map(|(way, flow)| Event::Stray(way, flow)),
         6 => (1..20_000_u64).prop_map(Event::Passes),
         3 => (20_000..100_000_u64).prop_map(Event::Passes),
@@ -64,6 +69,7 @@ fn lives(events: &[Event], bug: Bug) -> World {
             Event::Drains(drains) => world.drains_are(drains.then_some(node(1))),
             Event::IsRelay(is_one) => world.relays_are([node(1), node(if is_one { 2 } else { 1 })]),
             Event::Renews => world.renews(),
+            Event::Rules(rule) => world.rules_direct(rule),
             Event::Stray(way, flow) => world.hears_what_it_did_not_ask(all_ways()[way], flow),
             Event::Passes(millis) => world.run(Duration::from_millis(millis)),
         }
@@ -71,8 +77,9 @@ fn lives(events: &[Event], bug: Bug) -> World {
     world
 }
 
-/// Everything works, and all paths take the same.
-fn calmed(mut world: World) -> World {
+/// Everything works, and all paths take the same, for so long by this rule.
+fn calmed(mut world: World, rule: DirectPaths) -> World {
+    world.rules_direct(rule);
     world.relays_are([node(1), node(2)]);
     world.drains_are([]);
     for way in all_ways() {
@@ -96,9 +103,24 @@ proptest! {
 
     #[test]
     fn when_everything_works_again_everything_is_direct_in_the_end(events in events(40)) {
-        let world = calmed(lives(&events, Bug::None));
+        for rule in [DirectPaths::Allowed, DirectPaths::WhenBetter] {
+            let world = calmed(lives(&events, Bug::None), rule);
+            prop_assert_eq!(&world.wrong, &None);
+            prop_assert!(world.everything_is_over(direct()));
+        }
+    }
+
+    #[test]
+    fn a_direct_path_that_has_to_be_better_is_left_in_time_when_it_is_worse(
+        events in events(20),
+        excess in 1..500_u64,
+    ) {
+        let mut world = calmed(lives(&events, Bug::None), DirectPaths::WhenBetter);
+        let kept = ROUND_TRIP + ROUND_TRIP / 10 + KEPT_WITHIN;
+        world.takes_from_now(direct(), kept + Duration::from_micros(excess));
+        world.run(SLOW_REST + LEFT_BY);
         prop_assert_eq!(&world.wrong, &None);
-        prop_assert!(world.everything_is_over(direct()));
+        prop_assert!(world.over(99).is_relayed());
     }
 
     #[test]
@@ -107,7 +129,7 @@ proptest! {
         excess in 1..500_u64,
         others in prop::collection::vec((1..4_usize, 1..30_000_u64), 0..60),
     ) {
-        let mut world = calmed(lives(&events, Bug::None));
+        let mut world = calmed(lives(&events, Bug::None), DirectPaths::Allowed);
         let tolerated = ROUND_TRIP + ROUND_TRIP / 2 + SLOWER_BY;
         world.takes_from_now(direct(), tolerated + Duration::from_millis(excess));
         // What is slower for flows that begin elsewhere rests, and is not looked at meanwhile.

@@ -1,7 +1,7 @@
 //! Direct paths that become slow.
 
 use super::*;
-use crate::lane_path::SLOW_REST;
+use crate::{lane_path::SLOW_REST, paths::KEPT_WITHIN};
 
 const LONG: Duration = Duration::from_millis(200);
 /// Flows have left a path that became slow by then.
@@ -97,6 +97,31 @@ fn a_path_that_is_no_slower_than_it_was_is_compared_with_nothing() {
     world.round_trips.insert(relay(1), Duration::from_millis(1));
     world.run(10 * SLOW_REST);
     assert_eq!((world.moves, world.tried.get(&relay(1)), world.wrong), (0, None, None));
+}
+
+#[test]
+fn a_direct_path_that_has_to_be_better_is_taken_if_it_is_no_longer_and_left_if_it_is_clearly_so() {
+    let kept = ROUND_TRIP + ROUND_TRIP / 10 + KEPT_WITHIN;
+    let moment = Duration::from_micros(1);
+    let mut world = World::new(Bug::None);
+    world.rules_direct(DirectPaths::WhenBetter);
+    (0..3).for_each(|flow| world.begin(flow, relay(1)));
+    world.repairs(direct());
+    world.takes_from_now(direct(), ROUND_TRIP + moment);
+    world.run(600 * SECOND);
+    assert_eq!(world.moves, 0, "it is longer");
+    world.takes_from_now(direct(), ROUND_TRIP);
+    world.run(LONGEST_REST + 60 * SECOND);
+    assert_eq!((world.moves, all_over(&world, direct())), (3, true));
+    world.takes_from_now(direct(), kept);
+    world.run(3 * SLOW_REST);
+    assert_eq!(world.moves, 3, "two measurements of one path differ by as much");
+    world.takes_from_now(direct(), kept + moment);
+    world.run(SLOW_REST + LEFT_BY);
+    assert!(all_over(&world, relay(1)));
+    world.rules_direct(DirectPaths::Allowed);
+    world.run(SLOW_REST + 60 * SECOND);
+    assert_eq!((all_over(&world, direct()), world.wrong), (true, None), "it need not be better");
 }
 
 #[test]

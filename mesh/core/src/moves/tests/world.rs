@@ -2,7 +2,10 @@
 //! book of what happened that is checked at every step.
 
 use super::*;
-use crate::{lane_path::SLOW_REST, paths::is_slower};
+use crate::{
+    lane_path::SLOW_REST,
+    paths::{KEPT_WITHIN, is_slower},
+};
 
 /// What a trial or a move takes.
 const TAKES: Duration = Duration::from_millis(120);
@@ -83,7 +86,7 @@ pub(super) struct World {
     pub(super) ways: Vec<Candidate>,
     relays: BTreeSet<NodeId>,
     draining: BTreeSet<NodeId>,
-    direct_forbidden: bool,
+    pub(super) direct: DirectPaths,
     number: u64,
     pub(super) wrong: Option<String>,
 }
@@ -133,7 +136,7 @@ impl World {
             ways: all_ways(),
             relays: [node(1), node(2)].into(),
             draining: BTreeSet::new(),
-            direct_forbidden: false,
+            direct: DirectPaths::Allowed,
             number: 0,
             wrong: None,
         }
@@ -249,16 +252,16 @@ impl World {
         self.tell_ways();
     }
 
-    pub(super) fn forbids_direct(&mut self, forbidden: bool) {
-        self.direct_forbidden = forbidden;
+    pub(super) fn rules_direct(&mut self, rule: DirectPaths) {
+        self.direct = rule;
         self.tell_ways();
     }
 
     fn tell_ways(&mut self) {
         let ways = self.ways.iter().filter(|way| !self.is_left(**way)).copied().collect();
         let (relays, draining) = (self.relays.clone(), self.draining.clone());
-        let direct_forbidden = self.direct_forbidden;
-        self.tell(Input::Ways(Allowed { ways, relays, draining, direct_forbidden }));
+        let direct = self.direct;
+        self.tell(Input::Ways(Allowed { ways, relays, draining, direct }));
     }
 
     fn takes(&self, path: Candidate) -> Duration {
@@ -283,14 +286,14 @@ impl World {
             && self.lane.prospects.rests_until(path) <= self.now
     }
 
-    /// As far as it can be told of two paths.
-    fn is_surely_slower(&self, path: Candidate, other: Candidate) -> Option<bool> {
+    /// What two paths take, as far as it can be told.
+    fn surely_take(&self, path: Candidate, other: Candidate) -> Option<(Duration, Duration)> {
         let are_known = self.is_known(path) && self.is_known(other);
-        are_known.then(|| is_slower(self.takes(path), self.takes(other)))
+        are_known.then(|| (self.takes(path), self.takes(other)))
     }
 
     fn is_left(&self, over: Candidate) -> bool {
-        let is_forbidden = self.direct_forbidden && over == direct();
+        let is_forbidden = !self.direct.are_allowed() && over == direct();
         is_forbidden || over.relays().iter().any(|relay| !self.relays.contains(relay))
     }
 
@@ -469,7 +472,10 @@ impl World {
         if self.now.since(at) > PROVEN_FOR {
             return Some("moves to what was proven long ago");
         }
-        let is_slower = self.is_surely_slower(over, place) == Some(true);
+        let is_slower = self.surely_take(over, place).is_some_and(|(takes, in_use)| {
+            let must_be_better = self.direct == DirectPaths::WhenBetter && over == direct();
+            if must_be_better { takes > in_use } else { is_slower(takes, in_use) }
+        });
         is_slower.then_some("moves to what is slower")
     }
 
@@ -493,11 +499,17 @@ impl World {
         if !proven(place) || !proven(over) {
             return Some("leaves a path that is not measured");
         }
-        if self.is_surely_slower(place, over) == Some(false) {
+        let must_be_better = self.direct == DirectPaths::WhenBetter;
+        let is_kept = self.surely_take(place, over).is_some_and(|(takes, other)| {
+            let clearly = other + other / 10 + KEPT_WITHIN;
+            if must_be_better { takes <= clearly } else { !is_slower(takes, other) }
+        });
+        if is_kept {
             return Some("leaves what is not slower");
         }
         let shortest = self.book.shortest.remove(&place)?;
-        let became_slow = !self.is_known(place) || is_slower(self.takes(place), shortest);
+        let became_slow =
+            must_be_better || !self.is_known(place) || is_slower(self.takes(place), shortest);
         (!became_slow).then_some("leaves what did not become slow")
     }
 }
