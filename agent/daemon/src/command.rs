@@ -64,8 +64,8 @@ enum Command {
 
 #[derive(Args)]
 struct JoinArguments {
-    /// A server of the control plane, as https://HOST[:PORT]; repeat or separate by commas to name others, which
-    /// are asked in this order where the one before does not answer
+    /// A server of the control plane, as https://HOST[:PORT]; repeat or separate by commas to name others, of
+    /// which some are asked where the first does not answer
     #[arg(
         long,
         env = "RAP_NODE_CONTROL",

@@ -22,7 +22,7 @@ pub const MAX_DRAIN_LIMIT: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 pub struct JoinOptions {
     pub control: ControlUrl,
-    /// More servers of the same control plane, asked in this order where the one before does not answer; at most
+    /// More servers of the same control plane, of which any are asked where the first does not answer; at most
     /// [`MAX_SERVERS`](rap_proto::wire::node_api::MAX_SERVERS).
     pub others: Vec<ControlUrl>,
     /// The SHA-256 of the cluster's CA certificate (DER): there is no trust on first use.

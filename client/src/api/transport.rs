@@ -7,7 +7,7 @@ use rap_proto::{ControlUrl, Digest};
 use crate::{args::CaFingerprint, failure::Failure};
 
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The same while there are other servers to ask, or another round: time for one lost packet.
+/// The same while there are other servers to ask: time for one lost packet.
 pub(super) const CONNECT_TURN: Duration = Duration::from_secs(3);
 /// How long a connection may say nothing. Event streams send a comment more often than that.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);

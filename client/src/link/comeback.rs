@@ -15,7 +15,10 @@ use rap_proto::observation::EndReason;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Before, Failed, Live, Request, State, Then, attempt, connect, of_end};
-use crate::failure::{Exit, Failure};
+use crate::{
+    command,
+    failure::{Exit, Failure},
+};
 
 /// For so long an entry, or an egress, keeps what is open.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(60);
@@ -127,6 +130,10 @@ pub(super) async fn go_over(request: &Arc<Request>, live: &mut Live) -> Result<(
 /// Makes a connection on TCP to the session whose connection on QUIC is in doubt: a network can let UDP
 /// through no more. Where something is heard first, or TCP reaches no further, all stays as it is.
 async fn go_to_tcp(request: &Arc<Request>, state: &State, doubted: &ClientSession) {
+    // An entry would record that it was shown a token that has expired, as after a sleep of this machine.
+    if doubted.expires_at() <= command::now() {
+        return;
+    }
     let received = doubted.received();
     let next = tokio::select! {
         biased;

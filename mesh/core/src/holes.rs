@@ -21,7 +21,7 @@ use rap_proto::{
     wire::lane::{MAX_ADDRESSES, Mapping, Seen},
 };
 
-use crate::paths::Candidate;
+use crate::{lane_path::SLOW_REST, paths::Candidate};
 pub use places::{Limits, Places};
 pub use seen::{LOWEST_PORT, may_be_seen_from, may_knock, may_knock_for, seen};
 pub use standing::{Failure, Outcomes, Standing, Step};
@@ -340,9 +340,12 @@ impl Holes {
                     self.stage = Stage::Open { address: *address, since: now };
                 } else if hole_is_open {
                     *was_open = true;
+                } else if *was_open && self.not_better {
+                    self.end(Failure::NotBetter);
+                    self.failed = 0;
+                    self.stage = Stage::Resting { until: now + SLOW_REST };
                 } else if *was_open {
-                    let not_better = self.not_better.then_some(Failure::NotBetter);
-                    self.fail(now, not_better.unwrap_or(Failure::Unproven));
+                    self.fail(now, Failure::Unproven);
                 }
             }
             Stage::Open { address, since }

@@ -43,29 +43,32 @@ pub const HELD_WELL: Duration = Duration::from_secs(10);
 /// Pauses differ by so many percent, so that a fleet does not come back at once.
 const PAUSE_SPREAD: u32 = 50;
 
-/// Chooses at which relays an egress keeps itself reachable. `orders` has the relays of each of its
-/// organizations, best first; `held` are those where it is, and `resting` those that gave no line.
-/// Every organization gets one first, as far as there are places; then what is held stays, and the
-/// best fill the rest. One that rests comes behind all that do not.
+/// Chooses at which relays an egress keeps itself reachable. `orders` has the relays for each lane of each
+/// of its organizations, best first; `held` are those where it is, and `resting` those that gave no line.
+/// Every order gets one first, as far as there are places, also one that another order got; then what is
+/// held stays, and the best fill the rest. One that rests comes behind all that do not.
 pub fn choose(
     orders: &[Vec<NodeId>],
     held: &BTreeSet<NodeId>,
     resting: &BTreeSet<NodeId>,
 ) -> BTreeSet<NodeId> {
+    let rested = |order: &Vec<NodeId>| -> Vec<NodeId> {
+        order.iter().filter(|relay| !resting.contains(relay)).copied().collect()
+    };
+    let rested: Vec<Vec<NodeId>> = orders.iter().map(rested).collect();
     let mut chosen = BTreeSet::new();
+    for (order, rested) in orders.iter().zip(&rested) {
+        if chosen.len() == MAX_RELAYS || rested.iter().any(|relay| chosen.contains(relay)) {
+            continue;
+        }
+        let stays = order.iter().find(|relay| held.contains(relay));
+        chosen.extend(stays.or(rested.first()).or(order.first()));
+    }
     let mut take = |relay: NodeId| {
         if chosen.len() < MAX_RELAYS {
             chosen.insert(relay);
         }
     };
-    let rested = |order: &Vec<NodeId>| -> Vec<NodeId> {
-        order.iter().filter(|relay| !resting.contains(relay)).copied().collect()
-    };
-    let rested: Vec<Vec<NodeId>> = orders.iter().map(rested).collect();
-    for (order, rested) in orders.iter().zip(&rested) {
-        let stays = order.iter().find(|relay| held.contains(relay));
-        stays.or(rested.first()).or(order.first()).copied().into_iter().for_each(&mut take);
-    }
     let named = orders.iter().flatten();
     named.filter(|relay| held.contains(relay)).copied().for_each(&mut take);
     for (orders, place) in [&rested[..], orders].into_iter().flat_map(by_place) {

@@ -182,9 +182,10 @@ impl View {
         roles.any(|scope| scope.role == NodeRole::RelayNode)
     }
 
-    /// Whether both views know the same peers at the same addresses.
+    /// Whether both views know the same peers at the same addresses, for the same lanes.
     pub fn same_peers(&self, other: &Self) -> bool {
-        self.peers == other.peers
+        let same_lanes = |node: &NodeId| self.relayed_lanes(*node) == other.relayed_lanes(*node);
+        self.peers == other.peers && self.peers.keys().all(same_lanes)
     }
 
     /// Whether a lane of `organization` to `egress` has the same ways in both: the egress itself,

@@ -130,8 +130,8 @@ pub(crate) async fn keep(mesh: Arc<Mesh>) {
     }
 }
 
-/// The relays of each organization that this node reaches resources of, best first: by what suits keys, and
-/// behind them those that do not relay keys.
+/// The relays for each lane of each organization that this node reaches resources of, best first. All those for
+/// keys are before those for pictures, and these before those for bulk.
 fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
     let now = mesh.clock.now();
     let order = |organization, lane| {
@@ -142,17 +142,11 @@ fn orders(mesh: &Mesh, view: &Arc<View>) -> Vec<Vec<NodeId>> {
             Candidate::Relay(relay) => Some(relay),
             Candidate::Direct(_) | Candidate::Chain(_) => None,
         })
+        .collect()
     };
-    let of_any_lane = |organization| {
-        let lanes = Lane::ALL.iter();
-        lanes
-            .flat_map(|lane| {
-                let is_most_urgent = |relay: &_| view.relayed_lanes(*relay).most_urgent() == *lane;
-                order(organization, *lane).filter(is_most_urgent).collect::<Vec<_>>()
-            })
-            .collect()
-    };
-    view.served().into_iter().map(of_any_lane).collect()
+    let served = view.served();
+    let of_lane = |lane: &Lane| served.iter().map(|one| order(*one, *lane)).collect::<Vec<_>>();
+    Lane::ALL.iter().flat_map(of_lane).collect()
 }
 
 /// Keeps a line to one relay, again and again.

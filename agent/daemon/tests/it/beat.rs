@@ -104,13 +104,13 @@ fn a_node_that_hears_no_quorum_is_degraded_until_it_hears_one_also_over_a_restar
         until("it is healthy", || standing(&agent) == Authority::Healthy).await;
         let shown = report(&agent).authority;
         assert_eq!((shown.sequence, shown.replicas, shown.needed), (1, 3, 2));
-        until("that waits", || report(&agent).spool.waiting == 1).await;
+        until("that waits", || report(&agent).spool.waiting >= 1).await;
 
         // One of three goes on alone, and its beat counts for nothing.
         hears(&control, 2, replicas.beat(2, now(), 1)).await;
         until("it is degraded", || matches!(standing(&agent), Authority::Degraded { .. })).await;
         assert_eq!(report(&agent).authority.sequence, 1);
-        until("both wait", || report(&agent).spool.waiting == 2).await;
+        until("both wait", || report(&agent).spool.waiting >= 2).await;
         agent.stop().await.unwrap();
 
         let agent = control.run().await;

@@ -7,7 +7,7 @@ use rap_control_core::{
     state::{Node, Resource},
 };
 use rap_proto::{
-    InquiryId, NodeId, NodeRole,
+    Constraint, InquiryId, NodeId, NodeRole,
     api::{
         Explained, ExplainedHole, ExplainedLane, ExplainedPeer, Problem, ProblemCode, Reference,
         RuledOut,
@@ -98,7 +98,10 @@ fn ruled_out(
         has_role && node.id != viewer.id && node.id != other.id
     };
     let relays = call.state.nodes().approved().filter(is_relay);
-    of(other).chain(relays.flat_map(of).take(MAX_TOLD)).collect()
+    let mut of_relays: Vec<RuledOut> = relays.flat_map(of).collect();
+    // Where others are ruled out altogether, that comes before what a relay carries not.
+    of_relays.sort_by_key(|found| found.constraint == Constraint::Lane);
+    of(other).chain(of_relays.into_iter().take(MAX_TOLD)).collect()
 }
 
 fn shown(

@@ -85,7 +85,10 @@ pub fn flow_may_continue(view: &View, flow: &Flow, now: Timestamp) -> bool {
     let (Some(asker), Some(next)) = (view.peer(flow.asker), view.peer(flow.target)) else {
         return false;
     };
+    let carries_lane =
+        next_role != NodeRole::RelayNode || check_lane(view, flow.target, flow.lane).is_ok();
     !view.must_stop(now)
+        && carries_lane
         && carries_for(view, asker, organization)
         && peer_has_role(next, next_role, organization)
 }

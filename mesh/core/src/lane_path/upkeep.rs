@@ -195,7 +195,7 @@ impl LanePath {
         let path = self.open.get(&generation);
         let is_direct = path.is_some_and(|path| !path.candidate.is_relayed());
         self.give_up(now, generation);
-        self.not_better |= is_direct;
+        self.not_better |= is_direct && self.is_relayed();
     }
 
     pub(super) fn probe(&mut self, now: Moment) {
@@ -248,12 +248,14 @@ impl LanePath {
     /// slower than the one in use rests like one that failed.
     pub(super) fn is_slower(&self, path: &OpenPath) -> bool {
         let in_use = match path.candidate {
-            Candidate::Direct(_) if self.wants_better() => self.probed_in_use(),
+            Candidate::Direct(_) if self.has_to_be_better() => self.probed_in_use(),
             _ => self.silence.round_trip(),
         };
+        // Between two direct paths there is no relay to be better than.
+        let rule = if self.is_relayed() { self.direct } else { DirectPaths::Allowed };
         let both = path.round_trip.zip(in_use);
         both.is_some_and(|(other, in_use)| {
-            is_too_slow_to_take(self.direct, (path.candidate, other), in_use)
+            is_too_slow_to_take(rule, (path.candidate, other), in_use)
         })
     }
 
@@ -274,12 +276,17 @@ impl LanePath {
         self.direct == DirectPaths::WhenBetter
     }
 
+    /// Whether a direct path has to be better than the path in use.
+    fn has_to_be_better(&self) -> bool {
+        self.wants_better() && self.is_relayed()
+    }
+
     /// Whether a direct path is tried that has to be better than the path in use.
     pub(super) fn tries_better(&self) -> bool {
         let is_tried = |(generation, path): (u64, &OpenPath)| {
             !path.candidate.is_relayed() && !self.is_fallback(generation)
         };
-        self.wants_better() && self.is_relayed() && self.others().any(is_tried)
+        self.has_to_be_better() && self.others().any(is_tried)
     }
 
     fn is_spare(&self, candidate: &Candidate) -> bool {

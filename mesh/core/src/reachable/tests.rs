@@ -42,6 +42,25 @@ fn no_organization_is_left_without_a_relay_for_another_ones_many() {
 }
 
 #[test]
+fn each_lane_has_a_relay_that_carries_it_whatever_is_held_for_others() {
+    // The first ones carry keys and pictures, the last two bulk.
+    let (keys, bulk) = (nodes(0..MAX_RELAYS + 1), nodes(50..52));
+    let orders = [keys.clone(), keys.clone(), bulk.clone()];
+    assert!(choose(&orders, &none(), &none()).contains(&node(50)));
+    let held = keys.iter().copied().take(MAX_RELAYS).collect();
+    assert!(choose(&orders, &held, &none()).contains(&node(50)), "another one gives way");
+    // What is held carries bulk alone from now on.
+    let orders = [nodes(20..22), nodes(20..22), keys];
+    assert!(choose(&orders, &held, &none()).contains(&node(20)));
+    // One that carries all of them is enough, and leaves places to other organizations.
+    let all = nodes(0..2);
+    let others: Vec<Vec<NodeId>> = (10..17).map(|n| vec![node(n)]).collect();
+    let orders = [&[all.clone(), all.iter().rev().copied().collect()][..], &others].concat();
+    let chosen = choose(&orders, &none(), &none());
+    assert!(others.iter().flatten().all(|relay| chosen.contains(relay)), "{chosen:?}");
+}
+
+#[test]
 fn others_get_the_turn_of_relays_that_rest_as_long_as_there_are_others() {
     let resting: BTreeSet<NodeId> = nodes(0..3).into_iter().collect();
     let many = nodes(0..MAX_RELAYS + 5);

@@ -398,19 +398,18 @@ async fn so_many_legs_wait_for_the_next_relay_and_their_places_come_back() {
     let hop = hop(&fabric, ENTRY, RELAY).await;
     let request = Request::SetUpStreamOnward { onward: onward(&[RELAY_2]) };
     let replies = join_all((0..MAX_WAITING_LEGS + 8).map(|_| ask(&hop, &request))).await;
-    let (mut full, mut beyond) = (0, 0);
-    for reply in replies.into_iter().chain([ask(&hop, &request).await]) {
+    let mut full = 0;
+    for reply in replies {
         match reply {
             Reply::Refused(refusal) if refusal.code == RefusalCode::LimitReached => full += 1,
-            Reply::RefusedOnward { hop: 1, .. } => beyond += 1,
+            Reply::RefusedOnward { hop: 1, .. } => {}
             other => panic!("{other:?}"),
         }
     }
-    // A slow machine may have places again before the last ones ask; the one that asks alone has.
-    assert!(
-        (1..=8).contains(&full) && beyond + full == MAX_WAITING_LEGS + 9,
-        "{full} and {beyond}"
-    );
+    // On a slow machine the first ones are over before the last ones ask.
+    assert!((1..=8).contains(&full), "{full}");
+    let alone = ask(&hop, &request).await;
+    assert!(matches!(alone, Reply::RefusedOnward { hop: 1, .. }), "{alone:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

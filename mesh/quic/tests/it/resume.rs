@@ -27,12 +27,12 @@ use rap_proto::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     time::timeout,
 };
 
 use crate::{
-    carry::{PART, Transfer, proxy, until},
+    carry::{PART, Transfer, proxy_on, until},
     fabric::{
         EGRESS, ENTRY, Fabric, PATIENCE, RELAY, RELAY_2, SESSION, client_key, key, open, own,
         start_seen, stream,
@@ -310,13 +310,15 @@ enum Farewell {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_over_to_tcp_from_quic_that_is_in_doubt_and_its_channels_with_it() {
-    goes_over_from_quic(Farewell::IsLost).await;
-    goes_over_from_quic(Farewell::Arrives).await;
+    goes_over_from_quic(Farewell::IsLost, 80).await;
+    goes_over_from_quic(Farewell::Arrives, 81).await;
 }
 
-async fn goes_over_from_quic(farewell: Farewell) {
+/// `host` is the last number of an address that no other test has.
+async fn goes_over_from_quic(farewell: Farewell, host: u8) {
     let mut fabric = Fabric::start(&[], echo().await);
-    let (address, network) = proxy(fabric.address(ENTRY)).await;
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).await.unwrap();
+    let (address, network) = proxy_on(socket, fabric.address(ENTRY));
     let token = fabric.token(&fabric.claims());
     let session = fabric.connect_at(address, token, client_key()).await.unwrap();
     assert_eq!(session.carrier(), Carrier::Quic);
