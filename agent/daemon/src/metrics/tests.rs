@@ -162,7 +162,7 @@ fn every_step_and_reason_is_there_before_it_happens() {
         ("rap_node_peer_recovery_steps_total{", 5),
         ("rap_node_lane_recovery_steps_total{", 5),
         ("rap_node_lane_switches_total{", 8),
-        ("rap_node_holes_failed_total{", 8),
+        ("rap_node_holes_failed_total{", 9),
         ("rap_node_flow_bytes_total{", 12),
     ] {
         let zeros = page.lines().filter(|line| line.starts_with(name) && line.ends_with(" 0"));
