@@ -42,8 +42,6 @@ pub const AGENTS: Scenario = Scenario {
         Mutation::StateRolledBack,
         Mutation::OldGenerationSent,
         Mutation::DriverGoesOn,
-        Mutation::ClockTooSlow,
-        Mutation::ClockSetBack,
         Mutation::ActorPanics,
     ],
 };
@@ -62,10 +60,6 @@ mutations! {
     OldGenerationSent = "old-generation-sent",
     /// A driver asks no gate, and does not stop.
     DriverGoesOn = "driver-goes-on",
-    /// A node's clock is slower than leases assume of any.
-    ClockTooSlow = "clock-too-slow",
-    /// What a node counts leases by is set back with its calendar.
-    ClockSetBack = "clock-set-back",
     /// An actor panics once, at what it does for the first time.
     ActorPanics = "actor-panics",
     /// A resource takes in again what it took in before.

@@ -3,13 +3,12 @@
 //!
 //! Five nodes (an entry, three that may carry a connection, an egress of another organization) speak
 //! HTTPS with mTLS to three replicas of control, which lead by turns over one log in memory, and QUIC with
-//! mTLS to each other. Connections break, the network is cut, every host crashes, disks take their time, clocks
-//! are wrong, and policies change: at the resource there is never a packet of two nodes at once, nor of a generation
+//! mTLS to each other. Connections break, the network is cut, every host crashes, disks take their time,
+//! and policies change: at the resource there is never a packet of two nodes at once, nor of a generation
 //! below one that came before; no node acts on what is not on its disk, none goes back to an older
 //! snapshot, and each ends with its newest one. No actor panics. One seed is one history.
 
 mod bus;
-mod clock;
 pub(crate) mod cluster;
 pub(crate) mod control;
 pub(crate) mod desk;
@@ -114,7 +113,7 @@ impl World {
     fn trouble(&mut self) {
         let Self { fabric, names, last, .. } = self;
         let holder = names[last.first().map_or(CARRIERS[0], |(place, _)| *place)].as_str();
-        match fabric.chance.below(6) {
+        match fabric.chance.below(5) {
             kind @ (0 | 1) => {
                 let lasts = fabric.between(1_000, 12_000);
                 fabric.cut(holder, &CONTROLS, kind == 1, lasts);
@@ -128,16 +127,11 @@ impl World {
                 let lasts = fabric.between(200, 8_000);
                 fabric.crash(replica, lasts);
             }
-            4 => {
+            _ => {
                 let all: Vec<&str> = names.iter().map(String::as_str).collect();
                 let host = *fabric.chance.pick(&all).unwrap();
                 let lasts = fabric.between(1_000, 12_000);
                 fabric.cut(host, &all, false, lasts);
-            }
-            _ => {
-                let (by, lasts) = (fabric.between(1_000, 60_000), fabric.between(1_000, 12_000));
-                let back = fabric.chance.happens(500);
-                fabric.set_calendar(holder, (by, back), lasts);
             }
         }
     }
@@ -155,8 +149,6 @@ pub(crate) fn report(options: Options) -> Report {
 #[test]
 fn whole_agents_carry_a_connection_one_at_a_time_through_cuts_and_crashes() {
     if let Some(coverage) = level2::expect_nothing(AGENTS, SEEDS, report) {
-        let clocks = ["a calendar set back", "a calendar set forward"];
-        coverage.expect(FAULTS, &clocks);
         coverage.expect(FAULTS, &["a crash of control", "a crash of a node", "a cut"]);
         coverage.expect_many(CONNECTION, "moves", SEEDS);
         coverage.expect_many(CONNECTION, "grants", 3 * SEEDS);
@@ -199,16 +191,6 @@ fn a_driver_that_stays_with_an_old_generation_is_found() {
 #[test]
 fn a_driver_that_goes_on_is_found() {
     check(Mutation::DriverGoesOn, &[SINGLE_ACTIVE]);
-}
-
-#[test]
-fn a_clock_that_is_slower_than_leases_assume_is_found() {
-    check(Mutation::ClockTooSlow, &[SINGLE_ACTIVE]);
-}
-
-#[test]
-fn a_clock_that_is_set_back_with_its_calendar_is_found() {
-    check(Mutation::ClockSetBack, &[SINGLE_ACTIVE]);
 }
 
 #[test]

@@ -13,7 +13,6 @@ use rap_simulations::{
 use tempfile::TempDir;
 
 use super::{
-    clock,
     cluster::{Cluster, state_dir},
     control::{self, Plane},
     desk::Desk,
@@ -65,7 +64,6 @@ pub(crate) struct Fabric {
 enum Repair {
     Heal(String, String),
     Bounce(String),
-    SetRight(usize),
 }
 
 /// The longest that a message takes, which the seed says.
@@ -96,7 +94,6 @@ impl Fabric {
         (rules_stand, lasts): (Duration, Duration),
     ) -> Self {
         let Options { seed, plant } = options;
-        clock::begin(hosts.len(), seed, plant);
         let directory = tempfile::tempdir().unwrap();
         let mut sim = network(seed, lasts);
         let addresses = hosts.iter().map(|host| sim.lookup(host.name.as_str())).collect();
@@ -186,10 +183,6 @@ impl Fabric {
                 self.roll_back(host);
                 self.sim.bounce(host.as_str());
             }
-            Repair::SetRight(place) => {
-                self.note(format_args!("node {place}'s calendar is set right"));
-                clock::set_right(*place);
-            }
         }
     }
 
@@ -266,21 +259,6 @@ impl Fabric {
         }
         self.sim.crash(host);
         self.repairs.push((self.now() + lasts, bounce));
-    }
-
-    /// A node's calendar is wrong by so much more.
-    pub(crate) fn set_calendar(
-        &mut self,
-        host: &str,
-        (by, back): (Duration, bool),
-        lasts: Duration,
-    ) {
-        let place = self.place(host).expect("it is a node");
-        self.coverage.fault(if back { "a calendar set back" } else { "a calendar set forward" });
-        let way = if back { "back" } else { "forward" };
-        self.note(format_args!("{host}'s calendar is set {way} by {by:?}"));
-        clock::jump(place, by, back);
-        self.repairs.push((self.now() + lasts, Repair::SetRight(place)));
     }
 
     /// Whether nothing is broken now.

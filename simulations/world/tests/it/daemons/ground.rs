@@ -1,4 +1,4 @@
-//! What a simulated agent stands on: a clock that is a little wrong, turmoil's network, a disk that takes its time, a driver that
+//! What a simulated agent stands on: turmoil's clock and network, a disk that takes its time, a driver that
 //! the resource sees, and a desk that sessions reach.
 
 use std::{
@@ -20,10 +20,7 @@ use rap_proto::Timestamp;
 use rap_simulations::{kit::Chance, level2::Mutation, turn::calendar};
 use turmoil::net::TcpStream;
 
-use super::{
-    clock::clock, desk::Desk, disk::SimDisk, driver::SimDriver, fabric::CONTROLS,
-    resource::Resource,
-};
+use super::{desk::Desk, disk::SimDisk, driver::SimDriver, fabric::CONTROLS, resource::Resource};
 use crate::meshes::{network::SimNetwork, now, record::Record};
 
 /// How long what waits for a disk takes, at most.
@@ -62,7 +59,7 @@ impl SimGround {
     pub(super) fn new(stand: Stand, mut chance: Chance) -> Self {
         let Stand { place, state_dir, record, resource, desk, plant } = stand;
         let own = Chance::new(chance.number(), 0);
-        let network = SimNetwork::new(own, LOSS_PERMILLE, record.clone()).by(clock(place).now);
+        let network = SimNetwork::new(own, LOSS_PERMILLE, record.clone()).by(today);
         let driver = SimDriver::new(place, state_dir.clone(), resource, plant);
         Self {
             place,
@@ -79,7 +76,7 @@ impl SimGround {
 
 impl Ground for SimGround {
     fn clock(&self) -> Clock {
-        clock(self.place)
+        Clock { moment: now, now: today }
     }
 
     fn fill(&self, bits: &mut [u8]) {

@@ -9,7 +9,6 @@ use rap_simulations::kit::Chance;
 
 use super::{
     bus::SimBus,
-    clock,
     cluster::Cluster,
     disk::Files,
     fabric::CONTROLS,
@@ -53,9 +52,8 @@ pub(super) struct Parts {
 
 pub(super) async fn run(parts: Parts) -> turmoil::Result {
     let Parts { stand, cluster, chance, lives } = parts;
-    let mut own = Chance::new(chance.borrow_mut().number(), 0);
+    let own = Chance::new(chance.borrow_mut().number(), 0);
     let (place, record, state_dir) = (stand.place, stand.record.clone(), stand.state_dir.clone());
-    clock::restart(place, &mut own);
     let bus = SimBus::connect(cluster.node(place), place, &CONTROLS);
     let at = cluster.address(place);
     let options = RunOptions {
