@@ -6,18 +6,24 @@ use serde_json::json;
 
 use crate::{
     node,
-    world::{World, tenant},
+    world::{Api, Tenant, World, tenant},
 };
 
 const RENEW: &str = "/snapshots/renew";
 
-#[tokio::test]
-async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
+/// The platform's owner, an organization, and the path of a node that serves it.
+async fn with_a_node() -> (World, Api, Tenant, String) {
     let world = World::start().await;
     let root = world.set_up().await;
     let acme = tenant(&world, &root, "acme").await;
     let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
     let path = format!("/nodes/{}", host.node());
+    (world, root, acme, path)
+}
+
+#[tokio::test]
+async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
+    let (world, root, acme, path) = with_a_node().await;
     let place = format!("{path}/place");
     let first = root.get(&path).await;
     assert_eq!(first.json["preference"], "neutral");
@@ -56,11 +62,7 @@ async fn the_platform_places_nodes_and_an_organization_sees_it_and_may_not() {
 
 #[tokio::test]
 async fn the_platform_says_which_lanes_a_node_relays_and_one_that_names_none_changes_nothing() {
-    let world = World::start().await;
-    let root = world.set_up().await;
-    let acme = tenant(&world, &root, "acme").await;
-    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
-    let path = format!("/nodes/{}", host.node());
+    let (world, root, _acme, path) = with_a_node().await;
     let place = format!("{path}/place");
     let put = async |body| {
         let revision = root.get(&path).await.revision();
@@ -87,11 +89,7 @@ async fn the_platform_says_which_lanes_a_node_relays_and_one_that_names_none_cha
 
 #[tokio::test]
 async fn the_platform_renews_every_snapshot_as_often_as_it_wants() {
-    let world = World::start().await;
-    let root = world.set_up().await;
-    let acme = tenant(&world, &root, "acme").await;
-    let host = node::enroll(&world, &acme.join_secret, "edge-1").await;
-    let path = format!("/nodes/{}", host.node());
+    let (world, root, acme, path) = with_a_node().await;
     let version = async || root.get(&path).await.json["snapshotVersion"].as_u64().unwrap();
     let own = acme.api.post(RENEW, json!({})).await;
     assert_eq!(own.problem(), "forbidden", "{}", own.text);

@@ -4,7 +4,7 @@ use std::{
     fs,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use rap_log_postgres::{
 };
 use reqwest::Method;
 use serde_json::json;
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 use crate::{
     events::{messages, subscribe},
@@ -330,12 +330,48 @@ async fn who_stops_in_order_hands_its_duties_over_at_once() {
     second.stop().await;
 }
 
-pub(crate) const WRITERS: usize = 4;
+const WRITERS: usize = 4;
+
+/// People who create organizations while replicas come and go.
+pub(crate) struct Writers {
+    stop: Arc<AtomicBool>,
+    acknowledged: watch::Receiver<usize>,
+    tasks: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Writers {
+    pub(crate) fn begin(apis: &Arc<Mutex<Vec<Api>>>) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (acknowledge, acknowledged) = watch::channel(0);
+        let begin = |writer| {
+            tokio::spawn(write(writer, Arc::clone(apis), Arc::clone(&stop), acknowledge.clone()))
+        };
+        let tasks = (0..WRITERS).map(begin).collect();
+        Self { stop, acknowledged, tasks }
+    }
+
+    /// Waits until some more commands were acknowledged.
+    pub(crate) async fn progress(&mut self) {
+        let until = *self.acknowledged.borrow() + 10;
+        let waiting = self.acknowledged.wait_for(|count| *count >= until);
+        timeout(PATIENCE, waiting).await.expect("commands go on being acknowledged").unwrap();
+    }
+
+    /// The names that were acknowledged, once each has its last answer.
+    pub(crate) async fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::SeqCst);
+        let mut names = Vec::new();
+        for task in self.tasks {
+            names.extend(timeout(PATIENCE, task).await.expect("it has its answer").unwrap());
+        }
+        names
+    }
+}
 
 /// Creates organizations, each until some replica acknowledges it.
-pub(crate) async fn write(
+async fn write(
     writer: usize,
-    apis: Arc<std::sync::Mutex<Vec<Api>>>,
+    apis: Arc<Mutex<Vec<Api>>>,
     stop: Arc<AtomicBool>,
     acknowledged: watch::Sender<usize>,
 ) -> Vec<String> {
@@ -370,30 +406,17 @@ pub(crate) async fn write(
 async fn a_rolling_restart_under_load_loses_no_acknowledged_command() {
     let (cluster, _relay, first, root) = Cluster::start().await;
     let mut worlds = vec![first, cluster.replica().await];
-    let apis = Arc::new(std::sync::Mutex::new(
-        worlds.iter().map(|world| at(world, &root)).collect::<Vec<_>>(),
-    ));
-    let stop = Arc::new(AtomicBool::new(false));
-    let (acknowledged, mut seen) = watch::channel(0);
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let (apis, stop) = (Arc::clone(&apis), Arc::clone(&stop));
-            tokio::spawn(write(writer, apis, stop, acknowledged.clone()))
-        })
-        .collect();
+    let apis = Arc::new(Mutex::new(worlds.iter().map(|world| at(world, &root)).collect()));
+    let mut writers = Writers::begin(&apis);
     for (place, world) in worlds.iter_mut().enumerate() {
-        progress(&mut seen).await;
+        writers.progress().await;
         let fresh = cluster.replica().await;
         apis.lock().unwrap()[place] = at(&fresh, &root);
         let old = std::mem::replace(world, fresh);
         old.stop().await;
-        progress(&mut seen).await;
+        writers.progress().await;
     }
-    stop.store(true, Ordering::SeqCst);
-    let mut names = Vec::new();
-    for writer in writers {
-        names.extend(writer.await.unwrap());
-    }
+    let names = writers.end().await;
     assert_eq!(cluster.count("organization.created").await, names.len());
     let head = cluster.log().head().await.unwrap();
     for (world, name) in worlds.iter().cycle().zip(&names) {
@@ -406,13 +429,6 @@ async fn a_rolling_restart_under_load_loses_no_acknowledged_command() {
         assert_eq!(replay.json["equal"], true, "{}", replay.text);
         world.stop().await;
     }
-}
-
-/// Waits until some more commands were acknowledged.
-pub(crate) async fn progress(acknowledged: &mut watch::Receiver<usize>) {
-    let until = *acknowledged.borrow() + 10;
-    let waiting = acknowledged.wait_for(|count| *count >= until);
-    timeout(PATIENCE, waiting).await.expect("commands go on being acknowledged").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,17 +1,14 @@
 //! The real programs, stopped in order one after the other and started again while people work.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use rap_log_postgres::private::Durability;
 use rustix::process::Signal;
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     crash::{PATIENCE, Place, Program, created, read_all, two},
-    replicas::{WRITERS, progress, write},
+    replicas::Writers,
 };
 
 /// How often each of the two is stopped.
@@ -23,29 +20,18 @@ async fn programs_that_are_stopped_in_turn_under_load_lose_no_acknowledged_comma
     let place = Place::start(Durability::Fast).await;
     let [(first, root), (second, beside)] = two(&place).await;
     let apis = Arc::new(Mutex::new(vec![root.clone(), beside.clone()]));
-    let stop = Arc::new(AtomicBool::new(false));
-    let (acknowledged, mut seen) = watch::channel(0);
-    let writers: Vec<_> = (0..WRITERS)
-        .map(|writer| {
-            let (apis, stop) = (Arc::clone(&apis), Arc::clone(&stop));
-            tokio::spawn(write(writer, apis, stop, acknowledged.clone()))
-        })
-        .collect();
+    let mut writers = Writers::begin(&apis);
     let mut programs = [first, second];
     for (name, which) in (0..TURNS).flat_map(|_| NAMES.into_iter().zip(0..)) {
-        progress(&mut seen).await;
+        writers.progress().await;
         let program = &mut programs[which];
         end(program).await;
         // The other one acknowledges alone.
-        progress(&mut seen).await;
+        writers.progress().await;
         *program = place.program(name, program.port).await;
     }
-    progress(&mut seen).await;
-    stop.store(true, Ordering::SeqCst);
-    let mut names = Vec::new();
-    for writer in writers {
-        names.extend(timeout(PATIENCE, writer).await.expect("it has its answer").unwrap());
-    }
+    writers.progress().await;
+    let names = writers.end().await;
 
     let times = created(&read_all(&place.database()).await);
     let lost: Vec<_> = names.iter().filter(|name| !times.contains_key(*name)).collect();
